@@ -1,0 +1,2 @@
+//! The one binary of the plugin.
+fn main() {}
