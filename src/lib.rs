@@ -2,4 +2,9 @@
 //!
 //! ARCHITECTURE.md has the map, the transaction and its promises.
 
+pub mod files;
 pub mod names;
+pub mod process;
+pub mod protocol;
+pub mod records;
+pub mod vars;

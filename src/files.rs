@@ -1,0 +1,246 @@
+//! Files that must never be half there: written atomically, created exclusively, watched, locked.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::inotify;
+use serde::{Serialize, de::DeserializeOwned};
+use tempfile::NamedTempFile;
+
+/// A file operation that did not work: what was tried, on which file, and the system's answer.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}: {source}", path.display())]
+pub struct FileError {
+    action: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl FileError {
+    /// Describes a failed operation; use with `map_err`.
+    pub fn of(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self { action, path, source }
+    }
+
+    /// The file is not there.
+    pub fn is_missing(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+}
+
+/// Makes a directory with its parents, mode 0700 where it is new.
+///
+/// # Errors
+/// It cannot be made.
+pub fn make_dir(path: &Path) -> Result<(), FileError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(FileError::of("make", path))
+}
+
+/// Makes a file's or directory's name durable.
+///
+/// # Errors
+/// The directory cannot be synced.
+pub fn sync_parent(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+fn temporary(path: &Path, content: &[u8]) -> io::Result<NamedTempFile> {
+    let mut file = NamedTempFile::new_in(path.parent().unwrap_or(Path::new("/")))?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    Ok(file)
+}
+
+/// Replaces a file whole (temporary file, fsync, rename, fsync of the directory); mode 0600.
+///
+/// # Errors
+/// The old file stands.
+pub fn write_atomically(path: &Path, content: &[u8]) -> Result<(), FileError> {
+    let write = || {
+        temporary(path, content)?.persist(path).map_err(|error| error.error)?;
+        sync_parent(path)
+    };
+    write().map_err(FileError::of("write", path))
+}
+
+/// Creates a file with its content, synced, if there is none yet: of several writers the first one wins.
+/// Says whether we were it.
+///
+/// # Errors
+/// Anything but that the file exists.
+pub fn create_exclusively(path: &Path, content: &[u8]) -> Result<bool, FileError> {
+    let create = || {
+        // A hard link is the one step that gives a whole file a name and fails if the name is taken: link(2).
+        match temporary(path, content)?.persist_noclobber(path) {
+            Ok(_) => sync_parent(path).map(|()| true),
+            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error.error),
+        }
+    };
+    create().map_err(FileError::of("create", path))
+}
+
+/// Writes a value as one JSON document, atomically.
+///
+/// # Errors
+/// As [`write_atomically`].
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
+    let json = serde_json::to_vec_pretty(value).map_err(io::Error::from);
+    write_atomically(path, &json.map_err(FileError::of("write", path))?)
+}
+
+/// Reads a file of at most `limit` bytes; `None` if it is not there.
+///
+/// # Errors
+/// It cannot be read, or is longer.
+pub fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FileError> {
+    let mut bytes = Vec::new();
+    match File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes)) {
+        Ok(length) if length as u64 > limit => {
+            Err(FileError::of("read", path)(io::Error::other(format!("it is longer than {limit} bytes"))))
+        }
+        Ok(_) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(FileError::of("read", path)(error)),
+    }
+}
+
+/// Reads a JSON document of at most 16 MiB; `None` if it is not there.
+///
+/// # Errors
+/// It cannot be read, or is not what is expected.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileError> {
+    let Some(bytes) = read(path, 16 << 20)? else { return Ok(None) };
+    serde_json::from_slice(&bytes).map(Some).map_err(io::Error::from).map_err(FileError::of("read", path))
+}
+
+/// Removes a file; one that is not there is as good as removed.
+///
+/// # Errors
+/// It is still there.
+pub fn remove(path: &Path) -> Result<(), FileError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::of("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// A lock that ends with the process that holds it (flock(2)); the file says who that is.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// What came of trying to take a lock.
+#[derive(Debug)]
+pub enum Locking<T> {
+    /// It is ours until the value is dropped.
+    Taken(Lock),
+    /// Somebody has it; what they wrote about themselves, if it can be read.
+    Busy(Option<T>),
+}
+
+impl Lock {
+    /// Tries to take the lock at `path` and to write `about` into it.
+    ///
+    /// # Errors
+    /// The file cannot be opened or written.
+    pub fn try_take<T: Serialize + DeserializeOwned>(
+        path: &Path,
+        about: &T,
+    ) -> Result<Locking<T>, FileError> {
+        let failed = || FileError::of("lock", path);
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).read(true).write(true).mode(0o600);
+        let mut file = options.open(path).map_err(failed())?;
+        match file.try_lock() {
+            Ok(()) => {
+                let content = serde_json::to_vec(about).map_err(io::Error::from).map_err(failed())?;
+                file.set_len(0).and_then(|()| file.write_all(&content)).map_err(failed())?;
+                Ok(Locking::Taken(Self { _file: file }))
+            }
+            Err(fs::TryLockError::WouldBlock) => {
+                let mut content = Vec::new();
+                file.take(64 * 1024).read_to_end(&mut content).map_err(failed())?;
+                Ok(Locking::Busy(serde_json::from_slice(&content).ok()))
+            }
+            Err(fs::TryLockError::Error(error)) => Err(failed()(error)),
+        }
+    }
+}
+
+/// Wakes up when something changes in a directory.
+#[derive(Debug)]
+pub struct Watch {
+    descriptor: OwnedFd,
+}
+
+impl Watch {
+    /// Watches `dir`: files that appear, change, or are renamed into it.
+    ///
+    /// # Errors
+    /// There is no such directory, or the system's limit of watches is reached.
+    pub fn new(dir: &Path) -> Result<Self, FileError> {
+        use inotify::{CreateFlags, WatchFlags};
+        let watch = || {
+            let descriptor = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+            let changes = WatchFlags::CREATE | WatchFlags::MODIFY | WatchFlags::MOVED_TO;
+            inotify::add_watch(&descriptor, dir, changes)?;
+            Ok(Self { descriptor })
+        };
+        watch().map_err(FileError::of("watch", dir))
+    }
+
+    /// Waits for a change since the last call, at most for `limit`. Waking up for nothing is allowed.
+    pub fn wait(&self, limit: Duration) {
+        let timeout = rustix::time::Timespec::try_from(limit).ok();
+        let mut fds = [PollFd::new(&self.descriptor, PollFlags::IN)];
+        if poll(&mut fds, timeout.as_ref()).is_ok_and(|ready| ready > 0) {
+            let mut space = [std::mem::MaybeUninit::uninit(); 4096];
+            let mut events = inotify::Reader::new(&self.descriptor, &mut space);
+            while events.next().is_ok() {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_writer_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("decision");
+        assert!(create_exclusively(&path, b"abort").unwrap());
+        assert!(!create_exclusively(&path, b"go").unwrap());
+        assert_eq!(fs::read(&path).unwrap(), b"abort");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_lock_says_who_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let Locking::Taken(lock) = Lock::try_take(&path, &"alice".to_owned()).unwrap() else { panic!() };
+        let Locking::Busy(who) = Lock::try_take(&path, &"bob".to_owned()).unwrap() else { panic!() };
+        assert_eq!(who.unwrap(), "alice");
+        drop(lock);
+        assert!(matches!(Lock::try_take(&path, &"bob".to_owned()).unwrap(), Locking::Taken(_)));
+    }
+
+    #[test]
+    fn a_watch_wakes_up_for_a_new_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let watch = Watch::new(dir.path()).unwrap();
+        fs::write(dir.path().join("x"), "").unwrap();
+        let before = std::time::Instant::now();
+        watch.wait(Duration::from_secs(20));
+        assert!(before.elapsed() < Duration::from_secs(10));
+    }
+}

@@ -1,0 +1,455 @@
+//! The only place that starts processes, watches them and stops them.
+//!
+//! No shell, and no environment by default: every child gets ours without what our caller (git, Dokku) set for
+//! us alone. Stdin is null unless it is given.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+
+use crate::vars;
+
+/// How much of a child's output is kept for an error, in bytes.
+const KEPT_OUTPUT: usize = 64 * 1024;
+
+/// A child could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// There is no such program, or it may not be run.
+    #[error("{program} could not be started: {source}")]
+    Start {
+        /// The program as it was named.
+        program: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// It ran and failed.
+    #[error("{program} {how}{}", tail(output))]
+    Failed {
+        /// The program and its first arguments.
+        program: String,
+        /// "exited with code 1", "was killed by SIGKILL".
+        how: String,
+        /// The end of its stderr.
+        output: String,
+    },
+    /// Its output could not be read or its input not be written.
+    #[error("lost the output of {program}: {source}")]
+    Output {
+        /// The program as it was named.
+        program: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+fn tail(output: &str) -> String {
+    let lines: Vec<&str> = output.trim_end().lines().collect();
+    let last = &lines[lines.len().saturating_sub(20)..];
+    if last.is_empty() { String::new() } else { format!(": {}", last.join("\n    ")) }
+}
+
+/// An exit status in words.
+pub fn in_words(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exited with code {code}"),
+        (None, Some(9)) => "was killed by SIGKILL".to_owned(),
+        (None, Some(15)) => "was killed by SIGTERM".to_owned(),
+        (None, Some(signal)) => format!("was killed by signal {signal}"),
+        (None, None) => "ended without a status".to_owned(),
+    }
+}
+
+/// A program to run, with everything that it will get.
+#[derive(Debug)]
+pub struct Program {
+    command: Command,
+    name: String,
+    input: Option<Vec<u8>>,
+}
+
+impl Program {
+    /// A program with our environment less what belongs to our caller.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        let mut this = Self::with_callers_environment(program);
+        for name in vars::of_our_caller() {
+            this.command.env_remove(name);
+        }
+        this
+    }
+
+    /// A program that keeps Git's variables for hooks, such as the quarantine: for a hook that we chain to.
+    pub fn with_callers_environment(program: impl AsRef<OsStr>) -> Self {
+        let name = Path::new(program.as_ref()).file_name().unwrap_or(program.as_ref());
+        let name = name.to_string_lossy().into_owned();
+        #[expect(clippy::disallowed_methods, reason = "this module is the one place that spawns")]
+        let mut command = Command::new(program);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self { command, name, input: None }
+    }
+
+    /// Adds an argument.
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(mut self, args: I) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// Sets a variable.
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Sets the working directory.
+    pub fn dir(mut self, dir: &Path) -> Self {
+        self.command.current_dir(dir);
+        self
+    }
+
+    /// Gives it `input` on stdin.
+    pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.input = Some(input.into());
+        self.command.stdin(Stdio::piped());
+        self
+    }
+
+    /// Lets it write to our own stdout and stderr.
+    pub fn inherit_output(mut self) -> Self {
+        self.command.stdout(Stdio::inherit()).stderr(Stdio::inherit());
+        self
+    }
+
+    /// Sends both its outputs to the end of `file`.
+    pub fn output_to(mut self, file: File) -> io::Result<Self> {
+        self.command.stdout(file.try_clone()?).stderr(file);
+        Ok(self)
+    }
+
+    /// Makes its stdin and stdout pipes of ours; stderr too.
+    pub fn piped(mut self) -> Self {
+        self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self
+    }
+
+    /// Starts it in a process group of its own, so that it can be stopped with all that it starts.
+    pub fn in_own_group(mut self) -> Self {
+        self.command.process_group(0);
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// [`ProcessError::Start`].
+    pub fn spawn(mut self) -> Result<Running, ProcessError> {
+        let started = self.command.spawn();
+        let mut child =
+            started.map_err(|source| ProcessError::Start { program: self.name.clone(), source })?;
+        if let (Some(input), Some(mut stdin)) = (self.input.take(), child.stdin.take()) {
+            // A child may end without reading; that is no failure of its own.
+            thread::spawn(move || stdin.write_all(&input).ok());
+        }
+        Ok(Running { child, name: self.name })
+    }
+
+    /// Runs it to its end and returns its stdout.
+    ///
+    /// # Errors
+    /// Any exit status but 0, with the end of its stderr.
+    pub fn read(self) -> Result<String, ProcessError> {
+        let name = self.described();
+        let (status, stdout, stderr) = self.capture()?;
+        if status.success() {
+            return Ok(String::from_utf8_lossy(&stdout).into_owned());
+        }
+        let kept = stderr.len().saturating_sub(KEPT_OUTPUT);
+        let output = String::from_utf8_lossy(&stderr[kept..]).into_owned();
+        Err(ProcessError::Failed { program: name, how: in_words(status), output })
+    }
+
+    /// Runs it to its end for its effect.
+    ///
+    /// # Errors
+    /// As [`Program::read`].
+    pub fn run(self) -> Result<(), ProcessError> {
+        self.read().map(drop)
+    }
+
+    /// Runs it to its end; returns status, stdout and stderr, whatever the status.
+    ///
+    /// # Errors
+    /// It could not be started or read.
+    pub fn capture(mut self) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), ProcessError> {
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let program = self.name.clone();
+        let running = self.spawn()?;
+        let done = running.child.wait_with_output();
+        let done = done.map_err(|source| ProcessError::Output { program, source })?;
+        Ok((done.status, done.stdout, done.stderr))
+    }
+
+    fn described(&self) -> String {
+        let first = self.command.get_args().take(3).map(|arg| arg.to_string_lossy().into_owned());
+        std::iter::once(self.name.clone()).chain(first).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// A child that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// The child; its pipes may be taken.
+    pub child: Child,
+    name: String,
+}
+
+impl Running {
+    /// Which process it is.
+    ///
+    /// # Errors
+    /// It has been waited for already.
+    pub fn identity(&self) -> io::Result<ProcessId> {
+        ProcessId::of(self.child.id())
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// The system lost it.
+    pub fn wait(&mut self) -> Result<ExitStatus, ProcessError> {
+        self.child.wait().map_err(|source| ProcessError::Output { program: self.name.clone(), source })
+    }
+
+    /// Ends its process group: SIGTERM, and SIGKILL after `grace`; returns when it has ended.
+    ///
+    /// # Errors
+    /// The system lost it.
+    pub fn stop(&mut self, grace: Duration) -> Result<ExitStatus, ProcessError> {
+        if let Ok(identity) = self.identity() {
+            identity.stop_group(grace);
+        }
+        self.wait()
+    }
+}
+
+/// One process, told apart from a later one with the same number by its start time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessId {
+    /// The number.
+    pub pid: u32,
+    /// When it started, in clock ticks since boot; field 22 of proc_pid_stat(5).
+    pub start: u64,
+}
+
+/// What `/proc/<pid>/stat` says: the command's name, the parent and the start time.
+struct Stat {
+    command: String,
+    state: char,
+    parent: u32,
+    start: u64,
+}
+
+fn stat(pid: u32) -> io::Result<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let parsed = || {
+        let (before, after) = text.rsplit_once(')')?;
+        let command = before.split_once('(')?.1.to_owned();
+        let fields: Vec<&str> = after.split_whitespace().collect();
+        let state = fields.first()?.chars().next()?;
+        Some(Stat {
+            command,
+            state,
+            parent: fields.get(1)?.parse().ok()?,
+            start: fields.get(19)?.parse().ok()?,
+        })
+    };
+    parsed().ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat has an unknown form")))
+}
+
+impl ProcessId {
+    /// The process that has the number now.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn of(pid: u32) -> io::Result<Self> {
+        stat(pid).map(|stat| Self { pid, start: stat.start })
+    }
+
+    /// Our own process.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read.
+    pub fn own() -> io::Result<Self> {
+        Self::of(std::process::id())
+    }
+
+    /// The process that started us.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn parent() -> io::Result<Self> {
+        Self::of(std::os::unix::process::parent_id())
+    }
+
+    /// The nearest ancestor of ours that is an ssh session: it ends when the client's connection does, which is
+    /// the only sign that a hook gets of it.
+    pub fn ssh_session() -> Option<Self> {
+        let mut pid = std::os::unix::process::parent_id();
+        while pid > 1 {
+            let found = stat(pid).ok()?;
+            if found.command == "sshd" || found.command.starts_with("sshd-session") {
+                return Some(Self { pid, start: found.start });
+            }
+            pid = found.parent;
+        }
+        None
+    }
+
+    /// It still runs (a zombie does not).
+    pub fn is_running(&self) -> bool {
+        stat(self.pid).is_ok_and(|stat| stat.start == self.start && stat.state != 'Z')
+    }
+
+    /// A descriptor that becomes readable when the process ends; `None` if it has ended.
+    fn descriptor(&self) -> Option<OwnedFd> {
+        let pid = Pid::from_raw(i32::try_from(self.pid).ok()?)?;
+        let descriptor = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        self.is_running().then_some(descriptor)
+    }
+
+    /// Waits until it has ended, at most for `limit`; says whether it has.
+    pub fn wait(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        let Some(descriptor) = self.descriptor() else { return true };
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = rustix::time::Timespec::try_from(left).ok();
+            let mut fds = [PollFd::new(&descriptor, PollFlags::IN)];
+            match poll(&mut fds, timeout.as_ref()) {
+                Ok(0) => return !self.is_running(),
+                Ok(_) => return true,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return !self.is_running(),
+            }
+        }
+    }
+
+    /// Kills this one process.
+    pub fn kill(&self) {
+        if let Some(descriptor) = self.descriptor() {
+            // It may end by itself in this moment, which serves as well.
+            let _ = pidfd_send_signal(&descriptor, Signal::KILL);
+        }
+    }
+
+    /// Ends the process group that it leads: SIGTERM, then SIGKILL after `grace`.
+    pub fn stop_group(&self, grace: Duration) {
+        let Some(group) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return };
+        if self.is_running() {
+            let _ = kill_process_group(group, Signal::TERM);
+            if !self.wait(grace) {
+                let _ = kill_process_group(group, Signal::KILL);
+                self.wait(grace);
+            }
+        }
+    }
+}
+
+/// Starts this program again with `args` as a process that outlives us: its input is `input`, its output goes
+/// nowhere, and it makes itself a session of its own ([`leave_session`]).
+///
+/// # Errors
+/// It could not be started.
+pub fn detach(args: &[&str], input: Vec<u8>) -> Result<ProcessId, ProcessError> {
+    let program = own_program();
+    let running = Program::new(program).args(args).input_file(input)?.dir(Path::new("/")).spawn()?;
+    let name = running.name.clone();
+    running.identity().map_err(|source| ProcessError::Output { program: name, source })
+}
+
+/// Leaves the session of whoever started us: no terminal and no hang-up reaches us any more.
+///
+/// # Errors
+/// We lead a process group already, so were not started by [`detach`].
+pub fn leave_session() -> io::Result<()> {
+    rustix::process::setsid().map(drop).map_err(io::Error::from)
+}
+
+/// This program's file.
+pub fn own_program() -> PathBuf {
+    std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"))
+}
+
+impl Program {
+    /// Gives it `input` as a file without a name, so that it need not be fed while it runs.
+    fn input_file(mut self, input: Vec<u8>) -> Result<Self, ProcessError> {
+        let made = tempfile::tempfile().and_then(|mut file| {
+            file.write_all(&input)?;
+            io::Seek::rewind(&mut file)?;
+            Ok(file)
+        });
+        let file = made.map_err(|source| ProcessError::Output { program: self.name.clone(), source })?;
+        self.command.stdin(file);
+        Ok(self)
+    }
+}
+
+/// Reads everything that is left of our own stdin, at most `limit` bytes.
+///
+/// # Errors
+/// It cannot be read, or is longer.
+pub fn read_stdin(limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    io::stdin().lock().take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::Error::other(format!("stdin is longer than {limit} bytes")));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_tells_program_status_and_output() {
+        let error = Program::new("sh").args(["-c", "echo oops >&2; exit 3"]).run().unwrap_err();
+        let message = error.to_string();
+        assert!(message.starts_with("sh -c echo oops"), "{message}");
+        assert!(message.ends_with("exited with code 3: oops"), "{message}");
+        assert!(matches!(Program::new("no-such-program").run(), Err(ProcessError::Start { .. })));
+    }
+
+    #[test]
+    fn a_stubborn_group_is_killed_whole() {
+        let script = "trap '' TERM; sleep 1000 & wait; wait";
+        let mut running = Program::new("sh").args(["-c", script]).in_own_group().spawn().unwrap();
+        let status = running.stop(Duration::from_millis(100)).unwrap();
+        assert!(!status.success());
+    }
+
+    #[test]
+    fn a_process_is_known_by_its_start() {
+        let own = ProcessId::own().unwrap();
+        assert!(own.is_running());
+        assert!(!ProcessId { start: own.start + 1, ..own }.is_running());
+        assert!(ProcessId { start: own.start + 1, ..own }.wait(Duration::from_secs(5)));
+        assert!(!own.wait(Duration::from_millis(1)));
+    }
+}

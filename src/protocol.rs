@@ -1,0 +1,317 @@
+//! What a source and a destination say to one another: JSON lines over the stdin and stdout of one ssh session.
+//!
+//! The agent speaks first ([`Report::Hello`]). One object per line, UTF-8, at most [`MAX_LINE`] bytes. Names
+//! are checked while parsing; units are in the field names. A new message or field is a new [`PROTOCOL`].
+
+use std::io::{self, BufRead, Write};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::names::{AppName, CommitId, EnvironmentName, GraduationId};
+
+/// The version of the messages below. Both sides must have the same.
+pub const PROTOCOL: u32 = 1;
+
+/// The longest line that either side accepts, in bytes, its newline included.
+pub const MAX_LINE: usize = 64 * 1024;
+
+/// The longest piece of an app's output in one message, in bytes before JSON's escapes.
+pub const MAX_LOG_TEXT: usize = 8 * 1024;
+
+/// The end of a graduation: the one word that all its apps obey.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decision {
+    /// Every held app goes live.
+    Go,
+    /// Everything is put back.
+    Abort,
+}
+
+/// What happens to apps that went live when another fails after the decision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// They are put back to what ran before.
+    #[default]
+    Rollback,
+    /// They stay live.
+    Keep,
+}
+
+/// Where the new version of an app waits for the decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HoldPoint {
+    /// Started and healthy: in the trigger `check-deploy`, after Dokku's own check.
+    Healthy,
+    /// Built and not started: in the trigger `scheduler-deploy`.
+    Built,
+}
+
+/// From the coordinator to the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// What runs there? Answered by one [`Report::App`] an app, then [`Report::AllApps`]. Takes no lock.
+    Live {},
+    /// Takes the destination for one graduation.
+    Begin {
+        /// The graduation.
+        id: GraduationId,
+        /// The environment that the source calls this destination.
+        environment: EnvironmentName,
+        /// The source, as its host calls itself.
+        source: String,
+        /// Who asked for it.
+        by: String,
+        /// How long held apps wait without news from the source, in seconds.
+        lease_s: u32,
+        /// How many apps build at once.
+        max_parallel: u32,
+        /// What to do when an app fails after the decision.
+        on_failure: OnFailure,
+    },
+    /// Takes up a graduation again after the link was lost; reports after the first `seen` are repeated.
+    Resume {
+        /// The graduation.
+        id: GraduationId,
+        /// How many of its reports have arrived.
+        seen: u64,
+    },
+    /// Makes an app part of the graduation: creates it if need be and remembers what runs.
+    Open {
+        /// The app.
+        app: AppName,
+        /// The revision that the plan found running, none for an app that is new or never deployed.
+        from: Option<CommitId>,
+        /// The revision to deploy.
+        to: CommitId,
+    },
+    /// Builds an opened app, whose objects are there by now, and holds it.
+    Prepare {
+        /// The app.
+        app: AppName,
+    },
+    /// Renews the lease.
+    Renew {},
+    /// Says the decision.
+    Decide {
+        /// The decision.
+        decision: Decision,
+    },
+}
+
+/// An app as it runs on a destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LiveApp {
+    /// The deployed revision; none if it was never deployed.
+    pub revision: Option<CommitId>,
+    /// Names of its config variables.
+    pub config_names: Vec<String>,
+    /// Where its next version would be held.
+    pub hold: HoldPoint,
+}
+
+/// How one app of a graduation ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ended", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum AppEnd {
+    /// It runs the new revision.
+    Live {},
+    /// It is as it was before.
+    Restored {},
+    /// It failed after the decision, and was left so on purpose (`on-failure = keep`).
+    Failed {
+        /// What went wrong.
+        reason: String,
+    },
+    /// It could not be put back; a person must look.
+    Stuck {
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+/// From the agent to the coordinator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Report {
+    /// The first line of every session.
+    Hello {
+        /// [`PROTOCOL`] there.
+        protocol: u32,
+        /// The version of the plugin there.
+        version: String,
+        /// What the host calls itself.
+        host: String,
+    },
+    /// One app that exists there.
+    App {
+        /// Its name.
+        app: AppName,
+        /// Its state.
+        live: LiveApp,
+    },
+    /// The last [`Report::App`] has been sent.
+    AllApps {},
+    /// The destination is taken for the graduation.
+    Begun {},
+    /// A request cannot be carried out, and nothing was changed by it.
+    Refused {
+        /// Why, in words for the pusher.
+        reason: String,
+    },
+    /// [`Request::Resume`] named a graduation of which nothing is left there.
+    Unknown {},
+    /// The app is ready to receive objects.
+    Opened {
+        /// The app.
+        app: AppName,
+        /// It did not exist before.
+        created: bool,
+    },
+    /// Its build has started.
+    Building {
+        /// The app.
+        app: AppName,
+    },
+    /// Something that the app's build or deploy wrote, without the newline.
+    Log {
+        /// The app.
+        app: AppName,
+        /// At most [`MAX_LOG_TEXT`] bytes.
+        text: String,
+    },
+    /// It is held.
+    Held {
+        /// The app.
+        app: AppName,
+        /// Where.
+        at: HoldPoint,
+    },
+    /// It failed; before the decision this means that the graduation must abort.
+    AppFailed {
+        /// The app.
+        app: AppName,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The lease was renewed.
+    Renewed {},
+    /// The destination's decision as it is written there, whoever wrote it first.
+    Decided {
+        /// The decision.
+        decision: Decision,
+    },
+    /// One app has come to its end.
+    AppEnded {
+        /// The app.
+        app: AppName,
+        /// How.
+        end: AppEnd,
+    },
+    /// All have; the destination is free again.
+    Settled {
+        /// The decision that was carried out.
+        decision: Decision,
+    },
+}
+
+/// Why a line could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LineError {
+    /// The stream broke.
+    #[error("cannot read: {0}")]
+    Read(#[from] io::Error),
+    /// A line longer than [`MAX_LINE`], or one that the end of the stream cut short.
+    #[error("{0}: {1:?}")]
+    Shape(&'static str, String),
+    /// Not a message of this protocol.
+    #[error("not a message of this protocol ({cause}): {line:?}")]
+    Content {
+        /// The line, shortened.
+        line: String,
+        /// What the parser says.
+        cause: serde_json::Error,
+    },
+}
+
+fn shortened(line: &[u8]) -> String {
+    String::from_utf8_lossy(&line[..line.len().min(200)]).into_owned()
+}
+
+/// Reads one line of at most [`MAX_LINE`] bytes, without its newline; `None` at the end of the stream.
+///
+/// # Errors
+/// A broken stream, a line that is too long, and a last line without a newline.
+pub fn read_line(from: &mut impl BufRead) -> Result<Option<Vec<u8>>, LineError> {
+    let mut line = Vec::new();
+    io::Read::take(&mut *from, MAX_LINE as u64).read_until(b'\n', &mut line)?;
+    match line.pop() {
+        None => Ok(None),
+        Some(b'\n') => Ok(Some(line)),
+        Some(last) => {
+            line.push(last);
+            let what = if line.len() >= MAX_LINE { "a line is too long" } else { "a line is cut short" };
+            Err(LineError::Shape(what, shortened(&line)))
+        }
+    }
+}
+
+/// Parses one line.
+///
+/// # Errors
+/// [`LineError::Content`], which quotes the line.
+pub fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<T, LineError> {
+    serde_json::from_slice(line).map_err(|cause| LineError::Content { line: shortened(line), cause })
+}
+
+/// The message as one line with its newline.
+pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
+    let mut line = serde_json::to_vec(message).expect("messages have string keys and no fallible fields");
+    line.push(b'\n');
+    line
+}
+
+/// Writes one message and flushes.
+///
+/// # Errors
+/// A peer that is gone.
+pub fn write<T: Serialize>(to: &mut impl Write, message: &T) -> io::Result<()> {
+    to.write_all(&encode(message))?;
+    to.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_fields_and_types_are_refused() {
+        assert_eq!(parse::<Request>(br#"{"type":"live"}"#).unwrap(), Request::Live {});
+        assert!(parse::<Request>(br#"{"type":"live","x":1}"#).is_err());
+        assert!(parse::<Request>(br#"{"type":"shutdown"}"#).is_err());
+        assert!(parse::<Request>(br#"{"type":"prepare","app":"../x"}"#).is_err());
+    }
+
+    #[test]
+    fn lines_are_bounded_and_whole() {
+        let mut long: &[u8] = &vec![b'x'; MAX_LINE + 1];
+        assert!(matches!(read_line(&mut long), Err(LineError::Shape("a line is too long", _))));
+        let mut cut: &[u8] = b"{\"type\"";
+        assert!(matches!(read_line(&mut cut), Err(LineError::Shape("a line is cut short", _))));
+        let mut two: &[u8] = b"a\nb\n";
+        assert_eq!(read_line(&mut two).unwrap().unwrap(), b"a");
+        assert_eq!(read_line(&mut two).unwrap().unwrap(), b"b");
+        assert!(read_line(&mut two).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_full_log_line_fits() {
+        let app = "a".repeat(100).parse().unwrap();
+        let worst = Report::Log { app, text: "\u{1}".repeat(MAX_LOG_TEXT) };
+        assert!(encode(&worst).len() < MAX_LINE);
+    }
+}

@@ -1,0 +1,109 @@
+//! Every environment variable that the program looks at, read once.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::names::GraduationId;
+
+/// The variable by which a deploy tells the plugin's triggers that it belongs to a graduation.
+pub const GRADUATION: &str = "GRADUATE_GRADUATION";
+
+/// The variable by which the companion `git-receive-pack` learns how a push ended: a file's path.
+pub const PUSH_STATUS: &str = "GRADUATE_PUSH_STATUS";
+
+/// The variable by which `graduate:receive` tells its pre-receive hook the graduation it may receive for.
+pub const RECEIVING: &str = "GRADUATE_RECEIVING";
+
+/// What the environment said when the process started.
+///
+/// Where Dokku did not set a path (a hook that is run by hand, say), Dokku's own default stands.
+#[derive(Clone, Debug)]
+pub struct Vars {
+    /// `DOKKU_ROOT`: the environment repository's work tree and the apps' repositories.
+    pub dokku_root: PathBuf,
+    /// `DOKKU_LIB_ROOT`: Dokku's properties and data.
+    pub lib_root: PathBuf,
+    /// `PLUGIN_AVAILABLE_PATH`.
+    pub plugins_available: PathBuf,
+    /// `PLUGIN_ENABLED_PATH`.
+    pub plugins_enabled: PathBuf,
+    /// Who is at the other end: the ssh key's name, or the user of `sudo dokku`.
+    pub user: String,
+    /// The graduation that the running deploy belongs to.
+    pub graduation: Option<GraduationId>,
+    /// Where the companion `git-receive-pack` wants the push's outcome.
+    pub push_status: Option<PathBuf>,
+    /// See [`RECEIVING`].
+    pub receiving: Option<GraduationId>,
+    /// The push options, `GIT_PUSH_OPTION_<n>`; git-receive-pack(1).
+    pub push_options: Vec<String>,
+    /// `DOKKU_NOT_IMPLEMENTED_EXIT`: how a plugin says that a command is not its own.
+    pub not_implemented_exit: u8,
+}
+
+impl Vars {
+    /// Reads the process's environment.
+    pub fn from_environment() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "this module is the one place that reads variables")]
+        let get = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let text = |name: &str| get(name).and_then(|value| value.into_string().ok());
+        let path = |name: &str, default: PathBuf| get(name).map_or(default, PathBuf::from);
+        let lib_root = path("DOKKU_LIB_ROOT", "/var/lib/dokku".into());
+        let plugins = path("PLUGIN_PATH", lib_root.join("plugins"));
+        let count = text("GIT_PUSH_OPTION_COUNT").and_then(|n| n.parse().ok()).unwrap_or(0_usize);
+        let ssh_name = text("NAME").or_else(|| text("SSH_NAME")).filter(|name| name != "default");
+        Self {
+            dokku_root: path("DOKKU_ROOT", "/home/dokku".into()),
+            plugins_available: path("PLUGIN_AVAILABLE_PATH", plugins.join("available")),
+            plugins_enabled: path("PLUGIN_ENABLED_PATH", plugins.join("enabled")),
+            user: ssh_name.or_else(|| text("SSH_USER")).or_else(|| text("USER")).unwrap_or("unknown".into()),
+            graduation: text(GRADUATION).and_then(|id| id.parse().ok()),
+            push_status: get(PUSH_STATUS).map(PathBuf::from),
+            receiving: text(RECEIVING).and_then(|id| id.parse().ok()),
+            push_options: (0..count.min(100))
+                .map(|n| text(&format!("GIT_PUSH_OPTION_{n}")).unwrap_or_default())
+                .collect(),
+            not_implemented_exit: text("DOKKU_NOT_IMPLEMENTED_EXIT")
+                .and_then(|n| n.parse().ok())
+                .unwrap_or(10),
+            lib_root,
+        }
+    }
+
+    /// The plugin's own data: `/var/lib/dokku/data/graduate`, mode 0700.
+    pub fn data(&self) -> PathBuf {
+        self.lib_root.join("data/graduate")
+    }
+
+    /// The environment repository's Git directory.
+    pub fn git_dir(&self) -> PathBuf {
+        self.dokku_root.join(".git")
+    }
+
+    /// The plugin's directory, as Dokku uses it.
+    pub fn plugin_dir(&self) -> PathBuf {
+        self.plugins_enabled.join("graduate")
+    }
+
+    /// The repository of an app, or of anything below Dokku's root.
+    pub fn below_root(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.dokku_root.join(name)
+    }
+}
+
+/// The variables that a child must not inherit from us.
+///
+/// Git sets them for its hooks, and a child's git would act on our repository (git-rev-parse(1),
+/// `--local-env-vars`; `GIT_QUARANTINE_PATH` is missing there). Dokku's name temporary files and build records of
+/// the command that we run in, and a deploy that we start is not part of that.
+pub fn of_our_caller() -> Vec<String> {
+    const KEPT: [&str; 4] =
+        ["GIT_SSH_COMMAND", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"];
+    const DROPPED: [&str; 6] =
+        ["DOKKU_PID", "DOKKU_BUILD_ID", "SSH_ORIGINAL_COMMAND", GRADUATION, PUSH_STATUS, RECEIVING];
+    let ours = |name: &str| (name.starts_with("GIT_") && !KEPT.contains(&name)) || DROPPED.contains(&name);
+    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| ours(name)).collect()
+}
+
+/// Variables for a child, by name.
+pub type Extra = BTreeMap<&'static str, String>;
