@@ -135,10 +135,27 @@ impl Program {
         self
     }
 
+    /// Lets it read our own stdin and write to our own stdout and stderr.
+    pub fn inherit_all(mut self) -> Self {
+        self.command.stdin(Stdio::inherit());
+        self.inherit_output()
+    }
+
     /// Sends both its outputs to the end of `file`.
     pub fn output_to(mut self, file: File) -> io::Result<Self> {
         self.command.stdout(file.try_clone()?).stderr(file);
         Ok(self)
+    }
+
+    /// Sends both its outputs into one pipe, whose other end is returned. It may stay open longer than the
+    /// program runs, if the program leaves something running in the background.
+    ///
+    /// # Errors
+    /// There is no more room for open files.
+    pub fn output_in_one(mut self) -> io::Result<(Self, io::PipeReader)> {
+        let (reader, writer) = io::pipe()?;
+        self.command.stdout(writer.try_clone()?).stderr(writer);
+        Ok((self, reader))
     }
 
     /// Makes its stdin and stdout pipes of ours; stderr too.

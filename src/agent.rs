@@ -1,0 +1,188 @@
+//! The agent: `dokku graduate:agent` on a destination, what a source talks to.
+//!
+//! It says hello, answers what needs no lock itself, and otherwise passes requests on to the participant and the
+//! participant's reports back. It holds nothing: killed or cut off, the participant goes on and another agent
+//! takes up the talk.
+
+use std::io::{self, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+
+use crate::dokku::{Dokku, DokkuError};
+use crate::files::FileError;
+use crate::names::GraduationId;
+use crate::participant::store::{Graduation, Store};
+use crate::participant::{self, Start};
+use crate::process::{ProcessError, Program};
+use crate::protocol::{self, LineError, LiveApp, PROTOCOL, Report, Request};
+use crate::records::Follower;
+use crate::vars::Vars;
+
+/// How long a participant may take to begin or to be reached.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// The agent cannot go on; the source sees the session end.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The source is gone, or sends what is no request.
+    #[error(transparent)]
+    Line(#[from] LineError),
+    /// The source or the participant cannot be written to.
+    #[error("cannot pass on a message: {0}")]
+    Write(#[from] io::Error),
+    /// Dokku's files.
+    #[error(transparent)]
+    Dokku(#[from] DokkuError),
+    /// Ours.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The participant could not be started.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The participant did not answer.
+    #[error("the participant of graduation {0} does not answer")]
+    Silent(GraduationId),
+    /// Requests in an order that makes no sense.
+    #[error("a request that needs a graduation came before one was begun")]
+    NoGraduation,
+}
+
+/// Serves one session, until its stdin ends.
+///
+/// # Errors
+/// See [`AgentError`].
+pub fn run(vars: &Vars) -> Result<(), AgentError> {
+    let mut session = Session { vars, participant: None };
+    let hello = Report::Hello {
+        protocol: PROTOCOL,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: host_name(),
+    };
+    tell(&hello)?;
+    let mut requests = BufReader::new(io::stdin().lock());
+    while let Some(line) = protocol::read_line(&mut requests)? {
+        session.handle(protocol::parse(&line)?)?;
+    }
+    Ok(())
+}
+
+/// What this host calls itself.
+pub fn host_name() -> String {
+    let name = Program::new("hostname").read().unwrap_or_default();
+    name.trim().chars().take(100).collect()
+}
+
+fn tell(report: &Report) -> io::Result<()> {
+    protocol::write(&mut io::stdout().lock(), report)
+}
+
+struct Session<'a> {
+    vars: &'a Vars,
+    participant: Option<Participant>,
+}
+
+struct Participant {
+    id: GraduationId,
+    store: Store,
+    connection: Option<UnixStream>,
+}
+
+impl Session<'_> {
+    fn handle(&mut self, request: Request) -> Result<(), AgentError> {
+        match request {
+            Request::Live {} => self.live(),
+            Request::Begin { id, environment, source, by, lease_s, max_parallel, on_failure } => {
+                let since = Utc::now();
+                let graduation =
+                    Graduation { id, environment, source, by, lease_s, max_parallel, on_failure, since };
+                self.begin(graduation)
+            }
+            Request::Resume { id, seen } => self.resume(id, seen),
+            Request::Open { .. } | Request::Prepare { .. } | Request::Renew {} | Request::Decide { .. } => {
+                self.participant.as_mut().ok_or(AgentError::NoGraduation)?.pass_on(&request)
+            }
+        }
+    }
+
+    fn live(&self) -> Result<(), AgentError> {
+        let dokku = Dokku::new(self.vars);
+        for app in dokku.apps()? {
+            let config_names = dokku.config(&app)?.into_keys().collect();
+            let live = LiveApp { revision: dokku.revision(&app), config_names, hold: dokku.hold_point(&app) };
+            tell(&Report::App { app, live })?;
+        }
+        Ok(tell(&Report::AllApps {})?)
+    }
+
+    fn begin(&mut self, graduation: Graduation) -> Result<(), AgentError> {
+        let id = graduation.id.clone();
+        let store = Store::at(self.vars, &id);
+        participant::start(&Start::Begin(graduation))?;
+        self.follow(id, store, 0)
+    }
+
+    fn resume(&mut self, id: GraduationId, seen: u64) -> Result<(), AgentError> {
+        let store = Store::at(self.vars, &id);
+        if store.graduation()?.is_none() {
+            return Ok(tell(&Report::Unknown {})?);
+        }
+        if store.settled().is_none() && UnixStream::connect(store.socket()).is_err() {
+            participant::start(&Start::Recover(id.clone()))?;
+        }
+        self.follow(id, store, seen)
+    }
+
+    /// Passes the participant's reports on from now on, those after the first `seen`.
+    fn follow(&mut self, id: GraduationId, store: Store, seen: u64) -> Result<(), AgentError> {
+        let end = Instant::now() + START_LIMIT;
+        let mut follower: Follower<Report> = loop {
+            match Follower::open(&store.reports()) {
+                Ok(follower) => break follower,
+                Err(_) if Instant::now() < end => thread::sleep(Duration::from_millis(5)),
+                Err(_) => return Err(AgentError::Silent(id)),
+            }
+        };
+        thread::spawn(move || {
+            let mut count = 0;
+            // Ends with the process, or when the source is gone.
+            while let Ok(next) = follower.next(Duration::from_secs(60)) {
+                let Some(report) = next else { continue };
+                count += 1;
+                if count > seen && tell(&report).is_err() {
+                    return;
+                }
+            }
+        });
+        self.participant = Some(Participant { id, store, connection: None });
+        Ok(())
+    }
+}
+
+impl Participant {
+    /// Sends a request to the participant. One that is settled needs none any more.
+    fn pass_on(&mut self, request: &Request) -> Result<(), AgentError> {
+        if self.connection.is_none() {
+            self.connection = self.connect()?;
+        }
+        let Some(connection) = &mut self.connection else { return Ok(()) };
+        match connection.write_all(&protocol::encode(request)) {
+            Err(_) if self.store.settled().is_some() => Ok(()),
+            sent => Ok(sent?),
+        }
+    }
+
+    fn connect(&self) -> Result<Option<UnixStream>, AgentError> {
+        let end = Instant::now() + START_LIMIT;
+        loop {
+            match UnixStream::connect(self.store.socket()) {
+                Ok(connection) => return Ok(Some(connection)),
+                Err(_) if self.store.settled().is_some() => return Ok(None),
+                Err(_) if Instant::now() < end => thread::sleep(Duration::from_millis(5)),
+                Err(_) => return Err(AgentError::Silent(self.id.clone())),
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Shows a graduation to a person, and takes part in its vote: what hooks and commands share.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::coordinator::control::{Ask, Control, Tell};
+use crate::files::FileError;
+use crate::journal::Place;
+use crate::names::{AppName, GraduationId};
+use crate::order::{Ending, News};
+use crate::records::Follower;
+use crate::report::Reporter;
+use crate::vars::Vars;
+
+/// How long a coordinator may take to listen.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long a reader that has stopped reading is waited for, when there is something to do without it.
+const READER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// There is nobody to attach to.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The coordinator does not listen.
+    #[error("the coordinator of graduation {id} does not answer: {source}")]
+    Silent {
+        /// Which.
+        id: GraduationId,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Its events cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// What a graduation has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It is ready to vote.
+    Ready,
+    /// It has voted yes.
+    Voted,
+    /// It is over.
+    Ended(Ending),
+    /// Its coordinator died.
+    Lost,
+}
+
+/// From where on the news are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// All of them.
+    Start,
+    /// What comes after the vote: the rest has been shown by another hook of the same push.
+    Decision,
+}
+
+/// An attached graduation.
+#[derive(Debug)]
+pub struct Attached {
+    /// Which.
+    pub id: GraduationId,
+    control: Control,
+    steps: Receiver<Step>,
+    /// The shower has nothing left to show.
+    shown: Arc<AtomicBool>,
+}
+
+impl Attached {
+    /// Attaches and begins to show the news on stderr.
+    ///
+    /// # Errors
+    /// See [`AttachError`].
+    pub fn to(vars: &Vars, id: &GraduationId, from: From, quiet: bool) -> Result<Self, AttachError> {
+        let place = Place::of(vars, id);
+        let silent = |source| AttachError::Silent { id: id.clone(), source };
+        let control = Control::attach(&place.socket(), START_LIMIT).map_err(silent)?;
+        let mut answers = control.answers().map_err(silent)?;
+        let (sender, steps) = mpsc::channel();
+        let gone = Arc::new(AtomicBool::new(false));
+        let shower = Shower::new(place.events(), from, quiet, Arc::clone(&gone))?;
+        let shown = Arc::clone(&shower.idle);
+        let (tells, gone_too) = (sender.clone(), Arc::clone(&gone));
+        thread::spawn(move || {
+            loop {
+                let step = match answers.next() {
+                    Ok(Some(Tell::Ready {})) => Step::Ready,
+                    Ok(Some(Tell::Voted {})) => Step::Voted,
+                    // The last of the news tells how.
+                    Ok(Some(Tell::Ended {})) => continue,
+                    Ok(None) | Err(_) => {
+                        gone_too.store(true, Ordering::Release);
+                        return;
+                    }
+                };
+                if tells.send(step).is_err() {
+                    return;
+                }
+            }
+        });
+        thread::spawn(move || shower.run(&sender));
+        Ok(Self { id: id.clone(), control, steps, shown })
+    }
+
+    /// Shows the last of a graduation that is over.
+    ///
+    /// # Errors
+    /// Its events cannot be read.
+    pub fn to_past(vars: &Vars, id: &GraduationId, quiet: bool) -> Result<Step, AttachError> {
+        let gone = Arc::new(AtomicBool::new(true));
+        let shower = Shower::new(Place::of(vars, id).events(), From::Decision, quiet, gone)?;
+        let (sender, steps) = mpsc::channel();
+        shower.run(&sender);
+        Ok(steps.try_recv().unwrap_or(Step::Lost))
+    }
+
+    /// Asks for something; a coordinator that is gone shows in the next step.
+    pub fn ask(&mut self, ask: &Ask) {
+        if let Err(error) = self.control.ask(ask) {
+            log::warn!("{error}");
+        }
+    }
+
+    /// Waits for what comes next.
+    pub fn next(&self) -> Step {
+        self.steps.recv().unwrap_or(Step::Lost)
+    }
+
+    /// Waits for what comes next, at most for `limit`.
+    pub fn next_within(&self, limit: Duration) -> Option<Step> {
+        match self.steps.recv_timeout(limit) {
+            Ok(step) => Some(step),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Step::Lost),
+        }
+    }
+
+    /// Waits until it is over.
+    pub fn wait_for_end(&self) -> Option<Ending> {
+        loop {
+            match self.next() {
+                Step::Ended(ending) => return Some(ending),
+                Step::Lost => return None,
+                Step::Ready | Step::Voted => {}
+            }
+        }
+    }
+
+    /// Gives a reader that reads the time to see all that there is.
+    pub fn flush(&self) {
+        let end = Instant::now() + READER_PATIENCE;
+        while !self.shown.load(Ordering::Acquire) && Instant::now() < end {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Reads the news and shows them, on a thread of its own: only this thread waits for a reader that does not read.
+struct Shower {
+    news: Follower<News>,
+    path: PathBuf,
+    reporter: Reporter,
+    quiet: bool,
+    skipping: bool,
+    coordinator_gone: Arc<AtomicBool>,
+    idle: Arc<AtomicBool>,
+}
+
+impl Shower {
+    fn new(path: PathBuf, from: From, quiet: bool, gone: Arc<AtomicBool>) -> Result<Self, FileError> {
+        Ok(Self {
+            news: Follower::open(&path)?,
+            path,
+            reporter: Reporter::new(quiet),
+            quiet,
+            skipping: from == From::Decision,
+            coordinator_gone: gone,
+            idle: Arc::default(),
+        })
+    }
+
+    fn run(mut self, steps: &Sender<Step>) {
+        loop {
+            let gone = self.coordinator_gone.load(Ordering::Acquire);
+            let next = match self.news.next(Duration::from_millis(100)) {
+                Ok(next) => next,
+                Err(error) => {
+                    log::error!("{error}");
+                    None
+                }
+            };
+            let Some(news) = next else {
+                self.idle.store(true, Ordering::Release);
+                if gone {
+                    let _ = steps.send(Step::Lost);
+                    return;
+                }
+                continue;
+            };
+            self.idle.store(false, Ordering::Release);
+            self.show(&news);
+            if let News::Ended { ending, .. } = news {
+                self.idle.store(true, Ordering::Release);
+                let _ = steps.send(Step::Ended(ending));
+                return;
+            }
+        }
+    }
+
+    fn show(&mut self, news: &News) {
+        let text = self.reporter.text(news);
+        if self.skipping {
+            match news {
+                News::GoingLive {} | News::Ended { .. } => self.skipping = false,
+                News::Started { .. }
+                | News::SettledEarlier { .. }
+                | News::Planned { .. }
+                | News::HooksStarted { .. }
+                | News::HookLine { .. }
+                | News::Log { .. }
+                | News::Held { .. }
+                | News::AllHeld { .. }
+                | News::AppFailed { .. }
+                | News::LinkLost { .. }
+                | News::LinkBack {}
+                | News::PuttingBack {}
+                | News::AppEnded { .. }
+                | News::Warning { .. } => return,
+            }
+        }
+        if let News::AppFailed { app, .. } = news
+            && self.quiet
+        {
+            self.show_log_of(app);
+        }
+        // A reader that is gone is no error.
+        let _ = io::stderr().lock().write_all(text.as_bytes());
+    }
+
+    /// The log of what failed is always shown whole.
+    fn show_log_of(&self, failed: &AppName) {
+        let Ok(mut news) = Follower::<News>::open(&self.path) else { return };
+        let mut reporter = Reporter::new(false);
+        while let Ok(Some(next)) = news.next(Duration::ZERO) {
+            if matches!(&next, News::Log { app, .. } if app == failed) {
+                let _ = io::stderr().lock().write_all(reporter.text(&next).as_bytes());
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The socket by which hooks and commands attach to a coordinator.
+//!
+//! What a graduation does is read from its file of events; the socket carries only what must be answered: the
+//! vote, and the wish to stop. A client that does not read can therefore never block the coordinator.
+
+use std::io::{self, BufReader};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::mpsc::Sender;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::coordinator::Message;
+use crate::process::ProcessId;
+use crate::protocol::{self, LineError};
+
+/// From a hook or command to the coordinator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Ask {
+    /// This client is the one that asked for the graduation: if it goes away before the vote, it is aborted.
+    Asker {
+        /// git-receive-pack(1), in a push: when it has ended, the ref says what was decided.
+        receive_pack: Option<ProcessId>,
+    },
+    /// All graduations of the push are ready: vote now.
+    Vote {},
+    /// The refs have moved: read them.
+    TagMoved {},
+    /// Stop, if it is not too late.
+    Stop {
+        /// Who wants it and why.
+        reason: String,
+    },
+}
+
+/// From the coordinator to a hook or command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Tell {
+    /// Everything is held; a vote may be asked for.
+    Ready {},
+    /// The vote is yes.
+    Voted {},
+    /// It is over; the last event tells how.
+    Ended {},
+}
+
+/// A client's connection, as the coordinator's main loop sees it.
+#[derive(Debug)]
+pub enum Client {
+    /// Somebody attached; where to tell it things.
+    Attached(UnixStream),
+    /// It asks for something.
+    Asks(Ask),
+    /// The one that asked for the graduation has gone.
+    AskerGone,
+}
+
+/// Listens on a thread of its own, and a thread for each client.
+///
+/// # Errors
+/// The socket cannot be made.
+pub fn listen(path: &Path, sender: Sender<Message>) -> io::Result<()> {
+    let listener = UnixListener::bind(path)?;
+    thread::spawn(move || {
+        for connection in listener.incoming().flatten() {
+            let sender = sender.clone();
+            thread::spawn(move || serve(connection, &sender));
+        }
+    });
+    Ok(())
+}
+
+fn serve(connection: UnixStream, sender: &Sender<Message>) {
+    let Ok(back) = connection.try_clone() else { return };
+    let send = |client| sender.send(Message::Client(client)).is_ok();
+    if !send(Client::Attached(back)) {
+        return;
+    }
+    let mut asker = false;
+    let mut reader = BufReader::new(connection);
+    while let Ok(Some(line)) = protocol::read_line(&mut reader) {
+        let Ok(ask) = protocol::parse::<Ask>(&line) else { break };
+        asker = asker || matches!(ask, Ask::Asker { .. });
+        if !send(Client::Asks(ask)) {
+            return;
+        }
+    }
+    if asker {
+        send(Client::AskerGone);
+    }
+}
+
+/// Tells a client something. One that is gone or does not read is no concern of ours: a message is far smaller
+/// than a socket's buffer, and three are all that ever come.
+pub fn tell(client: &mut UnixStream, message: &Tell) {
+    let _ = client.set_write_timeout(Some(Duration::from_millis(200)));
+    let _ = protocol::write(client, message);
+}
+
+/// A hook's or command's connection to a coordinator.
+#[derive(Debug)]
+pub struct Control {
+    stream: UnixStream,
+}
+
+impl Control {
+    /// Attaches to the coordinator that listens, or is about to listen, at `path`.
+    ///
+    /// # Errors
+    /// Nobody does within `limit`.
+    pub fn attach(path: &Path, limit: Duration) -> io::Result<Self> {
+        let end = Instant::now() + limit;
+        loop {
+            match UnixStream::connect(path) {
+                Ok(stream) => return Ok(Self { stream }),
+                Err(_) if Instant::now() < end => thread::sleep(Duration::from_millis(5)),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Asks for something.
+    ///
+    /// # Errors
+    /// The coordinator is gone.
+    pub fn ask(&mut self, ask: &Ask) -> io::Result<()> {
+        protocol::write(&mut self.stream, ask)
+    }
+
+    /// A reader of what the coordinator tells, for a thread of its own.
+    ///
+    /// # Errors
+    /// The descriptor cannot be copied.
+    pub fn answers(&self) -> io::Result<Answers> {
+        Ok(Answers { reader: BufReader::new(self.stream.try_clone()?) })
+    }
+}
+
+/// What a coordinator tells.
+#[derive(Debug)]
+pub struct Answers {
+    reader: BufReader<UnixStream>,
+}
+
+impl Answers {
+    /// Waits for the next answer; `None` when the coordinator is gone.
+    ///
+    /// # Errors
+    /// What came is no answer.
+    pub fn next(&mut self) -> Result<Option<Tell>, LineError> {
+        match protocol::read_line(&mut self.reader)? {
+            Some(line) => protocol::parse(&line).map(Some),
+            None => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The ledger: release tags and the branch `env/<env>`, which alone says what runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::Utc;
+
+use crate::git::{Git, GitError, RefChange, TagText};
+use crate::install;
+use crate::names::{AppName, CommitId, EnvironmentName, ReleaseTag};
+use crate::order::Order;
+use crate::plan::Plan;
+use crate::protocol::AppEnd;
+use crate::repo::{RepoError, Settled};
+use crate::vars::Vars;
+
+/// The record could not be made; what runs there runs all the same.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The repository cannot be read.
+    #[error("it is live but could not be recorded: {0}")]
+    Repo(#[from] RepoError),
+    /// Nor written.
+    #[error("it is live but could not be recorded: {0}")]
+    Git(#[from] GitError),
+}
+
+/// The branch that says what runs in an environment.
+pub fn branch(environment: &EnvironmentName) -> String {
+    format!("refs/heads/env/{environment}")
+}
+
+/// Records a graduation that is live as a whole.
+///
+/// # Errors
+/// See [`LedgerError`].
+pub fn record(vars: &Vars, order: &Order, plan: &Plan) -> Result<ReleaseTag, LedgerError> {
+    let ledger = Ledger::open(vars, order)?;
+    let commit = ledger.commit_of(plan)?;
+    ledger.release(commit)
+}
+
+/// Records what runs after some apps went live and others did not, on purpose (`on-failure = keep`). What is
+/// stuck is recorded nowhere: nobody knows it.
+///
+/// # Errors
+/// See [`LedgerError`].
+pub fn record_mixed(
+    vars: &Vars,
+    order: &Order,
+    ends: &BTreeMap<AppName, AppEnd>,
+) -> Result<Option<ReleaseTag>, LedgerError> {
+    if ends.values().any(|end| matches!(end, AppEnd::Stuck { .. })) {
+        return Ok(None);
+    }
+    let ledger = Ledger::open(vars, order)?;
+    let live = ends.iter().filter(|(_, end)| **end == AppEnd::Live {}).map(|(app, _)| app.clone());
+    let live: BTreeSet<AppName> = live.collect();
+    if live.is_empty() {
+        return Ok(None);
+    }
+    let commit = ledger.partial_commit(&live)?;
+    ledger.release(commit).map(Some)
+}
+
+/// The destination runs the state already: the branch says so, and there is no release.
+///
+/// # Errors
+/// See [`LedgerError`].
+pub fn note_unchanged(vars: &Vars, order: &Order, plan: &Plan) -> Result<(), LedgerError> {
+    let ledger = Ledger::open(vars, order)?;
+    let commit = ledger.commit_of(plan)?;
+    if ledger.runs == Some(commit) {
+        return Ok(());
+    }
+    let name = branch(&order.tag.environment);
+    Ok(ledger.git.change_refs(&[RefChange { name, new: Some(commit), old: ledger.runs }])?)
+}
+
+struct Ledger<'a> {
+    order: &'a Order,
+    git: Git,
+    repo: Settled,
+    runs: Option<CommitId>,
+}
+
+impl<'a> Ledger<'a> {
+    fn open(vars: &Vars, order: &'a Order) -> Result<Self, LedgerError> {
+        let repo = Settled::open(vars)?;
+        let runs = repo.read_ref(&branch(&order.tag.environment))?;
+        Ok(Self { order, git: Git::environment(vars), repo, runs })
+    }
+
+    /// The commit that names what runs: the one that was asked for, if it was followed as a whole.
+    fn commit_of(&self, plan: &Plan) -> Result<CommitId, LedgerError> {
+        // A plan that was lost with its coordinator is empty: then the order says what was followed.
+        let is_whole = match &self.order.options.only {
+            None => true,
+            Some(_) => plan.is_whole(&self.order.apps) && !plan.rows.is_empty(),
+        };
+        if is_whole {
+            return Ok(self.order.commit);
+        }
+        self.partial_commit(self.order.options.only.as_ref().unwrap_or(&BTreeSet::new()))
+    }
+
+    /// A commit of what ran before, with `apps` as the order has them.
+    fn partial_commit(&self, apps: &BTreeSet<AppName>) -> Result<CommitId, LedgerError> {
+        let mut state = match self.runs {
+            Some(runs) => self.repo.manifests(runs)?,
+            None => Default::default(),
+        };
+        let wanted = self.repo.manifests(self.order.commit)?;
+        let followed = wanted.0.into_iter().filter(|(app, _)| apps.contains(app));
+        state.0.extend(followed);
+        let mut files: Vec<(String, Vec<u8>)> =
+            vec![(".gitignore".to_owned(), install::GITIGNORE.as_bytes().to_vec())];
+        let manifest = |(app, manifest): (AppName, crate::manifest::Manifest)| {
+            (format!("{app}/graduate.json"), manifest.to_text().into_bytes())
+        };
+        files.extend(state.0.into_iter().map(manifest));
+        let tree = self.git.make_tree(&files)?;
+        if let Some(runs) = self.runs
+            && self.repo.tree_of(runs)? == tree
+        {
+            return Ok(runs);
+        }
+        let parents: Vec<CommitId> = self.runs.into_iter().chain([self.order.commit]).collect();
+        let names: Vec<&str> = apps.iter().map(AppName::as_str).collect();
+        let message = format!(
+            "What runs on {}: {} of {}\n",
+            self.order.tag.environment,
+            names.join(", "),
+            self.order.commit
+        );
+        Ok(self.git.make_commit(tree, &parents, &message)?)
+    }
+
+    /// Tag and branch, both or neither.
+    fn release(&self, commit: CommitId) -> Result<ReleaseTag, LedgerError> {
+        let now = Utc::now();
+        let mut release = ReleaseTag::new(self.order.tag.environment.clone(), now);
+        while self.repo.read_ref(&release.ref_name())?.is_some() {
+            release = release.next();
+        }
+        let Order { tag, by, id, at, .. } = self.order;
+        let seconds = (now - at).num_seconds().max(0);
+        let message = format!(
+            "Release of {commit} to {}\n\nRequested-as: {tag}\nRequested-by: {by}\nGraduation: {id}\nSeconds: {seconds}\n",
+            tag.environment
+        );
+        let name = release.to_string();
+        let text = TagText { name: &name, tagger: by, time_s: now.timestamp(), message: &message };
+        let object = self.git.make_tag(commit, &text)?;
+        self.git.change_refs(&[
+            RefChange { name: release.ref_name(), new: Some(object), old: None },
+            RefChange { name: branch(&tag.environment), new: Some(commit), old: self.runs },
+        ])?;
+        Ok(release)
+    }
+}

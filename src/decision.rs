@@ -1,0 +1,77 @@
+//! Where the decision of a graduation is read, and made durable before anybody acts on it.
+//!
+//! [`Go`] can be had from here only.
+
+use crate::git::{Git, GitError};
+use crate::journal::{Entry, Journal};
+use crate::files::FileError;
+use crate::order::Order;
+use crate::protocol::Decision;
+use crate::repo::{RepoError, Settled};
+use crate::transaction::Go;
+use crate::vars::Vars;
+
+/// The decision could not be read or made.
+#[derive(Debug, thiserror::Error)]
+pub enum DecisionError {
+    /// The ref could not be read.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    /// The ref could not be moved or synced.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// The journal could not be written.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// In a push: go, if the request tag is what the push wanted it to be. Until receive-pack is done, `None` means
+/// only "not yet".
+///
+/// # Errors
+/// Nobody knows; ask again.
+pub fn by_ref(vars: &Vars, order: &Order) -> Result<Option<Go>, DecisionError> {
+    let name = order.tag.ref_name();
+    if Settled::open(vars)?.read_ref(&name)? != Some(order.new) {
+        return Ok(None);
+    }
+    Git::environment(vars).sync_ref(&name)?;
+    Ok(Some(Go::witnessed()))
+}
+
+/// In a command: moves the tag ourselves, if it is what it was when we began.
+///
+/// # Errors
+/// Somebody has moved it meanwhile, which aborts.
+pub fn by_own_swap(vars: &Vars, order: &Order) -> Result<Go, DecisionError> {
+    Git::environment(vars).compare_and_swap(&order.tag.ref_name(), Some(order.new), order.old)?;
+    Ok(Go::witnessed())
+}
+
+/// Where the tag has moved before anything ran: a synced line of the journal.
+///
+/// # Errors
+/// The line may not be there, which aborts.
+pub fn by_journal(journal: &mut Journal) -> Result<Go, DecisionError> {
+    journal.append(&Entry::Decided { decision: Decision::Go })?;
+    Ok(Go::witnessed())
+}
+
+/// What a journal that another coordinator left says by itself.
+pub fn in_journal(entries: &[Entry]) -> Option<Go> {
+    let decided = Entry::Decided { decision: Decision::Go };
+    entries.contains(&decided).then(Go::witnessed)
+}
+
+/// After a failure: sets the tag back to what it was, so that it never names what does not run. A tag that
+/// somebody has moved since is left.
+///
+/// # Errors
+/// It still names what does not run.
+pub fn set_tag_back(vars: &Vars, order: &Order) -> Result<(), DecisionError> {
+    let name = order.tag.ref_name();
+    if Settled::open(vars)?.read_ref(&name)? == Some(order.new) && order.old != Some(order.new) {
+        Git::environment(vars).compare_and_swap(&name, order.old, Some(order.new))?;
+    }
+    Ok(())
+}

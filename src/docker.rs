@@ -1,0 +1,257 @@
+//! What we ask of Docker on this host: which image a name or container has, names for images, and containers.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::names::{AppName, GraduationId};
+use crate::process::{ProcessError, Program};
+
+/// Docker did not do what was asked, or answered what we do not understand.
+#[derive(Debug, thiserror::Error)]
+pub enum DockerError {
+    /// The command failed.
+    #[error(transparent)]
+    Run(#[from] ProcessError),
+    /// `docker inspect` printed something else than its JSON.
+    #[error("cannot understand the output of `docker inspect`: {0}")]
+    Output(#[from] serde_json::Error),
+}
+
+/// The id of an image: `sha256:` and 64 hex digits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ImageId(String);
+
+impl FromStr for ImageId {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.strip_prefix("sha256:").unwrap_or_default();
+        if digits.len() != 64 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(format!("{text:?} is not the id of an image"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for ImageId {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<ImageId> for String {
+    fn from(id: ImageId) -> String {
+        id.0
+    }
+}
+
+impl fmt::Display for ImageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name under which Dokku starts an app: `dokku/<app>:latest`.
+pub fn latest(app: &AppName) -> String {
+    format!("dokku/{app}:latest")
+}
+
+/// When Docker starts a container again by itself, as `docker update --restart` takes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct RestartPolicy {
+    name: String,
+    #[serde(default)]
+    maximum_retry_count: u32,
+}
+
+impl RestartPolicy {
+    /// Never.
+    pub fn no() -> Self {
+        Self { name: "no".to_owned(), maximum_retry_count: 0 }
+    }
+
+    fn as_option(&self) -> String {
+        match (self.name.as_str(), self.maximum_retry_count) {
+            ("", _) => "--restart=no".to_owned(),
+            (name, 0) => format!("--restart={name}"),
+            (name, retries) => format!("--restart={name}:{retries}"),
+        }
+    }
+}
+
+/// A container, as far as it matters here.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Container {
+    /// Its id, 64 hex digits.
+    pub id: String,
+    /// Its name, with Docker's leading slash.
+    pub name: String,
+    /// The image that it was made of.
+    pub image: ImageId,
+    host_config: HostConfig,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HostConfig {
+    restart_policy: RestartPolicy,
+}
+
+impl Container {
+    /// When Docker starts it again.
+    pub fn restart_policy(&self) -> &RestartPolicy {
+        &self.host_config.restart_policy
+    }
+
+    /// Dokku's name for a container that has not become the live one: `<app>.<process>.<n>.upcoming-<random>`.
+    pub fn is_upcoming(&self) -> bool {
+        self.name.contains(".upcoming-")
+    }
+}
+
+fn docker() -> Program {
+    Program::new("docker")
+}
+
+/// The image that a name or id stands for; `None` if there is none.
+///
+/// # Errors
+/// Docker does not answer.
+pub fn image(reference: &str) -> Result<Option<ImageId>, DockerError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Image {
+        id: ImageId,
+    }
+    let (_, stdout, _) = docker().args(["image", "inspect", reference]).capture()?;
+    let images: Vec<Image> = parse(&stdout)?;
+    Ok(images.into_iter().next().map(|image| image.id))
+}
+
+/// Those of the containers `ids` that exist.
+///
+/// # Errors
+/// Docker does not answer.
+pub fn containers<S: AsRef<str>>(ids: &[S]) -> Result<Vec<Container>, DockerError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids = ids.iter().map(AsRef::as_ref);
+    let (_, stdout, _) = docker().args(["container", "inspect"]).args(ids).capture()?;
+    parse(&stdout)
+}
+
+/// All containers that carry Dokku's label of the app, running or not.
+///
+/// # Errors
+/// Docker does not answer.
+pub fn containers_of(app: &AppName) -> Result<Vec<Container>, DockerError> {
+    let filter = format!("label=com.dokku.app-name={app}");
+    let ids = docker().args(["ps", "-a", "-q", "--no-trunc", "--filter", &filter]).read()?;
+    containers(&ids.split_whitespace().collect::<Vec<_>>())
+}
+
+fn parse<T: serde::de::DeserializeOwned>(stdout: &[u8]) -> Result<Vec<T>, DockerError> {
+    // Without a single match, some versions print nothing at all.
+    if stdout.trim_ascii().is_empty() { Ok(Vec::new()) } else { Ok(serde_json::from_slice(stdout)?) }
+}
+
+/// Gives an image one more name, taking the name from another image that has it.
+///
+/// # Errors
+/// There is no such image.
+pub fn tag(image: &ImageId, name: &str) -> Result<(), DockerError> {
+    Ok(docker().args(["tag", &image.to_string(), name]).run()?)
+}
+
+/// Takes a name away, and the image with it if nothing else names or uses it; no such name is no error.
+///
+/// # Errors
+/// The name is still there.
+pub fn untag(name: &str) -> Result<(), DockerError> {
+    if image(name)?.is_some() {
+        docker().args(["rmi", name]).run()?;
+    }
+    Ok(())
+}
+
+/// Sets when Docker starts a container again by itself.
+///
+/// # Errors
+/// There is no such container.
+pub fn set_restart_policy(container: &str, policy: &RestartPolicy) -> Result<(), DockerError> {
+    Ok(docker().args(["update", &policy.as_option(), container]).run()?)
+}
+
+/// Removes a container, running or not; one that is not there is as good as removed.
+///
+/// # Errors
+/// It is still there.
+pub fn remove_container(container: &str) -> Result<(), DockerError> {
+    if containers(&[container])?.is_empty() {
+        return Ok(());
+    }
+    Ok(docker().args(["rm", "-f", container]).run()?)
+}
+
+/// An image that a graduation keeps although no name and no running container holds it.
+///
+/// Dokku prunes unused images that carry an app's label, names or not; what keeps one is a container that was
+/// made of it and never started, under a label that is no app's.
+#[derive(Clone, Debug)]
+pub struct Keeper {
+    container: String,
+}
+
+impl Keeper {
+    /// The keeper of one image of an app, `which` being a fixed word.
+    pub fn new(id: &GraduationId, app: &AppName, which: &'static str) -> Self {
+        Self { container: format!("graduate-{id}-{app}-{which}") }
+    }
+
+    /// Keeps the image from now on; keeping it twice is fine.
+    ///
+    /// # Errors
+    /// There is no such image.
+    pub fn keep(&self, image: &ImageId) -> Result<(), DockerError> {
+        if !containers(&[&self.container])?.is_empty() {
+            return Ok(());
+        }
+        let label = "com.dokku.app-name=graduate.kept";
+        let image = image.to_string();
+        let args = ["create", "--name", &self.container, "--label", label, &image, "never-started"];
+        Ok(docker().args(args).run()?)
+    }
+
+    /// Lets it go.
+    ///
+    /// # Errors
+    /// The container is still there.
+    pub fn release(&self) -> Result<(), DockerError> {
+        remove_container(&self.container)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn restart_policies_keep_their_retries() {
+        let policy: RestartPolicy =
+            serde_json::from_str(r#"{"Name":"on-failure","MaximumRetryCount":10}"#).unwrap();
+        assert_eq!(policy.as_option(), "--restart=on-failure:10");
+        assert_eq!(RestartPolicy::no().as_option(), "--restart=no");
+    }
+
+    #[test]
+    fn an_image_id_is_nothing_else() {
+        assert!("sha256:".parse::<ImageId>().is_err());
+        assert!(format!("sha256:{}", "ab".repeat(32)).parse::<ImageId>().is_ok());
+    }
+}

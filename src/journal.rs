@@ -1,0 +1,265 @@
+//! The journal of one graduation on its source: what was decided, in an order that a crash cannot change.
+//!
+//! ```text
+//! <data>/graduations/<id>/journal        this: checksummed lines, each synced before what depends on it
+//!                        events/lines    what people are shown
+//!                        socket          where hooks and commands attach
+//! <data>/environments/<env>.lock         held by the coordinator
+//! <data>/environments/<env>.current      the graduation that is in progress, or was left in doubt
+//! <data>/environments/<env>.latest       the newest one, for post-receive
+//! ```
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::files::{self, FileError};
+use crate::names::{EnvironmentName, GraduationId, ObjectId, ReleaseTag, RequestTag};
+use crate::order::Order;
+use crate::process::ProcessId;
+use crate::protocol::Decision;
+use crate::transaction::Outcome;
+use crate::vars::Vars;
+
+/// A line of the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "entry", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Entry {
+    /// The first one: all that was asked for, and in which mode it is decided.
+    Ordered {
+        /// The order.
+        order: Box<Order>,
+    },
+    /// The destination is about to be taken: from here on there may be something to undo.
+    Begun {},
+    /// We are about to vote yes. In a push the ref decides from here on, when receive-pack is done with it.
+    Voted {
+        /// git-receive-pack(1), in a push.
+        receive_pack: Option<ProcessId>,
+    },
+    /// The decision. Where there is no push to carry it, this line is the decision itself.
+    Decided {
+        /// The decision.
+        decision: Decision,
+    },
+    /// The last one.
+    Ended {
+        /// How.
+        outcome: Outcome,
+        /// The release that was recorded.
+        release: Option<ReleaseTag>,
+    },
+}
+
+/// The journal could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A line before the last one is damaged.
+    #[error("the journal {} is damaged at line {line}; look at it, and remove it to give this graduation up", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The line's number, from 1.
+        line: usize,
+    },
+}
+
+/// The files of a graduation on its source.
+#[derive(Clone, Debug)]
+pub struct Place {
+    dir: PathBuf,
+}
+
+impl Place {
+    /// The place of a graduation, whether it exists or not.
+    pub fn of(vars: &Vars, id: &GraduationId) -> Self {
+        Self { dir: vars.data().join("graduations").join(id.as_str()) }
+    }
+
+    /// Makes the directories.
+    ///
+    /// # Errors
+    /// They cannot be made.
+    pub fn create(&self) -> Result<(), FileError> {
+        files::make_dir(&self.dir.join("events"))
+    }
+
+    /// The file of the events.
+    pub fn events(&self) -> PathBuf {
+        self.dir.join("events/lines")
+    }
+
+    /// Where the coordinator listens.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("socket")
+    }
+
+    /// The journal's file.
+    pub fn journal(&self) -> PathBuf {
+        self.dir.join("journal")
+    }
+}
+
+/// Writes the journal.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+}
+
+impl Journal {
+    /// Opens or creates it.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, FileError> {
+        let open = || {
+            let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+            files::sync_parent(path)?;
+            Ok(file)
+        };
+        Ok(Self { path: path.to_owned(), file: open().map_err(FileError::of("open", path))? })
+    }
+
+    /// Appends a line and waits until it is on the disk.
+    ///
+    /// # Errors
+    /// It may not be there; do not go on as if it were.
+    pub fn append(&mut self, entry: &Entry) -> Result<(), FileError> {
+        let json = serde_json::to_string(entry).map_err(io::Error::from);
+        let write = json.and_then(|json| {
+            let line = format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
+            self.file.write_all(line.as_bytes())?;
+            self.file.sync_data()
+        });
+        write.map_err(FileError::of("write", &self.path))
+    }
+}
+
+/// Reads a journal. A torn last line was never acted upon and does not count.
+///
+/// # Errors
+/// It cannot be read, or is damaged before its last line.
+pub fn read(path: &Path) -> Result<Vec<Entry>, JournalError> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        file => file.map_err(FileError::of("open", path))?,
+    };
+    let mut entries = Vec::new();
+    let mut torn = None;
+    for (at, line) in BufReader::new(file).split(b'\n').enumerate() {
+        let line = line.map_err(FileError::of("read", path))?;
+        if let Some(line) = torn {
+            return Err(JournalError::Damaged { path: path.to_owned(), line });
+        }
+        match parse(&line) {
+            Some(entry) => entries.push(entry),
+            None => torn = Some(at + 1),
+        }
+    }
+    Ok(entries)
+}
+
+fn parse(line: &[u8]) -> Option<Entry> {
+    let text = std::str::from_utf8(line).ok()?;
+    let (sum, json) = text.split_once(' ')?;
+    let sum = u32::from_str_radix(sum, 16).ok()?;
+    (sum == crc32fast::hash(json.as_bytes())).then(|| serde_json::from_str(json).ok()).flatten()
+}
+
+/// The graduation of an environment that is in progress or was left in doubt.
+///
+/// # Errors
+/// The note is damaged.
+pub fn current(vars: &Vars, environment: &EnvironmentName) -> Result<Option<GraduationId>, FileError> {
+    files::read_json(&current_path(vars, environment))
+}
+
+/// Notes it, or that there is none.
+///
+/// # Errors
+/// The disk is full, for one.
+pub fn set_current(
+    vars: &Vars,
+    environment: &EnvironmentName,
+    id: Option<&GraduationId>,
+) -> Result<(), FileError> {
+    let path = current_path(vars, environment);
+    match id {
+        Some(id) => files::write_json(&path, id),
+        None => files::remove(&path),
+    }
+}
+
+fn current_path(vars: &Vars, environment: &EnvironmentName) -> PathBuf {
+    vars.data().join("environments").join(format!("{environment}.current"))
+}
+
+/// The newest graduation of an environment: how post-receive finds the one that its tag asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Latest {
+    /// Which.
+    pub id: GraduationId,
+    /// The tag that asked for it.
+    pub tag: RequestTag,
+    /// What the tag was to be.
+    pub new: ObjectId,
+}
+
+fn latest_path(vars: &Vars, environment: &EnvironmentName) -> PathBuf {
+    vars.data().join("environments").join(format!("{environment}.latest"))
+}
+
+/// The newest graduation of an environment, over or not.
+///
+/// # Errors
+/// The note is damaged.
+pub fn latest(vars: &Vars, environment: &EnvironmentName) -> Result<Option<Latest>, FileError> {
+    files::read_json(&latest_path(vars, environment))
+}
+
+/// Notes it.
+///
+/// # Errors
+/// The disk is full, for one.
+pub fn set_latest(vars: &Vars, order: &Order) -> Result<(), FileError> {
+    let latest = Latest { id: order.id.clone(), tag: order.tag.clone(), new: order.new };
+    files::write_json(&latest_path(vars, &order.tag.environment), &latest)
+}
+
+/// The lock of an environment.
+pub fn lock_path(vars: &Vars, environment: &EnvironmentName) -> PathBuf {
+    vars.data().join("environments").join(format!("{environment}.lock"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torn_last_line_does_not_count_and_a_torn_other_one_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let mut journal = Journal::open(&path).unwrap();
+        let begun = Entry::Begun {};
+        let decided = Entry::Decided { decision: Decision::Go };
+        journal.append(&begun).unwrap();
+        journal.append(&decided).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..whole.len() - 3]).unwrap();
+        assert_eq!(read(&path).unwrap(), vec![begun.clone()]);
+        let mut flipped = whole.clone();
+        flipped[12] ^= 1;
+        std::fs::write(&path, &flipped).unwrap();
+        assert!(matches!(read(&path), Err(JournalError::Damaged { line: 1, .. })));
+        std::fs::write(&path, &whole).unwrap();
+        assert_eq!(read(&path).unwrap(), vec![begun, decided]);
+    }
+}

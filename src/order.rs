@@ -1,0 +1,214 @@
+//! What is asked of a coordinator, and what it tells: the whole input and the whole output of a graduation.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::names::{AppName, CommitId, GraduationId, ObjectId, ReleaseTag, RequestTag};
+use crate::plan::{Options, Plan, WantedApp};
+use crate::protocol::{AppEnd, HoldPoint};
+use crate::transaction::{Outcome, Phase};
+
+/// What carries the decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// A push with both hooks: the request tag's new value.
+    Push,
+    /// A push of which only post-receive runs: the tag has moved already, so a synced line of the journal; on
+    /// failure the tag is set back.
+    AfterPush,
+    /// `dokku graduate <env>`: the coordinator's own compare-and-swap of the tag.
+    Command,
+}
+
+/// One graduation, as it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    /// Its id.
+    pub id: GraduationId,
+    /// What carries its decision.
+    pub mode: Mode,
+    /// The request tag.
+    pub tag: RequestTag,
+    /// What the tag names before.
+    pub old: Option<ObjectId>,
+    /// What it is to name: a commit or an annotated tag.
+    pub new: ObjectId,
+    /// The commit.
+    pub commit: CommitId,
+    /// The commit's state is HEAD's, so that the live source must not differ from it.
+    pub is_current: bool,
+    /// The apps of its state.
+    pub apps: BTreeMap<AppName, WantedApp>,
+    /// What else was asked for.
+    pub options: Options,
+    /// Who asks: the name of an ssh key, or of a user of the host.
+    pub by: String,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// How a graduation ended, for people and for exit statuses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ending", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Ending {
+    /// It runs there, and is recorded.
+    Released {
+        /// The release.
+        release: ReleaseTag,
+    },
+    /// It ran there already.
+    NothingToDo {},
+    /// Only the plan was asked for.
+    PlanShown {},
+    /// It was refused before anything was done; every reason, each perhaps of several lines.
+    Refused {
+        /// The reasons.
+        problems: Vec<String>,
+        /// What to do, if one thing helps.
+        hint: Option<String>,
+    },
+    /// The destination cannot be reached, and nothing was done.
+    Unreachable {
+        /// Why.
+        reason: String,
+    },
+    /// It did not go live as a whole.
+    Failed {
+        /// How it ended.
+        outcome: Outcome,
+        /// The release that names what does run there, after `on-failure = keep`.
+        release: Option<ReleaseTag>,
+    },
+    /// A fault of the coordinator itself.
+    Broken {
+        /// What.
+        reason: String,
+    },
+}
+
+/// What people are shown while it runs, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum News {
+    /// The first one.
+    Started {
+        /// What the source calls itself.
+        source: String,
+        /// The commit.
+        commit: CommitId,
+        /// The tag.
+        tag: RequestTag,
+        /// Who asked.
+        by: String,
+    },
+    /// A graduation that was left by a coordinator is settled first.
+    SettledEarlier {
+        /// Which.
+        id: GraduationId,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// The plan.
+    Planned {
+        /// The plan.
+        plan: Plan,
+    },
+    /// The user's programs are about to run.
+    HooksStarted {
+        /// Which.
+        phase: Phase,
+        /// How many.
+        count: usize,
+    },
+    /// A line that one of them wrote.
+    HookLine {
+        /// Which.
+        phase: Phase,
+        /// The text.
+        text: String,
+    },
+    /// A line of an app's build or deploy.
+    Log {
+        /// The app.
+        app: AppName,
+        /// The text.
+        text: String,
+    },
+    /// An app is held.
+    Held {
+        /// The app.
+        app: AppName,
+        /// Where.
+        at: HoldPoint,
+        /// How many are.
+        held: usize,
+        /// Of how many.
+        of: usize,
+    },
+    /// All are.
+    AllHeld {
+        /// How many.
+        count: usize,
+        /// For how long at the most, in seconds.
+        hold_limit_s: u32,
+    },
+    /// An app failed.
+    AppFailed {
+        /// The app.
+        app: AppName,
+        /// Why.
+        reason: String,
+    },
+    /// The link broke; what is held is held until the lease ends.
+    LinkLost {
+        /// Why.
+        reason: String,
+    },
+    /// It is back.
+    LinkBack {},
+    /// Everything is being put back.
+    PuttingBack {},
+    /// The decision is made.
+    GoingLive {},
+    /// An app came to its end after the decision.
+    AppEnded {
+        /// The app.
+        app: AppName,
+        /// How.
+        end: AppEnd,
+    },
+    /// Something that people should know and that stops nothing.
+    Warning {
+        /// The text.
+        text: String,
+    },
+    /// The last one.
+    Ended {
+        /// How.
+        ending: Ending,
+        /// After how many seconds.
+        seconds: u64,
+    },
+}
+
+impl Ending {
+    /// The exit status of the command or push that asked for it; see the README.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::Released { .. } | Self::NothingToDo {} => 0,
+            Self::PlanShown {} | Self::Refused { .. } => 1,
+            Self::Unreachable { .. } => 4,
+            Self::Failed { outcome, .. } => match outcome {
+                Outcome::Live {} => 0,
+                Outcome::Aborted { stuck, .. } if stuck.is_empty() => 1,
+                Outcome::Aborted { .. } | Outcome::Mixed { .. } | Outcome::InDoubt { .. } => 3,
+                Outcome::RolledBack { .. } => 1,
+            },
+            Self::Broken { .. } => 70,
+        }
+    }
+}

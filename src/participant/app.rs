@@ -1,0 +1,350 @@
+//! One app on a destination: what it was, and how its names are moved between the old version and the new.
+//!
+//! "Names" are all by which Dokku finds a version later: the image behind `latest`, the revision in the config, the
+//! files that a build sets, the branch. Every function here may be repeated after a crash.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+
+use crate::docker::{self, DockerError, Keeper};
+use crate::dokku::{Dokku, DokkuError};
+use crate::files::{self, FileError};
+use crate::git::{self, GitError};
+use crate::names::{AppName, CommitId, GraduationId};
+use crate::participant::store::{Before, Held};
+use crate::process::{ProcessError, Program};
+use crate::vars::Vars;
+
+/// An app could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// Dokku's files could not be read.
+    #[error(transparent)]
+    Dokku(#[from] DokkuError),
+    /// Docker failed.
+    #[error(transparent)]
+    Docker(#[from] DockerError),
+    /// A file of Dokku or of ours.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A command of Dokku failed.
+    #[error(transparent)]
+    Run(#[from] ProcessError),
+    /// A ref could not be moved.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// The app is not what the plan saw.
+    #[error("{app} was deployed meanwhile: it runs {found}, not {planned}")]
+    Changed {
+        /// The app.
+        app: AppName,
+        /// What it runs.
+        found: String,
+        /// What the plan saw.
+        planned: String,
+    },
+    /// After it was put back, something else than the old version runs.
+    #[error("{app} does not run its old version after it was put back; look at `dokku ps:report {app}`")]
+    NotRestored {
+        /// The app.
+        app: AppName,
+    },
+}
+
+/// What a deploy sets besides containers, image, config and branch, below Dokku's library: `@` is the app.
+const SET_BY_DEPLOYS: [&str; 12] = [
+    "config/app-json/@/appjson-env-processed",
+    "config/app-json/@/heroku.postdeploy",
+    "config/apps/@/deploy-source",
+    "config/apps/@/deploy-source-metadata",
+    "config/builder/@/detected",
+    "config/common/@/deployed",
+    "config/ports/@/map-detected",
+    "config/ps/@/can-scale",
+    "config/ps/@/scale",
+    "config/ps/@/scale.old",
+    "data/app-json/@/app.json",
+    "data/ps/@/Procfile",
+];
+
+/// Which version of an app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// What ran before the graduation.
+    Old,
+    /// What the graduation brings.
+    New,
+}
+
+/// An app that takes part in a graduation.
+#[derive(Debug)]
+pub struct App<'a> {
+    vars: &'a Vars,
+    dokku: Dokku,
+    id: &'a GraduationId,
+    /// Its name.
+    pub name: &'a AppName,
+}
+
+impl<'a> App<'a> {
+    /// An app of the graduation `id`.
+    pub fn new(vars: &'a Vars, id: &'a GraduationId, name: &'a AppName) -> Self {
+        Self { vars, dokku: Dokku::new(vars), id, name }
+    }
+
+    fn command(&self, name: &str) -> Program {
+        Program::new("dokku").arg(name)
+    }
+
+    /// Finds out what an abort must put back.
+    ///
+    /// # Errors
+    /// The app does not run `planned`.
+    pub fn look(&self, planned: Option<CommitId>, to: CommitId) -> Result<Before, AppError> {
+        let app = self.name;
+        let from = self.dokku.revision(app);
+        if from != planned {
+            let words = |revision: Option<CommitId>| revision.map_or("nothing".to_owned(), |id| id.short());
+            return Err(AppError::Changed { app: app.clone(), found: words(from), planned: words(planned) });
+        }
+        let ids: Vec<String> = self.dokku.containers(app).into_values().collect();
+        let running = docker::containers(&ids)?.into_iter().next().map(|container| container.image);
+        let image = match running {
+            Some(image) => Some(image),
+            None => docker::image(&docker::latest(app))?,
+        };
+        let config = self.dokku.config(app)?;
+        let variable = self.dokku.revision_variable(app);
+        Ok(Before {
+            created: !self.dokku.exists(app),
+            from,
+            to,
+            branch: self.dokku.deploy_branch(app),
+            image,
+            revision_variable: variable.map(|name| {
+                let value = config.get(&name).cloned();
+                (name, value)
+            }),
+            properties: self.properties(),
+        })
+    }
+
+    /// The files that a deploy sets, as they are now.
+    pub fn properties(&self) -> BTreeMap<PathBuf, Option<String>> {
+        let paths = SET_BY_DEPLOYS.iter().map(|path| PathBuf::from(path.replace('@', self.name.as_str())));
+        let content = |path: &PathBuf| fs::read_to_string(self.vars.lib_root.join(path)).ok();
+        paths.map(|path| (path.clone(), content(&path))).collect()
+    }
+
+    /// It has web processes, as far as Dokku knows by now.
+    pub fn has_web(&self) -> bool {
+        self.dokku.scale(self.name).get("web").is_some_and(|count| *count > 0)
+    }
+
+    /// Creates the app.
+    ///
+    /// # Errors
+    /// Dokku does not.
+    pub fn create(&self) -> Result<(), AppError> {
+        Ok(self.command("apps:create").arg(self.name.as_str()).run()?)
+    }
+
+    /// Makes sure that neither image goes away while the outcome is open.
+    ///
+    /// # Errors
+    /// Docker fails.
+    pub fn keep_images(&self, before: &Before, held: &Held) -> Result<(), AppError> {
+        if let Some(old) = &before.image {
+            self.keeper(Version::Old).keep(old)?;
+        }
+        Ok(self.keeper(Version::New).keep(&held.image)?)
+    }
+
+    fn keeper(&self, version: Version) -> Keeper {
+        let which = match version {
+            Version::Old => "old",
+            Version::New => "new",
+        };
+        Keeper::new(self.id, self.name, which)
+    }
+
+    /// Lets Dokku find `version` of the app from now on: `latest`, the revision in its config, and the files that
+    /// a build sets. A file that somebody else has changed meanwhile is left as it is.
+    ///
+    /// # Errors
+    /// A part could not be set; repeat it.
+    pub fn name_version(
+        &self,
+        before: &Before,
+        held: Option<&Held>,
+        version: Version,
+    ) -> Result<(), AppError> {
+        let image = match version {
+            Version::Old => before.image.as_ref(),
+            Version::New => held.map(|held| &held.image),
+        };
+        if let Some(image) = image {
+            docker::tag(image, &docker::latest(self.name))?;
+        }
+        if let Some((variable, old)) = &before.revision_variable {
+            let new = Some(before.to.to_string());
+            match version {
+                Version::Old => self.set_config(variable, old.as_deref(), new.as_deref())?,
+                Version::New => self.set_config(variable, new.as_deref(), old.as_deref())?,
+            }
+        }
+        let new = held.map(|held| &held.properties);
+        for (path, old) in &before.properties {
+            let (wanted, replaced) = match (version, new) {
+                (Version::Old, new) => (old, new.and_then(|new| new.get(path))),
+                (Version::New, Some(new)) => (new.get(path).unwrap_or(&None), Some(old)),
+                (Version::New, None) => continue,
+            };
+            let found = fs::read_to_string(self.vars.lib_root.join(path)).ok();
+            if found != *wanted && replaced.is_none_or(|replaced| found == *replaced) {
+                self.write_property(path, wanted.as_deref())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets or unsets a config variable without a deploy, if its value is `from`.
+    fn set_config(&self, name: &str, to: Option<&str>, from: Option<&str>) -> Result<(), AppError> {
+        let config = self.dokku.config(self.name)?;
+        let found = config.get(name).map(String::as_str);
+        if found == to || found != from {
+            return Ok(());
+        }
+        let (command, what) = match to {
+            Some(value) => ("config:set", format!("{name}={value}")),
+            None => ("config:unset", name.to_owned()),
+        };
+        Ok(self.command(command).args(["--no-restart", self.name.as_str(), &what]).run()?)
+    }
+
+    fn write_property(&self, path: &PathBuf, content: Option<&str>) -> Result<(), FileError> {
+        let full = self.vars.lib_root.join(path);
+        match content {
+            None => files::remove(&full),
+            Some(text) => {
+                files::make_dir(full.parent().unwrap_or(&full))?;
+                fs::write(&full, text).map_err(FileError::of("write", &full))
+            }
+        }
+    }
+
+    /// After the deploy has ended without going live: leaves nothing of the graduation. `killed`: the deploy did
+    /// not end by itself. An app that the graduation created is destroyed, unless somebody has used it meanwhile;
+    /// returns whether such an app was kept.
+    ///
+    /// # Errors
+    /// Something is left; repeat it.
+    pub fn undo(&self, before: &Before, held: Option<&Held>, killed: bool) -> Result<bool, AppError> {
+        if !self.dokku.exists(self.name) {
+            self.release_images()?;
+            return Ok(false);
+        }
+        self.sweep(before)?;
+        if killed {
+            self.command("apps:unlock").arg(self.name.as_str()).run()?;
+        }
+        self.name_version(before, held, Version::Old)?;
+        if before.image.is_none() {
+            docker::untag(&docker::latest(self.name))?;
+        }
+        git::delete_transfer_refs(&self.dokku.repository(self.name), self.id)?;
+        self.release_images()?;
+        if !before.created {
+            return Ok(false);
+        }
+        if self.is_used(before)? {
+            return Ok(true);
+        }
+        self.command("--force").args(["apps:destroy", self.name.as_str()]).run()?;
+        Ok(false)
+    }
+
+    /// Removes containers that a deploy has left on its way and that are not of the old version.
+    fn sweep(&self, before: &Before) -> Result<(), AppError> {
+        let live: BTreeSet<String> = self.dokku.containers(self.name).into_values().collect();
+        for container in docker::containers_of(self.name)? {
+            let of_old = before.image.as_ref() == Some(&container.image);
+            if container.is_upcoming() && !of_old && !live.contains(&container.id) {
+                docker::remove_container(&container.id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody has used an app that the graduation created: it has config, is deployed, or is set up further.
+    fn is_used(&self, before: &Before) -> Result<bool, AppError> {
+        let own = before.revision_variable.as_ref().map(|(name, _)| name.as_str());
+        let by_dokku = |name: &str| Some(name) == own || name.starts_with("DOKKU_");
+        let configured = self.dokku.config(self.name)?.keys().any(|name| !by_dokku(name));
+        let set_up = ["docker-options", "storage", "resource", "certs"];
+        let lib = &self.vars.lib_root;
+        let has_files = |plugin: &str| {
+            let dir = lib.join("config").join(plugin).join(self.name.as_str());
+            fs::read_dir(dir).is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(has_content)))
+        };
+        Ok(configured || self.dokku.revision(self.name).is_some() || set_up.into_iter().any(has_files))
+    }
+
+    fn release_images(&self) -> Result<(), AppError> {
+        self.keeper(Version::New).release()?;
+        self.keeper(Version::Old).release()?;
+        Ok(())
+    }
+
+    /// After the deploy has ended well: the branch says what runs, and nothing of the graduation is left.
+    ///
+    /// # Errors
+    /// Something is left; repeat it.
+    pub fn settle_live(&self, before: &Before) -> Result<(), AppError> {
+        let repository = self.dokku.repository(self.name);
+        if self.dokku.revision(self.name) != Some(before.to) {
+            git::update_app_ref(&repository, &before.branch, before.to, before.from)?;
+        }
+        git::delete_transfer_refs(&repository, self.id)?;
+        self.release_images()
+    }
+
+    /// After the decision: brings the old version back to an app that went live, wholly or in part.
+    ///
+    /// # Errors
+    /// It does not run its old version; a person must look.
+    pub fn compensate(&self, before: &Before, held: Option<&Held>) -> Result<(), AppError> {
+        let repository = self.dokku.repository(self.name);
+        if before.created {
+            self.command("--force").args(["apps:destroy", self.name.as_str()]).run()?;
+            return self.release_images();
+        }
+        self.name_version(before, held, Version::Old)?;
+        git::restore_app_ref(&repository, &before.branch, before.from)?;
+        if before.from.is_none() {
+            self.command("ps:stop").arg(self.name.as_str()).run()?;
+        } else if !self.runs_only(before)? {
+            self.command("ps:restart").arg(self.name.as_str()).run()?;
+            if !self.runs_only(before)? {
+                return Err(AppError::NotRestored { app: self.name.clone() });
+            }
+        }
+        self.sweep(before)?;
+        git::delete_transfer_refs(&repository, self.id)?;
+        self.release_images()
+    }
+
+    /// Every live container is of the old image.
+    fn runs_only(&self, before: &Before) -> Result<bool, AppError> {
+        let ids: Vec<String> = self.dokku.containers(self.name).into_values().collect();
+        let found = docker::containers(&ids)?;
+        let old = |container: &docker::Container| Some(&container.image) == before.image.as_ref();
+        Ok(found.len() == ids.len() && found.iter().all(old))
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "an iterator's item")]
+fn has_content(entry: fs::DirEntry) -> bool {
+    entry.metadata().is_ok_and(|metadata| metadata.len() > 0)
+}

@@ -1,0 +1,240 @@
+//! Runs one deploy of Dokku for a graduation, from its start to its end.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::files::{FileError, Watch};
+use crate::names::{AppName, ObjectId};
+use crate::participant::Message;
+use crate::participant::app::AppError;
+use crate::participant::slots::Slots;
+use crate::participant::store::{Before, DEPLOYED, EXITED, Store};
+use crate::process::{self, ProcessId, Program};
+use crate::protocol::{Decision, MAX_LOG_TEXT, Report};
+use crate::vars::{self, Vars};
+
+/// How long a build may go on after an abort before it is stopped. Most end by themselves in less, and leave less
+/// behind than one that is killed.
+const BUILD_GRACE: Duration = Duration::from_secs(10);
+
+/// How long a stopped deploy may take to clean up after itself.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// How a deploy ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeployEnd {
+    /// Dokku says that the app is deployed.
+    Succeeded,
+    /// It failed, or was refused by our own triggers after an abort.
+    Failed {
+        /// In words.
+        how: String,
+    },
+    /// We had to kill it.
+    Killed,
+}
+
+/// One deploy and where its news go.
+#[derive(Clone, Debug)]
+pub struct Deploy {
+    /// The app.
+    pub app: AppName,
+    /// What it was.
+    pub before: Before,
+    /// The graduation's files.
+    pub store: Store,
+    /// The participant's main loop.
+    pub news: Sender<Message>,
+}
+
+impl Deploy {
+    /// Starts Dokku's deploy when there is room, and follows it to its end on a thread of its own.
+    pub fn start(self, vars: &Vars, slots: Slots) {
+        let vars = vars.clone();
+        thread::spawn(move || {
+            let end = match self.run(&vars, &slots) {
+                Ok(end) => end,
+                Err(error) => DeployEnd::Failed { how: error.to_string() },
+            };
+            self.send(Message::Ended { app: self.app.clone(), end });
+        });
+    }
+
+    /// Waits for the end of a deploy that another participant started, on a thread of its own.
+    pub fn adopt(self, process: Option<ProcessId>) {
+        thread::spawn(move || {
+            let end = match process {
+                Some(process) if process.is_running() => self.follow(&process, None),
+                _ => Ok(self.judged_by_marks()),
+            };
+            let end = end.unwrap_or_else(|error| DeployEnd::Failed { how: error.to_string() });
+            self.send(Message::Ended { app: self.app.clone(), end });
+        });
+    }
+
+    fn judged_by_marks(&self) -> DeployEnd {
+        if self.store.has_mark(&self.app, DEPLOYED) {
+            DeployEnd::Succeeded
+        } else {
+            DeployEnd::Failed { how: "was interrupted".to_owned() }
+        }
+    }
+
+    fn send(&self, message: Message) {
+        // The main loop ends only after every deploy has; if it is gone, so is the process.
+        let _ = self.news.send(message);
+    }
+
+    fn report(&self, report: Report) {
+        self.send(Message::Report(report));
+    }
+
+    fn run(&self, vars: &Vars, slots: &Slots) -> Result<DeployEnd, AppError> {
+        let slot = slots.take();
+        if self.store.decision().is_some() {
+            return Ok(DeployEnd::Failed { how: "was not started".to_owned() });
+        }
+        self.report(Report::Building { app: self.app.clone() });
+        let path = self.store.app_dir(&self.app).join("log");
+        let log = File::options().create(true).append(true).open(&path).map_err(FileError::of("open", &path))?;
+        let id = vars.graduation.as_ref().map(ToString::to_string).unwrap_or_default();
+        let mut running = Program::new("dokku")
+            .args(["git-hook", self.app.as_str()])
+            .env(vars::GRADUATION, id)
+            .dir(&vars.below_root(self.app.as_str()))
+            .input(self.git_hook_line())
+            .output_to(log)
+            .map_err(FileError::of("open", &path))?
+            .in_own_group()
+            .spawn()?;
+        let process = running.identity().map_err(FileError::of("look at the deploy behind", &path))?;
+        self.store.set_deploy(&self.app, &process)?;
+        let store = self.store.clone();
+        let app = self.app.clone();
+        let waiter = thread::spawn(move || {
+            let status = running.wait();
+            // Wakes up the follower; if the disk is full it notices within a second by itself.
+            let _ = store.mark(&app, EXITED);
+            status
+        });
+        let followed = self.follow(&process, Some(slot))?;
+        let status = waiter.join().map_err(|_| FileError::of("wait for the deploy behind", &path)(
+            std::io::Error::other("the thread that waited is gone"),
+        ))?;
+        Ok(match (followed, status) {
+            (DeployEnd::Killed, _) => DeployEnd::Killed,
+            (_, Ok(status)) if status.success() => DeployEnd::Succeeded,
+            (_, Ok(status)) => DeployEnd::Failed { how: process::in_words(status) },
+            (_, Err(error)) => DeployEnd::Failed { how: error.to_string() },
+        })
+    }
+
+    /// What git would write on the stdin of an app's pre-receive hook; githooks(5).
+    fn git_hook_line(&self) -> String {
+        let old = self.before.from.map_or(ObjectId::ABSENT.to_owned(), |id| id.to_string());
+        format!("{old} {} refs/heads/{}\n", self.before.to, self.before.branch)
+    }
+
+    /// Passes on what the deploy writes and says when it is held, until its process ends. After an abort a build
+    /// is given some time, then it is stopped.
+    fn follow(
+        &self,
+        process: &ProcessId,
+        mut slot: Option<crate::participant::slots::Slot>,
+    ) -> Result<DeployEnd, AppError> {
+        let dir = self.store.app_dir(&self.app);
+        let watch = Watch::new(&dir)?;
+        let mut log = LogFollower::open(&dir)?;
+        let mut held = false;
+        let stopped = Arc::new(AtomicBool::new(false));
+        self.stop_after_abort(process, &stopped);
+        loop {
+            let over = self.store.has_mark(&self.app, EXITED) || !process.is_running();
+            for text in log.read()? {
+                self.report(Report::Log { app: self.app.clone(), text });
+            }
+            if !held && let Some(found) = self.store.held(&self.app)? {
+                held = true;
+                slot = None;
+                self.report(Report::Held { app: self.app.clone(), at: found.at });
+            }
+            if over {
+                break;
+            }
+            watch.wait(Duration::from_secs(1));
+        }
+        drop(slot);
+        let killed = stopped.load(Ordering::Acquire);
+        Ok(if killed { DeployEnd::Killed } else { self.judged_by_marks() })
+    }
+
+    /// Watches for an abort, and ends a deploy that does not end by itself after it.
+    fn stop_after_abort(&self, process: &ProcessId, stopped: &Arc<AtomicBool>) {
+        let (store, process, stopped) = (self.store.clone(), *process, Arc::clone(stopped));
+        thread::spawn(move || {
+            let Ok(watch) = Watch::new(&store.vote_dir()) else { return };
+            let mut deadline: Option<Instant> = None;
+            while process.is_running() {
+                if store.decision() == Some(Decision::Abort) {
+                    let end = *deadline.get_or_insert_with(|| Instant::now() + BUILD_GRACE);
+                    let left = end.saturating_duration_since(Instant::now());
+                    if !process.wait(left) {
+                        stopped.store(true, Ordering::Release);
+                        process.stop_group(STOP_GRACE);
+                    }
+                    return;
+                }
+                watch.wait(Duration::from_secs(1));
+            }
+        });
+    }
+}
+
+/// Reads what is appended to a deploy's log, line by line.
+struct LogFollower {
+    reader: BufReader<File>,
+    partial: Vec<u8>,
+}
+
+impl LogFollower {
+    fn open(dir: &std::path::Path) -> Result<Self, FileError> {
+        let path = dir.join("log");
+        let file = File::open(&path).map_err(FileError::of("open", &path))?;
+        Ok(Self { reader: BufReader::new(file), partial: Vec::new() })
+    }
+
+    /// The lines that have come since the last call. A line that grows beyond one message is passed on in pieces.
+    fn read(&mut self) -> Result<Vec<String>, FileError> {
+        let mut lines = Vec::new();
+        loop {
+            let space = self.reader.fill_buf().map_err(FileError::of("read", std::path::Path::new("log")))?;
+            if space.is_empty() {
+                return Ok(lines);
+            }
+            let room = MAX_LOG_TEXT - self.partial.len();
+            let newline = space.iter().take(room).position(|byte| *byte == b'\n');
+            let taken = newline.map_or(space.len().min(room), |at| at + 1);
+            self.partial.extend_from_slice(&space[..taken]);
+            self.reader.consume(taken);
+            if newline.is_some() || self.partial.len() >= MAX_LOG_TEXT {
+                lines.push(clean(&std::mem::take(&mut self.partial)));
+            }
+        }
+    }
+}
+
+/// A line without its end, and without the sequence by which Dokku deletes git's `remote: ` at a terminal.
+fn clean(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line.trim_ascii_end());
+    let text = text.replace("\u{1b}[1G\u{1b}[K", "");
+    let mut end = text.len().min(MAX_LOG_TEXT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}

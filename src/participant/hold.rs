@@ -1,0 +1,230 @@
+//! The barrier inside a deploy: what the plugin's triggers do in the deploy of an app that graduates.
+//!
+//! They wait for one file, the destination's decision, and obey nothing else; so no two apps of a destination can
+//! ever differ. They need no other process of ours to be alive: the end of the lease is all they wait for, and
+//! then they try to write `abort` themselves.
+
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+use crate::docker::{self, RestartPolicy};
+use crate::dokku::Dokku;
+use crate::files::{FileError, Watch};
+use crate::names::{AppName, GraduationId};
+use crate::participant::app::{App, AppError, Version};
+use crate::participant::store::{Before, Held, RELEASED, Store};
+use crate::protocol::{Decision, HoldPoint};
+use crate::vars::Vars;
+
+/// How long apps wait for one another just before the proxy switch. An app that is not there by then (its second
+/// container is slow to start, say) switches later.
+const SWITCH_LIMIT: Duration = Duration::from_secs(60);
+
+/// Why a trigger refuses to go on.
+#[derive(Debug, thiserror::Error)]
+pub enum HoldError {
+    /// The graduation was aborted.
+    #[error("{0} does not go live: its graduation was aborted")]
+    Aborted(AppName),
+    /// The deploy belongs to a graduation of which there is no trace.
+    #[error("{0} does not go live: its graduation is over")]
+    Unknown(AppName),
+    /// A container of another version than the one that was held.
+    #[error("{0} does not go live: a container was made of another image than the one that was built")]
+    OtherImage(AppName),
+    /// The image that was built is gone.
+    #[error("{0} has no image `{1}`")]
+    NoImage(AppName, String),
+    /// Somebody else's deploy of an app that graduates right now.
+    #[error(
+        "{app} is being graduated by {by} since {since}, so this deploy of it is refused; \
+         changed settings take effect with the next deploy"
+    )]
+    Busy {
+        /// The app.
+        app: AppName,
+        /// Who asked for the graduation.
+        by: String,
+        /// When it began here.
+        since: String,
+    },
+    /// An app could not be changed.
+    #[error(transparent)]
+    App(#[from] AppError),
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Docker.
+    #[error(transparent)]
+    Docker(#[from] docker::DockerError),
+}
+
+/// `scheduler-deploy`: the app is built and about to be started. Holds it here if it cannot be held healthy;
+/// refuses a deploy that is not the graduation's.
+///
+/// # Errors
+/// The deploy must not go on.
+pub fn scheduler_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
+    let Some(id) = &vars.graduation else { return foreign_deploy(vars, app) };
+    let deploy = Deploy::open(vars, id, app)?;
+    let built_only = Dokku::new(vars).hold_point(app) == HoldPoint::Built;
+    match deploy.store.decision() {
+        Some(Decision::Abort) => Err(HoldError::Aborted(app.clone())),
+        None if built_only => deploy.hold(HoldPoint::Built, None),
+        None | Some(Decision::Go) => Ok(()),
+    }
+}
+
+/// Somebody else's deploy may pass while the app is held: then it starts the old version, as it should.
+fn foreign_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
+    let Some(store) = Store::of_app(vars, app) else { return Ok(()) };
+    let held = store.held(app)?.is_some();
+    let Some(graduation) = store.graduation()? else { return Ok(()) };
+    if held && store.decision().is_none() {
+        return Ok(());
+    }
+    let since = graduation.since.format("%H:%M:%SZ").to_string();
+    Err(HoldError::Busy { app: app.clone(), by: graduation.by, since })
+}
+
+/// `check-deploy`, after Dokku's own check: a container of the app is healthy. The first ones wait here.
+///
+/// # Errors
+/// The container must not become live.
+pub fn check_deploy(vars: &Vars, app: &AppName, container: &str, process: &str) -> Result<(), HoldError> {
+    let Some(id) = &vars.graduation else { return Ok(()) };
+    let deploy = Deploy::open(vars, id, app)?;
+    match deploy.store.decision() {
+        Some(Decision::Abort) => Err(HoldError::Aborted(app.clone())),
+        Some(Decision::Go) => deploy.check_image(container),
+        None => deploy.hold(HoldPoint::Healthy, Some((container, process))),
+    }
+}
+
+/// `scheduler-post-deploy-process <app> web`, before the proxy's own: all web containers are up. Waits until the
+/// other apps are here, too, so that all are switched at once.
+///
+/// # Errors
+/// A file cannot be read or written; the switch is then not worth a failed deploy, so callers only report it.
+pub fn meet_at_switch(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
+    let Some(id) = &vars.graduation else { return Ok(()) };
+    let deploy = Deploy::open(vars, id, app)?;
+    let watch = Watch::new(&deploy.store.switch_dir())?;
+    deploy.store.arrive(app)?;
+    let end = Instant::now() + SWITCH_LIMIT;
+    while !deploy.store.all_at_switch()? {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        watch.wait(left);
+    }
+    Ok(())
+}
+
+/// A deploy of a graduation, as its own triggers see it.
+struct Deploy<'a> {
+    store: Store,
+    app: App<'a>,
+    before: Before,
+}
+
+impl<'a> Deploy<'a> {
+    fn open(vars: &'a Vars, id: &'a GraduationId, app: &'a AppName) -> Result<Self, HoldError> {
+        let store = Store::at(vars, id);
+        let before = store.before(app)?.ok_or_else(|| HoldError::Unknown(app.clone()))?;
+        Ok(Self { store, app: App::new(vars, id, app), before })
+    }
+
+    fn hold(&self, at: HoldPoint, container: Option<(&str, &str)>) -> Result<(), HoldError> {
+        let app = self.app.name;
+        let policy = match container {
+            Some((id, _)) => self.suspend_restarts(id)?,
+            None => None,
+        };
+        self.enter(at, container)?;
+        match self.wait()? {
+            Decision::Abort => Err(HoldError::Aborted(app.clone())),
+            Decision::Go => {
+                self.release()?;
+                if let (Some((id, _)), Some(policy)) = (container, policy) {
+                    docker::set_restart_policy(id, &policy)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// A held container must not come up by itself when the host restarts: it could get the old one's address.
+    fn suspend_restarts(&self, container: &str) -> Result<Option<RestartPolicy>, HoldError> {
+        let found = docker::containers(&[container])?;
+        let policy = found.first().map(|container| container.restart_policy().clone());
+        docker::set_restart_policy(container, &RestartPolicy::no())?;
+        Ok(policy)
+    }
+
+    /// Several containers of an app can come here at once (app.json's `max_parallel`): one at a time.
+    fn one_at_a_time(&self) -> Result<File, HoldError> {
+        let path = self.store.app_dir(self.app.name).join("lock");
+        let lock = File::create(&path).and_then(|file| file.lock().map(|()| file));
+        Ok(lock.map_err(FileError::of("lock", &path))?)
+    }
+
+    /// Puts the old version's names back, and only then says that the app is held.
+    fn enter(&self, at: HoldPoint, container: Option<(&str, &str)>) -> Result<(), HoldError> {
+        let name = self.app.name;
+        let _lock = self.one_at_a_time()?;
+        if self.store.held(name)?.is_some() {
+            return container.map_or(Ok(()), |(id, _)| self.check_image(id));
+        }
+        let image = match container {
+            Some((id, _)) => docker::containers(&[id])?.into_iter().next().map(|found| found.image),
+            None => docker::image(&docker::latest(name))?,
+        };
+        let image = image.ok_or_else(|| HoldError::NoImage(name.clone(), docker::latest(name)))?;
+        let switches = match container {
+            Some((_, process)) => process == "web",
+            None => self.app.has_web(),
+        };
+        let held = Held { at, image, properties: self.app.properties(), switches };
+        self.app.keep_images(&self.before, &held)?;
+        self.app.name_version(&self.before, Some(&held), Version::Old)?;
+        Ok(self.store.set_held(name, &held)?)
+    }
+
+    fn wait(&self) -> Result<Decision, HoldError> {
+        let watch = Watch::new(&self.store.vote_dir())?;
+        loop {
+            if let Some(decision) = self.store.decision() {
+                return Ok(decision);
+            }
+            let left = self.store.lease_left();
+            if left.is_zero() {
+                return Ok(self.store.decide(Decision::Abort)?);
+            }
+            watch.wait(left);
+        }
+    }
+
+    /// After the decision: the new version gets its names, so that Dokku starts the other containers of it.
+    fn release(&self) -> Result<(), HoldError> {
+        let name = self.app.name;
+        let _lock = self.one_at_a_time()?;
+        if !self.store.has_mark(name, RELEASED) {
+            let held = self.store.held(name)?.ok_or_else(|| HoldError::Unknown(name.clone()))?;
+            self.app.name_version(&self.before, Some(&held), Version::New)?;
+            self.store.mark(name, RELEASED)?;
+        }
+        Ok(())
+    }
+
+    fn check_image(&self, container: &str) -> Result<(), HoldError> {
+        let name = self.app.name;
+        let Some(held) = self.store.held(name)? else { return Ok(()) };
+        let found = docker::containers(&[container])?;
+        if found.first().is_none_or(|found| found.image != held.image) {
+            return Err(HoldError::OtherImage(name.clone()));
+        }
+        Ok(())
+    }
+}

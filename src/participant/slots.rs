@@ -1,0 +1,37 @@
+//! A bounded number of places, given back when dropped: how many apps build at once.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+/// The places.
+#[derive(Clone, Debug)]
+pub struct Slots(Arc<(Mutex<u32>, Condvar)>);
+
+/// One place.
+#[derive(Debug)]
+pub struct Slot(Slots);
+
+impl Slots {
+    /// `count` places, at least one.
+    pub fn new(count: u32) -> Self {
+        Self(Arc::new((Mutex::new(count.max(1)), Condvar::new())))
+    }
+
+    /// Waits for a place.
+    pub fn take(&self) -> Slot {
+        let (free, freed) = &*self.0;
+        let mut count = free.lock().unwrap_or_else(PoisonError::into_inner);
+        while *count == 0 {
+            count = freed.wait(count).unwrap_or_else(PoisonError::into_inner);
+        }
+        *count -= 1;
+        Slot(self.clone())
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let (free, freed) = &*self.0.0;
+        *free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        freed.notify_one();
+    }
+}

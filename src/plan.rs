@@ -1,0 +1,318 @@
+//! What a graduation will do: the wanted state compared with what runs. Values in, values out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::names::{AppName, CommitId};
+use crate::protocol::{HoldPoint, LiveApp};
+
+/// An app of the wanted state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WantedApp {
+    /// The revision; none for an app that was never deployed on the source, which does not graduate.
+    pub revision: Option<CommitId>,
+    /// Names of its config variables on the source.
+    pub config_names: BTreeSet<String>,
+    /// It has a web process on the source; tells where a new app will be held.
+    pub has_web: bool,
+}
+
+/// What is done about config names that the source has and the destination lacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MissingConfig {
+    /// The graduation is refused.
+    #[default]
+    Fail,
+    /// They are named, and it goes on.
+    Warn,
+    /// Nothing.
+    Ignore,
+}
+
+/// What the pusher asked for besides the state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// `-o plan`: show the plan and change nothing.
+    pub plan: bool,
+    /// `-o allow-dirty`: the live source may differ from its last commit.
+    pub allow_dirty: bool,
+    /// `-o allow-missing-config`.
+    pub allow_missing_config: bool,
+    /// `-o redeploy`: unchanged apps, too.
+    pub redeploy: bool,
+    /// `-o only=api,web`: no other apps.
+    pub only: Option<BTreeSet<AppName>>,
+    /// `-o quiet`: no build output unless something fails.
+    pub quiet: bool,
+}
+
+/// A push option that does not exist or is malformed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "unknown push option {0:?}; there are plan, allow-dirty, allow-missing-config, redeploy, \
+     only=APP[,APP...] and quiet"
+)]
+pub struct UnknownOption(String);
+
+impl Options {
+    /// Parses push options, git-push(1) `-o`.
+    ///
+    /// # Errors
+    /// The first one that is unknown.
+    pub fn parse(options: &[String]) -> Result<Self, UnknownOption> {
+        let mut parsed = Self::default();
+        for option in options {
+            let unknown = || UnknownOption(option.chars().take(80).collect());
+            match option.split_once('=') {
+                None if option == "plan" => parsed.plan = true,
+                None if option == "allow-dirty" => parsed.allow_dirty = true,
+                None if option == "allow-missing-config" => parsed.allow_missing_config = true,
+                None if option == "redeploy" => parsed.redeploy = true,
+                None if option == "quiet" => parsed.quiet = true,
+                Some(("only", names)) => {
+                    let names = names.split(',').map(str::parse).collect::<Result<BTreeSet<AppName>, _>>();
+                    parsed.only.get_or_insert_default().extend(names.map_err(|_| unknown())?);
+                }
+                None | Some(_) => return Err(unknown()),
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+/// One app that will be deployed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Row {
+    /// The app.
+    pub app: AppName,
+    /// It does not exist there yet.
+    pub is_new: bool,
+    /// What runs.
+    pub from: Option<CommitId>,
+    /// What is wanted.
+    pub to: CommitId,
+    /// Where it will be held, as far as can be told before it is built.
+    pub hold: HoldPoint,
+    /// Its revision names tasks that run while it is built and that no abort can undo.
+    pub has_release_tasks: bool,
+}
+
+/// What a graduation will do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The apps to deploy, by name.
+    pub rows: Vec<Row>,
+    /// Apps of the state that run the wanted revision already.
+    pub unchanged: Vec<AppName>,
+    /// Apps there that the state does not name, or that `only` leaves out.
+    pub left_alone: Vec<AppName>,
+    /// Apps of the state that were never deployed on the source.
+    pub never_deployed: Vec<AppName>,
+    /// Config names that are missing there, where that does not stop the graduation.
+    pub missing_config: Vec<Missing>,
+}
+
+impl Plan {
+    /// Every app of the wanted state will run what it says: the ledger may name the commit itself.
+    pub fn is_whole(&self, wanted: &BTreeMap<AppName, WantedApp>) -> bool {
+        let done = self.rows.len() + self.unchanged.len() + self.never_deployed.len();
+        done == wanted.len()
+    }
+}
+
+/// Config names that one app lacks on the destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Missing {
+    /// The app.
+    pub app: AppName,
+    /// It exists there.
+    pub exists: bool,
+    /// The names.
+    pub names: Vec<String>,
+}
+
+impl fmt::Display for Missing {
+    /// The command to run on the destination.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let app = &self.app;
+        if !self.exists {
+            write!(f, "dokku apps:create {app} && ")?;
+        }
+        write!(f, "dokku config:set --no-restart {app}")?;
+        self.names.iter().try_for_each(|name| write!(f, " {name}=..."))
+    }
+}
+
+/// One reason why the state cannot graduate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// `-o only` names an app that the state does not have.
+    #[error("`only` names {0}, which the state does not have")]
+    OnlyUnknown(AppName),
+    /// A revision that is nowhere to be had.
+    #[error("the state wants {app} at {revision}, a revision that its repository here does not have")]
+    NoSuchRevision {
+        /// The app.
+        app: AppName,
+        /// The revision.
+        revision: CommitId,
+    },
+    /// Config names are missing.
+    #[error("{} lacks config that its code here has; set it there:\n`{0}`", .0.app)]
+    MissingConfig(Missing),
+}
+
+/// What the source's own app repositories know about a revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RevisionFacts {
+    /// The repository has the commit.
+    pub exists: bool,
+    /// It names a release task: `release` in Procfile, `predeploy` or `postdeploy` in app.json.
+    pub has_release_tasks: bool,
+}
+
+/// Dokku and this plugin set these themselves, so that nobody need set them.
+fn is_set_by_dokku(name: &str) -> bool {
+    name == "GIT_REV" || name.starts_with("DOKKU_")
+}
+
+/// Compares `wanted` with `live`. All problems are found and returned together.
+///
+/// # Errors
+/// Every reason why the state cannot graduate.
+pub fn make(
+    wanted: &BTreeMap<AppName, WantedApp>,
+    live: &BTreeMap<AppName, LiveApp>,
+    options: &Options,
+    missing_config: MissingConfig,
+    facts: impl Fn(&AppName, CommitId) -> RevisionFacts,
+) -> Result<Plan, Vec<Problem>> {
+    let mut plan = Plan::default();
+    let mut problems = Vec::new();
+    let only = options.only.as_ref();
+    let unknown = only.into_iter().flatten().filter(|app| !wanted.contains_key(*app));
+    problems.extend(unknown.cloned().map(Problem::OnlyUnknown));
+    for (app, want) in wanted {
+        if only.is_some_and(|only| !only.contains(app)) {
+            plan.left_alone.push(app.clone());
+            continue;
+        }
+        let Some(to) = want.revision else {
+            plan.never_deployed.push(app.clone());
+            continue;
+        };
+        let there = live.get(app);
+        let from = there.and_then(|live| live.revision);
+        if from == Some(to) && !options.redeploy {
+            plan.unchanged.push(app.clone());
+            continue;
+        }
+        let found = facts(app, to);
+        if !found.exists {
+            problems.push(Problem::NoSuchRevision { app: app.clone(), revision: to });
+        }
+        if let Some(missing) = missing(app, want, there) {
+            match missing_config {
+                MissingConfig::Fail if !options.allow_missing_config => {
+                    problems.push(Problem::MissingConfig(missing));
+                }
+                MissingConfig::Fail | MissingConfig::Warn => plan.missing_config.push(missing),
+                MissingConfig::Ignore => {}
+            }
+        }
+        let new_hold = if want.has_web { HoldPoint::Healthy } else { HoldPoint::Built };
+        plan.rows.push(Row {
+            app: app.clone(),
+            is_new: there.is_none(),
+            from,
+            to,
+            hold: there.map_or(new_hold, |live| if from.is_none() { new_hold } else { live.hold }),
+            has_release_tasks: found.has_release_tasks,
+        });
+    }
+    plan.left_alone.extend(live.keys().filter(|app| !wanted.contains_key(*app)).cloned());
+    if problems.is_empty() { Ok(plan) } else { Err(problems) }
+}
+
+fn missing(app: &AppName, want: &WantedApp, there: Option<&LiveApp>) -> Option<Missing> {
+    let has = |name: &String| there.is_some_and(|live| live.config_names.contains(name));
+    let names: Vec<String> =
+        want.config_names.iter().filter(|name| !is_set_by_dokku(name) && !has(name)).cloned().collect();
+    (!names.is_empty()).then(|| Missing { app: app.clone(), exists: there.is_some(), names })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL_THERE: RevisionFacts = RevisionFacts { exists: true, has_release_tasks: false };
+
+    fn id(digit: char) -> CommitId {
+        digit.to_string().repeat(40).parse().unwrap()
+    }
+
+    fn app(name: &str) -> AppName {
+        name.parse().unwrap()
+    }
+
+    fn want(revision: char, names: &[&str]) -> WantedApp {
+        let config_names = names.iter().map(|name| (*name).to_owned()).collect();
+        WantedApp { revision: Some(id(revision)), config_names, has_web: true }
+    }
+
+    fn run(revision: char) -> LiveApp {
+        let config_names = vec!["GIT_REV".to_owned()];
+        LiveApp { revision: Some(id(revision)), config_names, hold: HoldPoint::Healthy }
+    }
+
+    #[test]
+    fn only_a_changed_revision_is_a_change() {
+        let wanted = [("api", 'a'), ("web", 'b'), ("new", 'c')];
+        let wanted = wanted.map(|(name, revision)| (app(name), want(revision, &["GIT_REV"]))).into();
+        let live = [("api", '1'), ("web", 'b'), ("other", '2')];
+        let live = live.map(|(name, revision)| (app(name), run(revision))).into();
+        let plan =
+            make(&wanted, &live, &Options::default(), MissingConfig::Fail, |_, _| ALL_THERE).unwrap();
+        let rows: Vec<_> = plan.rows.iter().map(|row| (row.app.as_str(), row.is_new, row.from)).collect();
+        assert_eq!(rows, [("api", false, Some(id('1'))), ("new", true, None)]);
+        assert_eq!(plan.unchanged, [app("web")]);
+        assert_eq!(plan.left_alone, [app("other")]);
+        assert!(plan.is_whole(&wanted));
+    }
+
+    #[test]
+    fn every_problem_is_found_at_once() {
+        let wanted = [(app("api"), want('a', &["KEY", "GIT_REV"])), (app("web"), want('b', &["A", "B"]))].into();
+        let live = [(app("api"), run('1'))].into();
+        let options = Options { only: Some([app("api"), app("web"), app("x")].into()), ..Options::default() };
+        let gone = |name: &AppName, _| RevisionFacts { exists: name.as_str() != "api", ..ALL_THERE };
+        let problems = make(&wanted, &live, &options, MissingConfig::Fail, gone).unwrap_err();
+        let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(texts.len(), 4);
+        assert!(texts[0].contains("`only` names x"));
+        assert!(texts[1].contains("a revision that its repository here does not have"));
+        assert!(texts[2].ends_with("`dokku config:set --no-restart api KEY=...`"));
+        assert!(texts[3].ends_with("`dokku apps:create web && dokku config:set --no-restart web A=... B=...`"));
+    }
+
+    #[test]
+    fn push_options_are_known_or_refused() {
+        let parse = |options: &[&str]| {
+            Options::parse(&options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>())
+        };
+        let options = parse(&["plan", "only=api,web", "only=x"]).unwrap();
+        assert!(options.plan);
+        assert_eq!(options.only.unwrap().len(), 3);
+        for bad in ["Plan", "plan=1", "only", "only=", "only=../x", ""] {
+            assert!(parse(&[bad]).is_err(), "{bad:?}");
+        }
+    }
+}

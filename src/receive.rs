@@ -1,0 +1,91 @@
+//! `graduate:receive <app>`: takes the objects of a graduation into an app's repository on the destination.
+//!
+//! A git-receive-pack(1) that runs none of the app's hooks, so deploys nothing. Its own pre-receive hook
+//! ([`check`]) lets only the one ref be created that the graduation needs.
+
+use crate::dokku::Dokku;
+use crate::files::FileError;
+use crate::names::{AppName, GraduationId};
+use crate::participant::store::Store;
+use crate::process::{ProcessError, Program};
+use crate::transfer;
+use crate::updates::{self, UpdateError};
+use crate::vars::{self, Vars};
+
+/// The largest pack that is taken, in bytes: 4 GiB.
+const MAX_INPUT: &str = "4294967296";
+
+/// The objects are not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    /// Nobody graduates the app.
+    #[error("{0} is not part of a graduation to this host")]
+    NotOpen(AppName),
+    /// A ref that no graduation needs.
+    #[error("a graduation may only create {expected:?}, not change {found:?}")]
+    OtherRef {
+        /// What it may create.
+        expected: String,
+        /// What was pushed.
+        found: String,
+    },
+    /// git wrote what is no update.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// git cannot be run.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+}
+
+/// Runs git-receive-pack on our stdin and stdout; returns its exit status.
+///
+/// # Errors
+/// See [`ReceiveError`].
+pub fn run(vars: &Vars, app: &AppName) -> Result<u8, ReceiveError> {
+    let store = Store::of_app(vars, app).ok_or_else(|| ReceiveError::NotOpen(app.clone()))?;
+    let graduation = store.graduation()?.ok_or_else(|| ReceiveError::NotOpen(app.clone()))?;
+    let hooks = vars.plugin_dir().join("hooks");
+    let settings = [
+        format!("core.hooksPath={}", hooks.display()),
+        "receive.fsckObjects=true".to_owned(),
+        // Blemishes that old histories have and that harm nobody.
+        "receive.fsck.zeroPaddedFilemode=ignore".to_owned(),
+        "receive.fsck.missingSpaceBeforeDate=ignore".to_owned(),
+        "receive.fsck.badTimezone=ignore".to_owned(),
+        format!("receive.maxInputSize={MAX_INPUT}"),
+        "receive.denyDeletes=true".to_owned(),
+        "receive.autogc=false".to_owned(),
+        "core.fsync=committed".to_owned(),
+    ];
+    let mut git = Program::new("git");
+    for setting in &settings {
+        git = git.args(["-c", setting]);
+    }
+    let mut running = git
+        .arg("receive-pack")
+        .arg(Dokku::new(vars).repository(app))
+        .env(vars::RECEIVING, graduation.id.to_string())
+        .inherit_all()
+        .spawn()?;
+    let status = running.wait()?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+}
+
+/// The pre-receive hook of that git: run in the app's repository, with git's lines on stdin.
+///
+/// # Errors
+/// See [`ReceiveError`].
+pub fn check(vars: &Vars, id: &GraduationId, input: &[u8]) -> Result<(), ReceiveError> {
+    let wanted = Store::at(vars, id).apps()?;
+    for update in updates::parse(input)? {
+        let expected = update.new.map(|new| transfer::ref_name(id, new)).unwrap_or_default();
+        let is_wanted = wanted.values().any(|before| Some(before.to) == update.new);
+        if update.name != expected || !is_wanted || update.old.is_some_and(|old| Some(old) != update.new) {
+            return Err(ReceiveError::OtherRef { expected, found: update.name });
+        }
+    }
+    Ok(())
+}

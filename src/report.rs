@@ -1,0 +1,269 @@
+//! Every sentence that people read while a graduation runs, in Dokku's look.
+
+use std::fmt::Write as _;
+
+use crate::names::{AppName, CommitId, RequestTag};
+use crate::order::{Ending, News};
+use crate::plan::{Plan, Row};
+use crate::protocol::{AppEnd, HoldPoint};
+use crate::transaction::{Cause, Outcome, Phase};
+
+/// Turns [`News`] into text.
+#[derive(Clone, Debug, Default)]
+pub struct Reporter {
+    quiet: bool,
+    subject: Option<Subject>,
+}
+
+#[derive(Clone, Debug)]
+struct Subject {
+    source: String,
+    commit: CommitId,
+    tag: RequestTag,
+}
+
+impl Reporter {
+    /// A reporter; a `quiet` one leaves out what builds write.
+    pub fn new(quiet: bool) -> Self {
+        Self { quiet, subject: None }
+    }
+
+    /// What people are to read of this; empty for what is no news to them.
+    pub fn text(&mut self, news: &News) -> String {
+        let mut lines = Lines::default();
+        match news {
+            News::Started { source, commit, tag, by } => {
+                self.subject =
+                    Some(Subject { source: source.clone(), commit: *commit, tag: tag.clone() });
+                let short = commit.short();
+                lines.step(&format!("Graduating {source}@{short} to {} ({tag} by {by})", tag.environment));
+            }
+            News::SettledEarlier { id, outcome } => settled_earlier(&mut lines, id.as_str(), outcome),
+            News::Planned { plan } => planned(&mut lines, plan),
+            News::HooksStarted { phase, count } => lines.step(&format!("{} hooks ({count})", in_words(*phase))),
+            News::HookLine { phase, text } => lines.plain(&format!("[{}] {text}", in_words(*phase))),
+            News::Log { app, text } if !self.quiet => lines.plain(&log_line(app, text)),
+            News::Log { .. } => {}
+            News::Held { app, at, held, of } => {
+                let how = match at {
+                    HoldPoint::Healthy => "healthy and held",
+                    HoldPoint::Built => "built and held before it starts",
+                };
+                lines.step(&format!("{app} is {how} ({held}/{of})"));
+            }
+            News::AllHeld { count, hold_limit_s } => {
+                let what = match count {
+                    1 => "The app is".to_owned(),
+                    _ => format!("All {count} apps are"),
+                };
+                let limit = minutes(*hold_limit_s);
+                lines.big_step(&format!("{what} held on {}, for {limit} at most", self.environment()));
+            }
+            News::AppFailed { app, reason } => lines.trouble(&format!("{app}: {reason}")),
+            News::LinkLost { reason } => {
+                lines.trouble(&format!("lost {}: {reason}", self.environment()));
+                lines.detail("held apps wait until their lease ends; trying to come back");
+            }
+            News::LinkBack {} => lines.step(&format!("{} is back", self.environment())),
+            News::PuttingBack {} => lines.step("Putting everything back"),
+            News::GoingLive {} => lines.step("Going live"),
+            News::AppEnded { app, end } => match end {
+                AppEnd::Live {} | AppEnd::Restored {} => {}
+                AppEnd::Failed { reason } => lines.trouble(&format!("{app} is not live: {reason}")),
+                AppEnd::Stuck { reason } => lines.trouble(&format!("{app} could not be put back: {reason}")),
+            },
+            News::Warning { text } => lines.trouble(text),
+            News::Ended { ending, seconds } => self.ended(&mut lines, ending, *seconds),
+        }
+        lines.0
+    }
+
+    fn environment(&self) -> String {
+        let environment = self.subject.as_ref().map(|subject| subject.tag.environment.to_string());
+        environment.unwrap_or_else(|| "the destination".to_owned())
+    }
+
+    fn what(&self) -> String {
+        let what = self.subject.as_ref().map(|subject| format!("{}@{}", subject.source, subject.commit.short()));
+        what.unwrap_or_else(|| "the state".to_owned())
+    }
+
+    fn ended(&self, lines: &mut Lines, ending: &Ending, seconds: u64) {
+        let (environment, what) = (self.environment(), self.what());
+        match ending {
+            Ending::Released { release } => {
+                lines.big_step(&format!("{environment} runs {what}: release {release} ({seconds} s)"));
+            }
+            Ending::NothingToDo {} => {
+                lines.big_step(&format!("{environment} runs {what} already: nothing to do"));
+            }
+            Ending::PlanShown {} => lines.big_step("Only the plan was asked for: nothing was changed"),
+            Ending::Refused { problems, hint } => {
+                for problem in problems {
+                    lines.trouble(&format!("cannot graduate to {environment}: {problem}"));
+                }
+                lines.hint(hint.as_deref());
+            }
+            Ending::Unreachable { reason } => {
+                lines.trouble(&format!("cannot reach {environment}: {reason}"));
+                lines.detail("nothing was changed");
+            }
+            Ending::Failed { outcome, release } => {
+                failed(lines, &environment, outcome);
+                if let Some(release) = release {
+                    lines.detail(&format!("what runs there now is release {release}"));
+                }
+            }
+            Ending::Broken { reason } => {
+                lines.trouble(&format!("the graduation to {environment} broke off: {reason}"));
+                lines.hint(Some(&format!("see what is left of it with `dokku graduate:recover {environment}`")));
+            }
+        }
+    }
+}
+
+fn failed(lines: &mut Lines, environment: &str, outcome: &Outcome) {
+    let recover = format!("settle it with `dokku graduate:recover {environment}`; do not push again before that");
+    match outcome {
+        Outcome::Live {} => lines.big_step(&format!("{environment} is live")),
+        Outcome::Aborted { cause, stuck } => {
+            lines.trouble(&format!("not graduated to {environment}: {}", cause.what));
+            if stuck.is_empty() {
+                lines.detail(&format!("nothing changed on {environment}: what ran there before runs now"));
+            }
+            for (app, reason) in stuck {
+                lines.trouble(&format!("{app} is not as it was: {reason}"));
+            }
+        }
+        Outcome::RolledBack { cause } => {
+            lines.trouble(&format!("{environment} was rolled back: {}", cause.what));
+            lines.detail("every app runs what it ran before, and the tag is set back");
+        }
+        Outcome::Mixed { cause: Cause { what, .. }, ends } => {
+            lines.trouble(&format!("{environment} is partly graduated: {what}"));
+            for (app, end) in ends {
+                lines.detail(&match end {
+                    AppEnd::Live {} => format!("{app} is live"),
+                    AppEnd::Restored {} => format!("{app} runs what it ran before"),
+                    AppEnd::Failed { reason } => format!("{app} failed: {reason}"),
+                    AppEnd::Stuck { reason } => format!("{app} could not be put back: {reason}"),
+                });
+            }
+            lines.hint(Some("look at these apps there; `git push` of an older release tag brings all of them back"));
+        }
+        Outcome::InDoubt { cause } => {
+            lines.trouble(&format!("what {environment} runs is in doubt: {}", cause.what));
+            lines.hint(Some(&recover));
+        }
+    }
+}
+
+fn settled_earlier(lines: &mut Lines, id: &str, outcome: &Outcome) {
+    let how = match outcome {
+        Outcome::Live {} => "it was decided, and is live".to_owned(),
+        Outcome::Aborted { .. } => "it was not decided, and everything was put back".to_owned(),
+        Outcome::RolledBack { cause } => format!("it was rolled back: {}", cause.what),
+        Outcome::Mixed { cause, .. } => format!("it is partly live: {}", cause.what),
+        Outcome::InDoubt { cause } => format!("it is still in doubt: {}", cause.what),
+    };
+    lines.step(&format!("Settled graduation {id}, which had been interrupted: {how}"));
+}
+
+fn planned(lines: &mut Lines, plan: &Plan) {
+    let width = plan.rows.iter().map(|row| row.app.as_str().len()).max().unwrap_or(0);
+    for row in &plan.rows {
+        lines.detail(&row_line(row, width));
+    }
+    match plan.unchanged.len() {
+        0 => {}
+        1 => lines.detail("1 app unchanged"),
+        count => lines.detail(&format!("{count} apps unchanged")),
+    }
+    let named = |names: &[AppName]| names.iter().map(AppName::as_str).collect::<Vec<_>>().join(", ");
+    if !plan.left_alone.is_empty() {
+        lines.detail(&format!("left alone: {}", named(&plan.left_alone)));
+    }
+    if !plan.never_deployed.is_empty() {
+        lines.detail(&format!("never deployed here, so not graduated: {}", named(&plan.never_deployed)));
+    }
+    for missing in &plan.missing_config {
+        lines.trouble(&format!("{} lacks config there: `{missing}`", missing.app));
+    }
+}
+
+fn row_line(row: &Row, width: usize) -> String {
+    let from = match (row.is_new, row.from) {
+        (true, _) => "(new)".to_owned(),
+        (false, None) => "(empty)".to_owned(),
+        (false, Some(from)) => from.short(),
+    };
+    let mut text = format!("{:width$} {from:7} -> {}   build", row.app, row.to.short());
+    match row.hold {
+        HoldPoint::Healthy => {}
+        HoldPoint::Built => text.push_str(", held before it starts"),
+    }
+    if row.has_release_tasks {
+        text.push_str(", runs release tasks, which an abort cannot undo");
+    }
+    text
+}
+
+/// Dokku's own marks are for a deploy of one app; here they stand behind the app's name.
+fn log_line(app: &AppName, text: &str) -> String {
+    format!("[{app}] {}", text.trim_start_matches("remote: "))
+}
+
+fn in_words(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Pre => "PRE",
+        Phase::Post => "POST",
+    }
+}
+
+fn minutes(seconds: u32) -> String {
+    match (seconds / 60, seconds % 60) {
+        (0, seconds) => format!("{seconds} s"),
+        (1, 0) => "1 minute".to_owned(),
+        (minutes, 0) => format!("{minutes} minutes"),
+        (_, _) => format!("{seconds} s"),
+    }
+}
+
+/// Text in Dokku's look, line by line.
+#[derive(Debug, Default)]
+struct Lines(String);
+
+impl Lines {
+    fn prefixed(&mut self, prefix: &str, text: &str) {
+        for (number, line) in text.lines().enumerate() {
+            let prefix = if number == 0 { prefix } else { "       " };
+            let _ = writeln!(self.0, "{}", format!("{prefix}{line}").trim_end());
+        }
+    }
+
+    fn step(&mut self, text: &str) {
+        self.prefixed("-----> ", text);
+    }
+
+    fn big_step(&mut self, text: &str) {
+        self.prefixed("=====> ", text);
+    }
+
+    fn detail(&mut self, text: &str) {
+        self.prefixed("       ", text);
+    }
+
+    fn plain(&mut self, text: &str) {
+        let _ = writeln!(self.0, "{}", text.trim_end());
+    }
+
+    fn trouble(&mut self, text: &str) {
+        self.prefixed(" !     ", text);
+    }
+
+    fn hint(&mut self, text: Option<&str>) {
+        if let Some(text) = text {
+            self.prefixed("       hint: ", text);
+        }
+    }
+}

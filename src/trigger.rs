@@ -1,0 +1,103 @@
+//! Dokku's triggers, by name. Whatever fails here fails somebody's deploy, so only what must stop one returns an
+//! error; the rest is logged.
+
+use crate::environment;
+use crate::files;
+use crate::names::AppName;
+use crate::participant::hold::{self, HoldError};
+use crate::participant::store::{DEPLOYED, Store};
+use crate::participant::{self, Start};
+use crate::settings::Settings;
+use crate::vars::Vars;
+
+/// The triggers that are links to this program in the plugin `graduate`, and run before Dokku's own.
+pub const IN_GRADUATE: [&str; 11] = [
+    "post-app-clone-setup",
+    "post-app-rename",
+    "post-config-update",
+    "post-create",
+    "post-delete",
+    "post-deploy",
+    "post-domains-update",
+    "post-proxy-ports-update",
+    "pre-restore",
+    "scheduler-deploy",
+    "scheduler-post-deploy-process",
+];
+
+/// The one in the companion `zzz_graduate`, which runs after Dokku's own health check.
+pub const IN_COMPANION: &str = "check-deploy";
+
+/// Runs one trigger.
+///
+/// # Errors
+/// The deploy that it belongs to must not go on.
+pub fn run(vars: &Vars, name: &str, arguments: &[String]) -> Result<(), HoldError> {
+    let argument = |index: usize| arguments.get(index).map(String::as_str).unwrap_or_default();
+    // An app whose name we cannot parse cannot be part of any graduation.
+    let app = |index: usize| argument(index).parse::<AppName>().ok();
+    match (name, app(0), app(1)) {
+        ("scheduler-deploy", _, Some(app)) => hold::scheduler_deploy(vars, &app),
+        (IN_COMPANION, Some(app), _) => hold::check_deploy(vars, &app, argument(1), argument(2)),
+        ("scheduler-post-deploy-process", Some(app), _) if argument(1) == "web" => {
+            if let Err(error) = hold::meet_at_switch(vars, &app) {
+                log::warn!("{error}");
+            }
+            Ok(())
+        }
+        ("pre-restore", _, _) => {
+            sweep_after_boot(vars);
+            Ok(())
+        }
+        ("post-deploy", Some(app), _) => {
+            deployed(vars, &app);
+            Ok(())
+        }
+        ("post-app-rename" | "post-app-clone-setup", Some(old), Some(new)) => {
+            refresh(vars, &old);
+            refresh(vars, &new);
+            Ok(())
+        }
+        (_, Some(app), _) => {
+            refresh(vars, &app);
+            Ok(())
+        }
+        (_, None, _) => Ok(()),
+    }
+}
+
+fn deployed(vars: &Vars, app: &AppName) {
+    if let Some(id) = &vars.graduation
+        && let Err(error) = Store::at(vars, id).mark(app, DEPLOYED)
+    {
+        log::error!("{error}");
+    }
+    refresh(vars, app);
+    let auto_commit = Settings::load(vars).is_ok_and(|settings| settings.auto_commit());
+    if auto_commit && let Err(error) = environment::commit(vars, &format!("Deploy {app}")) {
+        log::error!("{error}");
+    }
+}
+
+fn refresh(vars: &Vars, app: &AppName) {
+    if let Err(error) = environment::refresh_app(vars, app) {
+        log::warn!("{error}");
+    }
+}
+
+/// After a reboot the containers that were held are down, and whoever held them is gone: what is left of a
+/// graduation is settled before Dokku starts the apps again.
+fn sweep_after_boot(vars: &Vars) {
+    let unsettled = match Store::all(vars) {
+        Ok(all) => all.into_iter().filter(|(_, store)| store.settled().is_none()),
+        Err(error) => return log::error!("{error}"),
+    };
+    for (id, store) in unsettled {
+        if store.lease_left().is_zero() && files::make_dir(&store.reports_dir()).is_ok() {
+            let recovered = participant::start(&Start::Recover(id));
+            if let Err(error) = recovered {
+                log::error!("{error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What a push wants, parsed from what git writes on a hook's stdin; githooks(5), pre-receive.
+
+use std::collections::BTreeSet;
+
+use crate::names::{InvalidName, ObjectId, ReleaseTag, RequestTag};
+
+/// How many refs one push may change.
+const MAX_UPDATES: usize = 1000;
+
+/// One ref that a push creates, moves or deletes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Update {
+    /// The full name.
+    pub name: String,
+    /// What it is; none if it is created.
+    pub old: Option<ObjectId>,
+    /// What it is to be; none if it is deleted.
+    pub new: Option<ObjectId>,
+}
+
+/// A request tag that is created or moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The tag.
+    pub tag: RequestTag,
+    /// What it was.
+    pub old: Option<ObjectId>,
+    /// What it is to be.
+    pub new: ObjectId,
+}
+
+/// A push, understood.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Push {
+    /// Graduations that it asks for, at most one an environment.
+    pub requests: Vec<Request>,
+    /// Request tags that it deletes.
+    pub forgotten: Vec<RequestTag>,
+    /// Everything that it brings, requests included.
+    pub arriving: Vec<ObjectId>,
+}
+
+/// Why a push is refused by its refs alone.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UpdateError {
+    /// Not what git writes.
+    #[error("git sent a line that is not \"OLD NEW REF\": {0:?}")]
+    Line(String),
+    /// A great many refs.
+    #[error("a push may change {MAX_UPDATES} refs at most")]
+    TooMany,
+    /// A request tag that is none.
+    #[error(transparent)]
+    Request(#[from] InvalidName),
+    /// One environment, two requests.
+    #[error("the push has two tags for {0}, {1} and {2}; push the one that is to graduate")]
+    Twice(String, RequestTag, RequestTag),
+    /// The ledger.
+    #[error("{0} is part of the ledger, which only graduations write")]
+    Ledger(String),
+    /// A ref that is neither branch nor tag.
+    #[error("{0} is neither a branch nor a tag, and nothing else belongs here")]
+    Namespace(String),
+}
+
+/// Parses all lines; one bad line refuses the push.
+///
+/// # Errors
+/// See [`UpdateError`].
+pub fn parse(input: &[u8]) -> Result<Vec<Update>, UpdateError> {
+    let text = std::str::from_utf8(input)
+        .map_err(|_| UpdateError::Line(String::from_utf8_lossy(&input[..input.len().min(80)]).into_owned()))?;
+    let mut updates = Vec::new();
+    for line in text.lines() {
+        if updates.len() == MAX_UPDATES {
+            return Err(UpdateError::TooMany);
+        }
+        let invalid = || UpdateError::Line(line.chars().take(120).collect());
+        let mut parts = line.splitn(3, ' ');
+        let (Some(old), Some(new), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(invalid());
+        };
+        let id = |text| ObjectId::parse_optional(text).map_err(|_| invalid());
+        if !name.starts_with("refs/") {
+            return Err(invalid());
+        }
+        updates.push(Update { name: name.to_owned(), old: id(old)?, new: id(new)? });
+    }
+    Ok(updates)
+}
+
+/// Understands a push to the environment repository.
+///
+/// # Errors
+/// See [`UpdateError`].
+pub fn understand(updates: &[Update]) -> Result<Push, UpdateError> {
+    let mut push = Push::default();
+    let mut seen: Vec<RequestTag> = Vec::new();
+    for Update { name, old, new } in updates {
+        push.arriving.extend(new);
+        if is_ledger(name) {
+            return Err(UpdateError::Ledger(name.clone()));
+        }
+        if !name.starts_with(RequestTag::PREFIX) && name != "refs/tags/graduate" {
+            if name.starts_with("refs/heads/") || name.starts_with("refs/tags/") {
+                continue;
+            }
+            return Err(UpdateError::Namespace(name.clone()));
+        }
+        let tag = match (name.parse::<RequestTag>(), new) {
+            (Ok(tag), _) => tag,
+            // A malformed one that stands from another time may be cleaned up.
+            (Err(_), None) => continue,
+            (Err(error), Some(_)) => return Err(error.into()),
+        };
+        let Some(new) = *new else {
+            push.forgotten.push(tag);
+            continue;
+        };
+        if let Some(first) = seen.iter().find(|first| first.environment == tag.environment) {
+            return Err(UpdateError::Twice(tag.environment.to_string(), first.clone(), tag));
+        }
+        seen.push(tag.clone());
+        push.requests.push(Request { tag, old: *old, new });
+    }
+    push.arriving = push.arriving.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+    Ok(push)
+}
+
+/// Release tags and the branches `env/*`.
+fn is_ledger(name: &str) -> bool {
+    let release = name.strip_prefix("refs/tags/").is_some_and(|tag| tag.parse::<ReleaseTag>().is_ok());
+    release || name.starts_with("refs/heads/env/") || name == "refs/heads/env"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: &str = "1111111111111111111111111111111111111111";
+    const NEW: &str = "2222222222222222222222222222222222222222";
+
+    fn of(lines: &[String]) -> Result<Push, UpdateError> {
+        understand(&parse((lines.join("\n") + "\n").as_bytes())?)
+    }
+
+    #[test]
+    fn a_request_is_told_from_everything_else() {
+        let absent = ObjectId::ABSENT;
+        let push = of(&[
+            format!("{absent} {NEW} refs/tags/graduate/production/now"),
+            format!("{OLD} {absent} refs/tags/graduate/staging/old"),
+            format!("{OLD} {NEW} refs/heads/topic"),
+            format!("{absent} {NEW} refs/tags/v1.0"),
+        ])
+        .unwrap();
+        assert_eq!(push.requests.len(), 1);
+        assert_eq!(push.requests[0].tag.to_string(), "graduate/production/now");
+        assert_eq!(push.forgotten.len(), 1);
+        assert_eq!(push.arriving.len(), 1);
+    }
+
+    #[test]
+    fn refusals_name_the_ref() {
+        let refuse = |name: &str| of(&[format!("{OLD} {NEW} {name}")]).unwrap_err().to_string();
+        for ledger in ["refs/heads/env/production", "refs/tags/production/20261123104512"] {
+            assert!(refuse(ledger).contains("part of the ledger"), "{ledger}");
+        }
+        for bad in ["refs/tags/graduate/x", "refs/tags/graduate//y", "refs/tags/graduate", "refs/tags/graduate/a/b/c"] {
+            assert!(refuse(bad).contains("graduate/<environment>/<label>"), "{bad}: {}", refuse(bad));
+        }
+        assert!(refuse("refs/notes/commits").contains("neither a branch nor a tag"));
+        assert!(refuse("HEAD").contains("not \"OLD NEW REF\""));
+        let two = of(&[
+            format!("{OLD} {NEW} refs/tags/graduate/production/a"),
+            format!("{OLD} {NEW} refs/tags/graduate/production/b"),
+        ]);
+        assert!(matches!(two, Err(UpdateError::Twice(..))));
+    }
+}
