@@ -7,4 +7,5 @@ pub mod names;
 pub mod process;
 pub mod protocol;
 pub mod records;
+pub mod settings;
 pub mod vars;
