@@ -145,10 +145,12 @@ fn settings_hint(error: &SettingsError) -> Option<String> {
 
 fn ssh_hint(error: &SshError) -> Option<String> {
     match error {
-        SshError::Unreachable { .. } => Some("is the host up, and are name, port and firewall right?".to_owned()),
+        SshError::Unreachable { .. } => {
+            Some("is the host up, and are name, port and firewall right?".to_owned())
+        }
         SshError::HostKeyChanged { .. } => Some(
-            "either the host was set up anew or somebody stands in between; ask its operator, and if the new key \
-             is right, remove the environments of this host with `dokku graduate:rm-environment` and add them again"
+            "either the host was set up anew, or somebody stands in between: ask its operator\n\
+             if the new key is right, remove all environments on this host and add them again"
                 .to_owned(),
         ),
         SshError::OtherFingerprint { .. } => {

@@ -20,7 +20,7 @@ pub struct Arguments {
     #[arg(value_name = "URL")]
     url: Url,
     /// The fingerprint that its host key must have, as `ssh-keygen -lf` prints it; only that key is pinned
-    #[arg(long, value_name = "SHA256:...")]
+    #[arg(long, value_name = "FINGERPRINT")]
     fingerprint: Option<String>,
 }
 
@@ -53,6 +53,7 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
 fn show_trouble(trouble: Option<SshError>) {
     if let Some(trouble) = trouble.map(Error::from) {
         error::show(&trouble, trouble.hint().as_deref());
+        detail("nothing can graduate to it before that is done; run this command again to test the link");
     }
 }
 

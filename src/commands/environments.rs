@@ -12,8 +12,14 @@ use super::{Format, print, print_json};
 /// How to list them.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// `text`, one `<name>=<url>` a line, or `json`
-    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true)]
+    /// One `<name>=<url>` a line, or one JSON document
+    #[arg(
+        long,
+        value_name = "text|json",
+        default_value = "text",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
     format: Format,
 }
 

@@ -10,7 +10,7 @@ use super::{Command, print};
 #[derive(Debug, Default, Args)]
 pub struct Arguments {
     /// Dokku's own columns, one command a line: its usage, a comma, what it does
-    #[arg(long)]
+    #[arg(long, hide = true)]
     bare: bool,
 }
 

@@ -15,8 +15,14 @@ pub struct Arguments {
     /// Only the hooks of this type, as `<index> <command>`; without it all, as `<type> <index> <command>`
     #[arg(value_name = "TYPE", ignore_case = true)]
     kind: Option<HookKind>,
-    /// `text` or `json`
-    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true)]
+    /// Lines, or one JSON document
+    #[arg(
+        long,
+        value_name = "text|json",
+        default_value = "text",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
     format: Format,
 }
 
