@@ -119,7 +119,7 @@ fn parse<P: CommandFactory + FromArgMatches>(words: &[String]) -> Result<Result<
             let text = error.render().to_string();
             Err(Error::Usage(text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned()))
         }
-        Err(help) => Ok(Err(help.render().to_string())),
+        Err(help) => Ok(Err(format!("{}\n", help.render().to_string().trim_end()))),
     }
 }
 
