@@ -1,2 +1,36 @@
-//! The one binary of the plugin.
-fn main() {}
+//! The one binary of the plugin: arguments and environment in, exit status out.
+
+use std::panic;
+use std::process::ExitCode;
+
+use dokku_graduate::cli::{self, Invocation};
+use dokku_graduate::commands;
+use dokku_graduate::error::{self, Error, ExitStatus};
+use dokku_graduate::vars::Vars;
+
+fn main() -> ExitCode {
+    panic::set_hook(Box::new(|bug| {
+        let hint = "this is a bug of dokku-graduate; please report it with what you did";
+        error::show(bug, Some(hint));
+    }));
+    let status = panic::catch_unwind(|| run().unwrap_or_else(|error| error::report(&error)));
+    status.unwrap_or(ExitStatus::Bug).into()
+}
+
+fn run() -> Result<ExitStatus, Error> {
+    let vars = Vars::from_environment();
+    if let Some(filter) = &vars.log {
+        env_logger::Builder::new().parse_filters(filter).init();
+    }
+    let arguments: Vec<String> =
+        std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    match cli::invocation(&arguments)? {
+        Invocation::Command(command) => commands::run(command, &vars)?,
+        Invocation::Show(text) => commands::print(text)?,
+        Invocation::NotOurs => return Ok(ExitStatus::NotOurs(vars.not_implemented_exit)),
+        // A trigger that has nothing to do succeeds: whatever fails here fails a deploy.
+        Invocation::Trigger { name, arguments } => log::debug!("{name} {arguments:?}"),
+        Invocation::Part(part) => return Err(Error::Absent(format!("{part:?}").to_lowercase())),
+    }
+    Ok(ExitStatus::Done)
+}

@@ -39,6 +39,8 @@ pub struct Vars {
     pub push_options: Vec<String>,
     /// `DOKKU_NOT_IMPLEMENTED_EXIT`: how a plugin says that a command is not its own.
     pub not_implemented_exit: u8,
+    /// `GRADUATE_LOG`: what developers want logged, in the form of `env_logger`; nothing unless it is set.
+    pub log: Option<String>,
 }
 
 impl Vars {
@@ -66,6 +68,7 @@ impl Vars {
             not_implemented_exit: text("DOKKU_NOT_IMPLEMENTED_EXIT")
                 .and_then(|n| n.parse().ok())
                 .unwrap_or(10),
+            log: text("GRADUATE_LOG"),
             lib_root,
         }
     }

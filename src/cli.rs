@@ -1,0 +1,215 @@
+//! One binary under many names: what it was called as decides what it does.
+//!
+//! Dokku runs a plugin's files by name, so the install trigger makes links to this binary: one for each
+//! subcommand, one for `commands`, one for each trigger. Parsing ends in one [`Invocation`].
+
+use std::path::Path;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::commands::{Command, help};
+use crate::error::Error;
+
+/// Dokku's triggers that the plugin listens to; the install trigger makes a link for each.
+pub const TRIGGERS: [&str; 16] = [
+    "check-deploy",
+    "core-post-deploy",
+    "post-app-clone",
+    "post-app-rename",
+    "post-config-update",
+    "post-create",
+    "post-delete",
+    "post-deploy",
+    "post-domains-update",
+    "post-proxy-ports-update",
+    "post-release-builder",
+    "pre-build",
+    "pre-receive-app",
+    "pre-restore",
+    "scheduler-deploy",
+    "scheduler-post-deploy-process",
+];
+
+/// Dokku's subcommands, each by the last part of its name: `subcommands/<name>`, `default` being `graduate`.
+pub const SUBCOMMANDS: [&str; 9] = [
+    "add-environment",
+    "add-hook",
+    "default",
+    "environments",
+    "help",
+    "hooks",
+    "key",
+    "rm-environment",
+    "rm-hook",
+];
+
+/// What this process is to do.
+#[derive(Debug)]
+pub enum Invocation {
+    /// A command of a user.
+    Command(Command),
+    /// Print this on stdout: `--help` of a command.
+    Show(String),
+    /// Dokku asked `commands` for something that is another plugin's.
+    NotOurs,
+    /// One of Dokku's triggers, with its arguments.
+    Trigger {
+        /// Its name, one of [`TRIGGERS`].
+        name: String,
+        /// What Dokku gave it.
+        arguments: Vec<String>,
+    },
+    /// A part of the plugin that the plugin itself, git or Dokku starts.
+    Part(Part),
+}
+
+/// Which of git's hooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GitHook {
+    /// Votes on a push.
+    PreReceive,
+    /// Hears that the refs have moved.
+    PostReceive,
+}
+
+/// The parts that no user starts.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Part {
+    /// Answer one of git's hooks
+    Hook {
+        /// Which.
+        hook: GitHook,
+    },
+    /// Run one graduation on the source
+    Coordinator,
+    /// Run one graduation on a destination
+    Participant,
+    /// Prepare the host, from the trigger of the same name
+    Install,
+    /// Clean up, from the trigger of the same name
+    Uninstall {
+        /// The plugin that Dokku removes.
+        plugin: String,
+    },
+}
+
+#[derive(Debug, Parser)]
+#[command(name = "dokku", disable_help_subcommand = true)]
+struct Dokku {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Parser)]
+#[command(name = "dokku-graduate", disable_help_subcommand = true, version, about)]
+struct Own {
+    #[command(subcommand)]
+    part: Part,
+}
+
+/// Parses with clap, whose help is a result and whose errors are wrong usage.
+fn parse<P: CommandFactory + FromArgMatches>(words: &[String]) -> Result<Result<P, String>, Error> {
+    let name = P::command().get_name().to_owned();
+    let words = std::iter::once(&name).chain(words);
+    let parsed =
+        P::command().try_get_matches_from(words).and_then(|mut found| P::from_arg_matches_mut(&mut found));
+    match parsed {
+        Ok(parsed) => Ok(Ok(parsed)),
+        Err(error) if error.use_stderr() => {
+            let text = error.render().to_string();
+            Err(Error::Usage(text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned()))
+        }
+        Err(help) => Ok(Err(format!("{}\n", help.render().to_string().trim_end()))),
+    }
+}
+
+fn command(words: &[String]) -> Result<Invocation, Error> {
+    match words {
+        [] => Ok(Invocation::Command(Command::Help(help::Arguments::default()))),
+        [graduate] if graduate == "graduate" => command(&[]),
+        _ => Ok(match parse::<Dokku>(words)? {
+            Ok(dokku) => Invocation::Command(dokku.command),
+            Err(text) => Invocation::Show(text),
+        }),
+    }
+}
+
+fn own(words: &[String]) -> Result<Invocation, Error> {
+    Ok(match parse::<Own>(words)? {
+        Ok(own) => Invocation::Part(own.part),
+        Err(text) => Invocation::Show(text),
+    })
+}
+
+/// What `commands` is asked: for help, or for anything, after everything else has been tried.
+fn commands(words: &[String]) -> Result<Invocation, Error> {
+    match words.first().map(String::as_str) {
+        Some("help") => Ok(Invocation::Command(Command::Help(help::Arguments::bare()))),
+        Some("graduate:help") => command(words),
+        _ => Ok(Invocation::NotOurs),
+    }
+}
+
+/// Parses the arguments of the process, the first being the path that it was started by.
+///
+/// # Errors
+/// [`Error::Usage`].
+pub fn invocation(arguments: &[String]) -> Result<Invocation, Error> {
+    let (program, words) = arguments.split_first().map_or(("", [].as_slice()), |(first, rest)| (first, rest));
+    let program = Path::new(program);
+    let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let parent = program.parent().and_then(Path::file_name);
+    if parent.is_some_and(|parent| parent == "subcommands") {
+        return command(words);
+    }
+    if name == "commands" {
+        return commands(words);
+    }
+    if TRIGGERS.contains(&name) {
+        return Ok(Invocation::Trigger { name: name.to_owned(), arguments: words.to_vec() });
+    }
+    match words.first().map(String::as_str) {
+        Some(first) if first == "graduate" || first.starts_with("graduate:") => command(words),
+        _ => own(words),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(line: &str) -> Result<Invocation, Error> {
+        invocation(&line.split(' ').map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_name_decides() {
+        let plugin = "/var/lib/dokku/plugins/enabled/graduate";
+        let key = of(&format!("{plugin}/subcommands/key graduate:key"));
+        assert!(matches!(key, Ok(Invocation::Command(Command::Key(_)))));
+        let help = of(&format!("{plugin}/subcommands/default graduate"));
+        assert!(matches!(help, Ok(Invocation::Command(Command::Help(_)))));
+        assert!(matches!(of(&format!("{plugin}/commands apps:list")), Ok(Invocation::NotOurs)));
+        assert!(matches!(of(&format!("{plugin}/commands help")), Ok(Invocation::Command(Command::Help(_)))));
+        let trigger = of(&format!("{plugin}/check-deploy api cid web 5000 172.17.0.2 1"));
+        assert!(matches!(trigger, Ok(Invocation::Trigger { name, arguments })
+            if name == "check-deploy" && arguments.len() == 6));
+        let hook = of("dokku-graduate hook pre-receive");
+        assert!(matches!(hook, Ok(Invocation::Part(Part::Hook { hook: GitHook::PreReceive }))));
+        assert!(matches!(
+            of("dokku-graduate graduate:hooks PRE"),
+            Ok(Invocation::Command(Command::Hooks(_)))
+        ));
+        assert!(matches!(of("dokku-graduate nonsense"), Err(Error::Usage(_))));
+    }
+
+    #[test]
+    fn every_subcommand_file_has_a_command() {
+        for file in SUBCOMMANDS {
+            let name = if file == "default" { "graduate".to_owned() } else { format!("graduate:{file}") };
+            let found = Dokku::command().find_subcommand(&name).is_some();
+            assert!(found, "{name}");
+        }
+        assert_eq!(Dokku::command().get_subcommands().count(), SUBCOMMANDS.len());
+    }
+}

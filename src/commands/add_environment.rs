@@ -1,0 +1,103 @@
+//! `graduate:add-environment <name> <url>`: pins the host's key, tests the link, and remembers the environment.
+
+use clap::Args;
+
+use crate::error::{self, Error};
+use crate::names::EnvironmentName;
+use crate::settings::{Settings, Url};
+use crate::ssh::{self, HostKey, SshError};
+use crate::vars::Vars;
+
+use super::{detail, tell};
+
+/// The environment's name and address.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Its name, as in `graduate/<name>/now`: lower case letters, digits and `-`
+    #[arg(value_name = "NAME")]
+    name: EnvironmentName,
+    /// Its address: `host`, `user@host` or `ssh://user@host:port`
+    #[arg(value_name = "URL")]
+    url: Url,
+    /// The fingerprint that its host key must have, as `ssh-keygen -lf` prints it; only that key is pinned
+    #[arg(long, value_name = "FINGERPRINT")]
+    fingerprint: Option<String>,
+}
+
+/// Runs the command. Run again for an environment that is linked to that address, it tests the link.
+///
+/// # Errors
+/// The host cannot be reached, or is not the one that was pinned: nothing changed. A host that is only not set
+/// up yet is no error, but said.
+pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
+    let Arguments { name, url, fingerprint } = arguments;
+    let wanted = fingerprint.as_deref();
+    Settings::change(vars, |settings| {
+        let is_new = settings.add_environment(name, url)?;
+        let was_pinned = ssh::is_pinned(vars, url)?;
+        let linked = link(name, url, wanted, vars);
+        if linked.is_err() && is_new {
+            ssh::remove_config(vars, name)?;
+            if !was_pinned {
+                ssh::forget(vars, url)?;
+            }
+        }
+        let trouble = linked?;
+        let done = if is_new { "added" } else { "was added before" };
+        tell(format_args!("{name} ({}) {done}", url.login()));
+        show_trouble(trouble);
+        Ok(())
+    })
+}
+
+fn show_trouble(trouble: Option<SshError>) {
+    if let Some(trouble) = trouble.map(Error::from) {
+        error::show(&trouble, trouble.hint().as_deref());
+        detail("nothing can graduate to it before that is done; run this command again to test the link");
+    }
+}
+
+/// Pins and tests; returns what is still missing on the other side.
+fn link(
+    name: &EnvironmentName,
+    url: &Url,
+    wanted: Option<&str>,
+    vars: &Vars,
+) -> Result<Option<SshError>, SshError> {
+    pin_keys(url, wanted, vars)?;
+    ssh::write_config(vars, name, url)?;
+    match ssh::test_link(vars, name, url) {
+        Ok(peer) => {
+            detail(format_args!("the plugin's version {} answers on {}", peer.version, peer.host));
+            Ok(None)
+        }
+        Err(trouble) if trouble.is_unfinished() => Ok(Some(trouble)),
+        Err(trouble) => Err(trouble),
+    }
+}
+
+/// Pins the host's keys, or only the one that is wanted; keys that are pinned already are only compared.
+fn pin_keys(url: &Url, wanted: Option<&str>, vars: &Vars) -> Result<(), SshError> {
+    let before = ssh::pinned(vars, url)?;
+    let is_new = before.is_empty();
+    let mut keys = if is_new { ssh::scan(url)? } else { before };
+    if let Some(wanted) = wanted {
+        let shown = fingerprints(&keys);
+        keys.retain(|key| key.fingerprint == wanted);
+        if keys.is_empty() {
+            return Err(SshError::OtherFingerprint { url: url.clone(), wanted: wanted.to_owned(), shown });
+        }
+    }
+    if is_new {
+        ssh::pin(vars, &keys)?;
+    }
+    tell(if is_new { "Host key pinned; compare it with the host's own" } else { "Host key pinned before" });
+    for key in keys {
+        detail(format_args!("{} {}", key.fingerprint, key.kind));
+    }
+    Ok(())
+}
+
+fn fingerprints(keys: &[HostKey]) -> String {
+    keys.iter().map(|key| key.fingerprint.as_str()).collect::<Vec<_>>().join(", ")
+}

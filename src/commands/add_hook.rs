@@ -1,0 +1,33 @@
+//! `graduate:add-hook <PRE|POST> <command>`.
+
+use clap::Args;
+
+use crate::error::Error;
+use crate::settings::{HookKind, Settings};
+use crate::vars::Vars;
+
+use super::tell;
+
+/// The kind of hook and its command.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Before anything is transferred (PRE), or when every app is held (POST)
+    #[arg(value_name = "TYPE", ignore_case = true)]
+    kind: HookKind,
+    /// What bash is to run: one line, its words joined by blanks
+    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A command that is blank or more than one line.
+pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
+    let kind = arguments.kind;
+    Settings::change(vars, |settings| {
+        settings.add_hook(kind, &arguments.command.join(" "))?;
+        tell(format_args!("{kind} hook {} added", settings.hooks(kind).len()));
+        Ok(())
+    })
+}

@@ -1,0 +1,56 @@
+//! `graduate:hooks [<type>]`.
+
+use clap::Args;
+use serde_json::json;
+
+use crate::error::Error;
+use crate::settings::{HookKind, Settings};
+use crate::vars::Vars;
+
+use super::{Format, print, print_json};
+
+/// Which hooks, and how to list them.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Only the hooks of this type, as `<index> <command>`; without it all, as `<type> <index> <command>`
+    #[arg(value_name = "TYPE", ignore_case = true)]
+    kind: Option<HookKind>,
+    /// Lines, or one JSON document
+    #[arg(
+        long,
+        value_name = "text|json",
+        default_value = "text",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    format: Format,
+}
+
+/// Runs the command. What it lists before the command is what `graduate:rm-hook` takes.
+///
+/// # Errors
+/// The settings cannot be read.
+pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
+    let settings = Settings::load(vars)?;
+    let kinds = HookKind::ALL.into_iter().filter(|kind| arguments.kind.is_none_or(|only| only == *kind));
+    let hooks = kinds.flat_map(|kind| {
+        settings.hooks(kind).iter().enumerate().map(move |(position, command)| (kind, position + 1, command))
+    });
+    match arguments.format {
+        Format::Text => print(
+            hooks
+                .map(|(kind, index, command)| match arguments.kind {
+                    Some(_) => format!("{index} {command}\n"),
+                    None => format!("{kind} {index} {command}\n"),
+                })
+                .collect::<String>(),
+        ),
+        Format::Json => print_json(
+            &hooks
+                .map(|(kind, index, command)| {
+                    json!({ "type": kind.to_string(), "index": index, "command": command })
+                })
+                .collect(),
+        ),
+    }
+}

@@ -1,0 +1,112 @@
+//! The commands of users, one file each: its arguments and what it does.
+//!
+//! A result goes to stdout ([`print()`]), everything else to stderr. What a command could not do is its error.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use clap::Subcommand;
+
+use crate::error::Error;
+use crate::vars::Vars;
+
+pub mod add_environment;
+pub mod add_hook;
+pub mod environments;
+pub mod graduate;
+pub mod help;
+pub mod hooks;
+pub mod key;
+pub mod rm_environment;
+pub mod rm_hook;
+
+/// A command and its arguments. The first line of each is what help says; Dokku splits it at commas.
+#[derive(Debug, Subcommand)]
+#[command(disable_help_subcommand = true)]
+pub enum Command {
+    /// Graduate a state of this host to an environment: every app goes live together or none does
+    #[command(name = "graduate")]
+    Graduate(graduate::Arguments),
+    /// Link an environment: pin its host key and test the link
+    #[command(name = "graduate:add-environment")]
+    AddEnvironment(add_environment::Arguments),
+    /// Add a hook that runs before a graduation (PRE) or when all apps are held (POST)
+    #[command(name = "graduate:add-hook")]
+    AddHook(add_hook::Arguments),
+    /// List the environments
+    #[command(name = "graduate:environments")]
+    Environments(environments::Arguments),
+    /// List the commands
+    #[command(name = "graduate:help")]
+    Help(help::Arguments),
+    /// List hooks with their indexes
+    #[command(name = "graduate:hooks")]
+    Hooks(hooks::Arguments),
+    /// Print the public key that a destination must accept
+    #[command(name = "graduate:key")]
+    Key(key::Arguments),
+    /// Forget an environment and its pinned host key
+    #[command(name = "graduate:rm-environment")]
+    RmEnvironment(rm_environment::Arguments),
+    /// Remove a hook by its index
+    #[command(name = "graduate:rm-hook")]
+    RmHook(rm_hook::Arguments),
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// Whatever stopped it.
+pub fn run(command: Command, vars: &Vars) -> Result<(), Error> {
+    match command {
+        Command::Graduate(arguments) => graduate::run(&arguments, vars),
+        Command::AddEnvironment(arguments) => add_environment::run(&arguments, vars),
+        Command::AddHook(arguments) => add_hook::run(&arguments, vars),
+        Command::Environments(arguments) => environments::run(&arguments, vars),
+        Command::Help(arguments) => help::run(&arguments),
+        Command::Hooks(arguments) => hooks::run(&arguments, vars),
+        Command::Key(arguments) => key::run(&arguments, vars),
+        Command::RmEnvironment(arguments) => rm_environment::run(&arguments, vars),
+        Command::RmHook(arguments) => rm_hook::run(&arguments, vars),
+    }
+}
+
+/// How a list is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Lines for people and simple scripts.
+    #[default]
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+/// Writes a result to stdout, as it is. A reader that is gone has seen enough.
+///
+/// # Errors
+/// [`Error::Output`]: a full disk, for one.
+pub fn print(result: impl fmt::Display) -> Result<(), Error> {
+    let mut stdout = io::stdout().lock();
+    match write!(stdout, "{result}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Output(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a value to stdout as one JSON document.
+///
+/// # Errors
+/// As [`print()`].
+pub fn print_json(value: &serde_json::Value) -> Result<(), Error> {
+    print(format_args!("{value:#}\n"))
+}
+
+/// Tells a person, on stderr, that a step is done.
+fn tell(step: impl fmt::Display) {
+    let _ = writeln!(io::stderr().lock(), "-----> {step}");
+}
+
+/// Tells a person a detail of the step.
+fn detail(text: impl fmt::Display) {
+    let _ = writeln!(io::stderr().lock(), "       {text}");
+}

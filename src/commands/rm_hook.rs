@@ -1,0 +1,33 @@
+//! `graduate:rm-hook <PRE|POST> <index>`.
+
+use clap::Args;
+
+use crate::error::Error;
+use crate::settings::{HookKind, Settings};
+use crate::vars::Vars;
+
+use super::tell;
+
+/// Which hook.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Its type
+    #[arg(value_name = "TYPE", ignore_case = true)]
+    kind: HookKind,
+    /// Its index, as `graduate:hooks` lists it; the first is 1
+    #[arg(value_name = "INDEX")]
+    index: usize,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// No hook has that index.
+pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
+    let Arguments { kind, index } = *arguments;
+    Settings::change(vars, |settings| {
+        let command = settings.remove_hook(kind, index)?;
+        tell(format_args!("{kind} hook {index} removed: {command}"));
+        Ok(())
+    })
+}

@@ -1,0 +1,223 @@
+//! Everything that can go wrong in one type: its exit status, a hint, and how people see it.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::files::FileError;
+use crate::process::ProcessError;
+use crate::settings::{PropertyError, SettingsError};
+use crate::ssh::SshError;
+
+/// Any failure of a command.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The way to a destination.
+    #[error(transparent)]
+    Ssh(#[from] SshError),
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A child.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The result could not be written to stdout.
+    #[error("cannot write the result: {0}")]
+    Output(io::Error),
+    /// The command line is wrong; the text says how and shows the usage.
+    #[error("{0}")]
+    Usage(String),
+    /// The command line names a part of the program that is not in this build.
+    #[error("this build of the plugin has no `{0}`")]
+    Absent(String),
+}
+
+/// What the process says about its outcome; README has the same table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// 0: done, or nothing to do.
+    Done,
+    /// 1: refused or aborted; nothing changed.
+    Refused,
+    /// 2: wrong usage.
+    Usage,
+    /// 3: partly graduated or in doubt; a person must look.
+    Partly,
+    /// 4: a destination cannot be reached; nothing changed.
+    Unreachable,
+    /// 70: a bug here.
+    Bug,
+    /// Dokku's own status for a command that is another plugin's.
+    NotOurs(u8),
+}
+
+impl ExitStatus {
+    /// The number.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Refused => 1,
+            Self::Usage => 2,
+            Self::Partly => 3,
+            Self::Unreachable => 4,
+            Self::Bug => 70,
+            Self::NotOurs(code) => code,
+        }
+    }
+}
+
+impl From<ExitStatus> for ExitCode {
+    fn from(status: ExitStatus) -> Self {
+        Self::from(status.code())
+    }
+}
+
+impl Error {
+    /// The exit status of a command that ends with it.
+    pub fn exit_status(&self) -> ExitStatus {
+        match self {
+            Self::Settings(error) => of_settings(error),
+            Self::Ssh(error) => of_ssh(error),
+            Self::File(_) | Self::Process(_) | Self::Output(_) => ExitStatus::Refused,
+            Self::Usage(_) => ExitStatus::Usage,
+            Self::Absent(_) => ExitStatus::Bug,
+        }
+    }
+
+    /// What to do about it, where there is something to do.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Settings(error) => settings_hint(error),
+            Self::Ssh(error) => ssh_hint(error),
+            Self::Usage(_) => Some("`dokku graduate:help` lists the commands".to_owned()),
+            Self::File(_) | Self::Process(_) | Self::Output(_) | Self::Absent(_) => None,
+        }
+    }
+}
+
+fn of_settings(error: &SettingsError) -> ExitStatus {
+    match error {
+        SettingsError::HookCommand(_) => ExitStatus::Usage,
+        SettingsError::Property(error) => match error {
+            PropertyError::Unknown(_) | PropertyError::Value { .. } | PropertyError::OnlyGlobal(_) => {
+                ExitStatus::Usage
+            }
+        },
+        SettingsError::File(_)
+        | SettingsError::UnknownEnvironment { .. }
+        | SettingsError::EnvironmentExists { .. }
+        | SettingsError::NoHook { .. }
+        | SettingsError::Busy(_) => ExitStatus::Refused,
+    }
+}
+
+fn of_ssh(error: &SshError) -> ExitStatus {
+    match error {
+        SshError::Unreachable { .. } => ExitStatus::Unreachable,
+        SshError::File(_)
+        | SshError::Process(_)
+        | SshError::Path(_)
+        | SshError::HostKeyChanged { .. }
+        | SshError::OtherFingerprint { .. }
+        | SshError::NotAuthorised { .. }
+        | SshError::NoPlugin { .. }
+        | SshError::OtherProtocol { .. }
+        | SshError::Chatter { .. } => ExitStatus::Refused,
+    }
+}
+
+fn settings_hint(error: &SettingsError) -> Option<String> {
+    match error {
+        SettingsError::UnknownEnvironment { name, .. } => {
+            Some(format!("link it with `dokku graduate:add-environment {name} HOST`"))
+        }
+        SettingsError::EnvironmentExists { name, .. } => {
+            Some(format!("to link it elsewhere, first `dokku graduate:rm-environment {name}`"))
+        }
+        SettingsError::NoHook { kind, .. } => Some(format!("`dokku graduate:hooks {kind}` lists them")),
+        SettingsError::Busy(_) => Some("try again in a moment".to_owned()),
+        SettingsError::File(_) | SettingsError::HookCommand(_) | SettingsError::Property(_) => None,
+    }
+}
+
+fn ssh_hint(error: &SshError) -> Option<String> {
+    match error {
+        SshError::Unreachable { .. } => {
+            Some("is the host up, and are name, port and firewall right?".to_owned())
+        }
+        SshError::HostKeyChanged { .. } => Some(
+            "either the host was set up anew, or somebody stands in between: ask its operator\n\
+             if the new key is right, remove all environments on this host and add them again"
+                .to_owned(),
+        ),
+        SshError::OtherFingerprint { .. } => {
+            Some("compare with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on that host".to_owned())
+        }
+        SshError::NotAuthorised { remedy, .. } => Some(format!("run this there, as root:\n{remedy}")),
+        SshError::NoPlugin { .. } => {
+            Some("install the plugin there as well: `dokku plugin:install`, see README".to_owned())
+        }
+        SshError::OtherProtocol { .. } => Some("install the same version on both hosts".to_owned()),
+        SshError::Chatter { .. } => {
+            Some("a login script (.bashrc, .profile, /etc/profile.d) of that user must not print".to_owned())
+        }
+        SshError::File(_) | SshError::Process(_) | SshError::Path(_) => None,
+    }
+}
+
+/// A message in Dokku's look: ` !     ` before its first line, the following ones and the hint below it.
+fn in_dokkus_look(message: &dyn fmt::Display, hint: Option<&str>) -> String {
+    let message = message.to_string();
+    let mut text = String::new();
+    let hint = hint.map(|hint| format!("hint: {hint}"));
+    let lines = message.trim_end().lines().chain(hint.as_deref().map(str::lines).into_iter().flatten());
+    for (number, line) in lines.enumerate() {
+        let prefix = if number == 0 { " !     " } else { "       " };
+        text.push_str(format!("{prefix}{line}").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Shows trouble on stderr. A reader that is gone changes nothing.
+pub fn show(message: &dyn fmt::Display, hint: Option<&str>) {
+    let _ = write!(io::stderr().lock(), "{}", in_dokkus_look(message, hint));
+}
+
+/// Shows an error on stderr with its hint, and says how to end.
+pub fn report(error: &Error) -> ExitStatus {
+    show(error, error.hint().as_deref());
+    error.exit_status()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_has_dokkus_look() {
+        let text = in_dokkus_look(&"api failed:\n    oops\n\nnothing changed\n", Some("run this:\nx"));
+        let expected = [
+            " !     api failed:",
+            "           oops",
+            "",
+            "       nothing changed",
+            "       hint: run this:",
+            "       x",
+            "",
+        ];
+        assert_eq!(text, expected.join("\n"));
+    }
+
+    #[test]
+    fn an_unreachable_host_has_a_status_of_its_own() {
+        let url = "prod".parse().unwrap();
+        let error = Error::from(SshError::Unreachable { url, said: "no route to host".into() });
+        assert_eq!(error.to_string(), "cannot reach prod: no route to host");
+        assert_eq!(error.exit_status().code(), 4);
+        assert_eq!(Error::from(SettingsError::Busy(None)).exit_status().code(), 1);
+    }
+}

@@ -1,0 +1,389 @@
+//! The plugin's settings on a source: its environments, hooks and properties.
+//!
+//! One JSON file, `settings.json` in the plugin's data directory, read whole and replaced whole. It is changed
+//! under a lock ([`Settings::change`]), which is the only way to change it.
+
+mod properties;
+mod url;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::files::{self, FileError, Lock, Locking};
+use crate::names::EnvironmentName;
+use crate::vars::Vars;
+
+pub use properties::{Limits, MissingConfig, Properties, Property, PropertyError};
+pub use url::{InvalidUrl, Url};
+
+/// How long a change waits for another one to end.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Settings could not be read, changed, or do not hold what is asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// No environment has that name.
+    #[error("no environment is called {name}; there {}", listed(known))]
+    UnknownEnvironment {
+        /// What was asked for.
+        name: EnvironmentName,
+        /// The environments that there are.
+        known: Vec<EnvironmentName>,
+    },
+    /// The name is taken by another destination.
+    #[error("{name} is linked to {url} already")]
+    EnvironmentExists {
+        /// The name.
+        name: EnvironmentName,
+        /// Where it leads.
+        url: Box<Url>,
+    },
+    /// A hook's command is empty or more than one line.
+    #[error("a hook is one line with a command in it, not {0:?}")]
+    HookCommand(String),
+    /// No hook has that index.
+    #[error("there is no {kind} hook {index}; there {}", count(*there))]
+    NoHook {
+        /// The kind of hook.
+        kind: HookKind,
+        /// The index that was given; the first is 1.
+        index: usize,
+        /// How many there are.
+        there: usize,
+    },
+    /// A property cannot be set so.
+    #[error(transparent)]
+    Property(#[from] PropertyError),
+    /// Somebody else is changing the settings.
+    #[error("the settings are being changed by {}", .0.map_or("another process".into(), |pid| format!("process {pid}")))]
+    Busy(Option<u32>),
+}
+
+fn listed(names: &[EnvironmentName]) -> String {
+    let list = names.iter().map(EnvironmentName::as_str).collect::<Vec<_>>().join(", ");
+    match names {
+        [] => "is none yet".to_owned(),
+        [_] => format!("is only {list}"),
+        _ => format!("are {list}"),
+    }
+}
+
+fn count(number: usize) -> String {
+    match number {
+        0 => "is none".to_owned(),
+        1 => "is 1".to_owned(),
+        _ => format!("are {number}"),
+    }
+}
+
+/// When a hook runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum HookKind {
+    /// Before anything is transferred.
+    #[value(name = "PRE")]
+    Pre,
+    /// When every app is held, before the decision.
+    #[value(name = "POST")]
+    Post,
+}
+
+impl HookKind {
+    /// All kinds, in the order in which they run.
+    pub const ALL: [Self; 2] = [Self::Pre, Self::Post];
+}
+
+impl fmt::Display for HookKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Pre => "PRE",
+            Self::Post => "POST",
+        })
+    }
+}
+
+/// The form of the file; another one is refused instead of misread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+struct Version;
+
+impl TryFrom<u32> for Version {
+    type Error = String;
+    fn try_from(number: u32) -> Result<Self, String> {
+        match number {
+            1 => Ok(Self),
+            _ => Err(format!("its version is {number}, and this plugin reads version 1")),
+        }
+    }
+}
+
+impl From<Version> for u32 {
+    fn from(_: Version) -> u32 {
+        1
+    }
+}
+
+/// One linked environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Environment {
+    /// Where it is reached.
+    pub url: Url,
+    #[serde(default, skip_serializing_if = "Properties::is_empty")]
+    properties: Properties,
+}
+
+/// Everything that is set on this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    version: Version,
+    #[serde(default)]
+    environments: BTreeMap<EnvironmentName, Environment>,
+    #[serde(default)]
+    hooks: BTreeMap<HookKind, Vec<String>>,
+    #[serde(default, skip_serializing_if = "Properties::is_empty")]
+    properties: Properties,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            version: Version,
+            environments: BTreeMap::new(),
+            hooks: BTreeMap::new(),
+            properties: Properties::default(),
+        }
+    }
+}
+
+fn path(vars: &Vars) -> PathBuf {
+    vars.data().join("settings.json")
+}
+
+fn take_lock(path: &Path) -> Result<Lock, SettingsError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match Lock::try_take(path, &std::process::id())? {
+            Locking::Taken(lock) => return Ok(lock),
+            Locking::Busy(who) if Instant::now() >= deadline => return Err(SettingsError::Busy(who)),
+            Locking::Busy(_) => thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the settings; where there is no file yet, nothing is set.
+    ///
+    /// # Errors
+    /// [`SettingsError::File`]: it cannot be read, or holds what this version does not know.
+    pub fn load(vars: &Vars) -> Result<Self, SettingsError> {
+        Ok(files::read_json(&path(vars))?.unwrap_or_default())
+    }
+
+    /// Reads the settings, lets `edit` change them, and writes them, all under the lock. If `edit` fails,
+    /// nothing is written.
+    ///
+    /// # Errors
+    /// Those of `edit`, [`SettingsError::File`] and [`SettingsError::Busy`].
+    pub fn change<T, E: From<SettingsError>>(
+        vars: &Vars,
+        edit: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let data = vars.data();
+        files::make_dir(&data).map_err(SettingsError::from)?;
+        let _lock = take_lock(&data.join("settings.lock"))?;
+        let mut settings = Self::load(vars)?;
+        let before = settings.clone();
+        let result = edit(&mut settings)?;
+        if settings != before {
+            files::write_json(&path(vars), &settings).map_err(SettingsError::from)?;
+        }
+        Ok(result)
+    }
+
+    /// The environments, sorted by name.
+    pub fn environments(&self) -> &BTreeMap<EnvironmentName, Environment> {
+        &self.environments
+    }
+
+    /// The environment of that name.
+    ///
+    /// # Errors
+    /// [`SettingsError::UnknownEnvironment`], which lists those that there are.
+    pub fn environment(&self, name: &EnvironmentName) -> Result<&Environment, SettingsError> {
+        self.environments.get(name).ok_or_else(|| self.unknown(name))
+    }
+
+    fn unknown(&self, name: &EnvironmentName) -> SettingsError {
+        let known = self.environments.keys().cloned().collect();
+        SettingsError::UnknownEnvironment { name: name.clone(), known }
+    }
+
+    /// Links an environment. One that is linked to the same place stays as it is, which is said by `false`.
+    ///
+    /// # Errors
+    /// [`SettingsError::EnvironmentExists`] where the name leads elsewhere.
+    pub fn add_environment(&mut self, name: &EnvironmentName, url: &Url) -> Result<bool, SettingsError> {
+        match self.environments.get(name) {
+            Some(there) if there.url == *url => Ok(false),
+            Some(there) => {
+                Err(SettingsError::EnvironmentExists { name: name.clone(), url: Box::new(there.url.clone()) })
+            }
+            None => {
+                let environment = Environment { url: url.clone(), properties: Properties::default() };
+                self.environments.insert(name.clone(), environment);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Forgets an environment and returns what it was.
+    ///
+    /// # Errors
+    /// [`SettingsError::UnknownEnvironment`].
+    pub fn remove_environment(&mut self, name: &EnvironmentName) -> Result<Environment, SettingsError> {
+        self.environments.remove(name).ok_or_else(|| self.unknown(name))
+    }
+
+    /// The commands of one kind of hook, in the order in which they run.
+    pub fn hooks(&self, kind: HookKind) -> &[String] {
+        self.hooks.get(&kind).map_or(&[], Vec::as_slice)
+    }
+
+    /// Appends a hook.
+    ///
+    /// # Errors
+    /// [`SettingsError::HookCommand`]: it is blank, or more than one line.
+    pub fn add_hook(&mut self, kind: HookKind, command: &str) -> Result<(), SettingsError> {
+        if command.trim().is_empty() || command.contains(['\n', '\r', '\0']) {
+            return Err(SettingsError::HookCommand(command.chars().take(80).collect()));
+        }
+        self.hooks.entry(kind).or_default().push(command.to_owned());
+        Ok(())
+    }
+
+    /// Removes the hook with that index, the first being 1, and returns its command.
+    ///
+    /// # Errors
+    /// [`SettingsError::NoHook`].
+    pub fn remove_hook(&mut self, kind: HookKind, index: usize) -> Result<String, SettingsError> {
+        let hooks = self.hooks.entry(kind).or_default();
+        match index.checked_sub(1).filter(|position| *position < hooks.len()) {
+            Some(position) => Ok(hooks.remove(position)),
+            None => Err(SettingsError::NoHook { kind, index, there: hooks.len() }),
+        }
+    }
+
+    /// Sets a property for one environment, or with no environment for all; with no value it is reset.
+    ///
+    /// # Errors
+    /// An unknown environment, and those of [`Properties::set`].
+    pub fn set_property(
+        &mut self,
+        environment: Option<&EnvironmentName>,
+        property: Property,
+        value: Option<&str>,
+    ) -> Result<(), SettingsError> {
+        let Some(name) = environment else { return Ok(self.properties.set(property, value)?) };
+        if property == Property::AutoCommit {
+            return Err(PropertyError::OnlyGlobal(property).into());
+        }
+        let error = self.unknown(name);
+        let environment = self.environments.get_mut(name).ok_or(error)?;
+        Ok(environment.properties.set(property, value)?)
+    }
+
+    /// What holds for a graduation to that environment; for one that is not linked, the global values.
+    pub fn for_environment(&self, name: &EnvironmentName) -> Limits {
+        let none = Properties::default();
+        let own = self.environments.get(name).map_or(&none, |environment| &environment.properties);
+        Limits::of(own, &self.properties)
+    }
+
+    /// Every deploy commits the environment's state.
+    pub fn auto_commit(&self) -> bool {
+        self.properties.auto_commit()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vars(dir: &Path) -> Vars {
+        Vars { lib_root: dir.to_owned(), ..Vars::from_environment() }
+    }
+
+    fn name(text: &str) -> EnvironmentName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let vars = vars(dir.path());
+        assert_eq!(Settings::load(&vars).unwrap(), Settings::default());
+        let url: Url = "ssh://ops@prod:2222".parse().unwrap();
+        let change = |settings: &mut Settings| -> Result<(), SettingsError> {
+            assert!(settings.add_environment(&name("production"), &url)?);
+            assert!(!settings.add_environment(&name("production"), &url)?);
+            settings.add_hook(HookKind::Post, "curl -fsS example.com")?;
+            settings.set_property(Some(&name("production")), Property::MaxParallel, Some("4"))?;
+            settings.set_property(None, Property::AutoCommit, Some("true"))
+        };
+        Settings::change(&vars, change).unwrap();
+        let settings = Settings::load(&vars).unwrap();
+        assert_eq!(settings.environment(&name("production")).unwrap().url, url);
+        assert_eq!(settings.for_environment(&name("production")).max_parallel, 4);
+        assert_eq!(settings.for_environment(&name("other")).max_parallel, 2);
+        assert_eq!(settings.hooks(HookKind::Post), ["curl -fsS example.com"]);
+        assert!(settings.auto_commit() && settings.hooks(HookKind::Pre).is_empty());
+    }
+
+    #[test]
+    fn a_change_that_fails_writes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let vars = vars(dir.path());
+        let change = |settings: &mut Settings| {
+            settings.add_hook(HookKind::Pre, "true")?;
+            settings.remove_hook(HookKind::Pre, 2)
+        };
+        let error = Settings::change(&vars, change).unwrap_err();
+        assert_eq!(error.to_string(), "there is no PRE hook 2; there is 1");
+        assert!(!path(&vars).exists());
+        assert!(Settings::default().add_hook(HookKind::Pre, "a\nb").is_err());
+        assert!(Settings::default().remove_hook(HookKind::Pre, 0).is_err());
+    }
+
+    #[test]
+    fn a_file_of_another_version_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let vars = vars(dir.path());
+        files::make_dir(&vars.data()).unwrap();
+        std::fs::write(path(&vars), r#"{"version":2,"new":{}}"#).unwrap();
+        let error = Settings::load(&vars).unwrap_err().to_string();
+        assert!(error.contains("its version is 2, and this plugin reads version 1"), "{error}");
+        std::fs::write(path(&vars), r#"{"version":1,"new":{}}"#).unwrap();
+        assert!(Settings::load(&vars).unwrap_err().to_string().contains("unknown field"));
+    }
+
+    #[test]
+    fn an_unknown_environment_is_answered_with_the_known_ones() {
+        let mut settings = Settings::default();
+        let ask = |settings: &Settings| settings.environment(&name("prod")).unwrap_err().to_string();
+        assert_eq!(ask(&settings), "no environment is called prod; there is none yet");
+        for each in ["uat", "staging"] {
+            settings.add_environment(&name(each), &"example.com".parse().unwrap()).unwrap();
+        }
+        assert_eq!(ask(&settings), "no environment is called prod; there are staging, uat");
+    }
+}

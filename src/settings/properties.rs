@@ -1,0 +1,247 @@
+//! What can be set with `graduate:set`: for all environments, and for one.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::OnFailure;
+
+/// What happens when a config variable of the source's app has no counterpart on the destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MissingConfig {
+    /// The graduation is refused.
+    #[default]
+    Fail,
+    /// The pusher is told.
+    Warn,
+    /// Nothing.
+    Ignore,
+}
+
+/// Why a property cannot be set.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PropertyError {
+    /// No property has that name.
+    #[error("there is no property {0:?}; there are {known}", known = Property::known())]
+    Unknown(String),
+    /// The value is none that the property can have.
+    #[error("{property} cannot be {value:?}: it is {rule}")]
+    Value {
+        /// The property.
+        property: Property,
+        /// The value, shortened.
+        value: String,
+        /// What it can be.
+        rule: String,
+    },
+    /// The property makes no sense for one environment.
+    #[error("{0} belongs to the whole host, not to one environment; use --global")]
+    OnlyGlobal(Property),
+}
+
+/// The name of a property.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Property {
+    /// `max-parallel`: how many apps build at once on a destination.
+    MaxParallel,
+    /// `hold-timeout`: how long an app may wait, held, for the others, in seconds.
+    HoldTimeout,
+    /// `lease`: how long held apps wait without news from the source, in seconds.
+    Lease,
+    /// `on-failure`: `rollback` or `keep`.
+    OnFailure,
+    /// `missing-config`: `fail`, `warn` or `ignore`.
+    MissingConfig,
+    /// `auto-commit`: whether every deploy commits the environment's state; global only.
+    AutoCommit,
+}
+
+impl Property {
+    /// All of them, in the order of reports.
+    pub const ALL: [Self; 6] = [
+        Self::MaxParallel,
+        Self::HoldTimeout,
+        Self::Lease,
+        Self::OnFailure,
+        Self::MissingConfig,
+        Self::AutoCommit,
+    ];
+
+    /// Its name, as in `graduate:set`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MaxParallel => "max-parallel",
+            Self::HoldTimeout => "hold-timeout",
+            Self::Lease => "lease",
+            Self::OnFailure => "on-failure",
+            Self::MissingConfig => "missing-config",
+            Self::AutoCommit => "auto-commit",
+        }
+    }
+
+    fn known() -> String {
+        Self::ALL.map(Self::as_str).join(", ")
+    }
+}
+
+impl fmt::Display for Property {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Property {
+    type Err = PropertyError;
+    fn from_str(text: &str) -> Result<Self, PropertyError> {
+        let found = Self::ALL.into_iter().find(|property| property.as_str() == text);
+        found.ok_or_else(|| PropertyError::Unknown(text.chars().take(80).collect()))
+    }
+}
+
+/// The values that were set, for one environment or for all; what is not set is not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Properties {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_parallel: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hold_timeout_s: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease_s: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_failure: Option<OnFailure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing_config: Option<MissingConfig>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auto_commit: Option<bool>,
+}
+
+/// A property's value: a word of a closed list, as JSON and the command line write it.
+fn word<T: serde::de::DeserializeOwned>(
+    property: Property,
+    value: &str,
+    rule: &str,
+) -> Result<T, PropertyError> {
+    let json = serde_json::Value::String(value.to_owned());
+    serde_json::from_value(json).map_err(|_| refused(property, value, rule))
+}
+
+fn number(property: Property, value: &str, low: u32, high: u32, unit: &str) -> Result<u32, PropertyError> {
+    let parsed = value.parse().ok().filter(|number| (low..=high).contains(number));
+    parsed.ok_or_else(|| refused(property, value, &format!("a number{unit} from {low} to {high}")))
+}
+
+fn refused(property: Property, value: &str, rule: &str) -> PropertyError {
+    PropertyError::Value { property, value: value.chars().take(80).collect(), rule: rule.to_owned() }
+}
+
+impl Properties {
+    /// Sets a property, or with no value forgets it, so that the default stands again.
+    ///
+    /// # Errors
+    /// [`PropertyError::Value`].
+    pub fn set(&mut self, property: Property, value: Option<&str>) -> Result<(), PropertyError> {
+        let seconds = |high| move |value| number(property, value, 10, high, " of seconds");
+        match property {
+            Property::MaxParallel => {
+                self.max_parallel = value.map(|value| number(property, value, 1, 64, "")).transpose()?;
+            }
+            Property::HoldTimeout => self.hold_timeout_s = value.map(seconds(86_400)).transpose()?,
+            Property::Lease => self.lease_s = value.map(seconds(3_600)).transpose()?,
+            Property::OnFailure => {
+                self.on_failure = value.map(|value| word(property, value, "rollback or keep")).transpose()?;
+            }
+            Property::MissingConfig => {
+                let rule = "fail, warn or ignore";
+                self.missing_config = value.map(|value| word(property, value, rule)).transpose()?;
+            }
+            Property::AutoCommit => {
+                let parse =
+                    |value: &str| value.parse().map_err(|_| refused(property, value, "true or false"));
+                self.auto_commit = value.map(parse).transpose()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every deploy commits the environment's state; `false` unless set.
+    pub(super) fn auto_commit(&self) -> bool {
+        self.auto_commit.unwrap_or(false)
+    }
+
+    /// Nothing is set.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The values that hold for a graduation to one environment: its own, else the global ones, else the defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How many apps build at once; 2.
+    pub max_parallel: u32,
+    /// How long an app may wait, held, for the others; 600 s.
+    pub hold_timeout: Duration,
+    /// How long held apps wait without news from the source; 120 s.
+    pub lease: Duration,
+    /// What happens to the apps that are live when another fails after the decision; rollback.
+    pub on_failure: OnFailure,
+    /// What a config name that the destination lacks leads to; fail.
+    pub missing_config: MissingConfig,
+}
+
+impl Limits {
+    /// Merges; `own` wins over `global`.
+    pub(super) fn of(own: &Properties, global: &Properties) -> Self {
+        let seconds = |own: Option<u32>, global: Option<u32>, default: u64| {
+            own.or(global).map_or(Duration::from_secs(default), |s| Duration::from_secs(s.into()))
+        };
+        Self {
+            max_parallel: own.max_parallel.or(global.max_parallel).unwrap_or(2),
+            hold_timeout: seconds(own.hold_timeout_s, global.hold_timeout_s, 600),
+            lease: seconds(own.lease_s, global.lease_s, 120),
+            on_failure: own.on_failure.or(global.on_failure).unwrap_or_default(),
+            missing_config: own.missing_config.or(global.missing_config).unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_environments_own_value_wins_and_a_reset_ends_it() {
+        let (mut own, mut global) = (Properties::default(), Properties::default());
+        global.set(Property::Lease, Some("60")).unwrap();
+        global.set(Property::OnFailure, Some("keep")).unwrap();
+        own.set(Property::Lease, Some("30")).unwrap();
+        let limits = Limits::of(&own, &global);
+        assert_eq!((limits.lease.as_secs(), limits.hold_timeout.as_secs()), (30, 600));
+        assert_eq!(limits.on_failure, OnFailure::Keep);
+        own.set(Property::Lease, None).unwrap();
+        assert!(own.is_empty());
+        assert_eq!(Limits::of(&own, &global).lease.as_secs(), 60);
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_refused_with_the_rule() {
+        let mut properties = Properties::default();
+        for (property, value) in [
+            (Property::MaxParallel, "0"),
+            (Property::HoldTimeout, "10m"),
+            (Property::Lease, "9"),
+            (Property::OnFailure, "Rollback"),
+            (Property::MissingConfig, ""),
+            (Property::AutoCommit, "yes"),
+        ] {
+            assert!(properties.set(property, Some(value)).is_err(), "{property}={value}");
+        }
+        let error = properties.set(Property::Lease, Some("1")).unwrap_err();
+        assert_eq!(error.to_string(), "lease cannot be \"1\": it is a number of seconds from 10 to 3600");
+        assert!("leese".parse::<Property>().unwrap_err().to_string().contains("hold-timeout, lease"));
+    }
+}

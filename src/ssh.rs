@@ -1,0 +1,359 @@
+//! How the source reaches a destination: its key, one ssh configuration per environment, pinned host keys.
+//!
+//! Everything lies in `ssh/` of the plugin's data directory, and ssh reads nothing else: no file of the user or
+//! of the system changes how a destination is reached. A file written here decides the host, the user and the
+//! port, so that no command line ever carries them.
+
+mod link;
+mod pins;
+
+use std::path::{Path, PathBuf};
+
+use crate::files::{self, FileError};
+use crate::names::EnvironmentName;
+use crate::process::{ProcessError, Program};
+use crate::protocol::PROTOCOL;
+use crate::settings::Url;
+use crate::vars::Vars;
+
+pub use link::{Peer, test_link};
+pub use pins::{HostKey, forget, is_pinned, pin, pinned, scan};
+
+/// How long ssh tries to connect, in seconds.
+const CONNECT_TIMEOUT_S: u32 = 10;
+
+/// A destination cannot be reached as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum SshError {
+    /// A file of ours cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// An ssh program cannot be run.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The path has a character that ssh's configuration cannot hold.
+    #[error(
+        "ssh cannot be configured to use {0:?}: the path has a quote, a backslash, a '$' or a line break"
+    )]
+    Path(PathBuf),
+    /// Nobody answered.
+    #[error("cannot reach {url}: {said}")]
+    Unreachable {
+        /// The destination.
+        url: Url,
+        /// What ssh said.
+        said: String,
+    },
+    /// The host shows a key that is not the pinned one.
+    #[error("{url} shows another host key than the one that was pinned when it was added")]
+    HostKeyChanged {
+        /// The destination.
+        url: Url,
+    },
+    /// None of the host's keys has the fingerprint that was asked for.
+    #[error("{url} has no host key with the fingerprint {wanted}; it shows {shown}")]
+    OtherFingerprint {
+        /// The destination.
+        url: Url,
+        /// The fingerprint that was expected.
+        wanted: String,
+        /// Those that were seen.
+        shown: String,
+    },
+    /// The host does not let our key in.
+    #[error("{url} does not accept this host's key yet")]
+    NotAuthorised {
+        /// The destination.
+        url: Url,
+        /// What makes it accept the key, to be run there.
+        remedy: String,
+    },
+    /// The command that the destination should have is not there.
+    #[error("{url} lets this host in but has no graduate plugin that answers: {said}")]
+    NoPlugin {
+        /// The destination.
+        url: Url,
+        /// What it printed instead.
+        said: String,
+    },
+    /// The plugin there speaks another protocol.
+    #[error(
+        "{url} runs version {version} of the plugin, which speaks protocol {theirs}; here it is {PROTOCOL}"
+    )]
+    OtherProtocol {
+        /// The destination.
+        url: Url,
+        /// The protocol there.
+        theirs: u64,
+        /// The plugin's version there.
+        version: String,
+    },
+    /// Something else came before the plugin's first line.
+    #[error("{url} printed something before the plugin's answer: {line:?}")]
+    Chatter {
+        /// The destination.
+        url: Url,
+        /// The first line, shortened.
+        line: String,
+    },
+}
+
+impl SshError {
+    /// The destination is in the right place but not set up yet; linking it may go on.
+    pub fn is_unfinished(&self) -> bool {
+        match self {
+            Self::NotAuthorised { .. }
+            | Self::NoPlugin { .. }
+            | Self::OtherProtocol { .. }
+            | Self::Chatter { .. } => true,
+            Self::File(_)
+            | Self::Process(_)
+            | Self::Path(_)
+            | Self::Unreachable { .. }
+            | Self::HostKeyChanged { .. }
+            | Self::OtherFingerprint { .. } => false,
+        }
+    }
+}
+
+fn dir(vars: &Vars) -> PathBuf {
+    vars.data().join("ssh")
+}
+
+fn known_hosts(vars: &Vars) -> PathBuf {
+    dir(vars).join("known_hosts")
+}
+
+fn private_key(vars: &Vars) -> PathBuf {
+    dir(vars).join("id_ed25519")
+}
+
+fn config(vars: &Vars, environment: &EnvironmentName) -> PathBuf {
+    dir(vars).join(format!("{environment}.config"))
+}
+
+/// The name by which ssh, and git through it, knows the environment's host: `graduate-<environment>`.
+pub fn alias(environment: &EnvironmentName) -> String {
+    format!("graduate-{environment}")
+}
+
+/// What this host calls itself; `this-host` where that is no name.
+pub fn this_host() -> String {
+    let bytes = files::read(Path::new("/proc/sys/kernel/hostname"), 300).ok().flatten().unwrap_or_default();
+    let name: String = String::from_utf8_lossy(&bytes)
+        .trim()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
+        .collect();
+    let name = name.trim_matches(['-', '.']).to_owned();
+    if name.is_empty() { "this-host".to_owned() } else { name }
+}
+
+/// Returns the public key that a destination must accept, as one line without its end; makes the pair if there
+/// is none (ed25519, without a passphrase, mode 0600).
+///
+/// # Errors
+/// A file that cannot be written, or `ssh-keygen` that does not work.
+pub fn public_key(vars: &Vars) -> Result<String, SshError> {
+    let private = private_key(vars);
+    let public = private.with_extension("pub");
+    if let (true, Some(key)) = (private.exists(), files::read(&public, 16 * 1024)?) {
+        return Ok(String::from_utf8_lossy(&key).trim().to_owned());
+    }
+    files::make_dir(&dir(vars))?;
+    if !private.exists() {
+        make_private_key(&private)?;
+    }
+    // Derived from the private key, so that the two belong together whoever made it.
+    let key = Program::new("ssh-keygen").args(["-y", "-P", "", "-f"]).arg(&private).read()?;
+    files::write_atomically(&public, format!("{}\n", key.trim()).as_bytes())?;
+    Ok(key.trim().to_owned())
+}
+
+/// Makes a pair aside and gives the private key its name; of two processes that do so the first one wins.
+fn make_private_key(private: &Path) -> Result<(), SshError> {
+    let parent = private.parent().unwrap_or(Path::new("/"));
+    let aside = tempfile::tempdir_in(parent).map_err(FileError::of("make a directory in", parent))?;
+    let made = aside.path().join("key");
+    let comment = format!("graduate-{}", this_host());
+    Program::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", &comment, "-f"])
+        .arg(&made)
+        .run()?;
+    if let Some(key) = files::read(&made, 16 * 1024)? {
+        files::create_exclusively(private, &key)?;
+    }
+    Ok(())
+}
+
+/// A path as a word of ssh's configuration: in quotes, with `%` doubled, for ssh expands it (`TOKENS` in
+/// ssh_config(5)).
+fn config_word(path: &Path) -> Result<String, SshError> {
+    let text = path.to_str().filter(|text| !text.contains(['"', '\\', '$', '\n', '\r']));
+    let text = text.ok_or_else(|| SshError::Path(path.to_owned()))?;
+    Ok(format!("\"{}\"", text.replace('%', "%%")))
+}
+
+/// Writes the ssh configuration of an environment; call it again after the plugin was updated.
+///
+/// # Errors
+/// It cannot be written.
+pub fn write_config(vars: &Vars, environment: &EnvironmentName, url: &Url) -> Result<(), SshError> {
+    let text = format!(
+        "# Written by dokku-graduate for `graduate:add-environment`; changes here are lost.
+Host {alias}
+  HostName {host}
+  Port {port}
+  User {user}
+  IdentityFile {key}
+  IdentitiesOnly yes
+  IdentityAgent none
+  UserKnownHostsFile {known_hosts}
+  GlobalKnownHostsFile /dev/null
+  StrictHostKeyChecking yes
+  UpdateHostKeys no
+  CheckHostIP no
+  BatchMode yes
+  PreferredAuthentications publickey
+  PasswordAuthentication no
+  KbdInteractiveAuthentication no
+  ConnectTimeout {CONNECT_TIMEOUT_S}
+  ServerAliveInterval 5
+  ServerAliveCountMax 3
+  RequestTTY no
+  ForwardAgent no
+  ForwardX11 no
+  ClearAllForwardings yes
+  PermitLocalCommand no
+  ControlMaster no
+  ControlPath none
+  LogLevel ERROR
+",
+        alias = alias(environment),
+        host = url.host(),
+        port = url.port(),
+        user = url.user(),
+        key = config_word(&private_key(vars))?,
+        known_hosts = config_word(&known_hosts(vars))?,
+    );
+    files::make_dir(&dir(vars))?;
+    Ok(files::write_atomically(&config(vars, environment), text.as_bytes())?)
+}
+
+/// Removes the ssh configuration of an environment.
+///
+/// # Errors
+/// It is still there.
+pub fn remove_config(vars: &Vars, environment: &EnvironmentName) -> Result<(), SshError> {
+    Ok(files::remove(&config(vars, environment))?)
+}
+
+/// The arguments of ssh before the host: the configuration, and `control`, the socket by which several commands
+/// share one connection (the first opens it).
+fn options(
+    vars: &Vars,
+    environment: &EnvironmentName,
+    control: Option<&Path>,
+) -> Result<Vec<String>, SshError> {
+    let config = config(vars, environment);
+    let config_path = config.to_str().ok_or_else(|| SshError::Path(config.clone()))?;
+    let mut options = vec!["-F".to_owned(), config_path.to_owned()];
+    if let Some(socket) = control {
+        options.extend(["-o".to_owned(), "ControlMaster=auto".to_owned()]);
+        options.extend(["-o".to_owned(), format!("ControlPath={}", config_word(socket)?)]);
+    }
+    Ok(options)
+}
+
+/// ssh that runs `words` on an environment's host, where Dokku splits them at blanks: fixed words and names only.
+///
+/// The configuration must have been written ([`write_config`]).
+///
+/// # Errors
+/// [`SshError::Path`].
+pub fn command(
+    vars: &Vars,
+    environment: &EnvironmentName,
+    control: Option<&Path>,
+    words: &[&str],
+) -> Result<Program, SshError> {
+    let options = options(vars, environment, control)?;
+    Ok(Program::new("ssh").args(options).arg("--").arg(alias(environment)).args(words))
+}
+
+/// The value of `GIT_SSH_COMMAND` for git to reach the host that it knows as [`alias`].
+///
+/// # Errors
+/// [`SshError::Path`].
+pub fn git_ssh_command(
+    vars: &Vars,
+    environment: &EnvironmentName,
+    control: Option<&Path>,
+) -> Result<String, SshError> {
+    let options = options(vars, environment, control)?;
+    let words = std::iter::once("ssh".to_owned()).chain(options);
+    Ok(words.map(|word| quoted(&word)).collect::<Vec<_>>().join(" "))
+}
+
+/// A word as a POSIX shell takes it back unchanged; git hands `GIT_SSH_COMMAND` to one.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vars(dir: &Path) -> Vars {
+        Vars { lib_root: dir.to_owned(), ..Vars::from_environment() }
+    }
+
+    #[test]
+    fn a_shell_takes_quoted_words_back_unchanged() {
+        for word in ["", "a b", "it's", "$(id)`id`", "a\nb", "\"\\", "-F", "é*?[", "''"] {
+            let script = format!("printf %s {}", quoted(word));
+            assert_eq!(Program::new("sh").args(["-c", &script]).read().unwrap(), word);
+        }
+        assert_eq!(quoted("/var/lib/x.config"), "/var/lib/x.config");
+    }
+
+    #[test]
+    fn ssh_reads_from_the_configuration_what_was_meant() {
+        let dir = tempfile::Builder::new().prefix("50% of it").tempdir().unwrap();
+        let vars = vars(dir.path());
+        let production = "production".parse().unwrap();
+        write_config(&vars, &production, &"ssh://ops@[::1]:2222".parse().unwrap()).unwrap();
+        let socket = dir.path().join("s");
+        let options = options(&vars, &production, Some(&socket)).unwrap();
+        let seen = Program::new("ssh").args(options).args(["-G", "graduate-production"]).read().unwrap();
+        let says = |line: &str| assert!(seen.lines().any(|each| each == line), "{line}:\n{seen}");
+        says("hostname ::1");
+        says("port 2222");
+        says("user ops");
+        says("stricthostkeychecking true");
+        says("batchmode yes");
+        says("controlmaster auto");
+        says("globalknownhostsfile /dev/null");
+        let path = known_hosts(&vars).to_str().unwrap().to_owned();
+        says(&format!("userknownhostsfile {path}"));
+        says(&format!("controlpath {}", socket.display()));
+    }
+
+    #[test]
+    fn the_key_is_made_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let vars = vars(dir.path());
+        let key = public_key(&vars).unwrap();
+        assert!(
+            key.starts_with("ssh-ed25519 ") && key.ends_with(&format!("graduate-{}", this_host())),
+            "{key}"
+        );
+        assert_eq!(public_key(&vars).unwrap(), key);
+        std::fs::remove_file(private_key(&vars).with_extension("pub")).unwrap();
+        assert_eq!(public_key(&vars).unwrap(), key);
+    }
+}

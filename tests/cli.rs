@@ -1,0 +1,508 @@
+//! The command line as people and Dokku see it: help, usage errors, settings, and linking over a real sshd.
+
+use std::fs;
+
+use snapbox::{assert_data_eq, str};
+
+use crate::support::{Sshd, World};
+
+const HELLO: &str =
+    r#"echo '{"type":"hello","protocol":1,"version":"0.1.0","host":"prod-1"}'; cat >/dev/null"#;
+
+#[test]
+fn help_lists_every_command() {
+    let world = World::new();
+    let help = world.dokku(&["graduate:help"]);
+    assert_data_eq!(
+        &help,
+        str![[r#"
+stdout:
+Usage: dokku graduate[:COMMAND]
+
+Promote a whole environment at once: every app goes live together or none does
+
+Commands (each has --help):
+    graduate <environment> [<revision>] [--yes] [--plan]                 Graduate a state of this host to an environment: every app goes live together or none does
+    graduate:add-environment <name> <url> [--fingerprint <fingerprint>]  Link an environment: pin its host key and test the link
+    graduate:add-hook <PRE|POST> <command>                               Add a hook that runs before a graduation (PRE) or when all apps are held (POST)
+    graduate:environments [--format <text|json>]                         List the environments
+    graduate:help                                                        List the commands
+    graduate:hooks [<PRE|POST>] [--format <text|json>]                   List hooks with their indexes
+    graduate:key                                                         Print the public key that a destination must accept
+    graduate:rm-environment <name>                                       Forget an environment and its pinned host key
+    graduate:rm-hook <PRE|POST> <index>                                  Remove a hook by its index
+exit status 0
+
+"#]]
+    );
+    assert_eq!(world.dokku(&["graduate"]), help);
+    assert_eq!(world.called_as("plugin/commands", &["graduate:help"]), help);
+}
+
+#[test]
+fn dokku_gets_its_columns_and_its_status() {
+    let world = World::new();
+    assert_data_eq!(
+        world.called_as("plugin/commands", &["help"]),
+        str![[r#"
+stdout:
+    graduate <environment> [<revision>] [--yes] [--plan], Graduate a state of this host to an environment: every app goes live together or none does
+    graduate:add-environment <name> <url> [--fingerprint <fingerprint>], Link an environment: pin its host key and test the link
+    graduate:add-hook <PRE|POST> <command>, Add a hook that runs before a graduation (PRE) or when all apps are held (POST)
+    graduate:environments [--format <text|json>], List the environments
+    graduate:help, List the commands
+    graduate:hooks [<PRE|POST>] [--format <text|json>], List hooks with their indexes
+    graduate:key, Print the public key that a destination must accept
+    graduate:rm-environment <name>, Forget an environment and its pinned host key
+    graduate:rm-hook <PRE|POST> <index>, Remove a hook by its index
+exit status 0
+
+"#]]
+    );
+    assert_data_eq!(
+        world.called_as("plugin/commands", &["apps:list"]),
+        str![[r#"
+exit status 10
+
+"#]]
+    );
+}
+
+#[test]
+fn wrong_usage_is_told_with_the_usage() {
+    let world = World::new();
+    assert_data_eq!(
+        world.dokku(&["graduate:add-environment", "production"]),
+        str![[r#"
+stderr:
+ !     the following required arguments were not provided:
+         <URL>
+
+       Usage: dokku graduate:add-environment <NAME> <URL>
+
+       For more information, try '--help'.
+       hint: `dokku graduate:help` lists the commands
+exit status 2
+
+"#]]
+    );
+    assert_data_eq!(
+        world.dokku(&["graduate:add-environment", "production", "-oProxyCommand=id"]),
+        str![[r#"
+stderr:
+ !     unexpected argument '-o' found
+
+         tip: to pass '-o' as a value, use '-- -o'
+
+       Usage: dokku graduate:add-environment [OPTIONS] <NAME> <URL>
+
+       For more information, try '--help'.
+       hint: `dokku graduate:help` lists the commands
+exit status 2
+
+"#]]
+    );
+    assert_data_eq!(
+        world.dokku(&["graduate:add-environment", "Production", "prod"]),
+        str![[r#"
+stderr:
+ !     invalid value 'Production' for '<NAME>': "Production" is not the name of an environment: lower case letters, digits and '-', beginning with a letter or digit
+
+       For more information, try '--help'.
+       hint: `dokku graduate:help` lists the commands
+exit status 2
+
+"#]]
+    );
+    assert_data_eq!(
+        world.dokku(&["graduate:add-hook", "DURING", "true"]),
+        str![[r#"
+stderr:
+ !     invalid value 'DURING' for '<TYPE>'
+         [possible values: PRE, POST]
+
+       For more information, try '--help'.
+       hint: `dokku graduate:help` lists the commands
+exit status 2
+
+"#]]
+    );
+    assert_data_eq!(
+        world.dokku(&["graduate:add-hook", "PRE", " "]),
+        str![[r#"
+stderr:
+ !     a hook is one line with a command in it, not " "
+exit status 2
+
+"#]]
+    );
+    assert_data_eq!(
+        world.dokku(&["graduate:rm-hook", "--help"]),
+        str![[r#"
+stdout:
+Remove a hook by its index
+
+Usage: dokku graduate:rm-hook <TYPE> <INDEX>
+
+Arguments:
+  <TYPE>
+          Its type
+
+          Possible values:
+          - PRE:  Before anything is transferred
+          - POST: When every app is held, before the decision
+
+  <INDEX>
+          Its index, as `graduate:hooks` lists it; the first is 1
+
+Options:
+  -h, --help
+          Print help (see a summary with '-h')
+exit status 0
+
+"#]]
+    );
+}
+
+#[test]
+fn hooks_are_added_listed_and_removed_by_index() {
+    let world = World::new();
+    assert_data_eq!(
+        world.dokku(&["graduate:hooks", "PRE"]),
+        str![[r#"
+exit status 0
+
+"#]]
+    );
+    assert_data_eq!(
+        world.dokku(&["graduate:add-hook", "PRE", "curl", "-fsS", "https://example.com/freeze"]),
+        str![[r#"
+stderr:
+-----> PRE hook 1 added
+exit status 0
+
+"#]]
+    );
+    world.dokku(&["graduate:add-hook", "PRE", "make check; test -n $CI"]);
+    world.dokku(&["graduate:add-hook", "post", "true"]);
+    assert_data_eq!(
+        world.dokku(&["graduate:hooks", "PRE"]),
+        str![[r#"
+stdout:
+1 curl -fsS https://example.com/freeze
+2 make check; test -n $CI
+exit status 0
+
+"#]]
+    );
+    assert_data_eq!(
+        world.dokku(&["graduate:hooks"]),
+        str![[r#"
+stdout:
+PRE 1 curl -fsS https://example.com/freeze
+PRE 2 make check; test -n $CI
+POST 1 true
+exit status 0
+
+"#]]
+    );
+    assert_data_eq!(
+        world.dokku(&["graduate:rm-hook", "PRE", "1"]),
+        str![[r#"
+stderr:
+-----> PRE hook 1 removed: curl -fsS https://example.com/freeze
+exit status 0
+
+"#]]
+    );
+    assert_data_eq!(
+        world.dokku(&["graduate:rm-hook", "PRE", "2"]),
+        str![[r#"
+stderr:
+ !     there is no PRE hook 2; there is 1
+       hint: `dokku graduate:hooks PRE` lists them
+exit status 1
+
+"#]]
+    );
+    assert_data_eq!(
+        world.dokku(&["graduate:hooks", "--format", "json"]),
+        str![[r#"
+stdout:
+[
+  {
+    "command": "make check; test -n $CI",
+    "index": 1,
+    "type": "PRE"
+  },
+  {
+    "command": "true",
+    "index": 1,
+    "type": "POST"
+  }
+]
+exit status 0
+
+"#]]
+    );
+}
+
+#[test]
+fn an_environment_is_linked_step_by_step() {
+    let mut world = World::new();
+    let mut sshd = Sshd::new();
+    let url = sshd.url();
+    world.replace(&url, "[URL]");
+    let login = url.trim_start_matches("ssh://").split(':').next().unwrap();
+    let user = login.split('@').next().unwrap();
+    world.replace(login, "[LOGIN]");
+    world.replace(format!("\"user\": \"{user}\""), "\"user\": [USER]");
+    world.replace(sshd.port().to_string(), "[PORT]");
+    let add = ["graduate:add-environment", "production", &url];
+
+    let key = world.dokku(&["graduate:key"]);
+    let key = key.lines().nth(1).unwrap().to_owned();
+    world.replace(&key, "[KEY]");
+    world.replace(dokku_graduate::ssh::this_host(), "[HOST]");
+    assert_data_eq!(
+        world.dokku(&["graduate:key"]),
+        str![[r#"
+stdout:
+[KEY]
+exit status 0
+
+"#]]
+    );
+
+    assert_data_eq!(
+        world.dokku(&add),
+        str![[r#"
+stderr:
+-----> Host key pinned; compare it with the host's own
+       [FINGERPRINT] ED25519
+-----> production ([LOGIN]) added
+ !     [URL] does not accept this host's key yet
+       hint: run this there, as root:
+       echo '[KEY]' | sudo dokku ssh-keys:add graduate-[HOST]
+       nothing can graduate to it before that is done; run this command again to test the link
+exit status 0
+
+"#]]
+    );
+    sshd.authorise(&key, "echo ' !     `graduate:agent` is not a dokku command.' >&2; exit 1");
+    assert_data_eq!(
+        world.dokku(&add),
+        str![[r#"
+stderr:
+-----> Host key pinned before
+       [FINGERPRINT] ED25519
+-----> production ([LOGIN]) was added before
+ !     [URL] lets this host in but has no graduate plugin that answers: "!     `graduate:agent` is not a dokku command."
+       hint: install the plugin there as well: `dokku plugin:install`, see README
+       nothing can graduate to it before that is done; run this command again to test the link
+exit status 0
+
+"#]]
+    );
+    sshd.authorise(&key, "echo Welcome to production");
+    assert_data_eq!(
+        world.dokku(&add),
+        str![[r#"
+stderr:
+-----> Host key pinned before
+       [FINGERPRINT] ED25519
+-----> production ([LOGIN]) was added before
+ !     [URL] printed something before the plugin's answer: "Welcome to production"
+       hint: a login script (.bashrc, .profile, /etc/profile.d) of that user must not print
+       nothing can graduate to it before that is done; run this command again to test the link
+exit status 0
+
+"#]]
+    );
+    sshd.authorise(&key, &HELLO.replace("\"protocol\":1", "\"protocol\":2"));
+    assert_data_eq!(
+        world.dokku(&add),
+        str![[r#"
+stderr:
+-----> Host key pinned before
+       [FINGERPRINT] ED25519
+-----> production ([LOGIN]) was added before
+ !     [URL] runs version 0.1.0 of the plugin, which speaks protocol 2; here it is 1
+       hint: install the same version on both hosts
+       nothing can graduate to it before that is done; run this command again to test the link
+exit status 0
+
+"#]]
+    );
+    sshd.authorise(&key, HELLO);
+    assert_data_eq!(
+        world.dokku(&add),
+        str![[r#"
+stderr:
+-----> Host key pinned before
+       [FINGERPRINT] ED25519
+       the plugin's version 0.1.0 answers on prod-1
+-----> production ([LOGIN]) was added before
+exit status 0
+
+"#]]
+    );
+
+    assert_data_eq!(
+        world.dokku(&["graduate:environments"]),
+        str![[r#"
+stdout:
+production=[URL]
+exit status 0
+
+"#]]
+    );
+    assert_data_eq!(
+        world.dokku(&["graduate:environments", "--format", "json"]),
+        str![[r#"
+stdout:
+[
+  {
+    "host": "127.0.0.1",
+    "name": "production",
+    "port": [PORT],
+    "url": "[URL]",
+    "user": [USER]
+  }
+]
+exit status 0
+
+"#]]
+    );
+    assert_data_eq!(
+        world.dokku(&["graduate:add-environment", "production", "elsewhere"]),
+        str![[r#"
+stderr:
+ !     production is linked to [URL] already
+       hint: to link it elsewhere, first `dokku graduate:rm-environment production`
+exit status 1
+
+"#]]
+    );
+
+    sshd.set_up_anew();
+    assert_data_eq!(
+        world.dokku(&add),
+        str![[r#"
+stderr:
+-----> Host key pinned before
+       [FINGERPRINT] ED25519
+ !     [URL] shows another host key than the one that was pinned when it was added
+       hint: either the host was set up anew, or somebody stands in between: ask its operator
+       if the new key is right, remove all environments on this host and add them again
+exit status 1
+
+"#]]
+    );
+    assert_data_eq!(
+        world.dokku(&["graduate:rm-environment", "production"]),
+        str![[r#"
+stderr:
+-----> production removed
+exit status 0
+
+"#]]
+    );
+    assert_data_eq!(
+        world.dokku(&add),
+        str![[r#"
+stderr:
+-----> Host key pinned; compare it with the host's own
+       [FINGERPRINT] ED25519
+       the plugin's version 0.1.0 answers on prod-1
+-----> production ([LOGIN]) added
+exit status 0
+
+"#]]
+    );
+}
+
+#[test]
+fn what_cannot_be_linked_leaves_nothing() {
+    let mut world = World::new();
+    let sshd = Sshd::new();
+    let url = sshd.url();
+    world.replace(&url, "[URL]");
+    world.replace(sshd.port().to_string(), "[PORT]");
+    let wrong = format!("--fingerprint=SHA256:{}", "A".repeat(43));
+    assert_data_eq!(
+        world.dokku(&["graduate:add-environment", "production", &url, &wrong]),
+        str![[r#"
+stderr:
+ !     [URL] has no host key with the fingerprint SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA; it shows [FINGERPRINT]
+       hint: compare with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on that host
+exit status 1
+
+"#]]
+    );
+    drop(sshd);
+    assert_data_eq!(
+        world.dokku(&["graduate:add-environment", "production", &url]),
+        str![[r#"
+stderr:
+ !     cannot reach [URL]: no ssh server answers on port [PORT]
+       hint: is the host up, and are name, port and firewall right?
+exit status 4
+
+"#]]
+    );
+    assert_data_eq!(
+        world.dokku(&["graduate:environments"]),
+        str![[r#"
+exit status 0
+
+"#]]
+    );
+    assert!(!world.path("lib/data/graduate/settings.json").exists());
+    assert!(!world.path("lib/data/graduate/ssh/production.config").exists());
+    assert_data_eq!(
+        world.dokku(&["graduate:rm-environment", "production"]),
+        str![[r#"
+stderr:
+ !     no environment is called production; there is none yet
+       hint: link it with `dokku graduate:add-environment production HOST`
+exit status 1
+
+"#]]
+    );
+}
+
+#[test]
+fn a_shared_host_keeps_its_pins_until_its_last_environment_goes() {
+    let world = World::new();
+    let sshd = Sshd::new();
+    let url = sshd.url();
+    world.dokku(&["graduate:add-environment", "blue", &url]);
+    world.dokku(&["graduate:add-environment", "green", &url]);
+    let known_hosts = world.path("lib/data/graduate/ssh/known_hosts");
+    let pins = fs::read_to_string(&known_hosts).unwrap();
+    assert_eq!(pins.lines().count(), 1, "{pins}");
+    world.dokku(&["graduate:rm-environment", "blue"]);
+    assert_eq!(fs::read_to_string(&known_hosts).unwrap(), pins);
+    world.dokku(&["graduate:rm-environment", "green"]);
+    assert_eq!(fs::read_to_string(&known_hosts).unwrap(), "");
+}
+
+#[test]
+fn a_trigger_without_a_graduation_lets_the_deploy_go_on() {
+    let world = World::new();
+    let transcript =
+        world.called_as("plugin/check-deploy", &["api", "c0ffee", "web", "5000", "172.17.0.2", "1"]);
+    assert_eq!(transcript, "exit status 0\n");
+}
+
+#[test]
+fn the_readme_has_every_command() {
+    let readme = include_str!("../README.md");
+    let help = World::new().called_as("plugin/commands", &["help"]);
+    for line in help.lines().filter_map(|line| line.strip_prefix("    ")) {
+        let usage = line.split_once(',').map_or(line, |(usage, _)| usage);
+        let in_table = usage.replace('|', "\\|").replace("--format <text\\|json>", "--format json");
+        assert!(readme.contains(&format!("| `{in_table}")), "{in_table}");
+    }
+}

@@ -1,0 +1,17 @@
+//! All integration tests, in one binary.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod cli;
+mod support;
+
+/// A file that is not listed above would never run.
+#[test]
+fn every_file_is_listed() {
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let listed = std::fs::read_to_string(here.join("main.rs")).unwrap();
+    for entry in std::fs::read_dir(here).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let module = name.strip_suffix(".rs").filter(|module| *module != "main");
+        assert!(module.is_none_or(|module| listed.contains(&format!("mod {module};"))), "{name}");
+    }
+}
