@@ -2,7 +2,10 @@
 //!
 //! ARCHITECTURE.md has the map, the transaction and its promises.
 
+pub mod dokku;
+pub mod factors;
 pub mod files;
+pub mod manifest;
 pub mod names;
 pub mod process;
 pub mod protocol;
