@@ -169,7 +169,8 @@ impl Environment {
         let complaints = String::from_utf8_lossy(&stderr);
         let is_only_missing =
             complaints.lines().all(|line| line.trim().is_empty() || line.contains("No such"));
-        if !status.success() && !(is_only_missing && status.code() == Some(1)) {
+        let is_usable = status.success() || (is_only_missing && status.code() == Some(1));
+        if !is_usable {
             return Err(EnvironmentError::Docker(ProcessError::Failed {
                 program: "docker inspect".to_owned(),
                 how: in_words(status),

@@ -158,9 +158,9 @@ fn a_changed_gitignore_is_put_right_before_it_lets_secrets_in() {
 }
 
 #[test]
-fn a_thousand_apps_are_fast() {
+fn many_apps_are_fast() {
     let host = Host::new();
-    for number in 0..1000 {
+    for number in 0..300 {
         let app = format!("app-{number}");
         host.deploy(&app, "a");
         host.write(&format!("home/{app}/CONTAINER.web.1"), &format!("{number:064x}"));
@@ -169,10 +169,9 @@ fn a_thousand_apps_are_fast() {
     let environment = host.environment("echo '[]'");
     let start = Instant::now();
     environment.commit(None).unwrap().unwrap();
-    let first = start.elapsed();
     assert_eq!(environment.commit(None).unwrap(), None);
-    let both = start.elapsed();
-    assert!(both < Duration::from_secs(20), "{first:?}, {both:?}");
+    let elapsed = start.elapsed();
+    assert!(elapsed < Duration::from_secs(15), "{elapsed:?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::files::FileError;
 use crate::names::{CommitId, GraduationId, ObjectId};
-use crate::process::{ProcessError, Program};
+use crate::process::{ProcessError, Program, in_words};
 use crate::vars::Vars;
 
 /// A change of a repository that did not work.
@@ -99,7 +99,14 @@ impl Git {
             None => program,
         };
         program
-            .args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsync=committed,reference"])
+            .args([
+                "-c",
+                "core.hooksPath=/dev/null",
+                "-c",
+                "core.fsync=committed,reference",
+                "-c",
+                "core.fsyncMethod=batch",
+            ])
             .args(["-c", "commit.gpgSign=false", "-c", "gc.auto=0", "-c", "core.autocrlf=false"])
             .env("GIT_AUTHOR_NAME", &self.user)
             .env("GIT_AUTHOR_EMAIL", &email)
@@ -124,6 +131,28 @@ impl Git {
             Program::new("git").args(["init", "--quiet", "--bare", "--initial-branch=main", "--template="]);
         init.arg(&self.git_dir).run().map_err(self.failed("make a repository"))?;
         self.configure(settings).map(drop)
+    }
+
+    /// One of the repository's own settings; none if it is not set, or if there is no repository.
+    ///
+    /// # Errors
+    /// git cannot read its configuration.
+    pub fn setting(&self, name: &str) -> Result<Option<String>, GitError> {
+        let file = self.git_dir.join("config");
+        if !file.exists() {
+            return Ok(None);
+        }
+        let get = Program::new("git").args(["config", "--file"]).arg(&file).args(["--get", name]);
+        let (status, stdout, stderr) = get.capture().map_err(self.failed("read the settings"))?;
+        match status.code() {
+            Some(0) => Ok(Some(String::from_utf8_lossy(&stdout).trim_end().to_owned())),
+            Some(1) => Ok(None), // git-config(1): the name is not set
+            Some(_) | None => Err(self.failed("read the settings")(ProcessError::Failed {
+                program: "git config".to_owned(),
+                how: in_words(status),
+                output: String::from_utf8_lossy(&stderr).into_owned(),
+            })),
+        }
     }
 
     /// Gives the repository these settings; says whether any was different.
@@ -164,14 +193,18 @@ impl Git {
             return Err(self.failed("add the manifests")(source));
         }
         let diff = self.command().args(["diff-index", "--cached", "--quiet", "HEAD", "--"]);
-        let has_head = self.command().args(["rev-parse", "--verify", "--quiet", "HEAD"]).run().is_ok();
-        if has_head && diff.run().is_ok() {
+        if self.has_head() && diff.run().is_ok() {
             return Ok(None);
         }
         let commit = self.command().args(["commit", "--quiet", "--no-verify", "--cleanup=strip", "--file=-"]);
         commit.input(message).run().map_err(self.failed("commit"))?;
         let head = self.command().args(["rev-parse", "--verify", "HEAD"]).read();
         parse_id(&head.map_err(self.failed("read the new commit"))?).map(Some)
+    }
+
+    /// There is a first commit.
+    pub fn has_head(&self) -> bool {
+        self.command().args(["rev-parse", "--verify", "--quiet", "HEAD"]).run().is_ok()
     }
 
     /// Paths in the index that are neither `.gitignore` nor a manifest: somebody added them by force.

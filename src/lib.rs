@@ -8,6 +8,7 @@ pub mod environment;
 pub mod factors;
 pub mod files;
 pub mod git;
+pub mod install;
 pub mod manifest;
 pub mod names;
 pub mod process;

@@ -101,7 +101,7 @@ fn reading(what: impl Into<String>) -> impl FnOnce(git2::Error) -> RepoError {
 }
 
 fn oid(id: ObjectId) -> Oid {
-    Oid::from_bytes(id.as_bytes()).unwrap_or_else(|_| Oid::ZERO_SHA1)
+    Oid::from_bytes(id.as_bytes()).unwrap_or(Oid::ZERO_SHA1)
 }
 
 fn object_id(oid: Oid) -> Option<ObjectId> {

@@ -184,3 +184,46 @@ fn a_repository_that_is_not_there_is_told_with_a_remedy() {
     fs::write(dir.path().join("HEAD"), "junk").unwrap();
     assert!(Settled::open_at(dir.path().into()).is_err());
 }
+
+/// Not a test: what the pre-receive hook of the test below runs, inside git's quarantine.
+#[test]
+#[ignore = "run by pre-receive in another test"]
+fn as_pre_receive() {
+    let line = std::io::read_to_string(std::io::stdin()).unwrap();
+    let Some(new) = line.split(' ').nth(1).map(|id| id.parse::<ObjectId>().unwrap()) else { return };
+    let incoming = Incoming::open().unwrap();
+    assert!(Settled::open_at(".".into()).unwrap().commit_of(new).is_err(), "only the quarantine has it");
+    assert!(incoming.state_at(incoming.commit_of(new).unwrap()).is_ok());
+    incoming.check_new_commits(new).unwrap();
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a real push")]
+fn a_push_is_judged_in_its_quarantine() {
+    use std::os::unix::fs::PermissionsExt;
+    let (source, target) = (World::new(), World::new());
+    let program = std::env::current_exe().unwrap();
+    let hook = target.path.join("hooks/pre-receive");
+    let script = format!(
+        "#!/bin/sh\nexec '{}' --ignored --exact repo::tests::as_pre_receive --nocapture >&2\n",
+        program.display()
+    );
+    fs::create_dir_all(hook.parent().unwrap()).unwrap();
+    fs::write(&hook, script).unwrap();
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    let push = |commit: CommitId, name: &str| {
+        let mut command = Command::new("git");
+        command.arg("--git-dir").arg(&source.path).args(["push", "--quiet"]).arg(&target.path);
+        command.arg(format!("{commit}:{name}")).output().unwrap()
+    };
+    let good = source.state(&[("api", "a")], &[]);
+    let output = push(good, "refs/tags/good");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(target.settled().read_ref("refs/tags/good").unwrap(), Some(good));
+    let with_secret = source
+        .commit(&[("api/graduate.json", &sample("api", Some("b")).to_text()), ("secret", "x")], &[good]);
+    let output = push(with_secret, "refs/heads/other");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && text.contains("secret"), "{text}");
+    assert_eq!(target.settled().read_ref("refs/heads/other").unwrap(), None);
+}
