@@ -1,0 +1,344 @@
+//! Reads this host's Dokku from the files that Dokku keeps, because one `dokku` command costs a third of a second.
+//!
+//! It writes nothing. Where Dokku keeps what is told in its source, `plugins/common/properties.go` first of all; a
+//! property is the file `<lib root>/config/<plugin>/<app>/<property>`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::factors::{self, RawFactors};
+use crate::files::{self, FileError};
+use crate::names::{AppName, CommitId};
+use crate::protocol::HoldPoint;
+use crate::vars::Vars;
+
+/// The longest property that is read, in bytes; a longer one counts as absent.
+const MAX_PROPERTY: u64 = 256 * 1024;
+
+/// The longest file of config variables that is read, in bytes.
+const MAX_CONFIG: u64 = 4 << 20;
+
+/// How Dokku names the place of properties that belong to no app.
+const GLOBAL: &str = "--global";
+
+/// Dokku's files could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum DokkuError {
+    /// The list of apps.
+    #[error("cannot list the apps: {0}; is DOKKU_ROOT right, and do we run as the user dokku?")]
+    ListApps(#[source] FileError),
+    /// The file of an app's config variables.
+    #[error("cannot read the config of {app}: {source}")]
+    ReadConfig {
+        /// The app.
+        app: AppName,
+        /// The system's answer.
+        source: FileError,
+    },
+    /// A line of that file is not as Dokku writes it. Its text is not shown: it may be a secret.
+    #[error("cannot read the config of {app}: line {line} of {} {problem}; `dokku config:show {app}` must work", path.display())]
+    ParseConfig {
+        /// The app.
+        app: AppName,
+        /// The file.
+        path: PathBuf,
+        /// Which line, counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+}
+
+/// The Dokku of this host.
+#[derive(Clone, Debug)]
+pub struct Dokku {
+    root: PathBuf,
+    properties: PathBuf,
+}
+
+impl Dokku {
+    /// The Dokku whose paths the environment names.
+    pub fn new(vars: &Vars) -> Self {
+        Self { root: vars.dokku_root.clone(), properties: vars.lib_root.join("config") }
+    }
+
+    /// All apps, sorted. Directories of Dokku's root that are no apps are left out.
+    ///
+    /// # Errors
+    /// [`DokkuError::ListApps`].
+    pub fn apps(&self) -> Result<Vec<AppName>, DokkuError> {
+        let failed = || FileError::of("list", &self.root);
+        let entries = fs::read_dir(&self.root).map_err(failed()).map_err(DokkuError::ListApps)?;
+        let mut apps = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(failed()).map_err(DokkuError::ListApps)?;
+            let name = entry.file_name().into_string().ok().and_then(|name| name.parse().ok());
+            apps.extend(name.filter(|app| self.exists(app)));
+        }
+        apps.sort();
+        Ok(apps)
+    }
+
+    /// There is an app of this name: a directory with `refs/`, or one that `apps:create` has noted.
+    pub fn exists(&self, app: &AppName) -> bool {
+        let repository = self.repository(app);
+        repository.join("refs").is_dir()
+            || (repository.is_dir() && self.property_path("apps", app.as_str(), "created-at").is_file())
+    }
+
+    /// The app's bare repository, which is its directory.
+    pub fn repository(&self, app: &AppName) -> PathBuf {
+        self.root.join(app.as_str())
+    }
+
+    fn property_path(&self, plugin: &str, owner: &str, name: &str) -> PathBuf {
+        self.properties.join(plugin).join(owner).join(name)
+    }
+
+    fn raw_property(&self, plugin: &str, owner: &str, name: &str) -> Option<String> {
+        let bytes = files::read(&self.property_path(plugin, owner, name), MAX_PROPERTY).ok()??;
+        Some(String::from_utf8_lossy(&bytes).trim().to_owned())
+    }
+
+    /// A property of an app, trimmed; none if it is absent or empty.
+    pub fn property(&self, plugin: &str, app: &AppName, name: &str) -> Option<String> {
+        self.raw_property(plugin, app.as_str(), name).filter(|value| !value.is_empty())
+    }
+
+    /// The lines of a property that is a list; none if it is absent.
+    pub fn property_lines(&self, plugin: &str, app: &AppName, name: &str) -> Vec<String> {
+        lines(&self.property(plugin, app, name).unwrap_or_default())
+    }
+
+    /// A property that belongs to no app.
+    pub fn global_property(&self, plugin: &str, name: &str) -> Option<String> {
+        self.raw_property(plugin, GLOBAL, name).filter(|value| !value.is_empty())
+    }
+
+    /// A property of an app, or else the global one.
+    pub fn property_or_global(&self, plugin: &str, app: &AppName, name: &str) -> Option<String> {
+        self.property(plugin, app, name).or_else(|| self.global_property(plugin, name))
+    }
+
+    /// The branch that is deployed: the app's, else the global one, else `master`.
+    ///
+    /// A property that is no plain branch name counts as `master`: it becomes part of a path and of a ref.
+    pub fn deploy_branch(&self, app: &AppName) -> String {
+        let branch = self.property_or_global("git", app, "deploy-branch");
+        branch.filter(|branch| is_plain_branch(branch)).unwrap_or_else(|| "master".to_owned())
+    }
+
+    /// The deployed revision; none for an app that was never deployed.
+    ///
+    /// Dokku itself reads nothing but the loose file of the ref, so a packed one does not count here either.
+    pub fn revision(&self, app: &AppName) -> Option<CommitId> {
+        if self.property("common", app, "deployed").as_deref() != Some("true") {
+            return None;
+        }
+        let path = self.repository(app).join("refs/heads").join(self.deploy_branch(app));
+        let bytes = files::read(&path, 1024).ok()??;
+        String::from_utf8_lossy(&bytes).trim().parse().ok()
+    }
+
+    /// The config variable in which Dokku notes the revision (`git:set <app> rev-env-var`); none if it notes none.
+    pub fn revision_variable(&self, app: &AppName) -> Option<String> {
+        match self.raw_property("git", app.as_str(), "rev-env-var") {
+            None => Some("GIT_REV".to_owned()),
+            Some(name) if name.is_empty() => None,
+            Some(name) => Some(name),
+        }
+    }
+
+    /// The file of an app's config variables.
+    pub fn config_path(&self, app: &AppName) -> PathBuf {
+        self.properties.join(app.as_str()).join("ENV")
+    }
+
+    /// The app's own config variables; empty if it has none.
+    ///
+    /// # Errors
+    /// The file cannot be read, is longer than 4 MiB, or is not as Dokku writes it.
+    pub fn config(&self, app: &AppName) -> Result<BTreeMap<String, String>, DokkuError> {
+        let path = self.config_path(app);
+        let read = files::read(&path, MAX_CONFIG);
+        let bytes = read.map_err(|source| DokkuError::ReadConfig { app: app.clone(), source })?;
+        let text = String::from_utf8_lossy(bytes.as_deref().unwrap_or_default()).into_owned();
+        dotenv::parse(&text).map_err(|(line, problem)| DokkuError::ParseConfig {
+            app: app.clone(),
+            path,
+            line,
+            problem,
+        })
+    }
+
+    /// The containers that are live, by process and number (`web.1`).
+    pub fn containers(&self, app: &AppName) -> BTreeMap<String, String> {
+        let repository = self.repository(app);
+        let mut containers = BTreeMap::new();
+        for name in names_in(&repository) {
+            let Some(process) = name.strip_prefix("CONTAINER.") else { continue };
+            let id = files::read(&repository.join(&name), 1024).ok().flatten().unwrap_or_default();
+            let id = String::from_utf8_lossy(&id).trim().to_owned();
+            if !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                containers.insert(process.to_owned(), id);
+            }
+        }
+        containers
+    }
+
+    /// How many containers each process has; empty for an app that was never scaled.
+    pub fn scale(&self, app: &AppName) -> BTreeMap<String, u32> {
+        let lines = self.property_lines("ps", app, "scale");
+        let pairs = lines.iter().filter_map(|line| line.split_once('=').or_else(|| line.split_once(':')));
+        pairs.filter_map(|(name, count)| Some((name.trim().to_owned(), count.trim().parse().ok()?))).collect()
+    }
+
+    /// Where the app's next version would be held.
+    ///
+    /// [`HoldPoint::Healthy`] needs that Dokku starts `web` first, asks check-deploy about it, and routes to it only
+    /// after that: scaled to one at least (an app that was never scaled will be), the scheduler docker-local, checks
+    /// not disabled, and nginx or no proxy.
+    pub fn hold_point(&self, app: &AppName) -> HoldPoint {
+        let scale = self.scale(app);
+        let has_web = scale.is_empty() || scale.get("web").is_some_and(|count| *count >= 1);
+        let scheduler = self.property_or_global("scheduler", app, "selected");
+        let is_local = scheduler.is_none_or(|name| name == "docker-local");
+        let disabled = self.property("checks", app, "disabled").unwrap_or_default();
+        let is_checked = !disabled.split(',').any(|process| matches!(process.trim(), "_all_" | "web"));
+        let proxy = self.property_or_global("proxy", app, "type");
+        let is_proxied_late = proxy.is_none_or(|name| name == "nginx")
+            || self.property("proxy", app, "disabled").as_deref() == Some("true");
+        if has_web && is_local && is_checked && is_proxied_late {
+            HoldPoint::Healthy
+        } else {
+            HoldPoint::Built
+        }
+    }
+
+    /// Everything else that Dokku keeps for the app outside its repository, as it is stored: it may hold secrets.
+    pub fn factors(&self, app: &AppName) -> RawFactors {
+        let mut found = RawFactors::new();
+        for plugin in factors::PLUGINS {
+            for property in names_in(&self.properties.join(plugin).join(app.as_str())) {
+                if factors::disclosure(plugin, &property).is_some() {
+                    let values = self.property_lines(plugin, app, &property);
+                    if !values.is_empty() {
+                        found.entry((*plugin).to_owned()).or_default().insert(property, values);
+                    }
+                }
+            }
+        }
+        let domains = files::read(&self.repository(app).join("VHOST"), MAX_PROPERTY).ok().flatten();
+        let mut domains = lines(&String::from_utf8_lossy(domains.as_deref().unwrap_or_default()));
+        domains.sort();
+        if !domains.is_empty() {
+            found.entry("domains".to_owned()).or_default().insert("vhost".to_owned(), domains);
+        }
+        found
+    }
+}
+
+fn lines(text: &str) -> Vec<String> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+/// The names in a directory, sorted; none if it cannot be read.
+fn names_in(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
+/// A branch name that is safe as a path and as an argument: a narrower rule than git-check-ref-format(1).
+pub fn is_plain_branch(branch: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_./+".contains(c);
+    let is_plain_part = |part: &str| {
+        !part.is_empty() && !part.starts_with('.') && !part.ends_with('.') && !part.ends_with(".lock")
+    };
+    branch.len() <= 200
+        && !branch.starts_with('-')
+        && branch.chars().all(allowed)
+        && !branch.contains("..")
+        && branch.split('/').all(is_plain_part)
+}
+
+/// The format in which Dokku writes config variables: `KEY="value"` with escapes, or `KEY=12`.
+///
+/// Source: Dokku's `plugins/config/environment.go`, which writes through the library godotenv 1.5. What people add
+/// by hand (`export`, single quotes, no quotes, comments) is read as that library reads it, but for expansions.
+mod dotenv {
+    use std::collections::BTreeMap;
+
+    type Problem = (usize, &'static str);
+
+    pub(super) fn parse(text: &str) -> Result<BTreeMap<String, String>, Problem> {
+        let mut variables = BTreeMap::new();
+        let mut rest = text;
+        loop {
+            rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+            let line = 1 + text[..text.len() - rest.len()].matches('\n').count();
+            if rest.is_empty() {
+                return Ok(variables);
+            }
+            if rest.starts_with('#') {
+                rest = rest.split_once('\n').map_or("", |(_, after)| after);
+                continue;
+            }
+            let (name, after) = name(rest).ok_or((line, "is no `NAME=value`"))?;
+            let (value, after) = value(after).ok_or((line, "begins a quote that does not end"))?;
+            variables.insert(name.to_owned(), value);
+            rest = after;
+        }
+    }
+
+    fn name(text: &str) -> Option<(&str, &str)> {
+        let text = text.strip_prefix("export ").unwrap_or(text).trim_start_matches([' ', '\t']);
+        let (name, after) = text.split_once('=')?;
+        let name = name.trim_end_matches([' ', '\t']);
+        let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.' || c == '-';
+        (!name.is_empty() && name.chars().all(allowed)).then_some((name, after))
+    }
+
+    fn value(text: &str) -> Option<(String, &str)> {
+        let text = text.trim_start_matches([' ', '\t']);
+        match text.chars().next() {
+            Some('"') => double_quoted(&text[1..]),
+            Some('\'') => {
+                let (value, after) = text[1..].split_once('\'')?;
+                Some((value.to_owned(), rest_of_line(after)))
+            }
+            _ => {
+                let (line, after) = text.split_once('\n').unwrap_or((text, ""));
+                let end = line.find(" #").unwrap_or(line.len());
+                Some((line[..end].trim().to_owned(), after))
+            }
+        }
+    }
+
+    fn double_quoted(text: &str) -> Option<(String, &str)> {
+        let mut value = String::new();
+        let mut chars = text.char_indices();
+        while let Some((at, c)) = chars.next() {
+            match c {
+                '"' => return Some((value, rest_of_line(&text[at + 1..]))),
+                '\\' => match chars.next()?.1 {
+                    'n' => value.push('\n'),
+                    'r' => value.push('\r'),
+                    escaped => value.push(escaped),
+                },
+                plain => value.push(plain),
+            }
+        }
+        None
+    }
+
+    fn rest_of_line(text: &str) -> &str {
+        text.split_once('\n').map_or("", |(_, after)| after)
+    }
+}
+
+#[cfg(test)]
+#[path = "dokku_tests.rs"]
+mod tests;

@@ -1,0 +1,409 @@
+//! Every git command line that changes a repository of this host: the environment repository and the apps' own.
+//!
+//! Nothing of a command is left to chance: the repository is named, the variables of our caller's git are dropped
+//! (`process.rs`), hooks do not run, and a changed ref is on the disk when a function returns.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use crate::files::FileError;
+use crate::names::{CommitId, GraduationId, ObjectId};
+use crate::process::{ProcessError, Program, in_words};
+use crate::vars::Vars;
+
+/// A change of a repository that did not work.
+#[derive(Debug, thiserror::Error)]
+pub enum GitError {
+    /// git said no.
+    #[error("cannot {action} in {}: {source}", git_dir.display())]
+    Command {
+        /// What was to be done.
+        action: &'static str,
+        /// Where.
+        git_dir: PathBuf,
+        /// What git says.
+        source: ProcessError,
+    },
+    /// A ref is not what the change was made for: somebody was faster.
+    #[error("{name} was changed by somebody else meanwhile (git says: {detail})")]
+    RefMoved {
+        /// The ref.
+        name: String,
+        /// git's own words.
+        detail: String,
+    },
+    /// A ref may not be on the disk.
+    #[error("cannot make {name} durable: {source}")]
+    Sync {
+        /// The ref.
+        name: String,
+        /// The system's answer.
+        source: FileError,
+    },
+    /// A name that git must not be given.
+    #[error("{0:?} is no name of a ref")]
+    RefName(String),
+    /// git answered what is no id.
+    #[error("git made an object and called it {0:?}, which is no id")]
+    Answer(String),
+}
+
+/// One change of a ref: `old` is what it must be now, none for absent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefChange {
+    /// The full name.
+    pub name: String,
+    /// What it is to be; none deletes it.
+    pub new: Option<ObjectId>,
+    /// What it must be for the change to happen; none if it must not exist.
+    pub old: Option<ObjectId>,
+}
+
+/// The text of an annotated tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagText<'a> {
+    /// The short name, `production/20261123104512`.
+    pub name: &'a str,
+    /// Who made it.
+    pub tagger: &'a str,
+    /// When, in seconds since 1970.
+    pub time_s: i64,
+    /// What it says.
+    pub message: &'a str,
+}
+
+/// A repository, changed by git.
+#[derive(Clone, Debug)]
+pub struct Git {
+    git_dir: PathBuf,
+    work_tree: Option<PathBuf>,
+    user: String,
+}
+
+impl Git {
+    /// The environment repository; commits are authored by the user at the other end.
+    pub fn environment(vars: &Vars) -> Self {
+        Self { git_dir: vars.git_dir(), work_tree: Some(vars.dokku_root.clone()), user: person(&vars.user) }
+    }
+
+    /// A bare repository, such as an app's.
+    pub fn bare(git_dir: &Path) -> Self {
+        Self { git_dir: git_dir.to_owned(), work_tree: None, user: "dokku-graduate".to_owned() }
+    }
+
+    fn command(&self) -> Program {
+        let email = format!("{}@{}", self.user.replace(' ', "-"), host_name());
+        let program = Program::new("git").arg("--git-dir").arg(&self.git_dir);
+        let program = match &self.work_tree {
+            Some(work_tree) => program.arg("--work-tree").arg(work_tree).dir(work_tree),
+            None => program,
+        };
+        program
+            .args([
+                "-c",
+                "core.hooksPath=/dev/null",
+                "-c",
+                "core.fsync=committed,reference",
+                "-c",
+                "core.fsyncMethod=batch",
+            ])
+            .args(["-c", "commit.gpgSign=false", "-c", "gc.auto=0", "-c", "core.autocrlf=false"])
+            .env("GIT_AUTHOR_NAME", &self.user)
+            .env("GIT_AUTHOR_EMAIL", &email)
+            .env("GIT_COMMITTER_NAME", &self.user)
+            .env("GIT_COMMITTER_EMAIL", &email)
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("LC_ALL", "C")
+    }
+
+    fn failed(&self, action: &'static str) -> impl FnOnce(ProcessError) -> GitError {
+        let git_dir = self.git_dir.clone();
+        move |source| GitError::Command { action, git_dir, source }
+    }
+
+    /// Makes an empty repository whose branch is `main`, with the settings given.
+    ///
+    /// # Errors
+    /// git cannot write there.
+    pub fn init(&self, settings: &[(&str, &str)]) -> Result<(), GitError> {
+        // `init --bare` makes a repository in exactly this place; core.bare is put right by the settings.
+        let init =
+            Program::new("git").args(["init", "--quiet", "--bare", "--initial-branch=main", "--template="]);
+        init.arg(&self.git_dir).run().map_err(self.failed("make a repository"))?;
+        self.configure(settings).map(drop)
+    }
+
+    /// One of the repository's own settings; none if it is not set, or if there is no repository.
+    ///
+    /// # Errors
+    /// git cannot read its configuration.
+    pub fn setting(&self, name: &str) -> Result<Option<String>, GitError> {
+        let file = self.git_dir.join("config");
+        if !file.exists() {
+            return Ok(None);
+        }
+        let get = Program::new("git").args(["config", "--file"]).arg(&file).args(["--get", name]);
+        let (status, stdout, stderr) = get.capture().map_err(self.failed("read the settings"))?;
+        match status.code() {
+            Some(0) => Ok(Some(String::from_utf8_lossy(&stdout).trim_end().to_owned())),
+            Some(1) => Ok(None), // git-config(1): the name is not set
+            Some(_) | None => Err(self.failed("read the settings")(ProcessError::Failed {
+                program: "git config".to_owned(),
+                how: in_words(status),
+                output: String::from_utf8_lossy(&stderr).into_owned(),
+            })),
+        }
+    }
+
+    /// Gives the repository these settings; says whether any was different.
+    ///
+    /// # Errors
+    /// git cannot read or write its configuration.
+    pub fn configure(&self, settings: &[(&str, &str)]) -> Result<bool, GitError> {
+        let file = self.git_dir.join("config");
+        let config = || Program::new("git").args(["config", "--file"]).arg(&file);
+        let listed = config().args(["--list", "--null"]).read().map_err(self.failed("read the settings"))?;
+        let is_set = |name: &str, value: &str| {
+            let pairs = listed.split('\0').filter_map(|pair| pair.split_once('\n'));
+            let mut values = pairs.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+            values.next() == Some(value) && values.next().is_none()
+        };
+        let mut changed = false;
+        for (name, value) in settings.iter().filter(|(name, value)| !is_set(name, value)) {
+            let set = config().args(["--replace-all", name, value]);
+            set.run().map_err(self.failed("change the settings"))?;
+            changed = true;
+        }
+        Ok(changed)
+    }
+
+    /// Commits the whole of `.gitignore` and the manifests as they are in the work tree, and nothing else; none if
+    /// that is what HEAD says already.
+    ///
+    /// # Errors
+    /// git says no; another commit at the same time is one reason.
+    pub fn commit_manifests(&self, message: &str) -> Result<Option<CommitId>, GitError> {
+        let add = self.command().args(["add", "--all", "--", ".gitignore"]);
+        add.run().map_err(self.failed("add .gitignore"))?;
+        // Without matching files and without matching index entries, git would call the pattern an error.
+        let add = self.command().args(["add", "--all", "--ignore-errors", "--", ":(glob)*/graduate.json"]);
+        if let Err(source) = add.run()
+            && !source.to_string().contains("did not match any files")
+        {
+            return Err(self.failed("add the manifests")(source));
+        }
+        let diff = self.command().args(["diff-index", "--cached", "--quiet", "HEAD", "--"]);
+        if self.has_head() && diff.run().is_ok() {
+            return Ok(None);
+        }
+        let commit = self.command().args(["commit", "--quiet", "--no-verify", "--cleanup=strip", "--file=-"]);
+        commit.input(message).run().map_err(self.failed("commit"))?;
+        let head = self.command().args(["rev-parse", "--verify", "HEAD"]).read();
+        parse_id(&head.map_err(self.failed("read the new commit"))?).map(Some)
+    }
+
+    /// There is a first commit.
+    pub fn has_head(&self) -> bool {
+        self.command().args(["rev-parse", "--verify", "--quiet", "HEAD"]).run().is_ok()
+    }
+
+    /// Paths in the index that are neither `.gitignore` nor a manifest: somebody added them by force.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub fn foreign_paths(&self) -> Result<Vec<String>, GitError> {
+        let listed = self.command().args(["ls-files", "-z"]).read().map_err(self.failed("list the files"))?;
+        let is_ours = |path: &str| {
+            let app = path.strip_suffix("/graduate.json").map(str::parse::<crate::names::AppName>);
+            path == ".gitignore" || app.is_some_and(|app| app.is_ok())
+        };
+        let paths = listed.split('\0').filter(|path| !path.is_empty() && !is_ours(path));
+        Ok(paths.map(str::to_owned).collect())
+    }
+
+    /// Makes a ref `new` if and only if it is `old` now; on the disk when this returns.
+    ///
+    /// # Errors
+    /// [`GitError::RefMoved`] if it is not `old`.
+    pub fn compare_and_swap(
+        &self,
+        name: &str,
+        new: Option<ObjectId>,
+        old: Option<ObjectId>,
+    ) -> Result<(), GitError> {
+        self.change_refs(&[RefChange { name: name.to_owned(), new, old }])
+    }
+
+    /// Makes all changes or none (git's own ref transaction, git-update-ref(1)); on the disk when this returns.
+    ///
+    /// # Errors
+    /// [`GitError::RefMoved`] if a ref is not what its change expects.
+    pub fn change_refs(&self, changes: &[RefChange]) -> Result<(), GitError> {
+        let mut input = "start\n".to_owned();
+        for change in changes {
+            check_ref_name(&change.name)?;
+            let text = |id: Option<ObjectId>| id.map_or(ObjectId::ABSENT.to_owned(), |id| id.to_string());
+            input += &format!("update {} {} {}\n", change.name, text(change.new), text(change.old));
+        }
+        input += "prepare\ncommit\n";
+        let update = self.command().args(["update-ref", "--no-deref", "--stdin"]).input(input);
+        if let Err(source) = update.run() {
+            let detail = source.to_string();
+            let moved = ["but expected", "reference already exists", "unable to resolve reference"];
+            let name = changes.iter().map(|change| &change.name).find(|name| detail.contains(name.as_str()));
+            return Err(match name {
+                Some(name) if moved.iter().any(|words| detail.contains(words)) => {
+                    GitError::RefMoved { name: name.clone(), detail }
+                }
+                Some(_) | None => self.failed("move refs")(source),
+            });
+        }
+        changes.iter().try_for_each(|change| self.sync_ref(&change.name))
+    }
+
+    /// Makes a ref's present value durable, whoever wrote it: its loose file (or else the packed refs) and the
+    /// directories above.
+    ///
+    /// # Errors
+    /// [`GitError::Sync`].
+    pub fn sync_ref(&self, name: &str) -> Result<(), GitError> {
+        check_ref_name(name)?;
+        let loose = self.git_dir.join(name);
+        let file = if loose.exists() { loose.clone() } else { self.git_dir.join("packed-refs") };
+        let directories = loose.ancestors().skip(1).take_while(|dir| dir.starts_with(&self.git_dir));
+        for path in std::iter::once(file.as_path()).chain(directories) {
+            match File::open(path).and_then(|file| file.sync_all()) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    let source = FileError::of("sync", path)(error);
+                    return Err(GitError::Sync { name: name.to_owned(), source });
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the object of an annotated tag of a commit, without any ref to it.
+    ///
+    /// # Errors
+    /// git says no.
+    pub fn make_tag(&self, commit: CommitId, text: &TagText<'_>) -> Result<ObjectId, GitError> {
+        let tagger = person(text.tagger);
+        let content = format!(
+            "object {commit}\ntype commit\ntag {}\ntagger {tagger} <{}@{}> {} +0000\n\n{}\n",
+            text.name,
+            tagger.replace(' ', "-"),
+            host_name(),
+            text.time_s,
+            text.message.trim_end(),
+        );
+        let made = self.command().arg("mktag").input(content).read();
+        parse_id(&made.map_err(self.failed("make a tag"))?)
+    }
+
+    /// Makes the commit of a tree that no work tree has, without any ref to it.
+    ///
+    /// # Errors
+    /// git says no.
+    pub fn make_commit(
+        &self,
+        tree: ObjectId,
+        parents: &[CommitId],
+        message: &str,
+    ) -> Result<CommitId, GitError> {
+        let mut command = self.command().arg("commit-tree").arg(tree.to_string());
+        for parent in parents {
+            command = command.arg("-p").arg(parent.to_string());
+        }
+        let made = command.args(["-F", "-"]).input(message).read();
+        parse_id(&made.map_err(self.failed("make a commit"))?)
+    }
+
+    /// Makes the tree of files given by path, all plain; for [`Git::make_commit`].
+    ///
+    /// # Errors
+    /// git says no.
+    pub fn make_tree(&self, files: &[(String, Vec<u8>)]) -> Result<ObjectId, GitError> {
+        let index = tempfile::Builder::new().prefix("graduate-index").tempdir_in(&self.git_dir);
+        let index = index.map_err(|source| ProcessError::Start { program: "git".to_owned(), source });
+        let index = index.map_err(self.failed("make a tree"))?;
+        let command = || self.command().env("GIT_INDEX_FILE", index.path().join("index"));
+        let mut entries = Vec::new();
+        for (path, content) in files {
+            let blob = command().args(["hash-object", "-w", "--stdin"]).input(content.clone()).read();
+            let blob = parse_id(&blob.map_err(self.failed("write a file"))?)?;
+            entries.extend(format!("100644 {blob}\t{path}\0").into_bytes());
+        }
+        let update = command().args(["update-index", "-z", "--add", "--index-info"]).input(entries);
+        update.run().map_err(self.failed("make a tree"))?;
+        parse_id(&command().arg("write-tree").read().map_err(self.failed("make a tree"))?)
+    }
+
+    /// Has the commit with everything that it needs close at hand: the object is there.
+    pub fn has_commit(&self, commit: CommitId) -> bool {
+        self.command().args(["cat-file", "-e", &format!("{commit}^{{commit}}")]).run().is_ok()
+    }
+
+    /// Deletes the refs that a graduation has left in a repository, `refs/graduate/<id>/*`.
+    ///
+    /// # Errors
+    /// git says no.
+    pub fn delete_graduation_refs(&self, id: &GraduationId) -> Result<(), GitError> {
+        let pattern = format!("refs/graduate/{id}/");
+        let list = self.command().args(["for-each-ref", "--format=delete %(refname)", &pattern]).read();
+        let input = list.map_err(self.failed("list the refs of a graduation"))?;
+        if !input.is_empty() {
+            let delete = self.command().args(["update-ref", "--stdin"]).input(input);
+            delete.run().map_err(self.failed("delete the refs of a graduation"))?;
+        }
+        // Git leaves the directories; an empty one is no harm if it cannot be removed.
+        let _ = fs::remove_dir(self.git_dir.join("refs/graduate").join(id.as_str()));
+        let _ = fs::remove_dir(self.git_dir.join("refs/graduate"));
+        Ok(())
+    }
+}
+
+/// Moves the deploy branch of an app; afterwards it is a loose file, the only place where Dokku looks.
+///
+/// # Errors
+/// [`GitError::RefMoved`] if it is not `old`.
+pub fn update_app_ref(
+    repository: &Path,
+    branch: &str,
+    new: Option<CommitId>,
+    old: Option<CommitId>,
+) -> Result<(), GitError> {
+    Git::bare(repository).compare_and_swap(&format!("refs/heads/{branch}"), new, old)
+}
+
+fn check_ref_name(name: &str) -> Result<(), GitError> {
+    let is_plain = name.strip_prefix("refs/").is_some_and(|rest| {
+        let allowed = |c: char| c.is_ascii_graphic() && !"~^:?*[\\\"".contains(c);
+        let is_part = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
+        rest.chars().all(allowed) && !rest.contains("..") && rest.split('/').all(is_part)
+    });
+    if is_plain { Ok(()) } else { Err(GitError::RefName(name.to_owned())) }
+}
+
+fn parse_id(text: &str) -> Result<ObjectId, GitError> {
+    text.trim().parse().map_err(|_| GitError::Answer(text.trim().to_owned()))
+}
+
+/// A name as git takes it for a person: without what ends it in a commit.
+fn person(name: &str) -> String {
+    let name: String = name.chars().filter(|c| !c.is_control() && !"<>".contains(*c)).take(80).collect();
+    let name = name.trim_matches(|c: char| c.is_whitespace() || ".,:;\"'\\".contains(c));
+    if name.is_empty() { "unknown".to_owned() } else { name.to_owned() }
+}
+
+/// What this host calls itself; `localhost` if it does not say.
+pub fn host_name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name: String =
+        name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || "-.".contains(*c)).collect();
+    if name.is_empty() { "localhost".to_owned() } else { name }
+}
+
+#[cfg(test)]
+#[path = "git_tests.rs"]
+mod tests;

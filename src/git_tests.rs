@@ -1,0 +1,113 @@
+use super::*;
+
+struct World {
+    dir: tempfile::TempDir,
+    git: Git,
+}
+
+fn world() -> World {
+    let dir = tempfile::tempdir().unwrap();
+    let git = Git {
+        git_dir: dir.path().join(".git"),
+        work_tree: Some(dir.path().to_owned()),
+        user: person("alice <x>"),
+    };
+    git.init(&[("core.bare", "false"), ("core.pager", "cat")]).unwrap();
+    fs::write(dir.path().join(".gitignore"), crate::manifest::GITIGNORE).unwrap();
+    World { dir, git }
+}
+
+fn write(world: &World, path: &str, text: &str) {
+    let path = world.dir.path().join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+fn read(git: &Git, args: &[&str]) -> String {
+    git.command().args(args).read().unwrap().trim().to_owned()
+}
+
+#[test]
+fn a_commit_holds_manifests_and_nothing_else() {
+    let world = world();
+    let git = &world.git;
+    assert!(git.commit_manifests("Initial state").unwrap().is_some(), "without any app");
+    write(&world, "api/graduate.json", "{}");
+    write(&world, "api/ENV", "SECRET=1");
+    write(&world, "api/HEAD", "ref: refs/heads/master");
+    write(&world, ".ssh/graduate.json", "x");
+    write(&world, "secret", "x");
+    let commit = git.commit_manifests("Two\n\n# not a comment?").unwrap().unwrap();
+    assert_eq!(read(git, &["ls-tree", "-r", "--name-only", "HEAD"]), ".gitignore\napi/graduate.json");
+    assert_eq!(read(git, &["log", "-1", "--format=%H %an %s"]), format!("{commit} alice x Two"));
+    assert_eq!(git.commit_manifests("again").unwrap(), None);
+    assert_eq!(read(git, &["status", "--porcelain"]), "", "plain git sees nothing else");
+    fs::remove_dir_all(world.dir.path().join("api")).unwrap();
+    assert!(git.commit_manifests("gone").unwrap().is_some());
+    assert_eq!(read(git, &["ls-tree", "-r", "--name-only", "HEAD"]), ".gitignore");
+}
+
+#[test]
+fn what_was_added_by_force_is_found() {
+    let world = world();
+    write(&world, "secret", "x");
+    world.git.command().args(["add", "--force", "secret"]).run().unwrap();
+    assert_eq!(world.git.foreign_paths().unwrap(), ["secret"]);
+}
+
+#[test]
+fn refs_move_together_or_not_at_all() {
+    let world = world();
+    let git = &world.git;
+    let one = git.commit_manifests("one").unwrap().unwrap();
+    write(&world, "api/graduate.json", "{}");
+    let two = git.commit_manifests("two").unwrap().unwrap();
+    let tag = "refs/tags/graduate/production/now";
+    git.compare_and_swap(tag, Some(one), None).unwrap();
+    assert!(matches!(git.compare_and_swap(tag, Some(two), None), Err(GitError::RefMoved { .. })));
+    git.compare_and_swap(tag, Some(two), Some(one)).unwrap();
+    let change = |name: &str, new, old| RefChange { name: name.to_owned(), new, old };
+    let changes = [
+        change("refs/heads/env/production", Some(two), None),
+        change("refs/tags/production/20261123104512", Some(two), Some(one)),
+    ];
+    let error = git.change_refs(&changes).unwrap_err();
+    assert!(matches!(&error, GitError::RefMoved { name, .. } if name.contains("2026")), "{error}");
+    assert_eq!(read(git, &["for-each-ref", "--format=%(refname)", "refs/heads/env"]), "");
+    git.compare_and_swap(tag, None, Some(two)).unwrap();
+    assert!(matches!(git.compare_and_swap("refs/x\ny", Some(two), None), Err(GitError::RefName(_))));
+}
+
+#[test]
+fn an_apps_branch_becomes_a_loose_file() {
+    let world = world();
+    let one = world.git.commit_manifests("one").unwrap().unwrap();
+    let git_dir = world.dir.path().join(".git");
+    world.git.command().args(["branch", "master", "main"]).run().unwrap();
+    world.git.command().args(["pack-refs", "--all"]).run().unwrap();
+    write(&world, "api/graduate.json", "{}");
+    let two = world.git.commit_manifests("two").unwrap().unwrap();
+    update_app_ref(&git_dir, "master", Some(two), Some(one)).unwrap();
+    assert_eq!(fs::read_to_string(git_dir.join("refs/heads/master")).unwrap(), format!("{two}\n"));
+}
+
+#[test]
+fn what_a_graduation_left_is_deleted() {
+    let world = world();
+    let one = world.git.commit_manifests("one").unwrap().unwrap();
+    let id: GraduationId = "20261123104512-abcdef".parse().unwrap();
+    world.git.compare_and_swap(&format!("refs/graduate/{id}/{one}"), Some(one), None).unwrap();
+    world.git.delete_graduation_refs(&id).unwrap();
+    world.git.delete_graduation_refs(&id).unwrap();
+    assert_eq!(read(&world.git, &["for-each-ref", "refs/graduate"]), "");
+    assert!(!world.dir.path().join(".git/refs/graduate").exists());
+    assert!(world.git.has_commit(one));
+}
+
+#[test]
+fn settings_are_written_once() {
+    let world = world();
+    assert!(!world.git.configure(&[("core.bare", "false"), ("core.pager", "cat")]).unwrap());
+    assert!(world.git.configure(&[("core.pager", "less")]).unwrap());
+    assert_eq!(read(&world.git, &["config", "core.pager"]), "less");
+}

@@ -1,0 +1,263 @@
+//! The triggers `install`, `update` and `uninstall`: makes this host ready, and takes that back.
+//!
+//! They run at every installation of whatever plugin: running them again changes nothing and says nothing, and what
+//! goes wrong is printed and never fails. Dokku runs them as root; what belongs to Dokku's user is done as that user,
+//! by this program in a second process (root's git refuses a repository that is not root's).
+
+mod companions;
+mod repository;
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+
+use crate::files::{self, FileError};
+use crate::git::GitError;
+use crate::process::{self, ProcessError, Program};
+use crate::vars::Vars;
+
+pub use repository::{chained_hook, ssh_key_path};
+
+/// The subcommands that the binary has; each is a link to it. `default` is `dokku graduate <environment>`.
+pub const SUBCOMMANDS: &[&str] = &[
+    "abort",
+    "add-environment",
+    "add-hook",
+    "agent",
+    "commit",
+    "default",
+    "diff",
+    "doctor",
+    "environments",
+    "freeze",
+    "help",
+    "hooks",
+    "key",
+    "logs",
+    "map",
+    "plan",
+    "receive",
+    "recover",
+    "releases",
+    "report",
+    "rm-environment",
+    "rm-hook",
+    "rollback",
+    "set",
+    "status",
+    "unfreeze",
+];
+
+/// The triggers that the binary answers. `check-deploy` is not among them: it belongs to the companion whose name
+/// is the last of all, so that it runs after Dokku's own health check.
+pub const TRIGGERS: &[&str] = &[
+    "post-app-clone",
+    "post-app-rename",
+    "post-config-update",
+    "post-create",
+    "post-delete",
+    "post-deploy",
+    "post-domains-update",
+    "post-proxy-ports-update",
+    "pre-restore",
+    "scheduler-deploy",
+    "scheduler-post-deploy-process",
+];
+
+/// The argument by which the second process knows that it is the one of Dokku's user.
+const AS_OWNER: &str = "as-owner";
+
+/// One step of the installation that did not work.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The repository.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// A program.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// Something of somebody else stands where ours should be.
+    #[error("{} is not ours and was left alone; {remedy}", path.display())]
+    Foreign {
+        /// What stands there.
+        path: PathBuf,
+        /// What to do, and what does not work until then.
+        remedy: &'static str,
+    },
+    /// There is no randomness for the secret.
+    #[error("cannot make the secret of this host: {0}")]
+    Random(getrandom::Error),
+}
+
+/// What an installation has to say.
+#[derive(Debug, Default)]
+struct Notes(Vec<String>);
+
+impl Notes {
+    fn done(&mut self, text: impl AsRef<str>) {
+        self.0.push(format!("-----> graduate: {}", text.as_ref()));
+    }
+
+    fn problem(&mut self, text: impl AsRef<str>) {
+        self.0.push(format!(" !     graduate: {}", text.as_ref()));
+    }
+
+    /// Keeps the value of a step, or says why there is none.
+    fn keep<T>(&mut self, step: Result<T, InstallError>) -> Option<T> {
+        step.map_err(|error| self.problem(error.to_string())).ok()
+    }
+
+    fn print(&self) {
+        for line in &self.0 {
+            // Nobody has to read it.
+            let _ = writeln!(io::stderr(), "{line}");
+        }
+    }
+}
+
+/// The triggers `install` and `update`. Prints what it did and what does not work; never fails.
+pub fn install(vars: &Vars, args: &[String]) {
+    let mut notes = Notes::default();
+    if args.first().is_some_and(|arg| arg == AS_OWNER) {
+        repository::prepare(vars, &mut notes);
+    } else {
+        prepare_plugin(vars, &mut notes);
+        notes.print();
+        notes = Notes::default();
+        as_owner(vars, &mut notes);
+    }
+    notes.print();
+}
+
+/// The trigger `uninstall` with the name of the plugin that goes. The repository and its history stay.
+pub fn uninstall(vars: &Vars, args: &[String]) {
+    if args.first().is_none_or(|name| name != "graduate") {
+        return;
+    }
+    let mut notes = Notes::default();
+    let unhooked = repository::remove_hooks(&vars.git_dir());
+    notes.keep(unhooked);
+    for companion in companions::all(vars) {
+        notes.keep(companion.remove());
+    }
+    notes.done(format!("removed; the history of the environment stays in {}", vars.git_dir().display()));
+    notes.print();
+}
+
+/// What root does: the links in the plugin's directory, and the companions.
+fn prepare_plugin(vars: &Vars, notes: &mut Notes) {
+    let plugin = vars.plugin_dir();
+    if !plugin.join("dokku-graduate").is_file() {
+        notes.problem(format!(
+            "{} has no dokku-graduate: the plugin must be called graduate; install it with `--name graduate`",
+            plugin.display()
+        ));
+        return;
+    }
+    notes.keep(link_binary(&plugin));
+    let has_app = vars.below_root("graduate").exists();
+    if has_app {
+        notes.problem(
+            "there is an app called graduate, the name under which the environment repository is served; rename it \
+             with `dokku apps:rename graduate NEW-NAME` and run `dokku plugin:trigger install`",
+        );
+    }
+    for companion in companions::all(vars) {
+        if !(has_app && companion.serves_git()) {
+            notes.keep(companion.install(vars));
+        }
+    }
+}
+
+/// Makes every subcommand and trigger a link to the one binary, and removes links of an older version.
+fn link_binary(plugin: &Path) -> Result<(), InstallError> {
+    let subcommands = plugin.join("subcommands");
+    fs::create_dir_all(&subcommands).map_err(FileError::of("make", &subcommands))?;
+    let target = Path::new("../dokku-graduate");
+    for name in SUBCOMMANDS {
+        ensure_link(&subcommands.join(name), target)?;
+    }
+    let entries = fs::read_dir(&subcommands).map_err(FileError::of("list", &subcommands))?;
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let is_known =
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|n| SUBCOMMANDS.contains(&n));
+        if !is_known && fs::read_link(&path).is_ok_and(|link| link == target) {
+            files::remove(&path)?;
+        }
+    }
+    for name in TRIGGERS.iter().chain(&["commands"]) {
+        ensure_link(&plugin.join(name), Path::new("dokku-graduate"))?;
+    }
+    Ok(())
+}
+
+/// Makes `path` a link to `target`, whatever link it was; a file that is no link is somebody's.
+fn ensure_link(path: &Path, target: &Path) -> Result<(), InstallError> {
+    if fs::read_link(path).is_ok_and(|link| link == target) {
+        return Ok(());
+    }
+    match path.symlink_metadata() {
+        Ok(metadata) if !metadata.is_symlink() => {
+            let remedy = "move it away and run `dokku plugin:trigger install`";
+            return Err(InstallError::Foreign { path: path.to_owned(), remedy });
+        }
+        Ok(_) => files::remove(path)?,
+        Err(_) => {}
+    }
+    Ok(symlink(target, path).map_err(FileError::of("link", path))?)
+}
+
+/// Replaces a file by renaming, with a mode, if content or mode differ; says whether they did.
+fn ensure_file(path: &Path, content: &str, mode: u32) -> Result<bool, InstallError> {
+    let has_mode = fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o7777 == mode);
+    if has_mode && fs::read(path).is_ok_and(|old| old == content.as_bytes()) {
+        return Ok(false);
+    }
+    let write = || {
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        fs::create_dir_all(parent)?;
+        let mut file = tempfile::NamedTempFile::new_in(parent)?;
+        file.write_all(content.as_bytes())?;
+        file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+        file.persist(path).map(|_| true).map_err(|error| error.error)
+    };
+    Ok(write().map_err(FileError::of("write", path))?)
+}
+
+/// Goes on as the owner of Dokku's root; that may be us.
+fn as_owner(vars: &Vars, notes: &mut Notes) {
+    let root = &vars.dokku_root;
+    let owner = fs::metadata(root).map_err(FileError::of("look at", root)).map_err(InstallError::from);
+    let Some(owner) = notes.keep(owner) else { return };
+    let is_other = rustix::process::geteuid().is_root() && owner.uid() != 0;
+    if !is_other {
+        return repository::prepare(vars, notes);
+    }
+    let data = vars.data();
+    let made = files::make_dir(&data).and_then(|()| {
+        chown(&data, Some(owner.uid()), Some(owner.gid())).map_err(FileError::of("own", &data))
+    });
+    notes.keep(made.map_err(InstallError::from));
+    let program = Program::new("setpriv")
+        .args(["--reuid", &owner.uid().to_string(), "--regid", &owner.gid().to_string(), "--init-groups"])
+        .arg(process::own_program())
+        .args(["install", AS_OWNER])
+        .env("HOME", root)
+        .dir(root)
+        .inherit_output();
+    let status = program.spawn().and_then(|mut running| running.wait()).map_err(InstallError::from);
+    if let Some(status) = notes.keep(status)
+        && !status.success()
+    {
+        let how = process::in_words(status);
+        notes.problem(format!("setting up {} as its owner {how}", root.display()));
+    }
+}
+
+#[cfg(test)]
+#[path = "install/tests.rs"]
+mod tests;

@@ -1,0 +1,122 @@
+//! The companions: small plugins of other names, which Dokku wants for what one plugin cannot do.
+//!
+//! `zzz_graduate` has the trigger that must run after all others; `git-upload-pack` and `git-receive-pack` are
+//! found by Dokku before its own handling of those commands, and serve the environment repository.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{InstallError, ensure_file, ensure_link};
+use crate::files::{self, FileError};
+use crate::vars::Vars;
+
+/// What the description of each companion says, also that which the 2015 plugin made.
+const MARK: &str = "dokku-graduate";
+
+/// The description that the 2015 plugin gave to its companion.
+const MARK_OF_2015: &str = "Automatically installed dokku-graduate component";
+
+/// What a companion consists of, besides its `plugin.toml`.
+#[derive(Debug)]
+enum Part {
+    /// A link to the binary of the plugin.
+    Binary(&'static str),
+    /// A script.
+    Script(&'static str, &'static str),
+}
+
+/// One companion.
+#[derive(Debug)]
+pub(super) struct Companion {
+    name: &'static str,
+    part: Part,
+    available: PathBuf,
+    enabled: PathBuf,
+}
+
+/// All companions of this host.
+pub(super) fn all(vars: &Vars) -> [Companion; 3] {
+    let companion = |name: &'static str, part| Companion {
+        name,
+        part,
+        available: vars.plugins_available.join(name),
+        enabled: vars.plugins_enabled.join(name),
+    };
+    let script = |text| Part::Script("subcommands/default", text);
+    [
+        companion("zzz_graduate", Part::Binary("check-deploy")),
+        companion("git-upload-pack", script(include_str!("git-upload-pack"))),
+        companion("git-receive-pack", script(include_str!("git-receive-pack"))),
+    ]
+}
+
+fn description(dir: &Path) -> String {
+    fs::read_to_string(dir.join("plugin.toml")).unwrap_or_default()
+}
+
+fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+impl Companion {
+    /// It stands between Dokku and all git commands.
+    pub(super) fn serves_git(&self) -> bool {
+        matches!(self.part, Part::Script(..))
+    }
+
+    fn toml(&self) -> String {
+        let version = env!("CARGO_PKG_VERSION");
+        format!(
+            "[plugin]\ndescription = \"part of {MARK}, made by it: {}\"\nversion = \"{version}\"\n[plugin.config]\n",
+            self.name
+        )
+    }
+
+    /// The plugin of this name that is somebody else's, if there is one.
+    fn foreign(&self) -> Option<&Path> {
+        let is_foreign = |place: &&Path| exists(place) && !description(place).contains(MARK);
+        // An enabled name that leads nowhere is what a removed plugin leaves behind.
+        let is_dangling = exists(&self.enabled) && !self.enabled.exists();
+        let places = [self.available.as_path(), self.enabled.as_path()];
+        places.into_iter().filter(|place| !(is_dangling && *place == self.enabled)).find(is_foreign)
+    }
+
+    /// Makes it, enables it as plugn does, and replaces that of the 2015 plugin.
+    pub(super) fn install(&self, vars: &Vars) -> Result<(), InstallError> {
+        if let Some(path) = self.foreign() {
+            let remedy = "two plugins cannot have this name: remove that one with `dokku plugin:uninstall`, and run \
+                          `dokku plugin:trigger install`; graduations do not work until then";
+            return Err(InstallError::Foreign { path: path.to_owned(), remedy });
+        }
+        for place in [&self.enabled, &self.available] {
+            if place.is_dir() && !place.is_symlink() && description(place).contains(MARK_OF_2015) {
+                fs::remove_dir_all(place).map_err(FileError::of("remove", place))?;
+            }
+        }
+        match &self.part {
+            Part::Script(name, text) => {
+                ensure_file(&self.available.join(name), text, 0o755)?;
+            }
+            Part::Binary(name) => {
+                fs::create_dir_all(&self.available).map_err(FileError::of("make", &self.available))?;
+                ensure_link(&self.available.join(name), &vars.plugin_dir().join("dokku-graduate"))?;
+            }
+        }
+        ensure_file(&self.available.join("plugin.toml"), &self.toml(), 0o644)?;
+        ensure_link(&self.enabled, &self.available)
+    }
+
+    /// Takes it away, if it is ours.
+    pub(super) fn remove(&self) -> Result<(), InstallError> {
+        if self.foreign().is_some() {
+            return Ok(());
+        }
+        if self.enabled.is_symlink() {
+            files::remove(&self.enabled)?;
+        }
+        if self.available.is_dir() {
+            fs::remove_dir_all(&self.available).map_err(FileError::of("remove", &self.available))?;
+        }
+        Ok(())
+    }
+}

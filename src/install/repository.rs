@@ -1,0 +1,219 @@
+//! What the installation does as Dokku's user: the plugin's data, and the environment repository with its hooks.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::{InstallError, Notes, ensure_file};
+use crate::environment::{self, Environment};
+use crate::files::{self, FileError};
+use crate::git::{self, Git};
+use crate::manifest::GITIGNORE;
+use crate::process::Program;
+use crate::vars::Vars;
+
+/// git's hooks that are ours, with their text.
+const HOOKS: [(&str, &str); 2] = [
+    ("pre-receive", include_str!("../../hooks/pre-receive")),
+    ("post-receive", include_str!("../../hooks/post-receive")),
+];
+
+/// What each of our hooks, of whatever version, says.
+const HOOK_MARK: &str = "graduate/dokku-graduate";
+
+/// The setting that tells our repository from any other.
+const VERSION: (&str, &str) = ("graduate.version", "1");
+
+/// The place of a hook that stood there before ours and is chained to it.
+pub fn chained_hook(git_dir: &Path, name: &str) -> PathBuf {
+    git_dir.join("hooks").join(format!("{name}.before-graduate"))
+}
+
+/// The private key with which this host goes to its destinations; `.pub` beside it.
+pub fn ssh_key_path(vars: &Vars) -> PathBuf {
+    vars.data().join("ssh/id_ed25519")
+}
+
+/// Makes whatever is not there yet.
+pub(super) fn prepare(vars: &Vars, notes: &mut Notes) {
+    if notes.keep(prepare_data(vars)).is_none() {
+        return;
+    }
+    notes.keep(prepare_ssh_key(vars));
+    let Some(moved) = notes.keep(prepare_repository(vars)) else { return };
+    if let Some(place) = moved {
+        notes.done(format!(
+            "a repository that stood in {} was moved to {}; its history may hold secrets and is not served",
+            vars.git_dir().display(),
+            place.display()
+        ));
+    }
+    commit_initial_state(vars, notes);
+}
+
+fn prepare_data(vars: &Vars) -> Result<(), InstallError> {
+    let data = vars.data();
+    make_private_dir(&data)?;
+    let secret = environment::secret_path(vars);
+    if !secret.exists() {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).map_err(InstallError::Random)?;
+        files::create_exclusively(&secret, &bytes)?;
+    }
+    Ok(())
+}
+
+fn make_private_dir(path: &Path) -> Result<(), InstallError> {
+    files::make_dir(path)?;
+    let private = fs::Permissions::from_mode(0o700);
+    Ok(fs::set_permissions(path, private).map_err(FileError::of("make private", path))?)
+}
+
+fn prepare_ssh_key(vars: &Vars) -> Result<(), InstallError> {
+    let key = ssh_key_path(vars);
+    if key.exists() {
+        return Ok(());
+    }
+    make_private_dir(key.parent().unwrap_or(&key))?;
+    let comment = format!("dokku-graduate@{}", git::host_name());
+    let made = Program::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", &comment, "-f"]);
+    Ok(made.arg(&key).run()?)
+}
+
+fn settings(vars: &Vars) -> Vec<(&'static str, String)> {
+    let hooks = vars.git_dir().join("hooks").to_string_lossy().into_owned();
+    let fixed = [
+        VERSION,
+        ("core.bare", "false"),
+        ("core.logAllRefUpdates", "true"),
+        // The request tag is the decision: it must be on the disk before anything goes live.
+        ("core.fsync", "committed,reference"),
+        ("core.pager", "cat"),
+        ("receive.advertisePushOptions", "true"),
+        ("receive.denyCurrentBranch", "refuse"),
+        ("receive.fsckObjects", "true"),
+        ("receive.maxInputSize", "256m"),
+    ];
+    // Settings of the user must not lead past the hooks.
+    let of_place = ("core.hooksPath", hooks);
+    fixed.into_iter().map(|(name, value)| (name, value.to_owned())).chain([of_place]).collect()
+}
+
+/// Makes the repository, or puts its settings and hooks right.
+fn prepare_repository(vars: &Vars) -> Result<Option<PathBuf>, InstallError> {
+    let git_dir = vars.git_dir();
+    let wanted = settings(vars);
+    let mut wanted: Vec<(&str, &str)> = wanted.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let git = Git::environment(vars);
+    if git.setting(VERSION.0)?.is_some() {
+        git.configure(&wanted)?;
+        install_hooks(&git_dir)?;
+        return Ok(None);
+    }
+    // It is made under another name and then renamed, so that what has the name is whole.
+    let new = vars.below_root(".git.graduate-new");
+    if new.exists() {
+        fs::remove_dir_all(&new).map_err(FileError::of("remove", &new))?;
+    }
+    let email = format!("dokku@{}", git::host_name());
+    wanted.extend([("user.name", "dokku"), ("user.email", email.as_str())]);
+    Git::bare(&new).init(&wanted)?;
+    keep_hooks(&git_dir, &new)?;
+    install_hooks(&new)?;
+    let moved = match git_dir.symlink_metadata() {
+        Ok(_) => Some(move_away(vars, &git_dir)?),
+        Err(_) => None,
+    };
+    fs::rename(&new, &git_dir).map_err(FileError::of("make", &git_dir))?;
+    Ok(moved)
+}
+
+/// Takes the hooks of the repository that stood there into the new one, for [`install_hooks`] to chain.
+fn keep_hooks(old: &Path, new: &Path) -> Result<(), InstallError> {
+    let hooks = new.join("hooks");
+    fs::create_dir_all(&hooks).map_err(FileError::of("make", &hooks))?;
+    for (name, _) in HOOKS {
+        let hook = old.join("hooks").join(name);
+        if hook.is_file() {
+            fs::copy(&hook, hooks.join(name)).map_err(FileError::of("copy", &hook))?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts our hooks in place; those of others become chained.
+fn install_hooks(git_dir: &Path) -> Result<(), InstallError> {
+    for (name, text) in HOOKS {
+        let hook = git_dir.join("hooks").join(name);
+        let chained = chained_hook(git_dir, name);
+        let is_foreign = hook.symlink_metadata().is_ok()
+            && !fs::read(&hook).is_ok_and(|old| String::from_utf8_lossy(&old).contains(HOOK_MARK));
+        if is_foreign {
+            if chained.symlink_metadata().is_ok() {
+                let remedy = "another hook is chained already: join the two in `<name>.before-graduate`, remove this \
+                              one, and run `dokku plugin:trigger install`; graduations do not work until then";
+                return Err(InstallError::Foreign { path: hook, remedy });
+            }
+            fs::rename(&hook, &chained).map_err(FileError::of("chain", &hook))?;
+        }
+        ensure_file(&hook, text, 0o755)?;
+    }
+    Ok(())
+}
+
+/// Takes our hooks away; those that were chained are as they were.
+pub(super) fn remove_hooks(git_dir: &Path) -> Result<(), InstallError> {
+    for (name, _) in HOOKS {
+        let hook = git_dir.join("hooks").join(name);
+        let chained = chained_hook(git_dir, name);
+        if fs::read(&hook).is_ok_and(|text| String::from_utf8_lossy(&text).contains(HOOK_MARK)) {
+            files::remove(&hook)?;
+        }
+        if chained.symlink_metadata().is_ok() && hook.symlink_metadata().is_err() {
+            fs::rename(&chained, &hook).map_err(FileError::of("restore", &hook))?;
+        }
+    }
+    Ok(())
+}
+
+/// Moves a repository that is not ours where nobody is served from: its history may hold secrets.
+fn move_away(vars: &Vars, git_dir: &Path) -> Result<PathBuf, InstallError> {
+    let store = vars.data().join("2015");
+    make_private_dir(&store)?;
+    let free =
+        (1..).map(|n: u32| store.join(format!("{n}.git"))).find(|path| path.symlink_metadata().is_err());
+    let to = free.unwrap_or_else(|| store.join("old.git"));
+    match fs::rename(git_dir, &to) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            Program::new("cp").args(["-a", "--"]).arg(git_dir).arg(&to).run()?;
+            fs::remove_dir_all(git_dir).map_err(FileError::of("remove", git_dir))?;
+        }
+        moved => moved.map_err(FileError::of("move", git_dir))?,
+    }
+    if to.is_dir() {
+        make_private_dir(&to)?;
+    }
+    Ok(to)
+}
+
+/// Gives a new repository its first commit, so that it can be cloned.
+fn commit_initial_state(vars: &Vars, notes: &mut Notes) {
+    let git = Git::environment(vars);
+    if git.has_head() {
+        return;
+    }
+    notes.done(format!(
+        "{} is a Git repository now; clone it with `git clone dokku@{}:graduate`",
+        vars.dokku_root.display(),
+        git::host_name()
+    ));
+    let committed = Environment::open(vars).and_then(|environment| environment.commit(Some("Initial state")));
+    if let Err(error) = committed {
+        notes.problem(format!("{error}; then run `dokku graduate:commit`"));
+        let ignore = ensure_file(&vars.below_root(".gitignore"), GITIGNORE, 0o644);
+        if notes.keep(ignore).is_some() {
+            notes.keep(git.commit_manifests("Initial state").map_err(InstallError::from));
+        }
+    }
+}

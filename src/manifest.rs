@@ -1,0 +1,394 @@
+//! The manifest of one app and the state of a whole environment: what a commit of the environment repository says.
+//!
+//! Values in, values out; `repo.rs` reads them from commits and `environment.rs` writes them into the work tree.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+use crate::names::{AppName, CommitId};
+
+/// The longest manifest that is read, in bytes.
+pub const MAX_MANIFEST: usize = 256 * 1024;
+
+/// The file name of a manifest, in the directory of its app.
+pub const MANIFEST_FILE: &str = "graduate.json";
+
+/// The version of the format below.
+pub const MANIFEST_VERSION: u32 = 1;
+
+/// What the repository's `.gitignore` says: only it and the manifests are ever part of a commit.
+pub const GITIGNORE: &str = "\
+# dokku-graduate: only this file and the apps' manifests belong here. Do not change it.
+/*
+!/.gitignore
+!/*/
+/.*/
+/*/*
+!/*/graduate.json
+";
+
+/// Why some bytes are not the manifest of an app.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// Longer than [`MAX_MANIFEST`].
+    #[error("the manifest of {app} is too large: {size} bytes, and {MAX_MANIFEST} are allowed")]
+    TooLarge {
+        /// Whose manifest it should be.
+        app: AppName,
+        /// Its size in bytes.
+        size: usize,
+    },
+    /// Not JSON, a field that is unknown, missing or of the wrong kind, or a revision that is no commit's id.
+    #[error("{app}/{MANIFEST_FILE} is no manifest: {source}")]
+    Content {
+        /// Whose manifest it should be.
+        app: AppName,
+        /// What the parser says, with line and column.
+        source: serde_json::Error,
+    },
+    /// Made by another version of the plugin.
+    #[error(
+        "{app}/{MANIFEST_FILE} has version {version}, and this plugin knows {MANIFEST_VERSION}: update the plugin"
+    )]
+    Version {
+        /// Whose manifest it should be.
+        app: AppName,
+        /// The version it has.
+        version: u32,
+    },
+    /// The file lies in another app's directory.
+    #[error("{expected}/{MANIFEST_FILE} is the manifest of {found}: `app` must say {expected}")]
+    OtherApp {
+        /// The directory's name.
+        expected: AppName,
+        /// What the manifest says.
+        found: AppName,
+    },
+}
+
+/// What is deployed of an app.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deploy {
+    /// The branch that Dokku deploys.
+    pub branch: String,
+    /// The id of the image that runs, `sha256:<64 hex>`; none where nothing runs.
+    pub image: Option<String>,
+    /// The deployed revision. An app that was never deployed has none, and does not graduate.
+    pub revision: Option<CommitId>,
+    /// How it was deployed, as Dokku says it: `git-push`, `docker-image`, ...
+    pub source: Option<String>,
+}
+
+/// What one app is. Its fields are in the order of their names, as they are in the text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The app.
+    pub app: AppName,
+    /// A fingerprint of each config variable, by name, but of the one in which Dokku notes the revision.
+    pub config: BTreeMap<String, Fingerprint>,
+    /// What is deployed.
+    pub deploy: Deploy,
+    /// What else Dokku keeps for it, by plugin and property; secrets are fingerprinted.
+    pub factors: BTreeMap<String, BTreeMap<String, Vec<String>>>,
+    /// How many containers each process has.
+    pub scale: BTreeMap<String, u32>,
+    /// [`MANIFEST_VERSION`].
+    pub version: u32,
+}
+
+impl Manifest {
+    /// Reads the manifest that lies in the directory of `expected_app`.
+    ///
+    /// # Errors
+    /// Each of [`ManifestError`].
+    pub fn parse(bytes: &[u8], expected_app: &AppName) -> Result<Self, ManifestError> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let app = || expected_app.clone();
+        if bytes.len() > MAX_MANIFEST {
+            return Err(ManifestError::TooLarge { app: app(), size: bytes.len() });
+        }
+        let content = |source| ManifestError::Content { app: app(), source };
+        let Versioned { version } = serde_json::from_slice(bytes).map_err(content)?;
+        if version != MANIFEST_VERSION {
+            return Err(ManifestError::Version { app: app(), version });
+        }
+        let manifest: Self = serde_json::from_slice(bytes).map_err(content)?;
+        if manifest.app != *expected_app {
+            return Err(ManifestError::OtherApp { expected: app(), found: manifest.app });
+        }
+        Ok(manifest)
+    }
+
+    /// The text of the manifest: the same for the same content, with sorted keys and a final newline.
+    pub fn to_text(&self) -> String {
+        let text = serde_json::to_string_pretty(self);
+        text.expect("a manifest has string keys and no fallible fields") + "\n"
+    }
+
+    /// What differs from `other`, in words without any value: `revision`, `config DATABASE_URL`, `ports map`.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let (mine, theirs) = (&self.deploy, &other.deploy);
+        let deploy = [
+            (mine.revision != theirs.revision, "revision"),
+            (mine.image != theirs.image, "image"),
+            (mine.branch != theirs.branch, "deploy branch"),
+            (mine.source != theirs.source, "deploy source"),
+        ];
+        let mut found: Vec<String> =
+            deploy.iter().filter(|(differs, _)| *differs).map(|(_, what)| (*what).to_owned()).collect();
+        let prefixed = |prefix: &str, names: Vec<String>| {
+            names.into_iter().map(|name| format!("{prefix} {name}")).collect::<Vec<_>>()
+        };
+        found.extend(prefixed("scale", differing_keys(&self.scale, &other.scale)));
+        found.extend(prefixed("config", differing_keys(&self.config, &other.config)));
+        for plugin in differing_keys(&self.factors, &other.factors) {
+            let none = BTreeMap::new();
+            let properties =
+                [&self.factors, &other.factors].map(|factors| factors.get(&plugin).unwrap_or(&none));
+            found.extend(prefixed(&plugin, differing_keys(properties[0], properties[1])));
+        }
+        found
+    }
+}
+
+/// The keys whose values differ or that only one of two maps has, sorted.
+fn differing_keys<K: Ord + Clone, V: PartialEq>(one: &BTreeMap<K, V>, other: &BTreeMap<K, V>) -> Vec<K> {
+    let mut keys: Vec<K> = one.keys().chain(other.keys()).cloned().collect();
+    keys.sort();
+    keys.dedup();
+    keys.retain(|key| one.get(key) != other.get(key));
+    keys
+}
+
+/// The manifests of one commit: the state of an environment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State(pub BTreeMap<AppName, Manifest>);
+
+impl State {
+    /// The revision of each app that has one; an app that was never deployed does not graduate.
+    pub fn revisions(&self) -> BTreeMap<AppName, CommitId> {
+        let of = |(app, manifest): (&AppName, &Manifest)| Some((app.clone(), manifest.deploy.revision?));
+        self.0.iter().filter_map(of).collect()
+    }
+
+    /// How `self`, what is live, differs from what was `committed`.
+    pub fn differences(&self, committed: &Self) -> Vec<Difference> {
+        let describe = |app: AppName| {
+            let change = match (self.0.get(&app), committed.0.get(&app)) {
+                (Some(live), Some(committed)) => Change::Changed(live.differences(committed)),
+                (Some(_), None) => Change::Appeared,
+                (None, _) => Change::Vanished,
+            };
+            Difference { app, change }
+        };
+        differing_keys(&self.0, &committed.0).into_iter().map(describe).collect()
+    }
+}
+
+/// How one app differs from what was committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The app.
+    pub app: AppName,
+    /// How.
+    pub change: Change,
+}
+
+/// The ways in which an app can differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The commit does not know it.
+    Appeared,
+    /// It is not there any more.
+    Vanished,
+    /// These parts of its manifest differ; no values are told.
+    Changed(Vec<String>),
+}
+
+impl fmt::Display for Difference {
+    /// One line: `api: revision, config DATABASE_URL`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.change {
+            Change::Appeared => write!(f, "{}: new", self.app),
+            Change::Vanished => write!(f, "{}: gone", self.app),
+            Change::Changed(parts) => write!(f, "{}: {}", self.app, parts.join(", ")),
+        }
+    }
+}
+
+/// A value's keyed fingerprint, `hmac-sha256:<12 hex>`: it changes with the value and says nothing about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Fingerprint(String);
+
+impl Fingerprint {
+    const PREFIX: &str = "hmac-sha256:";
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A text that is no fingerprint. It is not quoted: it may be a secret that was written there by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a config variable must have a fingerprint, `hmac-sha256:<12 hex digits>`, never its value")]
+pub struct NoFingerprint;
+
+impl FromStr for Fingerprint {
+    type Err = NoFingerprint;
+    fn from_str(text: &str) -> Result<Self, NoFingerprint> {
+        let is_hex = |digits: &str| {
+            digits.len() == 12 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        };
+        let digits = text.strip_prefix(Self::PREFIX).ok_or(NoFingerprint)?;
+        is_hex(digits).then(|| Self(text.to_owned())).ok_or(NoFingerprint)
+    }
+}
+
+impl TryFrom<String> for Fingerprint {
+    type Error = NoFingerprint;
+    fn try_from(text: String) -> Result<Self, NoFingerprint> {
+        text.parse()
+    }
+}
+
+impl From<Fingerprint> for String {
+    fn from(fingerprint: Fingerprint) -> String {
+        fingerprint.0
+    }
+}
+
+/// The secret of this host, with which it makes fingerprints.
+#[derive(Clone)]
+pub struct FingerprintKey(Hmac<Sha256>);
+
+impl fmt::Debug for FingerprintKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FingerprintKey")
+    }
+}
+
+impl FingerprintKey {
+    /// Takes the secret, 32 random bytes.
+    pub fn new(secret: &[u8; 32]) -> Self {
+        Self(Hmac::new_from_slice(secret).expect("HMAC takes keys of any length"))
+    }
+
+    /// The fingerprint of a text and of what it belongs to; each part counts with its length.
+    pub fn of(&self, parts: &[&str]) -> Fingerprint {
+        let mut mac = self.0.clone();
+        for part in parts {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part.as_bytes());
+        }
+        let digest = mac.finalize().into_bytes();
+        let digits: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        Fingerprint(format!("{}{digits}", Fingerprint::PREFIX))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn sample(app: &str, revision: Option<&str>) -> Manifest {
+        Manifest {
+            app: app.parse().unwrap(),
+            config: BTreeMap::from([("URL".to_owned(), FingerprintKey::new(&[1; 32]).of(&["x"]))]),
+            deploy: Deploy {
+                branch: "master".to_owned(),
+                image: None,
+                revision: revision.map(|id| id.repeat(40).parse().unwrap()),
+                source: Some("git-push".to_owned()),
+            },
+            factors: BTreeMap::from([(
+                "ports".to_owned(),
+                BTreeMap::from([("map".to_owned(), vec!["http:80:5000".to_owned()])]),
+            )]),
+            scale: BTreeMap::from([("web".to_owned(), 1)]),
+            version: MANIFEST_VERSION,
+        }
+    }
+
+    #[test]
+    fn the_text_is_sorted_and_reads_back() {
+        let manifest = sample("api", Some("a"));
+        let text = manifest.to_text();
+        assert!(
+            text.starts_with("{\n  \"app\": \"api\",\n  \"config\": {\n") && text.ends_with("}\n"),
+            "{text}"
+        );
+        let sorted: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(serde_json::to_string_pretty(&sorted).unwrap() + "\n", text);
+        assert_eq!(Manifest::parse(text.as_bytes(), &manifest.app).unwrap(), manifest);
+    }
+
+    #[test]
+    fn what_is_no_manifest_is_told_why() {
+        let api: AppName = "api".parse().unwrap();
+        let text = sample("api", Some("a")).to_text();
+        let message = |text: &str| Manifest::parse(text.as_bytes(), &api).unwrap_err().to_string();
+        let cases = [
+            ("x".to_owned(), "api/graduate.json is no manifest: expected value"),
+            (text.replace("\"scale\"", "\"extra\""), "unknown field `extra`"),
+            (text.replace(&"a".repeat(40), "abc"), "40 lower case hex digits"),
+            (
+                text.replace("\"app\": \"api\"", "\"app\": \"web\""),
+                "api/graduate.json is the manifest of web",
+            ),
+            (text.replace("\"version\": 1", "\"version\": 2"), "update the plugin"),
+            (" ".repeat(MAX_MANIFEST + 1), "too large"),
+        ];
+        for (text, expected) in cases {
+            let message = message(&text);
+            assert!(message.contains(expected), "{message}");
+        }
+        let fingerprint = sample("api", None).config["URL"].to_string();
+        let message = message(&text.replace(&fingerprint, "s3cret"));
+        assert!(message.contains("never its value") && !message.contains("s3cret"), "{message}");
+    }
+
+    #[test]
+    fn an_app_that_was_never_deployed_does_not_graduate() {
+        let manifests = [sample("api", Some("a")), sample("web", None)];
+        let state = State(manifests.into_iter().map(|m| (m.app.clone(), m)).collect());
+        assert_eq!(state.revisions().keys().map(AppName::as_str).collect::<Vec<_>>(), ["api"]);
+    }
+
+    #[test]
+    fn differences_name_what_changed_and_no_values() {
+        let committed = sample("api", Some("a"));
+        let mut live = sample("api", Some("b"));
+        live.config.insert("NEW".to_owned(), FingerprintKey::new(&[1; 32]).of(&["y"]));
+        live.scale.insert("web".to_owned(), 2);
+        live.factors.clear();
+        let state =
+            |manifests: Vec<Manifest>| State(manifests.into_iter().map(|m| (m.app.clone(), m)).collect());
+        let found =
+            state(vec![live, sample("new", None)]).differences(&state(vec![committed, sample("old", None)]));
+        let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(lines, ["api: revision, scale web, config NEW, ports map", "new: new", "old: gone"]);
+    }
+
+    #[test]
+    fn fingerprints_depend_on_key_and_parts() {
+        let key = FingerprintKey::new(&[1; 32]);
+        assert_eq!(key.of(&["a", "b"]), key.of(&["a", "b"]));
+        assert_ne!(key.of(&["a", "b"]), key.of(&["ab", ""]));
+        assert_ne!(key.of(&["a"]), FingerprintKey::new(&[2; 32]).of(&["a"]));
+        assert!("hmac-sha256:0123456789ab".parse::<Fingerprint>().is_ok());
+        assert!("hmac-sha256:xyz".parse::<Fingerprint>().is_err());
+    }
+}

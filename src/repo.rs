@@ -1,0 +1,377 @@
+//! Every libgit2 call: reading the environment repository. Nothing here writes; `git.rs` does, with git itself.
+//!
+//! There are two ways in. [`Incoming`] is for pre-receive: it sees the objects in git's quarantine, which exist for
+//! nobody else and may vanish. [`Settled`] is for everything else. Both read through [`Store`].
+
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use git2::{ErrorCode, ObjectType, Oid, Repository, Sort};
+
+use crate::manifest::{MANIFEST_FILE, MAX_MANIFEST, Manifest, ManifestError, State};
+use crate::names::{AppName, CommitId, EnvironmentName, InvalidName, ObjectId, ReleaseTag};
+use crate::vars::Vars;
+
+/// The most apps that one commit may describe.
+pub const MAX_APPS: usize = 2_000;
+
+/// The most commits that one push may bring.
+pub const MAX_NEW_COMMITS: usize = 10_000;
+
+mod incoming;
+
+pub use incoming::Incoming;
+
+/// The environment repository could not be read, or holds what does not belong there.
+#[derive(Debug, thiserror::Error)]
+pub enum RepoError {
+    /// There is no repository, or we may not read it.
+    #[error("cannot open the environment repository {}: {source}; `dokku plugin:trigger install` makes it", path.display())]
+    Open {
+        /// Its Git directory.
+        path: PathBuf,
+        /// What libgit2 says.
+        source: git2::Error,
+    },
+    /// A hook that was not started by git.
+    #[error("cannot open the repository that git named: {0}; this is a hook and cannot be run by hand")]
+    OpenFromEnvironment(#[source] git2::Error),
+    /// An object, ref or history that should be there is not, or is damaged.
+    #[error("cannot read {what}: {source}; check the repository with `git fsck`")]
+    Read {
+        /// What was to be read.
+        what: String,
+        /// What libgit2 says.
+        source: git2::Error,
+    },
+    /// A tag or id of something that describes no environment.
+    #[error("{object} is a {kind}, not a commit: tag a commit of the environment repository")]
+    NoCommit {
+        /// The object that is not a commit, after all tags.
+        object: String,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// A commit that says nothing about any app.
+    #[error("{} holds no manifests: tag a commit that was made by `dokku graduate:commit`", .0.short())]
+    NoManifests(CommitId),
+    /// More apps than [`MAX_APPS`].
+    #[error("{} describes more than {MAX_APPS} apps", .0.short())]
+    TooManyApps(CommitId),
+    /// A directory with a manifest that is named as no app can be.
+    #[error("{} holds a manifest for what is no app: {source}", commit.short())]
+    AppName {
+        /// The commit.
+        commit: CommitId,
+        /// The rule that it breaks.
+        source: InvalidName,
+    },
+    /// A manifest that is none.
+    #[error("in commit {}: {source}", commit.short())]
+    Manifest {
+        /// The commit.
+        commit: CommitId,
+        /// What is wrong.
+        source: ManifestError,
+    },
+    /// A pushed commit with a file that does not belong into the repository.
+    #[error(
+        "commit {} holds {path:?}, {problem}; only .gitignore and <app>/graduate.json may be pushed here, in no commit \
+         anything else",
+        commit.short()
+    )]
+    Foreign {
+        /// The commit.
+        commit: CommitId,
+        /// The path in its tree.
+        path: String,
+        /// Why it does not belong.
+        problem: &'static str,
+    },
+    /// More commits than [`MAX_NEW_COMMITS`].
+    #[error("this push brings more than {MAX_NEW_COMMITS} commits; push the history in several parts")]
+    TooManyCommits,
+}
+
+fn reading(what: impl Into<String>) -> impl FnOnce(git2::Error) -> RepoError {
+    let what = what.into();
+    move |source| RepoError::Read { what, source }
+}
+
+fn oid(id: ObjectId) -> Oid {
+    Oid::from_bytes(id.as_bytes()).unwrap_or(Oid::ZERO_SHA1)
+}
+
+fn object_id(oid: Oid) -> Option<ObjectId> {
+    oid.as_bytes().try_into().ok().and_then(ObjectId::from_bytes)
+}
+
+fn kind_name(kind: Option<ObjectType>) -> &'static str {
+    match kind {
+        Some(ObjectType::Tree) => "tree",
+        Some(ObjectType::Blob) => "blob",
+        Some(ObjectType::Tag) => "tag",
+        Some(ObjectType::Commit) => "commit",
+        Some(ObjectType::Any) | None => "object of an unknown kind",
+    }
+}
+
+/// One commit for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommitInfo {
+    /// The commit.
+    pub id: CommitId,
+    /// The first line of its message.
+    pub subject: String,
+    /// Its author's name.
+    pub author: String,
+    /// When it was committed.
+    pub time: DateTime<Utc>,
+}
+
+/// One release of an environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// Its tag.
+    pub tag: ReleaseTag,
+    /// What runs there since.
+    pub commit: CommitId,
+    /// The whole message of the tag; empty if it is no annotated one.
+    pub message: String,
+}
+
+/// Reads a repository.
+pub struct Store {
+    repository: Repository,
+}
+
+/// The repository as it is for everybody.
+pub struct Settled(Store);
+
+impl Deref for Settled {
+    type Target = Store;
+    fn deref(&self) -> &Store {
+        &self.0
+    }
+}
+
+impl Settled {
+    /// Opens the environment repository of this host.
+    ///
+    /// # Errors
+    /// [`RepoError::Open`].
+    pub fn open(vars: &Vars) -> Result<Self, RepoError> {
+        Self::open_at(vars.git_dir())
+    }
+
+    /// Opens the repository whose Git directory is `path`.
+    ///
+    /// # Errors
+    /// [`RepoError::Open`].
+    pub fn open_at(path: PathBuf) -> Result<Self, RepoError> {
+        match Repository::open(&path) {
+            Ok(repository) => Ok(Self(Store { repository })),
+            Err(source) => Err(RepoError::Open { path, source }),
+        }
+    }
+}
+
+impl Store {
+    fn header(&self, id: Oid) -> Result<(usize, ObjectType), RepoError> {
+        let odb = self.repository.odb().map_err(reading("the objects"))?;
+        odb.read_header(id).map_err(reading(format!("object {id}")))
+    }
+
+    /// What a ref points to, a tag object not followed; none if there is no such ref.
+    ///
+    /// # Errors
+    /// The refs cannot be read.
+    pub fn read_ref(&self, name: &str) -> Result<Option<ObjectId>, RepoError> {
+        match self.repository.refname_to_id(name) {
+            Ok(id) => Ok(object_id(id)),
+            Err(error) if matches!(error.code(), ErrorCode::NotFound | ErrorCode::UnbornBranch) => Ok(None),
+            Err(error) => Err(reading(name)(error)),
+        }
+    }
+
+    /// What is checked out; none in a repository without commits.
+    ///
+    /// # Errors
+    /// The refs cannot be read.
+    pub fn head(&self) -> Result<Option<CommitId>, RepoError> {
+        self.read_ref("HEAD")
+    }
+
+    /// The commit that an object is or that its tags end at.
+    ///
+    /// # Errors
+    /// [`RepoError::NoCommit`] for a tree or blob, or a tag of one.
+    pub fn commit_of(&self, id: ObjectId) -> Result<CommitId, RepoError> {
+        let what = || reading(format!("object {id}"));
+        let object = self.repository.find_object(oid(id), None).map_err(what())?;
+        // libgit2 goes on to the tree of a commit if it is asked to peel one.
+        let is_tag = object.kind() == Some(ObjectType::Tag);
+        let end = if is_tag { object.peel(ObjectType::Any).map_err(what())? } else { object };
+        match (end.kind(), object_id(end.id())) {
+            (Some(ObjectType::Commit), Some(commit)) => Ok(commit),
+            (kind, _) => Err(RepoError::NoCommit { object: id.short(), kind: kind_name(kind) }),
+        }
+    }
+
+    /// The commit that a revision names, in any of the ways of gitrevisions(7) that libgit2 knows; none if it names
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`RepoError::NoCommit`], or the repository cannot be read.
+    pub fn resolve(&self, revision: &str) -> Result<Option<CommitId>, RepoError> {
+        match self.repository.revparse_single(revision) {
+            Ok(object) => object_id(object.id()).map(|id| self.commit_of(id)).transpose(),
+            Err(error) if matches!(error.code(), ErrorCode::NotFound | ErrorCode::InvalidSpec) => Ok(None),
+            Err(error) => Err(reading(revision)(error)),
+        }
+    }
+
+    /// The tree of a commit.
+    ///
+    /// # Errors
+    /// The commit cannot be read.
+    pub fn tree_of(&self, commit: CommitId) -> Result<ObjectId, RepoError> {
+        let found = self.repository.find_commit(oid(commit));
+        let tree = found.map_err(reading(format!("commit {commit}")))?.tree_id();
+        object_id(tree).ok_or(RepoError::NoManifests(commit))
+    }
+
+    /// The manifests of a commit; empty if it has none. Other files are not looked at.
+    ///
+    /// # Errors
+    /// A manifest that is none, an impossible app name, or too many apps.
+    pub fn manifests(&self, commit: CommitId) -> Result<State, RepoError> {
+        let what = || reading(format!("commit {commit}"));
+        let tree = self.repository.find_commit(oid(commit)).and_then(|found| found.tree()).map_err(what())?;
+        let mut manifests = BTreeMap::new();
+        for entry in &tree {
+            if entry.kind() != Some(ObjectType::Tree) {
+                continue;
+            }
+            let directory = self.repository.find_tree(entry.id()).map_err(what())?;
+            let Some(file) = directory.get_name(MANIFEST_FILE) else { continue };
+            let name = String::from_utf8_lossy(entry.name_bytes());
+            let app: AppName = name.parse().map_err(|source| RepoError::AppName { commit, source })?;
+            let manifest = self.manifest(commit, &app, file.id())?;
+            manifests.insert(app, manifest);
+            if manifests.len() > MAX_APPS {
+                return Err(RepoError::TooManyApps(commit));
+            }
+        }
+        Ok(State(manifests))
+    }
+
+    fn manifest(&self, commit: CommitId, app: &AppName, blob: Oid) -> Result<Manifest, RepoError> {
+        let failed = |source| RepoError::Manifest { commit, source };
+        let (size, _) = self.header(blob)?;
+        if size > MAX_MANIFEST {
+            return Err(failed(ManifestError::TooLarge { app: app.clone(), size }));
+        }
+        let blob = self.repository.find_blob(blob).map_err(reading(format!("the manifest of {app}")))?;
+        Manifest::parse(blob.content(), app).map_err(failed)
+    }
+
+    /// The state that a commit describes, read from its tree alone.
+    ///
+    /// # Errors
+    /// As [`Store::manifests`], and [`RepoError::NoManifests`].
+    pub fn state_at(&self, commit: CommitId) -> Result<State, RepoError> {
+        let state = self.manifests(commit)?;
+        if state.0.is_empty() { Err(RepoError::NoManifests(commit)) } else { Ok(state) }
+    }
+
+    /// What a commit is about.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn describe(&self, commit: CommitId) -> Result<CommitInfo, RepoError> {
+        let found = self.repository.find_commit(oid(commit)).map_err(reading(format!("commit {commit}")))?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(char::is_control, " ");
+        Ok(CommitInfo {
+            id: commit,
+            subject: text(found.summary_bytes().unwrap_or_default()),
+            author: text(found.author().name_bytes()),
+            time: DateTime::from_timestamp(found.time().seconds(), 0).unwrap_or_default(),
+        })
+    }
+
+    /// `ancestor` is `commit` or one of its ancestors.
+    ///
+    /// # Errors
+    /// The history cannot be read.
+    pub fn is_ancestor(&self, ancestor: CommitId, commit: CommitId) -> Result<bool, RepoError> {
+        let descends = self.repository.graph_descendant_of(oid(commit), oid(ancestor));
+        let descends = descends.map_err(reading(format!("the history of {}", commit.short())))?;
+        Ok(descends || ancestor == commit)
+    }
+
+    /// The commits that `to` has and `from` has not, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// The history cannot be read.
+    pub fn log(
+        &self,
+        from: Option<CommitId>,
+        to: CommitId,
+        limit: usize,
+    ) -> Result<Vec<CommitInfo>, RepoError> {
+        let walk = || {
+            let mut walk = self.repository.revwalk()?;
+            walk.set_sorting(Sort::TOPOLOGICAL | Sort::TIME)?;
+            walk.push(oid(to))?;
+            from.map_or(Ok(()), |from| walk.hide(oid(from)))?;
+            walk.take(limit).collect::<Result<Vec<Oid>, git2::Error>>()
+        };
+        let ids = walk().map_err(reading(format!("the history of {}", to.short())))?;
+        ids.into_iter().filter_map(object_id).map(|id| self.describe(id)).collect()
+    }
+
+    /// The releases of an environment, newest first. Tags that are not named as releases are left out.
+    ///
+    /// # Errors
+    /// The refs cannot be read, or a release tag is none of a commit.
+    pub fn releases(&self, environment: &EnvironmentName) -> Result<Vec<Release>, RepoError> {
+        let what = || reading(format!("the releases of {environment}"));
+        let mut releases = Vec::new();
+        for reference in
+            self.repository.references_glob(&format!("refs/tags/{environment}/*")).map_err(what())?
+        {
+            let reference = reference.map_err(what())?;
+            let name = String::from_utf8_lossy(reference.name_bytes()).into_owned();
+            let tag = name.strip_prefix("refs/tags/").and_then(|name| name.parse::<ReleaseTag>().ok());
+            let (Some(tag), Some(id)) = (tag, reference.target().and_then(object_id)) else { continue };
+            let object = self.repository.find_tag(oid(id)).ok();
+            let message = object.as_ref().and_then(|tag| tag.message_bytes()).unwrap_or_default();
+            let message = String::from_utf8_lossy(message).into_owned();
+            releases.push(Release { tag, commit: self.commit_of(id)?, message });
+        }
+        releases.sort_by(|one, other| other.tag.cmp(&one.tag));
+        Ok(releases)
+    }
+
+    /// The names of all refs that begin with `prefix`, with what they point to, sorted.
+    ///
+    /// # Errors
+    /// The refs cannot be read.
+    pub fn refs(&self, prefix: &str) -> Result<BTreeMap<String, ObjectId>, RepoError> {
+        let mut found = BTreeMap::new();
+        for reference in self.repository.references().map_err(reading("the refs"))? {
+            let reference = reference.map_err(reading("the refs"))?;
+            let name = String::from_utf8_lossy(reference.name_bytes()).into_owned();
+            if let Some(id) = reference.target().and_then(object_id).filter(|_| name.starts_with(prefix)) {
+                found.insert(name, id);
+            }
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests;

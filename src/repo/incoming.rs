@@ -1,0 +1,122 @@
+//! What a push brings, seen from pre-receive.
+
+use std::collections::BTreeSet;
+use std::ops::Deref;
+
+use git2::{ObjectType, Oid, Repository, Tree};
+
+use super::{MAX_APPS, MAX_NEW_COMMITS, RepoError, Store, object_id, oid, reading};
+use crate::manifest::{GITIGNORE, MANIFEST_FILE, MAX_MANIFEST};
+use crate::names::{AppName, CommitId, ObjectId};
+
+/// The repository as pre-receive sees it: with the objects that are being pushed, in their quarantine.
+pub struct Incoming(Store);
+
+impl Deref for Incoming {
+    type Target = Store;
+    fn deref(&self) -> &Store {
+        &self.0
+    }
+}
+
+impl Incoming {
+    /// Opens the repository that git's variables name, quarantine included; git-receive-pack(1).
+    ///
+    /// # Errors
+    /// [`RepoError::OpenFromEnvironment`].
+    pub fn open() -> Result<Self, RepoError> {
+        Repository::open_from_env().map(Self::of).map_err(RepoError::OpenFromEnvironment)
+    }
+
+    pub(super) fn of(repository: Repository) -> Self {
+        Self(Store { repository })
+    }
+
+    /// Checks all that a push of `new` brings, to whatever ref: every commit that no ref has yet must hold nothing
+    /// but our `.gitignore` and manifests by name, mode and size. What a manifest says is not looked at.
+    ///
+    /// # Errors
+    /// The first file found that does not belong, an object that is no commit after all tags, or too many commits.
+    pub fn check_new_commits(&self, new: ObjectId) -> Result<(), RepoError> {
+        let commit = self.commit_of(new)?;
+        let history = || reading(format!("the history of {}", commit.short()));
+        let mut walk = self.repository.revwalk().map_err(history())?;
+        walk.push(oid(commit)).map_err(history())?;
+        for reference in self.repository.references().map_err(reading("the refs"))? {
+            let reference = reference.map_err(reading("the refs"))?;
+            if let Ok(known) = reference.peel_to_commit() {
+                walk.hide(known.id()).map_err(history())?;
+            }
+        }
+        let mut checked = BTreeSet::new();
+        for (count, id) in walk.enumerate() {
+            if count >= MAX_NEW_COMMITS {
+                return Err(RepoError::TooManyCommits);
+            }
+            let id = id.map_err(history())?;
+            let tree = self.repository.find_commit(id).and_then(|commit| commit.tree()).map_err(history())?;
+            if checked.insert(tree.id()) {
+                self.check_tree(object_id(id).unwrap_or(commit), &tree, &mut checked)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_tree(
+        &self,
+        commit: CommitId,
+        tree: &Tree<'_>,
+        checked: &mut BTreeSet<Oid>,
+    ) -> Result<(), RepoError> {
+        let foreign = |path: &[u8], problem| RepoError::Foreign {
+            commit,
+            path: String::from_utf8_lossy(path).chars().take(200).collect(),
+            problem,
+        };
+        if tree.len() > MAX_APPS + 1 {
+            return Err(RepoError::TooManyApps(commit));
+        }
+        for entry in tree {
+            let name = entry.name_bytes();
+            if name == b".gitignore" {
+                let blob = Oid::hash_object(ObjectType::Blob, GITIGNORE.as_bytes());
+                let is_ours = entry.filemode_raw() == 0o100_644 && blob.is_ok_and(|ours| ours == entry.id());
+                if !is_ours {
+                    return Err(foreign(name, "which is not as dokku-graduate made it"));
+                }
+                continue;
+            }
+            let is_app = std::str::from_utf8(name).is_ok_and(|name| name.parse::<AppName>().is_ok());
+            if entry.kind() != Some(ObjectType::Tree) || !is_app {
+                return Err(foreign(name, "which is no directory of an app"));
+            }
+            if !checked.insert(entry.id()) {
+                continue;
+            }
+            let problem = self.problem_of_app_tree(entry.id())?;
+            if let Some((inner, problem)) = problem {
+                return Err(foreign(&[name, b"/", &inner].concat(), problem));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is wrong in an app's directory: the name in it, and why it does not belong.
+    fn problem_of_app_tree(&self, id: Oid) -> Result<Option<(Vec<u8>, &'static str)>, RepoError> {
+        let tree = self.repository.find_tree(id).map_err(reading(format!("tree {id}")))?;
+        for entry in &tree {
+            let name = entry.name_bytes().to_vec();
+            if name != MANIFEST_FILE.as_bytes() {
+                return Ok(Some((name, "which is no manifest")));
+            }
+            if entry.filemode_raw() != 0o100_644 {
+                return Ok(Some((name, "which is not a plain file (mode 100644)")));
+            }
+            let (size, kind) = self.header(entry.id())?;
+            if kind != ObjectType::Blob || size > MAX_MANIFEST {
+                return Ok(Some((name, "which is larger than 256 KiB")));
+            }
+        }
+        Ok(None)
+    }
+}
