@@ -9,36 +9,21 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{Command, help};
 use crate::error::Error;
-
-/// Dokku's triggers that the plugin listens to; the install trigger makes a link for each.
-pub const TRIGGERS: [&str; 16] = [
-    "check-deploy",
-    "core-post-deploy",
-    "post-app-clone",
-    "post-app-rename",
-    "post-config-update",
-    "post-create",
-    "post-delete",
-    "post-deploy",
-    "post-domains-update",
-    "post-proxy-ports-update",
-    "post-release-builder",
-    "pre-build",
-    "pre-receive-app",
-    "pre-restore",
-    "scheduler-deploy",
-    "scheduler-post-deploy-process",
-];
+use crate::trigger;
 
 /// Dokku's subcommands, each by the last part of its name: `subcommands/<name>`, `default` being `graduate`.
-pub const SUBCOMMANDS: [&str; 9] = [
+pub const SUBCOMMANDS: [&str; 13] = [
     "add-environment",
     "add-hook",
+    "agent",
+    "commit",
     "default",
     "environments",
     "help",
     "hooks",
     "key",
+    "receive",
+    "recover",
     "rm-environment",
     "rm-hook",
 ];
@@ -54,7 +39,7 @@ pub enum Invocation {
     NotOurs,
     /// One of Dokku's triggers, with its arguments.
     Trigger {
-        /// Its name, one of [`TRIGGERS`].
+        /// Its name, one of those in [`trigger`].
         name: String,
         /// What Dokku gave it.
         arguments: Vec<String>,
@@ -85,7 +70,11 @@ pub enum Part {
     /// Run one graduation on a destination
     Participant,
     /// Prepare the host, from the trigger of the same name
-    Install,
+    Install {
+        /// `as-owner` in the part that runs as Dokku's user.
+        #[arg(hide = true)]
+        arguments: Vec<String>,
+    },
     /// Clean up, from the trigger of the same name
     Uninstall {
         /// The plugin that Dokku removes.
@@ -165,7 +154,7 @@ pub fn invocation(arguments: &[String]) -> Result<Invocation, Error> {
     if name == "commands" {
         return commands(words);
     }
-    if TRIGGERS.contains(&name) {
+    if trigger::IN_GRADUATE.contains(&name) || name == trigger::IN_COMPANION {
         return Ok(Invocation::Trigger { name: name.to_owned(), arguments: words.to_vec() });
     }
     match words.first().map(String::as_str) {

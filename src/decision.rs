@@ -2,9 +2,9 @@
 //!
 //! [`Go`] can be had from here only.
 
+use crate::files::FileError;
 use crate::git::{Git, GitError};
 use crate::journal::{Entry, Journal};
-use crate::files::FileError;
 use crate::order::Order;
 use crate::protocol::Decision;
 use crate::repo::{RepoError, Settled};

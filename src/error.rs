@@ -4,8 +4,18 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use crate::agent::AgentError;
+use crate::attach::AttachError;
+use crate::coordinator::CoordinatorError;
+use crate::environment::EnvironmentError;
 use crate::files::FileError;
+use crate::hook::HookError;
+use crate::names::EnvironmentName;
+use crate::participant::ParticipantError;
+use crate::participant::hold::HoldError;
 use crate::process::ProcessError;
+use crate::receive::ReceiveError;
+use crate::repo::RepoError;
 use crate::settings::{PropertyError, SettingsError};
 use crate::ssh::SshError;
 
@@ -30,9 +40,42 @@ pub enum Error {
     /// The command line is wrong; the text says how and shows the usage.
     #[error("{0}")]
     Usage(String),
-    /// The command line names a part of the program that is not in this build.
-    #[error("this build of the plugin has no `{0}`")]
-    Absent(String),
+    /// The environment repository's work tree.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
+    /// The environment repository.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    /// No commit has that name.
+    #[error("the environment repository has no commit {0:?}")]
+    UnknownRevision(String),
+    /// There is nobody to attach to.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// A coordinator ended before it said how.
+    #[error("the coordinator of the graduation to {0} died")]
+    CoordinatorDied(EnvironmentName),
+    /// A graduation goes on.
+    #[error("{0} is being graduated to by {by}", by = .1.as_deref().unwrap_or("somebody"))]
+    InProgress(EnvironmentName, Option<String>),
+    /// A coordinator could do nothing.
+    #[error(transparent)]
+    Coordinator(#[from] CoordinatorError),
+    /// A participant could do nothing.
+    #[error(transparent)]
+    Participant(#[from] ParticipantError),
+    /// The agent cannot go on.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    /// Objects are not taken.
+    #[error(transparent)]
+    Receive(#[from] ReceiveError),
+    /// A push is refused.
+    #[error(transparent)]
+    Hook(#[from] HookError),
+    /// A deploy must not go on.
+    #[error(transparent)]
+    Hold(#[from] HoldError),
 }
 
 /// What the process says about its outcome; README has the same table.
@@ -69,6 +112,20 @@ impl ExitStatus {
     }
 }
 
+impl From<u8> for ExitStatus {
+    fn from(code: u8) -> Self {
+        match code {
+            0 => Self::Done,
+            1 => Self::Refused,
+            2 => Self::Usage,
+            3 => Self::Partly,
+            4 => Self::Unreachable,
+            70 => Self::Bug,
+            other => Self::NotOurs(other),
+        }
+    }
+}
+
 impl From<ExitStatus> for ExitCode {
     fn from(status: ExitStatus) -> Self {
         Self::from(status.code())
@@ -81,9 +138,21 @@ impl Error {
         match self {
             Self::Settings(error) => of_settings(error),
             Self::Ssh(error) => of_ssh(error),
-            Self::File(_) | Self::Process(_) | Self::Output(_) => ExitStatus::Refused,
+            Self::File(_)
+            | Self::Process(_)
+            | Self::Output(_)
+            | Self::Environment(_)
+            | Self::Repo(_)
+            | Self::UnknownRevision(_)
+            | Self::Attach(_)
+            | Self::InProgress(..)
+            | Self::Participant(_)
+            | Self::Agent(_)
+            | Self::Receive(_)
+            | Self::Hook(_)
+            | Self::Hold(_) => ExitStatus::Refused,
+            Self::CoordinatorDied(_) | Self::Coordinator(_) => ExitStatus::Partly,
             Self::Usage(_) => ExitStatus::Usage,
-            Self::Absent(_) => ExitStatus::Bug,
         }
     }
 
@@ -93,7 +162,23 @@ impl Error {
             Self::Settings(error) => settings_hint(error),
             Self::Ssh(error) => ssh_hint(error),
             Self::Usage(_) => Some("`dokku graduate:help` lists the commands".to_owned()),
-            Self::File(_) | Self::Process(_) | Self::Output(_) | Self::Absent(_) => None,
+            Self::CoordinatorDied(environment) => {
+                Some(format!("settle what it left with `dokku graduate:recover {environment}`"))
+            }
+            Self::File(_)
+            | Self::Process(_)
+            | Self::Output(_)
+            | Self::Environment(_)
+            | Self::Repo(_)
+            | Self::UnknownRevision(_)
+            | Self::Attach(_)
+            | Self::InProgress(..)
+            | Self::Coordinator(_)
+            | Self::Participant(_)
+            | Self::Agent(_)
+            | Self::Receive(_)
+            | Self::Hook(_)
+            | Self::Hold(_) => None,
         }
     }
 }

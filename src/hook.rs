@@ -302,7 +302,9 @@ fn follow_voted(
     quiet: bool,
 ) -> Result<Followed, HookError> {
     let place = journal::Place::of(vars, id);
-    if journal::current(vars, &request.tag.environment)?.as_ref() != Some(id) && !is_listening(&place.socket()) {
+    if journal::current(vars, &request.tag.environment)?.as_ref() != Some(id)
+        && !is_listening(&place.socket())
+    {
         return Ok(Followed::Past(Attached::to_past(vars, id, quiet)?));
     }
     if !is_listening(&place.socket()) {

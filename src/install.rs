@@ -12,58 +12,14 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
+use crate::cli::SUBCOMMANDS;
 use crate::files::{self, FileError};
 use crate::git::GitError;
 use crate::process::{self, ProcessError, Program};
+use crate::trigger;
 use crate::vars::Vars;
 
 pub use repository::{chained_hook, ssh_key_path};
-
-/// The subcommands that the binary has; each is a link to it. `default` is `dokku graduate <environment>`.
-pub const SUBCOMMANDS: &[&str] = &[
-    "abort",
-    "add-environment",
-    "add-hook",
-    "agent",
-    "commit",
-    "default",
-    "diff",
-    "doctor",
-    "environments",
-    "freeze",
-    "help",
-    "hooks",
-    "key",
-    "logs",
-    "map",
-    "plan",
-    "receive",
-    "recover",
-    "releases",
-    "report",
-    "rm-environment",
-    "rm-hook",
-    "rollback",
-    "set",
-    "status",
-    "unfreeze",
-];
-
-/// The triggers that the binary answers. `check-deploy` is not among them: it belongs to the companion whose name
-/// is the last of all, so that it runs after Dokku's own health check.
-pub const TRIGGERS: &[&str] = &[
-    "post-app-clone",
-    "post-app-rename",
-    "post-config-update",
-    "post-create",
-    "post-delete",
-    "post-deploy",
-    "post-domains-update",
-    "post-proxy-ports-update",
-    "pre-restore",
-    "scheduler-deploy",
-    "scheduler-post-deploy-process",
-];
 
 /// The argument by which the second process knows that it is the one of Dokku's user.
 const AS_OWNER: &str = "as-owner";
@@ -189,7 +145,7 @@ fn link_binary(plugin: &Path) -> Result<(), InstallError> {
             files::remove(&path)?;
         }
     }
-    for name in TRIGGERS.iter().chain(&["commands"]) {
+    for name in trigger::IN_GRADUATE.iter().chain(&["commands"]) {
         ensure_link(&plugin.join(name), Path::new("dokku-graduate"))?;
     }
     Ok(())

@@ -33,7 +33,9 @@ pub enum LinkError {
     #[error("the agent there said something else than a report: {0}")]
     Line(#[from] LineError),
     /// The other side has another version.
-    #[error("version {version} of the plugin there speaks protocol {theirs}, and here it is {PROTOCOL}; install the same version on both hosts")]
+    #[error(
+        "version {version} of the plugin there speaks protocol {theirs}, and here it is {PROTOCOL}; install the same version on both hosts"
+    )]
     Protocol {
         /// The protocol there.
         theirs: u32,

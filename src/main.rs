@@ -4,9 +4,11 @@ use std::panic;
 use std::process::ExitCode;
 
 use dokku_graduate::cli::{self, Invocation};
+use dokku_graduate::cli::{GitHook, Part};
 use dokku_graduate::commands;
 use dokku_graduate::error::{self, Error, ExitStatus};
 use dokku_graduate::vars::Vars;
+use dokku_graduate::{coordinator, hook, install, participant, trigger};
 
 fn main() -> ExitCode {
     panic::set_hook(Box::new(|bug| {
@@ -25,12 +27,23 @@ fn run() -> Result<ExitStatus, Error> {
     let arguments: Vec<String> =
         std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
     match cli::invocation(&arguments)? {
-        Invocation::Command(command) => commands::run(command, &vars)?,
+        Invocation::Command(command) => return commands::run(command, &vars),
         Invocation::Show(text) => commands::print(text)?,
         Invocation::NotOurs => return Ok(ExitStatus::NotOurs(vars.not_implemented_exit)),
-        // A trigger that has nothing to do succeeds: whatever fails here fails a deploy.
-        Invocation::Trigger { name, arguments } => log::debug!("{name} {arguments:?}"),
-        Invocation::Part(part) => return Err(Error::Absent(format!("{part:?}").to_lowercase())),
+        Invocation::Trigger { name, arguments } => trigger::run(&vars, &name, &arguments)?,
+        Invocation::Part(part) => return run_part(part, &vars),
+    }
+    Ok(ExitStatus::Done)
+}
+
+fn run_part(part: Part, vars: &Vars) -> Result<ExitStatus, Error> {
+    match part {
+        Part::Hook { hook: GitHook::PreReceive } => return Ok(hook::pre_receive(vars)?.into()),
+        Part::Hook { hook: GitHook::PostReceive } => return Ok(hook::post_receive(vars)?.into()),
+        Part::Coordinator => coordinator::main(vars)?,
+        Part::Participant => participant::main(vars)?,
+        Part::Install { arguments } => install::install(vars, &arguments),
+        Part::Uninstall { plugin } => install::uninstall(vars, &[plugin]),
     }
     Ok(ExitStatus::Done)
 }

@@ -279,8 +279,7 @@ mod tests {
         let wanted = wanted.map(|(name, revision)| (app(name), want(revision, &["GIT_REV"]))).into();
         let live = [("api", '1'), ("web", 'b'), ("other", '2')];
         let live = live.map(|(name, revision)| (app(name), run(revision))).into();
-        let plan =
-            make(&wanted, &live, &Options::default(), MissingConfig::Fail, |_, _| ALL_THERE).unwrap();
+        let plan = make(&wanted, &live, &Options::default(), MissingConfig::Fail, |_, _| ALL_THERE).unwrap();
         let rows: Vec<_> = plan.rows.iter().map(|row| (row.app.as_str(), row.is_new, row.from)).collect();
         assert_eq!(rows, [("api", false, Some(id('1'))), ("new", true, None)]);
         assert_eq!(plan.unchanged, [app("web")]);
@@ -290,7 +289,8 @@ mod tests {
 
     #[test]
     fn every_problem_is_found_at_once() {
-        let wanted = [(app("api"), want('a', &["KEY", "GIT_REV"])), (app("web"), want('b', &["A", "B"]))].into();
+        let wanted =
+            [(app("api"), want('a', &["KEY", "GIT_REV"])), (app("web"), want('b', &["A", "B"]))].into();
         let live = [(app("api"), run('1'))].into();
         let options = Options { only: Some([app("api"), app("web"), app("x")].into()), ..Options::default() };
         let gone = |name: &AppName, _| RevisionFacts { exists: name.as_str() != "api", ..ALL_THERE };
@@ -300,7 +300,9 @@ mod tests {
         assert!(texts[0].contains("`only` names x"));
         assert!(texts[1].contains("a revision that its repository here does not have"));
         assert!(texts[2].ends_with("`dokku config:set --no-restart api KEY=...`"));
-        assert!(texts[3].ends_with("`dokku apps:create web && dokku config:set --no-restart web A=... B=...`"));
+        assert!(
+            texts[3].ends_with("`dokku apps:create web && dokku config:set --no-restart web A=... B=...`")
+        );
     }
 
     #[test]

@@ -33,14 +33,15 @@ impl Reporter {
         let mut lines = Lines::default();
         match news {
             News::Started { source, commit, tag, by } => {
-                self.subject =
-                    Some(Subject { source: source.clone(), commit: *commit, tag: tag.clone() });
+                self.subject = Some(Subject { source: source.clone(), commit: *commit, tag: tag.clone() });
                 let short = commit.short();
                 lines.step(&format!("Graduating {source}@{short} to {} ({tag} by {by})", tag.environment));
             }
             News::SettledEarlier { id, outcome } => settled_earlier(&mut lines, id.as_str(), outcome),
             News::Planned { plan } => planned(&mut lines, plan),
-            News::HooksStarted { phase, count } => lines.step(&format!("{} hooks ({count})", in_words(*phase))),
+            News::HooksStarted { phase, count } => {
+                lines.step(&format!("{} hooks ({count})", in_words(*phase)))
+            }
             News::HookLine { phase, text } => lines.plain(&format!("[{}] {text}", in_words(*phase))),
             News::Log { app, text } if !self.quiet => lines.plain(&log_line(app, text)),
             News::Log { .. } => {}
@@ -84,7 +85,8 @@ impl Reporter {
     }
 
     fn what(&self) -> String {
-        let what = self.subject.as_ref().map(|subject| format!("{}@{}", subject.source, subject.commit.short()));
+        let what =
+            self.subject.as_ref().map(|subject| format!("{}@{}", subject.source, subject.commit.short()));
         what.unwrap_or_else(|| "the state".to_owned())
     }
 
@@ -116,14 +118,17 @@ impl Reporter {
             }
             Ending::Broken { reason } => {
                 lines.trouble(&format!("the graduation to {environment} broke off: {reason}"));
-                lines.hint(Some(&format!("see what is left of it with `dokku graduate:recover {environment}`")));
+                lines.hint(Some(&format!(
+                    "see what is left of it with `dokku graduate:recover {environment}`"
+                )));
             }
         }
     }
 }
 
 fn failed(lines: &mut Lines, environment: &str, outcome: &Outcome) {
-    let recover = format!("settle it with `dokku graduate:recover {environment}`; do not push again before that");
+    let recover =
+        format!("settle it with `dokku graduate:recover {environment}`; do not push again before that");
     match outcome {
         Outcome::Live {} => lines.big_step(&format!("{environment} is live")),
         Outcome::Aborted { cause, stuck } => {
@@ -149,7 +154,9 @@ fn failed(lines: &mut Lines, environment: &str, outcome: &Outcome) {
                     AppEnd::Stuck { reason } => format!("{app} could not be put back: {reason}"),
                 });
             }
-            lines.hint(Some("look at these apps there; `git push` of an older release tag brings all of them back"));
+            lines.hint(Some(
+                "look at these apps there; `git push` of an older release tag brings all of them back",
+            ));
         }
         Outcome::InDoubt { cause } => {
             lines.trouble(&format!("what {environment} runs is in doubt: {}", cause.what));

@@ -18,7 +18,7 @@ use crate::files::{self, FileError, Lock, Locking};
 use crate::names::EnvironmentName;
 use crate::vars::Vars;
 
-pub use properties::{Limits, MissingConfig, Properties, Property, PropertyError};
+pub use properties::{Limits, Properties, Property, PropertyError};
 pub use url::{InvalidUrl, Url};
 
 /// How long a change waits for another one to end.

@@ -249,8 +249,12 @@ impl Transaction {
         match event {
             Event::Begun => self.begun(),
             Event::HooksDone(phase) => self.hooks_done(phase),
-            Event::Opened(app) => self.advance(&app, Stage::Opening, Stage::Sending, Action::Send(app.clone())),
-            Event::Sent(app) => self.advance(&app, Stage::Sending, Stage::Preparing, Action::Prepare(app.clone())),
+            Event::Opened(app) => {
+                self.advance(&app, Stage::Opening, Stage::Sending, Action::Send(app.clone()))
+            }
+            Event::Sent(app) => {
+                self.advance(&app, Stage::Sending, Stage::Preparing, Action::Prepare(app.clone()))
+            }
             Event::Held(app) => self.app_held(&app),
             Event::AppFailed(app, reason) => self.app_failed(app, reason),
             Event::VoteAsked(leases_are_long) => self.vote_asked(leases_are_long),
@@ -454,7 +458,8 @@ impl Transaction {
             State::Going => {
                 let failure = self.failure.clone();
                 let cause = failure.unwrap_or_else(|| Cause::new("the destination put the apps back"));
-                if self.settled == Some(Decision::Go) && self.ends.values().all(|end| *end == AppEnd::Live {}) {
+                if self.settled == Some(Decision::Go) && self.ends.values().all(|end| *end == AppEnd::Live {})
+                {
                     Outcome::Live {}
                 } else if self.ends.values().all(|end| *end == AppEnd::Restored {}) {
                     Outcome::RolledBack { cause }

@@ -1,7 +1,7 @@
 //! Dokku's triggers, by name. Whatever fails here fails somebody's deploy, so only what must stop one returns an
 //! error; the rest is logged.
 
-use crate::environment;
+use crate::environment::{self, Environment};
 use crate::files;
 use crate::names::AppName;
 use crate::participant::hold::{self, HoldError};
@@ -74,7 +74,8 @@ fn deployed(vars: &Vars, app: &AppName) {
     }
     refresh(vars, app);
     let auto_commit = Settings::load(vars).is_ok_and(|settings| settings.auto_commit());
-    if auto_commit && let Err(error) = environment::commit(vars, &format!("Deploy {app}")) {
+    let commit = || Environment::open(vars)?.commit(Some(&format!("Deploy {app}")));
+    if auto_commit && let Err(error) = commit() {
         log::error!("{error}");
     }
 }

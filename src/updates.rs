@@ -68,8 +68,9 @@ pub enum UpdateError {
 /// # Errors
 /// See [`UpdateError`].
 pub fn parse(input: &[u8]) -> Result<Vec<Update>, UpdateError> {
-    let text = std::str::from_utf8(input)
-        .map_err(|_| UpdateError::Line(String::from_utf8_lossy(&input[..input.len().min(80)]).into_owned()))?;
+    let text = std::str::from_utf8(input).map_err(|_| {
+        UpdateError::Line(String::from_utf8_lossy(&input[..input.len().min(80)]).into_owned())
+    })?;
     let mut updates = Vec::new();
     for line in text.lines() {
         if updates.len() == MAX_UPDATES {
@@ -166,7 +167,12 @@ mod tests {
         for ledger in ["refs/heads/env/production", "refs/tags/production/20261123104512"] {
             assert!(refuse(ledger).contains("part of the ledger"), "{ledger}");
         }
-        for bad in ["refs/tags/graduate/x", "refs/tags/graduate//y", "refs/tags/graduate", "refs/tags/graduate/a/b/c"] {
+        for bad in [
+            "refs/tags/graduate/x",
+            "refs/tags/graduate//y",
+            "refs/tags/graduate",
+            "refs/tags/graduate/a/b/c",
+        ] {
             assert!(refuse(bad).contains("graduate/<environment>/<label>"), "{bad}: {}", refuse(bad));
         }
         assert!(refuse("refs/notes/commits").contains("neither a branch nor a tag"));

@@ -1,11 +1,24 @@
 //! `graduate <environment> [<revision>]`: a graduation that is started on the host.
 
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use chrono::Utc;
 use clap::Args;
 
-use crate::error::Error;
-use crate::names::EnvironmentName;
+use crate::attach::{Attached, From};
+use crate::coordinator::control::Ask;
+use crate::coordinator::{self, Start, ledger};
+use crate::error::{Error, ExitStatus};
+use crate::hook;
+use crate::names::{EnvironmentName, Label, RequestTag};
+use crate::order::{Ending, Mode, Order};
+use crate::plan::Options;
+use crate::repo::{RepoError, Settled};
 use crate::settings::Settings;
 use crate::vars::Vars;
+
+/// How many commits of the log are shown before the question.
+const LOGGED: usize = 20;
 
 /// What to graduate, and where to.
 #[derive(Debug, Args)]
@@ -22,12 +35,80 @@ pub struct Arguments {
     pub plan: bool,
 }
 
-/// Runs the command.
+/// Runs the command: shows the plan and the log since the last release, asks, and graduates.
 ///
 /// # Errors
-/// An environment that is not linked.
-pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
-    let settings = Settings::load(vars)?;
-    settings.environment(&arguments.environment)?;
-    Err(Error::Absent("graduate".to_owned()))
+/// An environment that is not linked, a revision that does not exist, a coordinator that cannot be started.
+pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
+    Settings::load(vars)?.environment(&arguments.environment)?;
+    let repo = Settled::open(vars)?;
+    if arguments.plan || !arguments.yes {
+        match graduate(&order(arguments, &repo, vars, true)?, vars)? {
+            Ending::PlanShown {} if arguments.plan => return Ok(ExitStatus::Done),
+            Ending::PlanShown {} => {}
+            ending => return Ok(ending.exit_status().into()),
+        }
+        show_log(arguments, &repo)?;
+        if !confirmed()? {
+            return Ok(ExitStatus::Refused);
+        }
+    }
+    Ok(graduate(&order(arguments, &repo, vars, false)?, vars)?.exit_status().into())
+}
+
+fn order(arguments: &Arguments, repo: &Settled, vars: &Vars, plan: bool) -> Result<Order, Error> {
+    let revision = arguments.revision.as_deref().unwrap_or("HEAD");
+    let unknown = || Error::UnknownRevision(revision.to_owned());
+    let commit = repo.resolve(revision)?.ok_or_else(unknown)?;
+    let tag = RequestTag { environment: arguments.environment.clone(), label: Label::cli() };
+    let is_current = match repo.head()? {
+        Some(head) => repo.tree_of(head)? == repo.tree_of(commit)?,
+        None => false,
+    };
+    Ok(Order {
+        id: hook::new_id().map_err(Error::Output)?,
+        mode: Mode::Command,
+        old: repo.read_ref(&tag.ref_name())?,
+        tag,
+        new: commit,
+        commit,
+        is_current,
+        apps: hook::wanted(&repo.state_at(commit)?),
+        options: Options { plan, ..Options::default() },
+        by: vars.user.clone(),
+        at: Utc::now(),
+    })
+}
+
+fn graduate(order: &Order, vars: &Vars) -> Result<Ending, Error> {
+    coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
+    let mut attached = Attached::to(vars, &order.id, From::Start, false)?;
+    attached.ask(&Ask::Asker { receive_pack: None });
+    attached.wait_for_end().ok_or_else(|| Error::CoordinatorDied(order.tag.environment.clone()))
+}
+
+/// What is new since the release that runs there.
+fn show_log(arguments: &Arguments, repo: &Settled) -> Result<(), RepoError> {
+    let revision = arguments.revision.as_deref().unwrap_or("HEAD");
+    let (Some(to), runs) = (repo.resolve(revision)?, repo.read_ref(&ledger::branch(&arguments.environment))?)
+    else {
+        return Ok(());
+    };
+    let mut stderr = io::stderr().lock();
+    for commit in repo.log(runs, to, LOGGED)? {
+        let _ = writeln!(stderr, "       {} {} ({})", commit.id.short(), commit.subject, commit.author);
+    }
+    Ok(())
+}
+
+/// Asks at a terminal. Without one there is nobody to ask, and silence is no yes.
+fn confirmed() -> Result<bool, Error> {
+    if !io::stdin().is_terminal() {
+        return Err(Error::Usage("there is no terminal to ask at; say --yes".to_owned()));
+    }
+    let _ = write!(io::stderr(), " ?     Graduate this? [y/N] ");
+    let _ = io::stderr().flush();
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).map_err(Error::Output)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes"))
 }

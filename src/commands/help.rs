@@ -50,7 +50,7 @@ fn lines() -> Vec<(String, String)> {
             std::iter::once(command.get_name().to_owned()).chain(arguments).collect::<Vec<_>>().join(" ");
         (usage, command.get_about().map(ToString::to_string).unwrap_or_default())
     };
-    all.get_subcommands().map(line).collect()
+    all.get_subcommands().filter(|command| !command.is_hide_set()).map(line).collect()
 }
 
 /// Runs the command.

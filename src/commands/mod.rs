@@ -7,16 +7,21 @@ use std::io::{self, Write};
 
 use clap::Subcommand;
 
-use crate::error::Error;
+use crate::agent;
+use crate::error::{Error, ExitStatus};
+use crate::names::AppName;
+use crate::receive;
 use crate::vars::Vars;
 
 pub mod add_environment;
 pub mod add_hook;
+pub mod commit;
 pub mod environments;
 pub mod graduate;
 pub mod help;
 pub mod hooks;
 pub mod key;
+pub mod recover;
 pub mod rm_environment;
 pub mod rm_hook;
 
@@ -33,6 +38,12 @@ pub enum Command {
     /// Add a hook that runs before a graduation (PRE) or when all apps are held (POST)
     #[command(name = "graduate:add-hook")]
     AddHook(add_hook::Arguments),
+    /// Talk to a source
+    #[command(name = "graduate:agent", hide = true)]
+    Agent,
+    /// Commit the state of this environment as it is now
+    #[command(name = "graduate:commit")]
+    Commit(commit::CommitArgs),
     /// List the environments
     #[command(name = "graduate:environments")]
     Environments(environments::Arguments),
@@ -45,6 +56,15 @@ pub enum Command {
     /// Print the public key that a destination must accept
     #[command(name = "graduate:key")]
     Key(key::Arguments),
+    /// Take the objects of an app that graduates
+    #[command(name = "graduate:receive", hide = true)]
+    Receive {
+        /// The app
+        app: AppName,
+    },
+    /// Settle a graduation that was left in doubt: finish it or undo it
+    #[command(name = "graduate:recover")]
+    Recover(recover::Arguments),
     /// Forget an environment and its pinned host key
     #[command(name = "graduate:rm-environment")]
     RmEnvironment(rm_environment::Arguments),
@@ -57,18 +77,23 @@ pub enum Command {
 ///
 /// # Errors
 /// Whatever stopped it.
-pub fn run(command: Command, vars: &Vars) -> Result<(), Error> {
+pub fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
     match command {
-        Command::Graduate(arguments) => graduate::run(&arguments, vars),
-        Command::AddEnvironment(arguments) => add_environment::run(&arguments, vars),
-        Command::AddHook(arguments) => add_hook::run(&arguments, vars),
-        Command::Environments(arguments) => environments::run(&arguments, vars),
-        Command::Help(arguments) => help::run(&arguments),
-        Command::Hooks(arguments) => hooks::run(&arguments, vars),
-        Command::Key(arguments) => key::run(&arguments, vars),
-        Command::RmEnvironment(arguments) => rm_environment::run(&arguments, vars),
-        Command::RmHook(arguments) => rm_hook::run(&arguments, vars),
+        Command::Graduate(arguments) => return graduate::run(&arguments, vars),
+        Command::Recover(arguments) => return recover::run(&arguments, vars),
+        Command::Receive { app } => return Ok(receive::run(vars, &app)?.into()),
+        Command::Agent => agent::run(vars)?,
+        Command::AddEnvironment(arguments) => add_environment::run(&arguments, vars)?,
+        Command::AddHook(arguments) => add_hook::run(&arguments, vars)?,
+        Command::Commit(arguments) => commit::run(vars, &arguments)?,
+        Command::Environments(arguments) => environments::run(&arguments, vars)?,
+        Command::Help(arguments) => help::run(&arguments)?,
+        Command::Hooks(arguments) => hooks::run(&arguments, vars)?,
+        Command::Key(arguments) => key::run(&arguments, vars)?,
+        Command::RmEnvironment(arguments) => rm_environment::run(&arguments, vars)?,
+        Command::RmHook(arguments) => rm_hook::run(&arguments, vars)?,
     }
+    Ok(ExitStatus::Done)
 }
 
 /// How a list is printed.

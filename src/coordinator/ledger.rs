@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::Utc;
 
 use crate::git::{Git, GitError, RefChange, TagText};
-use crate::install;
+use crate::manifest::{GITIGNORE, Manifest};
 use crate::names::{AppName, CommitId, EnvironmentName, ReleaseTag};
 use crate::order::Order;
 use crate::plan::Plan;
@@ -113,8 +113,8 @@ impl<'a> Ledger<'a> {
         let followed = wanted.0.into_iter().filter(|(app, _)| apps.contains(app));
         state.0.extend(followed);
         let mut files: Vec<(String, Vec<u8>)> =
-            vec![(".gitignore".to_owned(), install::GITIGNORE.as_bytes().to_vec())];
-        let manifest = |(app, manifest): (AppName, crate::manifest::Manifest)| {
+            vec![(".gitignore".to_owned(), GITIGNORE.as_bytes().to_vec())];
+        let manifest = |(app, manifest): (AppName, Manifest)| {
             (format!("{app}/graduate.json"), manifest.to_text().into_bytes())
         };
         files.extend(state.0.into_iter().map(manifest));

@@ -24,7 +24,7 @@ use crate::coordinator::ledger::LedgerError;
 use crate::coordinator::run::Run;
 use crate::decision::{self, DecisionError};
 use crate::dokku::Dokku;
-use crate::environment::{self, EnvironmentError};
+use crate::environment::{Environment, EnvironmentError};
 use crate::files::{self, FileError, Lock, Locking};
 use crate::git::{self, Git};
 use crate::journal::{self, Entry, Journal, JournalError, Place};
@@ -35,7 +35,7 @@ use crate::plan::{self, Plan, RevisionFacts};
 use crate::process::{self, ProcessError, ProcessId};
 use crate::protocol::{LiveApp, Report, Request};
 use crate::records::Recorder;
-use crate::repo;
+use crate::repo::{self, Settled};
 use crate::settings::{Limits, Settings, SettingsError};
 use crate::transaction::{Cause, Go, Outcome, Phase, Transaction};
 use crate::vars::Vars;
@@ -77,7 +77,9 @@ pub enum CoordinatorError {
     #[error("cannot talk to the hook: {0}")]
     Io(#[from] std::io::Error),
     /// A push that was voted on goes on for too long.
-    #[error("graduation {0} is in doubt: the push that decides it (process {1}) has not ended yet; try again when it has")]
+    #[error(
+        "graduation {0} is in doubt: the push that decides it (process {1}) has not ended yet; try again when it has"
+    )]
     Undecided(GraduationId, u32),
 }
 
@@ -216,11 +218,7 @@ pub fn settle_earlier(
 }
 
 /// What the ref says of a graduation that was voted on. One that was not cannot have been decided.
-fn decided_by_ref(
-    vars: &Vars,
-    order: &Order,
-    entries: &[Entry],
-) -> Result<Option<Go>, CoordinatorError> {
+fn decided_by_ref(vars: &Vars, order: &Order, entries: &[Entry]) -> Result<Option<Go>, CoordinatorError> {
     let voted = entries.iter().find_map(|entry| match entry {
         Entry::Voted { receive_pack } => Some(*receive_pack),
         Entry::Ordered { .. } | Entry::Begun {} | Entry::Decided { .. } | Entry::Ended { .. } => None,
@@ -310,8 +308,7 @@ impl<'a> Coordinator<'a> {
 
     fn whole(&mut self) -> Result<Ending, CoordinatorError> {
         let environment = self.order.tag.environment.clone();
-        let holder =
-            Holder { id: self.order.id.clone(), by: self.order.by.clone(), since: self.order.at };
+        let holder = Holder { id: self.order.id.clone(), by: self.order.by.clone(), since: self.order.at };
         files::make_dir(&self.vars.data().join("environments"))?;
         let _lock = match Lock::try_take(&journal::lock_path(self.vars, &environment), &holder)? {
             Locking::Taken(lock) => lock,
@@ -380,7 +377,8 @@ impl<'a> Coordinator<'a> {
         if !self.order.is_current || self.order.options.allow_dirty {
             return Ok(Vec::new());
         }
-        let differences = environment::differences(self.vars)?;
+        let head = Settled::open(self.vars).and_then(|repo| repo.head()).map_err(DecisionError::from)?;
+        let differences = Environment::open(self.vars)?.differences(head)?;
         if differences.is_empty() {
             return Ok(Vec::new());
         }
@@ -410,11 +408,7 @@ impl<'a> Coordinator<'a> {
     }
 
     /// Records how it ended: the ledger first, then the journal.
-    fn conclude(
-        &mut self,
-        plan: &Plan,
-        outcome: &Outcome,
-    ) -> Result<Option<ReleaseTag>, CoordinatorError> {
+    fn conclude(&mut self, plan: &Plan, outcome: &Outcome) -> Result<Option<ReleaseTag>, CoordinatorError> {
         let release = match outcome {
             Outcome::Live {} => Some(ledger::record(self.vars, &self.order, plan)?),
             Outcome::Aborted { .. } | Outcome::RolledBack { .. } => {

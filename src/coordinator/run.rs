@@ -68,7 +68,7 @@ impl<'c, 'v> Run<'c, 'v> {
             environment: coordinator.order.tag.environment.clone(),
             source: git::host_name(),
             by: coordinator.order.by.clone(),
-            lease_s: coordinator.limits.lease_s,
+            lease_s: seconds(coordinator.limits.lease),
             max_parallel: coordinator.limits.max_parallel,
             on_failure: coordinator.limits.on_failure,
         };
@@ -148,11 +148,15 @@ impl<'c, 'v> Run<'c, 'v> {
     }
 
     fn lease(&self) -> Duration {
-        Duration::from_secs(self.coordinator.limits.lease_s.into())
+        self.coordinator.limits.lease
     }
 
     fn patience(&self) -> Duration {
-        if self.voted && self.announced.is_none() { REF_PERIOD } else { (self.lease() / 12).min(Duration::from_secs(1)) }
+        if self.voted && self.announced.is_none() {
+            REF_PERIOD
+        } else {
+            (self.lease() / 12).min(Duration::from_secs(1))
+        }
     }
 
     /// What time brings about.
@@ -171,7 +175,7 @@ impl<'c, 'v> Run<'c, 'v> {
             return None;
         }
         let since = *self.holding_since.get_or_insert_with(Instant::now);
-        let limit = Duration::from_secs(self.coordinator.limits.hold_timeout_s.into());
+        let limit = self.coordinator.limits.hold_timeout;
         if since.elapsed() < limit {
             return None;
         }
@@ -182,7 +186,8 @@ impl<'c, 'v> Run<'c, 'v> {
             }
             return None;
         }
-        let text = format!("apps were held for {} s, the longest time allowed (hold-timeout)", limit.as_secs());
+        let text =
+            format!("apps were held for {} s, the longest time allowed (hold-timeout)", limit.as_secs());
         Some(Event::Stop(Cause::new(text)))
     }
 
@@ -428,7 +433,7 @@ impl<'c, 'v> Run<'c, 'v> {
             Phase::Pre => HookKind::Pre,
             Phase::Post => {
                 let (count, _) = self.transaction.held();
-                let hold_limit_s = self.coordinator.limits.hold_timeout_s;
+                let hold_limit_s = seconds(self.coordinator.limits.hold_timeout);
                 self.coordinator.say(News::AllHeld { count, hold_limit_s });
                 HookKind::Post
             }
@@ -558,4 +563,8 @@ fn in_words(phase: Phase) -> &'static str {
         Phase::Pre => "PRE",
         Phase::Post => "POST",
     }
+}
+
+fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }

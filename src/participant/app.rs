@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use crate::docker::{self, DockerError, Keeper};
 use crate::dokku::{Dokku, DokkuError};
 use crate::files::{self, FileError};
-use crate::git::{self, GitError};
+use crate::git::{self, Git, GitError};
 use crate::names::{AppName, CommitId, GraduationId};
 use crate::participant::store::{Before, Held};
 use crate::process::{ProcessError, Program};
@@ -253,7 +253,7 @@ impl<'a> App<'a> {
         if before.image.is_none() {
             docker::untag(&docker::latest(self.name))?;
         }
-        git::delete_transfer_refs(&self.dokku.repository(self.name), self.id)?;
+        Git::bare(&self.dokku.repository(self.name)).delete_graduation_refs(self.id)?;
         self.release_images()?;
         if !before.created {
             return Ok(false);
@@ -304,9 +304,9 @@ impl<'a> App<'a> {
     pub fn settle_live(&self, before: &Before) -> Result<(), AppError> {
         let repository = self.dokku.repository(self.name);
         if self.dokku.revision(self.name) != Some(before.to) {
-            git::update_app_ref(&repository, &before.branch, before.to, before.from)?;
+            git::update_app_ref(&repository, &before.branch, Some(before.to), before.from)?;
         }
-        git::delete_transfer_refs(&repository, self.id)?;
+        Git::bare(&repository).delete_graduation_refs(self.id)?;
         self.release_images()
     }
 
@@ -321,7 +321,9 @@ impl<'a> App<'a> {
             return self.release_images();
         }
         self.name_version(before, held, Version::Old)?;
-        git::restore_app_ref(&repository, &before.branch, before.from)?;
+        if self.dokku.revision(self.name) == Some(before.to) {
+            git::update_app_ref(&repository, &before.branch, before.from, Some(before.to))?;
+        }
         if before.from.is_none() {
             self.command("ps:stop").arg(self.name.as_str()).run()?;
         } else if !self.runs_only(before)? {
@@ -331,7 +333,7 @@ impl<'a> App<'a> {
             }
         }
         self.sweep(before)?;
-        git::delete_transfer_refs(&repository, self.id)?;
+        Git::bare(&repository).delete_graduation_refs(self.id)?;
         self.release_images()
     }
 

@@ -101,7 +101,8 @@ impl Deploy {
         }
         self.report(Report::Building { app: self.app.clone() });
         let path = self.store.app_dir(&self.app).join("log");
-        let log = File::options().create(true).append(true).open(&path).map_err(FileError::of("open", &path))?;
+        let log =
+            File::options().create(true).append(true).open(&path).map_err(FileError::of("open", &path))?;
         let id = vars.graduation.as_ref().map(ToString::to_string).unwrap_or_default();
         let mut running = Program::new("dokku")
             .args(["git-hook", self.app.as_str()])
@@ -123,9 +124,11 @@ impl Deploy {
             status
         });
         let followed = self.follow(&process, Some(slot))?;
-        let status = waiter.join().map_err(|_| FileError::of("wait for the deploy behind", &path)(
-            std::io::Error::other("the thread that waited is gone"),
-        ))?;
+        let status = waiter.join().map_err(|_| {
+            FileError::of("wait for the deploy behind", &path)(std::io::Error::other(
+                "the thread that waited is gone",
+            ))
+        })?;
         Ok(match (followed, status) {
             (DeployEnd::Killed, _) => DeployEnd::Killed,
             (_, Ok(status)) if status.success() => DeployEnd::Succeeded,

@@ -475,7 +475,8 @@ impl<'a> Participant<'a> {
     fn restored(&self, app: &AppName, member: &Member) -> AppEnd {
         let held = self.store.held(app).ok().flatten();
         let killed = member.deploy == Some(DeployEnd::Killed);
-        let undone = App::new(self.vars, &self.graduation.id, app).undo(&member.before, held.as_ref(), killed);
+        let undone =
+            App::new(self.vars, &self.graduation.id, app).undo(&member.before, held.as_ref(), killed);
         match undone {
             Ok(kept) => {
                 if kept {

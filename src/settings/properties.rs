@@ -6,20 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::MissingConfig;
 use crate::protocol::OnFailure;
-
-/// What happens when a config variable of the source's app has no counterpart on the destination.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum MissingConfig {
-    /// The graduation is refused.
-    #[default]
-    Fail,
-    /// The pusher is told.
-    Warn,
-    /// Nothing.
-    Ignore,
-}
 
 /// Why a property cannot be set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

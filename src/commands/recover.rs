@@ -1,0 +1,51 @@
+//! `graduate:recover <environment>`: settles a graduation that was left in doubt.
+
+use chrono::Utc;
+use clap::Args;
+
+use crate::coordinator::{self, Holder};
+use crate::error::{Error, ExitStatus};
+use crate::files::{Lock, Locking};
+use crate::hook;
+use crate::journal;
+use crate::names::EnvironmentName;
+use crate::order::News;
+use crate::report::Reporter;
+use crate::transaction::Outcome;
+use crate::vars::Vars;
+
+use super::tell;
+
+/// Which environment.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The environment whose last graduation was interrupted
+    pub environment: EnvironmentName,
+}
+
+/// Runs the command: finishes what was decided and undoes what was not, and says which.
+///
+/// # Errors
+/// A graduation is in progress, or it stays in doubt.
+pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
+    let environment = &arguments.environment;
+    let id = hook::new_id().map_err(Error::Output)?;
+    let holder = Holder { id, by: vars.user.clone(), since: Utc::now() };
+    let _lock = match Lock::try_take(&journal::lock_path(vars, environment), &holder)? {
+        Locking::Taken(lock) => lock,
+        Locking::Busy(first) => {
+            return Err(Error::InProgress(environment.clone(), first.map(|first: Holder| first.by)));
+        }
+    };
+    let Some((id, outcome)) = coordinator::settle_earlier(vars, environment)? else {
+        tell(format_args!("nothing is in doubt on {environment}"));
+        return Ok(ExitStatus::Done);
+    };
+    let status = match outcome {
+        Outcome::Live {} | Outcome::Aborted { .. } | Outcome::RolledBack { .. } => ExitStatus::Done,
+        Outcome::Mixed { .. } | Outcome::InDoubt { .. } => ExitStatus::Partly,
+    };
+    let text = Reporter::new(false).text(&News::SettledEarlier { id, outcome });
+    tell(text.trim_start_matches("-----> ").trim_end());
+    Ok(status)
+}
