@@ -7,9 +7,13 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use crate::files::FileError;
-use crate::names::{CommitId, GraduationId, ObjectId};
+use crate::names::{AppName, CommitId, GraduationId, ObjectId};
 use crate::process::{ProcessError, Program, in_words};
 use crate::vars::Vars;
+
+mod objects;
+
+pub use objects::TagText;
 
 /// A change of a repository that did not work.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +44,9 @@ pub enum GitError {
         /// The system's answer.
         source: FileError,
     },
+    /// A file beside git's own.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A name that git must not be given.
     #[error("{0:?} is no name of a ref")]
     RefName(String),
@@ -57,19 +64,6 @@ pub struct RefChange {
     pub new: Option<ObjectId>,
     /// What it must be for the change to happen; none if it must not exist.
     pub old: Option<ObjectId>,
-}
-
-/// The text of an annotated tag.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TagText<'a> {
-    /// The short name, `production/20261123104512`.
-    pub name: &'a str,
-    /// Who made it.
-    pub tagger: &'a str,
-    /// When, in seconds since 1970.
-    pub time_s: i64,
-    /// What it says.
-    pub message: &'a str,
 }
 
 /// A repository, changed by git.
@@ -214,7 +208,7 @@ impl Git {
     pub fn foreign_paths(&self) -> Result<Vec<String>, GitError> {
         let listed = self.command().args(["ls-files", "-z"]).read().map_err(self.failed("list the files"))?;
         let is_ours = |path: &str| {
-            let app = path.strip_suffix("/graduate.json").map(str::parse::<crate::names::AppName>);
+            let app = path.strip_suffix("/graduate.json").map(str::parse::<AppName>);
             path == ".gitignore" || app.is_some_and(|app| app.is_ok())
         };
         let paths = listed.split('\0').filter(|path| !path.is_empty() && !is_ours(path));
@@ -283,63 +277,7 @@ impl Git {
         Ok(())
     }
 
-    /// Writes the object of an annotated tag of a commit, without any ref to it.
-    ///
-    /// # Errors
-    /// git says no.
-    pub fn make_tag(&self, commit: CommitId, text: &TagText<'_>) -> Result<ObjectId, GitError> {
-        let tagger = person(text.tagger);
-        let content = format!(
-            "object {commit}\ntype commit\ntag {}\ntagger {tagger} <{}@{}> {} +0000\n\n{}\n",
-            text.name,
-            tagger.replace(' ', "-"),
-            host_name(),
-            text.time_s,
-            text.message.trim_end(),
-        );
-        let made = self.command().arg("mktag").input(content).read();
-        parse_id(&made.map_err(self.failed("make a tag"))?)
-    }
-
-    /// Makes the commit of a tree that no work tree has, without any ref to it.
-    ///
-    /// # Errors
-    /// git says no.
-    pub fn make_commit(
-        &self,
-        tree: ObjectId,
-        parents: &[CommitId],
-        message: &str,
-    ) -> Result<CommitId, GitError> {
-        let mut command = self.command().arg("commit-tree").arg(tree.to_string());
-        for parent in parents {
-            command = command.arg("-p").arg(parent.to_string());
-        }
-        let made = command.args(["-F", "-"]).input(message).read();
-        parse_id(&made.map_err(self.failed("make a commit"))?)
-    }
-
-    /// Makes the tree of files given by path, all plain; for [`Git::make_commit`].
-    ///
-    /// # Errors
-    /// git says no.
-    pub fn make_tree(&self, files: &[(String, Vec<u8>)]) -> Result<ObjectId, GitError> {
-        let index = tempfile::Builder::new().prefix("graduate-index").tempdir_in(&self.git_dir);
-        let index = index.map_err(|source| ProcessError::Start { program: "git".to_owned(), source });
-        let index = index.map_err(self.failed("make a tree"))?;
-        let command = || self.command().env("GIT_INDEX_FILE", index.path().join("index"));
-        let mut entries = Vec::new();
-        for (path, content) in files {
-            let blob = command().args(["hash-object", "-w", "--stdin"]).input(content.clone()).read();
-            let blob = parse_id(&blob.map_err(self.failed("write a file"))?)?;
-            entries.extend(format!("100644 {blob}\t{path}\0").into_bytes());
-        }
-        let update = command().args(["update-index", "-z", "--add", "--index-info"]).input(entries);
-        update.run().map_err(self.failed("make a tree"))?;
-        parse_id(&command().arg("write-tree").read().map_err(self.failed("make a tree"))?)
-    }
-
-    /// Has the commit with everything that it needs close at hand: the object is there.
+    /// The repository has this commit.
     pub fn has_commit(&self, commit: CommitId) -> bool {
         self.command().args(["cat-file", "-e", &format!("{commit}^{{commit}}")]).run().is_ok()
     }

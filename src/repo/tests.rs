@@ -25,8 +25,8 @@ impl World {
 
     fn commit(&self, files: &[(&str, &str)], parents: &[CommitId]) -> CommitId {
         let files: Vec<_> =
-            files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect();
-        let tree = self.git.make_tree(&files).unwrap();
+            files.iter().map(|(path, text)| ((*path).to_owned(), Some(text.as_bytes().to_vec()))).collect();
+        let tree = self.git.make_tree(None, &files).unwrap();
         self.git.make_commit(tree, parents, "A subject\n\nand a body").unwrap()
     }
 
@@ -107,6 +107,22 @@ fn refs_are_read_unpeeled_and_tags_peel_to_commits() {
     assert_eq!(repo.resolve("production/20261123104512").unwrap(), Some(commit));
     assert_eq!(repo.resolve("nothing").unwrap(), None);
     assert_eq!(repo.refs("refs/tags/production/").unwrap().len(), 3);
+}
+
+#[test]
+fn a_state_can_be_made_of_another() {
+    let world = World::new();
+    let base = world.state(&[("api", "a"), ("web", "b"), ("worker", "c")], &[]);
+    let changes = [
+        ("api/graduate.json".to_owned(), Some(sample("api", Some("d")).to_text().into_bytes())),
+        ("web/graduate.json".to_owned(), None),
+    ];
+    let tree = world.git.make_tree(Some(base), &changes).unwrap();
+    let commit = world.git.make_commit(tree, &[base], "What runs").unwrap();
+    let made = world.settled().state_at(commit).unwrap();
+    let expected = world.state(&[("api", "d"), ("worker", "c")], &[]);
+    assert_eq!(made, world.settled().state_at(expected).unwrap());
+    assert_eq!(world.settled().tree_of(commit).unwrap(), world.settled().tree_of(expected).unwrap());
 }
 
 #[test]

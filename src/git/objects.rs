@@ -1,0 +1,87 @@
+//! Objects that no work tree has: release tags, and commits of a state that nobody committed.
+
+use super::{Git, GitError, host_name, parse_id, person};
+use crate::files::FileError;
+use crate::names::{CommitId, ObjectId};
+
+/// The text of an annotated tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagText<'a> {
+    /// The short name, `production/20261123104512`.
+    pub name: &'a str,
+    /// Who made it.
+    pub tagger: &'a str,
+    /// When, in seconds since 1970.
+    pub time_s: i64,
+    /// What it says.
+    pub message: &'a str,
+}
+
+impl Git {
+    /// Writes the object of an annotated tag of a commit, without any ref to it.
+    ///
+    /// # Errors
+    /// git says no.
+    pub fn make_tag(&self, commit: CommitId, text: &TagText<'_>) -> Result<ObjectId, GitError> {
+        let tagger = person(text.tagger);
+        let content = format!(
+            "object {commit}\ntype commit\ntag {}\ntagger {tagger} <{}@{}> {} +0000\n\n{}\n",
+            text.name,
+            tagger.replace(' ', "-"),
+            host_name(),
+            text.time_s,
+            text.message.trim_end(),
+        );
+        let made = self.command().arg("mktag").input(content).read();
+        parse_id(&made.map_err(self.failed("make a tag"))?)
+    }
+
+    /// Makes the commit of a tree that no work tree has, without any ref to it.
+    ///
+    /// # Errors
+    /// git says no.
+    pub fn make_commit(
+        &self,
+        tree: ObjectId,
+        parents: &[CommitId],
+        message: &str,
+    ) -> Result<CommitId, GitError> {
+        let mut command = self.command().arg("commit-tree").arg(tree.to_string());
+        for parent in parents {
+            command = command.arg("-p").arg(parent.to_string());
+        }
+        let made = command.args(["-F", "-"]).input(message).read();
+        parse_id(&made.map_err(self.failed("make a commit"))?)
+    }
+
+    /// Makes the tree of `base` with some files changed: by path, their content, or none to leave them out. For
+    /// [`Git::make_commit`]; costs a process for each file that is changed, not for each that there is.
+    ///
+    /// # Errors
+    /// git says no.
+    pub fn make_tree(
+        &self,
+        base: Option<CommitId>,
+        changes: &[(String, Option<Vec<u8>>)],
+    ) -> Result<ObjectId, GitError> {
+        let index = tempfile::Builder::new().prefix("graduate-index").tempdir_in(&self.git_dir);
+        let index = index.map_err(FileError::of("make a directory in", &self.git_dir))?;
+        let command = || self.command().env("GIT_INDEX_FILE", index.path().join("index"));
+        if let Some(base) = base {
+            command().arg("read-tree").arg(base.to_string()).run().map_err(self.failed("read a tree"))?;
+        }
+        let mut entries = String::new();
+        for (path, content) in changes {
+            entries += &match content {
+                None => format!("0 {}\t{path}\0", ObjectId::ABSENT),
+                Some(content) => {
+                    let blob = command().args(["hash-object", "-w", "--stdin"]).input(content.clone()).read();
+                    format!("100644 {}\t{path}\0", parse_id(&blob.map_err(self.failed("write a file"))?)?)
+                }
+            };
+        }
+        let update = command().args(["update-index", "-z", "--add", "--index-info"]).input(entries);
+        update.run().map_err(self.failed("change a tree"))?;
+        parse_id(&command().arg("write-tree").read().map_err(self.failed("write a tree"))?)
+    }
+}
