@@ -166,8 +166,11 @@ pub enum Problem {
         revision: CommitId,
     },
     /// Config names are missing.
-    #[error("{} lacks config that its code here has; set it there:\n`{0}`", .0.app)]
-    MissingConfig(Missing),
+    #[error("{app} lacks config that it has here; set it there:\n`{missing}`", app = missing.app)]
+    MissingConfig {
+        /// Which.
+        missing: Missing,
+    },
 }
 
 /// What the source's own app repositories know about a revision.
@@ -222,7 +225,7 @@ pub fn make(
         if let Some(missing) = missing(app, want, there) {
             match missing_config {
                 MissingConfig::Fail if !options.allow_missing_config => {
-                    problems.push(Problem::MissingConfig(missing));
+                    problems.push(Problem::MissingConfig { missing });
                 }
                 MissingConfig::Fail | MissingConfig::Warn => plan.missing_config.push(missing),
                 MissingConfig::Ignore => {}

@@ -20,8 +20,10 @@ pub const MAX_APPS: usize = 2_000;
 /// The most commits that one push may bring.
 pub const MAX_NEW_COMMITS: usize = 10_000;
 
+mod app;
 mod incoming;
 
+pub use app::has_release_tasks;
 pub use incoming::Incoming;
 
 /// The environment repository could not be read, or holds what does not belong there.

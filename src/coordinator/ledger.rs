@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::Utc;
 
 use crate::git::{Git, GitError, RefChange, TagText};
-use crate::manifest::{GITIGNORE, Manifest};
+use crate::manifest::{GITIGNORE, MANIFEST_FILE};
 use crate::names::{AppName, CommitId, EnvironmentName, ReleaseTag};
 use crate::order::Order;
 use crate::plan::Plan;
@@ -105,20 +105,14 @@ impl<'a> Ledger<'a> {
 
     /// A commit of what ran before, with `apps` as the order has them.
     fn partial_commit(&self, apps: &BTreeSet<AppName>) -> Result<CommitId, LedgerError> {
-        let mut state = match self.runs {
-            Some(runs) => self.repo.manifests(runs)?,
-            None => Default::default(),
-        };
         let wanted = self.repo.manifests(self.order.commit)?;
-        let followed = wanted.0.into_iter().filter(|(app, _)| apps.contains(app));
-        state.0.extend(followed);
-        let mut files: Vec<(String, Vec<u8>)> =
-            vec![(".gitignore".to_owned(), GITIGNORE.as_bytes().to_vec())];
-        let manifest = |(app, manifest): (AppName, Manifest)| {
-            (format!("{app}/graduate.json"), manifest.to_text().into_bytes())
-        };
-        files.extend(state.0.into_iter().map(manifest));
-        let tree = self.git.make_tree(&files)?;
+        let mut changes = vec![(".gitignore".to_owned(), Some(GITIGNORE.as_bytes().to_vec()))];
+        for app in apps {
+            if let Some(manifest) = wanted.0.get(app) {
+                changes.push((format!("{app}/{MANIFEST_FILE}"), Some(manifest.to_text().into_bytes())));
+            }
+        }
+        let tree = self.git.make_tree(self.runs, &changes)?;
         if let Some(runs) = self.runs
             && self.repo.tree_of(runs)? == tree
         {

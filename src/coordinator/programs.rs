@@ -12,7 +12,7 @@ use crate::transaction::Phase;
 
 /// Programs of one phase, with the variables that they see.
 #[derive(Clone, Debug)]
-pub struct Programs {
+pub(super) struct Programs {
     /// Which.
     pub phase: Phase,
     /// The commands, for `bash -e`.
@@ -23,7 +23,7 @@ pub struct Programs {
 
 impl Programs {
     /// Runs them one after another on a thread of its own, until one fails.
-    pub fn start(self, sender: Sender<Message>) {
+    pub(super) fn start(self, sender: Sender<Message>) {
         thread::spawn(move || {
             let result = self.run(&sender);
             let _ = sender.send(Message::ProgramsDone { phase: self.phase, result });
@@ -80,6 +80,6 @@ impl Programs {
 }
 
 /// Ends a program of the user's that runs when the graduation is stopped.
-pub fn stop(program: ProcessId) {
+pub(super) fn stop(program: ProcessId) {
     thread::spawn(move || program.stop_group(Duration::from_secs(5)));
 }
