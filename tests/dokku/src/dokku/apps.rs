@@ -84,11 +84,12 @@ pub(super) fn run(call: &Call, file: &str) -> Outcome {
         "create" => create(call, call.arg(1)),
         "exists" => verify(layout, call.arg(1)),
         "destroy" => {
-            verify(layout, call.arg(1))?;
+            let app = call.args.iter().skip(1).find(|arg| !arg.starts_with("--")).map_or("", String::as_str);
+            verify(layout, app)?;
             if call.var("DOKKU_APPS_FORCE_DELETE").is_none() {
                 return Err(Failure::new("Confirmation did not match. Aborted."));
             }
-            destroy(call, call.arg(1))
+            destroy(call, app)
         }
         "rename" => rename(call, call.arg(1), call.arg(2)),
         "report" => reports::app(call, call.arg(1), call.arg(2)),

@@ -96,8 +96,13 @@ pub(super) fn run(call: &Call, file: &str) -> Outcome {
             call.trigger("scheduler-retire", &["docker-local", call.arg(1)])
         }
         _ => {
-            apps::verify(layout, call.arg(1))?;
-            subcommand(call, file, call.arg(1))
+            // Flags may stand before the app's name.
+            let mut call = call.clone();
+            if let Some(words) = call.args.get_mut(1..) {
+                words.sort_by_key(|word| word.starts_with("--"));
+            }
+            apps::verify(&call.layout, call.arg(1))?;
+            subcommand(&call, file, call.arg(1))
         }
     }
 }
