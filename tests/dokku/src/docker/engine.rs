@@ -1,0 +1,265 @@
+//! The daemon's state and what changes it. Every change is written to disk before it is answered.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use chrono::Utc;
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde_json::{Value, json};
+
+use super::model::{Container, Image, Recipe, Request, State, Status};
+use super::references;
+use crate::files;
+use crate::layout::Layout;
+
+/// What the daemon answers: a value, or an error in Docker's words.
+pub(crate) type Answer = Result<Value, String>;
+
+/// The state, shared by all threads of the daemon.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) layout: Layout,
+    state: Mutex<State>,
+    /// Told whenever a container ends.
+    pub(super) ended: Condvar,
+    ports: Mutex<Vec<u16>>,
+}
+
+impl Engine {
+    /// The engine of a host, with what was there before.
+    pub(crate) fn open(layout: Layout) -> Result<Engine, String> {
+        let state = match fs::read_to_string(layout.docker().join("state.json")) {
+            Ok(text) => serde_json::from_str(&text).map_err(|error| error.to_string())?,
+            Err(_) => State::default(),
+        };
+        let ports = Mutex::new(Vec::new());
+        Ok(Engine { layout, state: Mutex::new(state), ended: Condvar::new(), ports })
+    }
+
+    /// The state, to look at.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state and writes it.
+    pub(super) fn change<T>(
+        &self,
+        change: impl FnOnce(&mut State) -> Result<T, String>,
+    ) -> Result<T, String> {
+        let mut state = self.state();
+        let result = change(&mut state)?;
+        self.save(&state)?;
+        Ok(result)
+    }
+
+    /// Writes the state, replacing the file as a whole.
+    pub(super) fn save(&self, state: &State) -> Result<(), String> {
+        let path = self.layout.docker().join("state.json");
+        let text = serde_json::to_string(state).map_err(|error| error.to_string())?;
+        let new = path.with_extension("new");
+        fs::write(&new, text).and_then(|()| fs::rename(&new, &path)).map_err(|error| error.to_string())
+    }
+
+    /// The directory of a container.
+    pub(super) fn container_directory(&self, id: &str) -> PathBuf {
+        self.layout.docker().join("containers").join(id)
+    }
+
+    /// The tree of an image.
+    pub(super) fn image_tree(&self, id: &str) -> PathBuf {
+        self.layout.docker().join("images").join(id)
+    }
+
+    /// Carries out one request that has to do with images or records only.
+    pub(crate) fn answer(&self, request: Request) -> Answer {
+        match request {
+            Request::Inspect { names, containers, images } => Ok(self.inspect(&names, containers, images)),
+            Request::Containers => {
+                let state = self.state();
+                let mut all: Vec<_> = state.containers.iter().collect();
+                all.sort_by_key(|(_, container)| std::cmp::Reverse(container.created));
+                Ok(all.into_iter().map(|(id, container)| container.describe(id)).collect())
+            }
+            Request::Images => {
+                let state = self.state();
+                let mut all: Vec<_> = state.images.iter().collect();
+                all.sort_by_key(|(_, image)| std::cmp::Reverse(image.created));
+                Ok(all.into_iter().filter_map(|(id, _)| state.describe_image(id)).collect())
+            }
+            Request::Build { tree, labels, tag } => {
+                let id = new_id()?;
+                fs::rename(&tree, self.image_tree(&id)).map_err(|error| format!("{tree}: {error}"))?;
+                self.change(|state| {
+                    state.images.insert(id.clone(), Image { created: Utc::now(), labels });
+                    state.tags.insert(references::tagged(&tag), id.clone());
+                    Ok(json!(format!("sha256:{id}")))
+                })
+            }
+            Request::Tag { source, target } => self.change(|state| {
+                let id = references::image(state, &source)?;
+                state.tags.insert(references::tagged(&target), id);
+                Ok(Value::Null)
+            }),
+            Request::RemoveImage { name, force } => self.remove_image(&name, force),
+            Request::PruneImages { label } => self.prune_images(&label),
+            Request::Create(recipe) => self.create(recipe),
+            Request::Rename { name, target } => self.change(|state| {
+                let id = references::container(state, &name)?;
+                refuse_taken_name(state, &target)?;
+                if let Some(container) = state.containers.get_mut(&id) {
+                    container.recipe.name = target;
+                }
+                Ok(Value::Null)
+            }),
+            Request::Update { name, restart } => self.change(|state| {
+                let id = references::container(state, &name)?;
+                if let Some(container) = state.containers.get_mut(&id) {
+                    container.recipe.restart = restart;
+                }
+                Ok(json!(id))
+            }),
+            Request::Logs { name } => {
+                let id = references::container(&self.state(), &name)?;
+                let log = fs::read(self.container_directory(&id).join("log")).unwrap_or_default();
+                Ok(json!(String::from_utf8_lossy(&log)))
+            }
+            Request::FreePort => self.free_port().map(|port| json!(port)),
+            Request::Start { .. }
+            | Request::Stop { .. }
+            | Request::Kill { .. }
+            | Request::Wait { .. }
+            | Request::Remove { .. }
+            | Request::Retire { .. }
+            | Request::RetireLater { .. } => Err("not a request about records".to_owned()),
+        }
+    }
+
+    fn inspect(&self, names: &[String], containers: bool, images: bool) -> Value {
+        let state = self.state();
+        let describe = |name: &String| {
+            let container = || {
+                let id = references::container(&state, name).ok()?;
+                state.containers.get(&id).map(|container| container.describe(&id))
+            };
+            let image = || state.describe_image(&references::image(&state, name).ok()?);
+            let found = if containers { container() } else { None };
+            found.or_else(|| if images { image() } else { None }).unwrap_or(Value::Null)
+        };
+        names.iter().map(describe).collect()
+    }
+
+    fn create(&self, mut recipe: Recipe) -> Answer {
+        let id = new_id()?;
+        if recipe.name.is_empty() {
+            recipe.name = format!("container_{}", &id[..12]);
+        }
+        fs::create_dir_all(self.container_directory(&id)).map_err(|error| error.to_string())?;
+        self.change(|state| {
+            refuse_taken_name(state, &recipe.name)?;
+            let image = references::image(state, &recipe.image)?;
+            if let Some(Image { labels, .. }) = state.images.get(&image) {
+                let own = std::mem::replace(&mut recipe.labels, labels.clone());
+                recipe.labels.extend(own);
+            }
+            let container = Container {
+                recipe,
+                image,
+                created: Utc::now(),
+                status: Status::Created,
+                pid: 0,
+                exit_code: 0,
+                started: None,
+                restarts: 0,
+                is_stopping: false,
+            };
+            state.containers.insert(id.clone(), container);
+            Ok(json!(id))
+        })
+    }
+
+    fn remove_image(&self, name: &str, force: bool) -> Answer {
+        self.change(|state| {
+            let id = references::image(state, name)?;
+            let tag = references::tagged(name);
+            let by_tag = state.tags.get(&tag) == Some(&id);
+            let tags: Vec<String> = state.tags_of(&id).into_iter().cloned().collect();
+            if by_tag && tags.len() > 1 {
+                state.tags.remove(&tag);
+                return Ok(json!([format!("Untagged: {tag}")]));
+            }
+            let mut repositories: Vec<&str> = tags.iter().map(|tag| references::repository(tag)).collect();
+            repositories.dedup();
+            let short = &id[..12];
+            if !force && repositories.len() > 1 {
+                return Err(format!(
+                    "conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories"
+                ));
+            }
+            if let Some((user, container)) = state.containers.iter().find(|(_, user)| user.image == id) {
+                let (running, user) = (container.status == Status::Running, &user[..12]);
+                if running && !by_tag || !force {
+                    let (how, state) = if running { ("cannot", "running") } else { ("must", "stopped") };
+                    return Err(format!(
+                        "conflict: unable to delete {short} ({how} be forced) - image is being used by {state} container {user}"
+                    ));
+                }
+                tags.iter().for_each(|tag| drop(state.tags.remove(tag)));
+                return Ok(tags.iter().map(|tag| json!(format!("Untagged: {tag}"))).collect());
+            }
+            Ok(self.delete_image(state, &id))
+        })
+    }
+
+    fn prune_images(&self, label: &str) -> Answer {
+        let (key, value) = label.split_once('=').unwrap_or((label, ""));
+        self.change(|state| {
+            let labelled =
+                state.images.iter().filter(|(_, image)| image.labels.get(key).is_some_and(|v| v == value));
+            let in_use = |id: &str| state.containers.values().any(|container| container.image == id);
+            let unused: Vec<String> = labelled.map(|(id, _)| id.clone()).filter(|id| !in_use(id)).collect();
+            Ok(unused.iter().map(|id| self.delete_image(state, id)).collect())
+        })
+    }
+
+    fn delete_image(&self, state: &mut State, id: &str) -> Value {
+        state.tags.retain(|_, image| image != id);
+        state.images.remove(id);
+        let _ = fs::remove_dir_all(self.image_tree(id));
+        json!(format!("Deleted: sha256:{id}"))
+    }
+
+    /// A port outside the range from which the system takes ports by itself, given to nobody else.
+    fn free_port(&self) -> Result<u16, String> {
+        let mut given = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..1000 {
+            let port = files::random_port().map_err(|error| error.to_string())?;
+            if !given.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+                given.push(port);
+                return Ok(port);
+            }
+        }
+        Err("no free port".to_owned())
+    }
+}
+
+/// Sends a signal to all processes of a container.
+pub(super) fn signal(container: &Container, signal: Signal) {
+    if let Some(group) = Pid::from_raw(container.pid as i32) {
+        let _ = kill_process_group(group, signal);
+    }
+}
+
+fn refuse_taken_name(state: &State, name: &str) -> Result<(), String> {
+    match state.containers.iter().find(|(_, container)| container.recipe.name == name) {
+        Some((id, _)) => {
+            Err(format!("Conflict. The container name \"/{name}\" is already in use by container \"{id}\""))
+        }
+        None => Ok(()),
+    }
+}
+
+fn new_id() -> Result<String, String> {
+    files::random_hex(32).map_err(|error| error.to_string())
+}

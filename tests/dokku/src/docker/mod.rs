@@ -1,0 +1,13 @@
+//! A simulated Docker: images are trees of files, containers are real process groups.
+//!
+//! One daemon per host ([`server`]) owns all of it; the `docker` command ([`cli`]) and Dokku's parts
+//! ([`client`]) ask it over a socket, one JSON line each way.
+
+pub(crate) mod cli;
+pub(crate) mod client;
+pub(crate) mod engine;
+mod format;
+pub(crate) mod model;
+pub(crate) mod processes;
+mod references;
+pub(crate) mod server;

@@ -1,0 +1,218 @@
+//! What the daemon knows, and the requests it answers.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// Everything that the daemon keeps over a restart of the host.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// By id, 64 hex digits.
+    pub(crate) images: BTreeMap<String, Image>,
+    /// From `repository:tag` to image id.
+    pub(crate) tags: BTreeMap<String, String>,
+    /// By id, 64 hex digits.
+    pub(crate) containers: BTreeMap<String, Container>,
+}
+
+/// An image; its files are in a tree of that id.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Image {
+    /// When it was built.
+    pub(crate) created: DateTime<Utc>,
+    /// Its labels.
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// Where a container is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Status {
+    /// Never started.
+    Created,
+    /// Its process group lives.
+    Running,
+    /// It ended by itself and is about to be started again.
+    Restarting,
+    /// It ended.
+    Exited,
+}
+
+impl Status {
+    /// As Docker writes it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Restarting => "restarting",
+            Status::Exited => "exited",
+        }
+    }
+}
+
+/// What happens when a container ends by itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RestartPolicy {
+    /// `no`, `always`, `unless-stopped` or `on-failure`.
+    pub(crate) name: String,
+    /// How often, for `on-failure`; 0 is for ever.
+    pub(crate) maximum: u32,
+}
+
+impl RestartPolicy {
+    /// Reads `on-failure:10` and the like.
+    pub(crate) fn parse(text: &str) -> RestartPolicy {
+        let (name, maximum) = text.split_once(':').unwrap_or((text, "0"));
+        RestartPolicy { name: name.to_owned(), maximum: maximum.parse().unwrap_or(0) }
+    }
+
+    /// A container with this policy comes up with the host.
+    pub(crate) fn survives_reboot(&self) -> bool {
+        self.name != "no" && !self.name.is_empty()
+    }
+
+    /// A container that ended with `code` after `restarts` restarts is started again.
+    pub(crate) fn restarts_after(&self, code: i32, restarts: u32) -> bool {
+        match self.name.as_str() {
+            "always" | "unless-stopped" => true,
+            "on-failure" => code != 0 && (self.maximum == 0 || restarts < self.maximum),
+            _ => false,
+        }
+    }
+}
+
+/// What a container is made of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Recipe {
+    /// Its name; an empty one is made up.
+    pub(crate) name: String,
+    /// A name or id of its image.
+    pub(crate) image: String,
+    /// Its labels, on top of the image's.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Its environment, `NAME=value`.
+    pub(crate) env: Vec<String>,
+    /// Its command line.
+    pub(crate) command: Vec<String>,
+    /// When it is started again.
+    pub(crate) restart: RestartPolicy,
+}
+
+/// A container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Container {
+    /// What it was made of; `recipe.name` is its present name.
+    pub(crate) recipe: Recipe,
+    /// The id of its image.
+    pub(crate) image: String,
+    /// When it was made.
+    pub(crate) created: DateTime<Utc>,
+    /// Where it is in its life.
+    pub(crate) status: Status,
+    /// Its process, which leads its process group; 0 if there is none.
+    pub(crate) pid: u32,
+    /// How it ended last.
+    pub(crate) exit_code: i32,
+    /// When it was started last.
+    pub(crate) started: Option<DateTime<Utc>>,
+    /// How often it was started again by itself.
+    pub(crate) restarts: u32,
+    /// Somebody stopped it: it is not started again.
+    pub(crate) is_stopping: bool,
+}
+
+impl Container {
+    /// As `docker container inspect` shows it.
+    pub(crate) fn describe(&self, id: &str) -> Value {
+        let running = matches!(self.status, Status::Running | Status::Restarting);
+        let started = self.started.map_or("0001-01-01T00:00:00Z".to_owned(), |time| time.to_rfc3339());
+        json!({
+            "Id": id,
+            "Name": format!("/{}", self.recipe.name),
+            "Image": format!("sha256:{}", self.image),
+            "Created": self.created.to_rfc3339(),
+            "Path": self.recipe.command.first(),
+            "Args": self.recipe.command.get(1..).unwrap_or_default(),
+            "RestartCount": self.restarts,
+            "State": {
+                "Status": self.status.name(), "Running": running, "Pid": self.pid,
+                "Restarting": self.status == Status::Restarting,
+                "StartedAt": started, "ExitCode": self.exit_code,
+            },
+            "Config": {
+                "Image": self.recipe.image, "Labels": self.recipe.labels, "Env": self.recipe.env,
+                "Cmd": self.recipe.command,
+            },
+            "HostConfig": { "RestartPolicy": {
+                "Name": self.recipe.restart.name, "MaximumRetryCount": self.recipe.restart.maximum,
+            } },
+            "NetworkSettings": { "IPAddress": if running { "127.0.0.1" } else { "" } },
+        })
+    }
+}
+
+impl State {
+    /// An image as `docker image inspect` shows it.
+    pub(crate) fn describe_image(&self, id: &str) -> Option<Value> {
+        let image = self.images.get(id)?;
+        let tags: Vec<&String> = self.tags_of(id);
+        Some(json!({
+            "Id": format!("sha256:{id}"),
+            "RepoTags": tags,
+            "RepoDigests": [],
+            "Created": image.created.to_rfc3339(),
+            "Architecture": "amd64",
+            "Config": { "Labels": image.labels },
+        }))
+    }
+
+    /// The names of an image.
+    pub(crate) fn tags_of(&self, id: &str) -> Vec<&String> {
+        self.tags.iter().filter(|(_, image)| *image == id).map(|(tag, _)| tag).collect()
+    }
+}
+
+/// What is asked of the daemon.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// Descriptions of containers, then images, of these names; what is not found is null.
+    Inspect { names: Vec<String>, containers: bool, images: bool },
+    /// All containers.
+    Containers,
+    /// All images.
+    Images,
+    /// Makes an image of a tree, which is moved away, and names it.
+    Build { tree: String, labels: BTreeMap<String, String>, tag: String },
+    /// Names an image.
+    Tag { source: String, target: String },
+    /// Takes a name from an image, or removes it.
+    RemoveImage { name: String, force: bool },
+    /// Removes all images with this label that no container uses.
+    PruneImages { label: String },
+    /// Makes a container.
+    Create(Recipe),
+    /// Starts a container.
+    Start { name: String },
+    /// Ends a container: SIGTERM, then SIGKILL when its time is over.
+    Stop { name: String, timeout_s: u64 },
+    /// Sends a signal to a container.
+    Kill { name: String, signal: String },
+    /// Waits for the end of a container and gives its exit code.
+    Wait { name: String },
+    /// Removes a container.
+    Remove { name: String, force: bool },
+    /// Gives a container another name.
+    Rename { name: String, target: String },
+    /// Changes the restart policy of a container.
+    Update { name: String, restart: RestartPolicy },
+    /// What a container has written.
+    Logs { name: String },
+    /// A loopback port that nobody has.
+    FreePort,
+    /// Retires what is due of one app, or of all.
+    Retire { app: Option<String> },
+    /// The same in a while.
+    RetireLater { app: String, after_s: u64 },
+}

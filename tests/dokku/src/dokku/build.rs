@@ -1,0 +1,152 @@
+//! From a revision to an image.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::lock::DeployLock;
+use super::{apps, builds, capture::Capture, config, git};
+use crate::call::Call;
+use crate::docker::client::{self, ask};
+use crate::docker::model::Request;
+use crate::files;
+use crate::outcome::{Context, Failure, Outcome, checked, exit_status, line, step};
+use crate::properties::remove_tree_if_there;
+
+/// Builds and deploys a revision, or what the deploy branch says if it is empty, under the deploy lock.
+pub(super) fn receive(call: &mut Call, app: &str, revision: &str) -> Outcome {
+    if !call.layout.app(app).join("refs").is_dir() {
+        return Ok(());
+    }
+    let capture = Capture::start(call, app, "git-hook")?;
+    let outcome = receive_locked(call, app, revision);
+    if let Some(capture) = capture {
+        capture.finish();
+    }
+    outcome
+}
+
+fn receive_locked(call: &mut Call, app: &str, revision: &str) -> Outcome {
+    let lock = DeployLock::take(call, app)?;
+    let outcome = build_revision(call, app, revision);
+    let status = match &outcome {
+        Ok(()) => 0,
+        Err(Failure::Said(_, status) | Failure::Exit(status)) => *status,
+    };
+    builds::finalize(call, app, status)?;
+    lock.release()?;
+    outcome
+}
+
+fn build_revision(call: &mut Call, app: &str, revision: &str) -> Outcome {
+    let revision = if revision.is_empty() {
+        let branch = git::deploy_branch(call, app);
+        let warning = || {
+            line(format_args!(
+                "-----> WARNING: Cannot build from '{branch}' as there are no commits stored at that branch."
+            ));
+            Failure::Exit(1)
+        };
+        git::deployed_revision(call, app).ok_or_else(warning)?
+    } else {
+        let mut quiet = call.clone();
+        quiet.set("DOKKU_QUIET_OUTPUT", "1");
+        config::set_many(&quiet, app, &BTreeMap::from([("GIT_REV".to_owned(), revision.to_owned())]))?;
+        revision.to_owned()
+    };
+    apps::verify(&call.layout, app)?;
+    let tree = call.temporary_directory("git_build_app_repo")?;
+    let outcome = build_tree(call, app, &tree, &revision);
+    std::env::set_current_dir(call.layout.home())?;
+    remove_tree_if_there(&tree)?;
+    outcome
+}
+
+fn build_tree(call: &mut Call, app: &str, tree: &Path, revision: &str) -> Outcome {
+    for variable in ["GIT_DIR", "GIT_QUARANTINE_PATH", "GIT_WORK_TREE"] {
+        call.unset(variable);
+    }
+    extract(call, app, tree, revision)?;
+    std::env::set_current_dir(tree)?;
+    let path = tree.to_string_lossy().into_owned();
+    call.trigger("core-post-extract", &[app, &path, revision])?;
+    call.trigger("post-extract", &[app, &path, revision])?;
+    call.trigger("pre-receive-app", &[app, "dockerfile", &path, revision])?;
+    clean_up(call, app)?;
+    call.trigger("builder-build", &["dockerfile", app, &path])
+        .map_err(|_| Failure::new("App build failed"))?;
+    call.trigger("release-and-deploy", &[app])
+}
+
+/// Unpacks a revision, which may still be in the quarantine of a push.
+fn extract(call: &Call, app: &str, tree: &Path, revision: &str) -> Outcome {
+    let mut git = call
+        .command("git")
+        .arg("-C")
+        .arg(call.layout.app(app))
+        .args(["archive", revision])
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("git")?;
+    let archive = git.stdout.take().map_or_else(Stdio::null, Stdio::from);
+    let tar = call.command("tar").arg("x").arg("-C").arg(tree).stdin(archive).status().context("tar")?;
+    checked(git.wait()?)?;
+    checked(tar)
+}
+
+/// Removes the app's stopped containers and unused images, as each build does first.
+fn clean_up(call: &Call, app: &str) -> Outcome {
+    step("Cleaning up...");
+    for container in client::labelled(&call.layout, "com.dokku.app-name", app)? {
+        if container["State"]["Status"] == "exited" {
+            let name = container["Id"].as_str().unwrap_or_default().to_owned();
+            let _ = ask(&call.layout, &Request::Remove { name, force: true });
+        }
+    }
+    ask(&call.layout, &Request::PruneImages { label: format!("com.dokku.app-name={app}") }).map(drop)
+}
+
+/// The trigger `builder-build`: a file `build` in the tree is run by `sh`, in place of a Dockerfile's steps.
+pub(super) fn build(call: &Call) -> Outcome {
+    let [builder, app, tree] = [call.arg(0), call.arg(1), call.arg(2)];
+    if builder != "dockerfile" {
+        return Ok(());
+    }
+    step(format_args!("Building {app} from Dockerfile"));
+    call.trigger("pre-build", &[builder, app, tree])?;
+    let image = call.layout.docker().join(format!("build-{}", files::random_hex(6)?));
+    files::copy_tree(Path::new(tree), &image)?;
+    if image.join("build").is_file() {
+        let status = Command::new("sh")
+            .arg("./build")
+            .env_clear()
+            .envs(call.var("PATH").map(|path| ("PATH", path)))
+            .env("HOME", "/root")
+            .current_dir(&image)
+            .stdin(Stdio::null())
+            .status()
+            .context("sh")?;
+        if !status.success() {
+            fs::remove_dir_all(&image)?;
+            line(format_args!(
+                "The command '/bin/sh -c sh ./build' returned a non-zero code: {}",
+                exit_status(status)
+            ));
+            return Err(Failure::Exit(1));
+        }
+    }
+    let labels = [
+        ("dokku", ""),
+        ("com.dokku.app-name", app),
+        ("com.dokku.builder-type", "dockerfile"),
+        ("com.dokku.image-stage", "release"),
+        ("org.label-schema.schema-version", "1.0"),
+        ("org.label-schema.vendor", "dokku"),
+    ];
+    let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let tree_of_image = image.to_string_lossy().into_owned();
+    let tag = format!("dokku/{app}:latest");
+    ask(&call.layout, &Request::Build { tree: tree_of_image, labels, tag })?;
+    call.trigger("post-build", &[builder, app, tree])
+}

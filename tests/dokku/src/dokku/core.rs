@@ -1,0 +1,266 @@
+//! Which file of which of Dokku's own plugins stands for which function.
+
+use super::{
+    appjson, apps, build, checks, config, container, domains, git, keys, nginx, plugins, ps, release,
+    reports, scheduler, settings,
+};
+use crate::call::{Call, NOT_IMPLEMENTED};
+use crate::outcome::{Failure, Outcome};
+
+/// Dokku's own plugins and their programs. Triggers run in the order of the plugins' names.
+pub(crate) const PLUGINS: &[(&str, &[&str])] = &[
+    ("00_dokku-standard", &["commands"]),
+    (
+        "app-json",
+        &[
+            "core-post-extract",
+            "pre-release-builder",
+            "post-release-builder",
+            "core-post-deploy",
+            "post-deploy",
+            "post-delete",
+            "post-app-rename-setup",
+        ],
+    ),
+    (
+        "apps",
+        &[
+            "subcommands/create",
+            "subcommands/destroy",
+            "subcommands/list",
+            "subcommands/exists",
+            "subcommands/rename",
+            "subcommands/report",
+            "subcommands/lock",
+            "subcommands/locked",
+            "subcommands/unlock",
+            "app-create",
+            "app-destroy",
+            "app-exists",
+            "app-list",
+            "app-maybe-create",
+            "deploy-source-set",
+            "post-create",
+            "post-delete",
+            "post-app-rename-setup",
+        ],
+    ),
+    ("builder-dockerfile", &["builder-build", "builder-release"]),
+    ("builds", &["post-delete"]),
+    (
+        "checks",
+        &[
+            "subcommands/enable",
+            "subcommands/disable",
+            "subcommands/skip",
+            "subcommands/set",
+            "subcommands/report",
+            "post-delete",
+            "post-app-rename-setup",
+        ],
+    ),
+    ("common", &["deploy", "release-and-deploy", "core-post-deploy", "post-delete"]),
+    (
+        "config",
+        &[
+            "subcommands/set",
+            "subcommands/unset",
+            "subcommands/clear",
+            "subcommands/get",
+            "subcommands/show",
+            "subcommands/default",
+            "subcommands/keys",
+            "subcommands/export",
+            "config-get",
+            "config-set",
+            "config-unset",
+            "post-create",
+            "post-delete",
+            "post-app-rename-setup",
+        ],
+    ),
+    (
+        "docker-options",
+        &["subcommands/add", "subcommands/remove", "subcommands/clear", "subcommands/report", "post-delete"],
+    ),
+    (
+        "domains",
+        &[
+            "subcommands/add",
+            "subcommands/remove",
+            "subcommands/set",
+            "subcommands/clear",
+            "subcommands/report",
+            "domains-list",
+            "domains-urls",
+            "post-create",
+            "post-app-rename-setup",
+        ],
+    ),
+    (
+        "git",
+        &[
+            "commands",
+            "subcommands/set",
+            "subcommands/initialize",
+            "subcommands/report",
+            "receive-app",
+            "deploy-source-set",
+            "git-deploy-branch",
+            "post-create",
+            "post-delete",
+            "post-app-rename-setup",
+        ],
+    ),
+    (
+        "nginx-vhosts",
+        &[
+            "core-post-deploy",
+            "scheduler-post-deploy-process",
+            "proxy-build-config",
+            "proxy-clear-config",
+            "post-domains-update",
+            "post-proxy-ports-update",
+            "post-delete",
+        ],
+    ),
+    (
+        "plugin",
+        &[
+            "subcommands/install",
+            "subcommands/uninstall",
+            "subcommands/update",
+            "subcommands/list",
+            "subcommands/enable",
+            "subcommands/disable",
+            "subcommands/trigger",
+        ],
+    ),
+    (
+        "ports",
+        &[
+            "subcommands/set",
+            "subcommands/add",
+            "subcommands/remove",
+            "subcommands/clear",
+            "subcommands/list",
+            "subcommands/report",
+            "post-delete",
+        ],
+    ),
+    (
+        "proxy",
+        &[
+            "subcommands/build-config",
+            "subcommands/clear-config",
+            "subcommands/enable",
+            "subcommands/disable",
+            "subcommands/set",
+            "subcommands/report",
+            "proxy-type",
+            "proxy-is-enabled",
+            "post-delete",
+        ],
+    ),
+    (
+        "ps",
+        &[
+            "subcommands/rebuild",
+            "subcommands/report",
+            "subcommands/restart",
+            "subcommands/restore",
+            "subcommands/retire",
+            "subcommands/scale",
+            "subcommands/set",
+            "subcommands/start",
+            "subcommands/stop",
+            "app-restart",
+            "core-post-extract",
+            "core-post-deploy",
+            "post-create",
+            "post-delete",
+            "post-app-rename",
+            "post-app-rename-setup",
+            "post-release-builder",
+            "ps-current-scale",
+        ],
+    ),
+    ("registry", &["post-release-builder"]),
+    ("resource", &["subcommands/limit", "subcommands/reserve", "subcommands/report", "post-delete"]),
+    (
+        "scheduler-docker-local",
+        &[
+            "bin/scheduler-deploy-process",
+            "bin/scheduler-deploy-process-container",
+            "check-deploy",
+            "core-post-deploy",
+            "post-delete",
+            "post-release-builder",
+            "scheduler-deploy",
+            "scheduler-is-deployed",
+            "scheduler-register-retired",
+            "scheduler-retire",
+            "scheduler-stop",
+        ],
+    ),
+    ("ssh-keys", &["subcommands/add", "subcommands/remove", "subcommands/list"]),
+    (
+        "storage",
+        &[
+            "subcommands/mount",
+            "subcommands/unmount",
+            "subcommands/list",
+            "subcommands/report",
+            "post-delete",
+        ],
+    ),
+];
+
+/// Runs the program `file` of Dokku's own plugin `plugin`.
+pub(crate) fn run(mut call: Call, plugin: &str, file: &str) -> i32 {
+    match find(&mut call, plugin, file) {
+        Ok(()) => 0,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn find(call: &mut Call, plugin: &str, file: &str) -> Outcome {
+    match (plugin, file) {
+        ("00_dokku-standard", "commands") => commands_help(call),
+        ("app-json", _) => appjson::trigger(call, file),
+        ("apps", _) => apps::run(call, file),
+        ("builder-dockerfile", "builder-build") => build::build(call),
+        ("builder-dockerfile", "builder-release") => release::builder_release(call),
+        ("builds", "post-delete") => settings::forget_data(call, "builds"),
+        ("checks", _) => checks::run(call, file),
+        ("common", "deploy") => release::deploy(call, call.arg(0), call.arg(1), call.arg(2)),
+        ("common", "release-and-deploy") => release::release_and_deploy(call),
+        ("common", "core-post-deploy") => release::note_deployed(call),
+        ("common", _) => settings::forget(call, "common"),
+        ("config", _) => config::run(call, file),
+        ("docker-options" | "storage" | "resource" | "ports" | "proxy", _) => {
+            settings::run(call, plugin, file)
+        }
+        ("domains", _) => domains::run(call, file),
+        ("git", _) => git::run(call, file),
+        ("nginx-vhosts", _) => nginx::trigger(call, file),
+        ("plugin", _) => plugins::subcommand(call, file),
+        ("ps", _) => ps::run(call, file),
+        ("registry", _) => release::announce_pre_deploy(call),
+        ("scheduler-docker-local", "scheduler-deploy-process") => scheduler::deploy_process(call),
+        ("scheduler-docker-local", "scheduler-deploy-process-container") => container::deploy(call),
+        ("scheduler-docker-local", "check-deploy") => checks::check_deploy(call),
+        ("scheduler-docker-local", "post-release-builder") => Ok(()),
+        ("scheduler-docker-local", _) => scheduler::trigger(call, file),
+        ("ssh-keys", _) => keys::run(call, file),
+        _ => Err(Failure::new(format!("{plugin}/{file} is not simulated"))),
+    }
+}
+
+fn commands_help(call: &Call) -> Outcome {
+    if call.arg(0) != "help" {
+        return Err(Failure::Exit(NOT_IMPLEMENTED));
+    }
+    reports::list_plugins(PLUGINS.iter().filter(|(_, programs)| programs[0].starts_with("subcommands")));
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! The app's web server configuration: written at each switch, read by the router.
+
+use std::fmt::Write;
+use std::fs;
+
+use super::{apps, domains, settings};
+use crate::call::Call;
+use crate::outcome::{Failure, Outcome, headline, step};
+use crate::properties::remove_if_there;
+
+/// The name of the port in configurations; each container listens on a port of its own.
+const PORT: &str = "5000";
+
+/// Runs one trigger of the plugin.
+pub(super) fn trigger(call: &Call, file: &str) -> Outcome {
+    let app = call.arg(0);
+    match file {
+        "scheduler-post-deploy-process" if call.arg(1) != "web" => Ok(()),
+        "scheduler-post-deploy-process" | "core-post-deploy" => {
+            if settings::proxy_type(call, app) != "nginx" {
+                return Ok(());
+            }
+            if file == "scheduler-post-deploy-process" {
+                headline("Triggering early nginx proxy rebuild");
+            }
+            call.trigger("proxy-build-config", &[app])
+        }
+        "proxy-build-config" | "post-domains-update" | "post-proxy-ports-update" => build(call, app),
+        "proxy-clear-config" | "post-delete" => remove_if_there(&call.layout.app(app).join("nginx.conf")),
+        _ => Err(Failure::new(format!("nginx-vhosts/{file} is not simulated"))),
+    }
+}
+
+fn build(call: &Call, app: &str) -> Outcome {
+    if settings::proxy_type(call, app) != "nginx" || !settings::is_proxied(call, app) {
+        return Ok(());
+    }
+    let names = domains::of(call, app).join(" ");
+    let mut servers = String::new();
+    let ports: Vec<(String, String)> = apps::live_files(&call.layout, app, "PORT").collect();
+    for (dyno, ip) in apps::live_files(&call.layout, app, "IP").filter(|(dyno, _)| dyno.starts_with("web.")) {
+        if let Some((_, port)) = ports.iter().find(|(other, _)| *other == dyno) {
+            let _ = writeln!(servers, "  server {ip}:{port};");
+        }
+    }
+    let path = call.layout.app(app).join("nginx.conf");
+    if servers.is_empty() {
+        return remove_if_there(&path);
+    }
+    step(format_args!("Configuring {names}"));
+    let upstream = format!("{app}-{PORT}");
+    let text = format!(
+        "server {{\n  listen 80;\n  server_name {names};\n  location / {{\n    proxy_pass http://{upstream};\n  }}\n}}\n\
+         upstream {upstream} {{\n{servers}}}\n"
+    );
+    // Replaced as a whole: nginx, too, goes on with the old one until it has read all of the new one.
+    let new = path.with_extension("new");
+    fs::write(&new, text)?;
+    fs::rename(new, path)?;
+    step("Reloading nginx");
+    Ok(())
+}

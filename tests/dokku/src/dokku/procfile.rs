@@ -1,0 +1,79 @@
+//! The files of an app's tree that a deploy keeps: its Procfile and its app.json.
+//!
+//! A deploy reads copies of its own, named by `DOKKU_PID`, until it is live; then they replace the app's.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::call::Call;
+use crate::outcome::Outcome;
+use crate::properties::remove_if_there;
+
+/// A file that a deploy takes from the tree: the plugin that keeps it, and its name.
+#[derive(Clone, Copy)]
+pub(super) struct Kept {
+    plugin: &'static str,
+    name: &'static str,
+}
+
+/// The app's processes and their commands.
+pub(super) const PROCFILE: Kept = Kept { plugin: "ps", name: "Procfile" };
+/// The app's checks, tasks and formation.
+pub(super) const APP_JSON: Kept = Kept { plugin: "app-json", name: "app.json" };
+
+impl Kept {
+    fn path(self, call: &Call, app: &str) -> PathBuf {
+        call.layout.data(self.plugin, app).join(self.name)
+    }
+
+    fn own(self, call: &Call, app: &str) -> PathBuf {
+        call.layout.data(self.plugin, app).join(format!("{}.{}", self.name, call.dokku_pid()))
+    }
+
+    fn missing(self, call: &Call, app: &str) -> PathBuf {
+        call.layout.data(self.plugin, app).join(format!("{}.{}.missing", self.name, call.dokku_pid()))
+    }
+
+    /// Takes the file from a work tree, for this deploy only.
+    pub(super) fn extract(self, call: &Call, app: &str, tree: &Path) -> Outcome {
+        fs::create_dir_all(call.layout.data(self.plugin, app))?;
+        remove_if_there(&self.own(call, app))?;
+        remove_if_there(&self.missing(call, app))?;
+        match fs::copy(tree.join(self.name), self.own(call, app)) {
+            Ok(_) => Ok(()),
+            Err(_) => Ok(fs::write(self.missing(call, app), "")?),
+        }
+    }
+
+    /// Makes this deploy's file the app's.
+    pub(super) fn adopt(self, call: &Call, app: &str) -> Outcome {
+        let own = self.own(call, app);
+        if own.exists() {
+            fs::rename(own, self.path(call, app))?;
+        } else if self.missing(call, app).exists() {
+            remove_if_there(&self.path(call, app))?;
+            remove_if_there(&self.missing(call, app))?;
+        }
+        Ok(())
+    }
+
+    /// What this deploy's file says, else the app's.
+    pub(super) fn read(self, call: &Call, app: &str) -> Option<String> {
+        if self.missing(call, app).exists() {
+            return None;
+        }
+        fs::read_to_string(self.own(call, app)).or_else(|_| fs::read_to_string(self.path(call, app))).ok()
+    }
+}
+
+/// The commands of an app's processes, by process type; none if there is no Procfile.
+pub(super) fn commands(call: &Call, app: &str) -> Option<BTreeMap<String, String>> {
+    let text = PROCFILE.read(call, app)?;
+    let lines = text.lines().filter_map(|line| {
+        let (name, command) = line.split_once(':')?;
+        let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+        plain.then(|| (name.to_owned(), command.trim().to_owned()))
+    });
+    Some(lines.collect())
+}

@@ -1,0 +1,135 @@
+//! From an image to a deploy: the release phase with its tasks, then the scheduler.
+
+use chrono::Utc;
+
+use super::capture::Capture;
+use super::environment::Environment;
+use super::{builds, domains, ps};
+use crate::call::Call;
+use crate::docker::client::{self, ask};
+use crate::docker::model::{Recipe, Request, RestartPolicy};
+use crate::outcome::{Failure, Outcome, detail, headline, line, step, warn};
+use crate::properties::Properties;
+
+/// The trigger `release-and-deploy <app> [<tag>] [<source>]`.
+///
+/// An image that does not exist is no failure, on a real host neither.
+pub(super) fn release_and_deploy(call: &mut Call) -> Outcome {
+    let (app, tag, source) = (call.arg(0).to_owned(), call.arg(1).to_owned(), call.arg(2).to_owned());
+    let source = if source.is_empty() { "deploy" } else { &source };
+    let capture = Capture::start(call, &app, source)?;
+    let outcome = release_captured(call, &app, &tag);
+    if capture.is_some() || call.var("DOKKU_BUILD_ID").is_some() {
+        let status = match &outcome {
+            Ok(()) => 0,
+            Err(Failure::Said(_, status) | Failure::Exit(status)) => *status,
+        };
+        builds::finalize(call, &app, status)?;
+    }
+    if let Some(capture) = capture {
+        capture.finish();
+    }
+    outcome
+}
+
+fn release_captured(call: &Call, app: &str, tag: &str) -> Outcome {
+    let image = format!("dokku/{app}:{}", if tag.is_empty() { "latest" } else { tag });
+    if client::image(&call.layout, &image)?.is_none() {
+        if !tag.is_empty() {
+            warn(format_args!("App image ({image}) not found"));
+        }
+        return Ok(());
+    }
+    step(format_args!("Releasing {app}..."));
+    call.trigger("builder-release", &["dockerfile", app, tag])?;
+    if ps::get(call, app, "skip-deploy").is_some_and(|skip| skip == "true") {
+        step("Skipping deployment");
+        return Ok(());
+    }
+    step(format_args!("Deploying {app} via the docker-local scheduler..."));
+    deploy(call, app, tag, "")?;
+    headline("Application deployed:");
+    domains::of(call, app).iter().for_each(|name| detail(format_args!("http://{name}")));
+    line("");
+    Ok(())
+}
+
+/// The trigger `deploy <app> <tag> [<process>]`, and the end of every release.
+pub(super) fn deploy(call: &Call, app: &str, tag: &str, process: &str) -> Outcome {
+    let tag = if tag.is_empty() { "latest" } else { tag };
+    call.trigger("scheduler-deploy", &["docker-local", app, tag, process])
+}
+
+/// The trigger `builder-release`: the tasks before a deploy.
+pub(super) fn builder_release(call: &Call) -> Outcome {
+    let [builder, app, tag] = [call.arg(0), call.arg(1), call.arg(2)];
+    let image = format!("dokku/{app}:{}", if tag.is_empty() { "latest" } else { tag });
+    call.trigger("pre-release-builder", &[builder, app, &image])?;
+    call.trigger("post-release-builder", &[builder, app, &image])
+}
+
+/// The registry's part of `post-release-builder`: it is what fires `pre-deploy`.
+pub(super) fn announce_pre_deploy(call: &Call) -> Outcome {
+    let tag = call.arg(2).rsplit(':').next().unwrap_or("latest");
+    if call.triggers("pre-deploy")?.is_empty() {
+        Ok(())
+    } else {
+        call.trigger("pre-deploy", &[call.arg(1), tag])
+    }
+}
+
+/// The app has been deployed once.
+pub(super) fn note_deployed(call: &Call) -> Outcome {
+    Properties::of(&call.layout, "common", call.arg(0)).set("deployed", "true")
+}
+
+/// Runs one of an app's tasks in a container of its own.
+pub(super) fn run_task(call: &Call, app: &str, image: &str, phase: &str, command: Option<&str>) -> Outcome {
+    step(format_args!("Checking for {phase} task"));
+    let Some(command) = command.filter(|command| !command.is_empty()) else {
+        detail(format_args!("No {phase} task found, skipping"));
+        return Ok(());
+    };
+    detail(format_args!("Executing {phase} task: {command}"));
+    let mut labels = container_labels(app);
+    labels.extend([("dokku_phase_script".to_owned(), phase.to_owned())]);
+    let recipe = Recipe {
+        name: format!("{app}.{phase}.{}", Utc::now().timestamp_micros()),
+        image: image.to_owned(),
+        labels,
+        env: Environment::merged(&call.layout, app)
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect(),
+        command: ["sh", "-c", command].map(str::to_owned).to_vec(),
+        restart: RestartPolicy::parse("no"),
+    };
+    let id = ask(&call.layout, &Request::Create(recipe))?;
+    let name = id.as_str().unwrap_or_default().to_owned();
+    ask(&call.layout, &Request::Start { name: name.clone() })?;
+    let code = ask(&call.layout, &Request::Wait { name: name.clone() })?;
+    print_log(call, &name, &format!("{app} {phase} task"))?;
+    ask(&call.layout, &Request::Remove { name, force: true })?;
+    if code == 0 { Ok(()) } else { Err(Failure::new(format!("Execution of {phase} task failed: {command}"))) }
+}
+
+/// The labels by which containers of an app are found.
+pub(super) fn container_labels(app: &str) -> std::collections::BTreeMap<String, String> {
+    let labels = [
+        ("dokku", ""),
+        ("com.dokku.app-name", app),
+        ("com.dokku.container-type", "deploy"),
+        ("org.label-schema.schema-version", "1.0"),
+        ("org.label-schema.vendor", "dokku"),
+    ];
+    labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+}
+
+/// Shows what a container has written.
+pub(super) fn print_log(call: &Call, name: &str, what: &str) -> Outcome {
+    let log = ask(&call.layout, &Request::Logs { name: name.to_owned() })?;
+    headline(format_args!("Start of {what} output"));
+    log.as_str().unwrap_or_default().lines().for_each(detail);
+    headline(format_args!("End of {what} output"));
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! Where everything of one simulated host lies below its directory.
+
+use std::path::{Path, PathBuf};
+
+/// The variable that tells each process of a host which directory it belongs to.
+pub const HOST_VARIABLE: &str = "SIMULATED_DOKKU";
+
+/// The directory of one host, and the paths below it.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    dir: PathBuf,
+}
+
+impl Layout {
+    /// The layout below `dir`, which need not exist yet.
+    pub fn new(dir: impl Into<PathBuf>) -> Layout {
+        Layout { dir: dir.into() }
+    }
+
+    /// The host's own directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// `/home/dokku` of the host.
+    pub fn home(&self) -> PathBuf {
+        self.dir.join("home/dokku")
+    }
+
+    /// The repository and live files of one app.
+    pub fn app(&self, app: &str) -> PathBuf {
+        self.home().join(app)
+    }
+
+    /// `/var/lib/dokku` of the host.
+    pub fn lib_root(&self) -> PathBuf {
+        self.dir.join("var/lib/dokku")
+    }
+
+    /// The directory of the properties of one plugin for one app (or `--global`).
+    pub fn properties(&self, plugin: &str, app: &str) -> PathBuf {
+        self.lib_root().join("config").join(plugin).join(app)
+    }
+
+    /// The file of an app's config variables.
+    pub fn config_file(&self, app: &str) -> PathBuf {
+        self.lib_root().join("config").join(app).join("ENV")
+    }
+
+    /// The data directory of one plugin for one app.
+    pub fn data(&self, plugin: &str, app: &str) -> PathBuf {
+        self.lib_root().join("data").join(plugin).join(app)
+    }
+
+    /// Where plugins are installed.
+    pub fn available(&self) -> PathBuf {
+        self.lib_root().join("plugins/available")
+    }
+
+    /// Links to the installed plugins that take part.
+    pub fn enabled(&self) -> PathBuf {
+        self.lib_root().join("plugins/enabled")
+    }
+
+    /// Where Dokku's own plugins are.
+    pub fn core_available(&self) -> PathBuf {
+        self.lib_root().join("core-plugins/available")
+    }
+
+    /// Links to Dokku's own plugins.
+    pub fn core_enabled(&self) -> PathBuf {
+        self.lib_root().join("core-plugins/enabled")
+    }
+
+    /// The commands `dokku`, `plugn` and `docker` of the host.
+    pub fn bin(&self) -> PathBuf {
+        self.dir.join("bin")
+    }
+
+    /// Images, containers and the socket of the simulated Docker.
+    pub fn docker(&self) -> PathBuf {
+        self.dir.join("docker")
+    }
+
+    /// The socket of the simulated Docker.
+    pub fn socket(&self) -> PathBuf {
+        self.docker().join("sock")
+    }
+
+    /// Configuration and keys of the host's sshd.
+    pub fn etc(&self) -> PathBuf {
+        self.dir.join("etc")
+    }
+
+    /// Ports, process ids and logs of what runs.
+    pub fn run(&self) -> PathBuf {
+        self.dir.join("run")
+    }
+
+    /// Temporary work trees of deploys.
+    pub fn tmp(&self) -> PathBuf {
+        self.dir.join("tmp")
+    }
+
+    /// The keys that may log in, written by `ssh-keys:add`.
+    pub fn authorized_keys(&self) -> PathBuf {
+        self.home().join(".ssh/authorized_keys")
+    }
+
+    /// Two files of container ids and image ids whose time is over, as Dokku's scheduler keeps them.
+    pub fn retired(&self, what: &str) -> PathBuf {
+        self.lib_root().join("data/scheduler-docker-local").join(format!("dead-{what}"))
+    }
+}

@@ -1,0 +1,114 @@
+//! The host's web server, in nginx's place: it passes requests on to what `nginx.conf` of the app names.
+//!
+//! That file is read for each request, so a switch takes effect with the next one; a request that is being
+//! answered keeps its container.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crate::files::random_port;
+use crate::layout::Layout;
+use crate::outcome::{Context, Outcome};
+
+/// Listens on the host's own port, the same one after each start.
+pub(crate) fn start(layout: &Layout) -> Outcome {
+    let file = layout.run().join("router-port");
+    let known = fs::read_to_string(&file).ok().and_then(|port| port.trim().parse::<u16>().ok());
+    let listener = match known {
+        Some(port) => TcpListener::bind(("127.0.0.1", port)),
+        None => (0..100)
+            .find_map(|_| TcpListener::bind(("127.0.0.1", random_port().ok()?)).ok())
+            .ok_or_else(no_port),
+    };
+    let listener = listener.context("cannot start the router")?;
+    fs::write(file, listener.local_addr()?.port().to_string())?;
+    let layout = Arc::new(layout.clone());
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let layout = Arc::clone(&layout);
+            thread::spawn(move || pass_on(&layout, client));
+        }
+    });
+    Ok(())
+}
+
+fn no_port() -> io::Error {
+    io::Error::other("no free port")
+}
+
+fn pass_on(layout: &Layout, mut client: TcpStream) -> io::Result<()> {
+    let (head, host, length) = read_head(&client)?;
+    let Some(mut server) = upstream(layout, &host) else {
+        let body = "502 Bad Gateway\n";
+        let length = body.len();
+        return write!(
+            client,
+            "HTTP/1.1 502 Bad Gateway\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        );
+    };
+    server.write_all(head.text.as_bytes())?;
+    server.write_all(&head.body)?;
+    let mut rest = client.try_clone()?.take(length.saturating_sub(head.body.len() as u64));
+    io::copy(&mut rest, &mut server)?;
+    io::copy(&mut server, &mut client)?;
+    Ok(())
+}
+
+struct Head {
+    text: String,
+    /// What has already been read of the body.
+    body: Vec<u8>,
+}
+
+/// The request's head with `Connection: close` in it, its host, and the length of its body.
+fn read_head(client: &TcpStream) -> io::Result<(Head, String, u64)> {
+    let mut reader = BufReader::new(client);
+    let (mut text, mut host, mut length) = (String::new(), String::new(), 0);
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 || line.trim().is_empty() {
+            break;
+        }
+        let (name, value) = line.split_once(':').unwrap_or((&line, ""));
+        match name.to_ascii_lowercase().as_str() {
+            "host" => host = value.trim().split(':').next().unwrap_or_default().to_owned(),
+            "content-length" => length = value.trim().parse().unwrap_or(0),
+            "connection" => continue,
+            _ => {}
+        }
+        text.push_str(&line);
+    }
+    text.push_str("Connection: close\r\n\r\n");
+    let body = reader.buffer().to_vec();
+    Ok((Head { text, body }, host, length))
+}
+
+/// A connection to one of the containers that the app's `nginx.conf` names.
+fn upstream(layout: &Layout, host: &str) -> Option<TcpStream> {
+    let apps = fs::read_dir(layout.home()).ok()?.flatten();
+    let files = apps.filter_map(|app| fs::read_to_string(app.path().join("nginx.conf")).ok());
+    let config =
+        files.into_iter().find(|config| words_after(config, "server_name").any(|name| name == host))?;
+    let mut servers: Vec<String> = words_after(&config, "server").filter(|name| name.contains(':')).collect();
+    if servers.len() > 1 {
+        let turn = std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.subsec_micros() as usize);
+        let turn = turn % servers.len();
+        servers.rotate_left(turn);
+    }
+    servers
+        .iter()
+        .find_map(|address| TcpStream::connect_timeout(&address.parse().ok()?, Duration::from_secs(5)).ok())
+}
+
+/// The words that follow a directive, over all lines.
+fn words_after(config: &str, directive: &str) -> impl Iterator<Item = String> {
+    let lines = config.lines().filter_map(move |line| {
+        let (name, rest) = line.trim().split_once(' ')?;
+        (name == directive).then(|| rest.trim_end_matches(';'))
+    });
+    lines.flat_map(str::split_whitespace).map(str::to_owned)
+}
