@@ -180,6 +180,14 @@ pub fn untag(name: &str) -> Result<(), DockerError> {
     Ok(())
 }
 
+/// Removes an image that has no name any more. One that is still used is left: Dokku prunes it with the app's next
+/// build.
+pub fn remove_unused_image(image: &ImageId) {
+    if let Err(error) = docker().args(["rmi", &image.to_string()]).run() {
+        log::info!("{error}");
+    }
+}
+
 /// Sets when Docker starts a container again by itself.
 ///
 /// # Errors

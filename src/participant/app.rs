@@ -14,6 +14,7 @@ use crate::git::{self, Git, GitError};
 use crate::names::{AppName, CommitId, GraduationId};
 use crate::participant::store::{Before, Held};
 use crate::process::{ProcessError, Program};
+use crate::repo;
 use crate::vars::Vars;
 
 /// An app could not be read or changed.
@@ -126,6 +127,7 @@ impl<'a> App<'a> {
                 let value = config.get(&name).cloned();
                 (name, value)
             }),
+            config_names: config.into_keys().collect(),
             properties: self.properties(),
         })
     }
@@ -249,12 +251,19 @@ impl<'a> App<'a> {
         if killed {
             self.command("apps:unlock").arg(self.name.as_str()).run()?;
         }
+        let refused = docker::image(&docker::latest(self.name))?;
         self.name_version(before, held, Version::Old)?;
+        self.unset_declared_config(before)?;
         if before.image.is_none() {
             docker::untag(&docker::latest(self.name))?;
         }
         Git::bare(&self.dokku.repository(self.name)).delete_graduation_refs(self.id)?;
         self.release_images()?;
+        for image in refused.into_iter().chain(held.map(|held| held.image.clone())) {
+            if Some(&image) != before.image.as_ref() {
+                docker::remove_unused_image(&image);
+            }
+        }
         if !before.created {
             return Ok(false);
         }
@@ -263,6 +272,18 @@ impl<'a> App<'a> {
         }
         self.command("--force").args(["apps:destroy", self.name.as_str()]).run()?;
         Ok(false)
+    }
+
+    /// Unsets the config variables that the deploy has set because the new revision's app.json declares them.
+    fn unset_declared_config(&self, before: &Before) -> Result<(), AppError> {
+        let declared = repo::declared_config(&self.dokku.repository(self.name), before.to);
+        let added = |name: &String| declared.contains(name) && !before.config_names.contains(name);
+        let names: Vec<String> = self.dokku.config(self.name)?.into_keys().filter(added).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let unset = self.command("config:unset").args(["--no-restart", self.name.as_str()]).args(names);
+        Ok(unset.run()?)
     }
 
     /// Removes containers that a deploy has left on its way and that are not of the old version.

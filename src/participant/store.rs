@@ -12,7 +12,7 @@
 //! <data>/apps/<app>                      the graduation that has the app
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -67,6 +67,8 @@ pub struct Before {
     pub image: Option<ImageId>,
     /// The config variable in which Dokku keeps the revision, and its value.
     pub revision_variable: Option<(String, Option<String>)>,
+    /// Names of its config variables: a deploy adds those that app.json declares.
+    pub config_names: BTreeSet<String>,
     /// Files that a deploy sets, by path below Dokku's library; none where there was none.
     pub properties: BTreeMap<PathBuf, Option<String>>,
 }

@@ -1,8 +1,10 @@
 //! What an app's own repository tells about a revision.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use git2::{Repository, TreeEntry};
+use git2::Repository;
+use serde_json::Value;
 
 use super::oid;
 use crate::names::CommitId;
@@ -10,21 +12,33 @@ use crate::names::CommitId;
 /// The largest Procfile or app.json that is looked at, in bytes.
 const MAX_FILE: usize = 1 << 20;
 
+/// A file at the root of a revision; none if it is not there or no text of a sensible size.
+fn file(repository: &Path, revision: CommitId, name: &str) -> Option<String> {
+    let repository = Repository::open_bare(repository).ok()?;
+    let tree = repository.find_commit(oid(revision)).ok()?.tree().ok()?;
+    let blob = repository.find_blob(tree.get_name(name)?.id()).ok()?;
+    let text = (blob.size() <= MAX_FILE).then(|| blob.content().to_vec())?;
+    String::from_utf8(text).ok()
+}
+
+fn app_json(repository: &Path, revision: CommitId) -> Option<Value> {
+    serde_json::from_str(&file(repository, revision, "app.json")?).ok()
+}
+
 /// The revision names tasks that Dokku runs around a deploy and that no abort can undo: `release` in its Procfile,
 /// `predeploy` or `postdeploy` in its app.json. What cannot be read names none.
 pub fn has_release_tasks(repository: &Path, revision: CommitId) -> bool {
-    let Ok(repository) = Repository::open_bare(repository) else { return false };
-    let file = |name: &str| -> Option<String> {
-        let tree = repository.find_commit(oid(revision)).ok()?.tree().ok()?;
-        let entry: TreeEntry<'_> = tree.get_name(name)?;
-        let blob = repository.find_blob(entry.id()).ok().filter(|blob| blob.size() <= MAX_FILE)?;
-        String::from_utf8(blob.content().to_vec()).ok()
-    };
-    let released = file("Procfile").is_some_and(|text| text.lines().any(|line| line.starts_with("release:")));
-    let scripts = file("app.json").and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
-    let scripted = scripts.is_some_and(|json| {
-        let paths = ["/scripts/dokku/predeploy", "/scripts/dokku/postdeploy", "/scripts/postdeploy"];
-        paths.iter().any(|path| json.pointer(path).is_some())
-    });
-    released || scripted
+    let procfile = file(repository, revision, "Procfile").unwrap_or_default();
+    let paths = ["/scripts/dokku/predeploy", "/scripts/dokku/postdeploy", "/scripts/postdeploy"];
+    let scripted = |json: Value| paths.iter().any(|path| json.pointer(path).is_some());
+    procfile.lines().any(|line| line.starts_with("release:"))
+        || app_json(repository, revision).is_some_and(scripted)
+}
+
+/// The config variables that the revision declares in its app.json, which Dokku sets with a deploy where they are
+/// not set.
+pub fn declared_config(repository: &Path, revision: CommitId) -> BTreeSet<String> {
+    let json = app_json(repository, revision);
+    let env = json.as_ref().and_then(|json| json.get("env")).and_then(Value::as_object);
+    env.into_iter().flat_map(|env| env.keys().cloned()).collect()
 }
