@@ -4,14 +4,14 @@ use std::fs;
 
 use snapbox::{assert_data_eq, str};
 
-use crate::support::{Sshd, World};
+use crate::support::{LoneHost, Sshd};
 
 const HELLO: &str =
     r#"echo '{"type":"hello","protocol":1,"version":"0.1.0","host":"prod-1"}'; cat >/dev/null"#;
 
 #[test]
 fn help_lists_every_command() {
-    let world = World::new();
+    let world = LoneHost::new();
     let help = world.dokku(&["graduate:help"]);
     assert_data_eq!(
         &help,
@@ -41,7 +41,7 @@ exit status 0
 
 #[test]
 fn dokku_gets_its_columns_and_its_status() {
-    let world = World::new();
+    let world = LoneHost::new();
     assert_data_eq!(
         world.called_as("plugin/commands", &["help"]),
         str![[r#"
@@ -70,7 +70,7 @@ exit status 10
 
 #[test]
 fn wrong_usage_is_told_with_the_usage() {
-    let world = World::new();
+    let world = LoneHost::new();
     assert_data_eq!(
         world.dokku(&["graduate:add-environment", "production"]),
         str![[r#"
@@ -166,7 +166,7 @@ exit status 0
 
 #[test]
 fn hooks_are_added_listed_and_removed_by_index() {
-    let world = World::new();
+    let world = LoneHost::new();
     assert_data_eq!(
         world.dokku(&["graduate:hooks", "PRE"]),
         str![[r#"
@@ -249,7 +249,7 @@ exit status 0
 
 #[test]
 fn an_environment_is_linked_step_by_step() {
-    let mut world = World::new();
+    let mut world = LoneHost::new();
     let mut sshd = Sshd::new();
     let url = sshd.url();
     world.replace(&url, "[URL]");
@@ -424,7 +424,7 @@ exit status 0
 
 #[test]
 fn what_cannot_be_linked_leaves_nothing() {
-    let mut world = World::new();
+    let mut world = LoneHost::new();
     let sshd = Sshd::new();
     let url = sshd.url();
     world.replace(&url, "[URL]");
@@ -474,7 +474,7 @@ exit status 1
 
 #[test]
 fn a_shared_host_keeps_its_pins_until_its_last_environment_goes() {
-    let world = World::new();
+    let world = LoneHost::new();
     let sshd = Sshd::new();
     let url = sshd.url();
     world.dokku(&["graduate:add-environment", "blue", &url]);
@@ -490,7 +490,7 @@ fn a_shared_host_keeps_its_pins_until_its_last_environment_goes() {
 
 #[test]
 fn a_trigger_without_a_graduation_lets_the_deploy_go_on() {
-    let world = World::new();
+    let world = LoneHost::new();
     let transcript =
         world.called_as("plugin/check-deploy", &["api", "c0ffee", "web", "5000", "172.17.0.2", "1"]);
     assert_eq!(transcript, "exit status 0\n");
@@ -499,7 +499,7 @@ fn a_trigger_without_a_graduation_lets_the_deploy_go_on() {
 #[test]
 fn the_readme_has_every_command() {
     let readme = include_str!("../README.md");
-    let help = World::new().called_as("plugin/commands", &["help"]);
+    let help = LoneHost::new().called_as("plugin/commands", &["help"]);
     for line in help.lines().filter_map(|line| line.strip_prefix("    ")) {
         let usage = line.split_once(',').map_or(line, |(usage, _)| usage);
         let in_table = usage.replace('|', "\\|").replace("--format <text\\|json>", "--format json");

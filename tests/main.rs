@@ -3,6 +3,7 @@
 
 mod cli;
 mod support;
+mod worlds;
 
 /// A file that is not listed above would never run.
 #[test]

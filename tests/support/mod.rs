@@ -1,85 +1,22 @@
-//! What the tests share: a world in a temporary directory, and a real sshd.
+//! What the stories are told with: a world of two hosts, apps to push to them, and what can be seen from outside.
+#![allow(dead_code, unused_imports, reason = "each story uses a part of it")]
 
+mod app;
+mod checkout;
+mod gate;
+mod host;
+mod lone_host;
+mod package;
+mod ran;
+mod real;
+mod snapshot;
 mod sshd;
+mod transcript;
+mod world;
 
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-
-use snapbox::cmd::Command;
-use tempfile::TempDir;
-
+pub(crate) use checkout::Checkout;
+pub(crate) use host::Host;
+pub(crate) use lone_host::LoneHost;
+pub(crate) use ran::{Ran, Running};
 pub(crate) use sshd::Sshd;
-
-/// One host's Dokku home and data, and an environment built from empty.
-pub(crate) struct World {
-    dir: TempDir,
-    replacements: Vec<(String, &'static str)>,
-}
-
-impl World {
-    pub(crate) fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().to_str().unwrap().to_owned();
-        for part in ["dokku", "lib", "plugin/subcommands"] {
-            std::fs::create_dir_all(dir.path().join(part)).unwrap();
-        }
-        Self { dir, replacements: vec![(root, "[WORLD]")] }
-    }
-
-    pub(crate) fn path(&self, below: impl AsRef<Path>) -> PathBuf {
-        self.dir.path().join(below)
-    }
-
-    /// Shows `name` instead of `text` in transcripts.
-    pub(crate) fn replace(&mut self, text: impl Into<String>, name: &'static str) {
-        self.replacements.push((text.into(), name));
-    }
-
-    /// Runs the plugin as `dokku <words>` does; returns all that came of it.
-    pub(crate) fn dokku(&self, words: &[&str]) -> String {
-        let (_, sub) = words[0].split_once(':').unwrap_or(("graduate", "default"));
-        self.called_as(&format!("plugin/subcommands/{sub}"), words)
-    }
-
-    /// Runs the binary under another name below the world's directory.
-    pub(crate) fn called_as(&self, name: &str, words: &[&str]) -> String {
-        let path = self.path(name);
-        if !path.exists() {
-            symlink(env!("CARGO_BIN_EXE_dokku-graduate"), &path).unwrap();
-        }
-        let output = Command::new(path)
-            .args(words)
-            .env_clear()
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin")
-            .env("HOME", self.path("dokku"))
-            .env("DOKKU_ROOT", self.path("dokku"))
-            .env("DOKKU_LIB_ROOT", self.path("lib"))
-            .env("DOKKU_NOT_IMPLEMENTED_EXIT", "10")
-            .env("LC_ALL", "C")
-            .output()
-            .unwrap();
-        let code = output.status.code().map_or("no status".to_owned(), |code| code.to_string());
-        let transcript = format!(
-            "{}{}exit status {code}\n",
-            section("stdout", &output.stdout),
-            section("stderr", &output.stderr)
-        );
-        self.normalised(&transcript)
-    }
-
-    fn normalised(&self, text: &str) -> String {
-        let replace = |text: String, (from, to): &(String, &str)| text.replace(from, to);
-        let text = self.replacements.iter().fold(text.to_owned(), replace);
-        let word = |word: &str| {
-            let is_fingerprint = word.len() == 50 && word.starts_with("SHA256:");
-            if is_fingerprint { "[FINGERPRINT]".to_owned() } else { word.to_owned() }
-        };
-        let line = |line: &str| line.split(' ').map(word).collect::<Vec<_>>().join(" ");
-        text.lines().map(|each| line(each) + "\n").collect()
-    }
-}
-
-fn section(name: &str, bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    if text.is_empty() { String::new() } else { format!("{name}:\n{text}") }
-}
+pub(crate) use world::World;

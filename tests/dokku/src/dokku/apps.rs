@@ -51,8 +51,16 @@ pub(super) fn all(layout: &Layout) -> Outcome<Vec<String>> {
     Ok(apps)
 }
 
-/// A container of the app is or was live.
+/// The app has been deployed; it may have no container now.
 pub(super) fn is_deployed(layout: &Layout, app: &str) -> bool {
+    match Properties::of(layout, "common", app).get("deployed") {
+        Some(deployed) => deployed == "true",
+        None => has_containers(layout, app),
+    }
+}
+
+/// A container of the app is or was live.
+pub(super) fn has_containers(layout: &Layout, app: &str) -> bool {
     live_files(layout, app, "CONTAINER").next().is_some()
 }
 

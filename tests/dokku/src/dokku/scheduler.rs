@@ -18,7 +18,7 @@ pub(super) fn trigger(call: &mut Call, file: &str) -> Outcome {
         "scheduler-deploy" => deploy(call),
         "core-post-deploy" => rename_containers(call, call.arg(0)),
         "scheduler-is-deployed" => {
-            if apps::is_deployed(&call.layout, call.arg(1)) {
+            if apps::has_containers(&call.layout, call.arg(1)) {
                 Ok(())
             } else {
                 Err(Failure::Exit(1))

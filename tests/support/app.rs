@@ -1,0 +1,168 @@
+//! Apps as their developers have them: a repository each, whose every version can be pushed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::gate::Gate;
+use super::host::Host;
+use super::ran::{Ran, Running};
+use super::world::World;
+
+/// One version of an app in the making. It serves its version's name, over HTTP and by `busybox httpd`.
+pub(crate) struct App<'a> {
+    world: &'a World,
+    name: String,
+    version: String,
+    files: BTreeMap<String, String>,
+    build: String,
+    web: String,
+}
+
+/// A version that has been committed.
+pub(crate) struct Version<'a> {
+    world: &'a World,
+    app: String,
+    /// Its revision, 40 hex digits.
+    pub(crate) revision: String,
+}
+
+impl<'a> App<'a> {
+    /// The app of this name, in a version that works.
+    pub(crate) fn new(world: &'a World, name: &str) -> App<'a> {
+        let app = App {
+            world,
+            name: name.to_owned(),
+            version: "1".to_owned(),
+            files: BTreeMap::new(),
+            build: String::new(),
+            web: String::new(),
+        };
+        app.file("Procfile", "web: sh ./web\n").checks("/", 5)
+    }
+
+    /// What it serves, and what transcripts call its commit.
+    pub(crate) fn version(mut self, version: &str) -> Self {
+        self.version = version.to_owned();
+        self
+    }
+
+    /// Has a second process besides its web process.
+    pub(crate) fn with_worker(self) -> Self {
+        self.file("Procfile", "web: sh ./web\nworker: sh ./worker\n").file("worker", "exec sleep 1000000\n")
+    }
+
+    /// Has no web process, but a worker.
+    pub(crate) fn worker_only(self) -> Self {
+        self.file("Procfile", "worker: sh ./worker\n").file("worker", "exec sleep 1000000\n")
+    }
+
+    /// Has a task that runs before each deploy.
+    pub(crate) fn with_release_task(mut self, script: &str) -> Self {
+        let procfile = self.files.entry("Procfile".to_owned()).or_default();
+        procfile.push_str("release: sh ./release\n");
+        self.file("release", script)
+    }
+
+    /// Its build prints this and fails.
+    pub(crate) fn fails_to_build(mut self, message: &str) -> Self {
+        self.build.push_str(&format!("echo '{message}'; exit 7\n"));
+        self
+    }
+
+    /// It starts and serves, but not what its health check asks for.
+    pub(crate) fn never_healthy(self) -> Self {
+        self.checks("/no-such-page", 2)
+    }
+
+    /// It ends as soon as it starts.
+    pub(crate) fn crashes(mut self) -> Self {
+        self.web.push_str("echo 'cannot find the database'; exit 1\n");
+        self
+    }
+
+    /// Its build goes on when the gate opens. Only simulated hosts have gates.
+    pub(crate) fn builds_behind(mut self, gate: &Gate) -> Self {
+        self.build.push_str(&gate.script());
+        self
+    }
+
+    /// It answers when the gate opens. Only simulated hosts have gates.
+    pub(crate) fn healthy_behind(mut self, gate: &Gate) -> Self {
+        self.web.push_str(&gate.script());
+        self.checks("/", 1000)
+    }
+
+    /// Has this file in its tree.
+    pub(crate) fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.insert(name.to_owned(), text.to_owned());
+        self
+    }
+
+    fn checks(self, path: &str, attempts: u32) -> Self {
+        let check = format!(
+            r#"{{"type": "startup", "name": "it answers", "path": "{path}", "attempts": {attempts}}}"#
+        );
+        self.file("app.json", &format!("{{\"healthchecks\": {{\"web\": [{check}]}}}}\n"))
+    }
+
+    /// Commits this version.
+    pub(crate) fn commit(self) -> Version<'a> {
+        let tree = repository(self.world, &self.name);
+        let base = self.world.base_image();
+        let mut files = self.files;
+        files
+            .insert("Dockerfile".into(), format!("FROM {base}\nCOPY . /app\nWORKDIR /app\nRUN sh ./build\n"));
+        files.insert(
+            "build".into(),
+            format!("echo 'building {} {}'\n{}", self.name, self.version, self.build),
+        );
+        files.insert("web".into(), format!("{}exec busybox httpd -f -p $PORT -h www\n", self.web));
+        files.insert("www/index.html".into(), format!("{}\n", self.version));
+        let git = |args: &[&str]| self.world.run(git_in(self.world, &tree, args)).succeeds();
+        if !tree.join(".git").exists() {
+            fs::create_dir_all(tree.join("www")).unwrap();
+            git(&["init", "-q", "-b", "master"]);
+        }
+        for (name, text) in &files {
+            fs::write(tree.join(name), text).unwrap();
+        }
+        git(&["add", "--all"]);
+        git(&["commit", "-q", "--allow-empty", "-m", &format!("Version {}", self.version)]);
+        let revision = git(&["rev-parse", "HEAD"]).raw.trim().to_owned();
+        self.world.normaliser().show_commit(&revision, &format!("{} {}", self.name, self.version));
+        Version { world: self.world, app: self.name, revision }
+    }
+
+    /// Commits this version and deploys it on the source, as its developers do.
+    pub(crate) fn push(self) -> Version<'a> {
+        let version = self.commit();
+        version.push_to(&version.world.source).succeeds();
+        version
+    }
+}
+
+impl Version<'_> {
+    /// Pushes it to a host.
+    pub(crate) fn push_to(&self, host: &Host) -> Ran {
+        self.begin_push_to(host).wait()
+    }
+
+    /// Begins to push it to a host.
+    pub(crate) fn begin_push_to(&self, host: &Host) -> Running {
+        let tree = repository(self.world, &self.app);
+        let (url, update) = (host.repository(&self.app), format!("{}:refs/heads/master", self.revision));
+        self.world.start(git_in(self.world, &tree, &["push", "-f", &url, &update]))
+    }
+}
+
+fn repository(world: &World, app: &str) -> PathBuf {
+    world.path("apps").join(app)
+}
+
+fn git_in(world: &World, tree: &std::path::Path, args: &[&str]) -> Command {
+    let mut git = world.command("git");
+    git.arg("-C").arg(tree).args(args);
+    git
+}

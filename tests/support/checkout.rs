@@ -1,0 +1,77 @@
+//! The operator's clone of the environment repository.
+
+use std::path::PathBuf;
+
+use super::ran::{Ran, Running};
+use super::world::World;
+
+/// A clone, from which graduations are requested.
+pub(crate) struct Checkout<'a> {
+    world: &'a World,
+    tree: PathBuf,
+}
+
+impl<'a> Checkout<'a> {
+    /// A clone that has just been made.
+    pub(crate) fn new(world: &'a World, tree: PathBuf) -> Checkout<'a> {
+        Checkout { world, tree }
+    }
+
+    /// Runs git in it.
+    pub(crate) fn git(&self, args: &[&str]) -> Ran {
+        self.begin_git(args).wait()
+    }
+
+    /// Starts git in it.
+    pub(crate) fn begin_git(&self, args: &[&str]) -> Running {
+        let mut git = self.world.command("git");
+        git.arg("-C").arg(&self.tree).args(args);
+        self.world.start(git)
+    }
+
+    /// Fetches what has happened, and makes it the checked-out state.
+    pub(crate) fn update(&self) -> &Self {
+        self.git(&["fetch", "-q", "--tags", "--force", "origin"]).succeeds();
+        self.git(&["reset", "-q", "--hard", "origin/HEAD"]).succeeds();
+        self
+    }
+
+    /// What a revision is, 40 hex digits; none if there is no such revision.
+    pub(crate) fn revision(&self, name: &str) -> Option<String> {
+        let ran = self.git(&["rev-parse", "-q", "--verify", &format!("{name}^{{commit}}")]);
+        (ran.status == Some(0)).then(|| ran.raw.trim().to_owned())
+    }
+
+    /// Tags a revision and pushes the tag: requests a graduation of that state.
+    pub(crate) fn graduate(&self, label: &str, revision: &str) -> Ran {
+        self.graduate_with(&[], label, revision)
+    }
+
+    /// The same with push options.
+    pub(crate) fn graduate_with(&self, options: &[&str], label: &str, revision: &str) -> Ran {
+        self.begin_graduation(options, label, revision).wait()
+    }
+
+    /// Begins it.
+    pub(crate) fn begin_graduation(&self, options: &[&str], label: &str, revision: &str) -> Running {
+        let tag = format!("graduate/production/{label}");
+        self.git(&["tag", "-f", &tag, revision]).succeeds();
+        let mut args = vec!["push", "-f", "origin", &tag];
+        args.extend(options.iter().flat_map(|option| ["-o", option]));
+        self.begin_git(&args)
+    }
+
+    /// What the server says about a ref: 40 hex digits, with tags taken for what they point to.
+    pub(crate) fn remote(&self, reference: &str) -> Option<String> {
+        let listed = self.git(&["ls-remote", "origin", reference, &format!("{reference}^{{}}")]).succeeds();
+        let last = listed.raw.lines().last()?;
+        last.split_whitespace().next().map(str::to_owned)
+    }
+
+    /// All refs of the server whose names begin so.
+    pub(crate) fn remote_refs(&self, prefix: &str) -> Vec<String> {
+        let listed = self.git(&["ls-remote", "--refs", "origin"]).succeeds();
+        let names = listed.raw.lines().filter_map(|line| line.split_whitespace().nth(1));
+        names.filter(|name| name.starts_with(prefix)).map(str::to_owned).collect()
+    }
+}

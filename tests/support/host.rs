@@ -1,0 +1,239 @@
+//! One host of a story: simulated, or a real Dokku host somewhere.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::ran::{Ran, Running, command, until};
+use super::real::Place;
+use super::snapshot::{SCRIPT, Snapshot};
+use super::transcript::Normaliser;
+
+/// A host with Dokku on it.
+pub(crate) struct Host {
+    /// What the story calls it: `staging` or `production`.
+    pub(crate) name: &'static str,
+    kind: Kind,
+    normaliser: Normaliser,
+}
+
+enum Kind {
+    Simulated(simulated_dokku::Host),
+    Real(Place),
+}
+
+impl Host {
+    /// A new simulated host in this directory, running.
+    pub(crate) fn simulated(dir: &Path, name: &'static str, normaliser: Normaliser) -> Host {
+        let host =
+            simulated_dokku::Host::create(dir, name).unwrap_or_else(|failure| panic!("{name}: {failure:?}"));
+        host.start().unwrap_or_else(|failure| panic!("{name}: {failure:?}"));
+        normaliser.show(&host.ssh_port().to_string(), "[PORT]");
+        Host { name, kind: Kind::Simulated(host), normaliser }
+    }
+
+    /// A real host.
+    pub(crate) fn real(place: &Place, name: &'static str, normaliser: Normaliser) -> Host {
+        normaliser.show(&place.url, &format!("[{name}]"));
+        Host { name, kind: Kind::Real(place.clone()), normaliser }
+    }
+
+    /// The simulated host behind it, for stories that only it can tell.
+    pub(crate) fn as_simulated(&self) -> Option<&simulated_dokku::Host> {
+        match &self.kind {
+            Kind::Simulated(host) => Some(host),
+            Kind::Real(_) => None,
+        }
+    }
+
+    /// Its address: `ssh://user@host:port`.
+    pub(crate) fn url(&self) -> String {
+        match &self.kind {
+            Kind::Simulated(host) => host.url(),
+            Kind::Real(place) => place.url.clone(),
+        }
+    }
+
+    /// The address of a repository on it.
+    pub(crate) fn repository(&self, name: &str) -> String {
+        format!("{}/{name}", self.url())
+    }
+
+    /// Runs a shell command as root on it. `DOKKU_ROOT` and `DOKKU_LIB_ROOT` are set.
+    pub(crate) fn root(&self, script: &str) -> Ran {
+        Running::start(self.root_command(script), self.normaliser.clone()).wait()
+    }
+
+    /// The same with something on its stdin.
+    pub(crate) fn root_with_input(&self, script: &str, input: &[u8]) -> Ran {
+        let mut command = self.root_command(script);
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        command.stdin(reader);
+        let running = Running::start(command, self.normaliser.clone());
+        // One that does not read all of it has its reason; its exit status tells.
+        let _ = writer.write_all(input);
+        drop(writer);
+        running.wait()
+    }
+
+    /// Starts a shell command as root on it.
+    pub(crate) fn begin_root(&self, script: &str) -> Running {
+        Running::start(self.root_command(script), self.normaliser.clone())
+    }
+
+    fn root_command(&self, script: &str) -> Command {
+        match &self.kind {
+            Kind::Simulated(host) => {
+                let mut command = host.program("sh", &["-c", script]);
+                command
+                    .env("DOKKU_ROOT", host.layout().home())
+                    .env("DOKKU_LIB_ROOT", host.layout().lib_root());
+                command
+            }
+            Kind::Real(place) => {
+                let mut command = command(&place.root[0]);
+                command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+                let variables = "export DOKKU_ROOT=/home/dokku DOKKU_LIB_ROOT=/var/lib/dokku\n";
+                command.args(&place.root[1..]).arg(format!("{variables}{script}")).stdin(Stdio::null());
+                command
+            }
+        }
+    }
+
+    /// Runs a dokku command as root.
+    pub(crate) fn dokku(&self, words: &[&str]) -> Ran {
+        self.root(&shell("dokku", words))
+    }
+
+    /// Starts a dokku command as root.
+    pub(crate) fn begin_dokku(&self, words: &[&str]) -> Running {
+        self.begin_root(&shell("exec dokku", words))
+    }
+
+    /// Runs a docker command as root.
+    pub(crate) fn docker(&self, words: &[&str]) -> Ran {
+        self.root(&shell("docker", words))
+    }
+
+    /// What a user gets from an app: what it serves, or nothing if it does not answer as it should.
+    pub(crate) fn get(&self, app: &str) -> Option<String> {
+        let address = match &self.kind {
+            Kind::Simulated(host) => format!("127.0.0.1:{}", host.router_port()),
+            Kind::Real(place) => {
+                let host = place.url.rsplit('@').next()?.split(':').next()?.trim_start_matches("ssh://");
+                format!("{host}:80")
+            }
+        };
+        let name = match &self.kind {
+            Kind::Simulated(host) => format!("{app}.{}.test", host.name()),
+            Kind::Real(_) => {
+                self.root(&format!("head -n 1 \"$DOKKU_ROOT/{app}/VHOST\"")).raw.trim().to_owned()
+            }
+        };
+        get(&address, &name).ok().flatten()
+    }
+
+    /// The version of an app that is live; panics if none is.
+    #[track_caller]
+    pub(crate) fn live(&self, app: &str) -> String {
+        self.get(app).unwrap_or_else(|| panic!("{app} does not answer on {}", self.name))
+    }
+
+    /// Waits until this version of an app is live.
+    pub(crate) fn until_live(&self, app: &str, version: &str) {
+        until(&format!("{app} {version} is live on {}", self.name), || {
+            self.get(app).as_deref() == Some(version)
+        });
+    }
+
+    /// What users of the host see now.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot::parse(&self.root(SCRIPT).succeeds().raw);
+        let apps: Vec<String> = snapshot.apps().into_iter().map(str::to_owned).collect();
+        for app in apps {
+            let live = self.get(&app).unwrap_or_else(|| "(does not answer)".to_owned());
+            snapshot.note(format!("{app} live"), live);
+        }
+        snapshot
+    }
+
+    /// The text of a file below Dokku's home; nothing if there is none.
+    pub(crate) fn read(&self, name: &str) -> Option<String> {
+        let ran = self.root(&format!("cat \"$DOKKU_ROOT/{name}\""));
+        (ran.status == Some(0)).then_some(ran.raw)
+    }
+
+    /// Signals the processes of the host whose command lines contain this; gives how many there were.
+    pub(crate) fn kill(&self, signal: &str, pattern: &str) -> usize {
+        let script = format!("{}signal_matching {signal} '{pattern}'", self.signal_matching());
+        self.root(&script).succeeds().raw.trim().parse().unwrap()
+    }
+
+    /// How many processes of the host have a command line with this in it.
+    pub(crate) fn running(&self, pattern: &str) -> usize {
+        self.kill("0", pattern)
+    }
+
+    /// Waits until a process of the host has a command line with this in it.
+    pub(crate) fn until_runs(&self, pattern: &str) {
+        until(&format!("{pattern} runs on {}", self.name), || self.running(pattern) > 0);
+    }
+
+    /// Waits until no process of the host has a command line with this in it.
+    pub(crate) fn until_ended(&self, pattern: &str) {
+        until(&format!("{pattern} has ended on {}", self.name), || self.running(pattern) == 0);
+    }
+
+    /// A shell function that signals processes by their command lines, the shells that look excepted. Simulated
+    /// hosts share one table of processes: there the environment tells whose a process is.
+    fn signal_matching(&self) -> String {
+        let is_own = match &self.kind {
+            Kind::Simulated(host) => {
+                let dir = host.dir().display();
+                format!(
+                    r#"grep -qz -e '^SIMULATED_DOKKU={dir}$' -e '^PATH={dir}/bin:' "$process/environ" 2>/dev/null"#
+                )
+            }
+            Kind::Real(_) => "true".to_owned(),
+        };
+        format!(
+            r#"signal_matching() {{
+                count=0
+                for process in /proc/[0-9]*; do
+                    line=$(2>/dev/null tr '\0' ' ' <"$process/cmdline")
+                    case $line in *signal_matching*) continue ;; *"$2"*) ;; *) continue ;; esac
+                    {is_own} && kill -"$1" "${{process#/proc/}}" 2>/dev/null && count=$((count + 1))
+                done
+                echo $count
+            }}
+            "#
+        )
+    }
+
+    /// Cuts the power of a simulated host and switches it on again.
+    pub(crate) fn reboot(&self) {
+        let host = self.as_simulated().expect("only a simulated host can be rebooted by a story");
+        host.stop();
+        host.start().unwrap_or_else(|failure| panic!("{}: {failure:?}", self.name));
+    }
+}
+
+/// A shell command of these words.
+fn shell(program: &str, words: &[&str]) -> String {
+    let quoted = words.iter().map(|word| format!(" '{}'", word.replace('\'', "'\\''")));
+    std::iter::once(program.to_owned()).chain(quoted).collect()
+}
+
+fn get(address: &str, name: &str) -> std::io::Result<Option<String>> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(stream, "GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let is_fine = answer.split(' ').nth(1) == Some("200");
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.trim().to_owned());
+    Ok(body.filter(|_| is_fine))
+}

@@ -1,0 +1,216 @@
+//! Programs that tests run: to the end, or until somebody kills them.
+
+use std::io::{PipeReader, Read, pipe};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use snapbox::IntoData;
+
+use super::transcript::Normaliser;
+
+/// How long a test waits for anything before it fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(if cfg!(debug_assertions) { 60 } else { 600 });
+
+/// What has been printed so far, and whether more can come.
+#[derive(Default)]
+struct Output {
+    text: Mutex<(Vec<u8>, bool)>,
+    grown: Condvar,
+}
+
+/// A program that runs. It has a process group of its own, which ends with the value.
+pub(crate) struct Running {
+    name: String,
+    child: Child,
+    output: Arc<Output>,
+    normaliser: Normaliser,
+}
+
+/// A program that has ended, and all that it printed on stdout and stderr, in that order of arrival.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    /// Its exit status, unless a signal killed it.
+    pub(crate) status: Option<i32>,
+    /// What it printed, as it was.
+    pub(crate) raw: String,
+    /// What it printed, with names in place of what differs from run to run.
+    pub(crate) transcript: String,
+    name: String,
+}
+
+/// A command without an environment.
+pub(crate) fn command(program: &str) -> Command {
+    #[expect(clippy::disallowed_methods, reason = "tests do not use the product's way to start programs")]
+    let mut command = Command::new(program);
+    command.env_clear().stdin(Stdio::null());
+    command
+}
+
+/// Waits until something is so.
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+impl Running {
+    /// Starts a program.
+    pub(crate) fn start(mut command: Command, normaliser: Normaliser) -> Running {
+        use std::os::unix::process::CommandExt;
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let name = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+        let (reader, writer) = pipe().unwrap();
+        command.stdout(writer.try_clone().unwrap()).stderr(writer).process_group(0);
+        let child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
+        // The command holds ends of the pipe, too.
+        drop(command);
+        let output = Arc::new(Output::default());
+        let shared = Arc::clone(&output);
+        thread::spawn(move || collect(reader, &shared));
+        Running { name, child, output, normaliser }
+    }
+
+    /// Waits until a line with this text has been printed.
+    pub(crate) fn until_line(&self, text: &str) -> &Self {
+        let deadline = Instant::now() + PATIENCE;
+        let mut output = self.output.text.lock().unwrap();
+        loop {
+            let so_far = String::from_utf8_lossy(&output.0).into_owned();
+            if so_far.lines().any(|line| line.contains(text)) {
+                return self;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "waited in vain for {text:?} of {}:\n{so_far}", self.name);
+            assert!(!output.1, "{} ended without {text:?}:\n{so_far}", self.name);
+            output = self.output.grown.wait_timeout(output, left).unwrap().0;
+        }
+    }
+
+    /// What has been printed so far.
+    pub(crate) fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.output.text.lock().unwrap().0).into_owned()
+    }
+
+    /// The id of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// It still runs.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Sends a signal to it and to all that it started in its group: with SIGKILL, as if the client's machine
+    /// had gone; with SIGINT, as Ctrl-C does.
+    pub(crate) fn signal_all(&self, signal: Signal) {
+        let _ = kill_process_group(Pid::from_child(&self.child), signal);
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(mut self) -> Ran {
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "{} does not end:\n{}", self.name, self.so_far());
+            thread::sleep(Duration::from_millis(2));
+        };
+        self.finish(status)
+    }
+
+    fn finish(&mut self, status: ExitStatus) -> Ran {
+        // Something left behind may keep the pipe; what it prints later is of no interest.
+        let (output, _) = self
+            .output
+            .grown
+            .wait_timeout_while(self.output.text.lock().unwrap(), Duration::from_secs(1), |output| !output.1)
+            .unwrap();
+        let raw = String::from_utf8_lossy(&output.0).into_owned();
+        let transcript = self.normaliser.normalise(&raw);
+        Ran { status: status.code(), raw, transcript, name: self.name.clone() }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.signal_all(Signal::KILL);
+        let _ = self.child.wait();
+    }
+}
+
+fn collect(mut reader: PipeReader, output: &Output) {
+    let mut buffer = [0; 4096];
+    loop {
+        let count = reader.read(&mut buffer).unwrap_or(0);
+        let mut text = output.text.lock().unwrap();
+        text.0.extend_from_slice(&buffer[..count]);
+        text.1 = count == 0;
+        output.grown.notify_all();
+        if count == 0 {
+            return;
+        }
+    }
+}
+
+impl Ran {
+    /// It exited with 0.
+    #[track_caller]
+    pub(crate) fn succeeds(self) -> Self {
+        self.exits_with(0)
+    }
+
+    /// It exited with 1, which is what `git push` does when it is refused.
+    #[track_caller]
+    pub(crate) fn is_refused(self) -> Self {
+        self.exits_with(1)
+    }
+
+    /// It exited with this status.
+    #[track_caller]
+    pub(crate) fn exits_with(self, status: i32) -> Self {
+        assert!(self.status == Some(status), "expected status {status} of {self}");
+        self
+    }
+
+    /// It printed this somewhere.
+    #[track_caller]
+    pub(crate) fn says(self, text: &str) -> Self {
+        assert!(
+            self.transcript.contains(text) || self.raw.contains(text),
+            "no {text:?} in what came of {self}"
+        );
+        self
+    }
+
+    /// It did not print this anywhere.
+    #[track_caller]
+    pub(crate) fn does_not_say(self, text: &str) -> Self {
+        assert!(
+            !self.transcript.contains(text) && !self.raw.contains(text),
+            "{text:?} in what came of {self}"
+        );
+        self
+    }
+
+    /// All that it printed, as a snapshot.
+    #[track_caller]
+    pub(crate) fn shows(self, expected: impl IntoData) -> Self {
+        snapbox::assert_data_eq!(&self.transcript, expected);
+        self
+    }
+}
+
+impl std::fmt::Display for Ran {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let status =
+            self.status.map_or("killed by a signal".to_owned(), |status| format!("exit status {status}"));
+        write!(f, "{}\n{status}, and it printed:\n{}", self.name, self.raw)
+    }
+}

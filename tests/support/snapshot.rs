@@ -1,0 +1,83 @@
+//! What users of a host see, taken at one moment: to compare before and after.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// Prints a line `<name>\t<value>` per fact, by reading alone; runs as root, with Dokku's two variables set.
+pub(super) const SCRIPT: &str = r#"
+fact() { printf '%s\t%s\n' "$1" "$2"; }
+cd "$DOKKU_ROOT" || exit 1
+for app in [a-z0-9]*; do
+    [ -d "$app/refs" ] || continue
+    fact "$app" exists
+    for file in "$app"/CONTAINER.* "$app"/PORT.*; do [ -f "$file" ] && fact "$app ${file##*/}" "$(cat "$file")"; done
+    (cd "$app" && find refs -type f | sort) | while read -r ref; do fact "$app $ref" "$(cat "$app/$ref")"; done
+    [ -f "$app/VHOST" ] && fact "$app names" "$(tr '\n' ' ' <"$app/VHOST")"
+    fact "$app latest" "$(docker image inspect -f '{{.Id}}' "dokku/$app:latest" 2>/dev/null)"
+    config="$DOKKU_LIB_ROOT/config"
+    sort "$config/$app/ENV" 2>/dev/null | while read -r line; do [ -n "$line" ] && fact "$app config ${line%%=*}" "${line#*=}"; done
+    for property in ps/$app/scale git/$app/deploy-branch apps/$app/deploy-source apps/$app/deploy-source-metadata; do
+        [ -f "$config/$property" ] && fact "$app ${property##*/}" "$(tr '\n' ' ' <"$config/$property")"
+    done
+    lock="$DOKKU_LIB_ROOT/data/apps/$app/.deploy.lock"
+    [ -e "$lock" ] && ! flock -n "$lock" true && fact "$app lock" taken
+    docker ps -a --filter "label=com.dokku.app-name=$app" --filter name=upcoming --format '{{.Names}}' | while read -r name; do
+        fact "$app upcoming" "$name"
+    done
+done
+exit 0
+"#;
+
+/// Facts by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    facts: BTreeMap<String, String>,
+}
+
+impl Snapshot {
+    /// Reads what the script printed.
+    pub(super) fn parse(text: &str) -> Snapshot {
+        let facts = text.lines().filter_map(|line| line.split_once('\t'));
+        Snapshot { facts: facts.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect() }
+    }
+
+    /// Adds a fact that is seen from outside.
+    pub(super) fn note(&mut self, name: String, value: String) {
+        self.facts.insert(name, value);
+    }
+
+    /// One fact, such as `api CONTAINER.web.1` or `api latest`.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.facts.get(name).map(String::as_str)
+    }
+
+    /// All apps.
+    pub(crate) fn apps(&self) -> Vec<&str> {
+        self.facts.iter().filter(|(_, value)| *value == "exists").map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// Fails with the differences, if there are any.
+    #[track_caller]
+    pub(crate) fn assert_same_as(&self, before: &Snapshot) {
+        assert!(self == before, "this has changed:\n{}", self.differences(before));
+    }
+
+    fn differences(&self, before: &Snapshot) -> String {
+        let names: BTreeSet<&String> = self.facts.keys().chain(before.facts.keys()).collect();
+        let none = "(nothing)".to_owned();
+        let mut text = String::new();
+        for name in names {
+            let (old, new) = (before.facts.get(name).unwrap_or(&none), self.facts.get(name).unwrap_or(&none));
+            if old != new {
+                text.push_str(&format!("    {name}: {old} -> {new}\n"));
+            }
+        }
+        text
+    }
+}
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.facts.iter().try_for_each(|(name, value)| writeln!(f, "{name}: {value}"))
+    }
+}

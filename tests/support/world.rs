@@ -1,0 +1,210 @@
+//! The world of a story: two hosts, an operator with a key, and what is between them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tempfile::TempDir;
+
+use super::app::App;
+use super::checkout::Checkout;
+use super::gate::Gate;
+use super::host::Host;
+use super::package;
+use super::ran::{Ran, Running, command};
+use super::real::{self, RealHosts};
+use super::transcript::Normaliser;
+
+/// Stories on real hosts take turns.
+static REAL: Mutex<()> = Mutex::new(());
+
+/// How many stories have been skipped so far.
+static SKIPPED: AtomicUsize = AtomicUsize::new(0);
+
+/// Two hosts, `staging` and `production`, with the plugin on both and linked. Dropping it stops everything.
+///
+/// The hosts are simulated, or real ones if the environment names some (see [`real`]).
+pub(crate) struct World {
+    // Hosts go first: what runs on them uses the directory.
+    /// Where graduations are requested.
+    pub(crate) source: Host,
+    /// Where they go.
+    pub(crate) destination: Host,
+    normaliser: Normaliser,
+    real: Option<(RealHosts, MutexGuard<'static, ()>)>,
+    dir: TempDir,
+}
+
+impl World {
+    /// Two hosts that are ready to graduate.
+    pub(crate) fn new() -> World {
+        let world = World::without_plugin();
+        for host in [&world.source, &world.destination] {
+            world.install(host);
+        }
+        world.link();
+        world
+    }
+
+    /// True on real hosts, for a story that only simulated ones can tell; it is skipped, printed and counted.
+    pub(crate) fn simulated_only(why: &str) -> bool {
+        if real::hosts().is_none() {
+            return false;
+        }
+        let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
+        let name = std::thread::current().name().unwrap_or("a story").to_owned();
+        // Not printed by a macro: those lines are hidden from whoever reads the run of a test that passes.
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), "{name} skipped: {why} ({count} skipped so far)");
+        true
+    }
+
+    /// Two hosts that know nothing of the plugin, nor of each other.
+    pub(crate) fn without_plugin() -> World {
+        let dir = tempfile::Builder::new().prefix("g").rand_bytes(5).tempdir_in("/tmp").unwrap();
+        let normaliser = Normaliser::default();
+        normaliser.show(&dir.path().display().to_string(), "[WORLD]");
+        let real = real::hosts().map(|hosts| (hosts, REAL.lock().unwrap_or_else(PoisonError::into_inner)));
+        let (source, destination) = match &real {
+            Some((hosts, _)) => (
+                Host::real(&hosts.source, "staging", normaliser.clone()),
+                Host::real(&hosts.destination, "production", normaliser.clone()),
+            ),
+            None => (
+                Host::simulated(&dir.path().join("s"), "staging", normaliser.clone()),
+                Host::simulated(&dir.path().join("d"), "production", normaliser.clone()),
+            ),
+        };
+        let world = World { source, destination, normaliser, real, dir };
+        world.make_operator();
+        world
+    }
+
+    /// The operator: a key that both hosts accept, a home, and no git configuration.
+    fn make_operator(&self) {
+        let home = self.path("home");
+        fs::create_dir_all(&home).unwrap();
+        fs::create_dir_all(self.path("apps")).unwrap();
+        fs::write(self.path("gitconfig"), "").unwrap();
+        let key = match &self.real {
+            Some((hosts, _)) => PathBuf::from(&hosts.key),
+            None => self.path("operator"),
+        };
+        let config = format!(
+            "Host *\n  IdentityFile {}\n  IdentitiesOnly yes\n  BatchMode yes\n  StrictHostKeyChecking accept-new\n  \
+             UserKnownHostsFile {}\n  LogLevel ERROR\n",
+            key.display(),
+            self.path("known_hosts").display()
+        );
+        fs::write(self.path("ssh_config"), config).unwrap();
+        for host in [&self.source, &self.destination] {
+            if self.real.is_some() {
+                host.root(real::RESET).succeeds();
+                continue;
+            }
+            if !key.exists() {
+                let mut keygen = self.command("ssh-keygen");
+                keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", "alice", "-f"]).arg(&key);
+                self.run(keygen).succeeds();
+            }
+            let public = fs::read(key.with_extension("pub")).unwrap();
+            host.root_with_input("dokku ssh-keys:add alice", &public).succeeds();
+        }
+    }
+
+    /// Installs the plugin on a host.
+    pub(crate) fn install(&self, host: &Host) {
+        if host.as_simulated().is_some() {
+            let plugin = package::directory().display().to_string();
+            host.dokku(&["plugin:install", &plugin, "--name", "graduate"]).succeeds();
+            return;
+        }
+        let script =
+            "cat >/tmp/graduate.tar.gz && dokku plugin:install file:///tmp/graduate.tar.gz --name graduate";
+        host.root_with_input(script, package::tarball()).succeeds();
+    }
+
+    /// Links the source to the destination.
+    pub(crate) fn link(&self) {
+        let key = self.source.dokku(&["graduate:key"]).succeeds().raw;
+        let key =
+            key.lines().find(|line| line.starts_with("ssh-")).expect("graduate:key prints a public key");
+        self.destination.root_with_input("dokku ssh-keys:add graduate-staging", key.as_bytes()).succeeds();
+        self.source.dokku(&["graduate:add-environment", "production", &self.destination.url()]).succeeds();
+    }
+
+    /// An app of this name, in a version to be made.
+    pub(crate) fn app(&self, name: &str) -> App<'_> {
+        App::new(self, name)
+    }
+
+    /// A gate at which apps of simulated hosts can be made to wait.
+    pub(crate) fn gate(&self, name: &str) -> Gate {
+        Gate::new(self.dir.path(), name)
+    }
+
+    /// Clones the environment repository of the source.
+    pub(crate) fn clone_environment(&self) -> Checkout<'_> {
+        let count = fs::read_dir(self.dir.path()).unwrap().count();
+        let tree = self.path(&format!("clone-{count}"));
+        let mut clone = self.command("git");
+        clone.args(["clone", "-q", &self.source.repository("graduate")]).arg(&tree);
+        self.run(clone).succeeds();
+        Checkout::new(self, tree)
+    }
+
+    /// What the apps' Dockerfiles begin with.
+    pub(crate) fn base_image(&self) -> String {
+        self.real.as_ref().map_or("busybox".to_owned(), |(hosts, _)| hosts.base_image.clone())
+    }
+
+    /// Runs a dokku command on a host over ssh, as the operator does.
+    pub(crate) fn ssh(&self, host: &Host, line: &str) -> Ran {
+        let mut ssh = self.command("ssh");
+        ssh.arg("-F").arg(self.path("ssh_config")).args([&host.url(), line]);
+        self.run(ssh)
+    }
+
+    /// A path in the world's directory.
+    pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// What puts names into transcripts.
+    pub(crate) fn normaliser(&self) -> &Normaliser {
+        &self.normaliser
+    }
+
+    /// A program of the operator's machine, in an environment made from nothing.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = command(program);
+        command
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin")
+            .env("HOME", self.path("home"))
+            .env("LC_ALL", "C")
+            .env("TZ", "UTC")
+            .env("GIT_CONFIG_GLOBAL", self.path("gitconfig"))
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_SSH_COMMAND", format!("ssh -F {}", self.path("ssh_config").display()))
+            .env("GIT_TERMINAL_PROMPT", "0");
+        for role in ["AUTHOR", "COMMITTER"] {
+            command
+                .env(format!("GIT_{role}_NAME"), "Alice")
+                .env(format!("GIT_{role}_EMAIL"), "alice@example.com")
+                .env(format!("GIT_{role}_DATE"), "2026-01-02T03:04:05Z");
+        }
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn run(&self, command: Command) -> Ran {
+        self.start(command).wait()
+    }
+
+    /// Starts a command.
+    pub(crate) fn start(&self, command: Command) -> Running {
+        Running::start(command, self.normaliser.clone())
+    }
+}
