@@ -74,13 +74,11 @@ fn processes_of_one_host_are_told_from_those_of_the_other() {
 }
 
 #[test]
-fn a_graduation() {
+fn the_plugin_is_installed_on_both_hosts_and_they_are_linked() {
     let world = World::new();
     world.app("api").version("1").push();
-    println!("{}", world.source.dokku(&["graduate:commit", "-m", "one"]));
-    let env = world.clone_environment();
-    println!("{}", env.git(&["log", "--stat"]));
-    let ran = env.graduate("now", "HEAD");
-    println!("{ran}");
-    println!("{}", world.destination.snapshot());
+    world.source.dokku(&["graduate:commit", "-m", "The first state"]).succeeds();
+    let environment = world.clone_environment();
+    environment.git(&["log", "--format=%s", "--", "api"]).succeeds().says("The first state");
+    world.ssh(&world.source, "graduate:environments").succeeds().says("production");
 }

@@ -65,7 +65,9 @@ pub(super) fn trigger(call: &Call, file: &str) -> Outcome {
 /// Once in an app's life.
 fn first_deploy_task(call: &Call, app: &str, content: &Value) -> Outcome {
     let done = Properties::of(&call.layout, "app-json", app);
-    let deployed = Properties::of(&call.layout, "common", app).get("deployed").is_some();
+    let deployed = Properties::of(&call.layout, "common", app)
+        .get("deployed")
+        .is_some_and(|deployed| deployed == "true");
     if deployed || done.get("heroku.postdeploy").is_some() {
         return Ok(());
     }
@@ -77,7 +79,9 @@ fn first_deploy_task(call: &Call, app: &str, content: &Value) -> Outcome {
 /// Variables are set at the first deploy, and at each one if they are to be kept in step.
 fn set_variables(call: &Call, app: &str, content: &Value) -> Outcome {
     let present = Environment::load(&call.layout, app).values;
-    let deployed = Properties::of(&call.layout, "common", app).get("deployed").is_some();
+    let deployed = Properties::of(&call.layout, "common", app)
+        .get("deployed")
+        .is_some_and(|deployed| deployed == "true");
     let mut pairs = BTreeMap::new();
     for (name, wanted) in content["env"].as_object().into_iter().flatten() {
         let value = wanted.as_str().or(wanted["value"].as_str()).unwrap_or_default();

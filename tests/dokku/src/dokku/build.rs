@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::lock::DeployLock;
-use super::{apps, builds, capture::Capture, config, git};
+use super::{apps, builds, config, git};
 use crate::call::Call;
 use crate::docker::client::{self, ask};
 use crate::docker::model::Request;
@@ -19,15 +19,6 @@ pub(super) fn receive(call: &mut Call, app: &str, revision: &str) -> Outcome {
     if !call.layout.app(app).join("refs").is_dir() {
         return Ok(());
     }
-    let capture = Capture::start(call, app, "git-hook")?;
-    let outcome = receive_locked(call, app, revision);
-    if let Some(capture) = capture {
-        capture.finish();
-    }
-    outcome
-}
-
-fn receive_locked(call: &mut Call, app: &str, revision: &str) -> Outcome {
     let lock = DeployLock::take(call, app)?;
     let outcome = build_revision(call, app, revision);
     let status = match &outcome {
