@@ -24,6 +24,7 @@ impl Host {
             push_status: None,
             receiving: None,
             push_options: Vec::new(),
+            log: None,
             not_implemented_exit: 10,
         };
         fs::create_dir_all(&vars.dokku_root).unwrap();
