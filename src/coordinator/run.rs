@@ -445,7 +445,8 @@ impl<'c, 'v> Run<'c, 'v> {
         }
         self.coordinator.say(News::HooksStarted { phase, count: commands.len() });
         let variables = self.variables()?;
-        Programs { phase, commands, variables }.start(self.coordinator.sender.clone());
+        let dir = self.coordinator.vars.dokku_root.clone();
+        Programs { phase, commands, dir, variables }.start(self.coordinator.sender.clone());
         Ok(())
     }
 
