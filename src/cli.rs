@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::trigger;
 
 /// Dokku's subcommands, each by the last part of its name: `subcommands/<name>`, `default` being `graduate`.
-pub const SUBCOMMANDS: [&str; 13] = [
+pub const SUBCOMMANDS: [&str; 14] = [
     "add-environment",
     "add-hook",
     "agent",
@@ -26,6 +26,7 @@ pub const SUBCOMMANDS: [&str; 13] = [
     "recover",
     "rm-environment",
     "rm-hook",
+    "set",
 ];
 
 /// What this process is to do.

@@ -25,12 +25,15 @@ Commands (each has --help):
     graduate <environment> [<revision>] [--yes] [--plan]                 Graduate a state of this host to an environment: every app goes live together or none does
     graduate:add-environment <name> <url> [--fingerprint <fingerprint>]  Link an environment: pin its host key and test the link
     graduate:add-hook <PRE|POST> <command>                               Add a hook that runs before a graduation (PRE) or when all apps are held (POST)
+    graduate:commit [--message <message>]                                Commit the state of this environment as it is now
     graduate:environments [--format <text|json>]                         List the environments
     graduate:help                                                        List the commands
     graduate:hooks [<PRE|POST>] [--format <text|json>]                   List hooks with their indexes
     graduate:key                                                         Print the public key that a destination must accept
+    graduate:recover <environment>                                       Settle a graduation that was left in doubt: finish it or undo it
     graduate:rm-environment <name>                                       Forget an environment and its pinned host key
     graduate:rm-hook <PRE|POST> <index>                                  Remove a hook by its index
+    graduate:set <environment|--global> <property> [<value>]             Set a property of an environment or of all; no value resets it
 exit status 0
 
 "#]]
@@ -49,12 +52,15 @@ stdout:
     graduate <environment> [<revision>] [--yes] [--plan], Graduate a state of this host to an environment: every app goes live together or none does
     graduate:add-environment <name> <url> [--fingerprint <fingerprint>], Link an environment: pin its host key and test the link
     graduate:add-hook <PRE|POST> <command>, Add a hook that runs before a graduation (PRE) or when all apps are held (POST)
+    graduate:commit [--message <message>], Commit the state of this environment as it is now
     graduate:environments [--format <text|json>], List the environments
     graduate:help, List the commands
     graduate:hooks [<PRE|POST>] [--format <text|json>], List hooks with their indexes
     graduate:key, Print the public key that a destination must accept
+    graduate:recover <environment>, Settle a graduation that was left in doubt: finish it or undo it
     graduate:rm-environment <name>, Forget an environment and its pinned host key
     graduate:rm-hook <PRE|POST> <index>, Remove a hook by its index
+    graduate:set <environment|--global> <property> [<value>], Set a property of an environment or of all; no value resets it
 exit status 0
 
 "#]]

@@ -24,6 +24,7 @@ pub mod key;
 pub mod recover;
 pub mod rm_environment;
 pub mod rm_hook;
+pub mod set;
 
 /// A command and its arguments. The first line of each is what help says; Dokku splits it at commas.
 #[derive(Debug, Subcommand)]
@@ -71,6 +72,9 @@ pub enum Command {
     /// Remove a hook by its index
     #[command(name = "graduate:rm-hook")]
     RmHook(rm_hook::Arguments),
+    /// Set a property of an environment or of all; no value resets it
+    #[command(name = "graduate:set")]
+    Set(set::Arguments),
 }
 
 /// Runs a command.
@@ -92,6 +96,7 @@ pub fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
         Command::Key(arguments) => key::run(&arguments, vars)?,
         Command::RmEnvironment(arguments) => rm_environment::run(&arguments, vars)?,
         Command::RmHook(arguments) => rm_hook::run(&arguments, vars)?,
+        Command::Set(arguments) => set::run(&arguments, vars)?,
     }
     Ok(ExitStatus::Done)
 }

@@ -1,0 +1,61 @@
+//! `graduate:set <environment|--global> <property> [<value>]`.
+
+use std::str::FromStr;
+
+use clap::Args;
+
+use crate::error::Error;
+use crate::names::{EnvironmentName, InvalidName};
+use crate::settings::{Property, Settings, SettingsError};
+use crate::vars::Vars;
+
+use super::tell;
+
+/// Where a property is set.
+#[derive(Clone, Debug)]
+enum Scope {
+    Global,
+    One(EnvironmentName),
+}
+
+impl FromStr for Scope {
+    type Err = InvalidName;
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        if text == "--global" { Ok(Self::Global) } else { text.parse().map(Self::One) }
+    }
+}
+
+/// What to set, and where.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The environment, or --global for all that do not set it themselves
+    #[arg(value_name = "ENVIRONMENT|--global", allow_hyphen_values = true)]
+    scope: Scope,
+    /// One of max-parallel, hold-timeout, lease, on-failure, missing-config, auto-commit
+    #[arg(value_name = "PROPERTY")]
+    property: String,
+    /// Its value; without one it is reset
+    #[arg(value_name = "VALUE")]
+    value: Option<String>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// An unknown environment or property, or a value that the property cannot have.
+pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
+    let property: Property = arguments.property.parse().map_err(SettingsError::Property)?;
+    let value = arguments.value.as_deref().filter(|value| !value.is_empty());
+    let (environment, place) = match &arguments.scope {
+        Scope::Global => (None, "all environments"),
+        Scope::One(name) => (Some(name), name.as_str()),
+    };
+    Settings::change(vars, |settings| {
+        settings.set_property(environment, property, value)?;
+        match value {
+            Some(value) => tell(format_args!("{property} is {value} for {place}")),
+            None => tell(format_args!("{property} is reset for {place}")),
+        }
+        Ok(())
+    })
+}
