@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 
 use crate::dokku::{Dokku, DokkuError};
+use crate::error;
 use crate::files::FileError;
 use crate::names::GraduationId;
 use crate::participant::store::{Graduation, Store};
 use crate::participant::{self, Start};
-use crate::process::{ProcessError, Program};
+use crate::process::{ProcessError, ProcessId, Program};
 use crate::protocol::{self, LineError, LiveApp, PROTOCOL, Report, Request};
 use crate::records::Follower;
 use crate::vars::Vars;
@@ -45,6 +46,9 @@ pub enum AgentError {
     /// The participant did not answer.
     #[error("the participant of graduation {0} does not answer")]
     Silent(GraduationId),
+    /// The participant is gone before its time.
+    #[error("the participant of graduation {0} has died")]
+    Died(GraduationId),
     /// Requests in an order that makes no sense.
     #[error("a request that needs a graduation came before one was begun")]
     NoGraduation,
@@ -101,7 +105,10 @@ impl Session<'_> {
                 self.begin(graduation)
             }
             Request::Resume { id, seen } => self.resume(id, seen),
-            Request::Open { .. } | Request::Prepare { .. } | Request::Renew {} | Request::Decide { .. } => {
+            Request::Open { .. }
+            | Request::Prepare { .. }
+            | Request::Renew { .. }
+            | Request::Decide { .. } => {
                 self.participant.as_mut().ok_or(AgentError::NoGraduation)?.pass_on(&request)
             }
         }
@@ -120,8 +127,8 @@ impl Session<'_> {
     fn begin(&mut self, graduation: Graduation) -> Result<(), AgentError> {
         let id = graduation.id.clone();
         let store = Store::at(self.vars, &id);
-        participant::start(&Start::Begin(graduation))?;
-        self.follow(id, store, 0)
+        let process = participant::start(&Start::Begin(graduation))?;
+        self.follow(id, store, 0, Some(process))
     }
 
     fn resume(&mut self, id: GraduationId, seen: u64) -> Result<(), AgentError> {
@@ -129,14 +136,22 @@ impl Session<'_> {
         if store.graduation()?.is_none() {
             return Ok(tell(&Report::Unknown {})?);
         }
-        if store.settled().is_none() && UnixStream::connect(store.socket()).is_err() {
-            participant::start(&Start::Recover(id.clone()))?;
-        }
-        self.follow(id, store, seen)
+        let process = if store.settled().is_none() && UnixStream::connect(store.socket()).is_err() {
+            Some(participant::start(&Start::Recover(id.clone()))?)
+        } else {
+            None
+        };
+        self.follow(id, store, seen, process)
     }
 
     /// Passes the participant's reports on from now on, those after the first `seen`.
-    fn follow(&mut self, id: GraduationId, store: Store, seen: u64) -> Result<(), AgentError> {
+    fn follow(
+        &mut self,
+        id: GraduationId,
+        store: Store,
+        seen: u64,
+        process: Option<ProcessId>,
+    ) -> Result<(), AgentError> {
         let end = Instant::now() + START_LIMIT;
         let mut follower: Follower<Report> = loop {
             match Follower::open(&store.reports()) {
@@ -145,20 +160,44 @@ impl Session<'_> {
                 Err(_) => return Err(AgentError::Silent(id)),
             }
         };
+        let (of, at) = (id.clone(), store.clone());
         thread::spawn(move || {
             let mut count = 0;
             // Ends with the process, or when the source is gone.
-            while let Ok(next) = follower.next(Duration::from_secs(60)) {
-                let Some(report) = next else { continue };
-                count += 1;
-                if count > seen && tell(&report).is_err() {
-                    return;
+            loop {
+                match follower.next(Duration::from_secs(1)) {
+                    Ok(Some(report)) => {
+                        count += 1;
+                        if count > seen && tell(&report).is_err() {
+                            return;
+                        }
+                    }
+                    Ok(None) if is_at_work(&at, process) => {}
+                    // The end of the session is how the source hears of it. It comes back, and the next
+                    // participant settles what this one left.
+                    Ok(None) => {
+                        error::show(&AgentError::Died(of), None);
+                        std::process::exit(1);
+                    }
+                    // A record that a full disk has cut short; the others still count.
+                    Err(error @ (LineError::Content { .. } | LineError::Shape(..))) => log::error!("{error}"),
+                    Err(error @ LineError::Read(_)) => {
+                        error::show(&error, None);
+                        std::process::exit(1);
+                    }
                 }
             }
         });
         self.participant = Some(Participant { id, store, connection: None });
         Ok(())
     }
+}
+
+/// There is a participant, or there need be none any more.
+fn is_at_work(store: &Store, process: Option<ProcessId>) -> bool {
+    store.settled().is_some()
+        || process.is_some_and(|process| process.is_running())
+        || UnixStream::connect(store.socket()).is_ok()
 }
 
 impl Participant {

@@ -13,6 +13,7 @@ use crate::files::FileError;
 use crate::journal::Place;
 use crate::names::{AppName, GraduationId};
 use crate::order::{Ending, News};
+use crate::protocol::LineError;
 use crate::records::Follower;
 use crate::report::Reporter;
 use crate::vars::Vars;
@@ -190,6 +191,10 @@ impl Shower {
             let gone = self.coordinator_gone.load(Ordering::Acquire);
             let next = match self.news.next(Duration::from_millis(100)) {
                 Ok(next) => next,
+                Err(error @ LineError::Content { .. }) => {
+                    log::error!("{error}");
+                    continue;
+                }
                 Err(error) => {
                     log::error!("{error}");
                     None
@@ -217,6 +222,8 @@ impl Shower {
         let text = self.reporter.text(news);
         if self.skipping {
             match news {
+                // Another hook of the same push has said so.
+                News::Ended { ending: Ending::NothingToDo {}, .. } => return,
                 News::GoingLive {} | News::Ended { .. } => self.skipping = false,
                 News::Started { .. }
                 | News::SettledEarlier { .. }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify;
+use rustix::io::Errno;
 use serde::{Serialize, de::DeserializeOwned};
 use tempfile::NamedTempFile;
 
@@ -178,32 +179,44 @@ impl Lock {
 /// Wakes up when something changes in a directory.
 #[derive(Debug)]
 pub struct Watch {
-    descriptor: OwnedFd,
+    /// None where the system has no watch left (`fs.inotify.max_user_instances` is 128 by default): then
+    /// waiting is a short sleep.
+    descriptor: Option<OwnedFd>,
 }
+
+/// How often is looked where nothing can be watched.
+const WITHOUT_WATCH: Duration = Duration::from_millis(100);
 
 impl Watch {
     /// Watches `dir`: files that appear, change, or are renamed into it.
     ///
     /// # Errors
-    /// There is no such directory, or the system's limit of watches is reached.
+    /// There is no such directory.
     pub fn new(dir: &Path) -> Result<Self, FileError> {
         use inotify::{CreateFlags, WatchFlags};
         let watch = || {
             let descriptor = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
             let changes = WatchFlags::CREATE | WatchFlags::MODIFY | WatchFlags::MOVED_TO;
             inotify::add_watch(&descriptor, dir, changes)?;
-            Ok(Self { descriptor })
+            Ok(descriptor)
         };
-        watch().map_err(FileError::of("watch", dir))
+        match watch() {
+            Ok(descriptor) => Ok(Self { descriptor: Some(descriptor) }),
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOSPC | Errno::NOMEM) => Ok(Self { descriptor: None }),
+            Err(error) => Err(FileError::of("watch", dir)(error.into())),
+        }
     }
 
     /// Waits for a change since the last call, at most for `limit`. Waking up for nothing is allowed.
     pub fn wait(&self, limit: Duration) {
+        let Some(descriptor) = &self.descriptor else {
+            return std::thread::sleep(limit.min(WITHOUT_WATCH));
+        };
         let timeout = rustix::time::Timespec::try_from(limit).ok();
-        let mut fds = [PollFd::new(&self.descriptor, PollFlags::IN)];
+        let mut fds = [PollFd::new(descriptor, PollFlags::IN)];
         if poll(&mut fds, timeout.as_ref()).is_ok_and(|ready| ready > 0) {
             let mut space = [std::mem::MaybeUninit::uninit(); 4096];
-            let mut events = inotify::Reader::new(&self.descriptor, &mut space);
+            let mut events = inotify::Reader::new(descriptor, &mut space);
             while events.next().is_ok() {}
         }
     }

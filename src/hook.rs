@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 
@@ -25,6 +25,9 @@ use crate::receive::{self, ReceiveError};
 use crate::repo::{Incoming, RepoError, Settled};
 use crate::updates::{self, Push, Request, UpdateError};
 use crate::vars::Vars;
+
+/// How long the coordinator that settles what a dead one left may take to listen.
+const SETTLE_LIMIT: Duration = Duration::from_secs(20);
 
 /// The longest input that git may write: a thousand refs.
 const MAX_INPUT: u64 = 1 << 20;
@@ -259,7 +262,9 @@ fn follow_requests(vars: &Vars, input: &[u8]) -> Result<u8, HookError> {
     let mut followed = Vec::new();
     for request in &push.requests {
         let latest = journal::latest(vars, &request.tag.environment)?;
-        let voted = latest.filter(|latest| latest.tag == request.tag && latest.new == request.new);
+        let voted = latest.filter(|latest| {
+            latest.mode == Mode::Push && latest.tag == request.tag && latest.new == request.new
+        });
         followed.push(match voted {
             Some(latest) => follow_voted(vars, &latest.id, request, options.quiet)?,
             None => Followed::Present(graduate_after_push(vars, request, &push, &options)?),
@@ -301,18 +306,26 @@ fn follow_voted(
     request: &Request,
     quiet: bool,
 ) -> Result<Followed, HookError> {
-    let place = journal::Place::of(vars, id);
-    if journal::current(vars, &request.tag.environment)?.as_ref() != Some(id)
-        && !is_listening(&place.socket())
-    {
-        return Ok(Followed::Past(Attached::to_past(vars, id, quiet)?));
+    let environment = &request.tag.environment;
+    let socket = journal::Place::of(vars, id).socket();
+    if !is_listening(&socket) && journal::current(vars, environment)?.as_ref() == Some(id) {
+        coordinator::start(&Start::Settle(environment.clone()))?;
     }
-    if !is_listening(&place.socket()) {
-        coordinator::start(&Start::Settle(request.tag.environment.clone()))?;
+    let end = Instant::now() + SETTLE_LIMIT;
+    // It may end at any moment: then it is over, in that order.
+    while Instant::now() < end {
+        if is_listening(&socket)
+            && let Ok(mut one) = Attached::to(vars, id, From::Decision, quiet)
+        {
+            one.ask(&Ask::TagMoved {});
+            return Ok(Followed::Present(one));
+        }
+        if journal::current(vars, environment)?.as_ref() != Some(id) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(10));
     }
-    let mut one = Attached::to(vars, id, From::Decision, quiet)?;
-    one.ask(&Ask::TagMoved {});
-    Ok(Followed::Present(one))
+    Ok(Followed::Past(Attached::to_past(vars, id, quiet)?))
 }
 
 fn is_listening(socket: &Path) -> bool {

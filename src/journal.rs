@@ -10,7 +10,7 @@
 //! ```
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError};
 use crate::names::{EnvironmentName, GraduationId, ObjectId, ReleaseTag, RequestTag};
-use crate::order::Order;
+use crate::order::{Mode, Order};
 use crate::process::ProcessId;
 use crate::protocol::Decision;
 use crate::transaction::Outcome;
@@ -120,7 +120,11 @@ impl Journal {
     /// It cannot be opened.
     pub fn open(path: &Path) -> Result<Self, FileError> {
         let open = || {
-            let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+            let mut file = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(path)?;
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            // What a crash has cut short goes, lest the next line be appended to it.
+            file.set_len(whole_lines(&bytes))?;
             files::sync_parent(path)?;
             Ok(file)
         };
@@ -135,8 +139,12 @@ impl Journal {
         let json = serde_json::to_string(entry).map_err(io::Error::from);
         let write = json.and_then(|json| {
             let line = format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
-            self.file.write_all(line.as_bytes())?;
-            self.file.sync_data()
+            let before = self.file.metadata()?.len();
+            let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
+            if written.is_err() {
+                self.file.set_len(before)?;
+            }
+            written
         });
         write.map_err(FileError::of("write", &self.path))
     }
@@ -164,6 +172,13 @@ pub fn read(path: &Path) -> Result<Vec<Entry>, JournalError> {
         }
     }
     Ok(entries)
+}
+
+/// How long a journal is without a torn last line.
+fn whole_lines(bytes: &[u8]) -> u64 {
+    let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    let torn = lines.last().filter(|last| !last.ends_with(b"\n") || parse(&last[..last.len() - 1]).is_none());
+    (bytes.len() - torn.map_or(0, <[u8]>::len)) as u64
 }
 
 fn parse(line: &[u8]) -> Option<Entry> {
@@ -211,6 +226,8 @@ pub struct Latest {
     pub tag: RequestTag,
     /// What the tag was to be.
     pub new: ObjectId,
+    /// What carries its decision.
+    pub mode: Mode,
 }
 
 fn latest_path(vars: &Vars, environment: &EnvironmentName) -> PathBuf {
@@ -230,7 +247,7 @@ pub fn latest(vars: &Vars, environment: &EnvironmentName) -> Result<Option<Lates
 /// # Errors
 /// The disk is full, for one.
 pub fn set_latest(vars: &Vars, order: &Order) -> Result<(), FileError> {
-    let latest = Latest { id: order.id.clone(), tag: order.tag.clone(), new: order.new };
+    let latest = Latest { id: order.id.clone(), tag: order.tag.clone(), new: order.new, mode: order.mode };
     files::write_json(&latest_path(vars, &order.tag.environment), &latest)
 }
 
@@ -260,6 +277,15 @@ mod tests {
         std::fs::write(&path, &flipped).unwrap();
         assert!(matches!(read(&path), Err(JournalError::Damaged { line: 1, .. })));
         std::fs::write(&path, &whole).unwrap();
-        assert_eq!(read(&path).unwrap(), vec![begun, decided]);
+        assert_eq!(read(&path).unwrap(), vec![begun.clone(), decided.clone()]);
+        std::fs::write(&path, &whole[..whole.len() - 3]).unwrap();
+        let mut journal = Journal::open(&path).unwrap();
+        journal.append(&decided).unwrap();
+        journal.append(&begun).unwrap();
+        assert_eq!(
+            read(&path).unwrap(),
+            vec![begun.clone(), decided, begun],
+            "what follows a torn line is whole"
+        );
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{ChildStdin, ChildStdout};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -16,6 +17,9 @@ use crate::vars::Vars;
 
 /// How much of what ssh and the other side write to stderr is kept.
 const KEPT_STDERR: usize = 16 * 1024;
+
+/// How long a destination may take from the connection to the agent's first line.
+const HELLO_LIMIT: Duration = Duration::from_secs(60);
 
 /// The talk cannot begin, or has broken off.
 #[derive(Debug, thiserror::Error)]
@@ -88,10 +92,31 @@ pub fn connect(
     });
     let process = running.identity().map_err(|error| LinkError::Ended(format!(": {error}")))?;
     let mut reports = Reports { stdout: BufReader::new(stdout), stderr: kept };
-    match reports.next()? {
+    let limit = Limit::on(process, HELLO_LIMIT);
+    let first = reports.next();
+    drop(limit);
+    match first? {
         Report::Hello { protocol: PROTOCOL, .. } => Ok((Link { stdin, running, process }, reports)),
         Report::Hello { protocol, version, .. } => Err(LinkError::Protocol { theirs: protocol, version }),
         other => Err(LinkError::Ended(format!(": the agent began with {other:?}"))),
+    }
+}
+
+/// Ends ssh if it is not dropped in time: what waits for the other side then sees the end of the session. A dead
+/// network ssh notices by itself; this is for a host that answers and does nothing.
+#[derive(Debug)]
+pub struct Limit(#[expect(dead_code, reason = "it ends the thread when it is dropped")] Sender<()>);
+
+impl Limit {
+    /// Ends the ssh `process` after `limit`.
+    pub fn on(process: ProcessId, limit: Duration) -> Self {
+        let (sender, dropped) = mpsc::channel::<()>();
+        thread::spawn(move || {
+            if dropped.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                process.stop_group(Duration::from_secs(1));
+            }
+        });
+        Self(sender)
     }
 }
 

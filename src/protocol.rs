@@ -94,7 +94,10 @@ pub enum Request {
         app: AppName,
     },
     /// Renews the lease.
-    Renew {},
+    Renew {
+        /// Comes back in the answer.
+        number: u64,
+    },
     /// Says the decision.
     Decide {
         /// The decision.
@@ -199,7 +202,10 @@ pub enum Report {
         reason: String,
     },
     /// The lease was renewed.
-    Renewed {},
+    Renewed {
+        /// The request's.
+        number: u64,
+    },
     /// The destination's decision as it is written there, whoever wrote it first.
     Decided {
         /// The decision.
@@ -236,6 +242,16 @@ pub enum LineError {
         /// What the parser says.
         cause: serde_json::Error,
     },
+}
+
+/// The beginning of a text, as much as fits into one message: [`MAX_LOG_TEXT`].
+pub fn clipped(mut text: String) -> String {
+    let mut end = text.len().min(MAX_LOG_TEXT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text
 }
 
 fn shortened(line: &[u8]) -> String {

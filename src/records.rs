@@ -6,7 +6,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::marker::PhantomData;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -14,12 +14,16 @@ use std::time::Duration;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::files::{FileError, Watch};
-use crate::protocol::{self, LineError, MAX_LINE};
+use crate::protocol::{self, LineError};
+
+/// The longest record, in bytes: a plan of ten thousand apps is one. Whatever is longer is damage.
+const MAX_RECORD: usize = 16 << 20;
 
 /// Writes records to the end of a file.
 #[derive(Debug)]
 pub struct Recorder<T> {
-    file: Mutex<File>,
+    /// The file, and whether its last record is cut short.
+    file: Mutex<(File, bool)>,
     records: PhantomData<fn(T)>,
 }
 
@@ -29,9 +33,10 @@ impl<T: Serialize> Recorder<T> {
     /// # Errors
     /// It cannot be opened.
     pub fn open(path: &Path) -> Result<Self, FileError> {
-        let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-        let file = Mutex::new(opened.map_err(FileError::of("open", path))?);
-        Ok(Self { file, records: PhantomData })
+        let opened = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(path);
+        let file = opened.map_err(FileError::of("open", path))?;
+        let is_torn = ends_in_midst(&file).map_err(FileError::of("read", path))?;
+        Ok(Self { file: Mutex::new((file, is_torn)), records: PhantomData })
     }
 
     /// Appends one record. It is seen by followers at once; it is not synced, for nothing depends on it.
@@ -40,9 +45,25 @@ impl<T: Serialize> Recorder<T> {
     /// The disk is full, for one.
     pub fn append(&self, record: &T) -> io::Result<()> {
         let line = protocol::encode(record);
-        let mut file = self.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        file.write_all(&line)
+        let mut guard = self.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let (file, is_torn) = &mut *guard;
+        if *is_torn {
+            file.write_all(b"\n")?;
+        }
+        let written = file.write_all(&line);
+        *is_torn = written.is_err();
+        written
     }
+}
+
+/// The last record was cut short, by a full disk or a crash.
+fn ends_in_midst(file: &File) -> io::Result<bool> {
+    let length = file.metadata()?.len();
+    let mut last = [b'\n'];
+    if length > 0 {
+        file.read_exact_at(&mut last, length - 1)?;
+    }
+    Ok(last != [b'\n'])
 }
 
 /// Reads the records of a file from its beginning, and waits for more.
@@ -80,12 +101,45 @@ impl<T: DeserializeOwned> Follower<T> {
     fn read(&mut self) -> Result<Option<T>, LineError> {
         self.reader.read_until(b'\n', &mut self.partial)?;
         if self.partial.last() != Some(&b'\n') {
-            if self.partial.len() > MAX_LINE {
+            if self.partial.len() > MAX_RECORD {
                 return Err(LineError::Shape("a record is too long", String::new()));
             }
             return Ok(None);
         }
         let line = std::mem::take(&mut self.partial);
         protocol::parse(&line).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_a_thousand_apps_is_read_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lines");
+        let recorder = Recorder::open(&path).unwrap();
+        let apps: Vec<String> = (0..1000).map(|n| format!("{n:0200}")).collect();
+        recorder.append(&apps).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        // Seen while it is still being written.
+        std::fs::write(&path, &whole[..150_000]).unwrap();
+        let mut follower = Follower::<Vec<String>>::open(&path).unwrap();
+        assert_eq!(follower.next(Duration::ZERO).unwrap(), None);
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(&whole[150_000..]).unwrap();
+        assert_eq!(follower.next(Duration::ZERO).unwrap(), Some(apps));
+    }
+
+    #[test]
+    fn a_record_that_was_cut_short_harms_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lines");
+        std::fs::write(&path, "\"first\"\n\"sec").unwrap();
+        Recorder::open(&path).unwrap().append(&"third".to_owned()).unwrap();
+        let mut follower = Follower::<String>::open(&path).unwrap();
+        assert_eq!(follower.next(Duration::ZERO).unwrap().unwrap(), "first");
+        assert!(matches!(follower.next(Duration::ZERO), Err(LineError::Content { .. })));
+        assert_eq!(follower.next(Duration::ZERO).unwrap().unwrap(), "third");
     }
 }

@@ -107,8 +107,8 @@ pub enum Event {
     Stop(Cause),
     /// The decision to go is durable.
     GoIsDurable(Go),
-    /// The push is over and the ref has not moved, so it never will.
-    NotMoved,
+    /// The ref has not moved and never will: the push is over without it, or nobody was told yes.
+    NotMoved(Cause),
     /// The destination's own decision.
     Destination(Decision),
     /// An app came to its end there.
@@ -183,13 +183,22 @@ pub struct Transaction {
     ends: BTreeMap<AppName, AppEnd>,
     failure: Option<Cause>,
     settled: Option<Decision>,
+    /// Why nothing more will be heard from the destination.
+    gone: Option<Cause>,
 }
 
 impl Transaction {
     /// A graduation of `apps`, of which the destination has been asked for.
     pub fn new(apps: impl IntoIterator<Item = AppName>) -> Self {
         let stages = apps.into_iter().map(|app| (app, Stage::Opening)).collect();
-        Self { state: State::Locking, stages, ends: BTreeMap::new(), failure: None, settled: None }
+        Self {
+            state: State::Locking,
+            stages,
+            ends: BTreeMap::new(),
+            failure: None,
+            settled: None,
+            gone: None,
+        }
     }
 
     /// A graduation that another coordinator has left, to be aborted.
@@ -260,7 +269,7 @@ impl Transaction {
             Event::VoteAsked(leases_are_long) => self.vote_asked(leases_are_long),
             Event::Stop(cause) => self.stop(cause),
             Event::GoIsDurable(go) => self.go(go),
-            Event::NotMoved => self.not_moved(),
+            Event::NotMoved(cause) => self.not_moved(cause),
             Event::Destination(decision) => self.destination(decision),
             Event::AppEnded(app, end) => {
                 self.ends.insert(app, end);
@@ -391,7 +400,7 @@ impl Transaction {
         match self.state {
             State::Voted => {
                 self.state = State::Going;
-                if self.settled.is_some() { self.conclude() } else { vec![Action::AnnounceGo(go)] }
+                self.without_destination().unwrap_or_else(|| vec![Action::AnnounceGo(go)])
             }
             State::Locking
             | State::PreHooks
@@ -404,11 +413,11 @@ impl Transaction {
         }
     }
 
-    fn not_moved(&mut self) -> Vec<Action> {
+    fn not_moved(&mut self, cause: Cause) -> Vec<Action> {
         match self.state {
             State::Voted => {
-                let actions = self.abort(Cause::new("the push ended before Git moved the tag"));
-                if self.settled.is_some() { self.conclude() } else { actions }
+                let actions = self.abort(cause);
+                self.without_destination().unwrap_or(actions)
             }
             State::Locking
             | State::PreHooks
@@ -483,10 +492,23 @@ impl Transaction {
         Outcome::Aborted { cause, stuck: self.ends.iter().filter_map(stuck).collect() }
     }
 
+    /// What follows from the decision of a vote, if the destination came to its end or was given up before it.
+    fn without_destination(&mut self) -> Option<Vec<Action>> {
+        if self.settled.is_some() {
+            return Some(self.conclude());
+        }
+        self.gone.clone().map(|reason| self.lost(reason))
+    }
+
     /// Nothing more will be heard from the destination.
     fn lost(&mut self, reason: Cause) -> Vec<Action> {
         let outcome = match &self.state {
-            State::Ended | State::Voted => return Vec::new(),
+            State::Ended => return Vec::new(),
+            // What it means is known when the ref has been read.
+            State::Voted => {
+                self.gone = Some(reason);
+                return Vec::new();
+            }
             State::Going => Outcome::InDoubt { cause: reason },
             State::Aborting(cause) => self.aborted(cause.clone()),
             State::Locking | State::PreHooks | State::Preparing | State::PostHooks | State::Ready => {

@@ -1,12 +1,13 @@
 //! Dokku's triggers, by name. Whatever fails here fails somebody's deploy, so only what must stop one returns an
 //! error; the rest is logged.
 
+use std::time::{Duration, Instant};
+
 use crate::environment::{self, Environment};
-use crate::files;
 use crate::names::AppName;
+use crate::participant;
 use crate::participant::hold::{self, HoldError};
 use crate::participant::store::{DEPLOYED, Store};
-use crate::participant::{self, Start};
 use crate::settings::Settings;
 use crate::vars::Vars;
 
@@ -27,6 +28,9 @@ pub const IN_GRADUATE: [&str; 11] = [
 
 /// The one in the companion `zzz_graduate`, which runs after Dokku's own health check.
 pub const IN_COMPANION: &str = "check-deploy";
+
+/// How long the start of all apps after a boot may wait for graduations to be settled.
+const SWEEP_LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs one trigger.
 ///
@@ -93,12 +97,15 @@ fn sweep_after_boot(vars: &Vars) {
         Ok(all) => all.into_iter().filter(|(_, store)| store.settled().is_none()),
         Err(error) => return log::error!("{error}"),
     };
+    let end = Instant::now() + SWEEP_LIMIT;
     for (id, store) in unsettled {
-        if store.lease_left().is_zero() && files::make_dir(&store.reports_dir()).is_ok() {
-            let recovered = participant::start(&Start::Recover(id));
-            if let Err(error) = recovered {
-                log::error!("{error}");
+        match participant::settle_left(&id, &store) {
+            // Dokku is about to start the apps: until they are settled, our own trigger would refuse that.
+            Ok(Some(process)) => {
+                process.wait(end.saturating_duration_since(Instant::now()));
             }
+            Ok(None) => {}
+            Err(error) => log::error!("{error}"),
         }
     }
 }

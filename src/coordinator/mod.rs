@@ -28,7 +28,7 @@ use crate::environment::{Environment, EnvironmentError};
 use crate::files::{self, FileError, Lock, Locking};
 use crate::git::{self, Git};
 use crate::journal::{self, Entry, Journal, JournalError, Place};
-use crate::link::{self, Link, LinkError, Reports};
+use crate::link::{self, Limit, Link, LinkError, Reports};
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId, ReleaseTag};
 use crate::order::{Ending, Mode, News, Order};
 use crate::plan::{self, Plan, RevisionFacts};
@@ -42,6 +42,9 @@ use crate::vars::Vars;
 
 /// How long a push that was voted on, and whose coordinator died, may take to end before it is called in doubt.
 const PUSH_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a destination may take to say what runs there.
+const LIVE_LIMIT: Duration = Duration::from_secs(120);
 
 /// The coordinator could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -223,12 +226,16 @@ fn decided_by_ref(vars: &Vars, order: &Order, entries: &[Entry]) -> Result<Optio
         Entry::Voted { receive_pack } => Some(*receive_pack),
         Entry::Ordered { .. } | Entry::Begun {} | Entry::Decided { .. } | Entry::Ended { .. } => None,
     });
-    match voted {
-        None => Ok(None),
-        Some(Some(push)) if !push.wait(PUSH_PATIENCE) => {
+    let Some(receive_pack) = voted else { return Ok(None) };
+    // A ref that has moved tells at once. The push may well wait for us: its post-receive does.
+    if let Some(go) = decision::by_ref(vars, order)? {
+        return Ok(Some(go));
+    }
+    match receive_pack {
+        Some(push) if !push.wait(PUSH_PATIENCE) => {
             Err(CoordinatorError::Undecided(order.id.clone(), push.pid))
         }
-        Some(_) => Ok(decision::by_ref(vars, order)?),
+        Some(_) | None => Ok(decision::by_ref(vars, order)?),
     }
 }
 
@@ -288,8 +295,24 @@ impl<'a> Coordinator<'a> {
         let Order { commit, tag, by, .. } = self.order.clone();
         self.say(News::Started { source: git::host_name(), commit, tag, by });
         let ending = self.whole().unwrap_or_else(|error| Ending::Broken { reason: error.to_string() });
+        self.take_back_request(&ending);
         self.end(ending);
         Ok(())
+    }
+
+    /// Where the tag had moved before we were asked, one that was refused must not go on naming it. What was
+    /// begun has been taken back when it was concluded, or is in doubt.
+    fn take_back_request(&self, ending: &Ending) {
+        let order = &self.order;
+        let current = journal::current(self.vars, &order.tag.environment);
+        let is_over = current.is_ok_and(|current| current.as_ref() != Some(&order.id));
+        if order.mode == Mode::AfterPush
+            && ending.exit_status() != 0
+            && is_over
+            && let Err(error) = decision::set_tag_back(self.vars, order)
+        {
+            self.say(News::Warning { text: error.to_string() });
+        }
     }
 
     fn end(&mut self, ending: Ending) {
@@ -449,6 +472,7 @@ fn still_in_doubt(environment: &EnvironmentName, why: &str) -> Ending {
 }
 
 fn ask_live(link: &mut Link, reports: &mut Reports) -> Result<BTreeMap<AppName, LiveApp>, LinkError> {
+    let _limit = Limit::on(link.process, LIVE_LIMIT);
     link.send(&Request::Live {})?;
     let mut apps = BTreeMap::new();
     loop {

@@ -25,6 +25,9 @@ use crate::transfer;
 /// How often the ref is read while a push that was voted on has not ended.
 const REF_PERIOD: Duration = Duration::from_millis(50);
 
+/// How long whoever asked for it may take to attach. One that died on its way must not leave anything held.
+const ASKER_PATIENCE: Duration = Duration::from_secs(30);
+
 /// How long the source tries to come back to a destination after the lease has ended, once it is decided.
 const DECIDED_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -40,8 +43,14 @@ pub(super) struct Run<'c, 'v> {
     announced: Option<Announcement>,
     renewed: Instant,
     asked_to_renew: Instant,
+    /// The number of the last request to renew.
+    renewal: u64,
     holding_since: Option<Instant>,
     receive_pack: Option<ProcessId>,
+    /// receive-pack has ended: a ref that has not moved never will.
+    push_is_over: bool,
+    since: Instant,
+    asker_came: bool,
     voted: bool,
     program: Option<ProcessId>,
     sending: VecDeque<AppName>,
@@ -108,8 +117,12 @@ impl<'c, 'v> Run<'c, 'v> {
             announced: None,
             renewed: now,
             asked_to_renew: now,
+            renewal: 0,
             holding_since: None,
             receive_pack: None,
+            push_is_over: false,
+            since: now,
+            asker_came: false,
             voted: false,
             program: None,
             sending: VecDeque::new(),
@@ -162,13 +175,17 @@ impl<'c, 'v> Run<'c, 'v> {
     /// What time brings about.
     fn what_is_due(&mut self) -> Option<Event> {
         if self.begun && self.asked_to_renew.elapsed() >= self.lease() / 6 {
-            self.asked_to_renew = Instant::now();
-            self.send(&Request::Renew {});
+            let renew = self.renewal();
+            self.send(&renew);
         }
         if self.voted && self.announced.is_none() && self.coordinator.order.mode == Mode::Push {
-            if let Some(event) = self.read_ref(false) {
+            if let Some(event) = self.read_ref() {
                 return Some(event);
             }
+        }
+        if !self.asker_came && self.since.elapsed() >= ASKER_PATIENCE {
+            self.asker_came = true;
+            return Some(Event::Stop(Cause::new("whoever asked for it never came")));
         }
         if !self.transaction.is_holding() {
             self.holding_since = None;
@@ -192,10 +209,12 @@ impl<'c, 'v> Run<'c, 'v> {
     }
 
     /// Reads the decision of a push. Before the push is over, a ref that has not moved says nothing.
-    fn read_ref(&self, push_is_over: bool) -> Option<Event> {
+    fn read_ref(&self) -> Option<Event> {
+        // Looked at first: between the two the push could move the ref and end.
+        let push_is_over = self.push_is_over;
         match decision::by_ref(self.coordinator.vars, &self.coordinator.order) {
             Ok(Some(go)) => Some(Event::GoIsDurable(go)),
-            Ok(None) => push_is_over.then_some(Event::NotMoved),
+            Ok(None) => push_is_over.then(|| not_moved("the push ended before Git moved the tag")),
             Err(error) => {
                 log::error!("{error}");
                 None
@@ -226,7 +245,10 @@ impl<'c, 'v> Run<'c, 'v> {
                     Err(reason) => Event::Stop(Cause::new(format!("{} {reason}", in_words(phase)))),
                 })
             }
-            Message::PushIsOver => self.voted.then(|| self.read_ref(true)).flatten(),
+            Message::PushIsOver => {
+                self.push_is_over = true;
+                self.read_ref()
+            }
         }
     }
 
@@ -238,13 +260,14 @@ impl<'c, 'v> Run<'c, 'v> {
             }
             Client::Asks(Ask::Asker { receive_pack }) => {
                 self.receive_pack = receive_pack;
+                self.asker_came = true;
                 None
             }
             Client::Asks(Ask::Vote {}) => {
                 let fresh = self.link.is_some() && self.renewed.elapsed() < self.lease() / 2;
                 Some(Event::VoteAsked(fresh))
             }
-            Client::Asks(Ask::TagMoved {}) => self.voted.then(|| self.read_ref(false)).flatten(),
+            Client::Asks(Ask::TagMoved {}) => self.voted.then(|| self.read_ref()).flatten(),
             Client::Asks(Ask::Stop { reason }) => Some(Event::Stop(Cause::new(reason))),
             Client::AskerGone => Some(Event::Stop(Cause::new("whoever asked for it has gone"))),
         }
@@ -279,8 +302,12 @@ impl<'c, 'v> Run<'c, 'v> {
                 self.coordinator.say(News::AppFailed { app: app.clone(), reason: reason.clone() });
                 Some(Event::AppFailed(app, reason))
             }
-            Report::Renewed {} => {
-                self.renewed = Instant::now();
+            // The lease counts from when it was asked for, and an answer to an earlier request, which comes again
+            // after a link was lost, says nothing.
+            Report::Renewed { number } => {
+                if number == self.renewal {
+                    self.renewed = self.asked_to_renew;
+                }
                 None
             }
             Report::Decided { decision } => Some(Event::Destination(decision)),
@@ -290,6 +317,12 @@ impl<'c, 'v> Run<'c, 'v> {
             }
             Report::Settled { decision } => Some(Event::Settled(decision)),
         }
+    }
+
+    fn renewal(&mut self) -> Request {
+        self.renewal += 1;
+        self.asked_to_renew = Instant::now();
+        Request::Renew { number: self.renewal }
     }
 
     fn send(&mut self, request: &Request) {
@@ -313,6 +346,9 @@ impl<'c, 'v> Run<'c, 'v> {
             Some(Announcement::Abort) | None if self.voted => lease_ends + DECIDED_PATIENCE,
             Some(Announcement::Abort) | None => lease_ends,
         };
+        if Instant::now() >= until {
+            return Some(Event::LinkGone(reason));
+        }
         let vars = self.coordinator.vars.clone();
         let environment = self.coordinator.order.tag.environment.clone();
         let control = self.coordinator.control_path.clone();
@@ -351,7 +387,8 @@ impl<'c, 'v> Run<'c, 'v> {
     fn resume_on(&mut self, link: &mut Link) -> Result<(), LinkError> {
         let id = self.coordinator.order.id.clone();
         link.send(&Request::Resume { id, seen: self.seen })?;
-        link.send(&Request::Renew {})?;
+        let renew = self.renewal();
+        link.send(&renew)?;
         for action in self.transaction.unanswered() {
             match action {
                 Action::Open(app) => link.send(&self.open(app))?,
@@ -489,12 +526,15 @@ impl<'c, 'v> Run<'c, 'v> {
 
     fn vote(&mut self) -> Result<Carried, CoordinatorError> {
         let receive_pack = self.receive_pack;
+        if self.coordinator.order.mode == Mode::Push && receive_pack.is_none() {
+            // Nobody could tell when the ref has come to rest.
+            return Ok(Carried::Event(not_moved("the process of the push could not be found")));
+        }
         self.voted = true;
         // Until this line is on the disk nobody has been told yes; if it cannot be written, nobody will be, and a
         // push whose hook is told nothing does not move the ref.
         if let Err(error) = self.coordinator.journal.append(&Entry::Voted { receive_pack }) {
-            log::error!("{error}");
-            return Ok(Carried::Event(Event::NotMoved));
+            return Ok(Carried::Event(not_moved(error)));
         }
         match self.coordinator.order.mode {
             Mode::Push => {
@@ -512,11 +552,11 @@ impl<'c, 'v> Run<'c, 'v> {
             }
             Mode::Command => {
                 let swapped = decision::by_own_swap(self.coordinator.vars, &self.coordinator.order);
-                Ok(Carried::Event(swapped.map_or(Event::NotMoved, Event::GoIsDurable)))
+                Ok(Carried::Event(swapped.map_or_else(not_moved, Event::GoIsDurable)))
             }
             Mode::AfterPush => {
                 let written = decision::by_journal(&mut self.coordinator.journal);
-                Ok(Carried::Event(written.map_or(Event::NotMoved, Event::GoIsDurable)))
+                Ok(Carried::Event(written.map_or_else(not_moved, Event::GoIsDurable)))
             }
         }
     }
@@ -557,6 +597,10 @@ enum Carried {
     Nothing,
     Event(Event),
     Over(Outcome),
+}
+
+fn not_moved(why: impl ToString) -> Event {
+    Event::NotMoved(Cause::new(why.to_string()))
 }
 
 fn in_words(phase: Phase) -> &'static str {

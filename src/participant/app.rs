@@ -318,7 +318,8 @@ impl<'a> App<'a> {
         Ok(())
     }
 
-    /// After the deploy has ended well: the branch says what runs, and nothing of the graduation is left.
+    /// After the deploy has ended well: the branch says what runs. Its images stay kept, for while another app may
+    /// fail, this one may have to be put back.
     ///
     /// # Errors
     /// Something is left; repeat it.
@@ -327,7 +328,15 @@ impl<'a> App<'a> {
         if self.dokku.revision(self.name) != Some(before.to) {
             git::update_app_ref(&repository, &before.branch, Some(before.to), before.from)?;
         }
-        Git::bare(&repository).delete_graduation_refs(self.id)?;
+        Ok(())
+    }
+
+    /// When no app will be put back any more: leaves nothing of the graduation.
+    ///
+    /// # Errors
+    /// Something is left; repeat it.
+    pub fn let_go(&self) -> Result<(), AppError> {
+        Git::bare(&self.dokku.repository(self.name)).delete_graduation_refs(self.id)?;
         self.release_images()
     }
 

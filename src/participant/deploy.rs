@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::files::{FileError, Watch};
 use crate::names::{AppName, ObjectId};
@@ -15,12 +15,15 @@ use crate::participant::app::AppError;
 use crate::participant::slots::Slots;
 use crate::participant::store::{Before, DEPLOYED, EXITED, Store};
 use crate::process::{self, ProcessId, Program};
-use crate::protocol::{Decision, MAX_LOG_TEXT, Report};
+use crate::protocol::{self, Decision, MAX_LOG_TEXT, Report};
 use crate::vars::{self, Vars};
 
 /// How long a build may go on after an abort before it is stopped. Most end by themselves in less, and leave less
 /// behind than one that is killed.
 const BUILD_GRACE: Duration = Duration::from_secs(10);
+
+/// The same for an app that is held: its trigger ends by itself, and Dokku then takes the new containers away.
+const HELD_GRACE: Duration = Duration::from_secs(60);
 
 /// How long a stopped deploy may take to clean up after itself.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -114,7 +117,11 @@ impl Deploy {
             .in_own_group()
             .spawn()?;
         let process = running.identity().map_err(FileError::of("look at the deploy behind", &path))?;
-        self.store.set_deploy(&self.app, &process)?;
+        if let Err(error) = self.store.set_deploy(&self.app, &process) {
+            // Nobody who came after us would know of it.
+            let _ = running.stop(STOP_GRACE);
+            return Err(error.into());
+        }
         let store = self.store.clone();
         let app = self.app.clone();
         let waiter = thread::spawn(move || {
@@ -123,7 +130,11 @@ impl Deploy {
             let _ = store.mark(&app, EXITED);
             status
         });
-        let followed = self.follow(&process, Some(slot))?;
+        let followed = self.follow(&process, Some(slot)).unwrap_or_else(|error| {
+            log::error!("{error}");
+            process.stop_group(STOP_GRACE);
+            DeployEnd::Killed
+        });
         let status = waiter.join().map_err(|_| {
             FileError::of("wait for the deploy behind", &path)(std::io::Error::other(
                 "the thread that waited is gone",
@@ -179,20 +190,22 @@ impl Deploy {
     /// Watches for an abort, and ends a deploy that does not end by itself after it.
     fn stop_after_abort(&self, process: &ProcessId, stopped: &Arc<AtomicBool>) {
         let (store, process, stopped) = (self.store.clone(), *process, Arc::clone(stopped));
+        let app = self.app.clone();
         thread::spawn(move || {
-            let Ok(watch) = Watch::new(&store.vote_dir()) else { return };
-            let mut deadline: Option<Instant> = None;
+            let watch = Watch::new(&store.vote_dir()).ok();
             while process.is_running() {
                 if store.decision() == Some(Decision::Abort) {
-                    let end = *deadline.get_or_insert_with(|| Instant::now() + BUILD_GRACE);
-                    let left = end.saturating_duration_since(Instant::now());
-                    if !process.wait(left) {
+                    let is_held = store.held(&app).is_ok_and(|held| held.is_some());
+                    if !process.wait(if is_held { HELD_GRACE } else { BUILD_GRACE }) {
                         stopped.store(true, Ordering::Release);
                         process.stop_group(STOP_GRACE);
                     }
                     return;
                 }
-                watch.wait(Duration::from_secs(1));
+                match &watch {
+                    Some(watch) => watch.wait(Duration::from_secs(1)),
+                    None => thread::sleep(Duration::from_secs(1)),
+                }
             }
         });
     }
@@ -234,10 +247,5 @@ impl LogFollower {
 /// A line without its end, and without the sequence by which Dokku deletes git's `remote: ` at a terminal.
 fn clean(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line.trim_ascii_end());
-    let text = text.replace("\u{1b}[1G\u{1b}[K", "");
-    let mut end = text.len().min(MAX_LOG_TEXT);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
+    protocol::clipped(text.replace("\u{1b}[1G\u{1b}[K", ""))
 }

@@ -11,6 +11,7 @@ use crate::docker::{self, RestartPolicy};
 use crate::dokku::Dokku;
 use crate::files::{FileError, Watch};
 use crate::names::{AppName, GraduationId};
+use crate::participant;
 use crate::participant::app::{App, AppError, Version};
 use crate::participant::store::{Before, Held, RELEASED, Store};
 use crate::protocol::{Decision, HoldPoint};
@@ -82,6 +83,10 @@ fn foreign_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(graduation) = store.graduation()? else { return Ok(()) };
     if held && store.decision().is_none() {
         return Ok(());
+    }
+    // Nobody else would notice that its participant has died, and this app would be refused for good.
+    if let Err(error) = participant::settle_left(&graduation.id, &store) {
+        log::error!("{error}");
     }
     let since = graduation.since.format("%H:%M:%SZ").to_string();
     Err(HoldError::Busy { app: app.clone(), by: graduation.by, since })

@@ -12,7 +12,7 @@ pub mod hold;
 pub mod slots;
 pub mod store;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufReader;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -27,7 +27,7 @@ use crate::participant::app::{App, AppError};
 use crate::participant::deploy::{Deploy, DeployEnd};
 use crate::participant::slots::Slots;
 use crate::participant::store::{Before, Graduation, Store};
-use crate::process::{self, ProcessError};
+use crate::process::{self, ProcessError, ProcessId};
 use crate::protocol::{self, AppEnd, Decision, OnFailure, Report, Request};
 use crate::records::Recorder;
 use crate::vars::Vars;
@@ -98,9 +98,9 @@ pub enum Message {
 ///
 /// # Errors
 /// It could not be started.
-pub fn start(what: &Start) -> Result<(), ProcessError> {
+pub fn start(what: &Start) -> Result<ProcessId, ProcessError> {
     let input = serde_json::to_vec(what).expect("a start has a JSON form");
-    process::detach(&["participant"], input).map(drop)
+    process::detach(&["participant"], input)
 }
 
 /// The main function of the process.
@@ -113,6 +113,15 @@ pub fn main(vars: &Vars) -> Result<(), ParticipantError> {
     let store = Store::at(vars, start.id());
     files::make_dir(&store.reports_dir())?;
     let reports = Recorder::open(&store.reports())?;
+    let worked = work(vars, start, store, &reports);
+    if let Err(error) = &worked {
+        // It is all that the source hears of us.
+        reports.append(&bounded(Report::Refused { reason: error.to_string() }))?;
+    }
+    worked
+}
+
+fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> Result<(), ParticipantError> {
     let lock = match take_destination(vars, &start, &store)? {
         Ok(lock) => lock,
         Err(reason) => {
@@ -135,7 +144,10 @@ pub fn main(vars: &Vars) -> Result<(), ParticipantError> {
         Start::Recover(_) => recover(&vars, store, reports)?,
     }
     drop(lock);
-    prune(&vars)
+    if let Err(error) = prune(&vars) {
+        log::error!("{error}");
+    }
+    Ok(())
 }
 
 /// Who has the destination, as its lock's file says.
@@ -188,13 +200,13 @@ fn settle_leftovers(vars: &Vars, own: &GraduationId) -> Result<Option<String>, P
         let reports = Recorder::open(&store.reports())?;
         let mut theirs = vars.clone();
         theirs.graduation = Some(id);
-        recover(&theirs, store, reports)?;
+        recover(&theirs, store, &reports)?;
     }
     Ok(None)
 }
 
 /// Settles a graduation whose participant died: as it was decided, and if it was not, by aborting it.
-fn recover(vars: &Vars, store: Store, reports: Recorder<Report>) -> Result<(), ParticipantError> {
+fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> Result<(), ParticipantError> {
     if let Some(decision) = store.settled() {
         return Ok(reports.append(&Report::Settled { decision })?);
     }
@@ -214,6 +226,46 @@ fn recover(vars: &Vars, store: Store, reports: Recorder<Report>) -> Result<(), P
     }
     participant.serve(&listener);
     Ok(())
+}
+
+/// Settles what a dead participant has left, if the graduation is one: on its own nobody would before the source
+/// or the next graduation comes. Returns the process that does it.
+///
+/// # Errors
+/// It could not be started.
+pub fn settle_left(id: &GraduationId, store: &Store) -> Result<Option<ProcessId>, ProcessError> {
+    let is_over = store.decision().is_some() || store.lease_left().is_zero();
+    if store.settled().is_some() || !is_over || UnixStream::connect(store.socket()).is_ok() {
+        return Ok(None);
+    }
+    start(&Start::Recover(id.clone())).map(Some)
+}
+
+/// Texts of other programs can be longer than a message.
+fn bounded(report: Report) -> Report {
+    match report {
+        Report::AppFailed { app, reason } => Report::AppFailed { app, reason: protocol::clipped(reason) },
+        Report::Refused { reason } => Report::Refused { reason: protocol::clipped(reason) },
+        Report::AppEnded { app, end: AppEnd::Stuck { reason } } => {
+            Report::AppEnded { app, end: AppEnd::Stuck { reason: protocol::clipped(reason) } }
+        }
+        Report::AppEnded { app, end: AppEnd::Failed { reason } } => {
+            Report::AppEnded { app, end: AppEnd::Failed { reason: protocol::clipped(reason) } }
+        }
+        Report::AppEnded { end: AppEnd::Live {} | AppEnd::Restored {}, .. }
+        | Report::Hello { .. }
+        | Report::App { .. }
+        | Report::AllApps {}
+        | Report::Begun {}
+        | Report::Unknown {}
+        | Report::Opened { .. }
+        | Report::Building { .. }
+        | Report::Log { .. }
+        | Report::Held { .. }
+        | Report::Renewed { .. }
+        | Report::Decided { .. }
+        | Report::Settled { .. } => report,
+    }
 }
 
 /// Forgets all but the last graduations.
@@ -247,25 +299,38 @@ struct Participant<'a> {
     vars: &'a Vars,
     store: Store,
     graduation: Graduation,
-    reports: Recorder<Report>,
+    reports: &'a Recorder<Report>,
     slots: Slots,
     apps: BTreeMap<AppName, Member>,
-    opening: usize,
+    opening: BTreeSet<AppName>,
+    /// A decision that could not be written yet: the disk is full, say.
+    wanted: Option<Decision>,
     sender: Sender<Message>,
     messages: Receiver<Message>,
 }
 
 impl<'a> Participant<'a> {
-    fn new(vars: &'a Vars, store: Store, graduation: Graduation, reports: Recorder<Report>) -> Self {
+    fn new(vars: &'a Vars, store: Store, graduation: Graduation, reports: &'a Recorder<Report>) -> Self {
         let (sender, messages) = mpsc::channel();
         let slots = Slots::new(graduation.max_parallel);
-        Self { vars, store, graduation, reports, slots, apps: BTreeMap::new(), opening: 0, sender, messages }
+        Self {
+            vars,
+            store,
+            graduation,
+            reports,
+            slots,
+            apps: BTreeMap::new(),
+            opening: BTreeSet::new(),
+            wanted: None,
+            sender,
+            messages,
+        }
     }
 
     /// Reports go to a file; a full disk must not stop what was decided.
     fn say(&self, report: Report) {
-        if let Err(error) = self.reports.append(&report) {
-            log::error!("cannot report {report:?}: {error}");
+        if let Err(error) = self.reports.append(&bounded(report)) {
+            log::error!("cannot report: {error}");
         }
     }
 
@@ -284,9 +349,15 @@ impl<'a> Participant<'a> {
     /// Until every app has come to its end.
     fn run(&mut self) {
         while !self.is_over() {
-            let left = self.store.lease_left();
+            if let Some(wanted) = self.wanted.take() {
+                self.decide(wanted);
+            }
             let undecided = self.store.decision().is_none();
-            let limit = if undecided { left } else { Duration::from_secs(60) };
+            let limit = match (undecided, self.wanted) {
+                (true, None) => self.store.lease_left(),
+                (true, Some(_)) => Duration::from_secs(1),
+                (false, _) => Duration::from_secs(60),
+            };
             match self.messages.recv_timeout(limit) {
                 Ok(message) => self.handle(message),
                 Err(RecvTimeoutError::Timeout) if undecided && self.store.lease_left().is_zero() => {
@@ -300,7 +371,7 @@ impl<'a> Participant<'a> {
 
     fn is_over(&self) -> bool {
         let all_ended = self.apps.values().all(|member| !member.started || member.deploy.is_some());
-        self.store.decision().is_some() && self.opening == 0 && all_ended
+        self.store.decision().is_some() && self.opening.is_empty() && all_ended
     }
 
     fn handle(&mut self, message: Message) {
@@ -316,8 +387,8 @@ impl<'a> Participant<'a> {
         match request {
             Request::Open { app, from, to } => self.open(app, from, to),
             Request::Prepare { app } => self.prepare(&app),
-            Request::Renew {} => match self.store.renew(self.graduation.lease_s) {
-                Ok(()) => self.say(Report::Renewed {}),
+            Request::Renew { number } => match self.store.renew(self.graduation.lease_s) {
+                Ok(()) => self.say(Report::Renewed { number }),
                 Err(error) => log::error!("{error}"),
             },
             Request::Decide { decision } => self.decide(decision),
@@ -330,16 +401,22 @@ impl<'a> Participant<'a> {
     fn decide(&mut self, wanted: Decision) {
         match self.store.decide(wanted) {
             Ok(decision) => self.say(Report::Decided { decision }),
-            Err(error) => log::error!("{error}"),
+            Err(error) => {
+                log::error!("{error}");
+                self.wanted = Some(wanted);
+            }
         }
     }
 
     /// Creating an app takes Dokku a while: on a thread of its own, so that leases are renewed meanwhile.
     fn open(&mut self, app: AppName, from: Option<CommitId>, to: CommitId) {
-        if self.apps.contains_key(&app) || self.store.decision().is_some() {
+        // The source repeats what may have been lost with a link.
+        if self.apps.contains_key(&app)
+            || self.store.decision().is_some()
+            || !self.opening.insert(app.clone())
+        {
             return;
         }
-        self.opening += 1;
         let (vars, store, sender) = (self.vars.clone(), self.store.clone(), self.sender.clone());
         let id = self.graduation.id.clone();
         thread::spawn(move || {
@@ -358,7 +435,7 @@ impl<'a> Participant<'a> {
     }
 
     fn opened(&mut self, app: AppName, result: Result<Before, String>) {
-        self.opening -= 1;
+        self.opening.remove(&app);
         match result {
             Ok(before) => {
                 let created = before.created;
@@ -452,24 +529,42 @@ impl<'a> Participant<'a> {
         let failed = names.iter().any(|app| !self.went_live(app));
         for app in &names {
             let Some(member) = self.apps.get(app) else { continue };
-            // A deploy of somebody else is allowed again; ours are over, and a compensation is an ordinary one.
-            if let Err(error) = self.store.leave(app) {
-                log::error!("{error}");
-            }
             let end = match (decision, self.graduation.on_failure) {
-                (Decision::Abort, _) => self.restored(app, member),
-                (Decision::Go, OnFailure::Rollback) if failed => self.compensated(app, member),
-                (Decision::Go, OnFailure::Rollback | OnFailure::Keep) => match &member.end {
-                    Some(_) => continue,
-                    None => self.left_failed(app, member),
-                },
+                (Decision::Abort, _) => {
+                    // Until its names are the old version's, a deploy of somebody else would start the new one.
+                    let end = self.restored(app, member);
+                    self.leave(app);
+                    Some(end)
+                }
+                (Decision::Go, OnFailure::Rollback) if failed => {
+                    // A compensation is a deploy like anybody's.
+                    self.leave(app);
+                    Some(self.compensated(app, member))
+                }
+                (Decision::Go, OnFailure::Rollback | OnFailure::Keep) => {
+                    self.leave(app);
+                    let end = member.end.is_none().then(|| self.left_failed(app, member));
+                    // No app is put back any more: the old images may go.
+                    if let Err(error) = App::new(self.vars, &self.graduation.id, app).let_go() {
+                        log::error!("{error}");
+                    }
+                    end
+                }
             };
-            self.conclude(app, end);
+            if let Some(end) = end {
+                self.conclude(app, end);
+            }
         }
         if let Err(error) = self.store.settle(decision) {
             log::error!("{error}");
         }
         self.say(Report::Settled { decision });
+    }
+
+    fn leave(&self, app: &AppName) {
+        if let Err(error) = self.store.leave(app) {
+            log::error!("{error}");
+        }
     }
 
     fn restored(&self, app: &AppName, member: &Member) -> AppEnd {
