@@ -312,6 +312,53 @@ mod tests {
         assert!(parse::<Request>(br#"{"type":"prepare","app":"../x"}"#).is_err());
     }
 
+    /// Every line of a wire file is what its message is written as, and all types of messages are there.
+    fn is_pinned<T: Serialize + DeserializeOwned>(lines: &str, types: &[&str]) {
+        let mut seen = Vec::new();
+        for line in lines.lines() {
+            let message: T = parse(line.as_bytes()).unwrap();
+            assert_eq!(String::from_utf8(encode(&message)).unwrap().trim_end(), line);
+            let kind = line.split('"').nth(3).unwrap();
+            if seen.last() != Some(&kind) {
+                seen.push(kind);
+            }
+        }
+        assert_eq!(seen, types, "a new message is a new line in tests/wire, and a new PROTOCOL");
+    }
+
+    #[test]
+    fn the_wire_forms_are_pinned() {
+        let requests = ["live", "begin", "resume", "open", "prepare", "renew", "decide"];
+        is_pinned::<Request>(include_str!("../tests/wire/requests.jsonl"), &requests);
+        let reports = [
+            "hello",
+            "app",
+            "all-apps",
+            "begun",
+            "refused",
+            "unknown",
+            "opened",
+            "building",
+            "log",
+            "held",
+            "app-failed",
+            "renewed",
+            "decided",
+            "app-ended",
+            "settled",
+        ];
+        is_pinned::<Report>(include_str!("../tests/wire/reports.jsonl"), &reports);
+    }
+
+    #[test]
+    fn long_texts_are_clipped_between_characters() {
+        assert_eq!(clipped("short".to_owned()), "short");
+        let clipped = clipped("é".repeat(MAX_LOG_TEXT));
+        assert_eq!(clipped.len(), MAX_LOG_TEXT);
+        let odd = super::clipped(format!("x{}", "é".repeat(MAX_LOG_TEXT)));
+        assert_eq!(odd.len(), MAX_LOG_TEXT - 1);
+    }
+
     #[test]
     fn lines_are_bounded_and_whole() {
         let mut long: &[u8] = &vec![b'x'; MAX_LINE + 1];

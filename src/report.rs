@@ -168,7 +168,13 @@ fn failed(lines: &mut Lines, environment: &str, outcome: &Outcome) {
 fn settled_earlier(lines: &mut Lines, id: &str, outcome: &Outcome) {
     let how = match outcome {
         Outcome::Live {} => "it was decided, and is live".to_owned(),
-        Outcome::Aborted { .. } => "it was not decided, and everything was put back".to_owned(),
+        Outcome::Aborted { stuck, .. } if stuck.is_empty() => {
+            "it was not decided, and everything was put back".to_owned()
+        }
+        Outcome::Aborted { stuck, .. } => {
+            let apps = stuck.iter().map(|(app, reason)| format!("\n{app}: {reason}"));
+            format!("it was not decided, but not everything could be put back{}", apps.collect::<String>())
+        }
         Outcome::RolledBack { cause } => format!("it was rolled back: {}", cause.what),
         Outcome::Mixed { cause, .. } => format!("it is partly live: {}", cause.what),
         Outcome::InDoubt { cause } => format!("it is still in doubt: {}", cause.what),
@@ -274,3 +280,7 @@ impl Lines {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

@@ -200,9 +200,11 @@ pub fn settle_earlier(
         journal::set_current(vars, environment, None)?;
         return Ok(None);
     }
-    let go = match order.mode {
-        Mode::AfterPush => decision::in_journal(&entries),
-        Mode::Push | Mode::Command => decided_by_ref(vars, &order, &entries)?,
+    // What was found durable once stays decided, even if somebody has moved the tag since.
+    let go = match (decision::in_journal(&entries), order.mode) {
+        (Some(go), _) => Some(go),
+        (None, Mode::AfterPush) => None,
+        (None, Mode::Push | Mode::Command) => decided_by_ref(vars, &order, &entries)?,
     };
     files::remove(&place.socket())?;
     let mut coordinator = Coordinator::open(vars, *order)?;

@@ -431,7 +431,10 @@ impl<'c, 'v> Run<'c, 'v> {
             Action::VoteYes => return self.vote(),
             Action::AnnounceGo(go) => self.announce_go(go)?,
             Action::AnnounceAbort => self.announce_abort(),
-            Action::End(outcome) => return Ok(Carried::Over(outcome)),
+            Action::End(outcome) => {
+                self.stop_program();
+                return Ok(Carried::Over(outcome));
+            }
         }
         Ok(Carried::Nothing)
     }
@@ -580,15 +583,21 @@ impl<'c, 'v> Run<'c, 'v> {
         if self.begun {
             self.coordinator.say(News::PuttingBack {});
         }
-        if let Some(program) = self.program.take() {
-            programs::stop(program);
-        }
+        self.stop_program();
         if let Some(link) = &mut self.link
             && let Err(error) = link.announce_abort()
         {
             log::warn!("{error}");
         }
         self.announced = Some(Announcement::Abort);
+    }
+}
+
+impl Run<'_, '_> {
+    fn stop_program(&mut self) {
+        if let Some(program) = self.program.take() {
+            programs::stop(program);
+        }
     }
 }
 

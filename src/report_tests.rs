@@ -1,0 +1,126 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::plan::Missing;
+
+fn name(name: &str) -> AppName {
+    name.parse().unwrap()
+}
+
+fn id(start: &str) -> CommitId {
+    format!("{start:0<40}").parse().unwrap()
+}
+
+fn row(app: &str, from: Option<&str>, is_new: bool) -> Row {
+    Row {
+        app: name(app),
+        is_new,
+        from: from.map(id),
+        to: id("9c0ffee"),
+        hold: HoldPoint::Healthy,
+        has_release_tasks: false,
+    }
+}
+
+fn plan() -> Plan {
+    Plan {
+        rows: vec![
+            row("api", Some("4be21d0"), false),
+            Row { hold: HoldPoint::Built, ..row("worker", None, true) },
+            Row { has_release_tasks: true, ..row("web", None, false) },
+        ],
+        unchanged: vec![name("docs"), name("wiki")],
+        left_alone: vec![name("other"), name("tool")],
+        never_deployed: vec![name("empty")],
+        missing_config: vec![Missing { app: name("api"), exists: true, names: vec!["KEY".to_owned()] }],
+    }
+}
+
+fn outcomes() -> Vec<Outcome> {
+    let cause = || Cause::new("api: the deploy exited with code 1");
+    let stuck = || "docker tag exited with code 1".to_owned();
+    let ends = [
+        (name("api"), AppEnd::Live {}),
+        (name("docs"), AppEnd::Restored {}),
+        (name("web"), AppEnd::Failed { reason: "the deploy exited with code 1".to_owned() }),
+        (name("worker"), AppEnd::Stuck { reason: stuck() }),
+    ];
+    vec![
+        Outcome::Live {},
+        Outcome::Aborted { cause: cause(), stuck: BTreeMap::new() },
+        Outcome::Aborted { cause: cause(), stuck: [(name("api"), stuck())].into() },
+        Outcome::RolledBack { cause: cause() },
+        Outcome::Mixed { cause: cause(), ends: ends.into() },
+        Outcome::InDoubt { cause: Cause::new("the destination cannot be reached") },
+    ]
+}
+
+fn endings() -> Vec<Ending> {
+    let release = || "production/20261123104512".parse().unwrap();
+    let mut endings = vec![
+        Ending::Released { release: release() },
+        Ending::NothingToDo {},
+        Ending::PlanShown {},
+        Ending::Refused { problems: vec!["one".to_owned(), "two\nof two lines".to_owned()], hint: None },
+        Ending::Refused { problems: vec!["busy".to_owned()], hint: Some("try again".to_owned()) },
+        Ending::Unreachable { reason: "the connection ended: no route to host".to_owned() },
+        Ending::Broken { reason: "cannot write x: no space left".to_owned() },
+    ];
+    endings.extend(outcomes().into_iter().map(|outcome| Ending::Failed { outcome, release: None }));
+    endings.push(Ending::Failed { outcome: Outcome::Live {}, release: Some(release()) });
+    endings
+}
+
+fn news() -> Vec<News> {
+    let app = || name("api");
+    let text = |text: &str| text.to_owned();
+    let mut news = vec![
+        News::Started {
+            source: text("staging"),
+            commit: id("4f2a9c1"),
+            tag: "refs/tags/graduate/production/now".parse().unwrap(),
+            by: text("alice"),
+        },
+        News::Planned { plan: plan() },
+        News::Planned { plan: Plan { unchanged: vec![app()], ..Plan::default() } },
+        News::HooksStarted { phase: Phase::Pre, count: 2 },
+        News::HookLine { phase: Phase::Post, text: text("backup done") },
+        News::Log { app: app(), text: text("-----> Building") },
+        News::Held { app: app(), at: HoldPoint::Healthy, held: 1, of: 2 },
+        News::Held { app: name("worker"), at: HoldPoint::Built, held: 2, of: 2 },
+        News::AllHeld { count: 1, hold_limit_s: 60 },
+        News::AllHeld { count: 2, hold_limit_s: 1800 },
+        News::AllHeld { count: 2, hold_limit_s: 90 },
+        News::AppFailed { app: app(), reason: text("the deploy exited with code 1") },
+        News::LinkLost { reason: text("the connection ended") },
+        News::LinkBack {},
+        News::PuttingBack {},
+        News::GoingLive {},
+        News::AppEnded { app: app(), end: AppEnd::Live {} },
+        News::AppEnded { app: app(), end: AppEnd::Restored {} },
+        News::AppEnded { app: app(), end: AppEnd::Failed { reason: text("it was killed") } },
+        News::AppEnded { app: app(), end: AppEnd::Stuck { reason: text("docker is away") } },
+        News::Warning { text: text("the disk is nearly full") },
+    ];
+    let settled = |outcome| News::SettledEarlier { id: "20261123104512-ab0102".parse().unwrap(), outcome };
+    news.extend(outcomes().into_iter().map(settled));
+    news.extend(endings().into_iter().map(|ending| News::Ended { ending, seconds: 48 }));
+    news
+}
+
+#[test]
+fn every_sentence_is_in_the_snapshot() {
+    let mut reporter = Reporter::new(false);
+    let text: String = news().iter().map(|news| reporter.text(news)).collect();
+    let expected = include_str!("report_tests.txt");
+    assert!(text == expected, "people now read:\n{text}");
+}
+
+#[test]
+fn quiet_leaves_out_only_what_builds_write() {
+    let (mut quiet, mut full) = (Reporter::new(true), Reporter::new(false));
+    for news in news() {
+        let (quiet, full) = (quiet.text(&news), full.text(&news));
+        assert_eq!(quiet.is_empty(), full.is_empty() || matches!(news, News::Log { .. }), "{news:?}");
+    }
+}

@@ -1,0 +1,409 @@
+//! The machine itself: what each event does in each state.
+
+use std::collections::BTreeMap;
+
+use super::{Action, Cause, Event, Go, Outcome, Phase};
+use crate::names::AppName;
+use crate::protocol::{AppEnd, Decision};
+
+/// Where an app is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Opening,
+    Sending,
+    Preparing,
+    Held,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Clone))]
+enum State {
+    /// Asked for the destination.
+    Locking,
+    /// PRE hooks run.
+    PreHooks,
+    /// Apps are opened, sent, built, held.
+    Preparing,
+    /// All are held; POST hooks run.
+    PostHooks,
+    /// Ready to vote.
+    Ready,
+    /// Voted yes: only the ref, or our own synced word, tells.
+    Voted,
+    /// Decided, and announced.
+    Going,
+    /// Not to be; announced where there is somebody to tell.
+    Aborting(Cause),
+    /// Over.
+    Ended,
+}
+
+/// One graduation.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub struct Transaction {
+    state: State,
+    stages: BTreeMap<AppName, Stage>,
+    ends: BTreeMap<AppName, AppEnd>,
+    failure: Option<Cause>,
+    settled: Option<Decision>,
+    /// Why nothing more will be heard from the destination.
+    gone: Option<Cause>,
+}
+
+impl Transaction {
+    /// A graduation of `apps`, of which the destination has been asked for.
+    pub fn new(apps: impl IntoIterator<Item = AppName>) -> Self {
+        let stages = apps.into_iter().map(|app| (app, Stage::Opening)).collect();
+        Self {
+            state: State::Locking,
+            stages,
+            ends: BTreeMap::new(),
+            failure: None,
+            settled: None,
+            gone: None,
+        }
+    }
+
+    /// A graduation that another coordinator has left, to be aborted.
+    pub fn left_to_abort(cause: Cause) -> (Self, Vec<Action>) {
+        let this = Self { state: State::Aborting(cause), ..Self::new([]) };
+        (this, vec![Action::AnnounceAbort])
+    }
+
+    /// A graduation that another coordinator has left, after it was decided.
+    pub fn left_to_go(go: Go) -> (Self, Vec<Action>) {
+        let this = Self { state: State::Going, ..Self::new([]) };
+        (this, vec![Action::AnnounceGo(go)])
+    }
+
+    /// It is decided or voted on: stopping it is not ours any more.
+    pub fn is_too_late_to_stop(&self) -> bool {
+        match self.state {
+            State::Voted | State::Going | State::Ended => true,
+            State::Locking
+            | State::PreHooks
+            | State::Preparing
+            | State::PostHooks
+            | State::Ready
+            | State::Aborting(_) => false,
+        }
+    }
+
+    /// Some app is held, so that time counts.
+    pub fn is_holding(&self) -> bool {
+        let undecided = match self.state {
+            State::Preparing | State::PostHooks | State::Ready | State::Voted => true,
+            State::Locking | State::PreHooks | State::Going | State::Aborting(_) | State::Ended => false,
+        };
+        undecided && self.stages.values().any(|stage| *stage == Stage::Held)
+    }
+
+    /// What was asked of the destination and not yet answered: to be repeated after the link was lost.
+    pub fn unanswered(&self) -> Vec<Action> {
+        if self.state != State::Preparing {
+            return Vec::new();
+        }
+        let repeat = |(app, stage): (&AppName, &Stage)| match stage {
+            Stage::Opening => Some(Action::Open(app.clone())),
+            Stage::Preparing => Some(Action::Prepare(app.clone())),
+            Stage::Sending | Stage::Held => None,
+        };
+        self.stages.iter().filter_map(repeat).collect()
+    }
+
+    /// How many apps are held, and how many there are.
+    pub fn held(&self) -> (usize, usize) {
+        (self.stages.values().filter(|stage| **stage == Stage::Held).count(), self.stages.len())
+    }
+
+    /// Takes one event.
+    pub fn step(&mut self, event: Event) -> Vec<Action> {
+        match event {
+            Event::Begun => self.begun(),
+            Event::HooksDone(phase) => self.hooks_done(phase),
+            Event::Opened(app) => {
+                self.advance(&app, Stage::Opening, Stage::Sending, Action::Send(app.clone()))
+            }
+            Event::Sent(app) => {
+                self.advance(&app, Stage::Sending, Stage::Preparing, Action::Prepare(app.clone()))
+            }
+            Event::Held(app) => self.app_held(&app),
+            Event::AppFailed(app, reason) => self.app_failed(app, reason),
+            Event::VoteAsked(leases_are_long) => self.vote_asked(leases_are_long),
+            Event::Stop(cause) => self.stop(cause),
+            Event::GoIsDurable(go) => self.go(go),
+            Event::NotMoved(cause) => self.not_moved(cause),
+            Event::Destination(decision) => self.destination(decision),
+            Event::AppEnded(app, end) => {
+                self.ends.insert(app, end);
+                Vec::new()
+            }
+            Event::Settled(decision) => self.settled(decision),
+            Event::Refused(reason) | Event::LinkGone(reason) => self.lost(Cause::new(reason)),
+        }
+    }
+
+    fn begun(&mut self) -> Vec<Action> {
+        match self.state {
+            State::Locking => {
+                self.state = State::PreHooks;
+                vec![Action::RunHooks(Phase::Pre)]
+            }
+            State::Aborting(_) => vec![Action::AnnounceAbort],
+            State::PreHooks
+            | State::Preparing
+            | State::PostHooks
+            | State::Ready
+            | State::Voted
+            | State::Going
+            | State::Ended => Vec::new(),
+        }
+    }
+
+    fn hooks_done(&mut self, phase: Phase) -> Vec<Action> {
+        match (&self.state, phase) {
+            (State::PreHooks, Phase::Pre) => {
+                self.state = State::Preparing;
+                self.stages.keys().cloned().map(Action::Open).collect()
+            }
+            (State::PostHooks, Phase::Post) => {
+                self.state = State::Ready;
+                vec![Action::Ready]
+            }
+            (
+                State::Locking
+                | State::PreHooks
+                | State::Preparing
+                | State::PostHooks
+                | State::Ready
+                | State::Voted
+                | State::Going
+                | State::Aborting(_)
+                | State::Ended,
+                Phase::Pre | Phase::Post,
+            ) => Vec::new(),
+        }
+    }
+
+    /// Moves an app on while apps are being prepared; news of an earlier or later time are old.
+    fn advance(&mut self, app: &AppName, from: Stage, to: Stage, action: Action) -> Vec<Action> {
+        let Some(stage) = self.stages.get_mut(app) else { return Vec::new() };
+        if self.state != State::Preparing || *stage != from {
+            return Vec::new();
+        }
+        *stage = to;
+        vec![action]
+    }
+
+    fn app_held(&mut self, app: &AppName) -> Vec<Action> {
+        let Some(stage) = self.stages.get_mut(app) else { return Vec::new() };
+        *stage = Stage::Held;
+        let all_held = self.stages.values().all(|stage| *stage == Stage::Held);
+        if self.state != State::Preparing || !all_held {
+            return Vec::new();
+        }
+        self.state = State::PostHooks;
+        vec![Action::RunHooks(Phase::Post)]
+    }
+
+    fn app_failed(&mut self, app: AppName, reason: String) -> Vec<Action> {
+        let cause = Cause::of(app.clone(), format!("{app}: {reason}"));
+        match self.state {
+            // After a vote the decision is not ours; the destination puts back what fails.
+            State::Voted | State::Going => {
+                self.failure.get_or_insert(cause);
+                Vec::new()
+            }
+            State::Locking
+            | State::PreHooks
+            | State::Preparing
+            | State::PostHooks
+            | State::Ready
+            | State::Aborting(_)
+            | State::Ended => self.stop(cause),
+        }
+    }
+
+    fn vote_asked(&mut self, leases_are_long: bool) -> Vec<Action> {
+        match self.state {
+            State::Ready if leases_are_long => {
+                self.state = State::Voted;
+                vec![Action::VoteYes]
+            }
+            State::Ready => self.abort(Cause::new("the link to the destination was too shaky to decide")),
+            State::Locking
+            | State::PreHooks
+            | State::Preparing
+            | State::PostHooks
+            | State::Voted
+            | State::Going
+            | State::Aborting(_)
+            | State::Ended => Vec::new(),
+        }
+    }
+
+    fn stop(&mut self, cause: Cause) -> Vec<Action> {
+        match self.state {
+            State::Locking => {
+                // Whether there is anybody to tell shows when the destination answers.
+                self.state = State::Aborting(cause);
+                Vec::new()
+            }
+            State::PreHooks | State::Preparing | State::PostHooks | State::Ready => self.abort(cause),
+            State::Voted | State::Going | State::Aborting(_) | State::Ended => Vec::new(),
+        }
+    }
+
+    fn abort(&mut self, cause: Cause) -> Vec<Action> {
+        self.state = State::Aborting(cause);
+        vec![Action::AnnounceAbort]
+    }
+
+    fn go(&mut self, go: Go) -> Vec<Action> {
+        match self.state {
+            State::Voted => {
+                self.state = State::Going;
+                self.without_destination().unwrap_or_else(|| vec![Action::AnnounceGo(go)])
+            }
+            State::Locking
+            | State::PreHooks
+            | State::Preparing
+            | State::PostHooks
+            | State::Ready
+            | State::Going
+            | State::Aborting(_)
+            | State::Ended => Vec::new(),
+        }
+    }
+
+    fn not_moved(&mut self, cause: Cause) -> Vec<Action> {
+        match self.state {
+            State::Voted => {
+                let actions = self.abort(cause);
+                self.without_destination().unwrap_or(actions)
+            }
+            State::Locking
+            | State::PreHooks
+            | State::Preparing
+            | State::PostHooks
+            | State::Ready
+            | State::Going
+            | State::Aborting(_)
+            | State::Ended => Vec::new(),
+        }
+    }
+
+    fn destination(&mut self, decision: Decision) -> Vec<Action> {
+        match (decision, &self.state) {
+            (Decision::Abort, State::Voted | State::Going) => {
+                let cause = Cause::new("the destination had given up waiting when the decision reached it");
+                self.failure.get_or_insert(cause);
+                Vec::new()
+            }
+            (Decision::Abort, State::Locking | State::PreHooks | State::Preparing | State::PostHooks)
+            | (Decision::Abort, State::Ready) => {
+                self.state = State::Aborting(Cause::new("the destination gave up waiting"));
+                Vec::new()
+            }
+            (Decision::Abort, State::Aborting(_) | State::Ended) | (Decision::Go, _) => Vec::new(),
+        }
+    }
+
+    fn settled(&mut self, decision: Decision) -> Vec<Action> {
+        self.settled = Some(decision);
+        match self.state {
+            // What it means is known when the ref has been read.
+            State::Voted | State::Ended => Vec::new(),
+            State::Locking
+            | State::PreHooks
+            | State::Preparing
+            | State::PostHooks
+            | State::Ready
+            | State::Going
+            | State::Aborting(_) => self.conclude(),
+        }
+    }
+
+    /// The destination is done.
+    fn conclude(&mut self) -> Vec<Action> {
+        let outcome = match &self.state {
+            State::Going => {
+                let failure = self.failure.clone();
+                let cause = failure.unwrap_or_else(|| Cause::new("the destination put the apps back"));
+                if self.settled == Some(Decision::Go) && self.ends.values().all(|end| *end == AppEnd::Live {})
+                {
+                    Outcome::Live {}
+                } else if self.ends.values().all(|end| *end == AppEnd::Restored {}) {
+                    Outcome::RolledBack { cause }
+                } else {
+                    Outcome::Mixed { cause, ends: self.ends.clone() }
+                }
+            }
+            State::Locking
+            | State::PreHooks
+            | State::Preparing
+            | State::PostHooks
+            | State::Ready
+            | State::Voted
+            | State::Aborting(_)
+            | State::Ended
+                if self.settled == Some(Decision::Go) =>
+            {
+                let cause = Cause::new("the destination went live although it was not told to");
+                Outcome::Mixed { cause, ends: self.ends.clone() }
+            }
+            State::Aborting(cause) => self.aborted(cause.clone()),
+            State::Locking
+            | State::PreHooks
+            | State::Preparing
+            | State::PostHooks
+            | State::Ready
+            | State::Voted
+            | State::Ended => self.aborted(Cause::new("the destination gave up")),
+        };
+        self.end(outcome)
+    }
+
+    fn aborted(&self, cause: Cause) -> Outcome {
+        Outcome::Aborted { cause, stuck: self.ends.iter().filter_map(stuck).collect() }
+    }
+
+    /// What follows from the decision of a vote, if the destination came to its end or was given up before it.
+    fn without_destination(&mut self) -> Option<Vec<Action>> {
+        if self.settled.is_some() {
+            return Some(self.conclude());
+        }
+        self.gone.clone().map(|reason| self.lost(reason))
+    }
+
+    /// Nothing more will be heard from the destination.
+    fn lost(&mut self, reason: Cause) -> Vec<Action> {
+        let outcome = match &self.state {
+            State::Ended => return Vec::new(),
+            // What it means is known when the ref has been read.
+            State::Voted => {
+                self.gone = Some(reason);
+                return Vec::new();
+            }
+            State::Going => Outcome::InDoubt { cause: reason },
+            State::Aborting(cause) => self.aborted(cause.clone()),
+            State::Locking | State::PreHooks | State::Preparing | State::PostHooks | State::Ready => {
+                self.aborted(reason)
+            }
+        };
+        self.end(outcome)
+    }
+
+    fn end(&mut self, outcome: Outcome) -> Vec<Action> {
+        self.state = State::Ended;
+        vec![Action::End(outcome)]
+    }
+}
+
+fn stuck((app, end): (&AppName, &AppEnd)) -> Option<(AppName, String)> {
+    match end {
+        AppEnd::Stuck { reason } | AppEnd::Failed { reason } => Some((app.clone(), reason.clone())),
+        AppEnd::Live {} | AppEnd::Restored {} => None,
+    }
+}
