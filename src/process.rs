@@ -178,7 +178,9 @@ impl Program {
         let started = self.command.spawn();
         let mut child =
             started.map_err(|source| ProcessError::Start { program: self.name.clone(), source })?;
-        if let (Some(input), Some(mut stdin)) = (self.input.take(), child.stdin.take()) {
+        if let Some(input) = self.input.take()
+            && let Some(mut stdin) = child.stdin.take()
+        {
             // A child may end without reading; that is no failure of its own.
             thread::spawn(move || stdin.write_all(&input).ok());
         }
