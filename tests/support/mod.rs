@@ -7,6 +7,7 @@ mod gate;
 mod host;
 mod lone_host;
 mod package;
+mod post_hook;
 mod ran;
 mod real;
 mod snapshot;
