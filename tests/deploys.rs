@@ -1,6 +1,6 @@
 //! Deploys that are no graduation: as if the plugin were not there, and beside a graduation.
 
-use crate::support::World;
+use crate::support::{World, until};
 
 #[test]
 fn deploys_go_on_as_if_the_plugin_were_not_there() {
@@ -166,4 +166,39 @@ fn a_held_app_restarts_as_what_it_was() {
     host.until_live("api", "2");
     host.has_nothing_left();
     world.source.has_nothing_left();
+}
+
+#[test]
+fn a_deploy_is_committed_when_it_is_over() {
+    let world = World::new();
+    let (source, env) = (&world.source, world.clone_environment());
+    let first = world.app("api").version("1").push();
+    // The manifest in the work tree says what is deployed, as soon as Git has moved the branch.
+    let names = |revision: &str| source.read("api/graduate.json").is_some_and(|text| text.contains(revision));
+    until("the manifest names the deployed revision", || names(&first.revision));
+    assert_eq!(env.update().git(&["log", "--format=%s"]).succeeds().raw, "Initial state\n");
+
+    let settings = "\"$DOKKU_LIB_ROOT/data/graduate/settings.json\"";
+    let edit = r#"s/"version": *1/"version":1,"properties":{"auto-commit":true}/"#;
+    source.root(&format!("sed -i '{edit}' {settings} && grep -q auto-commit {settings}")).succeeds();
+    let second = world.app("api").version("2").push();
+    let third = world.app("api").version("3").push();
+    until("the last push is committed", || {
+        env.update().git(&["show", "HEAD:api/graduate.json"]).raw.contains(&third.revision)
+    });
+    env.git(&["show", "HEAD:api/graduate.json"]).succeeds().does_not_say(&second.revision);
+    env.git(&["log", "-1", "--format=%s"]).succeeds().says("Deploy api");
+    source.until_ended("after-deploy");
+    let ran = env.graduate("now", "HEAD").succeeds();
+    ran.says("[api 3]").says("=====> production runs");
+
+    source.dokku(&["ps:rebuild", "api"]).succeeds();
+    source.until_ended("after-deploy");
+    world.app("api").version("4").fails_to_build("no compiler").commit().push_to(source).is_refused();
+    env.update().git(&["show", "HEAD:api/graduate.json"]).succeeds().says(&third.revision);
+    let there = &world.destination;
+    until("the destination's manifest follows", || {
+        there.read("api/graduate.json").is_some_and(|text| text.contains(&third.revision))
+    });
+    there.has_nothing_left();
 }

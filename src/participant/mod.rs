@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::after_deploy;
 use crate::files::{self, FileError, Lock, Locking};
 use crate::names::{AppName, CommitId, GraduationId};
 use crate::participant::app::{App, AppError};
@@ -135,6 +136,11 @@ pub fn main(vars: &Vars) -> Result<(), ParticipantError> {
         Start::Recover(_) => recover(&vars, store, reports)?,
     }
     drop(lock);
+    if let Some(id) = &vars.graduation
+        && let Err(error) = after_deploy::graduated(&vars, id)
+    {
+        log::error!("{error}");
+    }
     prune(&vars)
 }
 

@@ -18,6 +18,6 @@ mod world;
 pub(crate) use checkout::Checkout;
 pub(crate) use host::Host;
 pub(crate) use lone_host::LoneHost;
-pub(crate) use ran::{Ran, Running};
+pub(crate) use ran::{Ran, Running, until};
 pub(crate) use sshd::Sshd;
 pub(crate) use world::World;
