@@ -70,6 +70,8 @@ pub enum Part {
     Coordinator,
     /// Run one graduation on a destination
     Participant,
+    /// Bring the repository up to date when a deploy has ended
+    AfterDeploy,
     /// Prepare the host, from the trigger of the same name
     Install {
         /// `as-owner` in the part that runs as Dokku's user.

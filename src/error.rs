@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use crate::after_deploy::AfterDeployError;
 use crate::agent::AgentError;
 use crate::attach::AttachError;
 use crate::coordinator::CoordinatorError;
@@ -64,6 +65,9 @@ pub enum Error {
     /// A participant could do nothing.
     #[error(transparent)]
     Participant(#[from] ParticipantError),
+    /// A manifest is not up to date.
+    #[error(transparent)]
+    AfterDeploy(#[from] AfterDeployError),
     /// The agent cannot go on.
     #[error(transparent)]
     Agent(#[from] AgentError),
@@ -147,6 +151,7 @@ impl Error {
             | Self::Attach(_)
             | Self::InProgress(..)
             | Self::Participant(_)
+            | Self::AfterDeploy(_)
             | Self::Agent(_)
             | Self::Receive(_)
             | Self::Hook(_)
@@ -175,6 +180,7 @@ impl Error {
             | Self::InProgress(..)
             | Self::Coordinator(_)
             | Self::Participant(_)
+            | Self::AfterDeploy(_)
             | Self::Agent(_)
             | Self::Receive(_)
             | Self::Hook(_)

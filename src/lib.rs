@@ -2,6 +2,7 @@
 //!
 //! ARCHITECTURE.md has the map, the transaction and its promises.
 
+pub mod after_deploy;
 pub mod agent;
 pub mod attach;
 pub mod cli;

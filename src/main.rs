@@ -8,7 +8,7 @@ use dokku_graduate::cli::{GitHook, Part};
 use dokku_graduate::commands;
 use dokku_graduate::error::{self, Error, ExitStatus};
 use dokku_graduate::vars::Vars;
-use dokku_graduate::{coordinator, hook, install, participant, trigger};
+use dokku_graduate::{after_deploy, coordinator, hook, install, participant, trigger};
 
 fn main() -> ExitCode {
     panic::set_hook(Box::new(|bug| {
@@ -42,6 +42,7 @@ fn run_part(part: Part, vars: &Vars) -> Result<ExitStatus, Error> {
         Part::Hook { hook: GitHook::PostReceive } => return Ok(hook::post_receive(vars)?.into()),
         Part::Coordinator => coordinator::main(vars)?,
         Part::Participant => participant::main(vars)?,
+        Part::AfterDeploy => after_deploy::main(vars)?,
         Part::Install { arguments } => install::install(vars, &arguments),
         Part::Uninstall { plugin } => install::uninstall(vars, &[plugin]),
     }

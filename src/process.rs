@@ -318,6 +318,18 @@ impl ProcessId {
         Self::of(std::process::id())
     }
 
+    /// The process that leads our process group.
+    ///
+    /// # Errors
+    /// We do ourselves, or it has ended.
+    pub fn group_leader() -> io::Result<Self> {
+        let leader = rustix::process::getpgrp().as_raw_nonzero().get().unsigned_abs();
+        if leader == std::process::id() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Self::of(leader)
+    }
+
     /// The process that started us.
     ///
     /// # Errors
@@ -400,6 +412,17 @@ pub fn detach(args: &[&str], input: Vec<u8>) -> Result<ProcessId, ProcessError> 
     let running = Program::new(program).args(args).input_file(input)?.dir(Path::new("/")).spawn()?;
     let name = running.name.clone();
     running.identity().map_err(|source| ProcessError::Output { program: name, source })
+}
+
+/// As [`detach`], from within a deploy: keeps nothing open that the deploy has, its lock and the pipe of its log
+/// among them. Dokku would wait for the end of the pipe, and we for the end of Dokku.
+///
+/// # Errors
+/// It could not be started.
+pub fn detach_from_deploy(args: &[&str], input: Vec<u8>) -> Result<(), ProcessError> {
+    let close = r#"for fd in /proc/$$/fd/*; do fd=${fd##*/}; [ "$fd" -le 2 ] || eval "exec $fd>&-"; done; exec "$0" "$@""#;
+    let bash = Program::new("bash").args(["-c", close]).arg(own_program()).args(args);
+    bash.input_file(input)?.dir(Path::new("/")).spawn().map(drop)
 }
 
 /// Leaves the session of whoever started us: no terminal and no hang-up reaches us any more.

@@ -3,12 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::environment::{self, Environment};
+use crate::after_deploy;
+use crate::environment;
 use crate::names::AppName;
 use crate::participant;
 use crate::participant::hold::{self, HoldError};
 use crate::participant::store::{DEPLOYED, Store};
-use crate::settings::Settings;
 use crate::vars::Vars;
 
 /// The triggers that are links to this program in the plugin `graduate`, and run before Dokku's own.
@@ -71,15 +71,12 @@ pub fn run(vars: &Vars, name: &str, arguments: &[String]) -> Result<(), HoldErro
 }
 
 fn deployed(vars: &Vars, app: &AppName) {
-    if let Some(id) = &vars.graduation
-        && let Err(error) = Store::at(vars, id).mark(app, DEPLOYED)
-    {
-        log::error!("{error}");
-    }
-    refresh(vars, app);
-    let auto_commit = Settings::load(vars).is_ok_and(|settings| settings.auto_commit());
-    let commit = || Environment::open(vars)?.commit(Some(&format!("Deploy {app}")));
-    if auto_commit && let Err(error) = commit() {
+    let done = match &vars.graduation {
+        // Its manifests follow when all its apps have settled.
+        Some(id) => Store::at(vars, id).mark(app, DEPLOYED).map_err(|error| error.to_string()),
+        None => after_deploy::start(app).map_err(|error| error.to_string()),
+    };
+    if let Err(error) = done {
         log::error!("{error}");
     }
 }

@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod cli;
+mod deploys;
+mod installation;
+mod modes;
 mod support;
 mod worlds;
 

@@ -254,11 +254,12 @@ impl<'a> App<'a> {
         let refused = docker::image(&docker::latest(self.name))?;
         self.name_version(before, held, Version::Old)?;
         self.unset_declared_config(before)?;
+        // The old image has its name again. Docker takes the last name from no image that a container uses.
+        self.release_images()?;
         if before.image.is_none() {
             docker::untag(&docker::latest(self.name))?;
         }
         Git::bare(&self.dokku.repository(self.name)).delete_graduation_refs(self.id)?;
-        self.release_images()?;
         for image in refused.into_iter().chain(held.map(|held| held.image.clone())) {
             if Some(&image) != before.image.as_ref() {
                 docker::remove_unused_image(&image);

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::after_deploy;
 use crate::files::{self, FileError, Lock, Locking};
 use crate::names::{AppName, CommitId, GraduationId};
 use crate::participant::app::{App, AppError};
@@ -144,6 +145,11 @@ fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> 
         Start::Recover(_) => recover(&vars, store, reports)?,
     }
     drop(lock);
+    if let Some(id) = &vars.graduation
+        && let Err(error) = after_deploy::graduated(&vars, id)
+    {
+        log::error!("{error}");
+    }
     if let Err(error) = prune(&vars) {
         log::error!("{error}");
     }

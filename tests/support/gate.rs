@@ -28,6 +28,13 @@ impl Gate {
         fs::write(&self.path, "").unwrap();
     }
 
+    /// Stops whoever comes from now on.
+    pub(crate) fn close(&self) {
+        for file in [self.path.clone(), self.path.with_extension("reached")] {
+            let _ = fs::remove_file(file);
+        }
+    }
+
     /// A line of shell that waits here.
     pub(crate) fn script(&self) -> String {
         let path = self.path.display();

@@ -13,6 +13,7 @@ use super::checkout::Checkout;
 use super::gate::Gate;
 use super::host::Host;
 use super::package;
+use super::post_hook::PostHook;
 use super::ran::{Ran, Running, command};
 use super::real::{self, RealHosts};
 use super::transcript::Normaliser;
@@ -143,6 +144,11 @@ impl World {
     /// A gate at which apps of simulated hosts can be made to wait.
     pub(crate) fn gate(&self, name: &str) -> Gate {
         Gate::new(self.dir.path(), name)
+    }
+
+    /// Makes every graduation of the source wait, when all its apps are held, in a POST hook.
+    pub(crate) fn post_hook(&self) -> PostHook<'_> {
+        PostHook::new(&self.source, &self.dir.path().file_name().unwrap().to_string_lossy())
     }
 
     /// Clones the environment repository of the source.

@@ -1,0 +1,93 @@
+//! What follows a deploy, when it is really over: the app's manifest is brought up to date, and committed if the
+//! operator wants that (`auto-commit`).
+//!
+//! Dokku's trigger `post-deploy` comes too early for it. Git moves the app's branch, by which the deployed revision
+//! is known, when the deploy's own process has ended. So the trigger starts a process that waits for that.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::environment::{Environment, EnvironmentError};
+use crate::names::{AppName, GraduationId};
+use crate::process::{self, ProcessError, ProcessId};
+use crate::settings::Settings;
+use crate::vars::Vars;
+
+/// How long the end of a deploy is awaited after its last trigger. A service that deploys does not end; there
+/// nothing is late but the commit.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the process is started for; JSON on its stdin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Deployed {
+    app: AppName,
+    /// The push or command that deploys; none if it has ended.
+    by: Option<ProcessId>,
+}
+
+/// What follows a deploy could not be begun.
+#[derive(Debug, thiserror::Error)]
+pub enum AfterDeployError {
+    /// The process.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// Our own stdin.
+    #[error("cannot read which app was deployed: {0}")]
+    Input(#[from] std::io::Error),
+    /// What stands there.
+    #[error("cannot understand which app was deployed: {0}")]
+    Deployed(#[from] serde_json::Error),
+    /// The manifest or the commit.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
+}
+
+/// Starts the process, from a trigger of the deploy.
+///
+/// # Errors
+/// It could not be started.
+pub fn start(app: &AppName) -> Result<(), AfterDeployError> {
+    // A push over ssh and a command at a terminal each lead a process group with all that they start in it.
+    let by = ProcessId::group_leader().or_else(|_| ProcessId::parent()).ok();
+    let input = serde_json::to_vec(&Deployed { app: app.clone(), by })?;
+    process::detach_from_deploy(&["after-deploy"], input)?;
+    Ok(())
+}
+
+/// The main function of the process.
+///
+/// # Errors
+/// There is no manifest or no commit; the next deploy or `graduate:commit` makes up for it.
+pub fn main(vars: &Vars) -> Result<(), AfterDeployError> {
+    process::leave_session()?;
+    let Deployed { app, by } = serde_json::from_slice(&process::read_stdin(64 * 1024)?)?;
+    if let Some(by) = by {
+        by.wait(PATIENCE);
+    }
+    if wants_commit(vars) {
+        Environment::open(vars)?.commit(Some(&format!("Deploy {app}")))?;
+    } else {
+        Environment::open(vars)?.refresh_app(&app)?;
+    }
+    Ok(())
+}
+
+/// The same for all deploys of a graduation at once, when it has settled.
+///
+/// # Errors
+/// As [`main`].
+pub fn graduated(vars: &Vars, id: &GraduationId) -> Result<(), AfterDeployError> {
+    let environment = Environment::open(vars)?;
+    if wants_commit(vars) {
+        environment.commit(Some(&format!("Graduation {id}")))?;
+    } else {
+        environment.refresh()?;
+    }
+    Ok(())
+}
+
+fn wants_commit(vars: &Vars) -> bool {
+    Settings::load(vars).is_ok_and(|settings| settings.auto_commit())
+}

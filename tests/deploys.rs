@@ -1,0 +1,204 @@
+//! Deploys that are no graduation: as if the plugin were not there, and beside a graduation.
+
+use crate::support::{World, until};
+
+#[test]
+fn deploys_go_on_as_if_the_plugin_were_not_there() {
+    let world = World::new();
+    world.app("api").version("1").push();
+    world.source.dokku(&["graduate:commit"]).succeeds();
+    let env = world.clone_environment();
+    env.graduate("now", "HEAD").succeeds();
+    world.app("api").version("2").never_healthy().commit();
+    let broken = world.app("api").version("3").fails_to_build("no compiler").commit();
+
+    for host in [&world.source, &world.destination] {
+        assert_eq!(host.live("api"), "1");
+        let before = host.snapshot();
+        broken.push_to(host).is_refused().says("no compiler").does_not_say("graduat");
+        assert_eq!(host.live("api"), "1");
+
+        host.dokku(&["config:set", "api", "COLOUR=red"]).succeeds().does_not_say("graduat");
+        let coloured = host.snapshot();
+        assert_eq!(coloured.get("api config COLOUR"), Some("\"red\""));
+        assert_ne!(
+            coloured.get("api CONTAINER.web.1"),
+            before.get("api CONTAINER.web.1"),
+            "it was restarted"
+        );
+
+        let next = world.app("api").version("4").commit();
+        next.push_to(host).succeeds().says("building api 4").does_not_say("graduat");
+        host.until_live("api", "4");
+        assert_eq!(host.snapshot().get("api refs/heads/master"), Some(next.revision.as_str()));
+        for command in ["ps:restart", "ps:rebuild"] {
+            let container = host.snapshot().get("api CONTAINER.web.1").map(str::to_owned);
+            host.dokku(&[command, "api"]).succeeds().does_not_say("graduat");
+            host.until_live("api", "4");
+            assert_ne!(host.snapshot().get("api CONTAINER.web.1").map(str::to_owned), container, "{command}");
+        }
+
+        let manifest = host.read("api/graduate.json").expect("the manifest follows");
+        assert!(manifest.contains("\"COLOUR\"") && !manifest.contains("red"), "{manifest}");
+
+        host.dokku(&["apps:create", "shop"]).succeeds();
+        assert!(host.read("shop/graduate.json").is_some(), "a new app has a manifest on {}", host.name);
+        host.dokku(&["apps:rename", "api", "store"]).succeeds();
+        host.until_live("store", "4");
+        assert!(host.read("api/graduate.json").is_none());
+        assert!(host.read("store/graduate.json").is_some_and(|text| text.contains("\"app\": \"store\"")));
+        for app in ["store", "shop"] {
+            host.dokku(&["--force", "apps:destroy", app]).succeeds();
+        }
+        assert!(host.snapshot().apps().is_empty());
+        assert!(host.read("store/graduate.json").is_none());
+        host.has_nothing_left();
+    }
+}
+
+#[test]
+fn other_deploys_of_an_app_that_builds_are_refused() {
+    if World::simulated_only("needs a build gate") {
+        return;
+    }
+    let world = World::new();
+    world.app("api").version("1").push();
+    world.app("web").version("1").push();
+    world.source.dokku(&["graduate:commit"]).succeeds();
+    let env = world.clone_environment();
+    env.graduate("now", "HEAD").succeeds();
+
+    let gate = world.gate("build");
+    world.app("api").version("2").push();
+    gate.open();
+    world.app("api").version("3").builds_behind(&gate).push();
+    gate.close();
+    world.source.dokku(&["graduate:commit"]).succeeds();
+    env.update();
+    let graduation = env.begin_graduation(&[], "now", "HEAD");
+    gate.is_reached();
+
+    let host = &world.destination;
+    let before = host.snapshot();
+    let reason = "is being graduated by alice";
+    host.dokku(&["ps:restart", "api"]).is_refused().says(reason);
+    host.dokku(&["config:set", "api", "COLOUR=red"])
+        .succeeds()
+        .says(reason)
+        .says("changed settings take effect with the next deploy");
+    world.app("api").version("4").commit().push_to(host).is_refused().says("deploy lock");
+    assert_eq!(host.live("api"), "1");
+    let meanwhile = host.snapshot();
+    assert_eq!(meanwhile.get("api CONTAINER.web.1"), before.get("api CONTAINER.web.1"));
+    assert_eq!(meanwhile.get("api config COLOUR"), Some("\"red\""));
+    // Apps that do not take part are nobody's business.
+    host.dokku(&["ps:restart", "web"]).succeeds();
+
+    gate.open();
+    graduation.wait().succeeds().says("=====> production runs");
+    assert_eq!(host.live("api"), "3");
+    let environment = host.docker(&["inspect", "-f", "{{.Config.Env}}", "api.web.1"]).succeeds();
+    environment.says("COLOUR=red");
+    host.has_nothing_left();
+    world.source.has_nothing_left();
+}
+
+#[test]
+fn a_held_app_restarts_as_what_it_was() {
+    let world = World::new();
+    let post = world.post_hook();
+    world.app("api").version("1").push();
+    world.source.dokku(&["graduate:commit"]).succeeds();
+    let env = world.clone_environment();
+    post.succeeds();
+    env.graduate("now", "HEAD").succeeds();
+    let before = world.destination.snapshot();
+
+    // A graduation that fails when all are held, with two apps that it creates.
+    for app in ["used", "fresh"] {
+        world.app(app).version("1").push();
+    }
+    world.app("api").version("2").push();
+    world.source.dokku(&["graduate:commit"]).succeeds();
+    env.update();
+    let graduation = env.begin_graduation(&[], "now", "HEAD");
+    post.is_reached_by(&graduation);
+    let host = &world.destination;
+    assert_eq!(host.get("used"), None, "nothing new is live");
+    host.dokku(&["config:set", "used", "COLOUR=red"]).succeeds();
+    post.fails();
+    graduation
+        .wait()
+        .is_refused()
+        .says("the smoke test failed")
+        .says("[used] is kept although this graduation created it: somebody has used it meanwhile")
+        .does_not_say("[fresh] is kept")
+        .says("pre-receive hook declined");
+    let after = host.snapshot();
+    assert_eq!(after.apps(), ["api", "used"]);
+    assert_eq!(after.get("used config COLOUR"), Some("\"red\""));
+    assert_eq!(after.get("used latest"), Some(""));
+    host.dokku(&["--force", "apps:destroy", "used"]).succeeds();
+    host.snapshot().assert_same_as(&before);
+    host.has_nothing_left();
+
+    // What is restarted after an abort is the old version.
+    host.dokku(&["ps:restart", "api"]).succeeds();
+    host.until_live("api", "1");
+    let restarted = host.snapshot();
+    assert_ne!(restarted.get("api CONTAINER.web.1"), before.get("api CONTAINER.web.1"));
+    assert_eq!(restarted.get("api latest"), before.get("api latest"));
+
+    // So it is while held, and the graduation goes on.
+    let graduation = env.begin_graduation(&[], "now", "HEAD");
+    post.is_reached_by(&graduation);
+    host.dokku(&["ps:restart", "api"]).succeeds();
+    host.until_live("api", "1");
+    assert_ne!(host.snapshot().get("api CONTAINER.web.1"), restarted.get("api CONTAINER.web.1"));
+    host.dokku(&["config:set", "api", "COLOUR=blue"]).succeeds();
+    host.until_live("api", "1");
+    post.succeeds();
+    graduation.wait().succeeds().says("=====> production runs");
+    host.until_live("api", "2");
+    let live = host.snapshot();
+    assert_eq!(live.get("api config COLOUR"), Some("\"blue\""));
+    host.dokku(&["ps:restart", "api"]).succeeds();
+    host.until_live("api", "2");
+    host.has_nothing_left();
+    world.source.has_nothing_left();
+}
+
+#[test]
+fn a_deploy_is_committed_when_it_is_over() {
+    let world = World::new();
+    let (source, env) = (&world.source, world.clone_environment());
+    let first = world.app("api").version("1").push();
+    // The manifest in the work tree says what is deployed, as soon as Git has moved the branch.
+    let names = |revision: &str| source.read("api/graduate.json").is_some_and(|text| text.contains(revision));
+    until("the manifest names the deployed revision", || names(&first.revision));
+    assert_eq!(env.update().git(&["log", "--format=%s"]).succeeds().raw, "Initial state\n");
+
+    let settings = "\"$DOKKU_LIB_ROOT/data/graduate/settings.json\"";
+    let edit = r#"s/"version": *1/"version":1,"properties":{"auto-commit":true}/"#;
+    source.root(&format!("sed -i '{edit}' {settings} && grep -q auto-commit {settings}")).succeeds();
+    let second = world.app("api").version("2").push();
+    let third = world.app("api").version("3").push();
+    until("the last push is committed", || {
+        env.update().git(&["show", "HEAD:api/graduate.json"]).raw.contains(&third.revision)
+    });
+    env.git(&["show", "HEAD:api/graduate.json"]).succeeds().does_not_say(&second.revision);
+    env.git(&["log", "-1", "--format=%s"]).succeeds().says("Deploy api");
+    source.until_ended("after-deploy");
+    let ran = env.graduate("now", "HEAD").succeeds();
+    ran.says("[api 3]").says("=====> production runs");
+
+    source.dokku(&["ps:rebuild", "api"]).succeeds();
+    source.until_ended("after-deploy");
+    world.app("api").version("4").fails_to_build("no compiler").commit().push_to(source).is_refused();
+    env.update().git(&["show", "HEAD:api/graduate.json"]).succeeds().says(&third.revision);
+    let there = &world.destination;
+    until("the destination's manifest follows", || {
+        there.read("api/graduate.json").is_some_and(|text| text.contains(&third.revision))
+    });
+    there.has_nothing_left();
+}

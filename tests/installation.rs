@@ -1,0 +1,1 @@
+//! Installing, updating and uninstalling, and what stands there before and after.

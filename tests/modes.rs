@@ -1,0 +1,252 @@
+//! Kinds of apps and where each is held, and the ways to ask for a graduation.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Checkout, Host, World};
+
+/// Creates an app as operators do before its first deploy.
+fn prepare(host: &Host, app: &str, scale: &[&str]) {
+    host.dokku(&["apps:create", app]).succeeds();
+    if !scale.is_empty() {
+        let words: Vec<&str> = ["ps:scale", "--skip-deploy", app].iter().chain(scale).copied().collect();
+        host.dokku(&words).succeeds();
+    }
+}
+
+/// Acknowledges what the source runs, and shows it to the operator.
+fn acknowledge<'a>(world: &'a World, env: &'a Checkout<'a>) -> &'a Checkout<'a> {
+    world.source.dokku(&["graduate:commit"]).succeeds();
+    env.update()
+}
+
+#[test]
+fn every_kind_of_app_is_held_where_it_can_be() {
+    let world = World::new();
+    let post = world.post_hook();
+    let env = world.clone_environment();
+    for host in [&world.source, &world.destination] {
+        prepare(host, "mixed", &["web=2", "worker=1"]);
+        prepare(host, "plain", &[]);
+        prepare(host, "jobs", &["web=0", "worker=1"]);
+        host.dokku(&["checks:disable", "plain"]).succeeds();
+    }
+    let push = |version: &str| {
+        world.app("mixed").with_worker().version(version).push();
+        world.app("plain").version(version).push();
+        world.app("jobs").worker_only().version(version).push();
+        acknowledge(&world, &env);
+    };
+    let host = &world.destination;
+
+    push("1");
+    post.succeeds();
+    env.graduate("now", "HEAD").succeeds();
+    assert_eq!(["mixed", "plain"].map(|app| host.live(app)), ["1", "1"]);
+    let before = host.snapshot();
+    for dyno in ["mixed CONTAINER.web.2", "mixed CONTAINER.worker.1", "jobs CONTAINER.worker.1"] {
+        assert!(before.get(dyno).is_some(), "{dyno} of {before}");
+    }
+    assert_eq!(before.get("jobs CONTAINER.web.1"), None);
+
+    push("2");
+    let graduation = env.begin_graduation(&[], "now", "HEAD");
+    post.is_reached_by(&graduation);
+    assert_eq!(["mixed", "plain"].map(|app| host.live(app)), ["1", "1"]);
+    post.fails();
+    let aborted = graduation.wait().is_refused();
+    let aborted = aborted
+        .says("plain [plain 1] -> [plain 2]   build, held before it starts")
+        .says("jobs  [jobs 1] -> [jobs 2]   build, held before it starts")
+        .says("mixed [mixed 1] -> [mixed 2]   build\n")
+        .says("plain is built and held before it starts")
+        .says("jobs is built and held before it starts")
+        .says("mixed is healthy and held");
+    aborted.says("nothing changed on production: what ran there before runs now");
+    host.snapshot().assert_same_as(&before);
+    host.has_nothing_left();
+    for app in ["mixed", "plain", "jobs"] {
+        host.dokku(&["ps:restart", app]).succeeds();
+    }
+    assert_eq!(["mixed", "plain"].map(|app| host.live(app)), ["1", "1"]);
+    assert_eq!(host.snapshot().get("jobs latest"), before.get("jobs latest"));
+
+    post.succeeds();
+    env.graduate("now", "HEAD").succeeds().says("=====> production runs");
+    for app in ["mixed", "plain"] {
+        host.until_live(app, "2");
+    }
+    let after = host.snapshot();
+    for app in ["mixed", "plain", "jobs"] {
+        let name = format!("{app} latest");
+        assert_ne!(after.get(&name), before.get(&name), "{app}");
+        runs_only(host, app);
+    }
+    host.has_nothing_left();
+}
+
+/// Every live container of the app is of the image that a restart would start.
+fn runs_only(host: &Host, app: &str) {
+    let snapshot = host.snapshot();
+    let facts = snapshot.to_string();
+    let ids: Vec<&str> = facts
+        .lines()
+        .filter_map(|line| line.strip_prefix(&format!("{app} CONTAINER.")))
+        .filter_map(|line| line.split_once(": "))
+        .map(|(_, id)| id)
+        .collect();
+    assert!(!ids.is_empty(), "{app} runs nothing");
+    for id in ids {
+        let image = host.docker(&["inspect", "-f", "{{.Image}}", id]).succeeds().raw;
+        assert_eq!(Some(image.trim()), snapshot.get(&format!("{app} latest")), "{app} {id}");
+    }
+}
+
+#[test]
+fn an_app_of_four_switches_with_apps_of_one() {
+    let world = World::new();
+    let post = world.post_hook();
+    let env = world.clone_environment();
+    prepare(&world.destination, "wide", &["web=4"]);
+    prepare(&world.destination, "broad", &["web=3"]);
+    let apps = ["api", "broad", "web", "wide"];
+    let push = |version: &str| {
+        for app in apps {
+            let app_of = world.app(app).version(version);
+            let all_at_once = r#"{"formation": {"web": {"max_parallel": 3}}}"#;
+            if app == "broad" { app_of.file("app.json", all_at_once) } else { app_of }.push();
+        }
+        acknowledge(&world, &env);
+    };
+    push("1");
+    post.succeeds();
+    env.graduate("now", "HEAD").succeeds();
+    push("2");
+    let graduation = env.begin_graduation(&[], "now", "HEAD");
+    post.is_reached_by(&graduation);
+    let host = &world.destination;
+    assert!(apps.iter().all(|app| host.live(app) == "1"));
+    post.succeeds();
+
+    let limit = Instant::now() + Duration::from_secs(120);
+    let mut switched = [None; 4];
+    while switched.iter().any(Option::is_none) {
+        assert!(Instant::now() < limit, "not all went live: {switched:?}");
+        for (app, when) in apps.iter().zip(&mut switched) {
+            if when.is_none() && host.live(app) == "2" {
+                *when = Some(Instant::now());
+            }
+        }
+    }
+    let (first, last) = (switched.iter().flatten().min(), switched.iter().flatten().max());
+    let window = last.zip(first).map(|(last, first)| last.duration_since(*first)).unwrap();
+    assert!(window < Duration::from_secs(3), "{window:?} from the first app to the last");
+    graduation.wait().succeeds();
+    for app in apps {
+        runs_only(host, app);
+    }
+    let after = host.snapshot();
+    assert!(after.get("wide CONTAINER.web.4").is_some() && after.get("broad CONTAINER.web.3").is_some());
+    host.has_nothing_left();
+}
+
+#[test]
+fn tasks_are_marked_and_declared_config_is_taken_back() {
+    let world = World::new();
+    let env = world.clone_environment();
+    let declared = r#"{"env": {"REGION": {"value": "north"}, "KEPT": {"value": "from app.json"}}}"#;
+    let predeploy = r#"{"scripts": {"dokku": {"predeploy": "echo predeploy ran"}}}"#;
+    world.app("api").with_release_task("echo release ran\n").push();
+    world.app("jobs").file("app.json", predeploy).push();
+    world.app("shop").file("app.json", declared).push();
+    world.app("web").push();
+    // The names must be there; the values are the environment's own.
+    let host = &world.destination;
+    host.dokku(&["apps:create", "shop"]).succeeds();
+    host.dokku(&["config:set", "--no-restart", "shop", "KEPT=mine"]).succeeds();
+    world.source.dokku(&["graduate:add-hook", "POST", "exit 3"]).succeeds();
+    acknowledge(&world, &env);
+    let before = host.snapshot();
+    let marked = "runs release tasks, which an abort cannot undo";
+    env.graduate_with(&["plan", "allow-missing-config"], "now", "HEAD")
+        .is_refused()
+        .says(&format!("api  (new)   -> [api 1]   build, {marked}"))
+        .says(&format!("jobs (new)   -> [jobs 1]   build, {marked}"))
+        .says("shop (empty) -> [shop 1]   build\n")
+        .says("web  (new)   -> [web 1]   build\n");
+    host.snapshot().assert_same_as(&before);
+    env.graduate_with(&["allow-missing-config"], "now", "HEAD")
+        .is_refused()
+        .says("release ran")
+        .says("predeploy ran")
+        .says("Setting 1 env var(s) from app.json");
+    host.snapshot().assert_same_as(&before);
+    host.has_nothing_left();
+    world.source.dokku(&["graduate:rm-hook", "POST", "1"]).succeeds();
+    env.graduate_with(&["allow-missing-config"], "now", "HEAD").succeeds();
+    let after = host.snapshot();
+    assert_eq!(after.get("shop config REGION"), Some("\"north\""));
+    assert_eq!(after.get("shop config KEPT"), Some("\"mine\""));
+}
+
+#[test]
+fn a_graduation_is_asked_for_on_the_host() {
+    let world = World::new();
+    let env = world.clone_environment();
+    world.app("api").version("1").push();
+    acknowledge(&world, &env);
+    let first = env.revision("HEAD").unwrap();
+    let (source, host) = (&world.source, &world.destination);
+    let before = host.snapshot();
+
+    source
+        .dokku(&["graduate", "nowhere", "--yes"])
+        .is_refused()
+        .says("nowhere")
+        .says("graduate:add-environment");
+    source
+        .dokku(&["graduate", "production", "no-such-tag", "--yes"])
+        .is_refused()
+        .says("the environment repository has no commit \"no-such-tag\"");
+    source.dokku(&["graduate", "production", "--maybe"]).exits_with(2).says("--maybe");
+    source.dokku(&["graduate"]).succeeds().says("Usage: dokku graduate");
+    source
+        .dokku(&["graduate", "production", "--plan"])
+        .succeeds()
+        .says("api (new)   -> [api 1]   build")
+        .says("Only the plan was asked for: nothing was changed");
+    world
+        .ssh(source, "graduate production")
+        .exits_with(2)
+        .says("api (new)   -> [api 1]   build")
+        .says("there is no terminal to ask at; say --yes");
+    host.snapshot().assert_same_as(&before);
+    assert_eq!(env.remote_refs("refs/tags/"), [""; 0]);
+
+    world.ssh(source, "graduate production --yes").succeeds().says("=====> production runs").says("by alice");
+    assert_eq!(host.live("api"), "1");
+    assert_eq!(env.remote("refs/heads/env/production").as_deref(), Some(first.as_str()));
+    assert_eq!(env.remote("refs/tags/graduate/production/cli").as_deref(), Some(first.as_str()));
+    let releases = env.remote_refs("refs/tags/production/");
+    assert_eq!(releases.len(), 1, "{releases:?}");
+    source.dokku(&["graduate", "production", "--yes"]).succeeds().says("already: nothing to do");
+    assert_eq!(env.remote_refs("refs/tags/production/").len(), 1, "nothing done is no release");
+
+    world.app("api").version("2").push();
+    source.dokku(&["graduate", "production", "--yes"]).is_refused().says("api").says("graduate:commit");
+    acknowledge(&world, &env);
+    source.dokku(&["graduate", "production", "--yes"]).succeeds();
+    assert_eq!(host.live("api"), "2");
+    let release = releases[0].trim_start_matches("refs/tags/").to_owned();
+    source.dokku(&["graduate", "production", &release, "--yes"]).succeeds();
+    assert_eq!(host.live("api"), "1");
+
+    let runs = host.snapshot();
+    source.dokku(&["graduate:add-hook", "POST", "exit 3"]).succeeds();
+    source.dokku(&["graduate", "production", "--yes"]).is_refused().says("nothing changed on production");
+    host.snapshot().assert_same_as(&runs);
+    assert_eq!(env.remote("refs/heads/env/production").as_deref(), Some(first.as_str()));
+    assert_eq!(env.remote("refs/tags/graduate/production/cli").as_deref(), Some(first.as_str()));
+    for host in [source, host] {
+        host.has_nothing_left();
+    }
+}
