@@ -9,14 +9,17 @@ mod lone_host;
 mod package;
 mod ran;
 mod real;
+mod settled;
 mod snapshot;
 mod sshd;
 mod transcript;
 mod world;
 
 pub(crate) use checkout::Checkout;
+pub(crate) use gate::{Gate, PostGate};
 pub(crate) use host::Host;
 pub(crate) use lone_host::LoneHost;
-pub(crate) use ran::{Ran, Running};
+pub(crate) use ran::{Ran, Running, until};
+pub(crate) use snapshot::Snapshot;
 pub(crate) use sshd::Sshd;
 pub(crate) use world::World;
