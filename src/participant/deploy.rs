@@ -35,8 +35,11 @@ pub enum DeployEnd {
         /// In words.
         how: String,
     },
-    /// We had to kill it.
-    Killed,
+    /// We had to kill it, or somebody else did: it has cleaned up nothing.
+    Killed {
+        /// In words.
+        how: String,
+    },
 }
 
 /// One deploy and where its news go.
@@ -118,7 +121,7 @@ impl Deploy {
         let store = self.store.clone();
         let app = self.app.clone();
         let waiter = thread::spawn(move || {
-            let status = running.wait();
+            let status = running.wait_with_group();
             // Wakes up the follower; if the disk is full it notices within a second by itself.
             let _ = store.mark(&app, EXITED);
             status
@@ -130,8 +133,11 @@ impl Deploy {
             ))
         })?;
         Ok(match (followed, status) {
-            (DeployEnd::Killed, _) => DeployEnd::Killed,
+            (DeployEnd::Killed { how }, _) => DeployEnd::Killed { how },
             (_, Ok(status)) if status.success() => DeployEnd::Succeeded,
+            (_, Ok(status)) if status.code().is_none() => {
+                DeployEnd::Killed { how: process::in_words(status) }
+            }
             (_, Ok(status)) => DeployEnd::Failed { how: process::in_words(status) },
             (_, Err(error)) => DeployEnd::Failed { how: error.to_string() },
         })
@@ -173,7 +179,7 @@ impl Deploy {
         }
         drop(slot);
         let killed = stopped.load(Ordering::Acquire);
-        Ok(if killed { DeployEnd::Killed } else { self.judged_by_marks() })
+        Ok(if killed { DeployEnd::Killed { how: "was stopped".to_owned() } } else { self.judged_by_marks() })
     }
 
     /// Watches for an abort, and ends a deploy that does not end by itself after it.
