@@ -14,7 +14,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal, waitid,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::vars;
@@ -254,6 +256,22 @@ impl Running {
         self.child.wait().map_err(|source| ProcessError::Output { program: self.name.clone(), source })
     }
 
+    /// Waits for its end. If it was killed, what it had started in its group goes the same way: nobody else would
+    /// end that.
+    ///
+    /// # Errors
+    /// The system lost it.
+    pub fn wait_with_group(&mut self) -> Result<ExitStatus, ProcessError> {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            // As long as nobody has waited for it, no other process can have its number.
+            let ended = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+            if ended.is_ok_and(|status| status.is_some_and(|status| status.killed() || status.dumped())) {
+                let _ = kill_process_group(pid, Signal::KILL);
+            }
+        }
+        self.wait()
+    }
+
     /// Ends its process group: SIGTERM, and SIGKILL after `grace`; returns when it has ended.
     ///
     /// # Errors
@@ -484,6 +502,18 @@ mod tests {
         let mut running = Program::new("sh").args(["-c", script]).in_own_group().spawn().unwrap();
         let status = running.stop(Duration::from_millis(100)).unwrap();
         assert!(!status.success());
+    }
+
+    #[test]
+    fn a_group_ends_with_its_killed_leader() {
+        let script = "sleep 1000 & echo $!; kill -9 $$";
+        let (program, output) =
+            Program::new("sh").args(["-c", script]).in_own_group().output_in_one().unwrap();
+        let status = program.spawn().unwrap().wait_with_group().unwrap();
+        assert_eq!(in_words(status), "was killed by SIGKILL");
+        let text = io::read_to_string(output).unwrap();
+        let left = ProcessId::of(text.trim().parse().unwrap());
+        assert!(left.is_err() || left.is_ok_and(|left| !left.is_running()));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod cli;
 mod deploys;
 mod installation;
+mod interruptions;
 mod modes;
 mod support;
 mod worlds;

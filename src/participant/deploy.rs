@@ -38,8 +38,11 @@ pub enum DeployEnd {
         /// In words.
         how: String,
     },
-    /// We had to kill it.
-    Killed,
+    /// We had to kill it, or somebody else did: it has cleaned up nothing.
+    Killed {
+        /// In words.
+        how: String,
+    },
 }
 
 /// One deploy and where its news go.
@@ -125,7 +128,7 @@ impl Deploy {
         let store = self.store.clone();
         let app = self.app.clone();
         let waiter = thread::spawn(move || {
-            let status = running.wait();
+            let status = running.wait_with_group();
             // Wakes up the follower; if the disk is full it notices within a second by itself.
             let _ = store.mark(&app, EXITED);
             status
@@ -133,7 +136,7 @@ impl Deploy {
         let followed = self.follow(&process, Some(slot)).unwrap_or_else(|error| {
             log::error!("{error}");
             process.stop_group(STOP_GRACE);
-            DeployEnd::Killed
+            DeployEnd::Killed { how: error.to_string() }
         });
         let status = waiter.join().map_err(|_| {
             FileError::of("wait for the deploy behind", &path)(std::io::Error::other(
@@ -141,8 +144,11 @@ impl Deploy {
             ))
         })?;
         Ok(match (followed, status) {
-            (DeployEnd::Killed, _) => DeployEnd::Killed,
+            (DeployEnd::Killed { how }, _) => DeployEnd::Killed { how },
             (_, Ok(status)) if status.success() => DeployEnd::Succeeded,
+            (_, Ok(status)) if status.code().is_none() => {
+                DeployEnd::Killed { how: process::in_words(status) }
+            }
             (_, Ok(status)) => DeployEnd::Failed { how: process::in_words(status) },
             (_, Err(error)) => DeployEnd::Failed { how: error.to_string() },
         })
@@ -184,7 +190,7 @@ impl Deploy {
         }
         drop(slot);
         let killed = stopped.load(Ordering::Acquire);
-        Ok(if killed { DeployEnd::Killed } else { self.judged_by_marks() })
+        Ok(if killed { DeployEnd::Killed { how: "was stopped".to_owned() } } else { self.judged_by_marks() })
     }
 
     /// Watches for an abort, and ends a deploy that does not end by itself after it.

@@ -503,8 +503,7 @@ impl<'a> Participant<'a> {
         match end {
             DeployEnd::Succeeded if was_held => None,
             DeployEnd::Succeeded => Some("was deployed without being held".to_owned()),
-            DeployEnd::Failed { how } => Some(format!("the deploy {how}")),
-            DeployEnd::Killed => Some("the deploy was stopped".to_owned()),
+            DeployEnd::Failed { how } | DeployEnd::Killed { how } => Some(format!("the deploy {how}")),
         }
     }
 
@@ -575,7 +574,7 @@ impl<'a> Participant<'a> {
 
     fn restored(&self, app: &AppName, member: &Member) -> AppEnd {
         let held = self.store.held(app).ok().flatten();
-        let killed = member.deploy == Some(DeployEnd::Killed);
+        let killed = matches!(member.deploy, Some(DeployEnd::Killed { .. }));
         let undone =
             App::new(self.vars, &self.graduation.id, app).undo(&member.before, held.as_ref(), killed);
         match undone {

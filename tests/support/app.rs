@@ -88,6 +88,39 @@ impl<'a> App<'a> {
         self
     }
 
+    /// Its build takes until the gate opens; some seconds on real hosts, which have no gates.
+    pub(crate) fn builds_slowly(mut self, gate: &Gate) -> Self {
+        if self.world.is_real() {
+            self.build.push_str("sleep 8\n");
+            return self;
+        }
+        self.builds_behind(gate)
+    }
+
+    /// It takes until the gate opens to become healthy; some seconds on real hosts, which have no gates.
+    pub(crate) fn healthy_slowly(mut self, gate: &Gate) -> Self {
+        if self.world.is_real() {
+            self.web.push_str("sleep 4\n");
+            return self;
+        }
+        self.healthy_behind(gate)
+    }
+
+    /// Its build writes some megabytes.
+    pub(crate) fn builds_noisily(mut self) -> Self {
+        let line = "the compiler says at great length what it thinks of this file, and then says it again";
+        let script = format!("yes '{line}' | head -n 40000\n");
+        self.build.push_str(&script);
+        self
+    }
+
+    /// Its worker ends as soon as it starts, on hosts where the app has the config variable `BROKEN`.
+    pub(crate) fn with_worker_that_can_break(self) -> Self {
+        let script =
+            "if [ -n \"$BROKEN\" ]; then echo 'cannot reach the queue'; exit 1; fi\nexec sleep 1000000\n";
+        self.with_worker().file("worker", script)
+    }
+
     /// It answers when the gate opens. Only simulated hosts have gates.
     pub(crate) fn healthy_behind(mut self, gate: &Gate) -> Self {
         self.web.push_str(&gate.script());

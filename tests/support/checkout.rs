@@ -7,7 +7,7 @@ use super::world::World;
 
 /// A clone, from which graduations are requested.
 pub(crate) struct Checkout<'a> {
-    world: &'a World,
+    pub(super) world: &'a World,
     tree: PathBuf,
 }
 

@@ -211,12 +211,17 @@ impl Host {
             }
             Kind::Real(_) => "true".to_owned(),
         };
+        // The pattern reaches awk as a variable, so that it does not find itself.
         format!(
             r#"signal_matching() {{
                 count=0
-                for process in /proc/[0-9]*; do
-                    line=$(2>/dev/null tr '\0' ' ' <"$process/cmdline")
-                    case $line in *signal_matching*) continue ;; *"$2"*) ;; *) continue ;; esac
+                for process in $(
+                    tail -v -c +1 /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' ' ' | pattern=$2 awk '
+                        /^==> .proc.[0-9]+.cmdline <==/ {{ split($2, path, "/"); process = path[3]; next }}
+                        index($0, ENVIRON["pattern"]) && !index($0, "signal_matching") {{ print process }}
+                    ' | sort -u
+                ); do
+                    process=/proc/$process
                     {is_own} && kill -"$1" "${{process#/proc/}}" 2>/dev/null && count=$((count + 1))
                 done
                 echo $count

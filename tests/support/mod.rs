@@ -10,14 +10,17 @@ mod package;
 mod post_hook;
 mod ran;
 mod real;
+mod settled;
 mod snapshot;
 mod sshd;
 mod transcript;
 mod world;
 
 pub(crate) use checkout::Checkout;
+pub(crate) use gate::{Gate, PostGate};
 pub(crate) use host::Host;
 pub(crate) use lone_host::LoneHost;
 pub(crate) use ran::{Ran, Running, until};
+pub(crate) use snapshot::Snapshot;
 pub(crate) use sshd::Sshd;
 pub(crate) use world::World;

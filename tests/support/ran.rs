@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use snapbox::IntoData;
 
 use super::transcript::Normaliser;
@@ -77,11 +77,16 @@ impl Running {
 
     /// Waits until a line with this text has been printed.
     pub(crate) fn until_line(&self, text: &str) -> &Self {
+        self.until_lines(1, text)
+    }
+
+    /// Waits until so many lines with this text have been printed.
+    pub(crate) fn until_lines(&self, count: usize, text: &str) -> &Self {
         let deadline = Instant::now() + PATIENCE;
         let mut output = self.output.text.lock().unwrap();
         loop {
             let so_far = String::from_utf8_lossy(&output.0).into_owned();
-            if so_far.lines().any(|line| line.contains(text)) {
+            if so_far.lines().filter(|line| line.contains(text)).count() >= count {
                 return self;
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -110,6 +115,11 @@ impl Running {
     /// had gone; with SIGINT, as Ctrl-C does.
     pub(crate) fn signal_all(&self, signal: Signal) {
         let _ = kill_process_group(Pid::from_child(&self.child), signal);
+    }
+
+    /// Sends a signal to it alone.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let _ = kill_process(Pid::from_child(&self.child), signal);
     }
 
     /// Waits for its end.

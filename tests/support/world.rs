@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::app::App;
 use super::checkout::Checkout;
-use super::gate::Gate;
+use super::gate::{Gate, PostGate};
 use super::host::Host;
 use super::package;
 use super::post_hook::PostHook;
@@ -129,11 +129,45 @@ impl World {
 
     /// Links the source to the destination.
     pub(crate) fn link(&self) {
-        let key = self.source.dokku(&["graduate:key"]).succeeds().raw;
+        self.link_hosts(&self.source, "production", &self.destination);
+    }
+
+    /// Links one host to another, which it calls `environment`.
+    pub(crate) fn link_hosts(&self, source: &Host, environment: &str, destination: &Host) {
+        self.authorise(source, destination);
+        source.dokku(&["graduate:add-environment", environment, &destination.url()]).succeeds();
+    }
+
+    /// Lets one host in at another.
+    pub(crate) fn authorise(&self, source: &Host, destination: &Host) {
+        let key = source.dokku(&["graduate:key"]).succeeds().raw;
         let key =
             key.lines().find(|line| line.starts_with("ssh-")).expect("graduate:key prints a public key");
-        self.destination.root_with_input("dokku ssh-keys:add graduate-staging", key.as_bytes()).succeeds();
-        self.source.dokku(&["graduate:add-environment", "production", &self.destination.url()]).succeeds();
+        let add = format!("dokku ssh-keys:add graduate-{}", source.name);
+        destination.root_with_input(&add, key.as_bytes()).succeeds();
+    }
+
+    /// A further simulated host, with the plugin.
+    pub(crate) fn another_host(&self, name: &'static str) -> Host {
+        let host = Host::simulated(&self.path(name), name, self.normaliser.clone());
+        let public = fs::read(self.path("operator.pub")).unwrap();
+        host.root_with_input("dokku ssh-keys:add alice", &public).succeeds();
+        self.install(&host);
+        host
+    }
+
+    /// Sets a property for all graduations from a host: in its settings, where no smallest value is asked for.
+    pub(crate) fn set(&self, host: &Host, property: &str, value: impl Into<serde_json::Value>) {
+        let file = "\"$DOKKU_LIB_ROOT/data/graduate/settings.json\"";
+        let text = host.root(&format!("cat {file}")).succeeds().raw;
+        let mut settings: serde_json::Value = serde_json::from_str(&text).unwrap();
+        settings["properties"][property] = value.into();
+        host.root_with_input(&format!("cat >{file}"), settings.to_string().as_bytes()).succeeds();
+    }
+
+    /// The hosts are real ones.
+    pub(crate) fn is_real(&self) -> bool {
+        self.real.is_some()
     }
 
     /// An app of this name, in a version to be made.
@@ -151,14 +185,35 @@ impl World {
         PostHook::new(&self.source, &self.dir.path().file_name().unwrap().to_string_lossy())
     }
 
+    /// A gate at which graduations to production wait when all is held.
+    pub(crate) fn held_gate(&self) -> PostGate<'_> {
+        PostGate::new(&self.source, "production")
+    }
+
     /// Clones the environment repository of the source.
     pub(crate) fn clone_environment(&self) -> Checkout<'_> {
+        self.clone_environment_of(&self.source)
+    }
+
+    /// Clones the environment repository of a host.
+    pub(crate) fn clone_environment_of(&self, host: &Host) -> Checkout<'_> {
         let count = fs::read_dir(self.dir.path()).unwrap().count();
         let tree = self.path(&format!("clone-{count}"));
         let mut clone = self.command("git");
-        clone.args(["clone", "-q", &self.source.repository("graduate")]).arg(&tree);
+        clone.args(["clone", "-q", &host.repository("graduate")]).arg(&tree);
         self.run(clone).succeeds();
         Checkout::new(self, tree)
+    }
+
+    /// Pushes these apps in version 1 to the source and graduates them; gives a clone that has that state.
+    pub(crate) fn with_release_of(&self, apps: &[&str]) -> Checkout<'_> {
+        for app in apps {
+            self.app(app).version("1").push();
+        }
+        self.source.dokku(&["graduate:commit", "-m", "Version 1"]).succeeds();
+        let environment = self.clone_environment();
+        environment.graduate("first", "HEAD").succeeds();
+        environment
     }
 
     /// What the apps' Dockerfiles begin with.

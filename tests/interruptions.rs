@@ -1,0 +1,273 @@
+//! Something is interrupted before the decision: everything is put back, or goes on as if nothing had happened;
+//! nothing is left of it, and the next push works.
+
+use rustix::process::Signal;
+
+use crate::support::{Checkout, Gate, Running, Snapshot, World};
+
+/// Production runs version 1 of two apps; version 2 of both waits to be graduated, and `api` builds slowly.
+struct Story<'a> {
+    world: &'a World,
+    environment: Checkout<'a>,
+    build: Gate,
+    before: Snapshot,
+}
+
+impl<'a> Story<'a> {
+    fn new(world: &'a World) -> Story<'a> {
+        let environment = world.with_release_of(&["api", "web"]);
+        let build = world.gate("build");
+        build.open();
+        world.app("api").version("2").builds_slowly(&build).push();
+        world.app("web").version("2").push();
+        world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
+        environment.update();
+        Story { world, environment, build, before: world.destination.snapshot() }
+    }
+
+    /// Asks for version 2, and waits until it is being built there.
+    fn building(&self, label: &str) -> Running {
+        self.build.close();
+        let push = self.environment.begin_graduation(&[], label, "HEAD");
+        push.until_line("building api 2");
+        push
+    }
+
+    /// Asks for version 2; it builds at once.
+    fn begin(&self, label: &str) -> Running {
+        self.build.open();
+        self.environment.begin_graduation(&[], label, "HEAD")
+    }
+
+    /// It is over, and all is as it was before.
+    #[track_caller]
+    fn is_as_before(&self, label: &str) {
+        self.build.open();
+        assert!(!self.environment.went_live(label, "HEAD"), "it went live");
+        self.world.destination.snapshot().assert_same_as(&self.before);
+    }
+
+    /// Nothing stands in the way of the next push.
+    #[track_caller]
+    fn next_push_works(&self, label: &str) {
+        self.begin(label).wait().succeeds().says("production runs");
+        assert!(self.environment.went_live(label, "HEAD"));
+        assert_eq!(self.environment.ledger("production", &self.world.destination), ["api 2", "web 2"]);
+    }
+}
+
+#[test]
+fn ctrl_c_puts_everything_back() {
+    let world = World::new();
+    let story = Story::new(&world);
+    let push = story.building("now");
+    push.signal_all(Signal::INT);
+    assert_ne!(push.wait().status, Some(0));
+    story.is_as_before("now");
+
+    let held = world.held_gate();
+    let push = story.begin("now");
+    held.is_reached();
+    push.signal_all(Signal::INT);
+    assert_ne!(push.wait().status, Some(0));
+    story.is_as_before("now");
+    held.open();
+    story.next_push_works("now");
+}
+
+#[test]
+fn a_client_that_vanishes_while_apps_are_held_is_noticed() {
+    let world = World::new();
+    let story = Story::new(&world);
+    let held = world.held_gate();
+    let push = story.begin("now");
+    held.is_reached();
+    push.signal_all(Signal::KILL);
+    push.wait();
+    story.is_as_before("now");
+
+    // Of git alone nobody can tell that it has gone, for its ssh lives on.
+    let push = story.begin("alone");
+    held.is_reached();
+    push.signal(Signal::KILL);
+    push.wait();
+    held.open();
+    story.environment.went_live("alone", "HEAD");
+    story.environment.graduate("back", "graduate/production/first").succeeds();
+    story.next_push_works("again");
+}
+
+#[test]
+fn a_client_that_vanishes_at_the_vote_leaves_no_doubt() {
+    let world = World::new();
+    let story = Story::new(&world);
+    let environment = &story.environment;
+    let held = world.held_gate();
+    story.build.open();
+    let voted = r#"
+        cd "$DOKKU_LIB_ROOT/data/graduate"
+        until grep -qs '"voted"' "graduations/$(tr -d '"' <environments/production.current)/journal"; do :; done"#;
+    let moved = r#"until [ -e "$DOKKU_ROOT/.git/refs/tags/graduate/production/moved" ]; do :; done"#;
+    for (label, moment) in [("asked", "true"), ("voted", voted), ("moved", moved)] {
+        let runs_new = environment.ledger("production", &world.destination) == ["api 2", "web 2"];
+        let revision = if runs_new { "graduate/production/first" } else { "HEAD" };
+        held.close();
+        let push = environment.begin_graduation(&[], label, revision);
+        held.is_reached();
+        let moment = world.source.begin_root(moment);
+        held.open();
+        moment.wait().succeeds();
+        push.signal_all(Signal::KILL);
+        push.wait();
+        let went_live = environment.went_live(label, revision);
+        assert!(went_live || label != "moved", "the tag had moved");
+    }
+}
+
+#[test]
+fn a_pusher_that_does_not_read_blocks_nothing() {
+    let world = World::new();
+    let story = Story::new(&world);
+    let source = &world.source;
+    world.app("web").version("3").builds_noisily().push();
+    source.dokku(&["graduate:commit", "-m", "Version 3"]).succeeds();
+    story.environment.update();
+    world.set(source, "hold-timeout-s", 5);
+    let push = story.building("now");
+    push.signal_all(Signal::STOP);
+    story.is_as_before("now");
+
+    // Another one is served while the first client still sleeps.
+    world.set(source, "hold-timeout-s", 600);
+    story.environment.graduate("later", "HEAD").succeeds();
+    assert!(story.environment.went_live("later", "HEAD"));
+    push.signal_all(Signal::CONT);
+    assert_ne!(push.wait().status, Some(0));
+}
+
+#[test]
+fn a_coordinator_that_dies_leaves_the_old_state() {
+    let world = World::new();
+    let story = Story::new(&world);
+    world.set(&world.source, "lease-s", 3);
+    let died = "the coordinator of the graduation died before the decision";
+    let push = story.building("now");
+    assert_eq!(world.source.kill("KILL", "dokku-graduate coordinator"), 1);
+    push.wait().is_refused().says(died);
+    story.is_as_before_but_unsettled("now");
+
+    let held = world.held_gate();
+    let push = story.begin("now");
+    push.until_line("had been interrupted: it was not decided, and everything was put back");
+    held.is_reached();
+    assert_eq!(world.source.kill("KILL", "dokku-graduate coordinator"), 1);
+    push.wait().is_refused().says(died);
+    held.open();
+    story.is_as_before_but_unsettled("now");
+    let recovered = world.source.dokku(&["graduate:recover", "production"]).succeeds();
+    recovered.says("it was not decided, and everything was put back");
+    story.is_as_before("now");
+    world.source.dokku(&["graduate:recover", "production"]).succeeds().says("nothing is in doubt");
+    story.next_push_works("now");
+}
+
+impl Story<'_> {
+    /// Nothing has changed on the destination; the source settles what is left with the next command.
+    #[track_caller]
+    fn is_as_before_but_unsettled(&self, label: &str) {
+        self.build.open();
+        for host in [&self.world.source, &self.world.destination] {
+            host.until_idle();
+        }
+        assert_eq!(self.world.destination.left(), "");
+        let left = self.world.source.left();
+        assert!(
+            left.lines().all(|line| line.contains("production.current") || line.ends_with("socket")),
+            "{left}"
+        );
+        self.world.destination.snapshot().assert_same_as(&self.before);
+        assert_eq!(self.environment.remote(&format!("refs/tags/graduate/production/{label}")), None);
+    }
+}
+
+#[test]
+fn a_participant_that_dies_is_replaced_by_one_that_puts_everything_back() {
+    let world = World::new();
+    let story = Story::new(&world);
+    world.set(&world.source, "lease-s", 3);
+    let push = story.building("now");
+    assert_eq!(world.destination.kill("KILL", "dokku-graduate participant"), 1);
+    story.build.open();
+    push.wait().is_refused().says("nothing changed on production");
+    story.is_as_before("now");
+
+    let held = world.held_gate();
+    let push = story.begin("now");
+    held.is_reached();
+    assert_eq!(world.destination.kill("KILL", "dokku-graduate participant"), 1);
+    push.wait().is_refused().says("nothing changed on production");
+    story.is_as_before("now");
+    held.open();
+    story.next_push_works("now");
+}
+
+#[test]
+fn a_deploy_that_is_killed_fails_the_graduation() {
+    let world = World::new();
+    let story = Story::new(&world);
+    let push = story.building("now");
+    assert!(world.destination.kill("KILL", "dokku git-hook api") > 0);
+    push.wait().is_refused().says("api: the deploy was killed by SIGKILL");
+    story.is_as_before("now");
+
+    let held = world.held_gate();
+    let push = story.begin("now");
+    held.is_reached();
+    assert!(world.destination.kill("KILL", "dokku git-hook api") > 0);
+    push.wait().is_refused().says("api: the deploy was killed by SIGKILL");
+    story.is_as_before("now");
+    held.open();
+    story.next_push_works("now");
+}
+
+#[test]
+fn a_link_that_comes_back_costs_nothing() {
+    let world = World::new();
+    let story = Story::new(&world);
+    let held = world.held_gate();
+    world.set(&world.source, "lease-s", 5);
+    let push = story.building("now");
+    assert!(world.source.kill("KILL", "graduate-production graduate:agent") > 0);
+    push.until_lines(1, "production is back");
+    assert!(world.destination.kill("KILL", "subcommands/agent") > 0);
+    push.until_lines(2, "production is back");
+    story.build.open();
+    held.is_reached();
+    assert!(world.source.kill("KILL", "graduate-production graduate:agent") > 0);
+    push.until_lines(3, "production is back");
+    assert!(world.destination.kill("KILL", "subcommands/agent") > 0);
+    held.open();
+    push.wait().succeeds().says("lost production").says("production runs");
+    assert!(story.environment.went_live("now", "HEAD"));
+}
+
+#[test]
+fn a_link_that_stays_away_ends_the_graduation_with_the_lease() {
+    let world = World::new();
+    let story = Story::new(&world);
+    let held = world.held_gate();
+    world.set(&world.source, "lease-s", 3);
+    for phase in ["building", "held"] {
+        let push = if phase == "building" { story.building("now") } else { story.begin("now") };
+        if phase == "held" {
+            held.is_reached();
+        }
+        world.destination.dokku(&["ssh-keys:remove", "graduate-staging"]).succeeds();
+        assert!(world.source.kill("KILL", "graduate-production graduate:agent") > 0);
+        push.wait().is_refused().says("lost production").says("the destination cannot be reached");
+        story.is_as_before("now");
+        world.authorise(&world.source, &world.destination);
+    }
+    held.open();
+    story.next_push_works("now");
+}
