@@ -162,12 +162,12 @@ impl Host {
     /// Fails if anything of a graduation is left on it, on the source's side or the destination's.
     #[track_caller]
     pub(crate) fn has_nothing_left(&self) {
-        until(&format!("all graduations on {} are over", self.name), || self.left("lock").is_empty());
-        let left = self.left("");
+        until(&format!("all graduations on {} are over", self.name), || self.leftovers("lock").is_empty());
+        let left = self.leftovers("");
         assert!(left.is_empty(), "this is left on {}:\n{left}", self.name);
     }
 
-    fn left(&self, kind: &str) -> String {
+    fn leftovers(&self, kind: &str) -> String {
         let found = self.root(LEFT).succeeds().raw;
         found.lines().filter(|line| line.starts_with(kind)).map(|line| format!("    {line}\n")).collect()
     }
