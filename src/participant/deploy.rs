@@ -13,7 +13,7 @@ use crate::names::{AppName, ObjectId};
 use crate::participant::Message;
 use crate::participant::app::AppError;
 use crate::participant::slots::Slots;
-use crate::participant::store::{Before, DEPLOYED, EXITED, Store};
+use crate::participant::store::{BUILT, Before, DEPLOYED, EXITED, Store};
 use crate::process::{self, ProcessId, Program};
 use crate::protocol::{self, Decision, MAX_LOG_TEXT, Report};
 use crate::vars::{self, Vars};
@@ -178,9 +178,11 @@ impl Deploy {
             for text in log.read()? {
                 self.report(Report::Log { app: self.app.clone(), text });
             }
+            if self.store.has_mark(&self.app, BUILT) {
+                slot = None;
+            }
             if !held && let Some(found) = self.store.held(&self.app)? {
                 held = true;
-                slot = None;
                 self.report(Report::Held { app: self.app.clone(), at: found.at });
             }
             if over {

@@ -13,7 +13,7 @@ use crate::files::{FileError, Watch};
 use crate::names::{AppName, GraduationId};
 use crate::participant;
 use crate::participant::app::{App, AppError, Version};
-use crate::participant::store::{Before, Held, RELEASED, Store};
+use crate::participant::store::{BUILT, Before, Held, RELEASED, Store};
 use crate::protocol::{Decision, HoldPoint};
 use crate::vars::Vars;
 
@@ -68,6 +68,7 @@ pub enum HoldError {
 pub fn scheduler_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(id) = &vars.graduation else { return foreign_deploy(vars, app) };
     let deploy = Deploy::open(vars, id, app)?;
+    deploy.store.mark(app, BUILT)?;
     let built_only = Dokku::new(vars).hold_point(app) == HoldPoint::Built;
     match deploy.store.decision() {
         Some(Decision::Abort) => Err(HoldError::Aborted(app.clone())),

@@ -375,6 +375,9 @@ fn remove_tree(dir: &Path) -> Result<(), FileError> {
     }
 }
 
+/// The mark of an app that is built: what follows is mostly waiting, so that another one may build.
+pub const BUILT: &str = "built";
+
 /// The mark of an app whose deploy came to its end well (the trigger `post-deploy` ran).
 pub const DEPLOYED: &str = "deployed";
 
