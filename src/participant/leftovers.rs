@@ -3,11 +3,11 @@
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use super::destination::{busy, described};
-use super::{Member, Participant, ParticipantError, Start, start};
+use super::{Member, Participant, ParticipantError, Start};
 use crate::files;
 use crate::names::GraduationId;
 use crate::participant::store::Store;
-use crate::process::{ProcessError, ProcessId};
+use crate::process::{self, ProcessError};
 use crate::protocol::{Decision, Report};
 use crate::records::Recorder;
 use crate::vars::Vars;
@@ -62,16 +62,18 @@ pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> 
 }
 
 /// Settles what a dead participant has left, if the graduation is one: on its own nobody would before the source
-/// or the next graduation comes. Returns the process that does it.
+/// or the next graduation comes. For triggers: what it starts keeps nothing open of the deploy that they are part
+/// of. Says whether it has started anything.
 ///
 /// # Errors
 /// It could not be started.
-pub fn settle_left(id: &GraduationId, store: &Store) -> Result<Option<ProcessId>, ProcessError> {
+pub fn settle_left(id: &GraduationId, store: &Store) -> Result<bool, ProcessError> {
     let is_over = store.decision().is_some() || store.lease_left().is_zero();
     if store.settled().is_some() || !is_over || UnixStream::connect(store.socket()).is_ok() {
-        return Ok(None);
+        return Ok(false);
     }
-    start(&Start::Recover(id.clone())).map(Some)
+    let input = serde_json::to_vec(&Start::Recover(id.clone())).expect("a start has a JSON form");
+    process::detach_from_deploy(&["participant"], input).map(|()| true)
 }
 
 /// Forgets all but the last graduations.
