@@ -176,8 +176,9 @@ pub fn read(path: &Path) -> Result<Vec<Entry>, JournalError> {
 
 /// How long a journal is without a torn last line.
 fn whole_lines(bytes: &[u8]) -> u64 {
-    let lines = bytes.split_inclusive(|byte| *byte == b'\n');
-    let torn = lines.last().filter(|last| !last.ends_with(b"\n") || parse(&last[..last.len() - 1]).is_none());
+    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    let torn =
+        lines.next_back().filter(|last| !last.ends_with(b"\n") || parse(&last[..last.len() - 1]).is_none());
     (bytes.len() - torn.map_or(0, <[u8]>::len)) as u64
 }
 

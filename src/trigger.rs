@@ -1,6 +1,7 @@
 //! Dokku's triggers, by name. Whatever fails here fails somebody's deploy, so only what must stop one returns an
 //! error; the rest is logged.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::after_deploy;
@@ -98,10 +99,12 @@ fn sweep_after_boot(vars: &Vars) {
     for (id, store) in unsettled {
         match participant::settle_left(&id, &store) {
             // Dokku is about to start the apps: until they are settled, our own trigger would refuse that.
-            Ok(Some(process)) => {
-                process.wait(end.saturating_duration_since(Instant::now()));
+            Ok(true) => {
+                while store.settled().is_none() && Instant::now() < end {
+                    thread::sleep(Duration::from_millis(100));
+                }
             }
-            Ok(None) => {}
+            Ok(false) => {}
             Err(error) => log::error!("{error}"),
         }
     }

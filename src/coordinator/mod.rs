@@ -6,15 +6,16 @@
 
 pub mod control;
 pub mod ledger;
+mod prepare;
 mod programs;
 mod run;
+mod settle;
 
-use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -22,29 +23,22 @@ use serde::{Deserialize, Serialize};
 use crate::coordinator::control::Client;
 use crate::coordinator::ledger::LedgerError;
 use crate::coordinator::run::Run;
+pub use crate::coordinator::settle::settle_earlier;
 use crate::decision::{self, DecisionError};
-use crate::dokku::Dokku;
-use crate::environment::{Environment, EnvironmentError};
+use crate::environment::EnvironmentError;
 use crate::files::{self, FileError, Lock, Locking};
-use crate::git::{self, Git};
+use crate::git::{self};
 use crate::journal::{self, Entry, Journal, JournalError, Place};
-use crate::link::{self, Limit, Link, LinkError, Reports};
-use crate::names::{AppName, CommitId, EnvironmentName, GraduationId, ReleaseTag};
+use crate::link::{Link, LinkError, Reports};
+use crate::names::{AppName, EnvironmentName, GraduationId, ReleaseTag};
 use crate::order::{Ending, Mode, News, Order};
-use crate::plan::{self, Plan, RevisionFacts};
+use crate::plan::Plan;
 use crate::process::{self, ProcessError, ProcessId};
-use crate::protocol::{LiveApp, Report, Request};
+use crate::protocol::Report;
 use crate::records::Recorder;
-use crate::repo::{self, Settled};
 use crate::settings::{Limits, Settings, SettingsError};
-use crate::transaction::{Cause, Go, Outcome, Phase, Transaction};
+use crate::transaction::{Outcome, Phase, Transaction};
 use crate::vars::Vars;
-
-/// How long a push that was voted on, and whose coordinator died, may take to end before it is called in doubt.
-const PUSH_PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long a destination may take to say what runs there.
-const LIVE_LIMIT: Duration = Duration::from_secs(120);
 
 /// The coordinator could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -164,80 +158,7 @@ pub fn main(vars: &Vars) -> Result<(), CoordinatorError> {
     process::leave_session()?;
     match serde_json::from_slice(&process::read_stdin(256 << 20)?)? {
         Start::Graduate(order) => Coordinator::open(vars, *order)?.graduate(),
-        Start::Settle(environment) => settle_alone(vars, &environment),
-    }
-}
-
-/// Settles what was left of an environment, without a graduation of our own.
-fn settle_alone(vars: &Vars, environment: &EnvironmentName) -> Result<(), CoordinatorError> {
-    let Some(id) = journal::current(vars, environment)? else { return Ok(()) };
-    let holder = Holder { id, by: vars.user.clone(), since: Utc::now() };
-    match Lock::try_take(&journal::lock_path(vars, environment), &holder)? {
-        // Whoever has the lock settles it.
-        Locking::Busy(_) => Ok(()),
-        Locking::Taken(_lock) => settle_earlier(vars, environment).map(drop),
-    }
-}
-
-/// Settles the graduation that a dead coordinator has left, if there is one; the lock must be ours. Returns which
-/// it was and how it ended.
-///
-/// # Errors
-/// It stays in doubt.
-pub fn settle_earlier(
-    vars: &Vars,
-    environment: &EnvironmentName,
-) -> Result<Option<(GraduationId, Outcome)>, CoordinatorError> {
-    let Some(id) = journal::current(vars, environment)? else { return Ok(None) };
-    let place = Place::of(vars, &id);
-    let entries = journal::read(&place.journal())?;
-    let Some(Entry::Ordered { order }) = entries.first().cloned() else {
-        // Nothing was begun before its first line.
-        journal::set_current(vars, environment, None)?;
-        return Ok(None);
-    };
-    if entries.iter().any(|entry| matches!(entry, Entry::Ended { .. })) {
-        journal::set_current(vars, environment, None)?;
-        return Ok(None);
-    }
-    // What was found durable once stays decided, even if somebody has moved the tag since.
-    let go = match (decision::in_journal(&entries), order.mode) {
-        (Some(go), _) => Some(go),
-        (None, Mode::AfterPush) => None,
-        (None, Mode::Push | Mode::Command) => decided_by_ref(vars, &order, &entries)?,
-    };
-    files::remove(&place.socket())?;
-    let mut coordinator = Coordinator::open(vars, *order)?;
-    let (transaction, actions) = match go {
-        Some(go) => Transaction::left_to_go(go),
-        None => Transaction::left_to_abort(Cause::new("its coordinator died before it was decided")),
-    };
-    let plan = Plan::default();
-    let outcome = match Run::resume(&mut coordinator, transaction) {
-        Ok(mut run) => run.drive(actions),
-        Err(error) => Outcome::InDoubt { cause: Cause::new(error.to_string()) },
-    };
-    let release = coordinator.conclude(&plan, &outcome)?;
-    coordinator.end(ending(outcome.clone(), release));
-    Ok(Some((id, outcome)))
-}
-
-/// What the ref says of a graduation that was voted on. One that was not cannot have been decided.
-fn decided_by_ref(vars: &Vars, order: &Order, entries: &[Entry]) -> Result<Option<Go>, CoordinatorError> {
-    let voted = entries.iter().find_map(|entry| match entry {
-        Entry::Voted { receive_pack } => Some(*receive_pack),
-        Entry::Ordered { .. } | Entry::Begun {} | Entry::Decided { .. } | Entry::Ended { .. } => None,
-    });
-    let Some(receive_pack) = voted else { return Ok(None) };
-    // A ref that has moved tells at once. The push may well wait for us: its post-receive does.
-    if let Some(go) = decision::by_ref(vars, order)? {
-        return Ok(Some(go));
-    }
-    match receive_pack {
-        Some(push) if !push.wait(PUSH_PATIENCE) => {
-            Err(CoordinatorError::Undecided(order.id.clone(), push.pid))
-        }
-        Some(_) | None => Ok(decision::by_ref(vars, order)?),
+        Start::Settle(environment) => settle::settle_alone(vars, &environment),
     }
 }
 
@@ -358,63 +279,6 @@ impl<'a> Coordinator<'a> {
         self.run(&plan, link, reports)
     }
 
-    /// Everything before the destination is taken: connect, ask, plan, check. All problems are found together.
-    fn prepare(&mut self) -> Result<Result<(Plan, Link, Reports), Ending>, CoordinatorError> {
-        let refused = |problems| Ok(Err(Ending::Refused { problems, hint: None }));
-        let environment = &self.order.tag.environment;
-        if let Err(error) = self.settings.environment(environment) {
-            return refused(vec![error.to_string()]);
-        }
-        let mut problems = self.unacknowledged()?;
-        let (mut link, mut reports) = match link::connect(self.vars, environment, &self.control_path) {
-            Ok(talk) => talk,
-            Err(error) => return Ok(Err(Ending::Unreachable { reason: error.to_string() })),
-        };
-        let live = match ask_live(&mut link, &mut reports) {
-            Ok(live) => live,
-            Err(error) => return Ok(Err(Ending::Unreachable { reason: error.to_string() })),
-        };
-        let facts = |app: &AppName, revision| revision_facts(self.vars, app, revision);
-        let missing_config = self.limits.missing_config;
-        let plan = match plan::make(&self.order.apps, &live, &self.order.options, missing_config, facts) {
-            Ok(plan) => plan,
-            Err(found) => {
-                problems.extend(found.iter().map(ToString::to_string));
-                return refused(problems);
-            }
-        };
-        self.say(News::Planned { plan: plan.clone() });
-        if !problems.is_empty() {
-            return refused(problems);
-        }
-        if self.order.options.plan {
-            return Ok(Err(Ending::PlanShown {}));
-        }
-        if plan.rows.is_empty() {
-            ledger::note_unchanged(self.vars, &self.order, &plan)?;
-            return Ok(Err(Ending::NothingToDo {}));
-        }
-        Ok(Ok((plan, link, reports)))
-    }
-
-    /// The acknowledgement rule: the current state graduates only while the live source is what was committed.
-    fn unacknowledged(&self) -> Result<Vec<String>, CoordinatorError> {
-        if !self.order.is_current || self.order.options.allow_dirty {
-            return Ok(Vec::new());
-        }
-        let head = Settled::open(self.vars).and_then(|repo| repo.head()).map_err(DecisionError::from)?;
-        let differences = Environment::open(self.vars)?.differences(head)?;
-        if differences.is_empty() {
-            return Ok(Vec::new());
-        }
-        let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
-        Ok(vec![format!(
-            "this environment differs from its last commit:\n    {}\nsee `git diff` there, then commit it with \
-             `dokku graduate:commit`",
-            lines.join("\n    ")
-        )])
-    }
-
     fn run(&mut self, plan: &Plan, link: Link, reports: Reports) -> Result<Ending, CoordinatorError> {
         self.journal.append(&Entry::Ordered { order: Box::new(self.order.clone()) })?;
         journal::set_current(self.vars, &self.order.tag.environment, Some(&self.order.id))?;
@@ -471,27 +335,6 @@ fn busy(environment: &EnvironmentName, first: Option<Holder>) -> Ending {
 fn still_in_doubt(environment: &EnvironmentName, why: &str) -> Ending {
     let hint = format!("settle it with `dokku graduate:recover {environment}`");
     Ending::Refused { problems: vec![why.to_owned()], hint: Some(hint) }
-}
-
-fn ask_live(link: &mut Link, reports: &mut Reports) -> Result<BTreeMap<AppName, LiveApp>, LinkError> {
-    let _limit = Limit::on(link.process, LIVE_LIMIT);
-    link.send(&Request::Live {})?;
-    let mut apps = BTreeMap::new();
-    loop {
-        match reports.next()? {
-            Report::App { app, live } => {
-                apps.insert(app, live);
-            }
-            Report::AllApps {} => return Ok(apps),
-            other => return Err(LinkError::Ended(format!(": instead of its apps it told {other:?}"))),
-        }
-    }
-}
-
-fn revision_facts(vars: &Vars, app: &AppName, revision: CommitId) -> RevisionFacts {
-    let repository = Dokku::new(vars).repository(app);
-    let exists = Git::bare(&repository).has_commit(revision);
-    RevisionFacts { exists, has_release_tasks: exists && repo::has_release_tasks(&repository, revision) }
 }
 
 /// Starts reading reports on a thread of its own.

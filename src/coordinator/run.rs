@@ -1,26 +1,23 @@
 //! The main loop of a graduation: feeds events to the [`Transaction`] and carries out what it asks for.
 
+mod actions;
+mod relink;
+
 use std::collections::VecDeque;
 use std::sync::mpsc::RecvTimeoutError;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::coordinator::control::{self, Ask, Client, Tell};
-use crate::coordinator::programs::{self, Programs};
+use crate::coordinator::control::{Ask, Client};
 use crate::coordinator::{Coordinator, CoordinatorError, Message, listen_to};
 use crate::decision;
 use crate::git;
-use crate::journal::Entry;
-use crate::link::{self, Link, LinkError, Reports};
-use crate::names::{AppName, GraduationId};
+use crate::link::{self, Link, Reports};
+use crate::names::AppName;
 use crate::order::{Mode, News};
 use crate::plan::Plan;
 use crate::process::ProcessId;
-use crate::protocol::{Decision, Report, Request};
-use crate::repo::Settled;
-use crate::settings::HookKind;
-use crate::transaction::{Action, Cause, Event, Go, Outcome, Phase, Transaction};
-use crate::transfer;
+use crate::protocol::{Report, Request};
+use crate::transaction::{Action, Cause, Event, Go, Outcome, Transaction};
 
 /// How often the ref is read while a push that was voted on has not ended.
 const REF_PERIOD: Duration = Duration::from_millis(50);
@@ -28,8 +25,7 @@ const REF_PERIOD: Duration = Duration::from_millis(50);
 /// How long whoever asked for it may take to attach. One that died on its way must not leave anything held.
 const ASKER_PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long the source tries to come back to a destination after the lease has ended, once it is decided.
-const DECIDED_PATIENCE: Duration = Duration::from_secs(60);
+use actions::{Carried, in_words, not_moved};
 
 /// One run of the transaction.
 pub(super) struct Run<'c, 'v> {
@@ -317,305 +313,6 @@ impl<'c, 'v> Run<'c, 'v> {
             }
             Report::Settled { decision } => Some(Event::Settled(decision)),
         }
-    }
-
-    fn renewal(&mut self) -> Request {
-        self.renewal += 1;
-        self.asked_to_renew = Instant::now();
-        Request::Renew { number: self.renewal }
-    }
-
-    fn send(&mut self, request: &Request) {
-        if let Some(link) = &mut self.link
-            && let Err(error) = link.send(request)
-        {
-            // The reader of the same session sees its end, too, and says so.
-            log::warn!("{error}");
-        }
-    }
-
-    fn link_lost(&mut self, reason: String) -> Option<Event> {
-        self.link = None;
-        self.coordinator.say(News::LinkLost { reason: reason.clone() });
-        if !self.begun {
-            return Some(Event::LinkGone(reason));
-        }
-        let lease_ends = self.renewed + self.lease();
-        let until = match self.announced {
-            Some(Announcement::Go(_)) => lease_ends + DECIDED_PATIENCE,
-            Some(Announcement::Abort) | None if self.voted => lease_ends + DECIDED_PATIENCE,
-            Some(Announcement::Abort) | None => lease_ends,
-        };
-        if Instant::now() >= until {
-            return Some(Event::LinkGone(reason));
-        }
-        let vars = self.coordinator.vars.clone();
-        let environment = self.coordinator.order.tag.environment.clone();
-        let control = self.coordinator.control_path.clone();
-        let sender = self.coordinator.sender.clone();
-        thread::spawn(move || {
-            let mut wait = Duration::from_millis(100);
-            loop {
-                let message = match link::connect(&vars, &environment, &control) {
-                    Ok((link, reports)) => Message::LinkBack(link, reports),
-                    Err(_) if Instant::now() < until => {
-                        thread::sleep(wait);
-                        wait = (wait * 2).min(Duration::from_secs(5));
-                        continue;
-                    }
-                    Err(error) => Message::LinkGone(format!("the destination cannot be reached: {error}")),
-                };
-                let _ = sender.send(message);
-                return;
-            }
-        });
-        None
-    }
-
-    fn link_back(&mut self, mut link: Link, reports: Reports) -> Option<Event> {
-        self.coordinator.say(News::LinkBack {});
-        let resumed = self.resume_on(&mut link);
-        listen_to(reports, self.coordinator.sender.clone());
-        self.link = Some(link);
-        if let Err(error) = resumed {
-            log::warn!("{error}");
-        }
-        None
-    }
-
-    /// Asks for what was missed, and repeats what may not have arrived.
-    fn resume_on(&mut self, link: &mut Link) -> Result<(), LinkError> {
-        let id = self.coordinator.order.id.clone();
-        link.send(&Request::Resume { id, seen: self.seen })?;
-        let renew = self.renewal();
-        link.send(&renew)?;
-        for action in self.transaction.unanswered() {
-            match action {
-                Action::Open(app) => link.send(&self.open(app))?,
-                Action::Prepare(app) => link.send(&Request::Prepare { app })?,
-                Action::RunHooks(_)
-                | Action::Send(_)
-                | Action::Ready
-                | Action::VoteYes
-                | Action::AnnounceGo(_)
-                | Action::AnnounceAbort
-                | Action::End(_) => {}
-            }
-        }
-        match &self.announced {
-            Some(Announcement::Go(go)) => link.announce_go(go),
-            Some(Announcement::Abort) => link.announce_abort(),
-            None => Ok(()),
-        }
-    }
-
-    fn open(&self, app: AppName) -> Request {
-        let row = self.plan.rows.iter().find(|row| row.app == app);
-        let row = row.expect("the transaction's apps are the plan's");
-        Request::Open { app, from: row.from, to: row.to }
-    }
-
-    fn carry_out(&mut self, action: Action) -> Result<Carried, CoordinatorError> {
-        match action {
-            Action::RunHooks(phase) => self.run_programs(phase)?,
-            Action::Open(app) => {
-                let request = self.open(app);
-                self.send(&request);
-            }
-            Action::Send(app) => {
-                self.sending.push_back(app);
-                self.send_next();
-            }
-            Action::Prepare(app) => self.send(&Request::Prepare { app }),
-            Action::Ready => return self.ready(),
-            Action::VoteYes => return self.vote(),
-            Action::AnnounceGo(go) => self.announce_go(go)?,
-            Action::AnnounceAbort => self.announce_abort(),
-            Action::End(outcome) => {
-                self.stop_program();
-                return Ok(Carried::Over(outcome));
-            }
-        }
-        Ok(Carried::Nothing)
-    }
-
-    /// Several apps at once share one connection; sshd allows ten sessions on it by default (`MaxSessions`).
-    fn send_next(&mut self) {
-        while self.sends_under_way < 4
-            && let Some(app) = self.sending.pop_front()
-        {
-            self.sends_under_way += 1;
-            let row = self.plan.rows.iter().find(|row| row.app == app);
-            let commit = row.expect("the transaction's apps are the plan's").to;
-            let vars = self.coordinator.vars.clone();
-            let environment = self.coordinator.order.tag.environment.clone();
-            let control = self.coordinator.control_path.clone();
-            let id: GraduationId = self.coordinator.order.id.clone();
-            let sender = self.coordinator.sender.clone();
-            thread::spawn(move || {
-                let sent = transfer::send(&vars, &environment, &control, &id, &app, commit);
-                let _ = sender.send(Message::Sent { app, result: sent.map_err(|error| error.to_string()) });
-            });
-        }
-    }
-
-    fn sent(&mut self, app: AppName, result: Result<(), String>) -> Option<Event> {
-        self.sends_under_way -= 1;
-        self.send_next();
-        Some(match result {
-            Ok(()) => Event::Sent(app),
-            Err(reason) => Event::AppFailed(app, format!("its revision could not be sent: {reason}")),
-        })
-    }
-
-    fn run_programs(&mut self, phase: Phase) -> Result<(), CoordinatorError> {
-        let kind = match phase {
-            Phase::Pre => HookKind::Pre,
-            Phase::Post => {
-                let (count, _) = self.transaction.held();
-                let hold_limit_s = seconds(self.coordinator.limits.hold_timeout);
-                self.coordinator.say(News::AllHeld { count, hold_limit_s });
-                HookKind::Post
-            }
-        };
-        let commands = self.coordinator.settings.hooks(kind).to_vec();
-        if commands.is_empty() {
-            let _ = self.coordinator.sender.send(Message::ProgramsDone { phase, result: Ok(()) });
-            return Ok(());
-        }
-        self.coordinator.say(News::HooksStarted { phase, count: commands.len() });
-        let variables = self.variables()?;
-        let dir = self.coordinator.vars.dokku_root.clone();
-        Programs { phase, commands, dir, variables }.start(self.coordinator.sender.clone());
-        Ok(())
-    }
-
-    /// What the user's programs see: the three variables of 2015, and ours.
-    fn variables(&self) -> Result<Vec<(&'static str, String)>, CoordinatorError> {
-        let Coordinator { order, settings, vars, .. } = &*self.coordinator;
-        let environment = &order.tag.environment;
-        let releases = Settled::open(vars).and_then(|repo| repo.releases(environment));
-        let last = releases.map_err(decision::DecisionError::from)?;
-        let apps: Vec<&str> = self.plan.rows.iter().map(|row| row.app.as_str()).collect();
-        Ok(vec![
-            ("ENVIRONMENT", environment.to_string()),
-            ("ENVIRONMENT_URL", settings.environment(environment)?.url.to_string()),
-            ("LAST_TAG", last.first().map(|release| release.tag.to_string()).unwrap_or_default()),
-            ("GRADUATE_ID", order.id.to_string()),
-            ("GRADUATE_ENVIRONMENT", environment.to_string()),
-            ("GRADUATE_LABEL", order.tag.label.to_string()),
-            ("GRADUATE_COMMIT", order.commit.to_string()),
-            ("GRADUATE_BY", order.by.clone()),
-            ("GRADUATE_APPS", apps.join(" ")),
-            ("GRADUATE_SOURCE", git::host_name()),
-        ])
-    }
-
-    /// Everything is held. A push votes through its hook; a command is its own decision.
-    fn ready(&mut self) -> Result<Carried, CoordinatorError> {
-        match self.coordinator.order.mode {
-            Mode::Push => {
-                for client in &mut self.coordinator.clients {
-                    control::tell(client, &Tell::Ready {});
-                }
-                Ok(Carried::Nothing)
-            }
-            Mode::Command | Mode::AfterPush => {
-                let fresh = self.link.is_some() && self.renewed.elapsed() < self.lease() / 2;
-                Ok(Carried::Event(Event::VoteAsked(fresh)))
-            }
-        }
-    }
-
-    fn vote(&mut self) -> Result<Carried, CoordinatorError> {
-        let receive_pack = self.receive_pack;
-        if self.coordinator.order.mode == Mode::Push && receive_pack.is_none() {
-            // Nobody could tell when the ref has come to rest.
-            return Ok(Carried::Event(not_moved("the process of the push could not be found")));
-        }
-        self.voted = true;
-        // Until this line is on the disk nobody has been told yes; if it cannot be written, nobody will be, and a
-        // push whose hook is told nothing does not move the ref.
-        if let Err(error) = self.coordinator.journal.append(&Entry::Voted { receive_pack }) {
-            return Ok(Carried::Event(not_moved(error)));
-        }
-        match self.coordinator.order.mode {
-            Mode::Push => {
-                if let Some(push) = receive_pack {
-                    let sender = self.coordinator.sender.clone();
-                    thread::spawn(move || {
-                        push.wait(Duration::from_secs(7 * 24 * 3600));
-                        let _ = sender.send(Message::PushIsOver);
-                    });
-                }
-                for client in &mut self.coordinator.clients {
-                    control::tell(client, &Tell::Voted {});
-                }
-                Ok(Carried::Nothing)
-            }
-            Mode::Command => {
-                let swapped = decision::by_own_swap(self.coordinator.vars, &self.coordinator.order);
-                Ok(Carried::Event(swapped.map_or_else(not_moved, Event::GoIsDurable)))
-            }
-            Mode::AfterPush => {
-                let written = decision::by_journal(&mut self.coordinator.journal);
-                Ok(Carried::Event(written.map_or_else(not_moved, Event::GoIsDurable)))
-            }
-        }
-    }
-
-    fn announce_go(&mut self, go: Go) -> Result<(), CoordinatorError> {
-        self.coordinator.say(News::GoingLive {});
-        if let Some(link) = &mut self.link
-            && let Err(error) = link.announce_go(&go)
-        {
-            log::warn!("{error}");
-        }
-        self.announced = Some(Announcement::Go(go));
-        if self.coordinator.order.mode != Mode::AfterPush {
-            // A note only: the decision is the ref's.
-            self.coordinator.journal.append(&Entry::Decided { decision: Decision::Go })?;
-        }
-        Ok(())
-    }
-
-    fn announce_abort(&mut self) {
-        if self.begun {
-            self.coordinator.say(News::PuttingBack {});
-        }
-        self.stop_program();
-        if let Some(link) = &mut self.link
-            && let Err(error) = link.announce_abort()
-        {
-            log::warn!("{error}");
-        }
-        self.announced = Some(Announcement::Abort);
-    }
-}
-
-impl Run<'_, '_> {
-    fn stop_program(&mut self) {
-        if let Some(program) = self.program.take() {
-            programs::stop(program);
-        }
-    }
-}
-
-/// What came of an action.
-enum Carried {
-    Nothing,
-    Event(Event),
-    Over(Outcome),
-}
-
-fn not_moved(why: impl ToString) -> Event {
-    Event::NotMoved(Cause::new(why.to_string()))
-}
-
-fn in_words(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Pre => "PRE",
-        Phase::Post => "POST",
     }
 }
 

@@ -8,7 +8,10 @@
 
 pub mod app;
 pub mod deploy;
+mod destination;
+mod finish;
 pub mod hold;
+mod leftovers;
 pub mod slots;
 pub mod store;
 
@@ -22,19 +25,19 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::after_deploy;
-use crate::files::{self, FileError, Lock, Locking};
+use crate::files::{self, FileError};
 use crate::names::{AppName, CommitId, GraduationId};
 use crate::participant::app::{App, AppError};
 use crate::participant::deploy::{Deploy, DeployEnd};
+use crate::participant::destination::take_destination;
+pub use crate::participant::leftovers::settle_left;
+use crate::participant::leftovers::{prune, recover, settle_leftovers};
 use crate::participant::slots::Slots;
 use crate::participant::store::{Before, Graduation, Store};
 use crate::process::{self, ProcessError, ProcessId};
-use crate::protocol::{self, AppEnd, Decision, OnFailure, Report, Request};
+use crate::protocol::{self, AppEnd, Decision, Report, Request};
 use crate::records::Recorder;
 use crate::vars::Vars;
-
-/// How many finished graduations are remembered, for a source that asks late.
-const REMEMBERED: usize = 20;
 
 /// What a participant is started for; JSON on its stdin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,97 +159,6 @@ fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> 
     Ok(())
 }
 
-/// Who has the destination, as its lock's file says.
-#[derive(Debug, Serialize, Deserialize)]
-struct Holder {
-    id: GraduationId,
-    text: String,
-}
-
-/// Takes the lock of this host: one graduation at a time, whatever source it comes from.
-fn take_destination(vars: &Vars, start: &Start, store: &Store) -> Result<Result<Lock, String>, FileError> {
-    files::make_dir(&vars.data())?;
-    let text = match start {
-        Start::Begin(graduation) => described(graduation),
-        Start::Recover(id) => store.graduation()?.map_or(id.to_string(), |graduation| described(&graduation)),
-    };
-    let path = vars.data().join("destination.lock");
-    let holder = Holder { id: start.id().clone(), text };
-    Ok(match Lock::try_take(&path, &holder)? {
-        Locking::Taken(lock) => Ok(lock),
-        Locking::Busy(first) => Err(busy(first.map(|first: Holder| first.text))),
-    })
-}
-
-fn described(graduation: &Graduation) -> String {
-    let Graduation { by, source, environment, since, .. } = graduation;
-    format!("{by} from {source} (as {environment}) since {}", since.format("%Y-%m-%d %H:%M:%SZ"))
-}
-
-fn busy(first: Option<String>) -> String {
-    let first = first.unwrap_or_else(|| "somebody".to_owned());
-    format!("another graduation to this host is in progress: {first}")
-}
-
-/// Before a graduation begins: settles those whose participant died. Returns why it cannot begin, if one of them
-/// still waits for its source.
-fn settle_leftovers(vars: &Vars, own: &GraduationId) -> Result<Option<String>, ParticipantError> {
-    for (id, store) in Store::all(vars)? {
-        if id == *own || store.settled().is_some() {
-            continue;
-        }
-        let Some(graduation) = store.graduation()? else {
-            store.forget()?;
-            continue;
-        };
-        if store.decision().is_none() && !store.lease_left().is_zero() {
-            let left = store.lease_left().as_secs();
-            return Ok(Some(format!("{}; it is given up in {left} s", busy(Some(described(&graduation))))));
-        }
-        let reports = Recorder::open(&store.reports())?;
-        let mut theirs = vars.clone();
-        theirs.graduation = Some(id);
-        recover(&theirs, store, &reports)?;
-    }
-    Ok(None)
-}
-
-/// Settles a graduation whose participant died: as it was decided, and if it was not, by aborting it.
-fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> Result<(), ParticipantError> {
-    if let Some(decision) = store.settled() {
-        return Ok(reports.append(&Report::Settled { decision })?);
-    }
-    let Some(graduation) = store.graduation()? else {
-        reports.append(&Report::Unknown {})?;
-        return Ok(());
-    };
-    let decision = store.decide(Decision::Abort)?;
-    files::remove(&store.socket())?;
-    let listener = UnixListener::bind(store.socket())?;
-    let mut participant = Participant::new(vars, store, graduation, reports);
-    participant.say(Report::Decided { decision });
-    for (app, before) in participant.store.apps()? {
-        participant.apps.insert(app.clone(), Member::new(before.clone()));
-        let process = participant.store.deploy(&app)?;
-        participant.deploy(&app, before).adopt(process);
-    }
-    participant.serve(&listener);
-    Ok(())
-}
-
-/// Settles what a dead participant has left, if the graduation is one: on its own nobody would before the source
-/// or the next graduation comes. Returns the process that does it.
-///
-/// # Errors
-/// It could not be started.
-pub fn settle_left(id: &GraduationId, store: &Store) -> Result<Option<ProcessId>, ProcessError> {
-    let is_over = store.decision().is_some() || store.lease_left().is_zero();
-    if store.settled().is_some() || !is_over || UnixStream::connect(store.socket()).is_ok() {
-        return Ok(None);
-    }
-    start(&Start::Recover(id.clone())).map(Some)
-}
-
 /// Texts of other programs can be longer than a message.
 fn bounded(report: Report) -> Report {
     match report {
@@ -272,16 +184,6 @@ fn bounded(report: Report) -> Report {
         | Report::Decided { .. }
         | Report::Settled { .. } => report,
     }
-}
-
-/// Forgets all but the last graduations.
-fn prune(vars: &Vars) -> Result<(), ParticipantError> {
-    let over = |store: &Store| store.settled().is_some() || !store.socket().exists();
-    let all = Store::all(vars)?.into_iter().map(|(_, store)| store);
-    for store in all.filter(over).collect::<Vec<_>>().iter().rev().skip(REMEMBERED) {
-        store.forget()?;
-    }
-    Ok(())
 }
 
 /// An app of the graduation.
@@ -476,130 +378,6 @@ impl<'a> Participant<'a> {
         member.started = true;
         let before = member.before.clone();
         self.deploy(app, before).start(self.vars, self.slots.clone());
-    }
-
-    fn ended(&mut self, app: &AppName, end: DeployEnd) {
-        // Nobody need wait at the switch for an app that will not come there any more.
-        if let Err(error) = self.store.arrive(app) {
-            log::error!("{error}");
-        }
-        let decision = self.store.decision();
-        if decision != Some(Decision::Abort)
-            && let Some(reason) = self.failure(app, &end)
-        {
-            self.say(Report::AppFailed { app: app.clone(), reason });
-        }
-        let Some(member) = self.apps.get_mut(app) else { return };
-        member.deploy = Some(end);
-        if decision == Some(Decision::Go) && self.went_live(app) {
-            let end = self.settle_live(app);
-            self.conclude(app, end);
-        }
-    }
-
-    /// Why the app is not live, if it should be.
-    fn failure(&self, app: &AppName, end: &DeployEnd) -> Option<String> {
-        let was_held = self.store.held(app).ok().flatten().is_some();
-        match end {
-            DeployEnd::Succeeded if was_held => None,
-            DeployEnd::Succeeded => Some("was deployed without being held".to_owned()),
-            DeployEnd::Failed { how } | DeployEnd::Killed { how } => Some(format!("the deploy {how}")),
-        }
-    }
-
-    fn went_live(&self, app: &AppName) -> bool {
-        let end = self.apps.get(app).and_then(|member| member.deploy.as_ref());
-        end.is_some_and(|end| self.failure(app, end).is_none())
-    }
-
-    fn settle_live(&self, app: &AppName) -> AppEnd {
-        let Some(member) = self.apps.get(app) else { return AppEnd::Live {} };
-        match App::new(self.vars, &self.graduation.id, app).settle_live(&member.before) {
-            Ok(()) => AppEnd::Live {},
-            Err(error) => AppEnd::Stuck { reason: error.to_string() },
-        }
-    }
-
-    fn conclude(&mut self, app: &AppName, end: AppEnd) {
-        self.say(Report::AppEnded { app: app.clone(), end: end.clone() });
-        if let Some(member) = self.apps.get_mut(app) {
-            member.end = Some(end);
-        }
-    }
-
-    /// Every deploy has ended and the decision stands: carry it out to its end.
-    fn finish(&mut self) {
-        let decision = self.store.decision().unwrap_or(Decision::Abort);
-        let names: Vec<AppName> = self.apps.keys().cloned().collect();
-        let failed = names.iter().any(|app| !self.went_live(app));
-        for app in &names {
-            let Some(member) = self.apps.get(app) else { continue };
-            let end = match (decision, self.graduation.on_failure) {
-                (Decision::Abort, _) => {
-                    // Until its names are the old version's, a deploy of somebody else would start the new one.
-                    let end = self.restored(app, member);
-                    self.leave(app);
-                    Some(end)
-                }
-                (Decision::Go, OnFailure::Rollback) if failed => {
-                    // A compensation is a deploy like anybody's.
-                    self.leave(app);
-                    Some(self.compensated(app, member))
-                }
-                (Decision::Go, OnFailure::Rollback | OnFailure::Keep) => {
-                    self.leave(app);
-                    let end = member.end.is_none().then(|| self.left_failed(app, member));
-                    // No app is put back any more: the old images may go.
-                    if let Err(error) = App::new(self.vars, &self.graduation.id, app).let_go() {
-                        log::error!("{error}");
-                    }
-                    end
-                }
-            };
-            if let Some(end) = end {
-                self.conclude(app, end);
-            }
-        }
-        if let Err(error) = self.store.settle(decision) {
-            log::error!("{error}");
-        }
-        self.say(Report::Settled { decision });
-    }
-
-    fn leave(&self, app: &AppName) {
-        if let Err(error) = self.store.leave(app) {
-            log::error!("{error}");
-        }
-    }
-
-    fn restored(&self, app: &AppName, member: &Member) -> AppEnd {
-        let held = self.store.held(app).ok().flatten();
-        let killed = matches!(member.deploy, Some(DeployEnd::Killed { .. }));
-        let undone =
-            App::new(self.vars, &self.graduation.id, app).undo(&member.before, held.as_ref(), killed);
-        match undone {
-            Ok(kept) => {
-                if kept {
-                    let text = "is kept although this graduation created it: somebody has used it meanwhile";
-                    self.say(Report::Log { app: app.clone(), text: text.to_owned() });
-                }
-                AppEnd::Restored {}
-            }
-            Err(error) => AppEnd::Stuck { reason: error.to_string() },
-        }
-    }
-
-    fn compensated(&self, app: &AppName, member: &Member) -> AppEnd {
-        let held = self.store.held(app).ok().flatten();
-        match App::new(self.vars, &self.graduation.id, app).compensate(&member.before, held.as_ref()) {
-            Ok(()) => AppEnd::Restored {},
-            Err(error) => AppEnd::Stuck { reason: error.to_string() },
-        }
-    }
-
-    fn left_failed(&self, app: &AppName, member: &Member) -> AppEnd {
-        let reason = member.deploy.as_ref().and_then(|end| self.failure(app, end));
-        AppEnd::Failed { reason: reason.unwrap_or_else(|| "it was never deployed".to_owned()) }
     }
 }
 

@@ -76,7 +76,9 @@ fn states() -> Vec<(&'static str, Transaction)> {
     states
 }
 
-fn events() -> Vec<(&'static str, fn() -> Event)> {
+type Named = (&'static str, fn() -> Event);
+
+fn events() -> Vec<Named> {
     vec![
         ("begun", || Event::Begun),
         ("PRE done", || Event::HooksDone(Phase::Pre)),

@@ -1,0 +1,100 @@
+//! What comes before the destination is taken: connect, ask what runs there, plan, check.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Coordinator, CoordinatorError, ledger};
+use crate::decision::DecisionError;
+use crate::dokku::Dokku;
+use crate::environment::Environment;
+use crate::git::Git;
+use crate::link::{self, Limit, Link, LinkError, Reports};
+use crate::names::{AppName, CommitId};
+use crate::order::{Ending, News};
+use crate::plan::{self, Plan, RevisionFacts};
+use crate::protocol::{LiveApp, Report, Request};
+use crate::repo::{self, Settled};
+use crate::vars::Vars;
+
+/// How long a destination may take to say what runs there.
+const LIVE_LIMIT: Duration = Duration::from_secs(120);
+
+impl Coordinator<'_> {
+    /// Everything before the destination is taken: connect, ask, plan, check. All problems are found together.
+    pub(super) fn prepare(&mut self) -> Result<Result<(Plan, Link, Reports), Ending>, CoordinatorError> {
+        let refused = |problems| Ok(Err(Ending::Refused { problems, hint: None }));
+        let environment = &self.order.tag.environment;
+        if let Err(error) = self.settings.environment(environment) {
+            return refused(vec![error.to_string()]);
+        }
+        let mut problems = self.unacknowledged()?;
+        let (mut link, mut reports) = match link::connect(self.vars, environment, &self.control_path) {
+            Ok(talk) => talk,
+            Err(error) => return Ok(Err(Ending::Unreachable { reason: error.to_string() })),
+        };
+        let live = match ask_live(&mut link, &mut reports) {
+            Ok(live) => live,
+            Err(error) => return Ok(Err(Ending::Unreachable { reason: error.to_string() })),
+        };
+        let facts = |app: &AppName, revision| revision_facts(self.vars, app, revision);
+        let missing_config = self.limits.missing_config;
+        let plan = match plan::make(&self.order.apps, &live, &self.order.options, missing_config, facts) {
+            Ok(plan) => plan,
+            Err(found) => {
+                problems.extend(found.iter().map(ToString::to_string));
+                return refused(problems);
+            }
+        };
+        self.say(News::Planned { plan: plan.clone() });
+        if !problems.is_empty() {
+            return refused(problems);
+        }
+        if self.order.options.plan {
+            return Ok(Err(Ending::PlanShown {}));
+        }
+        if plan.rows.is_empty() {
+            ledger::note_unchanged(self.vars, &self.order, &plan)?;
+            return Ok(Err(Ending::NothingToDo {}));
+        }
+        Ok(Ok((plan, link, reports)))
+    }
+
+    /// The acknowledgement rule: the current state graduates only while the live source is what was committed.
+    fn unacknowledged(&self) -> Result<Vec<String>, CoordinatorError> {
+        if !self.order.is_current || self.order.options.allow_dirty {
+            return Ok(Vec::new());
+        }
+        let head = Settled::open(self.vars).and_then(|repo| repo.head()).map_err(DecisionError::from)?;
+        let differences = Environment::open(self.vars)?.differences(head)?;
+        if differences.is_empty() {
+            return Ok(Vec::new());
+        }
+        let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
+        Ok(vec![format!(
+            "this environment differs from its last commit:\n    {}\nsee `git diff` there, then commit it with \
+             `dokku graduate:commit`",
+            lines.join("\n    ")
+        )])
+    }
+}
+
+fn ask_live(link: &mut Link, reports: &mut Reports) -> Result<BTreeMap<AppName, LiveApp>, LinkError> {
+    let _limit = Limit::on(link.process, LIVE_LIMIT);
+    link.send(&Request::Live {})?;
+    let mut apps = BTreeMap::new();
+    loop {
+        match reports.next()? {
+            Report::App { app, live } => {
+                apps.insert(app, live);
+            }
+            Report::AllApps {} => return Ok(apps),
+            other => return Err(LinkError::Ended(format!(": instead of its apps it told {other:?}"))),
+        }
+    }
+}
+
+fn revision_facts(vars: &Vars, app: &AppName, revision: CommitId) -> RevisionFacts {
+    let repository = Dokku::new(vars).repository(app);
+    let exists = Git::bare(&repository).has_commit(revision);
+    RevisionFacts { exists, has_release_tasks: exists && repo::has_release_tasks(&repository, revision) }
+}

@@ -1,0 +1,113 @@
+//! The link while the transaction runs: leases, and what happens when it is lost.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Announcement, Run};
+use crate::coordinator::{Message, listen_to};
+use crate::link::{self, Link, LinkError, Reports};
+use crate::names::AppName;
+use crate::order::News;
+use crate::protocol::Request;
+use crate::transaction::{Action, Event};
+
+/// How long the source tries to come back to a destination after the lease has ended, once it is decided.
+const DECIDED_PATIENCE: Duration = Duration::from_secs(60);
+
+impl Run<'_, '_> {
+    pub(super) fn renewal(&mut self) -> Request {
+        self.renewal += 1;
+        self.asked_to_renew = Instant::now();
+        Request::Renew { number: self.renewal }
+    }
+
+    pub(super) fn send(&mut self, request: &Request) {
+        if let Some(link) = &mut self.link
+            && let Err(error) = link.send(request)
+        {
+            // The reader of the same session sees its end, too, and says so.
+            log::warn!("{error}");
+        }
+    }
+
+    pub(super) fn link_lost(&mut self, reason: String) -> Option<Event> {
+        self.link = None;
+        self.coordinator.say(News::LinkLost { reason: reason.clone() });
+        if !self.begun {
+            return Some(Event::LinkGone(reason));
+        }
+        let lease_ends = self.renewed + self.lease();
+        let until = match self.announced {
+            Some(Announcement::Go(_)) => lease_ends + DECIDED_PATIENCE,
+            Some(Announcement::Abort) | None if self.voted => lease_ends + DECIDED_PATIENCE,
+            Some(Announcement::Abort) | None => lease_ends,
+        };
+        if Instant::now() >= until {
+            return Some(Event::LinkGone(reason));
+        }
+        let vars = self.coordinator.vars.clone();
+        let environment = self.coordinator.order.tag.environment.clone();
+        let control = self.coordinator.control_path.clone();
+        let sender = self.coordinator.sender.clone();
+        thread::spawn(move || {
+            let mut wait = Duration::from_millis(100);
+            loop {
+                let message = match link::connect(&vars, &environment, &control) {
+                    Ok((link, reports)) => Message::LinkBack(link, reports),
+                    Err(_) if Instant::now() < until => {
+                        thread::sleep(wait);
+                        wait = (wait * 2).min(Duration::from_secs(5));
+                        continue;
+                    }
+                    Err(error) => Message::LinkGone(format!("the destination cannot be reached: {error}")),
+                };
+                let _ = sender.send(message);
+                return;
+            }
+        });
+        None
+    }
+
+    pub(super) fn link_back(&mut self, mut link: Link, reports: Reports) -> Option<Event> {
+        self.coordinator.say(News::LinkBack {});
+        let resumed = self.resume_on(&mut link);
+        listen_to(reports, self.coordinator.sender.clone());
+        self.link = Some(link);
+        if let Err(error) = resumed {
+            log::warn!("{error}");
+        }
+        None
+    }
+
+    /// Asks for what was missed, and repeats what may not have arrived.
+    pub(super) fn resume_on(&mut self, link: &mut Link) -> Result<(), LinkError> {
+        let id = self.coordinator.order.id.clone();
+        link.send(&Request::Resume { id, seen: self.seen })?;
+        let renew = self.renewal();
+        link.send(&renew)?;
+        for action in self.transaction.unanswered() {
+            match action {
+                Action::Open(app) => link.send(&self.open(app))?,
+                Action::Prepare(app) => link.send(&Request::Prepare { app })?,
+                Action::RunHooks(_)
+                | Action::Send(_)
+                | Action::Ready
+                | Action::VoteYes
+                | Action::AnnounceGo(_)
+                | Action::AnnounceAbort
+                | Action::End(_) => {}
+            }
+        }
+        match &self.announced {
+            Some(Announcement::Go(go)) => link.announce_go(go),
+            Some(Announcement::Abort) => link.announce_abort(),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn open(&self, app: AppName) -> Request {
+        let row = self.plan.rows.iter().find(|row| row.app == app);
+        let row = row.expect("the transaction's apps are the plan's");
+        Request::Open { app, from: row.from, to: row.to }
+    }
+}

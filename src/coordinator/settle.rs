@@ -1,0 +1,92 @@
+//! Settles what a coordinator that died has left: goes on if it was decided, and undoes it if it was not.
+
+use std::time::Duration;
+
+use super::run::Run;
+use super::{Coordinator, CoordinatorError, Holder, ending};
+use crate::decision;
+use crate::files::{self, Lock, Locking};
+use crate::journal::{self, Entry, Place};
+use crate::names::{EnvironmentName, GraduationId};
+use crate::order::{Mode, Order};
+use crate::plan::Plan;
+use crate::transaction::{Cause, Go, Outcome, Transaction};
+use crate::vars::Vars;
+
+use chrono::Utc;
+
+/// How long a push that was voted on, and whose coordinator died, may take to end before it is called in doubt.
+const PUSH_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Settles what was left of an environment, without a graduation of our own.
+pub(super) fn settle_alone(vars: &Vars, environment: &EnvironmentName) -> Result<(), CoordinatorError> {
+    let Some(id) = journal::current(vars, environment)? else { return Ok(()) };
+    let holder = Holder { id, by: vars.user.clone(), since: Utc::now() };
+    match Lock::try_take(&journal::lock_path(vars, environment), &holder)? {
+        // Whoever has the lock settles it.
+        Locking::Busy(_) => Ok(()),
+        Locking::Taken(_lock) => settle_earlier(vars, environment).map(drop),
+    }
+}
+
+/// Settles the graduation that a dead coordinator has left, if there is one; the lock must be ours. Returns which
+/// it was and how it ended.
+///
+/// # Errors
+/// It stays in doubt.
+pub fn settle_earlier(
+    vars: &Vars,
+    environment: &EnvironmentName,
+) -> Result<Option<(GraduationId, Outcome)>, CoordinatorError> {
+    let Some(id) = journal::current(vars, environment)? else { return Ok(None) };
+    let place = Place::of(vars, &id);
+    let entries = journal::read(&place.journal())?;
+    let Some(Entry::Ordered { order }) = entries.first().cloned() else {
+        // Nothing was begun before its first line.
+        journal::set_current(vars, environment, None)?;
+        return Ok(None);
+    };
+    if entries.iter().any(|entry| matches!(entry, Entry::Ended { .. })) {
+        journal::set_current(vars, environment, None)?;
+        return Ok(None);
+    }
+    // What was found durable once stays decided, even if somebody has moved the tag since.
+    let go = match (decision::in_journal(&entries), order.mode) {
+        (Some(go), _) => Some(go),
+        (None, Mode::AfterPush) => None,
+        (None, Mode::Push | Mode::Command) => decided_by_ref(vars, &order, &entries)?,
+    };
+    files::remove(&place.socket())?;
+    let mut coordinator = Coordinator::open(vars, *order)?;
+    let (transaction, actions) = match go {
+        Some(go) => Transaction::left_to_go(go),
+        None => Transaction::left_to_abort(Cause::new("its coordinator died before it was decided")),
+    };
+    let plan = Plan::default();
+    let outcome = match Run::resume(&mut coordinator, transaction) {
+        Ok(mut run) => run.drive(actions),
+        Err(error) => Outcome::InDoubt { cause: Cause::new(error.to_string()) },
+    };
+    let release = coordinator.conclude(&plan, &outcome)?;
+    coordinator.end(ending(outcome.clone(), release));
+    Ok(Some((id, outcome)))
+}
+
+/// What the ref says of a graduation that was voted on. One that was not cannot have been decided.
+fn decided_by_ref(vars: &Vars, order: &Order, entries: &[Entry]) -> Result<Option<Go>, CoordinatorError> {
+    let voted = entries.iter().find_map(|entry| match entry {
+        Entry::Voted { receive_pack } => Some(*receive_pack),
+        Entry::Ordered { .. } | Entry::Begun {} | Entry::Decided { .. } | Entry::Ended { .. } => None,
+    });
+    let Some(receive_pack) = voted else { return Ok(None) };
+    // A ref that has moved tells at once. The push may well wait for us: its post-receive does.
+    if let Some(go) = decision::by_ref(vars, order)? {
+        return Ok(Some(go));
+    }
+    match receive_pack {
+        Some(push) if !push.wait(PUSH_PATIENCE) => {
+            Err(CoordinatorError::Undecided(order.id.clone(), push.pid))
+        }
+        Some(_) | None => Ok(decision::by_ref(vars, order)?),
+    }
+}

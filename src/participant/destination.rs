@@ -1,0 +1,45 @@
+//! The lock of this host: one graduation at a time, whatever source it comes from.
+
+use serde::{Deserialize, Serialize};
+
+use super::Start;
+use crate::files::{self, FileError, Lock, Locking};
+use crate::names::GraduationId;
+use crate::participant::store::{Graduation, Store};
+use crate::vars::Vars;
+
+/// Who has the destination, as its lock's file says.
+#[derive(Debug, Serialize, Deserialize)]
+struct Holder {
+    id: GraduationId,
+    text: String,
+}
+
+/// Takes the lock of this host: one graduation at a time, whatever source it comes from.
+pub(super) fn take_destination(
+    vars: &Vars,
+    start: &Start,
+    store: &Store,
+) -> Result<Result<Lock, String>, FileError> {
+    files::make_dir(&vars.data())?;
+    let text = match start {
+        Start::Begin(graduation) => described(graduation),
+        Start::Recover(id) => store.graduation()?.map_or(id.to_string(), |graduation| described(&graduation)),
+    };
+    let path = vars.data().join("destination.lock");
+    let holder = Holder { id: start.id().clone(), text };
+    Ok(match Lock::try_take(&path, &holder)? {
+        Locking::Taken(lock) => Ok(lock),
+        Locking::Busy(first) => Err(busy(first.map(|first: Holder| first.text))),
+    })
+}
+
+pub(super) fn described(graduation: &Graduation) -> String {
+    let Graduation { by, source, environment, since, .. } = graduation;
+    format!("{by} from {source} (as {environment}) since {}", since.format("%Y-%m-%d %H:%M:%SZ"))
+}
+
+pub(super) fn busy(first: Option<String>) -> String {
+    let first = first.unwrap_or_else(|| "somebody".to_owned());
+    format!("another graduation to this host is in progress: {first}")
+}

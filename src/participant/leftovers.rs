@@ -1,0 +1,87 @@
+//! Settles what participants that died have left, and forgets what is long over.
+
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use super::destination::{busy, described};
+use super::{Member, Participant, ParticipantError, Start};
+use crate::files;
+use crate::names::GraduationId;
+use crate::participant::store::Store;
+use crate::process::{self, ProcessError};
+use crate::protocol::{Decision, Report};
+use crate::records::Recorder;
+use crate::vars::Vars;
+
+/// How many finished graduations are remembered, for a source that asks late.
+const REMEMBERED: usize = 20;
+
+/// Before a graduation begins: settles those whose participant died. Returns why it cannot begin, if one of them
+/// still waits for its source.
+pub(super) fn settle_leftovers(vars: &Vars, own: &GraduationId) -> Result<Option<String>, ParticipantError> {
+    for (id, store) in Store::all(vars)? {
+        if id == *own || store.settled().is_some() {
+            continue;
+        }
+        let Some(graduation) = store.graduation()? else {
+            store.forget()?;
+            continue;
+        };
+        if store.decision().is_none() && !store.lease_left().is_zero() {
+            let left = store.lease_left().as_secs();
+            return Ok(Some(format!("{}; it is given up in {left} s", busy(Some(described(&graduation))))));
+        }
+        let reports = Recorder::open(&store.reports())?;
+        let mut theirs = vars.clone();
+        theirs.graduation = Some(id);
+        recover(&theirs, store, &reports)?;
+    }
+    Ok(None)
+}
+
+/// Settles a graduation whose participant died: as it was decided, and if it was not, by aborting it.
+pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> Result<(), ParticipantError> {
+    if let Some(decision) = store.settled() {
+        return Ok(reports.append(&Report::Settled { decision })?);
+    }
+    let Some(graduation) = store.graduation()? else {
+        reports.append(&Report::Unknown {})?;
+        return Ok(());
+    };
+    let decision = store.decide(Decision::Abort)?;
+    files::remove(&store.socket())?;
+    let listener = UnixListener::bind(store.socket())?;
+    let mut participant = Participant::new(vars, store, graduation, reports);
+    participant.say(Report::Decided { decision });
+    for (app, before) in participant.store.apps()? {
+        participant.apps.insert(app.clone(), Member::new(before.clone()));
+        let process = participant.store.deploy(&app)?;
+        participant.deploy(&app, before).adopt(process);
+    }
+    participant.serve(&listener);
+    Ok(())
+}
+
+/// Settles what a dead participant has left, if the graduation is one: on its own nobody would before the source
+/// or the next graduation comes. For triggers: what it starts keeps nothing open of the deploy that they are part
+/// of. Says whether it has started anything.
+///
+/// # Errors
+/// It could not be started.
+pub fn settle_left(id: &GraduationId, store: &Store) -> Result<bool, ProcessError> {
+    let is_over = store.decision().is_some() || store.lease_left().is_zero();
+    if store.settled().is_some() || !is_over || UnixStream::connect(store.socket()).is_ok() {
+        return Ok(false);
+    }
+    let input = serde_json::to_vec(&Start::Recover(id.clone())).expect("a start has a JSON form");
+    process::detach_from_deploy(&["participant"], input).map(|()| true)
+}
+
+/// Forgets all but the last graduations.
+pub(super) fn prune(vars: &Vars) -> Result<(), ParticipantError> {
+    let over = |store: &Store| store.settled().is_some() || !store.socket().exists();
+    let all = Store::all(vars)?.into_iter().map(|(_, store)| store);
+    for store in all.filter(over).collect::<Vec<_>>().iter().rev().skip(REMEMBERED) {
+        store.forget()?;
+    }
+    Ok(())
+}
