@@ -70,8 +70,15 @@ fn every_kind_of_app_is_held_where_it_can_be() {
     assert_eq!(["mixed", "plain"].map(|app| host.live(app)), ["1", "1"]);
     assert_eq!(host.snapshot().get("jobs latest"), before.get("jobs latest"));
 
+    let graduation = env.begin_graduation(&[], "now", "HEAD");
+    post.is_reached_by(&graduation);
+    for app in ["mixed", "plain", "jobs"] {
+        host.dokku(&["ps:restart", app]).succeeds();
+        assert_eq!(host.snapshot().get(&format!("{app} latest")), before.get(&format!("{app} latest")));
+        runs_only(host, app);
+    }
     post.succeeds();
-    env.graduate("now", "HEAD").succeeds().says("=====> production runs");
+    graduation.wait().succeeds().says("=====> production runs");
     for app in ["mixed", "plain"] {
         host.until_live(app, "2");
     }

@@ -116,15 +116,14 @@ impl World {
     }
 
     /// Installs the plugin on a host.
-    pub(crate) fn install(&self, host: &Host) {
+    pub(crate) fn install(&self, host: &Host) -> Ran {
         if host.as_simulated().is_some() {
             let plugin = package::directory().display().to_string();
-            host.dokku(&["plugin:install", &plugin, "--name", "graduate"]).succeeds();
-            return;
+            return host.dokku(&["plugin:install", &plugin, "--name", "graduate"]).succeeds();
         }
         let script =
             "cat >/tmp/graduate.tar.gz && dokku plugin:install file:///tmp/graduate.tar.gz --name graduate";
-        host.root_with_input(script, package::tarball()).succeeds();
+        host.root_with_input(script, package::tarball()).succeeds()
     }
 
     /// Links the source to the destination.
