@@ -534,26 +534,27 @@ impl<'a> Participant<'a> {
         let failed = names.iter().any(|app| !self.went_live(app));
         for app in &names {
             let Some(member) = self.apps.get(app) else { continue };
-            let end = match (decision, self.graduation.on_failure) {
-                (Decision::Abort, _) => {
+            let stays = member.end.is_some() && self.graduation.on_failure == OnFailure::Keep;
+            let end = match decision {
+                Decision::Abort => {
                     // Until its names are the old version's, a deploy of somebody else would start the new one.
                     let end = self.restored(app, member);
                     self.leave(app);
                     Some(end)
                 }
-                (Decision::Go, OnFailure::Rollback) if failed => {
+                // With `keep`, too, an app that failed is put back: one of two minds is in nobody's ledger.
+                Decision::Go if failed && !stays => {
                     // A compensation is a deploy like anybody's.
                     self.leave(app);
                     Some(self.compensated(app, member))
                 }
-                (Decision::Go, OnFailure::Rollback | OnFailure::Keep) => {
+                Decision::Go => {
                     self.leave(app);
-                    let end = member.end.is_none().then(|| self.left_failed(app, member));
                     // No app is put back any more: the old images may go.
                     if let Err(error) = App::new(self.vars, &self.graduation.id, app).let_go() {
                         log::error!("{error}");
                     }
-                    end
+                    None
                 }
             };
             if let Some(end) = end {
@@ -595,11 +596,6 @@ impl<'a> Participant<'a> {
             Ok(()) => AppEnd::Restored {},
             Err(error) => AppEnd::Stuck { reason: error.to_string() },
         }
-    }
-
-    fn left_failed(&self, app: &AppName, member: &Member) -> AppEnd {
-        let reason = member.deploy.as_ref().and_then(|end| self.failure(app, end));
-        AppEnd::Failed { reason: reason.unwrap_or_else(|| "it was never deployed".to_owned()) }
     }
 }
 
