@@ -17,7 +17,7 @@ use crate::files::FileError;
 use crate::install;
 use crate::journal::{self, JournalError};
 use crate::manifest::State;
-use crate::names::{AppName, GraduationId, InvalidName, RequestTag};
+use crate::names::{AppName, EnvironmentName, GraduationId, InvalidName, RequestTag};
 use crate::order::{Mode, Order};
 use crate::plan::{Options, UnknownOption, WantedApp};
 use crate::process::{self, ProcessError, ProcessId, Program};
@@ -270,7 +270,8 @@ fn follow_requests(vars: &Vars, input: &[u8]) -> Result<u8, HookError> {
             None => Followed::Present(graduate_after_push(vars, request, &push, &options)?),
         });
     }
-    let status = followed.into_iter().map(Followed::status).max().unwrap_or(0);
+    let ends = followed.into_iter().zip(&push.requests);
+    let status = ends.map(|(one, request)| one.status(&request.tag.environment)).max().unwrap_or(0);
     note_push_status(vars, if status == 0 { "live" } else { "failed" })?;
     Ok(status)
 }
@@ -284,17 +285,29 @@ enum Followed {
 }
 
 impl Followed {
-    /// Waits for its end; 3 if that is not known.
-    fn status(self) -> u8 {
-        match self {
-            Self::Past(Step::Ended(ending)) => ending.exit_status(),
-            Self::Past(Step::Ready | Step::Voted | Step::Lost) => 3,
+    /// Waits for its end; 3, and a word to people, if that is not known.
+    fn status(self, environment: &EnvironmentName) -> u8 {
+        let ending = match self {
+            Self::Past(Step::Ended(ending)) => Some(ending),
+            Self::Past(Step::Ready | Step::Voted | Step::Lost) => None,
             Self::Present(attached) => {
-                let status = attached.wait_for_end().map_or(3, |ending| ending.exit_status());
+                let ending = attached.wait_for_end();
                 attached.flush();
-                status
+                ending
             }
-        }
+        };
+        ending.map_or_else(
+            || {
+                let message =
+                    format!("the coordinator died after it was decided; {environment} goes live by itself");
+                let hint = format!(
+                    "settle it with `dokku graduate:recover {environment}`; the next push does so, too"
+                );
+                error::show(&message, Some(&hint));
+                3
+            },
+            |ending| ending.exit_status(),
+        )
     }
 }
 

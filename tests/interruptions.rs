@@ -65,13 +65,13 @@ fn ctrl_c_puts_everything_back() {
     assert_ne!(push.wait().status, Some(0));
     story.is_as_before("now");
 
-    let held = world.held_gate();
+    let post = world.post_hook();
     let push = story.begin("now");
-    held.is_reached();
+    post.is_reached_by(&push);
     push.signal_all(Signal::INT);
     assert_ne!(push.wait().status, Some(0));
     story.is_as_before("now");
-    held.open();
+    post.succeeds();
     story.next_push_works("now");
 }
 
@@ -79,21 +79,23 @@ fn ctrl_c_puts_everything_back() {
 fn a_client_that_vanishes_while_apps_are_held_is_noticed() {
     let world = World::new();
     let story = Story::new(&world);
-    let held = world.held_gate();
+    let post = world.post_hook();
     let push = story.begin("now");
-    held.is_reached();
+    post.is_reached_by(&push);
     push.signal_all(Signal::KILL);
     push.wait();
     story.is_as_before("now");
 
     // Of git alone nobody can tell that it has gone, for its ssh lives on.
     let push = story.begin("alone");
-    held.is_reached();
+    post.is_reached_by(&push);
     push.signal(Signal::KILL);
     push.wait();
-    held.open();
+    post.succeeds();
     story.environment.went_live("alone", "HEAD");
+    post.succeeds();
     story.environment.graduate("back", "graduate/production/first").succeeds();
+    post.succeeds();
     story.next_push_works("again");
 }
 
@@ -102,7 +104,7 @@ fn a_client_that_vanishes_at_the_vote_leaves_no_doubt() {
     let world = World::new();
     let story = Story::new(&world);
     let environment = &story.environment;
-    let held = world.held_gate();
+    let post = world.post_hook();
     story.build.open();
     let voted = r#"
         cd "$DOKKU_LIB_ROOT/data/graduate"
@@ -111,11 +113,10 @@ fn a_client_that_vanishes_at_the_vote_leaves_no_doubt() {
     for (label, moment) in [("asked", "true"), ("voted", voted), ("moved", moved)] {
         let runs_new = environment.ledger("production", &world.destination) == ["api 2", "web 2"];
         let revision = if runs_new { "graduate/production/first" } else { "HEAD" };
-        held.close();
         let push = environment.begin_graduation(&[], label, revision);
-        held.is_reached();
+        post.is_reached_by(&push);
         let moment = world.source.begin_root(moment);
-        held.open();
+        post.succeeds();
         moment.wait().succeeds();
         push.signal_all(Signal::KILL);
         push.wait();
@@ -156,18 +157,20 @@ fn a_coordinator_that_dies_leaves_the_old_state() {
     push.wait().is_refused().says(died);
     story.is_as_before_but_unsettled("now");
 
-    let held = world.held_gate();
+    let post = world.post_hook();
     let push = story.begin("now");
     push.until_line("had been interrupted: it was not decided, and everything was put back");
-    held.is_reached();
+    post.is_reached_by(&push);
     assert_eq!(world.source.kill("KILL", "dokku-graduate coordinator"), 1);
     push.wait().is_refused().says(died);
-    held.open();
+    // The hook that its coordinator left behind may end.
+    post.succeeds();
     story.is_as_before_but_unsettled("now");
     let recovered = world.source.dokku(&["graduate:recover", "production"]).succeeds();
     recovered.says("it was not decided, and everything was put back");
     story.is_as_before("now");
     world.source.dokku(&["graduate:recover", "production"]).succeeds().says("nothing is in doubt");
+    post.succeeds();
     story.next_push_works("now");
 }
 
@@ -201,13 +204,13 @@ fn a_participant_that_dies_is_replaced_by_one_that_puts_everything_back() {
     push.wait().is_refused().says("nothing changed on production");
     story.is_as_before("now");
 
-    let held = world.held_gate();
+    let post = world.post_hook();
     let push = story.begin("now");
-    held.is_reached();
+    post.is_reached_by(&push);
     assert_eq!(world.destination.kill("KILL", "dokku-graduate participant"), 1);
     push.wait().is_refused().says("nothing changed on production");
     story.is_as_before("now");
-    held.open();
+    post.succeeds();
     story.next_push_works("now");
 }
 
@@ -220,13 +223,13 @@ fn a_deploy_that_is_killed_fails_the_graduation() {
     push.wait().is_refused().says("api: the deploy was killed by SIGKILL");
     story.is_as_before("now");
 
-    let held = world.held_gate();
+    let post = world.post_hook();
     let push = story.begin("now");
-    held.is_reached();
+    post.is_reached_by(&push);
     assert!(world.destination.kill("KILL", "dokku git-hook api") > 0);
     push.wait().is_refused().says("api: the deploy was killed by SIGKILL");
     story.is_as_before("now");
-    held.open();
+    post.succeeds();
     story.next_push_works("now");
 }
 
@@ -234,7 +237,7 @@ fn a_deploy_that_is_killed_fails_the_graduation() {
 fn a_link_that_comes_back_costs_nothing() {
     let world = World::new();
     let story = Story::new(&world);
-    let held = world.held_gate();
+    let post = world.post_hook();
     world.set(&world.source, "lease-s", 5);
     let push = story.building("now");
     assert!(world.source.kill("KILL", "graduate-production graduate:agent") > 0);
@@ -242,11 +245,11 @@ fn a_link_that_comes_back_costs_nothing() {
     assert!(world.destination.kill("KILL", "subcommands/agent") > 0);
     push.until_lines(2, "production is back");
     story.build.open();
-    held.is_reached();
+    post.is_reached_by(&push);
     assert!(world.source.kill("KILL", "graduate-production graduate:agent") > 0);
     push.until_lines(3, "production is back");
     assert!(world.destination.kill("KILL", "subcommands/agent") > 0);
-    held.open();
+    post.succeeds();
     push.wait().succeeds().says("lost production").says("production runs");
     assert!(story.environment.went_live("now", "HEAD"));
 }
@@ -255,12 +258,12 @@ fn a_link_that_comes_back_costs_nothing() {
 fn a_link_that_stays_away_ends_the_graduation_with_the_lease() {
     let world = World::new();
     let story = Story::new(&world);
-    let held = world.held_gate();
+    let post = world.post_hook();
     world.set(&world.source, "lease-s", 3);
     for phase in ["building", "held"] {
         let push = if phase == "building" { story.building("now") } else { story.begin("now") };
         if phase == "held" {
-            held.is_reached();
+            post.is_reached_by(&push);
         }
         world.destination.dokku(&["ssh-keys:remove", "graduate-staging"]).succeeds();
         assert!(world.source.kill("KILL", "graduate-production graduate:agent") > 0);
@@ -268,6 +271,6 @@ fn a_link_that_stays_away_ends_the_graduation_with_the_lease() {
         story.is_as_before("now");
         world.authorise(&world.source, &world.destination);
     }
-    held.open();
+    post.succeeds();
     story.next_push_works("now");
 }

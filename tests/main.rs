@@ -1,6 +1,7 @@
 //! All integration tests, in one binary.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod after_decision;
 mod cli;
 mod deploys;
 mod installation;

@@ -1,11 +1,16 @@
 //! How each app of a graduation comes to its end: live, put back, or left as it failed.
 
+use std::thread::{self, ScopedJoinHandle};
+
 use super::Member;
 use super::Participant;
-use crate::names::AppName;
+use crate::names::{AppName, GraduationId};
 use crate::participant::app::App;
 use crate::participant::deploy::DeployEnd;
+use crate::participant::slots::Slots;
+use crate::participant::store::Store;
 use crate::protocol::{AppEnd, Decision, OnFailure, Report};
+use crate::vars::Vars;
 
 impl Participant<'_> {
     pub(super) fn ended(&mut self, app: &AppName, end: DeployEnd) {
@@ -57,37 +62,43 @@ impl Participant<'_> {
         }
     }
 
-    /// Every deploy has ended and the decision stands: carry it out to its end.
+    /// Every deploy has ended and the decision stands: carry it out to its end, for several apps at once.
     pub(super) fn finish(&mut self) {
         let decision = self.store.decision().unwrap_or(Decision::Abort);
-        let names: Vec<AppName> = self.apps.keys().cloned().collect();
-        let failed = names.iter().any(|app| !self.went_live(app));
-        for app in &names {
-            let Some(member) = self.apps.get(app) else { continue };
-            let end = match (decision, self.graduation.on_failure) {
-                (Decision::Abort, _) => {
-                    // Until its names are the old version's, a deploy of somebody else would start the new one.
-                    let end = self.restored(app, member);
-                    self.leave(app);
-                    Some(end)
-                }
-                (Decision::Go, OnFailure::Rollback) if failed => {
-                    // A compensation is a deploy like anybody's.
-                    self.leave(app);
-                    Some(self.compensated(app, member))
-                }
-                (Decision::Go, OnFailure::Rollback | OnFailure::Keep) => {
-                    self.leave(app);
-                    let end = member.end.is_none().then(|| self.left_failed(app, member));
-                    // No app is put back any more: the old images may go.
-                    if let Err(error) = App::new(self.vars, &self.graduation.id, app).let_go() {
-                        log::error!("{error}");
-                    }
-                    end
-                }
+        let failed = self.apps.keys().any(|app| !self.went_live(app));
+        let way = |member: &Member| match decision {
+            Decision::Abort => Way::Undo,
+            Decision::Go if !failed => Way::Stay,
+            // With `keep`, too, an app that failed is put back: one of two minds is in nobody's ledger.
+            Decision::Go if member.end.is_some() && self.graduation.on_failure == OnFailure::Keep => {
+                Way::Stay
+            }
+            Decision::Go => Way::Compensate,
+        };
+        let closing = Closing { vars: self.vars, id: &self.graduation.id, store: &self.store };
+        let slots = Slots::new(AT_ONCE);
+        let ended: Vec<(AppName, Closed)> = thread::scope(|scope| {
+            let close = |(app, member)| {
+                let (closing, slots, way) = (&closing, &slots, way(member));
+                let handle = scope.spawn(move || {
+                    let _slot = slots.take();
+                    closing.close(app, member, way)
+                });
+                (app.clone(), handle)
             };
+            let handles: Vec<_> = self.apps.iter().map(close).collect();
+            let join = |(app, handle): (AppName, ScopedJoinHandle<'_, Closed>)| {
+                let bug = || Closed::of(AppEnd::Stuck { reason: "a bug stopped us midway".to_owned() });
+                (app, handle.join().unwrap_or_else(|_| bug()))
+            };
+            handles.into_iter().map(join).collect()
+        });
+        for (app, Closed { end, note }) in ended {
+            if let Some(text) = note {
+                self.say(Report::Log { app: app.clone(), text });
+            }
             if let Some(end) = end {
-                self.conclude(app, end);
+                self.conclude(&app, end);
             }
         }
         if let Err(error) = self.store.settle(decision) {
@@ -95,40 +106,83 @@ impl Participant<'_> {
         }
         self.say(Report::Settled { decision });
     }
+}
 
-    pub(super) fn leave(&self, app: &AppName) {
+/// How many apps are brought to their end at once.
+const AT_ONCE: u32 = 4;
+
+/// What an app's end takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// It never went live, and nothing of it is to be left.
+    Undo,
+    /// It is live, wholly or in part, and is put back.
+    Compensate,
+    /// It is live and stays so.
+    Stay,
+}
+
+/// How it came to its end; none if that was known before.
+struct Closed {
+    end: Option<AppEnd>,
+    note: Option<String>,
+}
+
+impl Closed {
+    fn of(end: AppEnd) -> Self {
+        Self { end: Some(end), note: None }
+    }
+}
+
+/// What bringing an app to its end needs of the participant.
+struct Closing<'a> {
+    vars: &'a Vars,
+    id: &'a GraduationId,
+    store: &'a Store,
+}
+
+impl Closing<'_> {
+    fn close(&self, name: &AppName, member: &Member, way: Way) -> Closed {
+        let app = App::new(self.vars, self.id, name);
+        let held = self.store.held(name).ok().flatten();
+        match way {
+            Way::Undo => {
+                let killed = matches!(member.deploy, Some(DeployEnd::Killed { .. }));
+                let undone = app.undo(&member.before, held.as_ref(), killed);
+                // Until its names are the old version's, a deploy of somebody else would start the new one.
+                self.leave(name);
+                match undone {
+                    Ok(false) => Closed::of(AppEnd::Restored {}),
+                    Ok(true) => {
+                        let note =
+                            "is kept although this graduation created it: somebody has used it meanwhile";
+                        Closed { end: Some(AppEnd::Restored {}), note: Some(note.to_owned()) }
+                    }
+                    Err(error) => Closed::of(AppEnd::Stuck { reason: error.to_string() }),
+                }
+            }
+            Way::Compensate => {
+                // A compensation is a deploy like anybody's.
+                self.leave(name);
+                Closed::of(match app.compensate(&member.before, held.as_ref()) {
+                    Ok(()) => AppEnd::Restored {},
+                    Err(error) => AppEnd::Stuck { reason: error.to_string() },
+                })
+            }
+            Way::Stay => {
+                self.leave(name);
+                // No app is put back any more: the old images may go.
+                if let Err(error) = app.let_go() {
+                    log::error!("{error}");
+                }
+                Closed { end: None, note: None }
+            }
+        }
+    }
+
+    fn leave(&self, app: &AppName) {
         if let Err(error) = self.store.leave(app) {
             log::error!("{error}");
         }
-    }
-
-    pub(super) fn restored(&self, app: &AppName, member: &Member) -> AppEnd {
-        let held = self.store.held(app).ok().flatten();
-        let killed = matches!(member.deploy, Some(DeployEnd::Killed { .. }));
-        let undone =
-            App::new(self.vars, &self.graduation.id, app).undo(&member.before, held.as_ref(), killed);
-        match undone {
-            Ok(kept) => {
-                if kept {
-                    let text = "is kept although this graduation created it: somebody has used it meanwhile";
-                    self.say(Report::Log { app: app.clone(), text: text.to_owned() });
-                }
-                AppEnd::Restored {}
-            }
-            Err(error) => AppEnd::Stuck { reason: error.to_string() },
-        }
-    }
-
-    pub(super) fn compensated(&self, app: &AppName, member: &Member) -> AppEnd {
-        let held = self.store.held(app).ok().flatten();
-        match App::new(self.vars, &self.graduation.id, app).compensate(&member.before, held.as_ref()) {
-            Ok(()) => AppEnd::Restored {},
-            Err(error) => AppEnd::Stuck { reason: error.to_string() },
-        }
-    }
-
-    pub(super) fn left_failed(&self, app: &AppName, member: &Member) -> AppEnd {
-        let reason = member.deploy.as_ref().and_then(|end| self.failure(app, end));
-        AppEnd::Failed { reason: reason.unwrap_or_else(|| "it was never deployed".to_owned()) }
     }
 }

@@ -159,19 +159,6 @@ impl Host {
         snapshot
     }
 
-    /// Fails if anything of a graduation is left on it, on the source's side or the destination's.
-    #[track_caller]
-    pub(crate) fn has_nothing_left(&self) {
-        until(&format!("all graduations on {} are over", self.name), || self.leftovers("lock").is_empty());
-        let left = self.leftovers("");
-        assert!(left.is_empty(), "this is left on {}:\n{left}", self.name);
-    }
-
-    fn leftovers(&self, kind: &str) -> String {
-        let found = self.root(LEFT).succeeds().raw;
-        found.lines().filter(|line| line.starts_with(kind)).map(|line| format!("    {line}\n")).collect()
-    }
-
     /// The text of a file below Dokku's home; nothing if there is none.
     pub(crate) fn read(&self, name: &str) -> Option<String> {
         let ran = self.root(&format!("cat \"$DOKKU_ROOT/{name}\""));
@@ -237,19 +224,6 @@ impl Host {
         host.start().unwrap_or_else(|failure| panic!("{}: {failure:?}", self.name));
     }
 }
-
-/// Prints a line for each thing that a graduation makes and takes away again.
-const LEFT: &str = r#"
-data="$DOKKU_LIB_ROOT/data/graduate"
-for lock in "$data"/destination.lock "$data"/environments/*.lock; do
-    [ -e "$lock" ] && ! flock -n "$lock" true && echo "lock $lock"
-done
-for file in "$data"/apps/* "$data"/environments/*.current; do [ -e "$file" ] && echo "file $file"; done
-find "$DOKKU_ROOT" -path '*/refs/graduate/*' -type f
-grep -l ' refs/graduate/' "$DOKKU_ROOT"/*/packed-refs 2>/dev/null
-docker ps -a --format '{{.Names}}' | grep -e '^graduate-' -e '\.upcoming-'
-exit 0
-"#;
 
 /// A shell command of these words.
 fn shell(program: &str, words: &[&str]) -> String {

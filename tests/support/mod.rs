@@ -17,9 +17,10 @@ mod transcript;
 mod world;
 
 pub(crate) use checkout::Checkout;
-pub(crate) use gate::{Gate, PostGate};
+pub(crate) use gate::Gate;
 pub(crate) use host::Host;
 pub(crate) use lone_host::LoneHost;
+pub(crate) use post_hook::PostHook;
 pub(crate) use ran::{Ran, Running, until};
 pub(crate) use snapshot::Snapshot;
 pub(crate) use sshd::Sshd;

@@ -3,7 +3,7 @@
 use super::host::Host;
 use super::ran::Running;
 
-/// The hook, and the file on the source that it waits for.
+/// The hook, and the file on the source that it waits for: this name, and that of the environment.
 pub(crate) struct PostHook<'a> {
     source: &'a Host,
     file: String,
@@ -12,8 +12,9 @@ pub(crate) struct PostHook<'a> {
 impl<'a> PostHook<'a> {
     /// Installs the hook; `name` tells this story from any other.
     pub(crate) fn new(source: &'a Host, name: &str) -> PostHook<'a> {
-        let file = format!("/tmp/{name}-post");
-        let wait = format!("echo held; while [ ! -s {file} ]; do sleep 0.05; done; sh {file}");
+        let file = format!("/tmp/{name}-post-");
+        let its = format!("{file}$ENVIRONMENT");
+        let wait = format!("echo held; while [ ! -s {its} ]; do sleep 0.05; done; sh {its}");
         source.dokku(&["graduate:add-hook", "POST", &wait]).succeeds();
         PostHook { source, file }
     }
@@ -23,18 +24,23 @@ impl<'a> PostHook<'a> {
         graduation.until_line("[POST] held")
     }
 
-    /// Lets the next graduation, or the one that waits, go on.
+    /// Lets the next graduation to production, or the one that waits, go on.
     pub(crate) fn succeeds(&self) {
-        self.ends_with("exit 0");
+        self.succeeds_for("production");
     }
 
-    /// Lets it fail.
+    /// Lets that to another environment go on.
+    pub(crate) fn succeeds_for(&self, environment: &str) {
+        self.ends_with(environment, "exit 0");
+    }
+
+    /// Lets the next graduation to production, or the one that waits, fail.
     pub(crate) fn fails(&self) {
-        self.ends_with("echo the smoke test failed; exit 9");
+        self.ends_with("production", "echo the smoke test failed; exit 9");
     }
 
-    fn ends_with(&self, script: &str) {
-        let file = &self.file;
+    fn ends_with(&self, environment: &str, script: &str) {
+        let file = format!("{}{environment}", self.file);
         // Dokku's user removes it: the next graduation waits again.
         let whole = format!(
             "printf '%s\n' 'rm -f {file}; {script}' >{file}.new && chmod 666 {file}.new && mv {file}.new {file}"

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::app::App;
 use super::checkout::Checkout;
-use super::gate::{Gate, PostGate};
+use super::gate::Gate;
 use super::host::Host;
 use super::package;
 use super::post_hook::PostHook;
@@ -182,11 +182,6 @@ impl World {
     /// Makes every graduation of the source wait, when all its apps are held, in a POST hook.
     pub(crate) fn post_hook(&self) -> PostHook<'_> {
         PostHook::new(&self.source, &self.dir.path().file_name().unwrap().to_string_lossy())
-    }
-
-    /// A gate at which graduations to production wait when all is held.
-    pub(crate) fn held_gate(&self) -> PostGate<'_> {
-        PostGate::new(&self.source, "production")
     }
 
     /// Clones the environment repository of the source.

@@ -1,0 +1,195 @@
+//! Something is interrupted, or fails, after the decision: it goes live all the same, or all of it is put back;
+//! either way the tag, the ledger and what runs agree, and people are told.
+
+use rustix::process::Signal;
+
+use crate::support::{Checkout, Gate, PostHook, Running, World};
+
+/// Production runs version 1 of two apps, `api` in two web containers. Version 2 of it takes its time to become
+/// healthy, so that there is a while between the decision and the end.
+struct Story<'a> {
+    world: &'a World,
+    environment: Checkout<'a>,
+    health: Gate,
+    post: PostHook<'a>,
+}
+
+impl<'a> Story<'a> {
+    fn new(world: &'a World) -> Story<'a> {
+        let environment = world.with_release_of(&["api", "web"]);
+        world.destination.dokku(&["ps:scale", "api", "web=2"]).succeeds();
+        let health = world.gate("health");
+        health.open();
+        world.app("api").version("2").healthy_slowly(&health).push();
+        world.app("web").version("2").push();
+        world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
+        environment.update();
+        let post = world.post_hook();
+        Story { world, environment, health, post }
+    }
+
+    /// Asks for version 2, and waits until it is decided and `api` starts its second container.
+    fn decided(&self, label: &str) -> Running {
+        self.health.open();
+        let push = self.environment.begin_graduation(&[], label, "HEAD");
+        self.post.is_reached_by(&push);
+        self.health.close();
+        self.post.succeeds();
+        push.until_line("Going live");
+        if !self.world.is_real() {
+            self.health.is_reached();
+        }
+        push
+    }
+
+    #[track_caller]
+    fn is_live(&self, label: &str) {
+        self.health.open();
+        assert!(self.environment.went_live(label, "HEAD"), "it did not go live");
+        assert_eq!(self.environment.ledger("production", &self.world.destination), ["api 2", "web 2"]);
+    }
+
+    /// Brings version 1 back, for the next scene.
+    fn rewind(&self, label: &str) {
+        self.health.open();
+        self.post.succeeds();
+        self.environment.graduate(label, "graduate/production/first").succeeds();
+    }
+}
+
+#[test]
+fn it_goes_live_without_the_pusher() {
+    let world = World::new();
+    let story = Story::new(&world);
+    let push = story.decided("cut");
+    push.signal_all(Signal::KILL);
+    push.wait();
+    story.is_live("cut");
+    assert_eq!(story.environment.remote_refs("refs/tags/production/").len(), 2);
+
+    story.rewind("back");
+    let push = story.decided("ctrl-c");
+    push.signal_all(Signal::INT);
+    push.wait();
+    story.is_live("ctrl-c");
+}
+
+#[test]
+fn it_goes_live_without_the_connection_between_the_hosts() {
+    let world = World::new();
+    let story = Story::new(&world);
+    world.set(&world.source, "lease-s", 5);
+    let push = story.decided("now");
+    assert!(world.source.kill("KILL", "graduate-production graduate:agent") > 0);
+    push.until_line("production is back");
+    assert!(world.destination.kill("KILL", "subcommands/agent") > 0);
+    push.until_lines(2, "production is back");
+    story.health.open();
+    push.wait().succeeds().says("production runs");
+    story.is_live("now");
+}
+
+#[test]
+fn a_coordinator_that_dies_is_replaced_by_the_next_command_or_push() {
+    let world = World::new();
+    let story = Story::new(&world);
+    let push = story.decided("now");
+    assert_eq!(world.source.kill("KILL", "dokku-graduate coordinator"), 1);
+    story.health.open();
+    push.wait().is_refused().says("graduate:recover production");
+    let recovered = world.source.dokku(&["graduate:recover", "production"]).succeeds();
+    recovered.says("it was decided, and is live");
+    story.is_live("now");
+
+    story.rewind("back");
+    let push = story.decided("again");
+    assert_eq!(world.source.kill("KILL", "dokku-graduate coordinator"), 1);
+    story.health.open();
+    push.wait().is_refused();
+    let next = story.environment.graduate("next", "HEAD").succeeds();
+    next.says("it was decided, and is live").says("nothing to do");
+    story.is_live("again");
+}
+
+#[test]
+fn a_participant_that_dies_is_replaced() {
+    let world = World::new();
+    let story = Story::new(&world);
+    world.set(&world.source, "lease-s", 3);
+    // By the coordinator, which notices.
+    let push = story.decided("now");
+    assert_eq!(world.destination.kill("KILL", "dokku-graduate participant"), 1);
+    push.until_line("production is back");
+    story.health.open();
+    push.wait().succeeds().says("production runs");
+    story.is_live("now");
+
+    // By the next command, if nobody is left who could notice.
+    story.rewind("back");
+    let push = story.decided("again");
+    assert_eq!(world.source.kill("KILL", "dokku-graduate coordinator"), 1);
+    assert_eq!(world.destination.kill("KILL", "dokku-graduate participant"), 1);
+    push.wait().is_refused().says("graduate:recover production");
+    story.health.open();
+    let recovered = world.source.dokku(&["graduate:recover", "production"]).succeeds();
+    recovered.says("it was decided, and is live");
+    story.is_live("again");
+}
+
+/// Version 2 of `api` has a worker that ends as soon as it starts on production, where `BROKEN` is set.
+fn with_a_broken_worker(world: &World) -> Checkout<'_> {
+    for app in ["api", "web"] {
+        world.app(app).with_worker().version("1").push();
+        world.source.dokku(&["ps:scale", app, "worker=1"]).succeeds();
+    }
+    world.source.dokku(&["graduate:commit", "-m", "Version 1"]).succeeds();
+    let environment = world.clone_environment();
+    environment.graduate("first", "HEAD").succeeds();
+    for app in ["api", "web"] {
+        world.destination.dokku(&["ps:scale", app, "worker=1"]).succeeds();
+        world.app(app).with_worker_that_can_break().version("2").push();
+    }
+    let set = ["config:set", "--no-restart", "api", "BROKEN=1"];
+    world.destination.dokku(&set).succeeds();
+    world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
+    environment.update();
+    environment
+}
+
+#[test]
+fn a_second_process_that_fails_rolls_everything_back() {
+    let world = World::new();
+    let environment = with_a_broken_worker(&world);
+    let refs = environment.remote_refs("refs/");
+    let before = world.destination.snapshot();
+    let push = environment.graduate("now", "HEAD").is_refused();
+    push.says("cannot reach the queue")
+        .says("production was rolled back: api: the deploy exited with code 1");
+    assert!(!environment.went_live("now", "HEAD"));
+    assert_eq!(environment.ledger("production", &world.destination), ["api 1", "web 1"]);
+    assert_eq!(environment.remote_refs("refs/"), refs);
+    let after = world.destination.snapshot();
+    for fact in ["latest", "config GIT_REV", "refs/heads/master", "scale", "live"] {
+        for app in ["api", "web"] {
+            let name = format!("{app} {fact}");
+            assert_eq!(after.get(&name), before.get(&name), "{name}");
+        }
+    }
+}
+
+#[test]
+fn with_on_failure_keep_the_ledger_says_what_runs() {
+    let world = World::new();
+    let environment = with_a_broken_worker(&world);
+    world.set(&world.source, "on-failure", "keep");
+    let push = environment.graduate("now", "HEAD").is_refused();
+    push.says("production is partly graduated").says("web is live").says("api runs what it ran before");
+    world.nothing_is_left();
+    assert_eq!(environment.ledger("production", &world.destination), ["api 1", "web 2"]);
+    assert_eq!(environment.remote("refs/tags/graduate/production/now"), None, "the tag is set back");
+
+    // A push of what was asked for first brings all of it back.
+    world.destination.dokku(&["config:unset", "--no-restart", "api", "BROKEN"]).succeeds();
+    environment.graduate("back", "graduate/production/first").succeeds();
+    assert_eq!(environment.ledger("production", &world.destination), ["api 1", "web 1"]);
+}
