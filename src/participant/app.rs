@@ -254,11 +254,12 @@ impl<'a> App<'a> {
         let refused = docker::image(&docker::latest(self.name))?;
         self.name_version(before, held, Version::Old)?;
         self.unset_declared_config(before)?;
+        // Docker keeps the last name of an image as long as a container, a keeper too, is made of it.
+        self.release_images()?;
         if before.image.is_none() {
             docker::untag(&docker::latest(self.name))?;
         }
         Git::bare(&self.dokku.repository(self.name)).delete_graduation_refs(self.id)?;
-        self.release_images()?;
         for image in refused.into_iter().chain(held.map(|held| held.image.clone())) {
             if Some(&image) != before.image.as_ref() {
                 docker::remove_unused_image(&image);
