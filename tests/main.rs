@@ -2,7 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod cli;
+mod graduations;
+mod hooks;
+mod refusals;
 mod support;
+mod tags;
 mod worlds;
 
 /// A file that is not listed above would never run.

@@ -4,6 +4,7 @@
 mod app;
 mod checkout;
 mod gate;
+mod hook_gate;
 mod host;
 mod lone_host;
 mod package;
@@ -11,12 +12,17 @@ mod ran;
 mod real;
 mod snapshot;
 mod sshd;
+mod traces;
 mod transcript;
+mod visitor;
 mod world;
 
+pub(crate) use app::App;
 pub(crate) use checkout::Checkout;
 pub(crate) use host::Host;
 pub(crate) use lone_host::LoneHost;
 pub(crate) use ran::{Ran, Running};
+pub(crate) use snapshot::Snapshot;
 pub(crate) use sshd::Sshd;
+pub(crate) use visitor::Visitor;
 pub(crate) use world::World;

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use super::app::App;
 use super::checkout::Checkout;
 use super::gate::Gate;
+use super::hook_gate::HookGate;
 use super::host::Host;
 use super::package;
 use super::ran::{Ran, Running, command};
@@ -143,6 +144,11 @@ impl World {
     /// A gate at which apps of simulated hosts can be made to wait.
     pub(crate) fn gate(&self, name: &str) -> Gate {
         Gate::new(self.dir.path(), name)
+    }
+
+    /// A gate at which a hook of the source can be made to wait, on real hosts too.
+    pub(crate) fn hook_gate(&self) -> HookGate<'_> {
+        HookGate::new(&self.source)
     }
 
     /// Clones the environment repository of the source.
