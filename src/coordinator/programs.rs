@@ -1,6 +1,7 @@
 //! Runs the user's own PRE and POST programs.
 
 use std::io::{self, BufRead, BufReader, Read};
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
@@ -17,6 +18,8 @@ pub(super) struct Programs {
     pub phase: Phase,
     /// The commands, for `bash -e`.
     pub commands: Vec<String>,
+    /// Where they run: the environment repository's work tree.
+    pub dir: PathBuf,
     /// Their variables.
     pub variables: Vec<(&'static str, String)>,
 }
@@ -35,7 +38,7 @@ impl Programs {
             let number = index + 1;
             let failed = |error: &dyn std::fmt::Display| format!("hook {number} could not be run: {error}");
             // The commands are the operator's own words, written to be run by bash; nothing else reaches it.
-            let mut program = Program::new("bash").args(["-e", "-c", command]).in_own_group();
+            let mut program = Program::new("bash").args(["-e", "-c", command]).dir(&self.dir).in_own_group();
             for (name, value) in &self.variables {
                 program = program.env(name, value);
             }
