@@ -23,6 +23,7 @@ impl Host {
             graduation: None,
             push_status: None,
             receiving: None,
+            quarantine: None,
             push_options: Vec::new(),
             log: None,
             not_implemented_exit: 10,

@@ -152,6 +152,7 @@ fn orders(
             old: request.old,
             new: request.new,
             commit,
+            quarantine: vars.quarantine.clone(),
             is_current,
             apps: wanted(&state),
             options: options.clone(),

@@ -1,6 +1,7 @@
 //! What is asked of a coordinator, and what it tells: the whole input and the whole output of a graduation.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,9 @@ pub struct Order {
     pub new: ObjectId,
     /// The commit.
     pub commit: CommitId,
+    /// Where objects of the commit are that nobody else sees before the tag moves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<PathBuf>,
     /// The commit's state is HEAD's, so that the live source must not differ from it.
     pub is_current: bool,
     /// The apps of its state.

@@ -35,6 +35,8 @@ pub struct Vars {
     pub push_status: Option<PathBuf>,
     /// See [`RECEIVING`].
     pub receiving: Option<GraduationId>,
+    /// `GIT_QUARANTINE_PATH`: where a push's objects are while pre-receive runs; git-receive-pack(1).
+    pub quarantine: Option<PathBuf>,
     /// The push options, `GIT_PUSH_OPTION_<n>`; git-receive-pack(1).
     pub push_options: Vec<String>,
     /// `DOKKU_NOT_IMPLEMENTED_EXIT`: how a plugin says that a command is not its own.
@@ -62,6 +64,7 @@ impl Vars {
             graduation: text(GRADUATION).and_then(|id| id.parse().ok()),
             push_status: get(PUSH_STATUS).map(PathBuf::from),
             receiving: text(RECEIVING).and_then(|id| id.parse().ok()),
+            quarantine: get("GIT_QUARANTINE_PATH").map(PathBuf::from),
             push_options: (0..count.min(100))
                 .map(|n| text(&format!("GIT_PUSH_OPTION_{n}")).unwrap_or_default())
                 .collect(),

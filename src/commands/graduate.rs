@@ -72,6 +72,7 @@ fn order(arguments: &Arguments, repo: &Settled, vars: &Vars, plan: bool) -> Resu
         tag,
         new: commit,
         commit,
+        quarantine: None,
         is_current,
         apps: hook::wanted(&repo.state_at(commit)?),
         options: Options { plan, ..Options::default() },

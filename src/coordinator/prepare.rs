@@ -25,7 +25,8 @@ impl Coordinator<'_> {
         let refused = |problems| Ok(Err(Ending::Refused { problems, hint: None }));
         let environment = &self.order.tag.environment;
         if let Err(error) = self.settings.environment(environment) {
-            return refused(vec![error.to_string()]);
+            let hint = format!("link it with `dokku graduate:add-environment {environment} HOST`");
+            return Ok(Err(Ending::Refused { problems: vec![error.to_string()], hint: Some(hint) }));
         }
         let mut problems = self.unacknowledged()?;
         let (mut link, mut reports) = match link::connect(self.vars, environment, &self.control_path) {

@@ -48,15 +48,16 @@ impl Incoming {
                 walk.hide(known.id()).map_err(history())?;
             }
         }
-        let mut checked = BTreeSet::new();
+        // Apart, for a tree that is fine as a state is not so as the directory of an app.
+        let (mut states, mut apps) = (BTreeSet::new(), BTreeSet::new());
         for (count, id) in walk.enumerate() {
             if count >= MAX_NEW_COMMITS {
                 return Err(RepoError::TooManyCommits);
             }
             let id = id.map_err(history())?;
             let tree = self.repository.find_commit(id).and_then(|commit| commit.tree()).map_err(history())?;
-            if checked.insert(tree.id()) {
-                self.check_tree(object_id(id).unwrap_or(commit), &tree, &mut checked)?;
+            if states.insert(tree.id()) {
+                self.check_tree(object_id(id).unwrap_or(commit), &tree, &mut apps)?;
             }
         }
         Ok(())
@@ -66,7 +67,7 @@ impl Incoming {
         &self,
         commit: CommitId,
         tree: &Tree<'_>,
-        checked: &mut BTreeSet<Oid>,
+        checked_apps: &mut BTreeSet<Oid>,
     ) -> Result<(), RepoError> {
         let foreign = |path: &[u8], problem| RepoError::Foreign {
             commit,
@@ -90,7 +91,7 @@ impl Incoming {
             if entry.kind() != Some(ObjectType::Tree) || !is_app {
                 return Err(foreign(name, "which is no directory of an app"));
             }
-            if !checked.insert(entry.id()) {
+            if !checked_apps.insert(entry.id()) {
                 continue;
             }
             let problem = self.problem_of_app_tree(entry.id())?;

@@ -182,6 +182,25 @@ impl Version<'_> {
         self.begin_push_to(host).wait()
     }
 
+    /// Brings its objects into the app's repository on a host and deploys nothing, so that a state made by hand
+    /// can name it.
+    pub(crate) fn bring_to(self, host: &Host) -> Self {
+        let tree = repository(self.world, &self.app);
+        let bundle = tree.join(".git/version.bundle");
+        let path = bundle.display().to_string();
+        // Only a ref can be bundled.
+        self.world.run(git_in(self.world, &tree, &["branch", "-f", "bundled", &self.revision])).succeeds();
+        self.world.run(git_in(self.world, &tree, &["bundle", "create", "-q", &path, "bundled"])).succeeds();
+        let script = format!(
+            "bundle=$(mktemp) && cat >$bundle && cd \"$DOKKU_ROOT/{}\" && \
+             git -c safe.directory='*' fetch -q $bundle bundled && rm FETCH_HEAD $bundle && \
+             chown -R --reference=. objects",
+            self.app
+        );
+        host.root_with_input(&script, &fs::read(bundle).unwrap()).succeeds();
+        self
+    }
+
     /// Begins to push it to a host.
     pub(crate) fn begin_push_to(&self, host: &Host) -> Running {
         let tree = repository(self.world, &self.app);

@@ -1,6 +1,9 @@
 //! The operator's clone of the environment repository.
 
+use std::fs;
 use std::path::PathBuf;
+
+use serde_json::Value;
 
 use super::ran::{Ran, Running};
 use super::world::World;
@@ -29,6 +32,13 @@ impl<'a> Checkout<'a> {
         self.world.start(git)
     }
 
+    /// Runs a shell command in it.
+    pub(crate) fn shell(&self, script: &str) -> Ran {
+        let mut shell = self.world.command("sh");
+        shell.args(["-c", script]).current_dir(&self.tree);
+        self.world.run(shell)
+    }
+
     /// Fetches what has happened, and makes it the checked-out state.
     pub(crate) fn update(&self) -> &Self {
         self.git(&["fetch", "-q", "--tags", "--force", "origin"]).succeeds();
@@ -40,6 +50,34 @@ impl<'a> Checkout<'a> {
     pub(crate) fn revision(&self, name: &str) -> Option<String> {
         let ran = self.git(&["rev-parse", "-q", "--verify", &format!("{name}^{{commit}}")]);
         (ran.status == Some(0)).then(|| ran.raw.trim().to_owned())
+    }
+
+    /// Writes a file and commits it: a state made by hand.
+    pub(crate) fn commit_file(&self, name: &str, bytes: &[u8]) -> &Self {
+        let path = self.tree.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+        self.git(&["add", "--force", name]).succeeds();
+        self.git(&["commit", "-q", "-m", &format!("Write {name} by hand")]).succeeds();
+        self
+    }
+
+    /// The manifest of an app.
+    pub(crate) fn manifest(&self, app: &str) -> Value {
+        serde_json::from_slice(&fs::read(self.tree.join(app).join("graduate.json")).unwrap()).unwrap()
+    }
+
+    /// Commits the state with other manifest for an app.
+    pub(crate) fn commit_manifest(&self, app: &str, manifest: &Value) -> &Self {
+        let text = serde_json::to_string_pretty(manifest).unwrap() + "\n";
+        self.commit_file(&format!("{app}/graduate.json"), text.as_bytes())
+    }
+
+    /// Commits the state with another revision of an app.
+    pub(crate) fn pin(&self, app: &str, revision: &str) -> &Self {
+        let mut manifest = self.manifest(app);
+        manifest["deploy"]["revision"] = revision.into();
+        self.commit_manifest(app, &manifest)
     }
 
     /// Tags a revision and pushes the tag: requests a graduation of that state.

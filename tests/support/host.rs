@@ -4,11 +4,13 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::ran::{Ran, Running, command, until};
 use super::real::Place;
 use super::snapshot::{SCRIPT, Snapshot};
+use super::traces;
 use super::transcript::Normaliser;
 
 /// A host with Dokku on it.
@@ -119,20 +121,48 @@ impl Host {
 
     /// What a user gets from an app: what it serves, or nothing if it does not answer as it should.
     pub(crate) fn get(&self, app: &str) -> Option<String> {
-        let address = match &self.kind {
-            Kind::Simulated(host) => format!("127.0.0.1:{}", host.router_port()),
+        self.address_of(app).get()
+    }
+
+    /// Where users find an app.
+    pub(crate) fn address_of(&self, app: &str) -> Address {
+        match &self.kind {
+            Kind::Simulated(host) => Address {
+                place: format!("127.0.0.1:{}", host.router_port()),
+                name: format!("{app}.{}.test", host.name()),
+            },
             Kind::Real(place) => {
-                let host = place.url.rsplit('@').next()?.split(':').next()?.trim_start_matches("ssh://");
-                format!("{host}:80")
+                let host = place.url.trim_start_matches("ssh://").rsplit('@').next().unwrap_or_default();
+                let name = self.root(&format!("head -n 1 \"$DOKKU_ROOT/{app}/VHOST\"")).raw;
+                Address {
+                    place: format!("{}:80", host.split(':').next().unwrap_or(host)),
+                    name: name.trim().to_owned(),
+                }
             }
-        };
-        let name = match &self.kind {
-            Kind::Simulated(host) => format!("{app}.{}.test", host.name()),
-            Kind::Real(_) => {
-                self.root(&format!("head -n 1 \"$DOKKU_ROOT/{app}/VHOST\"")).raw.trim().to_owned()
+        }
+    }
+
+    /// Which process serves an app, and since when: the same text means the very same process.
+    pub(crate) fn process_of(&self, app: &str) -> String {
+        let container = self.read(&format!("{app}/CONTAINER.web.1")).expect("the app has a web process");
+        let format = "{{.Id}} {{.State.Pid}} {{.State.StartedAt}}";
+        self.docker(&["inspect", "-f", format, container.trim()]).succeeds().raw
+    }
+
+    /// Waits until nothing is left of any graduation: no lock, held container, ref, mark, lease or socket. What
+    /// ran it may end a moment later than whoever asked for it.
+    #[track_caller]
+    pub(crate) fn keeps_no_trace(&self) {
+        let mut left = String::new();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < deadline {
+            left = self.root(traces::SCRIPT).succeeds().raw;
+            if left.is_empty() {
+                return;
             }
-        };
-        get(&address, &name).ok().flatten()
+            thread::sleep(Duration::from_millis(20));
+        }
+        panic!("left on {}:\n{left}", self.name);
     }
 
     /// The version of an app that is live; panics if none is.
@@ -229,6 +259,20 @@ impl Host {
 fn shell(program: &str, words: &[&str]) -> String {
     let quoted = words.iter().map(|word| format!(" '{}'", word.replace('\'', "'\\''")));
     std::iter::once(program.to_owned()).chain(quoted).collect()
+}
+
+/// Where users find an app.
+#[derive(Clone, Debug)]
+pub(crate) struct Address {
+    place: String,
+    name: String,
+}
+
+impl Address {
+    /// What it serves, or nothing if it does not answer as it should.
+    pub(crate) fn get(&self) -> Option<String> {
+        get(&self.place, &self.name).ok().flatten()
+    }
 }
 
 fn get(address: &str, name: &str) -> std::io::Result<Option<String>> {

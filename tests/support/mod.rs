@@ -4,6 +4,7 @@
 mod app;
 mod checkout;
 mod gate;
+mod hook_gate;
 mod host;
 mod lone_host;
 mod package;
@@ -13,9 +14,12 @@ mod real;
 mod settled;
 mod snapshot;
 mod sshd;
+mod traces;
 mod transcript;
+mod visitor;
 mod world;
 
+pub(crate) use app::App;
 pub(crate) use checkout::Checkout;
 pub(crate) use gate::Gate;
 pub(crate) use host::Host;
@@ -24,4 +28,5 @@ pub(crate) use post_hook::PostHook;
 pub(crate) use ran::{Ran, Running, until};
 pub(crate) use snapshot::Snapshot;
 pub(crate) use sshd::Sshd;
+pub(crate) use visitor::Visitor;
 pub(crate) use world::World;

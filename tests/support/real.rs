@@ -46,6 +46,7 @@ for app in $(dokku --quiet apps:list 2>/dev/null); do dokku --force apps:destroy
 dokku plugin:uninstall graduate
 dokku ssh-keys:remove graduate-staging
 rm -rf "$DOKKU_ROOT/.git" "$DOKKU_ROOT/.gitignore" "$DOKKU_LIB_ROOT/data/graduate" "$DOKKU_LIB_ROOT/config/graduate"
+rm -f /tmp/graduate-gate-*
 docker ps -aq --filter name=graduate | xargs -r docker rm -f
 exit 0
 "#;

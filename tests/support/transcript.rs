@@ -41,7 +41,7 @@ impl Normaliser {
                 shown.push(c);
             }
         }
-        name_durations(&shown)
+        shown.lines().map(|line| name_durations(line) + "\n").collect()
     }
 }
 
@@ -62,7 +62,7 @@ fn name_of(word: &str, known: &[(String, String)]) -> String {
 fn name_durations(text: &str) -> String {
     let mut words: Vec<String> = text.split(' ').map(str::to_owned).collect();
     for index in 1..words.len() {
-        let is_unit = words[index].trim_end_matches([')', ',', '.', '\n', ':']) == "s";
+        let is_unit = words[index].trim_end_matches([')', ',', '.', ':']) == "s";
         let number = words[index - 1].trim_start_matches('(').to_owned();
         let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
         if is_unit && is_number {
@@ -77,7 +77,8 @@ fn transcripts_read_the_same_every_time() {
     let normaliser = Normaliser::default();
     normaliser.show("/tmp/g1234", "[WORLD]");
     normaliser.show_commit("9c0ffee0123456789012345678901234567890ab", "api 2");
-    let text = "remote: -----> api 4be21d0 -> 9c0ffee   \nremote: see /tmp/g1234/x, release 20261123104512 (48 s)\u{1b}[K\n";
-    let expected = "remote: -----> api [ID] -> [api 2]\nremote: see [WORLD]/x, release [TIME] ([N] s)\n";
+    let text = "remote: -----> api 4be21d0 -> 9c0ffee   \nremote: see /tmp/g1234/x, release 20261123104512 (48 s)\u{1b}[K\nnothing\n";
+    let expected =
+        "remote: -----> api [ID] -> [api 2]\nremote: see [WORLD]/x, release [TIME] ([N] s)\nnothing\n";
     assert_eq!(normaliser.normalise(text), expected);
 }

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use super::app::App;
 use super::checkout::Checkout;
 use super::gate::Gate;
+use super::hook_gate::HookGate;
 use super::host::Host;
 use super::package;
 use super::post_hook::PostHook;
@@ -182,6 +183,11 @@ impl World {
     /// Makes every graduation of the source wait, when all its apps are held, in a POST hook.
     pub(crate) fn post_hook(&self) -> PostHook<'_> {
         PostHook::new(&self.source, &self.dir.path().file_name().unwrap().to_string_lossy())
+    }
+
+    /// A gate at which a hook of the source can be made to wait, on real hosts too.
+    pub(crate) fn hook_gate(&self) -> HookGate<'_> {
+        HookGate::new(&self.source)
     }
 
     /// Clones the environment repository of the source.

@@ -108,7 +108,7 @@ impl Run<'_, '_> {
         let releases = Settled::open(vars).and_then(|repo| repo.releases(environment));
         let last = releases.map_err(decision::DecisionError::from)?;
         let apps: Vec<&str> = self.plan.rows.iter().map(|row| row.app.as_str()).collect();
-        Ok(vec![
+        let mut variables = vec![
             ("ENVIRONMENT", environment.to_string()),
             ("ENVIRONMENT_URL", settings.environment(environment)?.url.to_string()),
             ("LAST_TAG", last.first().map(|release| release.tag.to_string()).unwrap_or_default()),
@@ -119,7 +119,12 @@ impl Run<'_, '_> {
             ("GRADUATE_BY", order.by.clone()),
             ("GRADUATE_APPS", apps.join(" ")),
             ("GRADUATE_SOURCE", git::host_name()),
-        ])
+        ];
+        // Their git can read what is being pushed; what it writes goes into the repository as ever.
+        let quarantine = order.quarantine.as_ref().filter(|path| path.is_dir());
+        variables
+            .extend(quarantine.map(|path| ("GIT_ALTERNATE_OBJECT_DIRECTORIES", path.display().to_string())));
+        Ok(variables)
     }
 
     /// Everything is held. A push votes through its hook; a command is its own decision.

@@ -1,0 +1,71 @@
+//! Users who never stop asking: what they got, and whether it was always something.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::host::{Address, Host};
+
+/// Somebody who requests some apps of a host, one after another, until told to stop.
+pub(crate) struct Visitor {
+    over: Arc<AtomicBool>,
+    visits: Option<JoinHandle<BTreeMap<String, Visits>>>,
+}
+
+/// What a visitor got from one app.
+#[derive(Debug, Default)]
+struct Visits {
+    failed: usize,
+    /// Each version when it was first seen after another.
+    versions: Vec<String>,
+}
+
+impl Visitor {
+    /// Starts to request these apps.
+    pub(crate) fn of(host: &Host, apps: &[&str]) -> Visitor {
+        let places: Vec<(String, Address)> =
+            apps.iter().map(|app| ((*app).to_owned(), host.address_of(app))).collect();
+        let over = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&over);
+        let visits = thread::spawn(move || {
+            let mut seen: BTreeMap<String, Visits> = BTreeMap::new();
+            // One more round after the end, so that the last state is always seen.
+            let mut is_last = false;
+            while !is_last {
+                is_last = is_over.load(Ordering::Acquire);
+                for (app, address) in &places {
+                    let visits = seen.entry(app.clone()).or_default();
+                    match address.get() {
+                        Some(version) if visits.versions.last() == Some(&version) => {}
+                        Some(version) => visits.versions.push(version),
+                        None => visits.failed += 1,
+                    }
+                }
+                // A pause between two visits, not a wait for anything.
+                thread::sleep(Duration::from_millis(3));
+            }
+            seen
+        });
+        Visitor { over, visits: Some(visits) }
+    }
+
+    /// Stops. No request may have failed, and this is what each app must have shown, in this order.
+    #[track_caller]
+    pub(crate) fn saw(mut self, expected: &[(&str, &[&str])]) {
+        self.over.store(true, Ordering::Release);
+        let seen = self.visits.take().unwrap().join().unwrap();
+        for (app, versions) in expected {
+            let visits = &seen[*app];
+            assert_eq!(visits.failed, 0, "requests to {app} failed: {visits:?}");
+            assert_eq!(visits.versions, *versions, "what {app} showed");
+        }
+    }
+}
+
+impl Drop for Visitor {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Release);
+    }
+}
