@@ -252,6 +252,34 @@ pub fn set_latest(vars: &Vars, order: &Order) -> Result<(), FileError> {
     files::write_json(&latest_path(vars, &order.tag.environment), &latest)
 }
 
+/// How many graduations are remembered on their source.
+const REMEMBERED: usize = 100;
+
+/// Forgets all but the last graduations. One that has begun and not ended is never forgotten.
+///
+/// # Errors
+/// A directory cannot be read or removed.
+pub fn prune(vars: &Vars) -> Result<(), FileError> {
+    let dir = vars.data().join("graduations");
+    let entries = std::fs::read_dir(&dir).map_err(FileError::of("read", &dir))?;
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut ids: Vec<GraduationId> = names.filter_map(|name| name.parse().ok()).collect();
+    ids.sort();
+    for id in ids.iter().rev().skip(REMEMBERED) {
+        let place = Place::of(vars, id);
+        let is_over = |entries: Vec<Entry>| match entries.last() {
+            None | Some(Entry::Ended { .. }) => true,
+            Some(Entry::Ordered { .. } | Entry::Begun {} | Entry::Voted { .. } | Entry::Decided { .. }) => {
+                false
+            }
+        };
+        if read(&place.journal()).is_ok_and(is_over) {
+            std::fs::remove_dir_all(&place.dir).map_err(FileError::of("remove", &place.dir))?;
+        }
+    }
+    Ok(())
+}
+
 /// The lock of an environment.
 pub fn lock_path(vars: &Vars, environment: &EnvironmentName) -> PathBuf {
     vars.data().join("environments").join(format!("{environment}.lock"))
@@ -260,6 +288,26 @@ pub fn lock_path(vars: &Vars, environment: &EnvironmentName) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn old_graduations_are_forgotten_unless_they_are_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let vars = Vars { lib_root: dir.path().to_owned(), ..Vars::from_environment() };
+        let id = |n: usize| -> GraduationId { format!("202611231045{:02}-{n:06}", n % 60).parse().unwrap() };
+        let mut ids: Vec<GraduationId> = (0..REMEMBERED + 10).map(id).collect();
+        ids.sort();
+        for id in &ids {
+            let place = Place::of(&vars, id);
+            place.create().unwrap();
+            if *id == ids[3] {
+                Journal::open(&place.journal()).unwrap().append(&Entry::Begun {}).unwrap();
+            }
+        }
+        prune(&vars).unwrap();
+        let left: Vec<&GraduationId> = ids.iter().filter(|id| Place::of(&vars, id).dir.exists()).collect();
+        assert_eq!(left.len(), REMEMBERED + 1);
+        assert_eq!(left[0], &ids[3]);
+    }
 
     #[test]
     fn a_torn_last_line_does_not_count_and_a_torn_other_one_does() {

@@ -261,6 +261,9 @@ impl<'a> Coordinator<'a> {
             Locking::Busy(first) => return Ok(busy(&environment, first)),
         };
         journal::set_latest(self.vars, &self.order)?;
+        if let Err(error) = journal::prune(self.vars) {
+            log::warn!("{error}");
+        }
         match settle_earlier(self.vars, &environment) {
             Ok(None) => {}
             Ok(Some((id, outcome))) => {
