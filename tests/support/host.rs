@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::ran::{Ran, Running, command, until};
+use super::ran::{PATIENCE, Ran, Running, command, until};
 use super::real::Place;
 use super::snapshot::{SCRIPT, Snapshot};
 use super::traces;
@@ -149,14 +149,19 @@ impl Host {
         self.docker(&["inspect", "-f", format, container.trim()]).succeeds().raw
     }
 
+    /// A line for each thing that is there of a graduation now.
+    pub(crate) fn traces(&self) -> String {
+        self.root(traces::SCRIPT).succeeds().raw
+    }
+
     /// Waits until nothing is left of any graduation: no lock, held container, ref, mark, lease or socket. What
     /// ran it may end a moment later than whoever asked for it.
     #[track_caller]
     pub(crate) fn keeps_no_trace(&self) {
         let mut left = String::new();
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            left = self.root(traces::SCRIPT).succeeds().raw;
+            left = self.traces();
             if left.is_empty() {
                 return;
             }

@@ -199,6 +199,15 @@ impl Ran {
         self
     }
 
+    /// A line that is marked as this app's has this in it.
+    #[track_caller]
+    pub(crate) fn says_of(self, app: &str, text: &str) -> Self {
+        let mark = format!("[{app}] ");
+        let is_said = self.transcript.lines().any(|line| line.contains(&mark) && line.contains(text));
+        assert!(is_said, "no {text:?} of {app} in what came of {self}");
+        self
+    }
+
     /// It did not print this anywhere.
     #[track_caller]
     pub(crate) fn does_not_say(self, text: &str) -> Self {

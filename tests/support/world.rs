@@ -170,6 +170,18 @@ impl World {
         self.real.is_some()
     }
 
+    /// The name of the operator's key on the source.
+    pub(crate) fn operator(&self) -> String {
+        let key = self.real.as_ref().map_or(self.path("operator"), |(hosts, _)| PathBuf::from(&hosts.key));
+        let mut keygen = self.command("ssh-keygen");
+        keygen.args(["-y", "-f"]).arg(key);
+        let public = self.run(keygen).succeeds().raw;
+        let key = public.split_whitespace().nth(1).expect("a public key is a word of its line");
+        let name = r#"sed 's/.* NAME=\\"\([^\\]*\)\\".*/\1/'"#;
+        let script = format!("grep -F '{key}' \"$DOKKU_ROOT/.ssh/authorized_keys\" | {name}");
+        self.source.root(&script).succeeds().raw.trim().to_owned()
+    }
+
     /// An app of this name, in a version to be made.
     pub(crate) fn app(&self, name: &str) -> App<'_> {
         App::new(self, name)
