@@ -112,6 +112,7 @@ fn a_held_app_restarts_as_what_it_was() {
     let env = world.clone_environment();
     post.succeeds();
     env.graduate("now", "HEAD").succeeds();
+    world.destination.dokku(&["checks:set", "api", "wait-to-retire", "1"]).succeeds();
     let before = world.destination.snapshot();
 
     // A graduation that fails when all are held, with two apps that it creates.
@@ -163,6 +164,12 @@ fn a_held_app_restarts_as_what_it_was() {
     host.until_live("api", "2");
     let live = host.snapshot();
     assert_eq!(live.get("api config COLOUR"), Some("\"blue\""));
+    // What was restarted in between goes like all that is old.
+    let count = || {
+        let ps = ["ps", "-q", "--filter", "label=com.dokku.app-name=api"];
+        host.docker(&ps).succeeds().raw.lines().count()
+    };
+    until("one container of api runs", || count() == 1);
     host.dokku(&["ps:restart", "api"]).succeeds();
     host.until_live("api", "2");
     host.has_nothing_left();

@@ -77,7 +77,16 @@ fn installing_again_changes_nothing_and_uninstalling_leaves_the_history() {
     let mut listing = world.command("git");
     listing.args(["ls-remote", &url, "refs/heads/master"]);
     world.run(listing).succeeds().does_not_say(&first.revision);
-    host.has_nothing_left();
+
+    // Installed again, it goes on where it was.
+    world.install(source).does_not_say("is a Git repository now");
+    assert_eq!(env.remote("HEAD"), head);
+    source.dokku(&["graduate:commit"]).succeeds();
+    env.update().graduate("now", "HEAD").succeeds();
+    assert_eq!(host.live("api"), "3");
+    for host in [source, host] {
+        host.has_nothing_left();
+    }
 }
 
 #[test]

@@ -28,12 +28,14 @@ fn every_kind_of_app_is_held_where_it_can_be() {
         prepare(host, "mixed", &["web=2", "worker=1"]);
         prepare(host, "plain", &[]);
         prepare(host, "jobs", &["web=0", "worker=1"]);
+        prepare(host, "idle", &["web=0"]);
         host.dokku(&["checks:disable", "plain"]).succeeds();
     }
     let push = |version: &str| {
         world.app("mixed").with_worker().version(version).push();
         world.app("plain").version(version).push();
         world.app("jobs").worker_only().version(version).push();
+        world.app("idle").version(version).push();
         acknowledge(&world, &env);
     };
     let host = &world.destination;
@@ -60,6 +62,7 @@ fn every_kind_of_app_is_held_where_it_can_be() {
         .says("mixed [mixed 1] -> [mixed 2]   build\n")
         .says("plain is built and held before it starts")
         .says("jobs is built and held before it starts")
+        .says("idle is built and held before it starts")
         .says("mixed is healthy and held");
     aborted.says("nothing changed on production: what ran there before runs now");
     host.snapshot().assert_same_as(&before);
@@ -83,10 +86,12 @@ fn every_kind_of_app_is_held_where_it_can_be() {
         host.until_live(app, "2");
     }
     let after = host.snapshot();
-    for app in ["mixed", "plain", "jobs"] {
+    for app in ["mixed", "plain", "jobs", "idle"] {
         let name = format!("{app} latest");
         assert_ne!(after.get(&name), before.get(&name), "{app}");
-        runs_only(host, app);
+        if app != "idle" {
+            runs_only(host, app);
+        }
     }
     host.has_nothing_left();
 }
@@ -128,9 +133,14 @@ fn an_app_of_four_switches_with_apps_of_one() {
     post.succeeds();
     env.graduate("now", "HEAD").succeeds();
     push("2");
+    let host = &world.destination;
+    let before = host.snapshot();
+    post.fails();
+    env.graduate("now", "HEAD").is_refused();
+    host.snapshot().assert_same_as(&before);
+    host.has_nothing_left();
     let graduation = env.begin_graduation(&[], "now", "HEAD");
     post.is_reached_by(&graduation);
-    let host = &world.destination;
     assert!(apps.iter().all(|app| host.live(app) == "1"));
     post.succeeds();
 
@@ -227,6 +237,11 @@ fn a_graduation_is_asked_for_on_the_host() {
         .says("api (new)   -> [api 1]   build")
         .says("there is no terminal to ask at; say --yes");
     host.snapshot().assert_same_as(&before);
+    world
+        .ssh_and_answer(source, "graduate production", "Graduate this? [y/N]", "\n")
+        .is_refused()
+        .says("api (new)   -> [api 1]   build");
+    host.snapshot().assert_same_as(&before);
     assert_eq!(env.remote_refs("refs/tags/"), [""; 0]);
 
     world.ssh(source, "graduate production --yes").succeeds().says("=====> production runs").says("by alice");
@@ -241,7 +256,11 @@ fn a_graduation_is_asked_for_on_the_host() {
     world.app("api").version("2").push();
     source.dokku(&["graduate", "production", "--yes"]).is_refused().says("api").says("graduate:commit");
     acknowledge(&world, &env);
-    source.dokku(&["graduate", "production", "--yes"]).succeeds();
+    world
+        .ssh_and_answer(source, "graduate production", "Graduate this? [y/N]", "y\n")
+        .succeeds()
+        .says("Update api")
+        .says("=====> production runs");
     assert_eq!(host.live("api"), "2");
     let release = releases[0].trim_start_matches("refs/tags/").to_owned();
     source.dokku(&["graduate", "production", &release, "--yes"]).succeeds();
@@ -253,6 +272,14 @@ fn a_graduation_is_asked_for_on_the_host() {
     host.snapshot().assert_same_as(&runs);
     assert_eq!(env.remote("refs/heads/env/production").as_deref(), Some(first.as_str()));
     assert_eq!(env.remote("refs/tags/graduate/production/cli").as_deref(), Some(first.as_str()));
+    host.dokku(&["ssh-keys:remove", "graduate-staging"]).succeeds();
+    source
+        .dokku(&["graduate", "production", "--yes"])
+        .exits_with(4)
+        .says("cannot reach production")
+        .says("nothing was changed");
+    env.graduate("now", "HEAD").is_refused().says("cannot reach production");
+    assert_eq!(env.remote_refs("refs/tags/graduate/"), ["refs/tags/graduate/production/cli"]);
     for host in [source, host] {
         host.has_nothing_left();
     }

@@ -152,14 +152,20 @@ impl<'a> App<'a> {
         Ok(self.command("apps:create").arg(self.name.as_str()).run()?)
     }
 
-    /// Makes sure that neither image goes away while the outcome is open.
+    /// Makes sure that the old image does not go away while the outcome is open. A build begins by removing the
+    /// app's images that no container uses; the app may be stopped, or scaled to nothing.
     ///
     /// # Errors
     /// Docker fails.
-    pub fn keep_images(&self, before: &Before, held: &Held) -> Result<(), AppError> {
-        if let Some(old) = &before.image {
-            self.keeper(Version::Old).keep(old)?;
-        }
+    pub fn keep_old_image(&self, before: &Before) -> Result<(), AppError> {
+        before.image.as_ref().map_or(Ok(()), |old| Ok(self.keeper(Version::Old).keep(old)?))
+    }
+
+    /// The same for the new one.
+    ///
+    /// # Errors
+    /// Docker fails.
+    pub fn keep_new_image(&self, held: &Held) -> Result<(), AppError> {
         Ok(self.keeper(Version::New).keep(&held.image)?)
     }
 

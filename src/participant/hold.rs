@@ -193,7 +193,7 @@ impl<'a> Deploy<'a> {
             None => self.app.has_web(),
         };
         let held = Held { at, image, properties: self.app.properties(), switches };
-        self.app.keep_images(&self.before, &held)?;
+        self.app.keep_new_image(&held)?;
         self.app.name_version(&self.before, Some(&held), Version::Old)?;
         Ok(self.store.set_held(name, &held)?)
     }

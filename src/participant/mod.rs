@@ -332,6 +332,7 @@ impl<'a> Participant<'a> {
                 let member = App::new(&vars, &id, &app);
                 let before = member.look(from, to)?;
                 store.take(&app, &before)?;
+                member.keep_old_image(&before)?;
                 if before.created {
                     member.create()?;
                 }

@@ -240,6 +240,18 @@ impl World {
         self.run(ssh)
     }
 
+    /// The same at a terminal, where the command asks something and is answered.
+    pub(crate) fn ssh_and_answer(&self, host: &Host, line: &str, question: &str, answer: &str) -> Ran {
+        use std::io::Write;
+        let mut ssh = self.command("ssh");
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        ssh.arg("-tt").arg("-F").arg(self.path("ssh_config")).args([&host.url(), line]).stdin(reader);
+        let running = self.start(ssh);
+        running.until_line(question);
+        writer.write_all(answer.as_bytes()).unwrap();
+        running.wait()
+    }
+
     /// A path in the world's directory.
     pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.dir.path().join(name)
