@@ -90,7 +90,7 @@ impl Attached {
         let (tells, gone_too) = (sender.clone(), Arc::clone(&gone));
         thread::spawn(move || {
             loop {
-                let step = match answers.next() {
+                let step = match answers.next_answer() {
                     Ok(Some(Tell::Ready {})) => Step::Ready,
                     Ok(Some(Tell::Voted {})) => Step::Voted,
                     // The last of the news tells how.

@@ -1,7 +1,7 @@
 //! The source's end of the talk with a destination: one ssh process, JSON lines both ways.
 
 use std::io::{BufReader, Read, Write};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{ChildStdin, ChildStdout};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -71,7 +71,7 @@ pub struct Reports {
 pub fn connect(
     vars: &Vars,
     environment: &EnvironmentName,
-    control: &PathBuf,
+    control: &Path,
 ) -> Result<(Link, Reports), LinkError> {
     let program = ssh::command(vars, environment, Some(control), &["graduate:agent"])?;
     let mut running = program.piped().in_own_group().spawn()?;
@@ -93,8 +93,9 @@ pub fn connect(
     let process = running.identity().map_err(|error| LinkError::Ended(format!(": {error}")))?;
     let mut reports = Reports { stdout: BufReader::new(stdout), stderr: kept };
     let limit = Limit::on(process, HELLO_LIMIT);
-    let first = reports.next();
+    let first = reports.next_report();
     drop(limit);
+    #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else comes first is wrong")]
     match first? {
         Report::Hello { protocol: PROTOCOL, .. } => Ok((Link { stdin, running, process }, reports)),
         Report::Hello { protocol, version, .. } => Err(LinkError::Protocol { theirs: protocol, version }),
@@ -125,7 +126,7 @@ impl Reports {
     ///
     /// # Errors
     /// The session has ended, with what was written to stderr at last; or what came is no report.
-    pub fn next(&mut self) -> Result<Report, LinkError> {
+    pub fn next_report(&mut self) -> Result<Report, LinkError> {
         match protocol::read_line(&mut self.stdout)? {
             Some(line) => Ok(protocol::parse(&line)?),
             None => {

@@ -46,7 +46,12 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
         match graduate(&order(arguments, &repo, vars, true)?, vars)? {
             Ending::PlanShown {} if arguments.plan => return Ok(ExitStatus::Done),
             Ending::PlanShown {} => {}
-            ending => return Ok(ending.exit_status().into()),
+            ending @ (Ending::Released { .. }
+            | Ending::NothingToDo {}
+            | Ending::Refused { .. }
+            | Ending::Unreachable { .. }
+            | Ending::Failed { .. }
+            | Ending::Broken { .. }) => return Ok(ending.exit_status().into()),
         }
         show_log(arguments, &repo)?;
         if !confirmed()? {

@@ -151,7 +151,7 @@ impl Answers {
     ///
     /// # Errors
     /// What came is no answer.
-    pub fn next(&mut self) -> Result<Option<Tell>, LineError> {
+    pub fn next_answer(&mut self) -> Result<Option<Tell>, LineError> {
         match protocol::read_line(&mut self.reader)? {
             Some(line) => protocol::parse(&line).map(Some),
             None => Ok(None),

@@ -291,12 +291,12 @@ impl<'a> Coordinator<'a> {
         let outcome = run.drive(Vec::new());
         let begun = run.has_begun();
         let release = self.conclude(plan, &outcome)?;
-        Ok(match outcome {
-            Outcome::Aborted { cause, .. } if !begun => {
-                Ending::Refused { problems: vec![cause.what], hint: None }
-            }
-            outcome => ending(outcome, release),
-        })
+        if let Outcome::Aborted { cause, .. } = &outcome
+            && !begun
+        {
+            return Ok(Ending::Refused { problems: vec![cause.what.clone()], hint: None });
+        }
+        Ok(ending(outcome, release))
     }
 
     /// Records how it ended: the ledger first, then the journal.
@@ -344,7 +344,7 @@ fn still_in_doubt(environment: &EnvironmentName, why: &str) -> Ending {
 fn listen_to(mut reports: Reports, sender: Sender<Message>) {
     thread::spawn(move || {
         loop {
-            let message = match reports.next() {
+            let message = match reports.next_report() {
                 Ok(report) => Message::Report(report),
                 Err(error) => {
                     let _ = sender.send(Message::LinkLost(error.to_string()));

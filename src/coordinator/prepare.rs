@@ -84,7 +84,8 @@ fn ask_live(link: &mut Link, reports: &mut Reports) -> Result<BTreeMap<AppName, 
     link.send(&Request::Live {})?;
     let mut apps = BTreeMap::new();
     loop {
-        match reports.next()? {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else comes here is wrong")]
+        match reports.next_report()? {
             Report::App { app, live } => {
                 apps.insert(app, live);
             }

@@ -174,10 +174,12 @@ impl<'c, 'v> Run<'c, 'v> {
             let renew = self.renewal();
             self.send(&renew);
         }
-        if self.voted && self.announced.is_none() && self.coordinator.order.mode == Mode::Push {
-            if let Some(event) = self.read_ref() {
-                return Some(event);
-            }
+        if self.voted
+            && self.announced.is_none()
+            && self.coordinator.order.mode == Mode::Push
+            && let Some(event) = self.read_ref()
+        {
+            return Some(event);
         }
         if !self.asker_came && self.since.elapsed() >= ASKER_PATIENCE {
             self.asker_came = true;
@@ -270,9 +272,12 @@ impl<'c, 'v> Run<'c, 'v> {
     }
 
     fn report(&mut self, report: Report) -> Option<Event> {
-        match &report {
-            Report::Hello { .. } | Report::App { .. } | Report::AllApps {} | Report::Unknown {} => {}
-            _participants_own => self.seen += 1,
+        let agents_own = matches!(
+            report,
+            Report::Hello { .. } | Report::App { .. } | Report::AllApps {} | Report::Unknown {}
+        );
+        if !agents_own {
+            self.seen += 1;
         }
         match report {
             Report::Hello { .. } | Report::App { .. } | Report::AllApps {} | Report::Building { .. } => None,

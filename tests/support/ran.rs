@@ -178,6 +178,7 @@ impl Ran {
 
     /// It exited with 1, which is what `git push` does when it is refused.
     #[track_caller]
+    #[expect(clippy::wrong_self_convention, reason = "stories read as sentences")]
     pub(crate) fn is_refused(self) -> Self {
         self.exits_with(1)
     }

@@ -210,7 +210,7 @@ impl World {
     /// Clones the environment repository of a host.
     pub(crate) fn clone_environment_of(&self, host: &Host) -> Checkout<'_> {
         let count = fs::read_dir(self.dir.path()).unwrap().count();
-        let tree = self.path(&format!("clone-{count}"));
+        let tree = self.path(format!("clone-{count}"));
         let mut clone = self.command("git");
         clone.args(["clone", "-q", &host.repository("graduate")]).arg(&tree);
         self.run(clone).succeeds();
