@@ -15,7 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,9 @@ use crate::records::Recorder;
 use crate::settings::{Limits, Settings, SettingsError};
 use crate::transaction::{Outcome, Phase, Transaction};
 use crate::vars::Vars;
+
+/// How long who asked for a graduation may take to come and hear how it ended.
+const ASKER_LIMIT: Duration = Duration::from_secs(5);
 
 /// The coordinator could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -219,8 +222,21 @@ impl<'a> Coordinator<'a> {
         self.say(News::Started { source: git::host_name(), commit, tag, by });
         let ending = self.whole().unwrap_or_else(|error| Ending::Broken { reason: error.to_string() });
         self.take_back_request(&ending);
+        self.let_asker_in();
         self.end(ending);
         Ok(())
+    }
+
+    /// A graduation that is refused at once can be over before whoever asked for it has come to hear of it.
+    fn let_asker_in(&mut self) {
+        let end = Instant::now() + ASKER_LIMIT;
+        while self.clients.is_empty() {
+            match self.messages.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(Message::Client(Client::Attached(client))) => self.clients.push(client),
+                Ok(_old_news) => {}
+                Err(_) => return,
+            }
+        }
     }
 
     /// Where the tag had moved before we were asked, one that was refused must not go on naming it. What was

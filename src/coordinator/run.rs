@@ -47,6 +47,8 @@ pub(super) struct Run<'c, 'v> {
     push_is_over: bool,
     since: Instant,
     asker_came: bool,
+    /// Our vote has been asked for and not given yet.
+    vote_asked: bool,
     voted: bool,
     program: Option<ProcessId>,
     sending: VecDeque<AppName>,
@@ -119,6 +121,7 @@ impl<'c, 'v> Run<'c, 'v> {
             push_is_over: false,
             since: now,
             asker_came: false,
+            vote_asked: false,
             voted: false,
             program: None,
             sending: VecDeque::new(),
@@ -168,6 +171,18 @@ impl<'c, 'v> Run<'c, 'v> {
         }
     }
 
+    /// The vote that was asked for, once it can be given. A link that has just broken may come back within the
+    /// lease, and with news of the lease a yes is possible again.
+    fn vote_due(&mut self) -> Option<Event> {
+        let without_news = self.renewed.elapsed();
+        let leases_are_long = self.link.is_some() && without_news < self.lease() / 2;
+        if !self.vote_asked || (!leases_are_long && without_news < self.lease()) {
+            return None;
+        }
+        self.vote_asked = false;
+        Some(Event::VoteAsked(leases_are_long))
+    }
+
     /// What time brings about.
     fn what_is_due(&mut self) -> Option<Event> {
         if self.begun && self.asked_to_renew.elapsed() >= self.lease() / 6 {
@@ -179,6 +194,9 @@ impl<'c, 'v> Run<'c, 'v> {
             && self.coordinator.order.mode == Mode::Push
             && let Some(event) = self.read_ref()
         {
+            return Some(event);
+        }
+        if let Some(event) = self.vote_due() {
             return Some(event);
         }
         if !self.asker_came && self.since.elapsed() >= ASKER_PATIENCE {
@@ -262,8 +280,8 @@ impl<'c, 'v> Run<'c, 'v> {
                 None
             }
             Client::Asks(Ask::Vote {}) => {
-                let fresh = self.link.is_some() && self.renewed.elapsed() < self.lease() / 2;
-                Some(Event::VoteAsked(fresh))
+                self.vote_asked = true;
+                self.vote_due()
             }
             Client::Asks(Ask::TagMoved {}) => self.voted.then(|| self.read_ref()).flatten(),
             Client::Asks(Ask::Stop { reason }) => Some(Event::Stop(Cause::new(reason))),

@@ -114,6 +114,12 @@ impl<'a> App<'a> {
         self
     }
 
+    /// It ends as soon as it starts, on hosts where the app has the config variable `BROKEN`.
+    pub(crate) fn can_break(mut self) -> Self {
+        self.web.push_str("if [ -n \"$BROKEN\" ]; then echo 'cannot find the database'; exit 1; fi\n");
+        self
+    }
+
     /// Its worker ends as soon as it starts, on hosts where the app has the config variable `BROKEN`.
     pub(crate) fn with_worker_that_can_break(self) -> Self {
         let script =

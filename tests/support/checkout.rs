@@ -99,6 +99,16 @@ impl<'a> Checkout<'a> {
         self.begin_git(&args)
     }
 
+    /// Begins to push one label of several environments at once, each to be graduated to this revision.
+    pub(crate) fn begin_graduation_to(&self, environments: &[&str], label: &str, revision: &str) -> Running {
+        let tags: Vec<String> = environments.iter().map(|name| format!("graduate/{name}/{label}")).collect();
+        for tag in &tags {
+            self.git(&["tag", "-f", tag, revision]).succeeds();
+        }
+        let push = ["push", "-f", "origin"].into_iter().chain(tags.iter().map(String::as_str));
+        self.begin_git(&push.collect::<Vec<_>>())
+    }
+
     /// What the server says about a ref: 40 hex digits, with tags taken for what they point to.
     pub(crate) fn remote(&self, reference: &str) -> Option<String> {
         let listed = self.git(&["ls-remote", "origin", reference, &format!("{reference}^{{}}")]).succeeds();

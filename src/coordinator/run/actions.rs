@@ -137,8 +137,8 @@ impl Run<'_, '_> {
                 Ok(Carried::Nothing)
             }
             Mode::Command | Mode::AfterPush => {
-                let fresh = self.link.is_some() && self.renewed.elapsed() < self.lease() / 2;
-                Ok(Carried::Event(Event::VoteAsked(fresh)))
+                self.vote_asked = true;
+                Ok(self.vote_due().map_or(Carried::Nothing, Carried::Event))
             }
         }
     }
