@@ -94,6 +94,13 @@ pub struct Container {
     /// The image that it was made of.
     pub image: ImageId,
     host_config: HostConfig,
+    state: State,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct State {
+    running: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -103,6 +110,11 @@ struct HostConfig {
 }
 
 impl Container {
+    /// Its process runs.
+    pub fn is_running(&self) -> bool {
+        self.state.running
+    }
+
     /// When Docker starts it again.
     pub fn restart_policy(&self) -> &RestartPolicy {
         &self.host_config.restart_policy

@@ -399,11 +399,15 @@ impl ProcessId {
         }
     }
 
-    /// Kills this one process.
-    pub fn kill(&self) {
-        if let Some(descriptor) = self.descriptor() {
+    /// Ends this one process: SIGTERM, at which git takes its lock files away, then SIGKILL after `grace`.
+    pub fn stop(&self, grace: Duration) {
+        for signal in [Signal::TERM, Signal::KILL] {
+            let Some(descriptor) = self.descriptor() else { return };
             // It may end by itself in this moment, which serves as well.
-            let _ = pidfd_send_signal(&descriptor, Signal::KILL);
+            let _ = pidfd_send_signal(&descriptor, signal);
+            if self.wait(grace) {
+                return;
+            }
         }
     }
 

@@ -210,3 +210,30 @@ fn a_deploy_is_committed_when_it_is_over() {
     });
     there.has_nothing_left();
 }
+
+#[test]
+fn an_app_that_ends_while_it_is_held_stops_all() {
+    let world = World::new();
+    for app in ["api", "web"] {
+        world.app(app).version("1").push();
+    }
+    world.source.dokku(&["graduate:commit"]).succeeds();
+    let env = world.clone_environment();
+    env.graduate("now", "HEAD").succeeds();
+    for app in ["api", "web"] {
+        world.app(app).version("2").push();
+    }
+    world.source.dokku(&["graduate:commit"]).succeeds();
+    let before = world.destination.snapshot();
+
+    let held = world.post_hook();
+    let graduation = env.update().begin_graduation(&[], "now", "HEAD");
+    held.is_reached_by(&graduation);
+    world.destination.root("docker kill $(docker ps -q --filter name=api.web.1.upcoming)").succeeds();
+    graduation
+        .wait()
+        .is_refused()
+        .says("api does not go live: its new container has ended while it was held");
+    world.destination.snapshot().assert_same_as(&before);
+    world.nothing_is_left();
+}

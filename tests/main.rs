@@ -5,10 +5,14 @@ mod after_decision;
 mod at_once;
 mod cli;
 mod deploys;
+mod graduations;
+mod hooks;
 mod installation;
 mod interruptions;
 mod modes;
+mod refusals;
 mod support;
+mod tags;
 mod worlds;
 
 /// A file that is not listed above would never run.

@@ -2,7 +2,7 @@
 //!
 //! A hook or command starts it with an [`Order`] on its stdin and attaches to its socket; whoever leaves, it goes
 //! on. It holds the environment's lock, settles what an earlier one left, makes the plan, and feeds the
-//! [`crate::transaction`] in [`run`]. What it says goes into a file of [`News`].
+//! [`crate::transaction`] in `run`. What it says goes into a file of [`News`].
 
 pub mod control;
 pub mod ledger;

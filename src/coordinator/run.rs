@@ -5,6 +5,7 @@ mod relink;
 
 use std::collections::VecDeque;
 use std::sync::mpsc::RecvTimeoutError;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::coordinator::control::{Ask, Client};
@@ -21,6 +22,9 @@ use crate::transaction::{Action, Cause, Event, Go, Outcome, Transaction};
 
 /// How often the ref is read while a push that was voted on has not ended.
 const REF_PERIOD: Duration = Duration::from_millis(50);
+
+/// How long a push that is in the way of its own decision may take to end when it is told to.
+const PUSH_GRACE: Duration = Duration::from_secs(5);
 
 /// How long whoever asked for it may take to attach. One that died on its way must not leave anything held.
 const ASKER_PATIENCE: Duration = Duration::from_secs(30);
@@ -214,8 +218,9 @@ impl<'c, 'v> Run<'c, 'v> {
         }
         if self.transaction.is_too_late_to_stop() {
             // The push does not end by itself. Ended, it has moved the ref or has not; either way that is known.
-            if let Some(push) = self.receive_pack {
-                push.kill();
+            if let Some(push) = self.receive_pack.filter(|_| !self.push_is_over) {
+                thread::spawn(move || push.stop(PUSH_GRACE));
+                self.holding_since = Some(Instant::now());
             }
             return None;
         }

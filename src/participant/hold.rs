@@ -21,6 +21,9 @@ use crate::vars::Vars;
 /// container is slow to start, say) switches later.
 const SWITCH_LIMIT: Duration = Duration::from_secs(60);
 
+/// How often is looked whether a held container still runs.
+const LOOK_PERIOD: Duration = Duration::from_secs(2);
+
 /// Why a trigger refuses to go on.
 #[derive(Debug, thiserror::Error)]
 pub enum HoldError {
@@ -33,6 +36,9 @@ pub enum HoldError {
     /// A container of another version than the one that was held.
     #[error("{0} does not go live: a container was made of another image than the one that was built")]
     OtherImage(AppName),
+    /// The container that was held does not run any more.
+    #[error("{0} does not go live: its new container has ended while it was held")]
+    Ended(AppName),
     /// The image that was built is gone.
     #[error("{0} has no image `{1}`")]
     NoImage(AppName, String),
@@ -149,7 +155,7 @@ impl<'a> Deploy<'a> {
             None => None,
         };
         self.enter(at, container)?;
-        match self.wait()? {
+        match self.wait(container.map(|(id, _)| id))? {
             Decision::Abort => Err(HoldError::Aborted(app.clone())),
             Decision::Go => {
                 self.release()?;
@@ -198,7 +204,9 @@ impl<'a> Deploy<'a> {
         Ok(self.store.set_held(name, &held)?)
     }
 
-    fn wait(&self) -> Result<Decision, HoldError> {
+    /// Waits for the decision. A container that ends meanwhile, healthy as it was, must not become live; nothing
+    /// starts it again while it is held.
+    fn wait(&self, container: Option<&str>) -> Result<Decision, HoldError> {
         let watch = Watch::new(&self.store.vote_dir())?;
         loop {
             if let Some(decision) = self.store.decision() {
@@ -208,7 +216,12 @@ impl<'a> Deploy<'a> {
             if left.is_zero() {
                 return Ok(self.store.decide(Decision::Abort)?);
             }
-            watch.wait(left);
+            if let Some(id) = container
+                && docker::containers(&[id])?.first().is_none_or(|found| !found.is_running())
+            {
+                return Err(HoldError::Ended(self.app.name.clone()));
+            }
+            watch.wait(left.min(if container.is_some() { LOOK_PERIOD } else { left }));
         }
     }
 
