@@ -42,20 +42,35 @@ fn no_port() -> io::Error {
 
 fn pass_on(layout: &Layout, mut client: TcpStream) -> io::Result<()> {
     let (head, host, length) = read_head(&client)?;
-    let Some(mut server) = upstream(layout, &host) else {
-        let body = "502 Bad Gateway\n";
-        let length = body.len();
-        return write!(
-            client,
-            "HTTP/1.1 502 Bad Gateway\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-        );
+    let rest = length.saturating_sub(head.body.len() as u64);
+    // Between reading the file and reaching the container, the app may have been switched and the old container
+    // ended: nginx, which reads its file before that, never meets this.
+    for _ in 0..3 {
+        let Some(mut server) = upstream(layout, &host) else { continue };
+        if answer(&head, rest, &mut server, &mut client)? || rest > 0 {
+            return Ok(());
+        }
+    }
+    let body = "502 Bad Gateway\n";
+    let length = body.len();
+    write!(client, "HTTP/1.1 502 Bad Gateway\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+}
+
+/// Passes the request to a container and its answer back; false if there was none.
+fn answer(head: &Head, rest: u64, server: &mut TcpStream, client: &mut TcpStream) -> io::Result<bool> {
+    let mut ask = || {
+        server.write_all(head.text.as_bytes())?;
+        server.write_all(&head.body)?;
+        io::copy(&mut client.try_clone()?.take(rest), server)
     };
-    server.write_all(head.text.as_bytes())?;
-    server.write_all(&head.body)?;
-    let mut rest = client.try_clone()?.take(length.saturating_sub(head.body.len() as u64));
-    io::copy(&mut rest, &mut server)?;
-    io::copy(&mut server, &mut client)?;
-    Ok(())
+    let mut first = [0; 8192];
+    let read = match ask().and_then(|_| server.read(&mut first)) {
+        Ok(read @ 1..) => read,
+        Ok(0) | Err(_) => return Ok(false),
+    };
+    client.write_all(&first[..read])?;
+    io::copy(server, client)?;
+    Ok(true)
 }
 
 struct Head {
