@@ -200,7 +200,8 @@ impl Host {
         (ran.status == Some(0)).then_some(ran.raw)
     }
 
-    /// Signals the processes of the host whose command lines contain this; gives how many there were.
+    /// Signals the processes of the host whose command lines match this regular expression; gives how many there
+    /// were.
     pub(crate) fn kill(&self, signal: &str, pattern: &str) -> usize {
         let script = format!("{}signal_matching {signal} '{pattern}'", self.signal_matching());
         self.root(&script).succeeds().raw.trim().parse().unwrap()
@@ -240,7 +241,7 @@ impl Host {
                 for process in $(
                     tail -v -c +1 /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' ' ' | pattern=$2 awk '
                         /^==> .proc.[0-9]+.cmdline <==/ {{ split($2, path, "/"); process = path[3]; next }}
-                        index($0, ENVIRON["pattern"]) && !index($0, "signal_matching") {{ print process }}
+                        $0 ~ ENVIRON["pattern"] && !index($0, "signal_matching") {{ print process }}
                     ' | sort -u
                 ); do
                     process=/proc/$process

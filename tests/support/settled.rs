@@ -5,15 +5,9 @@ use super::host::Host;
 use super::ran::until;
 use super::world::World;
 
-/// Processes of ours, by what stands in their command lines.
-const PROCESSES: [&str; 6] = [
-    "dokku-graduate coordinator",
-    "dokku-graduate participant",
-    "graduate:agent",
-    "graduate:receive",
-    "hook pre-receive",
-    "hook post-receive",
-];
+/// Processes of ours, by their command lines.
+const PROCESSES: &str =
+    "dokku-graduate (coordinator|participant)|graduate:(agent|receive)|hook (pre|post)-receive";
 
 /// Prints a line for whatever a graduation that is over has left; runs as root, with Dokku's two variables set.
 const LEFT: &str = r#"
@@ -35,7 +29,7 @@ exit 0
 impl Host {
     /// Waits until no process of a graduation runs here.
     pub(crate) fn until_idle(&self) {
-        PROCESSES.iter().for_each(|process| self.until_ended(process));
+        self.until_ended(PROCESSES);
     }
 
     /// Waits until no process of a graduation runs here, and fails if anything of one is left, on the source's
