@@ -125,11 +125,6 @@ pub enum AppEnd {
     Live {},
     /// It is as it was before.
     Restored {},
-    /// It failed after the decision, and was left so on purpose (`on-failure = keep`).
-    Failed {
-        /// What went wrong.
-        reason: String,
-    },
     /// It could not be put back; a person must look.
     Stuck {
         /// What went wrong.

@@ -70,7 +70,6 @@ impl Reporter {
             News::GoingLive {} => lines.step("Going live"),
             News::AppEnded { app, end } => match end {
                 AppEnd::Live {} | AppEnd::Restored {} => {}
-                AppEnd::Failed { reason } => lines.trouble(&format!("{app} is not live: {reason}")),
                 AppEnd::Stuck { reason } => lines.trouble(&format!("{app} could not be put back: {reason}")),
             },
             News::Warning { text } => lines.trouble(text),
@@ -150,7 +149,6 @@ fn failed(lines: &mut Lines, environment: &str, outcome: &Outcome) {
                 lines.detail(&match end {
                     AppEnd::Live {} => format!("{app} is live"),
                     AppEnd::Restored {} => format!("{app} runs what it ran before"),
-                    AppEnd::Failed { reason } => format!("{app} failed: {reason}"),
                     AppEnd::Stuck { reason } => format!("{app} could not be put back: {reason}"),
                 });
             }

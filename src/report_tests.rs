@@ -42,7 +42,6 @@ fn outcomes() -> Vec<Outcome> {
     let ends = [
         (name("api"), AppEnd::Live {}),
         (name("docs"), AppEnd::Restored {}),
-        (name("web"), AppEnd::Failed { reason: "the deploy exited with code 1".to_owned() }),
         (name("worker"), AppEnd::Stuck { reason: stuck() }),
     ];
     vec![
@@ -98,7 +97,6 @@ fn news() -> Vec<News> {
         News::GoingLive {},
         News::AppEnded { app: app(), end: AppEnd::Live {} },
         News::AppEnded { app: app(), end: AppEnd::Restored {} },
-        News::AppEnded { app: app(), end: AppEnd::Failed { reason: text("it was killed") } },
         News::AppEnded { app: app(), end: AppEnd::Stuck { reason: text("docker is away") } },
         News::Warning { text: text("the disk is nearly full") },
     ];

@@ -203,6 +203,9 @@ impl<'c, 'v> Run<'c, 'v> {
         if let Some(event) = self.vote_due() {
             return Some(event);
         }
+        if let Some(event) = self.link_is_silent() {
+            return Some(event);
+        }
         if !self.asker_came && self.since.elapsed() >= ASKER_PATIENCE {
             self.asker_came = true;
             return Some(Event::Stop(Cause::new("whoever asked for it never came")));

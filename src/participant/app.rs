@@ -13,7 +13,7 @@ use crate::files::{self, FileError};
 use crate::git::{self, Git, GitError};
 use crate::names::{AppName, CommitId, GraduationId};
 use crate::participant::store::{Before, Held};
-use crate::process::{ProcessError, Program};
+use crate::process::{ProcessError, ProcessId, Program};
 use crate::repo;
 use crate::vars::Vars;
 
@@ -242,18 +242,24 @@ impl<'a> App<'a> {
         }
     }
 
-    /// After the deploy has ended without going live: leaves nothing of the graduation. `killed`: the deploy did
-    /// not end by itself. An app that the graduation created is destroyed, unless somebody has used it meanwhile;
+    /// After the deploy has ended without going live: leaves nothing of the graduation. `deploy` is its process,
+    /// `killed`: it did not end by itself. An app that the graduation created is destroyed, unless somebody has used it meanwhile;
     /// returns whether such an app was kept.
     ///
     /// # Errors
     /// Something is left; repeat it.
-    pub fn undo(&self, before: &Before, held: Option<&Held>, killed: bool) -> Result<bool, AppError> {
+    pub fn undo(
+        &self,
+        before: &Before,
+        held: Option<&Held>,
+        deploy: Option<ProcessId>,
+        killed: bool,
+    ) -> Result<bool, AppError> {
         if !self.dokku.exists(self.name) {
             self.release_images()?;
             return Ok(false);
         }
-        self.sweep(before)?;
+        self.sweep(before, deploy)?;
         if killed {
             self.command("apps:unlock").arg(self.name.as_str()).run()?;
         }
@@ -293,8 +299,15 @@ impl<'a> App<'a> {
         Ok(unset.run()?)
     }
 
-    /// Removes containers that a deploy has left on its way and that are not of the old version.
-    fn sweep(&self, before: &Before) -> Result<(), AppError> {
+    /// Removes what a deploy has left on its way: containers that are not of the old version, and the copies of
+    /// app.json and Procfile that Dokku names after the process and forgets when it fails.
+    fn sweep(&self, before: &Before, deploy: Option<ProcessId>) -> Result<(), AppError> {
+        for (dir, file) in [("data/app-json", "app.json"), ("data/ps", "Procfile")] {
+            let Some(ProcessId { pid, .. }) = deploy else { break };
+            let dir = self.vars.lib_root.join(dir).join(self.name.as_str());
+            files::remove(&dir.join(format!("{file}.{pid}")))?;
+            files::remove(&dir.join(format!("{file}.{pid}.missing")))?;
+        }
         let live: BTreeSet<String> = self.dokku.containers(self.name).into_values().collect();
         for container in docker::containers_of(self.name)? {
             let of_old = before.image.as_ref() == Some(&container.image);
@@ -351,13 +364,14 @@ impl<'a> App<'a> {
     ///
     /// # Errors
     /// It does not run its old version; a person must look.
-    pub fn compensate(&self, before: &Before, held: Option<&Held>) -> Result<(), AppError> {
+    pub fn compensate(&self, before: &Before, deploy: Option<ProcessId>) -> Result<(), AppError> {
         let repository = self.dokku.repository(self.name);
         if before.created {
             self.command("--force").args(["apps:destroy", self.name.as_str()]).run()?;
             return self.release_images();
         }
-        self.name_version(before, held, Version::Old)?;
+        // Dokku has set some of the files after the hold, at the end of the deploy: all of them go back.
+        self.name_version(before, None, Version::Old)?;
         if self.dokku.revision(self.name) == Some(before.to) {
             git::update_app_ref(&repository, &before.branch, before.from, Some(before.to))?;
         }
@@ -369,7 +383,7 @@ impl<'a> App<'a> {
                 return Err(AppError::NotRestored { app: self.name.clone() });
             }
         }
-        self.sweep(before)?;
+        self.sweep(before, deploy)?;
         Git::bare(&repository).delete_graduation_refs(self.id)?;
         self.release_images()
     }

@@ -145,10 +145,11 @@ impl Closing<'_> {
     fn close(&self, name: &AppName, member: &Member, way: Way) -> Closed {
         let app = App::new(self.vars, self.id, name);
         let held = self.store.held(name).ok().flatten();
+        let deploy = self.store.deploy(name).ok().flatten();
         match way {
             Way::Undo => {
                 let killed = matches!(member.deploy, Some(DeployEnd::Killed { .. }));
-                let undone = app.undo(&member.before, held.as_ref(), killed);
+                let undone = app.undo(&member.before, held.as_ref(), deploy, killed);
                 // Until its names are the old version's, a deploy of somebody else would start the new one.
                 self.leave(name);
                 match undone {
@@ -164,7 +165,7 @@ impl Closing<'_> {
             Way::Compensate => {
                 // A compensation is a deploy like anybody's.
                 self.leave(name);
-                Closed::of(match app.compensate(&member.before, held.as_ref()) {
+                Closed::of(match app.compensate(&member.before, deploy) {
                     Ok(()) => AppEnd::Restored {},
                     Err(error) => AppEnd::Stuck { reason: error.to_string() },
                 })

@@ -167,9 +167,6 @@ fn bounded(report: Report) -> Report {
         Report::AppEnded { app, end: AppEnd::Stuck { reason } } => {
             Report::AppEnded { app, end: AppEnd::Stuck { reason: protocol::clipped(reason) } }
         }
-        Report::AppEnded { app, end: AppEnd::Failed { reason } } => {
-            Report::AppEnded { app, end: AppEnd::Failed { reason: protocol::clipped(reason) } }
-        }
         Report::AppEnded { end: AppEnd::Live {} | AppEnd::Restored {}, .. }
         | Report::Hello { .. }
         | Report::App { .. }

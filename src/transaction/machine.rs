@@ -403,7 +403,7 @@ impl Transaction {
 
 fn stuck((app, end): (&AppName, &AppEnd)) -> Option<(AppName, String)> {
     match end {
-        AppEnd::Stuck { reason } | AppEnd::Failed { reason } => Some((app.clone(), reason.clone())),
+        AppEnd::Stuck { reason } => Some((app.clone(), reason.clone())),
         AppEnd::Live {} | AppEnd::Restored {} => None,
     }
 }

@@ -30,8 +30,19 @@ impl Run<'_, '_> {
         }
     }
 
+    /// A session that stays open and says nothing for a whole lease is as good as lost: the destination has given
+    /// up waiting by then.
+    pub(super) fn link_is_silent(&mut self) -> Option<Event> {
+        if !self.begun || self.link.is_none() || self.renewed.elapsed() < self.lease() {
+            return None;
+        }
+        let text = format!("nothing was heard from it for {} s", self.lease().as_secs());
+        self.link_lost(text)
+    }
+
     pub(super) fn link_lost(&mut self, reason: String) -> Option<Event> {
-        self.link = None;
+        // The reader of a session that we ended ourselves says so, too.
+        self.link.take()?;
         self.coordinator.say(News::LinkLost { reason: reason.clone() });
         if !self.begun {
             return Some(Event::LinkGone(reason));
