@@ -7,7 +7,6 @@ use super::Participant;
 use crate::names::{AppName, GraduationId};
 use crate::participant::app::App;
 use crate::participant::deploy::DeployEnd;
-use crate::participant::slots::Slots;
 use crate::participant::store::Store;
 use crate::protocol::{AppEnd, Decision, OnFailure, Report};
 use crate::vars::Vars;
@@ -76,12 +75,11 @@ impl Participant<'_> {
             Decision::Go => Way::Compensate,
         };
         let closing = Closing { vars: self.vars, id: &self.graduation.id, store: &self.store };
-        let slots = Slots::new(AT_ONCE);
         let ended: Vec<(AppName, Closed)> = thread::scope(|scope| {
             let close = |(app, member)| {
-                let (closing, slots, way) = (&closing, &slots, way(member));
+                let (closing, hands, way) = (&closing, self.hands.clone(), way(member));
                 let handle = scope.spawn(move || {
-                    let _slot = slots.take();
+                    let _hand = hands.take();
                     closing.close(app, member, way)
                 });
                 (app.clone(), handle)
@@ -107,9 +105,6 @@ impl Participant<'_> {
         self.say(Report::Settled { decision });
     }
 }
-
-/// How many apps are brought to their end at once.
-const AT_ONCE: u32 = 4;
 
 /// What an app's end takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -39,6 +39,9 @@ use crate::protocol::{self, AppEnd, Decision, Report, Request};
 use crate::records::Recorder;
 use crate::vars::Vars;
 
+/// How many apps are opened, or brought to their end, at once.
+const HANDS: u32 = 4;
+
 /// What a participant is started for; JSON on its stdin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -205,7 +208,10 @@ struct Participant<'a> {
     store: Store,
     graduation: Graduation,
     reports: &'a Recorder<Report>,
+    /// Places for builds.
     slots: Slots,
+    /// Places for Dokku's commands that open apps and bring them to their end.
+    hands: Slots,
     apps: BTreeMap<AppName, Member>,
     opening: BTreeSet<AppName>,
     /// A decision that could not be written yet: the disk is full, say.
@@ -224,6 +230,7 @@ impl<'a> Participant<'a> {
             graduation,
             reports,
             slots,
+            hands: Slots::new(HANDS),
             apps: BTreeMap::new(),
             opening: BTreeSet::new(),
             wanted: None,
@@ -323,8 +330,9 @@ impl<'a> Participant<'a> {
             return;
         }
         let (vars, store, sender) = (self.vars.clone(), self.store.clone(), self.sender.clone());
-        let id = self.graduation.id.clone();
+        let (id, hands) = (self.graduation.id.clone(), self.hands.clone());
         thread::spawn(move || {
+            let _hand = hands.take();
             let open = || -> Result<Before, AppError> {
                 let member = App::new(&vars, &id, &app);
                 let before = member.look(from, to)?;
