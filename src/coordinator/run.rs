@@ -42,6 +42,8 @@ pub(super) struct Run<'c, 'v> {
     begun: bool,
     announced: Option<Announcement>,
     renewed: Instant,
+    /// When anything was heard of the destination.
+    heard: Instant,
     asked_to_renew: Instant,
     /// The number of the last request to renew.
     renewal: u64,
@@ -118,6 +120,7 @@ impl<'c, 'v> Run<'c, 'v> {
             begun: false,
             announced: None,
             renewed: now,
+            heard: now,
             asked_to_renew: now,
             renewal: 0,
             holding_since: None,
@@ -298,6 +301,7 @@ impl<'c, 'v> Run<'c, 'v> {
     }
 
     fn report(&mut self, report: Report) -> Option<Event> {
+        self.heard = Instant::now();
         let agents_own = matches!(
             report,
             Report::Hello { .. } | Report::App { .. } | Report::AllApps {} | Report::Unknown {}

@@ -262,6 +262,7 @@ impl<'a> App<'a> {
         self.sweep(before, deploy)?;
         if killed {
             self.command("apps:unlock").arg(self.name.as_str()).run()?;
+            deploy.into_iter().for_each(sweep_temporary_files);
         }
         let refused = docker::image(&docker::latest(self.name))?;
         self.name_version(before, held, Version::Old)?;
@@ -400,4 +401,16 @@ impl<'a> App<'a> {
 #[expect(clippy::needless_pass_by_value, reason = "an iterator's item")]
 fn has_content(entry: fs::DirEntry) -> bool {
     entry.metadata().is_ok_and(|metadata| metadata.len() > 0)
+}
+
+/// Removes the directories and files that Dokku names after the process of a deploy, `/tmp/dokku-<pid>-*`, and that
+/// one which was killed leaves. What cannot be removed harms nobody.
+fn sweep_temporary_files(deploy: ProcessId) {
+    let prefix = format!("dokku-{}-", deploy.pid);
+    for entry in fs::read_dir("/tmp").into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            let path = entry.path();
+            let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+        }
+    }
 }

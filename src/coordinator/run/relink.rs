@@ -33,7 +33,7 @@ impl Run<'_, '_> {
     /// A session that stays open and says nothing for a whole lease is as good as lost: the destination has given
     /// up waiting by then.
     pub(super) fn link_is_silent(&mut self) -> Option<Event> {
-        if !self.begun || self.link.is_none() || self.renewed.elapsed() < self.lease() {
+        if !self.begun || self.link.is_none() || self.heard.elapsed() < self.lease() {
             return None;
         }
         let text = format!("nothing was heard from it for {} s", self.lease().as_secs());
@@ -81,6 +81,7 @@ impl Run<'_, '_> {
 
     pub(super) fn link_back(&mut self, mut link: Link, reports: Reports) -> Option<Event> {
         self.coordinator.say(News::LinkBack {});
+        self.heard = Instant::now();
         let resumed = self.resume_on(&mut link);
         listen_to(reports, self.coordinator.sender.clone());
         self.link = Some(link);
