@@ -22,8 +22,9 @@ use crate::vars::{self, Vars};
 /// behind than one that is killed.
 const BUILD_GRACE: Duration = Duration::from_secs(10);
 
-/// The same for an app that is held: its trigger ends by itself, and Dokku then takes the new containers away.
-const HELD_GRACE: Duration = Duration::from_secs(60);
+/// The same for an app that is built: our triggers end its deploy, at the latest after Dokku's health check, and Dokku
+/// then takes the new containers away. Killed instead, it would leave them.
+const BUILT_GRACE: Duration = Duration::from_secs(60);
 
 /// How long a stopped deploy may take to clean up after itself.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -203,8 +204,8 @@ impl Deploy {
             let watch = Watch::new(&store.vote_dir()).ok();
             while process.is_running() {
                 if store.decision() == Some(Decision::Abort) {
-                    let is_held = store.held(&app).is_ok_and(|held| held.is_some());
-                    if !process.wait(if is_held { HELD_GRACE } else { BUILD_GRACE }) {
+                    let is_built = store.has_mark(&app, BUILT);
+                    if !process.wait(if is_built { BUILT_GRACE } else { BUILD_GRACE }) {
                         stopped.store(true, Ordering::Release);
                         process.stop_group(STOP_GRACE);
                     }
