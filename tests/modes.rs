@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Checkout, Host, World};
+use crate::support::{Checkout, Host, World, patience};
 
 /// Creates an app as operators do before its first deploy.
 fn prepare(host: &Host, app: &str, scale: &[&str]) {
@@ -144,7 +144,7 @@ fn an_app_of_four_switches_with_apps_of_one() {
     assert!(apps.iter().all(|app| host.live(app) == "1"));
     post.succeeds();
 
-    let limit = Instant::now() + Duration::from_secs(120);
+    let limit = Instant::now() + patience();
     let mut switched = [None; 4];
     while switched.iter().any(Option::is_none) {
         assert!(Instant::now() < limit, "not all went live: {switched:?}");

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::ran::{PATIENCE, Ran, Running, command, until};
+use super::ran::{Ran, Running, command, patience, until};
 use super::real::Place;
 use super::snapshot::{SCRIPT, Snapshot};
 use super::traces;
@@ -159,7 +159,7 @@ impl Host {
     #[track_caller]
     pub(crate) fn keeps_no_trace(&self) {
         let mut left = String::new();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         while Instant::now() < deadline {
             left = self.traces();
             if left.is_empty() {

@@ -25,7 +25,7 @@ pub(crate) use gate::Gate;
 pub(crate) use host::Host;
 pub(crate) use lone_host::LoneHost;
 pub(crate) use post_hook::PostHook;
-pub(crate) use ran::{Ran, Running, until};
+pub(crate) use ran::{Ran, Running, patience, until};
 pub(crate) use snapshot::Snapshot;
 pub(crate) use sshd::Sshd;
 pub(crate) use visitor::Visitor;

@@ -9,10 +9,13 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use snapbox::IntoData;
 
+use super::real;
 use super::transcript::Normaliser;
 
-/// How long a test waits for anything before it fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(if cfg!(debug_assertions) { 60 } else { 600 });
+/// How long a test waits for anything before it fails. A real Dokku takes the better part of a minute for each deploy.
+pub(crate) fn patience() -> Duration {
+    Duration::from_secs(if real::hosts().is_some() { 1200 } else { 60 })
+}
 
 /// What has been printed so far, and whether more can come.
 #[derive(Default)]
@@ -51,7 +54,7 @@ pub(crate) fn command(program: &str) -> Command {
 
 /// Waits until something is so.
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience();
     while !is_so() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         thread::sleep(Duration::from_millis(5));
@@ -82,7 +85,7 @@ impl Running {
 
     /// Waits until so many lines with this text have been printed.
     pub(crate) fn until_lines(&self, count: usize, text: &str) -> &Self {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         let mut output = self.output.text.lock().unwrap();
         loop {
             let so_far = String::from_utf8_lossy(&output.0).into_owned();
@@ -124,7 +127,7 @@ impl Running {
 
     /// Waits for its end.
     pub(crate) fn wait(mut self) -> Ran {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;

@@ -144,7 +144,8 @@ impl World {
         let key =
             key.lines().find(|line| line.starts_with("ssh-")).expect("graduate:key prints a public key");
         let add = format!("dokku ssh-keys:add graduate-{}", source.name);
-        destination.root_with_input(&add, key.as_bytes()).succeeds();
+        // Dokku reads a line, and a line has an end.
+        destination.root_with_input(&add, format!("{key}\n").as_bytes()).succeeds();
     }
 
     /// A further simulated host, with the plugin.
