@@ -1,12 +1,13 @@
 //! Users who never stop asking: what they got, and whether it was always something.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::host::{Address, Host};
+use super::real;
 
 /// Somebody who requests some apps of a host, one after another, until told to stop.
 pub(crate) struct Visitor {
@@ -20,6 +21,23 @@ struct Visits {
     failed: usize,
     /// Each version when it was first seen after another.
     versions: Vec<String>,
+}
+
+impl Visits {
+    /// The versions in the order of their coming. A real nginx that reloads lets its old workers answer beside the new
+    /// ones for some milliseconds; what counts there is when a version came first, and what came last.
+    fn changes(&self) -> Vec<&str> {
+        let mut changes: Vec<&str> = self.versions.iter().map(String::as_str).collect();
+        if real::hosts().is_some() {
+            let last = changes.last().copied();
+            let mut seen = BTreeSet::new();
+            changes.retain(|version| seen.insert(*version));
+            if changes.last().copied() != last {
+                changes.extend(last);
+            }
+        }
+        changes
+    }
 }
 
 impl Visitor {
@@ -59,7 +77,7 @@ impl Visitor {
         for (app, versions) in expected {
             let visits = &seen[*app];
             assert_eq!(visits.failed, 0, "requests to {app} failed: {visits:?}");
-            assert_eq!(visits.versions, *versions, "what {app} showed");
+            assert_eq!(visits.changes(), versions.to_vec(), "what {app} showed");
         }
     }
 }
