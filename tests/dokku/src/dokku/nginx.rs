@@ -53,8 +53,9 @@ fn build(call: &Call, app: &str) -> Outcome {
         "server {{\n  listen 80;\n  server_name {names};\n  location / {{\n    proxy_pass http://{upstream};\n  }}\n}}\n\
          upstream {upstream} {{\n{servers}}}\n"
     );
-    // Replaced as a whole: nginx, too, goes on with the old one until it has read all of the new one.
-    let new = path.with_extension("new");
+    // Replaced as a whole: nginx, too, goes on with the old one until it has read all of the new one. Two deploys of
+    // an app may come here at once.
+    let new = path.with_extension(format!("new-{}", std::process::id()));
     fs::write(&new, text)?;
     fs::rename(new, path)?;
     step("Reloading nginx");
