@@ -164,7 +164,10 @@ fn rename_containers(call: &Call, app: &str) -> Outcome {
             Some(holder) if holder["Id"] == id.as_str() => continue,
             Some(_) => {
                 let target = format!("{name}.{}", Utc::now().timestamp_millis());
-                ask(&call.layout, &Request::Rename { name: name.clone(), target })?;
+                // Another deploy of the app may have renamed it in this moment.
+                if ask(&call.layout, &Request::Rename { name: name.clone(), target }).is_err() {
+                    warn("Failed to rename container");
+                }
             }
             None => {}
         }
