@@ -17,10 +17,10 @@ use crate::files::FileError;
 use crate::names::GraduationId;
 use crate::participant::store::{Graduation, Store};
 use crate::participant::{self, Start};
-use crate::process::{ProcessError, ProcessId, Program};
+use crate::process::{ProcessError, ProcessId};
 use crate::protocol::{self, LineError, LiveApp, PROTOCOL, Report, Request};
 use crate::records::Follower;
-use crate::vars::Vars;
+use crate::vars::{self, Vars};
 
 /// How long a participant may take to begin or to be reached.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -63,7 +63,7 @@ pub fn run(vars: &Vars) -> Result<(), AgentError> {
     let hello = Report::Hello {
         protocol: PROTOCOL,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        host: host_name(),
+        host: vars::host_name(),
     };
     tell(&hello)?;
     let mut requests = BufReader::new(io::stdin().lock());
@@ -71,12 +71,6 @@ pub fn run(vars: &Vars) -> Result<(), AgentError> {
         session.handle(protocol::parse(&line)?)?;
     }
     Ok(())
-}
-
-/// What this host calls itself.
-pub fn host_name() -> String {
-    let name = Program::new("hostname").read().unwrap_or_default();
-    name.trim().chars().take(100).collect()
 }
 
 fn tell(report: &Report) -> io::Result<()> {

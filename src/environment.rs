@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -282,13 +281,9 @@ impl Environment {
 
     fn commit_lock(&self) -> Result<Lock, EnvironmentError> {
         let path = self.vars.data().join("commit.lock");
-        let deadline = Instant::now() + COMMIT_PATIENCE;
-        loop {
-            match Lock::try_take(&path, &std::process::id())? {
-                Locking::Taken(lock) => return Ok(lock),
-                Locking::Busy(_) if Instant::now() < deadline => thread::sleep(Duration::from_millis(50)),
-                Locking::Busy(_) => return Err(EnvironmentError::Busy),
-            }
+        match Lock::take_within(&path, &std::process::id(), COMMIT_PATIENCE)? {
+            Locking::Taken(lock) => Ok(lock),
+            Locking::Busy(_) => Err(EnvironmentError::Busy),
         }
     }
 }

@@ -5,7 +5,8 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify;
@@ -148,6 +149,25 @@ pub enum Locking<T> {
 }
 
 impl Lock {
+    /// As [`Lock::try_take`], again and again for as long as `patience` if somebody else has it.
+    ///
+    /// # Errors
+    /// As [`Lock::try_take`].
+    pub fn take_within<T: Serialize + DeserializeOwned>(
+        path: &Path,
+        about: &T,
+        patience: Duration,
+    ) -> Result<Locking<T>, FileError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let locking = Self::try_take(path, about)?;
+            if matches!(locking, Locking::Taken(_)) || Instant::now() >= deadline {
+                return Ok(locking);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Tries to take the lock at `path` and to write `about` into it.
     ///
     /// # Errors
@@ -210,7 +230,7 @@ impl Watch {
     /// Waits for a change since the last call, at most for `limit`. Waking up for nothing is allowed.
     pub fn wait(&self, limit: Duration) {
         let Some(descriptor) = &self.descriptor else {
-            return std::thread::sleep(limit.min(WITHOUT_WATCH));
+            return thread::sleep(limit.min(WITHOUT_WATCH));
         };
         let timeout = rustix::time::Timespec::try_from(limit).ok();
         let mut fds = [PollFd::new(descriptor, PollFlags::IN)];
@@ -252,7 +272,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let watch = Watch::new(dir.path()).unwrap();
         fs::write(dir.path().join("x"), "").unwrap();
-        let before = std::time::Instant::now();
+        let before = Instant::now();
         watch.wait(Duration::from_secs(20));
         assert!(before.elapsed() < Duration::from_secs(10));
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::files::FileError;
 use crate::names::{AppName, CommitId, GraduationId, ObjectId};
 use crate::process::{ProcessError, Program, in_words};
-use crate::vars::Vars;
+use crate::vars::{Vars, host_name};
 
 mod objects;
 
@@ -332,14 +332,6 @@ fn person(name: &str) -> String {
     let name: String = name.chars().filter(|c| !c.is_control() && !"<>".contains(*c)).take(80).collect();
     let name = name.trim_matches(|c: char| c.is_whitespace() || ".,:;\"'\\".contains(c));
     if name.is_empty() { "unknown".to_owned() } else { name.to_owned() }
-}
-
-/// What this host calls itself; `localhost` if it does not say.
-pub fn host_name() -> String {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name: String =
-        name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || "-.".contains(*c)).collect();
-    if name.is_empty() { "localhost".to_owned() } else { name }
 }
 
 #[cfg(test)]

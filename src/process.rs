@@ -4,22 +4,21 @@
 //! us alone. Stdin is null unless it is given.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal, waitid,
-};
-use serde::{Deserialize, Serialize};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use crate::vars;
+
+mod identity;
+
+pub use identity::ProcessId;
 
 /// How much of a child's output is kept for an error, in bytes.
 const KEPT_OUTPUT: usize = 64 * 1024;
@@ -284,146 +283,6 @@ impl Running {
     }
 }
 
-/// One process, told apart from a later one with the same number by its start time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ProcessId {
-    /// The number.
-    pub pid: u32,
-    /// When it started, in clock ticks since boot; field 22 of proc_pid_stat(5).
-    pub start: u64,
-}
-
-/// What `/proc/<pid>/stat` says: the command's name, the parent and the start time.
-struct Stat {
-    command: String,
-    state: char,
-    parent: u32,
-    start: u64,
-}
-
-fn stat(pid: u32) -> io::Result<Stat> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let parsed = || {
-        let (before, after) = text.rsplit_once(')')?;
-        let command = before.split_once('(')?.1.to_owned();
-        let fields: Vec<&str> = after.split_whitespace().collect();
-        let state = fields.first()?.chars().next()?;
-        Some(Stat {
-            command,
-            state,
-            parent: fields.get(1)?.parse().ok()?,
-            start: fields.get(19)?.parse().ok()?,
-        })
-    };
-    parsed().ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat has an unknown form")))
-}
-
-impl ProcessId {
-    /// The process that has the number now.
-    ///
-    /// # Errors
-    /// There is none.
-    pub fn of(pid: u32) -> io::Result<Self> {
-        stat(pid).map(|stat| Self { pid, start: stat.start })
-    }
-
-    /// Our own process.
-    ///
-    /// # Errors
-    /// `/proc` cannot be read.
-    pub fn own() -> io::Result<Self> {
-        Self::of(std::process::id())
-    }
-
-    /// The process that leads our process group.
-    ///
-    /// # Errors
-    /// We do ourselves, or it has ended.
-    pub fn group_leader() -> io::Result<Self> {
-        let leader = rustix::process::getpgrp().as_raw_nonzero().get().unsigned_abs();
-        if leader == std::process::id() {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        Self::of(leader)
-    }
-
-    /// The process that started us.
-    ///
-    /// # Errors
-    /// It has ended.
-    pub fn parent() -> io::Result<Self> {
-        Self::of(std::os::unix::process::parent_id())
-    }
-
-    /// The nearest ancestor of ours that is an ssh session: it ends when the client's connection does, which is
-    /// the only sign that a hook gets of it.
-    pub fn ssh_session() -> Option<Self> {
-        let mut pid = std::os::unix::process::parent_id();
-        while pid > 1 {
-            let found = stat(pid).ok()?;
-            if found.command == "sshd" || found.command.starts_with("sshd-session") {
-                return Some(Self { pid, start: found.start });
-            }
-            pid = found.parent;
-        }
-        None
-    }
-
-    /// It still runs (a zombie does not).
-    pub fn is_running(&self) -> bool {
-        stat(self.pid).is_ok_and(|stat| stat.start == self.start && stat.state != 'Z')
-    }
-
-    /// A descriptor that becomes readable when the process ends; `None` if it has ended.
-    fn descriptor(&self) -> Option<OwnedFd> {
-        let pid = Pid::from_raw(i32::try_from(self.pid).ok()?)?;
-        let descriptor = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-        self.is_running().then_some(descriptor)
-    }
-
-    /// Waits until it has ended, at most for `limit`; says whether it has.
-    pub fn wait(&self, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
-        let Some(descriptor) = self.descriptor() else { return true };
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let timeout = rustix::time::Timespec::try_from(left).ok();
-            let mut fds = [PollFd::new(&descriptor, PollFlags::IN)];
-            match poll(&mut fds, timeout.as_ref()) {
-                Ok(0) => return !self.is_running(),
-                Ok(_) => return true,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(_) => return !self.is_running(),
-            }
-        }
-    }
-
-    /// Ends this one process: SIGTERM, at which git takes its lock files away, then SIGKILL after `grace`.
-    pub fn stop(&self, grace: Duration) {
-        for signal in [Signal::TERM, Signal::KILL] {
-            let Some(descriptor) = self.descriptor() else { return };
-            // It may end by itself in this moment, which serves as well.
-            let _ = pidfd_send_signal(&descriptor, signal);
-            if self.wait(grace) {
-                return;
-            }
-        }
-    }
-
-    /// Ends the process group that it leads: SIGTERM, then SIGKILL after `grace`.
-    pub fn stop_group(&self, grace: Duration) {
-        let Some(group) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return };
-        if self.is_running() {
-            let _ = kill_process_group(group, Signal::TERM);
-            if !self.wait(grace) {
-                let _ = kill_process_group(group, Signal::KILL);
-                self.wait(grace);
-            }
-        }
-    }
-}
-
 /// Starts this program again with `args` as a process that outlives us: its input is `input`, its output goes
 /// nowhere, and it makes itself a session of its own ([`leave_session`]).
 ///
@@ -518,14 +377,5 @@ mod tests {
         let text = io::read_to_string(output).unwrap();
         let left = ProcessId::of(text.trim().parse().unwrap());
         assert!(left.is_err() || left.is_ok_and(|left| !left.is_running()));
-    }
-
-    #[test]
-    fn a_process_is_known_by_its_start() {
-        let own = ProcessId::own().unwrap();
-        assert!(own.is_running());
-        assert!(!ProcessId { start: own.start + 1, ..own }.is_running());
-        assert!(ProcessId { start: own.start + 1, ..own }.wait(Duration::from_secs(5)));
-        assert!(!own.wait(Duration::from_millis(1)));
     }
 }

@@ -9,8 +9,7 @@ mod url;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -170,13 +169,9 @@ fn path(vars: &Vars) -> PathBuf {
 }
 
 fn take_lock(path: &Path) -> Result<Lock, SettingsError> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match Lock::try_take(path, &std::process::id())? {
-            Locking::Taken(lock) => return Ok(lock),
-            Locking::Busy(who) if Instant::now() >= deadline => return Err(SettingsError::Busy(who)),
-            Locking::Busy(_) => thread::sleep(Duration::from_millis(20)),
-        }
+    match Lock::take_within(path, &std::process::id(), PATIENCE)? {
+        Locking::Taken(lock) => Ok(lock),
+        Locking::Busy(who) => Err(SettingsError::Busy(who)),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::names::EnvironmentName;
 use crate::process::{ProcessError, Program};
 use crate::protocol::PROTOCOL;
 use crate::settings::Url;
-use crate::vars::Vars;
+use crate::vars::{self, Vars};
 
 pub use link::{Peer, test_link};
 pub use pins::{HostKey, forget, is_pinned, pin, pinned, scan};
@@ -137,18 +137,6 @@ pub fn alias(environment: &EnvironmentName) -> String {
     format!("graduate-{environment}")
 }
 
-/// What this host calls itself; `this-host` where that is no name.
-pub fn this_host() -> String {
-    let bytes = files::read(Path::new("/proc/sys/kernel/hostname"), 300).ok().flatten().unwrap_or_default();
-    let name: String = String::from_utf8_lossy(&bytes)
-        .trim()
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
-        .collect();
-    let name = name.trim_matches(['-', '.']).to_owned();
-    if name.is_empty() { "this-host".to_owned() } else { name }
-}
-
 /// Returns the public key that a destination must accept, as one line without its end; makes the pair if there
 /// is none (ed25519, without a passphrase, mode 0600).
 ///
@@ -175,7 +163,7 @@ fn make_private_key(private: &Path) -> Result<(), SshError> {
     let parent = private.parent().unwrap_or(Path::new("/"));
     let aside = tempfile::tempdir_in(parent).map_err(FileError::of("make a directory in", parent))?;
     let made = aside.path().join("key");
-    let comment = format!("graduate-{}", this_host());
+    let comment = format!("graduate-{}", vars::host_name());
     Program::new("ssh-keygen")
         .args(["-q", "-t", "ed25519", "-N", "", "-C", &comment, "-f"])
         .arg(&made)
@@ -349,7 +337,7 @@ mod tests {
         let vars = vars(dir.path());
         let key = public_key(&vars).unwrap();
         assert!(
-            key.starts_with("ssh-ed25519 ") && key.ends_with(&format!("graduate-{}", this_host())),
+            key.starts_with("ssh-ed25519 ") && key.ends_with(&format!("graduate-{}", vars::host_name())),
             "{key}"
         );
         assert_eq!(public_key(&vars).unwrap(), key);

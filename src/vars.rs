@@ -111,5 +111,14 @@ pub fn of_our_caller() -> Vec<String> {
     std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| ours(name)).collect()
 }
 
+/// What this host calls itself, in letters, digits, `-` and `.`; `localhost` if it has no such name (uname(2)).
+pub fn host_name() -> String {
+    let name = rustix::system::uname();
+    let name = name.nodename().to_string_lossy();
+    let name: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "-.".contains(*c)).collect();
+    let name = name.trim_matches(['-', '.']);
+    if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
+}
+
 /// Variables for a child, by name.
 pub type Extra = BTreeMap<&'static str, String>;

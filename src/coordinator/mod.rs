@@ -27,7 +27,6 @@ pub use crate::coordinator::settle::settle_earlier;
 use crate::decision::{self, DecisionError};
 use crate::environment::EnvironmentError;
 use crate::files::{self, FileError, Lock, Locking};
-use crate::git::{self};
 use crate::journal::{self, Entry, Journal, JournalError, Place};
 use crate::link::{Link, LinkError, Reports};
 use crate::names::{AppName, EnvironmentName, GraduationId, ReleaseTag};
@@ -38,7 +37,7 @@ use crate::protocol::Report;
 use crate::records::Recorder;
 use crate::settings::{Limits, Settings, SettingsError};
 use crate::transaction::{Outcome, Phase, Transaction};
-use crate::vars::Vars;
+use crate::vars::{self, Vars};
 
 /// How long who asked for a graduation may take to come and hear how it ended.
 const ASKER_LIMIT: Duration = Duration::from_secs(5);
@@ -219,7 +218,7 @@ impl<'a> Coordinator<'a> {
 
     fn graduate(mut self) -> Result<(), CoordinatorError> {
         let Order { commit, tag, by, .. } = self.order.clone();
-        self.say(News::Started { source: git::host_name(), commit, tag, by });
+        self.say(News::Started { source: vars::host_name(), commit, tag, by });
         let ending = self.whole().unwrap_or_else(|error| Ending::Broken { reason: error.to_string() });
         self.take_back_request(&ending);
         self.let_asker_in();

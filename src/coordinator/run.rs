@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use crate::coordinator::control::{Ask, Client};
 use crate::coordinator::{Coordinator, CoordinatorError, Message, listen_to};
 use crate::decision;
-use crate::git;
 use crate::link::{self, Link, Reports};
 use crate::names::AppName;
 use crate::order::{Mode, News};
@@ -19,6 +18,7 @@ use crate::plan::Plan;
 use crate::process::ProcessId;
 use crate::protocol::{Report, Request};
 use crate::transaction::{Action, Cause, Event, Go, Outcome, Transaction};
+use crate::vars;
 
 /// How often the ref is read while a push that was voted on has not ended.
 const REF_PERIOD: Duration = Duration::from_millis(50);
@@ -79,7 +79,7 @@ impl<'c, 'v> Run<'c, 'v> {
         let request = Request::Begin {
             id: coordinator.order.id.clone(),
             environment: coordinator.order.tag.environment.clone(),
-            source: git::host_name(),
+            source: vars::host_name(),
             by: coordinator.order.by.clone(),
             lease_s: seconds(coordinator.limits.lease),
             max_parallel: coordinator.limits.max_parallel,

@@ -1,8 +1,9 @@
 //! Objects that no work tree has: release tags, and commits of a state that nobody committed.
 
-use super::{Git, GitError, host_name, parse_id, person};
+use super::{Git, GitError, parse_id, person};
 use crate::files::FileError;
 use crate::names::{CommitId, ObjectId};
+use crate::vars::host_name;
 
 /// The text of an annotated tag.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use super::{InstallError, Notes, ensure_file};
 use crate::environment::{self, Environment};
 use crate::files::{self, FileError};
-use crate::git::{self, Git};
+use crate::git::Git;
 use crate::manifest::GITIGNORE;
 use crate::process::Program;
-use crate::vars::Vars;
+use crate::vars::{self, Vars};
 
 /// git's hooks that are ours, with their text.
 const HOOKS: [(&str, &str); 2] = [
@@ -76,7 +76,7 @@ fn prepare_ssh_key(vars: &Vars) -> Result<(), InstallError> {
         return Ok(());
     }
     make_private_dir(key.parent().unwrap_or(&key))?;
-    let comment = format!("dokku-graduate@{}", git::host_name());
+    let comment = format!("dokku-graduate@{}", vars::host_name());
     let made = Program::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", &comment, "-f"]);
     Ok(made.arg(&key).run()?)
 }
@@ -116,7 +116,7 @@ fn prepare_repository(vars: &Vars) -> Result<Option<PathBuf>, InstallError> {
     if new.exists() {
         fs::remove_dir_all(&new).map_err(FileError::of("remove", &new))?;
     }
-    let email = format!("dokku@{}", git::host_name());
+    let email = format!("dokku@{}", vars::host_name());
     wanted.extend([("user.name", "dokku"), ("user.email", email.as_str())]);
     Git::bare(&new).init(&wanted)?;
     keep_hooks(&git_dir, &new)?;
@@ -206,7 +206,7 @@ fn commit_initial_state(vars: &Vars, notes: &mut Notes) {
     notes.done(format!(
         "{} is a Git repository now; clone it with `git clone dokku@{}:graduate`",
         vars.dokku_root.display(),
-        git::host_name()
+        vars::host_name()
     ));
     let committed = Environment::open(vars).and_then(|environment| environment.commit(Some("Initial state")));
     if let Err(error) = committed {

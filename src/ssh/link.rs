@@ -10,9 +10,9 @@ use crate::names::EnvironmentName;
 use crate::process::{ProcessError, Running, in_words};
 use crate::protocol::{self, LineError, PROTOCOL, Report};
 use crate::settings::Url;
-use crate::vars::Vars;
+use crate::vars::{self, Vars};
 
-use super::{SshError, command, public_key, this_host};
+use super::{SshError, command, public_key};
 
 /// How long the other side may take to say hello; a Dokku under load takes seconds for a command.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -133,7 +133,7 @@ fn last_lines(text: &str) -> String {
 
 /// The command that makes a destination accept our key, to be run there.
 fn remedy(vars: &Vars) -> String {
-    let name = this_host();
+    let name = vars::host_name();
     match public_key(vars) {
         Ok(key) => format!("echo {} | sudo dokku ssh-keys:add graduate-{name}", super::quoted(&key)),
         Err(error) => error.to_string(),

@@ -8,7 +8,6 @@ use crate::coordinator::control::{self, Tell};
 use crate::coordinator::programs::{self, Programs};
 use crate::coordinator::{Coordinator, CoordinatorError, Message};
 use crate::decision;
-use crate::git;
 use crate::journal::Entry;
 use crate::names::{AppName, GraduationId};
 use crate::order::{Mode, News};
@@ -17,6 +16,7 @@ use crate::repo::Settled;
 use crate::settings::HookKind;
 use crate::transaction::{Action, Cause, Event, Go, Outcome, Phase};
 use crate::transfer;
+use crate::vars;
 
 /// What came of an action.
 pub(super) enum Carried {
@@ -118,7 +118,7 @@ impl Run<'_, '_> {
             ("GRADUATE_COMMIT", order.commit.to_string()),
             ("GRADUATE_BY", order.by.clone()),
             ("GRADUATE_APPS", apps.join(" ")),
-            ("GRADUATE_SOURCE", git::host_name()),
+            ("GRADUATE_SOURCE", vars::host_name()),
         ];
         // Their git can read what is being pushed; what it writes goes into the repository as ever.
         let quarantine = order.quarantine.as_ref().filter(|path| path.is_dir());
