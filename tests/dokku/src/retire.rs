@@ -34,6 +34,8 @@ pub(crate) fn retire_due(engine: &Engine, app: Option<&str>) {
     let is_due =
         |entry: &Entry| entry.due <= Utc::now().timestamp() && app.is_none_or(|app| app == entry.app);
     for entry in entries(layout, "containers").into_iter().filter(is_due) {
+        // Requests that came before the switch are answered first, as nginx's old workers do.
+        drop(engine.requests.write());
         let _ = processes::stop(engine, &entry.id, Duration::from_secs(10));
         let _ = processes::remove(engine, &entry.id, true);
         let _ = forget(layout, "containers", &entry.id);

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use crate::docker::engine::Engine;
 use crate::files::random_port;
 use crate::layout::Layout;
 use crate::outcome::{Context, Outcome};
 
 /// Listens on the host's own port, the same one after each start.
-pub(crate) fn start(layout: &Layout) -> Outcome {
-    let file = layout.run().join("router-port");
+pub(crate) fn start(engine: &Arc<Engine>) -> Outcome {
+    let file = engine.layout.run().join("router-port");
     let known = fs::read_to_string(&file).ok().and_then(|port| port.trim().parse::<u16>().ok());
     let listener = match known {
         Some(port) => TcpListener::bind(("127.0.0.1", port)),
@@ -26,11 +27,11 @@ pub(crate) fn start(layout: &Layout) -> Outcome {
     };
     let listener = listener.context("cannot start the router")?;
     fs::write(file, listener.local_addr()?.port().to_string())?;
-    let layout = Arc::new(layout.clone());
+    let engine = Arc::clone(engine);
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            let layout = Arc::clone(&layout);
-            thread::spawn(move || pass_on(&layout, client));
+            let engine = Arc::clone(&engine);
+            thread::spawn(move || pass_on(&engine, client));
         }
     });
     Ok(())
@@ -40,16 +41,15 @@ fn no_port() -> io::Error {
     io::Error::other("no free port")
 }
 
-fn pass_on(layout: &Layout, mut client: TcpStream) -> io::Result<()> {
+fn pass_on(engine: &Engine, mut client: TcpStream) -> io::Result<()> {
     let (head, host, length) = read_head(&client)?;
     let rest = length.saturating_sub(head.body.len() as u64);
-    // Between reading the file and reaching the container, the app may have been switched and the old container
-    // ended: nginx, which reads its file before that, never meets this.
-    for _ in 0..3 {
-        let Some(mut server) = upstream(layout, &host) else { continue };
-        if answer(&head, rest, &mut server, &mut client)? || rest > 0 {
-            return Ok(());
-        }
+    // The container that the file names now is not retired before it has answered.
+    let _request = engine.requests.read();
+    if let Some(mut server) = upstream(&engine.layout, &host)
+        && answer(&head, rest, &mut server, &mut client)?
+    {
+        return Ok(());
     }
     let body = "502 Bad Gateway\n";
     let length = body.len();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use chrono::Utc;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -25,6 +25,8 @@ pub(crate) struct Engine {
     /// Told whenever a container ends.
     pub(super) ended: Condvar,
     ports: Mutex<Vec<u16>>,
+    /// Held for reading by each request that the router passes on.
+    pub(crate) requests: RwLock<()>,
 }
 
 impl Engine {
@@ -34,8 +36,8 @@ impl Engine {
             Ok(text) => serde_json::from_str(&text).map_err(|error| error.to_string())?,
             Err(_) => State::default(),
         };
-        let ports = Mutex::new(Vec::new());
-        Ok(Engine { layout, state: Mutex::new(state), ended: Condvar::new(), ports })
+        let (ports, requests) = (Mutex::default(), RwLock::default());
+        Ok(Engine { layout, state: Mutex::new(state), ended: Condvar::new(), ports, requests })
     }
 
     /// The state, to look at.

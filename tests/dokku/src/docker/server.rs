@@ -22,7 +22,7 @@ const RETIRE_EVERY: Duration = Duration::from_secs(5);
 /// Runs until it is killed.
 pub(crate) fn run(layout: Layout) -> Outcome {
     let engine = Arc::new(Engine::open(layout.clone()).map_err(Failure::new)?);
-    router::start(&layout)?;
+    router::start(&engine)?;
     processes::boot(&engine).map_err(Failure::new)?;
     let socket = layout.socket();
     let _ = fs::remove_file(&socket);
