@@ -12,21 +12,29 @@ use crate::error::Error;
 use crate::trigger;
 
 /// Dokku's subcommands, each by the last part of its name: `subcommands/<name>`, `default` being `graduate`.
-pub const SUBCOMMANDS: [&str; 14] = [
+pub const SUBCOMMANDS: [&str; 22] = [
+    "abort",
     "add-environment",
     "add-hook",
     "agent",
     "commit",
     "default",
     "environments",
+    "freeze",
     "help",
     "hooks",
     "key",
+    "logs",
+    "plan",
     "receive",
     "recover",
+    "releases",
+    "report",
     "rm-environment",
     "rm-hook",
+    "rollback",
     "set",
+    "unfreeze",
 ];
 
 /// What this process is to do.

@@ -59,6 +59,18 @@ pub enum Error {
     /// A graduation goes on.
     #[error("{0} is being graduated to by {by}", by = .1.as_deref().unwrap_or("somebody"))]
     InProgress(EnvironmentName, Option<String>),
+    /// No graduation goes on.
+    #[error("no graduation to {0} is in progress")]
+    NotInProgress(EnvironmentName),
+    /// It was decided already.
+    #[error("it was too late to abort: the graduation to {0} had been decided")]
+    TooLate(EnvironmentName),
+    /// There is no such release.
+    #[error("{0} has no release {release}", release = .1.as_deref().unwrap_or("before the one that runs"))]
+    NoRelease(EnvironmentName, Option<String>),
+    /// Nothing is remembered of it.
+    #[error("there is no such graduation; the last 100 are remembered")]
+    NoGraduation,
     /// A coordinator could do nothing.
     #[error(transparent)]
     Coordinator(#[from] CoordinatorError),
@@ -150,6 +162,10 @@ impl Error {
             | Self::UnknownRevision(_)
             | Self::Attach(_)
             | Self::InProgress(..)
+            | Self::NotInProgress(_)
+            | Self::TooLate(_)
+            | Self::NoRelease(..)
+            | Self::NoGraduation
             | Self::Participant(_)
             | Self::AfterDeploy(_)
             | Self::Agent(_)
@@ -170,6 +186,12 @@ impl Error {
             Self::CoordinatorDied(environment) => {
                 Some(format!("settle what it left with `dokku graduate:recover {environment}`"))
             }
+            Self::TooLate(environment) => {
+                Some(format!("go back with `dokku graduate:rollback {environment}`"))
+            }
+            Self::NoRelease(environment, _) => {
+                Some(format!("`dokku graduate:releases {environment}` lists them"))
+            }
             Self::File(_)
             | Self::Process(_)
             | Self::Output(_)
@@ -178,6 +200,8 @@ impl Error {
             | Self::UnknownRevision(_)
             | Self::Attach(_)
             | Self::InProgress(..)
+            | Self::NotInProgress(_)
+            | Self::NoGraduation
             | Self::Coordinator(_)
             | Self::Participant(_)
             | Self::AfterDeploy(_)

@@ -252,6 +252,23 @@ pub fn set_latest(vars: &Vars, order: &Order) -> Result<(), FileError> {
     files::write_json(&latest_path(vars, &order.tag.environment), &latest)
 }
 
+/// All graduations that are remembered here, oldest first.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn ids(vars: &Vars) -> Result<Vec<GraduationId>, FileError> {
+    let dir = vars.data().join("graduations");
+    let entries = match std::fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(FileError::of("read", &dir)(error)),
+    };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut ids: Vec<GraduationId> = names.filter_map(|name| name.parse().ok()).collect();
+    ids.sort();
+    Ok(ids)
+}
+
 /// How many graduations are remembered on their source.
 const REMEMBERED: usize = 100;
 
@@ -260,12 +277,7 @@ const REMEMBERED: usize = 100;
 /// # Errors
 /// A directory cannot be read or removed.
 pub fn prune(vars: &Vars) -> Result<(), FileError> {
-    let dir = vars.data().join("graduations");
-    let entries = std::fs::read_dir(&dir).map_err(FileError::of("read", &dir))?;
-    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let mut ids: Vec<GraduationId> = names.filter_map(|name| name.parse().ok()).collect();
-    ids.sort();
-    for id in ids.iter().rev().skip(REMEMBERED) {
+    for id in ids(vars)?.iter().rev().skip(REMEMBERED) {
         let place = Place::of(vars, id);
         let is_over = |entries: Vec<Entry>| match entries.last() {
             None | Some(Entry::Ended { .. }) => true,

@@ -16,6 +16,7 @@ pub mod error;
 pub mod factors;
 pub mod files;
 pub mod git;
+pub mod history;
 pub mod hook;
 pub mod install;
 pub mod journal;

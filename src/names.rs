@@ -320,6 +320,11 @@ impl ReleaseTag {
     pub fn ref_name(&self) -> String {
         format!("refs/tags/{self}")
     }
+
+    /// When it went live.
+    pub fn time(&self) -> DateTime<Utc> {
+        self.time.and_utc()
+    }
 }
 
 impl fmt::Display for ReleaseTag {

@@ -43,6 +43,8 @@ pub struct Options {
     pub allow_dirty: bool,
     /// `-o allow-missing-config`.
     pub allow_missing_config: bool,
+    /// `-o despite-freeze`: to a frozen environment, if it goes back to a release.
+    pub despite_freeze: bool,
     /// `-o redeploy`: unchanged apps, too.
     pub redeploy: bool,
     /// `-o only=api,web`: no other apps.
@@ -54,8 +56,8 @@ pub struct Options {
 /// A push option that does not exist or is malformed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown push option {0:?}; there are plan, allow-dirty, allow-missing-config, redeploy, \
-     only=APP[,APP...] and quiet"
+    "unknown push option {0:?}; there are plan, allow-dirty, allow-missing-config, despite-freeze, \
+     redeploy, only=APP[,APP...] and quiet"
 )]
 pub struct UnknownOption(String);
 
@@ -72,6 +74,7 @@ impl Options {
                 None if option == "plan" => parsed.plan = true,
                 None if option == "allow-dirty" => parsed.allow_dirty = true,
                 None if option == "allow-missing-config" => parsed.allow_missing_config = true,
+                None if option == "despite-freeze" => parsed.despite_freeze = true,
                 None if option == "redeploy" => parsed.redeploy = true,
                 None if option == "quiet" => parsed.quiet = true,
                 Some(("only", names)) => {

@@ -144,6 +144,13 @@ pub struct Release {
     pub message: String,
 }
 
+impl Release {
+    /// What the tag's message says after `<key>: `, as [`crate::coordinator::ledger`] writes it.
+    pub fn note(&self, key: &str) -> Option<&str> {
+        self.message.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))
+    }
+}
+
 /// Reads a repository.
 pub struct Store {
     repository: Repository,

@@ -11,6 +11,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError, Lock, Locking};
@@ -136,8 +137,29 @@ impl From<Version> for u32 {
 pub struct Environment {
     /// Where it is reached.
     pub url: Url,
+    /// Graduations to it are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<Frozen>,
     #[serde(default, skip_serializing_if = "Properties::is_empty")]
     properties: Properties,
+}
+
+/// Why, by whom and since when an environment is frozen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Frozen {
+    /// The reason, one line.
+    pub reason: String,
+    /// Who froze it.
+    pub by: String,
+    /// When.
+    pub since: DateTime<Utc>,
+}
+
+impl fmt::Display for Frozen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "by {} since {}: {}", self.by, self.since.format("%Y-%m-%d %H:%M:%SZ"), self.reason)
+    }
 }
 
 /// Everything that is set on this host.
@@ -234,7 +256,8 @@ impl Settings {
                 Err(SettingsError::EnvironmentExists { name: name.clone(), url: Box::new(there.url.clone()) })
             }
             None => {
-                let environment = Environment { url: url.clone(), properties: Properties::default() };
+                let environment =
+                    Environment { url: url.clone(), frozen: None, properties: Properties::default() };
                 self.environments.insert(name.clone(), environment);
                 Ok(true)
             }
@@ -247,6 +270,16 @@ impl Settings {
     /// [`SettingsError::UnknownEnvironment`].
     pub fn remove_environment(&mut self, name: &EnvironmentName) -> Result<Environment, SettingsError> {
         self.environments.remove(name).ok_or_else(|| self.unknown(name))
+    }
+
+    /// Freezes an environment, or with nothing lets graduations pass again.
+    ///
+    /// # Errors
+    /// [`SettingsError::UnknownEnvironment`].
+    pub fn freeze(&mut self, name: &EnvironmentName, frozen: Option<Frozen>) -> Result<(), SettingsError> {
+        let error = self.unknown(name);
+        self.environments.get_mut(name).ok_or(error)?.frozen = frozen;
+        Ok(())
     }
 
     /// The commands of one kind of hook, in the order in which they run.
@@ -306,7 +339,7 @@ impl Settings {
 
     /// Every deploy commits the environment's state.
     pub fn auto_commit(&self) -> bool {
-        self.properties.auto_commit()
+        Limits::of(&Properties::default(), &self.properties).auto_commit
     }
 }
 

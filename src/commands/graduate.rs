@@ -35,16 +35,40 @@ pub struct Arguments {
     pub plan: bool,
 }
 
+/// How to go about it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct How {
+    /// Do not ask.
+    pub(super) yes: bool,
+    /// Only the plan.
+    pub(super) plan: bool,
+    /// Go back to a release although the environment is frozen.
+    pub(super) despite_freeze: bool,
+}
+
 /// Runs the command: shows the plan and the log since the last release, asks, and graduates.
 ///
 /// # Errors
 /// An environment that is not linked, a revision that does not exist, a coordinator that cannot be started.
 pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     Settings::load(vars)?.environment(&arguments.environment)?;
+    let revision = arguments.revision.as_deref().unwrap_or("HEAD");
+    let how = How { yes: arguments.yes, plan: arguments.plan, despite_freeze: false };
+    graduate_to(&arguments.environment, revision, how, vars)
+}
+
+/// Graduates a revision of the environment repository.
+pub(super) fn graduate_to(
+    environment: &EnvironmentName,
+    revision: &str,
+    how: How,
+    vars: &Vars,
+) -> Result<ExitStatus, Error> {
     let repo = Settled::open(vars)?;
-    if arguments.plan || !arguments.yes {
-        match graduate(&order(arguments, &repo, vars, true)?, vars)? {
-            Ending::PlanShown {} if arguments.plan => return Ok(ExitStatus::Done),
+    if how.plan || !how.yes {
+        let plan = How { plan: true, ..how };
+        match graduate(&order(environment, revision, plan, &repo, vars)?, vars)? {
+            Ending::PlanShown {} if how.plan => return Ok(ExitStatus::Done),
             Ending::PlanShown {} => {}
             ending @ (Ending::Released { .. }
             | Ending::NothingToDo {}
@@ -53,19 +77,25 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
             | Ending::Failed { .. }
             | Ending::Broken { .. }) => return Ok(ending.exit_status().into()),
         }
-        show_log(arguments, &repo)?;
+        show_log(environment, revision, &repo)?;
         if !confirmed()? {
             return Ok(ExitStatus::Refused);
         }
     }
-    Ok(graduate(&order(arguments, &repo, vars, false)?, vars)?.exit_status().into())
+    Ok(graduate(&order(environment, revision, how, &repo, vars)?, vars)?.exit_status().into())
 }
 
-fn order(arguments: &Arguments, repo: &Settled, vars: &Vars, plan: bool) -> Result<Order, Error> {
-    let revision = arguments.revision.as_deref().unwrap_or("HEAD");
+/// What is asked of the coordinator.
+pub(super) fn order(
+    environment: &EnvironmentName,
+    revision: &str,
+    how: How,
+    repo: &Settled,
+    vars: &Vars,
+) -> Result<Order, Error> {
     let unknown = || Error::UnknownRevision(revision.to_owned());
     let commit = repo.resolve(revision)?.ok_or_else(unknown)?;
-    let tag = RequestTag { environment: arguments.environment.clone(), label: Label::cli() };
+    let tag = RequestTag { environment: environment.clone(), label: Label::cli() };
     let is_current = match repo.head()? {
         Some(head) => repo.tree_of(head)? == repo.tree_of(commit)?,
         None => false,
@@ -80,7 +110,7 @@ fn order(arguments: &Arguments, repo: &Settled, vars: &Vars, plan: bool) -> Resu
         quarantine: None,
         is_current,
         apps: hook::wanted(&repo.state_at(commit)?),
-        options: Options { plan, ..Options::default() },
+        options: Options { plan: how.plan, despite_freeze: how.despite_freeze, ..Options::default() },
         by: vars.user.clone(),
         at: Utc::now(),
     })
@@ -94,10 +124,8 @@ fn graduate(order: &Order, vars: &Vars) -> Result<Ending, Error> {
 }
 
 /// What is new since the release that runs there.
-fn show_log(arguments: &Arguments, repo: &Settled) -> Result<(), RepoError> {
-    let revision = arguments.revision.as_deref().unwrap_or("HEAD");
-    let (Some(to), runs) = (repo.resolve(revision)?, repo.read_ref(&ledger::branch(&arguments.environment))?)
-    else {
+fn show_log(environment: &EnvironmentName, revision: &str, repo: &Settled) -> Result<(), RepoError> {
+    let (Some(to), runs) = (repo.resolve(revision)?, repo.read_ref(&ledger::branch(environment))?) else {
         return Ok(());
     };
     let mut stderr = io::stderr().lock();

@@ -13,17 +13,24 @@ use crate::names::AppName;
 use crate::receive;
 use crate::vars::Vars;
 
+pub mod abort;
 pub mod add_environment;
 pub mod add_hook;
 pub mod commit;
 pub mod environments;
+pub mod freeze;
 pub mod graduate;
 pub mod help;
 pub mod hooks;
 pub mod key;
+pub mod logs;
+pub mod plan;
 pub mod recover;
+pub mod releases;
+pub mod report;
 pub mod rm_environment;
 pub mod rm_hook;
+pub mod rollback;
 pub mod set;
 
 /// A command and its arguments. The first line of each is what help says; Dokku splits it at commas.
@@ -33,6 +40,9 @@ pub enum Command {
     /// Graduate a state of this host to an environment: every app goes live together or none does
     #[command(name = "graduate")]
     Graduate(graduate::Arguments),
+    /// Stop a graduation that has not been decided yet and put everything back
+    #[command(name = "graduate:abort")]
+    Abort(abort::Arguments),
     /// Link an environment: pin its host key and test the link
     #[command(name = "graduate:add-environment")]
     AddEnvironment(add_environment::Arguments),
@@ -48,6 +58,9 @@ pub enum Command {
     /// List the environments
     #[command(name = "graduate:environments")]
     Environments(environments::Arguments),
+    /// Refuse graduations to an environment and say why
+    #[command(name = "graduate:freeze")]
+    Freeze(freeze::Arguments),
     /// List the commands
     #[command(name = "graduate:help")]
     Help(help::Arguments),
@@ -57,6 +70,12 @@ pub enum Command {
     /// Print the public key that a destination must accept
     #[command(name = "graduate:key")]
     Key(key::Arguments),
+    /// Show the whole story of a graduation; the latest one if not said
+    #[command(name = "graduate:logs")]
+    Logs(logs::Arguments),
+    /// Show what a graduation would do
+    #[command(name = "graduate:plan")]
+    Plan(plan::Arguments),
     /// Take the objects of an app that graduates
     #[command(name = "graduate:receive", hide = true)]
     Receive {
@@ -66,15 +85,27 @@ pub enum Command {
     /// Settle a graduation that was left in doubt: finish it or undo it
     #[command(name = "graduate:recover")]
     Recover(recover::Arguments),
+    /// List the releases of an environment
+    #[command(name = "graduate:releases")]
+    Releases(releases::Arguments),
+    /// Show what is set for the environments
+    #[command(name = "graduate:report")]
+    Report(report::Arguments),
     /// Forget an environment and its pinned host key
     #[command(name = "graduate:rm-environment")]
     RmEnvironment(rm_environment::Arguments),
     /// Remove a hook by its index
     #[command(name = "graduate:rm-hook")]
     RmHook(rm_hook::Arguments),
+    /// Go back to the release before or to a given one: every app goes back together or none does
+    #[command(name = "graduate:rollback")]
+    Rollback(rollback::Arguments),
     /// Set a property of an environment or of all; no value resets it
     #[command(name = "graduate:set")]
     Set(set::Arguments),
+    /// Let graduations to an environment pass again
+    #[command(name = "graduate:unfreeze")]
+    Unfreeze(freeze::UnfreezeArguments),
 }
 
 /// Runs a command.
@@ -85,18 +116,26 @@ pub fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
     match command {
         Command::Graduate(arguments) => return graduate::run(&arguments, vars),
         Command::Recover(arguments) => return recover::run(&arguments, vars),
+        Command::Abort(arguments) => return abort::run(&arguments, vars),
+        Command::Plan(arguments) => return plan::run(&arguments, vars),
+        Command::Rollback(arguments) => return rollback::run(&arguments, vars),
         Command::Receive { app } => return Ok(receive::run(vars, &app)?.into()),
         Command::Agent => agent::run(vars)?,
         Command::AddEnvironment(arguments) => add_environment::run(&arguments, vars)?,
         Command::AddHook(arguments) => add_hook::run(&arguments, vars)?,
         Command::Commit(arguments) => commit::run(vars, &arguments)?,
         Command::Environments(arguments) => environments::run(&arguments, vars)?,
+        Command::Freeze(arguments) => freeze::freeze(&arguments, vars)?,
         Command::Help(arguments) => help::run(&arguments)?,
         Command::Hooks(arguments) => hooks::run(&arguments, vars)?,
         Command::Key(arguments) => key::run(&arguments, vars)?,
+        Command::Logs(arguments) => logs::run(&arguments, vars)?,
+        Command::Releases(arguments) => releases::run(&arguments, vars)?,
+        Command::Report(arguments) => report::run(&arguments, vars)?,
         Command::RmEnvironment(arguments) => rm_environment::run(&arguments, vars)?,
         Command::RmHook(arguments) => rm_hook::run(&arguments, vars)?,
         Command::Set(arguments) => set::run(&arguments, vars)?,
+        Command::Unfreeze(arguments) => freeze::unfreeze(&arguments, vars)?,
     }
     Ok(ExitStatus::Done)
 }
@@ -129,6 +168,19 @@ pub fn print(result: impl fmt::Display) -> Result<(), Error> {
 /// As [`print()`].
 pub fn print_json(value: &serde_json::Value) -> Result<(), Error> {
     print(format_args!("{value:#}\n"))
+}
+
+/// Lines of columns, under their names.
+fn table<const N: usize>(names: [&str; N], rows: &[[String; N]]) -> String {
+    let names = names.map(str::to_owned);
+    let all = || std::iter::once(&names).chain(rows);
+    let width = |column: usize| all().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    all().map(line).collect()
 }
 
 /// Tells a person, on stderr, that a step is done.

@@ -268,6 +268,13 @@ impl<'a> Coordinator<'a> {
     }
 
     fn whole(&mut self) -> Result<Ending, CoordinatorError> {
+        if self.order.options.plan {
+            // Nothing is taken, so that a plan can be made at any time.
+            return match self.prepare()? {
+                Ok(_) => Ok(Ending::PlanShown {}),
+                Err(ending) => Ok(ending),
+            };
+        }
         let environment = self.order.tag.environment.clone();
         let holder = Holder { id: self.order.id.clone(), by: self.order.by.clone(), since: self.order.at };
         files::make_dir(&self.vars.data().join("environments"))?;

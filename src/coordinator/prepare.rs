@@ -28,7 +28,8 @@ impl Coordinator<'_> {
             let hint = format!("link it with `dokku graduate:add-environment {environment} HOST`");
             return Ok(Err(Ending::Refused { problems: vec![error.to_string()], hint: Some(hint) }));
         }
-        let mut problems = self.unacknowledged()?;
+        let mut problems = self.frozen()?;
+        problems.extend(self.unacknowledged()?);
         let (mut link, mut reports) = match link::connect(self.vars, environment, &self.control_path) {
             Ok(talk) => talk,
             Err(error) => return Ok(Err(Ending::Unreachable { reason: error.to_string() })),
@@ -58,6 +59,25 @@ impl Coordinator<'_> {
             return Ok(Err(Ending::NothingToDo {}));
         }
         Ok(Ok((plan, link, reports)))
+    }
+
+    /// A frozen environment takes nothing new; it may go back to a release if that is asked for.
+    fn frozen(&self) -> Result<Vec<String>, CoordinatorError> {
+        let environment = &self.order.tag.environment;
+        let Some(frozen) = &self.settings.environment(environment)?.frozen else { return Ok(Vec::new()) };
+        let releases = Settled::open(self.vars).and_then(|repo| repo.releases(environment));
+        let releases = releases.map_err(DecisionError::from)?;
+        let goes_back = releases.iter().any(|release| release.commit == self.order.commit);
+        let remedy = match (goes_back, self.order.options.despite_freeze) {
+            (true, true) => return Ok(Vec::new()),
+            (true, false) => {
+                "going back to a release is possible all the same: `-o despite-freeze`, or \
+                 `graduate:rollback` with `--despite-freeze`"
+            }
+            (false, true) => "`despite-freeze` lets only a release pass that was live before",
+            (false, false) => "when that is over: `dokku graduate:unfreeze`",
+        };
+        Ok(vec![format!("it is frozen {frozen}\n{remedy}")])
     }
 
     /// The acknowledgement rule: the current state graduates only while the live source is what was committed.

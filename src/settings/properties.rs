@@ -155,11 +155,6 @@ impl Properties {
         Ok(())
     }
 
-    /// Every deploy commits the environment's state; `false` unless set.
-    pub(super) fn auto_commit(&self) -> bool {
-        self.auto_commit.unwrap_or(false)
-    }
-
     /// Nothing is set.
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -179,6 +174,8 @@ pub struct Limits {
     pub on_failure: OnFailure,
     /// What a config name that the destination lacks leads to; fail.
     pub missing_config: MissingConfig,
+    /// Every deploy commits the environment's state; false.
+    pub auto_commit: bool,
 }
 
 impl Limits {
@@ -193,6 +190,22 @@ impl Limits {
             lease: seconds(own.lease_s, global.lease_s, 120),
             on_failure: own.on_failure.or(global.on_failure).unwrap_or_default(),
             missing_config: own.missing_config.or(global.missing_config).unwrap_or_default(),
+            auto_commit: global.auto_commit.unwrap_or(false),
+        }
+    }
+
+    /// The value of a property, as `graduate:set` takes it.
+    pub fn value(&self, property: Property) -> String {
+        let word = |value: serde_json::Result<serde_json::Value>| {
+            value.ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+        };
+        match property {
+            Property::MaxParallel => self.max_parallel.to_string(),
+            Property::HoldTimeout => self.hold_timeout.as_secs().to_string(),
+            Property::Lease => self.lease.as_secs().to_string(),
+            Property::OnFailure => word(serde_json::to_value(self.on_failure)),
+            Property::MissingConfig => word(serde_json::to_value(self.missing_config)),
+            Property::AutoCommit => self.auto_commit.to_string(),
         }
     }
 }

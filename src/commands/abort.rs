@@ -1,0 +1,74 @@
+//! `graduate:abort <environment>`: stops a graduation that has not been decided yet.
+
+use chrono::Utc;
+use clap::Args;
+
+use crate::attach::{Attached, From};
+use crate::coordinator::Holder;
+use crate::coordinator::control::Ask;
+use crate::error::{Error, ExitStatus};
+use crate::files::{Lock, Locking};
+use crate::hook;
+use crate::journal;
+use crate::names::EnvironmentName;
+use crate::order::Ending;
+use crate::settings::Settings;
+use crate::transaction::Outcome;
+use crate::vars::Vars;
+
+use super::tell;
+
+/// Which environment.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The environment that is being graduated to
+    environment: EnvironmentName,
+}
+
+/// Runs the command, and waits until everything is put back.
+///
+/// # Errors
+/// Nothing goes on there, or it was too late.
+pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
+    let environment = &arguments.environment;
+    Settings::load(vars)?.environment(environment)?;
+    let id = in_progress(environment, vars)?.ok_or_else(|| Error::NotInProgress(environment.clone()))?;
+    let mut attached = Attached::to(vars, &id, From::Decision, false)?;
+    attached.ask(&Ask::Stop { reason: format!("{} aborted it", vars.user) });
+    let ending = attached.wait_for_end().ok_or_else(|| Error::CoordinatorDied(environment.clone()))?;
+    match ending {
+        Ending::Failed { outcome: Outcome::Aborted { stuck, .. }, .. } if stuck.is_empty() => {
+            tell(format_args!("Aborted graduation {id}"));
+            Ok(ExitStatus::Done)
+        }
+        Ending::Refused { .. }
+        | Ending::Unreachable { .. }
+        | Ending::PlanShown {}
+        | Ending::NothingToDo {} => {
+            tell(format_args!("Graduation {id} had ended by itself: nothing was changed"));
+            Ok(ExitStatus::Done)
+        }
+        Ending::Released { .. }
+        | Ending::Failed { outcome: Outcome::Live {} | Outcome::RolledBack { .. }, .. } => {
+            Err(Error::TooLate(environment.clone()))
+        }
+        Ending::Failed { .. } | Ending::Broken { .. } => Ok(ending.exit_status().into()),
+    }
+}
+
+/// The graduation whose coordinator has the environment's lock.
+fn in_progress(
+    environment: &EnvironmentName,
+    vars: &Vars,
+) -> Result<Option<crate::names::GraduationId>, Error> {
+    let path = journal::lock_path(vars, environment);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let ours =
+        Holder { id: hook::new_id().map_err(Error::Output)?, by: vars.user.clone(), since: Utc::now() };
+    Ok(match Lock::try_take(&path, &ours)? {
+        Locking::Taken(_) => None,
+        Locking::Busy(first) => first.map(|holder: Holder| holder.id),
+    })
+}

@@ -1,0 +1,183 @@
+//! `graduate:plan <environment> [<revision>]`: what a graduation would do; it changes nothing.
+
+use clap::Args;
+use serde_json::json;
+
+use crate::coordinator::control::{Ask, Control};
+use crate::coordinator::{self, Start};
+use crate::dokku::Dokku;
+use crate::error::{Error, ExitStatus};
+use crate::journal::Place;
+use crate::names::EnvironmentName;
+use crate::order::{Ending, News, Order};
+use crate::plan::{Plan, Row};
+use crate::records::Follower;
+use crate::repo::{CommitInfo, Settled};
+use crate::report::Reporter;
+use crate::settings::Settings;
+use crate::vars::Vars;
+
+use super::{Format, graduate, print, print_json};
+
+/// How long a coordinator may take to answer, and then to say the next thing.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(180);
+
+/// How many commits of an app are shown.
+const SHOWN: usize = 20;
+
+/// What to plan, and how to show it.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The environment that is to run the state
+    environment: EnvironmentName,
+    /// The commit, tag or branch of the environment repository whose state it is; HEAD if not given
+    revision: Option<String>,
+    /// Lines, or one JSON document
+    #[arg(
+        long,
+        value_name = "text|json",
+        default_value = "text",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    format: Format,
+}
+
+/// Runs the command. Status 0 whether or not there is something to do, 1 if a graduation would be refused.
+///
+/// # Errors
+/// An environment that is not linked, a revision that does not exist, a coordinator that cannot be started.
+pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
+    Settings::load(vars)?.environment(&arguments.environment)?;
+    let repo = Settled::open(vars)?;
+    let revision = arguments.revision.as_deref().unwrap_or("HEAD");
+    let how = graduate::How { yes: true, plan: true, despite_freeze: false };
+    let order = graduate::order(&arguments.environment, revision, how, &repo, vars)?;
+    let (plan, ending) = ask(&order, vars)?;
+    let (status, problems) = match &ending {
+        Ending::Refused { problems, .. } => (ExitStatus::Refused, problems.clone()),
+        Ending::Unreachable { reason } => (ExitStatus::Unreachable, vec![reason.clone()]),
+        Ending::Broken { reason } => (ExitStatus::Bug, vec![reason.clone()]),
+        Ending::PlanShown {} | Ending::NothingToDo {} | Ending::Released { .. } | Ending::Failed { .. } => {
+            (ExitStatus::Done, Vec::new())
+        }
+    };
+    match arguments.format {
+        Format::Text => print(text(&order, plan.as_ref(), ending, vars))?,
+        Format::Json => {
+            let rows = plan.iter().flat_map(|plan| &plan.rows);
+            let plan = plan.as_ref();
+            print_json(&json!({
+                "environment": order.tag.environment,
+                "commit": order.commit,
+                "refused": status != ExitStatus::Done,
+                "problems": problems,
+                "changed": rows.map(|row| changed(row, vars)).collect::<Vec<_>>(),
+                "unchanged": plan.map(|plan| &plan.unchanged),
+                "left_alone": plan.map(|plan| &plan.left_alone),
+                "never_deployed": plan.map(|plan| &plan.never_deployed),
+                "missing_config": plan.map(|plan| &plan.missing_config),
+            }))?;
+        }
+    }
+    Ok(status)
+}
+
+/// Has a coordinator make the plan, and reads what it says.
+fn ask(order: &Order, vars: &Vars) -> Result<(Option<Plan>, Ending), Error> {
+    coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
+    let died = || Error::CoordinatorDied(order.tag.environment.clone());
+    let place = Place::of(vars, &order.id);
+    let mut control = Control::attach(&place.socket(), PATIENCE).map_err(Error::Output)?;
+    control.ask(&Ask::Asker { receive_pack: None }).map_err(Error::Output)?;
+    let mut events = Follower::<News>::open(&place.events())?;
+    let mut plan = None;
+    while let Ok(Some(news)) = events.next(PATIENCE) {
+        match news {
+            News::Planned { plan: made } => plan = Some(made),
+            News::Ended { ending, .. } => return Ok((plan, ending)),
+            News::Started { .. }
+            | News::SettledEarlier { .. }
+            | News::HooksStarted { .. }
+            | News::HookLine { .. }
+            | News::Log { .. }
+            | News::Held { .. }
+            | News::AllHeld { .. }
+            | News::AppFailed { .. }
+            | News::LinkLost { .. }
+            | News::LinkBack {}
+            | News::PuttingBack {}
+            | News::GoingLive {}
+            | News::AppEnded { .. }
+            | News::Warning { .. } => {}
+        }
+    }
+    Err(died())
+}
+
+fn text(order: &Order, plan: Option<&Plan>, ending: Ending, vars: &Vars) -> String {
+    let environment = &order.tag.environment;
+    let mut text = format!("=====> {environment} and {}\n", order.commit.short());
+    let mut reporter = Reporter::new(false);
+    if let Some(plan) = plan {
+        text += &reporter.text(&News::Planned { plan: plan.clone() });
+        for row in &plan.rows {
+            let commits = commits(row, vars);
+            if !commits.is_empty() {
+                text += &format!(
+                    "-----> {}{}\n",
+                    row.app,
+                    if goes_back(row, vars) { ", going back" } else { "" }
+                );
+            }
+            for commit in commits {
+                text += &format!("       {} {} ({})\n", commit.id.short(), commit.subject, commit.author);
+            }
+        }
+        if plan.rows.is_empty() {
+            text += "       nothing to do\n";
+        }
+    }
+    match ending {
+        Ending::PlanShown {} | Ending::NothingToDo {} => {}
+        Ending::Released { .. }
+        | Ending::Refused { .. }
+        | Ending::Unreachable { .. }
+        | Ending::Failed { .. }
+        | Ending::Broken { .. } => text += &reporter.text(&News::Ended { ending, seconds: 0 }),
+    }
+    text
+}
+
+fn changed(row: &Row, vars: &Vars) -> serde_json::Value {
+    let commits = commits(row, vars).into_iter().map(|commit| {
+        json!({ "commit": commit.id, "subject": commit.subject, "author": commit.author, "time": commit.time })
+    });
+    json!({
+        "app": row.app,
+        "from": row.from,
+        "to": row.to,
+        "is_new": row.is_new,
+        "goes_back": goes_back(row, vars),
+        "hold": row.hold,
+        "has_release_tasks": row.has_release_tasks,
+        "commits": commits.collect::<Vec<_>>(),
+    })
+}
+
+/// The commits that an app would gain, or lose where it goes back, newest first; none where its repository here does
+/// not know what runs there.
+fn commits(row: &Row, vars: &Vars) -> Vec<CommitInfo> {
+    let Some(from) = row.from else { return Vec::new() };
+    let repository = Dokku::new(vars).repository(&row.app);
+    let Ok(repo) = Settled::open_at(repository) else { return Vec::new() };
+    let (old, new) = if goes_back(row, vars) { (row.to, from) } else { (from, row.to) };
+    repo.log(Some(old), new, SHOWN).unwrap_or_default()
+}
+
+fn goes_back(row: &Row, vars: &Vars) -> bool {
+    let repository = Dokku::new(vars).repository(&row.app);
+    row.from.is_some_and(|from| {
+        Settled::open_at(repository).and_then(|repo| repo.is_ancestor(row.to, from)).unwrap_or(false)
+    })
+}

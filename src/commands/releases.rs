@@ -1,0 +1,69 @@
+//! `graduate:releases <environment>`: the ledger, newest first.
+
+use clap::Args;
+use serde_json::json;
+
+use crate::coordinator::ledger;
+use crate::error::Error;
+use crate::history::{self, Episode};
+use crate::names::EnvironmentName;
+use crate::repo::Settled;
+use crate::vars::Vars;
+
+use super::{Format, print, print_json, table};
+
+/// Whose releases, and how to list them.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The environment
+    environment: EnvironmentName,
+    /// How many, the newest first
+    #[arg(long, value_name = "count", default_value_t = 20, hide_default_value = true)]
+    limit: usize,
+    /// A table, or one JSON document
+    #[arg(
+        long,
+        value_name = "text|json",
+        default_value = "text",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    format: Format,
+}
+
+/// Runs the command. An environment that is not linked any more still has its releases.
+///
+/// # Errors
+/// The repository cannot be read.
+pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
+    let history = read(&Settled::open(vars)?, &arguments.environment)?;
+    let shown = history.iter().take(arguments.limit);
+    match arguments.format {
+        Format::Text => print(table(
+            ["RELEASE", "COMMIT", "BY", "LABEL", "TOOK", "APPS"],
+            &shown.map(row).collect::<Vec<_>>(),
+        )),
+        Format::Json => print_json(&json!(shown.collect::<Vec<_>>())),
+    }
+}
+
+/// The history of an environment of this host.
+pub(super) fn read(repo: &Settled, environment: &EnvironmentName) -> Result<Vec<Episode>, Error> {
+    Ok(history::of(repo, environment, repo.read_ref(&ledger::branch(environment))?)?)
+}
+
+fn row(episode: &Episode) -> [String; 6] {
+    let apps: Vec<&str> = episode.apps.iter().map(|app| app.as_str()).collect();
+    let mut notes = vec![if apps.is_empty() { "none".to_owned() } else { apps.join(", ") }];
+    notes.extend(episode.same_as.as_ref().map(|release| format!("(as {release})")));
+    notes.extend(episode.rolled_back.then(|| "(rolled back)".to_owned()));
+    notes.extend(episode.runs.then(|| "(runs)".to_owned()));
+    [
+        episode.release.clone(),
+        episode.commit.short(),
+        episode.by.clone().unwrap_or_default(),
+        episode.label.clone().unwrap_or_default(),
+        episode.seconds.map(|seconds| format!("{seconds} s")).unwrap_or_default(),
+        notes.join(" "),
+    ]
+}
