@@ -22,18 +22,26 @@ Usage: dokku graduate[:COMMAND]
 Promote a whole environment at once: every app goes live together or none does
 
 Commands (each has --help):
-    graduate <environment> [<revision>] [--yes] [--plan]                 Graduate a state of this host to an environment: every app goes live together or none does
-    graduate:add-environment <name> <url> [--fingerprint <fingerprint>]  Link an environment: pin its host key and test the link
-    graduate:add-hook <PRE|POST> <command>                               Add a hook that runs before a graduation (PRE) or when all apps are held (POST)
-    graduate:commit [--message <message>]                                Commit the state of this environment as it is now
-    graduate:environments [--format <text|json>]                         List the environments
-    graduate:help                                                        List the commands
-    graduate:hooks [<PRE|POST>] [--format <text|json>]                   List hooks with their indexes
-    graduate:key                                                         Print the public key that a destination must accept
-    graduate:recover <environment>                                       Settle a graduation that was left in doubt: finish it or undo it
-    graduate:rm-environment <name>                                       Forget an environment and its pinned host key
-    graduate:rm-hook <PRE|POST> <index>                                  Remove a hook by its index
-    graduate:set <environment|--global> <property> [<value>]             Set a property of an environment or of all; no value resets it
+    graduate <environment> [<revision>] [--yes] [--plan]                      Graduate a state of this host to an environment: every app goes live together or none does
+    graduate:abort <environment>                                              Stop a graduation that has not been decided yet and put everything back
+    graduate:add-environment <name> <url> [--fingerprint <fingerprint>]       Link an environment: pin its host key and test the link
+    graduate:add-hook <PRE|POST> <command>                                    Add a hook that runs before a graduation (PRE) or when all apps are held (POST)
+    graduate:commit [--message <message>]                                     Commit the state of this environment as it is now
+    graduate:environments [--format <text|json>]                              List the environments
+    graduate:freeze <environment> <reason>                                    Refuse graduations to an environment and say why
+    graduate:help                                                             List the commands
+    graduate:hooks [<PRE|POST>] [--format <text|json>]                        List hooks with their indexes
+    graduate:key                                                              Print the public key that a destination must accept
+    graduate:logs [<id|environment>] [--follow] [--app <app>]                 Show the whole story of a graduation; the latest one if not said
+    graduate:plan <environment> [<revision>] [--format <text|json>]           Show what a graduation would do
+    graduate:recover <environment>                                            Settle a graduation that was left in doubt: finish it or undo it
+    graduate:releases <environment> [--limit <count>] [--format <text|json>]  List the releases of an environment
+    graduate:report [<environment>]                                           Show what is set for the environments
+    graduate:rm-environment <name>                                            Forget an environment and its pinned host key
+    graduate:rm-hook <PRE|POST> <index>                                       Remove a hook by its index
+    graduate:rollback <environment> [<release>] [--yes] [--despite-freeze]    Go back to the release before or to a given one: every app goes back together or none does
+    graduate:set <environment|--global> <property> [<value>]                  Set a property of an environment or of all; no value resets it
+    graduate:unfreeze <environment>                                           Let graduations to an environment pass again
 exit status 0
 
 "#]]
@@ -50,17 +58,25 @@ fn dokku_gets_its_columns_and_its_status() {
         str![[r#"
 stdout:
     graduate <environment> [<revision>] [--yes] [--plan], Graduate a state of this host to an environment: every app goes live together or none does
+    graduate:abort <environment>, Stop a graduation that has not been decided yet and put everything back
     graduate:add-environment <name> <url> [--fingerprint <fingerprint>], Link an environment: pin its host key and test the link
     graduate:add-hook <PRE|POST> <command>, Add a hook that runs before a graduation (PRE) or when all apps are held (POST)
     graduate:commit [--message <message>], Commit the state of this environment as it is now
     graduate:environments [--format <text|json>], List the environments
+    graduate:freeze <environment> <reason>, Refuse graduations to an environment and say why
     graduate:help, List the commands
     graduate:hooks [<PRE|POST>] [--format <text|json>], List hooks with their indexes
     graduate:key, Print the public key that a destination must accept
+    graduate:logs [<id|environment>] [--follow] [--app <app>], Show the whole story of a graduation; the latest one if not said
+    graduate:plan <environment> [<revision>] [--format <text|json>], Show what a graduation would do
     graduate:recover <environment>, Settle a graduation that was left in doubt: finish it or undo it
+    graduate:releases <environment> [--limit <count>] [--format <text|json>], List the releases of an environment
+    graduate:report [<environment>], Show what is set for the environments
     graduate:rm-environment <name>, Forget an environment and its pinned host key
     graduate:rm-hook <PRE|POST> <index>, Remove a hook by its index
+    graduate:rollback <environment> [<release>] [--yes] [--despite-freeze], Go back to the release before or to a given one: every app goes back together or none does
     graduate:set <environment|--global> <property> [<value>], Set a property of an environment or of all; no value resets it
+    graduate:unfreeze <environment>, Let graduations to an environment pass again
 exit status 0
 
 "#]]

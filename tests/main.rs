@@ -10,6 +10,7 @@ mod hooks;
 mod installation;
 mod interruptions;
 mod modes;
+mod operator;
 mod refusals;
 mod support;
 mod tags;

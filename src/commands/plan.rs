@@ -15,7 +15,7 @@ use crate::records::Follower;
 use crate::repo::{CommitInfo, Settled};
 use crate::report::Reporter;
 use crate::settings::Settings;
-use crate::vars::Vars;
+use crate::vars::{self, Vars};
 
 use super::{Format, graduate, print, print_json};
 
@@ -119,6 +119,13 @@ fn text(order: &Order, plan: Option<&Plan>, ending: Ending, vars: &Vars) -> Stri
     let environment = &order.tag.environment;
     let mut text = format!("=====> {environment} and {}\n", order.commit.short());
     let mut reporter = Reporter::new(false);
+    // What it is about is said above.
+    reporter.text(&News::Started {
+        source: vars::host_name(),
+        commit: order.commit,
+        tag: order.tag.clone(),
+        by: order.by.clone(),
+    });
     if let Some(plan) = plan {
         text += &reporter.text(&News::Planned { plan: plan.clone() });
         for row in &plan.rows {

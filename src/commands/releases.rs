@@ -40,7 +40,7 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let shown = history.iter().take(arguments.limit);
     match arguments.format {
         Format::Text => print(table(
-            ["RELEASE", "COMMIT", "BY", "LABEL", "TOOK", "APPS"],
+            ["RELEASE", "COMMIT", "BY", "LABEL", "APPS", "TOOK"],
             &shown.map(row).collect::<Vec<_>>(),
         )),
         Format::Json => print_json(&json!(shown.collect::<Vec<_>>())),
@@ -63,7 +63,7 @@ fn row(episode: &Episode) -> [String; 6] {
         episode.commit.short(),
         episode.by.clone().unwrap_or_default(),
         episode.label.clone().unwrap_or_default(),
-        episode.seconds.map(|seconds| format!("{seconds} s")).unwrap_or_default(),
         notes.join(" "),
+        episode.seconds.map(|seconds| format!("{seconds} s")).unwrap_or_default(),
     ]
 }

@@ -41,9 +41,9 @@ impl<'a> PostHook<'a> {
 
     fn ends_with(&self, environment: &str, script: &str) {
         let file = format!("{}{environment}", self.file);
-        // Dokku's user removes it: the next graduation waits again.
+        // Dokku's user removes it, which in /tmp only its owner may: the next graduation waits again.
         let whole = format!(
-            "printf '%s\n' 'rm -f {file}; {script}' >{file}.new && chmod 666 {file}.new && mv {file}.new {file}"
+            "printf '%s\n' 'rm -f {file}; {script}' >{file}.new && chown --reference=\"$DOKKU_ROOT\" {file}.new && mv {file}.new {file}"
         );
         self.source.root(&whole).succeeds();
     }
