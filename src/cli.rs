@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::trigger;
 
 /// Dokku's subcommands, each by the last part of its name: `subcommands/<name>`, `default` being `graduate`.
-pub const SUBCOMMANDS: [&str; 22] = [
+pub const SUBCOMMANDS: [&str; 23] = [
     "abort",
     "add-environment",
     "add-hook",
@@ -34,6 +34,7 @@ pub const SUBCOMMANDS: [&str; 22] = [
     "rm-hook",
     "rollback",
     "set",
+    "status",
     "unfreeze",
 ];
 

@@ -149,6 +149,28 @@ pub enum Locking<T> {
 }
 
 impl Lock {
+    /// What the holder of the lock at `path` says of itself; none if nobody has it.
+    ///
+    /// # Errors
+    /// The file cannot be opened or read.
+    pub fn holder<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileError> {
+        let failed = || FileError::of("read the lock", path);
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed()(error)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(None),
+            Err(fs::TryLockError::WouldBlock) => {
+                let mut content = Vec::new();
+                (&file).take(64 * 1024).read_to_end(&mut content).map_err(failed())?;
+                Ok(serde_json::from_slice(&content).ok())
+            }
+            Err(fs::TryLockError::Error(error)) => Err(failed()(error)),
+        }
+    }
+
     /// As [`Lock::try_take`], again and again for as long as `patience` if somebody else has it.
     ///
     /// # Errors
@@ -261,9 +283,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let Locking::Taken(lock) = Lock::try_take(&path, &"alice".to_owned()).unwrap() else { panic!() };
+        assert_eq!(Lock::holder::<String>(&path).unwrap().unwrap(), "alice");
         let Locking::Busy(who) = Lock::try_take(&path, &"bob".to_owned()).unwrap() else { panic!() };
         assert_eq!(who.unwrap(), "alice");
         drop(lock);
+        assert_eq!(Lock::holder::<String>(&path).unwrap(), None);
         assert!(matches!(Lock::try_take(&path, &"bob".to_owned()).unwrap(), Locking::Taken(_)));
     }
 

@@ -321,6 +321,15 @@ impl Store {
         Ok(descends || ancestor == commit)
     }
 
+    /// How many commits `one` has that `other` has not, and the reverse.
+    ///
+    /// # Errors
+    /// The repository lacks one of them.
+    pub fn ahead_behind(&self, one: CommitId, other: CommitId) -> Result<(usize, usize), RepoError> {
+        let counted = self.repository.graph_ahead_behind(oid(one), oid(other));
+        counted.map_err(reading(format!("the history of {}", one.short())))
+    }
+
     /// The commits that `to` has and `from` has not, newest first, at most `limit`.
     ///
     /// # Errors

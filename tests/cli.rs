@@ -41,6 +41,7 @@ Commands (each has --help):
     graduate:rm-hook <PRE|POST> <index>                                       Remove a hook by its index
     graduate:rollback <environment> [<release>] [--yes] [--despite-freeze]    Go back to the release before or to a given one: every app goes back together or none does
     graduate:set <environment|--global> <property> [<value>]                  Set a property of an environment or of all; no value resets it
+    graduate:status [<environment>] [--format <text|json>]                    Show which revision of which app runs where
     graduate:unfreeze <environment>                                           Let graduations to an environment pass again
 exit status 0
 
@@ -76,6 +77,7 @@ stdout:
     graduate:rm-hook <PRE|POST> <index>, Remove a hook by its index
     graduate:rollback <environment> [<release>] [--yes] [--despite-freeze], Go back to the release before or to a given one: every app goes back together or none does
     graduate:set <environment|--global> <property> [<value>], Set a property of an environment or of all; no value resets it
+    graduate:status [<environment>] [--format <text|json>], Show which revision of which app runs where
     graduate:unfreeze <environment>, Let graduations to an environment pass again
 exit status 0
 

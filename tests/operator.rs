@@ -275,3 +275,39 @@ fn settings_are_reported() {
 "#]]);
     commands(&["graduate:report", "nowhere"]).is_refused();
 }
+
+#[test]
+fn the_status_tells_what_runs_where() {
+    let world = World::new();
+    let env = with_next_version(&world);
+    world.destination.dokku(&["apps:create", "cron"]).succeeds();
+    let status = |words: &[&str]| world.source.dokku(&[&["graduate:status"], words].concat());
+    status(&[]).succeeds().shows(str![[r#"
+APP   HERE     production
+api   [api 2]  [api 1] (1 behind)
+cron  -        (empty)
+web   [web 1]  [web 1]
+=====> production: production/[TIME]
+
+"#]]);
+    let told = json(&status(&["production", "--format", "json"]).succeeds());
+    let production = &told["environments"][0];
+    assert_eq!(production["apps"]["api"]["ahead"], 1, "{told}");
+    assert_eq!(production["apps"]["api"]["drift"], false);
+    assert_eq!(production["in_progress"], Value::Null);
+
+    // Somebody deploys by hand there, while a graduation goes on.
+    let post = world.post_hook();
+    let push = env.begin_graduation(&["quiet"], "now", "HEAD");
+    post.is_reached_by(&push);
+    status(&[]).succeeds().says("being graduated to by").says("): POST hooks (1)");
+    world.app("web").version("3").commit().push_to(&world.destination).succeeds();
+    post.succeeds();
+    push.wait().succeeds();
+    status(&["production"]).succeeds().says("drift");
+
+    // One that cannot be reached is said to be so.
+    let settings = "$DOKKU_LIB_ROOT/data/graduate/ssh/production.config";
+    world.source.root(&format!("sed -i 's/^\\( *Port\\) .*/\\1 1/' \"{settings}\"")).succeeds();
+    status(&["production"]).succeeds().says(" !     cannot be asked: the connection ended").says("api");
+}

@@ -1,15 +1,11 @@
 //! `graduate:abort <environment>`: stops a graduation that has not been decided yet.
 
-use chrono::Utc;
 use clap::Args;
 
 use crate::attach::{Attached, From};
-use crate::coordinator::Holder;
+use crate::coordinator;
 use crate::coordinator::control::Ask;
 use crate::error::{Error, ExitStatus};
-use crate::files::{Lock, Locking};
-use crate::hook;
-use crate::journal;
 use crate::names::EnvironmentName;
 use crate::order::Ending;
 use crate::settings::Settings;
@@ -32,7 +28,8 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let environment = &arguments.environment;
     Settings::load(vars)?.environment(environment)?;
-    let id = in_progress(environment, vars)?.ok_or_else(|| Error::NotInProgress(environment.clone()))?;
+    let holder = coordinator::in_progress(vars, environment)?;
+    let id = holder.ok_or_else(|| Error::NotInProgress(environment.clone()))?.id;
     let mut attached = Attached::to(vars, &id, From::Decision, false)?;
     attached.ask(&Ask::Stop { reason: format!("{} aborted it", vars.user) });
     let ending = attached.wait_for_end().ok_or_else(|| Error::CoordinatorDied(environment.clone()))?;
@@ -54,21 +51,4 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
         }
         Ending::Failed { .. } | Ending::Broken { .. } => Ok(ending.exit_status().into()),
     }
-}
-
-/// The graduation whose coordinator has the environment's lock.
-fn in_progress(
-    environment: &EnvironmentName,
-    vars: &Vars,
-) -> Result<Option<crate::names::GraduationId>, Error> {
-    let path = journal::lock_path(vars, environment);
-    if !path.exists() {
-        return Ok(None);
-    }
-    let ours =
-        Holder { id: hook::new_id().map_err(Error::Output)?, by: vars.user.clone(), since: Utc::now() };
-    Ok(match Lock::try_take(&path, &ours)? {
-        Locking::Taken(_) => None,
-        Locking::Busy(first) => first.map(|holder: Holder| holder.id),
-    })
 }

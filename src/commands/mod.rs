@@ -32,6 +32,7 @@ pub mod rm_environment;
 pub mod rm_hook;
 pub mod rollback;
 pub mod set;
+pub mod status;
 
 /// A command and its arguments. The first line of each is what help says; Dokku splits it at commas.
 #[derive(Debug, Subcommand)]
@@ -103,6 +104,9 @@ pub enum Command {
     /// Set a property of an environment or of all; no value resets it
     #[command(name = "graduate:set")]
     Set(set::Arguments),
+    /// Show which revision of which app runs where
+    #[command(name = "graduate:status")]
+    Status(status::Arguments),
     /// Let graduations to an environment pass again
     #[command(name = "graduate:unfreeze")]
     Unfreeze(freeze::UnfreezeArguments),
@@ -135,6 +139,7 @@ pub fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
         Command::RmEnvironment(arguments) => rm_environment::run(&arguments, vars)?,
         Command::RmHook(arguments) => rm_hook::run(&arguments, vars)?,
         Command::Set(arguments) => set::run(&arguments, vars)?,
+        Command::Status(arguments) => status::run(&arguments, vars)?,
         Command::Unfreeze(arguments) => freeze::unfreeze(&arguments, vars)?,
     }
     Ok(ExitStatus::Done)
@@ -171,12 +176,11 @@ pub fn print_json(value: &serde_json::Value) -> Result<(), Error> {
 }
 
 /// Lines of columns, under their names.
-fn table<const N: usize>(names: [&str; N], rows: &[[String; N]]) -> String {
-    let names = names.map(str::to_owned);
-    let all = || std::iter::once(&names).chain(rows);
+fn table(names: &[String], rows: &[Vec<String>]) -> String {
+    let all = || std::iter::once(names).chain(rows.iter().map(Vec::as_slice));
     let width = |column: usize| all().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..N).map(width).collect();
-    let line = |row: &[String; N]| {
+    let widths: Vec<usize> = (0..names.len()).map(width).collect();
+    let line = |row: &[String]| {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     };

@@ -39,10 +39,10 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let history = read(&Settled::open(vars)?, &arguments.environment)?;
     let shown = history.iter().take(arguments.limit);
     match arguments.format {
-        Format::Text => print(table(
-            ["RELEASE", "COMMIT", "BY", "LABEL", "APPS", "TOOK"],
-            &shown.map(row).collect::<Vec<_>>(),
-        )),
+        Format::Text => {
+            let names = ["RELEASE", "COMMIT", "BY", "LABEL", "APPS", "TOOK"].map(str::to_owned);
+            print(table(&names, &shown.map(row).collect::<Vec<_>>()))
+        }
         Format::Json => print_json(&json!(shown.collect::<Vec<_>>())),
     }
 }
@@ -52,13 +52,13 @@ pub(super) fn read(repo: &Settled, environment: &EnvironmentName) -> Result<Vec<
     Ok(history::of(repo, environment, repo.read_ref(&ledger::branch(environment))?)?)
 }
 
-fn row(episode: &Episode) -> [String; 6] {
+fn row(episode: &Episode) -> Vec<String> {
     let apps: Vec<&str> = episode.apps.iter().map(|app| app.as_str()).collect();
     let mut notes = vec![if apps.is_empty() { "none".to_owned() } else { apps.join(", ") }];
     notes.extend(episode.same_as.as_ref().map(|release| format!("(as {release})")));
     notes.extend(episode.rolled_back.then(|| "(rolled back)".to_owned()));
     notes.extend(episode.runs.then(|| "(runs)".to_owned()));
-    [
+    vec![
         episode.release.clone(),
         episode.commit.short(),
         episode.by.clone().unwrap_or_default(),

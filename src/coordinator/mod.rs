@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::coordinator::control::Client;
 use crate::coordinator::ledger::LedgerError;
+pub use crate::coordinator::prepare::ask_live;
 use crate::coordinator::run::Run;
 pub use crate::coordinator::settle::settle_earlier;
 use crate::decision::{self, DecisionError};
@@ -150,6 +151,14 @@ pub struct Holder {
     pub by: String,
     /// When.
     pub since: DateTime<Utc>,
+}
+
+/// Who graduates to an environment right now, if anybody does.
+///
+/// # Errors
+/// The lock cannot be looked at.
+pub fn in_progress(vars: &Vars, environment: &EnvironmentName) -> Result<Option<Holder>, FileError> {
+    Lock::holder(&journal::lock_path(vars, environment))
 }
 
 /// The main function of the process.

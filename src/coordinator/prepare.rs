@@ -99,7 +99,11 @@ impl Coordinator<'_> {
     }
 }
 
-fn ask_live(link: &mut Link, reports: &mut Reports) -> Result<BTreeMap<AppName, LiveApp>, LinkError> {
+/// Asks a destination what runs there.
+///
+/// # Errors
+/// The link breaks, or something else is told.
+pub fn ask_live(link: &mut Link, reports: &mut Reports) -> Result<BTreeMap<AppName, LiveApp>, LinkError> {
     let _limit = Limit::on(link.process, LIVE_LIMIT);
     link.send(&Request::Live {})?;
     let mut apps = BTreeMap::new();

@@ -1,0 +1,251 @@
+//! `graduate:status [<environment>]`: which revision of which app runs where, and what goes on there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::coordinator::{self, ask_live, ledger};
+use crate::dokku::Dokku;
+use crate::error::Error;
+use crate::history;
+use crate::hook;
+use crate::journal::{self, Place};
+use crate::link;
+use crate::names::{AppName, CommitId, EnvironmentName, GraduationId};
+use crate::order::News;
+use crate::records::Follower;
+use crate::repo::Settled;
+use crate::report::Reporter;
+use crate::settings::Settings;
+use crate::vars::Vars;
+
+use super::{Format, print, print_json, table};
+
+/// Which environment, and how to show it.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The environment; all of them if not given
+    environment: Option<EnvironmentName>,
+    /// A table, or one JSON document
+    #[arg(
+        long,
+        value_name = "text|json",
+        default_value = "text",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    format: Format,
+}
+
+/// What is known of one environment.
+#[derive(Debug, Serialize)]
+struct Environment {
+    name: EnvironmentName,
+    /// The release that was recorded last.
+    release: Option<String>,
+    /// Why it cannot be asked.
+    unreachable: Option<String>,
+    /// What goes on there.
+    in_progress: Option<Progress>,
+    /// The graduation that was left in doubt.
+    in_doubt: Option<GraduationId>,
+    /// Why graduations are refused.
+    frozen: Option<String>,
+    apps: BTreeMap<AppName, There>,
+}
+
+#[derive(Debug, Serialize)]
+struct Progress {
+    id: GraduationId,
+    by: String,
+    since: chrono::DateTime<chrono::Utc>,
+    /// The last step that was told.
+    step: String,
+}
+
+/// An app, as an environment runs it.
+#[derive(Debug, Serialize)]
+struct There {
+    revision: Option<CommitId>,
+    /// How many commits this host is ahead of it; unknown where the app's repository here lacks its revision.
+    ahead: Option<usize>,
+    /// How many it is ahead of this host.
+    behind: Option<usize>,
+    /// It is not what the last release says: somebody has deployed it by hand.
+    drift: bool,
+}
+
+/// Runs the command. A destination that cannot be reached is said to be so, and the others are shown.
+///
+/// # Errors
+/// An environment that is not linked; the repository cannot be read.
+pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
+    let settings = Settings::load(vars)?;
+    let names: Vec<&EnvironmentName> = match &arguments.environment {
+        Some(name) => {
+            settings.environment(name)?;
+            vec![name]
+        }
+        None => settings.environments().keys().collect(),
+    };
+    let dokku = Dokku::new(vars);
+    let apps = dokku.apps().map_err(crate::environment::EnvironmentError::from)?;
+    let here: BTreeMap<AppName, Option<CommitId>> =
+        apps.into_iter().map(|app| (app.clone(), dokku.revision(&app))).collect();
+    let asked: Vec<Result<Environment, Error>> = thread::scope(|scope| {
+        let ask = |name| {
+            let (settings, here) = (&settings, &here);
+            scope.spawn(move || look(name, settings, here, vars))
+        };
+        let asked: Vec<_> = names.into_iter().map(ask).collect();
+        asked
+            .into_iter()
+            .map(|thread| thread.join().expect("a look at an environment does not panic"))
+            .collect()
+    });
+    let places = asked.into_iter().collect::<Result<Vec<_>, _>>()?;
+    match arguments.format {
+        Format::Text => print(text(&here, &places)),
+        Format::Json => print_json(&json!({ "here": here, "environments": places })),
+    }
+}
+
+fn look(
+    name: &EnvironmentName,
+    settings: &Settings,
+    here: &BTreeMap<AppName, Option<CommitId>>,
+    vars: &Vars,
+) -> Result<Environment, Error> {
+    let repo = Settled::open(vars)?;
+    let runs = repo.read_ref(&ledger::branch(name))?;
+    let released = runs.map(|commit| repo.manifests(commit)).transpose()?.unwrap_or_default();
+    let release = history::of(&repo, name, runs)?.into_iter().find(|episode| episode.runs);
+    let in_progress = coordinator::in_progress(vars, name)?.map(|holder| Progress {
+        step: last_step(vars, &holder.id),
+        id: holder.id,
+        by: holder.by,
+        since: holder.since,
+    });
+    let in_doubt = journal::current(vars, name)?.filter(|_| in_progress.is_none());
+    let (live, unreachable) = match live(name, vars) {
+        Ok(live) => (live, None),
+        Err(error) => (BTreeMap::new(), Some(error)),
+    };
+    let there = |(app, revision): (AppName, Option<CommitId>)| {
+        let ours = here.get(&app).copied().flatten();
+        let (ahead, behind) = distance(&app, ours, revision, vars);
+        let recorded = released.0.get(&app).map(|manifest| manifest.deploy.revision);
+        let drift = recorded.is_some_and(|recorded| recorded != revision);
+        (app, There { revision, ahead, behind, drift })
+    };
+    Ok(Environment {
+        name: name.clone(),
+        release: release.map(|episode| episode.release),
+        unreachable,
+        in_progress,
+        in_doubt,
+        frozen: settings.environment(name)?.frozen.as_ref().map(ToString::to_string),
+        apps: live.into_iter().map(there).collect(),
+    })
+}
+
+/// What runs there, or why nobody can say.
+fn live(name: &EnvironmentName, vars: &Vars) -> Result<BTreeMap<AppName, Option<CommitId>>, String> {
+    let id = hook::new_id().map_err(|error| error.to_string())?;
+    let control = vars.data().join("ssh").join(&id.as_str()[15..]);
+    let (mut link, mut reports) = link::connect(vars, name, &control).map_err(|error| error.to_string())?;
+    let live = ask_live(&mut link, &mut reports).map_err(|error| error.to_string())?;
+    Ok(live.into_iter().map(|(app, live)| (app, live.revision)).collect())
+}
+
+/// How far this host is ahead of what runs there, and the reverse.
+fn distance(
+    app: &AppName,
+    ours: Option<CommitId>,
+    theirs: Option<CommitId>,
+    vars: &Vars,
+) -> (Option<usize>, Option<usize>) {
+    let (Some(ours), Some(theirs)) = (ours, theirs) else { return (None, None) };
+    let Ok(repo) = Settled::open_at(Dokku::new(vars).repository(app)) else { return (None, None) };
+    match repo.ahead_behind(ours, theirs) {
+        Ok((ahead, behind)) => (Some(ahead), Some(behind)),
+        Err(_) => (None, None),
+    }
+}
+
+/// The last line of a graduation that names a step.
+fn last_step(vars: &Vars, id: &GraduationId) -> String {
+    let mut reporter = Reporter::new(true);
+    let mut step = String::new();
+    let Ok(mut events) = Follower::<News>::open(&Place::of(vars, id).events()) else { return step };
+    while let Ok(Some(news)) = events.next(Duration::ZERO) {
+        let text = reporter.text(&news);
+        let mut steps = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("-----> ").or_else(|| line.strip_prefix("=====> ")));
+        step = steps.next_back().map_or(step, str::to_owned);
+    }
+    step
+}
+
+fn text(here: &BTreeMap<AppName, Option<CommitId>>, places: &[Environment]) -> String {
+    let mut names = vec!["APP".to_owned(), "HERE".to_owned()];
+    names.extend(places.iter().map(|place| place.name.to_string()));
+    let apps: BTreeSet<&AppName> =
+        here.keys().chain(places.iter().flat_map(|place| place.apps.keys())).collect();
+    let rows = apps.into_iter().map(|app| {
+        let ours = match here.get(app) {
+            Some(Some(revision)) => revision.short(),
+            Some(None) => "(empty)".to_owned(),
+            None => "-".to_owned(),
+        };
+        let cells = places.iter().map(|place| match (&place.unreachable, place.apps.get(app)) {
+            (Some(_), _) => "?".to_owned(),
+            (None, None) => "-".to_owned(),
+            (None, Some(there)) => cell(there),
+        });
+        [app.to_string(), ours].into_iter().chain(cells).collect()
+    });
+    let mut text = table(&names, &rows.collect::<Vec<Vec<String>>>());
+    for place in places {
+        let runs = place.release.as_deref().unwrap_or("no release yet");
+        text += &format!("=====> {}: {runs}\n", place.name);
+        if let Some(reason) = &place.unreachable {
+            text += &format!(" !     cannot be asked: {reason}\n");
+        }
+        if let Some(Progress { id, by, since, step }) = &place.in_progress {
+            let since = since.format("%Y-%m-%d %H:%M:%SZ");
+            text += &format!("       being graduated to by {by} since {since} (graduation {id}): {step}\n");
+        }
+        if let Some(id) = &place.in_doubt {
+            text += &format!(
+                " !     graduation {id} was interrupted; settle it with `dokku graduate:recover {}`\n",
+                place.name
+            );
+        }
+        if let Some(frozen) = &place.frozen {
+            text += &format!("       frozen {frozen}\n");
+        }
+    }
+    text
+}
+
+/// What runs there, and how this host stands to it.
+fn cell(there: &There) -> String {
+    let mut text = there.revision.map_or("(empty)".to_owned(), |revision| revision.short());
+    match (there.ahead, there.behind) {
+        (Some(0), Some(0)) => {}
+        (Some(ahead), Some(0)) => text += &format!(" ({ahead} behind)"),
+        (Some(0), Some(behind)) => text += &format!(" ({behind} ahead)"),
+        (Some(ahead), Some(behind)) => text += &format!(" ({ahead} behind, {behind} ahead)"),
+        (None, _) | (_, None) => {}
+    }
+    if there.drift {
+        text += " drift";
+    }
+    text
+}
