@@ -517,7 +517,7 @@ mod tests {
         assert_eq!(in_words(status), "was killed by SIGKILL");
         let text = io::read_to_string(output).unwrap();
         let left = ProcessId::of(text.trim().parse().unwrap());
-        assert!(left.is_err() || left.is_ok_and(|left| !left.is_running()));
+        assert!(left.is_err() || left.is_ok_and(|left| left.wait(Duration::from_secs(5))));
     }
 
     #[test]
