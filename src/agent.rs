@@ -25,6 +25,9 @@ use crate::vars::{self, Vars};
 /// How long a participant may take to begin or to be reached.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
+/// How often is looked whether the participant still runs.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
+
 /// The agent cannot go on; the source sees the session end.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
@@ -130,7 +133,8 @@ impl Session<'_> {
         if store.graduation()?.is_none() {
             return Ok(tell(&Report::Unknown {})?);
         }
-        let process = if store.settled().is_none() && UnixStream::connect(store.socket()).is_err() {
+        let is_told = store.settled().is_some() && has_told_its_end(&store);
+        let process = if !is_told && UnixStream::connect(store.socket()).is_err() {
             Some(participant::start(&Start::Recover(id.clone()))?)
         } else {
             None
@@ -157,16 +161,23 @@ impl Session<'_> {
         let (of, at) = (id.clone(), store.clone());
         thread::spawn(move || {
             let mut count = 0;
+            let mut is_told = false;
+            // The participant is gone; what it has written last may not have been read yet.
+            let mut is_last_look = false;
             // Ends with the process, or when the source is gone.
             loop {
-                match follower.next(Duration::from_secs(1)) {
+                let is_ended = is_last_look && at.settled().is_none();
+                match follower.next(if is_ended { Duration::ZERO } else { LOOK_PERIOD }) {
                     Ok(Some(report)) => {
                         count += 1;
+                        is_last_look = false;
+                        is_told = is_told || matches!(report, Report::Settled { .. });
                         if count > seen && tell(&report).is_err() {
                             return;
                         }
                     }
-                    Ok(None) if is_at_work(&at, process) => {}
+                    Ok(None) if is_told || is_at_work(&at, process) => {}
+                    Ok(None) if !is_last_look => is_last_look = true,
                     // The end of the session is how the source hears of it. It comes back, and the next
                     // participant settles what this one left.
                     Ok(None) => {
@@ -187,11 +198,22 @@ impl Session<'_> {
     }
 }
 
-/// There is a participant, or there need be none any more.
+/// There is a participant.
 fn is_at_work(store: &Store, process: Option<ProcessId>) -> bool {
-    store.settled().is_some()
-        || process.is_some_and(|process| process.is_running())
-        || UnixStream::connect(store.socket()).is_ok()
+    process.is_some_and(|process| process.is_running()) || UnixStream::connect(store.socket()).is_ok()
+}
+
+/// The reports have their last one: a participant that was killed when it had just settled a graduation has not
+/// written it.
+fn has_told_its_end(store: &Store) -> bool {
+    let Ok(mut follower) = Follower::<Report>::open(&store.reports()) else { return false };
+    loop {
+        match follower.next(Duration::ZERO) {
+            Ok(Some(Report::Settled { .. })) => return true,
+            Ok(Some(_)) | Err(LineError::Content { .. } | LineError::Shape(..)) => {}
+            Ok(None) | Err(LineError::Read(_)) => return false,
+        }
+    }
 }
 
 impl Participant {

@@ -52,11 +52,35 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
     File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
+/// A file that is going to be `path`. Its name tells so, lest [`sweep_temporary`] takes what others write.
 fn temporary(path: &Path, content: &[u8]) -> io::Result<NamedTempFile> {
-    let mut file = NamedTempFile::new_in(path.parent().unwrap_or(Path::new("/")))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let prefix = format!(".{name}.");
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let mut file = tempfile::Builder::new().prefix(&prefix).tempfile_in(dir)?;
     file.write_all(content)?;
     file.as_file().sync_all()?;
     Ok(file)
+}
+
+/// Removes what writers that were killed have left in `dir` of files whose names begin with `name`. Nobody may be
+/// writing them now.
+///
+/// # Errors
+/// Something is left.
+pub fn sweep_temporary(dir: &Path, name: &str) -> Result<(), FileError> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(FileError::of("read", dir))?,
+    };
+    let prefix = format!(".{name}");
+    for entry in entries.flatten() {
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if is_file && entry.file_name().to_string_lossy().starts_with(&prefix) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Replaces a file whole (temporary file, fsync, rename, fsync of the directory); mode 0600.

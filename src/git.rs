@@ -282,11 +282,15 @@ impl Git {
         self.command().args(["cat-file", "-e", &format!("{commit}^{{commit}}")]).run().is_ok()
     }
 
-    /// Deletes the refs that a graduation has left in a repository, `refs/graduate/<id>/*`.
+    /// Deletes the refs that a graduation has left in a repository, `refs/graduate/<id>/*`. An app that was being
+    /// created when the host lost its power has no repository yet, and no refs.
     ///
     /// # Errors
     /// git says no.
     pub fn delete_graduation_refs(&self, id: &GraduationId) -> Result<(), GitError> {
+        if !self.git_dir.join("HEAD").exists() {
+            return Ok(());
+        }
         let pattern = format!("refs/graduate/{id}/");
         let list = self.command().args(["for-each-ref", "--format=delete %(refname)", &pattern]).read();
         let input = list.map_err(self.failed("list the refs of a graduation"))?;

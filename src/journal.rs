@@ -74,12 +74,17 @@ pub enum JournalError {
 #[derive(Clone, Debug)]
 pub struct Place {
     dir: PathBuf,
+    control: PathBuf,
 }
 
 impl Place {
     /// The place of a graduation, whether it exists or not.
     pub fn of(vars: &Vars, id: &GraduationId) -> Self {
-        Self { dir: vars.data().join("graduations").join(id.as_str()) }
+        Self {
+            dir: vars.data().join("graduations").join(id.as_str()),
+            // Short, for ssh adds to it and a socket's path has 107 bytes: the random part of the id.
+            control: vars.data().join("ssh").join(&id.as_str()[15..]),
+        }
     }
 
     /// Makes the directories.
@@ -98,6 +103,11 @@ impl Place {
     /// Where the coordinator listens.
     pub fn socket(&self) -> PathBuf {
         self.dir.join("socket")
+    }
+
+    /// Where ssh listens for git's pushes, which share its connection.
+    pub fn control(&self) -> PathBuf {
+        self.control.clone()
     }
 
     /// The journal's file.
@@ -126,6 +136,8 @@ impl Journal {
             // What a crash has cut short goes, lest the next line be appended to it.
             file.set_len(whole_lines(&bytes))?;
             files::sync_parent(path)?;
+            // Tells a coordinator that lives from one that died. One that ends just now may have it still.
+            let _ = file.try_lock();
             Ok(file)
         };
         Ok(Self { path: path.to_owned(), file: open().map_err(FileError::of("open", path))? })
@@ -287,6 +299,29 @@ pub fn prune(vars: &Vars) -> Result<(), FileError> {
         };
         if read(&place.journal()).is_ok_and(is_over) {
             std::fs::remove_dir_all(&place.dir).map_err(FileError::of("remove", &place.dir))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what coordinators that were killed have left besides what settles their graduations: sockets at which
+/// nobody listens, and files of this environment, whose lock must be ours, that were being written.
+///
+/// # Errors
+/// Something is left.
+pub fn sweep(vars: &Vars, environment: &EnvironmentName) -> Result<(), FileError> {
+    files::sweep_temporary(&vars.data().join("environments"), &format!("{environment}."))?;
+    let dir = vars.data().join("graduations");
+    for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<GraduationId>().ok()) else {
+            continue;
+        };
+        let place = Place::of(vars, &id);
+        // A coordinator opens and locks its journal before it listens.
+        let is_dead = || File::open(place.journal()).is_ok_and(|journal| journal.try_lock().is_ok());
+        let sockets = [place.socket(), place.control()];
+        if sockets.iter().any(|socket| socket.exists()) && is_dead() {
+            sockets.iter().try_for_each(|socket| files::remove(socket))?;
         }
     }
     Ok(())

@@ -5,9 +5,11 @@
 
 use crate::dokku::Dokku;
 use crate::files::FileError;
+use crate::git::{Git, GitError};
 use crate::names::{AppName, GraduationId};
 use crate::participant::store::Store;
 use crate::process::{ProcessError, Program};
+use crate::protocol::Decision;
 use crate::transfer;
 use crate::updates::{self, UpdateError};
 use crate::vars::{self, Vars};
@@ -21,6 +23,9 @@ pub enum ReceiveError {
     /// Nobody graduates the app.
     #[error("{0} is not part of a graduation to this host")]
     NotOpen(AppName),
+    /// They come too late.
+    #[error("graduation {0} was aborted")]
+    Aborted(GraduationId),
     /// A ref that no graduation needs.
     #[error("a graduation may only create {expected:?}, not change {found:?}")]
     OtherRef {
@@ -35,6 +40,9 @@ pub enum ReceiveError {
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),
+    /// A ref that is nobody's is left.
+    #[error(transparent)]
+    Git(#[from] GitError),
     /// git cannot be run.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -71,7 +79,16 @@ pub fn run(vars: &Vars, app: &AppName) -> Result<u8, ReceiveError> {
         .inherit_all()
         .spawn()?;
     let status = running.wait()?;
+    // An abort does not wait for objects that are under way. A ref that came after it is nobody's; one that came
+    // before, the participant has deleted.
+    if is_aborted(&store) {
+        Git::bare(&Dokku::new(vars).repository(app)).delete_graduation_refs(&graduation.id)?;
+    }
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+}
+
+fn is_aborted(store: &Store) -> bool {
+    store.decision().or_else(|| store.settled()) == Some(Decision::Abort)
 }
 
 /// The pre-receive hook of that git: run in the app's repository, with git's lines on stdin.
@@ -79,7 +96,11 @@ pub fn run(vars: &Vars, app: &AppName) -> Result<u8, ReceiveError> {
 /// # Errors
 /// See [`ReceiveError`].
 pub fn check(vars: &Vars, id: &GraduationId, input: &[u8]) -> Result<(), ReceiveError> {
-    let wanted = Store::at(vars, id).apps()?;
+    let store = Store::at(vars, id);
+    if is_aborted(&store) {
+        return Err(ReceiveError::Aborted(id.clone()));
+    }
+    let wanted = store.apps()?;
     for update in updates::parse(input)? {
         let expected = update.new.map(|new| transfer::ref_name(id, new)).unwrap_or_default();
         let is_wanted = wanted.values().any(|before| Some(before.to) == update.new);

@@ -199,8 +199,7 @@ impl<'a> Coordinator<'a> {
         let journal = Journal::open(&place.journal())?;
         let (sender, messages) = mpsc::channel();
         control::listen(&place.socket(), sender.clone())?;
-        // Short, for ssh adds to it and a socket's path has 107 bytes: the random part of the id.
-        let control_path = vars.data().join("ssh").join(&order.id.as_str()[15..]);
+        let control_path = place.control();
         let clients = Vec::new();
         let started = Instant::now();
         Ok(Self {
@@ -274,6 +273,8 @@ impl<'a> Coordinator<'a> {
             control::tell(client, &control::Tell::Ended {});
         }
         let _ = files::remove(&Place::of(self.vars, &self.order.id).socket());
+        // An ssh that was killed has left its own.
+        let _ = files::remove(&self.control_path);
     }
 
     fn whole(&mut self) -> Result<Ending, CoordinatorError> {

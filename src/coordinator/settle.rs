@@ -38,6 +38,9 @@ pub fn settle_earlier(
     vars: &Vars,
     environment: &EnvironmentName,
 ) -> Result<Option<(GraduationId, Outcome)>, CoordinatorError> {
+    if let Err(error) = journal::sweep(vars, environment) {
+        log::warn!("{error}");
+    }
     let Some(id) = journal::current(vars, environment)? else { return Ok(None) };
     let place = Place::of(vars, &id);
     let entries = journal::read(&place.journal())?;

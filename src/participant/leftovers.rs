@@ -19,7 +19,11 @@ const REMEMBERED: usize = 20;
 /// still waits for its source.
 pub(super) fn settle_leftovers(vars: &Vars, own: &GraduationId) -> Result<Option<String>, ParticipantError> {
     for (id, store) in Store::all(vars)? {
-        if id == *own || store.settled().is_some() {
+        if id == *own {
+            continue;
+        }
+        if store.settled().is_some() {
+            store.tidy()?;
             continue;
         }
         let Some(graduation) = store.graduation()? else {
@@ -41,6 +45,7 @@ pub(super) fn settle_leftovers(vars: &Vars, own: &GraduationId) -> Result<Option
 /// Settles a graduation whose participant died: as it was decided, and if it was not, by aborting it.
 pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> Result<(), ParticipantError> {
     if let Some(decision) = store.settled() {
+        store.tidy()?;
         return Ok(reports.append(&Report::Settled { decision })?);
     }
     let Some(graduation) = store.graduation()? else {

@@ -353,9 +353,20 @@ impl Store {
     /// Something could not be removed.
     pub fn settle(&self, decision: Decision) -> Result<(), FileError> {
         files::write_json(&self.dir.join("settled"), &decision)?;
+        self.tidy()
+    }
+
+    /// Removes what a participant has left that was killed when it had just settled this graduation.
+    ///
+    /// # Errors
+    /// Something could not be removed.
+    pub fn tidy(&self) -> Result<(), FileError> {
         for dir in ["vote", "switch", "apps"] {
             remove_tree(&self.dir.join(dir))?;
         }
+        // What a participant or a trigger was writing when it was killed.
+        files::sweep_temporary(&self.dir, "")?;
+        files::sweep_temporary(&self.active, "")?;
         files::remove(&self.socket())
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 use snapbox::IntoData;
 
 use super::real;
@@ -107,6 +107,13 @@ impl Running {
     /// The id of its process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// It has ended, and can still be waited for.
+    pub(crate) fn has_ended(&self) -> bool {
+        let process = Pid::from_child(&self.child);
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(process), options).is_ok_and(|status| status.is_some())
     }
 
     /// It still runs.

@@ -62,7 +62,8 @@ impl Snapshot {
         assert!(self == before, "this has changed:\n{}", self.differences(before));
     }
 
-    fn differences(&self, before: &Snapshot) -> String {
+    /// What differs, a line each.
+    pub(crate) fn differences(&self, before: &Snapshot) -> String {
         let names: BTreeSet<&String> = self.facts.keys().chain(before.facts.keys()).collect();
         let none = "(nothing)".to_owned();
         let mut text = String::new();

@@ -1,0 +1,138 @@
+//! What must be so after every cell, whatever happened in it.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::stage::{After, refs};
+use crate::support::{Checkout, Host, Ran, Snapshot};
+
+/// Prints what a process that was struck may have left half written.
+const TEMPORARY: &str = r#"
+find "$DOKKU_LIB_ROOT/data/graduate" -name '.*.??????'
+find "$DOKKU_ROOT/.git" -name '*.lock'
+find "$DOKKU_LIB_ROOT/data/app-json" "$DOKKU_LIB_ROOT/data/ps" -name '*.[0-9]*'
+exit 0
+"#;
+
+/// Checks all of them, and says whether it went live. Panics with the one that does not hold.
+pub(crate) fn check(after: &After<'_>) -> bool {
+    let world = after.world;
+    let told = transcript(after);
+    for host in [&world.source, &world.destination] {
+        assert_eq!(host.left(), "", "left on {}{told}", host.name);
+        assert_eq!(host.root(TEMPORARY).raw, "", "half written on {}{told}", host.name);
+    }
+    let now = refs(&world.source);
+    let branch = now.get("refs/heads/env/production").map(String::as_str);
+    let live = branch == Some(after.wanted);
+    let snapshot = world.destination.snapshot();
+    let outcome = outcome(after);
+    let expected_outcomes: &[&str] = if live { &["live"] } else { &["", "aborted", "rolled-back"] };
+    assert!(
+        expected_outcomes.contains(&outcome.as_str()),
+        "the journal says {outcome:?}, live: {live}{told}"
+    );
+    if live {
+        is_live(after, &snapshot, &now, &told);
+    } else {
+        is_as_before(after, &snapshot, &now, outcome == "rolled-back", &told);
+    }
+    if !after.restarted {
+        assert_eq!(world.destination.process_of("web"), after.before.processes[1], "web was restarted{told}");
+    }
+    is_true(after, live, &told);
+    live
+}
+
+/// All of the new state runs, and tag, branch, release and apps say so.
+fn is_live(after: &After<'_>, snapshot: &Snapshot, now: &BTreeMap<String, String>, told: &str) {
+    for (app, version) in [("api", after.versions[1]), ("web", "1"), ("fresh", "1")] {
+        assert_eq!(snapshot.get(&format!("{app} live")), Some(version), "{app} is not live{told}");
+    }
+    assert_eq!(now.get(&after.tag).map(String::as_str), Some(after.wanted), "the tag{told}");
+    let is_new = |name: &&String| !after.before.refs.contains_key(*name);
+    let new: Vec<&String> = now.keys().filter(is_new).collect();
+    let is_release = |name: &&String| name.starts_with("refs/tags/production/");
+    assert_eq!(new.iter().filter(|name| is_release(name)).count(), 1, "one release of {new:?}{told}");
+    assert_eq!(new.len(), 2, "the tag and its release, not {new:?}{told}");
+    // Each app's own repository, config and what it serves agree with the ledger.
+    after.checkout.ledger("production", &after.world.destination);
+}
+
+/// Nothing of it is to be seen.
+fn is_as_before(
+    after: &After<'_>,
+    snapshot: &Snapshot,
+    now: &BTreeMap<String, String>,
+    rolled_back: bool,
+    told: &str,
+) {
+    assert_eq!(now, &after.before.refs, "the refs of the environment repository{told}");
+    if !rolled_back || snapshot == &after.before.snapshot {
+        assert!(
+            snapshot == &after.before.snapshot,
+            "this has changed:\n{}{told}",
+            snapshot.differences(&after.before.snapshot)
+        );
+        let api = after.world.destination.process_of("api");
+        assert!(after.restarted || api == after.before.processes[0], "api was restarted{told}");
+        return;
+    }
+    // What was live for a moment has been deployed once more: in other containers, but the same otherwise.
+    assert_eq!(snapshot.apps(), after.before.snapshot.apps(), "apps{told}");
+    for fact in ["live", "latest", "config GIT_REV", "refs/heads/master", "scale", "deploy-source"] {
+        let name = format!("api {fact}");
+        assert_eq!(snapshot.get(&name), after.before.snapshot.get(&name), "{name}{told}");
+    }
+}
+
+/// What people were told was true.
+fn is_true(after: &After<'_>, live: bool, told: &str) {
+    let push = &after.push.raw;
+    if after.push.status == Some(0) {
+        assert!(live, "the push succeeded, and it is not live{told}");
+    }
+    for claim in [
+        "nothing changed on",
+        "nothing was changed",
+        "pre-receive hook declined",
+        "was rolled back",
+        "died before the decision",
+        "cannot graduate to",
+    ] {
+        assert!(!live || !push.contains(claim), "it is live, and the pusher was told {claim:?}{told}");
+    }
+    assert!(live || !push.contains("=====> production runs"), "it is not live, and was said to be{told}");
+    assert!(!push.contains("partly graduated"), "nothing is ever partly graduated here{told}");
+    if let Some(recovered) = after.recovered {
+        assert_eq!(recovered.status, Some(0), "the one command that settles it does not{told}");
+        let says = |text: &str| recovered.raw.contains(text);
+        assert!(live || !says("is live"), "recover says that it is live{told}");
+        assert!(!live || !says("put back") && !says("rolled back"), "recover says that it is not{told}");
+    }
+}
+
+/// How it ended, by the journal; empty if it had not begun.
+fn outcome(after: &After<'_>) -> String {
+    let name = format!("data/graduate/graduations/{}/journal", after.id);
+    let Some(last) = last_line(&after.world.source, &name) else { return String::new() };
+    let entry: Value = serde_json::from_str(&last).unwrap();
+    entry["outcome"]["outcome"].as_str().unwrap_or("no end").to_owned()
+}
+
+fn last_line(host: &Host, name: &str) -> Option<String> {
+    let text = host.root(&format!("tail -n 1 \"$DOKKU_LIB_ROOT/{name}\" 2>/dev/null; exit 0")).raw;
+    text.split_once(' ').map(|(_, json)| json.trim().to_owned())
+}
+
+/// A graduation after a cell went live as ever.
+pub(crate) fn next_went_live(next: &Ran, checkout: &Checkout<'_>, wanted: &str) {
+    assert_eq!(next.status, Some(0), "the next graduation does not work: {next}");
+    assert_eq!(checkout.remote("refs/heads/env/production").as_deref(), Some(wanted), "after {next}");
+}
+
+fn transcript(after: &After<'_>) -> String {
+    let recovered = after.recovered.map(|ran| format!("\nand settled by {ran}")).unwrap_or_default();
+    format!("\nin graduation {}: {}{recovered}", after.id, after.push)
+}

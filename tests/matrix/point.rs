@@ -1,0 +1,251 @@
+//! The points of the protocol: every durable write and every message that can be seen from outside.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::stage::Scene;
+
+/// A moment of a graduation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Point {
+    /// What is written or said.
+    pub(crate) step: Step,
+    /// Before it, as near as can be seen: its temporary file or its lock is there.
+    pub(crate) before: bool,
+}
+
+/// What is written or said, in the order of a graduation that succeeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Step {
+    Latest,
+    Ordered,
+    Current,
+    Begun,
+    Taken,
+    BegunTold,
+    PreHooks,
+    Before,
+    Marked,
+    Created,
+    OpenedTold,
+    Sent,
+    BuildingTold,
+    Deploy,
+    Built,
+    Held,
+    HeldTold,
+    AllHeld,
+    PostHooks,
+    Voted,
+    TagMoved,
+    GoingLive,
+    Decision,
+    DecidedNoted,
+    DecidedTold,
+    Released,
+    Switch,
+    Deployed,
+    Exited,
+    AppEndedTold,
+    Settled,
+    SettledTold,
+    Release,
+    Ended,
+    CurrentGone,
+}
+
+/// How a step shows.
+enum Sign {
+    /// A file that is written atomically: a temporary one beside it is there before.
+    File(PathBuf),
+    /// A ref, whose lock is there before.
+    Ref(PathBuf),
+    /// A line of the journal.
+    Journal(&'static str),
+    /// A report to the source, and the app it is about.
+    Report(&'static str, Option<&'static str>),
+    /// A line that the pusher reads.
+    Output(&'static str),
+    /// A directory.
+    Directory(PathBuf),
+    /// The graduation is in progress no more.
+    CurrentGone,
+}
+
+impl Step {
+    /// All, in order.
+    pub(crate) const ALL: [Step; 35] = [
+        Step::Latest,
+        Step::Ordered,
+        Step::Current,
+        Step::Begun,
+        Step::Taken,
+        Step::BegunTold,
+        Step::PreHooks,
+        Step::Before,
+        Step::Marked,
+        Step::Created,
+        Step::OpenedTold,
+        Step::Sent,
+        Step::BuildingTold,
+        Step::Deploy,
+        Step::Built,
+        Step::Held,
+        Step::HeldTold,
+        Step::AllHeld,
+        Step::PostHooks,
+        Step::Voted,
+        Step::TagMoved,
+        Step::GoingLive,
+        Step::Decision,
+        Step::DecidedNoted,
+        Step::DecidedTold,
+        Step::Released,
+        Step::Switch,
+        Step::Deployed,
+        Step::Exited,
+        Step::AppEndedTold,
+        Step::Settled,
+        Step::SettledTold,
+        Step::Release,
+        Step::Ended,
+        Step::CurrentGone,
+    ];
+
+    fn sign(self, scene: &Scene) -> Sign {
+        let api = |file: &str| scene.incoming().join("apps/api").join(file);
+        match self {
+            Self::Latest => Sign::File(scene.environments().join("production.latest")),
+            Self::Ordered => Sign::Journal("ordered"),
+            Self::Current => Sign::File(scene.environments().join("production.current")),
+            Self::Begun => Sign::Journal("begun"),
+            Self::Taken => Sign::File(scene.incoming().join("graduation.json")),
+            Self::BegunTold => Sign::Report("begun", None),
+            Self::PreHooks => Sign::Output("[PRE] "),
+            Self::Before => Sign::File(api("before.json")),
+            Self::Marked => Sign::File(scene.marks().join("api")),
+            Self::Created => Sign::Directory(scene.destination_home().join("fresh/refs")),
+            Self::OpenedTold => Sign::Report("opened", Some("api")),
+            Self::Sent => {
+                Sign::Directory(scene.destination_home().join("api/refs/graduate").join(scene.id()))
+            }
+            Self::BuildingTold => Sign::Report("building", Some("api")),
+            Self::Deploy => Sign::File(api("deploy.json")),
+            Self::Built => Sign::File(api("built")),
+            Self::Held => Sign::File(api("held.json")),
+            Self::HeldTold => Sign::Report("held", Some("api")),
+            Self::AllHeld => Sign::Output("apps are held on"),
+            Self::PostHooks => Sign::Output("[POST] "),
+            Self::Voted => Sign::Journal("voted"),
+            Self::TagMoved => Sign::Ref(scene.tag()),
+            Self::GoingLive => Sign::Output("Going live"),
+            Self::Decision => Sign::File(scene.incoming().join("vote/decision")),
+            Self::DecidedNoted => Sign::Journal("decided"),
+            Self::DecidedTold => Sign::Report("decided", None),
+            Self::Released => Sign::File(api("released")),
+            Self::Switch => Sign::File(scene.incoming().join("switch/api")),
+            Self::Deployed => Sign::File(api("deployed")),
+            Self::Exited => Sign::File(api("exited")),
+            Self::AppEndedTold => Sign::Report("app-ended", Some("api")),
+            Self::Settled => Sign::File(scene.incoming().join("settled")),
+            Self::SettledTold => Sign::Report("settled", None),
+            Self::Release => Sign::Ref(scene.branch()),
+            Self::Ended => Sign::Journal("ended"),
+            Self::CurrentGone => Sign::CurrentGone,
+        }
+    }
+
+    /// There is a moment before it that differs from the one after the step before.
+    fn has_before(self) -> bool {
+        match self {
+            Self::Latest
+            | Self::Current
+            | Self::Taken
+            | Self::Before
+            | Self::Marked
+            | Self::Deploy
+            | Self::Built
+            | Self::Held
+            | Self::TagMoved
+            | Self::Decision
+            | Self::Released
+            | Self::Switch
+            | Self::Deployed
+            | Self::Exited
+            | Self::Settled
+            | Self::Release => true,
+            Self::Ordered
+            | Self::Begun
+            | Self::BegunTold
+            | Self::PreHooks
+            | Self::Created
+            | Self::OpenedTold
+            | Self::Sent
+            | Self::BuildingTold
+            | Self::HeldTold
+            | Self::AllHeld
+            | Self::PostHooks
+            | Self::Voted
+            | Self::GoingLive
+            | Self::DecidedNoted
+            | Self::DecidedTold
+            | Self::AppEndedTold
+            | Self::SettledTold
+            | Self::Ended
+            | Self::CurrentGone => false,
+        }
+    }
+}
+
+impl Point {
+    /// All points. What is said, and a line of a journal, has no moment before it that can be seen: it is the one after
+    /// the step before.
+    pub(crate) fn all() -> Vec<Point> {
+        let of = |step: Step| {
+            let before = step.has_before().then_some(Point { step, before: true });
+            before.into_iter().chain([Point { step, before: false }])
+        };
+        Step::ALL.into_iter().flat_map(of).collect()
+    }
+
+    /// What a cell calls it.
+    pub(crate) fn name(self) -> String {
+        let mut name = String::from(if self.before { "before" } else { "after" });
+        for c in format!("{:?}", self.step).chars() {
+            if c.is_ascii_uppercase() {
+                name.push('-');
+            }
+            name.push(c.to_ascii_lowercase());
+        }
+        name
+    }
+
+    /// It has come, or is past.
+    pub(crate) fn has_come(self, scene: &Scene) -> bool {
+        if self.step != Step::Latest && scene.id().is_empty() {
+            return false;
+        }
+        match self.step.sign(scene) {
+            Sign::File(path) => {
+                let is_there = if self.step == Step::Latest { scene.names_it(&path) } else { path.exists() };
+                is_there || self.before && is_being_written(&path) || scene.is_settled()
+            }
+            Sign::Ref(path) => scene.has_moved(&path) || self.before && path.with_extension("lock").exists(),
+            Sign::Journal(entry) => scene.journal().contains(&format!("\"entry\":\"{entry}\"")),
+            Sign::Report(kind, app) => scene.has_reported(kind, app),
+            Sign::Output(text) => scene.says(text),
+            Sign::Directory(path) => path.exists() || scene.is_settled(),
+            Sign::CurrentGone => {
+                scene.journal().contains("\"entry\":\"ended\"")
+                    && !scene.environments().join("production.current").exists()
+            }
+        }
+    }
+}
+
+/// The file is about to be there.
+fn is_being_written(path: &Path) -> bool {
+    let prefix = format!(".{}.", path.file_name().unwrap().to_string_lossy());
+    let entries = fs::read_dir(path.parent().unwrap()).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+}

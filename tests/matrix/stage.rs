@@ -1,0 +1,322 @@
+//! Where cells are played: two hosts that serve for many of them.
+
+use std::cell::{Cell as Slot, OnceCell};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::cell::Cell;
+use crate::hosts::Hosts;
+use crate::invariants;
+use crate::support::{Checkout, Host, Ran, Running, Snapshot, World};
+
+/// The longest a graduation may take to end after it was struck.
+const SETTLE_LIMIT: Duration = Duration::from_secs(90);
+
+/// Two hosts and the states that are graduated between them. Production runs `api` in one of two versions, and `web`.
+/// A cell graduates the other version of `api` and a new app, `fresh`.
+pub(crate) struct Stage<'w> {
+    hosts: &'w Hosts,
+    world: &'w World,
+    checkout: Checkout<'w>,
+    /// The state with each version of `api`, without `fresh` and with it.
+    states: [[String; 2]; 2],
+    /// Which version runs now: 0 or 1.
+    runs: Slot<usize>,
+    plays: Slot<usize>,
+}
+
+/// What was so before a cell.
+pub(crate) struct Before {
+    /// What users of the destination see.
+    pub(crate) snapshot: Snapshot,
+    /// The refs of the environment repository.
+    pub(crate) refs: BTreeMap<String, String>,
+    /// The processes that serve.
+    pub(crate) processes: [String; 2],
+}
+
+/// What came of a cell.
+pub(crate) struct After<'s> {
+    /// Where it was played.
+    pub(crate) world: &'s World,
+    /// The operator's clone.
+    pub(crate) checkout: &'s Checkout<'s>,
+    /// What was so before.
+    pub(crate) before: &'s Before,
+    /// What the pusher saw.
+    pub(crate) push: &'s Ran,
+    /// What the command said that settled it, if one was needed.
+    pub(crate) recovered: Option<&'s Ran>,
+    /// The tag that was pushed.
+    pub(crate) tag: String,
+    /// The commit that was to be graduated.
+    pub(crate) wanted: &'s str,
+    /// Which version of `api` ran before, and which was to run.
+    pub(crate) versions: [&'static str; 2],
+    /// The graduation's id; empty if it never had one.
+    pub(crate) id: String,
+    /// Its apps were restarted, whatever became of the graduation.
+    pub(crate) restarted: bool,
+}
+
+/// How a cell was played.
+pub(crate) struct Played {
+    /// The victim was there.
+    pub(crate) struck: bool,
+    /// Everything went live.
+    pub(crate) live: bool,
+}
+
+impl<'w> Stage<'w> {
+    /// Releases the first state, and makes the others.
+    pub(crate) fn new(hosts: &'w Hosts) -> Stage<'w> {
+        let world = &hosts.world;
+        world.set(&world.source, "lease-s", 3);
+        for (phase, text) in [("PRE", "echo all is ready"), ("POST", "echo all is well")] {
+            world.source.dokku(&["graduate:add-hook", phase, text]).succeeds();
+        }
+        let checkout = world.with_release_of(&["api", "web"]);
+        let old = checkout.revision("HEAD").unwrap();
+        let commit = |message: &str| {
+            world.source.dokku(&["graduate:commit", "-m", message]).succeeds();
+            checkout.update().revision("HEAD").unwrap()
+        };
+        let first = checkout.manifest("api")["deploy"]["revision"].as_str().unwrap().to_owned();
+        world.app("api").version("2").push();
+        let new = commit("Version 2");
+        world.app("fresh").version("1").push();
+        let new_with_fresh = commit("A new app");
+        let old_with_fresh = checkout.pin("api", &first).revision("HEAD").unwrap();
+        let url = hosts.pusher.instead_of(&world.source.url()) + "/graduate";
+        checkout.git(&["remote", "set-url", "origin", &url]).succeeds();
+        let states = [[old, new], [old_with_fresh, new_with_fresh]];
+        Stage { hosts, world, checkout, states, runs: Slot::new(0), plays: Slot::new(0) }
+    }
+
+    /// Plays a cell, and makes the stage ready for the next one. Panics with what it violates.
+    pub(crate) fn play(&self, cell: Cell) -> Played {
+        let play = self.plays.get();
+        self.plays.set(play + 1);
+        let (old, new) = (self.runs.get(), 1 - self.runs.get());
+        let destination = &self.world.destination;
+        let before = Before {
+            snapshot: destination.snapshot(),
+            refs: refs(&self.world.source),
+            processes: ["api", "web"].map(|app| destination.process_of(app)),
+        };
+        let label = format!("m{play}");
+        let wanted = &self.states[1][new];
+        let scene = Scene::begin(self.hosts, &self.checkout, &label, wanted, &before);
+        let struck = scene.until(cell) && cell.fault.happens(&scene);
+        let (push, id) = scene.end(cell);
+        self.until_idle();
+        let recovered = self.settle();
+        let after = After {
+            world: self.world,
+            checkout: &self.checkout,
+            before: &before,
+            push: &push,
+            recovered: recovered.as_ref(),
+            tag: format!("refs/tags/graduate/production/{label}"),
+            wanted,
+            versions: [["1", "2"][old], ["1", "2"][new]],
+            id,
+            restarted: cell.fault.restarts_apps(),
+        };
+        let live = invariants::check(&after);
+        // The next graduation works without a person's help.
+        let next = if live { old } else { new };
+        let graduated = self.checkout.graduate(&format!("n{play}"), &self.states[0][next]);
+        invariants::next_went_live(&graduated, &self.checkout, &self.states[0][next]);
+        self.runs.set(next);
+        if live {
+            destination.dokku(&["--force", "apps:destroy", "fresh"]).succeeds();
+        }
+        Played { struck, live }
+    }
+
+    /// Nobody works on it any more: what has to wait for the end of the lease has done so.
+    fn until_idle(&self) {
+        self.world.source.until_idle();
+        self.world.destination.until_idle();
+    }
+
+    /// Runs the one command that settles what is left; whoever was struck may have been the one to do it.
+    fn settle(&self) -> Option<Ran> {
+        let left = || self.world.source.left() + &self.world.destination.left();
+        if left().is_empty() {
+            return None;
+        }
+        let recovered = self.world.source.dokku(&["graduate:recover", "production"]);
+        self.until_idle();
+        Some(recovered)
+    }
+}
+
+/// A graduation that goes on, seen from outside.
+pub(crate) struct Scene<'s> {
+    /// The push that asked for it.
+    pub(crate) push: Running,
+    /// Where it goes on.
+    pub(crate) hosts: &'s Hosts,
+    source: &'s simulated_dokku::Host,
+    destination: &'s simulated_dokku::Host,
+    label: String,
+    known: Vec<String>,
+    id: OnceCell<String>,
+    refs: &'s BTreeMap<String, String>,
+}
+
+impl<'s> Scene<'s> {
+    fn begin(
+        hosts: &'s Hosts,
+        checkout: &Checkout<'_>,
+        label: &str,
+        wanted: &str,
+        before: &'s Before,
+    ) -> Scene<'s> {
+        let source = hosts.world.source.as_simulated().unwrap();
+        let destination = hosts.world.destination.as_simulated().unwrap();
+        let known = names_in(&source.layout().lib_root().join("data/graduate/graduations"));
+        let push = checkout.begin_graduation(&[], label, wanted);
+        let (label, refs) = (label.to_owned(), &before.refs);
+        Scene { push, hosts, source, destination, label, known, id: OnceCell::new(), refs }
+    }
+
+    /// Waits for the point of a cell; false if the push ended before.
+    fn until(&self, cell: Cell) -> bool {
+        let deadline = Instant::now() + SETTLE_LIMIT;
+        while !cell.point.has_come(self) {
+            if self.push.has_ended() {
+                return cell.point.has_come(self);
+            }
+            assert!(Instant::now() < deadline, "{cell} never comes:\n{}", self.push.so_far());
+            thread::sleep(Duration::from_micros(300));
+        }
+        true
+    }
+
+    /// Waits until the push has ended.
+    fn end(self, cell: Cell) -> (Ran, String) {
+        let id = |scene: &Scene| scene.id().to_owned();
+        let since = Instant::now();
+        let is_over = |scene: &Scene| {
+            let by_itself = cell.fault.lasts().is_some_and(|limit| since.elapsed() >= limit);
+            if by_itself || cell.fault.hides_the_end(scene) {
+                cell.fault.is_over(scene);
+            }
+            scene.push.has_ended()
+        };
+        while !is_over(&self) {
+            assert!(since.elapsed() < SETTLE_LIMIT, "the push does not end:\n{}", self.push.so_far());
+            thread::sleep(Duration::from_millis(2));
+        }
+        cell.fault.is_over(&self);
+        let id = id(&self);
+        (self.push.wait(), id)
+    }
+
+    /// The directory of the source.
+    pub(crate) fn source_dir(&self) -> PathBuf {
+        self.source.dir().to_owned()
+    }
+
+    /// The directory of the destination.
+    pub(crate) fn destination_dir(&self) -> PathBuf {
+        self.destination.dir().to_owned()
+    }
+
+    /// Dokku's home on the destination.
+    pub(crate) fn destination_home(&self) -> PathBuf {
+        self.destination.layout().home()
+    }
+
+    /// Where the source keeps what is so of environments.
+    pub(crate) fn environments(&self) -> PathBuf {
+        self.source.layout().lib_root().join("data/graduate/environments")
+    }
+
+    /// Where the destination says which graduation has an app.
+    pub(crate) fn marks(&self) -> PathBuf {
+        self.destination.layout().lib_root().join("data/graduate/apps")
+    }
+
+    /// The graduation's files on the destination.
+    pub(crate) fn incoming(&self) -> PathBuf {
+        self.destination.layout().lib_root().join("data/graduate/incoming").join(self.id())
+    }
+
+    /// The graduation's id; empty as long as it has none.
+    pub(crate) fn id(&self) -> &str {
+        if self.id.get().is_none() {
+            let all = names_in(&self.source.layout().lib_root().join("data/graduate/graduations"));
+            if let Some(new) = all.into_iter().find(|id| !self.known.contains(id)) {
+                let _ = self.id.set(new);
+            }
+        }
+        self.id.get().map_or("", String::as_str)
+    }
+
+    /// The request tag's file.
+    pub(crate) fn tag(&self) -> PathBuf {
+        self.source.layout().home().join(".git/refs/tags/graduate/production").join(&self.label)
+    }
+
+    /// The file of the branch that says what runs.
+    pub(crate) fn branch(&self) -> PathBuf {
+        self.source.layout().home().join(".git/refs/heads/env/production")
+    }
+
+    /// A ref is not what it was before.
+    pub(crate) fn has_moved(&self, path: &Path) -> bool {
+        let name = path.strip_prefix(self.source.layout().home().join(".git")).unwrap();
+        let now = fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+        now.is_some() && now.as_ref() != self.refs.get(&name.display().to_string())
+    }
+
+    /// The file names this graduation.
+    pub(crate) fn names_it(&self, path: &Path) -> bool {
+        !self.id().is_empty() && fs::read_to_string(path).is_ok_and(|text| text.contains(self.id()))
+    }
+
+    /// The journal so far.
+    pub(crate) fn journal(&self) -> String {
+        let place = self.source.layout().lib_root().join("data/graduate/graduations");
+        fs::read_to_string(place.join(self.id()).join("journal")).unwrap_or_default()
+    }
+
+    /// The destination is done with it.
+    pub(crate) fn is_settled(&self) -> bool {
+        !self.id().is_empty() && self.incoming().join("settled").exists()
+    }
+
+    /// The destination has told this, of this app.
+    pub(crate) fn has_reported(&self, kind: &str, app: Option<&str>) -> bool {
+        let text = fs::read_to_string(self.incoming().join("reports/lines")).unwrap_or_default();
+        let kind = format!("\"type\":\"{kind}\"");
+        let app = app.map(|name| format!("\"app\":\"{name}\"")).unwrap_or_default();
+        text.lines().any(|line| line.contains(&kind) && line.contains(&app))
+    }
+
+    /// The pusher has read a line with this in it.
+    pub(crate) fn says(&self, text: &str) -> bool {
+        self.push.so_far().contains(text)
+    }
+}
+
+fn names_in(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+/// The refs of a host's environment repository.
+pub(crate) fn refs(host: &Host) -> BTreeMap<String, String> {
+    let format =
+        "git -c safe.directory='*' -C \"$DOKKU_ROOT\" for-each-ref --format='%(refname) %(objectname)'";
+    let listed = host.root(format).succeeds().raw;
+    let pair = |line: &str| line.split_once(' ').map(|(name, id)| (name.to_owned(), id.to_owned()));
+    listed.lines().filter_map(pair).collect()
+}

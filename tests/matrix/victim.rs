@@ -1,0 +1,154 @@
+//! Those who take part in a graduation and can be struck, found by their command lines.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::point::{Point, Step};
+use crate::stage::Scene;
+
+/// Who is struck.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Victim {
+    /// The client: git and its ssh, as if the pusher's machine had gone.
+    Pusher,
+    /// git-receive-pack(1) on the source.
+    ReceivePack,
+    PreReceive,
+    PostReceive,
+    Coordinator,
+    /// The coordinator's ssh.
+    Ssh,
+    /// `dokku graduate:agent` on the destination.
+    Agent,
+    Participant,
+    /// Dokku's deploy of `api`.
+    Deploy,
+    /// Our trigger in that deploy.
+    Trigger,
+}
+
+impl Victim {
+    /// All of them.
+    pub(crate) const ALL: [Victim; 10] = [
+        Victim::Pusher,
+        Victim::ReceivePack,
+        Victim::PreReceive,
+        Victim::PostReceive,
+        Victim::Coordinator,
+        Victim::Ssh,
+        Victim::Agent,
+        Victim::Participant,
+        Victim::Deploy,
+        Victim::Trigger,
+    ];
+
+    /// What a cell calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Pusher => "pusher",
+            Self::ReceivePack => "receive-pack",
+            Self::PreReceive => "pre-receive",
+            Self::PostReceive => "post-receive",
+            Self::Coordinator => "coordinator",
+            Self::Ssh => "ssh",
+            Self::Agent => "agent",
+            Self::Participant => "participant",
+            Self::Deploy => "deploy",
+            Self::Trigger => "trigger",
+        }
+    }
+
+    /// Why it cannot be struck at this point; nothing if it can.
+    pub(crate) fn absence(self, point: Point) -> Option<&'static str> {
+        let lives = match self {
+            Self::Pusher | Self::ReceivePack | Self::Coordinator => return None,
+            Self::PreReceive => Step::Latest..=Step::Voted,
+            Self::PostReceive => Step::GoingLive..=Step::CurrentGone,
+            Self::Ssh | Self::Agent => Step::Ordered..=Step::SettledTold,
+            Self::Participant => Step::Taken..=Step::Settled,
+            Self::Deploy => Step::Deploy..=Step::Deployed,
+            Self::Trigger => Step::Held..=Step::Released,
+        };
+        if point.step < *lives.start() {
+            Some("it has not been started yet")
+        } else if point.step > *lives.end() {
+            Some("it has ended")
+        } else {
+            None
+        }
+    }
+
+    fn is_on_source(self) -> bool {
+        match self {
+            Self::Pusher
+            | Self::ReceivePack
+            | Self::PreReceive
+            | Self::PostReceive
+            | Self::Coordinator
+            | Self::Ssh => true,
+            Self::Agent | Self::Participant | Self::Deploy | Self::Trigger => false,
+        }
+    }
+
+    /// This is its command line, words separated by blanks.
+    fn is(self, line: &str) -> bool {
+        match self {
+            Self::Pusher => false,
+            Self::ReceivePack => line.starts_with("git receive-pack ") || line.contains("/git receive-pack "),
+            Self::PreReceive => line.contains("hook pre-receive"),
+            Self::PostReceive => line.contains("hook post-receive"),
+            Self::Coordinator => line.contains("dokku-graduate coordinator"),
+            Self::Ssh => line.contains("graduate-production graduate:agent"),
+            Self::Agent => line.contains("subcommands/agent"),
+            Self::Participant => line.contains("dokku-graduate participant"),
+            Self::Deploy => line.contains("dokku git-hook api"),
+            Self::Trigger => line.contains("/check-deploy api "),
+        }
+    }
+
+    /// Sends it a signal; how many processes it is.
+    pub(crate) fn strike(self, scene: &Scene, signal: Signal) -> usize {
+        if self == Self::Pusher {
+            scene.push.signal_all(signal);
+            return 1;
+        }
+        let mut count = 0;
+        for process in self.processes(scene) {
+            count += usize::from(kill_process(process, signal).is_ok());
+        }
+        count
+    }
+
+    /// It runs.
+    pub(crate) fn is_there(self, scene: &Scene) -> bool {
+        !self.processes(scene).is_empty()
+    }
+
+    fn processes(self, scene: &Scene) -> Vec<Pid> {
+        let dir = if self.is_on_source() { scene.source_dir() } else { scene.destination_dir() };
+        processes(&dir, |line| self.is(line))
+    }
+}
+
+/// The processes of the simulated host in this directory whose command lines are such.
+fn processes(dir: &Path, is_wanted: impl Fn(&str) -> bool) -> Vec<Pid> {
+    let host = format!("SIMULATED_DOKKU={}", dir.display()).into_bytes();
+    let path = format!("PATH={}/bin:", dir.display()).into_bytes();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap_or_default();
+        let Some(process) = name.parse().ok().and_then(Pid::from_raw) else { continue };
+        let Ok(words) = fs::read(entry.path().join("cmdline")) else { continue };
+        let line = String::from_utf8_lossy(&words).replace('\0', " ");
+        if !is_wanted(&line) {
+            continue;
+        }
+        let Ok(variables) = fs::read(entry.path().join("environ")) else { continue };
+        if variables.split(|byte| *byte == 0).any(|one| one == host || one.starts_with(&path)) {
+            found.push(process);
+        }
+    }
+    found
+}
