@@ -3,6 +3,8 @@
 //! No shell, and no environment by default: every child gets ours without what our caller (git, Dokku) set for
 //! us alone. Stdin is null unless it is given.
 
+mod find;
+
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -18,6 +20,8 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal, waitid,
 };
 use serde::{Deserialize, Serialize};
+
+pub use find::leader_with;
 
 use crate::vars;
 
