@@ -54,13 +54,15 @@ pub enum DokkuError {
 #[derive(Clone, Debug)]
 pub struct Dokku {
     root: PathBuf,
+    data: PathBuf,
     properties: PathBuf,
 }
 
 impl Dokku {
     /// The Dokku whose paths the environment names.
     pub fn new(vars: &Vars) -> Self {
-        Self { root: vars.dokku_root.clone(), properties: vars.lib_root.join("config") }
+        let lib = &vars.lib_root;
+        Self { root: vars.dokku_root.clone(), data: lib.join("data"), properties: lib.join("config") }
     }
 
     /// All apps, sorted. Directories of Dokku's root that are no apps are left out.
@@ -90,6 +92,11 @@ impl Dokku {
     /// The app's bare repository, which is its directory.
     pub fn repository(&self, app: &AppName) -> PathBuf {
         self.root.join(app.as_str())
+    }
+
+    /// The file of the app's deploy lock is there, taken or not.
+    pub fn has_deploy_lock(&self, app: &AppName) -> bool {
+        self.data.join("apps").join(app.as_str()).join(".deploy.lock").exists()
     }
 
     fn property_path(&self, plugin: &str, owner: &str, name: &str) -> PathBuf {

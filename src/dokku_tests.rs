@@ -9,9 +9,10 @@ struct Host {
 impl Host {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (root, properties) = (dir.path().join("home"), dir.path().join("lib/config"));
+        let (root, lib) = (dir.path().join("home"), dir.path().join("lib"));
+        let (data, properties) = (lib.join("data"), lib.join("config"));
         fs::create_dir_all(root.join("api/refs/heads")).unwrap();
-        Self { dokku: Dokku { root, properties }, dir, api: "api".parse().unwrap() }
+        Self { dokku: Dokku { root, data, properties }, dir, api: "api".parse().unwrap() }
     }
 
     fn write(&self, path: &str, content: &str) -> &Self {

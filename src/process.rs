@@ -3,6 +3,8 @@
 //! No shell, and no environment by default: every child gets ours without what our caller (git, Dokku) set for
 //! us alone. Stdin is null unless it is given.
 
+mod find;
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -13,6 +15,8 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+
+pub use find::leader_with;
 
 use crate::vars;
 

@@ -215,6 +215,21 @@ fn a_participant_that_dies_is_replaced_by_one_that_puts_everything_back() {
 }
 
 #[test]
+fn a_deploy_that_its_participant_could_not_note_any_more_is_stopped() {
+    let world = World::new();
+    let story = Story::new(&world);
+    let push = story.building("now");
+    // As if it had died between the two.
+    let note = r#"rm "$DOKKU_LIB_ROOT"/data/graduate/incoming/*/apps/api/deploy.json"#;
+    world.destination.root(note).succeeds();
+    assert_eq!(world.destination.kill("KILL", "dokku-graduate participant"), 1);
+    push.wait().is_refused().says("nothing changed on production");
+    assert_eq!(world.destination.running("dokku git-hook api"), 0, "nobody builds any more");
+    story.is_as_before("now");
+    story.next_push_works("now");
+}
+
+#[test]
 fn a_deploy_that_is_killed_fails_the_graduation() {
     let world = World::new();
     let story = Story::new(&world);

@@ -261,7 +261,10 @@ impl<'a> App<'a> {
         }
         self.sweep(before, deploy)?;
         if killed {
-            self.command("apps:unlock").arg(self.name.as_str()).run()?;
+            // One that was killed at its very beginning has no lock yet, and Dokku cannot remove what is not there.
+            if self.dokku.has_deploy_lock(self.name) {
+                self.command("apps:unlock").arg(self.name.as_str()).run()?;
+            }
             deploy.into_iter().for_each(sweep_temporary_files);
         }
         let refused = docker::image(&docker::latest(self.name))?;

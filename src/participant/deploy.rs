@@ -72,9 +72,13 @@ impl Deploy {
         });
     }
 
-    /// Waits for the end of a deploy that another participant started, on a thread of its own.
-    pub fn adopt(self, process: Option<ProcessId>) {
+    /// Waits for the end of a deploy that another participant started, on a thread of its own. One that died
+    /// between the start of a deploy and its note of it has left a deploy all the same.
+    pub fn adopt(self, vars: &Vars, noted: Option<ProcessId>) {
+        let id = vars.graduation.as_ref().map(ToString::to_string).unwrap_or_default();
         thread::spawn(move || {
+            let words = ["git-hook", self.app.as_str()];
+            let process = noted.or_else(|| process::leader_with(vars::GRADUATION, &id, &words));
             let end = match process {
                 Some(process) if process.is_running() => self.follow(&process, None),
                 _ => Ok(self.judged_by_marks()),

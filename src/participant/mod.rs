@@ -143,9 +143,18 @@ fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> 
             if let Some(reason) = settle_leftovers(&vars, &graduation.id)? {
                 return Ok(reports.append(&Report::Refused { reason })?);
             }
-            store.create(&graduation)?;
-            let listener = UnixListener::bind(store.socket())?;
-            reports.append(&Report::Begun {})?;
+            let begin = || -> Result<UnixListener, ParticipantError> {
+                store.create(&graduation)?;
+                let listener = UnixListener::bind(store.socket())?;
+                reports.append(&Report::Begun {})?;
+                Ok(listener)
+            };
+            // On a full disk, say. Nobody has been told that it began, so nobody would settle it.
+            let listener = begin().inspect_err(|_| {
+                if let Err(error) = store.never_began() {
+                    log::error!("{error}");
+                }
+            })?;
             Participant::new(&vars, store, graduation, reports).serve(&listener);
         }
         Start::Recover(_) => recover(&vars, store, reports)?,

@@ -153,6 +153,15 @@ impl Store {
         files::write_json(&self.dir.join("graduation.json"), graduation)
     }
 
+    /// Removes what [`Store::create`] has made; the reports stay, for they may say why.
+    ///
+    /// # Errors
+    /// Something could not be removed.
+    pub fn never_began(&self) -> Result<(), FileError> {
+        files::remove(&self.dir.join("graduation.json"))?;
+        self.tidy()
+    }
+
     /// What the source said when it began; `None` if it never did.
     ///
     /// # Errors

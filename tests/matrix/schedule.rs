@@ -1,6 +1,6 @@
 //! Which cells are played, by whom, and what came of them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -178,8 +178,15 @@ fn say(text: &str) {
 }
 
 impl Tally {
-    /// Says how many cells were played and what came of them.
+    /// Says how many cells were played and what came of them; if all were, which ones cannot occur, too.
     pub(crate) fn print(&self) {
+        if self.of > SLICE {
+            print_absent();
+        }
+        self.print_played();
+    }
+
+    fn print_played(&self) {
         let Tally { violations, played, live, missed, seed, of } = self;
         let absent = Cell::all().iter().filter(|cell| cell.absence().is_some()).count();
         say(&format!(
@@ -194,5 +201,18 @@ impl Tally {
         for (cell, what) in violations {
             say(&format!("    {cell}: {}", what.lines().next().unwrap_or_default()));
         }
+    }
+}
+
+/// Says which cells cannot occur, and why.
+fn print_absent() {
+    let mut reasons: BTreeMap<(String, &str), Vec<String>> = BTreeMap::new();
+    for cell in Cell::all() {
+        if let Some(reason) = cell.absence() {
+            reasons.entry((cell.fault.name(), reason)).or_default().push(cell.point.name());
+        }
+    }
+    for ((fault, reason), points) in reasons {
+        say(&format!("{fault} cannot occur, for {reason}: {}", points.join(" ")));
     }
 }
