@@ -30,6 +30,7 @@ pub fn leader_with(variable: &str, value: &str, words: &[&str]) -> Option<Proces
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::time::Duration;
 
     use super::*;
@@ -37,9 +38,13 @@ mod tests {
 
     #[test]
     fn a_process_is_found_by_how_it_was_started() {
-        let script = "sleep 1000 & wait";
+        // That it says something proves that the system has its whole command line.
+        let script = "echo here; sleep 1000 & wait";
         let program = Program::new("sh").args(["-c", script, "the-deploy", "of-api"]);
-        let mut running = program.env("GRADUATE_TEST_OF_FIND", "this one").in_own_group().spawn().unwrap();
+        let program = program.env("GRADUATE_TEST_OF_FIND", "this one").in_own_group();
+        let (program, mut output) = program.output_in_one().unwrap();
+        let mut running = program.spawn().unwrap();
+        output.read_exact(&mut [0; 5]).unwrap();
         let find = |value: &str, word: &str| {
             leader_with("GRADUATE_TEST_OF_FIND", value, &["the-deploy", word]).map(|found| found.pid)
         };
