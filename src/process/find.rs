@@ -40,18 +40,20 @@ mod tests {
     fn a_process_is_found_by_how_it_was_started() {
         // That it says something proves that the system has its whole command line.
         let script = "echo here; sleep 1000 & wait";
+        // Another run of this test may have left one.
+        let ours = format!("of {}", std::process::id());
         let program = Program::new("sh").args(["-c", script, "the-deploy", "of-api"]);
-        let program = program.env("GRADUATE_TEST_OF_FIND", "this one").in_own_group();
+        let program = program.env("GRADUATE_TEST_OF_FIND", &ours).in_own_group();
         let (program, mut output) = program.output_in_one().unwrap();
         let mut running = program.spawn().unwrap();
         output.read_exact(&mut [0; 5]).unwrap();
         let find = |value: &str, word: &str| {
             leader_with("GRADUATE_TEST_OF_FIND", value, &["the-deploy", word]).map(|found| found.pid)
         };
-        assert_eq!(find("this one", "of-api"), Some(running.child.id()));
+        assert_eq!(find(&ours, "of-api"), Some(running.child.id()));
         assert_eq!(find("another", "of-api"), None);
-        assert_eq!(find("this one", "of-web"), None);
+        assert_eq!(find(&ours, "of-web"), None);
         running.stop(Duration::from_secs(5)).unwrap();
-        assert_eq!(find("this one", "of-api"), None);
+        assert_eq!(find(&ours, "of-api"), None);
     }
 }
