@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
 
 use crate::docker::{self, DockerError, Keeper};
 use crate::dokku::{Dokku, DokkuError};
@@ -68,6 +70,10 @@ const SET_BY_DEPLOYS: [&str; 12] = [
     "data/app-json/@/app.json",
     "data/ps/@/Procfile",
 ];
+
+/// How often an app that was created for nothing is tried to be destroyed, and how long is waited in between.
+const DESTROY_ATTEMPTS: u32 = 5;
+const DESTROY_PAUSE: Duration = Duration::from_millis(300);
 
 /// Which version of an app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +156,23 @@ impl<'a> App<'a> {
     /// Dokku does not.
     pub fn create(&self) -> Result<(), AppError> {
         Ok(self.command("apps:create").arg(self.name.as_str()).run()?)
+    }
+
+    /// Destroys the app. Objects that are still under way to it may come into a directory that is being removed; their
+    /// pushes end soon, for after an abort they are refused.
+    fn destroy(&self) -> Result<(), AppError> {
+        let mut attempts = 1;
+        loop {
+            match self.command("--force").args(["apps:destroy", self.name.as_str()]).run() {
+                Ok(()) => return Ok(()),
+                Err(error) if attempts == DESTROY_ATTEMPTS || !self.dokku.repository(self.name).is_dir() => {
+                    return Err(error.into());
+                }
+                Err(error) => log::warn!("{error}"),
+            }
+            attempts += 1;
+            thread::sleep(DESTROY_PAUSE);
+        }
     }
 
     /// Makes sure that the old image does not go away while the outcome is open. A build begins by removing the
@@ -287,7 +310,7 @@ impl<'a> App<'a> {
         if self.is_used(before)? {
             return Ok(true);
         }
-        self.command("--force").args(["apps:destroy", self.name.as_str()]).run()?;
+        self.destroy()?;
         Ok(false)
     }
 
@@ -371,7 +394,7 @@ impl<'a> App<'a> {
     pub fn compensate(&self, before: &Before, deploy: Option<ProcessId>) -> Result<(), AppError> {
         let repository = self.dokku.repository(self.name);
         if before.created {
-            self.command("--force").args(["apps:destroy", self.name.as_str()]).run()?;
+            self.destroy()?;
             return self.release_images();
         }
         // Dokku has set some of the files after the hold, at the end of the deploy: all of them go back.
