@@ -15,7 +15,7 @@ use crate::dokku::{Dokku, DokkuError};
 use crate::error;
 use crate::files::FileError;
 use crate::names::GraduationId;
-use crate::participant::store::{Graduation, Store};
+use crate::participant::store::{Graduation, Settled, Store};
 use crate::participant::{self, Start};
 use crate::process::{ProcessError, ProcessId, Program};
 use crate::protocol::{self, LineError, LiveApp, PROTOCOL, Report, Request};
@@ -81,6 +81,14 @@ pub fn host_name() -> String {
 
 fn tell(report: &Report) -> io::Result<()> {
     protocol::write(&mut io::stdout().lock(), report)
+}
+
+/// Tells how each app ended, and that it is over, as the disk has it.
+fn tell_end(Settled { decision, ends }: Settled) -> io::Result<()> {
+    for (app, end) in ends {
+        tell(&Report::AppEnded { app, end })?;
+    }
+    tell(&Report::Settled { decision })
 }
 
 struct Session<'a> {
@@ -163,9 +171,19 @@ impl Session<'_> {
         let (of, at) = (id.clone(), store.clone());
         thread::spawn(move || {
             let mut count = 0;
+            let mut end_is_told = false;
             // Ends with the process, or when the source is gone.
             loop {
-                match follower.next(Duration::from_secs(1)) {
+                let next = follower.next(Duration::from_secs(1));
+                // Of the reports a crash may have taken some, the last one too; then the source's count is wrong.
+                if let (Ok(Some(Report::Settled { .. }) | None), Some(settled)) = (&next, at.settled()) {
+                    if !end_is_told && tell_end(settled).is_err() {
+                        return;
+                    }
+                    end_is_told = true;
+                    continue;
+                }
+                match next {
                     Ok(Some(report)) => {
                         count += 1;
                         if count > seen && tell(&report).is_err() {

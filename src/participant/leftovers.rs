@@ -6,7 +6,7 @@ use super::destination::{busy, described};
 use super::{Member, Participant, ParticipantError, Start};
 use crate::files;
 use crate::names::GraduationId;
-use crate::participant::store::Store;
+use crate::participant::store::{Settled, Store};
 use crate::process::{self, ProcessError};
 use crate::protocol::{Decision, Report};
 use crate::records::Recorder;
@@ -40,7 +40,7 @@ pub(super) fn settle_leftovers(vars: &Vars, own: &GraduationId) -> Result<Option
 
 /// Settles a graduation whose participant died: as it was decided, and if it was not, by aborting it.
 pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> Result<(), ParticipantError> {
-    if let Some(decision) = store.settled() {
+    if let Some(Settled { decision, .. }) = store.settled() {
         return Ok(reports.append(&Report::Settled { decision })?);
     }
     let Some(graduation) = store.graduation()? else {

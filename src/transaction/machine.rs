@@ -117,6 +117,11 @@ impl Transaction {
         (self.stages.values().filter(|stage| **stage == Stage::Held).count(), self.stages.len())
     }
 
+    /// It has heard that the app ended so.
+    pub fn knows_end(&self, app: &AppName, end: &AppEnd) -> bool {
+        self.ends.get(app) == Some(end)
+    }
+
     /// Takes one event.
     pub fn step(&mut self, event: Event) -> Vec<Action> {
         match event {
