@@ -131,6 +131,12 @@ impl Program {
         self
     }
 
+    /// Makes its stdin a pipe, into which [`Running::tell`] writes.
+    pub fn input_later(mut self) -> Self {
+        self.command.stdin(Stdio::piped());
+        self
+    }
+
     /// Lets it write to our own stdout and stderr.
     pub fn inherit_output(mut self) -> Self {
         self.command.stdout(Stdio::inherit()).stderr(Stdio::inherit());
@@ -246,6 +252,14 @@ impl Running {
     /// It has been waited for already.
     pub fn identity(&self) -> io::Result<ProcessId> {
         ProcessId::of(self.child.id())
+    }
+
+    /// Gives it all of its input, which must be no longer than a pipe holds (4 KiB at least). A child may end
+    /// without reading; that is no failure of its own.
+    pub fn tell(&mut self, input: &[u8]) {
+        if let Some(mut stdin) = self.child.stdin.take() {
+            let _ = stdin.write_all(input);
+        }
     }
 
     /// Waits for its end.

@@ -115,7 +115,7 @@ impl Deploy {
             .args(["git-hook", self.app.as_str()])
             .env(vars::GRADUATION, id)
             .dir(&vars.below_root(self.app.as_str()))
-            .input(self.git_hook_line())
+            .input_later()
             .output_to(log)
             .map_err(FileError::of("open", &path))?
             .in_own_group()
@@ -126,6 +126,9 @@ impl Deploy {
             let _ = running.stop(STOP_GRACE);
             return Err(error.into());
         }
+        // It waits for this line. If we die before it is written, it reads nothing and does nothing; after that,
+        // whoever comes after us finds its process.
+        running.tell(self.git_hook_line().as_bytes());
         let store = self.store.clone();
         let app = self.app.clone();
         let waiter = thread::spawn(move || {
