@@ -15,7 +15,7 @@ use crate::dokku::{Dokku, DokkuError};
 use crate::error;
 use crate::files::FileError;
 use crate::names::GraduationId;
-use crate::participant::store::{Graduation, Store};
+use crate::participant::store::{Graduation, Settled, Store};
 use crate::participant::{self, Start};
 use crate::process::{ProcessError, ProcessId};
 use crate::protocol::{self, LineError, LiveApp, PROTOCOL, Report, Request};
@@ -80,6 +80,14 @@ fn tell(report: &Report) -> io::Result<()> {
     protocol::write(&mut io::stdout().lock(), report)
 }
 
+/// Tells how each app ended, and that it is over, as the disk has it.
+fn tell_end(Settled { decision, ends }: Settled) -> io::Result<()> {
+    for (app, end) in ends {
+        tell(&Report::AppEnded { app, end })?;
+    }
+    tell(&Report::Settled { decision })
+}
+
 struct Session<'a> {
     vars: &'a Vars,
     participant: Option<Participant>,
@@ -133,11 +141,13 @@ impl Session<'_> {
         if store.graduation()?.is_none() {
             return Ok(tell(&Report::Unknown {})?);
         }
-        let is_told = store.settled().is_some() && has_told_its_end(&store);
-        let process = if !is_told && UnixStream::connect(store.socket()).is_err() {
-            Some(participant::start(&Start::Recover(id.clone()))?)
-        } else {
+        let process = if UnixStream::connect(store.socket()).is_ok() {
             None
+        } else if store.settled().is_some() {
+            store.tidy()?;
+            None
+        } else {
+            Some(participant::start(&Start::Recover(id.clone()))?)
         };
         self.follow(id, store, seen, process)
     }
@@ -161,22 +171,36 @@ impl Session<'_> {
         let (of, at) = (id.clone(), store.clone());
         thread::spawn(move || {
             let mut count = 0;
-            let mut is_told = false;
+            let mut end_is_told = false;
             // The participant is gone; what it has written last may not have been read yet.
             let mut is_last_look = false;
             // Ends with the process, or when the source is gone.
             loop {
                 let is_ended = is_last_look && at.settled().is_none();
-                match follower.next(if is_ended { Duration::ZERO } else { LOOK_PERIOD }) {
+                let next = follower.next(if is_ended { Duration::ZERO } else { LOOK_PERIOD });
+                let is_over = match &next {
+                    Ok(Some(report)) => matches!(report, Report::Settled { .. }),
+                    Ok(None) => !is_at_work(&at, process),
+                    Err(_) => false,
+                };
+                // Of the reports a crash may have taken some, the last one too; then the source's count is wrong.
+                if is_over && let Some(settled) = at.settled() {
+                    if !end_is_told && tell_end(settled).is_err() {
+                        return;
+                    }
+                    end_is_told = true;
+                    continue;
+                }
+                match next {
                     Ok(Some(report)) => {
                         count += 1;
                         is_last_look = false;
-                        is_told = is_told || matches!(report, Report::Settled { .. });
+                        end_is_told = end_is_told || is_over;
                         if count > seen && tell(&report).is_err() {
                             return;
                         }
                     }
-                    Ok(None) if is_told || is_at_work(&at, process) => {}
+                    Ok(None) if end_is_told || !is_over => {}
                     Ok(None) if !is_last_look => is_last_look = true,
                     // The end of the session is how the source hears of it. It comes back, and the next
                     // participant settles what this one left.
@@ -201,19 +225,6 @@ impl Session<'_> {
 /// There is a participant.
 fn is_at_work(store: &Store, process: Option<ProcessId>) -> bool {
     process.is_some_and(|process| process.is_running()) || UnixStream::connect(store.socket()).is_ok()
-}
-
-/// The reports have their last one: a participant that was killed when it had just settled a graduation has not
-/// written it.
-fn has_told_its_end(store: &Store) -> bool {
-    let Ok(mut follower) = Follower::<Report>::open(&store.reports()) else { return false };
-    loop {
-        match follower.next(Duration::ZERO) {
-            Ok(Some(Report::Settled { .. })) => return true,
-            Ok(Some(_)) | Err(LineError::Content { .. } | LineError::Shape(..)) => {}
-            Ok(None) | Err(LineError::Read(_)) => return false,
-        }
-    }
 }
 
 impl Participant {

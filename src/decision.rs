@@ -48,11 +48,13 @@ pub fn by_own_swap(vars: &Vars, order: &Order) -> Result<Go, DecisionError> {
     Ok(Go::witnessed())
 }
 
-/// Where the tag has moved before anything ran: a synced line of the journal.
+/// Where the tag has moved before anything ran: a synced line of the journal. The tag, which git does not sync, is
+/// made as durable as what it will name.
 ///
 /// # Errors
 /// The line may not be there, which aborts.
-pub fn by_journal(journal: &mut Journal) -> Result<Go, DecisionError> {
+pub fn by_journal(vars: &Vars, order: &Order, journal: &mut Journal) -> Result<Go, DecisionError> {
+    by_ref(vars, order)?;
     journal.append(&Entry::Decided { decision: Decision::Go })?;
     Ok(Go::witnessed())
 }

@@ -12,13 +12,14 @@ use chrono::Utc;
 use crate::attach::{AttachError, Attached, From, Step};
 use crate::coordinator::control::Ask;
 use crate::coordinator::{self, Start};
+use crate::decision::{self, DecisionError};
 use crate::error;
 use crate::files::FileError;
 use crate::install;
-use crate::journal::{self, JournalError};
+use crate::journal::{self, Entry, JournalError};
 use crate::manifest::State;
 use crate::names::{AppName, EnvironmentName, GraduationId, InvalidName, RequestTag};
-use crate::order::{Mode, Order};
+use crate::order::{Ending, Mode, Order};
 use crate::plan::{Options, UnknownOption, WantedApp};
 use crate::process::{self, ProcessError, ProcessId, Program};
 use crate::receive::{self, ReceiveError};
@@ -59,6 +60,9 @@ pub enum HookError {
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The tag.
+    #[error(transparent)]
+    Decision(#[from] DecisionError),
     /// The coordinator.
     #[error(transparent)]
     Attach(#[from] AttachError),
@@ -268,11 +272,12 @@ fn follow_requests(vars: &Vars, input: &[u8]) -> Result<u8, HookError> {
         });
         followed.push(match voted {
             Some(latest) => follow_voted(vars, &latest.id, request, options.quiet)?,
-            None => Followed::Present(graduate_after_push(vars, request, &push, &options)?),
+            None => graduate_after_push(vars, request, &push, &options)?,
         });
     }
     let ends = followed.into_iter().zip(&push.requests);
-    let status = ends.map(|(one, request)| one.status(&request.tag.environment)).max().unwrap_or(0);
+    let statuses = ends.map(|(one, request)| one.status(vars, &request.tag.environment));
+    let status = statuses.collect::<Result<Vec<u8>, _>>()?.into_iter().max().unwrap_or(0);
     note_push_status(vars, if status == 0 { "live" } else { "failed" })?;
     Ok(status)
 }
@@ -281,34 +286,49 @@ fn follow_requests(vars: &Vars, input: &[u8]) -> Result<u8, HookError> {
 enum Followed {
     /// It goes on.
     Present(Attached),
+    /// It was begun by us, after the tag had moved.
+    Asked(Attached, Box<Order>),
     /// It ended before we came: there was nothing to do, or it was quicker than git.
     Past(Step),
 }
 
 impl Followed {
     /// Waits for its end; 3, and a word to people, if that is not known.
-    fn status(self, environment: &EnvironmentName) -> u8 {
-        let ending = match self {
-            Self::Past(Step::Ended(ending)) => Some(ending),
+    fn status(self, vars: &Vars, environment: &EnvironmentName) -> Result<u8, HookError> {
+        let ending = match &self {
+            Self::Past(Step::Ended(ending)) => Some(ending.clone()),
             Self::Past(Step::Ready | Step::Voted | Step::Lost) => None,
-            Self::Present(attached) => {
+            Self::Present(attached) | Self::Asked(attached, _) => {
                 let ending = attached.wait_for_end();
                 attached.flush();
                 ending
             }
         };
-        ending.map_or_else(
-            || {
-                let message =
-                    format!("the coordinator died after it was decided; {environment} goes live by itself");
-                let hint = format!(
-                    "settle it with `dokku graduate:recover {environment}`; the next push does so, too"
-                );
-                error::show(&message, Some(&hint));
-                3
-            },
-            |ending| ending.exit_status(),
-        )
+        if let Some(ending) = ending {
+            return Ok(ending.exit_status());
+        }
+        let mut what =
+            format!("the coordinator died after it was decided; {environment} goes live by itself");
+        if let Self::Asked(_, order) = self {
+            let entries = journal::read(&journal::Place::of(vars, &order.id).journal())?;
+            let is_current = journal::current(vars, environment)?.as_ref() == Some(&order.id);
+            if let Some(Entry::Ended { outcome, release }) = entries.last().cloned() {
+                return Ok(Ending::Failed { outcome, release }.exit_status());
+            }
+            if !is_current {
+                // It had begun nothing, so nobody will settle it, and the tag must not go on naming it.
+                decision::set_tag_back(vars, &order)?;
+                error::show(&"the coordinator died before anything was begun; the tag was set back", None);
+                return Ok(1);
+            }
+            if decision::in_journal(&entries).is_none() {
+                what = "the coordinator died before the decision; everything is put back".to_owned();
+            }
+        }
+        let hint =
+            format!("settle it with `dokku graduate:recover {environment}`; the next push does so, too");
+        error::show(&what, Some(&hint));
+        Ok(3)
     }
 }
 
@@ -352,7 +372,7 @@ fn graduate_after_push(
     request: &Request,
     push: &Push,
     options: &Options,
-) -> Result<Attached, HookError> {
+) -> Result<Followed, HookError> {
     let repo = Settled::open(vars)?;
     let one = Push { requests: vec![request.clone()], ..push.clone() };
     let orders = orders(&repo, &one, options, vars, Mode::AfterPush)?;
@@ -360,5 +380,5 @@ fn graduate_after_push(
     coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
     let mut attached = Attached::to(vars, &order.id, From::Start, options.quiet)?;
     attached.ask(&Ask::Asker { receive_pack: None });
-    Ok(attached)
+    Ok(Followed::Asked(attached, Box::new(order)))
 }

@@ -3,8 +3,6 @@
 //! No shell, and no environment by default: every child gets ours without what our caller (git, Dokku) set for
 //! us alone. Stdin is null unless it is given.
 
-mod find;
-
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -15,8 +13,6 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
-
-pub use find::leader_with;
 
 use crate::vars;
 
@@ -130,6 +126,12 @@ impl Program {
     /// Gives it `input` on stdin.
     pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = Some(input.into());
+        self.command.stdin(Stdio::piped());
+        self
+    }
+
+    /// Makes its stdin a pipe, into which [`Running::tell`] writes.
+    pub fn input_later(mut self) -> Self {
         self.command.stdin(Stdio::piped());
         self
     }
@@ -249,6 +251,14 @@ impl Running {
     /// It has been waited for already.
     pub fn identity(&self) -> io::Result<ProcessId> {
         ProcessId::of(self.child.id())
+    }
+
+    /// Gives it all of its input, which must be no longer than a pipe holds (4 KiB at least). A child may end
+    /// without reading; that is no failure of its own.
+    pub fn tell(&mut self, input: &[u8]) {
+        if let Some(mut stdin) = self.child.stdin.take() {
+            let _ = stdin.write_all(input);
+        }
     }
 
     /// Waits for its end.

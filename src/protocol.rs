@@ -21,6 +21,7 @@ pub const MAX_LOG_TEXT: usize = 8 * 1024;
 /// The end of a graduation: the one word that all its apps obey.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(Hash))]
 pub enum Decision {
     /// Every held app goes live.
     Go,
@@ -120,6 +121,7 @@ pub struct LiveApp {
 /// How one app of a graduation ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ended", rename_all = "kebab-case", deny_unknown_fields)]
+#[cfg_attr(test, derive(Hash))]
 pub enum AppEnd {
     /// It runs the new revision.
     Live {},

@@ -12,6 +12,8 @@ use crate::protocol::{AppEnd, Decision};
 
 mod machine;
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
 
 pub use machine::Transaction;
@@ -19,6 +21,7 @@ pub use machine::Transaction;
 /// Which of the user's own programs run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
+#[cfg_attr(test, derive(Hash))]
 pub enum Phase {
     /// Before anything is built.
     Pre,
@@ -41,6 +44,7 @@ impl Go {
 /// Why a graduation was aborted, in words for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(Hash))]
 pub struct Cause {
     /// What failed and why.
     pub what: String,
@@ -63,6 +67,7 @@ impl Cause {
 /// How a graduation ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case", deny_unknown_fields)]
+#[cfg_attr(test, derive(Hash))]
 pub enum Outcome {
     /// Every app is live.
     Live {},

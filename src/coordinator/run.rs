@@ -343,7 +343,10 @@ impl<'c, 'v> Run<'c, 'v> {
             }
             Report::Decided { decision } => Some(Event::Destination(decision)),
             Report::AppEnded { app, end } => {
-                self.coordinator.say(News::AppEnded { app: app.clone(), end: end.clone() });
+                // The agent says it again when all have ended.
+                if !self.transaction.knows_end(&app, &end) {
+                    self.coordinator.say(News::AppEnded { app: app.clone(), end: end.clone() });
+                }
                 Some(Event::AppEnded(app, end))
             }
             Report::Settled { decision } => Some(Event::Settled(decision)),

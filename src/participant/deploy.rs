@@ -72,14 +72,10 @@ impl Deploy {
         });
     }
 
-    /// Waits for the end of a deploy that another participant started, on a thread of its own. One that died
-    /// between the start of a deploy and its note of it has left a deploy all the same.
-    pub fn adopt(self, vars: &Vars, noted: Option<ProcessId>) {
-        let id = vars.graduation.as_ref().map(ToString::to_string).unwrap_or_default();
+    /// Waits for the end of a deploy that another participant started, on a thread of its own.
+    pub fn adopt(self, noted: Option<ProcessId>) {
         thread::spawn(move || {
-            let words = ["git-hook", self.app.as_str()];
-            let process = noted.or_else(|| process::leader_with(vars::GRADUATION, &id, &words));
-            let end = match process {
+            let end = match noted {
                 Some(process) if process.is_running() => self.follow(&process, None),
                 _ => Ok(self.judged_by_marks()),
             };
@@ -119,7 +115,7 @@ impl Deploy {
             .args(["git-hook", self.app.as_str()])
             .env(vars::GRADUATION, id)
             .dir(&vars.below_root(self.app.as_str()))
-            .input(self.git_hook_line())
+            .input_later()
             .output_to(log)
             .map_err(FileError::of("open", &path))?
             .in_own_group()
@@ -130,6 +126,9 @@ impl Deploy {
             let _ = running.stop(STOP_GRACE);
             return Err(error.into());
         }
+        // It waits for this line. If we die before it is written, it reads nothing and does nothing; after that,
+        // whoever comes after us finds its process.
+        running.tell(self.git_hook_line().as_bytes());
         let store = self.store.clone();
         let app = self.app.clone();
         let waiter = thread::spawn(move || {

@@ -3,11 +3,11 @@
 use std::thread::{self, ScopedJoinHandle};
 
 use super::Member;
-use super::Participant;
+use super::{Participant, bounded_end};
 use crate::names::{AppName, GraduationId};
 use crate::participant::app::App;
 use crate::participant::deploy::DeployEnd;
-use crate::participant::store::Store;
+use crate::participant::store::{Settled, Store};
 use crate::protocol::{AppEnd, Decision, OnFailure, Report};
 use crate::vars::Vars;
 
@@ -55,6 +55,7 @@ impl Participant<'_> {
     }
 
     pub(super) fn conclude(&mut self, app: &AppName, end: AppEnd) {
+        let end = bounded_end(end);
         self.say(Report::AppEnded { app: app.clone(), end: end.clone() });
         if let Some(member) = self.apps.get_mut(app) {
             member.end = Some(end);
@@ -99,7 +100,9 @@ impl Participant<'_> {
                 self.conclude(&app, end);
             }
         }
-        if let Err(error) = self.store.settle(decision) {
+        let end_of = |(app, member): (&AppName, &Member)| Some((app.clone(), member.end.clone()?));
+        let ends = self.apps.iter().filter_map(end_of).collect();
+        if let Err(error) = self.store.settle(&Settled { decision, ends }) {
             log::error!("{error}");
         }
         self.say(Report::Settled { decision });

@@ -6,7 +6,7 @@ use super::destination::{busy, described};
 use super::{Member, Participant, ParticipantError, Start};
 use crate::files;
 use crate::names::GraduationId;
-use crate::participant::store::Store;
+use crate::participant::store::{Settled, Store};
 use crate::process::{self, ProcessError};
 use crate::protocol::{Decision, Report};
 use crate::records::Recorder;
@@ -44,7 +44,7 @@ pub(super) fn settle_leftovers(vars: &Vars, own: &GraduationId) -> Result<Option
 
 /// Settles a graduation whose participant died: as it was decided, and if it was not, by aborting it.
 pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> Result<(), ParticipantError> {
-    if let Some(decision) = store.settled() {
+    if let Some(Settled { decision, .. }) = store.settled() {
         store.tidy()?;
         return Ok(reports.append(&Report::Settled { decision })?);
     }
@@ -60,7 +60,7 @@ pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> 
     for (app, before) in participant.store.apps()? {
         participant.apps.insert(app.clone(), Member::new(before.clone()));
         let process = participant.store.deploy(&app)?;
-        participant.deploy(&app, before).adopt(vars, process);
+        participant.deploy(&app, before).adopt(process);
     }
     participant.serve(&listener);
     Ok(())

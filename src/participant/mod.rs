@@ -176,11 +176,8 @@ fn bounded(report: Report) -> Report {
     match report {
         Report::AppFailed { app, reason } => Report::AppFailed { app, reason: protocol::clipped(reason) },
         Report::Refused { reason } => Report::Refused { reason: protocol::clipped(reason) },
-        Report::AppEnded { app, end: AppEnd::Stuck { reason } } => {
-            Report::AppEnded { app, end: AppEnd::Stuck { reason: protocol::clipped(reason) } }
-        }
-        Report::AppEnded { end: AppEnd::Live {} | AppEnd::Restored {}, .. }
-        | Report::Hello { .. }
+        Report::AppEnded { app, end } => Report::AppEnded { app, end: bounded_end(end) },
+        Report::Hello { .. }
         | Report::App { .. }
         | Report::AllApps {}
         | Report::Begun {}
@@ -192,6 +189,13 @@ fn bounded(report: Report) -> Report {
         | Report::Renewed { .. }
         | Report::Decided { .. }
         | Report::Settled { .. } => report,
+    }
+}
+
+fn bounded_end(end: AppEnd) -> AppEnd {
+    match end {
+        AppEnd::Stuck { reason } => AppEnd::Stuck { reason: protocol::clipped(reason) },
+        AppEnd::Live {} | AppEnd::Restored {} => end,
     }
 }
 

@@ -8,7 +8,7 @@
 //!                      vote/decision     go or abort                        created once, first writer wins
 //!                      switch/<app>      is at the proxy switch, or past it
 //!                      apps/<app>/before.json, held.json, deploy.json, log, exited, deployed, lock
-//!                      settled           the decision that was carried out  written last
+//!                      settled           the decision and how each app ended  written last
 //! <data>/apps/<app>                      the graduation that has the app
 //! ```
 
@@ -26,7 +26,7 @@ use crate::docker::ImageId;
 use crate::files::{self, FileError};
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId};
 use crate::process::ProcessId;
-use crate::protocol::{Decision, HoldPoint, OnFailure};
+use crate::protocol::{AppEnd, Decision, HoldPoint, OnFailure};
 use crate::vars::Vars;
 
 /// What the source said when it began.
@@ -85,6 +85,16 @@ pub struct Held {
     pub properties: BTreeMap<PathBuf, Option<String>>,
     /// It has a web process, so that it comes to the proxy switch.
     pub switches: bool,
+}
+
+/// How a graduation ended here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settled {
+    /// The decision that was carried out.
+    pub decision: Decision,
+    /// How each of its apps ended.
+    pub ends: BTreeMap<AppName, AppEnd>,
 }
 
 /// Until when a destination waits for news, on the clock that does not jump.
@@ -351,8 +361,8 @@ impl Store {
         Ok(true)
     }
 
-    /// The decision that was carried out to its end.
-    pub fn settled(&self) -> Option<Decision> {
+    /// How it ended, if it has.
+    pub fn settled(&self) -> Option<Settled> {
         files::read_json(&self.dir.join("settled")).ok().flatten()
     }
 
@@ -360,8 +370,8 @@ impl Store {
     ///
     /// # Errors
     /// Something could not be removed.
-    pub fn settle(&self, decision: Decision) -> Result<(), FileError> {
-        files::write_json(&self.dir.join("settled"), &decision)?;
+    pub fn settle(&self, settled: &Settled) -> Result<(), FileError> {
+        files::write_json(&self.dir.join("settled"), settled)?;
         self.tidy()
     }
 

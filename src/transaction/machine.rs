@@ -8,6 +8,7 @@ use crate::protocol::{AppEnd, Decision};
 
 /// Where an app is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 enum Stage {
     Opening,
     Sending,
@@ -16,7 +17,7 @@ enum Stage {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-#[cfg_attr(test, derive(Clone))]
+#[cfg_attr(test, derive(Clone, Hash))]
 enum State {
     /// Asked for the destination.
     Locking,
@@ -40,7 +41,7 @@ enum State {
 
 /// One graduation.
 #[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
+#[cfg_attr(test, derive(Clone, Hash))]
 pub struct Transaction {
     state: State,
     stages: BTreeMap<AppName, Stage>,
@@ -115,6 +116,11 @@ impl Transaction {
     /// How many apps are held, and how many there are.
     pub fn held(&self) -> (usize, usize) {
         (self.stages.values().filter(|stage| **stage == Stage::Held).count(), self.stages.len())
+    }
+
+    /// It has heard that the app ended so.
+    pub fn knows_end(&self, app: &AppName, end: &AppEnd) -> bool {
+        self.ends.get(app) == Some(end)
     }
 
     /// Takes one event.

@@ -174,7 +174,8 @@ impl Run<'_, '_> {
                 Ok(Carried::Event(swapped.map_or_else(not_moved, Event::GoIsDurable)))
             }
             Mode::AfterPush => {
-                let written = decision::by_journal(&mut self.coordinator.journal);
+                let Coordinator { vars, order, journal, .. } = &mut *self.coordinator;
+                let written = decision::by_journal(vars, order, journal);
                 Ok(Carried::Event(written.map_or_else(not_moved, Event::GoIsDurable)))
             }
         }

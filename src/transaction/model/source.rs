@@ -1,0 +1,292 @@
+//! The coordinator around the real [`Transaction`], its disk, and who settles after its death.
+
+use super::Moves;
+use super::record::{conclusion, settling, working};
+use super::world::{
+    APPS, Coordinator, Defect, Link, News, Setting, Stage, Todo, Version, Wire, World, index, name,
+};
+use crate::order::Mode;
+use crate::protocol::Decision;
+use crate::transaction::{Action, Cause, Event, Go};
+
+pub(super) fn cause() -> Cause {
+    Cause::new("")
+}
+
+impl World {
+    /// Feeds an event to the machine, and carries out what leaves nothing durable.
+    pub(super) fn feed(&mut self, mode: Mode, event: Event) {
+        let Some(coordinator) = &mut self.coordinator else { return };
+        let actions = coordinator.machine.step(event);
+        self.carry_out(mode, actions);
+    }
+
+    pub(super) fn carry_out(&mut self, mode: Mode, actions: Vec<Action>) {
+        for action in actions {
+            let Some(coordinator) = &mut self.coordinator else { return };
+            match action {
+                Action::RunHooks(phase) => coordinator.programs = Some(phase),
+                Action::Open(app) => self.send(Wire::Open(index(&app))),
+                // Objects wait for nothing and nobody: they are there at once, or the app has failed.
+                Action::Send(app) => self.feed(mode, Event::Sent(app)),
+                Action::Prepare(app) => self.send(Wire::Prepare(index(&app))),
+                Action::Ready if mode == Mode::Push => self.push.heard_ready = true,
+                Action::Ready => coordinator.vote_asked = true,
+                Action::VoteYes => {
+                    coordinator.voted = true;
+                    coordinator.todo.push_back(Todo::JournalVote);
+                    coordinator.todo.push_back(match mode {
+                        Mode::Push => Todo::SayYes,
+                        Mode::Command => Todo::Swap,
+                        Mode::AfterPush => Todo::JournalGo,
+                    });
+                }
+                Action::AnnounceGo(_) => {
+                    coordinator.announced = Some(Decision::Go);
+                    if mode != Mode::AfterPush {
+                        coordinator.todo.push_back(Todo::NoteGo);
+                    }
+                    self.send(Wire::Decide(Decision::Go));
+                }
+                Action::AnnounceAbort => {
+                    coordinator.announced = Some(Decision::Abort);
+                    coordinator.programs = None;
+                    self.send(Wire::Decide(Decision::Abort));
+                }
+                Action::End(outcome) => {
+                    coordinator.programs = None;
+                    coordinator.todo.extend(conclusion(&outcome));
+                    coordinator.outcome = Some(outcome);
+                }
+            }
+        }
+    }
+
+    pub(super) fn send(&mut self, request: Wire) {
+        if self.coordinator.as_ref().is_some_and(|coordinator| coordinator.link == Link::Up) {
+            self.wire.push_back(request);
+        }
+    }
+
+    fn read(&mut self, setting: &Setting, news: &News) {
+        let mode = setting.mode;
+        if matches!(news, News::Settled(_)) && !setting.has(Defect::OnlyReportsTellTheEnd) {
+            // How each app ended the agent has from the disk: of the reports a crash may have taken some.
+            self.hear_the_ends(mode);
+        }
+        let Some(coordinator) = &mut self.coordinator else { return };
+        let at = coordinator.seen;
+        coordinator.seen += 1;
+        coordinator.end_was_told |= matches!(news, News::Settled(_));
+        coordinator.begun |= *news == News::Begun;
+        let event = event_of(news, coordinator.begun);
+        // Nobody acts on these twice; that they were there is all that still counts.
+        if matches!(news, News::Begun | News::Opened(_) | News::Held(_)) {
+            self.there.reports[at] = News::Old;
+        }
+        if let Some(event) = event {
+            self.feed(mode, event);
+        }
+    }
+
+    fn hear_the_ends(&mut self, mode: Mode) {
+        for (app, end) in self.there.settled.iter().flat_map(|(_, ends)| ends.clone()).collect::<Vec<_>>() {
+            self.feed(mode, Event::AppEnded(name(app), end));
+        }
+    }
+
+    /// Reads what makes the coordinator do nothing: when it does so is the same to everybody else.
+    pub(super) fn read_what_changes_little(&mut self, setting: &Setting) {
+        while let Some(coordinator) = &self.coordinator
+            && coordinator.link == Link::Up
+            && coordinator.todo.is_empty()
+            && let Some(news) = self.there.reports.get(coordinator.seen).cloned()
+            && event_of(&news, coordinator.begun)
+                .is_none_or(|event| coordinator.machine.clone().step(event).is_empty())
+        {
+            self.read(setting, &news);
+        }
+    }
+
+    pub(super) fn ref_says_go(&mut self, setting: &Setting) -> Event {
+        self.source.tag_is_durable |= !setting.has(Defect::GoBeforeTheRefIsDurable);
+        self.go_was_durable |= self.source.tag_is_durable;
+        Event::GoIsDurable(Go::witnessed())
+    }
+
+    pub(super) fn lose_link(&mut self, mode: Mode) {
+        self.wire.clear();
+        let Some(coordinator) = &mut self.coordinator else { return };
+        if coordinator.outcome.is_some() || coordinator.link != Link::Up {
+            return;
+        }
+        coordinator.link = Link::Lost;
+        if !coordinator.begun {
+            coordinator.link = Link::Gone;
+            self.feed(mode, Event::LinkGone(String::new()));
+        }
+    }
+
+    /// A session begins: what was missed is asked for, what may not have arrived is said again.
+    pub(super) fn resume(&mut self, setting: &Setting) {
+        let Some(coordinator) = &mut self.coordinator else { return };
+        coordinator.link = Link::Up;
+        coordinator.end_was_told = false;
+        if !self.there.begun {
+            return self.feed(setting.mode, Event::Refused(String::new()));
+        }
+        let unanswered = coordinator.machine.unanswered();
+        let announced = coordinator.announced;
+        self.there.take_over();
+        for action in unanswered {
+            if let Action::Open(app) = &action {
+                self.send(Wire::Open(index(app)));
+            } else if let Action::Prepare(app) = &action {
+                self.send(Wire::Prepare(index(app)));
+            }
+        }
+        if let Some(decision) = announced {
+            self.send(Wire::Decide(decision));
+        }
+    }
+
+    pub(super) fn coordinator_dies(&mut self) {
+        self.coordinator = None;
+        self.wire.clear();
+        self.push.gone_unnoticed = false;
+        let watched = self.push.stage == Stage::Watching;
+        self.push.hears_of_a_death(self.source.said);
+        // Where the tag has moved first, post-receive takes it back if nobody else will.
+        let is_begun = self.source.current || self.source.ended.is_some();
+        if !self.push.is_push && watched && self.push.stage == Stage::Over && !is_begun {
+            self.source.tag_moved = false;
+        }
+    }
+}
+
+/// What coordinators can do, and what can happen to them.
+pub(super) fn moves(moves: &mut Moves) {
+    let world = moves.from;
+    let setting = moves.setting;
+    if world.coordinator.is_none() {
+        return settling(moves);
+    }
+    moves.fault("the coordinator dies", World::coordinator_dies);
+    let Some(coordinator) = &world.coordinator else { return };
+    if let Some(todo) = coordinator.todo.front() {
+        return working(moves, *todo);
+    }
+    let mode = setting.mode;
+    if let Some(phase) = coordinator.programs {
+        moves.step("the user's programs succeed", |world| {
+            world.coordinator.as_mut().expect("it lives").programs = None;
+            world.feed(mode, Event::HooksDone(phase));
+        });
+        moves.fault("a program of the user's fails", |world| {
+            world.coordinator.as_mut().expect("it lives").programs = None;
+            world.feed(mode, Event::Stop(cause()));
+        });
+    }
+    if world.push.gone_unnoticed {
+        moves.step("the coordinator sees that the asker has gone", |world| {
+            world.push.gone_unnoticed = false;
+            world.feed(mode, Event::Stop(cause()));
+        });
+    }
+    let leases_are_long = coordinator.link == Link::Up;
+    if coordinator.vote_asked && (leases_are_long || world.there.lease_is_over) {
+        moves.step("the coordinator answers the call for its vote", |world| {
+            world.coordinator.as_mut().expect("it lives").vote_asked = false;
+            world.feed(mode, Event::VoteAsked(leases_are_long));
+        });
+    }
+    if mode == Mode::Push && coordinator.voted && coordinator.announced.is_none() {
+        if world.source.tag_moved {
+            moves.step("the coordinator reads the ref: moved", |world| {
+                let event = world.ref_says_go(setting);
+                world.feed(mode, event);
+            });
+        } else if world.push.stage == Stage::Over || setting.has(Defect::AbortWhileThePushLives) {
+            moves.step("the coordinator reads the ref: not moved", |world| {
+                world.feed(mode, Event::NotMoved(cause()));
+            });
+        }
+    }
+    talking(moves, coordinator);
+}
+
+/// The link, and what comes over it.
+fn talking(moves: &mut Moves, coordinator: &Coordinator) {
+    let world = moves.from;
+    let setting = moves.setting;
+    let mode = setting.mode;
+    match coordinator.link {
+        Link::Gone => {}
+        Link::Lost => {
+            moves.step("the link comes back", |world| world.resume(setting));
+            moves.fault("the link stays away for longer than the lease", |world| {
+                world.there.lease_is_over = true;
+                world.coordinator.as_mut().expect("it lives").link = Link::Gone;
+                world.feed(mode, Event::LinkGone(String::new()));
+            });
+        }
+        Link::Up => {
+            moves.fault("the link breaks", |world| world.lose_link(mode));
+            if let Some(news) = world.there.reports.get(coordinator.seen) {
+                moves.step("a report arrives", |world| world.read(setting, news));
+            } else if let Some((decision, _)) = &world.there.settled {
+                if !coordinator.end_was_told && !setting.has(Defect::OnlyReportsTellTheEnd) {
+                    moves.step("the agent tells the end that is on the disk", |world| {
+                        world.coordinator.as_mut().expect("it lives").end_was_told = true;
+                        world.hear_the_ends(mode);
+                        world.feed(mode, Event::Settled(*decision));
+                    });
+                }
+            } else if world.there.begun && world.there.participant.is_none() {
+                moves.step("the agent sees that the participant has died", |world| world.lose_link(mode));
+            }
+        }
+    }
+}
+
+fn event_of(news: &News, begun: bool) -> Option<Event> {
+    Some(match news {
+        News::Old => return None,
+        News::Begun => Event::Begun,
+        News::Refused if begun => Event::Stop(cause()),
+        News::Refused => Event::Refused(String::new()),
+        News::Opened(app) => Event::Opened(name(*app)),
+        News::Held(app) => Event::Held(name(*app)),
+        News::Failed(app) => Event::AppFailed(name(*app), String::new()),
+        News::Decided(decision) => Event::Destination(*decision),
+        News::Ended(app, end) => Event::AppEnded(name(*app), end.clone()),
+        News::Settled(decision) => Event::Settled(*decision),
+    })
+}
+
+/// The source's host loses its power: what was not synced may be lost.
+pub(super) fn reboot(moves: &mut Moves) {
+    for (label, loses) in [
+        ("the source's host reboots", false),
+        ("the source's host reboots and loses what was not synced", true),
+    ] {
+        if loses && (!moves.from.source.tag_moved || moves.from.source.tag_is_durable) {
+            continue;
+        }
+        moves.fault(label, |world| {
+            world.coordinator_dies();
+            world.push.is_over_without_a_word();
+            if loses {
+                world.source.tag_moved = false;
+            }
+            world.source.tag_is_durable = true;
+        });
+    }
+}
+
+impl World {
+    /// The versions that serve.
+    pub(super) fn running(&self) -> [bool; APPS] {
+        [0, 1].map(|app| self.there.apps[app].runs == Version::New)
+    }
+}

@@ -1,0 +1,92 @@
+//! The explorations.
+
+use std::io::{self, Write};
+use std::time::Instant;
+
+use super::explore;
+use super::world::{Defect, Setting};
+use crate::order::Mode;
+use crate::protocol::OnFailure;
+
+fn holds(mode: Mode, on_failure: OnFailure, faults: u8) {
+    let start = Instant::now();
+    match explore(&Setting { mode, on_failure, faults, defect: None }) {
+        Ok(seen) => {
+            let seconds = start.elapsed().as_secs_f32();
+            let (states, ends) = (seen.states, seen.settled);
+            let line = format!(
+                "{mode:?}, {on_failure:?}, {faults} faults: {states} states, {ends} ends, {seconds:.1} s\n"
+            );
+            io::stdout().write_all(line.as_bytes()).unwrap();
+        }
+        Err(broken) => panic!("not so: {}\n  {}", broken.promise, broken.history.join("\n  ")),
+    }
+}
+
+#[test]
+fn a_push_keeps_every_promise() {
+    holds(Mode::Push, OnFailure::Rollback, 1);
+}
+
+#[test]
+fn a_push_that_keeps_what_is_live_keeps_every_promise() {
+    holds(Mode::Push, OnFailure::Keep, 1);
+}
+
+#[test]
+fn a_command_keeps_every_promise() {
+    holds(Mode::Command, OnFailure::Rollback, 1);
+}
+
+#[test]
+fn post_receive_alone_keeps_every_promise() {
+    holds(Mode::AfterPush, OnFailure::Rollback, 1);
+}
+
+#[test]
+fn post_receive_alone_that_keeps_what_is_live_keeps_every_promise() {
+    holds(Mode::AfterPush, OnFailure::Keep, 1);
+}
+
+#[test]
+#[ignore = "takes minutes: `cargo test --release --lib two_faults -- --ignored --nocapture`"]
+fn two_faults_break_no_promise() {
+    holds(Mode::Command, OnFailure::Rollback, 2);
+    holds(Mode::AfterPush, OnFailure::Rollback, 2);
+    holds(Mode::Push, OnFailure::Rollback, 2);
+    holds(Mode::Push, OnFailure::Keep, 2);
+}
+
+/// Plants a defect, which must be found by the promise that it breaks.
+fn breaks(mode: Mode, defect: Defect, faults: u8, promise: &str) {
+    let broken = explore(&Setting { mode, on_failure: OnFailure::Rollback, faults, defect: Some(defect) });
+    let broken = broken.expect_err("a defect is found");
+    let history = broken.history.join("\n  ");
+    assert_eq!(broken.promise, promise, "{history}");
+    let line = format!("{defect:?}: {promise}\n  {history}\n");
+    io::stdout().write_all(line.as_bytes()).unwrap();
+}
+
+macro_rules! defects {
+    ($($name:ident: $mode:ident, $defect:ident, $faults:literal, $promise:literal;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                breaks(Mode::$mode, Defect::$defect, $faults, $promise);
+            }
+        )*
+    };
+}
+
+defects! {
+    a_decision_that_the_last_writer_makes: Push, LastWriterDecides, 1, "no two apps obey different decisions";
+    a_go_before_its_ref_is_durable: Push, GoBeforeTheRefIsDurable, 0, "the destination decides go only after the source";
+    an_abort_while_the_push_lives: Push, AbortWhileThePushLives, 0, "the tag names nothing that does not run";
+    a_yes_before_it_is_journalled: Push, YesBeforeTheJournal, 1, "the tag names nothing that does not run";
+    a_lease_whose_end_means_go: Push, LeaseEndMeansGo, 1, "no app goes live before the destination has decided so";
+    a_lease_whose_end_is_not_written: Push, LeaseEndIsNotWritten, 1, "no two apps obey different decisions";
+    settling_without_the_ref: Push, SettlingForgetsTheRef, 1, "a mix is only what was asked for or what could not be put back";
+    a_tag_that_stays: Push, TagStays, 1, "the tag names nothing that does not run";
+    an_end_that_only_reports_tell: Push, OnlyReportsTellTheEnd, 1, "no coordinator waits for what never comes";
+    a_deploy_that_works_before_it_is_noted: Push, DeployBeforeItsNote, 1, "what Dokku would start is what runs";
+}
