@@ -1,7 +1,7 @@
 //! Git's two hooks on the environment repository: pre-receive votes, post-receive brings the news that the tag
 //! has moved. Both attach to a coordinator and show what it says; neither holds anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::thread;
@@ -159,6 +159,7 @@ fn orders(
             quarantine: vars.quarantine.clone(),
             is_current,
             apps: wanted(&state),
+            excluded: BTreeSet::new(),
             options: options.clone(),
             by: vars.user.clone(),
             at: Utc::now(),

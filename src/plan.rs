@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::{AppName, CommitId};
+use crate::names::{AppName, CommitId, ConfigName};
 use crate::protocol::{HoldPoint, LiveApp};
 
 /// An app of the wanted state.
@@ -116,18 +116,12 @@ pub struct Plan {
     pub unchanged: Vec<AppName>,
     /// Apps there that the state does not name, or that `only` leaves out.
     pub left_alone: Vec<AppName>,
+    /// Apps of the state that never graduate there.
+    pub excluded: Vec<AppName>,
     /// Apps of the state that were never deployed on the source.
     pub never_deployed: Vec<AppName>,
     /// Config names that are missing there, where that does not stop the graduation.
     pub missing_config: Vec<Missing>,
-}
-
-impl Plan {
-    /// Every app of the wanted state will run what it says: the ledger may name the commit itself.
-    pub fn is_whole(&self, wanted: &BTreeMap<AppName, WantedApp>) -> bool {
-        let done = self.rows.len() + self.unchanged.len() + self.never_deployed.len();
-        done == wanted.len()
-    }
 }
 
 /// Config names that one app lacks on the destination.
@@ -160,6 +154,9 @@ pub enum Problem {
     /// `-o only` names an app that the state does not have.
     #[error("`only` names {0}, which the state does not have")]
     OnlyUnknown(AppName),
+    /// `-o only` names an app that never graduates there.
+    #[error("`only` names {0}, which never graduates there (exclude)")]
+    OnlyExcluded(AppName),
     /// A revision that is nowhere to be had.
     #[error("the state wants {app} at {revision}, a revision that its repository here does not have")]
     NoSuchRevision {
@@ -176,13 +173,35 @@ pub enum Problem {
     },
 }
 
-/// What the source's own app repositories know about a revision.
+/// What is set for an environment that a plan must heed.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy<'a> {
+    /// What a config name that the destination lacks leads to.
+    pub missing_config: MissingConfig,
+    /// Config names that are never asked for.
+    pub ignore_config: &'a BTreeSet<ConfigName>,
+    /// Apps that never graduate there.
+    pub excluded: &'a BTreeSet<AppName>,
+}
+
+/// A config variable that Dokku sets as the app's app.json says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetByDeploy {
+    /// In the first deploy of an app.
+    First,
+    /// In each.
+    Each,
+}
+
+/// What the source's own app repositories know about a revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RevisionFacts {
     /// The repository has the commit.
     pub exists: bool,
     /// It names a release task: `release` in Procfile, `predeploy` or `postdeploy` in app.json.
     pub has_release_tasks: bool,
+    /// The config variables that Dokku sets while it deploys the revision.
+    pub set_by_deploy: BTreeMap<String, SetByDeploy>,
 }
 
 /// Dokku and this plugin set these themselves, so that nobody need set them.
@@ -198,7 +217,7 @@ pub fn make(
     wanted: &BTreeMap<AppName, WantedApp>,
     live: &BTreeMap<AppName, LiveApp>,
     options: &Options,
-    missing_config: MissingConfig,
+    policy: &Policy<'_>,
     facts: impl Fn(&AppName, CommitId) -> RevisionFacts,
 ) -> Result<Plan, Vec<Problem>> {
     let mut plan = Plan::default();
@@ -207,7 +226,13 @@ pub fn make(
     let unknown = only.into_iter().flatten().filter(|app| !wanted.contains_key(*app));
     problems.extend(unknown.cloned().map(Problem::OnlyUnknown));
     for (app, want) in wanted {
-        if only.is_some_and(|only| !only.contains(app)) {
+        let is_asked_for = only.is_some_and(|only| only.contains(app));
+        if policy.excluded.contains(app) {
+            problems.extend(is_asked_for.then(|| Problem::OnlyExcluded(app.clone())));
+            plan.excluded.push(app.clone());
+            continue;
+        }
+        if only.is_some() && !is_asked_for {
             plan.left_alone.push(app.clone());
             continue;
         }
@@ -225,8 +250,21 @@ pub fn make(
         if !found.exists {
             problems.push(Problem::NoSuchRevision { app: app.clone(), revision: to });
         }
-        if let Some(missing) = missing(app, want, there) {
-            match missing_config {
+        let is_provided = |name: &String| {
+            is_set_by_dokku(name)
+                || there.is_some_and(|live| live.config_names.contains(name))
+                || policy.ignore_config.iter().any(|ignored| ignored.as_str() == name)
+                || match found.set_by_deploy.get(name) {
+                    Some(SetByDeploy::Each) => true,
+                    Some(SetByDeploy::First) => from.is_none(),
+                    None => false,
+                }
+        };
+        let names: Vec<String> =
+            want.config_names.iter().filter(|name| !is_provided(name)).cloned().collect();
+        if !names.is_empty() {
+            let missing = Missing { app: app.clone(), exists: there.is_some(), names };
+            match policy.missing_config {
                 MissingConfig::Fail if !options.allow_missing_config => {
                     problems.push(Problem::MissingConfig { missing });
                 }
@@ -248,18 +286,17 @@ pub fn make(
     if problems.is_empty() { Ok(plan) } else { Err(problems) }
 }
 
-fn missing(app: &AppName, want: &WantedApp, there: Option<&LiveApp>) -> Option<Missing> {
-    let has = |name: &String| there.is_some_and(|live| live.config_names.contains(name));
-    let names: Vec<String> =
-        want.config_names.iter().filter(|name| !is_set_by_dokku(name) && !has(name)).cloned().collect();
-    (!names.is_empty()).then(|| Missing { app: app.clone(), exists: there.is_some(), names })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ALL_THERE: RevisionFacts = RevisionFacts { exists: true, has_release_tasks: false };
+    const ALL_THERE: RevisionFacts =
+        RevisionFacts { exists: true, has_release_tasks: false, set_by_deploy: BTreeMap::new() };
+    const DEFAULT: Policy<'static> = Policy {
+        missing_config: MissingConfig::Fail,
+        ignore_config: &BTreeSet::new(),
+        excluded: &BTreeSet::new(),
+    };
 
     fn id(digit: char) -> CommitId {
         digit.to_string().repeat(40).parse().unwrap()
@@ -285,12 +322,11 @@ mod tests {
         let wanted = wanted.map(|(name, revision)| (app(name), want(revision, &["GIT_REV"]))).into();
         let live = [("api", '1'), ("web", 'b'), ("other", '2')];
         let live = live.map(|(name, revision)| (app(name), run(revision))).into();
-        let plan = make(&wanted, &live, &Options::default(), MissingConfig::Fail, |_, _| ALL_THERE).unwrap();
+        let plan = make(&wanted, &live, &Options::default(), &DEFAULT, |_, _| ALL_THERE).unwrap();
         let rows: Vec<_> = plan.rows.iter().map(|row| (row.app.as_str(), row.is_new, row.from)).collect();
         assert_eq!(rows, [("api", false, Some(id('1'))), ("new", true, None)]);
         assert_eq!(plan.unchanged, [app("web")]);
         assert_eq!(plan.left_alone, [app("other")]);
-        assert!(plan.is_whole(&wanted));
     }
 
     #[test]
@@ -300,7 +336,7 @@ mod tests {
         let live = [(app("api"), run('1'))].into();
         let options = Options { only: Some([app("api"), app("web"), app("x")].into()), ..Options::default() };
         let gone = |name: &AppName, _| RevisionFacts { exists: name.as_str() != "api", ..ALL_THERE };
-        let problems = make(&wanted, &live, &options, MissingConfig::Fail, gone).unwrap_err();
+        let problems = make(&wanted, &live, &options, &DEFAULT, gone).unwrap_err();
         let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
         assert_eq!(texts.len(), 4);
         assert!(texts[0].contains("`only` names x"));
@@ -309,6 +345,34 @@ mod tests {
         assert!(
             texts[3].ends_with("`dokku apps:create web && dokku config:set --no-restart web A=... B=...`")
         );
+    }
+
+    #[test]
+    fn names_that_nobody_need_set_are_not_asked_for() {
+        let names = ["DOKKU_APP_TYPE", "GIT_REV", "IGNORED", "GENERATED", "SYNCED", "OWN"];
+        let wanted = [(app("api"), want('a', &names)), (app("new"), want('a', &names))].into();
+        let live = [(app("api"), run('1'))].into();
+        let ignored = ["IGNORED".parse().unwrap()].into();
+        let policy = Policy { missing_config: MissingConfig::Warn, ignore_config: &ignored, ..DEFAULT };
+        let set_by_deploy =
+            [("GENERATED".to_owned(), SetByDeploy::First), ("SYNCED".to_owned(), SetByDeploy::Each)].into();
+        let facts = RevisionFacts { set_by_deploy, ..ALL_THERE };
+        let plan = make(&wanted, &live, &Options::default(), &policy, |_, _| facts.clone()).unwrap();
+        let missing: Vec<_> = plan.missing_config.iter().map(|missing| missing.names.join(" ")).collect();
+        assert_eq!(missing, ["GENERATED OWN", "OWN"], "a first deploy generates, a later one does not");
+    }
+
+    #[test]
+    fn an_excluded_app_is_left_out_and_named() {
+        let wanted = [(app("api"), want('a', &["KEY"])), (app("web"), want('b', &[]))].into();
+        let excluded = [app("api")].into();
+        let policy = Policy { excluded: &excluded, ..DEFAULT };
+        let live = BTreeMap::new();
+        let plan = make(&wanted, &live, &Options::default(), &policy, |_, _| ALL_THERE).unwrap();
+        assert_eq!((plan.rows.len(), &plan.excluded), (1, &vec![app("api")]));
+        let options = Options { only: Some(excluded.clone()), ..Options::default() };
+        let problems = make(&wanted, &live, &options, &policy, |_, _| ALL_THERE).unwrap_err();
+        assert_eq!(problems, [Problem::OnlyExcluded(app("api"))]);
     }
 
     #[test]

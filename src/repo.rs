@@ -23,7 +23,7 @@ pub const MAX_NEW_COMMITS: usize = 10_000;
 mod app;
 mod incoming;
 
-pub use app::{declared_config, has_release_tasks};
+pub use app::{config_set_by_deploy, declared_config, has_release_tasks};
 pub use incoming::Incoming;
 
 /// The environment repository could not be read, or holds what does not belong there.

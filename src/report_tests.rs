@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::order::HookKind;
 use crate::plan::Missing;
 
 fn name(name: &str) -> AppName {
@@ -31,6 +32,7 @@ fn plan() -> Plan {
         ],
         unchanged: vec![name("docs"), name("wiki")],
         left_alone: vec![name("other"), name("tool")],
+        excluded: vec![name("cron")],
         never_deployed: vec![name("empty")],
         missing_config: vec![Missing { app: name("api"), exists: true, names: vec!["KEY".to_owned()] }],
     }
@@ -82,8 +84,8 @@ fn news() -> Vec<News> {
         },
         News::Planned { plan: plan() },
         News::Planned { plan: Plan { unchanged: vec![app()], ..Plan::default() } },
-        News::HooksStarted { phase: Phase::Pre, count: 2 },
-        News::HookLine { phase: Phase::Post, text: text("backup done") },
+        News::HooksStarted { kind: HookKind::Pre, count: 2 },
+        News::HookLine { kind: HookKind::Post, text: text("backup done") },
         News::Log { app: app(), text: text("-----> Building") },
         News::Held { app: app(), at: HoldPoint::Healthy, held: 1, of: 2 },
         News::Held { app: name("worker"), at: HoldPoint::Built, held: 2, of: 2 },

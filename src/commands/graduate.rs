@@ -1,5 +1,6 @@
 //! `graduate <environment> [<revision>]`: a graduation that is started on the host.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use chrono::Utc;
@@ -110,6 +111,7 @@ pub(super) fn order(
         quarantine: None,
         is_current,
         apps: hook::wanted(&repo.state_at(commit)?),
+        excluded: BTreeSet::new(),
         options: Options { plan: how.plan, despite_freeze: how.despite_freeze, ..Options::default() },
         by: vars.user.clone(),
         at: Utc::now(),

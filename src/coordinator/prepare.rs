@@ -11,7 +11,7 @@ use crate::git::Git;
 use crate::link::{self, Limit, Link, LinkError, Reports};
 use crate::names::{AppName, CommitId};
 use crate::order::{Ending, News};
-use crate::plan::{self, Plan, RevisionFacts};
+use crate::plan::{self, Plan, Policy, RevisionFacts};
 use crate::protocol::{LiveApp, Report, Request};
 use crate::repo::{self, Settled};
 use crate::vars::Vars;
@@ -39,8 +39,14 @@ impl Coordinator<'_> {
             Err(error) => return Ok(Err(Ending::Unreachable { reason: error.to_string() })),
         };
         let facts = |app: &AppName, revision| revision_facts(self.vars, app, revision);
-        let missing_config = self.limits.missing_config;
-        let plan = match plan::make(&self.order.apps, &live, &self.order.options, missing_config, facts) {
+        let excluded = self.limits.exclude.iter().filter(|app| self.order.apps.contains_key(*app));
+        self.order.excluded = excluded.cloned().collect();
+        let policy = Policy {
+            missing_config: self.limits.missing_config,
+            ignore_config: &self.limits.ignore_config,
+            excluded: &self.order.excluded,
+        };
+        let plan = match plan::make(&self.order.apps, &live, &self.order.options, &policy, facts) {
             Ok(plan) => plan,
             Err(found) => {
                 problems.extend(found.iter().map(ToString::to_string));
@@ -55,7 +61,7 @@ impl Coordinator<'_> {
             return Ok(Err(Ending::PlanShown {}));
         }
         if plan.rows.is_empty() {
-            ledger::note_unchanged(self.vars, &self.order, &plan)?;
+            ledger::note_unchanged(self.vars, &self.order)?;
             return Ok(Err(Ending::NothingToDo {}));
         }
         Ok(Ok((plan, link, reports)))
@@ -122,5 +128,12 @@ pub fn ask_live(link: &mut Link, reports: &mut Reports) -> Result<BTreeMap<AppNa
 fn revision_facts(vars: &Vars, app: &AppName, revision: CommitId) -> RevisionFacts {
     let repository = Dokku::new(vars).repository(app);
     let exists = Git::bare(&repository).has_commit(revision);
-    RevisionFacts { exists, has_release_tasks: exists && repo::has_release_tasks(&repository, revision) }
+    if !exists {
+        return RevisionFacts::default();
+    }
+    RevisionFacts {
+        exists,
+        has_release_tasks: repo::has_release_tasks(&repository, revision),
+        set_by_deploy: repo::config_set_by_deploy(&repository, revision),
+    }
 }

@@ -118,7 +118,7 @@ impl Run<'_, '_> {
     }
 
     pub(super) fn open(&self, app: AppName) -> Request {
-        let row = self.plan.rows.iter().find(|row| row.app == app);
+        let row = self.coordinator.plan.rows.iter().find(|row| row.app == app);
         let row = row.expect("the transaction's apps are the plan's");
         Request::Open { app, from: row.from, to: row.to }
     }
