@@ -12,9 +12,12 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 
+use crate::diff;
 use crate::dokku::{Dokku, DokkuError};
 use crate::error;
+use crate::factors;
 use crate::files::FileError;
+use crate::manifest::FingerprintKey;
 use crate::names::GraduationId;
 use crate::participant::store::{Graduation, Settled, Store};
 use crate::participant::{self, Start};
@@ -104,6 +107,7 @@ impl Session<'_> {
     fn handle(&mut self, request: Request) -> Result<(), AgentError> {
         match request {
             Request::Live {} => self.live(),
+            Request::Factors {} => self.factors(),
             Request::Begin { id, environment, source, by, lease_s, max_parallel, on_failure } => {
                 let since = Utc::now();
                 let graduation =
@@ -128,6 +132,20 @@ impl Session<'_> {
             let config_names = own.union(&for_all).cloned().collect();
             let live = LiveApp { revision: dokku.revision(&app), config_names, hold: dokku.hold_point(&app) };
             tell(&Report::App { app, live })?;
+        }
+        Ok(tell(&Report::AllApps {})?)
+    }
+
+    fn factors(&self) -> Result<(), AgentError> {
+        let dokku = Dokku::new(self.vars);
+        for app in dokku.apps()? {
+            // Nobody can compare what another host has fingerprinted: any key does, and the fingerprints go.
+            let disclosed = factors::disclose(&dokku.factors(&app), &FingerprintKey::new(&[0; 32]));
+            for (plugin, properties) in diff::comparable(&disclosed, &dokku.scale(&app)) {
+                for (property, values) in properties {
+                    tell(&Report::Factor { app: app.clone(), plugin: plugin.clone(), property, values })?;
+                }
+            }
         }
         Ok(tell(&Report::AllApps {})?)
     }

@@ -56,6 +56,9 @@ pub enum HoldPoint {
 pub enum Request {
     /// What runs there? Answered by one [`Report::App`] an app, then [`Report::AllApps`]. Takes no lock.
     Live {},
+    /// What else is set for each app there? Answered by one [`Report::Factor`] a setting, then [`Report::AllApps`]. Takes
+    /// no lock.
+    Factors {},
     /// Takes the destination for one graduation.
     Begin {
         /// The graduation.
@@ -154,7 +157,18 @@ pub enum Report {
         /// Its state.
         live: LiveApp,
     },
-    /// The last [`Report::App`] has been sent.
+    /// One setting of an app, secrets hidden and bounded; see [`crate::diff::comparable`].
+    Factor {
+        /// The app.
+        app: AppName,
+        /// The plugin of Dokku's whose property it is.
+        plugin: String,
+        /// The property.
+        property: String,
+        /// Its values.
+        values: Vec<String>,
+    },
+    /// The last [`Report::App`] or [`Report::Factor`] has been sent.
     AllApps {},
     /// The destination is taken for the graduation.
     Begun {},
@@ -325,11 +339,12 @@ mod tests {
 
     #[test]
     fn the_wire_forms_are_pinned() {
-        let requests = ["live", "begin", "resume", "open", "prepare", "renew", "decide"];
+        let requests = ["live", "factors", "begin", "resume", "open", "prepare", "renew", "decide"];
         is_pinned::<Request>(include_str!("../tests/wire/requests.jsonl"), &requests);
         let reports = [
             "hello",
             "app",
+            "factor",
             "all-apps",
             "begun",
             "refused",

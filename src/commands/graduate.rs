@@ -34,17 +34,23 @@ pub struct Arguments {
     /// Show what would happen and change nothing
     #[arg(long)]
     pub plan: bool,
+    /// One of the options of a push, such as allow-missing-config or only=api,web; may be given several times
+    #[arg(long = "option", short, value_name = "OPTION")]
+    pub options: Vec<String>,
 }
 
 /// How to go about it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct How {
     /// Do not ask.
     pub(super) yes: bool,
-    /// Only the plan.
-    pub(super) plan: bool,
-    /// Go back to a release although the environment is frozen.
-    pub(super) despite_freeze: bool,
+    /// What a push would say.
+    pub(super) options: Options,
+}
+
+/// The options of a push, on the command line.
+pub(super) fn options(words: &[String]) -> Result<Options, Error> {
+    Options::parse(words).map_err(|error| Error::Usage(error.to_string()))
 }
 
 /// Runs the command: shows the plan and the log since the last release, asks, and graduates.
@@ -54,7 +60,9 @@ pub(super) struct How {
 pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     Settings::load(vars)?.environment(&arguments.environment)?;
     let revision = arguments.revision.as_deref().unwrap_or("HEAD");
-    let how = How { yes: arguments.yes, plan: arguments.plan, despite_freeze: false };
+    let mut options = options(&arguments.options)?;
+    options.plan |= arguments.plan;
+    let how = How { yes: arguments.yes, options };
     graduate_to(&arguments.environment, revision, how, vars)
 }
 
@@ -66,10 +74,10 @@ pub(super) fn graduate_to(
     vars: &Vars,
 ) -> Result<ExitStatus, Error> {
     let repo = Settled::open(vars)?;
-    if how.plan || !how.yes {
-        let plan = How { plan: true, ..how };
+    if how.options.plan || !how.yes {
+        let plan = Options { plan: true, ..how.options.clone() };
         match graduate(&order(environment, revision, plan, &repo, vars)?, vars)? {
-            Ending::PlanShown {} if how.plan => return Ok(ExitStatus::Done),
+            Ending::PlanShown {} if how.options.plan => return Ok(ExitStatus::Done),
             Ending::PlanShown {} => {}
             ending @ (Ending::Released { .. }
             | Ending::NothingToDo {}
@@ -83,14 +91,14 @@ pub(super) fn graduate_to(
             return Ok(ExitStatus::Refused);
         }
     }
-    Ok(graduate(&order(environment, revision, how, &repo, vars)?, vars)?.exit_status().into())
+    Ok(graduate(&order(environment, revision, how.options, &repo, vars)?, vars)?.exit_status().into())
 }
 
 /// What is asked of the coordinator.
 pub(super) fn order(
     environment: &EnvironmentName,
     revision: &str,
-    how: How,
+    options: Options,
     repo: &Settled,
     vars: &Vars,
 ) -> Result<Order, Error> {
@@ -112,7 +120,7 @@ pub(super) fn order(
         is_current,
         apps: hook::wanted(&repo.state_at(commit)?),
         excluded: BTreeSet::new(),
-        options: Options { plan: how.plan, despite_freeze: how.despite_freeze, ..Options::default() },
+        options,
         by: vars.user.clone(),
         at: Utc::now(),
     })
@@ -120,7 +128,7 @@ pub(super) fn order(
 
 fn graduate(order: &Order, vars: &Vars) -> Result<Ending, Error> {
     coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
-    let mut attached = Attached::to(vars, &order.id, From::Start, false)?;
+    let mut attached = Attached::to(vars, &order.id, From::Start, order.options.quiet)?;
     attached.ask(&Ask::Asker { receive_pack: None });
     attached.wait_for_end().ok_or_else(|| Error::CoordinatorDied(order.tag.environment.clone()))
 }

@@ -302,13 +302,21 @@ impl<'c, 'v> Run<'c, 'v> {
         self.heard = Instant::now();
         let agents_own = matches!(
             report,
-            Report::Hello { .. } | Report::App { .. } | Report::AllApps {} | Report::Unknown {}
+            Report::Hello { .. }
+                | Report::App { .. }
+                | Report::Factor { .. }
+                | Report::AllApps {}
+                | Report::Unknown {}
         );
         if !agents_own {
             self.seen += 1;
         }
         match report {
-            Report::Hello { .. } | Report::App { .. } | Report::AllApps {} | Report::Building { .. } => None,
+            Report::Hello { .. }
+            | Report::App { .. }
+            | Report::Factor { .. }
+            | Report::AllApps {}
+            | Report::Building { .. } => None,
             Report::Begun {} => {
                 self.begun = true;
                 Some(Event::Begun)
