@@ -18,7 +18,8 @@ pub struct InvalidName {
 }
 
 impl InvalidName {
-    fn new(what: &'static str, text: &str, rule: &'static str) -> Self {
+    /// Shortens the text.
+    pub(crate) fn new(what: &'static str, text: &str, rule: &'static str) -> Self {
         let text = text.chars().take(80).collect();
         Self { what, text, rule }
     }

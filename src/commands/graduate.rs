@@ -96,10 +96,7 @@ pub(super) fn order(
     let unknown = || Error::UnknownRevision(revision.to_owned());
     let commit = repo.resolve(revision)?.ok_or_else(unknown)?;
     let tag = RequestTag { environment: environment.clone(), label: Label::cli() };
-    let is_current = match repo.head()? {
-        Some(head) => repo.tree_of(head)? == repo.tree_of(commit)?,
-        None => false,
-    };
+    let (state, mapping) = (repo.state_at(commit)?, Settings::load(vars)?.mapping(environment));
     Ok(Order {
         id: hook::new_id().map_err(Error::Output)?,
         mode: Mode::Command,
@@ -108,8 +105,9 @@ pub(super) fn order(
         new: commit,
         commit,
         quarantine: None,
-        is_current,
-        apps: hook::wanted(&repo.state_at(commit)?),
+        is_current: hook::is_current(repo, commit, &state, &mapping)?,
+        apps: hook::wanted(&state),
+        mapping,
         options: Options { plan: how.plan, despite_freeze: how.despite_freeze, ..Options::default() },
         by: vars.user.clone(),
         at: Utc::now(),

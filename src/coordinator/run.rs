@@ -16,7 +16,7 @@ use crate::names::AppName;
 use crate::order::{Mode, News};
 use crate::plan::Plan;
 use crate::process::ProcessId;
-use crate::protocol::{Report, Request};
+use crate::protocol::{AppEnd, Report, Request};
 use crate::transaction::{Action, Cause, Event, Go, Outcome, Transaction};
 use crate::vars;
 
@@ -309,6 +309,12 @@ impl<'c, 'v> Run<'c, 'v> {
         if !agents_own {
             self.seen += 1;
         }
+        // The destination speaks of its own apps; from here on they have the names that they have here.
+        let routes = &self.coordinator.routes;
+        let app_here = |there: AppName| {
+            let app = routes.here(&there.clone().into()).cloned();
+            app.ok_or_else(|| log::error!("the destination tells of {there}, which is not part of this"))
+        };
         match report {
             Report::Hello { .. } | Report::App { .. } | Report::AllApps {} | Report::Building { .. } => None,
             Report::Begun {} => {
@@ -318,18 +324,21 @@ impl<'c, 'v> Run<'c, 'v> {
             Report::Refused { reason } if self.begun => Some(Event::Stop(Cause::new(reason))),
             Report::Refused { reason } => Some(Event::Refused(reason)),
             Report::Unknown {} => Some(Event::Refused("the destination knows nothing of it".to_owned())),
-            Report::Opened { app, .. } => Some(Event::Opened(app)),
+            Report::Opened { app, .. } => Some(Event::Opened(app_here(app).ok()?)),
             Report::Log { app, text } => {
+                let app = app_here(app).ok()?;
                 self.coordinator.say(News::Log { app, text });
                 None
             }
             Report::Held { app, at } => {
+                let app = app_here(app).ok()?;
                 let actions = Event::Held(app.clone());
                 let (held, of) = self.transaction.held();
                 self.coordinator.say(News::Held { app, at, held: held + 1, of });
                 Some(actions)
             }
             Report::AppFailed { app, reason } => {
+                let app = app_here(app).ok()?;
                 self.coordinator.say(News::AppFailed { app: app.clone(), reason: reason.clone() });
                 Some(Event::AppFailed(app, reason))
             }
@@ -342,7 +351,9 @@ impl<'c, 'v> Run<'c, 'v> {
                 None
             }
             Report::Decided { decision } => Some(Event::Destination(decision)),
-            Report::AppEnded { app, end } => {
+            Report::AppEnded { app: there, end } => {
+                let app = app_here(there.clone()).ok()?;
+                let end = end_in_words(end, &app, &there);
                 // The agent says it again when all have ended.
                 if !self.transaction.knows_end(&app, &end) {
                     self.coordinator.say(News::AppEnded { app: app.clone(), end: end.clone() });
@@ -351,6 +362,14 @@ impl<'c, 'v> Run<'c, 'v> {
             }
             Report::Settled { decision } => Some(Event::Settled(decision)),
         }
+    }
+}
+
+/// A person must look at an app by the name that it has there.
+fn end_in_words(end: AppEnd, app: &AppName, there: &AppName) -> AppEnd {
+    match end {
+        AppEnd::Stuck { reason } if app != there => AppEnd::Stuck { reason: format!("as {there}: {reason}") },
+        AppEnd::Live {} | AppEnd::Restored {} | AppEnd::Stuck { .. } => end,
     }
 }
 
