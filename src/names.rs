@@ -317,6 +317,11 @@ impl ReleaseTag {
         Self { time: self.time + Duration::seconds(1), ..self }
     }
 
+    /// The environment.
+    pub fn environment(&self) -> &EnvironmentName {
+        &self.environment
+    }
+
     /// The full name of the ref.
     pub fn ref_name(&self) -> String {
         format!("refs/tags/{self}")

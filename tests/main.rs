@@ -9,6 +9,7 @@ mod graduations;
 mod hooks;
 mod installation;
 mod interruptions;
+mod mapping;
 mod modes;
 mod operator;
 mod refusals;
