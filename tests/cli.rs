@@ -33,6 +33,7 @@ Commands (each has --help):
     graduate:hooks [<PRE|POST>] [--format <text|json>]                        List hooks with their indexes
     graduate:key                                                              Print the public key that a destination must accept
     graduate:logs [<id|environment>] [--follow] [--app <app>]                 Show the whole story of a graduation; the latest one if not said
+    graduate:map <environment> [<from>] [<to>] [--format <text|json>]         Give the apps of an environment other names; without patterns list the rules
     graduate:plan <environment> [<revision>] [--format <text|json>]           Show what a graduation would do
     graduate:recover <environment>                                            Settle a graduation that was left in doubt: finish it or undo it
     graduate:releases <environment> [--limit <count>] [--format <text|json>]  List the releases of an environment
@@ -43,6 +44,7 @@ Commands (each has --help):
     graduate:set <environment|--global> <property> [<value>]                  Set a property of an environment or of all; no value resets it
     graduate:status [<environment>] [--format <text|json>]                    Show which revision of which app runs where
     graduate:unfreeze <environment>                                           Let graduations to an environment pass again
+    graduate:unmap <environment> <index|from>                                 Remove a rule of an environment's mapping
 exit status 0
 
 "#]]
@@ -69,6 +71,7 @@ stdout:
     graduate:hooks [<PRE|POST>] [--format <text|json>], List hooks with their indexes
     graduate:key, Print the public key that a destination must accept
     graduate:logs [<id|environment>] [--follow] [--app <app>], Show the whole story of a graduation; the latest one if not said
+    graduate:map <environment> [<from>] [<to>] [--format <text|json>], Give the apps of an environment other names; without patterns list the rules
     graduate:plan <environment> [<revision>] [--format <text|json>], Show what a graduation would do
     graduate:recover <environment>, Settle a graduation that was left in doubt: finish it or undo it
     graduate:releases <environment> [--limit <count>] [--format <text|json>], List the releases of an environment
@@ -79,6 +82,7 @@ stdout:
     graduate:set <environment|--global> <property> [<value>], Set a property of an environment or of all; no value resets it
     graduate:status [<environment>] [--format <text|json>], Show which revision of which app runs where
     graduate:unfreeze <environment>, Let graduations to an environment pass again
+    graduate:unmap <environment> <index|from>, Remove a rule of an environment's mapping
 exit status 0
 
 "#]]

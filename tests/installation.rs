@@ -256,8 +256,8 @@ GRADUATE_STATUS
     world.link();
     source.dokku(&["graduate:releases", "production"]).succeeds().shows(str![[r#"
 RELEASE                    COMMIT   BY  LABEL  APPS        TOOK
-production/20150702111111  [..]             api (runs)
-production/20150601101010  [..]             api, web
+production/[TIME]  [ID]             api (runs)
+production/[TIME]  [ID]             api, web
 
 "#]]);
     let env = world.clone_environment();

@@ -1,4 +1,4 @@
-//! `graduate:map <environment> [<source> <destination>]` and `graduate:unmap`: what apps are called in an environment.
+//! `graduate:map <environment> [<from> <to>]` and `graduate:unmap`: what apps are called in an environment.
 
 use clap::Args;
 use serde_json::json;
@@ -17,10 +17,10 @@ pub struct Arguments {
     /// The environment
     environment: EnvironmentName,
     /// Apps of this host: a name, in which one `*` may stand for any part; without it the rules are listed
-    #[arg(value_name = "SOURCE-PATTERN", requires = "destination")]
+    #[arg(value_name = "FROM", requires = "destination")]
     source: Option<Pattern>,
     /// What they are called there, with a `*` for the same part
-    #[arg(value_name = "DESTINATION-PATTERN")]
+    #[arg(value_name = "TO")]
     destination: Option<Pattern>,
     /// One `<index> <source> <destination>` a line, or one JSON document
     #[arg(
@@ -39,7 +39,7 @@ pub struct UnmapArguments {
     /// The environment
     environment: EnvironmentName,
     /// The rule's index, as `graduate:map` lists it, or its source pattern
-    #[arg(value_name = "INDEX|SOURCE-PATTERN")]
+    #[arg(value_name = "INDEX|FROM")]
     rule: String,
 }
 

@@ -58,7 +58,7 @@ struct Environment {
     frozen: Option<String>,
     /// Its apps, by the names that they have here.
     apps: BTreeMap<AppName, There>,
-    /// Its apps that no rule of its mapping leads to.
+    /// Its apps that no app here becomes.
     unmapped: Vec<DestinationApp>,
 }
 
@@ -144,9 +144,12 @@ fn look(
     let linked = settings.environment(name)?;
     let (mut apps, mut unmapped) = (BTreeMap::new(), Vec::new());
     for (there, revision) in live {
-        // On this same host every app is seen here already; only what another one has become is the environment's.
-        let is_this_hosts = |app: &AppName| linked.url.is_local() && !here.contains_key(app);
-        let Some(app) = linked.mapping.here(&there).filter(|app| !is_this_hosts(app)) else {
+        // A rule says what an app here would be called; whether there is one, or was, is another question.
+        let is_known = |app: &AppName| {
+            linked.mapping.is_empty() || here.contains_key(app) || released.0.contains_key(app)
+        };
+        let Some(app) = linked.mapping.here(&there).filter(is_known) else {
+            // On this same host every app is seen here already.
             unmapped.extend(Some(there).filter(|_| !linked.url.is_local()));
             continue;
         };
@@ -244,8 +247,7 @@ fn text(here: &BTreeMap<AppName, Option<CommitId>>, places: &[Environment]) -> S
         }
         if !place.unmapped.is_empty() {
             let names: Vec<String> = place.unmapped.iter().map(ToString::to_string).collect();
-            text +=
-                &format!("       apps there that no rule of `graduate:map` leads to: {}\n", names.join(", "));
+            text += &format!("       apps there that none of these becomes: {}\n", names.join(", "));
         }
         if let Some(frozen) = &place.frozen {
             text += &format!("       frozen {frozen}\n");
