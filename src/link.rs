@@ -100,7 +100,7 @@ pub fn connect_to(
     let mut running = program.piped().in_own_group().spawn()?;
     let pipes = (running.child.stdin.take(), running.child.stdout.take(), running.child.stderr.take());
     let (Some(stdin), Some(stdout), Some(mut stderr)) = pipes else {
-        return Err(LinkError::Ended(": ssh has no pipes".to_owned()));
+        return Err(LinkError::Ended(": it has no pipes".to_owned()));
     };
     let kept = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&kept);

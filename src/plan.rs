@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::mapping::{DestinationApp, MappingProblem, Routes};
+use crate::mapping::{DestinationApp, Mapping, MappingProblem, Routes};
 use crate::names::{AppName, CommitId};
 use crate::protocol::{HoldPoint, LiveApp};
 
@@ -140,11 +140,10 @@ pub fn named(app: &AppName, there: &DestinationApp) -> String {
 }
 
 impl Plan {
-    /// Every app of the wanted state will run what it says: the ledger may name the commit itself.
-    pub fn is_whole(&self, wanted: &BTreeMap<AppName, WantedApp>) -> bool {
-        let graduating = self.rows.len() + self.unchanged.len();
-        let done = graduating + self.never_deployed.len() + self.unmapped.len();
-        done == wanted.len()
+    /// Every app of the wanted state that graduates will run what it says: the ledger may name the commit itself.
+    pub fn is_whole(&self, wanted: &BTreeMap<AppName, WantedApp>, mapping: &Mapping) -> bool {
+        let done = self.rows.len() + self.unchanged.len() + self.never_deployed.len();
+        done == wanted.keys().filter(|app| mapping.covers(app)).count()
     }
 }
 
@@ -295,9 +294,8 @@ fn missing(
     let has = |name: &String| runs.is_some_and(|live| live.config_names.contains(name));
     let names: Vec<String> =
         want.config_names.iter().filter(|name| !is_set_by_dokku(name) && !has(name)).cloned().collect();
-    let missing =
-        || Missing { app: app.clone(), there: there.clone(), exists: runs.is_some(), names: names.clone() };
-    (!names.is_empty()).then(missing)
+    let (app, there, exists) = (app.clone(), there.clone(), runs.is_some());
+    (!names.is_empty()).then_some(Missing { app, there, exists, names })
 }
 
 #[cfg(test)]
@@ -345,7 +343,7 @@ mod tests {
         assert_eq!(rows, [("api", false, Some(id('1'))), ("new", true, None)]);
         assert_eq!(plan.unchanged, [app("web")]);
         assert_eq!(plan.left_alone, [there("other")]);
-        assert!(plan.is_whole(&wanted));
+        assert!(plan.is_whole(&wanted, &Mapping::default()));
     }
 
     #[test]

@@ -256,8 +256,8 @@ GRADUATE_STATUS
     world.link();
     source.dokku(&["graduate:releases", "production"]).succeeds().shows(str![[r#"
 RELEASE                    COMMIT   BY  LABEL  APPS        TOOK
-production/[TIME]  [ID]             api (runs)
-production/[TIME]  [ID]             api, web
+production/[TIME]  [..]             api (runs)
+production/[TIME]  [..]             api, web
 
 "#]]);
     let env = world.clone_environment();

@@ -58,7 +58,6 @@ fn values(settings: &Settings, name: &EnvironmentName) -> Result<Vec<(&'static s
     let environment = settings.environment(name)?;
     let limits = settings.for_environment(name);
     let mut values = vec![("url", environment.url.to_string())];
-    values.push(("mapping", environment.mapping.to_string()));
     values.extend(Property::ALL.map(|property| (property.as_str(), limits.value(property))));
     let frozen = environment.frozen.as_ref();
     values.push(("frozen", frozen.map(ToString::to_string).unwrap_or_else(|| "false".to_owned())));

@@ -95,7 +95,7 @@ impl<'a> Ledger<'a> {
         // A plan that was lost with its coordinator is empty: then the order says what was followed.
         let is_whole = match &self.order.options.only {
             None => true,
-            Some(_) => plan.is_whole(&self.order.apps) && !plan.rows.is_empty(),
+            Some(_) => plan.is_whole(&self.order.apps, &self.order.mapping) && !plan.rows.is_empty(),
         };
         if is_whole {
             return Ok(self.order.commit);
