@@ -12,6 +12,7 @@ mod interruptions;
 mod modes;
 mod operator;
 mod refusals;
+mod stuck;
 mod support;
 mod tags;
 mod worlds;
