@@ -138,6 +138,13 @@ fn failed(lines: &mut Lines, environment: &str, outcome: &Outcome) {
             for (app, reason) in stuck {
                 lines.trouble(&format!("{app} is not as it was: {reason}"));
             }
+            if !stuck.is_empty() {
+                let apps = stuck.keys().map(AppName::as_str).collect::<Vec<_>>().join(",");
+                lines.hint(Some(&format!(
+                    "when that is put right, `dokku graduate {environment} env/{environment} -o redeploy -o \
+                     only={apps}` brings back what ran"
+                )));
+            }
         }
         Outcome::RolledBack { cause } => {
             lines.trouble(&format!("{environment} was rolled back: {}", cause.what));
@@ -153,7 +160,7 @@ fn failed(lines: &mut Lines, environment: &str, outcome: &Outcome) {
                 });
             }
             lines.hint(Some(
-                "look at these apps there; `git push` of an older release tag brings all of them back",
+                "look at these apps there; `git push -f -o redeploy` of an older release tag brings all of them back",
             ));
         }
         Outcome::InDoubt { cause } => {

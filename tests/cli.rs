@@ -22,7 +22,7 @@ Usage: dokku graduate[:COMMAND]
 Promote a whole environment at once: every app goes live together or none does
 
 Commands (each has --help):
-    graduate <environment> [<revision>] [--yes] [--plan]                      Graduate a state of this host to an environment: every app goes live together or none does
+    graduate <environment> [<revision>] [--yes] [--plan] [--option <option>]  Graduate a state of this host to an environment: every app goes live together or none does
     graduate:abort <environment>                                              Stop a graduation that has not been decided yet and put everything back
     graduate:add-environment <name> <url> [--fingerprint <fingerprint>]       Link an environment: pin its host key and test the link
     graduate:add-hook <PRE|POST> <command>                                    Add a hook that runs before a graduation (PRE) or when all apps are held (POST)
@@ -60,7 +60,7 @@ fn dokku_gets_its_columns_and_its_status() {
         world.called_as("plugin/commands", &["help"]),
         str![[r#"
 stdout:
-    graduate <environment> [<revision>] [--yes] [--plan], Graduate a state of this host to an environment: every app goes live together or none does
+    graduate <environment> [<revision>] [--yes] [--plan] [--option <option>], Graduate a state of this host to an environment: every app goes live together or none does
     graduate:abort <environment>, Stop a graduation that has not been decided yet and put everything back
     graduate:add-environment <name> <url> [--fingerprint <fingerprint>], Link an environment: pin its host key and test the link
     graduate:add-hook <PRE|POST> <command>, Add a hook that runs before a graduation (PRE) or when all apps are held (POST)

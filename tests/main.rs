@@ -13,6 +13,7 @@ mod mapping;
 mod modes;
 mod operator;
 mod refusals;
+mod stuck;
 mod support;
 mod tags;
 mod worlds;

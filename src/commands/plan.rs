@@ -10,7 +10,7 @@ use crate::error::{Error, ExitStatus};
 use crate::journal::Place;
 use crate::names::EnvironmentName;
 use crate::order::{Ending, News, Order};
-use crate::plan::{Plan, Row};
+use crate::plan::{Options, Plan, Row};
 use crate::records::Follower;
 use crate::repo::{CommitInfo, Settled};
 use crate::report::Reporter;
@@ -51,8 +51,8 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     Settings::load(vars)?.environment(&arguments.environment)?;
     let repo = Settled::open(vars)?;
     let revision = arguments.revision.as_deref().unwrap_or("HEAD");
-    let how = graduate::How { yes: true, plan: true, despite_freeze: false };
-    let order = graduate::order(&arguments.environment, revision, how, &repo, vars)?;
+    let options = Options { plan: true, ..Options::default() };
+    let order = graduate::order(&arguments.environment, revision, options, &repo, vars)?;
     let (plan, ending) = ask(&order, vars)?;
     let (status, problems) = match &ending {
         Ending::Refused { problems, .. } => (ExitStatus::Refused, problems.clone()),

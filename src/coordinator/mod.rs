@@ -5,6 +5,7 @@
 //! [`crate::transaction`] in `run`. What it says goes into a file of [`News`].
 
 pub mod control;
+mod forgotten;
 pub mod ledger;
 mod prepare;
 mod programs;

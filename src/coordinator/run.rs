@@ -40,6 +40,8 @@ pub(super) struct Run<'c, 'v> {
     /// How many of the participant's reports have arrived.
     seen: u64,
     begun: bool,
+    /// The destination knows nothing of it.
+    forgotten: bool,
     announced: Option<Announcement>,
     renewed: Instant,
     /// When anything was heard of the destination.
@@ -118,6 +120,7 @@ impl<'c, 'v> Run<'c, 'v> {
             link: Some(link),
             seen: 0,
             begun: false,
+            forgotten: false,
             announced: None,
             renewed: now,
             heard: now,
@@ -134,6 +137,11 @@ impl<'c, 'v> Run<'c, 'v> {
             sending: VecDeque::new(),
             sends_under_way: 0,
         }
+    }
+
+    /// The destination knows nothing of it any more.
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.forgotten
     }
 
     /// The destination was ours at some time.
@@ -323,7 +331,10 @@ impl<'c, 'v> Run<'c, 'v> {
             }
             Report::Refused { reason } if self.begun => Some(Event::Stop(Cause::new(reason))),
             Report::Refused { reason } => Some(Event::Refused(reason)),
-            Report::Unknown {} => Some(Event::Refused("the destination knows nothing of it".to_owned())),
+            Report::Unknown {} => {
+                self.forgotten = true;
+                Some(Event::Refused("the destination knows nothing of it".to_owned()))
+            }
             Report::Opened { app, .. } => Some(Event::Opened(app_here(app).ok()?)),
             Report::Log { app, text } => {
                 let app = app_here(app).ok()?;
