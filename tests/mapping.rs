@@ -179,6 +179,11 @@ fn one_host_has_both_environments() {
     post.is_reached_by(&push);
     world.app("api-staging").version("3").push();
     assert_eq!(source.live("api"), "1");
+    // Another environment on the same host is another graduation to it.
+    source.dokku(&["graduate:add-environment", "other", "local"]).succeeds();
+    source.dokku(&["graduate:map", "other", "*-staging", "*-other"]).succeeds();
+    let second = source.dokku(&["graduate", "other", "--yes"]).is_refused();
+    second.says("another graduation to this host is in progress: alice from staging (as live) since");
     post.succeeds_for("live");
     push.wait().succeeds().says("1 app unchanged");
     one.runs(["2", "3", "1", "1"]);
@@ -222,7 +227,7 @@ web-staging  [..]  [..] as web
 }
 
 #[test]
-fn a_coordinator_that_dies_on_the_one_host_leaves_the_old_state() {
+fn what_dies_on_the_one_host_leaves_the_old_state_or_is_replaced() {
     let world = World::new();
     let source = &world.source;
     let one = OneHost::new(&world);
@@ -245,8 +250,13 @@ fn a_coordinator_that_dies_on_the_one_host_leaves_the_old_state() {
     recovered.says("it was not decided, and everything was put back");
     one.runs(["1", "2", "1", "2"]);
 
+    // An agent that dies is a link that is lost, and comes back.
     world.set(source, "lease-s", 120);
+    let push = one.env.begin_graduation_to(&["live"], "second", "HEAD");
+    post.is_reached_by(&push);
+    assert_eq!(source.kill("KILL", "graduate:agent"), 1);
+    push.until_line("live is back");
     post.succeeds_for("live");
-    one.graduate("second", "HEAD").succeeds();
+    push.wait().succeeds();
     one.runs(["2", "2", "2", "2"]);
 }
