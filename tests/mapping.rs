@@ -182,7 +182,7 @@ fn one_host_has_both_environments() {
     // Another environment on the same host is another graduation to it.
     source.dokku(&["graduate:add-environment", "other", "local"]).succeeds();
     source.dokku(&["graduate:map", "other", "*-staging", "*-other"]).succeeds();
-    let second = source.dokku(&["graduate", "other", "--yes"]).is_refused();
+    let second = source.dokku(&["graduate", "other", "HEAD~1", "--yes"]).is_refused();
     second.says("another graduation to this host is in progress: alice from staging (as live) since");
     post.succeeds_for("live");
     push.wait().succeeds().says("1 app unchanged");

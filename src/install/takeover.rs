@@ -188,7 +188,20 @@ pub(super) fn take_releases(vars: &Vars, notes: &mut Notes) {
 }
 
 fn take_releases_of(vars: &Vars, path: &Path, notes: &mut Notes) -> Result<(), InstallError> {
-    let (releases, left) = former::releases(path.to_owned()).map_err(TakeoverError::from)?;
+    let mark = path.join(TAKEN);
+    let (releases, left) = match former::releases(path) {
+        Ok(found) => found,
+        Err(error) => {
+            // Said once, not at every installation of whatever plugin.
+            files::write_atomically(&mark, b"")?;
+            notes.problem(format!(
+                "no releases of 2015 were taken over: {error}; to try again, remove {} and run \
+                 `dokku plugin:trigger install`",
+                mark.display()
+            ));
+            return Ok(());
+        }
+    };
     let repo = Settled::open(vars).map_err(TakeoverError::from)?;
     let git = Git::environment(vars);
     let read_ref = |name: &str| repo.read_ref(name).map_err(TakeoverError::from);
@@ -222,7 +235,7 @@ fn take_releases_of(vars: &Vars, path: &Path, notes: &mut Notes) -> Result<(), I
         let name = "refs/heads/main".to_owned();
         git.change_refs(&[RefChange { name, new: Some(commit), old: None }])?;
     }
-    files::write_atomically(&path.join(TAKEN), b"")?;
+    files::write_atomically(&mark, b"")?;
     for (environment, count) in counts {
         notes.done(format!("{count} releases of {environment} were taken over from {}", path.display()));
     }

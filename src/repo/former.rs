@@ -2,11 +2,11 @@
 //! `<environment>/<YYYYMMDDHHMMSS>` marked each graduation.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 
-use git2::{ObjectType, Tree};
+use git2::{ObjectType, Repository, Tree};
 
-use super::{MAX_APPS, RepoError, Settled, object_id, oid, reading};
+use super::{MAX_APPS, RepoError, Settled, Store, object_id, oid, reading};
 use crate::names::{AppName, CommitId, ReleaseTag};
 
 /// The longest file that is read of an app, in bytes.
@@ -41,8 +41,9 @@ pub struct FormerApp {
 ///
 /// # Errors
 /// It cannot be read.
-pub fn releases(git_dir: PathBuf) -> Result<(Vec<FormerRelease>, Vec<String>), RepoError> {
-    let repo = Settled::open_at(git_dir)?;
+pub fn releases(git_dir: &Path) -> Result<(Vec<FormerRelease>, Vec<String>), RepoError> {
+    let repository = Repository::open(git_dir).map_err(reading(git_dir.display().to_string()))?;
+    let repo = Settled(Store { repository });
     let (mut found, mut left) = (Vec::new(), Vec::new());
     for name in repo.refs("refs/tags/")?.into_keys() {
         let Some(short) = name.strip_prefix("refs/tags/").filter(|short| is_graduation(short)) else {
