@@ -5,6 +5,7 @@ mod after_decision;
 mod at_once;
 mod cli;
 mod deploys;
+mod doctor;
 mod graduations;
 mod hooks;
 mod installation;
