@@ -41,3 +41,4 @@ pub mod transfer;
 pub mod trigger;
 pub mod updates;
 pub mod vars;
+pub mod view;

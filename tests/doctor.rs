@@ -126,8 +126,8 @@ const CASES: &[Case] = &[
     (There, git_that!("--version", "echo git version 2.30.2"), "git", "warning", "survives a power failure",
         "apt-get install --yes git", By(NO_GIT)),
     (Here, git_that!("--version", "echo a kind of git"), "git", "warning", "calls itself", "apt-get", By(NO_GIT)),
-    (There, r#"mv "$bin/docker" "$bin/away""#, "docker", "broken", "docker could not be started",
-        "systemctl restart docker", By(r#"mv "$bin/away" "$bin/docker""#)),
+    (There, r#"mv "$bin/docker" "$bin/away" && printf '#!/bin/sh\necho Cannot connect >&2; exit 1' >"$bin/docker" && chmod 755 "$bin/docker""#,
+        "docker", "broken", "exited with code 1: Cannot connect", "systemctl restart docker", By(r#"mv "$bin/away" "$bin/docker""#)),
     (Here, r#"chmod 755 "$data""#, "modes", "broken", "has mode 0755", "chmod 700", Remedy),
     (There, "chmod 777 .git", "modes", "broken", "has mode 0777", "chmod --recursive go-w", RemedyThen("chmod 755 .git")),
     (Here, r#"mv "$data/ssh/id_ed25519" "$data/ssh/away""#, "ssh-key", "broken", "id_ed25519 is missing", "dokku graduate:key",
@@ -375,7 +375,53 @@ fn another_machine_at_the_same_address_is_pinned_anew_and_nothing_is_forgotten()
     let world = World::new();
     let (source, host) = (&world.source, &world.destination);
     source.dokku(&["graduate:set", "production", "max-parallel", "7"]).succeeds();
-    source.dokku(&["graduate:doctor", "production"]).succeeds().shows(str![[]]);
+    source.dokku(&["graduate:doctor", "production"]).succeeds().shows(str![[r#"
+=====> [..] (this host)
+       ok       plugin             version 0.1.0, with all its commands and triggers
+       ok       companions         all three are installed and of this version
+       ok       trigger-order      check-deploy of zzz_graduate runs last
+       ok       hooks              pre-receive and post-receive are the plugin's
+       ok       repository         [WORLD]/s/home/dokku/.git is the environment repository
+       ok       repository-path    served as `dokku@<host>:graduate`
+       ok       git                git version [..]
+       ok       ownership          the repository and the plugin's data are Dokku's
+       ok       modes              nobody else may read the data or write to the repository
+       ok       ssh-key            [WORLD]/s/var/lib/dokku/data/graduate/ssh/id_[ID], mode 0600
+       ok       secret             [WORLD]/s/var/lib/dokku/data/graduate/secret, mode 0600
+       ok       settings           1 environment is linked
+       ok       docker             answers, and keeps its files in [WORLD]/s/docker
+       ok       disk-space         room for [..] where [WORLD]/s/home/dokku/.git is
+       ok       locks              none that nobody needs any more
+       ok       graduations        none to this host is in doubt
+       ok       left-overs         none
+=====> production ([..]@127.0.0.1), from here
+       ok       in-doubt           no graduation is in doubt
+       ok       ssh-configuration  as this version writes it
+       ok       host-key           SHA256:[..] ED25519 is pinned, and the host shows it
+       ok       link               [..] lets this host in, and its agent answers
+       ok       version            0.1.0 there, as here
+       ok       clock              within [N] s of this host's
+=====> production, as [..] finds itself
+       ok       plugin             version 0.1.0, with all its commands and triggers
+       ok       companions         all three are installed and of this version
+       ok       trigger-order      check-deploy of zzz_graduate runs last
+       ok       hooks              pre-receive and post-receive are the plugin's
+       ok       repository         [WORLD]/d/home/dokku/.git is the environment repository
+       ok       repository-path    served as `dokku@<host>:graduate`
+       ok       git                git version [..]
+       ok       ownership          the repository and the plugin's data are Dokku's
+       ok       modes              nobody else may read the data or write to the repository
+       ok       ssh-key            [WORLD]/d/var/lib/dokku/data/graduate/ssh/id_[ID], mode 0600
+       ok       secret             [WORLD]/d/var/lib/dokku/data/graduate/secret, mode 0600
+       ok       settings           no environment is linked
+       ok       docker             answers, and keeps its files in [WORLD]/d/docker
+       ok       disk-space         room for [..] where [WORLD]/d/home/dokku/.git is
+       ok       locks              none that nobody needs any more
+       ok       graduations        none to this host is in doubt
+       ok       left-overs         none
+=====> Nothing is wrong
+
+"#]]);
     source.dokku(&["graduate:doctor", "nowhere"]).is_refused().says("no environment is called nowhere");
 
     let machine = host.as_simulated().unwrap();

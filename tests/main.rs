@@ -15,6 +15,7 @@ mod operator;
 mod refusals;
 mod support;
 mod tags;
+mod terminal;
 mod worlds;
 
 /// A file that is not listed above would never run.

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use chrono::Utc;
 use clap::Args;
 
-use crate::attach::{Attached, From};
+use crate::attach::{Attached, From, Look};
 use crate::coordinator::control::Ask;
 use crate::coordinator::{self, Start, ledger};
 use crate::error::{Error, ExitStatus};
@@ -16,6 +16,7 @@ use crate::plan::Options;
 use crate::repo::{RepoError, Settled};
 use crate::settings::Settings;
 use crate::vars::Vars;
+use crate::view::View;
 
 /// How many commits of the log are shown before the question.
 const LOGGED: usize = 20;
@@ -67,7 +68,8 @@ pub(super) fn graduate_to(
     let repo = Settled::open(vars)?;
     if how.plan || !how.yes {
         let plan = How { plan: true, ..how };
-        match graduate(&order(environment, revision, plan, &repo, vars)?, vars)? {
+        let look = if how.plan { Look::Lines { quiet: false } } else { Look::BeforeQuestion };
+        match graduate(&order(environment, revision, plan, &repo, vars)?, look, vars)? {
             Ending::PlanShown {} if how.plan => return Ok(ExitStatus::Done),
             Ending::PlanShown {} => {}
             ending @ (Ending::Released { .. }
@@ -82,7 +84,9 @@ pub(super) fn graduate_to(
             return Ok(ExitStatus::Refused);
         }
     }
-    Ok(graduate(&order(environment, revision, how, &repo, vars)?, vars)?.exit_status().into())
+    let view = View::of_terminal(vars, !how.yes);
+    let look = view.map_or(Look::Lines { quiet: false }, |view| Look::Live(Box::new(view)));
+    Ok(graduate(&order(environment, revision, how, &repo, vars)?, look, vars)?.exit_status().into())
 }
 
 /// What is asked of the coordinator.
@@ -116,9 +120,9 @@ pub(super) fn order(
     })
 }
 
-fn graduate(order: &Order, vars: &Vars) -> Result<Ending, Error> {
+fn graduate(order: &Order, look: Look, vars: &Vars) -> Result<Ending, Error> {
     coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
-    let mut attached = Attached::to(vars, &order.id, From::Start, false)?;
+    let mut attached = Attached::showing(vars, &order.id, From::Start, look)?;
     attached.ask(&Ask::Asker { receive_pack: None });
     attached.wait_for_end().ok_or_else(|| Error::CoordinatorDied(order.tag.environment.clone()))
 }
