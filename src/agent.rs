@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 
+use crate::doctor;
 use crate::dokku::{Dokku, DokkuError};
 use crate::error;
 use crate::files::FileError;
@@ -103,6 +104,7 @@ impl Session<'_> {
     fn handle(&mut self, request: Request) -> Result<(), AgentError> {
         match request {
             Request::Live {} => self.live(),
+            Request::Examine {} => self.examine(),
             Request::Begin { id, environment, source, by, lease_s, max_parallel, on_failure } => {
                 let since = Utc::now();
                 let graduation =
@@ -127,6 +129,15 @@ impl Session<'_> {
             tell(&Report::App { app, live })?;
         }
         Ok(tell(&Report::AllApps {})?)
+    }
+
+    fn examine(&self) -> Result<(), AgentError> {
+        // First of all, for the source subtracts the time that the question took.
+        tell(&Report::Clock { at: Utc::now() })?;
+        for finding in doctor::host(self.vars) {
+            tell(&Report::Found { finding: finding.tamed() })?;
+        }
+        Ok(tell(&Report::Examined {})?)
     }
 
     fn begin(&mut self, graduation: Graduation) -> Result<(), AgentError> {

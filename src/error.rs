@@ -277,7 +277,7 @@ fn ssh_hint(error: &SshError) -> Option<String> {
         }
         SshError::HostKeyChanged { .. } => Some(
             "either the host was set up anew, or somebody stands in between: ask its operator\n\
-             if the new key is right, remove all environments on this host and add them again"
+             if the new key is right, run `graduate:add-environment` again with `--fingerprint` and the new key's"
                 .to_owned(),
         ),
         SshError::OtherFingerprint { .. } => {

@@ -14,7 +14,7 @@ use crate::names::EnvironmentName;
 use crate::process::{ProcessError, ProcessId, Running};
 use crate::protocol::{self, Decision, LineError, PROTOCOL, Report, Request};
 use crate::settings::{Address, Settings, SettingsError};
-use crate::ssh::{self, SshError};
+use crate::ssh::{self, Peer, SshError};
 use crate::transaction::Go;
 use crate::vars::Vars;
 
@@ -61,6 +61,8 @@ pub struct Link {
     running: Running,
     /// The process at our end: ssh, or the agent itself.
     pub process: ProcessId,
+    /// Who answered.
+    pub peer: Peer,
 }
 
 /// The other end of it: where reports are read.
@@ -120,7 +122,10 @@ pub fn connect_to(
     drop(limit);
     #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else comes first is wrong")]
     match first? {
-        Report::Hello { protocol: PROTOCOL, .. } => Ok((Link { stdin, running, process }, reports)),
+        Report::Hello { protocol: PROTOCOL, version, host } => {
+            let peer = Peer { host, version };
+            Ok((Link { stdin, running, process, peer }, reports))
+        }
         Report::Hello { protocol, version, .. } => Err(LinkError::Protocol { theirs: protocol, version }),
         other => Err(LinkError::Ended(format!(": the agent began with {other:?}"))),
     }

@@ -5,8 +5,10 @@
 
 use std::io::{self, BufRead, Write};
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::finding::Finding;
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId};
 
 /// The version of the messages below. Both sides must have the same.
@@ -56,6 +58,9 @@ pub enum HoldPoint {
 pub enum Request {
     /// What runs there? Answered by one [`Report::App`] an app, then [`Report::AllApps`]. Takes no lock.
     Live {},
+    /// What does `graduate:doctor` find there? Answered by [`Report::Clock`], one [`Report::Found`] a finding, then
+    /// [`Report::Examined`]. Takes no lock and changes nothing.
+    Examine {},
     /// Takes the destination for one graduation.
     Begin {
         /// The graduation.
@@ -156,6 +161,18 @@ pub enum Report {
     },
     /// The last [`Report::App`] has been sent.
     AllApps {},
+    /// What time it was there when [`Request::Examine`] came.
+    Clock {
+        /// To the millisecond at least.
+        at: DateTime<Utc>,
+    },
+    /// Something that an examination found.
+    Found {
+        /// What.
+        finding: Finding,
+    },
+    /// The last [`Report::Found`] has been sent.
+    Examined {},
     /// The destination is taken for the graduation.
     Begun {},
     /// A request cannot be carried out, and nothing was changed by it.
@@ -325,12 +342,15 @@ mod tests {
 
     #[test]
     fn the_wire_forms_are_pinned() {
-        let requests = ["live", "begin", "resume", "open", "prepare", "renew", "decide"];
+        let requests = ["live", "examine", "begin", "resume", "open", "prepare", "renew", "decide"];
         is_pinned::<Request>(include_str!("../tests/wire/requests.jsonl"), &requests);
         let reports = [
             "hello",
             "app",
             "all-apps",
+            "clock",
+            "found",
+            "examined",
             "begun",
             "refused",
             "unknown",

@@ -422,7 +422,7 @@ stderr:
        [FINGERPRINT] ED25519
  !     [URL] shows another host key than the one that was pinned when it was added
        hint: either the host was set up anew, or somebody stands in between: ask its operator
-       if the new key is right, remove all environments on this host and add them again
+       if the new key is right, run `graduate:add-environment` again with `--fingerprint` and the new key's
 exit status 1
 
 "#]]

@@ -5,6 +5,7 @@ mod after_decision;
 mod at_once;
 mod cli;
 mod deploys;
+mod doctor;
 mod graduations;
 mod hooks;
 mod installation;
@@ -16,6 +17,7 @@ mod refusals;
 mod stuck;
 mod support;
 mod tags;
+mod terminal;
 mod worlds;
 
 /// A file that is not listed above would never run.

@@ -22,7 +22,7 @@ pub struct Arguments {
     /// Its address: `host`, `user@host` or `ssh://user@host:port`; `local` for this same host
     #[arg(value_name = "URL")]
     url: Address,
-    /// The fingerprint that its host key must have, as `ssh-keygen -lf` prints it; only that key is pinned
+    /// The fingerprint that its host key must have, as `ssh-keygen -lf` prints it; only that key is pinned, in place of any other
     #[arg(long, value_name = "FINGERPRINT")]
     fingerprint: Option<String>,
 }
@@ -97,10 +97,12 @@ fn link(
     }
 }
 
-/// Pins the host's keys, or only the one that is wanted; keys that are pinned already are only compared.
+/// Pins the host's keys, or only the one that is wanted; keys that are pinned already are only compared, unless
+/// another one is wanted by its fingerprint and the host shows it: then that one takes their place.
 fn pin_keys(url: &Url, wanted: Option<&str>, vars: &Vars) -> Result<(), SshError> {
     let before = ssh::pinned(vars, url)?;
-    let is_new = before.is_empty();
+    let is_other = wanted.is_some_and(|wanted| before.iter().all(|key| key.fingerprint != wanted));
+    let is_new = before.is_empty() || is_other;
     let mut keys = if is_new { ssh::scan(url)? } else { before };
     if let Some(wanted) = wanted {
         let shown = fingerprints(&keys);
@@ -110,6 +112,7 @@ fn pin_keys(url: &Url, wanted: Option<&str>, vars: &Vars) -> Result<(), SshError
         }
     }
     if is_new {
+        ssh::forget(vars, url)?;
         ssh::pin(vars, &keys)?;
     }
     tell(if is_new { "Host key pinned; compare it with the host's own" } else { "Host key pinned before" });

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use chrono::Utc;
 use clap::Args;
 
-use crate::attach::{Attached, From};
+use crate::attach::{Attached, From, Look};
 use crate::coordinator::control::Ask;
 use crate::coordinator::{self, Start, ledger};
 use crate::error::{Error, ExitStatus};
@@ -16,6 +16,7 @@ use crate::plan::Options;
 use crate::repo::{RepoError, Settled};
 use crate::settings::Settings;
 use crate::vars::Vars;
+use crate::view::View;
 
 /// How many commits of the log are shown before the question.
 const LOGGED: usize = 20;
@@ -67,9 +68,11 @@ pub(super) fn graduate_to(
     vars: &Vars,
 ) -> Result<ExitStatus, Error> {
     let repo = Settled::open(vars)?;
+    let quiet = how.options.quiet;
     if how.options.plan || !how.yes {
         let plan = Options { plan: true, ..how.options.clone() };
-        match graduate(&order(environment, revision, plan, &repo, vars)?, vars)? {
+        let look = if how.options.plan { Look::Lines { quiet } } else { Look::BeforeQuestion };
+        match graduate(&order(environment, revision, plan, &repo, vars)?, look, vars)? {
             Ending::PlanShown {} if how.options.plan => return Ok(ExitStatus::Done),
             Ending::PlanShown {} => {}
             ending @ (Ending::Released { .. }
@@ -85,7 +88,9 @@ pub(super) fn graduate_to(
         }
     }
     let order = order(environment, revision, how.options.clone(), &repo, vars)?;
-    Ok(graduate(&order, vars)?.exit_status().into())
+    let view = View::of_terminal(vars, !how.yes);
+    let look = view.map_or(Look::Lines { quiet }, |view| Look::Live(Box::new(view)));
+    Ok(graduate(&order, look, vars)?.exit_status().into())
 }
 
 /// What is asked of the coordinator.
@@ -117,9 +122,9 @@ pub(super) fn order(
     })
 }
 
-fn graduate(order: &Order, vars: &Vars) -> Result<Ending, Error> {
+fn graduate(order: &Order, look: Look, vars: &Vars) -> Result<Ending, Error> {
     coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
-    let mut attached = Attached::to(vars, &order.id, From::Start, false)?;
+    let mut attached = Attached::showing(vars, &order.id, From::Start, look)?;
     attached.ask(&Ask::Asker { receive_pack: None });
     attached.wait_for_end().ok_or_else(|| Error::CoordinatorDied(order.tag.environment.clone()))
 }

@@ -17,6 +17,7 @@ pub mod abort;
 pub mod add_environment;
 pub mod add_hook;
 pub mod commit;
+pub mod doctor;
 pub mod environments;
 pub mod freeze;
 pub mod graduate;
@@ -57,6 +58,9 @@ pub enum Command {
     /// Commit the state of this environment as it is now
     #[command(name = "graduate:commit")]
     Commit(commit::CommitArgs),
+    /// Examine the installation and each link and say what puts right what is wrong
+    #[command(name = "graduate:doctor")]
+    Doctor(doctor::Arguments),
     /// List the environments
     #[command(name = "graduate:environments")]
     Environments(environments::Arguments),
@@ -128,6 +132,7 @@ pub fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
         Command::Graduate(arguments) => return graduate::run(&arguments, vars),
         Command::Recover(arguments) => return recover::run(&arguments, vars),
         Command::Abort(arguments) => return abort::run(&arguments, vars),
+        Command::Doctor(arguments) => return doctor::run(&arguments, vars),
         Command::Plan(arguments) => return plan::run(&arguments, vars),
         Command::Rollback(arguments) => return rollback::run(&arguments, vars),
         Command::Receive { app } => return Ok(receive::run(vars, &app)?.into()),

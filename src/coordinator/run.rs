@@ -312,7 +312,13 @@ impl<'c, 'v> Run<'c, 'v> {
         self.heard = Instant::now();
         let agents_own = matches!(
             report,
-            Report::Hello { .. } | Report::App { .. } | Report::AllApps {} | Report::Unknown {}
+            Report::Hello { .. }
+                | Report::App { .. }
+                | Report::AllApps {}
+                | Report::Clock { .. }
+                | Report::Found { .. }
+                | Report::Examined {}
+                | Report::Unknown {}
         );
         if !agents_own {
             self.seen += 1;
@@ -325,6 +331,7 @@ impl<'c, 'v> Run<'c, 'v> {
         };
         match report {
             Report::Hello { .. } | Report::App { .. } | Report::AllApps {} | Report::Building { .. } => None,
+            Report::Clock { .. } | Report::Found { .. } | Report::Examined {} => None,
             Report::Begun {} => {
                 self.begun = true;
                 Some(Event::Begun)

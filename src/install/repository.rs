@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use super::{InstallError, Notes, ensure_file, takeover};
 use crate::environment::{self, Environment};
 use crate::files::{self, FileError};
-use crate::git::Git;
+use crate::git::{Git, GitError};
 use crate::manifest::GITIGNORE;
 use crate::process::Program;
 use crate::vars::{self, Vars};
 
 /// git's hooks that are ours, with their text.
-const HOOKS: [(&str, &str); 2] = [
+pub const HOOKS: [(&str, &str); 2] = [
     ("pre-receive", include_str!("../../hooks/pre-receive")),
     ("post-receive", include_str!("../../hooks/post-receive")),
 ];
@@ -103,6 +103,25 @@ fn settings(vars: &Vars) -> Vec<(&'static str, String)> {
     // Settings of the user must not lead past the hooks.
     let of_place = ("core.hooksPath", hooks);
     fixed.into_iter().map(|(name, value)| (name, value.to_owned())).chain([of_place]).collect()
+}
+
+/// The environment repository is one that we made.
+///
+/// # Errors
+/// git cannot read its configuration.
+pub fn is_prepared(vars: &Vars) -> Result<bool, GitError> {
+    Ok(Git::environment(vars).setting(VERSION.0)?.is_some())
+}
+
+/// Names of the repository's settings that are not as they must be.
+///
+/// # Errors
+/// git cannot read its configuration.
+pub fn wrong_settings(vars: &Vars) -> Result<Vec<String>, GitError> {
+    let wanted = settings(vars);
+    let wanted: Vec<(&str, &str)> = wanted.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let wrong = Git::environment(vars).differing(&wanted)?;
+    Ok(wrong.into_iter().map(|(name, _)| name.to_owned()).collect())
 }
 
 /// Makes the repository, or puts its settings and hooks right.

@@ -180,6 +180,9 @@ fn bounded(report: Report) -> Report {
         Report::Hello { .. }
         | Report::App { .. }
         | Report::AllApps {}
+        | Report::Clock { .. }
+        | Report::Found { .. }
+        | Report::Examined {}
         | Report::Begun {}
         | Report::Unknown {}
         | Report::Opened { .. }
@@ -317,7 +320,7 @@ impl<'a> Participant<'a> {
                 Err(error) => log::error!("{error}"),
             },
             Request::Decide { decision } => self.decide(decision),
-            Request::Live {} | Request::Begin { .. } | Request::Resume { .. } => {
+            Request::Live {} | Request::Examine {} | Request::Begin { .. } | Request::Resume { .. } => {
                 self.say(Report::Refused { reason: "a graduation is under way in this session".to_owned() });
             }
         }
