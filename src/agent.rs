@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 
 use crate::diff;
+use crate::doctor;
 use crate::dokku::{Dokku, DokkuError};
 use crate::error;
 use crate::factors;
@@ -108,6 +109,7 @@ impl Session<'_> {
         match request {
             Request::Live {} => self.live(),
             Request::Factors {} => self.factors(),
+            Request::Examine {} => self.examine(),
             Request::Begin { id, environment, source, by, lease_s, max_parallel, on_failure } => {
                 let since = Utc::now();
                 let graduation =
@@ -148,6 +150,15 @@ impl Session<'_> {
             }
         }
         Ok(tell(&Report::AllApps {})?)
+    }
+
+    fn examine(&self) -> Result<(), AgentError> {
+        // First of all, for the source subtracts the time that the question took.
+        tell(&Report::Clock { at: Utc::now() })?;
+        for finding in doctor::host(self.vars) {
+            tell(&Report::Found { finding: finding.tamed() })?;
+        }
+        Ok(tell(&Report::Examined {})?)
     }
 
     fn begin(&mut self, graduation: Graduation) -> Result<(), AgentError> {

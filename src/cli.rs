@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::trigger;
 
 /// Dokku's subcommands, each by the last part of its name: `subcommands/<name>`, `default` being `graduate`.
-pub const SUBCOMMANDS: [&str; 24] = [
+pub const SUBCOMMANDS: [&str; 27] = [
     "abort",
     "add-environment",
     "add-hook",
@@ -20,12 +20,14 @@ pub const SUBCOMMANDS: [&str; 24] = [
     "commit",
     "default",
     "diff",
+    "doctor",
     "environments",
     "freeze",
     "help",
     "hooks",
     "key",
     "logs",
+    "map",
     "plan",
     "receive",
     "recover",
@@ -37,6 +39,7 @@ pub const SUBCOMMANDS: [&str; 24] = [
     "set",
     "status",
     "unfreeze",
+    "unmap",
 ];
 
 /// What this process is to do.

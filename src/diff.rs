@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::factors::RawFactors;
 use crate::manifest::{Fingerprint, Manifest, State};
+use crate::mapping::{DestinationApp, Routes};
 use crate::names::{AppName, CommitId};
 use crate::plan::is_set_by_dokku;
 use crate::protocol::LiveApp;
@@ -26,8 +27,10 @@ const MAX_VALUES: usize = 4 * 1024;
 /// How one app differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AppDiff {
-    /// The app.
+    /// The app, or what it is called there if it is only there.
     pub app: AppName,
+    /// What it is called there.
+    pub called_there: DestinationApp,
     /// The state names it.
     pub is_here: bool,
     /// It exists there.
@@ -94,17 +97,17 @@ fn hide(text: &str) -> String {
     parts.fold(first, |shown, part| shown + HIDDEN + part.get(Fingerprint::DIGITS..).unwrap_or_default())
 }
 
-/// Compares a state with what runs there, every app that is on either side, by name. `all` also names what is meant to
-/// differ.
+/// Compares a state with what runs there: every app that has a route, and every app there that has nothing to do with the
+/// state. `all` also names what is meant to differ.
 pub fn compare(
     state: &State,
-    live: &BTreeMap<AppName, LiveApp>,
-    factors: &BTreeMap<AppName, RawFactors>,
+    routes: &Routes,
+    live: &BTreeMap<DestinationApp, LiveApp>,
+    factors: &BTreeMap<DestinationApp, RawFactors>,
     all: bool,
 ) -> Vec<AppDiff> {
-    let apps: BTreeSet<&AppName> = state.0.keys().chain(live.keys()).collect();
-    let compare = |app: &AppName| {
-        let (ours, theirs) = (state.0.get(app), live.get(app));
+    let compare = |app: &AppName, called: &DestinationApp, ours: Option<&Manifest>| {
+        let theirs = live.get(called);
         let names = |names: Vec<&String>| -> BTreeSet<String> {
             names.into_iter().filter(|name| !is_set_by_dokku(name)).cloned().collect()
         };
@@ -112,11 +115,12 @@ pub fn compare(
         let there = names(theirs.map(|theirs| theirs.config_names.iter().collect()).unwrap_or_default());
         let none = RawFactors::new();
         let factors = match (ours, theirs) {
-            (Some(ours), Some(_)) => compare_factors(ours, factors.get(app).unwrap_or(&none), all),
+            (Some(ours), Some(_)) => compare_factors(ours, factors.get(called).unwrap_or(&none), all),
             (Some(_), None) | (None, _) => Vec::new(),
         };
         AppDiff {
             app: app.clone(),
+            called_there: called.clone(),
             is_here: ours.is_some(),
             is_there: theirs.is_some(),
             here: ours.and_then(|ours| ours.deploy.revision),
@@ -126,7 +130,13 @@ pub fn compare(
             factors,
         }
     };
-    apps.into_iter().map(compare).collect()
+    let routed = state.0.iter().filter_map(|(app, ours)| Some((app, routes.there(app)?, Some(ours))));
+    let foreign =
+        live.keys().filter(|called| routes.is_foreign(called)).map(|called| (called.name(), called, None));
+    let mut apps: Vec<AppDiff> =
+        routed.chain(foreign).map(|(app, called, ours)| compare(app, called, ours)).collect();
+    apps.sort_by(|one, other| one.app.cmp(&other.app));
+    apps
 }
 
 fn compare_factors(ours: &Manifest, theirs: &RawFactors, all: bool) -> Vec<FactorDiff> {

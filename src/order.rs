@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::mapping::Mapping;
 use crate::names::{AppName, CommitId, GraduationId, ObjectId, ReleaseTag, RequestTag};
 use crate::plan::{Options, Plan, WantedApp};
 use crate::protocol::{AppEnd, HoldPoint};
@@ -94,6 +95,9 @@ pub struct Order {
     /// Apps of it that never graduate there, as `exclude` named them when it began.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub excluded: BTreeSet<AppName>,
+    /// What they are called on the destination: the rules as they were when it was asked for.
+    #[serde(default, skip_serializing_if = "Mapping::is_empty")]
+    pub mapping: Mapping,
     /// What else was asked for.
     pub options: Options,
     /// Who asks: the name of an ssh key, or of a user of the host.

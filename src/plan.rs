@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::mapping::{DestinationApp, MappingProblem, Routes};
 use crate::names::{AppName, CommitId, ConfigName};
 use crate::protocol::{HoldPoint, LiveApp};
 
@@ -94,6 +95,8 @@ impl Options {
 pub struct Row {
     /// The app.
     pub app: AppName,
+    /// What it is called there.
+    pub there: DestinationApp,
     /// It does not exist there yet.
     pub is_new: bool,
     /// What runs.
@@ -115,7 +118,9 @@ pub struct Plan {
     /// Apps of the state that run the wanted revision already.
     pub unchanged: Vec<AppName>,
     /// Apps there that the state does not name, or that `only` leaves out.
-    pub left_alone: Vec<AppName>,
+    pub left_alone: Vec<DestinationApp>,
+    /// Apps of the state that no rule of the environment's mapping fits.
+    pub unmapped: Vec<AppName>,
     /// Apps of the state that never graduate there.
     pub excluded: Vec<AppName>,
     /// Apps of the state that were never deployed on the source.
@@ -124,22 +129,43 @@ pub struct Plan {
     pub missing_config: Vec<Missing>,
 }
 
+impl Row {
+    /// The app's name, with that on the destination if it is another one.
+    pub fn described(&self) -> String {
+        named(&self.app, &self.there)
+    }
+}
+
+/// The name of an app, with that on the destination if it is another one: `api-staging as api`.
+pub fn named(app: &AppName, there: &DestinationApp) -> String {
+    if there.name() == app { app.to_string() } else { format!("{app} as {there}") }
+}
+
 /// Config names that one app lacks on the destination.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Missing {
     /// The app.
     pub app: AppName,
+    /// What it is called there.
+    pub there: DestinationApp,
     /// It exists there.
     pub exists: bool,
     /// The names.
     pub names: Vec<String>,
 }
 
+impl Missing {
+    /// The app here that has them, in words.
+    fn has(&self) -> String {
+        if self.there.name() == &self.app { "it has".to_owned() } else { format!("{} has", self.app) }
+    }
+}
+
 impl fmt::Display for Missing {
     /// The command to run on the destination.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let app = &self.app;
+        let app = &self.there;
         if !self.exists {
             write!(f, "dokku apps:create {app} && ")?;
         }
@@ -157,6 +183,12 @@ pub enum Problem {
     /// `-o only` names an app that never graduates there.
     #[error("`only` names {0}, which never graduates there (exclude)")]
     OnlyExcluded(AppName),
+    /// `-o only` names an app that does not graduate to this environment.
+    #[error("`only` names {0}, which no rule of `graduate:map` fits")]
+    OnlyUnmapped(AppName),
+    /// The names of the apps there.
+    #[error(transparent)]
+    Mapping(#[from] MappingProblem),
     /// A revision that is nowhere to be had.
     #[error("the state wants {app} at {revision}, a revision that its repository here does not have")]
     NoSuchRevision {
@@ -166,7 +198,7 @@ pub enum Problem {
         revision: CommitId,
     },
     /// Config names are missing.
-    #[error("{app} lacks config that it has here; set it there:\n`{missing}`", app = missing.app)]
+    #[error("{there} lacks config that {has} here; set it there:\n`{missing}`", there = missing.there, has = missing.has())]
     MissingConfig {
         /// Which.
         missing: Missing,
@@ -209,39 +241,43 @@ pub(crate) fn is_set_by_dokku(name: &str) -> bool {
     name == "GIT_REV" || name.starts_with("DOKKU_")
 }
 
-/// Compares `wanted` with `live`. All problems are found and returned together.
+/// Compares `wanted`, along its `routes`, with `live`. All problems are found and returned together.
 ///
 /// # Errors
 /// Every reason why the state cannot graduate.
 pub fn make(
     wanted: &BTreeMap<AppName, WantedApp>,
-    live: &BTreeMap<AppName, LiveApp>,
+    routes: &Routes,
+    live: &BTreeMap<DestinationApp, LiveApp>,
     options: &Options,
     policy: &Policy<'_>,
     facts: impl Fn(&AppName, CommitId) -> RevisionFacts,
 ) -> Result<Plan, Vec<Problem>> {
-    let mut plan = Plan::default();
-    let mut problems = Vec::new();
+    let mut plan = Plan { unmapped: routes.unmapped.clone(), ..Plan::default() };
+    let mut problems: Vec<Problem> = routes.problems.iter().cloned().map(Problem::Mapping).collect();
     let only = options.only.as_ref();
     let unknown = only.into_iter().flatten().filter(|app| !wanted.contains_key(*app));
     problems.extend(unknown.cloned().map(Problem::OnlyUnknown));
+    let unmapped = routes.unmapped.iter().filter(|app| only.is_some_and(|only| only.contains(*app)));
+    problems.extend(unmapped.cloned().map(Problem::OnlyUnmapped));
     for (app, want) in wanted {
         let is_asked_for = only.is_some_and(|only| only.contains(app));
+        let Some(there) = routes.there(app) else { continue };
         if policy.excluded.contains(app) {
             problems.extend(is_asked_for.then(|| Problem::OnlyExcluded(app.clone())));
             plan.excluded.push(app.clone());
             continue;
         }
         if only.is_some() && !is_asked_for {
-            plan.left_alone.push(app.clone());
+            plan.left_alone.push(there.clone());
             continue;
         }
         let Some(to) = want.revision else {
             plan.never_deployed.push(app.clone());
             continue;
         };
-        let there = live.get(app);
-        let from = there.and_then(|live| live.revision);
+        let runs = live.get(there);
+        let from = runs.and_then(|live| live.revision);
         if from == Some(to) && !options.redeploy {
             plan.unchanged.push(app.clone());
             continue;
@@ -252,7 +288,7 @@ pub fn make(
         }
         let is_provided = |name: &String| {
             is_set_by_dokku(name)
-                || there.is_some_and(|live| live.config_names.contains(name))
+                || runs.is_some_and(|live| live.config_names.contains(name))
                 || policy.ignore_config.iter().any(|ignored| ignored.as_str() == name)
                 || match found.set_by_deploy.get(name) {
                     Some(SetByDeploy::Each) => true,
@@ -263,7 +299,8 @@ pub fn make(
         let names: Vec<String> =
             want.config_names.iter().filter(|name| !is_provided(name)).cloned().collect();
         if !names.is_empty() {
-            let missing = Missing { app: app.clone(), exists: there.is_some(), names };
+            let (app, there, exists) = (app.clone(), there.clone(), runs.is_some());
+            let missing = Missing { app, there, exists, names };
             match policy.missing_config {
                 MissingConfig::Fail if !options.allow_missing_config => {
                     problems.push(Problem::MissingConfig { missing });
@@ -275,116 +312,17 @@ pub fn make(
         let new_hold = if want.has_web { HoldPoint::Healthy } else { HoldPoint::Built };
         plan.rows.push(Row {
             app: app.clone(),
-            is_new: there.is_none(),
+            there: there.clone(),
+            is_new: runs.is_none(),
             from,
             to,
-            hold: there.map_or(new_hold, |live| if from.is_none() { new_hold } else { live.hold }),
+            hold: runs.map_or(new_hold, |live| if from.is_none() { new_hold } else { live.hold }),
             has_release_tasks: found.has_release_tasks,
         });
     }
-    plan.left_alone.extend(live.keys().filter(|app| !wanted.contains_key(*app)).cloned());
+    plan.left_alone.extend(live.keys().filter(|there| routes.is_foreign(there)).cloned());
     if problems.is_empty() { Ok(plan) } else { Err(problems) }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ALL_THERE: RevisionFacts =
-        RevisionFacts { exists: true, has_release_tasks: false, set_by_deploy: BTreeMap::new() };
-    const DEFAULT: Policy<'static> = Policy {
-        missing_config: MissingConfig::Fail,
-        ignore_config: &BTreeSet::new(),
-        excluded: &BTreeSet::new(),
-    };
-
-    fn id(digit: char) -> CommitId {
-        digit.to_string().repeat(40).parse().unwrap()
-    }
-
-    fn app(name: &str) -> AppName {
-        name.parse().unwrap()
-    }
-
-    fn want(revision: char, names: &[&str]) -> WantedApp {
-        let config_names = names.iter().map(|name| (*name).to_owned()).collect();
-        WantedApp { revision: Some(id(revision)), config_names, has_web: true }
-    }
-
-    fn run(revision: char) -> LiveApp {
-        let config_names = vec!["GIT_REV".to_owned()];
-        LiveApp { revision: Some(id(revision)), config_names, hold: HoldPoint::Healthy }
-    }
-
-    #[test]
-    fn only_a_changed_revision_is_a_change() {
-        let wanted = [("api", 'a'), ("web", 'b'), ("new", 'c')];
-        let wanted = wanted.map(|(name, revision)| (app(name), want(revision, &["GIT_REV"]))).into();
-        let live = [("api", '1'), ("web", 'b'), ("other", '2')];
-        let live = live.map(|(name, revision)| (app(name), run(revision))).into();
-        let plan = make(&wanted, &live, &Options::default(), &DEFAULT, |_, _| ALL_THERE).unwrap();
-        let rows: Vec<_> = plan.rows.iter().map(|row| (row.app.as_str(), row.is_new, row.from)).collect();
-        assert_eq!(rows, [("api", false, Some(id('1'))), ("new", true, None)]);
-        assert_eq!(plan.unchanged, [app("web")]);
-        assert_eq!(plan.left_alone, [app("other")]);
-    }
-
-    #[test]
-    fn every_problem_is_found_at_once() {
-        let wanted =
-            [(app("api"), want('a', &["KEY", "GIT_REV"])), (app("web"), want('b', &["A", "B"]))].into();
-        let live = [(app("api"), run('1'))].into();
-        let options = Options { only: Some([app("api"), app("web"), app("x")].into()), ..Options::default() };
-        let gone = |name: &AppName, _| RevisionFacts { exists: name.as_str() != "api", ..ALL_THERE };
-        let problems = make(&wanted, &live, &options, &DEFAULT, gone).unwrap_err();
-        let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        assert_eq!(texts.len(), 4);
-        assert!(texts[0].contains("`only` names x"));
-        assert!(texts[1].contains("a revision that its repository here does not have"));
-        assert!(texts[2].ends_with("`dokku config:set --no-restart api KEY=...`"));
-        assert!(
-            texts[3].ends_with("`dokku apps:create web && dokku config:set --no-restart web A=... B=...`")
-        );
-    }
-
-    #[test]
-    fn names_that_nobody_need_set_are_not_asked_for() {
-        let names = ["DOKKU_APP_TYPE", "GIT_REV", "IGNORED", "GENERATED", "SYNCED", "OWN"];
-        let wanted = [(app("api"), want('a', &names)), (app("new"), want('a', &names))].into();
-        let live = [(app("api"), run('1'))].into();
-        let ignored = ["IGNORED".parse().unwrap()].into();
-        let policy = Policy { missing_config: MissingConfig::Warn, ignore_config: &ignored, ..DEFAULT };
-        let set_by_deploy =
-            [("GENERATED".to_owned(), SetByDeploy::First), ("SYNCED".to_owned(), SetByDeploy::Each)].into();
-        let facts = RevisionFacts { set_by_deploy, ..ALL_THERE };
-        let plan = make(&wanted, &live, &Options::default(), &policy, |_, _| facts.clone()).unwrap();
-        let missing: Vec<_> = plan.missing_config.iter().map(|missing| missing.names.join(" ")).collect();
-        assert_eq!(missing, ["GENERATED OWN", "OWN"], "a first deploy generates, a later one does not");
-    }
-
-    #[test]
-    fn an_excluded_app_is_left_out_and_named() {
-        let wanted = [(app("api"), want('a', &["KEY"])), (app("web"), want('b', &[]))].into();
-        let excluded = [app("api")].into();
-        let policy = Policy { excluded: &excluded, ..DEFAULT };
-        let live = BTreeMap::new();
-        let plan = make(&wanted, &live, &Options::default(), &policy, |_, _| ALL_THERE).unwrap();
-        assert_eq!((plan.rows.len(), &plan.excluded), (1, &vec![app("api")]));
-        let options = Options { only: Some(excluded.clone()), ..Options::default() };
-        let problems = make(&wanted, &live, &options, &policy, |_, _| ALL_THERE).unwrap_err();
-        assert_eq!(problems, [Problem::OnlyExcluded(app("api"))]);
-    }
-
-    #[test]
-    fn push_options_are_known_or_refused() {
-        let parse = |options: &[&str]| {
-            Options::parse(&options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>())
-        };
-        let options = parse(&["plan", "only=api,web", "only=x"]).unwrap();
-        assert!(options.plan);
-        assert_eq!(options.only.unwrap().len(), 3);
-        for bad in ["Plan", "plan=1", "only", "only=", "only=../x", ""] {
-            assert!(parse(&[bad]).is_err(), "{bad:?}");
-        }
-    }
-}
+mod tests;

@@ -5,8 +5,10 @@
 
 use std::io::{self, BufRead, Write};
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::finding::Finding;
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId};
 
 /// The version of the messages below. Both sides must have the same.
@@ -59,6 +61,9 @@ pub enum Request {
     /// What else is set for each app there? Answered by one [`Report::Factor`] a setting, then [`Report::AllApps`]. Takes
     /// no lock.
     Factors {},
+    /// What does `graduate:doctor` find there? Answered by [`Report::Clock`], one [`Report::Found`] a finding, then
+    /// [`Report::Examined`]. Takes no lock and changes nothing.
+    Examine {},
     /// Takes the destination for one graduation.
     Begin {
         /// The graduation.
@@ -170,6 +175,18 @@ pub enum Report {
     },
     /// The last [`Report::App`] or [`Report::Factor`] has been sent.
     AllApps {},
+    /// What time it was there when [`Request::Examine`] came.
+    Clock {
+        /// To the millisecond at least.
+        at: DateTime<Utc>,
+    },
+    /// Something that an examination found.
+    Found {
+        /// What.
+        finding: Finding,
+    },
+    /// The last [`Report::Found`] has been sent.
+    Examined {},
     /// The destination is taken for the graduation.
     Begun {},
     /// A request cannot be carried out, and nothing was changed by it.
@@ -339,13 +356,17 @@ mod tests {
 
     #[test]
     fn the_wire_forms_are_pinned() {
-        let requests = ["live", "factors", "begin", "resume", "open", "prepare", "renew", "decide"];
+        let requests =
+            ["live", "factors", "examine", "begin", "resume", "open", "prepare", "renew", "decide"];
         is_pinned::<Request>(include_str!("../tests/wire/requests.jsonl"), &requests);
         let reports = [
             "hello",
             "app",
             "factor",
             "all-apps",
+            "clock",
+            "found",
+            "examined",
             "begun",
             "refused",
             "unknown",

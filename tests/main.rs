@@ -7,16 +7,20 @@ mod cli;
 mod deploys;
 mod developers;
 mod differences;
+mod doctor;
 mod graduations;
 mod hooks;
 mod installation;
 mod interruptions;
+mod mapping;
 mod modes;
 mod operator;
 mod properties;
 mod refusals;
+mod stuck;
 mod support;
 mod tags;
+mod terminal;
 mod worlds;
 
 /// A file that is not listed above would never run.

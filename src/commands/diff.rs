@@ -8,7 +8,9 @@ use crate::diff::{self, AppDiff, FactorDiff};
 use crate::error::{self, Error, ExitStatus};
 use crate::hook;
 use crate::link;
+use crate::mapping::Routes;
 use crate::names::{CommitId, EnvironmentName};
+use crate::plan::named;
 use crate::repo::Settled;
 use crate::settings::Settings;
 use crate::vars::Vars;
@@ -43,7 +45,8 @@ pub struct Arguments {
 /// An environment that is not linked, or a revision that does not exist.
 pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let environment = &arguments.environment;
-    Settings::load(vars)?.environment(environment)?;
+    let settings = Settings::load(vars)?;
+    let linked = settings.environment(environment)?;
     let repo = Settled::open(vars)?;
     let revision = arguments.revision.as_deref().unwrap_or("HEAD");
     let commit = repo.resolve(revision)?.ok_or_else(|| Error::UnknownRevision(revision.to_owned()))?;
@@ -61,7 +64,8 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
             return Ok(ExitStatus::Unreachable);
         }
     };
-    let mut apps = diff::compare(&state, &live, &factors, arguments.all);
+    let routes = Routes::of(&linked.mapping, state.0.keys(), environment, linked.url.is_local());
+    let mut apps = diff::compare(&state, &routes, &live, &factors, arguments.all);
     let count = apps.len();
     apps.retain(|app| !app.is_empty());
     let same = count - apps.len();
@@ -73,12 +77,13 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
         })
         .collect();
     match arguments.format {
-        Format::Text => print(text(environment, commit, &apps, same))?,
+        Format::Text => print(text(environment, commit, &apps, same) + &left_out(&routes))?,
         Format::Json => print_json(&json!({
             "environment": environment,
             "commit": commit,
             "apps": apps.iter().map(|(app, commits)| document(app, commits)).collect::<Vec<_>>(),
             "same": same,
+            "unmapped": routes.unmapped,
         }))?,
     }
     Ok(ExitStatus::Done)
@@ -94,7 +99,8 @@ fn document(app: &AppDiff, commits: &Commits) -> serde_json::Value {
 fn text(environment: &EnvironmentName, commit: CommitId, apps: &[(AppDiff, Commits)], same: usize) -> String {
     let mut text = format!("=====> {environment} and {}\n", commit.short());
     for (app, commits) in apps {
-        text += &format!("-----> {}{}\n", app.app, headline(app, commits.goes_back));
+        let name = named(&app.app, &app.called_there);
+        text += &format!("-----> {name}{}\n", headline(app, commits.goes_back));
         text += &commits.text();
         let names = [("here", &app.config_only_here), ("there", &app.config_only_there)];
         for (side, names) in names.iter().filter(|(_, names)| !names.is_empty()) {
@@ -110,6 +116,11 @@ fn text(environment: &EnvironmentName, commit: CommitId, apps: &[(AppDiff, Commi
         (_, 1) => "       1 app does not differ\n".to_owned(),
         (_, same) => format!("       {same} apps do not differ\n"),
     }
+}
+
+fn left_out(routes: &Routes) -> String {
+    let names: Vec<&str> = routes.unmapped.iter().map(|app| app.as_str()).collect();
+    if names.is_empty() { String::new() } else { format!("       no rule fits: {}\n", names.join(", ")) }
 }
 
 fn headline(app: &AppDiff, goes_back: bool) -> String {

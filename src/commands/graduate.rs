@@ -6,7 +6,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use chrono::Utc;
 use clap::Args;
 
-use crate::attach::{Attached, From};
+use crate::attach::{Attached, From, Look};
 use crate::coordinator::control::Ask;
 use crate::coordinator::{self, Start, ledger};
 use crate::error::{Error, ExitStatus};
@@ -17,6 +17,7 @@ use crate::plan::Options;
 use crate::repo::{RepoError, Settled};
 use crate::settings::Settings;
 use crate::vars::Vars;
+use crate::view::View;
 
 /// How many commits of the log are shown before the question.
 const LOGGED: usize = 20;
@@ -62,21 +63,22 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let revision = arguments.revision.as_deref().unwrap_or("HEAD");
     let mut options = options(&arguments.options)?;
     options.plan |= arguments.plan;
-    let how = How { yes: arguments.yes, options };
-    graduate_to(&arguments.environment, revision, how, vars)
+    graduate_to(&arguments.environment, revision, &How { yes: arguments.yes, options }, vars)
 }
 
 /// Graduates a revision of the environment repository.
 pub(super) fn graduate_to(
     environment: &EnvironmentName,
     revision: &str,
-    how: How,
+    how: &How,
     vars: &Vars,
 ) -> Result<ExitStatus, Error> {
     let repo = Settled::open(vars)?;
+    let quiet = how.options.quiet;
     if how.options.plan || !how.yes {
         let plan = Options { plan: true, ..how.options.clone() };
-        match graduate(&order(environment, revision, plan, &repo, vars)?, vars)? {
+        let look = if how.options.plan { Look::Lines { quiet } } else { Look::BeforeQuestion };
+        match graduate(&order(environment, revision, plan, &repo, vars)?, look, vars)? {
             Ending::PlanShown {} if how.options.plan => return Ok(ExitStatus::Done),
             Ending::PlanShown {} => {}
             ending @ (Ending::Released { .. }
@@ -91,7 +93,10 @@ pub(super) fn graduate_to(
             return Ok(ExitStatus::Refused);
         }
     }
-    Ok(graduate(&order(environment, revision, how.options, &repo, vars)?, vars)?.exit_status().into())
+    let order = order(environment, revision, how.options.clone(), &repo, vars)?;
+    let view = View::of_terminal(vars, !how.yes);
+    let look = view.map_or(Look::Lines { quiet }, |view| Look::Live(Box::new(view)));
+    Ok(graduate(&order, look, vars)?.exit_status().into())
 }
 
 /// What is asked of the coordinator.
@@ -105,10 +110,7 @@ pub(super) fn order(
     let unknown = || Error::UnknownRevision(revision.to_owned());
     let commit = repo.resolve(revision)?.ok_or_else(unknown)?;
     let tag = RequestTag { environment: environment.clone(), label: Label::cli() };
-    let is_current = match repo.head()? {
-        Some(head) => repo.tree_of(head)? == repo.tree_of(commit)?,
-        None => false,
-    };
+    let (state, mapping) = (repo.state_at(commit)?, Settings::load(vars)?.mapping(environment));
     Ok(Order {
         id: hook::new_id().map_err(Error::Output)?,
         mode: Mode::Command,
@@ -117,18 +119,19 @@ pub(super) fn order(
         new: commit,
         commit,
         quarantine: None,
-        is_current,
-        apps: hook::wanted(&repo.state_at(commit)?),
+        is_current: hook::is_current(repo, commit, &state, &mapping)?,
+        apps: hook::wanted(&state),
         excluded: BTreeSet::new(),
+        mapping,
         options,
         by: vars.user.clone(),
         at: Utc::now(),
     })
 }
 
-fn graduate(order: &Order, vars: &Vars) -> Result<Ending, Error> {
+fn graduate(order: &Order, look: Look, vars: &Vars) -> Result<Ending, Error> {
     coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
-    let mut attached = Attached::to(vars, &order.id, From::Start, order.options.quiet)?;
+    let mut attached = Attached::showing(vars, &order.id, From::Start, look)?;
     attached.ask(&Ask::Asker { receive_pack: None });
     attached.wait_for_end().ok_or_else(|| Error::CoordinatorDied(order.tag.environment.clone()))
 }

@@ -75,6 +75,7 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
                 "changed": rows.map(|row| changed(row, vars)).collect::<Vec<_>>(),
                 "unchanged": plan.map(|plan| &plan.unchanged),
                 "left_alone": plan.map(|plan| &plan.left_alone),
+                "unmapped": plan.map(|plan| &plan.unmapped),
                 "excluded": plan.map(|plan| &plan.excluded),
                 "never_deployed": plan.map(|plan| &plan.never_deployed),
                 "missing_config": plan.map(|plan| &plan.missing_config),
@@ -155,6 +156,7 @@ fn changed(row: &Row, vars: &Vars) -> serde_json::Value {
     let commits = Commits::between(&row.app, row.from, Some(row.to), vars);
     json!({
         "app": row.app,
+        "there": row.there,
         "from": row.from,
         "to": row.to,
         "is_new": row.is_new,

@@ -92,7 +92,7 @@ impl<'a> Ledger<'a> {
     /// The commit that names what runs: the one that was asked for, if it was followed as a whole.
     fn commit(&self) -> Result<CommitId, LedgerError> {
         let followed = self.order.followed();
-        if followed.len() == self.order.apps.len() {
+        if followed.len() == self.order.apps.keys().filter(|app| self.order.mapping.covers(app)).count() {
             return Ok(self.order.commit);
         }
         let gone = if self.order.options.only.is_none() { self.gone()? } else { Vec::new() };
@@ -148,8 +148,10 @@ impl<'a> Ledger<'a> {
         }
         let Order { tag, by, id, at, .. } = self.order;
         let seconds = (now - at).num_seconds().max(0);
+        let mapping = &self.order.mapping;
+        let mapping = if mapping.is_empty() { String::new() } else { format!("Mapping: {mapping}\n") };
         let message = format!(
-            "Release of {commit} to {}\n\nRequested-as: {tag}\nRequested-by: {by}\nGraduation: {id}\nSeconds: {seconds}\n",
+            "Release of {commit} to {}\n\nRequested-as: {tag}\nRequested-by: {by}\nGraduation: {id}\nSeconds: {seconds}\n{mapping}",
             tag.environment
         );
         let name = release.to_string();

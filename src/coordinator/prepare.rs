@@ -10,6 +10,7 @@ use crate::environment::Environment;
 use crate::factors::RawFactors;
 use crate::git::Git;
 use crate::link::{self, Limit, Link, LinkError, Reports};
+use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId};
 use crate::order::{Ending, News};
 use crate::plan::{self, Plan, Policy, RevisionFacts};
@@ -40,14 +41,15 @@ impl Coordinator<'_> {
             Err(error) => return Ok(Err(Ending::Unreachable { reason: error.to_string() })),
         };
         let facts = |app: &AppName, revision| revision_facts(self.vars, app, revision);
-        let excluded = self.limits.exclude.iter().filter(|app| self.order.apps.contains_key(*app));
-        self.order.excluded = excluded.cloned().collect();
+        let Self { order, routes, limits, .. } = self;
+        let excluded = limits.exclude.iter().filter(|app| order.apps.contains_key(*app));
+        order.excluded = excluded.cloned().collect();
         let policy = Policy {
-            missing_config: self.limits.missing_config,
-            ignore_config: &self.limits.ignore_config,
-            excluded: &self.order.excluded,
+            missing_config: limits.missing_config,
+            ignore_config: &limits.ignore_config,
+            excluded: &order.excluded,
         };
-        let plan = match plan::make(&self.order.apps, &live, &self.order.options, &policy, facts) {
+        let plan = match plan::make(&order.apps, routes, &live, &order.options, &policy, facts) {
             Ok(plan) => plan,
             Err(found) => {
                 problems.extend(found.iter().map(ToString::to_string));
@@ -87,13 +89,16 @@ impl Coordinator<'_> {
         Ok(vec![format!("it is frozen {frozen}\n{remedy}")])
     }
 
-    /// The acknowledgement rule: the current state graduates only while the live source is what was committed.
+    /// The acknowledgement rule: the current state graduates only while the live source is what was committed. Apps
+    /// that do not graduate to this environment have no part in it: on this same host that includes its own apps,
+    /// which a graduation itself has changed.
     fn unacknowledged(&self) -> Result<Vec<String>, CoordinatorError> {
         if !self.order.is_current || self.order.options.allow_dirty {
             return Ok(Vec::new());
         }
         let head = Settled::open(self.vars).and_then(|repo| repo.head()).map_err(DecisionError::from)?;
-        let differences = Environment::open(self.vars)?.differences(head)?;
+        let mut differences = Environment::open(self.vars)?.differences(head)?;
+        differences.retain(|difference| self.order.mapping.covers(&difference.app));
         if differences.is_empty() {
             return Ok(Vec::new());
         }
@@ -110,7 +115,10 @@ impl Coordinator<'_> {
 ///
 /// # Errors
 /// The link breaks, or something else is told.
-pub fn ask_live(link: &mut Link, reports: &mut Reports) -> Result<BTreeMap<AppName, LiveApp>, LinkError> {
+pub fn ask_live(
+    link: &mut Link,
+    reports: &mut Reports,
+) -> Result<BTreeMap<DestinationApp, LiveApp>, LinkError> {
     let _limit = Limit::on(link.process, LIVE_LIMIT);
     link.send(&Request::Live {})?;
     let mut apps = BTreeMap::new();
@@ -118,7 +126,7 @@ pub fn ask_live(link: &mut Link, reports: &mut Reports) -> Result<BTreeMap<AppNa
         #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else comes here is wrong")]
         match reports.next_report()? {
             Report::App { app, live } => {
-                apps.insert(app, live);
+                apps.insert(app.into(), live);
             }
             Report::AllApps {} => return Ok(apps),
             other => return Err(LinkError::Ended(format!(": instead of its apps it told {other:?}"))),
@@ -133,15 +141,15 @@ pub fn ask_live(link: &mut Link, reports: &mut Reports) -> Result<BTreeMap<AppNa
 pub fn ask_factors(
     link: &mut Link,
     reports: &mut Reports,
-) -> Result<BTreeMap<AppName, RawFactors>, LinkError> {
+) -> Result<BTreeMap<DestinationApp, RawFactors>, LinkError> {
     let _limit = Limit::on(link.process, LIVE_LIMIT);
     link.send(&Request::Factors {})?;
-    let mut factors: BTreeMap<AppName, RawFactors> = BTreeMap::new();
+    let mut factors: BTreeMap<DestinationApp, RawFactors> = BTreeMap::new();
     loop {
         #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else comes here is wrong")]
         match reports.next_report()? {
             Report::Factor { app, plugin, property, values } => {
-                factors.entry(app).or_default().entry(plugin).or_default().insert(property, values);
+                factors.entry(app.into()).or_default().entry(plugin).or_default().insert(property, values);
             }
             Report::AllApps {} => return Ok(factors),
             other => return Err(LinkError::Ended(format!(": instead of its settings it told {other:?}"))),

@@ -56,6 +56,7 @@ impl Programs {
         let releases = releases.map_err(DecisionError::from)?;
         let last = releases.iter().find(|release| Some(&release.tag) != own);
         let apps: Vec<&str> = plan.rows.iter().map(|row| row.app.as_str()).collect();
+        let there: Vec<&str> = plan.rows.iter().map(|row| row.there.name().as_str()).collect();
         programs.variables = vec![
             ("ENVIRONMENT", environment.to_string()),
             ("ENVIRONMENT_URL", settings.environment(environment)?.url.to_string()),
@@ -66,6 +67,7 @@ impl Programs {
             ("GRADUATE_COMMIT", order.commit.to_string()),
             ("GRADUATE_BY", order.by.clone()),
             ("GRADUATE_APPS", apps.join(" ")),
+            ("GRADUATE_DESTINATION_APPS", there.join(" ")),
             ("GRADUATE_SOURCE", vars::host_name()),
         ];
         // Their git can read what is being pushed; what it writes goes into the repository as ever.

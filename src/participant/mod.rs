@@ -181,6 +181,9 @@ fn bounded(report: Report) -> Report {
         | Report::App { .. }
         | Report::Factor { .. }
         | Report::AllApps {}
+        | Report::Clock { .. }
+        | Report::Found { .. }
+        | Report::Examined {}
         | Report::Begun {}
         | Report::Unknown {}
         | Report::Opened { .. }
@@ -318,7 +321,11 @@ impl<'a> Participant<'a> {
                 Err(error) => log::error!("{error}"),
             },
             Request::Decide { decision } => self.decide(decision),
-            Request::Live {} | Request::Factors {} | Request::Begin { .. } | Request::Resume { .. } => {
+            Request::Live {}
+            | Request::Factors {}
+            | Request::Examine {}
+            | Request::Begin { .. }
+            | Request::Resume { .. } => {
                 self.say(Report::Refused { reason: "a graduation is under way in this session".to_owned() });
             }
         }

@@ -13,7 +13,7 @@ fn what_is_written_is_read_again() {
     let dir = tempfile::tempdir().unwrap();
     let vars = vars(dir.path());
     assert_eq!(Settings::load(&vars).unwrap(), Settings::default());
-    let url: Url = "ssh://ops@prod:2222".parse().unwrap();
+    let url: Address = "ssh://ops@prod:2222".parse().unwrap();
     let change = |settings: &mut Settings| -> Result<(), SettingsError> {
         assert!(settings.add_environment(&name("production"), &url)?);
         assert!(!settings.add_environment(&name("production"), &url)?);

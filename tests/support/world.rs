@@ -17,6 +17,7 @@ use super::package;
 use super::post_hook::PostHook;
 use super::ran::{Ran, Running, command};
 use super::real::{self, RealHosts};
+use super::terminal::Terminal;
 use super::transcript::Normaliser;
 
 /// Stories on real hosts take turns.
@@ -252,6 +253,13 @@ impl World {
         running.until_line(question);
         writer.write_all(answer.as_bytes()).unwrap();
         running.wait()
+    }
+
+    /// The same for whoever sits at a terminal of this kind.
+    pub(crate) fn ssh_at_terminal(&self, host: &Host, kind: &str, line: &str) -> Terminal {
+        let mut ssh = self.command("ssh");
+        ssh.arg("-t").arg("-F").arg(self.path("ssh_config")).args([&host.url(), line]).env("TERM", kind);
+        Terminal::start(ssh)
     }
 
     /// A path in the world's directory.

@@ -11,7 +11,7 @@ use crate::decision;
 use crate::journal::Entry;
 use crate::names::{AppName, GraduationId};
 use crate::order::{HookKind, Mode, News};
-use crate::protocol::{Decision, Request};
+use crate::protocol::Decision;
 use crate::transaction::{Action, Cause, Event, Go, Outcome, Phase};
 use crate::transfer;
 
@@ -27,14 +27,17 @@ impl Run<'_, '_> {
         match action {
             Action::RunHooks(phase) => self.run_programs(phase)?,
             Action::Open(app) => {
-                let request = self.open(app);
+                let request = self.open(&app);
                 self.send(&request);
             }
             Action::Send(app) => {
                 self.sending.push_back(app);
                 self.send_next();
             }
-            Action::Prepare(app) => self.send(&Request::Prepare { app }),
+            Action::Prepare(app) => {
+                let request = self.prepare(&app);
+                self.send(&request);
+            }
             Action::Ready => return self.ready(),
             Action::VoteYes => return self.vote(),
             Action::AnnounceGo(go) => self.announce_go(go)?,
@@ -53,15 +56,15 @@ impl Run<'_, '_> {
             && let Some(app) = self.sending.pop_front()
         {
             self.sends_under_way += 1;
-            let row = self.coordinator.plan.rows.iter().find(|row| row.app == app);
-            let commit = row.expect("the transaction's apps are the plan's").to;
+            let row = self.row(&app);
+            let (there, commit) = (row.there.clone(), row.to);
             let vars = self.coordinator.vars.clone();
             let environment = self.coordinator.order.tag.environment.clone();
             let control = self.coordinator.control_path.clone();
             let id: GraduationId = self.coordinator.order.id.clone();
             let sender = self.coordinator.sender.clone();
             thread::spawn(move || {
-                let sent = transfer::send(&vars, &environment, &control, &id, &app, commit);
+                let sent = transfer::send(&vars, &environment, &control, &id, &app, &there, commit);
                 let _ = sender.send(Message::Sent { app, result: sent.map_err(|error| error.to_string()) });
             });
         }
