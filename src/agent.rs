@@ -4,6 +4,7 @@
 //! participant's reports back. It holds nothing: killed or cut off, the participant goes on and another agent
 //! takes up the talk.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::thread;
@@ -123,8 +124,10 @@ impl Session<'_> {
 
     fn live(&self) -> Result<(), AgentError> {
         let dokku = Dokku::new(self.vars);
+        let for_all = dokku.global_config_names()?;
         for app in dokku.apps()? {
-            let config_names = dokku.config(&app)?.into_keys().collect();
+            let own: BTreeSet<String> = dokku.config(&app)?.into_keys().collect();
+            let config_names = own.union(&for_all).cloned().collect();
             let live = LiveApp { revision: dokku.revision(&app), config_names, hold: dokku.hold_point(&app) };
             tell(&Report::App { app, live })?;
         }

@@ -74,7 +74,7 @@ pub enum Error {
     #[error("{0} has no release {release}", release = .1.as_deref().unwrap_or("before the one that runs"))]
     NoRelease(EnvironmentName, Option<String>),
     /// Nothing is remembered of it.
-    #[error("there is no such graduation; the last 100 are remembered")]
+    #[error("there is no such graduation; the last ones of each environment are remembered (keep-logs)")]
     NoGraduation,
     /// A coordinator could do nothing.
     #[error(transparent)]

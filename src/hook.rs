@@ -1,7 +1,7 @@
 //! Git's two hooks on the environment repository: pre-receive votes, post-receive brings the news that the tag
 //! has moved. Both attach to a coordinator and show what it says; neither holds anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::thread;
@@ -162,6 +162,12 @@ pub fn is_current(
     Ok(!mapping.is_empty() && covered(&repo.manifests(head)?) == covered(state))
 }
 
+/// The apps of a state that never graduate to an environment, as `exclude` is set now.
+pub fn excluded(settings: &Settings, environment: &EnvironmentName, state: &State) -> BTreeSet<AppName> {
+    let excluded = settings.for_environment(environment).exclude.into_iter();
+    excluded.filter(|app| state.0.contains_key(app)).collect()
+}
+
 fn orders(
     repo: &Store,
     push: &Push,
@@ -184,6 +190,7 @@ fn orders(
             quarantine: vars.quarantine.clone(),
             is_current: is_current(repo, commit, &state, &mapping)?,
             apps: wanted(&state),
+            excluded: excluded(&settings, &request.tag.environment, &state),
             mapping,
             options: options.clone(),
             by: vars.user.clone(),

@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::mapping::{DestinationApp, Mapping, MappingProblem, Routes};
-use crate::names::{AppName, CommitId};
+use crate::mapping::{DestinationApp, MappingProblem, Routes};
+use crate::names::{AppName, CommitId, ConfigName};
 use crate::protocol::{HoldPoint, LiveApp};
 
 /// An app of the wanted state.
@@ -121,6 +121,8 @@ pub struct Plan {
     pub left_alone: Vec<DestinationApp>,
     /// Apps of the state that no rule of the environment's mapping fits.
     pub unmapped: Vec<AppName>,
+    /// Apps of the state that never graduate there.
+    pub excluded: Vec<AppName>,
     /// Apps of the state that were never deployed on the source.
     pub never_deployed: Vec<AppName>,
     /// Config names that are missing there, where that does not stop the graduation.
@@ -137,14 +139,6 @@ impl Row {
 /// The name of an app, with that on the destination if it is another one: `api-staging as api`.
 pub fn named(app: &AppName, there: &DestinationApp) -> String {
     if there.name() == app { app.to_string() } else { format!("{app} as {there}") }
-}
-
-impl Plan {
-    /// Every app of the wanted state that graduates will run what it says: the ledger may name the commit itself.
-    pub fn is_whole(&self, wanted: &BTreeMap<AppName, WantedApp>, mapping: &Mapping) -> bool {
-        let done = self.rows.len() + self.unchanged.len() + self.never_deployed.len();
-        done == wanted.keys().filter(|app| mapping.covers(app)).count()
-    }
 }
 
 /// Config names that one app lacks on the destination.
@@ -192,6 +186,9 @@ pub enum Problem {
     /// The names of the apps there.
     #[error(transparent)]
     Mapping(#[from] MappingProblem),
+    /// `-o only` names an app that never graduates there.
+    #[error("`only` names {0}, which never graduates there (exclude)")]
+    OnlyExcluded(AppName),
     /// A revision that is nowhere to be had.
     #[error("the state wants {app} at {revision}, a revision that its repository here does not have")]
     NoSuchRevision {
@@ -208,13 +205,35 @@ pub enum Problem {
     },
 }
 
-/// What the source's own app repositories know about a revision.
+/// What is set for an environment that a plan must heed.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy<'a> {
+    /// What a config name that the destination lacks leads to.
+    pub missing_config: MissingConfig,
+    /// Config names that are never asked for.
+    pub ignore_config: &'a BTreeSet<ConfigName>,
+    /// Apps that never graduate there.
+    pub excluded: &'a BTreeSet<AppName>,
+}
+
+/// A config variable that Dokku sets as the app's app.json says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetByDeploy {
+    /// In the first deploy of an app.
+    First,
+    /// In each.
+    Each,
+}
+
+/// What the source's own app repositories know about a revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RevisionFacts {
     /// The repository has the commit.
     pub exists: bool,
     /// It names a release task: `release` in Procfile, `predeploy` or `postdeploy` in app.json.
     pub has_release_tasks: bool,
+    /// The config variables that Dokku sets while it deploys the revision.
+    pub set_by_deploy: BTreeMap<String, SetByDeploy>,
 }
 
 /// Dokku and this plugin set these themselves, so that nobody need set them.
@@ -231,7 +250,7 @@ pub fn make(
     routes: &Routes,
     live: &BTreeMap<DestinationApp, LiveApp>,
     options: &Options,
-    missing_config: MissingConfig,
+    policy: &Policy<'_>,
     facts: impl Fn(&AppName, CommitId) -> RevisionFacts,
 ) -> Result<Plan, Vec<Problem>> {
     let mut plan = Plan { unmapped: routes.unmapped.clone(), ..Plan::default() };
@@ -242,8 +261,14 @@ pub fn make(
     let unmapped = routes.unmapped.iter().filter(|app| only.is_some_and(|only| only.contains(*app)));
     problems.extend(unmapped.cloned().map(Problem::OnlyUnmapped));
     for (app, want) in wanted {
+        let is_asked_for = only.is_some_and(|only| only.contains(app));
+        if policy.excluded.contains(app) {
+            problems.extend(is_asked_for.then(|| Problem::OnlyExcluded(app.clone())));
+            plan.excluded.push(app.clone());
+            continue;
+        }
         let Some(there) = routes.there(app) else { continue };
-        if only.is_some_and(|only| !only.contains(app)) {
+        if only.is_some() && !is_asked_for {
             plan.left_alone.push(there.clone());
             continue;
         }
@@ -261,8 +286,22 @@ pub fn make(
         if !found.exists {
             problems.push(Problem::NoSuchRevision { app: app.clone(), revision: to });
         }
-        if let Some(missing) = missing(app, want, there, runs) {
-            match missing_config {
+        let is_provided = |name: &String| {
+            is_set_by_dokku(name)
+                || runs.is_some_and(|live| live.config_names.contains(name))
+                || policy.ignore_config.iter().any(|ignored| ignored.as_str() == name)
+                || match found.set_by_deploy.get(name) {
+                    Some(SetByDeploy::Each) => true,
+                    Some(SetByDeploy::First) => from.is_none(),
+                    None => false,
+                }
+        };
+        let names: Vec<String> =
+            want.config_names.iter().filter(|name| !is_provided(name)).cloned().collect();
+        if !names.is_empty() {
+            let (app, there) = (app.clone(), there.clone());
+            let missing = Missing { app, there, exists: runs.is_some(), names };
+            match policy.missing_config {
                 MissingConfig::Fail if !options.allow_missing_config => {
                     problems.push(Problem::MissingConfig { missing });
                 }
@@ -285,24 +324,18 @@ pub fn make(
     if problems.is_empty() { Ok(plan) } else { Err(problems) }
 }
 
-fn missing(
-    app: &AppName,
-    want: &WantedApp,
-    there: &DestinationApp,
-    runs: Option<&LiveApp>,
-) -> Option<Missing> {
-    let has = |name: &String| runs.is_some_and(|live| live.config_names.contains(name));
-    let names: Vec<String> =
-        want.config_names.iter().filter(|name| !is_set_by_dokku(name) && !has(name)).cloned().collect();
-    let (app, there, exists) = (app.clone(), there.clone(), runs.is_some());
-    (!names.is_empty()).then_some(Missing { app, there, exists, names })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mapping::Mapping;
 
-    const ALL_THERE: RevisionFacts = RevisionFacts { exists: true, has_release_tasks: false };
+    const ALL_THERE: RevisionFacts =
+        RevisionFacts { exists: true, has_release_tasks: false, set_by_deploy: BTreeMap::new() };
+    const DEFAULT: Policy<'static> = Policy {
+        missing_config: MissingConfig::Fail,
+        ignore_config: &BTreeSet::new(),
+        excluded: &BTreeSet::new(),
+    };
 
     fn id(digit: char) -> CommitId {
         digit.to_string().repeat(40).parse().unwrap()
@@ -327,7 +360,13 @@ mod tests {
     }
 
     fn routes(mapping: &str, wanted: &BTreeMap<AppName, WantedApp>) -> Routes {
-        Routes::of(&mapping.parse().unwrap(), wanted.keys(), &"production".parse().unwrap(), false)
+        Routes::of(
+            &mapping.parse().unwrap(),
+            wanted.keys(),
+            &BTreeSet::new(),
+            &"production".parse().unwrap(),
+            false,
+        )
     }
 
     #[test]
@@ -338,12 +377,11 @@ mod tests {
         let live = [("api", '1'), ("web", 'b'), ("other", '2')];
         let live = live.map(|(name, revision)| (there(name), run(revision))).into();
         let (routes, options) = (routes("", &wanted), Options::default());
-        let plan = make(&wanted, &routes, &live, &options, MissingConfig::Fail, |_, _| ALL_THERE).unwrap();
+        let plan = make(&wanted, &routes, &live, &options, &DEFAULT, |_, _| ALL_THERE).unwrap();
         let rows: Vec<_> = plan.rows.iter().map(|row| (row.app.as_str(), row.is_new, row.from)).collect();
         assert_eq!(rows, [("api", false, Some(id('1'))), ("new", true, None)]);
         assert_eq!(plan.unchanged, [app("web")]);
         assert_eq!(plan.left_alone, [there("other")]);
-        assert!(plan.is_whole(&wanted, &Mapping::default()));
     }
 
     #[test]
@@ -354,7 +392,7 @@ mod tests {
         let options = Options { only: Some([app("api"), app("web"), app("x")].into()), ..Options::default() };
         let gone = |name: &AppName, _| RevisionFacts { exists: name.as_str() != "api", ..ALL_THERE };
         let routes = routes("", &wanted);
-        let problems = make(&wanted, &routes, &live, &options, MissingConfig::Fail, gone).unwrap_err();
+        let problems = make(&wanted, &routes, &live, &options, &DEFAULT, gone).unwrap_err();
         let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
         assert_eq!(texts.len(), 4);
         assert!(texts[0].contains("`only` names x"));
@@ -372,7 +410,7 @@ mod tests {
         let live = [(there("api"), run('1')), (there("cron"), run('1'))].into();
         let options = Options { only: Some([app("api-staging"), app("cron")].into()), ..Options::default() };
         let routes = routes("*-staging=* *-test=*", &wanted);
-        let plan = |options| make(&wanted, &routes, &live, options, MissingConfig::Fail, |_, _| ALL_THERE);
+        let plan = |options| make(&wanted, &routes, &live, options, &DEFAULT, |_, _| ALL_THERE);
         let texts: Vec<String> = plan(&options).unwrap_err().iter().map(ToString::to_string).collect();
         assert!(texts[0].starts_with("web-staging and web-test would all become web;"), "{texts:?}");
         assert_eq!(texts[1], "`only` names cron, which no rule of `graduate:map` fits");
@@ -381,6 +419,39 @@ mod tests {
         assert_eq!(texts[2], missing);
         assert_eq!(routes.unmapped, [app("cron")]);
         assert!(routes.is_foreign(&there("cron")), "it is another app than the one here");
+    }
+
+    #[test]
+    fn names_that_nobody_need_set_are_not_asked_for() {
+        let names = ["DOKKU_APP_TYPE", "GIT_REV", "IGNORED", "GENERATED", "SYNCED", "OWN"];
+        let wanted: BTreeMap<_, _> =
+            [(app("api"), want('a', &names)), (app("new"), want('a', &names))].into();
+        let live = [(there("api"), run('1'))].into();
+        let routes = routes("", &wanted);
+        let ignored = ["IGNORED".parse().unwrap()].into();
+        let policy = Policy { missing_config: MissingConfig::Warn, ignore_config: &ignored, ..DEFAULT };
+        let set_by_deploy =
+            [("GENERATED".to_owned(), SetByDeploy::First), ("SYNCED".to_owned(), SetByDeploy::Each)].into();
+        let facts = RevisionFacts { set_by_deploy, ..ALL_THERE };
+        let plan = make(&wanted, &routes, &live, &Options::default(), &policy, |_, _| facts.clone()).unwrap();
+        let missing: Vec<_> = plan.missing_config.iter().map(|missing| missing.names.join(" ")).collect();
+        assert_eq!(missing, ["GENERATED OWN", "OWN"], "a first deploy generates, a later one does not");
+    }
+
+    #[test]
+    fn an_excluded_app_is_left_out_and_named() {
+        let wanted: BTreeMap<_, _> = [(app("api"), want('a', &["KEY"])), (app("web"), want('b', &[]))].into();
+        let excluded: BTreeSet<_> = [app("api")].into();
+        let environment = "production".parse().unwrap();
+        let routes = Routes::of(&Mapping::default(), wanted.keys(), &excluded, &environment, false);
+        let policy = Policy { excluded: &excluded, ..DEFAULT };
+        let live = [(there("api"), run('1'))].into();
+        let plan = make(&wanted, &routes, &live, &Options::default(), &policy, |_, _| ALL_THERE).unwrap();
+        assert_eq!((plan.rows.len(), &plan.excluded), (1, &vec![app("api")]));
+        assert_eq!(plan.left_alone, [], "it is named once");
+        let options = Options { only: Some(excluded.clone()), ..Options::default() };
+        let problems = make(&wanted, &routes, &live, &options, &policy, |_, _| ALL_THERE).unwrap_err();
+        assert_eq!(problems, [Problem::OnlyExcluded(app("api"))]);
     }
 
     #[test]

@@ -117,7 +117,7 @@ pub enum Request {
 pub struct LiveApp {
     /// The deployed revision; none if it was never deployed.
     pub revision: Option<CommitId>,
-    /// Names of its config variables.
+    /// Names of its config variables, and of those that are set for all apps there.
     pub config_names: Vec<String>,
     /// Where its next version would be held.
     pub hold: HoldPoint,

@@ -24,7 +24,7 @@ mod app;
 pub mod former;
 mod incoming;
 
-pub use app::{declared_config, has_release_tasks};
+pub use app::{config_set_by_deploy, declared_config, has_release_tasks};
 pub use incoming::Incoming;
 
 /// The environment repository could not be read, or holds what does not belong there.

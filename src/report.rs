@@ -6,7 +6,7 @@ use crate::names::{AppName, CommitId, RequestTag};
 use crate::order::{Ending, News};
 use crate::plan::{Plan, Row};
 use crate::protocol::{AppEnd, HoldPoint};
-use crate::transaction::{Cause, Outcome, Phase};
+use crate::transaction::{Cause, Outcome};
 
 /// Turns [`News`] into text.
 #[derive(Clone, Debug, Default)]
@@ -39,10 +39,8 @@ impl Reporter {
             }
             News::SettledEarlier { id, outcome } => settled_earlier(&mut lines, id.as_str(), outcome),
             News::Planned { plan } => planned(&mut lines, plan),
-            News::HooksStarted { phase, count } => {
-                lines.step(&format!("{} hooks ({count})", in_words(*phase)))
-            }
-            News::HookLine { phase, text } => lines.plain(&format!("[{}] {text}", in_words(*phase))),
+            News::HooksStarted { kind, count } => lines.step(&format!("{kind} hooks ({count})")),
+            News::HookLine { kind, text } => lines.plain(&format!("[{kind}] {text}")),
             News::Log { app, text } if !self.quiet => lines.plain(&log_line(app, text)),
             News::Log { .. } => {}
             News::Held { app, at, held, of } => {
@@ -205,6 +203,9 @@ fn planned(lines: &mut Lines, plan: &Plan) {
     if !plan.unmapped.is_empty() {
         lines.detail(&format!("no rule of `graduate:map` fits, so not graduated: {}", named(&plan.unmapped)));
     }
+    if !plan.excluded.is_empty() {
+        lines.detail(&format!("never graduated there: {}", named(&plan.excluded)));
+    }
     if !plan.never_deployed.is_empty() {
         lines.detail(&format!("never deployed here, so not graduated: {}", named(&plan.never_deployed)));
     }
@@ -233,13 +234,6 @@ fn row_line(row: &Row, width: usize) -> String {
 /// Dokku's own marks are for a deploy of one app; here they stand behind the app's name.
 fn log_line(app: &AppName, text: &str) -> String {
     format!("[{app}] {}", text.trim_start_matches("remote: "))
-}
-
-fn in_words(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Pre => "PRE",
-        Phase::Post => "POST",
-    }
 }
 
 fn minutes(seconds: u32) -> String {

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::order::HookKind;
 use crate::plan::Missing;
 
 fn name(name: &str) -> AppName {
@@ -33,6 +34,7 @@ fn plan() -> Plan {
         unchanged: vec![name("docs"), name("wiki")],
         left_alone: vec![name("other").into(), name("tool").into()],
         unmapped: Vec::new(),
+        excluded: vec![name("cron")],
         never_deployed: vec![name("empty")],
         missing_config: vec![Missing {
             app: name("api"),
@@ -96,8 +98,8 @@ fn news() -> Vec<News> {
                 ..Plan::default()
             },
         },
-        News::HooksStarted { phase: Phase::Pre, count: 2 },
-        News::HookLine { phase: Phase::Post, text: text("backup done") },
+        News::HooksStarted { kind: HookKind::Pre, count: 2 },
+        News::HookLine { kind: HookKind::Post, text: text("backup done") },
         News::Log { app: app(), text: text("-----> Building") },
         News::Held { app: app(), at: HoldPoint::Healthy, held: 1, of: 2 },
         News::Held { app: name("worker"), at: HoldPoint::Built, held: 2, of: 2 },

@@ -255,7 +255,7 @@ fn a_log_is_read_from_a_second_terminal() {
     let app = world.source.dokku(&["graduate:logs", "production", "--app", "api"]).succeeds();
     assert!(app.raw.lines().all(|line| line.contains("api") && whole.contains(line)), "{app}");
     world.source.dokku(&["graduate:logs", "20010101000000-abcdef"]).is_refused().shows(str![[r#"
- !     there is no such graduation; the last 100 are remembered
+ !     there is no such graduation; the last ones of each environment are remembered (keep-logs)
 
 "#]]);
 }
@@ -269,7 +269,7 @@ fn settings_are_reported() {
     commands(&["graduate:report"]).succeeds().says("Graduate lease:                60");
     commands(&["graduate:report", "production", "--graduate-on-failure"]).succeeds().shows("keep\n");
     commands(&["graduate:report", "production", "--graduate-colour"]).exits_with(2).shows(str![[r#"
- !     there is no --graduate-colour; there are --graduate-url, --graduate-max-parallel, --graduate-hold-timeout, --graduate-lease, --graduate-on-failure, --graduate-missing-config, --graduate-auto-commit, --graduate-frozen
+ !     there is no --graduate-colour; there are --graduate-url, --graduate-max-parallel, --graduate-hold-timeout, --graduate-lease, --graduate-on-failure, --graduate-missing-config, --graduate-ignore-config, --graduate-exclude, --graduate-hook-timeout, --graduate-keep-logs, --graduate-auto-commit, --graduate-frozen
        hint: `dokku graduate:help` lists the commands
 
 "#]]);

@@ -104,7 +104,8 @@ pub(super) fn order(
     let unknown = || Error::UnknownRevision(revision.to_owned());
     let commit = repo.resolve(revision)?.ok_or_else(unknown)?;
     let tag = RequestTag { environment: environment.clone(), label: Label::cli() };
-    let (state, mapping) = (repo.state_at(commit)?, Settings::load(vars)?.mapping(environment));
+    let (state, settings) = (repo.state_at(commit)?, Settings::load(vars)?);
+    let mapping = settings.mapping(environment);
     Ok(Order {
         id: hook::new_id().map_err(Error::Output)?,
         mode: Mode::Command,
@@ -116,6 +117,7 @@ pub(super) fn order(
         is_current: hook::is_current(repo, commit, &state, &mapping)?,
         apps: hook::wanted(&state),
         mapping,
+        excluded: hook::excluded(&settings, environment, &state),
         options,
         by: vars.user.clone(),
         at: Utc::now(),

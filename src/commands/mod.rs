@@ -49,7 +49,7 @@ pub enum Command {
     /// Link an environment: pin its host key and test the link
     #[command(name = "graduate:add-environment")]
     AddEnvironment(add_environment::Arguments),
-    /// Add a hook that runs before a graduation (PRE) or when all apps are held (POST)
+    /// Add a hook that runs before a graduation or when all apps are held or when it is live or has failed
     #[command(name = "graduate:add-hook")]
     AddHook(add_hook::Arguments),
     /// Talk to a source

@@ -76,6 +76,7 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
                 "unchanged": plan.map(|plan| &plan.unchanged),
                 "left_alone": plan.map(|plan| &plan.left_alone),
                 "unmapped": plan.map(|plan| &plan.unmapped),
+                "excluded": plan.map(|plan| &plan.excluded),
                 "never_deployed": plan.map(|plan| &plan.never_deployed),
                 "missing_config": plan.map(|plan| &plan.missing_config),
             }))?;

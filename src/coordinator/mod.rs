@@ -7,6 +7,7 @@
 pub mod control;
 mod forgotten;
 pub mod ledger;
+mod outcome;
 mod prepare;
 mod programs;
 mod run;
@@ -33,7 +34,7 @@ use crate::journal::{self, Entry, Journal, JournalError, Place};
 use crate::link::{Link, LinkError, Reports};
 use crate::mapping::Routes;
 use crate::names::{AppName, EnvironmentName, GraduationId, ReleaseTag};
-use crate::order::{Ending, Mode, News, Order};
+use crate::order::{Ending, HookKind, Mode, News, Order};
 use crate::plan::Plan;
 use crate::process::{self, ProcessError, ProcessId};
 use crate::protocol::Report;
@@ -109,8 +110,8 @@ pub enum Message {
     ProgramRuns(ProcessId),
     /// It wrote a line.
     ProgramWrote {
-        /// Which.
-        phase: Phase,
+        /// Of which kind it is.
+        kind: HookKind,
         /// The line.
         text: String,
     },
@@ -120,6 +121,11 @@ pub enum Message {
         phase: Phase,
         /// What failed.
         result: Result<(), String>,
+    },
+    /// Those that are told how it ended have all run.
+    OutcomeTold {
+        /// What failed of them.
+        failures: Vec<String>,
     },
     /// git-receive-pack(1) has ended: the ref will not move any more.
     PushIsOver,
@@ -183,6 +189,8 @@ pub struct Coordinator<'a> {
     limits: Limits,
     settings: Settings,
     routes: Routes,
+    /// What it does; empty until that is known.
+    plan: Plan,
     journal: Journal,
     events: Recorder<News>,
     clients: Vec<UnixStream>,
@@ -200,7 +208,7 @@ impl<'a> Coordinator<'a> {
         let environment = &order.tag.environment;
         let limits = settings.for_environment(environment);
         let is_local = settings.environment(environment).is_ok_and(|found| found.url.is_local());
-        let routes = Routes::of(&order.mapping, order.apps.keys(), environment, is_local);
+        let routes = Routes::of(&order.mapping, order.apps.keys(), &order.excluded, environment, is_local);
         let events = Recorder::open(&place.events())?;
         let journal = Journal::open(&place.journal())?;
         let (sender, messages) = mpsc::channel();
@@ -214,6 +222,7 @@ impl<'a> Coordinator<'a> {
             limits,
             settings,
             routes,
+            plan: Plan::default(),
             journal,
             events,
             clients,
@@ -236,6 +245,7 @@ impl<'a> Coordinator<'a> {
         self.say(News::Started { source: vars::host_name(), commit, tag, by });
         let ending = self.whole().unwrap_or_else(|error| Ending::Broken { reason: error.to_string() });
         self.take_back_request(&ending);
+        self.tell_hooks(&ending);
         self.let_asker_in();
         self.end(ending);
         Ok(())
@@ -286,6 +296,7 @@ impl<'a> Coordinator<'a> {
 
     fn whole(&mut self) -> Result<Ending, CoordinatorError> {
         if self.order.options.plan {
+            self.forget_old_ones();
             // Nothing is taken, so that a plan can be made at any time.
             return match self.prepare()? {
                 Ok(_) => Ok(Ending::PlanShown {}),
@@ -300,9 +311,7 @@ impl<'a> Coordinator<'a> {
             Locking::Busy(first) => return Ok(busy(&environment, first)),
         };
         journal::set_latest(self.vars, &self.order)?;
-        if let Err(error) = journal::prune(self.vars) {
-            log::warn!("{error}");
-        }
+        self.forget_old_ones();
         match settle_earlier(self.vars, &environment) {
             Ok(None) => {}
             Ok(Some((id, outcome))) => {
@@ -318,18 +327,29 @@ impl<'a> Coordinator<'a> {
             Ok(prepared) => prepared,
             Err(ending) => return Ok(ending),
         };
-        self.run(&plan, link, reports)
+        self.plan = plan;
+        self.run(link, reports)
     }
 
-    fn run(&mut self, plan: &Plan, link: Link, reports: Reports) -> Result<Ending, CoordinatorError> {
+    fn forget_old_ones(&self) {
+        let keep = |environment: Option<&EnvironmentName>| match environment {
+            Some(name) => self.settings.for_environment(name).keep_logs,
+            None => self.limits.keep_logs,
+        };
+        if let Err(error) = journal::prune(self.vars, keep) {
+            log::warn!("{error}");
+        }
+    }
+
+    fn run(&mut self, link: Link, reports: Reports) -> Result<Ending, CoordinatorError> {
         self.journal.append(&Entry::Ordered { order: Box::new(self.order.clone()) })?;
         journal::set_current(self.vars, &self.order.tag.environment, Some(&self.order.id))?;
         self.journal.append(&Entry::Begun {})?;
-        let transaction = Transaction::new(plan.rows.iter().map(|row| row.app.clone()));
-        let mut run = Run::begin(self, transaction, plan.clone(), link, reports);
+        let transaction = Transaction::new(self.plan.rows.iter().map(|row| row.app.clone()));
+        let mut run = Run::begin(self, transaction, link, reports);
         let outcome = run.drive(Vec::new());
         let begun = run.has_begun();
-        let release = self.conclude(plan, &outcome)?;
+        let release = self.conclude(&outcome)?;
         if let Outcome::Aborted { cause, .. } = &outcome
             && !begun
         {
@@ -339,9 +359,9 @@ impl<'a> Coordinator<'a> {
     }
 
     /// Records how it ended: the ledger first, then the journal.
-    fn conclude(&mut self, plan: &Plan, outcome: &Outcome) -> Result<Option<ReleaseTag>, CoordinatorError> {
+    fn conclude(&mut self, outcome: &Outcome) -> Result<Option<ReleaseTag>, CoordinatorError> {
         let release = match outcome {
-            Outcome::Live {} => Some(ledger::record(self.vars, &self.order, plan)?),
+            Outcome::Live {} => Some(ledger::record(self.vars, &self.order)?),
             Outcome::Aborted { .. } | Outcome::RolledBack { .. } => {
                 decision::set_tag_back(self.vars, &self.order)?;
                 None

@@ -12,7 +12,7 @@ use crate::link::{self, Limit, Link, LinkError, Reports};
 use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId};
 use crate::order::{Ending, News};
-use crate::plan::{self, Plan, RevisionFacts};
+use crate::plan::{self, Plan, Policy, RevisionFacts};
 use crate::protocol::{LiveApp, Report, Request};
 use crate::repo::{self, Settled};
 use crate::vars::Vars;
@@ -40,9 +40,13 @@ impl Coordinator<'_> {
             Err(error) => return Ok(Err(Ending::Unreachable { reason: error.to_string() })),
         };
         let facts = |app: &AppName, revision| revision_facts(self.vars, app, revision);
-        let Self { order, routes, .. } = self;
-        let missing_config = self.limits.missing_config;
-        let plan = match plan::make(&order.apps, routes, &live, &order.options, missing_config, facts) {
+        let Self { order, routes, limits, .. } = self;
+        let policy = Policy {
+            missing_config: limits.missing_config,
+            ignore_config: &limits.ignore_config,
+            excluded: &order.excluded,
+        };
+        let plan = match plan::make(&order.apps, routes, &live, &order.options, &policy, facts) {
             Ok(plan) => plan,
             Err(found) => {
                 problems.extend(found.iter().map(ToString::to_string));
@@ -57,7 +61,7 @@ impl Coordinator<'_> {
             return Ok(Err(Ending::PlanShown {}));
         }
         if plan.rows.is_empty() {
-            ledger::note_unchanged(self.vars, &self.order, &plan)?;
+            ledger::note_unchanged(self.vars, &self.order)?;
             return Ok(Err(Ending::NothingToDo {}));
         }
         Ok(Ok((plan, link, reports)))
@@ -130,5 +134,12 @@ pub fn ask_live(
 fn revision_facts(vars: &Vars, app: &AppName, revision: CommitId) -> RevisionFacts {
     let repository = Dokku::new(vars).repository(app);
     let exists = Git::bare(&repository).has_commit(revision);
-    RevisionFacts { exists, has_release_tasks: exists && repo::has_release_tasks(&repository, revision) }
+    if !exists {
+        return RevisionFacts::default();
+    }
+    RevisionFacts {
+        exists,
+        has_release_tasks: repo::has_release_tasks(&repository, revision),
+        set_by_deploy: repo::config_set_by_deploy(&repository, revision),
+    }
 }

@@ -13,8 +13,7 @@ use crate::coordinator::{Coordinator, CoordinatorError, Message, listen_to};
 use crate::decision;
 use crate::link::{self, Link, Reports};
 use crate::names::AppName;
-use crate::order::{Mode, News};
-use crate::plan::Plan;
+use crate::order::{HookKind, Mode, News};
 use crate::process::ProcessId;
 use crate::protocol::{AppEnd, Report, Request};
 use crate::transaction::{Action, Cause, Event, Go, Outcome, Transaction};
@@ -29,13 +28,12 @@ const PUSH_GRACE: Duration = Duration::from_secs(5);
 /// How long whoever asked for it may take to attach. One that died on its way must not leave anything held.
 const ASKER_PATIENCE: Duration = Duration::from_secs(30);
 
-use actions::{Carried, in_words, not_moved};
+use actions::{Carried, not_moved};
 
 /// One run of the transaction.
 pub(super) struct Run<'c, 'v> {
     coordinator: &'c mut Coordinator<'v>,
     transaction: Transaction,
-    plan: Plan,
     link: Option<Link>,
     /// How many of the participant's reports have arrived.
     seen: u64,
@@ -74,7 +72,6 @@ impl<'c, 'v> Run<'c, 'v> {
     pub(super) fn begin(
         coordinator: &'c mut Coordinator<'v>,
         transaction: Transaction,
-        plan: Plan,
         mut link: Link,
         reports: Reports,
     ) -> Self {
@@ -91,7 +88,7 @@ impl<'c, 'v> Run<'c, 'v> {
             log::warn!("{error}");
         }
         listen_to(reports, coordinator.sender.clone());
-        Self::new(coordinator, transaction, plan, link)
+        Self::new(coordinator, transaction, link)
     }
 
     /// One that another coordinator has left.
@@ -106,17 +103,16 @@ impl<'c, 'v> Run<'c, 'v> {
         let (mut link, reports) = link::connect(coordinator.vars, &environment, &coordinator.control_path)?;
         link.send(&Request::Resume { id: coordinator.order.id.clone(), seen: 0 })?;
         listen_to(reports, coordinator.sender.clone());
-        let mut run = Self::new(coordinator, transaction, Plan::default(), link);
+        let mut run = Self::new(coordinator, transaction, link);
         run.begun = true;
         Ok(run)
     }
 
-    fn new(coordinator: &'c mut Coordinator<'v>, transaction: Transaction, plan: Plan, link: Link) -> Self {
+    fn new(coordinator: &'c mut Coordinator<'v>, transaction: Transaction, link: Link) -> Self {
         let now = Instant::now();
         Self {
             coordinator,
             transaction,
-            plan,
             link: Some(link),
             seen: 0,
             begun: false,
@@ -269,17 +265,19 @@ impl<'c, 'v> Run<'c, 'v> {
                 self.program = Some(process);
                 None
             }
-            Message::ProgramWrote { phase, text } => {
-                self.coordinator.say(News::HookLine { phase, text });
+            Message::ProgramWrote { kind, text } => {
+                self.coordinator.say(News::HookLine { kind, text });
                 None
             }
             Message::ProgramsDone { phase, result } => {
                 self.program = None;
                 Some(match result {
                     Ok(()) => Event::HooksDone(phase),
-                    Err(reason) => Event::Stop(Cause::new(format!("{} {reason}", in_words(phase)))),
+                    Err(reason) => Event::Stop(Cause::new(format!("{} {reason}", HookKind::from(phase)))),
                 })
             }
+            // Nobody is told how it ended before it has.
+            Message::OutcomeTold { .. } => None,
             Message::PushIsOver => {
                 self.push_is_over = true;
                 self.read_ref()

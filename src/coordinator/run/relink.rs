@@ -128,7 +128,7 @@ impl Run<'_, '_> {
     }
 
     pub(super) fn row(&self, app: &AppName) -> &Row {
-        let row = self.plan.rows.iter().find(|row| row.app == *app);
+        let row = self.coordinator.plan.rows.iter().find(|row| row.app == *app);
         row.expect("the transaction's apps are the plan's")
     }
 }
