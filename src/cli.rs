@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::trigger;
 
 /// Dokku's subcommands, each by the last part of its name: `subcommands/<name>`, `default` being `graduate`.
-pub const SUBCOMMANDS: [&str; 23] = [
+pub const SUBCOMMANDS: [&str; 25] = [
     "abort",
     "add-environment",
     "add-hook",
@@ -25,6 +25,7 @@ pub const SUBCOMMANDS: [&str; 23] = [
     "hooks",
     "key",
     "logs",
+    "map",
     "plan",
     "receive",
     "recover",
@@ -36,6 +37,7 @@ pub const SUBCOMMANDS: [&str; 23] = [
     "set",
     "status",
     "unfreeze",
+    "unmap",
 ];
 
 /// What this process is to do.

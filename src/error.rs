@@ -11,6 +11,8 @@ use crate::coordinator::CoordinatorError;
 use crate::environment::EnvironmentError;
 use crate::files::FileError;
 use crate::hook::HookError;
+use crate::link::LinkError;
+use crate::mapping::RuleError;
 use crate::names::EnvironmentName;
 use crate::participant::ParticipantError;
 use crate::participant::hold::HoldError;
@@ -29,6 +31,9 @@ pub enum Error {
     /// The way to a destination.
     #[error(transparent)]
     Ssh(#[from] SshError),
+    /// The agent on this same host.
+    #[error("the plugin on this host does not answer: {0}")]
+    Local(#[source] LinkError),
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),
@@ -154,7 +159,8 @@ impl Error {
         match self {
             Self::Settings(error) => of_settings(error),
             Self::Ssh(error) => of_ssh(error),
-            Self::File(_)
+            Self::Local(_)
+            | Self::File(_)
             | Self::Process(_)
             | Self::Output(_)
             | Self::Environment(_)
@@ -192,6 +198,7 @@ impl Error {
             Self::NoRelease(environment, _) => {
                 Some(format!("`dokku graduate:releases {environment}` lists them"))
             }
+            Self::Local(_) => Some("`dokku plugin:trigger install` puts it right".to_owned()),
             Self::File(_)
             | Self::Process(_)
             | Self::Output(_)
@@ -221,7 +228,9 @@ fn of_settings(error: &SettingsError) -> ExitStatus {
                 ExitStatus::Usage
             }
         },
-        SettingsError::File(_)
+        SettingsError::Rule { source: RuleError::Stars(..), .. } => ExitStatus::Usage,
+        SettingsError::Rule { source: RuleError::Taken(..) | RuleError::Unknown(_), .. }
+        | SettingsError::File(_)
         | SettingsError::UnknownEnvironment { .. }
         | SettingsError::EnvironmentExists { .. }
         | SettingsError::NoHook { .. }
@@ -254,7 +263,10 @@ fn settings_hint(error: &SettingsError) -> Option<String> {
         }
         SettingsError::NoHook { kind, .. } => Some(format!("`dokku graduate:hooks {kind}` lists them")),
         SettingsError::Busy(_) => Some("try again in a moment".to_owned()),
-        SettingsError::File(_) | SettingsError::HookCommand(_) | SettingsError::Property(_) => None,
+        SettingsError::Rule { .. }
+        | SettingsError::File(_)
+        | SettingsError::HookCommand(_)
+        | SettingsError::Property(_) => None,
     }
 }
 

@@ -17,13 +17,15 @@ use crate::error;
 use crate::files::FileError;
 use crate::install;
 use crate::journal::{self, Entry, JournalError};
-use crate::manifest::State;
-use crate::names::{AppName, EnvironmentName, GraduationId, InvalidName, RequestTag};
+use crate::manifest::{Manifest, State};
+use crate::mapping::Mapping;
+use crate::names::{AppName, CommitId, EnvironmentName, GraduationId, InvalidName, RequestTag};
 use crate::order::{Ending, Mode, Order};
 use crate::plan::{Options, UnknownOption, WantedApp};
 use crate::process::{self, ProcessError, ProcessId, Program};
 use crate::receive::{self, ReceiveError};
-use crate::repo::{Incoming, RepoError, Settled};
+use crate::repo::{Incoming, RepoError, Settled, Store};
+use crate::settings::{Settings, SettingsError};
 use crate::updates::{self, Push, Request, UpdateError};
 use crate::vars::Vars;
 
@@ -57,6 +59,9 @@ pub enum HookError {
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -135,20 +140,40 @@ pub fn wanted(state: &State) -> BTreeMap<AppName, WantedApp> {
     wanted.collect()
 }
 
+/// A state is HEAD's, as far as it graduates along this mapping.
+///
+/// # Errors
+/// HEAD cannot be read.
+pub fn is_current(
+    repo: &Store,
+    commit: CommitId,
+    state: &State,
+    mapping: &Mapping,
+) -> Result<bool, RepoError> {
+    let Some(head) = repo.head()? else { return Ok(false) };
+    if repo.tree_of(head)? == repo.tree_of(commit)? {
+        return Ok(true);
+    }
+    // Without rules all of it graduates, so that it is another state.
+    let covered = |state: &State| -> BTreeMap<AppName, Manifest> {
+        let apps = state.0.iter().filter(|(app, _)| mapping.covers(app));
+        apps.map(|(app, manifest)| (app.clone(), manifest.clone())).collect()
+    };
+    Ok(!mapping.is_empty() && covered(&repo.manifests(head)?) == covered(state))
+}
+
 fn orders(
-    repo: &crate::repo::Store,
+    repo: &Store,
     push: &Push,
     options: &Options,
     vars: &Vars,
     mode: Mode,
 ) -> Result<Vec<Order>, HookError> {
+    let settings = Settings::load(vars)?;
     let order = |request: &Request| -> Result<Order, HookError> {
+        let mapping = settings.mapping(&request.tag.environment);
         let commit = repo.commit_of(request.new)?;
         let state = repo.state_at(commit)?;
-        let is_current = match repo.head()? {
-            Some(head) => repo.tree_of(head)? == repo.tree_of(commit)?,
-            None => false,
-        };
         Ok(Order {
             id: new_id()?,
             mode,
@@ -157,8 +182,9 @@ fn orders(
             new: request.new,
             commit,
             quarantine: vars.quarantine.clone(),
-            is_current,
+            is_current: is_current(repo, commit, &state, &mapping)?,
             apps: wanted(&state),
+            mapping,
             options: options.clone(),
             by: vars.user.clone(),
             at: Utc::now(),

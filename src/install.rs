@@ -6,6 +6,7 @@
 
 mod companions;
 mod repository;
+mod takeover;
 
 use std::fs;
 use std::io::{self, Write};
@@ -44,6 +45,9 @@ pub enum InstallError {
         /// What to do, and what does not work until then.
         remedy: &'static str,
     },
+    /// What the plugin of 2015 has left.
+    #[error("cannot take over what the plugin of 2015 has left: {0}")]
+    Takeover(Box<takeover::TakeoverError>),
     /// There is no randomness for the secret.
     #[error("cannot make the secret of this host: {0}")]
     Random(getrandom::Error),
@@ -115,6 +119,7 @@ fn prepare_plugin(vars: &Vars, notes: &mut Notes) {
         return;
     }
     notes.keep(link_binary(&plugin));
+    takeover::look_for_plugin(vars, notes);
     let has_app = vars.below_root("graduate").exists();
     if has_app {
         notes.problem(

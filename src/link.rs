@@ -1,4 +1,5 @@
-//! The source's end of the talk with a destination: one ssh process, JSON lines both ways.
+//! The source's end of the talk with a destination: one ssh process, or an agent of this same host; JSON lines both
+//! ways.
 
 use std::io::{BufReader, Read, Write};
 use std::path::Path;
@@ -8,9 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::local;
 use crate::names::EnvironmentName;
 use crate::process::{ProcessError, ProcessId, Running};
 use crate::protocol::{self, Decision, LineError, PROTOCOL, Report, Request};
+use crate::settings::{Address, Settings, SettingsError};
 use crate::ssh::{self, SshError};
 use crate::transaction::Go;
 use crate::vars::Vars;
@@ -27,6 +30,9 @@ pub enum LinkError {
     /// ssh cannot be configured or run.
     #[error(transparent)]
     Ssh(#[from] SshError),
+    /// Nobody knows where it leads.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// ssh cannot be started.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -53,7 +59,7 @@ pub enum LinkError {
 pub struct Link {
     stdin: ChildStdin,
     running: Running,
-    /// The ssh process.
+    /// The process at our end: ssh, or the agent itself.
     pub process: ProcessId,
 }
 
@@ -73,11 +79,28 @@ pub fn connect(
     environment: &EnvironmentName,
     control: &Path,
 ) -> Result<(Link, Reports), LinkError> {
-    let program = ssh::command(vars, environment, Some(control), &["graduate:agent"])?;
+    let settings = Settings::load(vars)?;
+    connect_to(&settings.environment(environment)?.url, vars, environment, control)
+}
+
+/// As [`connect`], to an address that is not in the settings yet.
+///
+/// # Errors
+/// See [`LinkError`].
+pub fn connect_to(
+    address: &Address,
+    vars: &Vars,
+    environment: &EnvironmentName,
+    control: &Path,
+) -> Result<(Link, Reports), LinkError> {
+    let program = match address {
+        Address::Local => local::agent(vars),
+        Address::Ssh(_) => ssh::command(vars, environment, Some(control), &["graduate:agent"])?,
+    };
     let mut running = program.piped().in_own_group().spawn()?;
     let pipes = (running.child.stdin.take(), running.child.stdout.take(), running.child.stderr.take());
     let (Some(stdin), Some(stdout), Some(mut stderr)) = pipes else {
-        return Err(LinkError::Ended(": ssh has no pipes".to_owned()));
+        return Err(LinkError::Ended(": it has no pipes".to_owned()));
     };
     let kept = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&kept);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::mapping::Mapping;
 use crate::names::{AppName, CommitId, GraduationId, ObjectId, ReleaseTag, RequestTag};
 use crate::plan::{Options, Plan, WantedApp};
 use crate::protocol::{AppEnd, HoldPoint};
@@ -47,6 +48,9 @@ pub struct Order {
     pub is_current: bool,
     /// The apps of its state.
     pub apps: BTreeMap<AppName, WantedApp>,
+    /// What they are called on the destination: the rules as they were when it was asked for.
+    #[serde(default, skip_serializing_if = "Mapping::is_empty")]
+    pub mapping: Mapping,
     /// What else was asked for.
     pub options: Options,
     /// Who asks: the name of an ssh key, or of a user of the host.

@@ -21,6 +21,7 @@ pub const MAX_APPS: usize = 2_000;
 pub const MAX_NEW_COMMITS: usize = 10_000;
 
 mod app;
+pub mod former;
 mod incoming;
 
 pub use app::{declared_config, has_release_tasks};

@@ -3,6 +3,7 @@
 //! One JSON file, `settings.json` in the plugin's data directory, read whole and replaced whole. It is changed
 //! under a lock ([`Settings::change`]), which is the only way to change it.
 
+mod address;
 mod properties;
 mod url;
 
@@ -15,9 +16,11 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError, Lock, Locking};
+use crate::mapping::{Mapping, RuleError};
 use crate::names::EnvironmentName;
 use crate::vars::Vars;
 
+pub use address::Address;
 pub use properties::{Limits, Properties, Property, PropertyError};
 pub use url::{InvalidUrl, Url};
 
@@ -44,7 +47,7 @@ pub enum SettingsError {
         /// The name.
         name: EnvironmentName,
         /// Where it leads.
-        url: Box<Url>,
+        url: Box<Address>,
     },
     /// A hook's command is empty or more than one line.
     #[error("a hook is one line with a command in it, not {0:?}")]
@@ -58,6 +61,14 @@ pub enum SettingsError {
         index: usize,
         /// How many there are.
         there: usize,
+    },
+    /// A rule of the mapping cannot be added or removed.
+    #[error("{source}; `dokku graduate:map {environment}` lists the rules")]
+    Rule {
+        /// The environment.
+        environment: EnvironmentName,
+        /// Why.
+        source: RuleError,
     },
     /// A property cannot be set so.
     #[error(transparent)]
@@ -136,10 +147,13 @@ impl From<Version> for u32 {
 #[serde(deny_unknown_fields)]
 pub struct Environment {
     /// Where it is reached.
-    pub url: Url,
+    pub url: Address,
     /// Graduations to it are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<Frozen>,
+    /// What its apps are called.
+    #[serde(default, skip_serializing_if = "Mapping::is_empty")]
+    pub mapping: Mapping,
     #[serde(default, skip_serializing_if = "Properties::is_empty")]
     properties: Properties,
 }
@@ -249,15 +263,19 @@ impl Settings {
     ///
     /// # Errors
     /// [`SettingsError::EnvironmentExists`] where the name leads elsewhere.
-    pub fn add_environment(&mut self, name: &EnvironmentName, url: &Url) -> Result<bool, SettingsError> {
+    pub fn add_environment(&mut self, name: &EnvironmentName, url: &Address) -> Result<bool, SettingsError> {
         match self.environments.get(name) {
             Some(there) if there.url == *url => Ok(false),
             Some(there) => {
                 Err(SettingsError::EnvironmentExists { name: name.clone(), url: Box::new(there.url.clone()) })
             }
             None => {
-                let environment =
-                    Environment { url: url.clone(), frozen: None, properties: Properties::default() };
+                let environment = Environment {
+                    url: url.clone(),
+                    frozen: None,
+                    mapping: Mapping::default(),
+                    properties: Properties::default(),
+                };
                 self.environments.insert(name.clone(), environment);
                 Ok(true)
             }
@@ -280,6 +298,25 @@ impl Settings {
         let error = self.unknown(name);
         self.environments.get_mut(name).ok_or(error)?.frozen = frozen;
         Ok(())
+    }
+
+    /// Changes the rules by which apps get their names in an environment.
+    ///
+    /// # Errors
+    /// [`SettingsError::UnknownEnvironment`], and what `edit` says.
+    pub fn change_mapping<T>(
+        &mut self,
+        name: &EnvironmentName,
+        edit: impl FnOnce(&mut Mapping) -> Result<T, RuleError>,
+    ) -> Result<T, SettingsError> {
+        let error = self.unknown(name);
+        let mapping = &mut self.environments.get_mut(name).ok_or(error)?.mapping;
+        edit(mapping).map_err(|source| SettingsError::Rule { environment: name.clone(), source })
+    }
+
+    /// What the apps of an environment are called there; for one that is not linked, as they are here.
+    pub fn mapping(&self, name: &EnvironmentName) -> Mapping {
+        self.environments.get(name).map(|environment| environment.mapping.clone()).unwrap_or_default()
     }
 
     /// The commands of one kind of hook, in the order in which they run.
@@ -360,7 +397,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let vars = vars(dir.path());
         assert_eq!(Settings::load(&vars).unwrap(), Settings::default());
-        let url: Url = "ssh://ops@prod:2222".parse().unwrap();
+        let url: Address = "ssh://ops@prod:2222".parse().unwrap();
         let change = |settings: &mut Settings| -> Result<(), SettingsError> {
             assert!(settings.add_environment(&name("production"), &url)?);
             assert!(!settings.add_environment(&name("production"), &url)?);

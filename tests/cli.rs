@@ -22,7 +22,7 @@ Usage: dokku graduate[:COMMAND]
 Promote a whole environment at once: every app goes live together or none does
 
 Commands (each has --help):
-    graduate <environment> [<revision>] [--yes] [--plan]                      Graduate a state of this host to an environment: every app goes live together or none does
+    graduate <environment> [<revision>] [--yes] [--plan] [--option <option>]  Graduate a state of this host to an environment: every app goes live together or none does
     graduate:abort <environment>                                              Stop a graduation that has not been decided yet and put everything back
     graduate:add-environment <name> <url> [--fingerprint <fingerprint>]       Link an environment: pin its host key and test the link
     graduate:add-hook <PRE|POST> <command>                                    Add a hook that runs before a graduation (PRE) or when all apps are held (POST)
@@ -33,6 +33,7 @@ Commands (each has --help):
     graduate:hooks [<PRE|POST>] [--format <text|json>]                        List hooks with their indexes
     graduate:key                                                              Print the public key that a destination must accept
     graduate:logs [<id|environment>] [--follow] [--app <app>]                 Show the whole story of a graduation; the latest one if not said
+    graduate:map <environment> [<from>] [<to>] [--format <text|json>]         Give the apps of an environment other names; without patterns list the rules
     graduate:plan <environment> [<revision>] [--format <text|json>]           Show what a graduation would do
     graduate:recover <environment>                                            Settle a graduation that was left in doubt: finish it or undo it
     graduate:releases <environment> [--limit <count>] [--format <text|json>]  List the releases of an environment
@@ -43,6 +44,7 @@ Commands (each has --help):
     graduate:set <environment|--global> <property> [<value>]                  Set a property of an environment or of all; no value resets it
     graduate:status [<environment>] [--format <text|json>]                    Show which revision of which app runs where
     graduate:unfreeze <environment>                                           Let graduations to an environment pass again
+    graduate:unmap <environment> <index|from>                                 Remove a rule of an environment's mapping
 exit status 0
 
 "#]]
@@ -58,7 +60,7 @@ fn dokku_gets_its_columns_and_its_status() {
         world.called_as("plugin/commands", &["help"]),
         str![[r#"
 stdout:
-    graduate <environment> [<revision>] [--yes] [--plan], Graduate a state of this host to an environment: every app goes live together or none does
+    graduate <environment> [<revision>] [--yes] [--plan] [--option <option>], Graduate a state of this host to an environment: every app goes live together or none does
     graduate:abort <environment>, Stop a graduation that has not been decided yet and put everything back
     graduate:add-environment <name> <url> [--fingerprint <fingerprint>], Link an environment: pin its host key and test the link
     graduate:add-hook <PRE|POST> <command>, Add a hook that runs before a graduation (PRE) or when all apps are held (POST)
@@ -69,6 +71,7 @@ stdout:
     graduate:hooks [<PRE|POST>] [--format <text|json>], List hooks with their indexes
     graduate:key, Print the public key that a destination must accept
     graduate:logs [<id|environment>] [--follow] [--app <app>], Show the whole story of a graduation; the latest one if not said
+    graduate:map <environment> [<from>] [<to>] [--format <text|json>], Give the apps of an environment other names; without patterns list the rules
     graduate:plan <environment> [<revision>] [--format <text|json>], Show what a graduation would do
     graduate:recover <environment>, Settle a graduation that was left in doubt: finish it or undo it
     graduate:releases <environment> [--limit <count>] [--format <text|json>], List the releases of an environment
@@ -79,6 +82,7 @@ stdout:
     graduate:set <environment|--global> <property> [<value>], Set a property of an environment or of all; no value resets it
     graduate:status [<environment>] [--format <text|json>], Show which revision of which app runs where
     graduate:unfreeze <environment>, Let graduations to an environment pass again
+    graduate:unmap <environment> <index|from>, Remove a rule of an environment's mapping
 exit status 0
 
 "#]]

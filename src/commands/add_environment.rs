@@ -3,8 +3,11 @@
 use clap::Args;
 
 use crate::error::{self, Error};
+use crate::hook;
+use crate::journal::Place;
+use crate::link;
 use crate::names::EnvironmentName;
-use crate::settings::{Settings, Url};
+use crate::settings::{Address, Settings, Url};
 use crate::ssh::{self, HostKey, SshError};
 use crate::vars::Vars;
 
@@ -16,9 +19,9 @@ pub struct Arguments {
     /// Its name, as in `graduate/<name>/now`: lower case letters, digits and `-`
     #[arg(value_name = "NAME")]
     name: EnvironmentName,
-    /// Its address: `host`, `user@host` or `ssh://user@host:port`
+    /// Its address: `host`, `user@host` or `ssh://user@host:port`; `local` for this same host
     #[arg(value_name = "URL")]
-    url: Url,
+    url: Address,
     /// The fingerprint that its host key must have, as `ssh-keygen -lf` prints it; only that key is pinned
     #[arg(long, value_name = "FINGERPRINT")]
     fingerprint: Option<String>,
@@ -34,6 +37,18 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let wanted = fingerprint.as_deref();
     Settings::change(vars, |settings| {
         let is_new = settings.add_environment(name, url)?;
+        let done = if is_new { "added" } else { "was added before" };
+        let said = format!("{name} ({}) {done}", url.described());
+        let Address::Ssh(url) = url else {
+            answers_here(name, vars)?;
+            tell(said);
+            if settings.mapping(name).is_empty() {
+                detail(format_args!(
+                    "its apps need other names: `dokku graduate:map {name} '*-staging' '*'`, for example"
+                ));
+            }
+            return Ok(());
+        };
         let was_pinned = ssh::is_pinned(vars, url)?;
         let linked = link(name, url, wanted, vars);
         if linked.is_err() && is_new {
@@ -43,11 +58,17 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
             }
         }
         let trouble = linked?;
-        let done = if is_new { "added" } else { "was added before" };
-        tell(format_args!("{name} ({}) {done}", url.login()));
+        tell(said);
         show_trouble(trouble);
         Ok(())
     })
+}
+
+/// The agent of this same host answers.
+fn answers_here(name: &EnvironmentName, vars: &Vars) -> Result<(), Error> {
+    let id = hook::new_id().map_err(Error::Output)?;
+    let control = Place::of(vars, &id).control();
+    link::connect_to(&Address::Local, vars, name, &control).map(drop).map_err(Error::Local)
 }
 
 fn show_trouble(trouble: Option<SshError>) {

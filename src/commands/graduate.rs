@@ -33,17 +33,18 @@ pub struct Arguments {
     /// Show what would happen and change nothing
     #[arg(long)]
     pub plan: bool,
+    /// One of git push's options: redeploy, only=APP[,APP...], allow-dirty, allow-missing-config, quiet, ...
+    #[arg(short, long, value_name = "option")]
+    pub option: Vec<String>,
 }
 
 /// How to go about it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct How {
     /// Do not ask.
     pub(super) yes: bool,
-    /// Only the plan.
-    pub(super) plan: bool,
-    /// Go back to a release although the environment is frozen.
-    pub(super) despite_freeze: bool,
+    /// What a push would say with `-o`.
+    pub(super) options: Options,
 }
 
 /// Runs the command: shows the plan and the log since the last release, asks, and graduates.
@@ -53,22 +54,23 @@ pub(super) struct How {
 pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     Settings::load(vars)?.environment(&arguments.environment)?;
     let revision = arguments.revision.as_deref().unwrap_or("HEAD");
-    let how = How { yes: arguments.yes, plan: arguments.plan, despite_freeze: false };
-    graduate_to(&arguments.environment, revision, how, vars)
+    let mut options = Options::parse(&arguments.option).map_err(|error| Error::Usage(error.to_string()))?;
+    options.plan |= arguments.plan;
+    graduate_to(&arguments.environment, revision, &How { yes: arguments.yes, options }, vars)
 }
 
 /// Graduates a revision of the environment repository.
 pub(super) fn graduate_to(
     environment: &EnvironmentName,
     revision: &str,
-    how: How,
+    how: &How,
     vars: &Vars,
 ) -> Result<ExitStatus, Error> {
     let repo = Settled::open(vars)?;
-    if how.plan || !how.yes {
-        let plan = How { plan: true, ..how };
+    if how.options.plan || !how.yes {
+        let plan = Options { plan: true, ..how.options.clone() };
         match graduate(&order(environment, revision, plan, &repo, vars)?, vars)? {
-            Ending::PlanShown {} if how.plan => return Ok(ExitStatus::Done),
+            Ending::PlanShown {} if how.options.plan => return Ok(ExitStatus::Done),
             Ending::PlanShown {} => {}
             ending @ (Ending::Released { .. }
             | Ending::NothingToDo {}
@@ -82,24 +84,22 @@ pub(super) fn graduate_to(
             return Ok(ExitStatus::Refused);
         }
     }
-    Ok(graduate(&order(environment, revision, how, &repo, vars)?, vars)?.exit_status().into())
+    let order = order(environment, revision, how.options.clone(), &repo, vars)?;
+    Ok(graduate(&order, vars)?.exit_status().into())
 }
 
 /// What is asked of the coordinator.
 pub(super) fn order(
     environment: &EnvironmentName,
     revision: &str,
-    how: How,
+    options: Options,
     repo: &Settled,
     vars: &Vars,
 ) -> Result<Order, Error> {
     let unknown = || Error::UnknownRevision(revision.to_owned());
     let commit = repo.resolve(revision)?.ok_or_else(unknown)?;
     let tag = RequestTag { environment: environment.clone(), label: Label::cli() };
-    let is_current = match repo.head()? {
-        Some(head) => repo.tree_of(head)? == repo.tree_of(commit)?,
-        None => false,
-    };
+    let (state, mapping) = (repo.state_at(commit)?, Settings::load(vars)?.mapping(environment));
     Ok(Order {
         id: hook::new_id().map_err(Error::Output)?,
         mode: Mode::Command,
@@ -108,9 +108,10 @@ pub(super) fn order(
         new: commit,
         commit,
         quarantine: None,
-        is_current,
-        apps: hook::wanted(&repo.state_at(commit)?),
-        options: Options { plan: how.plan, despite_freeze: how.despite_freeze, ..Options::default() },
+        is_current: hook::is_current(repo, commit, &state, &mapping)?,
+        apps: hook::wanted(&state),
+        mapping,
+        options,
         by: vars.user.clone(),
         at: Utc::now(),
     })

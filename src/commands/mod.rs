@@ -24,6 +24,7 @@ pub mod help;
 pub mod hooks;
 pub mod key;
 pub mod logs;
+pub mod map;
 pub mod plan;
 pub mod recover;
 pub mod releases;
@@ -74,6 +75,9 @@ pub enum Command {
     /// Show the whole story of a graduation; the latest one if not said
     #[command(name = "graduate:logs")]
     Logs(logs::Arguments),
+    /// Give the apps of an environment other names; without patterns list the rules
+    #[command(name = "graduate:map")]
+    Map(map::Arguments),
     /// Show what a graduation would do
     #[command(name = "graduate:plan")]
     Plan(plan::Arguments),
@@ -110,6 +114,9 @@ pub enum Command {
     /// Let graduations to an environment pass again
     #[command(name = "graduate:unfreeze")]
     Unfreeze(freeze::UnfreezeArguments),
+    /// Remove a rule of an environment's mapping
+    #[command(name = "graduate:unmap")]
+    Unmap(map::UnmapArguments),
 }
 
 /// Runs a command.
@@ -134,6 +141,7 @@ pub fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
         Command::Hooks(arguments) => hooks::run(&arguments, vars)?,
         Command::Key(arguments) => key::run(&arguments, vars)?,
         Command::Logs(arguments) => logs::run(&arguments, vars)?,
+        Command::Map(arguments) => map::map(&arguments, vars)?,
         Command::Releases(arguments) => releases::run(&arguments, vars)?,
         Command::Report(arguments) => report::run(&arguments, vars)?,
         Command::RmEnvironment(arguments) => rm_environment::run(&arguments, vars)?,
@@ -141,6 +149,7 @@ pub fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
         Command::Set(arguments) => set::run(&arguments, vars)?,
         Command::Status(arguments) => status::run(&arguments, vars)?,
         Command::Unfreeze(arguments) => freeze::unfreeze(&arguments, vars)?,
+        Command::Unmap(arguments) => map::unmap(&arguments, vars)?,
     }
     Ok(ExitStatus::Done)
 }

@@ -10,7 +10,7 @@ use crate::error::{Error, ExitStatus};
 use crate::journal::Place;
 use crate::names::EnvironmentName;
 use crate::order::{Ending, News, Order};
-use crate::plan::{Plan, Row};
+use crate::plan::{Options, Plan, Row};
 use crate::records::Follower;
 use crate::repo::{CommitInfo, Settled};
 use crate::report::Reporter;
@@ -51,8 +51,8 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     Settings::load(vars)?.environment(&arguments.environment)?;
     let repo = Settled::open(vars)?;
     let revision = arguments.revision.as_deref().unwrap_or("HEAD");
-    let how = graduate::How { yes: true, plan: true, despite_freeze: false };
-    let order = graduate::order(&arguments.environment, revision, how, &repo, vars)?;
+    let options = Options { plan: true, ..Options::default() };
+    let order = graduate::order(&arguments.environment, revision, options, &repo, vars)?;
     let (plan, ending) = ask(&order, vars)?;
     let (status, problems) = match &ending {
         Ending::Refused { problems, .. } => (ExitStatus::Refused, problems.clone()),
@@ -75,6 +75,7 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
                 "changed": rows.map(|row| changed(row, vars)).collect::<Vec<_>>(),
                 "unchanged": plan.map(|plan| &plan.unchanged),
                 "left_alone": plan.map(|plan| &plan.left_alone),
+                "unmapped": plan.map(|plan| &plan.unmapped),
                 "never_deployed": plan.map(|plan| &plan.never_deployed),
                 "missing_config": plan.map(|plan| &plan.missing_config),
             }))?;
@@ -162,6 +163,7 @@ fn changed(row: &Row, vars: &Vars) -> serde_json::Value {
     });
     json!({
         "app": row.app,
+        "there": row.there,
         "from": row.from,
         "to": row.to,
         "is_new": row.is_new,

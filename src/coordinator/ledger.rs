@@ -95,7 +95,7 @@ impl<'a> Ledger<'a> {
         // A plan that was lost with its coordinator is empty: then the order says what was followed.
         let is_whole = match &self.order.options.only {
             None => true,
-            Some(_) => plan.is_whole(&self.order.apps) && !plan.rows.is_empty(),
+            Some(_) => plan.is_whole(&self.order.apps, &self.order.mapping) && !plan.rows.is_empty(),
         };
         if is_whole {
             return Ok(self.order.commit);
@@ -144,8 +144,10 @@ impl<'a> Ledger<'a> {
         }
         let Order { tag, by, id, at, .. } = self.order;
         let seconds = (now - at).num_seconds().max(0);
+        let mapping = &self.order.mapping;
+        let mapping = if mapping.is_empty() { String::new() } else { format!("Mapping: {mapping}\n") };
         let message = format!(
-            "Release of {commit} to {}\n\nRequested-as: {tag}\nRequested-by: {by}\nGraduation: {id}\nSeconds: {seconds}\n",
+            "Release of {commit} to {}\n\nRequested-as: {tag}\nRequested-by: {by}\nGraduation: {id}\nSeconds: {seconds}\n{mapping}",
             tag.environment
         );
         let name = release.to_string();

@@ -5,6 +5,7 @@
 //! [`crate::transaction`] in `run`. What it says goes into a file of [`News`].
 
 pub mod control;
+mod forgotten;
 pub mod ledger;
 mod prepare;
 mod programs;
@@ -30,6 +31,7 @@ use crate::environment::EnvironmentError;
 use crate::files::{self, FileError, Lock, Locking};
 use crate::journal::{self, Entry, Journal, JournalError, Place};
 use crate::link::{Link, LinkError, Reports};
+use crate::mapping::Routes;
 use crate::names::{AppName, EnvironmentName, GraduationId, ReleaseTag};
 use crate::order::{Ending, Mode, News, Order};
 use crate::plan::Plan;
@@ -180,6 +182,7 @@ pub struct Coordinator<'a> {
     order: Order,
     limits: Limits,
     settings: Settings,
+    routes: Routes,
     journal: Journal,
     events: Recorder<News>,
     clients: Vec<UnixStream>,
@@ -194,7 +197,10 @@ impl<'a> Coordinator<'a> {
         let place = Place::of(vars, &order.id);
         place.create()?;
         let settings = Settings::load(vars)?;
-        let limits = settings.for_environment(&order.tag.environment);
+        let environment = &order.tag.environment;
+        let limits = settings.for_environment(environment);
+        let is_local = settings.environment(environment).is_ok_and(|found| found.url.is_local());
+        let routes = Routes::of(&order.mapping, order.apps.keys(), environment, is_local);
         let events = Recorder::open(&place.events())?;
         let journal = Journal::open(&place.journal())?;
         let (sender, messages) = mpsc::channel();
@@ -207,6 +213,7 @@ impl<'a> Coordinator<'a> {
             order,
             limits,
             settings,
+            routes,
             journal,
             events,
             clients,

@@ -9,6 +9,7 @@ use crate::dokku::Dokku;
 use crate::environment::Environment;
 use crate::git::Git;
 use crate::link::{self, Limit, Link, LinkError, Reports};
+use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId};
 use crate::order::{Ending, News};
 use crate::plan::{self, Plan, RevisionFacts};
@@ -39,8 +40,9 @@ impl Coordinator<'_> {
             Err(error) => return Ok(Err(Ending::Unreachable { reason: error.to_string() })),
         };
         let facts = |app: &AppName, revision| revision_facts(self.vars, app, revision);
+        let Self { order, routes, .. } = self;
         let missing_config = self.limits.missing_config;
-        let plan = match plan::make(&self.order.apps, &live, &self.order.options, missing_config, facts) {
+        let plan = match plan::make(&order.apps, routes, &live, &order.options, missing_config, facts) {
             Ok(plan) => plan,
             Err(found) => {
                 problems.extend(found.iter().map(ToString::to_string));
@@ -80,13 +82,16 @@ impl Coordinator<'_> {
         Ok(vec![format!("it is frozen {frozen}\n{remedy}")])
     }
 
-    /// The acknowledgement rule: the current state graduates only while the live source is what was committed.
+    /// The acknowledgement rule: the current state graduates only while the live source is what was committed. Apps
+    /// that do not graduate to this environment have no part in it: on this same host that includes its own apps,
+    /// which a graduation itself has changed.
     fn unacknowledged(&self) -> Result<Vec<String>, CoordinatorError> {
         if !self.order.is_current || self.order.options.allow_dirty {
             return Ok(Vec::new());
         }
         let head = Settled::open(self.vars).and_then(|repo| repo.head()).map_err(DecisionError::from)?;
-        let differences = Environment::open(self.vars)?.differences(head)?;
+        let mut differences = Environment::open(self.vars)?.differences(head)?;
+        differences.retain(|difference| self.order.mapping.covers(&difference.app));
         if differences.is_empty() {
             return Ok(Vec::new());
         }
@@ -103,7 +108,10 @@ impl Coordinator<'_> {
 ///
 /// # Errors
 /// The link breaks, or something else is told.
-pub fn ask_live(link: &mut Link, reports: &mut Reports) -> Result<BTreeMap<AppName, LiveApp>, LinkError> {
+pub fn ask_live(
+    link: &mut Link,
+    reports: &mut Reports,
+) -> Result<BTreeMap<DestinationApp, LiveApp>, LinkError> {
     let _limit = Limit::on(link.process, LIVE_LIMIT);
     link.send(&Request::Live {})?;
     let mut apps = BTreeMap::new();
@@ -111,7 +119,7 @@ pub fn ask_live(link: &mut Link, reports: &mut Reports) -> Result<BTreeMap<AppNa
         #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else comes here is wrong")]
         match reports.next_report()? {
             Report::App { app, live } => {
-                apps.insert(app, live);
+                apps.insert(app.into(), live);
             }
             Report::AllApps {} => return Ok(apps),
             other => return Err(LinkError::Ended(format!(": instead of its apps it told {other:?}"))),

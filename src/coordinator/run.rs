@@ -16,7 +16,7 @@ use crate::names::AppName;
 use crate::order::{Mode, News};
 use crate::plan::Plan;
 use crate::process::ProcessId;
-use crate::protocol::{Report, Request};
+use crate::protocol::{AppEnd, Report, Request};
 use crate::transaction::{Action, Cause, Event, Go, Outcome, Transaction};
 use crate::vars;
 
@@ -40,6 +40,8 @@ pub(super) struct Run<'c, 'v> {
     /// How many of the participant's reports have arrived.
     seen: u64,
     begun: bool,
+    /// The destination knows nothing of it.
+    forgotten: bool,
     announced: Option<Announcement>,
     renewed: Instant,
     /// When anything was heard of the destination.
@@ -118,6 +120,7 @@ impl<'c, 'v> Run<'c, 'v> {
             link: Some(link),
             seen: 0,
             begun: false,
+            forgotten: false,
             announced: None,
             renewed: now,
             heard: now,
@@ -134,6 +137,11 @@ impl<'c, 'v> Run<'c, 'v> {
             sending: VecDeque::new(),
             sends_under_way: 0,
         }
+    }
+
+    /// The destination knows nothing of it any more.
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.forgotten
     }
 
     /// The destination was ours at some time.
@@ -309,6 +317,12 @@ impl<'c, 'v> Run<'c, 'v> {
         if !agents_own {
             self.seen += 1;
         }
+        // The destination speaks of its own apps; from here on they have the names that they have here.
+        let routes = &self.coordinator.routes;
+        let app_here = |there: AppName| {
+            let app = routes.here(&there.clone().into()).cloned();
+            app.ok_or_else(|| log::error!("the destination tells of {there}, which is not part of this"))
+        };
         match report {
             Report::Hello { .. } | Report::App { .. } | Report::AllApps {} | Report::Building { .. } => None,
             Report::Begun {} => {
@@ -317,19 +331,25 @@ impl<'c, 'v> Run<'c, 'v> {
             }
             Report::Refused { reason } if self.begun => Some(Event::Stop(Cause::new(reason))),
             Report::Refused { reason } => Some(Event::Refused(reason)),
-            Report::Unknown {} => Some(Event::Refused("the destination knows nothing of it".to_owned())),
-            Report::Opened { app, .. } => Some(Event::Opened(app)),
+            Report::Unknown {} => {
+                self.forgotten = true;
+                Some(Event::Refused("the destination knows nothing of it".to_owned()))
+            }
+            Report::Opened { app, .. } => Some(Event::Opened(app_here(app).ok()?)),
             Report::Log { app, text } => {
+                let app = app_here(app).ok()?;
                 self.coordinator.say(News::Log { app, text });
                 None
             }
             Report::Held { app, at } => {
+                let app = app_here(app).ok()?;
                 let actions = Event::Held(app.clone());
                 let (held, of) = self.transaction.held();
                 self.coordinator.say(News::Held { app, at, held: held + 1, of });
                 Some(actions)
             }
             Report::AppFailed { app, reason } => {
+                let app = app_here(app).ok()?;
                 self.coordinator.say(News::AppFailed { app: app.clone(), reason: reason.clone() });
                 Some(Event::AppFailed(app, reason))
             }
@@ -342,7 +362,9 @@ impl<'c, 'v> Run<'c, 'v> {
                 None
             }
             Report::Decided { decision } => Some(Event::Destination(decision)),
-            Report::AppEnded { app, end } => {
+            Report::AppEnded { app: there, end } => {
+                let app = app_here(there.clone()).ok()?;
+                let end = end_in_words(end, &app, &there);
                 // The agent says it again when all have ended.
                 if !self.transaction.knows_end(&app, &end) {
                     self.coordinator.say(News::AppEnded { app: app.clone(), end: end.clone() });
@@ -351,6 +373,14 @@ impl<'c, 'v> Run<'c, 'v> {
             }
             Report::Settled { decision } => Some(Event::Settled(decision)),
         }
+    }
+}
+
+/// A person must look at an app by the name that it has there.
+fn end_in_words(end: AppEnd, app: &AppName, there: &AppName) -> AppEnd {
+    match end {
+        AppEnd::Stuck { reason } if app != there => AppEnd::Stuck { reason: format!("as {there}: {reason}") },
+        AppEnd::Live {} | AppEnd::Restored {} | AppEnd::Stuck { .. } => end,
     }
 }
 

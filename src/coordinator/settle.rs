@@ -66,10 +66,13 @@ pub fn settle_earlier(
         None => Transaction::left_to_abort(Cause::new("its coordinator died before it was decided")),
     };
     let plan = Plan::default();
-    let outcome = match Run::resume(&mut coordinator, transaction) {
-        Ok(mut run) => run.drive(actions),
-        Err(error) => Outcome::InDoubt { cause: Cause::new(error.to_string()) },
+    let (mut outcome, is_forgotten) = match Run::resume(&mut coordinator, transaction) {
+        Ok(mut run) => (run.drive(actions), run.is_forgotten()),
+        Err(error) => (Outcome::InDoubt { cause: Cause::new(error.to_string()) }, false),
     };
+    if is_forgotten && matches!(outcome, Outcome::InDoubt { .. }) {
+        outcome = coordinator.judge_by_what_runs()?;
+    }
     let release = coordinator.conclude(&plan, &outcome)?;
     coordinator.end(ending(outcome.clone(), release));
     Ok(Some((id, outcome)))

@@ -11,7 +11,7 @@ use crate::decision;
 use crate::journal::Entry;
 use crate::names::{AppName, GraduationId};
 use crate::order::{Mode, News};
-use crate::protocol::{Decision, Request};
+use crate::protocol::Decision;
 use crate::repo::Settled;
 use crate::settings::HookKind;
 use crate::transaction::{Action, Cause, Event, Go, Outcome, Phase};
@@ -30,14 +30,17 @@ impl Run<'_, '_> {
         match action {
             Action::RunHooks(phase) => self.run_programs(phase)?,
             Action::Open(app) => {
-                let request = self.open(app);
+                let request = self.open(&app);
                 self.send(&request);
             }
             Action::Send(app) => {
                 self.sending.push_back(app);
                 self.send_next();
             }
-            Action::Prepare(app) => self.send(&Request::Prepare { app }),
+            Action::Prepare(app) => {
+                let request = self.prepare(&app);
+                self.send(&request);
+            }
             Action::Ready => return self.ready(),
             Action::VoteYes => return self.vote(),
             Action::AnnounceGo(go) => self.announce_go(go)?,
@@ -56,15 +59,15 @@ impl Run<'_, '_> {
             && let Some(app) = self.sending.pop_front()
         {
             self.sends_under_way += 1;
-            let row = self.plan.rows.iter().find(|row| row.app == app);
-            let commit = row.expect("the transaction's apps are the plan's").to;
+            let row = self.row(&app);
+            let (there, commit) = (row.there.clone(), row.to);
             let vars = self.coordinator.vars.clone();
             let environment = self.coordinator.order.tag.environment.clone();
             let control = self.coordinator.control_path.clone();
             let id: GraduationId = self.coordinator.order.id.clone();
             let sender = self.coordinator.sender.clone();
             thread::spawn(move || {
-                let sent = transfer::send(&vars, &environment, &control, &id, &app, commit);
+                let sent = transfer::send(&vars, &environment, &control, &id, &app, &there, commit);
                 let _ = sender.send(Message::Sent { app, result: sent.map_err(|error| error.to_string()) });
             });
         }
@@ -108,6 +111,7 @@ impl Run<'_, '_> {
         let releases = Settled::open(vars).and_then(|repo| repo.releases(environment));
         let last = releases.map_err(decision::DecisionError::from)?;
         let apps: Vec<&str> = self.plan.rows.iter().map(|row| row.app.as_str()).collect();
+        let there: Vec<&str> = self.plan.rows.iter().map(|row| row.there.name().as_str()).collect();
         let mut variables = vec![
             ("ENVIRONMENT", environment.to_string()),
             ("ENVIRONMENT_URL", settings.environment(environment)?.url.to_string()),
@@ -118,6 +122,7 @@ impl Run<'_, '_> {
             ("GRADUATE_COMMIT", order.commit.to_string()),
             ("GRADUATE_BY", order.by.clone()),
             ("GRADUATE_APPS", apps.join(" ")),
+            ("GRADUATE_DESTINATION_APPS", there.join(" ")),
             ("GRADUATE_SOURCE", vars::host_name()),
         ];
         // Their git can read what is being pushed; what it writes goes into the repository as ever.
