@@ -162,6 +162,12 @@ pub fn is_current(
     Ok(!mapping.is_empty() && covered(&repo.manifests(head)?) == covered(state))
 }
 
+/// The apps of a state that never graduate to an environment, as `exclude` is set now.
+pub fn excluded(settings: &Settings, environment: &EnvironmentName, state: &State) -> BTreeSet<AppName> {
+    let excluded = settings.for_environment(environment).exclude.into_iter();
+    excluded.filter(|app| state.0.contains_key(app)).collect()
+}
+
 fn orders(
     repo: &Store,
     push: &Push,
@@ -184,7 +190,7 @@ fn orders(
             quarantine: vars.quarantine.clone(),
             is_current: is_current(repo, commit, &state, &mapping)?,
             apps: wanted(&state),
-            excluded: BTreeSet::new(),
+            excluded: excluded(&settings, &request.tag.environment, &state),
             mapping,
             options: options.clone(),
             by: vars.user.clone(),

@@ -92,12 +92,12 @@ pub struct Order {
     pub is_current: bool,
     /// The apps of its state.
     pub apps: BTreeMap<AppName, WantedApp>,
-    /// Apps of it that never graduate there, as `exclude` named them when it began.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub excluded: BTreeSet<AppName>,
     /// What they are called on the destination: the rules as they were when it was asked for.
     #[serde(default, skip_serializing_if = "Mapping::is_empty")]
     pub mapping: Mapping,
+    /// Apps of it that never graduate there, as `exclude` named them when it was asked for.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub excluded: BTreeSet<AppName>,
     /// What else was asked for.
     pub options: Options,
     /// Who asks: the name of an ssh key, or of a user of the host.
@@ -110,7 +110,16 @@ impl Order {
     /// The apps of the state that are to run there as it says.
     pub fn followed(&self) -> BTreeSet<&AppName> {
         let is_asked_for = |app: &&AppName| self.options.only.as_ref().is_none_or(|only| only.contains(*app));
-        self.apps.keys().filter(is_asked_for).filter(|app| !self.excluded.contains(*app)).collect()
+        self.graduating().filter(is_asked_for).filter(|app| !self.excluded.contains(*app)).collect()
+    }
+
+    /// Every app of it that the mapping leads anywhere is to run as it says: the ledger may name the commit itself.
+    pub fn is_followed_as_a_whole(&self) -> bool {
+        self.followed().len() == self.graduating().count()
+    }
+
+    fn graduating(&self) -> impl Iterator<Item = &AppName> {
+        self.apps.keys().filter(|app| self.mapping.covers(app))
     }
 }
 

@@ -180,15 +180,15 @@ pub enum Problem {
     /// `-o only` names an app that the state does not have.
     #[error("`only` names {0}, which the state does not have")]
     OnlyUnknown(AppName),
-    /// `-o only` names an app that never graduates there.
-    #[error("`only` names {0}, which never graduates there (exclude)")]
-    OnlyExcluded(AppName),
     /// `-o only` names an app that does not graduate to this environment.
     #[error("`only` names {0}, which no rule of `graduate:map` fits")]
     OnlyUnmapped(AppName),
     /// The names of the apps there.
     #[error(transparent)]
     Mapping(#[from] MappingProblem),
+    /// `-o only` names an app that never graduates there.
+    #[error("`only` names {0}, which never graduates there (exclude)")]
+    OnlyExcluded(AppName),
     /// A revision that is nowhere to be had.
     #[error("the state wants {app} at {revision}, a revision that its repository here does not have")]
     NoSuchRevision {
@@ -262,12 +262,12 @@ pub fn make(
     problems.extend(unmapped.cloned().map(Problem::OnlyUnmapped));
     for (app, want) in wanted {
         let is_asked_for = only.is_some_and(|only| only.contains(app));
-        let Some(there) = routes.there(app) else { continue };
         if policy.excluded.contains(app) {
             problems.extend(is_asked_for.then(|| Problem::OnlyExcluded(app.clone())));
             plan.excluded.push(app.clone());
             continue;
         }
+        let Some(there) = routes.there(app) else { continue };
         if only.is_some() && !is_asked_for {
             plan.left_alone.push(there.clone());
             continue;
@@ -299,8 +299,8 @@ pub fn make(
         let names: Vec<String> =
             want.config_names.iter().filter(|name| !is_provided(name)).cloned().collect();
         if !names.is_empty() {
-            let (app, there, exists) = (app.clone(), there.clone(), runs.is_some());
-            let missing = Missing { app, there, exists, names };
+            let (app, there) = (app.clone(), there.clone());
+            let missing = Missing { app, there, exists: runs.is_some(), names };
             match policy.missing_config {
                 MissingConfig::Fail if !options.allow_missing_config => {
                     problems.push(Problem::MissingConfig { missing });

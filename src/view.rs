@@ -80,7 +80,7 @@ struct Line {
     change: String,
     phase: Phase,
     since: Instant,
-    /// How long the last phase but one took, once nothing more will happen.
+    /// How long all of it took, once nothing more will happen to the app.
     took: Option<Duration>,
     /// The last that its build has written.
     said: String,
@@ -124,6 +124,8 @@ impl View {
             return None;
         }
         let screen = MultiProgress::with_draw_target(target);
+        // Lines are written over, not taken away and written again: that would flicker.
+        screen.set_move_cursor(true);
         let lines = BTreeMap::new();
         Some(Self { lines, width: 0, plan_is_known, started: Instant::now(), screen })
     }
@@ -171,7 +173,8 @@ impl View {
     fn begin(&mut self, rows: &[Row]) {
         self.width = rows.iter().map(|row| row.app.as_str().len()).max().unwrap_or(0);
         let style = ProgressStyle::with_template("{spinner:>6} {wide_msg}");
-        let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
+        // In Dokku's look everything is ASCII. The last one is for a line that is finished.
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner()).tick_chars(r"-\|/ ");
         for row in rows {
             let from = row.from.map_or_else(|| "(new)".to_owned(), |from| from.short());
             let bar = self.screen.add(ProgressBar::new_spinner().with_style(style.clone()));

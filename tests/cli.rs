@@ -27,6 +27,7 @@ Commands (each has --help):
     graduate:add-environment <name> <url> [--fingerprint <fingerprint>]       Link an environment: pin its host key and test the link
     graduate:add-hook <PRE|POST|SUCCESS|FAILURE> <command>                    Add a hook that runs before a graduation or when all apps are held or when it is live or has failed
     graduate:commit [--message <message>]                                     Commit the state of this environment as it is now
+    graduate:doctor [<environment>] [--format <text|json>]                    Examine the installation and each link and say what puts right what is wrong
     graduate:environments [--format <text|json>]                              List the environments
     graduate:freeze <environment> <reason>                                    Refuse graduations to an environment and say why
     graduate:help                                                             List the commands
@@ -65,6 +66,7 @@ stdout:
     graduate:add-environment <name> <url> [--fingerprint <fingerprint>], Link an environment: pin its host key and test the link
     graduate:add-hook <PRE|POST|SUCCESS|FAILURE> <command>, Add a hook that runs before a graduation or when all apps are held or when it is live or has failed
     graduate:commit [--message <message>], Commit the state of this environment as it is now
+    graduate:doctor [<environment>] [--format <text|json>], Examine the installation and each link and say what puts right what is wrong
     graduate:environments [--format <text|json>], List the environments
     graduate:freeze <environment> <reason>, Refuse graduations to an environment and say why
     graduate:help, List the commands

@@ -323,7 +323,7 @@ fn only_post_receive_is_installed() {
     env.graduate("now", "HEAD")
         .succeeds()
         .says("=====> production runs")
-        .says("graduate/production/now by alice");
+        .says(&format!("graduate/production/now by {}", world.operator()));
     assert_eq!(host.live("api"), "1");
     let first = env.revision("HEAD");
     assert_eq!(env.remote("refs/heads/env/production"), first);

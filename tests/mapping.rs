@@ -183,7 +183,8 @@ fn one_host_has_both_environments() {
     source.dokku(&["graduate:add-environment", "other", "local"]).succeeds();
     source.dokku(&["graduate:map", "other", "*-staging", "*-other"]).succeeds();
     let second = source.dokku(&["graduate", "other", "HEAD~1", "--yes"]).is_refused();
-    second.says("another graduation to this host is in progress: alice from staging (as live) since");
+    let who = format!("another graduation to this host is in progress: {} from ", world.operator());
+    second.says(&who).says(" (as live) since ");
     post.succeeds_for("live");
     push.wait().succeeds().says("1 app unchanged");
     one.runs(["2", "3", "1", "1"]);

@@ -20,12 +20,16 @@ fn releases_are_listed_and_gone_back_to() {
     let env = with_next_version(&world);
     env.graduate_with(&["quiet"], "second", "HEAD").succeeds();
     let commands = |words: &[&str]| world.source.dokku(words);
-    commands(&["graduate:releases", "production"]).succeeds().shows(str![[r#"
-RELEASE                    COMMIT   BY     LABEL   APPS        TOOK
-production/[TIME]  [..]  alice  second  api (runs)  [N] s
-production/[TIME]  [..]  alice  first   api, web    [N] s
-
-"#]]);
+    let by = world.operator();
+    let width = by.len();
+    commands(&["graduate:releases", "production"]).succeeds().shows(format!(
+        "\
+RELEASE                    COMMIT   {:width$}  LABEL   APPS        TOOK
+production/[TIME]  [..]  {by}  second  api (runs)  [N] s
+production/[TIME]  [..]  {by}  first   api, web    [N] s
+",
+        "BY"
+    ));
 
     // Without a terminal there is nobody to ask.
     commands(&["graduate:rollback", "production"])
@@ -39,13 +43,16 @@ production/[TIME]  [..]  alice  first   api, web    [N] s
        hint: `dokku graduate:releases production` lists them
 
 "#]]);
-    commands(&["graduate:releases", "production"]).succeeds().shows(str![[r#"
-RELEASE                    COMMIT   BY     LABEL   APPS                                       TOOK
-production/[TIME]  [..]  root   cli     api (as production/[TIME]) (runs)  [N] s
-production/[TIME]  [..]  alice  second  api (rolled back)                          [N] s
-production/[TIME]  [..]  alice  first   api, web                                   [N] s
-
-"#]]);
+    let width = by.len().max("root".len());
+    commands(&["graduate:releases", "production"]).succeeds().shows(format!(
+        "\
+RELEASE                    COMMIT   {:width$}  LABEL   APPS                                       TOOK
+production/[TIME]  [..]  {:width$}  cli     api (as production/[TIME]) (runs)  [N] s
+production/[TIME]  [..]  {by:width$}  second  api (rolled back)                          [N] s
+production/[TIME]  [..]  {by:width$}  first   api, web                                   [N] s
+",
+        "BY", "root"
+    ));
 
     // Any release can be named, also by its time alone.
     let releases =

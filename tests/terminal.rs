@@ -4,8 +4,8 @@ use crate::support::{Terminal, World};
 
 /// The line of the live view about an app: the last one on the screen that begins with its name.
 fn line_of<'s>(screen: &'s str, app: &str) -> Option<&'s str> {
-    let lines = screen.lines().map(|line| line.trim_start_matches(|c: char| !c.is_ascii_alphanumeric()));
-    lines.filter(|line| line.split(' ').next() == Some(app)).next_back()
+    let mut lines = screen.lines().map(|line| line.trim_start_matches(|c: char| !c.is_ascii_alphanumeric()));
+    lines.rfind(|line| line.split(' ').next() == Some(app))
 }
 
 /// The app's line has this in it.

@@ -1,6 +1,5 @@
 //! `graduate <environment> [<revision>]`: a graduation that is started on the host.
 
-use std::collections::BTreeSet;
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use chrono::Utc;
@@ -110,7 +109,8 @@ pub(super) fn order(
     let unknown = || Error::UnknownRevision(revision.to_owned());
     let commit = repo.resolve(revision)?.ok_or_else(unknown)?;
     let tag = RequestTag { environment: environment.clone(), label: Label::cli() };
-    let (state, mapping) = (repo.state_at(commit)?, Settings::load(vars)?.mapping(environment));
+    let (state, settings) = (repo.state_at(commit)?, Settings::load(vars)?);
+    let mapping = settings.mapping(environment);
     Ok(Order {
         id: hook::new_id().map_err(Error::Output)?,
         mode: Mode::Command,
@@ -121,8 +121,8 @@ pub(super) fn order(
         quarantine: None,
         is_current: hook::is_current(repo, commit, &state, &mapping)?,
         apps: hook::wanted(&state),
-        excluded: BTreeSet::new(),
         mapping,
+        excluded: hook::excluded(&settings, environment, &state),
         options,
         by: vars.user.clone(),
         at: Utc::now(),

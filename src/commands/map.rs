@@ -84,7 +84,10 @@ fn list(environment: &EnvironmentName, format: Format, vars: &Vars) -> Result<()
             print(rules.map(line).collect::<String>())
         }
         Format::Json => {
-            let rule = |(position, rule): (usize, &Rule)| json!({ "index": position + 1, "source": rule.source, "destination": rule.destination });
+            let rule = |(position, Rule { source, destination }): (usize, &Rule)| {
+                let index = position + 1;
+                json!({ "index": index, "source": source, "destination": destination })
+            };
             print_json(&rules.map(rule).collect())
         }
     }

@@ -24,9 +24,8 @@ impl Coordinator<'_> {
         let here = |(there, live)| Some((self.routes.here(&there)?.clone(), live));
         let live = live.into_iter().filter_map(here).collect();
         let before = self.recorded_before().map_err(DecisionError::from)?;
-        let only = self.order.options.only.as_ref();
-        let graduates = |app| self.routes.there(app).is_some() && only.is_none_or(|only| only.contains(app));
-        let wanted = self.order.apps.iter().filter(|(app, _)| graduates(app));
+        let followed = self.order.followed();
+        let wanted = self.order.apps.iter().filter(|(app, _)| followed.contains(app));
         Ok(judge(wanted, &before, &live))
     }
 

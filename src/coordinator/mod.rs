@@ -208,7 +208,7 @@ impl<'a> Coordinator<'a> {
         let environment = &order.tag.environment;
         let limits = settings.for_environment(environment);
         let is_local = settings.environment(environment).is_ok_and(|found| found.url.is_local());
-        let routes = Routes::of(&order.mapping, order.apps.keys(), environment, is_local);
+        let routes = Routes::of(&order.mapping, order.apps.keys(), &order.excluded, environment, is_local);
         let events = Recorder::open(&place.events())?;
         let journal = Journal::open(&place.journal())?;
         let (sender, messages) = mpsc::channel();

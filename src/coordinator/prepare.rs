@@ -42,8 +42,6 @@ impl Coordinator<'_> {
         };
         let facts = |app: &AppName, revision| revision_facts(self.vars, app, revision);
         let Self { order, routes, limits, .. } = self;
-        let excluded = limits.exclude.iter().filter(|app| order.apps.contains_key(*app));
-        order.excluded = excluded.cloned().collect();
         let policy = Policy {
             missing_config: limits.missing_config,
             ignore_config: &limits.ignore_config,

@@ -109,33 +109,41 @@ fn set_aside(vars: &Vars, path: &Path) -> Result<PathBuf, InstallError> {
     Ok(to)
 }
 
-/// Its addresses were what stands behind `dokku@`: a host.
+/// Its addresses were what stands behind `dokku@`: a host. What cannot be an environment any more is left out; if the
+/// settings cannot be written, all of them are tried again at the next installation.
 fn take_environments(vars: &Vars, notes: &mut Notes) -> Result<(), InstallError> {
     let path = vars.below_root(ENVIRONMENTS);
     let Some(text) = read(&path)? else { return Ok(()) };
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (name, address) = line.split_once('=').unwrap_or((line, ""));
-        match take_environment(vars, name.trim(), address.trim()) {
-            Ok(name) => notes.done(format!(
-                "environment {name} ({address}) was taken over; let `dokku graduate:key` in there, then pin its host \
-                 key and test the link with `dokku graduate:add-environment {name} {address}`"
-            )),
-            Err(why) => notes.problem(format!("environment {name:?} was not taken over: {why}")),
-        }
+        let (name, address) = (name.trim(), address.trim());
+        let why_not = match (name.parse::<EnvironmentName>(), address.parse::<Url>()) {
+            (Err(error), _) => error.to_string(),
+            (Ok(_), Err(error)) => error.to_string(),
+            (Ok(name), Ok(url)) => match take_environment(vars, &name, &url) {
+                Ok(()) => {
+                    notes.done(format!(
+                        "environment {name} ({address}) was taken over; let `dokku graduate:key` in there, then pin its \
+                         host key and test the link with `dokku graduate:add-environment {name} {address}`"
+                    ));
+                    continue;
+                }
+                Err(TakeoverError::Settings(error @ SettingsError::EnvironmentExists { .. })) => {
+                    error.to_string()
+                }
+                Err(error) => return Err(error.into()),
+            },
+        };
+        notes.problem(format!("environment {name:?} was not taken over: {why_not}"));
     }
     set_aside(vars, &path).map(drop)
 }
 
-fn take_environment(vars: &Vars, name: &str, address: &str) -> Result<EnvironmentName, String> {
-    let in_words = |error: &dyn std::error::Error| error.to_string();
-    let name: EnvironmentName = name.parse().map_err(|error| in_words(&error))?;
-    let url: Url = address.parse().map_err(|error| in_words(&error))?;
-    let link = |settings: &mut Settings| -> Result<(), TakeoverError> {
-        settings.add_environment(&name, &Address::Ssh(url.clone()))?;
-        Ok(ssh::write_config(vars, &name, &url)?)
-    };
-    Settings::change(vars, link).map_err(|error| in_words(&error))?;
-    Ok(name)
+fn take_environment(vars: &Vars, name: &EnvironmentName, url: &Url) -> Result<(), TakeoverError> {
+    Settings::change(vars, |settings| {
+        settings.add_environment(name, &Address::Ssh(url.clone()))?;
+        Ok(ssh::write_config(vars, name, url)?)
+    })
 }
 
 /// Its hooks were one script. Each line of it becomes a hook, as its own commands counted them; a script whose lines

@@ -57,7 +57,8 @@ pub enum MappingProblem {
 pub struct Routes {
     there: BTreeMap<AppName, DestinationApp>,
     here: BTreeMap<DestinationApp, AppName>,
-    /// Apps of the state that are on the destination as well, because it is the same host.
+    /// Apps there that nothing graduates to and that are no strangers: those of the state, where the destination is the
+    /// same host, and those that excluded apps are called there.
     shared: BTreeSet<DestinationApp>,
     /// Apps of the state that no rule fits: they do not graduate.
     pub unmapped: Vec<AppName>,
@@ -66,10 +67,12 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// Finds the routes of these apps to an environment, which `is_local` if it is on the same host.
+    /// Finds the routes of these apps, less the `excluded` ones, to an environment, which `is_local` if it is on the
+    /// same host.
     pub fn of<'a>(
         mapping: &Mapping,
         apps: impl IntoIterator<Item = &'a AppName>,
+        excluded: &BTreeSet<AppName>,
         environment: &EnvironmentName,
         is_local: bool,
     ) -> Self {
@@ -81,6 +84,7 @@ impl Routes {
                 routes.shared.insert(DestinationApp(app.clone()));
             }
             match mapping.there(app) {
+                there if excluded.contains(app) => routes.shared.extend(there.ok().flatten()),
                 Ok(Some(there)) => wanted.entry(there).or_default().push(app.clone()),
                 Ok(None) => routes.unmapped.push(app.clone()),
                 Err(source) => {
@@ -150,7 +154,13 @@ mod tests {
 
     fn routes(mapping_text: &str, apps: &str, is_local: bool) -> Routes {
         let apps: Vec<AppName> = apps.split(' ').map(app).collect();
-        Routes::of(&mapping_text.parse().unwrap(), &apps, &"production".parse().unwrap(), is_local)
+        Routes::of(
+            &mapping_text.parse().unwrap(),
+            &apps,
+            &BTreeSet::new(),
+            &"production".parse().unwrap(),
+            is_local,
+        )
     }
 
     fn pairs(routes: &Routes) -> Vec<String> {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::mapping::Mapping;
 
 const ALL_THERE: RevisionFacts =
     RevisionFacts { exists: true, has_release_tasks: false, set_by_deploy: BTreeMap::new() };
@@ -31,7 +32,13 @@ fn there(name: &str) -> DestinationApp {
 }
 
 fn routes(mapping: &str, wanted: &BTreeMap<AppName, WantedApp>) -> Routes {
-    Routes::of(&mapping.parse().unwrap(), wanted.keys(), &"production".parse().unwrap(), false)
+    Routes::of(
+        &mapping.parse().unwrap(),
+        wanted.keys(),
+        &BTreeSet::new(),
+        &"production".parse().unwrap(),
+        false,
+    )
 }
 
 #[test]
@@ -67,37 +74,6 @@ fn every_problem_is_found_at_once() {
 }
 
 #[test]
-fn names_that_nobody_need_set_are_not_asked_for() {
-    let names = ["DOKKU_APP_TYPE", "GIT_REV", "IGNORED", "GENERATED", "SYNCED", "OWN"];
-    let wanted: BTreeMap<_, _> = [(app("api"), want('a', &names)), (app("new"), want('a', &names))].into();
-    let live = [(there("api"), run('1'))].into();
-    let ignored = ["IGNORED".parse().unwrap()].into();
-    let policy = Policy { missing_config: MissingConfig::Warn, ignore_config: &ignored, ..DEFAULT };
-    let set_by_deploy =
-        [("GENERATED".to_owned(), SetByDeploy::First), ("SYNCED".to_owned(), SetByDeploy::Each)].into();
-    let facts = RevisionFacts { set_by_deploy, ..ALL_THERE };
-    let plan = make(&wanted, &routes("", &wanted), &live, &Options::default(), &policy, |_, _| facts.clone())
-        .unwrap();
-    let missing: Vec<_> = plan.missing_config.iter().map(|missing| missing.names.join(" ")).collect();
-    assert_eq!(missing, ["GENERATED OWN", "OWN"], "a first deploy generates, a later one does not");
-}
-
-#[test]
-fn an_excluded_app_is_left_out_and_named() {
-    let wanted: BTreeMap<_, _> = [(app("api"), want('a', &["KEY"])), (app("web"), want('b', &[]))].into();
-    let excluded = [app("api")].into();
-    let policy = Policy { excluded: &excluded, ..DEFAULT };
-    let live = BTreeMap::new();
-    let plan =
-        make(&wanted, &routes("", &wanted), &live, &Options::default(), &policy, |_, _| ALL_THERE).unwrap();
-    assert_eq!((plan.rows.len(), &plan.excluded), (1, &vec![app("api")]));
-    let options = Options { only: Some(excluded.clone()), ..Options::default() };
-    let problems =
-        make(&wanted, &routes("", &wanted), &live, &options, &policy, |_, _| ALL_THERE).unwrap_err();
-    assert_eq!(problems, [Problem::OnlyExcluded(app("api"))]);
-}
-
-#[test]
 fn an_app_is_compared_with_what_it_is_called_there() {
     let names = ["api-staging", "web-staging", "web-test", "cron"];
     let wanted: BTreeMap<_, _> = names.map(|name| (app(name), want('a', &["KEY"]))).into();
@@ -113,6 +89,38 @@ fn an_app_is_compared_with_what_it_is_called_there() {
     assert_eq!(texts[2], missing);
     assert_eq!(routes.unmapped, [app("cron")]);
     assert!(routes.is_foreign(&there("cron")), "it is another app than the one here");
+}
+
+#[test]
+fn names_that_nobody_need_set_are_not_asked_for() {
+    let names = ["DOKKU_APP_TYPE", "GIT_REV", "IGNORED", "GENERATED", "SYNCED", "OWN"];
+    let wanted: BTreeMap<_, _> = [(app("api"), want('a', &names)), (app("new"), want('a', &names))].into();
+    let live = [(there("api"), run('1'))].into();
+    let routes = routes("", &wanted);
+    let ignored = ["IGNORED".parse().unwrap()].into();
+    let policy = Policy { missing_config: MissingConfig::Warn, ignore_config: &ignored, ..DEFAULT };
+    let set_by_deploy =
+        [("GENERATED".to_owned(), SetByDeploy::First), ("SYNCED".to_owned(), SetByDeploy::Each)].into();
+    let facts = RevisionFacts { set_by_deploy, ..ALL_THERE };
+    let plan = make(&wanted, &routes, &live, &Options::default(), &policy, |_, _| facts.clone()).unwrap();
+    let missing: Vec<_> = plan.missing_config.iter().map(|missing| missing.names.join(" ")).collect();
+    assert_eq!(missing, ["GENERATED OWN", "OWN"], "a first deploy generates, a later one does not");
+}
+
+#[test]
+fn an_excluded_app_is_left_out_and_named() {
+    let wanted: BTreeMap<_, _> = [(app("api"), want('a', &["KEY"])), (app("web"), want('b', &[]))].into();
+    let excluded: BTreeSet<_> = [app("api")].into();
+    let environment = "production".parse().unwrap();
+    let routes = Routes::of(&Mapping::default(), wanted.keys(), &excluded, &environment, false);
+    let policy = Policy { excluded: &excluded, ..DEFAULT };
+    let live = [(there("api"), run('1'))].into();
+    let plan = make(&wanted, &routes, &live, &Options::default(), &policy, |_, _| ALL_THERE).unwrap();
+    assert_eq!((plan.rows.len(), &plan.excluded), (1, &vec![app("api")]));
+    assert_eq!(plan.left_alone, [], "it is named once");
+    let options = Options { only: Some(excluded.clone()), ..Options::default() };
+    let problems = make(&wanted, &routes, &live, &options, &policy, |_, _| ALL_THERE).unwrap_err();
+    assert_eq!(problems, [Problem::OnlyExcluded(app("api"))]);
 }
 
 #[test]

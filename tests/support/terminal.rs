@@ -17,6 +17,11 @@ use super::ran::patience;
 /// Its size: rows and columns.
 const SIZE: (NonZero<u16>, NonZero<u16>) = (NonZero::new(40).unwrap(), NonZero::new(100).unwrap());
 
+/// The lines of a screen. Whoever pads lines to its whole width makes one long line of them elsewhere.
+fn lines(screen: &vt100::Screen) -> String {
+    screen.rows(0, SIZE.1.get()).map(|row| row.trim_end().to_owned() + "\n").collect()
+}
+
 /// What the program has written so far, as bytes and as a screen shows it.
 struct Screen {
     parser: vt100::Parser,
@@ -82,7 +87,7 @@ impl Terminal {
         let deadline = Instant::now() + patience();
         let mut screen = self.shared.screen.lock().unwrap();
         loop {
-            let text = screen.parser.screen().contents();
+            let text = lines(screen.parser.screen());
             if is_so(&text) {
                 return text;
             }
@@ -105,10 +110,10 @@ impl Terminal {
         let mut screen = self.shared.screen.lock().unwrap();
         while !screen.is_over {
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "it does not end:\n{}", screen.parser.screen().contents());
+            assert!(!left.is_zero(), "it does not end:\n{}", lines(screen.parser.screen()));
             screen = self.shared.changed.wait_timeout(screen, left.min(Duration::from_secs(1))).unwrap().0;
         }
-        let text = screen.parser.screen().contents();
+        let text = lines(screen.parser.screen());
         let raw = String::from_utf8_lossy(&screen.raw).into_owned();
         drop(screen);
         Left { status: self.child.wait().unwrap().code(), screen: text, raw }
