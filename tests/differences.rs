@@ -33,6 +33,19 @@ fn a_diff_tells_everything_that_differs() {
     commands(&["graduate:commit", "-m", "Second"]).succeeds();
     let before = (world.source.snapshot(), world.destination.snapshot());
     diff(&[]).succeeds().does_not_say("secret").shows(str![[r#"
+=====> production and [ID]
+-----> api [api 1] -> [api 2]
+       [api 2] Version 2 (Alice)
+       config only here: MAILER
+       config only there: EVERYWHERE, SENTRY
+-----> cron: only here, [cron 1]
+-----> docs
+       config only there: EVERYWHERE
+-----> legacy: only there, (empty)
+       config only there: EVERYWHERE
+-----> web
+       config only there: EVERYWHERE
+       checks disabled: (not set) here, _all_ there
 
 "#]]);
     diff(&["--all"]).succeeds().says("scale web: 2 here, 1 there").says("domains vhost: ");
@@ -40,7 +53,7 @@ fn a_diff_tells_everything_that_differs() {
     let told = diff(&["--format", "json"]).succeeds().json("diff");
     assert_eq!(told["apps"][0]["config_only_here"], json!(["MAILER"]), "{told}");
     assert_eq!(told["apps"][0]["commits"][0]["subject"], "Version 2");
-    assert_eq!(told["same"], 1);
+    assert_eq!((&told["apps"][4]["factors"][0]["plugin"], &told["same"]), (&json!("checks"), &json!(0)));
     // It judges nothing: a plan does.
     commands(&["graduate:plan", "production"]).is_refused().says("MAILER=...");
 

@@ -21,6 +21,19 @@ fn settings_are_reported() {
     ]);
     commands(&["graduate:set", "production", "exclude", "web,cron"]).succeeds();
     commands(&["graduate:report"]).succeeds().shows(str![[r#"
+=====> production graduate information
+       Graduate url:                  ssh://root@127.0.0.1:[PORT]
+       Graduate max parallel:         2
+       Graduate hold timeout:         600
+       Graduate lease:                60
+       Graduate on failure:           keep
+       Graduate missing config:       fail
+       Graduate ignore config:        SENTRY_DSN,TZ
+       Graduate exclude:              cron,web
+       Graduate hook timeout:         60
+       Graduate keep logs:            7
+       Graduate auto commit:          false
+       Graduate frozen:               false
 
 "#]]);
     let one = |words: &[&str]| commands(&[&["graduate:report"], words].concat());
@@ -29,6 +42,8 @@ fn settings_are_reported() {
     one(&["--production-keep-logs"]).succeeds().shows("7\n");
     one(&["--graduate-lease"]).succeeds().shows("60\n");
     one(&["production", "--graduate-colour"]).exits_with(2).shows(str![[r#"
+ !     there is no --graduate-colour; there are --graduate-url, --graduate-max-parallel, --graduate-hold-timeout, --graduate-lease, --graduate-on-failure, --graduate-missing-config, --graduate-ignore-config, --graduate-exclude, --graduate-hook-timeout, --graduate-keep-logs, --graduate-auto-commit, --graduate-frozen
+       hint: `dokku graduate:help` lists the commands
 
 "#]]);
     one(&["--uat-lease"]).exits_with(2).says("there is no --uat-lease");
@@ -45,6 +60,7 @@ fn what_cannot_be_set_is_told_with_what_can() {
     let world = World::new();
     let set = |words: &[&str]| world.source.dokku(&[&["graduate:set"], words].concat()).exits_with(2);
     set(&["production", "colour", "red"]).shows(str![[r#"
+ !     there is no property "colour"; there are max-parallel, hold-timeout, lease, on-failure, missing-config, ignore-config, exclude, hook-timeout, keep-logs, auto-commit
 
 "#]]);
     set(&["production", "on-failure", "explode"]).says("it is rollback or keep");
@@ -52,6 +68,7 @@ fn what_cannot_be_set_is_told_with_what_can() {
     set(&["production", "keep-logs", "0"]).says("it is a number from 1 to 10000");
     set(&["production", "hook-timeout", "1h"]).says("it is a number of seconds from 1 to 3600");
     set(&["production", "ignore-config", "SENTRY-DSN"]).shows(str![[r#"
+ !     ignore-config cannot be "SENTRY-DSN": it is names of config variables, such as A,B: "SENTRY-DSN" is not the name of a config variable: letters, digits and '_', not beginning with a digit
 
 "#]]);
     set(&["production", "exclude", "api,../web"]).says("such as A,B: \"../web\" is not the name of an app");
@@ -93,13 +110,14 @@ fn an_excluded_app_never_graduates() {
     world.source.dokku(&["graduate:commit", "-m", "Second"]).succeeds();
     env.update();
     env.graduate("second", "HEAD").succeeds().says("nothing to do");
-    assert_eq!(env.ledger("production", &world.destination), ["api 1"]);
+    env.git(&["fetch", "-q", "origin"]).succeeds();
+    env.git(&["ls-tree", "--name-only", "origin/env/production"]).succeeds().shows(".gitignore\napi\n");
 
     // One that is excluded no more graduates with the next state.
     world.source.dokku(&["graduate:set", "production", "exclude"]).succeeds();
     env.graduate_with(&["quiet"], "third", "HEAD").succeeds();
     assert_eq!(world.destination.live("cron"), "2");
-    assert_eq!(env.remote("refs/heads/env/production"), env.remote("refs/heads/master"));
+    assert_eq!(env.remote("refs/heads/env/production"), env.revision("HEAD"));
 }
 
 #[test]
@@ -109,13 +127,9 @@ fn names_that_nobody_wants_are_not_asked_for() {
         r#"{"env": {"SECRET_KEY": {"value": "of the first deploy"}, "LEVEL": {"value": "1", "sync": true}}}"#;
     for app in ["api", "web"] {
         world.app(app).version("1").file("app.json", app_json).push();
-        world
-            .source
-            .dokku(&["config:set", "--no-restart", app, "TZ=UTC", "SENTRY_DSN=x", "REGION=eu"])
-            .succeeds();
+        world.source.dokku(&["config:set", "--no-restart", app, "TZ=UTC", "SENTRY_DSN=x"]).succeeds();
     }
     world.source.dokku(&["graduate:commit"]).succeeds();
-    world.destination.dokku(&["config:set", "--no-restart", "--global", "REGION=us"]).succeeds();
     let env = world.clone_environment();
     let set = |words: &[&str]| world.source.dokku(&[&["graduate:set"], words].concat()).succeeds();
     set(&["--global", "ignore-config", "TZ"]);
@@ -140,6 +154,14 @@ fn names_that_nobody_wants_are_not_asked_for() {
     set(&["production", "ignore-config"]);
     world.source.dokku(&command).succeeds().says("api lacks config there").says("production runs");
     assert_eq!(world.destination.live("web"), "1");
+
+    // What is set for all apps there is set for each.
+    world.app("api").version("2").push();
+    world.source.dokku(&["graduate:commit"]).succeeds();
+    set(&["production", "ignore-config", "SENTRY_DSN"]);
+    plan(&[]).is_refused().says("config:set --no-restart api TZ=...");
+    world.destination.dokku(&["config:set", "--no-restart", "--global", "TZ=UTC"]).succeeds();
+    plan(&[]).succeeds();
 }
 
 #[test]

@@ -15,8 +15,11 @@ use super::{Format, print, print_json};
 pub struct Arguments {
     /// The environment, all of them if not given; then perhaps one value alone, such as --graduate-lease, or
     /// --production-lease, which names the environment, too
-    #[arg(value_name = "ENVIRONMENT", num_args = 0..=2, allow_hyphen_values = true)]
-    words: Vec<String>,
+    #[arg(value_name = "ENVIRONMENT", allow_hyphen_values = true)]
+    environment: Option<String>,
+    /// See above
+    #[arg(value_name = "FLAG", allow_hyphen_values = true, hide = true)]
+    flag: Option<String>,
     /// Lines, or one JSON document
     #[arg(
         long,
@@ -38,7 +41,7 @@ type Pair = (&'static str, String);
 pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let settings = Settings::load(vars)?;
     let (flags, names): (Vec<&String>, Vec<&String>) =
-        arguments.words.iter().partition(|word| word.starts_with("--"));
+        arguments.environment.iter().chain(&arguments.flag).partition(|word| word.starts_with("--"));
     let (flag, name) = match (flags.as_slice(), names.as_slice()) {
         (flag @ ([] | [_]), name @ ([] | [_])) => (flag.first(), name.first()),
         _ => return Err(Error::Usage("one environment and one value at most".to_owned())),
