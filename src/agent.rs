@@ -12,10 +12,13 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 
+use crate::diff;
 use crate::doctor;
 use crate::dokku::{Dokku, DokkuError};
 use crate::error;
+use crate::factors;
 use crate::files::FileError;
+use crate::manifest::FingerprintKey;
 use crate::names::GraduationId;
 use crate::participant::store::{Graduation, Settled, Store};
 use crate::participant::{self, Start};
@@ -106,6 +109,7 @@ impl Session<'_> {
         match request {
             Request::Live {} => self.live(),
             Request::Examine {} => self.examine(),
+            Request::Factors {} => self.factors(),
             Request::Begin { id, environment, source, by, lease_s, max_parallel, on_failure } => {
                 let since = Utc::now();
                 let graduation =
@@ -141,6 +145,20 @@ impl Session<'_> {
             tell(&Report::Found { finding: finding.tamed() })?;
         }
         Ok(tell(&Report::Examined {})?)
+    }
+
+    fn factors(&self) -> Result<(), AgentError> {
+        let dokku = Dokku::new(self.vars);
+        for app in dokku.apps()? {
+            // Nobody can compare what another host has fingerprinted: any key does, and the fingerprints go.
+            let disclosed = factors::disclose(&dokku.factors(&app), &FingerprintKey::new(&[0; 32]));
+            for (plugin, properties) in diff::comparable(&disclosed, &dokku.scale(&app)) {
+                for (property, values) in properties {
+                    tell(&Report::Factor { app: app.clone(), plugin: plugin.clone(), property, values })?;
+                }
+            }
+        }
+        Ok(tell(&Report::AllApps {})?)
     }
 
     fn begin(&mut self, graduation: Graduation) -> Result<(), AgentError> {

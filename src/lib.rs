@@ -9,6 +9,7 @@ pub mod cli;
 pub mod commands;
 pub mod coordinator;
 pub mod decision;
+pub mod diff;
 pub mod docker;
 pub mod doctor;
 pub mod dokku;

@@ -237,7 +237,7 @@ pub struct RevisionFacts {
 }
 
 /// Dokku and this plugin set these themselves, so that nobody need set them.
-fn is_set_by_dokku(name: &str) -> bool {
+pub(crate) fn is_set_by_dokku(name: &str) -> bool {
     name == "GIT_REV" || name.starts_with("DOKKU_")
 }
 

@@ -58,6 +58,9 @@ pub enum HoldPoint {
 pub enum Request {
     /// What runs there? Answered by one [`Report::App`] an app, then [`Report::AllApps`]. Takes no lock.
     Live {},
+    /// What else is set for each app there? Answered by one [`Report::Factor`] a setting, then [`Report::AllApps`]. Takes
+    /// no lock.
+    Factors {},
     /// What does `graduate:doctor` find there? Answered by [`Report::Clock`], one [`Report::Found`] a finding, then
     /// [`Report::Examined`]. Takes no lock and changes nothing.
     Examine {},
@@ -159,7 +162,18 @@ pub enum Report {
         /// Its state.
         live: LiveApp,
     },
-    /// The last [`Report::App`] has been sent.
+    /// One setting of an app, secrets hidden and bounded; see [`crate::diff::comparable`].
+    Factor {
+        /// The app.
+        app: AppName,
+        /// The plugin of Dokku's whose property it is.
+        plugin: String,
+        /// The property.
+        property: String,
+        /// Its values.
+        values: Vec<String>,
+    },
+    /// The last [`Report::App`] or [`Report::Factor`] has been sent.
     AllApps {},
     /// What time it was there when [`Request::Examine`] came.
     Clock {
@@ -342,11 +356,13 @@ mod tests {
 
     #[test]
     fn the_wire_forms_are_pinned() {
-        let requests = ["live", "examine", "begin", "resume", "open", "prepare", "renew", "decide"];
+        let requests =
+            ["live", "factors", "examine", "begin", "resume", "open", "prepare", "renew", "decide"];
         is_pinned::<Request>(include_str!("../tests/wire/requests.jsonl"), &requests);
         let reports = [
             "hello",
             "app",
+            "factor",
             "all-apps",
             "clock",
             "found",

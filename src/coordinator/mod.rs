@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::coordinator::control::Client;
 use crate::coordinator::ledger::LedgerError;
-pub use crate::coordinator::prepare::ask_live;
+pub use crate::coordinator::prepare::{ask_factors, ask_live};
 use crate::coordinator::run::Run;
 pub use crate::coordinator::settle::settle_earlier;
 use crate::decision::{self, DecisionError};

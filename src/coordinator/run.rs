@@ -312,6 +312,7 @@ impl<'c, 'v> Run<'c, 'v> {
             report,
             Report::Hello { .. }
                 | Report::App { .. }
+                | Report::Factor { .. }
                 | Report::AllApps {}
                 | Report::Clock { .. }
                 | Report::Found { .. }
@@ -328,7 +329,11 @@ impl<'c, 'v> Run<'c, 'v> {
             app.ok_or_else(|| log::error!("the destination tells of {there}, which is not part of this"))
         };
         match report {
-            Report::Hello { .. } | Report::App { .. } | Report::AllApps {} | Report::Building { .. } => None,
+            Report::Hello { .. }
+            | Report::App { .. }
+            | Report::Factor { .. }
+            | Report::AllApps {}
+            | Report::Building { .. } => None,
             Report::Clock { .. } | Report::Found { .. } | Report::Examined {} => None,
             Report::Begun {} => {
                 self.begun = true;
