@@ -108,8 +108,8 @@ impl Session<'_> {
     fn handle(&mut self, request: Request) -> Result<(), AgentError> {
         match request {
             Request::Live {} => self.live(),
-            Request::Examine {} => self.examine(),
             Request::Factors {} => self.factors(),
+            Request::Examine {} => self.examine(),
             Request::Begin { id, environment, source, by, lease_s, max_parallel, on_failure } => {
                 let since = Utc::now();
                 let graduation =
@@ -138,15 +138,6 @@ impl Session<'_> {
         Ok(tell(&Report::AllApps {})?)
     }
 
-    fn examine(&self) -> Result<(), AgentError> {
-        // First of all, for the source subtracts the time that the question took.
-        tell(&Report::Clock { at: Utc::now() })?;
-        for finding in doctor::host(self.vars) {
-            tell(&Report::Found { finding: finding.tamed() })?;
-        }
-        Ok(tell(&Report::Examined {})?)
-    }
-
     fn factors(&self) -> Result<(), AgentError> {
         let dokku = Dokku::new(self.vars);
         for app in dokku.apps()? {
@@ -159,6 +150,15 @@ impl Session<'_> {
             }
         }
         Ok(tell(&Report::AllApps {})?)
+    }
+
+    fn examine(&self) -> Result<(), AgentError> {
+        // First of all, for the source subtracts the time that the question took.
+        tell(&Report::Clock { at: Utc::now() })?;
+        for finding in doctor::host(self.vars) {
+            tell(&Report::Found { finding: finding.tamed() })?;
+        }
+        Ok(tell(&Report::Examined {})?)
     }
 
     fn begin(&mut self, graduation: Graduation) -> Result<(), AgentError> {

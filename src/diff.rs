@@ -27,10 +27,10 @@ const MAX_VALUES: usize = 4 * 1024;
 /// How one app differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AppDiff {
-    /// The app's name in the state; where it is only there, its name there.
+    /// The app, or what it is called there if it is only there.
     pub app: AppName,
     /// What it is called there.
-    pub destination_app: DestinationApp,
+    pub called_there: DestinationApp,
     /// The state names it.
     pub is_here: bool,
     /// It exists there.
@@ -97,8 +97,8 @@ fn hide(text: &str) -> String {
     parts.fold(first, |shown, part| shown + HIDDEN + part.get(Fingerprint::DIGITS..).unwrap_or_default())
 }
 
-/// Compares a state, along its `routes`, with what runs there: every app that graduates and every one that is only there,
-/// by name. `all` also names what is meant to differ.
+/// Compares a state with what runs there: every app that has a route, and every app there that has nothing to do with the
+/// state. `all` also names what is meant to differ.
 pub fn compare(
     state: &State,
     routes: &Routes,
@@ -106,14 +106,8 @@ pub fn compare(
     factors: &BTreeMap<DestinationApp, RawFactors>,
     all: bool,
 ) -> Vec<AppDiff> {
-    let graduating = state.0.keys().filter_map(|app| Some((app, routes.there(app)?)));
-    let foreign = live.keys().filter(|there| routes.is_foreign(there)).map(|there| (there.name(), there));
-    let ours_and_theirs = graduating.map(|(app, there)| (app, there, state.0.get(app)));
-    let only_theirs = foreign.map(|(app, there)| (app, there, None));
-    let mut apps: Vec<_> = ours_and_theirs.chain(only_theirs).collect();
-    apps.sort_by_key(|(app, there, _)| (*app, *there));
-    let compare = |(app, destination_app, ours): (&AppName, &DestinationApp, Option<&Manifest>)| {
-        let theirs = live.get(destination_app);
+    let compare = |app: &AppName, called: &DestinationApp, ours: Option<&Manifest>| {
+        let theirs = live.get(called);
         let names = |names: Vec<&String>| -> BTreeSet<String> {
             names.into_iter().filter(|name| !is_set_by_dokku(name)).cloned().collect()
         };
@@ -121,14 +115,12 @@ pub fn compare(
         let there = names(theirs.map(|theirs| theirs.config_names.iter().collect()).unwrap_or_default());
         let none = RawFactors::new();
         let factors = match (ours, theirs) {
-            (Some(ours), Some(_)) => {
-                compare_factors(ours, factors.get(destination_app).unwrap_or(&none), all)
-            }
+            (Some(ours), Some(_)) => compare_factors(ours, factors.get(called).unwrap_or(&none), all),
             (Some(_), None) | (None, _) => Vec::new(),
         };
         AppDiff {
             app: app.clone(),
-            destination_app: destination_app.clone(),
+            called_there: called.clone(),
             is_here: ours.is_some(),
             is_there: theirs.is_some(),
             here: ours.and_then(|ours| ours.deploy.revision),
@@ -138,7 +130,13 @@ pub fn compare(
             factors,
         }
     };
-    apps.into_iter().map(compare).collect()
+    let routed = state.0.iter().filter_map(|(app, ours)| Some((app, routes.there(app)?, Some(ours))));
+    let foreign =
+        live.keys().filter(|called| routes.is_foreign(called)).map(|called| (called.name(), called, None));
+    let mut apps: Vec<AppDiff> =
+        routed.chain(foreign).map(|(app, called, ours)| compare(app, called, ours)).collect();
+    apps.sort_by(|one, other| one.app.cmp(&other.app));
+    apps
 }
 
 fn compare_factors(ours: &Manifest, theirs: &RawFactors, all: bool) -> Vec<FactorDiff> {

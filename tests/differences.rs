@@ -54,6 +54,15 @@ fn a_diff_tells_everything_that_differs() {
     diff(&["no-such-tag"]).is_refused().says("the environment repository has no commit \"no-such-tag\"");
     assert_eq!(world.source.snapshot().get("api live"), before.0.get("api live"));
 
+    // By other names, and what no rule fits is not compared.
+    commands(&["graduate:map", "production", "web", "docs"]).succeeds();
+    diff(&[])
+        .succeeds()
+        .says("-----> web as docs ")
+        .says("api: only there")
+        .says("       no rule fits: api, cron, docs");
+    assert_eq!(diff(&["--format", "json"]).succeeds().json("diff")["apps"][3]["called_there"], "docs");
+
     let settings = "$DOKKU_LIB_ROOT/data/graduate/ssh/production.config";
     world.source.root(&format!("sed -i 's/^\\( *Port\\) .*/\\1 1/' \"{settings}\"")).succeeds();
     diff(&[]).exits_with(4).says("cannot reach production: ");
@@ -74,6 +83,10 @@ fn everything_that_is_told_as_json_has_its_documented_form() {
     assert_eq!(json(&["graduate:report"]).succeeds().json("report")[0]["lease"], "120");
     let one = json(&["graduate:report", "--production-lease"]).succeeds().json("report");
     assert_eq!(one, json!([{ "environment": "production", "lease": "120" }]));
+    assert_eq!(json(&["graduate:doctor"]).json("doctor")["environments"][0]["name"], "production");
+    world.source.dokku(&["graduate:map", "production", "*", "*"]).succeeds();
+    assert_eq!(json(&["graduate:map", "production"]).succeeds().json("map")[0]["index"], 1);
+    world.source.dokku(&["graduate:unmap", "production", "1"]).succeeds();
     let plan = json(&["graduate:plan", "production"]).succeeds().json("plan");
     assert_eq!((&plan["changed"][0]["app"], &plan["never_deployed"]), (&json!("web"), &json!(["empty"])));
     assert_eq!(json(&["graduate:diff", "production"]).succeeds().json("diff")["same"], 1);

@@ -46,7 +46,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let environment = &arguments.environment;
     let settings = Settings::load(vars)?;
-    let is_local = settings.environment(environment)?.url.is_local();
+    let linked = settings.environment(environment)?;
     let repo = Settled::open(vars)?;
     let revision = arguments.revision.as_deref().unwrap_or("HEAD");
     let commit = repo.resolve(revision)?.ok_or_else(|| Error::UnknownRevision(revision.to_owned()))?;
@@ -65,7 +65,8 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
         }
     };
     let excluded = hook::excluded(&settings, environment, &state);
-    let routes = Routes::of(&settings.mapping(environment), state.0.keys(), &excluded, environment, is_local);
+    let is_local = linked.url.is_local();
+    let routes = Routes::of(&linked.mapping, state.0.keys(), &excluded, environment, is_local);
     let mut apps = diff::compare(&state, &routes, &live, &factors, arguments.all);
     let count = apps.len();
     apps.retain(|app| !app.is_empty());
@@ -78,12 +79,13 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
         })
         .collect();
     match arguments.format {
-        Format::Text => print(text(environment, commit, &apps, same))?,
+        Format::Text => print(text(environment, commit, &apps, same) + &left_out(&routes))?,
         Format::Json => print_json(&json!({
             "environment": environment,
             "commit": commit,
             "apps": apps.iter().map(|(app, commits)| document(app, commits)).collect::<Vec<_>>(),
             "same": same,
+            "unmapped": routes.unmapped,
         }))?,
     }
     Ok(ExitStatus::Done)
@@ -99,7 +101,7 @@ fn document(app: &AppDiff, commits: &Commits) -> serde_json::Value {
 fn text(environment: &EnvironmentName, commit: CommitId, apps: &[(AppDiff, Commits)], same: usize) -> String {
     let mut text = format!("=====> {environment} and {}\n", commit.short());
     for (app, commits) in apps {
-        let name = named(&app.app, &app.destination_app);
+        let name = named(&app.app, &app.called_there);
         text += &format!("-----> {name}{}\n", headline(app, commits.goes_back));
         text += &commits.text();
         let names = [("here", &app.config_only_here), ("there", &app.config_only_there)];
@@ -116,6 +118,11 @@ fn text(environment: &EnvironmentName, commit: CommitId, apps: &[(AppDiff, Commi
         (_, 1) => "       1 app does not differ\n".to_owned(),
         (_, same) => format!("       {same} apps do not differ\n"),
     }
+}
+
+fn left_out(routes: &Routes) -> String {
+    let names: Vec<&str> = routes.unmapped.iter().map(|app| app.as_str()).collect();
+    if names.is_empty() { String::new() } else { format!("       no rule fits: {}\n", names.join(", ")) }
 }
 
 fn headline(app: &AppDiff, goes_back: bool) -> String {
