@@ -13,6 +13,7 @@ use crate::files::FileError;
 use crate::journal::Place;
 use crate::names::{AppName, GraduationId};
 use crate::order::{Ending, News};
+use crate::plan::Plan;
 use crate::protocol::LineError;
 use crate::records::Follower;
 use crate::report::Reporter;
@@ -132,6 +133,17 @@ impl Attached {
         Ok(Self { id: id.clone(), control, steps, shown })
     }
 
+    /// The plan that has been shown, if there is one.
+    pub fn plan(&self, vars: &Vars) -> Option<Plan> {
+        let mut news = Follower::<News>::open(&Place::of(vars, &self.id).events()).ok()?;
+        while let Ok(Some(next)) = news.next(Duration::ZERO) {
+            if let News::Planned { plan } = next {
+                return Some(plan);
+            }
+        }
+        None
+    }
+
     /// Shows the last of a graduation that is over.
     ///
     /// # Errors
@@ -231,6 +243,8 @@ impl Shower {
                 }
                 self.idle.store(true, Ordering::Release);
                 if gone {
+                    // Whoever hears of it may end at once; the terminal is left clean before.
+                    drop(self.look);
                     let _ = steps.send(Step::Lost);
                     return;
                 }

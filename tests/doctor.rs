@@ -424,6 +424,10 @@ fn another_machine_at_the_same_address_is_pinned_anew_and_nothing_is_forgotten()
 "#]]);
     source.dokku(&["graduate:doctor", "nowhere"]).is_refused().says("no environment is called nowhere");
 
+    source.dokku(&["graduate:add-environment", "same", "local"]).succeeds();
+    source.dokku(&["graduate:doctor", "same"]).succeeds().says("it is this same host, and its agent answers");
+    source.dokku(&["graduate:rm-environment", "same"]).succeeds();
+
     let machine = host.as_simulated().unwrap();
     machine.stop();
     let key = machine.layout().etc().join("ssh_host_ed25519_key").display().to_string();
