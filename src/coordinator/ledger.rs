@@ -91,12 +91,11 @@ impl<'a> Ledger<'a> {
 
     /// The commit that names what runs: the one that was asked for, if it was followed as a whole.
     fn commit(&self) -> Result<CommitId, LedgerError> {
-        let followed = self.order.followed();
         if self.order.is_followed_as_a_whole() {
             return Ok(self.order.commit);
         }
         let gone = if self.order.options.only.is_none() { self.gone()? } else { Vec::new() };
-        self.partial_commit(&followed.into_iter().cloned().collect(), &gone)
+        self.partial_commit(&self.order.followed().into_iter().cloned().collect(), &gone)
     }
 
     /// Apps that ran before and that the state does not name any more.
