@@ -8,7 +8,7 @@ use std::ops::Deref;
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
-use git2::{ErrorCode, ObjectType, Oid, Repository, Sort};
+use git2::{ErrorCode, ObjectType, Oid, Repository, Sort, Tree};
 
 use crate::manifest::{MANIFEST_FILE, MAX_MANIFEST, Manifest, ManifestError, State};
 use crate::names::{AppName, CommitId, EnvironmentName, InvalidName, ObjectId, ReleaseTag};
@@ -16,6 +16,12 @@ use crate::vars::Vars;
 
 /// The most apps that one commit may describe.
 pub const MAX_APPS: usize = 2_000;
+
+/// The longest that all manifests of one commit may be, in bytes: room for a thousand large ones.
+pub const MAX_STATE: usize = 8 << 20;
+
+/// The longest commit, tag or tree that is read, in bytes. A tree of [`MAX_APPS`] apps has an eighth of it.
+const MAX_OBJECT: usize = 2 << 20;
 
 /// The most commits that one push may bring.
 pub const MAX_NEW_COMMITS: usize = 10_000;
@@ -62,6 +68,19 @@ pub enum RepoError {
     /// More apps than [`MAX_APPS`].
     #[error("{} describes more than {MAX_APPS} apps", .0.short())]
     TooManyApps(CommitId),
+    /// Manifests longer than [`MAX_STATE`].
+    #[error("the manifests of {} have more than {MAX_STATE} bytes", .0.short())]
+    StateTooLarge(CommitId),
+    /// A commit, tag or tree longer than [`MAX_OBJECT`].
+    #[error("the {kind} {} has {size} bytes, and {MAX_OBJECT} are allowed", object.short())]
+    ObjectTooLarge {
+        /// It.
+        object: ObjectId,
+        /// What it is.
+        kind: &'static str,
+        /// Its size in bytes.
+        size: usize,
+    },
     /// A directory with a manifest that is named as no app can be.
     #[error("{} holds a manifest for what is no app: {source}", commit.short())]
     AppName {
@@ -193,6 +212,22 @@ impl Store {
         odb.read_header(id).map_err(reading(format!("object {id}")))
     }
 
+    /// Looks at the size of an object before all of it is read.
+    fn check_size(&self, id: Oid) -> Result<(), RepoError> {
+        let (size, kind) = self.header(id)?;
+        match object_id(id) {
+            Some(object) if size > MAX_OBJECT => {
+                Err(RepoError::ObjectTooLarge { object, kind: kind_name(Some(kind)), size })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn tree_at(&self, id: Oid, what: &str) -> Result<Tree<'_>, RepoError> {
+        self.check_size(id)?;
+        self.repository.find_tree(id).map_err(reading(what))
+    }
+
     /// What a ref points to, a tag object not followed; none if there is no such ref.
     ///
     /// # Errors
@@ -218,14 +253,23 @@ impl Store {
     /// # Errors
     /// [`RepoError::NoCommit`] for a tree or blob, or a tag of one.
     pub fn commit_of(&self, id: ObjectId) -> Result<CommitId, RepoError> {
-        let what = || reading(format!("object {id}"));
-        let object = self.repository.find_object(oid(id), None).map_err(what())?;
-        // libgit2 goes on to the tree of a commit if it is asked to peel one.
-        let is_tag = object.kind() == Some(ObjectType::Tag);
-        let end = if is_tag { object.peel(ObjectType::Any).map_err(what())? } else { object };
-        match (end.kind(), object_id(end.id())) {
-            (Some(ObjectType::Commit), Some(commit)) => Ok(commit),
-            (kind, _) => Err(RepoError::NoCommit { object: id.short(), kind: kind_name(kind) }),
+        let no_commit = |kind| RepoError::NoCommit { object: id.short(), kind: kind_name(Some(kind)) };
+        let mut at = oid(id);
+        loop {
+            match self.header(at)? {
+                (_, ObjectType::Tag) => {
+                    self.check_size(at)?;
+                    let tag = self.repository.find_tag(at).map_err(reading(format!("tag {at}")))?;
+                    at = tag.target_id();
+                }
+                (_, kind @ ObjectType::Commit) => {
+                    self.check_size(at)?;
+                    return object_id(at).ok_or_else(|| no_commit(kind));
+                }
+                (_, kind @ (ObjectType::Tree | ObjectType::Blob | ObjectType::Any)) => {
+                    return Err(no_commit(kind));
+                }
+            }
         }
     }
 
@@ -255,19 +299,25 @@ impl Store {
     /// The manifests of a commit; empty if it has none. Other files are not looked at.
     ///
     /// # Errors
-    /// A manifest that is none, an impossible app name, or too many apps.
+    /// A manifest that is none, an impossible app name, too many apps or too much of them.
     pub fn manifests(&self, commit: CommitId) -> Result<State, RepoError> {
-        let what = || reading(format!("commit {commit}"));
-        let tree = self.repository.find_commit(oid(commit)).and_then(|found| found.tree()).map_err(what())?;
+        let what = format!("commit {commit}");
+        self.check_size(oid(commit))?;
+        let found = self.repository.find_commit(oid(commit)).map_err(reading(what.as_str()))?;
         let mut manifests = BTreeMap::new();
-        for entry in &tree {
+        let mut size = 0;
+        for entry in &self.tree_at(found.tree_id(), &what)? {
             if entry.kind() != Some(ObjectType::Tree) {
                 continue;
             }
-            let directory = self.repository.find_tree(entry.id()).map_err(what())?;
+            let directory = self.tree_at(entry.id(), &what)?;
             let Some(file) = directory.get_name(MANIFEST_FILE) else { continue };
             let name = String::from_utf8_lossy(entry.name_bytes());
             let app: AppName = name.parse().map_err(|source| RepoError::AppName { commit, source })?;
+            size += self.header(file.id())?.0;
+            if size > MAX_STATE {
+                return Err(RepoError::StateTooLarge(commit));
+            }
             let manifest = self.manifest(commit, &app, file.id())?;
             manifests.insert(app, manifest);
             if manifests.len() > MAX_APPS {
