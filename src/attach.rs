@@ -13,6 +13,7 @@ use crate::files::FileError;
 use crate::journal::Place;
 use crate::names::{AppName, GraduationId};
 use crate::order::{Ending, News};
+use crate::process::Detached;
 use crate::protocol::LineError;
 use crate::records::Follower;
 use crate::report::Reporter;
@@ -35,9 +36,20 @@ pub enum AttachError {
         /// The system's answer.
         source: io::Error,
     },
+    /// It ended before it listened.
+    #[error("the coordinator could not start: {0}\nnothing was changed")]
+    NotStarted(String),
     /// Its events cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
+}
+
+impl AttachError {
+    /// Why a coordinator ended before it listened, if it has.
+    pub fn of_start(started: &Detached) -> Option<Self> {
+        let words = || started.last_words();
+        (!started.process.is_running()).then(|| Self::NotStarted(words()))
+    }
 }
 
 /// What a graduation has come to.
@@ -74,14 +86,38 @@ pub struct Attached {
 }
 
 impl Attached {
+    /// Attaches to the coordinator that was `started` just now, and shows all news on stderr.
+    ///
+    /// # Errors
+    /// See [`AttachError`].
+    pub fn to_started(
+        vars: &Vars,
+        id: &GraduationId,
+        started: &Detached,
+        quiet: bool,
+    ) -> Result<Self, AttachError> {
+        let attached = Self::attach(vars, id, From::Start, quiet, || !started.process.is_running());
+        attached.map_err(|error| AttachError::of_start(started).unwrap_or(error))
+    }
+
     /// Attaches and begins to show the news on stderr.
     ///
     /// # Errors
     /// See [`AttachError`].
     pub fn to(vars: &Vars, id: &GraduationId, from: From, quiet: bool) -> Result<Self, AttachError> {
+        Self::attach(vars, id, from, quiet, || false)
+    }
+
+    fn attach(
+        vars: &Vars,
+        id: &GraduationId,
+        from: From,
+        quiet: bool,
+        is_hopeless: impl Fn() -> bool,
+    ) -> Result<Self, AttachError> {
         let place = Place::of(vars, id);
         let silent = |source| AttachError::Silent { id: id.clone(), source };
-        let control = Control::attach(&place.socket(), START_LIMIT).map_err(silent)?;
+        let control = Control::attach(&place.socket(), START_LIMIT, is_hopeless).map_err(silent)?;
         let mut answers = control.answers().map_err(silent)?;
         let (sender, steps) = mpsc::channel();
         let gone = Arc::new(AtomicBool::new(false));

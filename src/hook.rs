@@ -18,7 +18,7 @@ use crate::files::FileError;
 use crate::install;
 use crate::journal::{self, Entry, JournalError};
 use crate::manifest::State;
-use crate::names::{AppName, EnvironmentName, GraduationId, InvalidName, RequestTag};
+use crate::names::{AppName, GraduationId, InvalidName, RequestTag};
 use crate::order::{Ending, Mode, Order};
 use crate::plan::{Options, UnknownOption, WantedApp};
 use crate::process::{self, ProcessError, ProcessId, Program};
@@ -183,8 +183,8 @@ fn vote(vars: &Vars, orders: &[Order]) -> Result<u8, HookError> {
     leave_with_the_client();
     let mut attached = Vec::new();
     for order in orders {
-        coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
-        let mut one = Attached::to(vars, &order.id, From::Start, order.options.quiet)?;
+        let started = coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
+        let mut one = Attached::to_started(vars, &order.id, &started, order.options.quiet)?;
         one.ask(&Ask::Asker { receive_pack });
         attached.push(one);
     }
@@ -276,7 +276,7 @@ fn follow_requests(vars: &Vars, input: &[u8]) -> Result<u8, HookError> {
         });
     }
     let ends = followed.into_iter().zip(&push.requests);
-    let statuses = ends.map(|(one, request)| one.status(vars, &request.tag.environment));
+    let statuses = ends.map(|(one, request)| one.status(vars, request));
     let status = statuses.collect::<Result<Vec<u8>, _>>()?.into_iter().max().unwrap_or(0);
     note_push_status(vars, if status == 0 { "live" } else { "failed" })?;
     Ok(status)
@@ -294,7 +294,8 @@ enum Followed {
 
 impl Followed {
     /// Waits for its end; 3, and a word to people, if that is not known.
-    fn status(self, vars: &Vars, environment: &EnvironmentName) -> Result<u8, HookError> {
+    fn status(self, vars: &Vars, request: &Request) -> Result<u8, HookError> {
+        let environment = &request.tag.environment;
         let ending = match &self {
             Self::Past(Step::Ended(ending)) => Some(ending.clone()),
             Self::Past(Step::Ready | Step::Voted | Step::Lost) => None,
@@ -324,6 +325,12 @@ impl Followed {
             if decision::in_journal(&entries).is_none() {
                 what = "the coordinator died before the decision; everything is put back".to_owned();
             }
+        }
+        if Settled::open(vars)?.read_ref(&request.tag.ref_name())? != Some(request.new) {
+            // The last thing but one that a coordinator does with a graduation that is not live.
+            what = format!(
+                "the coordinator died when it had set the tag back; {environment} does not run what was asked for"
+            );
         }
         let hint =
             format!("settle it with `dokku graduate:recover {environment}`; the next push does so, too");
@@ -377,8 +384,13 @@ fn graduate_after_push(
     let one = Push { requests: vec![request.clone()], ..push.clone() };
     let orders = orders(&repo, &one, options, vars, Mode::AfterPush)?;
     let order = orders.into_iter().next().expect("one request makes one order");
-    coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
-    let mut attached = Attached::to(vars, &order.id, From::Start, options.quiet)?;
+    let started = coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
+    let attached = Attached::to_started(vars, &order.id, &started, options.quiet);
+    if let Err(AttachError::NotStarted(_)) = attached {
+        // The tag must not go on naming what does not run.
+        decision::set_tag_back(vars, &order)?;
+    }
+    let mut attached = attached?;
     attached.ask(&Ask::Asker { receive_pack: None });
     Ok(Followed::Asked(attached, Box::new(order)))
 }

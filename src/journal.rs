@@ -4,6 +4,7 @@
 //! <data>/graduations/<id>/journal        this: checksummed lines, each synced before what depends on it
 //!                        events/lines    what people are shown
 //!                        socket          where hooks and commands attach
+//!                        program         which of the user's programs runs
 //! <data>/environments/<env>.lock         held by the coordinator
 //! <data>/environments/<env>.current      the graduation that is in progress, or was left in doubt
 //! <data>/environments/<env>.latest       the newest one, for post-receive
@@ -108,6 +109,11 @@ impl Place {
     /// Where ssh listens for git's pushes, which share its connection.
     pub fn control(&self) -> PathBuf {
         self.control.clone()
+    }
+
+    /// Which program of the user's runs; there while one does.
+    pub fn program(&self) -> PathBuf {
+        self.dir.join("program")
     }
 
     /// The journal's file.
@@ -278,12 +284,13 @@ pub fn ids(vars: &Vars) -> Result<Vec<GraduationId>, FileError> {
 /// How many graduations are remembered on their source.
 const REMEMBERED: usize = 100;
 
-/// Forgets all but the last graduations. One that has begun and not ended is never forgotten.
+/// Forgets all but the last graduations, by their ids. One that has begun and not ended is never forgotten, nor is
+/// `own`: by a clock that was set back it can be older than all others.
 ///
 /// # Errors
 /// A directory cannot be read or removed.
-pub fn prune(vars: &Vars) -> Result<(), FileError> {
-    for id in ids(vars)?.iter().rev().skip(REMEMBERED) {
+pub fn prune(vars: &Vars, own: &GraduationId) -> Result<(), FileError> {
+    for id in ids(vars)?.iter().rev().skip(REMEMBERED).filter(|id| *id != own) {
         let place = Place::of(vars, id);
         let is_over = |entries: Vec<Entry>| match entries.last() {
             None | Some(Entry::Ended { .. }) => true,
@@ -344,10 +351,10 @@ mod tests {
                 Journal::open(&place.journal()).unwrap().append(&Entry::Begun {}).unwrap();
             }
         }
-        prune(&vars).unwrap();
+        prune(&vars, &ids[1]).unwrap();
         let left: Vec<&GraduationId> = ids.iter().filter(|id| Place::of(&vars, id).dir.exists()).collect();
-        assert_eq!(left.len(), REMEMBERED + 1);
-        assert_eq!(left[0], &ids[3]);
+        assert_eq!(left.len(), REMEMBERED + 2);
+        assert_eq!(left[..2], [&ids[1], &ids[3]], "the one of a clock that was set back, and the open one");
     }
 
     #[test]

@@ -223,6 +223,29 @@ pub enum Report {
     },
 }
 
+impl Report {
+    /// The app that it tells of.
+    pub fn app(&self) -> Option<&AppName> {
+        match self {
+            Self::App { app, .. }
+            | Self::Opened { app, .. }
+            | Self::Building { app }
+            | Self::Log { app, .. }
+            | Self::Held { app, .. }
+            | Self::AppFailed { app, .. }
+            | Self::AppEnded { app, .. } => Some(app),
+            Self::Hello { .. }
+            | Self::AllApps {}
+            | Self::Begun {}
+            | Self::Refused { .. }
+            | Self::Unknown {}
+            | Self::Renewed { .. }
+            | Self::Decided { .. }
+            | Self::Settled { .. } => None,
+        }
+    }
+}
+
 /// Why a line could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LineError {

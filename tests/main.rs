@@ -5,12 +5,15 @@ mod after_decision;
 mod at_once;
 mod cli;
 mod deploys;
+#[path = "matrix/disk.rs"]
+mod disk;
 mod graduations;
 mod hooks;
 mod installation;
 mod interruptions;
 mod modes;
 mod operator;
+mod peers;
 mod refusals;
 mod support;
 mod tags;

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use chrono::Utc;
 use clap::Args;
 
-use crate::attach::{Attached, From};
+use crate::attach::Attached;
 use crate::coordinator::control::Ask;
 use crate::coordinator::{self, Start, ledger};
 use crate::error::{Error, ExitStatus};
@@ -117,8 +117,8 @@ pub(super) fn order(
 }
 
 fn graduate(order: &Order, vars: &Vars) -> Result<Ending, Error> {
-    coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
-    let mut attached = Attached::to(vars, &order.id, From::Start, false)?;
+    let started = coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
+    let mut attached = Attached::to_started(vars, &order.id, &started, false)?;
     attached.ask(&Ask::Asker { receive_pack: None });
     attached.wait_for_end().ok_or_else(|| Error::CoordinatorDied(order.tag.environment.clone()))
 }

@@ -8,12 +8,12 @@ use crate::decision::DecisionError;
 use crate::dokku::Dokku;
 use crate::environment::Environment;
 use crate::git::Git;
-use crate::link::{self, Limit, Link, LinkError, Reports};
+use crate::link::{self, Limit, Link, LinkError, MAX_NAMES, Reports};
 use crate::names::{AppName, CommitId};
 use crate::order::{Ending, News};
 use crate::plan::{self, Plan, RevisionFacts};
 use crate::protocol::{LiveApp, Report, Request};
-use crate::repo::{self, Settled};
+use crate::repo::{self, MAX_APPS, Settled};
 use crate::vars::Vars;
 
 /// How long a destination may take to say what runs there.
@@ -104,17 +104,21 @@ impl Coordinator<'_> {
 /// # Errors
 /// The link breaks, or something else is told.
 pub fn ask_live(link: &mut Link, reports: &mut Reports) -> Result<BTreeMap<AppName, LiveApp>, LinkError> {
-    let _limit = Limit::on(link.process, LIVE_LIMIT);
+    let limit = Limit::on(link.process, LIVE_LIMIT);
     link.send(&Request::Live {})?;
-    let mut apps = BTreeMap::new();
+    let (mut apps, mut names) = (BTreeMap::new(), 0);
     loop {
         #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else comes here is wrong")]
-        match reports.next_report()? {
+        match reports.next_report().map_err(|error| limit.explain(error))? {
             Report::App { app, live } => {
+                names += live.config_names.iter().map(|name| name.len() + 1).sum::<usize>();
                 apps.insert(app, live);
+                if apps.len() > MAX_APPS || names > MAX_NAMES {
+                    return Err(LinkError::TooMuch);
+                }
             }
             Report::AllApps {} => return Ok(apps),
-            other => return Err(LinkError::Ended(format!(": instead of its apps it told {other:?}"))),
+            other => return Err(LinkError::out_of_turn(&other)),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::Duration;
 
@@ -26,14 +26,14 @@ pub(super) struct Programs {
 
 impl Programs {
     /// Runs them one after another on a thread of its own, until one fails.
-    pub(super) fn start(self, sender: Sender<Message>) {
+    pub(super) fn start(self, sender: SyncSender<Message>) {
         thread::spawn(move || {
             let result = self.run(&sender);
             let _ = sender.send(Message::ProgramsDone { phase: self.phase, result });
         });
     }
 
-    fn run(&self, sender: &Sender<Message>) -> Result<(), String> {
+    fn run(&self, sender: &SyncSender<Message>) -> Result<(), String> {
         for (index, command) in self.commands.iter().enumerate() {
             let number = index + 1;
             let failed = |error: &dyn std::fmt::Display| format!("hook {number} could not be run: {error}");
@@ -59,7 +59,7 @@ impl Programs {
     }
 
     /// Passes its output on, on a thread of its own; the receiver hears when it ends.
-    fn relay(&self, output: io::PipeReader, sender: Sender<Message>) -> Receiver<()> {
+    fn relay(&self, output: io::PipeReader, sender: SyncSender<Message>) -> Receiver<()> {
         let phase = self.phase;
         let (ended, hears) = mpsc::channel();
         thread::spawn(move || {

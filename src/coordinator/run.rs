@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use crate::coordinator::control::{Ask, Client};
 use crate::coordinator::{Coordinator, CoordinatorError, Message, listen_to};
 use crate::decision;
+use crate::files;
+use crate::journal::Place;
 use crate::link::{self, Link, Reports};
 use crate::names::AppName;
 use crate::order::{Mode, News};
@@ -259,6 +261,11 @@ impl<'c, 'v> Run<'c, 'v> {
             Message::Sent { app, result } => self.sent(app, result),
             Message::ProgramRuns(process) => {
                 self.program = Some(process);
+                // For whoever settles this if we die; without it the program would run on.
+                let note = Place::of(self.coordinator.vars, &self.coordinator.order.id).program();
+                if let Err(error) = files::write_json(&note, &process) {
+                    log::warn!("{error}");
+                }
                 None
             }
             Message::ProgramWrote { phase, text } => {
@@ -308,6 +315,10 @@ impl<'c, 'v> Run<'c, 'v> {
         );
         if !agents_own {
             self.seen += 1;
+        }
+        if let Some(app) = report.app().filter(|app| !self.coordinator.order.apps.contains_key(*app)) {
+            log::warn!("the destination tells of {app}, which nobody has asked for");
+            return None;
         }
         match report {
             Report::Hello { .. } | Report::App { .. } | Report::AllApps {} | Report::Building { .. } => None,

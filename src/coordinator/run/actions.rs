@@ -28,7 +28,7 @@ pub(super) enum Carried {
 impl Run<'_, '_> {
     pub(super) fn carry_out(&mut self, action: Action) -> Result<Carried, CoordinatorError> {
         match action {
-            Action::RunHooks(phase) => self.run_programs(phase)?,
+            Action::RunHooks(phase) => return self.run_programs(phase),
             Action::Open(app) => {
                 let request = self.open(app);
                 self.send(&request);
@@ -79,7 +79,7 @@ impl Run<'_, '_> {
         })
     }
 
-    pub(super) fn run_programs(&mut self, phase: Phase) -> Result<(), CoordinatorError> {
+    pub(super) fn run_programs(&mut self, phase: Phase) -> Result<Carried, CoordinatorError> {
         let kind = match phase {
             Phase::Pre => HookKind::Pre,
             Phase::Post => {
@@ -91,14 +91,13 @@ impl Run<'_, '_> {
         };
         let commands = self.coordinator.settings.hooks(kind).to_vec();
         if commands.is_empty() {
-            let _ = self.coordinator.sender.send(Message::ProgramsDone { phase, result: Ok(()) });
-            return Ok(());
+            return Ok(Carried::Event(Event::HooksDone(phase)));
         }
         self.coordinator.say(News::HooksStarted { phase, count: commands.len() });
         let variables = self.variables()?;
         let dir = self.coordinator.vars.dokku_root.clone();
         Programs { phase, commands, dir, variables }.start(self.coordinator.sender.clone());
-        Ok(())
+        Ok(Carried::Nothing)
     }
 
     /// What the user's programs see: the three variables of 2015, and ours.
