@@ -47,7 +47,7 @@ pub fn settle_earlier(
     }
     let Some(id) = journal::current(vars, environment)? else { return Ok(None) };
     let place = Place::of(vars, &id);
-    if let Some(program) = files::read_json::<ProcessId>(&place.program())? {
+    if let Ok(Some(program)) = files::read_json::<ProcessId>(&place.program()) {
         program.stop_group(PROGRAM_GRACE);
         files::remove(&place.program())?;
     }
