@@ -21,7 +21,7 @@ pub const MAX_APPS: usize = 2_000;
 pub const MAX_STATE: usize = 8 << 20;
 
 /// The longest commit, tag or tree that is read, in bytes. A tree of [`MAX_APPS`] apps has an eighth of it.
-const MAX_OBJECT: usize = 2 << 20;
+pub const MAX_OBJECT: usize = 2 << 20;
 
 /// The most commits that one push may bring.
 pub const MAX_NEW_COMMITS: usize = 10_000;
