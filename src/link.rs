@@ -21,8 +21,8 @@ use crate::vars::Vars;
 /// How much of what ssh and the other side write to stderr is kept.
 const KEPT_STDERR: usize = 16 * 1024;
 
-/// The longest that the names of all config variables of a destination may be, in bytes.
-pub const MAX_NAMES: usize = 4 << 20;
+/// The most memory that the names of all config variables of a destination may take, in bytes.
+pub const MAX_NAMES: usize = 16 << 20;
 
 /// How long a destination may take from the connection to the agent's first line.
 const HELLO_LIMIT: Duration = Duration::from_secs(60);
@@ -51,9 +51,7 @@ pub enum LinkError {
     #[error("the agent there said something else than was asked: {0}")]
     OutOfTurn(String),
     /// It says more than is listened to.
-    #[error(
-        "the agent there told of more than {MAX_APPS} apps, or more than {MAX_NAMES} bytes of config names"
-    )]
+    #[error("the agent there told of more than {MAX_APPS} apps, or of config names beyond {MAX_NAMES} bytes")]
     TooMuch,
     /// The other side says what is no report.
     #[error("the agent there said something else than a report: {0}")]

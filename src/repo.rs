@@ -8,10 +8,10 @@ use std::ops::Deref;
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
-use git2::{ErrorCode, ObjectType, Oid, Repository, Sort, Tree};
+use git2::{ErrorCode, ObjectType, Oid, Repository, Tree};
 
 use crate::manifest::{MANIFEST_FILE, MAX_MANIFEST, Manifest, ManifestError, State};
-use crate::names::{AppName, CommitId, EnvironmentName, InvalidName, ObjectId, ReleaseTag};
+use crate::names::{AppName, CommitId, InvalidName, ObjectId, ReleaseTag};
 use crate::vars::Vars;
 
 /// The most apps that one commit may describe.
@@ -28,6 +28,7 @@ pub const MAX_NEW_COMMITS: usize = 10_000;
 
 mod app;
 mod incoming;
+mod past;
 
 pub use app::{declared_config, has_release_tasks};
 pub use incoming::Incoming;
@@ -344,84 +345,6 @@ impl Store {
     pub fn state_at(&self, commit: CommitId) -> Result<State, RepoError> {
         let state = self.manifests(commit)?;
         if state.0.is_empty() { Err(RepoError::NoManifests(commit)) } else { Ok(state) }
-    }
-
-    /// What a commit is about.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub fn describe(&self, commit: CommitId) -> Result<CommitInfo, RepoError> {
-        let found = self.repository.find_commit(oid(commit)).map_err(reading(format!("commit {commit}")))?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(char::is_control, " ");
-        Ok(CommitInfo {
-            id: commit,
-            subject: text(found.summary_bytes().unwrap_or_default()),
-            author: text(found.author().name_bytes()),
-            time: DateTime::from_timestamp(found.time().seconds(), 0).unwrap_or_default(),
-        })
-    }
-
-    /// `ancestor` is `commit` or one of its ancestors.
-    ///
-    /// # Errors
-    /// The history cannot be read.
-    pub fn is_ancestor(&self, ancestor: CommitId, commit: CommitId) -> Result<bool, RepoError> {
-        let descends = self.repository.graph_descendant_of(oid(commit), oid(ancestor));
-        let descends = descends.map_err(reading(format!("the history of {}", commit.short())))?;
-        Ok(descends || ancestor == commit)
-    }
-
-    /// How many commits `one` has that `other` has not, and the reverse.
-    ///
-    /// # Errors
-    /// The repository lacks one of them.
-    pub fn ahead_behind(&self, one: CommitId, other: CommitId) -> Result<(usize, usize), RepoError> {
-        let counted = self.repository.graph_ahead_behind(oid(one), oid(other));
-        counted.map_err(reading(format!("the history of {}", one.short())))
-    }
-
-    /// The commits that `to` has and `from` has not, newest first, at most `limit`.
-    ///
-    /// # Errors
-    /// The history cannot be read.
-    pub fn log(
-        &self,
-        from: Option<CommitId>,
-        to: CommitId,
-        limit: usize,
-    ) -> Result<Vec<CommitInfo>, RepoError> {
-        let walk = || {
-            let mut walk = self.repository.revwalk()?;
-            walk.set_sorting(Sort::TOPOLOGICAL | Sort::TIME)?;
-            walk.push(oid(to))?;
-            from.map_or(Ok(()), |from| walk.hide(oid(from)))?;
-            walk.take(limit).collect::<Result<Vec<Oid>, git2::Error>>()
-        };
-        let ids = walk().map_err(reading(format!("the history of {}", to.short())))?;
-        ids.into_iter().filter_map(object_id).map(|id| self.describe(id)).collect()
-    }
-
-    /// The releases of an environment, newest first. Tags that are not named as releases are left out.
-    ///
-    /// # Errors
-    /// The refs cannot be read, or a release tag is none of a commit.
-    pub fn releases(&self, environment: &EnvironmentName) -> Result<Vec<Release>, RepoError> {
-        let what = || reading(format!("the releases of {environment}"));
-        let mut releases = Vec::new();
-        for reference in
-            self.repository.references_glob(&format!("refs/tags/{environment}/*")).map_err(what())?
-        {
-            let reference = reference.map_err(what())?;
-            let name = String::from_utf8_lossy(reference.name_bytes()).into_owned();
-            let tag = name.strip_prefix("refs/tags/").and_then(|name| name.parse::<ReleaseTag>().ok());
-            let (Some(tag), Some(id)) = (tag, reference.target().and_then(object_id)) else { continue };
-            let object = self.repository.find_tag(oid(id)).ok();
-            let message = object.as_ref().and_then(|tag| tag.message_bytes()).unwrap_or_default();
-            let message = String::from_utf8_lossy(message).into_owned();
-            releases.push(Release { tag, commit: self.commit_of(id)?, message });
-        }
-        releases.sort_by(|one, other| other.tag.cmp(&one.tag));
-        Ok(releases)
     }
 
     /// The names of all refs that begin with `prefix`, with what they point to, sorted.

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use crate::disk::Disk;
-use crate::support::{Checkout, Host, Running, World, until};
+use crate::support::{Checkout, Host, Running, World};
 
 /// The most memory that coordinator, agent and participant may each have used, in KiB.
 const MEMORY_KIB: u64 = 64 * 1024;
@@ -25,16 +25,16 @@ fn is_full() -> bool {
 /// Puts a shell script in the place of the destination's agent, which it can reach as `"$agent"`.
 fn replace_agent(host: &Host, script: &str) {
     let whole = format!("#!/bin/sh\nagent=$DOKKU_LIB_ROOT/aside/agent\n{script}\n");
-    let place = "cd \"$DOKKU_LIB_ROOT\"; [ -e aside ] || { mkdir aside; mv plugins/enabled/graduate/subcommands/agent aside/; }; \
-                 cd plugins/enabled/graduate/subcommands; rm -f agent; cat >agent; chmod 755 agent";
+    // The link is a relative one, and its name says what the program behind it is.
+    let place = "cd \"$DOKKU_LIB_ROOT/plugins/enabled/graduate/subcommands\"; aside=$DOKKU_LIB_ROOT/aside
+                 [ -e .agent ] || { mv agent .agent; mkdir $aside; ln -s \"$(readlink -f .agent)\" $aside/agent; }
+                 rm -f agent; cat >agent; chmod 755 agent";
     host.root_with_input(place, whole.as_bytes()).succeeds();
 }
 
 fn put_agent_back(host: &Host) {
-    host.root(
-        "cd \"$DOKKU_LIB_ROOT\" && mv -f aside/agent plugins/enabled/graduate/subcommands/ && rmdir aside",
-    )
-    .succeeds();
+    let back = "rm -r \"$DOKKU_LIB_ROOT/aside\"; cd \"$DOKKU_LIB_ROOT/plugins/enabled/graduate/subcommands\"; mv -f .agent agent";
+    host.root(back).succeeds();
 }
 
 /// A shell command that says hello as an agent of this protocol does.
@@ -238,16 +238,17 @@ fn many_apps_are_graduated_in_bounded_memory() {
     // A state made by hand: as many apps as are wanted, all of the same revision.
     let copy = format!(
         "cd \"$DOKKU_ROOT\"; for i in $(seq {count}); do dokku apps:create a$i >/dev/null; cp -R api/objects a$i/; \
-         chown -R --reference=api a$i; done"
+         chown -R --reference=api a$i; done; echo all are there"
     );
     let created = world.source.begin_root(&copy);
-    until("the apps are created on the source", || created.has_ended());
+    until_said(&created, "all are there");
     created.wait().succeeds();
     let state = format!(
         "for i in $(seq {count}); do mkdir a$i; sed \"s/\\\"app\\\": \\\"api\\\"/\\\"app\\\": \\\"a$i\\\"/\" \
          api/graduate.json >a$i/graduate.json; done; git add --force a*/graduate.json; git commit -q -m Many"
     );
     environment.shell(&state).succeeds();
+    world.set(&world.source, "hold-timeout-s", 3600);
     let post = world.post_hook();
     let push = environment.begin_graduation(&["quiet", "allow-missing-config"], "many", "HEAD");
     until_said(&push, "[POST] held");

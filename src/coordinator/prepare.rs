@@ -111,7 +111,7 @@ pub fn ask_live(link: &mut Link, reports: &mut Reports) -> Result<BTreeMap<AppNa
         #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else comes here is wrong")]
         match reports.next_report().map_err(|error| limit.explain(error))? {
             Report::App { app, live } => {
-                names += live.config_names.iter().map(|name| name.len() + 1).sum::<usize>();
+                names += live.config_names.iter().map(|name| name.len() + size_of_val(name)).sum::<usize>();
                 apps.insert(app, live);
                 if apps.len() > MAX_APPS || names > MAX_NAMES {
                     return Err(LinkError::TooMuch);
