@@ -4,6 +4,7 @@
 //! participant's reports back. It holds nothing: killed or cut off, the participant goes on and another agent
 //! takes up the talk.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::thread;
@@ -11,9 +12,13 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 
+use crate::diff;
+use crate::doctor;
 use crate::dokku::{Dokku, DokkuError};
 use crate::error;
+use crate::factors;
 use crate::files::FileError;
+use crate::manifest::FingerprintKey;
 use crate::names::GraduationId;
 use crate::participant::store::{Graduation, Settled, Store};
 use crate::participant::{self, Start};
@@ -103,6 +108,8 @@ impl Session<'_> {
     fn handle(&mut self, request: Request) -> Result<(), AgentError> {
         match request {
             Request::Live {} => self.live(),
+            Request::Examine {} => self.examine(),
+            Request::Factors {} => self.factors(),
             Request::Begin { id, environment, source, by, lease_s, max_parallel, on_failure } => {
                 let since = Utc::now();
                 let graduation =
@@ -121,10 +128,35 @@ impl Session<'_> {
 
     fn live(&self) -> Result<(), AgentError> {
         let dokku = Dokku::new(self.vars);
+        let for_all = dokku.global_config_names()?;
         for app in dokku.apps()? {
-            let config_names = dokku.config(&app)?.into_keys().collect();
+            let own: BTreeSet<String> = dokku.config(&app)?.into_keys().collect();
+            let config_names = own.union(&for_all).cloned().collect();
             let live = LiveApp { revision: dokku.revision(&app), config_names, hold: dokku.hold_point(&app) };
             tell(&Report::App { app, live })?;
+        }
+        Ok(tell(&Report::AllApps {})?)
+    }
+
+    fn examine(&self) -> Result<(), AgentError> {
+        // First of all, for the source subtracts the time that the question took.
+        tell(&Report::Clock { at: Utc::now() })?;
+        for finding in doctor::host(self.vars) {
+            tell(&Report::Found { finding: finding.tamed() })?;
+        }
+        Ok(tell(&Report::Examined {})?)
+    }
+
+    fn factors(&self) -> Result<(), AgentError> {
+        let dokku = Dokku::new(self.vars);
+        for app in dokku.apps()? {
+            // Nobody can compare what another host has fingerprinted: any key does, and the fingerprints go.
+            let disclosed = factors::disclose(&dokku.factors(&app), &FingerprintKey::new(&[0; 32]));
+            for (plugin, properties) in diff::comparable(&disclosed, &dokku.scale(&app)) {
+                for (property, values) in properties {
+                    tell(&Report::Factor { app: app.clone(), plugin: plugin.clone(), property, values })?;
+                }
+            }
         }
         Ok(tell(&Report::AllApps {})?)
     }

@@ -18,6 +18,7 @@ use crate::protocol::LineError;
 use crate::records::Follower;
 use crate::report::Reporter;
 use crate::vars::Vars;
+use crate::view::View;
 
 /// How long a coordinator may take to listen.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -74,6 +75,20 @@ pub enum From {
     Decision,
 }
 
+/// How the news are shown, on stderr.
+#[derive(Debug)]
+pub enum Look {
+    /// Line after line; `quiet` leaves out what builds write, unless one fails.
+    Lines {
+        /// Leave it out.
+        quiet: bool,
+    },
+    /// The same for a plan that a question follows: that only a plan was asked for is not so.
+    BeforeQuestion,
+    /// One line for each app, kept up to date; for a terminal.
+    Live(Box<View>),
+}
+
 /// An attached graduation.
 #[derive(Debug)]
 pub struct Attached {
@@ -94,9 +109,9 @@ impl Attached {
         vars: &Vars,
         id: &GraduationId,
         started: &Detached,
-        quiet: bool,
+        look: Look,
     ) -> Result<Self, AttachError> {
-        let attached = Self::attach(vars, id, From::Start, quiet, || !started.process.is_running());
+        let attached = Self::attach(vars, id, From::Start, look, || !started.process.is_running());
         attached.map_err(|error| AttachError::of_start(started).unwrap_or(error))
     }
 
@@ -105,14 +120,22 @@ impl Attached {
     /// # Errors
     /// See [`AttachError`].
     pub fn to(vars: &Vars, id: &GraduationId, from: From, quiet: bool) -> Result<Self, AttachError> {
-        Self::attach(vars, id, from, quiet, || false)
+        Self::showing(vars, id, from, Look::Lines { quiet })
+    }
+
+    /// The same, shown in a way of its own.
+    ///
+    /// # Errors
+    /// See [`AttachError`].
+    pub fn showing(vars: &Vars, id: &GraduationId, from: From, look: Look) -> Result<Self, AttachError> {
+        Self::attach(vars, id, from, look, || false)
     }
 
     fn attach(
         vars: &Vars,
         id: &GraduationId,
         from: From,
-        quiet: bool,
+        look: Look,
         is_hopeless: impl Fn() -> bool,
     ) -> Result<Self, AttachError> {
         let place = Place::of(vars, id);
@@ -121,7 +144,7 @@ impl Attached {
         let mut answers = control.answers().map_err(silent)?;
         let (sender, steps) = mpsc::channel();
         let gone = Arc::new(AtomicBool::new(false));
-        let shower = Shower::new(place.events(), from, quiet, Arc::clone(&gone))?;
+        let shower = Shower::new(place.events(), from, look, Arc::clone(&gone))?;
         let shown = Arc::clone(&shower.idle);
         let (tells, gone_too) = (sender.clone(), Arc::clone(&gone));
         thread::spawn(move || {
@@ -151,7 +174,8 @@ impl Attached {
     /// Its events cannot be read.
     pub fn to_past(vars: &Vars, id: &GraduationId, quiet: bool) -> Result<Step, AttachError> {
         let gone = Arc::new(AtomicBool::new(true));
-        let shower = Shower::new(Place::of(vars, id).events(), From::Decision, quiet, gone)?;
+        let look = Look::Lines { quiet };
+        let shower = Shower::new(Place::of(vars, id).events(), From::Decision, look, gone)?;
         let (sender, steps) = mpsc::channel();
         shower.run(&sender);
         Ok(steps.try_recv().unwrap_or(Step::Lost))
@@ -203,19 +227,20 @@ struct Shower {
     news: Follower<News>,
     path: PathBuf,
     reporter: Reporter,
-    quiet: bool,
+    look: Look,
     skipping: bool,
     coordinator_gone: Arc<AtomicBool>,
     idle: Arc<AtomicBool>,
 }
 
 impl Shower {
-    fn new(path: PathBuf, from: From, quiet: bool, gone: Arc<AtomicBool>) -> Result<Self, FileError> {
+    fn new(path: PathBuf, from: From, look: Look, gone: Arc<AtomicBool>) -> Result<Self, FileError> {
+        let quiet = matches!(look, Look::Lines { quiet: true } | Look::Live(_));
         Ok(Self {
             news: Follower::open(&path)?,
             path,
             reporter: Reporter::new(quiet),
-            quiet,
+            look,
             skipping: from == From::Decision,
             coordinator_gone: gone,
             idle: Arc::default(),
@@ -237,6 +262,9 @@ impl Shower {
                 }
             };
             let Some(news) = next else {
+                if let Look::Live(view) = &self.look {
+                    view.tick();
+                }
                 self.idle.store(true, Ordering::Release);
                 if gone {
                     let _ = steps.send(Step::Lost);
@@ -277,23 +305,30 @@ impl Shower {
                 | News::Warning { .. } => return,
             }
         }
-        if let News::AppFailed { app, .. } = news
-            && self.quiet
-        {
-            self.show_log_of(app);
+        let log = match (news, &self.look) {
+            (News::AppFailed { app, .. }, Look::Lines { quiet: true } | Look::Live(_)) => self.log_of(app),
+            (_, Look::Lines { .. } | Look::BeforeQuestion | Look::Live(_)) => String::new(),
+        };
+        match &mut self.look {
+            Look::BeforeQuestion if matches!(news, News::Ended { ending: Ending::PlanShown {}, .. }) => {}
+            Look::Live(view) => view.show(news, &(log + &text)),
+            // A reader that is gone is no error.
+            Look::Lines { .. } | Look::BeforeQuestion => {
+                let _ = io::stderr().lock().write_all((log + &text).as_bytes());
+            }
         }
-        // A reader that is gone is no error.
-        let _ = io::stderr().lock().write_all(text.as_bytes());
     }
 
     /// The log of what failed is always shown whole.
-    fn show_log_of(&self, failed: &AppName) {
-        let Ok(mut news) = Follower::<News>::open(&self.path) else { return };
+    fn log_of(&self, failed: &AppName) -> String {
+        let mut text = String::new();
+        let Ok(mut news) = Follower::<News>::open(&self.path) else { return text };
         let mut reporter = Reporter::new(false);
         while let Ok(Some(next)) = news.next(Duration::ZERO) {
             if matches!(&next, News::Log { app, .. } if app == failed) {
-                let _ = io::stderr().lock().write_all(reporter.text(&next).as_bytes());
+                text += &reporter.text(&next);
             }
         }
+        text
     }
 }

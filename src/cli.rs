@@ -12,19 +12,22 @@ use crate::error::Error;
 use crate::trigger;
 
 /// Dokku's subcommands, each by the last part of its name: `subcommands/<name>`, `default` being `graduate`.
-pub const SUBCOMMANDS: [&str; 23] = [
+pub const SUBCOMMANDS: [&str; 27] = [
     "abort",
     "add-environment",
     "add-hook",
     "agent",
     "commit",
     "default",
+    "diff",
+    "doctor",
     "environments",
     "freeze",
     "help",
     "hooks",
     "key",
     "logs",
+    "map",
     "plan",
     "receive",
     "recover",
@@ -36,6 +39,7 @@ pub const SUBCOMMANDS: [&str; 23] = [
     "set",
     "status",
     "unfreeze",
+    "unmap",
 ];
 
 /// What this process is to do.

@@ -3,7 +3,7 @@
 //! It writes nothing. Where Dokku keeps what is told in its source, `plugins/common/properties.go` first of all; a
 //! property is the file `<lib root>/config/<plugin>/<app>/<property>`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -28,19 +28,19 @@ pub enum DokkuError {
     /// The list of apps.
     #[error("cannot list the apps: {0}; is DOKKU_ROOT right, and do we run as the user dokku?")]
     ListApps(#[source] FileError),
-    /// The file of an app's config variables.
-    #[error("cannot read the config of {app}: {source}")]
+    /// The file of an app's config variables, or of all apps'.
+    #[error("cannot read the config of {owner}: {source}")]
     ReadConfig {
-        /// The app.
-        app: AppName,
+        /// The app, or `--global`.
+        owner: String,
         /// The system's answer.
         source: FileError,
     },
     /// A line of that file is not as Dokku writes it. Its text is not shown: it may be a secret.
-    #[error("cannot read the config of {app}: line {line} of {} {problem}; `dokku config:show {app}` must work", path.display())]
+    #[error("cannot read the config of {owner}: line {line} of {} {problem}; `dokku config:show {owner}` must work", path.display())]
     ParseConfig {
-        /// The app.
-        app: AppName,
+        /// The app, or `--global`.
+        owner: String,
         /// The file.
         path: PathBuf,
         /// Which line, counted from 1.
@@ -167,16 +167,16 @@ impl Dokku {
     /// # Errors
     /// The file cannot be read, is longer than 4 MiB, or is not as Dokku writes it.
     pub fn config(&self, app: &AppName) -> Result<BTreeMap<String, String>, DokkuError> {
-        let path = self.config_path(app);
-        let read = files::read(&path, MAX_CONFIG);
-        let bytes = read.map_err(|source| DokkuError::ReadConfig { app: app.clone(), source })?;
-        let text = String::from_utf8_lossy(bytes.as_deref().unwrap_or_default()).into_owned();
-        dotenv::parse(&text).map_err(|(line, problem)| DokkuError::ParseConfig {
-            app: app.clone(),
-            path,
-            line,
-            problem,
-        })
+        read_config(app.as_str(), self.config_path(app))
+    }
+
+    /// The names of the config variables that every app has (`config:set --global`).
+    ///
+    /// # Errors
+    /// As [`Dokku::config`].
+    pub fn global_config_names(&self) -> Result<BTreeSet<String>, DokkuError> {
+        let variables = read_config(GLOBAL, self.properties.join(GLOBAL).join("ENV"))?;
+        Ok(variables.into_keys().collect())
     }
 
     /// The containers that are live, by process and number (`web.1`).
@@ -244,6 +244,18 @@ impl Dokku {
         }
         found
     }
+}
+
+fn read_config(owner: &str, path: PathBuf) -> Result<BTreeMap<String, String>, DokkuError> {
+    let read = files::read(&path, MAX_CONFIG);
+    let bytes = read.map_err(|source| DokkuError::ReadConfig { owner: owner.to_owned(), source })?;
+    let text = String::from_utf8_lossy(bytes.as_deref().unwrap_or_default()).into_owned();
+    dotenv::parse(&text).map_err(|(line, problem)| DokkuError::ParseConfig {
+        owner: owner.to_owned(),
+        path,
+        line,
+        problem,
+    })
 }
 
 fn lines(text: &str) -> Vec<String> {

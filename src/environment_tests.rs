@@ -25,6 +25,7 @@ impl Host {
             receiving: None,
             quarantine: None,
             push_options: Vec::new(),
+            no_color: false,
             log: None,
             not_implemented_exit: 10,
         };

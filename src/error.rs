@@ -12,6 +12,8 @@ use crate::environment::EnvironmentError;
 use crate::files::FileError;
 use crate::hook::HookError;
 use crate::legible::legible;
+use crate::link::LinkError;
+use crate::mapping::RuleError;
 use crate::names::EnvironmentName;
 use crate::participant::ParticipantError;
 use crate::participant::hold::HoldError;
@@ -30,6 +32,9 @@ pub enum Error {
     /// The way to a destination.
     #[error(transparent)]
     Ssh(#[from] SshError),
+    /// The agent on this same host.
+    #[error("the plugin on this host does not answer: {0}")]
+    Local(#[source] LinkError),
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),
@@ -70,7 +75,7 @@ pub enum Error {
     #[error("{0} has no release {release}", release = .1.as_deref().unwrap_or("before the one that runs"))]
     NoRelease(EnvironmentName, Option<String>),
     /// Nothing is remembered of it.
-    #[error("there is no such graduation; the last 100 are remembered")]
+    #[error("there is no such graduation; the last ones of each environment are remembered (keep-logs)")]
     NoGraduation,
     /// A coordinator could do nothing.
     #[error(transparent)]
@@ -155,7 +160,8 @@ impl Error {
         match self {
             Self::Settings(error) => of_settings(error),
             Self::Ssh(error) => of_ssh(error),
-            Self::File(_)
+            Self::Local(_)
+            | Self::File(_)
             | Self::Process(_)
             | Self::Output(_)
             | Self::Environment(_)
@@ -193,6 +199,7 @@ impl Error {
             Self::NoRelease(environment, _) => {
                 Some(format!("`dokku graduate:releases {environment}` lists them"))
             }
+            Self::Local(_) => Some("`dokku plugin:trigger install` puts it right".to_owned()),
             Self::File(_)
             | Self::Process(_)
             | Self::Output(_)
@@ -222,7 +229,9 @@ fn of_settings(error: &SettingsError) -> ExitStatus {
                 ExitStatus::Usage
             }
         },
-        SettingsError::File(_)
+        SettingsError::Rule { source: RuleError::Stars(..), .. } => ExitStatus::Usage,
+        SettingsError::Rule { source: RuleError::Taken(..) | RuleError::Unknown(_), .. }
+        | SettingsError::File(_)
         | SettingsError::UnknownEnvironment { .. }
         | SettingsError::EnvironmentExists { .. }
         | SettingsError::NoHook { .. }
@@ -255,7 +264,10 @@ fn settings_hint(error: &SettingsError) -> Option<String> {
         }
         SettingsError::NoHook { kind, .. } => Some(format!("`dokku graduate:hooks {kind}` lists them")),
         SettingsError::Busy(_) => Some("try again in a moment".to_owned()),
-        SettingsError::File(_) | SettingsError::HookCommand(_) | SettingsError::Property(_) => None,
+        SettingsError::Rule { .. }
+        | SettingsError::File(_)
+        | SettingsError::HookCommand(_)
+        | SettingsError::Property(_) => None,
     }
 }
 
@@ -266,7 +278,7 @@ fn ssh_hint(error: &SshError) -> Option<String> {
         }
         SshError::HostKeyChanged { .. } => Some(
             "either the host was set up anew, or somebody stands in between: ask its operator\n\
-             if the new key is right, remove all environments on this host and add them again"
+             if the new key is right, run `graduate:add-environment` again with `--fingerprint` and the new key's"
                 .to_owned(),
         ),
         SshError::OtherFingerprint { .. } => {

@@ -149,26 +149,39 @@ impl Git {
         }
     }
 
-    /// Gives the repository these settings; says whether any was different.
+    fn config(&self) -> Program {
+        Program::new("git").args(["config", "--file"]).arg(self.git_dir.join("config"))
+    }
+
+    /// Those of the settings that the repository does not have so.
     ///
     /// # Errors
-    /// git cannot read or write its configuration.
-    pub fn configure(&self, settings: &[(&str, &str)]) -> Result<bool, GitError> {
-        let file = self.git_dir.join("config");
-        let config = || Program::new("git").args(["config", "--file"]).arg(&file);
-        let listed = config().args(["--list", "--null"]).read().map_err(self.failed("read the settings"))?;
+    /// git cannot read its configuration.
+    pub fn differing<'a>(
+        &self,
+        settings: &[(&'a str, &'a str)],
+    ) -> Result<Vec<(&'a str, &'a str)>, GitError> {
+        let listed = self.config().args(["--list", "--null"]).read();
+        let listed = listed.map_err(self.failed("read the settings"))?;
         let is_set = |name: &str, value: &str| {
             let pairs = listed.split('\0').filter_map(|pair| pair.split_once('\n'));
             let mut values = pairs.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
             values.next() == Some(value) && values.next().is_none()
         };
-        let mut changed = false;
-        for (name, value) in settings.iter().filter(|(name, value)| !is_set(name, value)) {
-            let set = config().args(["--replace-all", name, value]);
+        Ok(settings.iter().filter(|(name, value)| !is_set(name, value)).copied().collect())
+    }
+
+    /// Gives the repository these settings; says whether any was different.
+    ///
+    /// # Errors
+    /// git cannot read or write its configuration.
+    pub fn configure(&self, settings: &[(&str, &str)]) -> Result<bool, GitError> {
+        let differing = self.differing(settings)?;
+        for (name, value) in &differing {
+            let set = self.config().args(["--replace-all", name, value]);
             set.run().map_err(self.failed("change the settings"))?;
-            changed = true;
         }
-        Ok(changed)
+        Ok(!differing.is_empty())
     }
 
     /// Commits the whole of `.gitignore` and the manifests as they are in the work tree, and nothing else; none if

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use crate::mapping::Mapping;
 use crate::names::{AppName, CommitId, EnvironmentName, ReleaseTag};
 use crate::repo::{Release, RepoError, Store};
 
@@ -48,8 +49,11 @@ pub fn of(
     for release in releases.iter().rev() {
         // A state of another version of the plugin is a release all the same.
         let state = repo.manifests(release.commit).unwrap_or_default();
+        let mapping: Mapping =
+            release.note("Mapping").and_then(|rules| rules.parse().ok()).unwrap_or_default();
+        let graduated = state.0.into_iter().filter(|(app, _)| mapping.covers(app));
         let revisions: BTreeMap<_, _> =
-            state.0.into_iter().map(|(app, manifest)| (app, manifest.deploy.revision)).collect();
+            graduated.map(|(app, manifest)| (app, manifest.deploy.revision)).collect();
         let is_changed =
             |(app, revision): &(&AppName, &Option<CommitId>)| before.get(*app) != Some(*revision);
         let apps = revisions.iter().filter(is_changed).map(|(app, _)| app.clone()).collect();

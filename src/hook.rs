@@ -1,7 +1,7 @@
 //! Git's two hooks on the environment repository: pre-receive votes, post-receive brings the news that the tag
 //! has moved. Both attach to a coordinator and show what it says; neither holds anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::thread;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 
-use crate::attach::{AttachError, Attached, From, Step};
+use crate::attach::{AttachError, Attached, From, Look, Step};
 use crate::coordinator::control::Ask;
 use crate::coordinator::{self, Start};
 use crate::decision::{self, DecisionError};
@@ -17,13 +17,15 @@ use crate::error;
 use crate::files::FileError;
 use crate::install;
 use crate::journal::{self, Entry, JournalError};
-use crate::manifest::State;
-use crate::names::{AppName, GraduationId, InvalidName, RequestTag};
+use crate::manifest::{Manifest, State};
+use crate::mapping::Mapping;
+use crate::names::{AppName, CommitId, EnvironmentName, GraduationId, InvalidName, RequestTag};
 use crate::order::{Ending, Mode, Order};
 use crate::plan::{Options, UnknownOption, WantedApp};
 use crate::process::{self, ProcessError, ProcessId, Program};
 use crate::receive::{self, ReceiveError};
-use crate::repo::{Incoming, RepoError, Settled};
+use crate::repo::{Incoming, RepoError, Settled, Store};
+use crate::settings::{Settings, SettingsError};
 use crate::updates::{self, Push, Request, UpdateError};
 use crate::vars::Vars;
 
@@ -57,6 +59,9 @@ pub enum HookError {
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -135,20 +140,46 @@ pub fn wanted(state: &State) -> BTreeMap<AppName, WantedApp> {
     wanted.collect()
 }
 
+/// A state is HEAD's, as far as it graduates along this mapping.
+///
+/// # Errors
+/// HEAD cannot be read.
+pub fn is_current(
+    repo: &Store,
+    commit: CommitId,
+    state: &State,
+    mapping: &Mapping,
+) -> Result<bool, RepoError> {
+    let Some(head) = repo.head()? else { return Ok(false) };
+    if repo.tree_of(head)? == repo.tree_of(commit)? {
+        return Ok(true);
+    }
+    // Without rules all of it graduates, so that it is another state.
+    let covered = |state: &State| -> BTreeMap<AppName, Manifest> {
+        let apps = state.0.iter().filter(|(app, _)| mapping.covers(app));
+        apps.map(|(app, manifest)| (app.clone(), manifest.clone())).collect()
+    };
+    Ok(!mapping.is_empty() && covered(&repo.manifests(head)?) == covered(state))
+}
+
+/// The apps of a state that never graduate to an environment, as `exclude` is set now.
+pub fn excluded(settings: &Settings, environment: &EnvironmentName, state: &State) -> BTreeSet<AppName> {
+    let excluded = settings.for_environment(environment).exclude.into_iter();
+    excluded.filter(|app| state.0.contains_key(app)).collect()
+}
+
 fn orders(
-    repo: &crate::repo::Store,
+    repo: &Store,
     push: &Push,
     options: &Options,
     vars: &Vars,
     mode: Mode,
 ) -> Result<Vec<Order>, HookError> {
+    let settings = Settings::load(vars)?;
     let order = |request: &Request| -> Result<Order, HookError> {
+        let mapping = settings.mapping(&request.tag.environment);
         let commit = repo.commit_of(request.new)?;
         let state = repo.state_at(commit)?;
-        let is_current = match repo.head()? {
-            Some(head) => repo.tree_of(head)? == repo.tree_of(commit)?,
-            None => false,
-        };
         Ok(Order {
             id: new_id()?,
             mode,
@@ -157,8 +188,10 @@ fn orders(
             new: request.new,
             commit,
             quarantine: vars.quarantine.clone(),
-            is_current,
+            is_current: is_current(repo, commit, &state, &mapping)?,
             apps: wanted(&state),
+            excluded: excluded(&settings, &request.tag.environment, &state),
+            mapping,
             options: options.clone(),
             by: vars.user.clone(),
             at: Utc::now(),
@@ -184,7 +217,8 @@ fn vote(vars: &Vars, orders: &[Order]) -> Result<u8, HookError> {
     let mut attached = Vec::new();
     for order in orders {
         let started = coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
-        let mut one = Attached::to_started(vars, &order.id, &started, order.options.quiet)?;
+        let mut one =
+            Attached::to_started(vars, &order.id, &started, Look::Lines { quiet: order.options.quiet })?;
         one.ask(&Ask::Asker { receive_pack });
         attached.push(one);
     }
@@ -385,7 +419,7 @@ fn graduate_after_push(
     let orders = orders(&repo, &one, options, vars, Mode::AfterPush)?;
     let order = orders.into_iter().next().expect("one request makes one order");
     let started = coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
-    let attached = Attached::to_started(vars, &order.id, &started, options.quiet);
+    let attached = Attached::to_started(vars, &order.id, &started, Look::Lines { quiet: options.quiet });
     if let Err(AttachError::NotStarted(_)) = attached {
         // The tag must not go on naming what does not run.
         decision::set_tag_back(vars, &order)?;

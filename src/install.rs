@@ -6,6 +6,7 @@
 
 mod companions;
 mod repository;
+mod takeover;
 
 use std::fs;
 use std::io::{self, Write};
@@ -19,7 +20,8 @@ use crate::process::{self, ProcessError, Program};
 use crate::trigger;
 use crate::vars::Vars;
 
-pub use repository::{chained_hook, ssh_key_path};
+pub use companions::{Companion, GIT_READER, HOLDER, State, all as companions};
+pub use repository::{HOOKS, chained_hook, is_prepared, ssh_key_path, wrong_settings};
 
 /// The argument by which the second process knows that it is the one of Dokku's user.
 const AS_OWNER: &str = "as-owner";
@@ -44,6 +46,9 @@ pub enum InstallError {
         /// What to do, and what does not work until then.
         remedy: &'static str,
     },
+    /// What the plugin of 2015 has left.
+    #[error("cannot take over what the plugin of 2015 has left: {0}")]
+    Takeover(Box<takeover::TakeoverError>),
     /// There is no randomness for the secret.
     #[error("cannot make the secret of this host: {0}")]
     Random(getrandom::Error),
@@ -115,6 +120,7 @@ fn prepare_plugin(vars: &Vars, notes: &mut Notes) {
         return;
     }
     notes.keep(link_binary(&plugin));
+    takeover::look_for_plugin(vars, notes);
     let has_app = vars.below_root("graduate").exists();
     if has_app {
         notes.problem(
@@ -129,14 +135,31 @@ fn prepare_plugin(vars: &Vars, notes: &mut Notes) {
     }
 }
 
+/// What is a link to the binary in the plugin's directory: each subcommand and trigger, with where it leads.
+fn links(plugin: &Path) -> impl Iterator<Item = (PathBuf, &'static Path)> {
+    let subcommands = SUBCOMMANDS.iter().map(|name| Path::new("subcommands").join(name));
+    let triggers = trigger::IN_GRADUATE.iter().chain(&["commands"]).map(PathBuf::from);
+    let subcommands = subcommands.map(|name| (name, Path::new("../dokku-graduate")));
+    let triggers = triggers.map(|name| (name, Path::new("dokku-graduate")));
+    subcommands.chain(triggers).map(|(name, target)| (plugin.join(name), target))
+}
+
+/// Those of the plugin's commands and triggers that are not as an installation makes them.
+pub fn wrong_links(vars: &Vars) -> Vec<PathBuf> {
+    let leads = |path: &Path, target: &Path| fs::read_link(path).is_ok_and(|link| link == target);
+    let plugin = vars.plugin_dir();
+    let wrong = links(&plugin).filter(|(path, target)| !leads(path, target));
+    wrong.map(|(path, _)| path).collect()
+}
+
 /// Makes every subcommand and trigger a link to the one binary, and removes links of an older version.
 fn link_binary(plugin: &Path) -> Result<(), InstallError> {
     let subcommands = plugin.join("subcommands");
     fs::create_dir_all(&subcommands).map_err(FileError::of("make", &subcommands))?;
-    let target = Path::new("../dokku-graduate");
-    for name in SUBCOMMANDS {
-        ensure_link(&subcommands.join(name), target)?;
+    for (path, target) in links(plugin) {
+        ensure_link(&path, target)?;
     }
+    let target = Path::new("../dokku-graduate");
     let entries = fs::read_dir(&subcommands).map_err(FileError::of("list", &subcommands))?;
     for path in entries.flatten().map(|entry| entry.path()) {
         let is_known =
@@ -144,9 +167,6 @@ fn link_binary(plugin: &Path) -> Result<(), InstallError> {
         if !is_known && fs::read_link(&path).is_ok_and(|link| link == target) {
             files::remove(&path)?;
         }
-    }
-    for name in trigger::IN_GRADUATE.iter().chain(&["commands"]) {
-        ensure_link(&plugin.join(name), Path::new("dokku-graduate"))?;
     }
     Ok(())
 }
@@ -167,10 +187,15 @@ fn ensure_link(path: &Path, target: &Path) -> Result<(), InstallError> {
     Ok(symlink(target, path).map_err(FileError::of("link", path))?)
 }
 
+/// The file has this content and mode.
+pub fn is_file(path: &Path, content: &str, mode: u32) -> bool {
+    let has_mode = fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o7777 == mode);
+    has_mode && fs::read(path).is_ok_and(|old| old == content.as_bytes())
+}
+
 /// Replaces a file by renaming, with a mode, if content or mode differ; says whether they did.
 fn ensure_file(path: &Path, content: &str, mode: u32) -> Result<bool, InstallError> {
-    let has_mode = fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o7777 == mode);
-    if has_mode && fs::read(path).is_ok_and(|old| old == content.as_bytes()) {
+    if is_file(path, content, mode) {
         return Ok(false);
     }
     let write = || {

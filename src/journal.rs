@@ -25,6 +25,10 @@ use crate::protocol::Decision;
 use crate::transaction::Outcome;
 use crate::vars::Vars;
 
+mod forget;
+
+pub use forget::prune;
+
 /// A line of the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "kebab-case", deny_unknown_fields)]
@@ -281,30 +285,6 @@ pub fn ids(vars: &Vars) -> Result<Vec<GraduationId>, FileError> {
     Ok(ids)
 }
 
-/// How many graduations are remembered on their source.
-const REMEMBERED: usize = 100;
-
-/// Forgets all but the last graduations, by their ids. One that has begun and not ended is never forgotten, nor is
-/// `own`: by a clock that was set back it can be older than all others.
-///
-/// # Errors
-/// A directory cannot be read or removed.
-pub fn prune(vars: &Vars, own: &GraduationId) -> Result<(), FileError> {
-    for id in ids(vars)?.iter().rev().skip(REMEMBERED).filter(|id| *id != own) {
-        let place = Place::of(vars, id);
-        let is_over = |entries: Vec<Entry>| match entries.last() {
-            None | Some(Entry::Ended { .. }) => true,
-            Some(Entry::Ordered { .. } | Entry::Begun {} | Entry::Voted { .. } | Entry::Decided { .. }) => {
-                false
-            }
-        };
-        if read(&place.journal()).is_ok_and(is_over) {
-            std::fs::remove_dir_all(&place.dir).map_err(FileError::of("remove", &place.dir))?;
-        }
-    }
-    Ok(())
-}
-
 /// Removes what coordinators that were killed have left besides what settles their graduations: sockets at which
 /// nobody listens, and files of this environment, whose lock must be ours, that were being written.
 ///
@@ -318,10 +298,8 @@ pub fn sweep(vars: &Vars, environment: &EnvironmentName) -> Result<(), FileError
             continue;
         };
         let place = Place::of(vars, &id);
-        // A coordinator opens and locks its journal before it listens.
-        let is_dead = || File::open(place.journal()).is_ok_and(|journal| journal.try_lock().is_ok());
         let sockets = [place.socket(), place.control()];
-        if sockets.iter().any(|socket| socket.exists()) && is_dead() {
+        if sockets.iter().any(|socket| socket.exists()) && place.is_dead() {
             sockets.iter().try_for_each(|socket| files::remove(socket))?;
         }
     }
@@ -336,26 +314,6 @@ pub fn lock_path(vars: &Vars, environment: &EnvironmentName) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn old_graduations_are_forgotten_unless_they_are_open() {
-        let dir = tempfile::tempdir().unwrap();
-        let vars = Vars { lib_root: dir.path().to_owned(), ..Vars::from_environment() };
-        let id = |n: usize| -> GraduationId { format!("202611231045{:02}-{n:06}", n % 60).parse().unwrap() };
-        let mut ids: Vec<GraduationId> = (0..REMEMBERED + 10).map(id).collect();
-        ids.sort();
-        for id in &ids {
-            let place = Place::of(&vars, id);
-            place.create().unwrap();
-            if *id == ids[3] {
-                Journal::open(&place.journal()).unwrap().append(&Entry::Begun {}).unwrap();
-            }
-        }
-        prune(&vars, &ids[1]).unwrap();
-        let left: Vec<&GraduationId> = ids.iter().filter(|id| Place::of(&vars, id).dir.exists()).collect();
-        assert_eq!(left.len(), REMEMBERED + 2);
-        assert_eq!(left[..2], [&ids[1], &ids[3]], "the one of a clock that was set back, and the open one");
-    }
 
     #[test]
     fn a_torn_last_line_does_not_count_and_a_torn_other_one_does() {

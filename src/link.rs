@@ -1,4 +1,5 @@
-//! The source's end of the talk with a destination: one ssh process, JSON lines both ways.
+//! The source's end of the talk with a destination: one ssh process, or an agent of this same host; JSON lines both
+//! ways.
 
 use std::io::{BufReader, Read, Write};
 use std::path::Path;
@@ -10,19 +11,21 @@ use std::thread;
 use std::time::Duration;
 
 use crate::legible;
+use crate::local;
 use crate::names::EnvironmentName;
 use crate::process::{ProcessError, ProcessId, Running};
 use crate::protocol::{self, Decision, LineError, PROTOCOL, Report, Request};
-use crate::repo::MAX_APPS;
-use crate::ssh::{self, SshError};
+use crate::settings::{Address, Settings, SettingsError};
+use crate::ssh::{self, Peer, SshError};
 use crate::transaction::Go;
 use crate::vars::Vars;
 
 /// How much of what ssh and the other side write to stderr is kept.
 const KEPT_STDERR: usize = 16 * 1024;
 
-/// The most memory that the names of all config variables of a destination may take, in bytes.
-pub const MAX_NAMES: usize = 16 << 20;
+/// The longest answer of many reports, in bytes: what runs there, what is set there. Of two thousand apps each has
+/// 4 KiB.
+pub const MAX_ANSWER: usize = 8 << 20;
 
 /// How long a destination may take from the connection to the agent's first line.
 const HELLO_LIMIT: Duration = Duration::from_secs(60);
@@ -33,6 +36,9 @@ pub enum LinkError {
     /// ssh cannot be configured or run.
     #[error(transparent)]
     Ssh(#[from] SshError),
+    /// Nobody knows where it leads.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// ssh cannot be started.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -50,8 +56,8 @@ pub enum LinkError {
     /// It says what makes no sense at that point.
     #[error("the agent there said something else than was asked: {0}")]
     OutOfTurn(String),
-    /// It says more than is listened to.
-    #[error("the agent there told of more than {MAX_APPS} apps, or of config names beyond {MAX_NAMES} bytes")]
+    /// Its answer is longer than [`MAX_ANSWER`].
+    #[error("the agent there does not come to an end: its answer has more than {MAX_ANSWER} bytes")]
     TooMuch,
     /// The other side says what is no report.
     #[error("the agent there said something else than a report: {0}")]
@@ -73,8 +79,10 @@ pub enum LinkError {
 pub struct Link {
     stdin: ChildStdin,
     running: Running,
-    /// The ssh process.
+    /// The process at our end: ssh, or the agent itself.
     pub process: ProcessId,
+    /// Who answered.
+    pub peer: Peer,
 }
 
 /// The other end of it: where reports are read.
@@ -93,11 +101,28 @@ pub fn connect(
     environment: &EnvironmentName,
     control: &Path,
 ) -> Result<(Link, Reports), LinkError> {
-    let program = ssh::command(vars, environment, Some(control), &["graduate:agent"])?;
+    let settings = Settings::load(vars)?;
+    connect_to(&settings.environment(environment)?.url, vars, environment, control)
+}
+
+/// As [`connect`], to an address that is not in the settings yet.
+///
+/// # Errors
+/// See [`LinkError`].
+pub fn connect_to(
+    address: &Address,
+    vars: &Vars,
+    environment: &EnvironmentName,
+    control: &Path,
+) -> Result<(Link, Reports), LinkError> {
+    let program = match address {
+        Address::Local => local::agent(vars),
+        Address::Ssh(_) => ssh::command(vars, environment, Some(control), &["graduate:agent"])?,
+    };
     let mut running = program.piped().in_own_group().spawn()?;
     let pipes = (running.child.stdin.take(), running.child.stdout.take(), running.child.stderr.take());
     let (Some(stdin), Some(stdout), Some(mut stderr)) = pipes else {
-        return Err(LinkError::Ended(": ssh has no pipes".to_owned()));
+        return Err(LinkError::Ended(": it has no pipes".to_owned()));
     };
     let kept = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&kept);
@@ -112,15 +137,15 @@ pub fn connect(
     });
     let process = running.identity().map_err(|error| LinkError::Ended(format!(": {error}")))?;
     // From here on ssh ends with the value.
-    let link = Link { stdin, running, process };
+    let mut link = Link { stdin, running, process, peer: Peer::default() };
     let mut reports = Reports { stdout: BufReader::new(stdout), stderr: kept };
-    await_hello(&mut reports, Limit::on(process, HELLO_LIMIT))?;
+    link.peer = await_hello(&mut reports, &mut Limit::on(process, HELLO_LIMIT))?;
     Ok((link, reports))
 }
 
-fn await_hello(reports: &mut Reports, limit: Limit) -> Result<(), LinkError> {
-    match reports.next_report().map_err(|error| limit.explain(error)) {
-        Ok(Report::Hello { protocol: PROTOCOL, .. }) => Ok(()),
+fn await_hello(reports: &mut Reports, limit: &mut Limit) -> Result<Peer, LinkError> {
+    match reports.next_answer(limit) {
+        Ok(Report::Hello { protocol: PROTOCOL, version, host }) => Ok(Peer { host, version }),
         Ok(Report::Hello { protocol, version, .. }) => {
             Err(LinkError::Protocol { theirs: protocol, version: legible::shortened(&version) })
         }
@@ -142,6 +167,8 @@ impl LinkError {
 #[derive(Debug)]
 pub struct Limit {
     seconds: u64,
+    /// How much has been answered, in bytes.
+    heard: usize,
     has_passed: Arc<AtomicBool>,
     /// Ends the thread when it is dropped.
     _dropped: Sender<()>,
@@ -159,23 +186,38 @@ impl Limit {
                 process.stop_group(Duration::from_secs(1));
             }
         });
-        Self { seconds: limit.as_secs(), has_passed, _dropped: sender }
-    }
-
-    /// What ended the session, if it was this limit.
-    pub fn explain(&self, error: LinkError) -> LinkError {
-        if self.has_passed.load(Ordering::Acquire) { LinkError::Silent(self.seconds) } else { error }
+        Self { seconds: limit.as_secs(), heard: 0, has_passed, _dropped: sender }
     }
 }
 
 impl Reports {
+    /// The next report of an answer that must have come to its end within a limit and within [`MAX_ANSWER`].
+    ///
+    /// # Errors
+    /// As [`Reports::next_report`], [`LinkError::Silent`] and [`LinkError::TooMuch`].
+    pub fn next_answer(&mut self, limit: &mut Limit) -> Result<Report, LinkError> {
+        match self.next_line() {
+            Err(_) if limit.has_passed.load(Ordering::Acquire) => Err(LinkError::Silent(limit.seconds)),
+            Err(error) => Err(error),
+            Ok(line) => {
+                limit.heard += line.len();
+                let is_short = limit.heard <= MAX_ANSWER;
+                if is_short { Ok(protocol::parse(&line)?) } else { Err(LinkError::TooMuch) }
+            }
+        }
+    }
+
     /// The next report.
     ///
     /// # Errors
     /// The session has ended, with what was written to stderr at last; or what came is no report.
     pub fn next_report(&mut self) -> Result<Report, LinkError> {
+        Ok(protocol::parse(&self.next_line()?)?)
+    }
+
+    fn next_line(&mut self) -> Result<Vec<u8>, LinkError> {
         match protocol::read_line(&mut self.stdout)? {
-            Some(line) => Ok(protocol::parse(&line)?),
+            Some(line) => Ok(line),
             None => {
                 // What explains the end may still be on its way.
                 thread::sleep(Duration::from_millis(50));
@@ -228,12 +270,12 @@ mod tests {
     use crate::process::Program;
 
     /// What comes of a session in which the other side is this shell script.
-    fn hello_of(script: &str, limit: Duration) -> Result<(), LinkError> {
+    fn hello_of(script: &str, limit: Duration) -> Result<Peer, LinkError> {
         let mut running = Program::new("sh").args(["-c", script]).piped().in_own_group().spawn().unwrap();
         let process = running.identity().unwrap();
         let stdout = BufReader::new(running.child.stdout.take().unwrap());
         let mut reports = Reports { stdout, stderr: Arc::default() };
-        let heard = await_hello(&mut reports, Limit::on(process, limit));
+        let heard = await_hello(&mut reports, &mut Limit::on(process, limit));
         running.stop(Duration::from_secs(1)).unwrap();
         heard
     }
@@ -246,7 +288,7 @@ mod tests {
         }
         let patient = Duration::from_secs(1000);
         let hello = format!(r#"echo '{{"type":"hello","protocol":{PROTOCOL},"version":"1","host":"h"}}'"#);
-        hello_of(&hello, patient).unwrap();
+        assert_eq!(hello_of(&hello, patient).unwrap().host, "h");
         let early = hello_of("echo '{\"type\":\"begun\"}'", patient).unwrap_err().to_string();
         assert!(early.contains("something else than was asked: {\"type\":\"begun\"}"), "{early}");
     }

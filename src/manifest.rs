@@ -236,7 +236,9 @@ impl fmt::Display for Difference {
 pub struct Fingerprint(String);
 
 impl Fingerprint {
-    const PREFIX: &str = "hmac-sha256:";
+    pub(crate) const PREFIX: &str = "hmac-sha256:";
+    /// How many hex digits follow.
+    pub(crate) const DIGITS: usize = 12;
 }
 
 impl fmt::Display for Fingerprint {
@@ -254,7 +256,8 @@ impl FromStr for Fingerprint {
     type Err = NoFingerprint;
     fn from_str(text: &str) -> Result<Self, NoFingerprint> {
         let is_hex = |digits: &str| {
-            digits.len() == 12 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+            digits.len() == Self::DIGITS
+                && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
         };
         let digits = text.strip_prefix(Self::PREFIX).ok_or(NoFingerprint)?;
         is_hex(digits).then(|| Self(text.to_owned())).ok_or(NoFingerprint)

@@ -18,7 +18,8 @@ pub struct InvalidName {
 }
 
 impl InvalidName {
-    fn new(what: &'static str, text: &str, rule: &'static str) -> Self {
+    /// Shortens the text.
+    pub(crate) fn new(what: &'static str, text: &str, rule: &'static str) -> Self {
         let text = text.chars().take(80).collect();
         Self { what, text, rule }
     }
@@ -54,6 +55,11 @@ macro_rules! text_newtype {
         }
     };
 }
+
+// Below the macro, which it uses.
+mod config;
+
+pub use config::ConfigName;
 
 fn starts_with_letter_or_digit(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
@@ -314,6 +320,11 @@ impl ReleaseTag {
     /// The same release one second later, for a name that is taken.
     pub fn next(self) -> Self {
         Self { time: self.time + Duration::seconds(1), ..self }
+    }
+
+    /// The environment.
+    pub fn environment(&self) -> &EnvironmentName {
+        &self.environment
     }
 
     /// The full name of the ref.

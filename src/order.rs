@@ -1,11 +1,13 @@
 //! What is asked of a coordinator, and what it tells: the whole input and the whole output of a graduation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::mapping::Mapping;
 use crate::names::{AppName, CommitId, GraduationId, ObjectId, ReleaseTag, RequestTag};
 use crate::plan::{Options, Plan, WantedApp};
 use crate::protocol::{AppEnd, HoldPoint};
@@ -22,6 +24,49 @@ pub enum Mode {
     AfterPush,
     /// `dokku graduate <env>`: the coordinator's own compare-and-swap of the tag.
     Command,
+}
+
+/// When a hook of the operator's runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum HookKind {
+    /// Before anything is transferred.
+    #[value(name = "PRE")]
+    Pre,
+    /// When every app is held, before the decision.
+    #[value(name = "POST")]
+    Post,
+    /// When it is live and recorded.
+    #[value(name = "SUCCESS")]
+    Success,
+    /// When it had begun and is not live.
+    #[value(name = "FAILURE")]
+    Failure,
+}
+
+impl HookKind {
+    /// All kinds, in the order in which they run.
+    pub const ALL: [Self; 4] = [Self::Pre, Self::Post, Self::Success, Self::Failure];
+}
+
+impl fmt::Display for HookKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Pre => "PRE",
+            Self::Post => "POST",
+            Self::Success => "SUCCESS",
+            Self::Failure => "FAILURE",
+        })
+    }
+}
+
+impl From<Phase> for HookKind {
+    fn from(phase: Phase) -> Self {
+        match phase {
+            Phase::Pre => Self::Pre,
+            Phase::Post => Self::Post,
+        }
+    }
 }
 
 /// One graduation, as it was asked for.
@@ -47,12 +92,35 @@ pub struct Order {
     pub is_current: bool,
     /// The apps of its state.
     pub apps: BTreeMap<AppName, WantedApp>,
+    /// What they are called on the destination: the rules as they were when it was asked for.
+    #[serde(default, skip_serializing_if = "Mapping::is_empty")]
+    pub mapping: Mapping,
+    /// Apps of it that never graduate there, as `exclude` named them when it was asked for.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub excluded: BTreeSet<AppName>,
     /// What else was asked for.
     pub options: Options,
     /// Who asks: the name of an ssh key, or of a user of the host.
     pub by: String,
     /// When.
     pub at: DateTime<Utc>,
+}
+
+impl Order {
+    /// The apps of the state that are to run there as it says.
+    pub fn followed(&self) -> BTreeSet<&AppName> {
+        let is_asked_for = |app: &&AppName| self.options.only.as_ref().is_none_or(|only| only.contains(*app));
+        self.graduating().filter(is_asked_for).filter(|app| !self.excluded.contains(*app)).collect()
+    }
+
+    /// Every app of it that the mapping leads anywhere is to run as it says: the ledger may name the commit itself.
+    pub fn is_followed_as_a_whole(&self) -> bool {
+        self.followed().len() == self.graduating().count()
+    }
+
+    fn graduating(&self) -> impl Iterator<Item = &AppName> {
+        self.apps.keys().filter(|app| self.mapping.covers(app))
+    }
 }
 
 /// How a graduation ended, for people and for exit statuses.
@@ -124,14 +192,14 @@ pub enum News {
     /// The user's programs are about to run.
     HooksStarted {
         /// Which.
-        phase: Phase,
+        kind: HookKind,
         /// How many.
         count: usize,
     },
     /// A line that one of them wrote.
     HookLine {
         /// Which.
-        phase: Phase,
+        kind: HookKind,
         /// The text.
         text: String,
     },

@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::{AppName, CommitId};
+use crate::mapping::{DestinationApp, MappingProblem, Routes};
+use crate::names::{AppName, CommitId, ConfigName};
 use crate::protocol::{HoldPoint, LiveApp};
 
 /// An app of the wanted state.
@@ -94,6 +95,8 @@ impl Options {
 pub struct Row {
     /// The app.
     pub app: AppName,
+    /// What it is called there.
+    pub there: DestinationApp,
     /// It does not exist there yet.
     pub is_new: bool,
     /// What runs.
@@ -115,19 +118,27 @@ pub struct Plan {
     /// Apps of the state that run the wanted revision already.
     pub unchanged: Vec<AppName>,
     /// Apps there that the state does not name, or that `only` leaves out.
-    pub left_alone: Vec<AppName>,
+    pub left_alone: Vec<DestinationApp>,
+    /// Apps of the state that no rule of the environment's mapping fits.
+    pub unmapped: Vec<AppName>,
+    /// Apps of the state that never graduate there.
+    pub excluded: Vec<AppName>,
     /// Apps of the state that were never deployed on the source.
     pub never_deployed: Vec<AppName>,
     /// Config names that are missing there, where that does not stop the graduation.
     pub missing_config: Vec<Missing>,
 }
 
-impl Plan {
-    /// Every app of the wanted state will run what it says: the ledger may name the commit itself.
-    pub fn is_whole(&self, wanted: &BTreeMap<AppName, WantedApp>) -> bool {
-        let done = self.rows.len() + self.unchanged.len() + self.never_deployed.len();
-        done == wanted.len()
+impl Row {
+    /// The app's name, with that on the destination if it is another one.
+    pub fn described(&self) -> String {
+        named(&self.app, &self.there)
     }
+}
+
+/// The name of an app, with that on the destination if it is another one: `api-staging as api`.
+pub fn named(app: &AppName, there: &DestinationApp) -> String {
+    if there.name() == app { app.to_string() } else { format!("{app} as {there}") }
 }
 
 /// Config names that one app lacks on the destination.
@@ -136,16 +147,25 @@ impl Plan {
 pub struct Missing {
     /// The app.
     pub app: AppName,
+    /// What it is called there.
+    pub there: DestinationApp,
     /// It exists there.
     pub exists: bool,
     /// The names.
     pub names: Vec<String>,
 }
 
+impl Missing {
+    /// The app here that has them, in words.
+    fn has(&self) -> String {
+        if self.there.name() == &self.app { "it has".to_owned() } else { format!("{} has", self.app) }
+    }
+}
+
 impl fmt::Display for Missing {
     /// The command to run on the destination.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let app = &self.app;
+        let app = &self.there;
         if !self.exists {
             write!(f, "dokku apps:create {app} && ")?;
         }
@@ -160,6 +180,15 @@ pub enum Problem {
     /// `-o only` names an app that the state does not have.
     #[error("`only` names {0}, which the state does not have")]
     OnlyUnknown(AppName),
+    /// `-o only` names an app that does not graduate to this environment.
+    #[error("`only` names {0}, which no rule of `graduate:map` fits")]
+    OnlyUnmapped(AppName),
+    /// The names of the apps there.
+    #[error(transparent)]
+    Mapping(#[from] MappingProblem),
+    /// `-o only` names an app that never graduates there.
+    #[error("`only` names {0}, which never graduates there (exclude)")]
+    OnlyExcluded(AppName),
     /// A revision that is nowhere to be had.
     #[error("the state wants {app} at {revision}, a revision that its repository here does not have")]
     NoSuchRevision {
@@ -169,54 +198,86 @@ pub enum Problem {
         revision: CommitId,
     },
     /// Config names are missing.
-    #[error("{app} lacks config that it has here; set it there:\n`{missing}`", app = missing.app)]
+    #[error("{there} lacks config that {has} here; set it there:\n`{missing}`", there = missing.there, has = missing.has())]
     MissingConfig {
         /// Which.
         missing: Missing,
     },
 }
 
-/// What the source's own app repositories know about a revision.
+/// What is set for an environment that a plan must heed.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy<'a> {
+    /// What a config name that the destination lacks leads to.
+    pub missing_config: MissingConfig,
+    /// Config names that are never asked for.
+    pub ignore_config: &'a BTreeSet<ConfigName>,
+    /// Apps that never graduate there.
+    pub excluded: &'a BTreeSet<AppName>,
+}
+
+/// A config variable that Dokku sets as the app's app.json says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetByDeploy {
+    /// In the first deploy of an app.
+    First,
+    /// In each.
+    Each,
+}
+
+/// What the source's own app repositories know about a revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RevisionFacts {
     /// The repository has the commit.
     pub exists: bool,
     /// It names a release task: `release` in Procfile, `predeploy` or `postdeploy` in app.json.
     pub has_release_tasks: bool,
+    /// The config variables that Dokku sets while it deploys the revision.
+    pub set_by_deploy: BTreeMap<String, SetByDeploy>,
 }
 
 /// Dokku and this plugin set these themselves, so that nobody need set them.
-fn is_set_by_dokku(name: &str) -> bool {
+pub(crate) fn is_set_by_dokku(name: &str) -> bool {
     name == "GIT_REV" || name.starts_with("DOKKU_")
 }
 
-/// Compares `wanted` with `live`. All problems are found and returned together.
+/// Compares `wanted`, along its `routes`, with `live`. All problems are found and returned together.
 ///
 /// # Errors
 /// Every reason why the state cannot graduate.
 pub fn make(
     wanted: &BTreeMap<AppName, WantedApp>,
-    live: &BTreeMap<AppName, LiveApp>,
+    routes: &Routes,
+    live: &BTreeMap<DestinationApp, LiveApp>,
     options: &Options,
-    missing_config: MissingConfig,
+    policy: &Policy<'_>,
     facts: impl Fn(&AppName, CommitId) -> RevisionFacts,
 ) -> Result<Plan, Vec<Problem>> {
-    let mut plan = Plan::default();
-    let mut problems = Vec::new();
+    let mut plan = Plan { unmapped: routes.unmapped.clone(), ..Plan::default() };
+    let mut problems: Vec<Problem> = routes.problems.iter().cloned().map(Problem::Mapping).collect();
     let only = options.only.as_ref();
     let unknown = only.into_iter().flatten().filter(|app| !wanted.contains_key(*app));
     problems.extend(unknown.cloned().map(Problem::OnlyUnknown));
+    let unmapped = routes.unmapped.iter().filter(|app| only.is_some_and(|only| only.contains(*app)));
+    problems.extend(unmapped.cloned().map(Problem::OnlyUnmapped));
     for (app, want) in wanted {
-        if only.is_some_and(|only| !only.contains(app)) {
-            plan.left_alone.push(app.clone());
+        let is_asked_for = only.is_some_and(|only| only.contains(app));
+        if policy.excluded.contains(app) {
+            problems.extend(is_asked_for.then(|| Problem::OnlyExcluded(app.clone())));
+            plan.excluded.push(app.clone());
+            continue;
+        }
+        let Some(there) = routes.there(app) else { continue };
+        if only.is_some() && !is_asked_for {
+            plan.left_alone.push(there.clone());
             continue;
         }
         let Some(to) = want.revision else {
             plan.never_deployed.push(app.clone());
             continue;
         };
-        let there = live.get(app);
-        let from = there.and_then(|live| live.revision);
+        let runs = live.get(there);
+        let from = runs.and_then(|live| live.revision);
         if from == Some(to) && !options.redeploy {
             plan.unchanged.push(app.clone());
             continue;
@@ -225,8 +286,22 @@ pub fn make(
         if !found.exists {
             problems.push(Problem::NoSuchRevision { app: app.clone(), revision: to });
         }
-        if let Some(missing) = missing(app, want, there) {
-            match missing_config {
+        let is_provided = |name: &String| {
+            is_set_by_dokku(name)
+                || runs.is_some_and(|live| live.config_names.contains(name))
+                || policy.ignore_config.iter().any(|ignored| ignored.as_str() == name)
+                || match found.set_by_deploy.get(name) {
+                    Some(SetByDeploy::Each) => true,
+                    Some(SetByDeploy::First) => from.is_none(),
+                    None => false,
+                }
+        };
+        let names: Vec<String> =
+            want.config_names.iter().filter(|name| !is_provided(name)).cloned().collect();
+        if !names.is_empty() {
+            let (app, there) = (app.clone(), there.clone());
+            let missing = Missing { app, there, exists: runs.is_some(), names };
+            match policy.missing_config {
                 MissingConfig::Fail if !options.allow_missing_config => {
                     problems.push(Problem::MissingConfig { missing });
                 }
@@ -237,29 +312,30 @@ pub fn make(
         let new_hold = if want.has_web { HoldPoint::Healthy } else { HoldPoint::Built };
         plan.rows.push(Row {
             app: app.clone(),
-            is_new: there.is_none(),
+            there: there.clone(),
+            is_new: runs.is_none(),
             from,
             to,
-            hold: there.map_or(new_hold, |live| if from.is_none() { new_hold } else { live.hold }),
+            hold: runs.map_or(new_hold, |live| if from.is_none() { new_hold } else { live.hold }),
             has_release_tasks: found.has_release_tasks,
         });
     }
-    plan.left_alone.extend(live.keys().filter(|app| !wanted.contains_key(*app)).cloned());
+    plan.left_alone.extend(live.keys().filter(|there| routes.is_foreign(there)).cloned());
     if problems.is_empty() { Ok(plan) } else { Err(problems) }
-}
-
-fn missing(app: &AppName, want: &WantedApp, there: Option<&LiveApp>) -> Option<Missing> {
-    let has = |name: &String| there.is_some_and(|live| live.config_names.contains(name));
-    let names: Vec<String> =
-        want.config_names.iter().filter(|name| !is_set_by_dokku(name) && !has(name)).cloned().collect();
-    (!names.is_empty()).then(|| Missing { app: app.clone(), exists: there.is_some(), names })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mapping::Mapping;
 
-    const ALL_THERE: RevisionFacts = RevisionFacts { exists: true, has_release_tasks: false };
+    const ALL_THERE: RevisionFacts =
+        RevisionFacts { exists: true, has_release_tasks: false, set_by_deploy: BTreeMap::new() };
+    const DEFAULT: Policy<'static> = Policy {
+        missing_config: MissingConfig::Fail,
+        ignore_config: &BTreeSet::new(),
+        excluded: &BTreeSet::new(),
+    };
 
     fn id(digit: char) -> CommitId {
         digit.to_string().repeat(40).parse().unwrap()
@@ -279,28 +355,44 @@ mod tests {
         LiveApp { revision: Some(id(revision)), config_names, hold: HoldPoint::Healthy }
     }
 
+    fn there(name: &str) -> DestinationApp {
+        app(name).into()
+    }
+
+    fn routes(mapping: &str, wanted: &BTreeMap<AppName, WantedApp>) -> Routes {
+        Routes::of(
+            &mapping.parse().unwrap(),
+            wanted.keys(),
+            &BTreeSet::new(),
+            &"production".parse().unwrap(),
+            false,
+        )
+    }
+
     #[test]
     fn only_a_changed_revision_is_a_change() {
         let wanted = [("api", 'a'), ("web", 'b'), ("new", 'c')];
-        let wanted = wanted.map(|(name, revision)| (app(name), want(revision, &["GIT_REV"]))).into();
+        let wanted: BTreeMap<_, _> =
+            wanted.map(|(name, revision)| (app(name), want(revision, &["GIT_REV"]))).into();
         let live = [("api", '1'), ("web", 'b'), ("other", '2')];
-        let live = live.map(|(name, revision)| (app(name), run(revision))).into();
-        let plan = make(&wanted, &live, &Options::default(), MissingConfig::Fail, |_, _| ALL_THERE).unwrap();
+        let live = live.map(|(name, revision)| (there(name), run(revision))).into();
+        let (routes, options) = (routes("", &wanted), Options::default());
+        let plan = make(&wanted, &routes, &live, &options, &DEFAULT, |_, _| ALL_THERE).unwrap();
         let rows: Vec<_> = plan.rows.iter().map(|row| (row.app.as_str(), row.is_new, row.from)).collect();
         assert_eq!(rows, [("api", false, Some(id('1'))), ("new", true, None)]);
         assert_eq!(plan.unchanged, [app("web")]);
-        assert_eq!(plan.left_alone, [app("other")]);
-        assert!(plan.is_whole(&wanted));
+        assert_eq!(plan.left_alone, [there("other")]);
     }
 
     #[test]
     fn every_problem_is_found_at_once() {
-        let wanted =
+        let wanted: BTreeMap<_, _> =
             [(app("api"), want('a', &["KEY", "GIT_REV"])), (app("web"), want('b', &["A", "B"]))].into();
-        let live = [(app("api"), run('1'))].into();
+        let live = [(there("api"), run('1'))].into();
         let options = Options { only: Some([app("api"), app("web"), app("x")].into()), ..Options::default() };
         let gone = |name: &AppName, _| RevisionFacts { exists: name.as_str() != "api", ..ALL_THERE };
-        let problems = make(&wanted, &live, &options, MissingConfig::Fail, gone).unwrap_err();
+        let routes = routes("", &wanted);
+        let problems = make(&wanted, &routes, &live, &options, &DEFAULT, gone).unwrap_err();
         let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
         assert_eq!(texts.len(), 4);
         assert!(texts[0].contains("`only` names x"));
@@ -309,6 +401,57 @@ mod tests {
         assert!(
             texts[3].ends_with("`dokku apps:create web && dokku config:set --no-restart web A=... B=...`")
         );
+    }
+
+    #[test]
+    fn an_app_is_compared_with_what_it_is_called_there() {
+        let names = ["api-staging", "web-staging", "web-test", "cron"];
+        let wanted: BTreeMap<_, _> = names.map(|name| (app(name), want('a', &["KEY"]))).into();
+        let live = [(there("api"), run('1')), (there("cron"), run('1'))].into();
+        let options = Options { only: Some([app("api-staging"), app("cron")].into()), ..Options::default() };
+        let routes = routes("*-staging=* *-test=*", &wanted);
+        let plan = |options| make(&wanted, &routes, &live, options, &DEFAULT, |_, _| ALL_THERE);
+        let texts: Vec<String> = plan(&options).unwrap_err().iter().map(ToString::to_string).collect();
+        assert!(texts[0].starts_with("web-staging and web-test would all become web;"), "{texts:?}");
+        assert_eq!(texts[1], "`only` names cron, which no rule of `graduate:map` fits");
+        let missing = "api lacks config that api-staging has here; set it there:\n\
+                       `dokku config:set --no-restart api KEY=...`";
+        assert_eq!(texts[2], missing);
+        assert_eq!(routes.unmapped, [app("cron")]);
+        assert!(routes.is_foreign(&there("cron")), "it is another app than the one here");
+    }
+
+    #[test]
+    fn names_that_nobody_need_set_are_not_asked_for() {
+        let names = ["DOKKU_APP_TYPE", "GIT_REV", "IGNORED", "GENERATED", "SYNCED", "OWN"];
+        let wanted: BTreeMap<_, _> =
+            [(app("api"), want('a', &names)), (app("new"), want('a', &names))].into();
+        let live = [(there("api"), run('1'))].into();
+        let routes = routes("", &wanted);
+        let ignored = ["IGNORED".parse().unwrap()].into();
+        let policy = Policy { missing_config: MissingConfig::Warn, ignore_config: &ignored, ..DEFAULT };
+        let set_by_deploy =
+            [("GENERATED".to_owned(), SetByDeploy::First), ("SYNCED".to_owned(), SetByDeploy::Each)].into();
+        let facts = RevisionFacts { set_by_deploy, ..ALL_THERE };
+        let plan = make(&wanted, &routes, &live, &Options::default(), &policy, |_, _| facts.clone()).unwrap();
+        let missing: Vec<_> = plan.missing_config.iter().map(|missing| missing.names.join(" ")).collect();
+        assert_eq!(missing, ["GENERATED OWN", "OWN"], "a first deploy generates, a later one does not");
+    }
+
+    #[test]
+    fn an_excluded_app_is_left_out_and_named() {
+        let wanted: BTreeMap<_, _> = [(app("api"), want('a', &["KEY"])), (app("web"), want('b', &[]))].into();
+        let excluded: BTreeSet<_> = [app("api")].into();
+        let environment = "production".parse().unwrap();
+        let routes = Routes::of(&Mapping::default(), wanted.keys(), &excluded, &environment, false);
+        let policy = Policy { excluded: &excluded, ..DEFAULT };
+        let live = [(there("api"), run('1'))].into();
+        let plan = make(&wanted, &routes, &live, &Options::default(), &policy, |_, _| ALL_THERE).unwrap();
+        assert_eq!((plan.rows.len(), &plan.excluded), (1, &vec![app("api")]));
+        assert_eq!(plan.left_alone, [], "it is named once");
+        let options = Options { only: Some(excluded.clone()), ..Options::default() };
+        let problems = make(&wanted, &routes, &live, &options, &policy, |_, _| ALL_THERE).unwrap_err();
+        assert_eq!(problems, [Problem::OnlyExcluded(app("api"))]);
     }
 
     #[test]

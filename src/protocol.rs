@@ -5,8 +5,10 @@
 
 use std::io::{self, BufRead, Write};
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::finding::Finding;
 use crate::legible;
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId};
 
@@ -57,6 +59,12 @@ pub enum HoldPoint {
 pub enum Request {
     /// What runs there? Answered by one [`Report::App`] an app, then [`Report::AllApps`]. Takes no lock.
     Live {},
+    /// What else is set for each app there? Answered by one [`Report::Factor`] a setting, then [`Report::AllApps`]. Takes
+    /// no lock.
+    Factors {},
+    /// What does `graduate:doctor` find there? Answered by [`Report::Clock`], one [`Report::Found`] a finding, then
+    /// [`Report::Examined`]. Takes no lock and changes nothing.
+    Examine {},
     /// Takes the destination for one graduation.
     Begin {
         /// The graduation.
@@ -113,7 +121,7 @@ pub enum Request {
 pub struct LiveApp {
     /// The deployed revision; none if it was never deployed.
     pub revision: Option<CommitId>,
-    /// Names of its config variables.
+    /// Names of its config variables, and of those that are set for all apps there.
     pub config_names: Vec<String>,
     /// Where its next version would be held.
     pub hold: HoldPoint,
@@ -155,8 +163,31 @@ pub enum Report {
         /// Its state.
         live: LiveApp,
     },
-    /// The last [`Report::App`] has been sent.
+    /// One setting of an app, secrets hidden and bounded; see [`crate::diff::comparable`].
+    Factor {
+        /// The app.
+        app: AppName,
+        /// The plugin of Dokku's whose property it is.
+        plugin: String,
+        /// The property.
+        property: String,
+        /// Its values.
+        values: Vec<String>,
+    },
+    /// The last [`Report::App`] or [`Report::Factor`] has been sent.
     AllApps {},
+    /// What time it was there when [`Request::Examine`] came.
+    Clock {
+        /// To the millisecond at least.
+        at: DateTime<Utc>,
+    },
+    /// Something that an examination found.
+    Found {
+        /// What.
+        finding: Finding,
+    },
+    /// The last [`Report::Found`] has been sent.
+    Examined {},
     /// The destination is taken for the graduation.
     Begun {},
     /// A request cannot be carried out, and nothing was changed by it.
@@ -221,29 +252,6 @@ pub enum Report {
         /// The decision that was carried out.
         decision: Decision,
     },
-}
-
-impl Report {
-    /// The app that it tells of.
-    pub fn app(&self) -> Option<&AppName> {
-        match self {
-            Self::App { app, .. }
-            | Self::Opened { app, .. }
-            | Self::Building { app }
-            | Self::Log { app, .. }
-            | Self::Held { app, .. }
-            | Self::AppFailed { app, .. }
-            | Self::AppEnded { app, .. } => Some(app),
-            Self::Hello { .. }
-            | Self::AllApps {}
-            | Self::Begun {}
-            | Self::Refused { .. }
-            | Self::Unknown {}
-            | Self::Renewed { .. }
-            | Self::Decided { .. }
-            | Self::Settled { .. } => None,
-        }
-    }
 }
 
 /// Why a line could not be read.
@@ -353,12 +361,17 @@ mod tests {
 
     #[test]
     fn the_wire_forms_are_pinned() {
-        let requests = ["live", "begin", "resume", "open", "prepare", "renew", "decide"];
+        let requests =
+            ["live", "factors", "examine", "begin", "resume", "open", "prepare", "renew", "decide"];
         is_pinned::<Request>(include_str!("../tests/wire/requests.jsonl"), &requests);
         let reports = [
             "hello",
             "app",
+            "factor",
             "all-apps",
+            "clock",
+            "found",
+            "examined",
             "begun",
             "refused",
             "unknown",

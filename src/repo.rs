@@ -27,10 +27,11 @@ pub const MAX_OBJECT: usize = 2 << 20;
 pub const MAX_NEW_COMMITS: usize = 10_000;
 
 mod app;
+pub mod former;
 mod incoming;
 mod past;
 
-pub use app::{declared_config, has_release_tasks};
+pub use app::{config_set_by_deploy, declared_config, has_release_tasks};
 pub use incoming::Incoming;
 
 /// The environment repository could not be read, or holds what does not belong there.

@@ -7,7 +7,7 @@ use crate::names::{AppName, CommitId, RequestTag};
 use crate::order::{Ending, News};
 use crate::plan::{Plan, Row};
 use crate::protocol::{AppEnd, HoldPoint};
-use crate::transaction::{Cause, Outcome, Phase};
+use crate::transaction::{Cause, Outcome};
 
 /// Turns [`News`] into text.
 #[derive(Clone, Debug, Default)]
@@ -40,10 +40,8 @@ impl Reporter {
             }
             News::SettledEarlier { id, outcome } => settled_earlier(&mut lines, id.as_str(), outcome),
             News::Planned { plan } => planned(&mut lines, plan),
-            News::HooksStarted { phase, count } => {
-                lines.step(&format!("{} hooks ({count})", in_words(*phase)))
-            }
-            News::HookLine { phase, text } => lines.plain(&format!("[{}] {text}", in_words(*phase))),
+            News::HooksStarted { kind, count } => lines.step(&format!("{kind} hooks ({count})")),
+            News::HookLine { kind, text } => lines.plain(&format!("[{kind}] {text}")),
             News::Log { app, text } if !self.quiet => lines.plain(&log_line(app, text)),
             News::Log { .. } => {}
             News::Held { app, at, held, of } => {
@@ -139,6 +137,13 @@ fn failed(lines: &mut Lines, environment: &str, outcome: &Outcome) {
             for (app, reason) in stuck {
                 lines.trouble(&format!("{app} is not as it was: {reason}"));
             }
+            if !stuck.is_empty() {
+                let apps = stuck.keys().map(AppName::as_str).collect::<Vec<_>>().join(",");
+                lines.hint(Some(&format!(
+                    "when that is put right, `dokku graduate {environment} env/{environment} -o redeploy -o \
+                     only={apps}` brings back what ran"
+                )));
+            }
         }
         Outcome::RolledBack { cause } => {
             lines.trouble(&format!("{environment} was rolled back: {}", cause.what));
@@ -154,7 +159,7 @@ fn failed(lines: &mut Lines, environment: &str, outcome: &Outcome) {
                 });
             }
             lines.hint(Some(
-                "look at these apps there; `git push` of an older release tag brings all of them back",
+                "look at these apps there; `git push -f -o redeploy` of an older release tag brings all of them back",
             ));
         }
         Outcome::InDoubt { cause } => {
@@ -182,7 +187,7 @@ fn settled_earlier(lines: &mut Lines, id: &str, outcome: &Outcome) {
 }
 
 fn planned(lines: &mut Lines, plan: &Plan) {
-    let width = plan.rows.iter().map(|row| row.app.as_str().len()).max().unwrap_or(0);
+    let width = plan.rows.iter().map(|row| row.described().len()).max().unwrap_or(0);
     for row in &plan.rows {
         lines.detail(&row_line(row, width));
     }
@@ -193,13 +198,20 @@ fn planned(lines: &mut Lines, plan: &Plan) {
     }
     let named = |names: &[AppName]| names.iter().map(AppName::as_str).collect::<Vec<_>>().join(", ");
     if !plan.left_alone.is_empty() {
-        lines.detail(&format!("left alone: {}", named(&plan.left_alone)));
+        let there: Vec<String> = plan.left_alone.iter().map(ToString::to_string).collect();
+        lines.detail(&format!("left alone: {}", there.join(", ")));
+    }
+    if !plan.unmapped.is_empty() {
+        lines.detail(&format!("no rule of `graduate:map` fits, so not graduated: {}", named(&plan.unmapped)));
+    }
+    if !plan.excluded.is_empty() {
+        lines.detail(&format!("never graduated there: {}", named(&plan.excluded)));
     }
     if !plan.never_deployed.is_empty() {
         lines.detail(&format!("never deployed here, so not graduated: {}", named(&plan.never_deployed)));
     }
     for missing in &plan.missing_config {
-        lines.trouble(&format!("{} lacks config there: `{missing}`", missing.app));
+        lines.trouble(&format!("{} lacks config there: `{missing}`", missing.there));
     }
 }
 
@@ -209,7 +221,7 @@ fn row_line(row: &Row, width: usize) -> String {
         (false, None) => "(empty)".to_owned(),
         (false, Some(from)) => from.short(),
     };
-    let mut text = format!("{:width$} {from:7} -> {}   build", row.app, row.to.short());
+    let mut text = format!("{:width$} {from:7} -> {}   build", row.described(), row.to.short());
     match row.hold {
         HoldPoint::Healthy => {}
         HoldPoint::Built => text.push_str(", held before it starts"),
@@ -223,13 +235,6 @@ fn row_line(row: &Row, width: usize) -> String {
 /// Dokku's own marks are for a deploy of one app; here they stand behind the app's name.
 fn log_line(app: &AppName, text: &str) -> String {
     format!("[{app}] {}", text.trim_start_matches("remote: "))
-}
-
-fn in_words(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Pre => "PRE",
-        Phase::Post => "POST",
-    }
 }
 
 fn minutes(seconds: u32) -> String {

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::order::HookKind;
 use crate::plan::Missing;
 
 fn name(name: &str) -> AppName {
@@ -14,6 +15,7 @@ fn id(start: &str) -> CommitId {
 fn row(app: &str, from: Option<&str>, is_new: bool) -> Row {
     Row {
         app: name(app),
+        there: name(app).into(),
         is_new,
         from: from.map(id),
         to: id("9c0ffee"),
@@ -30,9 +32,16 @@ fn plan() -> Plan {
             Row { has_release_tasks: true, ..row("web", None, false) },
         ],
         unchanged: vec![name("docs"), name("wiki")],
-        left_alone: vec![name("other"), name("tool")],
+        left_alone: vec![name("other").into(), name("tool").into()],
+        unmapped: Vec::new(),
+        excluded: vec![name("cron")],
         never_deployed: vec![name("empty")],
-        missing_config: vec![Missing { app: name("api"), exists: true, names: vec!["KEY".to_owned()] }],
+        missing_config: vec![Missing {
+            app: name("api"),
+            there: name("api").into(),
+            exists: true,
+            names: vec!["KEY".to_owned()],
+        }],
     }
 }
 
@@ -82,8 +91,15 @@ fn news() -> Vec<News> {
         },
         News::Planned { plan: plan() },
         News::Planned { plan: Plan { unchanged: vec![app()], ..Plan::default() } },
-        News::HooksStarted { phase: Phase::Pre, count: 2 },
-        News::HookLine { phase: Phase::Post, text: text("backup done") },
+        News::Planned {
+            plan: Plan {
+                rows: vec![Row { there: name("api").into(), ..row("api-staging", None, true) }],
+                unmapped: vec![name("cron"), name("docs")],
+                ..Plan::default()
+            },
+        },
+        News::HooksStarted { kind: HookKind::Pre, count: 2 },
+        News::HookLine { kind: HookKind::Post, text: text("backup done") },
         News::Log { app: app(), text: text("-----> Building") },
         News::Held { app: app(), at: HoldPoint::Healthy, held: 1, of: 2 },
         News::Held { app: name("worker"), at: HoldPoint::Built, held: 2, of: 2 },

@@ -3,6 +3,7 @@
 //! One JSON file, `settings.json` in the plugin's data directory, read whole and replaced whole. It is changed
 //! under a lock ([`Settings::change`]), which is the only way to change it.
 
+mod address;
 mod properties;
 mod url;
 
@@ -15,9 +16,12 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError, Lock, Locking};
+use crate::mapping::{Mapping, RuleError};
 use crate::names::EnvironmentName;
 use crate::vars::Vars;
 
+pub use crate::order::HookKind;
+pub use address::Address;
 pub use properties::{Limits, Properties, Property, PropertyError};
 pub use url::{InvalidUrl, Url};
 
@@ -44,7 +48,7 @@ pub enum SettingsError {
         /// The name.
         name: EnvironmentName,
         /// Where it leads.
-        url: Box<Url>,
+        url: Box<Address>,
     },
     /// A hook's command is empty or more than one line.
     #[error("a hook is one line with a command in it, not {0:?}")]
@@ -58,6 +62,14 @@ pub enum SettingsError {
         index: usize,
         /// How many there are.
         there: usize,
+    },
+    /// A rule of the mapping cannot be added or removed.
+    #[error("{source}; `dokku graduate:map {environment}` lists the rules")]
+    Rule {
+        /// The environment.
+        environment: EnvironmentName,
+        /// Why.
+        source: RuleError,
     },
     /// A property cannot be set so.
     #[error(transparent)]
@@ -81,32 +93,6 @@ fn count(number: usize) -> String {
         0 => "is none".to_owned(),
         1 => "is 1".to_owned(),
         _ => format!("are {number}"),
-    }
-}
-
-/// When a hook runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum HookKind {
-    /// Before anything is transferred.
-    #[value(name = "PRE")]
-    Pre,
-    /// When every app is held, before the decision.
-    #[value(name = "POST")]
-    Post,
-}
-
-impl HookKind {
-    /// All kinds, in the order in which they run.
-    pub const ALL: [Self; 2] = [Self::Pre, Self::Post];
-}
-
-impl fmt::Display for HookKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Pre => "PRE",
-            Self::Post => "POST",
-        })
     }
 }
 
@@ -136,10 +122,13 @@ impl From<Version> for u32 {
 #[serde(deny_unknown_fields)]
 pub struct Environment {
     /// Where it is reached.
-    pub url: Url,
+    pub url: Address,
     /// Graduations to it are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<Frozen>,
+    /// What its apps are called.
+    #[serde(default, skip_serializing_if = "Mapping::is_empty")]
+    pub mapping: Mapping,
     #[serde(default, skip_serializing_if = "Properties::is_empty")]
     properties: Properties,
 }
@@ -249,15 +238,19 @@ impl Settings {
     ///
     /// # Errors
     /// [`SettingsError::EnvironmentExists`] where the name leads elsewhere.
-    pub fn add_environment(&mut self, name: &EnvironmentName, url: &Url) -> Result<bool, SettingsError> {
+    pub fn add_environment(&mut self, name: &EnvironmentName, url: &Address) -> Result<bool, SettingsError> {
         match self.environments.get(name) {
             Some(there) if there.url == *url => Ok(false),
             Some(there) => {
                 Err(SettingsError::EnvironmentExists { name: name.clone(), url: Box::new(there.url.clone()) })
             }
             None => {
-                let environment =
-                    Environment { url: url.clone(), frozen: None, properties: Properties::default() };
+                let environment = Environment {
+                    url: url.clone(),
+                    frozen: None,
+                    mapping: Mapping::default(),
+                    properties: Properties::default(),
+                };
                 self.environments.insert(name.clone(), environment);
                 Ok(true)
             }
@@ -280,6 +273,25 @@ impl Settings {
         let error = self.unknown(name);
         self.environments.get_mut(name).ok_or(error)?.frozen = frozen;
         Ok(())
+    }
+
+    /// Changes the rules by which apps get their names in an environment.
+    ///
+    /// # Errors
+    /// [`SettingsError::UnknownEnvironment`], and what `edit` says.
+    pub fn change_mapping<T>(
+        &mut self,
+        name: &EnvironmentName,
+        edit: impl FnOnce(&mut Mapping) -> Result<T, RuleError>,
+    ) -> Result<T, SettingsError> {
+        let error = self.unknown(name);
+        let mapping = &mut self.environments.get_mut(name).ok_or(error)?.mapping;
+        edit(mapping).map_err(|source| SettingsError::Rule { environment: name.clone(), source })
+    }
+
+    /// What the apps of an environment are called there; for one that is not linked, as they are here.
+    pub fn mapping(&self, name: &EnvironmentName) -> Mapping {
+        self.environments.get(name).map(|environment| environment.mapping.clone()).unwrap_or_default()
     }
 
     /// The commands of one kind of hook, in the order in which they run.
@@ -344,74 +356,4 @@ impl Settings {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn vars(dir: &Path) -> Vars {
-        Vars { lib_root: dir.to_owned(), ..Vars::from_environment() }
-    }
-
-    fn name(text: &str) -> EnvironmentName {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn what_is_written_is_read_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let vars = vars(dir.path());
-        assert_eq!(Settings::load(&vars).unwrap(), Settings::default());
-        let url: Url = "ssh://ops@prod:2222".parse().unwrap();
-        let change = |settings: &mut Settings| -> Result<(), SettingsError> {
-            assert!(settings.add_environment(&name("production"), &url)?);
-            assert!(!settings.add_environment(&name("production"), &url)?);
-            settings.add_hook(HookKind::Post, "curl -fsS example.com")?;
-            settings.set_property(Some(&name("production")), Property::MaxParallel, Some("4"))?;
-            settings.set_property(None, Property::AutoCommit, Some("true"))
-        };
-        Settings::change(&vars, change).unwrap();
-        let settings = Settings::load(&vars).unwrap();
-        assert_eq!(settings.environment(&name("production")).unwrap().url, url);
-        assert_eq!(settings.for_environment(&name("production")).max_parallel, 4);
-        assert_eq!(settings.for_environment(&name("other")).max_parallel, 2);
-        assert_eq!(settings.hooks(HookKind::Post), ["curl -fsS example.com"]);
-        assert!(settings.auto_commit() && settings.hooks(HookKind::Pre).is_empty());
-    }
-
-    #[test]
-    fn a_change_that_fails_writes_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let vars = vars(dir.path());
-        let change = |settings: &mut Settings| {
-            settings.add_hook(HookKind::Pre, "true")?;
-            settings.remove_hook(HookKind::Pre, 2)
-        };
-        let error = Settings::change(&vars, change).unwrap_err();
-        assert_eq!(error.to_string(), "there is no PRE hook 2; there is 1");
-        assert!(!path(&vars).exists());
-        assert!(Settings::default().add_hook(HookKind::Pre, "a\nb").is_err());
-        assert!(Settings::default().remove_hook(HookKind::Pre, 0).is_err());
-    }
-
-    #[test]
-    fn a_file_of_another_version_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let vars = vars(dir.path());
-        files::make_dir(&vars.data()).unwrap();
-        std::fs::write(path(&vars), r#"{"version":2,"new":{}}"#).unwrap();
-        let error = Settings::load(&vars).unwrap_err().to_string();
-        assert!(error.contains("its version is 2, and this plugin reads version 1"), "{error}");
-        std::fs::write(path(&vars), r#"{"version":1,"new":{}}"#).unwrap();
-        assert!(Settings::load(&vars).unwrap_err().to_string().contains("unknown field"));
-    }
-
-    #[test]
-    fn an_unknown_environment_is_answered_with_the_known_ones() {
-        let mut settings = Settings::default();
-        let ask = |settings: &Settings| settings.environment(&name("prod")).unwrap_err().to_string();
-        assert_eq!(ask(&settings), "no environment is called prod; there is none yet");
-        for each in ["uat", "staging"] {
-            settings.add_environment(&name(each), &"example.com".parse().unwrap()).unwrap();
-        }
-        assert_eq!(ask(&settings), "no environment is called prod; there are staging, uat");
-    }
-}
+mod tests;

@@ -182,12 +182,9 @@ fn config_word(path: &Path) -> Result<String, SshError> {
     Ok(format!("\"{}\"", text.replace('%', "%%")))
 }
 
-/// Writes the ssh configuration of an environment; call it again after the plugin was updated.
-///
-/// # Errors
-/// It cannot be written.
-pub fn write_config(vars: &Vars, environment: &EnvironmentName, url: &Url) -> Result<(), SshError> {
-    let text = format!(
+/// What the ssh configuration of an environment says.
+fn config_text(vars: &Vars, environment: &EnvironmentName, url: &Url) -> Result<String, SshError> {
+    Ok(format!(
         "# Written by dokku-graduate for `graduate:add-environment`; changes here are lost.
 Host {alias}
   HostName {host}
@@ -223,7 +220,25 @@ Host {alias}
         user = url.user(),
         key = config_word(&private_key(vars))?,
         known_hosts = config_word(&known_hosts(vars))?,
-    );
+    ))
+}
+
+/// The ssh configuration of an environment is there, and as [`write_config`] writes it.
+///
+/// # Errors
+/// It cannot be read.
+pub fn has_config(vars: &Vars, environment: &EnvironmentName, url: &Url) -> Result<bool, SshError> {
+    let written = files::read(&config(vars, environment), 64 * 1024)?;
+    Ok(written
+        .is_some_and(|written| config_text(vars, environment, url).is_ok_and(|t| t.into_bytes() == written)))
+}
+
+/// Writes the ssh configuration of an environment; call it again after the plugin was updated.
+///
+/// # Errors
+/// It cannot be written.
+pub fn write_config(vars: &Vars, environment: &EnvironmentName, url: &Url) -> Result<(), SshError> {
+    let text = config_text(vars, environment, url)?;
     files::make_dir(&dir(vars))?;
     Ok(files::write_atomically(&config(vars, environment), text.as_bytes())?)
 }
@@ -284,7 +299,7 @@ pub fn git_ssh_command(
 }
 
 /// A word as a POSIX shell takes it back unchanged; git hands `GIT_SSH_COMMAND` to one.
-fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:@".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();

@@ -3,8 +3,11 @@
 use std::path::Path;
 
 use crate::dokku::Dokku;
+use crate::local;
+use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId};
 use crate::process::{ProcessError, Program};
+use crate::settings::{Address, Settings, SettingsError};
 use crate::ssh::{self, SshError};
 use crate::vars::Vars;
 
@@ -14,6 +17,9 @@ pub enum TransferError {
     /// ssh cannot be configured.
     #[error(transparent)]
     Ssh(#[from] SshError),
+    /// Nobody knows where the environment is.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// git failed.
     #[error(transparent)]
     Push(#[from] ProcessError),
@@ -24,7 +30,8 @@ pub fn ref_name(id: &GraduationId, commit: CommitId) -> String {
     format!("refs/graduate/{id}/{commit}")
 }
 
-/// Sends what the destination lacks of one commit of an app, over the connection behind `control` where that is up.
+/// Sends what the destination lacks of one commit of an app, which is called `there` on it, over the connection behind
+/// `control` where that is up.
 ///
 /// # Errors
 /// It is not there; what arrived is of no effect.
@@ -34,18 +41,27 @@ pub fn send(
     control: &Path,
     id: &GraduationId,
     app: &AppName,
+    there: &DestinationApp,
     commit: CommitId,
 ) -> Result<(), TransferError> {
-    let url = format!("{}:{app}", ssh::alias(environment));
-    let push = Program::new("git")
+    let settings = Settings::load(vars)?;
+    let git = Program::new("git")
         .arg("--git-dir")
         .arg(Dokku::new(vars).repository(app))
-        .args(["-c", "core.hooksPath=/dev/null", "push", "--quiet", "--no-verify"])
-        .args(["--receive-pack=graduate:receive", &url])
-        .arg(format!("{commit}:{}", ref_name(id, commit)))
-        .env("GIT_SSH_COMMAND", ssh::git_ssh_command(vars, environment, Some(control))?)
-        .env("GIT_SSH_VARIANT", "ssh")
+        .args(["-c", "core.hooksPath=/dev/null"])
         .env("GIT_TERMINAL_PROMPT", "0")
         .env("LC_ALL", "C");
-    Ok(push.run()?)
+    const PUSH: [&str; 3] = ["push", "--quiet", "--no-verify"];
+    let push = match settings.environment(environment)?.url {
+        Address::Local => {
+            let git = git.args(["-c", "protocol.ext.allow=always"]).args(PUSH);
+            git.arg(local::receive_url(vars, there))
+        }
+        Address::Ssh(_) => git
+            .args(PUSH)
+            .args(["--receive-pack=graduate:receive", &format!("{}:{there}", ssh::alias(environment))])
+            .env("GIT_SSH_COMMAND", ssh::git_ssh_command(vars, environment, Some(control))?)
+            .env("GIT_SSH_VARIANT", "ssh"),
+    };
+    Ok(push.arg(format!("{commit}:{}", ref_name(id, commit))).run()?)
 }

@@ -41,6 +41,8 @@ pub struct Vars {
     pub push_options: Vec<String>,
     /// `DOKKU_NOT_IMPLEMENTED_EXIT`: how a plugin says that a command is not its own.
     pub not_implemented_exit: u8,
+    /// `NO_COLOR`: nothing but plain lines of text; https://no-color.org.
+    pub no_color: bool,
     /// `GRADUATE_LOG`: what developers want logged, in the form of `env_logger`; nothing unless it is set.
     pub log: Option<String>,
 }
@@ -71,6 +73,7 @@ impl Vars {
             not_implemented_exit: text("DOKKU_NOT_IMPLEMENTED_EXIT")
                 .and_then(|n| n.parse().ok())
                 .unwrap_or(10),
+            no_color: get("NO_COLOR").is_some(),
             log: text("GRADUATE_LOG"),
             lib_root,
         }

@@ -136,6 +136,40 @@ fn a_participant_that_dies_is_replaced() {
     story.is_live("again");
 }
 
+#[test]
+fn a_destination_that_has_forgotten_it_tells_by_what_it_runs() {
+    let world = World::new();
+    let story = Story::new(&world);
+    let forget = r#"rm -r "$DOKKU_LIB_ROOT"/data/graduate/incoming/*"#;
+    for (label, is_live) in [("live", true), ("gone", false)] {
+        let push = story.decided(label);
+        assert_eq!(world.source.kill("KILL", "dokku-graduate coordinator"), 1);
+        push.wait().is_refused().says("graduate:recover production");
+        story.health.open();
+        world.destination.until_idle();
+        assert_eq!(world.destination.live("web"), "2");
+        world.destination.root(forget).succeeds();
+        if !is_live {
+            // As if it had been brought back from a backup.
+            for app in ["api", "web"] {
+                world.app(app).version("1").commit().push_to(&world.destination).succeeds();
+            }
+        }
+        let recovered = world.source.dokku(&["graduate:recover", "production"]).succeeds();
+        if is_live {
+            recovered.says("it was decided, and is live");
+            story.is_live(label);
+            story.rewind("back");
+        } else {
+            recovered.says("it was rolled back").says("told by what runs there");
+            assert_eq!(story.environment.remote("refs/tags/graduate/production/gone"), None);
+            story.post.succeeds();
+            story.environment.graduate("next", "HEAD").succeeds();
+            story.is_live("next");
+        }
+    }
+}
+
 /// Version 2 of `api` has a worker that ends as soon as it starts on production, where `BROKEN` is set.
 fn with_a_broken_worker(world: &World) -> Checkout<'_> {
     for app in ["api", "web"] {

@@ -22,27 +22,30 @@ Usage: dokku graduate[:COMMAND]
 Promote a whole environment at once: every app goes live together or none does
 
 Commands (each has --help):
-    graduate <environment> [<revision>] [--yes] [--plan]                      Graduate a state of this host to an environment: every app goes live together or none does
+    graduate <environment> [<revision>] [--yes] [--plan] [--option <option>]  Graduate a state of this host to an environment: every app goes live together or none does
     graduate:abort <environment>                                              Stop a graduation that has not been decided yet and put everything back
     graduate:add-environment <name> <url> [--fingerprint <fingerprint>]       Link an environment: pin its host key and test the link
-    graduate:add-hook <PRE|POST> <command>                                    Add a hook that runs before a graduation (PRE) or when all apps are held (POST)
+    graduate:add-hook <PRE|POST|SUCCESS|FAILURE> <command>                    Add a hook that runs before a graduation or when all apps are held or when it is live or has failed
     graduate:commit [--message <message>]                                     Commit the state of this environment as it is now
+    graduate:doctor [<environment>] [--format <text|json>]                    Examine the installation and each link and say what puts right what is wrong
     graduate:environments [--format <text|json>]                              List the environments
     graduate:freeze <environment> <reason>                                    Refuse graduations to an environment and say why
     graduate:help                                                             List the commands
-    graduate:hooks [<PRE|POST>] [--format <text|json>]                        List hooks with their indexes
+    graduate:hooks [<PRE|POST|SUCCESS|FAILURE>] [--format <text|json>]        List hooks with their indexes
     graduate:key                                                              Print the public key that a destination must accept
     graduate:logs [<id|environment>] [--follow] [--app <app>]                 Show the whole story of a graduation; the latest one if not said
+    graduate:map <environment> [<from>] [<to>] [--format <text|json>]         Give the apps of an environment other names; without patterns list the rules
     graduate:plan <environment> [<revision>] [--format <text|json>]           Show what a graduation would do
     graduate:recover <environment>                                            Settle a graduation that was left in doubt: finish it or undo it
     graduate:releases <environment> [--limit <count>] [--format <text|json>]  List the releases of an environment
     graduate:report [<environment>]                                           Show what is set for the environments
     graduate:rm-environment <name>                                            Forget an environment and its pinned host key
-    graduate:rm-hook <PRE|POST> <index>                                       Remove a hook by its index
+    graduate:rm-hook <PRE|POST|SUCCESS|FAILURE> <index>                       Remove a hook by its index
     graduate:rollback <environment> [<release>] [--yes] [--despite-freeze]    Go back to the release before or to a given one: every app goes back together or none does
     graduate:set <environment|--global> <property> [<value>]                  Set a property of an environment or of all; no value resets it
     graduate:status [<environment>] [--format <text|json>]                    Show which revision of which app runs where
     graduate:unfreeze <environment>                                           Let graduations to an environment pass again
+    graduate:unmap <environment> <index|from>                                 Remove a rule of an environment's mapping
 exit status 0
 
 "#]]
@@ -58,27 +61,30 @@ fn dokku_gets_its_columns_and_its_status() {
         world.called_as("plugin/commands", &["help"]),
         str![[r#"
 stdout:
-    graduate <environment> [<revision>] [--yes] [--plan], Graduate a state of this host to an environment: every app goes live together or none does
+    graduate <environment> [<revision>] [--yes] [--plan] [--option <option>], Graduate a state of this host to an environment: every app goes live together or none does
     graduate:abort <environment>, Stop a graduation that has not been decided yet and put everything back
     graduate:add-environment <name> <url> [--fingerprint <fingerprint>], Link an environment: pin its host key and test the link
-    graduate:add-hook <PRE|POST> <command>, Add a hook that runs before a graduation (PRE) or when all apps are held (POST)
+    graduate:add-hook <PRE|POST|SUCCESS|FAILURE> <command>, Add a hook that runs before a graduation or when all apps are held or when it is live or has failed
     graduate:commit [--message <message>], Commit the state of this environment as it is now
+    graduate:doctor [<environment>] [--format <text|json>], Examine the installation and each link and say what puts right what is wrong
     graduate:environments [--format <text|json>], List the environments
     graduate:freeze <environment> <reason>, Refuse graduations to an environment and say why
     graduate:help, List the commands
-    graduate:hooks [<PRE|POST>] [--format <text|json>], List hooks with their indexes
+    graduate:hooks [<PRE|POST|SUCCESS|FAILURE>] [--format <text|json>], List hooks with their indexes
     graduate:key, Print the public key that a destination must accept
     graduate:logs [<id|environment>] [--follow] [--app <app>], Show the whole story of a graduation; the latest one if not said
+    graduate:map <environment> [<from>] [<to>] [--format <text|json>], Give the apps of an environment other names; without patterns list the rules
     graduate:plan <environment> [<revision>] [--format <text|json>], Show what a graduation would do
     graduate:recover <environment>, Settle a graduation that was left in doubt: finish it or undo it
     graduate:releases <environment> [--limit <count>] [--format <text|json>], List the releases of an environment
     graduate:report [<environment>], Show what is set for the environments
     graduate:rm-environment <name>, Forget an environment and its pinned host key
-    graduate:rm-hook <PRE|POST> <index>, Remove a hook by its index
+    graduate:rm-hook <PRE|POST|SUCCESS|FAILURE> <index>, Remove a hook by its index
     graduate:rollback <environment> [<release>] [--yes] [--despite-freeze], Go back to the release before or to a given one: every app goes back together or none does
     graduate:set <environment|--global> <property> [<value>], Set a property of an environment or of all; no value resets it
     graduate:status [<environment>] [--format <text|json>], Show which revision of which app runs where
     graduate:unfreeze <environment>, Let graduations to an environment pass again
+    graduate:unmap <environment> <index|from>, Remove a rule of an environment's mapping
 exit status 0
 
 "#]]
@@ -143,7 +149,7 @@ exit status 2
         str![[r#"
 stderr:
  !     invalid value 'DURING' for '<TYPE>'
-         [possible values: PRE, POST]
+         [possible values: PRE, POST, SUCCESS, FAILURE]
 
        For more information, try '--help'.
        hint: `dokku graduate:help` lists the commands
@@ -173,8 +179,10 @@ Arguments:
           Its type
 
           Possible values:
-          - PRE:  Before anything is transferred
-          - POST: When every app is held, before the decision
+          - PRE:     Before anything is transferred
+          - POST:    When every app is held, before the decision
+          - SUCCESS: When it is live and recorded
+          - FAILURE: When it had begun and is not live
 
   <INDEX>
           Its index, as `graduate:hooks` lists it; the first is 1
@@ -418,7 +426,7 @@ stderr:
        [FINGERPRINT] ED25519
  !     [URL] shows another host key than the one that was pinned when it was added
        hint: either the host was set up anew, or somebody stands in between: ask its operator
-       if the new key is right, remove all environments on this host and add them again
+       if the new key is right, run `graduate:add-environment` again with `--fingerprint` and the new key's
 exit status 1
 
 "#]]

@@ -195,7 +195,7 @@ fn a_deploy_is_committed_when_it_is_over() {
         env.update().git(&["show", "HEAD:api/graduate.json"]).raw.contains(&third.revision)
     });
     env.git(&["show", "HEAD:api/graduate.json"]).succeeds().does_not_say(&second.revision);
-    env.git(&["log", "-1", "--format=%an: %s"]).succeeds().says("alice: Deploy api");
+    env.git(&["log", "-1", "--format=%an: %s"]).succeeds().says(&format!("{}: Deploy api", world.operator()));
     source.until_ended("after-deploy");
     let ran = env.graduate("now", "HEAD").succeeds();
     ran.says("[api 3]").says("=====> production runs");

@@ -1,8 +1,12 @@
-//! The operator's own programs, before anything is built and when everything is held.
+//! The operator's own programs: before anything is built, when everything is held, and when it is over.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::thread::{self, JoinHandle};
 
 use snapbox::str;
 
-use crate::support::{Checkout, World};
+use crate::support::{Checkout, Ran, World};
 
 /// One app runs on both hosts in version 1; a state with version 2 of it, and with an app that the destination does
 /// not have, is committed in the clone.
@@ -20,6 +24,13 @@ fn ready(world: &World) -> Checkout<'_> {
 
 fn add(world: &World, kind: &str, script: &str) {
     world.source.dokku(&["graduate:add-hook", kind, script]).succeeds();
+}
+
+/// What hooks of a kind wrote.
+fn lines_of(ran: &Ran, kind: &str) -> String {
+    let prefix = format!("remote: [{kind}] ");
+    let lines = ran.transcript.lines().filter_map(|line| line.strip_prefix(&prefix));
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
 #[test]
@@ -76,13 +87,8 @@ fn hooks_see_what_goes_on() {
     world.normaliser().show_commit(&commit, "state");
     let release = env.remote_refs("refs/tags/production/").remove(0);
     let ran = env.graduate_with(&["quiet"], "now", "HEAD").succeeds();
-    let shown = |phase: &str| {
-        let prefix = format!("remote: [{phase}] ");
-        let lines = ran.transcript.lines().filter_map(|line| line.strip_prefix(&prefix));
-        lines.map(|line| format!("{line}\n")).collect::<String>()
-    };
     snapbox::assert_data_eq!(
-        shown("PRE"),
+        lines_of(&ran, "PRE"),
         str![[r#"
 ENVIRONMENT=production
 ENVIRONMENT_URL=ssh://[..]
@@ -96,7 +102,7 @@ LAST_TAG=production/[TIME]
 
 "#]]
     );
-    assert_eq!(shown("POST"), shown("PRE"));
+    assert_eq!(lines_of(&ran, "POST"), lines_of(&ran, "PRE"));
     ran.says(&format!("GRADUATE_BY={}", world.operator()))
         .says(&format!("LAST_TAG={}", release.strip_prefix("refs/tags/").unwrap()))
         .says(&format!("ENVIRONMENT_URL={}", world.destination.url()));
@@ -130,4 +136,209 @@ fn the_hook_of_the_documentation_works() {
         .succeeds()
         .says("[PRE] ")
         .says("Write api/graduate.json by hand");
+}
+
+#[test]
+fn hooks_hear_how_it_ended() {
+    let world = World::new();
+    let env = ready(&world);
+    world.normaliser().show_commit(&env.revision("HEAD").unwrap(), "state");
+    let show =
+        "env | grep -E '^(LAST_TAG|GRADUATE_(APPS|COMMIT|OUTCOME|REASON|RELEASE|SECONDS))=' | LC_ALL=C sort";
+    add(&world, "SUCCESS", show);
+    add(&world, "FAILURE", show);
+    let first = env.remote_refs("refs/tags/production/").remove(0);
+    let first = first.strip_prefix("refs/tags/").unwrap();
+
+    // What never begins has no end.
+    let none = |ran: Ran| ran.does_not_say("SUCCESS").does_not_say("FAILURE");
+    none(env.graduate_with(&["plan"], "plan", "HEAD").is_refused());
+    none(env.graduate_with(&["only=nothing"], "refused", "HEAD").is_refused());
+    none(env.graduate("nothing", "graduate/production/first").succeeds());
+
+    add(&world, "PRE", "echo not today; false");
+    let ran = env.graduate("pre", "HEAD").is_refused().says("-----> FAILURE hooks (1)");
+    snapbox::assert_data_eq!(
+        lines_of(&ran, "FAILURE"),
+        str![[r#"
+GRADUATE_APPS=api web
+GRADUATE_COMMIT=[state]
+GRADUATE_OUTCOME=aborted
+GRADUATE_REASON=PRE hook 1 (`echo not today; false`) exited with code 1
+GRADUATE_RELEASE=
+GRADUATE_SECONDS=[..]
+LAST_TAG=production/[TIME]
+
+"#]]
+    );
+    ran.does_not_say("SUCCESS");
+    world.source.dokku(&["graduate:rm-hook", "PRE", "1"]).succeeds();
+
+    // A coordinator that dies tells nobody; whoever settles what it left does.
+    let post = world.post_hook();
+    let push = env.begin_graduation(&["quiet"], "killed", "HEAD");
+    post.is_reached_by(&push);
+    assert_eq!(world.source.kill("KILL", "dokku-graduate coordinator"), 1);
+    push.wait().is_refused().does_not_say("FAILURE");
+    world.source.dokku(&["graduate:recover", "production"]).succeeds();
+    let logs = world.source.dokku(&["graduate:logs", "production"]).succeeds();
+    logs.says("[FAILURE] GRADUATE_OUTCOME=aborted").says("[FAILURE] GRADUATE_APPS=api web");
+    // The hook at which it was killed goes its own way.
+    post.succeeds();
+    world.source.dokku(&["graduate:rm-hook", "POST", "1"]).succeeds();
+
+    let ran = env.graduate_with(&["quiet"], "now", "HEAD").succeeds();
+    snapbox::assert_data_eq!(
+        lines_of(&ran, "SUCCESS"),
+        str![[r#"
+GRADUATE_APPS=api web
+GRADUATE_COMMIT=[state]
+GRADUATE_OUTCOME=live
+GRADUATE_REASON=
+GRADUATE_RELEASE=production/[TIME]
+GRADUATE_SECONDS=[..]
+LAST_TAG=production/[TIME]
+
+"#]]
+    );
+    let release = env.remote_refs("refs/tags/production/").pop().unwrap();
+    ran.says(&format!("GRADUATE_RELEASE={}", release.strip_prefix("refs/tags/").unwrap()))
+        .says(&format!("LAST_TAG={first}"))
+        .does_not_say("FAILURE");
+}
+
+#[test]
+fn hooks_hear_of_what_was_rolled_back() {
+    let world = World::new();
+    world.app("api").version("1").with_worker().push();
+    world.source.dokku(&["ps:scale", "api", "worker=1"]).succeeds();
+    world.source.dokku(&["graduate:commit"]).succeeds();
+    let env = world.clone_environment();
+    env.graduate_with(&["quiet"], "first", "HEAD").succeeds();
+    world.destination.dokku(&["ps:scale", "api", "worker=1"]).succeeds();
+    world.destination.dokku(&["config:set", "--no-restart", "api", "BROKEN=1"]).succeeds();
+    world.app("api").version("2").with_worker_that_can_break().push();
+    world.source.dokku(&["graduate:commit"]).succeeds();
+    env.update();
+    add(&world, "SUCCESS", "echo $GRADUATE_OUTCOME");
+    add(&world, "FAILURE", "echo $GRADUATE_OUTCOME: $GRADUATE_REASON");
+    env.graduate_with(&["quiet"], "now", "HEAD")
+        .is_refused()
+        .says("production was rolled back")
+        .says("[FAILURE] rolled-back: api")
+        .does_not_say("SUCCESS");
+    assert_eq!(world.destination.live("api"), "1");
+}
+
+#[test]
+fn a_hook_that_hears_of_it_changes_nothing() {
+    let world = World::new();
+    let env = ready(&world);
+    world.source.dokku(&["graduate:set", "--global", "hook-timeout", "1"]).succeeds();
+    add(&world, "SUCCESS", "echo the chat is down; exit 3");
+    add(&world, "SUCCESS", "echo who is so slow; sleep 98764");
+    // The environment is free by then.
+    add(&world, "SUCCESS", "dokku graduate:status production 2>&1");
+    env.graduate_with(&["quiet"], "now", "HEAD")
+        .succeeds()
+        .says("-----> SUCCESS hooks (3)")
+        .says("[SUCCESS] the chat is down")
+        .says("[SUCCESS] who is so slow")
+        .says("[SUCCESS] api")
+        .does_not_say("being graduated to")
+        .says(" !     SUCCESS hook 1 (`echo the chat is down; exit 3`) exited with code 3")
+        .says("SUCCESS hook 2 (`echo who is so slow; sleep 98764`) was ended after [N] s, the longest time allowed (hook-timeout)")
+        .says("=====> production runs");
+    assert_eq!(world.source.running("sleep 98764"), 0);
+    assert_eq!(world.destination.live("api"), "2");
+    world.source.keeps_no_trace();
+}
+
+/// A chat's incoming webhook: takes one message, and answers it with this status.
+struct Chat {
+    address: String,
+    heard: JoinHandle<(String, String)>,
+}
+
+impl Chat {
+    fn answering(status: &'static str) -> Chat {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let heard = thread::spawn(move || {
+            let mut reader = BufReader::new(listener.accept().unwrap().0);
+            let (mut request, mut length) = (String::new(), 0);
+            loop {
+                let mut line = String::new();
+                reader.read_line(&mut line).unwrap();
+                let header = line.trim().to_lowercase();
+                if let Some(told) = header.strip_prefix("content-length: ") {
+                    length = told.parse().unwrap();
+                }
+                if header.is_empty() {
+                    break;
+                }
+                request += &line;
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            write!(reader.get_mut(), "HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").unwrap();
+            (request, String::from_utf8(body).unwrap())
+        });
+        Chat { address, heard }
+    }
+
+    /// The request's first line, and what is in the message.
+    fn heard(self) -> (String, String) {
+        let (request, body) = self.heard.join().unwrap();
+        let message: serde_json::Value = serde_json::from_str(&body).unwrap();
+        (request.lines().next().unwrap().to_owned(), message["text"].as_str().unwrap().to_owned())
+    }
+}
+
+#[test]
+fn a_chat_hears_of_it() {
+    if World::simulated_only("its chat listens on this machine alone") {
+        return;
+    }
+    let world = World::new();
+    let env = ready(&world);
+    let file = "\"$DOKKU_LIB_ROOT/data/graduate/webhook\"";
+    let set = |chat: &Chat| {
+        let script = format!("umask 077 && echo http://{}/services/T0/secret >{file}", chat.address);
+        world.source.root(&script).succeeds();
+    };
+    for kind in ["SUCCESS", "FAILURE"] {
+        add(&world, kind, "\"$PLUGIN_ENABLED_PATH/graduate/scripts/notify-chat\"");
+    }
+    env.graduate_with(&["quiet"], "unset", "HEAD")
+        .succeeds()
+        .says("[SUCCESS] cannot notify the chat: there is no ")
+        .says("data/graduate/webhook that");
+
+    let chat = Chat::answering("200 OK");
+    set(&chat);
+    add(&world, "PRE", r#"echo 'a \"quoted\" word'; false"#);
+    env.graduate("failure", "HEAD~1").is_refused().does_not_say("secret").does_not_say("cannot notify");
+    let (line, text) = chat.heard();
+    assert_eq!(line, "POST /services/T0/secret HTTP/1.1");
+    assert!(
+        text.contains(r#"(aborted): PRE hook 1 (`echo 'a \"quoted\" word'; false`) exited with code 1"#),
+        "{text}"
+    );
+    assert!(text.contains(&format!("\nby {}, ", world.operator())) && text.ends_with("apps: api"), "{text}");
+    world.source.dokku(&["graduate:rm-hook", "PRE", "1"]).succeeds();
+
+    // A chat that does not want it changes nothing.
+    let chat = Chat::answering("404 Not Found");
+    set(&chat);
+    env.graduate_with(&["quiet"], "success", "HEAD~1")
+        .succeeds()
+        .says("SUCCESS hook 1")
+        .says("404")
+        .does_not_say("secret");
+    let (_, text) = chat.heard();
+    assert!(text.starts_with("production runs ") && text.contains("release production/"), "{text}");
+
+    world.source.root(&format!("chmod 644 {file}")).succeeds();
+    env.graduate_with(&["quiet"], "readable", "HEAD").succeeds().says("others may read");
 }

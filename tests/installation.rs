@@ -1,5 +1,7 @@
 //! Installing, updating and uninstalling, and what stands there before and after.
 
+use snapbox::str;
+
 use crate::support::{Host, World};
 
 /// Root's git refuses a repository that is not root's.
@@ -188,6 +190,94 @@ END
 }
 
 #[test]
+fn a_home_of_2015_is_taken_over() {
+    let world = World::without_plugin();
+    let (source, host) = (&world.source, &world.destination);
+    world.install(host);
+    world.app("api").version("1").push();
+    world.app("web").version("1").push();
+    // What the plugin of 2015 kept: a repository with the apps' refs and whatever else lay there, and three files.
+    let begin = r#"
+        git init -q . && printf '%s\n' '/.ssh/' '/*/objects/' '/*/hooks/' '/*/CONTAINER*' '/GRADUATE_*' >.gitignore
+        printf 'export PASSWORD=swordfish\n' >api/ENV && printf 'web=1\n' >api/DOKKU_SCALE"#;
+    let commit = |tag: &str| {
+        format!(
+            "git add --force .gitignore */refs/heads/master api/ENV api/DOKKU_SCALE && \
+             git -c user.name=d -c user.email=d@example.com commit -qm 'State for {tag}' && git tag {tag}\n"
+        )
+    };
+    source.root(&format!("{TRUST}{begin}\n{}", commit("production/20150601101010"))).succeeds();
+    world.app("api").version("2").push();
+    let url = host.url();
+    let end = format!(
+        r#"git tag Old.Name/20150101000000
+        printf '%s\n' 'production={url}' 'Old.Name=old.example.com' >GRADUATE_ENVIRONMENTS
+        printf '%s\n' 'echo a backup of $ENVIRONMENT;' '# a remark' 'echo since $LAST_TAG;' >GRADUATE_PRE_HOOKS
+        printf '%s\n' 'if true; then' 'echo a test of $ENVIRONMENT_URL' 'fi' >GRADUATE_POST_HOOKS
+        echo finished >GRADUATE_STATUS
+        for place in available enabled; do
+            old="$DOKKU_LIB_ROOT/plugins/$place/zzz_graduate"; mkdir -p "$old"
+            printf '[plugin]\ndescription = "Automatically installed dokku-graduate component"\n' >"$old/plugin.toml"
+            printf '#!/bin/sh\nexit 9\n' >"$old/check-deploy" && chmod 755 "$old/check-deploy"
+        done
+        chown -R --reference=. .git GRADUATE_* "$DOKKU_LIB_ROOT"/plugins/*/zzz_graduate"#
+    );
+    let second = commit("production/20150702111111");
+    source.root(&format!("{TRUST}{second}{end}")).succeeds();
+
+    let said = world.install(source).raw;
+    for words in [
+        "environment production (",
+        "environment \"Old.Name\" was not taken over",
+        "2 PRE hooks were taken over",
+        "the POST hooks were taken over as one",
+        "2 releases of production were taken over",
+        "tell no release that can be taken over: Old.Name/20150101000000",
+        "is a Git repository now",
+    ] {
+        assert!(said.contains(words), "no {words:?} in {said}");
+    }
+    let again = source.dokku(&["plugin:trigger", "install"]).succeeds();
+    assert_eq!(own_words(&again.raw), [""; 0]);
+    let kept = source.root("cd \"$DOKKU_LIB_ROOT/data/graduate/2015\" && stat -c %a . && ls").succeeds();
+    kept.shows(str![[r#"
+700
+1.git
+GRADUATE_ENVIRONMENTS
+GRADUATE_POST_HOOKS
+GRADUATE_PRE_HOOKS
+GRADUATE_STATUS
+
+"#]]);
+    source.root("ls \"$DOKKU_ROOT\"").succeeds().does_not_say("GRADUATE");
+    source.dokku(&["graduate:environments"]).succeeds().says("production=").does_not_say("Old.Name");
+
+    // What it had agreed upon is to be agreed upon again.
+    world.link();
+    source.dokku(&["graduate:releases", "production"]).succeeds().shows(str![[r#"
+RELEASE                    COMMIT   BY  LABEL  APPS        TOOK
+production/[TIME]  [..]             api (runs)
+production/[TIME]  [..]             api, web
+
+"#]]);
+    let env = world.clone_environment();
+    env.git(&["log", "-p", "--all"]).succeeds().says("State of 2015").does_not_say("swordfish");
+    env.git(&["log", "--format=%s", "origin/env/production..origin/main"]).succeeds().shows(str![[r#"
+Initial state
+
+"#]]);
+    env.graduate("now", "HEAD")
+        .succeeds()
+        .says("[PRE] a backup of production")
+        .says("[PRE] since production/20150702111111")
+        .says("[POST] a test of ");
+    assert_eq!((host.live("api").as_str(), host.live("web").as_str()), ("2", "1"));
+    env.graduate("back", "production/20150601101010").succeeds().says("1 app unchanged");
+    assert_eq!((host.live("api").as_str(), host.live("web").as_str()), ("1", "1"));
+    world.nothing_is_left();
+}
+
+#[test]
 fn an_update_runs_without_a_further_step() {
     let world = World::without_plugin();
     let host = &world.source;
@@ -233,7 +323,7 @@ fn only_post_receive_is_installed() {
     env.graduate("now", "HEAD")
         .succeeds()
         .says("=====> production runs")
-        .says("graduate/production/now by alice");
+        .says(&format!("graduate/production/now by {}", world.operator()));
     assert_eq!(host.live("api"), "1");
     let first = env.revision("HEAD");
     assert_eq!(env.remote("refs/heads/env/production"), first);

@@ -232,18 +232,25 @@ fn a_participant_that_dies_is_replaced_by_one_that_puts_everything_back() {
 }
 
 #[test]
-fn a_deploy_that_its_participant_could_not_note_any_more_is_stopped() {
+fn a_deploy_that_cannot_be_noted_does_not_begin() {
     let world = World::new();
     let story = Story::new(&world);
-    let push = story.building("now");
-    // As if it had died between the two.
-    let note = r#"rm "$DOKKU_LIB_ROOT"/data/graduate/incoming/*/apps/api/deploy.json"#;
-    world.destination.root(note).succeeds();
-    assert_eq!(world.destination.kill("KILL", "dokku-graduate participant"), 1);
-    push.wait().is_refused().says("nothing changed on production");
-    assert_eq!(world.destination.running("dokku git-hook api"), 0, "nobody builds any more");
-    story.is_as_before("now");
-    story.next_push_works("now");
+    world.app("web").version("3").builds_slowly(&story.build).push();
+    world.source.dokku(&["graduate:commit", "-m", "Web 3"]).succeeds();
+    story.environment.update();
+    world.set(&world.source, "max-parallel", 1);
+    story.build.close();
+    let push = story.environment.begin_graduation(&[], "now", "HEAD");
+    push.until_line("] building ");
+    // One of the two builds, and its process is noted. That of the other cannot be.
+    let in_the_way = r#"for app in "$DOKKU_LIB_ROOT"/data/graduate/incoming/*/apps/*; do
+        [ -e "$app/deploy.json" ] || mkdir "$app/deploy.json"
+    done"#;
+    world.destination.root(in_the_way).succeeds();
+    story.build.open();
+    let refused = push.wait().is_refused().says("deploy.json").says("nothing changed on production");
+    assert_eq!(refused.transcript.matches("] building ").count(), 1, "{}", refused.transcript);
+    world.destination.snapshot().assert_same_as(&story.before);
 }
 
 #[test]

@@ -5,18 +5,25 @@ mod after_decision;
 mod at_once;
 mod cli;
 mod deploys;
+mod developers;
+mod differences;
 #[path = "matrix/disk.rs"]
 mod disk;
+mod doctor;
 mod graduations;
 mod hooks;
 mod installation;
 mod interruptions;
+mod mapping;
 mod modes;
 mod operator;
 mod peers;
+mod properties;
 mod refusals;
+mod stuck;
 mod support;
 mod tags;
+mod terminal;
 mod worlds;
 
 /// A file that is not listed above would never run.

@@ -244,7 +244,8 @@ fn a_graduation_is_asked_for_on_the_host() {
     host.snapshot().assert_same_as(&before);
     assert_eq!(env.remote_refs("refs/tags/"), [""; 0]);
 
-    world.ssh(source, "graduate production --yes").succeeds().says("=====> production runs").says("by alice");
+    let by = format!("by {}", world.operator());
+    world.ssh(source, "graduate production --yes").succeeds().says("=====> production runs").says(&by);
     assert_eq!(host.live("api"), "1");
     assert_eq!(env.remote("refs/heads/env/production").as_deref(), Some(first.as_str()));
     assert_eq!(env.remote("refs/tags/graduate/production/cli").as_deref(), Some(first.as_str()));

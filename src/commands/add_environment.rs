@@ -3,8 +3,11 @@
 use clap::Args;
 
 use crate::error::{self, Error};
+use crate::hook;
+use crate::journal::Place;
+use crate::link;
 use crate::names::EnvironmentName;
-use crate::settings::{Settings, Url};
+use crate::settings::{Address, Settings, Url};
 use crate::ssh::{self, HostKey, SshError};
 use crate::vars::Vars;
 
@@ -16,10 +19,10 @@ pub struct Arguments {
     /// Its name, as in `graduate/<name>/now`: lower case letters, digits and `-`
     #[arg(value_name = "NAME")]
     name: EnvironmentName,
-    /// Its address: `host`, `user@host` or `ssh://user@host:port`
+    /// Its address: `host`, `user@host` or `ssh://user@host:port`; `local` for this same host
     #[arg(value_name = "URL")]
-    url: Url,
-    /// The fingerprint that its host key must have, as `ssh-keygen -lf` prints it; only that key is pinned
+    url: Address,
+    /// The fingerprint that its host key must have, as `ssh-keygen -lf` prints it; only that key is pinned, in place of any other
     #[arg(long, value_name = "FINGERPRINT")]
     fingerprint: Option<String>,
 }
@@ -34,6 +37,18 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let wanted = fingerprint.as_deref();
     Settings::change(vars, |settings| {
         let is_new = settings.add_environment(name, url)?;
+        let done = if is_new { "added" } else { "was added before" };
+        let said = format!("{name} ({}) {done}", url.described());
+        let Address::Ssh(url) = url else {
+            answers_here(name, vars)?;
+            tell(said);
+            if settings.mapping(name).is_empty() {
+                detail(format_args!(
+                    "its apps need other names: `dokku graduate:map {name} '*-staging' '*'`, for example"
+                ));
+            }
+            return Ok(());
+        };
         let was_pinned = ssh::is_pinned(vars, url)?;
         let linked = link(name, url, wanted, vars);
         if linked.is_err() && is_new {
@@ -43,11 +58,17 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
             }
         }
         let trouble = linked?;
-        let done = if is_new { "added" } else { "was added before" };
-        tell(format_args!("{name} ({}) {done}", url.login()));
+        tell(said);
         show_trouble(trouble);
         Ok(())
     })
+}
+
+/// The agent of this same host answers.
+fn answers_here(name: &EnvironmentName, vars: &Vars) -> Result<(), Error> {
+    let id = hook::new_id().map_err(Error::Output)?;
+    let control = Place::of(vars, &id).control();
+    link::connect_to(&Address::Local, vars, name, &control).map(drop).map_err(Error::Local)
 }
 
 fn show_trouble(trouble: Option<SshError>) {
@@ -76,10 +97,12 @@ fn link(
     }
 }
 
-/// Pins the host's keys, or only the one that is wanted; keys that are pinned already are only compared.
+/// Pins the host's keys, or only the one that is wanted; keys that are pinned already are only compared, unless
+/// another one is wanted by its fingerprint and the host shows it: then that one takes their place.
 fn pin_keys(url: &Url, wanted: Option<&str>, vars: &Vars) -> Result<(), SshError> {
     let before = ssh::pinned(vars, url)?;
-    let is_new = before.is_empty();
+    let is_other = wanted.is_some_and(|wanted| before.iter().all(|key| key.fingerprint != wanted));
+    let is_new = before.is_empty() || is_other;
     let mut keys = if is_new { ssh::scan(url)? } else { before };
     if let Some(wanted) = wanted {
         let shown = fingerprints(&keys);
@@ -89,6 +112,7 @@ fn pin_keys(url: &Url, wanted: Option<&str>, vars: &Vars) -> Result<(), SshError
         }
     }
     if is_new {
+        ssh::forget(vars, url)?;
         ssh::pin(vars, &keys)?;
     }
     tell(if is_new { "Host key pinned; compare it with the host's own" } else { "Host key pinned before" });

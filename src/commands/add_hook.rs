@@ -1,4 +1,4 @@
-//! `graduate:add-hook <PRE|POST> <command>`.
+//! `graduate:add-hook <PRE|POST|SUCCESS|FAILURE> <command>`.
 
 use clap::Args;
 
@@ -11,7 +11,7 @@ use super::tell;
 /// The kind of hook and its command.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Before anything is transferred (PRE), or when every app is held (POST)
+    /// When it runs
     #[arg(value_name = "TYPE", ignore_case = true)]
     kind: HookKind,
     /// What bash is to run: one line, its words joined by blanks

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::error::Error;
-use crate::settings::Settings;
+use crate::settings::{Settings, Url};
 use crate::vars::Vars;
 
 use super::{Format, print, print_json};
@@ -36,10 +36,10 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
         }
         Format::Json => {
             let list = environments.map(|(name, each)| {
-                let url = &each.url;
+                let ssh = each.url.ssh();
                 json!({
-                    "name": name, "url": url.to_string(),
-                    "user": url.user(), "host": url.host(), "port": url.port(),
+                    "name": name, "url": each.url.to_string(),
+                    "user": ssh.map(Url::user), "host": ssh.map(Url::host), "port": ssh.map(Url::port),
                 })
             });
             print_json(&list.collect())

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use chrono::Utc;
 use clap::Args;
 
-use crate::attach::Attached;
+use crate::attach::{Attached, Look};
 use crate::coordinator::control::Ask;
 use crate::coordinator::{self, Start, ledger};
 use crate::error::{Error, ExitStatus};
@@ -16,6 +16,7 @@ use crate::plan::Options;
 use crate::repo::{RepoError, Settled};
 use crate::settings::Settings;
 use crate::vars::Vars;
+use crate::view::View;
 
 /// How many commits of the log are shown before the question.
 const LOGGED: usize = 20;
@@ -33,17 +34,23 @@ pub struct Arguments {
     /// Show what would happen and change nothing
     #[arg(long)]
     pub plan: bool,
+    /// One of the options of a push, such as allow-missing-config or only=api,web; may be given several times
+    #[arg(long = "option", short, value_name = "OPTION")]
+    pub options: Vec<String>,
 }
 
 /// How to go about it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct How {
     /// Do not ask.
     pub(super) yes: bool,
-    /// Only the plan.
-    pub(super) plan: bool,
-    /// Go back to a release although the environment is frozen.
-    pub(super) despite_freeze: bool,
+    /// What a push would say with `-o`.
+    pub(super) options: Options,
+}
+
+/// The options of a push, on the command line.
+pub(super) fn options(words: &[String]) -> Result<Options, Error> {
+    Options::parse(words).map_err(|error| Error::Usage(error.to_string()))
 }
 
 /// Runs the command: shows the plan and the log since the last release, asks, and graduates.
@@ -53,22 +60,25 @@ pub(super) struct How {
 pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     Settings::load(vars)?.environment(&arguments.environment)?;
     let revision = arguments.revision.as_deref().unwrap_or("HEAD");
-    let how = How { yes: arguments.yes, plan: arguments.plan, despite_freeze: false };
-    graduate_to(&arguments.environment, revision, how, vars)
+    let mut options = options(&arguments.options)?;
+    options.plan |= arguments.plan;
+    graduate_to(&arguments.environment, revision, &How { yes: arguments.yes, options }, vars)
 }
 
 /// Graduates a revision of the environment repository.
 pub(super) fn graduate_to(
     environment: &EnvironmentName,
     revision: &str,
-    how: How,
+    how: &How,
     vars: &Vars,
 ) -> Result<ExitStatus, Error> {
     let repo = Settled::open(vars)?;
-    if how.plan || !how.yes {
-        let plan = How { plan: true, ..how };
-        match graduate(&order(environment, revision, plan, &repo, vars)?, vars)? {
-            Ending::PlanShown {} if how.plan => return Ok(ExitStatus::Done),
+    let quiet = how.options.quiet;
+    if how.options.plan || !how.yes {
+        let plan = Options { plan: true, ..how.options.clone() };
+        let look = if how.options.plan { Look::Lines { quiet } } else { Look::BeforeQuestion };
+        match graduate(&order(environment, revision, plan, &repo, vars)?, look, vars)? {
+            Ending::PlanShown {} if how.options.plan => return Ok(ExitStatus::Done),
             Ending::PlanShown {} => {}
             ending @ (Ending::Released { .. }
             | Ending::NothingToDo {}
@@ -82,24 +92,25 @@ pub(super) fn graduate_to(
             return Ok(ExitStatus::Refused);
         }
     }
-    Ok(graduate(&order(environment, revision, how, &repo, vars)?, vars)?.exit_status().into())
+    let order = order(environment, revision, how.options.clone(), &repo, vars)?;
+    let view = View::of_terminal(vars, !how.yes);
+    let look = view.map_or(Look::Lines { quiet }, |view| Look::Live(Box::new(view)));
+    Ok(graduate(&order, look, vars)?.exit_status().into())
 }
 
 /// What is asked of the coordinator.
 pub(super) fn order(
     environment: &EnvironmentName,
     revision: &str,
-    how: How,
+    options: Options,
     repo: &Settled,
     vars: &Vars,
 ) -> Result<Order, Error> {
     let unknown = || Error::UnknownRevision(revision.to_owned());
     let commit = repo.resolve(revision)?.ok_or_else(unknown)?;
     let tag = RequestTag { environment: environment.clone(), label: Label::cli() };
-    let is_current = match repo.head()? {
-        Some(head) => repo.tree_of(head)? == repo.tree_of(commit)?,
-        None => false,
-    };
+    let (state, settings) = (repo.state_at(commit)?, Settings::load(vars)?);
+    let mapping = settings.mapping(environment);
     Ok(Order {
         id: hook::new_id().map_err(Error::Output)?,
         mode: Mode::Command,
@@ -108,17 +119,19 @@ pub(super) fn order(
         new: commit,
         commit,
         quarantine: None,
-        is_current,
-        apps: hook::wanted(&repo.state_at(commit)?),
-        options: Options { plan: how.plan, despite_freeze: how.despite_freeze, ..Options::default() },
+        is_current: hook::is_current(repo, commit, &state, &mapping)?,
+        apps: hook::wanted(&state),
+        mapping,
+        excluded: hook::excluded(&settings, environment, &state),
+        options,
         by: vars.user.clone(),
         at: Utc::now(),
     })
 }
 
-fn graduate(order: &Order, vars: &Vars) -> Result<Ending, Error> {
+fn graduate(order: &Order, look: Look, vars: &Vars) -> Result<Ending, Error> {
     let started = coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
-    let mut attached = Attached::to_started(vars, &order.id, &started, false)?;
+    let mut attached = Attached::to_started(vars, &order.id, &started, look)?;
     attached.ask(&Ask::Asker { receive_pack: None });
     attached.wait_for_end().ok_or_else(|| Error::CoordinatorDied(order.tag.environment.clone()))
 }

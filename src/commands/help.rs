@@ -85,6 +85,8 @@ mod tests {
         for (usage, about) in lines() {
             assert!(!usage.contains(',') && !about.contains(',') && !about.is_empty(), "{usage}: {about}");
         }
-        assert!(lines().iter().any(|(usage, _)| usage == "graduate:rm-hook <PRE|POST> <index>"));
+        assert!(
+            lines().iter().any(|(usage, _)| usage == "graduate:rm-hook <PRE|POST|SUCCESS|FAILURE> <index>")
+        );
     }
 }

@@ -17,6 +17,9 @@ pub mod abort;
 pub mod add_environment;
 pub mod add_hook;
 pub mod commit;
+mod commits;
+pub mod diff;
+pub mod doctor;
 pub mod environments;
 pub mod freeze;
 pub mod graduate;
@@ -24,6 +27,7 @@ pub mod help;
 pub mod hooks;
 pub mod key;
 pub mod logs;
+pub mod map;
 pub mod plan;
 pub mod recover;
 pub mod releases;
@@ -47,7 +51,7 @@ pub enum Command {
     /// Link an environment: pin its host key and test the link
     #[command(name = "graduate:add-environment")]
     AddEnvironment(add_environment::Arguments),
-    /// Add a hook that runs before a graduation (PRE) or when all apps are held (POST)
+    /// Add a hook that runs before a graduation or when all apps are held or when it is live or has failed
     #[command(name = "graduate:add-hook")]
     AddHook(add_hook::Arguments),
     /// Talk to a source
@@ -56,6 +60,12 @@ pub enum Command {
     /// Commit the state of this environment as it is now
     #[command(name = "graduate:commit")]
     Commit(commit::CommitArgs),
+    /// Show how a state differs from what an environment is: revisions and config names and other settings
+    #[command(name = "graduate:diff")]
+    Diff(diff::Arguments),
+    /// Examine the installation and each link and say what puts right what is wrong
+    #[command(name = "graduate:doctor")]
+    Doctor(doctor::Arguments),
     /// List the environments
     #[command(name = "graduate:environments")]
     Environments(environments::Arguments),
@@ -74,6 +84,9 @@ pub enum Command {
     /// Show the whole story of a graduation; the latest one if not said
     #[command(name = "graduate:logs")]
     Logs(logs::Arguments),
+    /// Give the apps of an environment other names; without patterns list the rules
+    #[command(name = "graduate:map")]
+    Map(map::Arguments),
     /// Show what a graduation would do
     #[command(name = "graduate:plan")]
     Plan(plan::Arguments),
@@ -110,6 +123,9 @@ pub enum Command {
     /// Let graduations to an environment pass again
     #[command(name = "graduate:unfreeze")]
     Unfreeze(freeze::UnfreezeArguments),
+    /// Remove a rule of an environment's mapping
+    #[command(name = "graduate:unmap")]
+    Unmap(map::UnmapArguments),
 }
 
 /// Runs a command.
@@ -120,7 +136,9 @@ pub fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
     match command {
         Command::Graduate(arguments) => return graduate::run(&arguments, vars),
         Command::Recover(arguments) => return recover::run(&arguments, vars),
+        Command::Diff(arguments) => return diff::run(&arguments, vars),
         Command::Abort(arguments) => return abort::run(&arguments, vars),
+        Command::Doctor(arguments) => return doctor::run(&arguments, vars),
         Command::Plan(arguments) => return plan::run(&arguments, vars),
         Command::Rollback(arguments) => return rollback::run(&arguments, vars),
         Command::Receive { app } => return Ok(receive::run(vars, &app)?.into()),
@@ -134,6 +152,7 @@ pub fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
         Command::Hooks(arguments) => hooks::run(&arguments, vars)?,
         Command::Key(arguments) => key::run(&arguments, vars)?,
         Command::Logs(arguments) => logs::run(&arguments, vars)?,
+        Command::Map(arguments) => map::map(&arguments, vars)?,
         Command::Releases(arguments) => releases::run(&arguments, vars)?,
         Command::Report(arguments) => report::run(&arguments, vars)?,
         Command::RmEnvironment(arguments) => rm_environment::run(&arguments, vars)?,
@@ -141,6 +160,7 @@ pub fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
         Command::Set(arguments) => set::run(&arguments, vars)?,
         Command::Status(arguments) => status::run(&arguments, vars)?,
         Command::Unfreeze(arguments) => freeze::unfreeze(&arguments, vars)?,
+        Command::Unmap(arguments) => map::unmap(&arguments, vars)?,
     }
     Ok(ExitStatus::Done)
 }

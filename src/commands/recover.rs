@@ -41,9 +41,10 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
         tell(format_args!("nothing is in doubt on {environment}"));
         return Ok(ExitStatus::Done);
     };
-    let status = match outcome {
-        Outcome::Live {} | Outcome::Aborted { .. } | Outcome::RolledBack { .. } => ExitStatus::Done,
-        Outcome::Mixed { .. } | Outcome::InDoubt { .. } => ExitStatus::Partly,
+    let status = match &outcome {
+        Outcome::Live {} | Outcome::RolledBack { .. } => ExitStatus::Done,
+        Outcome::Aborted { stuck, .. } if stuck.is_empty() => ExitStatus::Done,
+        Outcome::Aborted { .. } | Outcome::Mixed { .. } | Outcome::InDoubt { .. } => ExitStatus::Partly,
     };
     let text = Reporter::new(false).text(&News::SettledEarlier { id, outcome });
     tell(text.trim_start_matches("-----> ").trim_end());

@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::error::Error;
 use crate::names::EnvironmentName;
-use crate::settings::Settings;
+use crate::settings::{Settings, Url};
 use crate::ssh;
 use crate::vars::Vars;
 
@@ -26,12 +26,14 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let name = &arguments.name;
     Settings::change(vars, |settings| {
         let removed = settings.remove_environment(name)?;
-        let host = removed.url.known_hosts_name();
-        let is_shared = settings.environments().values().any(|other| other.url.known_hosts_name() == host);
-        if !is_shared {
-            ssh::forget(vars, &removed.url)?;
+        if let Some(url) = removed.url.ssh() {
+            let others = settings.environments().values().filter_map(|other| other.url.ssh());
+            let hosts: Vec<String> = others.map(Url::known_hosts_name).collect();
+            if !hosts.contains(&url.known_hosts_name()) {
+                ssh::forget(vars, url)?;
+            }
+            ssh::remove_config(vars, name)?;
         }
-        ssh::remove_config(vars, name)?;
         tell(format_args!("{name} removed"));
         Ok(())
     })

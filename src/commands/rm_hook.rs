@@ -1,4 +1,4 @@
-//! `graduate:rm-hook <PRE|POST> <index>`.
+//! `graduate:rm-hook <PRE|POST|SUCCESS|FAILURE> <index>`.
 
 use clap::Args;
 

@@ -5,6 +5,7 @@ use clap::Args;
 use crate::error::{Error, ExitStatus};
 use crate::history;
 use crate::names::{EnvironmentName, ReleaseTag};
+use crate::plan::Options;
 use crate::repo::Settled;
 use crate::settings::Settings;
 use crate::vars::Vars;
@@ -47,6 +48,7 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
         return Err(Error::NoRelease(environment.clone(), arguments.release.clone()));
     };
     tell(format_args!("Going back to {}", episode.release));
-    let how = graduate::How { yes: arguments.yes, plan: false, despite_freeze: arguments.despite_freeze };
-    graduate::graduate_to(environment, &episode.release, how, vars)
+    let options = Options { despite_freeze: arguments.despite_freeze, ..Options::default() };
+    let how = graduate::How { yes: arguments.yes, options };
+    graduate::graduate_to(environment, &episode.release, &how, vars)
 }

@@ -31,12 +31,13 @@ pub struct Arguments {
     /// The environment, or --global for all that do not set it themselves
     #[arg(value_name = "ENVIRONMENT|--global", allow_hyphen_values = true)]
     scope: Scope,
-    /// One of max-parallel, hold-timeout, lease, on-failure, missing-config, auto-commit
+    /// One of max-parallel, hold-timeout, lease, on-failure, missing-config, ignore-config, exclude, hook-timeout,
+    /// keep-logs, auto-commit
     #[arg(value_name = "PROPERTY")]
     property: String,
-    /// Its value; without one it is reset
+    /// Its value; without one it is reset. Names are separated by commas or blanks
     #[arg(value_name = "VALUE")]
-    value: Option<String>,
+    value: Vec<String>,
 }
 
 /// Runs the command.
@@ -45,7 +46,8 @@ pub struct Arguments {
 /// An unknown environment or property, or a value that the property cannot have.
 pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let property: Property = arguments.property.parse().map_err(SettingsError::Property)?;
-    let value = arguments.value.as_deref().filter(|value| !value.is_empty());
+    let value = arguments.value.join(" ");
+    let value = Some(value.as_str()).filter(|value| !value.is_empty());
     let (environment, place) = match &arguments.scope {
         Scope::Global => (None, "all environments"),
         Scope::One(name) => (Some(name), name.as_str()),

@@ -15,6 +15,7 @@ use crate::history;
 use crate::hook;
 use crate::journal::{self, Place};
 use crate::link;
+use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId};
 use crate::order::News;
 use crate::records::Follower;
@@ -55,7 +56,10 @@ struct Environment {
     in_doubt: Option<GraduationId>,
     /// Why graduations are refused.
     frozen: Option<String>,
+    /// Its apps, by the names that they have here.
     apps: BTreeMap<AppName, There>,
+    /// Its apps that no app here becomes.
+    unmapped: Vec<DestinationApp>,
 }
 
 #[derive(Debug, Serialize)]
@@ -70,6 +74,8 @@ struct Progress {
 /// An app, as an environment runs it.
 #[derive(Debug, Serialize)]
 struct There {
+    /// What it is called there.
+    name: DestinationApp,
     revision: Option<CommitId>,
     /// How many commits this host is ahead of it; unknown where the app's repository here lacks its revision.
     ahead: Option<usize>,
@@ -135,26 +141,38 @@ fn look(
         Ok(live) => (live, None),
         Err(error) => (BTreeMap::new(), Some(error)),
     };
-    let there = |(app, revision): (AppName, Option<CommitId>)| {
+    let linked = settings.environment(name)?;
+    let (mut apps, mut unmapped) = (BTreeMap::new(), Vec::new());
+    for (there, revision) in live {
+        // A rule says what an app here would be called; whether there is one, or was, is another question.
+        let is_known = |app: &AppName| {
+            linked.mapping.is_empty() || here.contains_key(app) || released.0.contains_key(app)
+        };
+        let Some(app) = linked.mapping.here(&there).filter(is_known) else {
+            // On this same host every app is seen here already.
+            unmapped.extend(Some(there).filter(|_| !linked.url.is_local()));
+            continue;
+        };
         let ours = here.get(&app).copied().flatten();
         let (ahead, behind) = distance(&app, ours, revision, vars);
         let recorded = released.0.get(&app).map(|manifest| manifest.deploy.revision);
         let drift = recorded.is_some_and(|recorded| recorded != revision);
-        (app, There { revision, ahead, behind, drift })
-    };
+        apps.insert(app, There { name: there, revision, ahead, behind, drift });
+    }
     Ok(Environment {
         name: name.clone(),
         release: release.map(|episode| episode.release),
         unreachable,
         in_progress,
         in_doubt,
-        frozen: settings.environment(name)?.frozen.as_ref().map(ToString::to_string),
-        apps: live.into_iter().map(there).collect(),
+        frozen: linked.frozen.as_ref().map(ToString::to_string),
+        apps,
+        unmapped,
     })
 }
 
 /// What runs there, or why nobody can say.
-fn live(name: &EnvironmentName, vars: &Vars) -> Result<BTreeMap<AppName, Option<CommitId>>, String> {
+fn live(name: &EnvironmentName, vars: &Vars) -> Result<BTreeMap<DestinationApp, Option<CommitId>>, String> {
     let id = hook::new_id().map_err(|error| error.to_string())?;
     let control = vars.data().join("ssh").join(&id.as_str()[15..]);
     let (mut link, mut reports) = link::connect(vars, name, &control).map_err(|error| error.to_string())?;
@@ -206,7 +224,7 @@ fn text(here: &BTreeMap<AppName, Option<CommitId>>, places: &[Environment]) -> S
         let cells = places.iter().map(|place| match (&place.unreachable, place.apps.get(app)) {
             (Some(_), _) => "?".to_owned(),
             (None, None) => "-".to_owned(),
-            (None, Some(there)) => cell(there),
+            (None, Some(there)) => cell(app, there),
         });
         [app.to_string(), ours].into_iter().chain(cells).collect()
     });
@@ -227,6 +245,10 @@ fn text(here: &BTreeMap<AppName, Option<CommitId>>, places: &[Environment]) -> S
                 place.name
             );
         }
+        if !place.unmapped.is_empty() {
+            let names: Vec<String> = place.unmapped.iter().map(ToString::to_string).collect();
+            text += &format!("       apps there that none of these becomes: {}\n", names.join(", "));
+        }
         if let Some(frozen) = &place.frozen {
             text += &format!("       frozen {frozen}\n");
         }
@@ -235,8 +257,11 @@ fn text(here: &BTreeMap<AppName, Option<CommitId>>, places: &[Environment]) -> S
 }
 
 /// What runs there, and how this host stands to it.
-fn cell(there: &There) -> String {
+fn cell(app: &AppName, there: &There) -> String {
     let mut text = there.revision.map_or("(empty)".to_owned(), |revision| revision.short());
+    if there.name.name() != app {
+        text += &format!(" as {}", there.name);
+    }
     match (there.ahead, there.behind) {
         (Some(0), Some(0)) => {}
         (Some(ahead), Some(0)) => text += &format!(" ({ahead} behind)"),

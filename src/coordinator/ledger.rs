@@ -8,7 +8,6 @@ use crate::git::{Git, GitError, RefChange, TagText};
 use crate::manifest::{GITIGNORE, MANIFEST_FILE};
 use crate::names::{AppName, CommitId, EnvironmentName, ReleaseTag};
 use crate::order::Order;
-use crate::plan::Plan;
 use crate::protocol::AppEnd;
 use crate::repo::{RepoError, Settled};
 use crate::vars::Vars;
@@ -33,9 +32,9 @@ pub fn branch(environment: &EnvironmentName) -> String {
 ///
 /// # Errors
 /// See [`LedgerError`].
-pub fn record(vars: &Vars, order: &Order, plan: &Plan) -> Result<ReleaseTag, LedgerError> {
+pub fn record(vars: &Vars, order: &Order) -> Result<ReleaseTag, LedgerError> {
     let ledger = Ledger::open(vars, order)?;
-    let commit = ledger.commit_of(plan)?;
+    let commit = ledger.commit()?;
     ledger.release(commit)
 }
 
@@ -58,7 +57,7 @@ pub fn record_mixed(
     if live.is_empty() {
         return Ok(None);
     }
-    let commit = ledger.partial_commit(&live)?;
+    let commit = ledger.partial_commit(&live, &[])?;
     ledger.release(commit).map(Some)
 }
 
@@ -66,9 +65,9 @@ pub fn record_mixed(
 ///
 /// # Errors
 /// See [`LedgerError`].
-pub fn note_unchanged(vars: &Vars, order: &Order, plan: &Plan) -> Result<(), LedgerError> {
+pub fn note_unchanged(vars: &Vars, order: &Order) -> Result<(), LedgerError> {
     let ledger = Ledger::open(vars, order)?;
-    let commit = ledger.commit_of(plan)?;
+    let commit = ledger.commit()?;
     if ledger.runs == Some(commit) {
         return Ok(());
     }
@@ -91,22 +90,27 @@ impl<'a> Ledger<'a> {
     }
 
     /// The commit that names what runs: the one that was asked for, if it was followed as a whole.
-    fn commit_of(&self, plan: &Plan) -> Result<CommitId, LedgerError> {
-        // A plan that was lost with its coordinator is empty: then the order says what was followed.
-        let is_whole = match &self.order.options.only {
-            None => true,
-            Some(_) => plan.is_whole(&self.order.apps) && !plan.rows.is_empty(),
-        };
-        if is_whole {
+    fn commit(&self) -> Result<CommitId, LedgerError> {
+        let followed = self.order.followed();
+        if self.order.is_followed_as_a_whole() {
             return Ok(self.order.commit);
         }
-        self.partial_commit(self.order.options.only.as_ref().unwrap_or(&BTreeSet::new()))
+        let gone = if self.order.options.only.is_none() { self.gone()? } else { Vec::new() };
+        self.partial_commit(&followed.into_iter().cloned().collect(), &gone)
     }
 
-    /// A commit of what ran before, with `apps` as the order has them.
-    fn partial_commit(&self, apps: &BTreeSet<AppName>) -> Result<CommitId, LedgerError> {
+    /// Apps that ran before and that the state does not name any more.
+    fn gone(&self) -> Result<Vec<AppName>, LedgerError> {
+        let Some(runs) = self.runs else { return Ok(Vec::new()) };
+        let before = self.repo.manifests(runs)?.0;
+        Ok(before.into_keys().filter(|app| !self.order.apps.contains_key(app)).collect())
+    }
+
+    /// A commit of what ran before, with `apps` as the order has them and without those that are `gone`.
+    fn partial_commit(&self, apps: &BTreeSet<AppName>, gone: &[AppName]) -> Result<CommitId, LedgerError> {
         let wanted = self.repo.manifests(self.order.commit)?;
         let mut changes = vec![(".gitignore".to_owned(), Some(GITIGNORE.as_bytes().to_vec()))];
+        changes.extend(gone.iter().map(|app| (format!("{app}/{MANIFEST_FILE}"), None)));
         for app in apps {
             if let Some(manifest) = wanted.0.get(app) {
                 changes.push((format!("{app}/{MANIFEST_FILE}"), Some(manifest.to_text().into_bytes())));
@@ -147,8 +151,10 @@ impl<'a> Ledger<'a> {
         }
         let Order { tag, by, id, at, .. } = self.order;
         let seconds = (now - at).num_seconds().max(0);
+        let mapping = &self.order.mapping;
+        let mapping = if mapping.is_empty() { String::new() } else { format!("Mapping: {mapping}\n") };
         let message = format!(
-            "Release of {commit} to {}\n\nRequested-as: {tag}\nRequested-by: {by}\nGraduation: {id}\nSeconds: {seconds}\n",
+            "Release of {commit} to {}\n\nRequested-as: {tag}\nRequested-by: {by}\nGraduation: {id}\nSeconds: {seconds}\n{mapping}",
             tag.environment
         );
         let name = release.to_string();

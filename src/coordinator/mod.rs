@@ -5,7 +5,9 @@
 //! [`crate::transaction`] in `run`. What it says goes into a file of [`News`].
 
 pub mod control;
+mod forgotten;
 pub mod ledger;
+mod outcome;
 mod prepare;
 mod programs;
 mod run;
@@ -22,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::coordinator::control::Client;
 use crate::coordinator::ledger::LedgerError;
-pub use crate::coordinator::prepare::ask_live;
+pub use crate::coordinator::prepare::{ask_factors, ask_live};
 use crate::coordinator::run::Run;
 pub use crate::coordinator::settle::settle_earlier;
 use crate::decision::{self, DecisionError};
@@ -30,8 +32,9 @@ use crate::environment::EnvironmentError;
 use crate::files::{self, FileError, Lock, Locking};
 use crate::journal::{self, Entry, Journal, JournalError, Place};
 use crate::link::{Link, LinkError, Reports};
+use crate::mapping::Routes;
 use crate::names::{AppName, EnvironmentName, GraduationId, ReleaseTag};
-use crate::order::{Ending, Mode, News, Order};
+use crate::order::{Ending, HookKind, Mode, News, Order};
 use crate::plan::Plan;
 use crate::process::{self, Detached, ProcessError, ProcessId};
 use crate::protocol::Report;
@@ -111,8 +114,8 @@ pub enum Message {
     ProgramRuns(ProcessId),
     /// It wrote a line.
     ProgramWrote {
-        /// Which.
-        phase: Phase,
+        /// Of which kind it is.
+        kind: HookKind,
         /// The line.
         text: String,
     },
@@ -122,6 +125,11 @@ pub enum Message {
         phase: Phase,
         /// What failed.
         result: Result<(), String>,
+    },
+    /// Those that are told how it ended have all run.
+    OutcomeTold {
+        /// What failed of them.
+        failures: Vec<String>,
     },
     /// git-receive-pack(1) has ended: the ref will not move any more.
     PushIsOver,
@@ -184,6 +192,9 @@ pub struct Coordinator<'a> {
     order: Order,
     limits: Limits,
     settings: Settings,
+    routes: Routes,
+    /// What it does; empty until that is known.
+    plan: Plan,
     journal: Journal,
     events: Recorder<News>,
     clients: Vec<UnixStream>,
@@ -198,7 +209,10 @@ impl<'a> Coordinator<'a> {
         let place = Place::of(vars, &order.id);
         place.create()?;
         let settings = Settings::load(vars)?;
-        let limits = settings.for_environment(&order.tag.environment);
+        let environment = &order.tag.environment;
+        let limits = settings.for_environment(environment);
+        let is_local = settings.environment(environment).is_ok_and(|found| found.url.is_local());
+        let routes = Routes::of(&order.mapping, order.apps.keys(), &order.excluded, environment, is_local);
         let events = Recorder::open(&place.events())?;
         let journal = Journal::open(&place.journal())?;
         let (sender, messages) = mpsc::sync_channel(QUEUE);
@@ -211,6 +225,8 @@ impl<'a> Coordinator<'a> {
             order,
             limits,
             settings,
+            routes,
+            plan: Plan::default(),
             journal,
             events,
             clients,
@@ -233,6 +249,7 @@ impl<'a> Coordinator<'a> {
         self.say(News::Started { source: vars::host_name(), commit, tag, by });
         let ending = self.whole().unwrap_or_else(|error| Ending::Broken { reason: error.to_string() });
         self.take_back_request(&ending);
+        self.tell_hooks(&ending);
         self.let_asker_in();
         self.end(ending);
         Ok(())
@@ -285,6 +302,7 @@ impl<'a> Coordinator<'a> {
 
     fn whole(&mut self) -> Result<Ending, CoordinatorError> {
         if self.order.options.plan {
+            self.forget_old_ones();
             // Nothing is taken, so that a plan can be made at any time.
             return match self.prepare()? {
                 Ok(_) => Ok(Ending::PlanShown {}),
@@ -299,9 +317,7 @@ impl<'a> Coordinator<'a> {
             Locking::Busy(first) => return Ok(busy(&environment, first)),
         };
         journal::set_latest(self.vars, &self.order)?;
-        if let Err(error) = journal::prune(self.vars, &self.order.id) {
-            log::warn!("{error}");
-        }
+        self.forget_old_ones();
         match settle_earlier(self.vars, &environment) {
             Ok(None) => {}
             Ok(Some((id, outcome))) => {
@@ -317,18 +333,29 @@ impl<'a> Coordinator<'a> {
             Ok(prepared) => prepared,
             Err(ending) => return Ok(ending),
         };
-        self.run(&plan, link, reports)
+        self.plan = plan;
+        self.run(link, reports)
     }
 
-    fn run(&mut self, plan: &Plan, link: Link, reports: Reports) -> Result<Ending, CoordinatorError> {
+    fn forget_old_ones(&self) {
+        let keep = |environment: Option<&EnvironmentName>| match environment {
+            Some(name) => self.settings.for_environment(name).keep_logs,
+            None => self.limits.keep_logs,
+        };
+        if let Err(error) = journal::prune(self.vars, keep) {
+            log::warn!("{error}");
+        }
+    }
+
+    fn run(&mut self, link: Link, reports: Reports) -> Result<Ending, CoordinatorError> {
         self.journal.append(&Entry::Ordered { order: Box::new(self.order.clone()) })?;
         journal::set_current(self.vars, &self.order.tag.environment, Some(&self.order.id))?;
         self.journal.append(&Entry::Begun {})?;
-        let transaction = Transaction::new(plan.rows.iter().map(|row| row.app.clone()));
-        let mut run = Run::begin(self, transaction, plan.clone(), link, reports);
+        let transaction = Transaction::new(self.plan.rows.iter().map(|row| row.app.clone()));
+        let mut run = Run::begin(self, transaction, link, reports);
         let outcome = run.drive(Vec::new());
         let begun = run.has_begun();
-        let release = self.conclude(plan, &outcome)?;
+        let release = self.conclude(&outcome)?;
         if let Outcome::Aborted { cause, .. } = &outcome
             && !begun
         {
@@ -338,9 +365,9 @@ impl<'a> Coordinator<'a> {
     }
 
     /// Records how it ended: the ledger first, then the journal.
-    fn conclude(&mut self, plan: &Plan, outcome: &Outcome) -> Result<Option<ReleaseTag>, CoordinatorError> {
+    fn conclude(&mut self, outcome: &Outcome) -> Result<Option<ReleaseTag>, CoordinatorError> {
         let release = match outcome {
-            Outcome::Live {} => Some(ledger::record(self.vars, &self.order, plan)?),
+            Outcome::Live {} => Some(ledger::record(self.vars, &self.order)?),
             Outcome::Aborted { .. } | Outcome::RolledBack { .. } => {
                 decision::set_tag_back(self.vars, &self.order)?;
                 None

@@ -7,13 +7,15 @@ use super::{Coordinator, CoordinatorError, ledger};
 use crate::decision::DecisionError;
 use crate::dokku::Dokku;
 use crate::environment::Environment;
+use crate::factors::RawFactors;
 use crate::git::Git;
-use crate::link::{self, Limit, Link, LinkError, MAX_NAMES, Reports};
+use crate::link::{self, Limit, Link, LinkError, Reports};
+use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId};
 use crate::order::{Ending, News};
-use crate::plan::{self, Plan, RevisionFacts};
+use crate::plan::{self, Plan, Policy, RevisionFacts};
 use crate::protocol::{LiveApp, Report, Request};
-use crate::repo::{self, MAX_APPS, Settled};
+use crate::repo::{self, Settled};
 use crate::vars::Vars;
 
 /// How long a destination may take to say what runs there.
@@ -39,8 +41,13 @@ impl Coordinator<'_> {
             Err(error) => return Ok(Err(Ending::Unreachable { reason: error.to_string() })),
         };
         let facts = |app: &AppName, revision| revision_facts(self.vars, app, revision);
-        let missing_config = self.limits.missing_config;
-        let plan = match plan::make(&self.order.apps, &live, &self.order.options, missing_config, facts) {
+        let Self { order, routes, limits, .. } = self;
+        let policy = Policy {
+            missing_config: limits.missing_config,
+            ignore_config: &limits.ignore_config,
+            excluded: &order.excluded,
+        };
+        let plan = match plan::make(&order.apps, routes, &live, &order.options, &policy, facts) {
             Ok(plan) => plan,
             Err(found) => {
                 problems.extend(found.iter().map(ToString::to_string));
@@ -55,7 +62,7 @@ impl Coordinator<'_> {
             return Ok(Err(Ending::PlanShown {}));
         }
         if plan.rows.is_empty() {
-            ledger::note_unchanged(self.vars, &self.order, &plan)?;
+            ledger::note_unchanged(self.vars, &self.order)?;
             return Ok(Err(Ending::NothingToDo {}));
         }
         Ok(Ok((plan, link, reports)))
@@ -80,13 +87,16 @@ impl Coordinator<'_> {
         Ok(vec![format!("it is frozen {frozen}\n{remedy}")])
     }
 
-    /// The acknowledgement rule: the current state graduates only while the live source is what was committed.
+    /// The acknowledgement rule: the current state graduates only while the live source is what was committed. Apps
+    /// that do not graduate to this environment have no part in it: on this same host that includes its own apps,
+    /// which a graduation itself has changed.
     fn unacknowledged(&self) -> Result<Vec<String>, CoordinatorError> {
         if !self.order.is_current || self.order.options.allow_dirty {
             return Ok(Vec::new());
         }
         let head = Settled::open(self.vars).and_then(|repo| repo.head()).map_err(DecisionError::from)?;
-        let differences = Environment::open(self.vars)?.differences(head)?;
+        let mut differences = Environment::open(self.vars)?.differences(head)?;
+        differences.retain(|difference| self.order.mapping.covers(&difference.app));
         if differences.is_empty() {
             return Ok(Vec::new());
         }
@@ -103,21 +113,43 @@ impl Coordinator<'_> {
 ///
 /// # Errors
 /// The link breaks, or something else is told.
-pub fn ask_live(link: &mut Link, reports: &mut Reports) -> Result<BTreeMap<AppName, LiveApp>, LinkError> {
-    let limit = Limit::on(link.process, LIVE_LIMIT);
+pub fn ask_live(
+    link: &mut Link,
+    reports: &mut Reports,
+) -> Result<BTreeMap<DestinationApp, LiveApp>, LinkError> {
+    let mut limit = Limit::on(link.process, LIVE_LIMIT);
     link.send(&Request::Live {})?;
-    let (mut apps, mut names) = (BTreeMap::new(), 0);
+    let mut apps = BTreeMap::new();
     loop {
         #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else comes here is wrong")]
-        match reports.next_report().map_err(|error| limit.explain(error))? {
+        match reports.next_answer(&mut limit)? {
             Report::App { app, live } => {
-                names += live.config_names.iter().map(|name| name.len() + size_of_val(name)).sum::<usize>();
-                apps.insert(app, live);
-                if apps.len() > MAX_APPS || names > MAX_NAMES {
-                    return Err(LinkError::TooMuch);
-                }
+                apps.insert(app.into(), live);
             }
             Report::AllApps {} => return Ok(apps),
+            other => return Err(LinkError::out_of_turn(&other)),
+        }
+    }
+}
+
+/// Asks a destination what else is set for its apps, in the form of [`crate::diff::comparable`].
+///
+/// # Errors
+/// The link breaks, or something else is told.
+pub fn ask_factors(
+    link: &mut Link,
+    reports: &mut Reports,
+) -> Result<BTreeMap<DestinationApp, RawFactors>, LinkError> {
+    let mut limit = Limit::on(link.process, LIVE_LIMIT);
+    link.send(&Request::Factors {})?;
+    let mut factors: BTreeMap<DestinationApp, RawFactors> = BTreeMap::new();
+    loop {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else comes here is wrong")]
+        match reports.next_answer(&mut limit)? {
+            Report::Factor { app, plugin, property, values } => {
+                factors.entry(app.into()).or_default().entry(plugin).or_default().insert(property, values);
+            }
+            Report::AllApps {} => return Ok(factors),
             other => return Err(LinkError::out_of_turn(&other)),
         }
     }
@@ -126,5 +158,12 @@ pub fn ask_live(link: &mut Link, reports: &mut Reports) -> Result<BTreeMap<AppNa
 fn revision_facts(vars: &Vars, app: &AppName, revision: CommitId) -> RevisionFacts {
     let repository = Dokku::new(vars).repository(app);
     let exists = Git::bare(&repository).has_commit(revision);
-    RevisionFacts { exists, has_release_tasks: exists && repo::has_release_tasks(&repository, revision) }
+    if !exists {
+        return RevisionFacts::default();
+    }
+    RevisionFacts {
+        exists,
+        has_release_tasks: repo::has_release_tasks(&repository, revision),
+        set_by_deploy: repo::config_set_by_deploy(&repository, revision),
+    }
 }

@@ -1,4 +1,4 @@
-//! Runs the user's own PRE and POST programs.
+//! Runs the operator's own hooks.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -6,61 +6,137 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::Duration;
 
-use crate::coordinator::Message;
+use super::{Coordinator, CoordinatorError, Message};
+use crate::decision::DecisionError;
+use crate::names::ReleaseTag;
+use crate::order::HookKind;
 use crate::process::{self, ProcessId, Program};
 use crate::protocol::MAX_LOG_TEXT;
+use crate::repo::Settled;
 use crate::transaction::Phase;
+use crate::vars;
 
-/// Programs of one phase, with the variables that they see.
+/// How long a hook that is told to end may take to do so.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Hooks of one kind, with the variables that they see.
 #[derive(Clone, Debug)]
 pub(super) struct Programs {
-    /// Which.
-    pub phase: Phase,
+    kind: HookKind,
     /// The commands, for `bash -e`.
-    pub commands: Vec<String>,
+    commands: Vec<String>,
     /// Where they run: Dokku's root, the work tree of the environment repository.
-    pub dir: PathBuf,
-    /// Their variables.
-    pub variables: Vec<(&'static str, String)>,
+    dir: PathBuf,
+    variables: Vec<(&'static str, String)>,
+    /// How long each may take; none where the end of the graduation ends them.
+    limit: Option<Duration>,
 }
 
 impl Programs {
+    /// The hooks of a kind, as they are set, with what all hooks see: the three variables of 2015, and ours. `own`
+    /// is the release that the graduation has made.
+    pub(super) fn of(
+        coordinator: &Coordinator<'_>,
+        kind: HookKind,
+        own: Option<&ReleaseTag>,
+    ) -> Result<Self, CoordinatorError> {
+        let Coordinator { order, settings, vars, plan, limits, .. } = coordinator;
+        let limit = match kind {
+            HookKind::Pre | HookKind::Post => None,
+            HookKind::Success | HookKind::Failure => Some(limits.hook_timeout),
+        };
+        let commands = settings.hooks(kind).to_vec();
+        let mut programs =
+            Self { kind, commands, dir: vars.dokku_root.clone(), variables: Vec::new(), limit };
+        if programs.count() == 0 {
+            return Ok(programs);
+        }
+        let environment = &order.tag.environment;
+        let releases = Settled::open(vars).and_then(|repo| repo.releases(environment));
+        let releases = releases.map_err(DecisionError::from)?;
+        let last = releases.iter().find(|release| Some(&release.tag) != own);
+        let apps: Vec<&str> = plan.rows.iter().map(|row| row.app.as_str()).collect();
+        let there: Vec<&str> = plan.rows.iter().map(|row| row.there.name().as_str()).collect();
+        programs.variables = vec![
+            ("ENVIRONMENT", environment.to_string()),
+            ("ENVIRONMENT_URL", settings.environment(environment)?.url.to_string()),
+            ("LAST_TAG", last.map(|release| release.tag.to_string()).unwrap_or_default()),
+            ("GRADUATE_ID", order.id.to_string()),
+            ("GRADUATE_ENVIRONMENT", environment.to_string()),
+            ("GRADUATE_LABEL", order.tag.label.to_string()),
+            ("GRADUATE_COMMIT", order.commit.to_string()),
+            ("GRADUATE_BY", order.by.clone()),
+            ("GRADUATE_APPS", apps.join(" ")),
+            ("GRADUATE_DESTINATION_APPS", there.join(" ")),
+            ("GRADUATE_SOURCE", vars::host_name()),
+        ];
+        // Their git can read what is being pushed; what it writes goes into the repository as ever.
+        let quarantine = order.quarantine.as_ref().filter(|path| path.is_dir());
+        let objects = quarantine.map(|path| ("GIT_ALTERNATE_OBJECT_DIRECTORIES", path.display().to_string()));
+        programs.variables.extend(objects);
+        Ok(programs)
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.commands.len()
+    }
+
+    /// Lets them see one variable more.
+    pub(super) fn with(mut self, name: &'static str, value: String) -> Self {
+        self.variables.push((name, value));
+        self
+    }
+
     /// Runs them one after another on a thread of its own, until one fails.
-    pub(super) fn start(self, sender: SyncSender<Message>) {
+    pub(super) fn start(self, phase: Phase, sender: SyncSender<Message>) {
         thread::spawn(move || {
-            let result = self.run(&sender);
-            let _ = sender.send(Message::ProgramsDone { phase: self.phase, result });
+            let result = (0..self.count()).try_for_each(|index| self.run(index, &sender));
+            let _ = sender.send(Message::ProgramsDone { phase, result });
         });
     }
 
-    fn run(&self, sender: &SyncSender<Message>) -> Result<(), String> {
-        for (index, command) in self.commands.iter().enumerate() {
-            let number = index + 1;
-            let failed = |error: &dyn std::fmt::Display| format!("hook {number} could not be run: {error}");
-            // The commands are the operator's own words, written to be run by bash; nothing else reaches it.
-            let mut program = Program::new("bash").args(["-e", "-c", command]).dir(&self.dir).in_own_group();
-            for (name, value) in &self.variables {
-                program = program.env(name, value);
-            }
-            let (program, output) = program.output_in_one().map_err(|error| failed(&error))?;
-            let mut running = program.spawn().map_err(|error| failed(&error))?;
-            if let Ok(identity) = running.identity() {
-                let _ = sender.send(Message::ProgramRuns(identity));
-            }
-            let relayed = self.relay(output, sender.clone());
-            let status = running.wait().map_err(|error| failed(&error))?;
-            // What it left running in the background may write on, to nobody.
-            let _ = relayed.recv_timeout(Duration::from_secs(1));
-            if !status.success() {
-                return Err(format!("hook {number} (`{command}`) {}", process::in_words(status)));
-            }
+    /// Runs all of them one after another on a thread of its own, whatever becomes of each.
+    pub(super) fn start_all(self, sender: SyncSender<Message>) {
+        thread::spawn(move || {
+            let failures = (0..self.count()).filter_map(|index| self.run(index, &sender).err()).collect();
+            let _ = sender.send(Message::OutcomeTold { failures });
+        });
+    }
+
+    fn run(&self, index: usize, sender: &SyncSender<Message>) -> Result<(), String> {
+        let (number, command) = (index + 1, &self.commands[index]);
+        let failed = |error: &dyn std::fmt::Display| format!("hook {number} could not be run: {error}");
+        // The commands are the operator's own words, written to be run by bash; nothing else reaches it.
+        let mut program = Program::new("bash").args(["-e", "-c", command]).dir(&self.dir).in_own_group();
+        for (name, value) in &self.variables {
+            program = program.env(name, value);
         }
-        Ok(())
+        let (program, output) = program.output_in_one().map_err(|error| failed(&error))?;
+        let mut running = program.spawn().map_err(|error| failed(&error))?;
+        let identity = running.identity().map_err(|error| failed(&error))?;
+        let _ = sender.send(Message::ProgramRuns(identity));
+        let relayed = self.relay(output, sender.clone());
+        let too_long = self.limit.filter(|limit| !identity.wait(*limit));
+        let status = if too_long.is_some() { running.stop(GRACE) } else { running.wait() };
+        let status = status.map_err(|error| failed(&error))?;
+        // What it left running in the background may write on, to nobody.
+        let _ = relayed.recv_timeout(Duration::from_secs(1));
+        match too_long {
+            Some(limit) => {
+                let limit = limit.as_secs();
+                Err(format!(
+                    "hook {number} (`{command}`) was ended after {limit} s, the longest time allowed (hook-timeout)"
+                ))
+            }
+            None if status.success() => Ok(()),
+            None => Err(format!("hook {number} (`{command}`) {}", process::in_words(status))),
+        }
     }
 
     /// Passes its output on, on a thread of its own; the receiver hears when it ends.
     fn relay(&self, output: io::PipeReader, sender: SyncSender<Message>) -> Receiver<()> {
-        let phase = self.phase;
+        let kind = self.kind;
         let (ended, hears) = mpsc::channel();
         thread::spawn(move || {
             let mut reader = BufReader::new(output);
@@ -72,7 +148,7 @@ impl Programs {
                     Ok(_) => {}
                 }
                 let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
-                if sender.send(Message::ProgramWrote { phase, text }).is_err() {
+                if sender.send(Message::ProgramWrote { kind, text }).is_err() {
                     break;
                 }
             }
@@ -82,7 +158,7 @@ impl Programs {
     }
 }
 
-/// Ends a program of the user's that runs when the graduation is stopped.
+/// Ends a hook that runs when the graduation is stopped.
 pub(super) fn stop(program: ProcessId) {
-    thread::spawn(move || program.stop_group(Duration::from_secs(5)));
+    thread::spawn(move || program.stop_group(GRACE));
 }

@@ -15,10 +15,9 @@ use crate::files;
 use crate::journal::Place;
 use crate::link::{self, Link, Reports};
 use crate::names::AppName;
-use crate::order::{Mode, News};
-use crate::plan::Plan;
+use crate::order::{HookKind, Mode, News};
 use crate::process::ProcessId;
-use crate::protocol::{Report, Request};
+use crate::protocol::{AppEnd, Report, Request};
 use crate::transaction::{Action, Cause, Event, Go, Outcome, Transaction};
 use crate::vars;
 
@@ -31,17 +30,18 @@ const PUSH_GRACE: Duration = Duration::from_secs(5);
 /// How long whoever asked for it may take to attach. One that died on its way must not leave anything held.
 const ASKER_PATIENCE: Duration = Duration::from_secs(30);
 
-use actions::{Carried, in_words, not_moved};
+use actions::{Carried, not_moved};
 
 /// One run of the transaction.
 pub(super) struct Run<'c, 'v> {
     coordinator: &'c mut Coordinator<'v>,
     transaction: Transaction,
-    plan: Plan,
     link: Option<Link>,
     /// How many of the participant's reports have arrived.
     seen: u64,
     begun: bool,
+    /// The destination knows nothing of it.
+    forgotten: bool,
     announced: Option<Announcement>,
     renewed: Instant,
     /// When anything was heard of the destination.
@@ -74,7 +74,6 @@ impl<'c, 'v> Run<'c, 'v> {
     pub(super) fn begin(
         coordinator: &'c mut Coordinator<'v>,
         transaction: Transaction,
-        plan: Plan,
         mut link: Link,
         reports: Reports,
     ) -> Self {
@@ -91,7 +90,7 @@ impl<'c, 'v> Run<'c, 'v> {
             log::warn!("{error}");
         }
         listen_to(reports, coordinator.sender.clone());
-        Self::new(coordinator, transaction, plan, link)
+        Self::new(coordinator, transaction, link)
     }
 
     /// One that another coordinator has left.
@@ -106,20 +105,20 @@ impl<'c, 'v> Run<'c, 'v> {
         let (mut link, reports) = link::connect(coordinator.vars, &environment, &coordinator.control_path)?;
         link.send(&Request::Resume { id: coordinator.order.id.clone(), seen: 0 })?;
         listen_to(reports, coordinator.sender.clone());
-        let mut run = Self::new(coordinator, transaction, Plan::default(), link);
+        let mut run = Self::new(coordinator, transaction, link);
         run.begun = true;
         Ok(run)
     }
 
-    fn new(coordinator: &'c mut Coordinator<'v>, transaction: Transaction, plan: Plan, link: Link) -> Self {
+    fn new(coordinator: &'c mut Coordinator<'v>, transaction: Transaction, link: Link) -> Self {
         let now = Instant::now();
         Self {
             coordinator,
             transaction,
-            plan,
             link: Some(link),
             seen: 0,
             begun: false,
+            forgotten: false,
             announced: None,
             renewed: now,
             heard: now,
@@ -136,6 +135,11 @@ impl<'c, 'v> Run<'c, 'v> {
             sending: VecDeque::new(),
             sends_under_way: 0,
         }
+    }
+
+    /// The destination knows nothing of it any more.
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.forgotten
     }
 
     /// The destination was ours at some time.
@@ -268,17 +272,19 @@ impl<'c, 'v> Run<'c, 'v> {
                 }
                 None
             }
-            Message::ProgramWrote { phase, text } => {
-                self.coordinator.say(News::HookLine { phase, text });
+            Message::ProgramWrote { kind, text } => {
+                self.coordinator.say(News::HookLine { kind, text });
                 None
             }
             Message::ProgramsDone { phase, result } => {
                 self.program = None;
                 Some(match result {
                     Ok(()) => Event::HooksDone(phase),
-                    Err(reason) => Event::Stop(Cause::new(format!("{} {reason}", in_words(phase)))),
+                    Err(reason) => Event::Stop(Cause::new(format!("{} {reason}", HookKind::from(phase)))),
                 })
             }
+            // Nobody is told how it ended before it has.
+            Message::OutcomeTold { .. } => None,
             Message::PushIsOver => {
                 self.push_is_over = true;
                 self.read_ref()
@@ -311,36 +317,56 @@ impl<'c, 'v> Run<'c, 'v> {
         self.heard = Instant::now();
         let agents_own = matches!(
             report,
-            Report::Hello { .. } | Report::App { .. } | Report::AllApps {} | Report::Unknown {}
+            Report::Hello { .. }
+                | Report::App { .. }
+                | Report::Factor { .. }
+                | Report::AllApps {}
+                | Report::Clock { .. }
+                | Report::Found { .. }
+                | Report::Examined {}
+                | Report::Unknown {}
         );
         if !agents_own {
             self.seen += 1;
         }
-        if let Some(app) = report.app().filter(|app| !self.coordinator.order.apps.contains_key(*app)) {
-            log::warn!("the destination tells of {app}, which nobody has asked for");
-            return None;
-        }
+        // The destination speaks of its own apps; from here on they have the names that they have here.
+        let routes = &self.coordinator.routes;
+        let app_here = |there: AppName| {
+            let app = routes.here(&there.clone().into()).cloned();
+            app.ok_or_else(|| log::error!("the destination tells of {there}, which is not part of this"))
+        };
         match report {
-            Report::Hello { .. } | Report::App { .. } | Report::AllApps {} | Report::Building { .. } => None,
+            Report::Hello { .. }
+            | Report::App { .. }
+            | Report::Factor { .. }
+            | Report::AllApps {}
+            | Report::Building { .. } => None,
+            Report::Clock { .. } | Report::Found { .. } | Report::Examined {} => None,
             Report::Begun {} => {
                 self.begun = true;
                 Some(Event::Begun)
             }
             Report::Refused { reason } if self.begun => Some(Event::Stop(Cause::new(reason))),
             Report::Refused { reason } => Some(Event::Refused(reason)),
-            Report::Unknown {} => Some(Event::Refused("the destination knows nothing of it".to_owned())),
-            Report::Opened { app, .. } => Some(Event::Opened(app)),
+            Report::Unknown {} => {
+                self.forgotten = true;
+                Some(Event::Refused("the destination knows nothing of it".to_owned()))
+            }
+            Report::Opened { app, .. } => Some(Event::Opened(app_here(app).ok()?)),
             Report::Log { app, text } => {
+                let app = app_here(app).ok()?;
                 self.coordinator.say(News::Log { app, text });
                 None
             }
             Report::Held { app, at } => {
+                let app = app_here(app).ok()?;
                 let actions = Event::Held(app.clone());
                 let (held, of) = self.transaction.held();
                 self.coordinator.say(News::Held { app, at, held: held + 1, of });
                 Some(actions)
             }
             Report::AppFailed { app, reason } => {
+                let app = app_here(app).ok()?;
                 self.coordinator.say(News::AppFailed { app: app.clone(), reason: reason.clone() });
                 Some(Event::AppFailed(app, reason))
             }
@@ -353,7 +379,9 @@ impl<'c, 'v> Run<'c, 'v> {
                 None
             }
             Report::Decided { decision } => Some(Event::Destination(decision)),
-            Report::AppEnded { app, end } => {
+            Report::AppEnded { app: there, end } => {
+                let app = app_here(there.clone()).ok()?;
+                let end = end_in_words(end, &app, &there);
                 // The agent says it again when all have ended.
                 if !self.transaction.knows_end(&app, &end) {
                     self.coordinator.say(News::AppEnded { app: app.clone(), end: end.clone() });
@@ -362,6 +390,14 @@ impl<'c, 'v> Run<'c, 'v> {
             }
             Report::Settled { decision } => Some(Event::Settled(decision)),
         }
+    }
+}
+
+/// A person must look at an app by the name that it has there.
+fn end_in_words(end: AppEnd, app: &AppName, there: &AppName) -> AppEnd {
+    match end {
+        AppEnd::Stuck { reason } if app != there => AppEnd::Stuck { reason: format!("as {there}: {reason}") },
+        AppEnd::Live {} | AppEnd::Restored {} | AppEnd::Stuck { .. } => end,
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{Git, GitError, parse_id, person};
 use crate::files::FileError;
 use crate::names::{CommitId, ObjectId};
+use crate::process::Program;
 use crate::vars::host_name;
 
 /// The text of an annotated tag.
@@ -47,12 +48,23 @@ impl Git {
         parents: &[CommitId],
         message: &str,
     ) -> Result<CommitId, GitError> {
-        let mut command = self.command().arg("commit-tree").arg(tree.to_string());
-        for parent in parents {
-            command = command.arg("-p").arg(parent.to_string());
-        }
-        let made = command.args(["-F", "-"]).input(message).read();
-        parse_id(&made.map_err(self.failed("make a commit"))?)
+        commit_tree(self, self.command(), tree, parents, message)
+    }
+
+    /// The same, as of a time in seconds since 1970.
+    ///
+    /// # Errors
+    /// git says no.
+    pub fn make_commit_of(
+        &self,
+        time_s: i64,
+        tree: ObjectId,
+        parents: &[CommitId],
+        message: &str,
+    ) -> Result<CommitId, GitError> {
+        let date = format!("@{time_s} +0000");
+        let command = self.command().env("GIT_AUTHOR_DATE", &date).env("GIT_COMMITTER_DATE", &date);
+        commit_tree(self, command, tree, parents, message)
     }
 
     /// Makes the tree of `base` with some files changed: by path, their content, or none to leave them out. For
@@ -85,4 +97,19 @@ impl Git {
         update.run().map_err(self.failed("change a tree"))?;
         parse_id(&command().arg("write-tree").read().map_err(self.failed("write a tree"))?)
     }
+}
+
+fn commit_tree(
+    git: &Git,
+    command: Program,
+    tree: ObjectId,
+    parents: &[CommitId],
+    message: &str,
+) -> Result<CommitId, GitError> {
+    let mut command = command.arg("commit-tree").arg(tree.to_string());
+    for parent in parents {
+        command = command.arg("-p").arg(parent.to_string());
+    }
+    let made = command.args(["-F", "-"]).input(message).read();
+    parse_id(&made.map_err(git.failed("make a commit"))?)
 }

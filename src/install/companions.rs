@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{InstallError, ensure_file, ensure_link};
+use super::{InstallError, ensure_file, ensure_link, is_file};
 use crate::files::{self, FileError};
 use crate::vars::Vars;
 
@@ -25,17 +25,35 @@ enum Part {
     Script(&'static str, &'static str),
 }
 
+/// The companion with the trigger that holds apps.
+pub const HOLDER: &str = "zzz_graduate";
+
+/// The companion that serves clones of the environment repository.
+pub const GIT_READER: &str = "git-upload-pack";
+
+/// What stands where a companion belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It, as [`Companion::install`] makes it.
+    Fine,
+    /// Somebody else's plugin.
+    Foreign(PathBuf),
+    /// It is not there, or not as it should be: what is wrong.
+    Wrong(String),
+}
+
 /// One companion.
 #[derive(Debug)]
-pub(super) struct Companion {
-    name: &'static str,
+pub struct Companion {
+    /// The plugin's name.
+    pub name: &'static str,
     part: Part,
     available: PathBuf,
     enabled: PathBuf,
 }
 
 /// All companions of this host.
-pub(super) fn all(vars: &Vars) -> [Companion; 3] {
+pub fn all(vars: &Vars) -> [Companion; 3] {
     let companion = |name: &'static str, part| Companion {
         name,
         part,
@@ -44,8 +62,8 @@ pub(super) fn all(vars: &Vars) -> [Companion; 3] {
     };
     let script = |text| Part::Script("subcommands/default", text);
     [
-        companion("zzz_graduate", Part::Binary("check-deploy")),
-        companion("git-upload-pack", script(include_str!("git-upload-pack"))),
+        companion(HOLDER, Part::Binary("check-deploy")),
+        companion(GIT_READER, script(include_str!("git-upload-pack"))),
         companion("git-receive-pack", script(include_str!("git-receive-pack"))),
     ]
 }
@@ -79,6 +97,31 @@ impl Companion {
         let is_dangling = exists(&self.enabled) && !self.enabled.exists();
         let places = [self.available.as_path(), self.enabled.as_path()];
         places.into_iter().filter(|place| !(is_dangling && *place == self.enabled)).find(is_foreign)
+    }
+
+    /// What stands in its place now.
+    pub fn state(&self, vars: &Vars) -> State {
+        if let Some(path) = self.foreign() {
+            return State::Foreign(path.to_owned());
+        }
+        let leads = |path: &Path, to: &Path| fs::read_link(path).is_ok_and(|link| link == to);
+        let is_whole = match &self.part {
+            Part::Script(name, text) => is_file(&self.available.join(name), text, 0o755),
+            Part::Binary(name) => {
+                leads(&self.available.join(name), &vars.plugin_dir().join("dokku-graduate"))
+            }
+        };
+        if !exists(&self.available) {
+            State::Wrong("is not installed".to_owned())
+        } else if !leads(&self.enabled, &self.available) {
+            State::Wrong("is not enabled".to_owned())
+        } else if description(&self.available) != self.toml() {
+            State::Wrong(format!("is not of version {}", env!("CARGO_PKG_VERSION")))
+        } else if !is_whole {
+            State::Wrong("is not as the plugin makes it".to_owned())
+        } else {
+            State::Fine
+        }
     }
 
     /// Makes it, enables it as plugn does, and replaces that of the 2015 plugin.

@@ -5,16 +5,16 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{InstallError, Notes, ensure_file};
+use super::{InstallError, Notes, ensure_file, takeover};
 use crate::environment::{self, Environment};
 use crate::files::{self, FileError};
-use crate::git::Git;
+use crate::git::{Git, GitError};
 use crate::manifest::GITIGNORE;
 use crate::process::Program;
 use crate::vars::{self, Vars};
 
 /// git's hooks that are ours, with their text.
-const HOOKS: [(&str, &str); 2] = [
+pub const HOOKS: [(&str, &str); 2] = [
     ("pre-receive", include_str!("../../hooks/pre-receive")),
     ("post-receive", include_str!("../../hooks/post-receive")),
 ];
@@ -49,7 +49,12 @@ pub(super) fn prepare(vars: &Vars, notes: &mut Notes) {
             place.display()
         ));
     }
-    commit_initial_state(vars, notes);
+    let is_new = !Git::environment(vars).has_head();
+    takeover::take_settings(vars, notes);
+    takeover::take_releases(vars, notes);
+    if is_new {
+        commit_initial_state(vars, notes);
+    }
 }
 
 fn prepare_data(vars: &Vars) -> Result<(), InstallError> {
@@ -64,7 +69,7 @@ fn prepare_data(vars: &Vars) -> Result<(), InstallError> {
     Ok(())
 }
 
-fn make_private_dir(path: &Path) -> Result<(), InstallError> {
+pub(super) fn make_private_dir(path: &Path) -> Result<(), InstallError> {
     files::make_dir(path)?;
     let private = fs::Permissions::from_mode(0o700);
     Ok(fs::set_permissions(path, private).map_err(FileError::of("make private", path))?)
@@ -98,6 +103,25 @@ fn settings(vars: &Vars) -> Vec<(&'static str, String)> {
     // Settings of the user must not lead past the hooks.
     let of_place = ("core.hooksPath", hooks);
     fixed.into_iter().map(|(name, value)| (name, value.to_owned())).chain([of_place]).collect()
+}
+
+/// The environment repository is one that we made.
+///
+/// # Errors
+/// git cannot read its configuration.
+pub fn is_prepared(vars: &Vars) -> Result<bool, GitError> {
+    Ok(Git::environment(vars).setting(VERSION.0)?.is_some())
+}
+
+/// Names of the repository's settings that are not as they must be.
+///
+/// # Errors
+/// git cannot read its configuration.
+pub fn wrong_settings(vars: &Vars) -> Result<Vec<String>, GitError> {
+    let wanted = settings(vars);
+    let wanted: Vec<(&str, &str)> = wanted.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let wrong = Git::environment(vars).differing(&wanted)?;
+    Ok(wrong.into_iter().map(|(name, _)| name.to_owned()).collect())
 }
 
 /// Makes the repository, or puts its settings and hooks right.
@@ -177,13 +201,22 @@ pub(super) fn remove_hooks(git_dir: &Path) -> Result<(), InstallError> {
     Ok(())
 }
 
+/// Where is kept what the plugin of 2015 has left.
+pub(super) fn former_dir(vars: &Vars) -> PathBuf {
+    vars.data().join("2015")
+}
+
+/// The first of some numbered names that nothing has.
+pub(super) fn free_name(dir: &Path, name: impl Fn(u32) -> String) -> PathBuf {
+    let free = (1..).map(|number| dir.join(name(number))).find(|path| path.symlink_metadata().is_err());
+    free.expect("a directory does not hold four billion files")
+}
+
 /// Moves a repository that is not ours where nobody is served from: its history may hold secrets.
 fn move_away(vars: &Vars, git_dir: &Path) -> Result<PathBuf, InstallError> {
-    let store = vars.data().join("2015");
+    let store = former_dir(vars);
     make_private_dir(&store)?;
-    let free =
-        (1..).map(|n: u32| store.join(format!("{n}.git"))).find(|path| path.symlink_metadata().is_err());
-    let to = free.unwrap_or_else(|| store.join("old.git"));
+    let to = free_name(&store, |number| format!("{number}.git"));
     match fs::rename(git_dir, &to) {
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
             Program::new("cp").args(["-a", "--"]).arg(git_dir).arg(&to).run()?;
@@ -200,9 +233,6 @@ fn move_away(vars: &Vars, git_dir: &Path) -> Result<PathBuf, InstallError> {
 /// Gives a new repository its first commit, so that it can be cloned.
 fn commit_initial_state(vars: &Vars, notes: &mut Notes) {
     let git = Git::environment(vars);
-    if git.has_head() {
-        return;
-    }
     notes.done(format!(
         "{} is a Git repository now; clone it with `git clone dokku@{}:graduate`",
         vars.dokku_root.display(),

@@ -107,7 +107,10 @@ fn what_the_2015_plugin_made_is_replaced() {
         host.write(&format!("lib/plugins/{place}/zzz_graduate/check-deploy"), "old");
     }
     let said = run(&host);
-    assert!(said.contains("data/graduate/2015/1.git") && !said.contains(" ! "), "{said}");
+    assert!(said.contains("data/graduate/2015/1.git; its history"), "{said}");
+    // It is no whole repository, which is said once.
+    assert_eq!(said.matches(" ! ").count(), 1, "{said}");
+    assert!(said.contains("no releases of 2015 were taken over"), "{said}");
     assert_eq!(host.read("lib/data/graduate/2015/1.git/HEAD"), "ref: refs/heads/master\n");
     assert_eq!(fs::metadata(host.vars.data().join("2015/1.git")).unwrap().mode() & 0o777, 0o700);
     let chained = chained_hook(&host.vars.git_dir(), "post-receive");

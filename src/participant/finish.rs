@@ -3,7 +3,7 @@
 use std::thread::{self, ScopedJoinHandle};
 
 use super::Member;
-use super::{Participant, bounded_end};
+use super::{Participant, bounded_end, leftovers};
 use crate::names::{AppName, GraduationId};
 use crate::participant::app::App;
 use crate::participant::deploy::DeployEnd;
@@ -172,6 +172,9 @@ impl Closing<'_> {
                 self.leave(name);
                 // No app is put back any more: the old images may go.
                 if let Err(error) = app.let_go() {
+                    log::error!("{error}");
+                }
+                if let Err(error) = leftovers::let_go_of_stuck(self.vars, name) {
                     log::error!("{error}");
                 }
                 Closed { end: None, note: None }

@@ -5,10 +5,11 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use super::destination::{busy, described};
 use super::{Member, Participant, ParticipantError, Start};
 use crate::files;
-use crate::names::GraduationId;
+use crate::names::{AppName, GraduationId};
+use crate::participant::app::{App, AppError};
 use crate::participant::store::{Settled, Store};
 use crate::process::{self, ProcessError};
-use crate::protocol::{Decision, Report};
+use crate::protocol::{AppEnd, Decision, Report};
 use crate::records::Recorder;
 use crate::vars::Vars;
 
@@ -79,6 +80,20 @@ pub fn settle_left(id: &GraduationId, store: &Store) -> Result<bool, ProcessErro
     }
     let input = serde_json::to_vec(&Start::Recover(id.clone())).expect("a start has a JSON form");
     process::detach_from_deploy(&["participant"], input).map(|()| true)
+}
+
+/// Lets go what earlier graduations, which could not put the app back, keep for it: it has been deployed anew.
+///
+/// # Errors
+/// Something is left.
+pub(super) fn let_go_of_stuck(vars: &Vars, app: &AppName) -> Result<(), AppError> {
+    for (id, store) in Store::all(vars)? {
+        let end = store.settled().and_then(|mut settled| settled.ends.remove(app));
+        if matches!(end, Some(AppEnd::Stuck { .. })) {
+            App::new(vars, &id, app).let_go()?;
+        }
+    }
+    Ok(())
 }
 
 /// Forgets all but the last graduations, by their ids, and our `own`: by a source's clock that was set back it can

@@ -183,7 +183,11 @@ fn bounded(report: Report) -> Report {
         Report::AppEnded { app, end } => Report::AppEnded { app, end: bounded_end(end) },
         Report::Hello { .. }
         | Report::App { .. }
+        | Report::Factor { .. }
         | Report::AllApps {}
+        | Report::Clock { .. }
+        | Report::Found { .. }
+        | Report::Examined {}
         | Report::Begun {}
         | Report::Unknown {}
         | Report::Opened { .. }
@@ -321,7 +325,11 @@ impl<'a> Participant<'a> {
                 Err(error) => log::error!("{error}"),
             },
             Request::Decide { decision } => self.decide(decision),
-            Request::Live {} | Request::Begin { .. } | Request::Resume { .. } => {
+            Request::Live {}
+            | Request::Factors {}
+            | Request::Examine {}
+            | Request::Begin { .. }
+            | Request::Resume { .. } => {
                 self.say(Report::Refused { reason: "a graduation is under way in this session".to_owned() });
             }
         }

@@ -1,6 +1,6 @@
 //! What an app's own repository tells about a revision.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use git2::Repository;
@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::oid;
 use crate::names::CommitId;
+use crate::plan::SetByDeploy;
 
 /// The largest Procfile or app.json that is looked at, in bytes.
 const MAX_FILE: usize = 1 << 20;
@@ -42,4 +43,20 @@ pub fn declared_config(repository: &Path, revision: CommitId) -> BTreeSet<String
     let json = app_json(repository, revision);
     let env = json.as_ref().and_then(|json| json.get("env")).and_then(Value::as_object);
     env.into_iter().flat_map(|env| env.keys().cloned()).collect()
+}
+
+/// Those of them to which Dokku gives a value by itself: one that has a default or is generated, in the app's first
+/// deploy, or in each if it says `sync`.
+///
+/// Source: Dokku's `plugins/app-json/functions.go`, `processAppJSONEnv`.
+pub fn config_set_by_deploy(repository: &Path, revision: CommitId) -> BTreeMap<String, SetByDeploy> {
+    let json = app_json(repository, revision);
+    let env = json.as_ref().and_then(|json| json.get("env")).and_then(Value::as_object);
+    let set = |(name, declared): (&String, &Value)| {
+        let default = declared.as_str().or(declared["value"].as_str()).unwrap_or_default();
+        let is_set = !default.is_empty() || declared["generator"] == "secret";
+        let when = if declared["sync"] == true { SetByDeploy::Each } else { SetByDeploy::First };
+        is_set.then(|| (name.clone(), when))
+    };
+    env.into_iter().flatten().filter_map(set).collect()
 }

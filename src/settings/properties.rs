@@ -1,11 +1,13 @@
 //! What can be set with `graduate:set`: for all environments, and for one.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::names::{AppName, ConfigName};
 use crate::plan::MissingConfig;
 use crate::protocol::OnFailure;
 
@@ -43,18 +45,30 @@ pub enum Property {
     OnFailure,
     /// `missing-config`: `fail`, `warn` or `ignore`.
     MissingConfig,
+    /// `ignore-config`: names of config variables that are never asked for.
+    IgnoreConfig,
+    /// `exclude`: apps that never graduate.
+    Exclude,
+    /// `hook-timeout`: how long each SUCCESS or FAILURE hook may take, in seconds.
+    HookTimeout,
+    /// `keep-logs`: how many graduations are remembered.
+    KeepLogs,
     /// `auto-commit`: whether every deploy commits the environment's state; global only.
     AutoCommit,
 }
 
 impl Property {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 10] = [
         Self::MaxParallel,
         Self::HoldTimeout,
         Self::Lease,
         Self::OnFailure,
         Self::MissingConfig,
+        Self::IgnoreConfig,
+        Self::Exclude,
+        Self::HookTimeout,
+        Self::KeepLogs,
         Self::AutoCommit,
     ];
 
@@ -66,6 +80,10 @@ impl Property {
             Self::Lease => "lease",
             Self::OnFailure => "on-failure",
             Self::MissingConfig => "missing-config",
+            Self::IgnoreConfig => "ignore-config",
+            Self::Exclude => "exclude",
+            Self::HookTimeout => "hook-timeout",
+            Self::KeepLogs => "keep-logs",
             Self::AutoCommit => "auto-commit",
         }
     }
@@ -104,6 +122,14 @@ pub struct Properties {
     #[serde(skip_serializing_if = "Option::is_none")]
     missing_config: Option<MissingConfig>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    ignore_config: Option<BTreeSet<ConfigName>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exclude: Option<BTreeSet<AppName>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hook_timeout_s: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_logs: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     auto_commit: Option<bool>,
 }
 
@@ -122,6 +148,18 @@ fn number(property: Property, value: &str, low: u32, high: u32, unit: &str) -> R
     parsed.ok_or_else(|| refused(property, value, &format!("a number{unit} from {low} to {high}")))
 }
 
+/// Names, separated by commas or blanks.
+fn names<T: FromStr + Ord>(property: Property, value: &str, what: &str) -> Result<BTreeSet<T>, PropertyError>
+where
+    T::Err: fmt::Display,
+{
+    let words = value.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty());
+    let words: Vec<&str> = words.collect();
+    let words = if words.is_empty() { vec![""] } else { words };
+    let rule = |error: T::Err| refused(property, value, &format!("names of {what}, such as A,B: {error}"));
+    words.into_iter().map(str::parse).collect::<Result<_, _>>().map_err(rule)
+}
+
 fn refused(property: Property, value: &str, rule: &str) -> PropertyError {
     PropertyError::Value { property, value: value.chars().take(80).collect(), rule: rule.to_owned() }
 }
@@ -132,19 +170,30 @@ impl Properties {
     /// # Errors
     /// [`PropertyError::Value`].
     pub fn set(&mut self, property: Property, value: Option<&str>) -> Result<(), PropertyError> {
-        let seconds = |high| move |value| number(property, value, 10, high, " of seconds");
+        let seconds = |low, high| move |value| number(property, value, low, high, " of seconds");
         match property {
             Property::MaxParallel => {
                 self.max_parallel = value.map(|value| number(property, value, 1, 64, "")).transpose()?;
             }
-            Property::HoldTimeout => self.hold_timeout_s = value.map(seconds(86_400)).transpose()?,
-            Property::Lease => self.lease_s = value.map(seconds(3_600)).transpose()?,
+            Property::HoldTimeout => self.hold_timeout_s = value.map(seconds(10, 86_400)).transpose()?,
+            Property::Lease => self.lease_s = value.map(seconds(10, 3_600)).transpose()?,
             Property::OnFailure => {
                 self.on_failure = value.map(|value| word(property, value, "rollback or keep")).transpose()?;
             }
             Property::MissingConfig => {
                 let rule = "fail, warn or ignore";
                 self.missing_config = value.map(|value| word(property, value, rule)).transpose()?;
+            }
+            Property::IgnoreConfig => {
+                let parse = |value| names(property, value, "config variables");
+                self.ignore_config = value.map(parse).transpose()?;
+            }
+            Property::Exclude => {
+                self.exclude = value.map(|value| names(property, value, "apps")).transpose()?;
+            }
+            Property::HookTimeout => self.hook_timeout_s = value.map(seconds(1, 3_600)).transpose()?,
+            Property::KeepLogs => {
+                self.keep_logs = value.map(|value| number(property, value, 1, 10_000, "")).transpose()?;
             }
             Property::AutoCommit => {
                 let parse =
@@ -174,6 +223,14 @@ pub struct Limits {
     pub on_failure: OnFailure,
     /// What a config name that the destination lacks leads to; fail.
     pub missing_config: MissingConfig,
+    /// Config names that are never asked for; none.
+    pub ignore_config: BTreeSet<ConfigName>,
+    /// Apps that never graduate; none.
+    pub exclude: BTreeSet<AppName>,
+    /// How long each SUCCESS or FAILURE hook may take; 60 s.
+    pub hook_timeout: Duration,
+    /// How many graduations are remembered; 50.
+    pub keep_logs: u32,
     /// Every deploy commits the environment's state; false.
     pub auto_commit: bool,
 }
@@ -190,6 +247,10 @@ impl Limits {
             lease: seconds(own.lease_s, global.lease_s, 120),
             on_failure: own.on_failure.or(global.on_failure).unwrap_or_default(),
             missing_config: own.missing_config.or(global.missing_config).unwrap_or_default(),
+            ignore_config: chosen(&own.ignore_config, &global.ignore_config),
+            exclude: chosen(&own.exclude, &global.exclude),
+            hook_timeout: seconds(own.hook_timeout_s, global.hook_timeout_s, 60),
+            keep_logs: own.keep_logs.or(global.keep_logs).unwrap_or(50),
             auto_commit: global.auto_commit.unwrap_or(false),
         }
     }
@@ -200,6 +261,10 @@ impl Limits {
             value.ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
         };
         match property {
+            Property::IgnoreConfig => joined(&self.ignore_config),
+            Property::Exclude => joined(&self.exclude),
+            Property::HookTimeout => self.hook_timeout.as_secs().to_string(),
+            Property::KeepLogs => self.keep_logs.to_string(),
             Property::MaxParallel => self.max_parallel.to_string(),
             Property::HoldTimeout => self.hold_timeout.as_secs().to_string(),
             Property::Lease => self.lease.as_secs().to_string(),
@@ -208,6 +273,14 @@ impl Limits {
             Property::AutoCommit => self.auto_commit.to_string(),
         }
     }
+}
+
+fn chosen<T: Clone>(own: &Option<BTreeSet<T>>, global: &Option<BTreeSet<T>>) -> BTreeSet<T> {
+    own.as_ref().or(global.as_ref()).cloned().unwrap_or_default()
+}
+
+fn joined<T: fmt::Display>(names: &BTreeSet<T>) -> String {
+    names.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
@@ -237,12 +310,20 @@ mod tests {
             (Property::Lease, "9"),
             (Property::OnFailure, "Rollback"),
             (Property::MissingConfig, ""),
+            (Property::IgnoreConfig, "API_KEY,no-name"),
+            (Property::IgnoreConfig, " , "),
+            (Property::Exclude, "api,../x"),
+            (Property::HookTimeout, "0"),
+            (Property::KeepLogs, "none"),
             (Property::AutoCommit, "yes"),
         ] {
             assert!(properties.set(property, Some(value)).is_err(), "{property}={value}");
         }
         let error = properties.set(Property::Lease, Some("1")).unwrap_err();
         assert_eq!(error.to_string(), "lease cannot be \"1\": it is a number of seconds from 10 to 3600");
+        properties.set(Property::Exclude, Some("web, api  docs")).unwrap();
+        let limits = Limits::of(&Properties::default(), &properties);
+        assert_eq!(limits.value(Property::Exclude), "api,docs,web");
         assert!("leese".parse::<Property>().unwrap_err().to_string().contains("hold-timeout, lease"));
     }
 }

@@ -1,34 +1,79 @@
-//! A cell of the matrix: what happens, to whom, at which point.
+//! A cell of the matrix: what happens, to whom, at which point of which graduation.
 
 use std::fmt;
 
 use crate::fault::Fault;
-use crate::point::Point;
+use crate::point::{Point, Step};
+
+/// What would become of the graduation if nothing happened to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Course {
+    /// It goes live.
+    Live,
+    /// A POST hook declines it when all apps are held.
+    Declined,
+}
 
 /// One cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cell {
+    /// To which graduation.
+    pub(crate) course: Course,
     /// What happens.
     pub(crate) fault: Fault,
     /// When.
     pub(crate) point: Point,
 }
 
+impl Course {
+    /// Both.
+    const ALL: [Course; 2] = [Course::Live, Course::Declined];
+
+    /// The graduation comes to this step, and not in the same way as one on the other course.
+    fn has(self, step: Step) -> bool {
+        match self {
+            Self::Live => true,
+            Self::Declined => step.is_of_an_abort(),
+        }
+    }
+}
+
 impl Cell {
     /// Every pair of a point and a fault, those that cannot occur included.
     pub(crate) fn all() -> Vec<Cell> {
-        let at = |fault: Fault| Point::all().into_iter().map(move |point| Cell { fault, point });
-        Fault::all().into_iter().flat_map(at).collect()
+        let mut cells = Vec::new();
+        for course in Course::ALL {
+            for fault in Fault::all() {
+                let points = Point::all().into_iter().filter(|point| course.has(point.step));
+                cells.extend(points.map(|point| Cell { course, fault, point }));
+            }
+        }
+        cells
+    }
+
+    /// What happens to which graduation.
+    pub(crate) fn struck(self) -> String {
+        let course = match self.course {
+            Course::Live => "",
+            Course::Declined => "declined-",
+        };
+        format!("{course}{}", self.fault.name())
     }
 
     /// Why it cannot occur; nothing if it can.
     pub(crate) fn absence(self) -> Option<&'static str> {
-        self.fault.absence(self.point)
+        self.fault.absence(self.course, self.point)
+    }
+
+    /// If something is left that has to be settled, the next push does it; else it is the command for it. Which one
+    /// hangs on nothing but the cell's name, so that a cell played alone is the same cell.
+    pub(crate) fn is_settled_by_a_push(self) -> bool {
+        self.to_string().bytes().map(u32::from).sum::<u32>() % 2 == 0
     }
 }
 
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.fault.name(), self.point.name())
+        write!(f, "{}-{}", self.struck(), self.point.name())
     }
 }

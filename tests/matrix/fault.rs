@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::cell::Course;
 use crate::disk;
 use crate::point::Point;
 use crate::schedule::Dice;
@@ -65,10 +66,10 @@ impl Fault {
         }
     }
 
-    /// Why it cannot happen at this point; nothing if it can.
-    pub(crate) fn absence(self, point: Point) -> Option<&'static str> {
+    /// Why it cannot happen to such a graduation at this point; nothing if it can.
+    pub(crate) fn absence(self, course: Course, point: Point) -> Option<&'static str> {
         match self {
-            Self::Kill(victim) | Self::Terminate(victim) => victim.absence(point),
+            Self::Kill(victim) | Self::Terminate(victim) => victim.absence(course, point),
             Self::FullSource | Self::FullDestination if !disk::is_allowed() => {
                 Some("a small disk cannot be mounted here")
             }

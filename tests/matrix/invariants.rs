@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::stage::{After, refs};
+use crate::cell::Course;
+use crate::stage::{After, Settled, refs};
 use crate::support::{Checkout, Host, Ran, Snapshot};
 
 /// Prints what a process that was struck may have left half written.
@@ -26,6 +27,7 @@ pub(crate) fn check(after: &After<'_>) -> bool {
     let now = refs(&world.source);
     let branch = now.get("refs/heads/env/production").map(String::as_str);
     let live = branch == Some(after.wanted);
+    assert!(!live || after.course == Course::Live, "it was declined, and is live{told}");
     let snapshot = world.destination.snapshot();
     let outcome = outcome(after);
     let expected_outcomes: &[&str] = if live { &["live"] } else { &["", "aborted", "rolled-back"] };
@@ -105,11 +107,18 @@ fn is_true(after: &After<'_>, live: bool, told: &str) {
     }
     assert!(live || !push.contains("=====> production runs"), "it is not live, and was said to be{told}");
     assert!(!push.contains("partly graduated"), "nothing is ever partly graduated here{told}");
-    if let Some(recovered) = after.recovered {
-        assert_eq!(recovered.status, Some(0), "the one command that settles it does not{told}");
-        let says = |text: &str| recovered.raw.contains(text);
-        assert!(live || !says("is live"), "recover says that it is live{told}");
-        assert!(!live || !says("put back") && !says("rolled back"), "recover says that it is not{told}");
+    match after.settled {
+        Settled::Already => {}
+        Settled::Command(recovered) => {
+            assert_eq!(recovered.status, Some(0), "the one command that settles it does not{told}");
+            let says = |text: &str| recovered.raw.contains(text);
+            assert!(live || !says("is live"), "recover says that it is live{told}");
+            assert!(!live || !says("put back") && !says("rolled back"), "recover says that it is not{told}");
+        }
+        Settled::NextPush(push) => {
+            assert_eq!(push.status, Some(1), "the next push was not declined{told}");
+            assert!(push.raw.contains("all is well"), "the next push did not come to its hook{told}");
+        }
     }
 }
 
@@ -133,6 +142,9 @@ pub(crate) fn next_went_live(next: &Ran, checkout: &Checkout<'_>, wanted: &str) 
 }
 
 fn transcript(after: &After<'_>) -> String {
-    let recovered = after.recovered.map(|ran| format!("\nand settled by {ran}")).unwrap_or_default();
-    format!("\nin graduation {}: {}{recovered}", after.id, after.push)
+    let settled = match after.settled {
+        Settled::Already => String::new(),
+        Settled::Command(ran) | Settled::NextPush(ran) => format!("\nand settled by {ran}"),
+    };
+    format!("\nin graduation {}: {}{settled}", after.id, after.push)
 }

@@ -155,6 +155,22 @@ impl Step {
         }
     }
 
+    /// A graduation that is declined when all is held comes to it, in a way of its own.
+    pub(crate) fn is_of_an_abort(self) -> bool {
+        matches!(
+            self,
+            Self::PostHooks
+                | Self::Decision
+                | Self::DecidedTold
+                | Self::Exited
+                | Self::AppEndedTold
+                | Self::Settled
+                | Self::SettledTold
+                | Self::Ended
+                | Self::CurrentGone
+        )
+    }
+
     /// There is a moment before it that differs from the one after the step before.
     fn has_before(self) -> bool {
         match self {

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cell::Cell;
+use crate::cell::{Cell, Course};
 use crate::fault::Fault;
 use crate::hosts::Hosts;
 use crate::point::{Point, Step};
@@ -111,7 +111,7 @@ impl Dice {
 /// Cells in which several are killed at random moments.
 fn storms(seeds: std::ops::Range<u64>) -> impl Iterator<Item = Cell> {
     let point = Point { step: Step::Latest, before: false };
-    seeds.map(move |seed| Cell { fault: Fault::Storm(seed), point })
+    seeds.map(move |seed| Cell { course: Course::Live, fault: Fault::Storm(seed), point })
 }
 
 /// Plays them.
@@ -209,10 +209,10 @@ fn print_absent() {
     let mut reasons: BTreeMap<(String, &str), Vec<String>> = BTreeMap::new();
     for cell in Cell::all() {
         if let Some(reason) = cell.absence() {
-            reasons.entry((cell.fault.name(), reason)).or_default().push(cell.point.name());
+            reasons.entry((cell.struck(), reason)).or_default().push(cell.point.name());
         }
     }
-    for ((fault, reason), points) in reasons {
-        say(&format!("{fault} cannot occur, for {reason}: {}", points.join(" ")));
+    for ((struck, reason), points) in reasons {
+        say(&format!("{struck} cannot occur, for {reason}: {}", points.join(" ")));
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cell::Cell;
+use crate::cell::{Cell, Course};
 use crate::hosts::Hosts;
 use crate::invariants;
 use crate::support::{Checkout, Host, Ran, Running, Snapshot, World};
@@ -48,8 +48,10 @@ pub(crate) struct After<'s> {
     pub(crate) before: &'s Before,
     /// What the pusher saw.
     pub(crate) push: &'s Ran,
-    /// What the command said that settled it, if one was needed.
-    pub(crate) recovered: Option<&'s Ran>,
+    /// What settled it, if that was needed.
+    pub(crate) settled: &'s Settled,
+    /// What would have become of it.
+    pub(crate) course: Course,
     /// The tag that was pushed.
     pub(crate) tag: String,
     /// The commit that was to be graduated.
@@ -62,6 +64,16 @@ pub(crate) struct After<'s> {
     pub(crate) restarted: bool,
 }
 
+/// What settled what was left.
+pub(crate) enum Settled {
+    /// Nothing was.
+    Already,
+    /// The one command that does it.
+    Command(Ran),
+    /// The next push, which a PRE hook of ours declines: it changes nothing else.
+    NextPush(Ran),
+}
+
 /// How a cell was played.
 pub(crate) struct Played {
     /// The victim was there.
@@ -71,12 +83,19 @@ pub(crate) struct Played {
 }
 
 impl<'w> Stage<'w> {
+    /// The end of a label that the PRE hook declines.
+    const SETTLER: &'static str = "-settles";
+
+    /// The end of one that the POST hook declines.
+    const DECLINED: &'static str = "-declined";
+
     /// Releases the first state, and makes the others.
     pub(crate) fn new(hosts: &'w Hosts) -> Stage<'w> {
         let world = &hosts.world;
         world.set(&world.source, "lease-s", 3);
-        for (phase, text) in [("PRE", "echo all is ready"), ("POST", "echo all is well")] {
-            world.source.dokku(&["graduate:add-hook", phase, text]).succeeds();
+        for (phase, declined) in [("PRE", Self::SETTLER), ("POST", Self::DECLINED)] {
+            let text = format!("echo all is well; [[ $GRADUATE_LABEL != *{declined} ]]");
+            world.source.dokku(&["graduate:add-hook", phase, &text]).succeeds();
         }
         let checkout = world.with_release_of(&["api", "web"]);
         let old = checkout.revision("HEAD").unwrap();
@@ -107,19 +126,23 @@ impl<'w> Stage<'w> {
             refs: refs(&self.world.source),
             processes: ["api", "web"].map(|app| destination.process_of(app)),
         };
-        let label = format!("m{play}");
+        let label = match cell.course {
+            Course::Live => format!("m{play}"),
+            Course::Declined => format!("m{play}{}", Self::DECLINED),
+        };
         let wanted = &self.states[1][new];
         let scene = Scene::begin(self.hosts, &self.checkout, &label, wanted, &before);
         let struck = scene.until(cell) && cell.fault.happens(&scene);
         let (push, id) = scene.end(cell);
         self.until_idle();
-        let recovered = self.settle();
+        let settled = self.settle(cell);
         let after = After {
             world: self.world,
             checkout: &self.checkout,
             before: &before,
             push: &push,
-            recovered: recovered.as_ref(),
+            settled: &settled,
+            course: cell.course,
             tag: format!("refs/tags/graduate/production/{label}"),
             wanted,
             versions: [["1", "2"][old], ["1", "2"][new]],
@@ -144,15 +167,20 @@ impl<'w> Stage<'w> {
         self.world.destination.until_idle();
     }
 
-    /// Runs the one command that settles what is left; whoever was struck may have been the one to do it.
-    fn settle(&self) -> Option<Ran> {
-        let left = || self.world.source.left() + &self.world.destination.left();
-        if left().is_empty() {
-            return None;
+    /// Settles what is left; whoever was struck may have been the one to do it.
+    fn settle(&self, cell: Cell) -> Settled {
+        if self.world.source.left().is_empty() && self.world.destination.left().is_empty() {
+            return Settled::Already;
         }
-        let recovered = self.world.source.dokku(&["graduate:recover", "production"]);
+        let settled = if cell.is_settled_by_a_push() {
+            let label = format!("m{}{}", self.plays.get(), Self::SETTLER);
+            // Whatever runs now, this differs from it.
+            Settled::NextPush(self.checkout.graduate(&label, &self.states[1][self.runs.get()]))
+        } else {
+            Settled::Command(self.world.source.dokku(&["graduate:recover", "production"]))
+        };
         self.until_idle();
-        Some(recovered)
+        settled
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::cell::Course;
 use crate::point::{Point, Step};
 use crate::stage::Scene;
 
@@ -60,16 +61,21 @@ impl Victim {
         }
     }
 
-    /// Why it cannot be struck at this point; nothing if it can.
-    pub(crate) fn absence(self, point: Point) -> Option<&'static str> {
-        let lives = match self {
-            Self::Pusher | Self::ReceivePack | Self::Coordinator => return None,
-            Self::PreReceive => Step::Latest..=Step::Voted,
-            Self::PostReceive => Step::GoingLive..=Step::CurrentGone,
-            Self::Ssh | Self::Agent => Step::Ordered..=Step::SettledTold,
-            Self::Participant => Step::Taken..=Step::Settled,
-            Self::Deploy => Step::Deploy..=Step::Deployed,
-            Self::Trigger => Step::Held..=Step::Released,
+    /// Why it cannot be struck in such a graduation at this point; nothing if it can.
+    pub(crate) fn absence(self, course: Course, point: Point) -> Option<&'static str> {
+        let lives = match (self, course) {
+            (Self::Pusher | Self::ReceivePack | Self::Coordinator, _) => return None,
+            (Self::PreReceive, Course::Live) => Step::Latest..=Step::Voted,
+            // It shows how the abort ends.
+            (Self::PreReceive, Course::Declined) => Step::Latest..=Step::CurrentGone,
+            (Self::PostReceive, Course::Live) => Step::GoingLive..=Step::CurrentGone,
+            (Self::PostReceive, Course::Declined) => return Some("git does not start it"),
+            (Self::Ssh | Self::Agent, _) => Step::Ordered..=Step::SettledTold,
+            (Self::Participant, _) => Step::Taken..=Step::Settled,
+            (Self::Deploy, Course::Live) => Step::Deploy..=Step::Deployed,
+            (Self::Deploy, Course::Declined) => Step::Deploy..=Step::Exited,
+            (Self::Trigger, Course::Live) => Step::Held..=Step::Released,
+            (Self::Trigger, Course::Declined) => Step::Held..=Step::DecidedTold,
         };
         if point.step < *lives.start() {
             Some("it has not been started yet")

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::ran::{Ran, Running, command, patience, until};
 use super::real::Place;
 use super::snapshot::{SCRIPT, Snapshot};
+use super::terminal::Terminal;
 use super::traces;
 use super::transcript::Normaliser;
 
@@ -83,6 +84,11 @@ impl Host {
     /// Starts a shell command as root on it.
     pub(crate) fn begin_root(&self, script: &str) -> Running {
         Running::start(self.root_command(script), self.normaliser.clone())
+    }
+
+    /// Starts a shell command as root on it, at a terminal.
+    pub(crate) fn terminal(&self, script: &str) -> Terminal {
+        Terminal::start(self.root_command(script))
     }
 
     fn root_command(&self, script: &str) -> Command {

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use super::ran::command;
 
 /// What a plugin's directory has besides the binary.
-const FILES: [&str; 5] = ["install", "update", "uninstall", "plugin.toml", "hooks"];
+const FILES: [&str; 6] = ["install", "update", "uninstall", "plugin.toml", "hooks", "scripts/notify-chat"];
 
 /// A directory `graduate` with the plugin, its binary the one under test; for simulated hosts.
 pub(crate) fn directory() -> &'static Path {
@@ -19,7 +19,11 @@ pub(crate) fn directory() -> &'static Path {
         let _ = fs::remove_dir_all(&place);
         fs::create_dir_all(&plugin).unwrap();
         let mut copy = command("cp");
-        copy.arg("-R").args(FILES.map(|file| root.join(file))).arg(&plugin).env("PATH", "/usr/bin:/bin");
+        copy.args(["-R", "--parents"])
+            .args(FILES)
+            .arg(&plugin)
+            .current_dir(root)
+            .env("PATH", "/usr/bin:/bin");
         assert!(copy.status().unwrap().success(), "cannot package the plugin");
         let binary = plugin.join("dokku-graduate");
         let built = env!("CARGO_BIN_EXE_dokku-graduate");

@@ -17,6 +17,7 @@ use super::package;
 use super::post_hook::PostHook;
 use super::ran::{Ran, Running, command};
 use super::real::{self, RealHosts};
+use super::terminal::Terminal;
 use super::transcript::Normaliser;
 
 /// Stories on real hosts take turns.
@@ -95,10 +96,7 @@ impl World {
         fs::create_dir_all(&home).unwrap();
         fs::create_dir_all(self.path("apps")).unwrap();
         fs::write(self.path("gitconfig"), "").unwrap();
-        let key = match &self.real {
-            Some((hosts, _)) => PathBuf::from(&hosts.key),
-            None => self.path("operator"),
-        };
+        let key = self.key();
         let config = format!(
             "Host *\n  IdentityFile {}\n  IdentitiesOnly yes\n  BatchMode yes\n  StrictHostKeyChecking accept-new\n  \
              UserKnownHostsFile {}\n  LogLevel ERROR\n",
@@ -176,11 +174,15 @@ impl World {
         self.real.is_some()
     }
 
+    /// The operator's private key.
+    pub(crate) fn key(&self) -> PathBuf {
+        self.real.as_ref().map_or(self.path("operator"), |(hosts, _)| PathBuf::from(&hosts.key))
+    }
+
     /// The name of the operator's key on the source.
     pub(crate) fn operator(&self) -> String {
-        let key = self.real.as_ref().map_or(self.path("operator"), |(hosts, _)| PathBuf::from(&hosts.key));
         let mut keygen = self.command("ssh-keygen");
-        keygen.args(["-y", "-f"]).arg(key);
+        keygen.args(["-y", "-f"]).arg(self.key());
         let public = self.run(keygen).succeeds().raw;
         let key = public.split_whitespace().nth(1).expect("a public key is a word of its line");
         let name = r#"sed 's/.* NAME=\\"\([^\\]*\)\\".*/\1/'"#;
@@ -256,6 +258,13 @@ impl World {
         running.until_line(question);
         writer.write_all(answer.as_bytes()).unwrap();
         running.wait()
+    }
+
+    /// The same for whoever sits at a terminal of this kind.
+    pub(crate) fn ssh_at_terminal(&self, host: &Host, kind: &str, line: &str) -> Terminal {
+        let mut ssh = self.command("ssh");
+        ssh.arg("-t").arg("-F").arg(self.path("ssh_config")).args([&host.url(), line]).env("TERM", kind);
+        Terminal::start(ssh)
     }
 
     /// A path in the world's directory.

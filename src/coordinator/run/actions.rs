@@ -10,13 +10,10 @@ use crate::coordinator::{Coordinator, CoordinatorError, Message};
 use crate::decision;
 use crate::journal::Entry;
 use crate::names::{AppName, GraduationId};
-use crate::order::{Mode, News};
-use crate::protocol::{Decision, Request};
-use crate::repo::Settled;
-use crate::settings::HookKind;
+use crate::order::{HookKind, Mode, News};
+use crate::protocol::Decision;
 use crate::transaction::{Action, Cause, Event, Go, Outcome, Phase};
 use crate::transfer;
-use crate::vars;
 
 /// What came of an action.
 pub(super) enum Carried {
@@ -30,14 +27,17 @@ impl Run<'_, '_> {
         match action {
             Action::RunHooks(phase) => return self.run_programs(phase),
             Action::Open(app) => {
-                let request = self.open(app);
+                let request = self.open(&app);
                 self.send(&request);
             }
             Action::Send(app) => {
                 self.sending.push_back(app);
                 self.send_next();
             }
-            Action::Prepare(app) => self.send(&Request::Prepare { app }),
+            Action::Prepare(app) => {
+                let request = self.prepare(&app);
+                self.send(&request);
+            }
             Action::Ready => return self.ready(),
             Action::VoteYes => return self.vote(),
             Action::AnnounceGo(go) => self.announce_go(go)?,
@@ -56,15 +56,15 @@ impl Run<'_, '_> {
             && let Some(app) = self.sending.pop_front()
         {
             self.sends_under_way += 1;
-            let row = self.plan.rows.iter().find(|row| row.app == app);
-            let commit = row.expect("the transaction's apps are the plan's").to;
+            let row = self.row(&app);
+            let (there, commit) = (row.there.clone(), row.to);
             let vars = self.coordinator.vars.clone();
             let environment = self.coordinator.order.tag.environment.clone();
             let control = self.coordinator.control_path.clone();
             let id: GraduationId = self.coordinator.order.id.clone();
             let sender = self.coordinator.sender.clone();
             thread::spawn(move || {
-                let sent = transfer::send(&vars, &environment, &control, &id, &app, commit);
+                let sent = transfer::send(&vars, &environment, &control, &id, &app, &there, commit);
                 let _ = sender.send(Message::Sent { app, result: sent.map_err(|error| error.to_string()) });
             });
         }
@@ -80,50 +80,19 @@ impl Run<'_, '_> {
     }
 
     pub(super) fn run_programs(&mut self, phase: Phase) -> Result<Carried, CoordinatorError> {
-        let kind = match phase {
-            Phase::Pre => HookKind::Pre,
-            Phase::Post => {
-                let (count, _) = self.transaction.held();
-                let hold_limit_s = seconds(self.coordinator.limits.hold_timeout);
-                self.coordinator.say(News::AllHeld { count, hold_limit_s });
-                HookKind::Post
-            }
-        };
-        let commands = self.coordinator.settings.hooks(kind).to_vec();
-        if commands.is_empty() {
+        if phase == Phase::Post {
+            let (count, _) = self.transaction.held();
+            let hold_limit_s = seconds(self.coordinator.limits.hold_timeout);
+            self.coordinator.say(News::AllHeld { count, hold_limit_s });
+        }
+        let kind = HookKind::from(phase);
+        let programs = Programs::of(self.coordinator, kind, None)?;
+        if programs.count() == 0 {
             return Ok(Carried::Event(Event::HooksDone(phase)));
         }
-        self.coordinator.say(News::HooksStarted { phase, count: commands.len() });
-        let variables = self.variables()?;
-        let dir = self.coordinator.vars.dokku_root.clone();
-        Programs { phase, commands, dir, variables }.start(self.coordinator.sender.clone());
+        self.coordinator.say(News::HooksStarted { kind, count: programs.count() });
+        programs.start(phase, self.coordinator.sender.clone());
         Ok(Carried::Nothing)
-    }
-
-    /// What the user's programs see: the three variables of 2015, and ours.
-    pub(super) fn variables(&self) -> Result<Vec<(&'static str, String)>, CoordinatorError> {
-        let Coordinator { order, settings, vars, .. } = &*self.coordinator;
-        let environment = &order.tag.environment;
-        let releases = Settled::open(vars).and_then(|repo| repo.releases(environment));
-        let last = releases.map_err(decision::DecisionError::from)?;
-        let apps: Vec<&str> = self.plan.rows.iter().map(|row| row.app.as_str()).collect();
-        let mut variables = vec![
-            ("ENVIRONMENT", environment.to_string()),
-            ("ENVIRONMENT_URL", settings.environment(environment)?.url.to_string()),
-            ("LAST_TAG", last.first().map(|release| release.tag.to_string()).unwrap_or_default()),
-            ("GRADUATE_ID", order.id.to_string()),
-            ("GRADUATE_ENVIRONMENT", environment.to_string()),
-            ("GRADUATE_LABEL", order.tag.label.to_string()),
-            ("GRADUATE_COMMIT", order.commit.to_string()),
-            ("GRADUATE_BY", order.by.clone()),
-            ("GRADUATE_APPS", apps.join(" ")),
-            ("GRADUATE_SOURCE", vars::host_name()),
-        ];
-        // Their git can read what is being pushed; what it writes goes into the repository as ever.
-        let quarantine = order.quarantine.as_ref().filter(|path| path.is_dir());
-        variables
-            .extend(quarantine.map(|path| ("GIT_ALTERNATE_OBJECT_DIRECTORIES", path.display().to_string())));
-        Ok(variables)
     }
 
     /// Everything is held. A push votes through its hook; a command is its own decision.
@@ -217,11 +186,4 @@ impl Run<'_, '_> {
 
 pub(super) fn not_moved(why: impl ToString) -> Event {
     Event::NotMoved(Cause::new(why.to_string()))
-}
-
-pub(super) fn in_words(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Pre => "PRE",
-        Phase::Post => "POST",
-    }
 }

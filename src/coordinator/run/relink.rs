@@ -8,6 +8,7 @@ use crate::coordinator::{Message, listen_to};
 use crate::link::{self, Link, LinkError, Reports};
 use crate::names::AppName;
 use crate::order::News;
+use crate::plan::Row;
 use crate::protocol::Request;
 use crate::transaction::{Action, Event};
 
@@ -99,8 +100,8 @@ impl Run<'_, '_> {
         link.send(&renew)?;
         for action in self.transaction.unanswered() {
             match action {
-                Action::Open(app) => link.send(&self.open(app))?,
-                Action::Prepare(app) => link.send(&Request::Prepare { app })?,
+                Action::Open(app) => link.send(&self.open(&app))?,
+                Action::Prepare(app) => link.send(&self.prepare(&app))?,
                 Action::RunHooks(_)
                 | Action::Send(_)
                 | Action::Ready
@@ -117,9 +118,17 @@ impl Run<'_, '_> {
         }
     }
 
-    pub(super) fn open(&self, app: AppName) -> Request {
-        let row = self.plan.rows.iter().find(|row| row.app == app);
-        let row = row.expect("the transaction's apps are the plan's");
-        Request::Open { app, from: row.from, to: row.to }
+    pub(super) fn open(&self, app: &AppName) -> Request {
+        let row = self.row(app);
+        Request::Open { app: row.there.name().clone(), from: row.from, to: row.to }
+    }
+
+    pub(super) fn prepare(&self, app: &AppName) -> Request {
+        Request::Prepare { app: self.row(app).there.name().clone() }
+    }
+
+    pub(super) fn row(&self, app: &AppName) -> &Row {
+        let row = self.coordinator.plan.rows.iter().find(|row| row.app == *app);
+        row.expect("the transaction's apps are the plan's")
     }
 }

@@ -78,6 +78,11 @@ fn carry_out(call: &Call) -> Outcome {
             }
             Ok(())
         }
+        ("", "info") => {
+            let facts = json!({ "DockerRootDir": call.layout.docker() });
+            line(fill(options.get("format").unwrap_or("{{json .}}"), &facts).map_err(Failure::new)?);
+            Ok(())
+        }
         ("", "version") => {
             line("Docker version 20.10.24 (simulated)");
             Ok(())

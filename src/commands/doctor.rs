@@ -1,0 +1,131 @@
+//! `graduate:doctor [<environment>]`: what is wrong with the installation and its links, and what puts it right.
+
+use std::fmt::Write as _;
+use std::thread;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::doctor::{self, Linked};
+use crate::error::{Error, ExitStatus};
+use crate::finding::{Finding, Severity};
+use crate::names::EnvironmentName;
+use crate::settings::{Environment, Settings};
+use crate::vars::{self, Vars};
+
+use super::{Format, print, print_json};
+
+/// Which environment, and how to show it.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The environment; all of them if not given
+    environment: Option<EnvironmentName>,
+    /// A list for people, or one JSON document
+    #[arg(
+        long,
+        value_name = "text|json",
+        default_value = "text",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    format: Format,
+}
+
+/// Everything that was found.
+struct Report<'a> {
+    here: Vec<Finding>,
+    environments: Vec<(&'a EnvironmentName, &'a Environment, Linked)>,
+}
+
+/// Runs the command. Changes nothing; the status is 1 if anything is broken, here or there.
+///
+/// # Errors
+/// An environment that is not linked.
+pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
+    // Settings that cannot be read are one of the findings.
+    let settings = Settings::load(vars).unwrap_or_default();
+    let wanted: Vec<(&EnvironmentName, &Environment)> = match &arguments.environment {
+        Some(name) => vec![(name, settings.environment(name)?)],
+        None => settings.environments().iter().collect(),
+    };
+    let report = thread::scope(|scope| {
+        let examine = |(name, environment)| {
+            (name, environment, scope.spawn(move || doctor::examine(vars, name, environment)))
+        };
+        let asked: Vec<_> = wanted.into_iter().map(examine).collect();
+        let here = doctor::host(vars);
+        let answered = asked.into_iter().map(|(name, environment, thread)| {
+            (name, environment, thread.join().expect("an examination does not panic"))
+        });
+        Report { here, environments: answered.collect() }
+    });
+    match arguments.format {
+        Format::Text => print(text(&report))?,
+        Format::Json => print_json(&document(&report))?,
+    }
+    Ok(match worst(&report) {
+        Severity::Broken => ExitStatus::Refused,
+        Severity::Ok | Severity::Note | Severity::Warning => ExitStatus::Done,
+    })
+}
+
+impl Report<'_> {
+    fn all(&self) -> impl Iterator<Item = &Finding> {
+        let links = self.environments.iter().flat_map(|(_, _, linked)| &linked.link);
+        let theres = self.environments.iter().filter_map(|(_, _, linked)| linked.there.as_ref());
+        self.here.iter().chain(links).chain(theres.flat_map(|there| &there.findings))
+    }
+}
+
+fn worst(report: &Report<'_>) -> Severity {
+    report.all().map(|finding| finding.severity).max().unwrap_or(Severity::Ok)
+}
+
+fn document(report: &Report<'_>) -> Value {
+    let environments = report.environments.iter().map(|(name, environment, linked)| {
+        let there = linked.there.as_ref();
+        json!({
+            "name": name,
+            "url": environment.url,
+            "link": linked.link,
+            "there": there.map(|there| json!({ "host": there.host, "findings": there.findings })),
+        })
+    });
+    json!({
+        "worst": worst(report),
+        "here": { "host": vars::host_name(), "findings": report.here },
+        "environments": environments.collect::<Vec<_>>(),
+    })
+}
+
+fn text(report: &Report<'_>) -> String {
+    let mut text = String::new();
+    section(&mut text, &format!("{} (this host)", vars::host_name()), &report.here);
+    for (name, environment, linked) in &report.environments {
+        section(&mut text, &format!("{name} ({}), from here", environment.url.described()), &linked.link);
+        if let Some(there) = &linked.there {
+            section(&mut text, &format!("{name}, as {} finds itself", there.host), &there.findings);
+        }
+    }
+    let count = |severity| report.all().filter(|finding| finding.severity == severity).count();
+    let _ = match (count(Severity::Broken), count(Severity::Warning)) {
+        (0, 0) => writeln!(text, "=====> Nothing is wrong"),
+        (0, warnings) => writeln!(text, "=====> Nothing is broken; warnings: {warnings}"),
+        (broken, warnings) => writeln!(text, "=====> Broken: {broken}; warnings: {warnings}"),
+    };
+    text
+}
+
+fn section(text: &mut String, title: &str, findings: &[Finding]) {
+    let _ = writeln!(text, "=====> {title}");
+    for Finding { check, severity, found, remedy } in findings {
+        let mark = match severity {
+            Severity::Ok | Severity::Note => "       ",
+            Severity::Warning | Severity::Broken => " !     ",
+        };
+        let _ = writeln!(text, "{mark}{severity:7}  {check:17}  {found}");
+        if let Some(remedy) = remedy {
+            let _ = writeln!(text, "{:35}run `{remedy}`", "");
+        }
+    }
+}

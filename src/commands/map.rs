@@ -1,0 +1,94 @@
+//! `graduate:map <environment> [<from> <to>]` and `graduate:unmap`: what apps are called in an environment.
+
+use clap::Args;
+use serde_json::json;
+
+use crate::error::Error;
+use crate::mapping::{Pattern, Rule};
+use crate::names::EnvironmentName;
+use crate::settings::Settings;
+use crate::vars::Vars;
+
+use super::{Format, print, print_json, tell};
+
+/// Where, and which apps become which.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The environment
+    environment: EnvironmentName,
+    /// Apps of this host: a name, in which one `*` may stand for any part; without it the rules are listed
+    #[arg(value_name = "FROM", requires = "destination")]
+    source: Option<Pattern>,
+    /// What they are called there, with a `*` for the same part
+    #[arg(value_name = "TO")]
+    destination: Option<Pattern>,
+    /// One `<index> <source> <destination>` a line, or one JSON document
+    #[arg(
+        long,
+        value_name = "text|json",
+        default_value = "text",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    format: Format,
+}
+
+/// Which rule to remove.
+#[derive(Debug, Args)]
+pub struct UnmapArguments {
+    /// The environment
+    environment: EnvironmentName,
+    /// The rule's index, as `graduate:map` lists it, or its source pattern
+    #[arg(value_name = "INDEX|FROM")]
+    rule: String,
+}
+
+/// Adds a rule, or lists them.
+///
+/// # Errors
+/// An environment that is not linked, or a rule that cannot be added.
+pub fn map(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
+    let environment = &arguments.environment;
+    let (Some(source), Some(destination)) = (arguments.source.clone(), arguments.destination.clone()) else {
+        return list(environment, arguments.format, vars);
+    };
+    Settings::change(vars, |settings| {
+        let text = format!("{source} becomes {destination} on {environment}");
+        let is_new = settings.change_mapping(environment, |map| map.add(Rule { source, destination }))?;
+        tell(if is_new { text } else { format!("{text} already") });
+        Ok(())
+    })
+}
+
+/// Removes a rule.
+///
+/// # Errors
+/// An environment that is not linked, or no such rule.
+pub fn unmap(arguments: &UnmapArguments, vars: &Vars) -> Result<(), Error> {
+    let UnmapArguments { environment, rule } = arguments;
+    Settings::change(vars, |settings| {
+        let removed = settings.change_mapping(environment, |map| map.remove(rule))?;
+        tell(format_args!("{} no longer becomes {} on {environment}", removed.source, removed.destination));
+        Ok(())
+    })
+}
+
+fn list(environment: &EnvironmentName, format: Format, vars: &Vars) -> Result<(), Error> {
+    let settings = Settings::load(vars)?;
+    let rules = settings.environment(environment)?.mapping.rules().iter().enumerate();
+    match format {
+        Format::Text => {
+            let line = |(position, rule): (usize, &Rule)| {
+                format!("{} {} {}\n", position + 1, rule.source, rule.destination)
+            };
+            print(rules.map(line).collect::<String>())
+        }
+        Format::Json => {
+            let rule = |(position, Rule { source, destination }): (usize, &Rule)| {
+                let index = position + 1;
+                json!({ "index": index, "source": source, "destination": destination })
+            };
+            print_json(&rules.map(rule).collect())
+        }
+    }
+}

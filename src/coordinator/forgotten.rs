@@ -1,0 +1,109 @@
+//! A graduation that was decided, and of which the destination knows nothing any more: it was set up anew or brought back
+//! from a backup, or has graduated a lot for others since. What it runs tells how the graduation ended.
+
+use std::collections::BTreeMap;
+
+use super::{Coordinator, CoordinatorError, ask_live, ledger};
+use crate::decision::DecisionError;
+use crate::link;
+use crate::names::{AppName, CommitId};
+use crate::plan::WantedApp;
+use crate::protocol::{AppEnd, LiveApp};
+use crate::repo::{RepoError, Settled};
+use crate::transaction::{Cause, Outcome};
+
+impl Coordinator<'_> {
+    /// How it ended, by what the destination runs now.
+    ///
+    /// # Errors
+    /// The destination or the environment repository cannot be read.
+    pub(super) fn judge_by_what_runs(&self) -> Result<Outcome, CoordinatorError> {
+        let environment = &self.order.tag.environment;
+        let (mut link, mut reports) = link::connect(self.vars, environment, &self.control_path)?;
+        let live = ask_live(&mut link, &mut reports)?;
+        let here = |(there, live)| Some((self.routes.here(&there)?.clone(), live));
+        let live = live.into_iter().filter_map(here).collect();
+        let before = self.recorded_before().map_err(DecisionError::from)?;
+        let followed = self.order.followed();
+        let wanted = self.order.apps.iter().filter(|(app, _)| followed.contains(app));
+        Ok(judge(wanted, &before, &live))
+    }
+
+    /// The revisions that the ledger has of the environment.
+    fn recorded_before(&self) -> Result<BTreeMap<AppName, CommitId>, RepoError> {
+        let repo = Settled::open(self.vars)?;
+        let Some(runs) = repo.read_ref(&ledger::branch(&self.order.tag.environment))? else {
+            return Ok(BTreeMap::new());
+        };
+        let manifests = repo.manifests(runs)?.0.into_iter();
+        Ok(manifests.filter_map(|(app, manifest)| Some((app, manifest.deploy.revision?))).collect())
+    }
+}
+
+/// An app that was to change is live if it runs what was wanted; whatever else it runs is not of this graduation. All
+/// by the names of the source.
+fn judge<'a>(
+    wanted: impl Iterator<Item = (&'a AppName, &'a WantedApp)>,
+    before: &BTreeMap<AppName, CommitId>,
+    live: &BTreeMap<AppName, LiveApp>,
+) -> Outcome {
+    let mut ends = BTreeMap::new();
+    for (app, want) in wanted {
+        let Some(revision) = want.revision else { continue };
+        if before.get(app) != Some(&revision) {
+            let runs = live.get(app).and_then(|live| live.revision) == Some(revision);
+            ends.insert(app.clone(), if runs { AppEnd::Live {} } else { AppEnd::Restored {} });
+        }
+    }
+    let cause =
+        || Cause::new("the destination knows nothing of it any more; this is told by what runs there");
+    if ends.values().all(|end| *end == AppEnd::Live {}) {
+        Outcome::Live {}
+    } else if ends.values().all(|end| *end == AppEnd::Restored {}) {
+        Outcome::RolledBack { cause: cause() }
+    } else {
+        Outcome::Mixed { cause: cause(), ends }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::protocol::HoldPoint;
+
+    fn revision(digit: char) -> CommitId {
+        digit.to_string().repeat(40).parse().unwrap()
+    }
+
+    /// Both apps ran `1`, and were to run `2`; `docs` was to stay as it is.
+    fn judged(api: char, web: char) -> Outcome {
+        let name = |name: &str| name.parse::<AppName>().unwrap();
+        let want = |digit| WantedApp {
+            revision: Some(revision(digit)),
+            config_names: BTreeSet::new(),
+            has_web: true,
+        };
+        let runs = |digit| LiveApp {
+            revision: Some(revision(digit)),
+            config_names: Vec::new(),
+            hold: HoldPoint::Healthy,
+        };
+        let wanted =
+            BTreeMap::from([(name("api"), want('2')), (name("docs"), want('3')), (name("web"), want('2'))]);
+        let before = ["api", "web"].map(|app| (name(app), revision('1')));
+        let before = before.into_iter().chain([(name("docs"), revision('3'))]).collect();
+        let live = BTreeMap::from([(name("api"), runs(api)), (name("web"), runs(web))]);
+        judge(wanted.iter(), &before, &live)
+    }
+
+    #[test]
+    fn what_runs_tells_how_it_ended() {
+        assert_eq!(judged('2', '2'), Outcome::Live {});
+        assert!(matches!(judged('1', '1'), Outcome::RolledBack { .. }));
+        assert!(matches!(judged('4', '1'), Outcome::RolledBack { .. }), "somebody has deployed it since");
+        let Outcome::Mixed { ends, .. } = judged('2', '1') else { panic!("one of two is live") };
+        assert_eq!(ends.len(), 2, "an app that was not to change has no part in it");
+    }
+}

@@ -1,0 +1,102 @@
+//! Tells the operator's SUCCESS and FAILURE hooks how a graduation ended.
+//!
+//! It is over and recorded by then, and its environment is free for the next one: nothing that they do changes how it
+//! ended. Whoever asked for it sees what they write, and waits for them as long as `hook-timeout` lets each of them.
+
+use super::programs::Programs;
+use super::{Coordinator, CoordinatorError, Message};
+use crate::coordinator::control::Client;
+use crate::journal;
+use crate::names::ReleaseTag;
+use crate::order::{Ending, HookKind, News};
+use crate::transaction::Outcome;
+
+/// What hooks are told of an ending.
+struct Told<'a> {
+    kind: HookKind,
+    /// `GRADUATE_OUTCOME`.
+    outcome: &'static str,
+    /// Why it is not live; empty if it is.
+    reason: &'a str,
+    release: Option<&'a ReleaseTag>,
+}
+
+impl<'a> Told<'a> {
+    /// None for what never began: a refusal, a plan, nothing to do. Its PRE hooks did not run either.
+    fn of(ending: &'a Ending) -> Option<Self> {
+        let failure =
+            |outcome, reason, release| Some(Self { kind: HookKind::Failure, outcome, reason, release });
+        let (outcome, release) = match ending {
+            Ending::Released { release } => (&Outcome::Live {}, Some(release)),
+            Ending::Failed { outcome, release } => (outcome, release.as_ref()),
+            Ending::Broken { reason } => return failure("broken", reason, None),
+            Ending::NothingToDo {}
+            | Ending::PlanShown {}
+            | Ending::Refused { .. }
+            | Ending::Unreachable { .. } => return None,
+        };
+        match outcome {
+            Outcome::Live {} => Some(Self { kind: HookKind::Success, outcome: "live", reason: "", release }),
+            Outcome::Aborted { cause, .. } => failure("aborted", &cause.what, release),
+            Outcome::RolledBack { cause } => failure("rolled-back", &cause.what, release),
+            Outcome::Mixed { cause, .. } => failure("mixed", &cause.what, release),
+            Outcome::InDoubt { cause } => failure("in-doubt", &cause.what, release),
+        }
+    }
+}
+
+impl Coordinator<'_> {
+    /// Runs the hooks that an ending is for. One that fails is said and stops neither the others nor anything else.
+    pub(super) fn tell_hooks(&mut self, ending: &Ending) {
+        let Some(told) = Told::of(ending) else { return };
+        let has_begun = !matches!(ending, Ending::Broken { .. }) || self.has_begun();
+        if !has_begun || self.settings.hooks(told.kind).is_empty() {
+            return;
+        }
+        let kind = told.kind;
+        if let Err(error) = self.run_hooks(&told) {
+            self.say(News::Warning { text: format!("{kind} hooks could not be run: {error}") });
+        }
+    }
+
+    /// It broke after its destination was taken.
+    fn has_begun(&self) -> bool {
+        let current = journal::current(self.vars, &self.order.tag.environment);
+        current.is_ok_and(|current| current.as_ref() == Some(&self.order.id))
+    }
+
+    fn run_hooks(&mut self, told: &Told<'_>) -> Result<(), CoordinatorError> {
+        let release = told.release.map(ToString::to_string).unwrap_or_default();
+        let programs = Programs::of(self, told.kind, told.release)?
+            .with("GRADUATE_OUTCOME", told.outcome.to_owned())
+            .with("GRADUATE_RELEASE", release)
+            .with("GRADUATE_REASON", told.reason.to_owned())
+            .with("GRADUATE_SECONDS", self.started.elapsed().as_secs().to_string());
+        self.say(News::HooksStarted { kind: told.kind, count: programs.count() });
+        programs.start_all(self.sender.clone());
+        // The sender is ours, too, so that the channel stays open until they are done.
+        while let Ok(message) = self.messages.recv() {
+            match message {
+                Message::ProgramWrote { kind, text } => self.say(News::HookLine { kind, text }),
+                Message::Client(Client::Attached(client)) => self.clients.push(client),
+                Message::OutcomeTold { failures } => {
+                    for failure in failures {
+                        self.say(News::Warning { text: format!("{} {failure}", told.kind) });
+                    }
+                    return Ok(());
+                }
+                // All of this comes too late.
+                Message::Client(Client::Asks(_) | Client::AskerGone)
+                | Message::Report(_)
+                | Message::LinkLost(_)
+                | Message::LinkBack(..)
+                | Message::LinkGone(_)
+                | Message::Sent { .. }
+                | Message::ProgramRuns(_)
+                | Message::ProgramsDone { .. }
+                | Message::PushIsOver => {}
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,97 @@
+//! What processes that were killed have left: graduations to this host, and files.
+
+use std::fs;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use super::{LEFT, command, is_older_than, listed, or_ok};
+use crate::dokku::Dokku;
+use crate::finding::{Check, Finding};
+use crate::participant::store::{Graduation, Store};
+use crate::vars::Vars;
+
+/// Graduations that came here and that nobody has settled.
+pub(super) fn graduations(vars: &Vars) -> Vec<Finding> {
+    let all = match Store::all(vars) {
+        Ok(all) => all,
+        Err(error) => {
+            let remedy = command("ls -l", &[vars.data().join("incoming")]);
+            return vec![Finding::broken(Check::Graduations, error.to_string(), remedy)];
+        }
+    };
+    let open = all.into_iter().filter(|(_, store)| store.settled().is_none());
+    let found = open.filter_map(|(_, store)| unsettled(&store, store.graduation().ok()??)).collect();
+    or_ok(found, Finding::ok(Check::Graduations, "none to this host is in doubt"))
+}
+
+fn unsettled(store: &Store, graduation: Graduation) -> Option<Finding> {
+    if UnixStream::connect(store.socket()).is_ok() {
+        return None;
+    }
+    let Graduation { id, environment, source, .. } = graduation;
+    let what = format!("graduation {id} from {source} was interrupted");
+    let left = store.lease_left().as_secs();
+    Some(match left {
+        0 => Finding::warning(
+            Check::Graduations,
+            format!("{what}; settle it from there"),
+            format!("dokku graduate:recover {environment}"),
+        ),
+        _ => Finding::note(Check::Graduations, format!("{what}; it is given up in {left} s")),
+    })
+}
+
+/// Files that somebody was writing, and sockets at which nobody listens.
+pub(super) fn files(vars: &Vars) -> Vec<Finding> {
+    let data = vars.data();
+    let mut left = Vec::new();
+    for dir in [data.clone(), data.join("ssh"), data.join("environments"), data.join("apps")] {
+        left.extend(abandoned(&dir, is_unfinished));
+    }
+    for dir in [data.join("graduations"), data.join("incoming")] {
+        for each in paths_in(&dir) {
+            left.extend(abandoned(&each, is_unfinished));
+        }
+    }
+    let apps = Dokku::new(vars).apps().unwrap_or_default();
+    for app in apps {
+        left.extend(abandoned(&vars.below_root(app.as_str()), |name| name.starts_with(".graduate.json.")));
+    }
+    left.extend(abandoned(&vars.dokku_root, |name| name == ".git.graduate-new"));
+    let objects = vars.git_dir().join("objects");
+    for dir in paths_in(&objects).into_iter().filter(|path| path.is_dir()).chain([objects]) {
+        // What git itself would remove after some weeks; git-prune(1).
+        left.extend(abandoned(&dir, |name| name.starts_with("tmp_")));
+    }
+    left.extend(paths_in(&data.join("ssh")).into_iter().filter(|path| is_dead_socket(path)));
+    left.sort();
+    left.dedup();
+    let found = match left.as_slice() {
+        [] => Vec::new(),
+        left => {
+            let what = format!("processes that were killed have left {}", listed(left));
+            vec![Finding::warning(Check::LeftOvers, what, command("rm -rf", left))]
+        }
+    };
+    or_ok(found, Finding::ok(Check::LeftOvers, "none"))
+}
+
+fn paths_in(dir: &Path) -> Vec<PathBuf> {
+    fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+/// `.<name>.<random>`: a file that was to be renamed to `<name>`.
+fn is_unfinished(name: &str) -> bool {
+    name.starts_with('.') && name[1..].contains('.')
+}
+
+fn abandoned(dir: &Path, is_meant: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let is_named = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(&is_meant);
+    paths_in(dir).into_iter().filter(is_named).filter(|path| is_older_than(path, LEFT)).collect()
+}
+
+fn is_dead_socket(path: &Path) -> bool {
+    let is_socket = path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket());
+    is_socket && is_older_than(path, LEFT) && UnixStream::connect(path).is_err()
+}

@@ -1,0 +1,319 @@
+//! One environment: what this host has of it, the way there, and what the destination finds of itself.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::coordinator;
+use crate::error::Error;
+use crate::finding::{Check, Finding, tame};
+use crate::hook;
+use crate::install;
+use crate::journal;
+use crate::link::{self, Limit, Link, LinkError, Reports};
+use crate::names::EnvironmentName;
+use crate::protocol::{Report, Request};
+use crate::settings::{Environment, Url};
+use crate::ssh::{self, SshError};
+use crate::vars::Vars;
+
+/// How long a destination may take to examine itself.
+const EXAMINATION_LIMIT: Duration = Duration::from_secs(120);
+
+/// How far two clocks may be apart. No promise hangs on them; but times of the two hosts are read side by side, in
+/// journals and in `status`, and a release is named by the source's.
+const CLOCK_LIMIT: TimeDelta = TimeDelta::seconds(5);
+
+/// What was found of one environment.
+#[derive(Clone, Debug)]
+pub struct Linked {
+    /// On this host, and of the way there.
+    pub link: Vec<Finding>,
+    /// On the destination, if it could be asked.
+    pub there: Option<There>,
+}
+
+/// What a destination finds of itself.
+#[derive(Clone, Debug)]
+pub struct There {
+    /// What it calls itself.
+    pub host: String,
+    /// What it found.
+    pub findings: Vec<Finding>,
+}
+
+/// Examines one environment.
+pub fn examine(vars: &Vars, name: &EnvironmentName, environment: &Environment) -> Linked {
+    let way = Way { vars, name, environment };
+    let mut found = way.state();
+    let Some(url) = environment.url.ssh() else {
+        // What it would find of itself was found before: it is this host.
+        found.push(way.own_agent());
+        return Linked { link: found, there: None };
+    };
+    found.push(way.configuration(url));
+    let (keys, may_go_on) = way.host_key(url);
+    found.extend(keys);
+    let mut there = None;
+    if may_go_on {
+        let (link, answer) = way.talk(url);
+        found.extend(link);
+        there = answer;
+    }
+    Linked { link: found, there }
+}
+
+struct Way<'a> {
+    vars: &'a Vars,
+    name: &'a EnvironmentName,
+    environment: &'a Environment,
+}
+
+impl Way<'_> {
+    /// The command that writes what belongs to the link, and tests it. It forgets nothing that is set.
+    fn link_again(&self) -> String {
+        format!("dokku graduate:add-environment {} {}", self.name, self.environment.url)
+    }
+
+    /// Frozen, or in doubt.
+    fn state(&self) -> Vec<Finding> {
+        let mut found = Vec::new();
+        if let Some(frozen) = &self.environment.frozen {
+            found.push(Finding::note(Check::Frozen, format!("graduations are refused: frozen {frozen}")));
+        }
+        let recover = format!("dokku graduate:recover {}", self.name);
+        let state = coordinator::in_progress(self.vars, self.name)
+            .and_then(|holder| Ok((holder, journal::current(self.vars, self.name)?)));
+        found.push(match state {
+            Ok((Some(holder), _)) => Finding::note(
+                Check::InDoubt,
+                format!("its lock says that graduation {} by {} is under way", holder.id, holder.by),
+            ),
+            Ok((None, Some(id))) => {
+                Finding::broken(Check::InDoubt, format!("graduation {id} was interrupted"), recover)
+            }
+            Ok((None, None)) => Finding::ok(Check::InDoubt, "no graduation is in doubt"),
+            Err(error) => Finding::broken(Check::InDoubt, error.to_string(), recover),
+        });
+        found
+    }
+
+    /// Of an environment on this same host.
+    fn own_agent(&self) -> Finding {
+        let control = match self.control() {
+            Ok(control) => control,
+            Err(error) => return without_remedy(&error),
+        };
+        match link::connect(self.vars, self.name, &control) {
+            Ok(_) => Finding::ok(Check::Link, "it is this same host, and its agent answers"),
+            Err(error) => without_remedy(&error),
+        }
+    }
+
+    fn configuration(&self, url: &Url) -> Finding {
+        let check = Check::SshConfiguration;
+        match ssh::has_config(self.vars, self.name, url) {
+            Ok(true) => Finding::ok(check, "as this version writes it"),
+            Ok(false) => {
+                Finding::broken(check, "it is missing, or not as this version writes it", self.link_again())
+            }
+            Err(error) => Finding::broken(check, error.to_string(), self.link_again()),
+        }
+    }
+
+    /// The pinned key, against those that the host shows now; and whether it makes sense to go on.
+    fn host_key(&self, url: &Url) -> (Vec<Finding>, bool) {
+        let check = Check::HostKey;
+        let pinned = match ssh::pinned(self.vars, url) {
+            Ok(pinned) if pinned.is_empty() => {
+                let what = format!("no host key of {url} is pinned");
+                return (vec![Finding::broken(check, what, self.link_again())], false);
+            }
+            Ok(pinned) => pinned,
+            Err(error) => return (vec![Finding::broken(check, error.to_string(), self.link_again())], false),
+        };
+        let shown = match ssh::scan(url) {
+            Ok(shown) => shown,
+            Err(error) => return (vec![without_remedy(&error)], false),
+        };
+        let matching = shown.iter().find(|key| pinned.iter().any(|pin| pin.fingerprint == key.fingerprint));
+        match (matching, shown.first()) {
+            (Some(key), _) => {
+                let what = format!("{} {} is pinned, and the host shows it", key.fingerprint, key.kind);
+                (vec![Finding::ok(check, what)], true)
+            }
+            (None, Some(other)) => {
+                let what = format!(
+                    "{url} shows {} {}, which is not the pinned key: the host was set up anew, or somebody stands in \
+                     between; compare it there with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`",
+                    other.fingerprint, other.kind
+                );
+                let remedy = format!("{} --fingerprint {}", self.link_again(), other.fingerprint);
+                (vec![Finding::broken(check, what, remedy)], false)
+            }
+            (None, None) => {
+                (vec![Finding::broken(check, format!("{url} shows no key"), self.link_again())], false)
+            }
+        }
+    }
+
+    /// Connects, and lets the other side examine itself.
+    fn talk(&self, url: &Url) -> (Vec<Finding>, Option<There>) {
+        let key = install::ssh_key_path(self.vars);
+        // Asking for a link test would make what is missing.
+        if !key.exists() || !key.with_extension("pub").exists() {
+            let what = "this host has no whole key to go there with";
+            return (vec![Finding::broken(Check::Link, what, "dokku graduate:key")], None);
+        }
+        let control = match self.control() {
+            Ok(control) => control,
+            Err(error) => return (vec![without_remedy(&error)], None),
+        };
+        let (mut link, mut reports) = match link::connect(self.vars, self.name, &control) {
+            Ok(talk) => talk,
+            Err(error) => return (vec![self.explained(url, error)], None),
+        };
+        let there = tame(&link.peer.host);
+        let mut found = vec![
+            Finding::ok(Check::Link, format!("{there} lets this host in, and its agent answers")),
+            version(&link.peer.version),
+        ];
+        match self.examination(&mut link, &mut reports) {
+            Ok((clock, findings)) => {
+                found.push(clock);
+                (found, Some(There { host: there, findings }))
+            }
+            Err(error) => {
+                found.push(without_remedy(&format!("the examination there broke off: {error}")));
+                (found, None)
+            }
+        }
+    }
+
+    fn control(&self) -> Result<PathBuf, std::io::Error> {
+        let id = hook::new_id()?;
+        Ok(self.vars.data().join("ssh").join(&id.as_str()[15..]))
+    }
+
+    /// Why there is no talk: a test of the link tells more than the end of a session.
+    fn explained(&self, url: &Url, error: LinkError) -> Finding {
+        let check = Check::Link;
+        let error = match (error, ssh::test_link(self.vars, self.name, url)) {
+            (_, Err(error)) => error,
+            (error, Ok(_)) => return without_remedy(&format!("it comes and goes: {error}")),
+        };
+        let what = error.to_string();
+        match error {
+            SshError::NotAuthorised { remedy, .. } => {
+                Finding::broken(check, format!("{what}; run there"), remedy)
+            }
+            SshError::NoPlugin { .. } => Finding::broken(
+                check,
+                format!("{what}; run there"),
+                "dokku plugin:install https://example.com/dokku-graduate.git graduate",
+            ),
+            SshError::OtherProtocol { .. } => Finding::broken(
+                check,
+                format!("{what}; run it where the older one is"),
+                "dokku plugin:update graduate",
+            ),
+            SshError::HostKeyChanged { .. } => Finding::broken(check, what, self.link_again()),
+            SshError::File(_)
+            | SshError::Process(_)
+            | SshError::Path(_)
+            | SshError::Unreachable { .. }
+            | SshError::OtherFingerprint { .. }
+            | SshError::Chatter { .. } => {
+                let error = Error::from(error);
+                without_remedy(&match error.hint() {
+                    Some(hint) => format!("{what}; {}", hint.replace('\n', "; ")),
+                    None => what,
+                })
+            }
+        }
+        .tamed()
+    }
+
+    fn examination(
+        &self,
+        link: &mut Link,
+        reports: &mut Reports,
+    ) -> Result<(Finding, Vec<Finding>), LinkError> {
+        let mut limit = Limit::on(link.process, EXAMINATION_LIMIT);
+        let asked = Utc::now();
+        link.send(&Request::Examine {})?;
+        let (mut difference, mut findings) = (None, Vec::new());
+        loop {
+            #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else comes here is wrong")]
+            match reports.next_answer(&mut limit)? {
+                Report::Clock { at } => difference = Some(apart(asked, at, Utc::now())),
+                Report::Found { finding } => findings.push(finding.tamed()),
+                Report::Examined {} => break,
+                other => return Err(LinkError::out_of_turn(&other)),
+            }
+        }
+        Ok((clock(difference), findings))
+    }
+}
+
+/// What is broken and no command can put right.
+fn without_remedy(what: &impl ToString) -> Finding {
+    Finding { remedy: None, ..Finding::broken(Check::Link, what.to_string(), "") }.tamed()
+}
+
+fn version(there: &str) -> Finding {
+    let here = env!("CARGO_PKG_VERSION");
+    if there == here {
+        return Finding::ok(Check::Version, format!("{here} there, as here"));
+    }
+    let what =
+        format!("the plugin's version there is {there}, and here {here}; run it where the older one is");
+    Finding::warning(Check::Version, what, "dokku plugin:update graduate").tamed()
+}
+
+/// How far the clock there is ahead of ours at least: it was read at some moment between question and answer.
+fn apart(asked: DateTime<Utc>, there: DateTime<Utc>, answered: DateTime<Utc>) -> TimeDelta {
+    if there > answered {
+        there - answered
+    } else if there < asked {
+        there - asked
+    } else {
+        TimeDelta::zero()
+    }
+}
+
+fn clock(ahead: Option<TimeDelta>) -> Finding {
+    let check = Check::Clock;
+    let Some(ahead) = ahead else {
+        return Finding::note(check, "it did not say what time it is there");
+    };
+    let seconds = ahead.num_seconds().abs();
+    let way = if ahead < TimeDelta::zero() { "behind" } else { "ahead of" };
+    if ahead.abs() <= CLOCK_LIMIT {
+        return Finding::ok(check, format!("within {} s of this host's", CLOCK_LIMIT.num_seconds()));
+    }
+    let what = format!(
+        "the clock there is {seconds} s {way} this host's: times in logs of the two cannot be compared; set both by NTP"
+    );
+    Finding::warning(check, what, "timedatectl set-ntp true")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::Severity;
+
+    #[test]
+    fn clocks_are_compared_without_the_time_that_the_question_took() {
+        let at = |seconds: i64| DateTime::from_timestamp(1_000_000 + seconds, 0).unwrap();
+        assert_eq!(apart(at(0), at(7), at(10)), TimeDelta::zero());
+        assert_eq!(apart(at(0), at(14), at(10)), TimeDelta::seconds(4));
+        assert_eq!(apart(at(0), at(-6), at(10)), TimeDelta::seconds(-6));
+        assert_eq!(clock(Some(TimeDelta::seconds(4))).severity, Severity::Ok);
+        let slow = clock(Some(TimeDelta::seconds(-6)));
+        assert_eq!(slow.severity, Severity::Warning);
+        assert!(slow.found.starts_with("the clock there is 6 s behind this host's"), "{slow:?}");
+        assert_eq!(version("9.9\u{1b}[2J").severity, Severity::Warning);
+    }
+}

@@ -1,0 +1,96 @@
+//! The plugin's files and those of its companions.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::{INSTALL, command, listed, or_ok};
+use crate::finding::{Check, Finding};
+use crate::install::{self, HOLDER, State};
+use crate::trigger;
+use crate::vars::Vars;
+
+/// The plugin is of one version, and all that Dokku calls leads to it.
+pub(super) fn version_and_links(vars: &Vars) -> Vec<Finding> {
+    let version = env!("CARGO_PKG_VERSION");
+    let mut found = Vec::new();
+    let about = vars.plugin_dir().join("plugin.toml");
+    let is_ours = |line: &str| line.trim() == format!("version = \"{version}\"");
+    match fs::read_to_string(&about) {
+        Ok(text) if text.lines().any(is_ours) => {}
+        Ok(_) => {
+            let what = format!("{} is not of version {version}, which runs", about.display());
+            found.push(Finding::warning(Check::Plugin, what, "dokku plugin:update graduate"));
+        }
+        Err(error) => {
+            let what = format!("cannot read {}: {error}", about.display());
+            found.push(Finding::broken(Check::Plugin, what, "dokku plugin:update graduate"));
+        }
+    }
+    let wrong = install::wrong_links(vars);
+    if !wrong.is_empty() {
+        let what = format!("these do not lead to the plugin's program: {}", listed(&wrong));
+        found.push(Finding::broken(Check::Plugin, what, INSTALL));
+    }
+    or_ok(found, Finding::ok(Check::Plugin, format!("version {version}, with all its commands and triggers")))
+}
+
+/// The three companions are there, enabled, ours, and of this version.
+pub(super) fn companions(vars: &Vars) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for companion in install::companions(vars) {
+        let name = companion.name;
+        match companion.state(vars) {
+            State::Fine => {}
+            State::Foreign(path) => {
+                let what = format!(
+                    "{} is another plugin's, where the companion {name} belongs; graduations do not work",
+                    path.display()
+                );
+                let remedy = format!("dokku plugin:uninstall {name} && {INSTALL}");
+                found.push(Finding::broken(Check::Companions, what, remedy));
+            }
+            State::Wrong(how) => {
+                found.push(Finding::broken(
+                    Check::Companions,
+                    format!("the companion {name} {how}"),
+                    INSTALL,
+                ));
+            }
+        }
+    }
+    or_ok(found, Finding::ok(Check::Companions, "all three are installed and of this version"))
+}
+
+/// Dokku runs a trigger's programs in the order of the plugins' names, and ours must be the last: what another one
+/// refuses after it would be refused after the decision.
+pub(super) fn trigger_order(vars: &Vars) -> Vec<Finding> {
+    let trigger = trigger::IN_COMPANION;
+    let enabled = &vars.plugins_enabled;
+    let entries = match fs::read_dir(enabled) {
+        Ok(entries) => entries,
+        Err(error) => {
+            let what = format!("cannot list {}: {error}", enabled.display());
+            return vec![Finding::broken(
+                Check::TriggerOrder,
+                what,
+                command("ls -ld", std::slice::from_ref(enabled)),
+            )];
+        }
+    };
+    let takes_part = |name: &String| {
+        let program = enabled.join(name).join(trigger);
+        program.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut later: Vec<String> = names.filter(|name| name.as_str() > HOLDER && takes_part(name)).collect();
+    later.sort();
+    let tell = |name: &String| {
+        let what = format!(
+            "the plugin {name} checks apps after they are held: what it refuses comes after the decision, and \
+             rolls everything back"
+        );
+        Finding::warning(Check::TriggerOrder, what, format!("dokku plugin:disable {name}"))
+    };
+    let ok = Finding::ok(Check::TriggerOrder, format!("{trigger} of {HOLDER} runs last"));
+    or_ok(later.iter().map(tell).collect(), ok)
+}

@@ -1,0 +1,96 @@
+//! The plugin's key, its secret, and its settings.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::{INSTALL, command};
+use crate::environment::{self, Environment};
+use crate::files;
+use crate::finding::{Check, Finding};
+use crate::install;
+use crate::process::Program;
+use crate::settings::Settings;
+use crate::vars::Vars;
+
+/// The longest file of a public key that is read, in bytes.
+const MAX_KEY: u64 = 16 * 1024;
+
+/// The key with which this host goes to its destinations is there, ssh will use it, and its two halves belong
+/// together.
+pub(super) fn ssh_key(vars: &Vars) -> Vec<Finding> {
+    const MAKE: &str = "dokku graduate:key";
+    let key = install::ssh_key_path(vars);
+    let public = key.with_extension("pub");
+    let check = Check::SshKey;
+    let Ok(metadata) = key.metadata() else {
+        let what = format!("{} is missing: no destination lets this host in", key.display());
+        return vec![Finding::broken(check, what, MAKE)];
+    };
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode != 0o600 {
+        let what = format!("{} has mode {mode:04o}, and must have 0600", key.display());
+        return vec![Finding::broken(check, what, command("chmod 600", &[key]))];
+    }
+    let shown = match files::read(&public, MAX_KEY) {
+        Ok(Some(shown)) => String::from_utf8_lossy(&shown).into_owned(),
+        Ok(None) => {
+            return vec![Finding::broken(check, format!("{} is missing", public.display()), MAKE)];
+        }
+        Err(error) => return vec![Finding::broken(check, error.to_string(), command("ls -l", &[public]))],
+    };
+    let first_words = |text: &str| text.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>();
+    vec![match Program::new("ssh-keygen").args(["-y", "-P", "", "-f"]).arg(&key).read() {
+        Ok(derived) if first_words(&derived) == first_words(&shown) => {
+            Finding::ok(check, format!("{}, mode 0600", key.display()))
+        }
+        Ok(_) => {
+            let what = format!("{} does not belong to {}", public.display(), key.display());
+            Finding::broken(check, what, format!("{} && {MAKE}", command("rm -f", &[public])))
+        }
+        Err(error) => {
+            let both = command("rm -f", &[key, public]);
+            Finding::broken(check, format!("ssh cannot use the key: {error}"), format!("{both} && {MAKE}"))
+        }
+    }]
+}
+
+/// The secret of the fingerprints is there, and as long as it must be.
+pub(super) fn secret(vars: &Vars) -> Vec<Finding> {
+    let path = environment::secret_path(vars);
+    vec![match Environment::open(vars) {
+        Ok(_) => {
+            let mode = path.metadata().map(|file| file.permissions().mode() & 0o777).unwrap_or(0o600);
+            match mode & 0o077 {
+                0 => Finding::ok(Check::Secret, format!("{}, mode {mode:04o}", path.display())),
+                _ => {
+                    let what = format!("{} has mode {mode:04o}: others may read it", path.display());
+                    Finding::broken(Check::Secret, what, command("chmod 600", &[path]))
+                }
+            }
+        }
+        Err(error) if path.exists() => {
+            let remedy = format!("{} && {INSTALL}", command("rm -f", &[path]));
+            Finding::broken(Check::Secret, error.to_string(), remedy)
+        }
+        Err(error) => Finding::broken(Check::Secret, error.to_string(), INSTALL),
+    }]
+}
+
+/// The settings can be read.
+pub(super) fn settings(vars: &Vars) -> Vec<Finding> {
+    vec![match Settings::load(vars) {
+        Ok(settings) => {
+            let count = settings.environments().len();
+            let what = match count {
+                0 => "no environment is linked".to_owned(),
+                1 => "1 environment is linked".to_owned(),
+                _ => format!("{count} environments are linked"),
+            };
+            Finding::ok(Check::Settings, what)
+        }
+        Err(error) => {
+            let path = vars.data().join("settings.json");
+            let aside = path.with_extension("json.damaged");
+            Finding::broken(Check::Settings, error.to_string(), command("mv", &[path, aside]))
+        }
+    }]
+}

@@ -1,0 +1,31 @@
+//! The way to a destination that is this same host (`graduate:add-environment <name> local`): the same two subcommands
+//! as over ssh, as children of ours. There is no connection that could be lost, and no key.
+
+use crate::mapping::DestinationApp;
+use crate::process::Program;
+use crate::vars::Vars;
+
+/// The agent, which speaks on its stdin and stdout as it does at the other end of ssh.
+pub fn agent(vars: &Vars) -> Program {
+    Program::new(vars.plugin_dir().join("dokku-graduate")).arg("graduate:agent").dir(&vars.dokku_root)
+}
+
+/// The address to which git(1) pushes an app's objects: `graduate:receive` behind a pipe, with neither a shell nor ssh.
+///
+/// Source: git-remote-ext(1), which takes a blank or a percent sign of an argument only behind a percent sign.
+pub fn receive_url(vars: &Vars, app: &DestinationApp) -> String {
+    let program = vars.plugin_dir().join("dokku-graduate").to_string_lossy().into_owned();
+    format!("ext::{} graduate:receive {app}", program.replace('%', "%%").replace(' ', "% "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_stays_one_word() {
+        let vars = Vars { plugins_enabled: "/a b/50%".into(), ..Vars::from_environment() };
+        let app = DestinationApp::from("api".parse::<crate::names::AppName>().unwrap());
+        assert_eq!(receive_url(&vars, &app), "ext::/a% b/50%%/graduate/dokku-graduate graduate:receive api");
+    }
+}

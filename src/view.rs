@@ -1,0 +1,287 @@
+//! The live view of a graduation, for a terminal: one line for each app, with its phase and for how long it has
+//! been in it, below what [`crate::report`] says of the same news.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use console::strip_ansi_codes;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::names::AppName;
+use crate::order::News;
+use crate::plan::Row;
+use crate::protocol::AppEnd;
+use crate::vars::Vars;
+
+/// How far an app has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Waiting,
+    Building,
+    Held,
+    GoingLive,
+    Live,
+    Failed,
+    PuttingBack,
+    AsBefore,
+    Stuck,
+}
+
+impl Phase {
+    fn in_words(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Building => "building",
+            Self::Held => "held",
+            Self::GoingLive => "going live",
+            Self::Live => "live",
+            Self::Failed => "failed",
+            Self::PuttingBack => "put back",
+            Self::AsBefore => "as before",
+            Self::Stuck => "stuck",
+        }
+    }
+
+    /// Nothing more will happen to the app.
+    fn is_last(self) -> bool {
+        match self {
+            Self::Live | Self::Failed | Self::AsBefore | Self::Stuck => true,
+            Self::Waiting | Self::Building | Self::Held | Self::GoingLive | Self::PuttingBack => false,
+        }
+    }
+
+    /// What the news make of an app that is so far.
+    fn after(self, app: &AppName, news: &News) -> Self {
+        match (news, self) {
+            (News::Log { app: of, .. }, Self::Waiting) if of == app => Self::Building,
+            (News::Held { app: of, .. }, _) if of == app => Self::Held,
+            (News::AppFailed { app: of, .. }, _) if of == app => Self::Failed,
+            (News::GoingLive {}, Self::Held) => Self::GoingLive,
+            (News::PuttingBack {}, Self::Building | Self::Held | Self::GoingLive | Self::Live) => {
+                Self::PuttingBack
+            }
+            (News::AppEnded { app: of, end }, _) if of == app => match end {
+                AppEnd::Live {} => Self::Live,
+                // That it failed says more.
+                AppEnd::Restored {} if self == Self::Failed => self,
+                AppEnd::Restored {} => Self::AsBefore,
+                AppEnd::Stuck { .. } => Self::Stuck,
+            },
+            // All other news say nothing about an app's phase.
+            _ => self,
+        }
+    }
+}
+
+/// One app's line.
+#[derive(Debug)]
+struct Line {
+    change: String,
+    phase: Phase,
+    since: Instant,
+    /// How long all of it took, once nothing more will happen to the app.
+    took: Option<Duration>,
+    /// The last that its build has written.
+    said: String,
+    bar: ProgressBar,
+}
+
+impl Line {
+    fn text(&self, app: &AppName, width: usize) -> String {
+        let time = in_words(self.took.unwrap_or_else(|| self.since.elapsed()));
+        let said = if self.phase == Phase::Building { self.said.as_str() } else { "" };
+        let phase = self.phase.in_words();
+        let text = format!("{app:width$} {}   {phase:10} {time:>9}   {said}", self.change);
+        text.trim_end().to_owned()
+    }
+}
+
+/// A duration as people read it.
+fn in_words(time: Duration) -> String {
+    match (time.as_secs() / 60, time.as_secs() % 60) {
+        (0, seconds) => format!("{seconds} s"),
+        (minutes, seconds) => format!("{minutes} min {seconds} s"),
+    }
+}
+
+/// The lines of all apps that change, at the bottom of a terminal.
+#[derive(Debug)]
+pub struct View {
+    lines: BTreeMap<AppName, Line>,
+    width: usize,
+    plan_is_known: bool,
+    started: Instant,
+    screen: MultiProgress,
+}
+
+impl View {
+    /// The view of our stderr: none unless that is a terminal which can move its cursor (`TERM` is set and not
+    /// `dumb`), and `NO_COLOR` is not set. `plan_is_known` leaves out the plan, which has just been agreed to.
+    pub fn of_terminal(vars: &Vars, plan_is_known: bool) -> Option<Self> {
+        let target = ProgressDrawTarget::stderr();
+        if vars.no_color || target.is_hidden() {
+            return None;
+        }
+        let screen = MultiProgress::with_draw_target(target);
+        // Lines are written over, not taken away and written again: that would flicker.
+        screen.set_move_cursor(true);
+        let lines = BTreeMap::new();
+        Some(Self { lines, width: 0, plan_is_known, started: Instant::now(), screen })
+    }
+
+    /// Shows news, of which this is the text.
+    pub fn show(&mut self, news: &News, text: &str) {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "all other news are shown as text")]
+        match news {
+            News::Planned { plan } => {
+                if !self.plan_is_known {
+                    self.print(text);
+                }
+                self.begin(&plan.rows);
+            }
+            News::Started { .. } if self.plan_is_known => {}
+            // The app's line says so.
+            News::Held { .. } => {}
+            News::Log { app, text } => {
+                if let Some(line) = self.lines.get_mut(app) {
+                    line.said = legible(text);
+                }
+            }
+            News::Ended { .. } => {
+                self.end();
+                self.print(text);
+            }
+            _ => self.print(text),
+        }
+        for (app, line) in &mut self.lines {
+            line.go_on(line.phase.after(app, news), self.started);
+        }
+        self.tick();
+    }
+
+    /// Lets the time go on.
+    pub fn tick(&self) {
+        for (app, line) in &self.lines {
+            if !line.bar.is_finished() {
+                line.bar.set_message(line.text(app, self.width));
+                line.bar.tick();
+            }
+        }
+    }
+
+    fn begin(&mut self, rows: &[Row]) {
+        self.width = rows.iter().map(|row| row.app.as_str().len()).max().unwrap_or(0);
+        let style = ProgressStyle::with_template("{spinner:>6} {wide_msg}");
+        // In Dokku's look everything is ASCII. The last one is for a line that is finished.
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner()).tick_chars(r"-\|/ ");
+        for row in rows {
+            let from = row.from.map_or_else(|| "(new)".to_owned(), |from| from.short());
+            let bar = self.screen.add(ProgressBar::new_spinner().with_style(style.clone()));
+            let line = Line {
+                change: format!("{from:7} -> {}", row.to.short()),
+                phase: Phase::Waiting,
+                since: Instant::now(),
+                took: None,
+                said: String::new(),
+                bar,
+            };
+            self.lines.insert(row.app.clone(), line);
+        }
+    }
+
+    /// Prints text above the lines.
+    fn print(&self, text: &str) {
+        let text = text.trim_end_matches('\n');
+        if text.is_empty() {
+            return;
+        }
+        // A reader that is gone is no error.
+        let _ = match self.lines.is_empty() {
+            true => writeln!(io::stderr().lock(), "{text}"),
+            false => self.screen.println(text),
+        };
+    }
+
+    /// Takes the lines away, and leaves in their place how each app has ended.
+    fn end(&mut self) {
+        let lines = std::mem::take(&mut self.lines);
+        let _ = self.screen.clear();
+        for (app, line) in &lines {
+            line.bar.finish_and_clear();
+            let _ = writeln!(io::stderr().lock(), "       {}", line.text(app, self.width));
+        }
+    }
+}
+
+impl Line {
+    fn go_on(&mut self, phase: Phase, started: Instant) {
+        if self.phase == phase {
+            return;
+        }
+        self.phase = phase;
+        self.since = Instant::now();
+        // Of what is over, it matters how long it took as a whole.
+        self.took = phase.is_last().then(|| started.elapsed());
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        // Whoever stops to show it leaves a clean terminal.
+        let _ = self.screen.clear();
+    }
+}
+
+/// A line of foreign text that moves no cursor.
+fn legible(text: &str) -> String {
+    let text = strip_ansi_codes(text).into_owned();
+    // What stands behind a carriage return is what a terminal would show.
+    let last = text.trim_end().rsplit('\r').next().unwrap_or_default();
+    last.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::HoldPoint;
+
+    fn name(name: &str) -> AppName {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn an_apps_phase_follows_the_news() {
+        let app = || name("api");
+        let log = |of: &str| News::Log { app: name(of), text: "x".to_owned() };
+        let held = News::Held { app: app(), at: HoldPoint::Healthy, held: 1, of: 2 };
+        let ended = |end| News::AppEnded { app: app(), end };
+        let stuck = AppEnd::Stuck { reason: "x".to_owned() };
+        let failed = News::AppFailed { app: app(), reason: "x".to_owned() };
+        let story = |news: &[&News]| {
+            news.iter().fold(Phase::Waiting, |phase, news| phase.after(&app(), news)).in_words()
+        };
+        assert_eq!(story(&[&log("web")]), "waiting");
+        assert_eq!(story(&[&log("api"), &log("api")]), "building");
+        assert_eq!(story(&[&log("api"), &held, &log("api")]), "held");
+        assert_eq!(story(&[&held, &News::GoingLive {}]), "going live");
+        assert_eq!(story(&[&held, &News::GoingLive {}, &ended(AppEnd::Live {})]), "live");
+        assert_eq!(story(&[&held, &News::PuttingBack {}]), "put back");
+        assert_eq!(story(&[&held, &News::PuttingBack {}, &ended(AppEnd::Restored {})]), "as before");
+        assert_eq!(story(&[&News::PuttingBack {}]), "waiting");
+        assert_eq!(story(&[&failed, &News::PuttingBack {}, &ended(AppEnd::Restored {})]), "failed");
+        assert_eq!(story(&[&held, &News::GoingLive {}, &ended(stuck)]), "stuck");
+    }
+
+    #[test]
+    fn foreign_text_moves_no_cursor() {
+        assert_eq!(legible("\u{1b}[31mred\u{1b}[0m\u{1b}[2K\ttext\n"), "red text");
+        assert_eq!(legible("10%\r20%\r30%\r\n"), "30%");
+    }
+
+    #[test]
+    fn times_are_read_by_people() {
+        assert_eq!(in_words(Duration::from_secs(59)), "59 s");
+        assert_eq!(in_words(Duration::from_secs(125)), "2 min 5 s");
+    }
+}
