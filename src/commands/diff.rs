@@ -1,6 +1,5 @@
 //! `graduate:diff <environment> [<revision>]`: how a state differs from what an environment is, in all that is known.
 
-
 use clap::Args;
 use serde_json::json;
 

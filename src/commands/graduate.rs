@@ -5,7 +5,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use chrono::Utc;
 use clap::Args;
 
-use crate::attach::{Attached, From, Look};
+use crate::attach::{Attached, Look};
 use crate::coordinator::control::Ask;
 use crate::coordinator::{self, Start, ledger};
 use crate::error::{Error, ExitStatus};
@@ -134,8 +134,8 @@ pub(super) fn order(
 
 /// Returns the plan as well, if it came so far.
 fn graduate(order: &Order, look: Look, vars: &Vars) -> Result<(Ending, Option<Plan>), Error> {
-    coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
-    let mut attached = Attached::showing(vars, &order.id, From::Start, look)?;
+    let started = coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
+    let mut attached = Attached::to_started(vars, &order.id, &started, look)?;
     attached.ask(&Ask::Asker { receive_pack: None });
     let ending = attached.wait_for_end();
     let ending = ending.ok_or_else(|| Error::CoordinatorDied(order.tag.environment.clone()))?;
