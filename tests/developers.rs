@@ -44,7 +44,7 @@ fn a_developer_graduates_and_goes_back() {
     world.source.dokku(&["graduate:commit", "-m", "Second"]).succeeds();
     git_graduate(&env, "production")
         .succeeds()
-        .says("git graduate: origin is 1 commits ahead; git pull brings them")
+        .says("git graduate: HEAD is 1 behind origin; git pull brings the rest")
         .says("nothing to do");
     git_graduate(&env, "-o quiet --label v2 production origin/HEAD")
         .succeeds()
