@@ -12,14 +12,17 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 
+use crate::diff;
 use crate::doctor;
 use crate::dokku::{Dokku, DokkuError};
 use crate::error;
+use crate::factors;
 use crate::files::FileError;
+use crate::manifest::FingerprintKey;
 use crate::names::GraduationId;
 use crate::participant::store::{Graduation, Settled, Store};
 use crate::participant::{self, Start};
-use crate::process::{ProcessError, ProcessId};
+use crate::process::{Detached, ProcessError, ProcessId};
 use crate::protocol::{self, LineError, LiveApp, PROTOCOL, Report, Request};
 use crate::records::Follower;
 use crate::vars::{self, Vars};
@@ -52,8 +55,8 @@ pub enum AgentError {
     #[error("the participant of graduation {0} does not answer")]
     Silent(GraduationId),
     /// The participant is gone before its time.
-    #[error("the participant of graduation {0} has died")]
-    Died(GraduationId),
+    #[error("the participant of graduation {0} has died{1}")]
+    Died(GraduationId, String),
     /// Requests in an order that makes no sense.
     #[error("a request that needs a graduation came before one was begun")]
     NoGraduation,
@@ -105,6 +108,7 @@ impl Session<'_> {
     fn handle(&mut self, request: Request) -> Result<(), AgentError> {
         match request {
             Request::Live {} => self.live(),
+            Request::Factors {} => self.factors(),
             Request::Examine {} => self.examine(),
             Request::Begin { id, environment, source, by, lease_s, max_parallel, on_failure } => {
                 let since = Utc::now();
@@ -130,6 +134,20 @@ impl Session<'_> {
             let config_names = own.union(&for_all).cloned().collect();
             let live = LiveApp { revision: dokku.revision(&app), config_names, hold: dokku.hold_point(&app) };
             tell(&Report::App { app, live })?;
+        }
+        Ok(tell(&Report::AllApps {})?)
+    }
+
+    fn factors(&self) -> Result<(), AgentError> {
+        let dokku = Dokku::new(self.vars);
+        for app in dokku.apps()? {
+            // Nobody can compare what another host has fingerprinted: any key does, and the fingerprints go.
+            let disclosed = factors::disclose(&dokku.factors(&app), &FingerprintKey::new(&[0; 32]));
+            for (plugin, properties) in diff::comparable(&disclosed, &dokku.scale(&app)) {
+                for (property, values) in properties {
+                    tell(&Report::Factor { app: app.clone(), plugin: plugin.clone(), property, values })?;
+                }
+            }
         }
         Ok(tell(&Report::AllApps {})?)
     }
@@ -172,12 +190,17 @@ impl Session<'_> {
         id: GraduationId,
         store: Store,
         seen: u64,
-        process: Option<ProcessId>,
+        started: Option<Detached>,
     ) -> Result<(), AgentError> {
+        let process = started.as_ref().map(|started| started.process);
+        let died = |id| AgentError::Died(id, started.as_ref().map(why).unwrap_or_default());
         let end = Instant::now() + START_LIMIT;
         let mut follower: Follower<Report> = loop {
+            // Asked first: what it has written until it ended can be read.
+            let is_gone = process.is_some_and(|process| !process.is_running());
             match Follower::open(&store.reports()) {
                 Ok(follower) => break follower,
+                Err(_) if is_gone => return Err(died(id)),
                 Err(_) if Instant::now() < end => thread::sleep(Duration::from_millis(5)),
                 Err(_) => return Err(AgentError::Silent(id)),
             }
@@ -219,7 +242,10 @@ impl Session<'_> {
                     // The end of the session is how the source hears of it. It comes back, and the next
                     // participant settles what this one left.
                     Ok(None) => {
-                        error::show(&AgentError::Died(of), None);
+                        error::show(
+                            &AgentError::Died(of, started.as_ref().map(why).unwrap_or_default()),
+                            None,
+                        );
                         std::process::exit(1);
                     }
                     // A record that a full disk has cut short; the others still count.
@@ -234,6 +260,12 @@ impl Session<'_> {
         self.participant = Some(Participant { id, store, connection: None });
         Ok(())
     }
+}
+
+/// What a participant said when it ended, as the end of a sentence.
+fn why(started: &Detached) -> String {
+    let words = started.last_words();
+    if words.is_empty() { words } else { format!(": {words}") }
 }
 
 /// There is a participant.

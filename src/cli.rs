@@ -12,13 +12,14 @@ use crate::error::Error;
 use crate::trigger;
 
 /// Dokku's subcommands, each by the last part of its name: `subcommands/<name>`, `default` being `graduate`.
-pub const SUBCOMMANDS: [&str; 26] = [
+pub const SUBCOMMANDS: [&str; 27] = [
     "abort",
     "add-environment",
     "add-hook",
     "agent",
     "commit",
     "default",
+    "diff",
     "doctor",
     "environments",
     "freeze",

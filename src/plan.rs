@@ -180,15 +180,15 @@ pub enum Problem {
     /// `-o only` names an app that the state does not have.
     #[error("`only` names {0}, which the state does not have")]
     OnlyUnknown(AppName),
+    /// `-o only` names an app that never graduates there.
+    #[error("`only` names {0}, which never graduates there (exclude)")]
+    OnlyExcluded(AppName),
     /// `-o only` names an app that does not graduate to this environment.
     #[error("`only` names {0}, which no rule of `graduate:map` fits")]
     OnlyUnmapped(AppName),
     /// The names of the apps there.
     #[error(transparent)]
     Mapping(#[from] MappingProblem),
-    /// `-o only` names an app that never graduates there.
-    #[error("`only` names {0}, which never graduates there (exclude)")]
-    OnlyExcluded(AppName),
     /// A revision that is nowhere to be had.
     #[error("the state wants {app} at {revision}, a revision that its repository here does not have")]
     NoSuchRevision {
@@ -237,7 +237,7 @@ pub struct RevisionFacts {
 }
 
 /// Dokku and this plugin set these themselves, so that nobody need set them.
-fn is_set_by_dokku(name: &str) -> bool {
+pub(crate) fn is_set_by_dokku(name: &str) -> bool {
     name == "GIT_REV" || name.starts_with("DOKKU_")
 }
 
@@ -325,145 +325,4 @@ pub fn make(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::mapping::Mapping;
-
-    const ALL_THERE: RevisionFacts =
-        RevisionFacts { exists: true, has_release_tasks: false, set_by_deploy: BTreeMap::new() };
-    const DEFAULT: Policy<'static> = Policy {
-        missing_config: MissingConfig::Fail,
-        ignore_config: &BTreeSet::new(),
-        excluded: &BTreeSet::new(),
-    };
-
-    fn id(digit: char) -> CommitId {
-        digit.to_string().repeat(40).parse().unwrap()
-    }
-
-    fn app(name: &str) -> AppName {
-        name.parse().unwrap()
-    }
-
-    fn want(revision: char, names: &[&str]) -> WantedApp {
-        let config_names = names.iter().map(|name| (*name).to_owned()).collect();
-        WantedApp { revision: Some(id(revision)), config_names, has_web: true }
-    }
-
-    fn run(revision: char) -> LiveApp {
-        let config_names = vec!["GIT_REV".to_owned()];
-        LiveApp { revision: Some(id(revision)), config_names, hold: HoldPoint::Healthy }
-    }
-
-    fn there(name: &str) -> DestinationApp {
-        app(name).into()
-    }
-
-    fn routes(mapping: &str, wanted: &BTreeMap<AppName, WantedApp>) -> Routes {
-        Routes::of(
-            &mapping.parse().unwrap(),
-            wanted.keys(),
-            &BTreeSet::new(),
-            &"production".parse().unwrap(),
-            false,
-        )
-    }
-
-    #[test]
-    fn only_a_changed_revision_is_a_change() {
-        let wanted = [("api", 'a'), ("web", 'b'), ("new", 'c')];
-        let wanted: BTreeMap<_, _> =
-            wanted.map(|(name, revision)| (app(name), want(revision, &["GIT_REV"]))).into();
-        let live = [("api", '1'), ("web", 'b'), ("other", '2')];
-        let live = live.map(|(name, revision)| (there(name), run(revision))).into();
-        let (routes, options) = (routes("", &wanted), Options::default());
-        let plan = make(&wanted, &routes, &live, &options, &DEFAULT, |_, _| ALL_THERE).unwrap();
-        let rows: Vec<_> = plan.rows.iter().map(|row| (row.app.as_str(), row.is_new, row.from)).collect();
-        assert_eq!(rows, [("api", false, Some(id('1'))), ("new", true, None)]);
-        assert_eq!(plan.unchanged, [app("web")]);
-        assert_eq!(plan.left_alone, [there("other")]);
-    }
-
-    #[test]
-    fn every_problem_is_found_at_once() {
-        let wanted: BTreeMap<_, _> =
-            [(app("api"), want('a', &["KEY", "GIT_REV"])), (app("web"), want('b', &["A", "B"]))].into();
-        let live = [(there("api"), run('1'))].into();
-        let options = Options { only: Some([app("api"), app("web"), app("x")].into()), ..Options::default() };
-        let gone = |name: &AppName, _| RevisionFacts { exists: name.as_str() != "api", ..ALL_THERE };
-        let routes = routes("", &wanted);
-        let problems = make(&wanted, &routes, &live, &options, &DEFAULT, gone).unwrap_err();
-        let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        assert_eq!(texts.len(), 4);
-        assert!(texts[0].contains("`only` names x"));
-        assert!(texts[1].contains("a revision that its repository here does not have"));
-        assert!(texts[2].ends_with("`dokku config:set --no-restart api KEY=...`"));
-        assert!(
-            texts[3].ends_with("`dokku apps:create web && dokku config:set --no-restart web A=... B=...`")
-        );
-    }
-
-    #[test]
-    fn an_app_is_compared_with_what_it_is_called_there() {
-        let names = ["api-staging", "web-staging", "web-test", "cron"];
-        let wanted: BTreeMap<_, _> = names.map(|name| (app(name), want('a', &["KEY"]))).into();
-        let live = [(there("api"), run('1')), (there("cron"), run('1'))].into();
-        let options = Options { only: Some([app("api-staging"), app("cron")].into()), ..Options::default() };
-        let routes = routes("*-staging=* *-test=*", &wanted);
-        let plan = |options| make(&wanted, &routes, &live, options, &DEFAULT, |_, _| ALL_THERE);
-        let texts: Vec<String> = plan(&options).unwrap_err().iter().map(ToString::to_string).collect();
-        assert!(texts[0].starts_with("web-staging and web-test would all become web;"), "{texts:?}");
-        assert_eq!(texts[1], "`only` names cron, which no rule of `graduate:map` fits");
-        let missing = "api lacks config that api-staging has here; set it there:\n\
-                       `dokku config:set --no-restart api KEY=...`";
-        assert_eq!(texts[2], missing);
-        assert_eq!(routes.unmapped, [app("cron")]);
-        assert!(routes.is_foreign(&there("cron")), "it is another app than the one here");
-    }
-
-    #[test]
-    fn names_that_nobody_need_set_are_not_asked_for() {
-        let names = ["DOKKU_APP_TYPE", "GIT_REV", "IGNORED", "GENERATED", "SYNCED", "OWN"];
-        let wanted: BTreeMap<_, _> =
-            [(app("api"), want('a', &names)), (app("new"), want('a', &names))].into();
-        let live = [(there("api"), run('1'))].into();
-        let routes = routes("", &wanted);
-        let ignored = ["IGNORED".parse().unwrap()].into();
-        let policy = Policy { missing_config: MissingConfig::Warn, ignore_config: &ignored, ..DEFAULT };
-        let set_by_deploy =
-            [("GENERATED".to_owned(), SetByDeploy::First), ("SYNCED".to_owned(), SetByDeploy::Each)].into();
-        let facts = RevisionFacts { set_by_deploy, ..ALL_THERE };
-        let plan = make(&wanted, &routes, &live, &Options::default(), &policy, |_, _| facts.clone()).unwrap();
-        let missing: Vec<_> = plan.missing_config.iter().map(|missing| missing.names.join(" ")).collect();
-        assert_eq!(missing, ["GENERATED OWN", "OWN"], "a first deploy generates, a later one does not");
-    }
-
-    #[test]
-    fn an_excluded_app_is_left_out_and_named() {
-        let wanted: BTreeMap<_, _> = [(app("api"), want('a', &["KEY"])), (app("web"), want('b', &[]))].into();
-        let excluded: BTreeSet<_> = [app("api")].into();
-        let environment = "production".parse().unwrap();
-        let routes = Routes::of(&Mapping::default(), wanted.keys(), &excluded, &environment, false);
-        let policy = Policy { excluded: &excluded, ..DEFAULT };
-        let live = [(there("api"), run('1'))].into();
-        let plan = make(&wanted, &routes, &live, &Options::default(), &policy, |_, _| ALL_THERE).unwrap();
-        assert_eq!((plan.rows.len(), &plan.excluded), (1, &vec![app("api")]));
-        assert_eq!(plan.left_alone, [], "it is named once");
-        let options = Options { only: Some(excluded.clone()), ..Options::default() };
-        let problems = make(&wanted, &routes, &live, &options, &policy, |_, _| ALL_THERE).unwrap_err();
-        assert_eq!(problems, [Problem::OnlyExcluded(app("api"))]);
-    }
-
-    #[test]
-    fn push_options_are_known_or_refused() {
-        let parse = |options: &[&str]| {
-            Options::parse(&options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>())
-        };
-        let options = parse(&["plan", "only=api,web", "only=x"]).unwrap();
-        assert!(options.plan);
-        assert_eq!(options.only.unwrap().len(), 3);
-        for bad in ["Plan", "plan=1", "only", "only=", "only=../x", ""] {
-            assert!(parse(&[bad]).is_err(), "{bad:?}");
-        }
-    }
-}
+mod tests;

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::finding::Finding;
+use crate::legible;
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId};
 
 /// The version of the messages below. Both sides must have the same.
@@ -58,6 +59,9 @@ pub enum HoldPoint {
 pub enum Request {
     /// What runs there? Answered by one [`Report::App`] an app, then [`Report::AllApps`]. Takes no lock.
     Live {},
+    /// What else is set for each app there? Answered by one [`Report::Factor`] a setting, then [`Report::AllApps`]. Takes
+    /// no lock.
+    Factors {},
     /// What does `graduate:doctor` find there? Answered by [`Report::Clock`], one [`Report::Found`] a finding, then
     /// [`Report::Examined`]. Takes no lock and changes nothing.
     Examine {},
@@ -159,7 +163,18 @@ pub enum Report {
         /// Its state.
         live: LiveApp,
     },
-    /// The last [`Report::App`] has been sent.
+    /// One setting of an app, secrets hidden and bounded; see [`crate::diff::comparable`].
+    Factor {
+        /// The app.
+        app: AppName,
+        /// The plugin of Dokku's whose property it is.
+        plugin: String,
+        /// The property.
+        property: String,
+        /// Its values.
+        values: Vec<String>,
+    },
+    /// The last [`Report::App`] or [`Report::Factor`] has been sent.
     AllApps {},
     /// What time it was there when [`Request::Examine`] came.
     Clock {
@@ -253,8 +268,8 @@ pub enum LineError {
     Content {
         /// The line, shortened.
         line: String,
-        /// What the parser says.
-        cause: serde_json::Error,
+        /// What the parser says, shortened: it quotes, too.
+        cause: String,
     },
 }
 
@@ -269,7 +284,7 @@ pub fn clipped(mut text: String) -> String {
 }
 
 fn shortened(line: &[u8]) -> String {
-    String::from_utf8_lossy(&line[..line.len().min(200)]).into_owned()
+    legible::shortened(&String::from_utf8_lossy(&line[..line.len().min(1000)]))
 }
 
 /// Reads one line of at most [`MAX_LINE`] bytes, without its newline; `None` at the end of the stream.
@@ -295,7 +310,11 @@ pub fn read_line(from: &mut impl BufRead) -> Result<Option<Vec<u8>>, LineError> 
 /// # Errors
 /// [`LineError::Content`], which quotes the line.
 pub fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<T, LineError> {
-    serde_json::from_slice(line).map_err(|cause| LineError::Content { line: shortened(line), cause })
+    let content = |cause: serde_json::Error| LineError::Content {
+        line: shortened(line),
+        cause: legible::shortened(&cause.to_string()),
+    };
+    serde_json::from_slice(line).map_err(content)
 }
 
 /// The message as one line with its newline.
@@ -342,11 +361,13 @@ mod tests {
 
     #[test]
     fn the_wire_forms_are_pinned() {
-        let requests = ["live", "examine", "begin", "resume", "open", "prepare", "renew", "decide"];
+        let requests =
+            ["live", "factors", "examine", "begin", "resume", "open", "prepare", "renew", "decide"];
         is_pinned::<Request>(include_str!("../tests/wire/requests.jsonl"), &requests);
         let reports = [
             "hello",
             "app",
+            "factor",
             "all-apps",
             "clock",
             "found",

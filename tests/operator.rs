@@ -3,7 +3,7 @@
 use serde_json::Value;
 use snapbox::str;
 
-use crate::support::{Checkout, Ran, World};
+use crate::support::{Checkout, World};
 
 /// Production runs version 1 of two apps; version 2 of `api` is committed on staging.
 fn with_next_version(world: &World) -> Checkout<'_> {
@@ -12,10 +12,6 @@ fn with_next_version(world: &World) -> Checkout<'_> {
     world.source.dokku(&["graduate:commit", "-m", "Second"]).succeeds();
     env.update();
     env
-}
-
-fn json(ran: &Ran) -> Value {
-    serde_json::from_str(&ran.raw).unwrap_or_else(|error| panic!("{error} in {ran}"))
 }
 
 #[test]
@@ -59,7 +55,8 @@ production/[TIME]  [..]  {by:width$}  first   api, web                          
     ));
 
     // Any release can be named, also by its time alone.
-    let releases = json(&commands(&["graduate:releases", "production", "--format", "json"]).succeeds());
+    let releases =
+        commands(&["graduate:releases", "production", "--format", "json"]).succeeds().json("releases");
     let second = releases[1]["release"].as_str().unwrap();
     let time = second.strip_prefix("production/").unwrap();
     commands(&["graduate:rollback", "production", time, "--yes"]).succeeds();
@@ -69,7 +66,8 @@ production/[TIME]  [..]  {by:width$}  first   api, web                          
        hint: `dokku graduate:releases production` lists them
 
 "#]]);
-    let releases = json(&commands(&["graduate:releases", "production", "--format", "json"]).succeeds());
+    let releases =
+        commands(&["graduate:releases", "production", "--format", "json"]).succeeds().json("releases");
     let newest = &releases[0];
     assert_eq!(newest["same_as"], second);
     assert_eq!((&newest["runs"], &newest["apps"]), (&Value::Bool(true), &serde_json::json!(["api"])));
@@ -93,7 +91,7 @@ fn a_plan_tells_what_would_happen_and_changes_nothing() {
        [api 2] Version 2 (Alice)
 
 "#]]);
-    let told = json(&plan(&["--format", "json"]).succeeds());
+    let told = plan(&["--format", "json"]).succeeds().json("plan");
     assert_eq!((&told["refused"], &told["unchanged"]), (&Value::Bool(false), &serde_json::json!(["web"])));
     assert_eq!(told["changed"][0]["app"], "api");
     assert_eq!(told["changed"][0]["goes_back"], false);
@@ -108,7 +106,7 @@ fn a_plan_tells_what_would_happen_and_changes_nothing() {
        `dokku config:set --no-restart api MAILER=...`
 
 "#]]);
-    let told = json(&plan(&["--format", "json"]).is_refused());
+    let told = plan(&["--format", "json"]).is_refused().json("plan");
     assert!(told["problems"][0].as_str().unwrap().contains("MAILER=..."), "{told}");
     plan(&["HEAD~1"]).succeeds();
     plan(&["no-such-tag"]).is_refused().says("the environment repository has no commit \"no-such-tag\"");
@@ -268,22 +266,6 @@ fn a_log_is_read_from_a_second_terminal() {
 }
 
 #[test]
-fn settings_are_reported() {
-    let world = World::new();
-    let commands = |words: &[&str]| world.source.dokku(words);
-    commands(&["graduate:set", "--global", "lease", "60"]).succeeds();
-    commands(&["graduate:set", "production", "on-failure", "keep"]).succeeds();
-    commands(&["graduate:report"]).succeeds().says("Graduate lease:                60");
-    commands(&["graduate:report", "production", "--graduate-on-failure"]).succeeds().shows("keep\n");
-    commands(&["graduate:report", "production", "--graduate-colour"]).exits_with(2).shows(str![[r#"
- !     there is no --graduate-colour; there are --graduate-url, --graduate-max-parallel, --graduate-hold-timeout, --graduate-lease, --graduate-on-failure, --graduate-missing-config, --graduate-ignore-config, --graduate-exclude, --graduate-hook-timeout, --graduate-keep-logs, --graduate-auto-commit, --graduate-frozen
-       hint: `dokku graduate:help` lists the commands
-
-"#]]);
-    commands(&["graduate:report", "nowhere"]).is_refused();
-}
-
-#[test]
 fn the_status_tells_what_runs_where() {
     let world = World::new();
     let env = with_next_version(&world);
@@ -297,7 +279,7 @@ web   [web 1]  [web 1]
 =====> production: production/[TIME]
 
 "#]]);
-    let told = json(&status(&["production", "--format", "json"]).succeeds());
+    let told = status(&["production", "--format", "json"]).succeeds().json("status");
     let production = &told["environments"][0];
     assert_eq!(production["apps"]["api"]["ahead"], 1, "{told}");
     assert_eq!(production["apps"]["api"]["drift"], false);

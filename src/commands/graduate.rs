@@ -5,7 +5,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use chrono::Utc;
 use clap::Args;
 
-use crate::attach::{Attached, From, Look};
+use crate::attach::{Attached, Look};
 use crate::coordinator::control::Ask;
 use crate::coordinator::{self, Start, ledger};
 use crate::error::{Error, ExitStatus};
@@ -34,9 +34,9 @@ pub struct Arguments {
     /// Show what would happen and change nothing
     #[arg(long)]
     pub plan: bool,
-    /// One of git push's options: redeploy, only=APP[,APP...], allow-dirty, allow-missing-config, quiet, ...
-    #[arg(short, long, value_name = "option")]
-    pub option: Vec<String>,
+    /// One of the options of a push, such as allow-missing-config or only=api,web; may be given several times
+    #[arg(long = "option", short, value_name = "OPTION")]
+    pub options: Vec<String>,
 }
 
 /// How to go about it.
@@ -48,6 +48,11 @@ pub(super) struct How {
     pub(super) options: Options,
 }
 
+/// The options of a push, on the command line.
+pub(super) fn options(words: &[String]) -> Result<Options, Error> {
+    Options::parse(words).map_err(|error| Error::Usage(error.to_string()))
+}
+
 /// Runs the command: shows the plan and the log since the last release, asks, and graduates.
 ///
 /// # Errors
@@ -55,7 +60,7 @@ pub(super) struct How {
 pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     Settings::load(vars)?.environment(&arguments.environment)?;
     let revision = arguments.revision.as_deref().unwrap_or("HEAD");
-    let mut options = Options::parse(&arguments.option).map_err(|error| Error::Usage(error.to_string()))?;
+    let mut options = options(&arguments.options)?;
     options.plan |= arguments.plan;
     graduate_to(&arguments.environment, revision, &How { yes: arguments.yes, options }, vars)
 }
@@ -129,8 +134,8 @@ pub(super) fn order(
 
 /// Returns the plan as well, if it came so far.
 fn graduate(order: &Order, look: Look, vars: &Vars) -> Result<(Ending, Option<Plan>), Error> {
-    coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
-    let mut attached = Attached::showing(vars, &order.id, From::Start, look)?;
+    let started = coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
+    let mut attached = Attached::to_started(vars, &order.id, &started, look)?;
     attached.ask(&Ask::Asker { receive_pack: None });
     let ending = attached.wait_for_end();
     let ending = ending.ok_or_else(|| Error::CoordinatorDied(order.tag.environment.clone()))?;

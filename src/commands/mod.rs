@@ -17,6 +17,8 @@ pub mod abort;
 pub mod add_environment;
 pub mod add_hook;
 pub mod commit;
+mod commits;
+pub mod diff;
 pub mod doctor;
 pub mod environments;
 pub mod freeze;
@@ -58,6 +60,9 @@ pub enum Command {
     /// Commit the state of this environment as it is now
     #[command(name = "graduate:commit")]
     Commit(commit::CommitArgs),
+    /// Show how a state differs from what an environment is: revisions and config names and other settings
+    #[command(name = "graduate:diff")]
+    Diff(diff::Arguments),
     /// Examine the installation and each link and say what puts right what is wrong
     #[command(name = "graduate:doctor")]
     Doctor(doctor::Arguments),
@@ -131,6 +136,7 @@ pub fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
     match command {
         Command::Graduate(arguments) => return graduate::run(&arguments, vars),
         Command::Recover(arguments) => return recover::run(&arguments, vars),
+        Command::Diff(arguments) => return diff::run(&arguments, vars),
         Command::Abort(arguments) => return abort::run(&arguments, vars),
         Command::Doctor(arguments) => return doctor::run(&arguments, vars),
         Command::Plan(arguments) => return plan::run(&arguments, vars),

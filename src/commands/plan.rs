@@ -3,27 +3,25 @@
 use clap::Args;
 use serde_json::json;
 
+use crate::attach::AttachError;
 use crate::coordinator::control::{Ask, Control};
 use crate::coordinator::{self, Start};
-use crate::dokku::Dokku;
 use crate::error::{Error, ExitStatus};
 use crate::journal::Place;
 use crate::names::EnvironmentName;
 use crate::order::{Ending, News, Order};
 use crate::plan::{Options, Plan, Row};
 use crate::records::Follower;
-use crate::repo::{CommitInfo, Settled};
+use crate::repo::Settled;
 use crate::report::Reporter;
 use crate::settings::Settings;
 use crate::vars::{self, Vars};
 
+use super::commits::Commits;
 use super::{Format, graduate, print, print_json};
 
 /// How long a coordinator may take to answer, and then to say the next thing.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(180);
-
-/// How many commits of an app are shown.
-const SHOWN: usize = 20;
 
 /// What to plan, and how to show it.
 #[derive(Debug, Args)]
@@ -32,6 +30,9 @@ pub struct Arguments {
     environment: EnvironmentName,
     /// The commit, tag or branch of the environment repository whose state it is; HEAD if not given
     revision: Option<String>,
+    /// One of the options that the push will have, such as allow-missing-config or only=api,web
+    #[arg(long = "option", short, value_name = "OPTION")]
+    options: Vec<String>,
     /// Lines, or one JSON document
     #[arg(
         long,
@@ -51,7 +52,7 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     Settings::load(vars)?.environment(&arguments.environment)?;
     let repo = Settled::open(vars)?;
     let revision = arguments.revision.as_deref().unwrap_or("HEAD");
-    let options = Options { plan: true, ..Options::default() };
+    let options = Options { plan: true, ..graduate::options(&arguments.options)? };
     let order = graduate::order(&arguments.environment, revision, options, &repo, vars)?;
     let (plan, ending) = ask(&order, vars)?;
     let (status, problems) = match &ending {
@@ -87,10 +88,14 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
 
 /// Has a coordinator make the plan, and reads what it says.
 fn ask(order: &Order, vars: &Vars) -> Result<(Option<Plan>, Ending), Error> {
-    coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
+    let started = coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
     let died = || Error::CoordinatorDied(order.tag.environment.clone());
     let place = Place::of(vars, &order.id);
-    let mut control = Control::attach(&place.socket(), PATIENCE).map_err(Error::Output)?;
+    let control = Control::attach(&place.socket(), PATIENCE, || !started.process.is_running());
+    let mut control = control.map_err(|error| match AttachError::of_start(&started) {
+        Some(failed) => Error::from(failed),
+        None => Error::Output(error),
+    })?;
     control.ask(&Ask::Asker { receive_pack: None }).map_err(Error::Output)?;
     let mut events = Follower::<News>::open(&place.events())?;
     let mut plan = None;
@@ -131,16 +136,10 @@ fn text(order: &Order, plan: Option<&Plan>, ending: Ending, vars: &Vars) -> Stri
     if let Some(plan) = plan {
         text += &reporter.text(&News::Planned { plan: plan.clone() });
         for row in &plan.rows {
-            let commits = commits(row, vars);
+            let commits = Commits::between(&row.app, row.from, Some(row.to), vars);
             if !commits.is_empty() {
-                text += &format!(
-                    "-----> {}{}\n",
-                    row.app,
-                    if goes_back(row, vars) { ", going back" } else { "" }
-                );
-            }
-            for commit in commits {
-                text += &format!("       {} {} ({})\n", commit.id.short(), commit.subject, commit.author);
+                let back = if commits.goes_back { ", going back" } else { "" };
+                text += &format!("-----> {}{back}\n{}", row.app, commits.text());
             }
         }
         if plan.rows.is_empty() {
@@ -159,35 +158,16 @@ fn text(order: &Order, plan: Option<&Plan>, ending: Ending, vars: &Vars) -> Stri
 }
 
 fn changed(row: &Row, vars: &Vars) -> serde_json::Value {
-    let commits = commits(row, vars).into_iter().map(|commit| {
-        json!({ "commit": commit.id, "subject": commit.subject, "author": commit.author, "time": commit.time })
-    });
+    let commits = Commits::between(&row.app, row.from, Some(row.to), vars);
     json!({
         "app": row.app,
         "there": row.there,
         "from": row.from,
         "to": row.to,
         "is_new": row.is_new,
-        "goes_back": goes_back(row, vars),
+        "goes_back": commits.goes_back,
         "hold": row.hold,
         "has_release_tasks": row.has_release_tasks,
-        "commits": commits.collect::<Vec<_>>(),
-    })
-}
-
-/// The commits that an app would gain, or lose where it goes back, newest first; none where its repository here does
-/// not know what runs there.
-fn commits(row: &Row, vars: &Vars) -> Vec<CommitInfo> {
-    let Some(from) = row.from else { return Vec::new() };
-    let repository = Dokku::new(vars).repository(&row.app);
-    let Ok(repo) = Settled::open_at(repository) else { return Vec::new() };
-    let (old, new) = if goes_back(row, vars) { (row.to, from) } else { (from, row.to) };
-    repo.log(Some(old), new, SHOWN).unwrap_or_default()
-}
-
-fn goes_back(row: &Row, vars: &Vars) -> bool {
-    let repository = Dokku::new(vars).repository(&row.app);
-    row.from.is_some_and(|from| {
-        Settled::open_at(repository).and_then(|repo| repo.is_ancestor(row.to, from)).unwrap_or(false)
+        "commits": commits.document(),
     })
 }

@@ -1,23 +1,35 @@
-//! `graduate:report [<environment>] [--graduate-<key>]`: what holds for each environment, in Dokku's report style.
+//! `graduate:report [<environment>] [--<environment>-<key>]`: what holds for each environment, in Dokku's report style.
 
 use clap::Args;
+use serde_json::{Value, json};
 
 use crate::error::Error;
 use crate::names::EnvironmentName;
 use crate::settings::{Property, Settings};
 use crate::vars::Vars;
 
-use super::print;
+use super::{Format, print, print_json};
 
-/// Which environment, and what of it.
+/// Which environment, what of it, and how to show it.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The environment; all of them if not given
-    environment: Option<EnvironmentName>,
-    /// Only this value, such as --graduate-max-parallel
-    #[arg(value_name = "FLAG", allow_hyphen_values = true, hide = true)]
-    flag: Option<String>,
+    /// The environment, all of them if not given; then perhaps one value alone, such as --graduate-lease, or
+    /// --production-lease, which names the environment, too
+    #[arg(value_name = "ENVIRONMENT", num_args = 0..=2, allow_hyphen_values = true)]
+    words: Vec<String>,
+    /// Lines, or one JSON document
+    #[arg(
+        long,
+        value_name = "text|json",
+        default_value = "text",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    format: Format,
 }
+
+/// A value's key, and the value in words.
+type Pair = (&'static str, String);
 
 /// Runs the command.
 ///
@@ -25,36 +37,85 @@ pub struct Arguments {
 /// An environment that is not linked, or a flag that there is not.
 pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let settings = Settings::load(vars)?;
-    let names: Vec<&EnvironmentName> = match &arguments.environment {
-        Some(name) => {
-            settings.environment(name)?;
-            vec![name]
-        }
-        None => settings.environments().keys().collect(),
+    let (flags, names): (Vec<&String>, Vec<&String>) =
+        arguments.words.iter().partition(|word| word.starts_with("--"));
+    let (flag, name) = match (flags.as_slice(), names.as_slice()) {
+        (flag @ ([] | [_]), name @ ([] | [_])) => (flag.first(), name.first()),
+        _ => return Err(Error::Usage("one environment and one value at most".to_owned())),
     };
-    for name in names {
-        let values = values(&settings, name)?;
-        let Some(flag) = &arguments.flag else {
-            print(format_args!("=====> {name} graduate information\n"))?;
-            for (key, value) in &values {
-                let label = format!("Graduate {}:", key.replace('-', " "));
-                print(format_args!("{}\n", format!("       {label:<30} {value}").trim_end()))?;
-            }
-            continue;
-        };
-        let wanted = flag.strip_prefix("--graduate-");
-        match values.iter().find(|(key, _)| Some(*key) == wanted) {
-            Some((_, value)) => print(format_args!("{value}\n"))?,
-            None => {
-                let known: Vec<String> = values.iter().map(|(key, _)| format!("--graduate-{key}")).collect();
-                return Err(Error::Usage(format!("there is no {flag}; there are {}", known.join(", "))));
-            }
+    let name: Option<EnvironmentName> =
+        name.map(|name| name.parse()).transpose().map_err(|error| Error::Usage(format!("{error}")))?;
+    if let Some(name) = &name {
+        settings.environment(name)?;
+    }
+    let all = settings.environments().keys().filter(|each| name.as_ref().is_none_or(|name| name == *each));
+    let mut reports = Vec::new();
+    for name in all {
+        reports.push((name, values(&settings, name)?));
+    }
+    if let Some(flag) = flag {
+        reports = only(reports, flag)?;
+    }
+    match (arguments.format, flag) {
+        (Format::Json, _) => {
+            print_json(&reports.iter().map(|(name, values)| document(name, values)).collect())
+        }
+        (Format::Text, Some(_)) => {
+            let values = reports.iter().flat_map(|(_, values)| values);
+            print(values.map(|(_, value)| format!("{value}\n")).collect::<String>())
+        }
+        (Format::Text, None) => {
+            print(reports.iter().map(|(name, values)| text(name, values)).collect::<String>())
         }
     }
-    Ok(())
 }
 
-fn values(settings: &Settings, name: &EnvironmentName) -> Result<Vec<(&'static str, String)>, Error> {
+/// Leaves the one value that a flag names: `--graduate-<key>` of each environment, `--<environment>-<key>` of that one.
+fn only<'a>(
+    reports: Vec<(&'a EnvironmentName, Vec<Pair>)>,
+    flag: &str,
+) -> Result<Vec<(&'a EnvironmentName, Vec<Pair>)>, Error> {
+    let is_meant = |name: &EnvironmentName, key: &str| {
+        flag == format!("--graduate-{key}") || flag == format!("--{name}-{key}")
+    };
+    let known: Vec<String> = reports
+        .iter()
+        .take(1)
+        .flat_map(|(_, values)| values)
+        .map(|(key, _)| format!("--graduate-{key}"))
+        .collect();
+    let mut found = Vec::new();
+    for (name, mut values) in reports {
+        values.retain(|(key, _)| is_meant(name, key));
+        if !values.is_empty() {
+            found.push((name, values));
+        }
+    }
+    if found.is_empty() {
+        return Err(Error::Usage(format!("there is no {flag}; there are {}", known.join(", "))));
+    }
+    Ok(found)
+}
+
+fn text(name: &EnvironmentName, values: &[Pair]) -> String {
+    let mut text = format!("=====> {name} graduate information\n");
+    for (key, value) in values {
+        let label = format!("Graduate {}:", key.replace('-', " "));
+        text += format!("       {label:<30} {value}").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+fn document(name: &EnvironmentName, values: &[Pair]) -> Value {
+    let mut document = json!({ "environment": name });
+    for (key, value) in values {
+        document[key] = json!(value);
+    }
+    document
+}
+
+fn values(settings: &Settings, name: &EnvironmentName) -> Result<Vec<Pair>, Error> {
     let environment = settings.environment(name)?;
     let limits = settings.for_environment(name);
     let mut values = vec![("url", environment.url.to_string())];

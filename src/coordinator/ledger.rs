@@ -91,12 +91,11 @@ impl<'a> Ledger<'a> {
 
     /// The commit that names what runs: the one that was asked for, if it was followed as a whole.
     fn commit(&self) -> Result<CommitId, LedgerError> {
-        let followed = self.order.followed();
         if self.order.is_followed_as_a_whole() {
             return Ok(self.order.commit);
         }
         let gone = if self.order.options.only.is_none() { self.gone()? } else { Vec::new() };
-        self.partial_commit(&followed.into_iter().cloned().collect(), &gone)
+        self.partial_commit(&self.order.followed().into_iter().cloned().collect(), &gone)
     }
 
     /// Apps that ran before and that the state does not name any more.
@@ -138,11 +137,14 @@ impl<'a> Ledger<'a> {
     fn release(&self, commit: CommitId) -> Result<ReleaseTag, LedgerError> {
         let line = format!("\nGraduation: {}\n", self.order.id);
         let recorded = self.repo.releases(&self.order.tag.environment)?;
+        // Releases are in the order of their names: one is later than all before it, even if the clock was set back.
+        let earliest = recorded.first().map(|newest| newest.tag.clone().next());
         if let Some(found) = recorded.into_iter().find(|release| release.message.contains(&line)) {
             return Ok(found.tag);
         }
         let now = Utc::now();
-        let mut release = ReleaseTag::new(self.order.tag.environment.clone(), now);
+        let named = ReleaseTag::new(self.order.tag.environment.clone(), now);
+        let mut release = earliest.map_or(named.clone(), |earliest| earliest.max(named));
         while self.repo.read_ref(&release.ref_name())?.is_some() {
             release = release.next();
         }

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use crate::coordinator::control::{Ask, Client};
 use crate::coordinator::{Coordinator, CoordinatorError, Message, listen_to};
 use crate::decision;
+use crate::files;
+use crate::journal::Place;
 use crate::link::{self, Link, Reports};
 use crate::names::AppName;
 use crate::order::{HookKind, Mode, News};
@@ -263,6 +265,11 @@ impl<'c, 'v> Run<'c, 'v> {
             Message::Sent { app, result } => self.sent(app, result),
             Message::ProgramRuns(process) => {
                 self.program = Some(process);
+                // For whoever settles this if we die; without it the program would run on.
+                let note = Place::of(self.coordinator.vars, &self.coordinator.order.id).program();
+                if let Err(error) = files::write_json(&note, &process) {
+                    log::warn!("{error}");
+                }
                 None
             }
             Message::ProgramWrote { kind, text } => {
@@ -312,6 +319,7 @@ impl<'c, 'v> Run<'c, 'v> {
             report,
             Report::Hello { .. }
                 | Report::App { .. }
+                | Report::Factor { .. }
                 | Report::AllApps {}
                 | Report::Clock { .. }
                 | Report::Found { .. }
@@ -328,7 +336,11 @@ impl<'c, 'v> Run<'c, 'v> {
             app.ok_or_else(|| log::error!("the destination tells of {there}, which is not part of this"))
         };
         match report {
-            Report::Hello { .. } | Report::App { .. } | Report::AllApps {} | Report::Building { .. } => None,
+            Report::Hello { .. }
+            | Report::App { .. }
+            | Report::Factor { .. }
+            | Report::AllApps {}
+            | Report::Building { .. } => None,
             Report::Clock { .. } | Report::Found { .. } | Report::Examined {} => None,
             Report::Begun {} => {
                 self.begun = true;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 use snapbox::IntoData;
 
-use super::real;
 use super::transcript::Normaliser;
+use super::{real, schema};
 
 /// How long a test waits for anything before it fails. A real Dokku takes the better part of a minute for each deploy.
 pub(crate) fn patience() -> Duration {
@@ -227,6 +227,15 @@ impl Ran {
             "{text:?} in what came of {self}"
         );
         self
+    }
+
+    /// The document that it printed, which is as the schema of this command says.
+    #[track_caller]
+    pub(crate) fn json(&self, command: &str) -> serde_json::Value {
+        let document = serde_json::from_str(&self.raw).unwrap_or_else(|error| panic!("{error} in {self}"));
+        let violations = schema::violations(command, &document);
+        assert!(violations.is_empty(), "{violations:#?} in {self}");
+        document
     }
 
     /// All that it printed, as a snapshot.

@@ -56,12 +56,17 @@ impl World {
         if real::hosts().is_none() {
             return false;
         }
+        World::skip(why);
+        true
+    }
+
+    /// Says that a story is skipped, and counts it.
+    pub(crate) fn skip(why: &str) {
         let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
         let name = std::thread::current().name().unwrap_or("a story").to_owned();
         // Not printed by a macro: those lines are hidden from whoever reads the run of a test that passes.
         use std::io::Write;
         let _ = writeln!(std::io::stderr(), "{name} skipped: {why} ({count} skipped so far)");
-        true
     }
 
     /// Two hosts that know nothing of the plugin, nor of each other.
@@ -91,10 +96,7 @@ impl World {
         fs::create_dir_all(&home).unwrap();
         fs::create_dir_all(self.path("apps")).unwrap();
         fs::write(self.path("gitconfig"), "").unwrap();
-        let key = match &self.real {
-            Some((hosts, _)) => PathBuf::from(&hosts.key),
-            None => self.path("operator"),
-        };
+        let key = self.key();
         let config = format!(
             "Host *\n  IdentityFile {}\n  IdentitiesOnly yes\n  BatchMode yes\n  StrictHostKeyChecking accept-new\n  \
              UserKnownHostsFile {}\n  LogLevel ERROR\n",
@@ -172,11 +174,15 @@ impl World {
         self.real.is_some()
     }
 
+    /// The operator's private key.
+    pub(crate) fn key(&self) -> PathBuf {
+        self.real.as_ref().map_or(self.path("operator"), |(hosts, _)| PathBuf::from(&hosts.key))
+    }
+
     /// The name of the operator's key on the source.
     pub(crate) fn operator(&self) -> String {
-        let key = self.real.as_ref().map_or(self.path("operator"), |(hosts, _)| PathBuf::from(&hosts.key));
         let mut keygen = self.command("ssh-keygen");
-        keygen.args(["-y", "-f"]).arg(key);
+        keygen.args(["-y", "-f"]).arg(self.key());
         let public = self.run(keygen).succeeds().raw;
         let key = public.split_whitespace().nth(1).expect("a public key is a word of its line");
         let name = r#"sed 's/.* NAME=\\"\([^\\]*\)\\".*/\1/'"#;

@@ -1,0 +1,146 @@
+//! `graduate:diff <environment> [<revision>]`: how a state differs from what an environment is, in all that is known.
+
+use clap::Args;
+use serde_json::json;
+
+use crate::coordinator::{ask_factors, ask_live};
+use crate::diff::{self, AppDiff, FactorDiff};
+use crate::error::{self, Error, ExitStatus};
+use crate::hook;
+use crate::link;
+use crate::mapping::Routes;
+use crate::names::{CommitId, EnvironmentName};
+use crate::plan::named;
+use crate::repo::Settled;
+use crate::settings::Settings;
+use crate::vars::Vars;
+
+use super::commits::Commits;
+use super::{Format, print, print_json};
+
+/// What to compare, and how to show it.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The environment
+    environment: EnvironmentName,
+    /// The commit, tag or branch of the environment repository whose state it is; HEAD if not given
+    revision: Option<String>,
+    /// Also what is meant to differ between environments: scale and domains
+    #[arg(long)]
+    all: bool,
+    /// Lines, or one JSON document
+    #[arg(
+        long,
+        value_name = "text|json",
+        default_value = "text",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    format: Format,
+}
+
+/// Runs the command. Status 0 whether or not anything differs.
+///
+/// # Errors
+/// An environment that is not linked, or a revision that does not exist.
+pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
+    let environment = &arguments.environment;
+    let settings = Settings::load(vars)?;
+    let linked = settings.environment(environment)?;
+    let repo = Settled::open(vars)?;
+    let revision = arguments.revision.as_deref().unwrap_or("HEAD");
+    let commit = repo.resolve(revision)?.ok_or_else(|| Error::UnknownRevision(revision.to_owned()))?;
+    let state = repo.state_at(commit)?;
+    let id = hook::new_id().map_err(Error::Output)?;
+    let asked = link::connect(vars, environment, &vars.data().join("ssh").join(&id.as_str()[15..])).and_then(
+        |(mut link, mut reports)| {
+            Ok((ask_live(&mut link, &mut reports)?, ask_factors(&mut link, &mut reports)?))
+        },
+    );
+    let (live, factors) = match asked {
+        Ok(there) => there,
+        Err(error) => {
+            error::show(&format!("cannot reach {environment}: {error}"), None);
+            return Ok(ExitStatus::Unreachable);
+        }
+    };
+    let excluded = hook::excluded(&settings, environment, &state);
+    let is_local = linked.url.is_local();
+    let routes = Routes::of(&linked.mapping, state.0.keys(), &excluded, environment, is_local);
+    let mut apps = diff::compare(&state, &routes, &live, &factors, arguments.all);
+    let count = apps.len();
+    apps.retain(|app| !app.is_empty());
+    let same = count - apps.len();
+    let apps: Vec<(AppDiff, Commits)> = apps
+        .into_iter()
+        .map(|app| {
+            let commits = Commits::between(&app.app, app.there, app.here, vars);
+            (app, commits)
+        })
+        .collect();
+    match arguments.format {
+        Format::Text => print(text(environment, commit, &apps, same) + &left_out(&routes))?,
+        Format::Json => print_json(&json!({
+            "environment": environment,
+            "commit": commit,
+            "apps": apps.iter().map(|(app, commits)| document(app, commits)).collect::<Vec<_>>(),
+            "same": same,
+            "unmapped": routes.unmapped,
+        }))?,
+    }
+    Ok(ExitStatus::Done)
+}
+
+fn document(app: &AppDiff, commits: &Commits) -> serde_json::Value {
+    let mut document = json!(app);
+    document["goes_back"] = json!(commits.goes_back);
+    document["commits"] = commits.document();
+    document
+}
+
+fn text(environment: &EnvironmentName, commit: CommitId, apps: &[(AppDiff, Commits)], same: usize) -> String {
+    let mut text = format!("=====> {environment} and {}\n", commit.short());
+    for (app, commits) in apps {
+        let name = named(&app.app, &app.called_there);
+        text += &format!("-----> {name}{}\n", headline(app, commits.goes_back));
+        text += &commits.text();
+        let names = [("here", &app.config_only_here), ("there", &app.config_only_there)];
+        for (side, names) in names.iter().filter(|(_, names)| !names.is_empty()) {
+            text += &format!("       config only {side}: {}\n", names.join(", "));
+        }
+        for FactorDiff { plugin, property, here, there } in &app.factors {
+            text += &format!("       {plugin} {property}: {} here, {} there\n", values(here), values(there));
+        }
+    }
+    text + &match (apps.len(), same) {
+        (0, _) => "       nothing differs\n".to_owned(),
+        (_, 0) => String::new(),
+        (_, 1) => "       1 app does not differ\n".to_owned(),
+        (_, same) => format!("       {same} apps do not differ\n"),
+    }
+}
+
+fn left_out(routes: &Routes) -> String {
+    let names: Vec<&str> = routes.unmapped.iter().map(|app| app.as_str()).collect();
+    if names.is_empty() { String::new() } else { format!("       no rule fits: {}\n", names.join(", ")) }
+}
+
+fn headline(app: &AppDiff, goes_back: bool) -> String {
+    let revision = |revision: Option<CommitId>| match revision {
+        Some(revision) => revision.short(),
+        None => "(empty)".to_owned(),
+    };
+    match (app.is_here, app.is_there) {
+        (_, false) => format!(": only here, {}", revision(app.here)),
+        (false, true) => format!(": only there, {}", revision(app.there)),
+        (true, true) if app.here == app.there => String::new(),
+        (true, true) => {
+            let back = if goes_back { ", going back" } else { "" };
+            format!(" {} -> {}{back}", revision(app.there), revision(app.here))
+        }
+    }
+}
+
+fn values(values: &[String]) -> String {
+    if values.is_empty() { "(not set)".to_owned() } else { values.join(", ") }
+}

@@ -1,0 +1,170 @@
+//! What is set with `graduate:set`: what it does, how it is reported, and what cannot be set.
+
+use std::collections::BTreeSet;
+
+use snapbox::str;
+
+use crate::support::World;
+
+#[test]
+fn settings_are_reported() {
+    let world = World::new();
+    let commands = |words: &[&str]| world.source.dokku(words);
+    commands(&["graduate:set", "--global", "lease", "60"]).succeeds();
+    commands(&["graduate:set", "production", "on-failure", "keep"]).succeeds();
+    commands(&["graduate:set", "--global", "keep-logs", "7"]).succeeds();
+    commands(&["graduate:set", "production", "ignore-config", "TZ", "SENTRY_DSN,TZ"]).succeeds().shows(str![
+        [r#"
+-----> ignore-config is TZ SENTRY_DSN,TZ for production
+
+"#]
+    ]);
+    commands(&["graduate:set", "production", "exclude", "web,cron"]).succeeds();
+    commands(&["graduate:report"]).succeeds().shows(str![[r#"
+
+"#]]);
+    let one = |words: &[&str]| commands(&[&["graduate:report"], words].concat());
+    one(&["production", "--graduate-on-failure"]).succeeds().shows("keep\n");
+    one(&["production", "--production-exclude"]).succeeds().shows("cron,web\n");
+    one(&["--production-keep-logs"]).succeeds().shows("7\n");
+    one(&["--graduate-lease"]).succeeds().shows("60\n");
+    one(&["production", "--graduate-colour"]).exits_with(2).shows(str![[r#"
+
+"#]]);
+    one(&["--uat-lease"]).exits_with(2).says("there is no --uat-lease");
+    one(&["nowhere"]).is_refused().says("no environment is called nowhere");
+    one(&["production", "uat"]).exits_with(2);
+
+    // A reset brings the default back.
+    commands(&["graduate:set", "production", "exclude"]).succeeds().says("exclude is reset for production");
+    one(&["--production-exclude"]).succeeds().shows("\n");
+}
+
+#[test]
+fn what_cannot_be_set_is_told_with_what_can() {
+    let world = World::new();
+    let set = |words: &[&str]| world.source.dokku(&[&["graduate:set"], words].concat()).exits_with(2);
+    set(&["production", "colour", "red"]).shows(str![[r#"
+
+"#]]);
+    set(&["production", "on-failure", "explode"]).says("it is rollback or keep");
+    set(&["production", "missing-config", "maybe"]).says("it is fail, warn or ignore");
+    set(&["production", "keep-logs", "0"]).says("it is a number from 1 to 10000");
+    set(&["production", "hook-timeout", "1h"]).says("it is a number of seconds from 1 to 3600");
+    set(&["production", "ignore-config", "SENTRY-DSN"]).shows(str![[r#"
+
+"#]]);
+    set(&["production", "exclude", "api,../web"]).says("such as A,B: \"../web\" is not the name of an app");
+    set(&["production", "auto-commit", "true"]).says("use --global");
+    world
+        .source
+        .dokku(&["graduate:set", "uat", "lease", "60"])
+        .is_refused()
+        .says("no environment is called uat");
+}
+
+#[test]
+fn an_excluded_app_never_graduates() {
+    let world = World::new();
+    for app in ["api", "cron", "web"] {
+        world.app(app).version("1").push();
+    }
+    world.source.dokku(&["graduate:commit", "-m", "First"]).succeeds();
+    world.source.dokku(&["graduate:set", "production", "exclude", "cron"]).succeeds();
+    world
+        .source
+        .dokku(&["graduate:plan", "production"])
+        .succeeds()
+        .says("       never graduated there: cron\n");
+    let env = world.clone_environment();
+    env.graduate_with(&["only=cron"], "only", "HEAD")
+        .is_refused()
+        .says("`only` names cron, which never graduates there");
+    env.graduate_with(&["quiet"], "first", "HEAD").succeeds().says("never graduated there: cron");
+    assert_eq!(world.destination.get("cron"), None);
+    // The ledger names what runs there and nothing else, and goes on from the state that was asked for.
+    assert_eq!(env.ledger("production", &world.destination), ["api 1", "web 1"]);
+    env.git(&["log", "--oneline", "origin/env/production..origin/HEAD"]).succeeds().shows("");
+    world.source.dokku(&["graduate:status"]).succeeds().does_not_say("drift");
+
+    // Nothing is left to do, though the excluded app has moved on; an app that is gone is gone from the ledger, too.
+    world.app("cron").version("2").push();
+    world.source.dokku(&["--force", "apps:destroy", "web"]).succeeds();
+    world.source.dokku(&["graduate:commit", "-m", "Second"]).succeeds();
+    env.update();
+    env.graduate("second", "HEAD").succeeds().says("nothing to do");
+    assert_eq!(env.ledger("production", &world.destination), ["api 1"]);
+
+    // One that is excluded no more graduates with the next state.
+    world.source.dokku(&["graduate:set", "production", "exclude"]).succeeds();
+    env.graduate_with(&["quiet"], "third", "HEAD").succeeds();
+    assert_eq!(world.destination.live("cron"), "2");
+    assert_eq!(env.remote("refs/heads/env/production"), env.remote("refs/heads/master"));
+}
+
+#[test]
+fn names_that_nobody_wants_are_not_asked_for() {
+    let world = World::new();
+    let app_json =
+        r#"{"env": {"SECRET_KEY": {"value": "of the first deploy"}, "LEVEL": {"value": "1", "sync": true}}}"#;
+    for app in ["api", "web"] {
+        world.app(app).version("1").file("app.json", app_json).push();
+        world
+            .source
+            .dokku(&["config:set", "--no-restart", app, "TZ=UTC", "SENTRY_DSN=x", "REGION=eu"])
+            .succeeds();
+    }
+    world.source.dokku(&["graduate:commit"]).succeeds();
+    world.destination.dokku(&["config:set", "--no-restart", "--global", "REGION=us"]).succeeds();
+    let env = world.clone_environment();
+    let set = |words: &[&str]| world.source.dokku(&[&["graduate:set"], words].concat()).succeeds();
+    set(&["--global", "ignore-config", "TZ"]);
+    let refused = env.graduate("first", "HEAD").is_refused();
+    refused
+        .says("`dokku apps:create api && dokku config:set --no-restart api SENTRY_DSN=...`\n")
+        .says("`dokku apps:create web && dokku config:set --no-restart web SENTRY_DSN=...`\n");
+    let command = ["graduate", "production", "--yes", "-o", "allow-missing-config"];
+    let plan = |options: &[&str]| world.source.dokku(&[&["graduate:plan", "production"], options].concat());
+    plan(&["-o", "allow-missing-config"]).succeeds().says("api lacks config there");
+    plan(&["-o", "nonsense"]).exits_with(2).says("unknown push option \"nonsense\"");
+
+    set(&["production", "missing-config", "warn"]);
+    plan(&[]).succeeds().says("web lacks config there: `dokku apps:create web && ");
+    set(&["production", "missing-config", "ignore"]);
+    plan(&[]).succeeds().does_not_say("SENTRY_DSN");
+    set(&["production", "missing-config"]);
+    set(&["production", "ignore-config", "SENTRY_DSN"]);
+    plan(&[]).is_refused().says("config:set --no-restart web TZ=...");
+    set(&["production", "ignore-config", "SENTRY_DSN,TZ"]);
+    plan(&[]).succeeds();
+    set(&["production", "ignore-config"]);
+    world.source.dokku(&command).succeeds().says("api lacks config there").says("production runs");
+    assert_eq!(world.destination.live("web"), "1");
+}
+
+#[test]
+fn old_graduations_are_forgotten() {
+    let world = World::new();
+    let env = world.with_release_of(&["api"]);
+    let remembered = || -> BTreeSet<String> {
+        let listed = world.source.root("ls \"$DOKKU_LIB_ROOT/data/graduate/graduations\"").succeeds().raw;
+        listed.lines().map(str::to_owned).collect()
+    };
+    let first = remembered();
+    assert_eq!(first.len(), 1);
+    world.source.dokku(&["graduate:set", "production", "keep-logs", "2"]).succeeds();
+    for label in ["second", "third"] {
+        env.graduate_with(&["redeploy", "quiet"], label, "HEAD").succeeds();
+        world.source.dokku(&["graduate:logs", "production"]).succeeds().says(label);
+    }
+    // What came to nothing is counted apart.
+    for _ in 0..4 {
+        world.source.dokku(&["graduate:plan", "production"]).succeeds();
+    }
+    let left = remembered();
+    assert!(left.is_disjoint(&first), "{left:?}");
+    assert!(left.len() <= 2 + 3, "two graduations, two plans, and the one that has just been made: {left:?}");
+    let old = first.first().unwrap();
+    world.source.dokku(&["graduate:logs", old]).is_refused().says("there is no such graduation");
+    world.source.dokku(&["graduate:logs", left.first().unwrap()]).succeeds().says("second");
+}
