@@ -201,7 +201,7 @@ fn on(host: &Host, script: &str) -> Ran {
 /// What the doctor says: its status, and all findings with where they stand.
 fn examined(world: &World) -> (Option<i32>, Vec<(At, Value)>) {
     let ran = world.source.dokku(&["graduate:doctor", "--format", "json"]);
-    let told: Value = serde_json::from_str(&ran.raw).unwrap_or_else(|error| panic!("{error} in {ran}"));
+    let told = ran.json("doctor");
     let list = |list: &Value| list.as_array().cloned().unwrap_or_default();
     let mut found: Vec<(At, Value)> = Vec::new();
     found.extend(list(&told["here"]["findings"]).into_iter().map(|finding| (Here, finding)));

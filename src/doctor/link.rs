@@ -138,7 +138,9 @@ impl Way<'_> {
             Err(error) => return (vec![without_remedy(&error)], false),
         };
         let matching = shown.iter().find(|key| pinned.iter().any(|pin| pin.fingerprint == key.fingerprint));
-        match (matching, shown.first()) {
+        // The kind that an operator is told to compare.
+        let usual = shown.iter().find(|key| key.kind == "ED25519").or(shown.first());
+        match (matching, usual) {
             (Some(key), _) => {
                 let what = format!("{} {} is pinned, and the host shows it", key.fingerprint, key.kind);
                 (vec![Finding::ok(check, what)], true)
