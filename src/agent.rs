@@ -22,7 +22,7 @@ use crate::manifest::FingerprintKey;
 use crate::names::GraduationId;
 use crate::participant::store::{Graduation, Settled, Store};
 use crate::participant::{self, Start};
-use crate::process::{ProcessError, ProcessId};
+use crate::process::{Detached, ProcessError, ProcessId};
 use crate::protocol::{self, LineError, LiveApp, PROTOCOL, Report, Request};
 use crate::records::Follower;
 use crate::vars::{self, Vars};
@@ -55,8 +55,8 @@ pub enum AgentError {
     #[error("the participant of graduation {0} does not answer")]
     Silent(GraduationId),
     /// The participant is gone before its time.
-    #[error("the participant of graduation {0} has died")]
-    Died(GraduationId),
+    #[error("the participant of graduation {0} has died{1}")]
+    Died(GraduationId, String),
     /// Requests in an order that makes no sense.
     #[error("a request that needs a graduation came before one was begun")]
     NoGraduation,
@@ -190,12 +190,17 @@ impl Session<'_> {
         id: GraduationId,
         store: Store,
         seen: u64,
-        process: Option<ProcessId>,
+        started: Option<Detached>,
     ) -> Result<(), AgentError> {
+        let process = started.as_ref().map(|started| started.process);
+        let died = |id| AgentError::Died(id, started.as_ref().map(why).unwrap_or_default());
         let end = Instant::now() + START_LIMIT;
         let mut follower: Follower<Report> = loop {
+            // Asked first: what it has written until it ended can be read.
+            let is_gone = process.is_some_and(|process| !process.is_running());
             match Follower::open(&store.reports()) {
                 Ok(follower) => break follower,
+                Err(_) if is_gone => return Err(died(id)),
                 Err(_) if Instant::now() < end => thread::sleep(Duration::from_millis(5)),
                 Err(_) => return Err(AgentError::Silent(id)),
             }
@@ -237,7 +242,10 @@ impl Session<'_> {
                     // The end of the session is how the source hears of it. It comes back, and the next
                     // participant settles what this one left.
                     Ok(None) => {
-                        error::show(&AgentError::Died(of), None);
+                        error::show(
+                            &AgentError::Died(of, started.as_ref().map(why).unwrap_or_default()),
+                            None,
+                        );
                         std::process::exit(1);
                     }
                     // A record that a full disk has cut short; the others still count.
@@ -252,6 +260,12 @@ impl Session<'_> {
         self.participant = Some(Participant { id, store, connection: None });
         Ok(())
     }
+}
+
+/// What a participant said when it ended, as the end of a sentence.
+fn why(started: &Detached) -> String {
+    let words = started.last_words();
+    if words.is_empty() { words } else { format!(": {words}") }
 }
 
 /// There is a participant.

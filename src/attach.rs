@@ -13,6 +13,8 @@ use crate::files::FileError;
 use crate::journal::Place;
 use crate::names::{AppName, GraduationId};
 use crate::order::{Ending, News};
+use crate::plan::Plan;
+use crate::process::Detached;
 use crate::protocol::LineError;
 use crate::records::Follower;
 use crate::report::Reporter;
@@ -36,9 +38,20 @@ pub enum AttachError {
         /// The system's answer.
         source: io::Error,
     },
+    /// It ended before it listened.
+    #[error("the coordinator could not start: {0}\nnothing was changed")]
+    NotStarted(String),
     /// Its events cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
+}
+
+impl AttachError {
+    /// Why a coordinator ended before it listened, if it has.
+    pub fn of_start(started: &Detached) -> Option<Self> {
+        let words = || started.last_words();
+        (!started.process.is_running()).then(|| Self::NotStarted(words()))
+    }
 }
 
 /// What a graduation has come to.
@@ -89,6 +102,20 @@ pub struct Attached {
 }
 
 impl Attached {
+    /// Attaches to the coordinator that was `started` just now, and shows all news on stderr.
+    ///
+    /// # Errors
+    /// See [`AttachError`].
+    pub fn to_started(
+        vars: &Vars,
+        id: &GraduationId,
+        started: &Detached,
+        look: Look,
+    ) -> Result<Self, AttachError> {
+        let attached = Self::attach(vars, id, From::Start, look, || !started.process.is_running());
+        attached.map_err(|error| AttachError::of_start(started).unwrap_or(error))
+    }
+
     /// Attaches and begins to show the news on stderr.
     ///
     /// # Errors
@@ -102,9 +129,19 @@ impl Attached {
     /// # Errors
     /// See [`AttachError`].
     pub fn showing(vars: &Vars, id: &GraduationId, from: From, look: Look) -> Result<Self, AttachError> {
+        Self::attach(vars, id, from, look, || false)
+    }
+
+    fn attach(
+        vars: &Vars,
+        id: &GraduationId,
+        from: From,
+        look: Look,
+        is_hopeless: impl Fn() -> bool,
+    ) -> Result<Self, AttachError> {
         let place = Place::of(vars, id);
         let silent = |source| AttachError::Silent { id: id.clone(), source };
-        let control = Control::attach(&place.socket(), START_LIMIT).map_err(silent)?;
+        let control = Control::attach(&place.socket(), START_LIMIT, is_hopeless).map_err(silent)?;
         let mut answers = control.answers().map_err(silent)?;
         let (sender, steps) = mpsc::channel();
         let gone = Arc::new(AtomicBool::new(false));
@@ -130,6 +167,17 @@ impl Attached {
         });
         thread::spawn(move || shower.run(&sender));
         Ok(Self { id: id.clone(), control, steps, shown })
+    }
+
+    /// The plan that has been shown, if there is one.
+    pub fn plan(&self, vars: &Vars) -> Option<Plan> {
+        let mut news = Follower::<News>::open(&Place::of(vars, &self.id).events()).ok()?;
+        while let Ok(Some(next)) = news.next(Duration::ZERO) {
+            if let News::Planned { plan } = next {
+                return Some(plan);
+            }
+        }
+        None
     }
 
     /// Shows the last of a graduation that is over.
@@ -231,6 +279,8 @@ impl Shower {
                 }
                 self.idle.store(true, Ordering::Release);
                 if gone {
+                    // Whoever hears of it may end at once; the terminal is left clean before.
+                    drop(self.look);
                     let _ = steps.send(Step::Lost);
                     return;
                 }

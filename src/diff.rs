@@ -72,7 +72,7 @@ impl AppDiff {
 }
 
 /// Factors in the form in which those of two hosts can be compared: secrets hidden, scale among them, and those of more
-/// than [`MAX_VALUES`] told by their length alone.
+/// than `MAX_VALUES` told by their length alone.
 pub fn comparable(factors: &RawFactors, scale: &BTreeMap<String, u32>) -> RawFactors {
     let hidden = |values: &Vec<String>| match values.iter().map(String::len).sum::<usize>() {
         0..=MAX_VALUES => values.iter().map(|value| hide(value)).collect(),

@@ -11,6 +11,7 @@ use crate::coordinator::CoordinatorError;
 use crate::environment::EnvironmentError;
 use crate::files::FileError;
 use crate::hook::HookError;
+use crate::legible::legible;
 use crate::link::LinkError;
 use crate::mapping::RuleError;
 use crate::names::EnvironmentName;
@@ -297,7 +298,7 @@ fn ssh_hint(error: &SshError) -> Option<String> {
 
 /// A message in Dokku's look: ` !     ` before its first line, the following ones and the hint below it.
 fn in_dokkus_look(message: &dyn fmt::Display, hint: Option<&str>) -> String {
-    let message = message.to_string();
+    let message = legible(message.to_string());
     let mut text = String::new();
     let hint = hint.map(|hint| format!("hint: {hint}"));
     let lines = message.trim_end().lines().chain(hint.as_deref().map(str::lines).into_iter().flatten());

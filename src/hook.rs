@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 
-use crate::attach::{AttachError, Attached, From, Step};
+use crate::attach::{AttachError, Attached, From, Look, Step};
 use crate::coordinator::control::Ask;
 use crate::coordinator::{self, Start};
 use crate::decision::{self, DecisionError};
@@ -216,8 +216,9 @@ fn vote(vars: &Vars, orders: &[Order]) -> Result<u8, HookError> {
     leave_with_the_client();
     let mut attached = Vec::new();
     for order in orders {
-        coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
-        let mut one = Attached::to(vars, &order.id, From::Start, order.options.quiet)?;
+        let started = coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
+        let mut one =
+            Attached::to_started(vars, &order.id, &started, Look::Lines { quiet: order.options.quiet })?;
         one.ask(&Ask::Asker { receive_pack });
         attached.push(one);
     }
@@ -309,7 +310,7 @@ fn follow_requests(vars: &Vars, input: &[u8]) -> Result<u8, HookError> {
         });
     }
     let ends = followed.into_iter().zip(&push.requests);
-    let statuses = ends.map(|(one, request)| one.status(vars, &request.tag.environment));
+    let statuses = ends.map(|(one, request)| one.status(vars, request));
     let status = statuses.collect::<Result<Vec<u8>, _>>()?.into_iter().max().unwrap_or(0);
     note_push_status(vars, if status == 0 { "live" } else { "failed" })?;
     Ok(status)
@@ -327,7 +328,8 @@ enum Followed {
 
 impl Followed {
     /// Waits for its end; 3, and a word to people, if that is not known.
-    fn status(self, vars: &Vars, environment: &EnvironmentName) -> Result<u8, HookError> {
+    fn status(self, vars: &Vars, request: &Request) -> Result<u8, HookError> {
+        let environment = &request.tag.environment;
         let ending = match &self {
             Self::Past(Step::Ended(ending)) => Some(ending.clone()),
             Self::Past(Step::Ready | Step::Voted | Step::Lost) => None,
@@ -357,6 +359,12 @@ impl Followed {
             if decision::in_journal(&entries).is_none() {
                 what = "the coordinator died before the decision; everything is put back".to_owned();
             }
+        }
+        if Settled::open(vars)?.read_ref(&request.tag.ref_name())? != Some(request.new) {
+            // The last thing but one that a coordinator does with a graduation that is not live.
+            what = format!(
+                "the coordinator died when it had set the tag back; {environment} does not run what was asked for"
+            );
         }
         let hint =
             format!("settle it with `dokku graduate:recover {environment}`; the next push does so, too");
@@ -410,8 +418,13 @@ fn graduate_after_push(
     let one = Push { requests: vec![request.clone()], ..push.clone() };
     let orders = orders(&repo, &one, options, vars, Mode::AfterPush)?;
     let order = orders.into_iter().next().expect("one request makes one order");
-    coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
-    let mut attached = Attached::to(vars, &order.id, From::Start, options.quiet)?;
+    let started = coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
+    let attached = Attached::to_started(vars, &order.id, &started, Look::Lines { quiet: options.quiet });
+    if let Err(AttachError::NotStarted(_)) = attached {
+        // The tag must not go on naming what does not run.
+        decision::set_tag_back(vars, &order)?;
+    }
+    let mut attached = attached?;
     attached.ask(&Ask::Asker { receive_pack: None });
     Ok(Followed::Asked(attached, Box::new(order)))
 }

@@ -4,13 +4,14 @@
 //! <data>/graduations/<id>/journal        this: checksummed lines, each synced before what depends on it
 //!                        events/lines    what people are shown
 //!                        socket          where hooks and commands attach
+//!                        program         which of the user's programs runs
 //! <data>/environments/<env>.lock         held by the coordinator
 //! <data>/environments/<env>.current      the graduation that is in progress, or was left in doubt
 //! <data>/environments/<env>.latest       the newest one, for post-receive
 //! ```
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -114,6 +115,11 @@ impl Place {
         self.control.clone()
     }
 
+    /// Which program of the user's runs; there while one does.
+    pub fn program(&self) -> PathBuf {
+        self.dir.join("program")
+    }
+
     /// The journal's file.
     pub fn journal(&self) -> PathBuf {
         self.dir.join("journal")
@@ -171,35 +177,29 @@ impl Journal {
 /// # Errors
 /// It cannot be read, or is damaged before its last line.
 pub fn read(path: &Path) -> Result<Vec<Entry>, JournalError> {
-    let file = match File::open(path) {
+    let bytes = match std::fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        file => file.map_err(FileError::of("open", path))?,
+        bytes => bytes.map_err(FileError::of("read", path))?,
     };
-    let mut entries = Vec::new();
-    let mut torn = None;
-    for (at, line) in BufReader::new(file).split(b'\n').enumerate() {
-        let line = line.map_err(FileError::of("read", path))?;
-        if let Some(line) = torn {
-            return Err(JournalError::Damaged { path: path.to_owned(), line });
-        }
-        match parse(&line) {
-            Some(entry) => entries.push(entry),
-            None => torn = Some(at + 1),
-        }
+    let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    let entries: Vec<Entry> = lines.clone().map_while(whole_line).collect();
+    let line = entries.len() + 1;
+    if lines.count() > line {
+        return Err(JournalError::Damaged { path: path.to_owned(), line });
     }
     Ok(entries)
 }
 
 /// How long a journal is without a torn last line.
 fn whole_lines(bytes: &[u8]) -> u64 {
-    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
-    let torn =
-        lines.next_back().filter(|last| !last.ends_with(b"\n") || parse(&last[..last.len() - 1]).is_none());
+    let last = bytes.split_inclusive(|byte| *byte == b'\n').next_back();
+    let torn = last.filter(|last| whole_line(last).is_none());
     (bytes.len() - torn.map_or(0, <[u8]>::len)) as u64
 }
 
-fn parse(line: &[u8]) -> Option<Entry> {
-    let text = std::str::from_utf8(line).ok()?;
+/// What a line says, if all of it is there: checksum, text, newline.
+fn whole_line(line: &[u8]) -> Option<Entry> {
+    let text = std::str::from_utf8(line.strip_suffix(b"\n")?).ok()?;
     let (sum, json) = text.split_once(' ')?;
     let sum = u32::from_str_radix(sum, 16).ok()?;
     (sum == crc32fast::hash(json.as_bytes())).then(|| serde_json::from_str(json).ok()).flatten()
@@ -325,8 +325,10 @@ mod tests {
         journal.append(&begun).unwrap();
         journal.append(&decided).unwrap();
         let whole = std::fs::read(&path).unwrap();
-        std::fs::write(&path, &whole[..whole.len() - 3]).unwrap();
-        assert_eq!(read(&path).unwrap(), vec![begun.clone()]);
+        for missing in [1, 3] {
+            std::fs::write(&path, &whole[..whole.len() - missing]).unwrap();
+            assert_eq!(read(&path).unwrap(), vec![begun.clone()], "{missing} bytes are missing");
+        }
         let mut flipped = whole.clone();
         flipped[12] ^= 1;
         std::fs::write(&path, &flipped).unwrap();

@@ -23,6 +23,7 @@ pub mod history;
 pub mod hook;
 pub mod install;
 pub mod journal;
+pub mod legible;
 pub mod link;
 pub mod local;
 pub mod manifest;

@@ -4,11 +4,13 @@
 use std::io::{BufReader, Read, Write};
 use std::path::Path;
 use std::process::{ChildStdin, ChildStdout};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::legible;
 use crate::local;
 use crate::names::EnvironmentName;
 use crate::process::{ProcessError, ProcessId, Running};
@@ -20,6 +22,10 @@ use crate::vars::Vars;
 
 /// How much of what ssh and the other side write to stderr is kept.
 const KEPT_STDERR: usize = 16 * 1024;
+
+/// The longest answer of many reports, in bytes: what runs there, what is set there. Of two thousand apps each has
+/// 4 KiB.
+pub const MAX_ANSWER: usize = 8 << 20;
 
 /// How long a destination may take from the connection to the agent's first line.
 const HELLO_LIMIT: Duration = Duration::from_secs(60);
@@ -39,6 +45,20 @@ pub enum LinkError {
     /// The session ended.
     #[error("the connection ended{0}")]
     Ended(String),
+    /// The other side took the connection and said nothing.
+    #[error("nothing was heard from the agent there for {0} s")]
+    Silent(u64),
+    /// It began with something else than an agent does.
+    #[error(
+        "the agent there did not begin with its hello ({0}); a login script or wrapper that prints is the usual cause"
+    )]
+    NoHello(LineError),
+    /// It says what makes no sense at that point.
+    #[error("the agent there said something else than was asked: {0}")]
+    OutOfTurn(String),
+    /// Its answer is longer than [`MAX_ANSWER`].
+    #[error("the agent there does not come to an end: its answer has more than {MAX_ANSWER} bytes")]
+    TooMuch,
     /// The other side says what is no report.
     #[error("the agent there said something else than a report: {0}")]
     Line(#[from] LineError),
@@ -116,47 +136,88 @@ pub fn connect_to(
         }
     });
     let process = running.identity().map_err(|error| LinkError::Ended(format!(": {error}")))?;
+    // From here on ssh ends with the value.
+    let mut link = Link { stdin, running, process, peer: Peer::default() };
     let mut reports = Reports { stdout: BufReader::new(stdout), stderr: kept };
-    let limit = Limit::on(process, HELLO_LIMIT);
-    let first = reports.next_report();
-    drop(limit);
-    #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else comes first is wrong")]
-    match first? {
-        Report::Hello { protocol: PROTOCOL, version, host } => {
-            let peer = Peer { host, version };
-            Ok((Link { stdin, running, process, peer }, reports))
+    link.peer = await_hello(&mut reports, &mut Limit::on(process, HELLO_LIMIT))?;
+    Ok((link, reports))
+}
+
+fn await_hello(reports: &mut Reports, limit: &mut Limit) -> Result<Peer, LinkError> {
+    match reports.next_answer(limit) {
+        Ok(Report::Hello { protocol: PROTOCOL, version, host }) => Ok(Peer { host, version }),
+        Ok(Report::Hello { protocol, version, .. }) => {
+            Err(LinkError::Protocol { theirs: protocol, version: legible::shortened(&version) })
         }
-        Report::Hello { protocol, version, .. } => Err(LinkError::Protocol { theirs: protocol, version }),
-        other => Err(LinkError::Ended(format!(": the agent began with {other:?}"))),
+        Ok(other) => Err(LinkError::out_of_turn(&other)),
+        Err(LinkError::Line(line)) => Err(LinkError::NoHello(line)),
+        Err(error) => Err(error),
+    }
+}
+
+impl LinkError {
+    /// What came is a report, but not one that is an answer.
+    pub fn out_of_turn(report: &Report) -> Self {
+        Self::OutOfTurn(legible::shortened(&String::from_utf8_lossy(&protocol::encode(report))))
     }
 }
 
 /// Ends ssh if it is not dropped in time: what waits for the other side then sees the end of the session. A dead
 /// network ssh notices by itself; this is for a host that answers and does nothing.
 #[derive(Debug)]
-pub struct Limit(#[expect(dead_code, reason = "it ends the thread when it is dropped")] Sender<()>);
+pub struct Limit {
+    seconds: u64,
+    /// How much has been answered, in bytes.
+    heard: usize,
+    has_passed: Arc<AtomicBool>,
+    /// Ends the thread when it is dropped.
+    _dropped: Sender<()>,
+}
 
 impl Limit {
     /// Ends the ssh `process` after `limit`.
     pub fn on(process: ProcessId, limit: Duration) -> Self {
         let (sender, dropped) = mpsc::channel::<()>();
+        let has_passed = Arc::new(AtomicBool::new(false));
+        let passed = Arc::clone(&has_passed);
         thread::spawn(move || {
             if dropped.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                passed.store(true, Ordering::Release);
                 process.stop_group(Duration::from_secs(1));
             }
         });
-        Self(sender)
+        Self { seconds: limit.as_secs(), heard: 0, has_passed, _dropped: sender }
     }
 }
 
 impl Reports {
+    /// The next report of an answer that must have come to its end within a limit and within [`MAX_ANSWER`].
+    ///
+    /// # Errors
+    /// As [`Reports::next_report`], [`LinkError::Silent`] and [`LinkError::TooMuch`].
+    pub fn next_answer(&mut self, limit: &mut Limit) -> Result<Report, LinkError> {
+        match self.next_line() {
+            Err(_) if limit.has_passed.load(Ordering::Acquire) => Err(LinkError::Silent(limit.seconds)),
+            Err(error) => Err(error),
+            Ok(line) => {
+                limit.heard += line.len();
+                let is_short = limit.heard <= MAX_ANSWER;
+                if is_short { Ok(protocol::parse(&line)?) } else { Err(LinkError::TooMuch) }
+            }
+        }
+    }
+
     /// The next report.
     ///
     /// # Errors
     /// The session has ended, with what was written to stderr at last; or what came is no report.
     pub fn next_report(&mut self) -> Result<Report, LinkError> {
+        Ok(protocol::parse(&self.next_line()?)?)
+    }
+
+    fn next_line(&mut self) -> Result<Vec<u8>, LinkError> {
         match protocol::read_line(&mut self.stdout)? {
-            Some(line) => Ok(protocol::parse(&line)?),
+            Some(line) => Ok(line),
             None => {
                 // What explains the end may still be on its way.
                 thread::sleep(Duration::from_millis(50));
@@ -200,5 +261,35 @@ impl Drop for Link {
         // End of input ends the agent, and with it ssh; it is stopped in case the network hangs.
         let _ = self.stdin.flush();
         let _ = self.running.stop(Duration::from_secs(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Program;
+
+    /// What comes of a session in which the other side is this shell script.
+    fn hello_of(script: &str, limit: Duration) -> Result<Peer, LinkError> {
+        let mut running = Program::new("sh").args(["-c", script]).piped().in_own_group().spawn().unwrap();
+        let process = running.identity().unwrap();
+        let stdout = BufReader::new(running.child.stdout.take().unwrap());
+        let mut reports = Reports { stdout, stderr: Arc::default() };
+        let heard = await_hello(&mut reports, &mut Limit::on(process, limit));
+        running.stop(Duration::from_secs(1)).unwrap();
+        heard
+    }
+
+    #[test]
+    fn a_host_that_says_nothing_is_given_up() {
+        for script in ["sleep 1000", "printf half; sleep 1000"] {
+            let silent = hello_of(script, Duration::from_millis(50));
+            assert!(matches!(silent, Err(LinkError::Silent(0))), "{silent:?}");
+        }
+        let patient = Duration::from_secs(1000);
+        let hello = format!(r#"echo '{{"type":"hello","protocol":{PROTOCOL},"version":"1","host":"h"}}'"#);
+        assert_eq!(hello_of(&hello, patient).unwrap().host, "h");
+        let early = hello_of("echo '{\"type\":\"begun\"}'", patient).unwrap_err().to_string();
+        assert!(early.contains("something else than was asked: {\"type\":\"begun\"}"), "{early}");
     }
 }

@@ -10,6 +10,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
+use crate::legible::shortened;
 use crate::names::{AppName, CommitId};
 
 /// The longest manifest that is read, in bytes.
@@ -44,12 +45,12 @@ pub enum ManifestError {
         size: usize,
     },
     /// Not JSON, a field that is unknown, missing or of the wrong kind, or a revision that is no commit's id.
-    #[error("{app}/{MANIFEST_FILE} is no manifest: {source}")]
+    #[error("{app}/{MANIFEST_FILE} is no manifest: {cause}")]
     Content {
         /// Whose manifest it should be.
         app: AppName,
-        /// What the parser says, with line and column.
-        source: serde_json::Error,
+        /// What the parser says, shortened: it quotes what it found.
+        cause: String,
     },
     /// Made by another version of the plugin.
     #[error(
@@ -117,7 +118,10 @@ impl Manifest {
         if bytes.len() > MAX_MANIFEST {
             return Err(ManifestError::TooLarge { app: app(), size: bytes.len() });
         }
-        let content = |source| ManifestError::Content { app: app(), source };
+        let content = |cause: serde_json::Error| ManifestError::Content {
+            app: app(),
+            cause: shortened(&cause.to_string()),
+        };
         let Versioned { version } = serde_json::from_slice(bytes).map_err(content)?;
         if version != MANIFEST_VERSION {
             return Err(ManifestError::Version { app: app(), version });

@@ -355,6 +355,10 @@ impl FromStr for ReleaseTag {
             return Err(invalid());
         }
         let time = NaiveDateTime::parse_from_str(time, TIMESTAMP).map_err(|_| invalid())?;
+        if time.and_utc().timestamp_subsec_nanos() != 0 {
+            // A leap second, `...60`, after which no release is named.
+            return Err(invalid());
+        }
         Ok(Self { environment: environment.parse()?, time })
     }
 }
@@ -417,7 +421,9 @@ mod tests {
         assert_eq!(release.to_string(), "production/20261123104512");
         assert_eq!("production/20261123104512".parse::<ReleaseTag>().unwrap(), release);
         assert_eq!(release.next().to_string(), "production/20261123104513");
-        assert!("production/20261323104512".parse::<ReleaseTag>().is_err());
+        for bad in ["20261323104512", "20161231235960", "2026112310451", "+0261123104512"] {
+            assert!(format!("production/{bad}").parse::<ReleaseTag>().is_err(), "{bad:?}");
+        }
         let id = GraduationId::new(time, [0xab, 1, 2]);
         assert_eq!(id.as_str(), "20261123104512-ab0102");
         assert!("../../etc".parse::<GraduationId>().is_err());

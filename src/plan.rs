@@ -180,15 +180,15 @@ pub enum Problem {
     /// `-o only` names an app that the state does not have.
     #[error("`only` names {0}, which the state does not have")]
     OnlyUnknown(AppName),
+    /// `-o only` names an app that never graduates there.
+    #[error("`only` names {0}, which never graduates there (exclude)")]
+    OnlyExcluded(AppName),
     /// `-o only` names an app that does not graduate to this environment.
     #[error("`only` names {0}, which no rule of `graduate:map` fits")]
     OnlyUnmapped(AppName),
     /// The names of the apps there.
     #[error(transparent)]
     Mapping(#[from] MappingProblem),
-    /// `-o only` names an app that never graduates there.
-    #[error("`only` names {0}, which never graduates there (exclude)")]
-    OnlyExcluded(AppName),
     /// A revision that is nowhere to be had.
     #[error("the state wants {app} at {revision}, a revision that its repository here does not have")]
     NoSuchRevision {

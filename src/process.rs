@@ -16,8 +16,10 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 
 use crate::vars;
 
+mod detach;
 mod identity;
 
+pub use detach::{Detached, detach, detach_from_deploy, leave_session};
 pub use identity::ProcessId;
 
 /// How much of a child's output is kept for an error, in bytes.
@@ -295,37 +297,6 @@ impl Running {
         }
         self.wait()
     }
-}
-
-/// Starts this program again with `args` as a process that outlives us: its input is `input`, its output goes
-/// nowhere, and it makes itself a session of its own ([`leave_session`]).
-///
-/// # Errors
-/// It could not be started.
-pub fn detach(args: &[&str], input: Vec<u8>) -> Result<ProcessId, ProcessError> {
-    let program = own_program();
-    let running = Program::new(program).args(args).input_file(input)?.dir(Path::new("/")).spawn()?;
-    let name = running.name.clone();
-    running.identity().map_err(|source| ProcessError::Output { program: name, source })
-}
-
-/// As [`detach`], from within a deploy: keeps nothing open that the deploy has, its lock and the pipe of its log
-/// among them. Dokku would wait for the end of the pipe, and we for the end of Dokku.
-///
-/// # Errors
-/// It could not be started.
-pub fn detach_from_deploy(args: &[&str], input: Vec<u8>) -> Result<(), ProcessError> {
-    let close = r#"for fd in /proc/$$/fd/*; do fd=${fd##*/}; [ "$fd" -le 2 ] || eval "exec $fd>&-"; done; exec "$0" "$@""#;
-    let bash = Program::new("bash").args(["-c", close]).arg(own_program()).args(args);
-    bash.input_file(input)?.dir(Path::new("/")).spawn().map(drop)
-}
-
-/// Leaves the session of whoever started us: no terminal and no hang-up reaches us any more.
-///
-/// # Errors
-/// We lead a process group already, so were not started by [`detach`].
-pub fn leave_session() -> io::Result<()> {
-    rustix::process::setsid().map(drop).map_err(io::Error::from)
 }
 
 /// This program's file.

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::finding::Finding;
+use crate::legible;
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId};
 
 /// The version of the messages below. Both sides must have the same.
@@ -267,8 +268,8 @@ pub enum LineError {
     Content {
         /// The line, shortened.
         line: String,
-        /// What the parser says.
-        cause: serde_json::Error,
+        /// What the parser says, shortened: it quotes, too.
+        cause: String,
     },
 }
 
@@ -283,7 +284,7 @@ pub fn clipped(mut text: String) -> String {
 }
 
 fn shortened(line: &[u8]) -> String {
-    String::from_utf8_lossy(&line[..line.len().min(200)]).into_owned()
+    legible::shortened(&String::from_utf8_lossy(&line[..line.len().min(1000)]))
 }
 
 /// Reads one line of at most [`MAX_LINE`] bytes, without its newline; `None` at the end of the stream.
@@ -309,7 +310,11 @@ pub fn read_line(from: &mut impl BufRead) -> Result<Option<Vec<u8>>, LineError> 
 /// # Errors
 /// [`LineError::Content`], which quotes the line.
 pub fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<T, LineError> {
-    serde_json::from_slice(line).map_err(|cause| LineError::Content { line: shortened(line), cause })
+    let content = |cause: serde_json::Error| LineError::Content {
+        line: shortened(line),
+        cause: legible::shortened(&cause.to_string()),
+    };
+    serde_json::from_slice(line).map_err(content)
 }
 
 /// The message as one line with its newline.

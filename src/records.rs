@@ -4,7 +4,7 @@
 //! the file. One file serves a push that watches, a connection that comes back, and a later look.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::marker::PhantomData;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
@@ -99,9 +99,11 @@ impl<T: DeserializeOwned> Follower<T> {
     }
 
     fn read(&mut self) -> Result<Option<T>, LineError> {
-        self.reader.read_until(b'\n', &mut self.partial)?;
+        let room = MAX_RECORD + 1 - self.partial.len();
+        Read::take(&mut self.reader, room as u64).read_until(b'\n', &mut self.partial)?;
         if self.partial.last() != Some(&b'\n') {
             if self.partial.len() > MAX_RECORD {
+                self.partial.clear();
                 return Err(LineError::Shape("a record is too long", String::new()));
             }
             return Ok(None);

@@ -8,14 +8,20 @@ use std::ops::Deref;
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
-use git2::{ErrorCode, ObjectType, Oid, Repository, Sort};
+use git2::{ErrorCode, ObjectType, Oid, Repository, Tree};
 
 use crate::manifest::{MANIFEST_FILE, MAX_MANIFEST, Manifest, ManifestError, State};
-use crate::names::{AppName, CommitId, EnvironmentName, InvalidName, ObjectId, ReleaseTag};
+use crate::names::{AppName, CommitId, InvalidName, ObjectId, ReleaseTag};
 use crate::vars::Vars;
 
 /// The most apps that one commit may describe.
 pub const MAX_APPS: usize = 2_000;
+
+/// The longest that all manifests of one commit may be, in bytes: room for a thousand large ones.
+pub const MAX_STATE: usize = 8 << 20;
+
+/// The longest commit, tag or tree that is read, in bytes. A tree of [`MAX_APPS`] apps has an eighth of it.
+pub const MAX_OBJECT: usize = 2 << 20;
 
 /// The most commits that one push may bring.
 pub const MAX_NEW_COMMITS: usize = 10_000;
@@ -23,6 +29,7 @@ pub const MAX_NEW_COMMITS: usize = 10_000;
 mod app;
 pub mod former;
 mod incoming;
+mod past;
 
 pub use app::{config_set_by_deploy, declared_config, has_release_tasks};
 pub use incoming::Incoming;
@@ -63,6 +70,19 @@ pub enum RepoError {
     /// More apps than [`MAX_APPS`].
     #[error("{} describes more than {MAX_APPS} apps", .0.short())]
     TooManyApps(CommitId),
+    /// Manifests longer than [`MAX_STATE`].
+    #[error("the manifests of {} have more than {MAX_STATE} bytes", .0.short())]
+    StateTooLarge(CommitId),
+    /// A commit, tag or tree longer than [`MAX_OBJECT`].
+    #[error("the {kind} {} has {size} bytes, and {MAX_OBJECT} are allowed", object.short())]
+    ObjectTooLarge {
+        /// It.
+        object: ObjectId,
+        /// What it is.
+        kind: &'static str,
+        /// Its size in bytes.
+        size: usize,
+    },
     /// A directory with a manifest that is named as no app can be.
     #[error("{} holds a manifest for what is no app: {source}", commit.short())]
     AppName {
@@ -194,6 +214,22 @@ impl Store {
         odb.read_header(id).map_err(reading(format!("object {id}")))
     }
 
+    /// Looks at the size of an object before all of it is read.
+    fn check_size(&self, id: Oid) -> Result<(), RepoError> {
+        let (size, kind) = self.header(id)?;
+        match object_id(id) {
+            Some(object) if size > MAX_OBJECT => {
+                Err(RepoError::ObjectTooLarge { object, kind: kind_name(Some(kind)), size })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn tree_at(&self, id: Oid, what: &str) -> Result<Tree<'_>, RepoError> {
+        self.check_size(id)?;
+        self.repository.find_tree(id).map_err(reading(what))
+    }
+
     /// What a ref points to, a tag object not followed; none if there is no such ref.
     ///
     /// # Errors
@@ -219,14 +255,23 @@ impl Store {
     /// # Errors
     /// [`RepoError::NoCommit`] for a tree or blob, or a tag of one.
     pub fn commit_of(&self, id: ObjectId) -> Result<CommitId, RepoError> {
-        let what = || reading(format!("object {id}"));
-        let object = self.repository.find_object(oid(id), None).map_err(what())?;
-        // libgit2 goes on to the tree of a commit if it is asked to peel one.
-        let is_tag = object.kind() == Some(ObjectType::Tag);
-        let end = if is_tag { object.peel(ObjectType::Any).map_err(what())? } else { object };
-        match (end.kind(), object_id(end.id())) {
-            (Some(ObjectType::Commit), Some(commit)) => Ok(commit),
-            (kind, _) => Err(RepoError::NoCommit { object: id.short(), kind: kind_name(kind) }),
+        let no_commit = |kind| RepoError::NoCommit { object: id.short(), kind: kind_name(Some(kind)) };
+        let mut at = oid(id);
+        loop {
+            match self.header(at)? {
+                (_, ObjectType::Tag) => {
+                    self.check_size(at)?;
+                    let tag = self.repository.find_tag(at).map_err(reading(format!("tag {at}")))?;
+                    at = tag.target_id();
+                }
+                (_, kind @ ObjectType::Commit) => {
+                    self.check_size(at)?;
+                    return object_id(at).ok_or_else(|| no_commit(kind));
+                }
+                (_, kind @ (ObjectType::Tree | ObjectType::Blob | ObjectType::Any)) => {
+                    return Err(no_commit(kind));
+                }
+            }
         }
     }
 
@@ -256,19 +301,25 @@ impl Store {
     /// The manifests of a commit; empty if it has none. Other files are not looked at.
     ///
     /// # Errors
-    /// A manifest that is none, an impossible app name, or too many apps.
+    /// A manifest that is none, an impossible app name, too many apps or too much of them.
     pub fn manifests(&self, commit: CommitId) -> Result<State, RepoError> {
-        let what = || reading(format!("commit {commit}"));
-        let tree = self.repository.find_commit(oid(commit)).and_then(|found| found.tree()).map_err(what())?;
+        let what = format!("commit {commit}");
+        self.check_size(oid(commit))?;
+        let found = self.repository.find_commit(oid(commit)).map_err(reading(what.as_str()))?;
         let mut manifests = BTreeMap::new();
-        for entry in &tree {
+        let mut size = 0;
+        for entry in &self.tree_at(found.tree_id(), &what)? {
             if entry.kind() != Some(ObjectType::Tree) {
                 continue;
             }
-            let directory = self.repository.find_tree(entry.id()).map_err(what())?;
+            let directory = self.tree_at(entry.id(), &what)?;
             let Some(file) = directory.get_name(MANIFEST_FILE) else { continue };
             let name = String::from_utf8_lossy(entry.name_bytes());
             let app: AppName = name.parse().map_err(|source| RepoError::AppName { commit, source })?;
+            size += self.header(file.id())?.0;
+            if size > MAX_STATE {
+                return Err(RepoError::StateTooLarge(commit));
+            }
             let manifest = self.manifest(commit, &app, file.id())?;
             manifests.insert(app, manifest);
             if manifests.len() > MAX_APPS {
@@ -295,84 +346,6 @@ impl Store {
     pub fn state_at(&self, commit: CommitId) -> Result<State, RepoError> {
         let state = self.manifests(commit)?;
         if state.0.is_empty() { Err(RepoError::NoManifests(commit)) } else { Ok(state) }
-    }
-
-    /// What a commit is about.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub fn describe(&self, commit: CommitId) -> Result<CommitInfo, RepoError> {
-        let found = self.repository.find_commit(oid(commit)).map_err(reading(format!("commit {commit}")))?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(char::is_control, " ");
-        Ok(CommitInfo {
-            id: commit,
-            subject: text(found.summary_bytes().unwrap_or_default()),
-            author: text(found.author().name_bytes()),
-            time: DateTime::from_timestamp(found.time().seconds(), 0).unwrap_or_default(),
-        })
-    }
-
-    /// `ancestor` is `commit` or one of its ancestors.
-    ///
-    /// # Errors
-    /// The history cannot be read.
-    pub fn is_ancestor(&self, ancestor: CommitId, commit: CommitId) -> Result<bool, RepoError> {
-        let descends = self.repository.graph_descendant_of(oid(commit), oid(ancestor));
-        let descends = descends.map_err(reading(format!("the history of {}", commit.short())))?;
-        Ok(descends || ancestor == commit)
-    }
-
-    /// How many commits `one` has that `other` has not, and the reverse.
-    ///
-    /// # Errors
-    /// The repository lacks one of them.
-    pub fn ahead_behind(&self, one: CommitId, other: CommitId) -> Result<(usize, usize), RepoError> {
-        let counted = self.repository.graph_ahead_behind(oid(one), oid(other));
-        counted.map_err(reading(format!("the history of {}", one.short())))
-    }
-
-    /// The commits that `to` has and `from` has not, newest first, at most `limit`.
-    ///
-    /// # Errors
-    /// The history cannot be read.
-    pub fn log(
-        &self,
-        from: Option<CommitId>,
-        to: CommitId,
-        limit: usize,
-    ) -> Result<Vec<CommitInfo>, RepoError> {
-        let walk = || {
-            let mut walk = self.repository.revwalk()?;
-            walk.set_sorting(Sort::TOPOLOGICAL | Sort::TIME)?;
-            walk.push(oid(to))?;
-            from.map_or(Ok(()), |from| walk.hide(oid(from)))?;
-            walk.take(limit).collect::<Result<Vec<Oid>, git2::Error>>()
-        };
-        let ids = walk().map_err(reading(format!("the history of {}", to.short())))?;
-        ids.into_iter().filter_map(object_id).map(|id| self.describe(id)).collect()
-    }
-
-    /// The releases of an environment, newest first. Tags that are not named as releases are left out.
-    ///
-    /// # Errors
-    /// The refs cannot be read, or a release tag is none of a commit.
-    pub fn releases(&self, environment: &EnvironmentName) -> Result<Vec<Release>, RepoError> {
-        let what = || reading(format!("the releases of {environment}"));
-        let mut releases = Vec::new();
-        for reference in
-            self.repository.references_glob(&format!("refs/tags/{environment}/*")).map_err(what())?
-        {
-            let reference = reference.map_err(what())?;
-            let name = String::from_utf8_lossy(reference.name_bytes()).into_owned();
-            let tag = name.strip_prefix("refs/tags/").and_then(|name| name.parse::<ReleaseTag>().ok());
-            let (Some(tag), Some(id)) = (tag, reference.target().and_then(object_id)) else { continue };
-            let object = self.repository.find_tag(oid(id)).ok();
-            let message = object.as_ref().and_then(|tag| tag.message_bytes()).unwrap_or_default();
-            let message = String::from_utf8_lossy(message).into_owned();
-            releases.push(Release { tag, commit: self.commit_of(id)?, message });
-        }
-        releases.sort_by(|one, other| other.tag.cmp(&one.tag));
-        Ok(releases)
     }
 
     /// The names of all refs that begin with `prefix`, with what they point to, sorted.

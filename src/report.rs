@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::legible::legible;
 use crate::names::{AppName, CommitId, RequestTag};
 use crate::order::{Ending, News};
 use crate::plan::{Plan, Row};
@@ -73,7 +74,7 @@ impl Reporter {
             News::Warning { text } => lines.trouble(text),
             News::Ended { ending, seconds } => self.ended(&mut lines, ending, *seconds),
         }
-        lines.0
+        legible(lines.0)
     }
 
     fn environment(&self) -> String {
@@ -269,8 +270,9 @@ impl Lines {
         self.prefixed("       ", text);
     }
 
+    /// One line, whatever is in the text: no program can make its output look like ours.
     fn plain(&mut self, text: &str) {
-        let _ = writeln!(self.0, "{}", text.trim_end());
+        let _ = writeln!(self.0, "{}", text.trim_end().replace('\n', " "));
     }
 
     fn trouble(&mut self, text: &str) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::legible::shortened;
 use crate::names::{InvalidName, ObjectId, ReleaseTag, RequestTag};
 
 /// How many refs one push may change.
@@ -69,14 +70,14 @@ pub enum UpdateError {
 /// See [`UpdateError`].
 pub fn parse(input: &[u8]) -> Result<Vec<Update>, UpdateError> {
     let text = std::str::from_utf8(input).map_err(|_| {
-        UpdateError::Line(String::from_utf8_lossy(&input[..input.len().min(80)]).into_owned())
+        UpdateError::Line(shortened(&String::from_utf8_lossy(&input[..input.len().min(1000)])))
     })?;
     let mut updates = Vec::new();
     for line in text.lines() {
         if updates.len() == MAX_UPDATES {
             return Err(UpdateError::TooMany);
         }
-        let invalid = || UpdateError::Line(line.chars().take(120).collect());
+        let invalid = || UpdateError::Line(shortened(line));
         let mut parts = line.splitn(3, ' ');
         let (Some(old), Some(new), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(invalid());
@@ -100,13 +101,13 @@ pub fn understand(updates: &[Update]) -> Result<Push, UpdateError> {
     for Update { name, old, new } in updates {
         push.arriving.extend(new);
         if is_ledger(name) {
-            return Err(UpdateError::Ledger(name.clone()));
+            return Err(UpdateError::Ledger(shortened(name)));
         }
         if !name.starts_with(RequestTag::PREFIX) && name != "refs/tags/graduate" {
             if name.starts_with("refs/heads/") || name.starts_with("refs/tags/") {
                 continue;
             }
-            return Err(UpdateError::Namespace(name.clone()));
+            return Err(UpdateError::Namespace(shortened(name)));
         }
         let tag = match (name.parse::<RequestTag>(), new) {
             (Ok(tag), _) => tag,

@@ -41,7 +41,7 @@ pub struct Vars {
     pub push_options: Vec<String>,
     /// `DOKKU_NOT_IMPLEMENTED_EXIT`: how a plugin says that a command is not its own.
     pub not_implemented_exit: u8,
-    /// `NO_COLOR`: nothing but plain lines of text; https://no-color.org.
+    /// `NO_COLOR`: nothing but plain lines of text; <https://no-color.org>.
     pub no_color: bool,
     /// `GRADUATE_LOG`: what developers want logged, in the form of `env_logger`; nothing unless it is set.
     pub log: Option<String>,

@@ -10,7 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::names::AppName;
 use crate::order::News;
-use crate::plan::Row;
+use crate::plan::{Plan, Row};
 use crate::protocol::AppEnd;
 use crate::vars::Vars;
 
@@ -110,15 +110,16 @@ fn in_words(time: Duration) -> String {
 pub struct View {
     lines: BTreeMap<AppName, Line>,
     width: usize,
-    plan_is_known: bool,
+    agreed: Option<Plan>,
     started: Instant,
     screen: MultiProgress,
 }
 
 impl View {
     /// The view of our stderr: none unless that is a terminal which can move its cursor (`TERM` is set and not
-    /// `dumb`), and `NO_COLOR` is not set. `plan_is_known` leaves out the plan, which has just been agreed to.
-    pub fn of_terminal(vars: &Vars, plan_is_known: bool) -> Option<Self> {
+    /// `dumb`), and `NO_COLOR` is not set. A plan that has just been `agreed` to is not shown again, unless it is
+    /// another one by now.
+    pub fn of_terminal(vars: &Vars, agreed: Option<Plan>) -> Option<Self> {
         let target = ProgressDrawTarget::stderr();
         if vars.no_color || target.is_hidden() {
             return None;
@@ -127,7 +128,7 @@ impl View {
         // Lines are written over, not taken away and written again: that would flicker.
         screen.set_move_cursor(true);
         let lines = BTreeMap::new();
-        Some(Self { lines, width: 0, plan_is_known, started: Instant::now(), screen })
+        Some(Self { lines, width: 0, agreed, started: Instant::now(), screen })
     }
 
     /// Shows news, of which this is the text.
@@ -135,12 +136,12 @@ impl View {
         #[expect(clippy::wildcard_enum_match_arm, reason = "all other news are shown as text")]
         match news {
             News::Planned { plan } => {
-                if !self.plan_is_known {
+                if self.agreed.as_ref() != Some(plan) {
                     self.print(text);
                 }
                 self.begin(&plan.rows);
             }
-            News::Started { .. } if self.plan_is_known => {}
+            News::Started { .. } if self.agreed.is_some() => {}
             // The app's line says so.
             News::Held { .. } => {}
             News::Log { app, text } => {

@@ -201,7 +201,7 @@ fn on(host: &Host, script: &str) -> Ran {
 /// What the doctor says: its status, and all findings with where they stand.
 fn examined(world: &World) -> (Option<i32>, Vec<(At, Value)>) {
     let ran = world.source.dokku(&["graduate:doctor", "--format", "json"]);
-    let told: Value = serde_json::from_str(&ran.raw).unwrap_or_else(|error| panic!("{error} in {ran}"));
+    let told = ran.json("doctor");
     let list = |list: &Value| list.as_array().cloned().unwrap_or_default();
     let mut found: Vec<(At, Value)> = Vec::new();
     found.extend(list(&told["here"]["findings"]).into_iter().map(|finding| (Here, finding)));
@@ -423,6 +423,10 @@ fn another_machine_at_the_same_address_is_pinned_anew_and_nothing_is_forgotten()
 
 "#]]);
     source.dokku(&["graduate:doctor", "nowhere"]).is_refused().says("no environment is called nowhere");
+
+    source.dokku(&["graduate:add-environment", "same", "local"]).succeeds();
+    source.dokku(&["graduate:doctor", "same"]).succeeds().says("it is this same host, and its agent answers");
+    source.dokku(&["graduate:rm-environment", "same"]).succeeds();
 
     let machine = host.as_simulated().unwrap();
     machine.stop();

@@ -7,6 +7,8 @@ mod cli;
 mod deploys;
 mod developers;
 mod differences;
+#[path = "matrix/disk.rs"]
+mod disk;
 mod doctor;
 mod graduations;
 mod hooks;
@@ -15,6 +17,7 @@ mod interruptions;
 mod mapping;
 mod modes;
 mod operator;
+mod peers;
 mod properties;
 mod refusals;
 mod stuck;

@@ -1,7 +1,5 @@
 //! `graduate:diff <environment> [<revision>]`: how a state differs from what an environment is, in all that is known.
 
-use std::collections::BTreeSet;
-
 use clap::Args;
 use serde_json::json;
 
@@ -66,8 +64,9 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
             return Ok(ExitStatus::Unreachable);
         }
     };
-    let routes =
-        Routes::of(&linked.mapping, state.0.keys(), &BTreeSet::new(), environment, linked.url.is_local());
+    let excluded = hook::excluded(&settings, environment, &state);
+    let is_local = linked.url.is_local();
+    let routes = Routes::of(&linked.mapping, state.0.keys(), &excluded, environment, is_local);
     let mut apps = diff::compare(&state, &routes, &live, &factors, arguments.all);
     let count = apps.len();
     apps.retain(|app| !app.is_empty());

@@ -5,14 +5,14 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use chrono::Utc;
 use clap::Args;
 
-use crate::attach::{Attached, From, Look};
+use crate::attach::{Attached, Look};
 use crate::coordinator::control::Ask;
 use crate::coordinator::{self, Start, ledger};
 use crate::error::{Error, ExitStatus};
 use crate::hook;
 use crate::names::{EnvironmentName, Label, RequestTag};
 use crate::order::{Ending, Mode, Order};
-use crate::plan::Options;
+use crate::plan::{Options, Plan};
 use crate::repo::{RepoError, Settled};
 use crate::settings::Settings;
 use crate::vars::Vars;
@@ -44,7 +44,7 @@ pub struct Arguments {
 pub(super) struct How {
     /// Do not ask.
     pub(super) yes: bool,
-    /// What a push would say.
+    /// What a push would say with `-o`.
     pub(super) options: Options,
 }
 
@@ -74,10 +74,12 @@ pub(super) fn graduate_to(
 ) -> Result<ExitStatus, Error> {
     let repo = Settled::open(vars)?;
     let quiet = how.options.quiet;
+    let mut agreed = None;
     if how.options.plan || !how.yes {
         let plan = Options { plan: true, ..how.options.clone() };
         let look = if how.options.plan { Look::Lines { quiet } } else { Look::BeforeQuestion };
-        match graduate(&order(environment, revision, plan, &repo, vars)?, look, vars)? {
+        let (ending, shown) = graduate(&order(environment, revision, plan, &repo, vars)?, look, vars)?;
+        match ending {
             Ending::PlanShown {} if how.options.plan => return Ok(ExitStatus::Done),
             Ending::PlanShown {} => {}
             ending @ (Ending::Released { .. }
@@ -91,11 +93,12 @@ pub(super) fn graduate_to(
         if !confirmed()? {
             return Ok(ExitStatus::Refused);
         }
+        agreed = shown;
     }
     let order = order(environment, revision, how.options.clone(), &repo, vars)?;
-    let view = View::of_terminal(vars, !how.yes);
+    let view = View::of_terminal(vars, agreed);
     let look = view.map_or(Look::Lines { quiet }, |view| Look::Live(Box::new(view)));
-    Ok(graduate(&order, look, vars)?.exit_status().into())
+    Ok(graduate(&order, look, vars)?.0.exit_status().into())
 }
 
 /// What is asked of the coordinator.
@@ -129,11 +132,14 @@ pub(super) fn order(
     })
 }
 
-fn graduate(order: &Order, look: Look, vars: &Vars) -> Result<Ending, Error> {
-    coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
-    let mut attached = Attached::showing(vars, &order.id, From::Start, look)?;
+/// Returns the plan as well, if it came so far.
+fn graduate(order: &Order, look: Look, vars: &Vars) -> Result<(Ending, Option<Plan>), Error> {
+    let started = coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
+    let mut attached = Attached::to_started(vars, &order.id, &started, look)?;
     attached.ask(&Ask::Asker { receive_pack: None });
-    attached.wait_for_end().ok_or_else(|| Error::CoordinatorDied(order.tag.environment.clone()))
+    let ending = attached.wait_for_end();
+    let ending = ending.ok_or_else(|| Error::CoordinatorDied(order.tag.environment.clone()))?;
+    Ok((ending, attached.plan(vars)))
 }
 
 /// What is new since the release that runs there.

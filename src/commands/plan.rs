@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
+use crate::attach::AttachError;
 use crate::coordinator::control::{Ask, Control};
 use crate::coordinator::{self, Start};
 use crate::error::{Error, ExitStatus};
@@ -87,10 +88,14 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
 
 /// Has a coordinator make the plan, and reads what it says.
 fn ask(order: &Order, vars: &Vars) -> Result<(Option<Plan>, Ending), Error> {
-    coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
+    let started = coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
     let died = || Error::CoordinatorDied(order.tag.environment.clone());
     let place = Place::of(vars, &order.id);
-    let mut control = Control::attach(&place.socket(), PATIENCE).map_err(Error::Output)?;
+    let control = Control::attach(&place.socket(), PATIENCE, || !started.process.is_running());
+    let mut control = control.map_err(|error| match AttachError::of_start(&started) {
+        Some(failed) => Error::from(failed),
+        None => Error::Output(error),
+    })?;
     control.ask(&Ask::Asker { receive_pack: None }).map_err(Error::Output)?;
     let mut events = Follower::<News>::open(&place.events())?;
     let mut plan = None;

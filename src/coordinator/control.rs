@@ -6,7 +6,7 @@
 use std::io::{self, BufReader};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -63,7 +63,7 @@ pub enum Client {
 ///
 /// # Errors
 /// The socket cannot be made.
-pub fn listen(path: &Path, sender: Sender<Message>) -> io::Result<()> {
+pub fn listen(path: &Path, sender: SyncSender<Message>) -> io::Result<()> {
     let listener = UnixListener::bind(path)?;
     thread::spawn(move || {
         for connection in listener.incoming().flatten() {
@@ -74,7 +74,7 @@ pub fn listen(path: &Path, sender: Sender<Message>) -> io::Result<()> {
     Ok(())
 }
 
-fn serve(connection: UnixStream, sender: &Sender<Message>) {
+fn serve(connection: UnixStream, sender: &SyncSender<Message>) {
     let Ok(back) = connection.try_clone() else { return };
     let send = |client| sender.send(Message::Client(client)).is_ok();
     if !send(Client::Attached(back)) {
@@ -111,13 +111,15 @@ impl Control {
     /// Attaches to the coordinator that listens, or is about to listen, at `path`.
     ///
     /// # Errors
-    /// Nobody does within `limit`.
-    pub fn attach(path: &Path, limit: Duration) -> io::Result<Self> {
+    /// Nobody does within `limit`, or `is_hopeless` says that nobody will.
+    pub fn attach(path: &Path, limit: Duration, is_hopeless: impl Fn() -> bool) -> io::Result<Self> {
         let end = Instant::now() + limit;
         loop {
+            // Asked first: it may have listened and ended since.
+            let is_over = is_hopeless() || Instant::now() >= end;
             match UnixStream::connect(path) {
                 Ok(stream) => return Ok(Self { stream }),
-                Err(_) if Instant::now() < end => thread::sleep(Duration::from_millis(5)),
+                Err(_) if !is_over => thread::sleep(Duration::from_millis(5)),
                 Err(error) => return Err(error),
             }
         }

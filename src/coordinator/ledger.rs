@@ -137,11 +137,14 @@ impl<'a> Ledger<'a> {
     fn release(&self, commit: CommitId) -> Result<ReleaseTag, LedgerError> {
         let line = format!("\nGraduation: {}\n", self.order.id);
         let recorded = self.repo.releases(&self.order.tag.environment)?;
+        // Releases are in the order of their names: one is later than all before it, even if the clock was set back.
+        let earliest = recorded.first().map(|newest| newest.tag.clone().next());
         if let Some(found) = recorded.into_iter().find(|release| release.message.contains(&line)) {
             return Ok(found.tag);
         }
         let now = Utc::now();
-        let mut release = ReleaseTag::new(self.order.tag.environment.clone(), now);
+        let named = ReleaseTag::new(self.order.tag.environment.clone(), now);
+        let mut release = earliest.map_or(named.clone(), |earliest| earliest.max(named));
         while self.repo.read_ref(&release.ref_name())?.is_some() {
             release = release.next();
         }

@@ -15,7 +15,7 @@ mod settle;
 
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ use crate::mapping::Routes;
 use crate::names::{AppName, EnvironmentName, GraduationId, ReleaseTag};
 use crate::order::{Ending, HookKind, Mode, News, Order};
 use crate::plan::Plan;
-use crate::process::{self, ProcessError, ProcessId};
+use crate::process::{self, Detached, ProcessError, ProcessId};
 use crate::protocol::Report;
 use crate::records::Recorder;
 use crate::settings::{Limits, Settings, SettingsError};
@@ -45,6 +45,10 @@ use crate::vars::{self, Vars};
 
 /// How long who asked for a graduation may take to come and hear how it ended.
 const ASKER_LIMIT: Duration = Duration::from_secs(5);
+
+/// How many messages wait for the main loop at most; whoever has another waits until there is room. None has more
+/// than a line of the protocol. The main loop itself sends none, and waits for nobody who does.
+const QUEUE: usize = 64;
 
 /// The coordinator could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -145,7 +149,7 @@ pub enum Start {
 ///
 /// # Errors
 /// It could not be started.
-pub fn start(what: &Start) -> Result<ProcessId, ProcessError> {
+pub fn start(what: &Start) -> Result<Detached, ProcessError> {
     process::detach(&["coordinator"], serde_json::to_vec(what).expect("a start has a JSON form"))
 }
 
@@ -194,7 +198,7 @@ pub struct Coordinator<'a> {
     journal: Journal,
     events: Recorder<News>,
     clients: Vec<UnixStream>,
-    sender: Sender<Message>,
+    sender: SyncSender<Message>,
     messages: Receiver<Message>,
     started: Instant,
     control_path: PathBuf,
@@ -211,7 +215,7 @@ impl<'a> Coordinator<'a> {
         let routes = Routes::of(&order.mapping, order.apps.keys(), &order.excluded, environment, is_local);
         let events = Recorder::open(&place.events())?;
         let journal = Journal::open(&place.journal())?;
-        let (sender, messages) = mpsc::channel();
+        let (sender, messages) = mpsc::sync_channel(QUEUE);
         control::listen(&place.socket(), sender.clone())?;
         let control_path = place.control();
         let clients = Vec::new();
@@ -289,7 +293,9 @@ impl<'a> Coordinator<'a> {
         for client in &mut self.clients {
             control::tell(client, &control::Tell::Ended {});
         }
-        let _ = files::remove(&Place::of(self.vars, &self.order.id).socket());
+        let place = Place::of(self.vars, &self.order.id);
+        let _ = files::remove(&place.socket());
+        let _ = files::remove(&place.program());
         // An ssh that was killed has left its own.
         let _ = files::remove(&self.control_path);
     }
@@ -400,7 +406,7 @@ fn still_in_doubt(environment: &EnvironmentName, why: &str) -> Ending {
 }
 
 /// Starts reading reports on a thread of its own.
-fn listen_to(mut reports: Reports, sender: Sender<Message>) {
+fn listen_to(mut reports: Reports, sender: SyncSender<Message>) {
     thread::spawn(move || {
         loop {
             let message = match reports.next_report() {

@@ -117,17 +117,17 @@ pub fn ask_live(
     link: &mut Link,
     reports: &mut Reports,
 ) -> Result<BTreeMap<DestinationApp, LiveApp>, LinkError> {
-    let _limit = Limit::on(link.process, LIVE_LIMIT);
+    let mut limit = Limit::on(link.process, LIVE_LIMIT);
     link.send(&Request::Live {})?;
     let mut apps = BTreeMap::new();
     loop {
         #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else comes here is wrong")]
-        match reports.next_report()? {
+        match reports.next_answer(&mut limit)? {
             Report::App { app, live } => {
                 apps.insert(app.into(), live);
             }
             Report::AllApps {} => return Ok(apps),
-            other => return Err(LinkError::Ended(format!(": instead of its apps it told {other:?}"))),
+            other => return Err(LinkError::out_of_turn(&other)),
         }
     }
 }
@@ -140,17 +140,17 @@ pub fn ask_factors(
     link: &mut Link,
     reports: &mut Reports,
 ) -> Result<BTreeMap<DestinationApp, RawFactors>, LinkError> {
-    let _limit = Limit::on(link.process, LIVE_LIMIT);
+    let mut limit = Limit::on(link.process, LIVE_LIMIT);
     link.send(&Request::Factors {})?;
     let mut factors: BTreeMap<DestinationApp, RawFactors> = BTreeMap::new();
     loop {
         #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else comes here is wrong")]
-        match reports.next_report()? {
+        match reports.next_answer(&mut limit)? {
             Report::Factor { app, plugin, property, values } => {
                 factors.entry(app.into()).or_default().entry(plugin).or_default().insert(property, values);
             }
             Report::AllApps {} => return Ok(factors),
-            other => return Err(LinkError::Ended(format!(": instead of its settings it told {other:?}"))),
+            other => return Err(LinkError::out_of_turn(&other)),
         }
     }
 }

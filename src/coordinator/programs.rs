@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::Duration;
 
@@ -89,7 +89,7 @@ impl Programs {
     }
 
     /// Runs them one after another on a thread of its own, until one fails.
-    pub(super) fn start(self, phase: Phase, sender: Sender<Message>) {
+    pub(super) fn start(self, phase: Phase, sender: SyncSender<Message>) {
         thread::spawn(move || {
             let result = (0..self.count()).try_for_each(|index| self.run(index, &sender));
             let _ = sender.send(Message::ProgramsDone { phase, result });
@@ -97,14 +97,14 @@ impl Programs {
     }
 
     /// Runs all of them one after another on a thread of its own, whatever becomes of each.
-    pub(super) fn start_all(self, sender: Sender<Message>) {
+    pub(super) fn start_all(self, sender: SyncSender<Message>) {
         thread::spawn(move || {
             let failures = (0..self.count()).filter_map(|index| self.run(index, &sender).err()).collect();
             let _ = sender.send(Message::OutcomeTold { failures });
         });
     }
 
-    fn run(&self, index: usize, sender: &Sender<Message>) -> Result<(), String> {
+    fn run(&self, index: usize, sender: &SyncSender<Message>) -> Result<(), String> {
         let (number, command) = (index + 1, &self.commands[index]);
         let failed = |error: &dyn std::fmt::Display| format!("hook {number} could not be run: {error}");
         // The commands are the operator's own words, written to be run by bash; nothing else reaches it.
@@ -135,7 +135,7 @@ impl Programs {
     }
 
     /// Passes its output on, on a thread of its own; the receiver hears when it ends.
-    fn relay(&self, output: io::PipeReader, sender: Sender<Message>) -> Receiver<()> {
+    fn relay(&self, output: io::PipeReader, sender: SyncSender<Message>) -> Receiver<()> {
         let kind = self.kind;
         let (ended, hears) = mpsc::channel();
         thread::spawn(move || {

@@ -10,6 +10,7 @@ use crate::journal::{self, Entry, Place};
 use crate::names::{EnvironmentName, GraduationId};
 use crate::order::{Mode, News, Order};
 use crate::plan::Plan;
+use crate::process::ProcessId;
 use crate::records::Follower;
 use crate::transaction::{Cause, Go, Outcome, Transaction};
 use crate::vars::Vars;
@@ -18,6 +19,9 @@ use chrono::Utc;
 
 /// How long a push that was voted on, and whose coordinator died, may take to end before it is called in doubt.
 const PUSH_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a program of the user's that a dead coordinator left may take to end when it is told to.
+const PROGRAM_GRACE: Duration = Duration::from_secs(5);
 
 /// Settles what was left of an environment, without a graduation of our own.
 pub(super) fn settle_alone(vars: &Vars, environment: &EnvironmentName) -> Result<(), CoordinatorError> {
@@ -44,6 +48,10 @@ pub fn settle_earlier(
     }
     let Some(id) = journal::current(vars, environment)? else { return Ok(None) };
     let place = Place::of(vars, &id);
+    if let Ok(Some(program)) = files::read_json::<ProcessId>(&place.program()) {
+        program.stop_group(PROGRAM_GRACE);
+        files::remove(&place.program())?;
+    }
     let entries = journal::read(&place.journal())?;
     let Some(Entry::Ordered { order }) = entries.first().cloned() else {
         // Nothing was begun before its first line.

@@ -138,7 +138,9 @@ impl Way<'_> {
             Err(error) => return (vec![without_remedy(&error)], false),
         };
         let matching = shown.iter().find(|key| pinned.iter().any(|pin| pin.fingerprint == key.fingerprint));
-        match (matching, shown.first()) {
+        // The kind that an operator is told to compare.
+        let usual = shown.iter().find(|key| key.kind == "ED25519").or(shown.first());
+        match (matching, usual) {
             (Some(key), _) => {
                 let what = format!("{} {} is pinned, and the host shows it", key.fingerprint, key.kind);
                 (vec![Finding::ok(check, what)], true)
@@ -240,19 +242,17 @@ impl Way<'_> {
         link: &mut Link,
         reports: &mut Reports,
     ) -> Result<(Finding, Vec<Finding>), LinkError> {
-        let _limit = Limit::on(link.process, EXAMINATION_LIMIT);
+        let mut limit = Limit::on(link.process, EXAMINATION_LIMIT);
         let asked = Utc::now();
         link.send(&Request::Examine {})?;
         let (mut difference, mut findings) = (None, Vec::new());
         loop {
             #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else comes here is wrong")]
-            match reports.next_report()? {
+            match reports.next_answer(&mut limit)? {
                 Report::Clock { at } => difference = Some(apart(asked, at, Utc::now())),
                 Report::Found { finding } => findings.push(finding.tamed()),
                 Report::Examined {} => break,
-                other => {
-                    return Err(LinkError::Ended(format!(": instead of what it found it told {other:?}")));
-                }
+                other => return Err(LinkError::out_of_turn(&other)),
             }
         }
         Ok((clock(difference), findings))

@@ -34,7 +34,7 @@ pub const GIT_READER: &str = "git-upload-pack";
 /// What stands where a companion belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It, as [`Companion::install`] makes it.
+    /// It, as `Companion::install` makes it.
     Fine,
     /// Somebody else's plugin.
     Foreign(PathBuf),

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::Duration;
 
@@ -28,6 +28,10 @@ const BUILT_GRACE: Duration = Duration::from_secs(60);
 
 /// How long a stopped deploy may take to clean up after itself.
 const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// How many lines of a deploy are passed on before it is looked at again: one that never stops writing must not
+/// go unnoticed when it is held.
+const BATCH: usize = 256;
 
 /// How a deploy ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +60,7 @@ pub struct Deploy {
     /// The graduation's files.
     pub store: Store,
     /// The participant's main loop.
-    pub news: Sender<Message>,
+    pub news: SyncSender<Message>,
 }
 
 impl Deploy {
@@ -175,12 +179,17 @@ impl Deploy {
         let watch = Watch::new(&dir)?;
         let mut log = LogFollower::open(&dir)?;
         let mut held = false;
+        let mut end_of_log = None;
         let stopped = Arc::new(AtomicBool::new(false));
         self.stop_after_abort(process, &stopped);
         loop {
             let over = self.store.has_mark(&self.app, EXITED) || !process.is_running();
-            for text in log.read()? {
+            let mut passed_on = 0;
+            while passed_on < BATCH
+                && let Some(text) = log.next_line()?
+            {
                 self.report(Report::Log { app: self.app.clone(), text });
+                passed_on += 1;
             }
             if self.store.has_mark(&self.app, BUILT) {
                 slot = None;
@@ -189,10 +198,16 @@ impl Deploy {
                 held = true;
                 self.report(Report::Held { app: self.app.clone(), at: found.at });
             }
+            let is_behind = passed_on == BATCH;
             if over {
-                break;
+                // What it has left running may write on for ever.
+                let written = *end_of_log.get_or_insert(log.written()?);
+                if !is_behind || log.read >= written {
+                    break;
+                }
+            } else if !is_behind {
+                watch.wait(Duration::from_secs(1));
             }
-            watch.wait(Duration::from_secs(1));
         }
         drop(slot);
         let killed = stopped.load(Ordering::Acquire);
@@ -227,30 +242,38 @@ impl Deploy {
 struct LogFollower {
     reader: BufReader<File>,
     partial: Vec<u8>,
+    /// How many bytes have been read.
+    read: u64,
 }
 
 impl LogFollower {
     fn open(dir: &std::path::Path) -> Result<Self, FileError> {
         let path = dir.join("log");
         let file = File::open(&path).map_err(FileError::of("open", &path))?;
-        Ok(Self { reader: BufReader::new(file), partial: Vec::new() })
+        Ok(Self { reader: BufReader::new(file), partial: Vec::new(), read: 0 })
     }
 
-    /// The lines that have come since the last call. A line that grows beyond one message is passed on in pieces.
-    fn read(&mut self) -> Result<Vec<String>, FileError> {
-        let mut lines = Vec::new();
+    /// How long the log is by now, in bytes.
+    fn written(&self) -> Result<u64, FileError> {
+        let about = self.reader.get_ref().metadata();
+        about.map(|about| about.len()).map_err(FileError::of("look at", std::path::Path::new("log")))
+    }
+
+    /// The next line, if all of it has come. One that grows beyond a message is passed on in pieces.
+    fn next_line(&mut self) -> Result<Option<String>, FileError> {
         loop {
             let space = self.reader.fill_buf().map_err(FileError::of("read", std::path::Path::new("log")))?;
             if space.is_empty() {
-                return Ok(lines);
+                return Ok(None);
             }
             let room = MAX_LOG_TEXT - self.partial.len();
             let newline = space.iter().take(room).position(|byte| *byte == b'\n');
             let taken = newline.map_or(space.len().min(room), |at| at + 1);
             self.partial.extend_from_slice(&space[..taken]);
             self.reader.consume(taken);
+            self.read += taken as u64;
             if newline.is_some() || self.partial.len() >= MAX_LOG_TEXT {
-                lines.push(clean(&std::mem::take(&mut self.partial)));
+                return Ok(Some(clean(&std::mem::take(&mut self.partial))));
             }
         }
     }

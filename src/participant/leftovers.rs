@@ -96,11 +96,12 @@ pub(super) fn let_go_of_stuck(vars: &Vars, app: &AppName) -> Result<(), AppError
     Ok(())
 }
 
-/// Forgets all but the last graduations.
-pub(super) fn prune(vars: &Vars) -> Result<(), ParticipantError> {
+/// Forgets all but the last graduations, by their ids, and our `own`: by a source's clock that was set back it can
+/// be older than all others.
+pub(super) fn prune(vars: &Vars, own: &GraduationId) -> Result<(), ParticipantError> {
     let over = |store: &Store| store.settled().is_some() || !store.socket().exists();
-    let all = Store::all(vars)?.into_iter().map(|(_, store)| store);
-    for store in all.filter(over).collect::<Vec<_>>().iter().rev().skip(REMEMBERED) {
+    let all = Store::all(vars)?.into_iter().filter(|(id, _)| id != own).map(|(_, store)| store);
+    for store in all.filter(over).collect::<Vec<_>>().iter().rev().skip(REMEMBERED - 1) {
         store.forget()?;
     }
     Ok(())

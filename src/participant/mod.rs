@@ -18,7 +18,7 @@ pub mod store;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufReader;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::Duration;
 
@@ -34,13 +34,18 @@ pub use crate::participant::leftovers::settle_left;
 use crate::participant::leftovers::{prune, recover, settle_leftovers};
 use crate::participant::slots::Slots;
 use crate::participant::store::{Before, Graduation, Store};
-use crate::process::{self, ProcessError, ProcessId};
+use crate::process::{self, Detached, ProcessError};
 use crate::protocol::{self, AppEnd, Decision, Report, Request};
 use crate::records::Recorder;
+use crate::repo::MAX_APPS;
 use crate::vars::Vars;
 
 /// How many apps are opened, or brought to their end, at once.
 const HANDS: u32 = 4;
+
+/// How many messages wait for the main loop at most; whoever has another waits until there is room. None has more
+/// than a line of the protocol. The main loop itself sends none, and waits for nobody who does.
+const QUEUE: usize = 64;
 
 /// What a participant is started for; JSON on its stdin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,7 +110,7 @@ pub enum Message {
 ///
 /// # Errors
 /// It could not be started.
-pub fn start(what: &Start) -> Result<ProcessId, ProcessError> {
+pub fn start(what: &Start) -> Result<Detached, ProcessError> {
     let input = serde_json::to_vec(what).expect("a start has a JSON form");
     process::detach(&["participant"], input)
 }
@@ -136,8 +141,9 @@ fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> 
             return Ok(());
         }
     };
+    let id = start.id().clone();
     let mut vars = vars.clone();
-    vars.graduation = Some(start.id().clone());
+    vars.graduation = Some(id.clone());
     match start {
         Start::Begin(graduation) => {
             if let Some(reason) = settle_leftovers(&vars, &graduation.id)? {
@@ -160,12 +166,10 @@ fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> 
         Start::Recover(_) => recover(&vars, store, reports)?,
     }
     drop(lock);
-    if let Some(id) = &vars.graduation
-        && let Err(error) = after_deploy::graduated(&vars, id)
-    {
+    if let Err(error) = after_deploy::graduated(&vars, &id) {
         log::error!("{error}");
     }
-    if let Err(error) = prune(&vars) {
+    if let Err(error) = prune(&vars, &id) {
         log::error!("{error}");
     }
     Ok(())
@@ -233,13 +237,13 @@ struct Participant<'a> {
     opening: BTreeSet<AppName>,
     /// A decision that could not be written yet: the disk is full, say.
     wanted: Option<Decision>,
-    sender: Sender<Message>,
+    sender: SyncSender<Message>,
     messages: Receiver<Message>,
 }
 
 impl<'a> Participant<'a> {
     fn new(vars: &'a Vars, store: Store, graduation: Graduation, reports: &'a Recorder<Report>) -> Self {
-        let (sender, messages) = mpsc::channel();
+        let (sender, messages) = mpsc::sync_channel(QUEUE);
         let slots = Slots::new(graduation.max_parallel);
         Self {
             vars,
@@ -343,6 +347,9 @@ impl<'a> Participant<'a> {
 
     /// Creating an app takes Dokku a while: on a thread of its own, so that leases are renewed meanwhile.
     fn open(&mut self, app: AppName, from: Option<CommitId>, to: CommitId) {
+        if self.apps.len() + self.opening.len() >= MAX_APPS {
+            return self.say(Report::Refused { reason: format!("a graduation has {MAX_APPS} apps at most") });
+        }
         // The source repeats what may have been lost with a link.
         if self.apps.contains_key(&app)
             || self.store.decision().is_some()
@@ -408,7 +415,7 @@ impl<'a> Participant<'a> {
     }
 }
 
-fn read_requests(connection: UnixStream, sender: &Sender<Message>) {
+fn read_requests(connection: UnixStream, sender: &SyncSender<Message>) {
     let mut reader = BufReader::new(connection);
     while let Ok(Some(line)) = protocol::read_line(&mut reader) {
         match protocol::parse::<Request>(&line) {

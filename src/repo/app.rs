@@ -17,9 +17,10 @@ const MAX_FILE: usize = 1 << 20;
 fn file(repository: &Path, revision: CommitId, name: &str) -> Option<String> {
     let repository = Repository::open_bare(repository).ok()?;
     let tree = repository.find_commit(oid(revision)).ok()?.tree().ok()?;
-    let blob = repository.find_blob(tree.get_name(name)?.id()).ok()?;
-    let text = (blob.size() <= MAX_FILE).then(|| blob.content().to_vec())?;
-    String::from_utf8(text).ok()
+    let id = tree.get_name(name)?.id();
+    let (size, _) = repository.odb().ok()?.read_header(id).ok()?;
+    let blob = (size <= MAX_FILE).then(|| repository.find_blob(id).ok())??;
+    String::from_utf8(blob.content().to_vec()).ok()
 }
 
 fn app_json(repository: &Path, revision: CommitId) -> Option<Value> {

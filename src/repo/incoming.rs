@@ -28,7 +28,8 @@ impl Incoming {
         Repository::open_from_env().map(Self::of).map_err(RepoError::OpenFromEnvironment)
     }
 
-    pub(super) fn of(repository: Repository) -> Self {
+    /// The same of a repository that is open already.
+    pub fn of(repository: Repository) -> Self {
         Self(Store { repository })
     }
 
@@ -55,7 +56,9 @@ impl Incoming {
                 return Err(RepoError::TooManyCommits);
             }
             let id = id.map_err(history())?;
-            let tree = self.repository.find_commit(id).and_then(|commit| commit.tree()).map_err(history())?;
+            self.check_size(id)?;
+            let tree = self.repository.find_commit(id).map_err(history())?.tree_id();
+            let tree = self.tree_at(tree, "the tree of a commit")?;
             if states.insert(tree.id()) {
                 self.check_tree(object_id(id).unwrap_or(commit), &tree, &mut apps)?;
             }
@@ -104,7 +107,7 @@ impl Incoming {
 
     /// What is wrong in an app's directory: the name in it, and why it does not belong.
     fn problem_of_app_tree(&self, id: Oid) -> Result<Option<(Vec<u8>, &'static str)>, RepoError> {
-        let tree = self.repository.find_tree(id).map_err(reading(format!("tree {id}")))?;
+        let tree = self.tree_at(id, "the directory of an app")?;
         for entry in &tree {
             let name = entry.name_bytes().to_vec();
             if name != MANIFEST_FILE.as_bytes() {

@@ -20,8 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a session may take to end once its input has ended.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Who answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Who answered; empty before that.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
     /// What the host calls itself.
     pub host: String,

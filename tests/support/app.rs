@@ -106,6 +106,12 @@ impl<'a> App<'a> {
         self.healthy_behind(gate)
     }
 
+    /// Its build runs this script.
+    pub(crate) fn builds_with(mut self, script: &str) -> Self {
+        self.build.push_str(script);
+        self
+    }
+
     /// Its build writes some megabytes.
     pub(crate) fn builds_noisily(mut self) -> Self {
         let line = "the compiler says at great length what it thinks of this file, and then says it again";

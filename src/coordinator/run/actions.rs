@@ -25,7 +25,7 @@ pub(super) enum Carried {
 impl Run<'_, '_> {
     pub(super) fn carry_out(&mut self, action: Action) -> Result<Carried, CoordinatorError> {
         match action {
-            Action::RunHooks(phase) => self.run_programs(phase)?,
+            Action::RunHooks(phase) => return self.run_programs(phase),
             Action::Open(app) => {
                 let request = self.open(&app);
                 self.send(&request);
@@ -79,7 +79,7 @@ impl Run<'_, '_> {
         })
     }
 
-    pub(super) fn run_programs(&mut self, phase: Phase) -> Result<(), CoordinatorError> {
+    pub(super) fn run_programs(&mut self, phase: Phase) -> Result<Carried, CoordinatorError> {
         if phase == Phase::Post {
             let (count, _) = self.transaction.held();
             let hold_limit_s = seconds(self.coordinator.limits.hold_timeout);
@@ -87,11 +87,12 @@ impl Run<'_, '_> {
         }
         let kind = HookKind::from(phase);
         let programs = Programs::of(self.coordinator, kind, None)?;
-        if programs.count() > 0 {
-            self.coordinator.say(News::HooksStarted { kind, count: programs.count() });
+        if programs.count() == 0 {
+            return Ok(Carried::Event(Event::HooksDone(phase)));
         }
+        self.coordinator.say(News::HooksStarted { kind, count: programs.count() });
         programs.start(phase, self.coordinator.sender.clone());
-        Ok(())
+        Ok(Carried::Nothing)
     }
 
     /// Everything is held. A push votes through its hook; a command is its own decision.

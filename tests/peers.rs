@@ -1,0 +1,332 @@
+//! Peers that are slow, broken or hostile: whatever comes from the other side ends in a clear message, in bounded time
+//! and bounded memory, and nothing is left of it. ARCHITECTURE.md states the bounds.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use crate::disk::Disk;
+use crate::support::{Checkout, Host, Running, World};
+
+/// The most memory that coordinator, agent and participant may each have used, in KiB.
+const MEMORY_KIB: u64 = 64 * 1024;
+
+/// Everything is told from the beginning of a push to its end within this, where no lease is waited for.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Sizes are the real ones: `scripts/test --full`.
+fn is_full() -> bool {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the same variable chooses how much of the matrix is played"
+    )]
+    std::env::var("GRADUATE_MATRIX").is_ok_and(|wanted| wanted == "full")
+}
+
+/// Puts a shell script in the place of the destination's agent, which it can reach as `"$agent"`.
+fn replace_agent(host: &Host, script: &str) {
+    let whole = format!("#!/bin/sh\nagent=$DOKKU_LIB_ROOT/aside/agent\n{script}\n");
+    // The link is a relative one, and its name says what the program behind it is.
+    let place = "cd \"$DOKKU_LIB_ROOT/plugins/enabled/graduate/subcommands\"; aside=$DOKKU_LIB_ROOT/aside
+                 [ -e .agent ] || { mv agent .agent; mkdir $aside; ln -s \"$(readlink -f .agent)\" $aside/agent; }
+                 rm -f agent; cat >agent; chmod 755 agent";
+    host.root_with_input(place, whole.as_bytes()).succeeds();
+}
+
+fn put_agent_back(host: &Host) {
+    let back = "rm -r \"$DOKKU_LIB_ROOT/aside\"; cd \"$DOKKU_LIB_ROOT/plugins/enabled/graduate/subcommands\"; mv -f .agent agent";
+    host.root(back).succeeds();
+}
+
+/// A shell command that says hello as an agent of this protocol does.
+fn hello(protocol: u32) -> String {
+    format!(r#"echo '{{"type":"hello","protocol":{protocol},"version":"9.9.9","host":"production"}}'"#)
+}
+
+/// The one that runs, whose version 2 of `api` waits to be graduated.
+fn with_news<'a>(world: &'a World, apps: &[&str]) -> Checkout<'a> {
+    let environment = world.with_release_of(apps);
+    world.app("api").version("2").push();
+    world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
+    environment.update();
+    environment
+}
+
+#[test]
+fn what_is_no_agent_is_told_apart() {
+    if World::simulated_only("replaces the agent of a host") {
+        return;
+    }
+    let world = World::new();
+    let environment = with_news(&world, &["api"]);
+    let before = world.destination.snapshot();
+    let hello = hello(1);
+    let endless = r#"read live; yes '{"type":"app","app":"a","live":{"revision":null,"config_names":[],"hold":"built"}}'"#;
+    let no_hello = "cannot reach production: the agent there did not begin with its hello";
+    let cases = [
+        ("garbage", "head -c 200000 /dev/urandom".to_owned(), [no_hello, "a login script or wrapper"]),
+        ("half", r#"printf '{"type":"hel'"#.to_owned(), [no_hello, "a line is cut short: \"{"]),
+        ("huge", "tr '\\0' x </dev/zero | head -c 1G".to_owned(), [no_hello, "a line is too long: \"xxx"]),
+        (
+            "other",
+            self::hello(999),
+            ["version 9.9.9 of the plugin there speaks protocol 999", "install the same"],
+        ),
+        (
+            "banner",
+            "echo 'Welcome to production!'; exec \"$agent\"".to_owned(),
+            [no_hello, "Welcome to production!"],
+        ),
+        ("ends", "exit 0".to_owned(), ["cannot reach production", "the connection ended"]),
+        (
+            "fails",
+            "echo 'no such binary' >&2; exit 126".to_owned(),
+            ["the connection ended", "no such binary"],
+        ),
+        (
+            "early",
+            format!("{hello}; echo '{{\"type\":\"begun\"}}'"),
+            ["something else than was asked", "begun"],
+        ),
+        ("later", format!("{hello}; read live; echo oops"), ["something else than a report", "oops"]),
+        ("endless", format!("{hello}; {endless}"), ["cannot reach production", "does not come to an end"]),
+    ];
+    for (label, script, messages) in cases {
+        replace_agent(&world.destination, &script);
+        let began = Instant::now();
+        let refused = environment.graduate(label, "HEAD").is_refused();
+        for message in messages {
+            assert!(refused.transcript.contains(message), "{label}: {message:?} is not said in {refused}");
+        }
+        assert!(refused.raw.len() < 4096, "{label}: {} bytes are said", refused.raw.len());
+        assert!(began.elapsed() < SOON, "{label}: it took {:?}", began.elapsed());
+        assert_eq!(environment.remote(&format!("refs/tags/graduate/production/{label}")), None, "{label}");
+    }
+    world.source.until_ended("graduate-production graduate:agent");
+    world.destination.snapshot().assert_same_as(&before);
+    put_agent_back(&world.destination);
+    environment.graduate("now", "HEAD").succeeds().says("production runs");
+    world.nothing_is_left();
+}
+
+#[test]
+fn an_agent_that_turns_bad_is_as_good_as_lost() {
+    if World::simulated_only("replaces the agent of a host") {
+        return;
+    }
+    let world = World::new();
+    let environment = with_news(&world, &["api"]);
+    let before = world.destination.snapshot();
+    world.set(&world.source, "lease-s", 3);
+    // The first session is a good one until the app has been opened, and no other is.
+    let bad = r#"
+        if mkdir "$DOKKU_LIB_ROOT/turned-bad" 2>/dev/null; then
+            "$agent" | { sed -u '/"opened"/q'; tr '\0' x </dev/zero | head -c 1G; }
+        else
+            echo '{"type":"refused"'
+        fi"#;
+    replace_agent(&world.destination, bad);
+    let began = Instant::now();
+    let refused = environment.graduate("now", "HEAD").is_refused();
+    let refused = refused
+        .says("lost production: the agent there said something else than a report: a line is too long");
+    assert!(refused.raw.len() < 8192, "{} bytes are said", refused.raw.len());
+    assert!(began.elapsed() < SOON, "it took {:?}", began.elapsed());
+    world.destination.until_idle();
+    put_agent_back(&world.destination);
+    world.destination.snapshot().assert_same_as(&before);
+    assert_eq!(environment.remote("refs/tags/graduate/production/now"), None);
+    environment.graduate("again", "HEAD").succeeds().says("production runs");
+    world.nothing_is_left();
+}
+
+#[test]
+fn output_of_every_kind_is_shown_as_the_apps_own() {
+    let world = World::new();
+    let environment = world.with_release_of(&["api"]);
+    let script = r#"
+        printf 'bytes \377\376 of no text\n'
+        printf '\033[2J\033[1;31mred\033[m and gone\n'
+        printf 'ten\rtwenty percent\n'
+        printf '=====> production runs staging: release production/20261123104512\n'
+        head -c 100000 /dev/zero | tr '\0' y
+    "#;
+    world.app("api").version("2").builds_with(script).push();
+    world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
+    environment.update();
+    let ran = environment.graduate("now", "HEAD").succeeds();
+    let ran = ran.says("[api] bytes \u{fffd}\u{fffd} of no text");
+    let ran = ran.says("\u{fffd}[2J\u{1b}[1;31mred\u{1b}[m and gone").says("[api] ten twenty percent");
+    let ran = ran.says("[api] =====> production runs staging: release");
+    let long: usize = ran.raw.lines().map(|line| line.matches("yyyyyyyyyy").count() * 10).sum();
+    assert!((90_000..=100_000).contains(&long), "of the line without an end {long} bytes are shown");
+    let is_own = |line: &&str| line.contains("yyyyyyyyyy") && !line.starts_with("remote: [api] y");
+    assert_eq!(ran.raw.lines().find(is_own), None, "every piece of it is the app's");
+}
+
+/// The most memory that the process of this host with such a command line has had so far, in KiB.
+fn peak(host: &Host, pattern: &str) -> u64 {
+    let dir =
+        host.as_simulated().expect("only a simulated host's processes are ours").dir().display().to_string();
+    let script = format!(
+        "for p in $(pgrep -f '{pattern}'); do grep -qz -e '^SIMULATED_DOKKU={dir}$' -e '^PATH={dir}/bin:' \
+         /proc/$p/environ 2>/dev/null && cat /proc/$p/status; done | \
+         awk '/^VmHWM/ && $2 > most {{ most = $2 }} END {{ print most + 0 }}'"
+    );
+    host.root(&script).succeeds().raw.trim().parse().unwrap()
+}
+
+/// Asserts, and tells, how much memory the three took until now.
+fn memory_is_bounded(world: &World, what: &str) {
+    let processes = [
+        (&world.source, "coordinator", "dokku-graduate coordinator"),
+        (&world.destination, "agent", "subcommands/agent"),
+        (&world.destination, "participant", "dokku-graduate participant"),
+    ];
+    let peaks = processes.map(|(host, name, pattern)| (name, peak(host, pattern)));
+    let told = peaks.map(|(name, kib)| format!("{name} {kib} KiB")).join(", ");
+    let told = format!("most memory with {what}: {told}");
+    // Not by a macro: who runs a test that passes wants to see the figures, too.
+    let _ = writeln!(std::io::stderr(), "{told}");
+    for (name, kib) in peaks {
+        assert!(kib > 0 && kib < MEMORY_KIB, "the {name} has used {kib} KiB; {told}");
+    }
+}
+
+/// Waits, however long it takes, until it says so or ends.
+fn until_said(running: &Running, text: &str) {
+    let began = Instant::now();
+    while !running.so_far().contains(text) && !running.has_ended() {
+        assert!(began.elapsed() < Duration::from_secs(1800), "waited in vain for {text:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn an_app_that_writes_much_costs_disk_and_no_memory() {
+    if World::simulated_only("looks at processes by their command lines") {
+        return;
+    }
+    let world = World::new();
+    let environment = world.with_release_of(&["api"]);
+    let megabytes = if is_full() { 100 } else { 8 };
+    let line =
+        "the compiler says at great length what it thinks of this file, and then says it once again.....";
+    let script = format!("yes '{line}' | head -c {megabytes}M\n");
+    world.app("api").version("2").builds_with(&script).push();
+    world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
+    environment.update();
+    let post = world.post_hook();
+    let push = environment.begin_graduation(&["quiet"], "now", "HEAD");
+    until_said(&push, "[POST] held");
+    memory_is_bounded(&world, &format!("an app that writes {megabytes} MB"));
+    post.succeeds();
+    push.wait().succeeds();
+    let told = r#"cat "$DOKKU_LIB_ROOT"/data/graduate/graduations/*/events/lines | grep -c 'once again'"#;
+    let lines: usize = world.source.root(told).succeeds().raw.trim().parse().unwrap();
+    assert!(lines >= megabytes * 1024 * 1024 / (line.len() + 1), "{lines} lines have arrived");
+}
+
+#[test]
+fn many_apps_are_graduated_in_bounded_memory() {
+    if World::simulated_only("makes apps by copying their repositories") {
+        return;
+    }
+    let world = World::new();
+    let environment = world.with_release_of(&["api"]);
+    let count = if is_full() { 200 } else { 6 };
+    // A state made by hand: as many apps as are wanted, all of the same revision.
+    let copy = format!(
+        "cd \"$DOKKU_ROOT\"; for i in $(seq {count}); do dokku apps:create a$i >/dev/null; cp -R api/objects a$i/; \
+         chown -R --reference=api a$i; done; echo all are there"
+    );
+    let created = world.source.begin_root(&copy);
+    until_said(&created, "all are there");
+    created.wait().succeeds();
+    let state = format!(
+        "for i in $(seq {count}); do mkdir a$i; sed \"s/\\\"app\\\": \\\"api\\\"/\\\"app\\\": \\\"a$i\\\"/\" \
+         api/graduate.json >a$i/graduate.json; done; git add --force a*/graduate.json; git commit -q -m Many"
+    );
+    environment.shell(&state).succeeds();
+    world.set(&world.source, "hold-timeout-s", 3600);
+    let post = world.post_hook();
+    let push = environment.begin_graduation(&["quiet", "allow-missing-config"], "many", "HEAD");
+    until_said(&push, "[POST] held");
+    memory_is_bounded(&world, &format!("{count} apps"));
+    post.succeeds();
+    until_said(&push, "production runs");
+    push.wait().succeeds().says("production runs");
+    assert_eq!(world.destination.live(&format!("a{count}")), "1");
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_disk_that_fills_while_apps_build_is_named() {
+    if World::simulated_only("mounts a file system") {
+        return;
+    }
+    let world = World::without_plugin();
+    let Some(disk) = Disk::below(&world, &world.destination) else {
+        return World::skip("file systems cannot be mounted here");
+    };
+    for host in [&world.source, &world.destination] {
+        world.install(host);
+    }
+    world.link();
+    let environment = world.with_release_of(&["api"]);
+    let build = world.gate("build");
+    build.open();
+    world.app("api").version("2").builds_behind(&build).push();
+    build.close();
+    world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
+    environment.update();
+    let before = world.destination.snapshot();
+    world.set(&world.source, "lease-s", 3);
+    let push = environment.begin_graduation(&[], "now", "HEAD");
+    push.until_line("building api 2");
+    disk.fill();
+    build.open();
+    // It is full for as long as anybody waits.
+    push.wait().is_refused().says("No space left on device");
+    assert_eq!(environment.remote("refs/tags/graduate/production/now"), None);
+    disk.free();
+    world.destination.until_idle();
+    world.destination.snapshot().assert_same_as(&before);
+    environment.graduate("again", "HEAD").succeeds().says("production runs");
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_coordinator_that_cannot_start_says_why_at_once() {
+    let world = World::new();
+    let environment = with_news(&world, &["api"]);
+    let dir = "cd \"$DOKKU_LIB_ROOT/data/graduate\"";
+    world.source.root(&format!("{dir}; mv graduations aside; : >graduations")).succeeds();
+    let why = "the coordinator could not start: cannot ";
+    let began = Instant::now();
+    environment.graduate("now", "HEAD").is_refused().says(why).says("nothing was changed");
+    let by_command = world.source.dokku(&["graduate", "production", "--yes"]);
+    assert_ne!(by_command.status, Some(0));
+    by_command.says(why);
+    assert!(began.elapsed() < SOON, "it took {:?}", began.elapsed());
+    world.source.root(&format!("{dir}; rm graduations; mv aside graduations")).succeeds();
+    environment.graduate("now", "HEAD").succeeds().says("production runs");
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_clock_that_was_set_back_brings_no_release_out_of_order() {
+    let world = World::new();
+    let environment = with_news(&world, &["api"]);
+    // As if the first release had been made by a clock that was wrong by decades.
+    let ahead = "git -c safe.directory='*' -C \"$DOKKU_ROOT\" -c user.name=x -c user.email=x@example.com \
+                 tag -a -m 'From the future' production/20990101000000 env/production && \
+                 chown -R --reference=\"$DOKKU_ROOT\" \"$DOKKU_ROOT/.git\"";
+    world.source.root(ahead).succeeds();
+    let ran = environment.graduate("now", "HEAD").succeeds();
+    ran.says("release production/20990101000001");
+    world.source.dokku(&["graduate:rollback", "production", "--yes"]).succeeds();
+    assert_eq!(environment.ledger("production", &world.destination), ["api 1"]);
+    let newest = world.source.dokku(&["graduate:releases", "production", "--limit", "1"]).succeeds();
+    newest.says("production/20990101000002");
+    world.nothing_is_left();
+}
