@@ -22,12 +22,12 @@ fn is_full() -> bool {
     std::env::var("GRADUATE_MATRIX").is_ok_and(|wanted| wanted == "full")
 }
 
-/// Puts a shell script in the place of the destination's agent, which it can reach as `"$agent"`.
+/// Puts a shell script in the place of the destination's agent, which it can run as `"$agent" "$@"`.
 fn replace_agent(host: &Host, script: &str) {
-    let whole = format!("#!/bin/sh\nagent=$DOKKU_LIB_ROOT/aside/agent\n{script}\n");
-    // The link is a relative one, and its name says what the program behind it is.
-    let place = "cd \"$DOKKU_LIB_ROOT/plugins/enabled/graduate/subcommands\"; aside=$DOKKU_LIB_ROOT/aside
-                 [ -e .agent ] || { mv agent .agent; mkdir $aside; ln -s \"$(readlink -f .agent)\" $aside/agent; }
+    let whole = format!("#!/bin/sh\nagent=$DOKKU_LIB_ROOT/aside/subcommands/agent\n{script}\n");
+    // The link is a relative one, and its last two names say what the program behind it is.
+    let place = "cd \"$DOKKU_LIB_ROOT/plugins/enabled/graduate/subcommands\"; aside=$DOKKU_LIB_ROOT/aside/subcommands
+                 [ -e .agent ] || { mv agent .agent; mkdir -p $aside; ln -s \"$(readlink -f .agent)\" $aside/agent; }
                  rm -f agent; cat >agent; chmod 755 agent";
     host.root_with_input(place, whole.as_bytes()).succeeds();
 }
@@ -73,7 +73,7 @@ fn what_is_no_agent_is_told_apart() {
         ),
         (
             "banner",
-            "echo 'Welcome to production!'; exec \"$agent\"".to_owned(),
+            "echo 'Welcome to production!'; exec \"$agent\" \"$@\"".to_owned(),
             [no_hello, "Welcome to production!"],
         ),
         ("ends", "exit 0".to_owned(), ["cannot reach production", "the connection ended"]),
@@ -120,7 +120,7 @@ fn an_agent_that_turns_bad_is_as_good_as_lost() {
     // The first session is a good one until the app has been opened, and no other is.
     let bad = r#"
         if mkdir "$DOKKU_LIB_ROOT/turned-bad" 2>/dev/null; then
-            "$agent" | { sed -u '/"opened"/q'; tr '\0' x </dev/zero | head -c 1G; }
+            "$agent" "$@" | { sed -u '/"opened"/q'; tr '\0' x </dev/zero | head -c 1G; }
         else
             echo '{"type":"refused"'
         fi"#;
