@@ -24,6 +24,10 @@ const SWITCH_LIMIT: Duration = Duration::from_secs(60);
 /// How often is looked whether a held container still runs.
 const LOOK_PERIOD: Duration = Duration::from_secs(2);
 
+/// The part of that time that each held app has for its look: Docker is asked ten times a second at most, however many
+/// are held.
+const LOOK_SHARE: Duration = Duration::from_millis(100);
+
 /// Why a trigger refuses to go on.
 #[derive(Debug, thiserror::Error)]
 pub enum HoldError {
@@ -208,6 +212,8 @@ impl<'a> Deploy<'a> {
     /// starts it again while it is held.
     fn wait(&self, container: Option<&str>) -> Result<Decision, HoldError> {
         let watch = Watch::new(&self.store.vote_dir())?;
+        let held_beside = u32::try_from(self.store.apps()?.len()).unwrap_or(u32::MAX);
+        let look_period = LOOK_PERIOD.max(LOOK_SHARE.saturating_mul(held_beside));
         loop {
             if let Some(decision) = self.store.decision() {
                 return Ok(decision);
@@ -221,7 +227,7 @@ impl<'a> Deploy<'a> {
             {
                 return Err(HoldError::Ended(self.app.name.clone()));
             }
-            watch.wait(left.min(if container.is_some() { LOOK_PERIOD } else { left }));
+            watch.wait(left.min(if container.is_some() { look_period } else { left }));
         }
     }
 
