@@ -220,6 +220,8 @@ fn an_app_that_writes_much_costs_disk_and_no_memory() {
     until_said(&push, "[POST] held");
     memory_is_bounded(&world, &format!("an app that writes {megabytes} MB"));
     post.succeeds();
+    // Whoever attaches after the decision reads all of it once more.
+    until_said(&push, "production runs");
     push.wait().succeeds();
     let told = r#"cat "$DOKKU_LIB_ROOT"/data/graduate/graduations/*/events/lines | grep -c 'once again'"#;
     let lines: usize = world.source.root(told).succeeds().raw.trim().parse().unwrap();
