@@ -42,7 +42,7 @@ pub enum EnvironmentError {
     #[error(transparent)]
     File(#[from] FileError),
     /// The secret that fingerprints are made with is not there or too short.
-    #[error("cannot make fingerprints: {} is no secret; `dokku plugin:trigger install` makes it", .0.display())]
+    #[error("cannot make fingerprints: {} is no secret; `dokku plugin:install` makes it", .0.display())]
     Secret(PathBuf),
     /// `docker inspect` did not work, so nobody knows what runs.
     #[error("cannot ask Docker which images run: {0}; is Docker up, and may this user use it?")]

@@ -181,5 +181,5 @@ fn many_apps_are_fast() {
 fn a_missing_secret_is_told_with_a_remedy() {
     let host = Host::without_repository();
     let message = Environment::open(&host.vars).unwrap_err().to_string();
-    assert!(message.contains("secret") && message.contains("plugin:trigger install"), "{message}");
+    assert!(message.contains("secret") && message.contains("plugin:install"), "{message}");
 }

@@ -199,7 +199,7 @@ impl Error {
             Self::NoRelease(environment, _) => {
                 Some(format!("`dokku graduate:releases {environment}` lists them"))
             }
-            Self::Local(_) => Some("`dokku plugin:trigger install` puts it right".to_owned()),
+            Self::Local(_) => Some("`dokku plugin:install` puts it right".to_owned()),
             Self::File(_)
             | Self::Process(_)
             | Self::Output(_)

@@ -125,7 +125,7 @@ fn prepare_plugin(vars: &Vars, notes: &mut Notes) {
     if has_app {
         notes.problem(
             "there is an app called graduate, the name under which the environment repository is served; rename it \
-             with `dokku apps:rename graduate NEW-NAME` and run `dokku plugin:trigger install`",
+             with `dokku apps:rename graduate NEW-NAME` and run `dokku plugin:install`",
         );
     }
     for companion in companions::all(vars) {
@@ -178,7 +178,7 @@ fn ensure_link(path: &Path, target: &Path) -> Result<(), InstallError> {
     }
     match path.symlink_metadata() {
         Ok(metadata) if !metadata.is_symlink() => {
-            let remedy = "move it away and run `dokku plugin:trigger install`";
+            let remedy = "move it away and run `dokku plugin:install`";
             return Err(InstallError::Foreign { path: path.to_owned(), remedy });
         }
         Ok(_) => files::remove(path)?,

@@ -38,7 +38,7 @@ pub use incoming::Incoming;
 #[derive(Debug, thiserror::Error)]
 pub enum RepoError {
     /// There is no repository, or we may not read it.
-    #[error("cannot open the environment repository {}: {source}; `dokku plugin:trigger install` makes it", path.display())]
+    #[error("cannot open the environment repository {}: {source}; `dokku plugin:install` makes it", path.display())]
     Open {
         /// Its Git directory.
         path: PathBuf,

@@ -74,7 +74,7 @@ macro_rules! git_that {
 }
 
 const NO_GIT: &str = r#"rm "$bin/git""#;
-const INSTALL: &str = "dokku plugin:trigger install";
+const INSTALL: &str = "dokku plugin:install";
 const RELINK: &str = "dokku graduate:add-environment production ssh://";
 
 #[rustfmt::skip]
@@ -94,7 +94,7 @@ const CASES: &[Case] = &[
     (Here, r#"sed -i 's/^version = .*/version = "0.0.1"/' "$plugins/available/zzz_graduate/plugin.toml""#, "companions",
         "broken", "zzz_graduate is not of version", INSTALL, Remedy),
     (Here, r#"echo '[plugin]' >"$plugins/available/zzz_graduate/plugin.toml""#, "companions", "broken", "is another plugin's",
-        "dokku plugin:uninstall zzz_graduate && dokku plugin:trigger install", Remedy),
+        "dokku plugin:uninstall zzz_graduate && dokku plugin:install", Remedy),
     (There, r#"late="$plugins/available/zzzz-late" && mkdir "$late" && echo '[plugin]' >"$late/plugin.toml" &&
         ln -s /bin/true "$late/check-deploy" && ln -s "$late" "$plugins/enabled""#, "trigger-order", "warning",
         "the plugin zzzz-late checks apps after they are held", "dokku plugin:disable zzzz-late",
@@ -105,7 +105,7 @@ const CASES: &[Case] = &[
     (Here, r"rm .git/hooks/pre-receive && printf '#!/bin/sh\n' >.git/hooks/pre-receive && chmod 755 .git/hooks/pre-receive",
         "hooks", "broken", "pre-receive is not the plugin's", INSTALL, Remedy),
     (Here, "cp .git/hooks/pre-receive.before-graduate .git/hooks/pre-receive", "hooks", "broken",
-        "another one is chained already", "pre-receive.aside && dokku plugin:trigger install", Remedy),
+        "another one is chained already", "pre-receive.aside && dokku plugin:install", Remedy),
     (Here, "chmod 644 .git/hooks/pre-receive.before-graduate", "hooks", "broken", "chained to ours and cannot be run",
         "chmod 755", RemedyThen("rm .git/hooks/pre-receive.before-graduate .git/hooks/pre-receive.aside")),
     (Here, "git config --file .git/config core.hooksPath /elsewhere", "repository", "broken", "core.hooksPath", INSTALL, Remedy),
@@ -118,7 +118,7 @@ const CASES: &[Case] = &[
         "fsck --full", By("mv ../main .git/refs/heads/main")),
     (There, "mv .git ../git", "repository", "broken", "is no environment repository", INSTALL, RemedyThen("rm -r ../git")),
     (Here, "dokku apps:create graduate", "repository-path", "broken", "an app is called graduate",
-        "dokku apps:rename graduate graduate-app && dokku plugin:trigger install", RemedyThen("dokku --force apps:destroy graduate-app")),
+        "dokku apps:rename graduate graduate-app && dokku plugin:install", RemedyThen("dokku --force apps:destroy graduate-app")),
     (There, git_that!("*upload-pack*", "echo no such thing >&2; exit 128"), "repository-path", "broken",
         "exited with code 128: no such thing", INSTALL, By(NO_GIT)),
     (Here, git_that!("--version", "echo git version 2.20.1"), "git", "broken", "2.20.1, and 2.28 is needed",
@@ -141,7 +141,7 @@ const CASES: &[Case] = &[
     (Here, r#"cd "$data/ssh" && cp -p id_ed25519 away && echo nonsense >id_ed25519"#, "ssh-key", "broken", "ssh cannot use the key",
         "&& dokku graduate:key", By(r#"mv "$data/ssh/away" "$data/ssh/id_ed25519""#)),
     (There, r#"rm "$data/secret""#, "secret", "broken", "is no secret", INSTALL, Remedy),
-    (There, r#"echo short >"$data/secret""#, "secret", "broken", "is no secret", "secret && dokku plugin:trigger install", Remedy),
+    (There, r#"echo short >"$data/secret""#, "secret", "broken", "is no secret", "secret && dokku plugin:install", Remedy),
     (Here, r#"chmod 640 "$data/secret""#, "secret", "broken", "has mode 0640", "chmod 600", Remedy),
     (There, r#"echo '{' >"$data/settings.json""#, "settings", "broken", "cannot read", "settings.json.damaged",
         RemedyThen(r#"rm "$data/settings.json.damaged""#)),

@@ -44,7 +44,7 @@ fn installing_again_changes_nothing_and_uninstalling_leaves_the_history() {
     for made in made {
         assert!(before.contains(made), "no {made} in {before}");
     }
-    let again = source.dokku(&["plugin:trigger", "install"]).succeeds();
+    let again = source.dokku(&["plugin:install"]).succeeds();
     assert_eq!(own_words(&again.raw), [""; 0]);
     assert_eq!(traces(source), before);
 
@@ -183,7 +183,7 @@ END
     host.dokku(&["apps:create", "graduate"]).succeeds();
     world.install(host).says("there is an app called graduate").says("dokku apps:rename graduate NEW-NAME");
     host.dokku(&["apps:rename", "graduate", "other"]).succeeds();
-    host.dokku(&["plugin:trigger", "install"]).succeeds();
+    host.dokku(&["plugin:install"]).succeeds();
     let mut git = world.command("git");
     git.args(["ls-remote", &host.repository("graduate"), "HEAD"]);
     world.run(git).succeeds().says("HEAD");
@@ -237,7 +237,7 @@ fn a_home_of_2015_is_taken_over() {
     ] {
         assert!(said.contains(words), "no {words:?} in {said}");
     }
-    let again = source.dokku(&["plugin:trigger", "install"]).succeeds();
+    let again = source.dokku(&["plugin:install"]).succeeds();
     assert_eq!(own_words(&again.raw), [""; 0]);
     let kept = source.root("cd \"$DOKKU_LIB_ROOT/data/graduate/2015\" && stat -c %a . && ls").succeeds();
     kept.shows(str![[r#"

@@ -23,7 +23,7 @@ mod space;
 pub use link::{Linked, There, examine};
 
 /// What puts most of an installation right.
-const INSTALL: &str = "dokku plugin:trigger install";
+const INSTALL: &str = "dokku plugin:install";
 
 /// How old a file must be before it counts as left by a process that was killed.
 const LEFT: Duration = Duration::from_secs(600);

@@ -128,7 +128,7 @@ impl Companion {
     pub(super) fn install(&self, vars: &Vars) -> Result<(), InstallError> {
         if let Some(path) = self.foreign() {
             let remedy = "two plugins cannot have this name: remove that one with `dokku plugin:uninstall`, and run \
-                          `dokku plugin:trigger install`; graduations do not work until then";
+                          `dokku plugin:install`; graduations do not work until then";
             return Err(InstallError::Foreign { path: path.to_owned(), remedy });
         }
         for place in [&self.enabled, &self.available] {

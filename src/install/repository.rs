@@ -176,7 +176,7 @@ fn install_hooks(git_dir: &Path) -> Result<(), InstallError> {
         if is_foreign {
             if chained.symlink_metadata().is_ok() {
                 let remedy = "another hook is chained already: join the two in `<name>.before-graduate`, remove this \
-                              one, and run `dokku plugin:trigger install`; graduations do not work until then";
+                              one, and run `dokku plugin:install`; graduations do not work until then";
                 return Err(InstallError::Foreign { path: hook, remedy });
             }
             fs::rename(&hook, &chained).map_err(FileError::of("chain", &hook))?;

@@ -88,7 +88,7 @@ pub(super) fn look_for_plugin(vars: &Vars, notes: &mut Notes) {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             notes.problem(format!(
                 "the plugin of 2015 is still there as {name}, and puts its own zzz_graduate back at every installation: \
-                 remove it with `dokku plugin:uninstall {name}`, then run `dokku plugin:trigger install`"
+                 remove it with `dokku plugin:uninstall {name}`, then run `dokku plugin:install`"
             ));
         }
     }
@@ -204,7 +204,7 @@ fn take_releases_of(vars: &Vars, path: &Path, notes: &mut Notes) -> Result<(), I
             files::write_atomically(&mark, b"")?;
             notes.problem(format!(
                 "no releases of 2015 were taken over: {error}; to try again, remove {} and run \
-                 `dokku plugin:trigger install`",
+                 `dokku plugin:install`",
                 mark.display()
             ));
             return Ok(());

@@ -195,7 +195,7 @@ fn every_new_commit_is_checked_and_no_old_one() {
 #[test]
 fn a_repository_that_is_not_there_is_told_with_a_remedy() {
     let message = Settled::open_at(Path::new("/nowhere/.git").into()).err().unwrap().to_string();
-    assert!(message.contains("/nowhere/.git") && message.contains("plugin:trigger install"), "{message}");
+    assert!(message.contains("/nowhere/.git") && message.contains("plugin:install"), "{message}");
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("HEAD"), "junk").unwrap();
     assert!(Settled::open_at(dir.path().into()).is_err());
