@@ -130,20 +130,26 @@ fn a_pusher_that_does_not_read_blocks_nothing() {
     let world = World::new();
     let story = Story::new(&world);
     let source = &world.source;
-    world.app("web").version("3").builds_noisily().push();
+    // It is noisy when the pusher reads no more, not before: then nothing would be left unread.
+    world.app("api").version("3").builds_slowly(&story.build).builds_noisily().push();
     source.dokku(&["graduate:commit", "-m", "Version 3"]).succeeds();
     story.environment.update();
     world.set(source, "hold-timeout-s", 5);
-    let push = story.building("now");
+    story.build.close();
+    let push = story.environment.begin_graduation(&[], "now", "HEAD");
+    push.until_line("building api 3");
     push.signal_all(Signal::STOP);
-    story.is_as_before("now");
+    story.build.open();
+    source.until_ended("dokku-graduate coordinator");
+    // Either git could still move the tag, or the hold ended first: that hangs on how much the pipes have taken.
+    let is_live = story.environment.remote("refs/tags/graduate/production/now").is_some();
 
     // Another one is served while the first client still sleeps.
     world.set(source, "hold-timeout-s", 600);
     story.environment.graduate("later", "HEAD").succeeds();
-    assert!(story.environment.went_live("later", "HEAD"));
     push.signal_all(Signal::CONT);
-    assert_ne!(push.wait().status, Some(0));
+    assert_eq!(push.wait().status == Some(0), is_live);
+    assert!(story.environment.went_live("later", "HEAD"));
 }
 
 #[test]
