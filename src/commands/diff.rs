@@ -7,6 +7,7 @@ use crate::coordinator::{ask_factors, ask_live};
 use crate::diff::{self, AppDiff, FactorDiff};
 use crate::error::{self, Error, ExitStatus};
 use crate::hook;
+use crate::journal::Place;
 use crate::link;
 use crate::mapping::Routes;
 use crate::names::{CommitId, EnvironmentName};
@@ -52,11 +53,10 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let commit = repo.resolve(revision)?.ok_or_else(|| Error::UnknownRevision(revision.to_owned()))?;
     let state = repo.state_at(commit)?;
     let id = hook::new_id().map_err(Error::Output)?;
-    let asked = link::connect(vars, environment, &vars.data().join("ssh").join(&id.as_str()[15..])).and_then(
-        |(mut link, mut reports)| {
-            Ok((ask_live(&mut link, &mut reports)?, ask_factors(&mut link, &mut reports)?))
-        },
-    );
+    let talk = link::connect(vars, environment, &Place::of(vars, &id).control());
+    let asked = talk.and_then(|(mut link, mut reports)| {
+        Ok((ask_live(&mut link, &mut reports)?, ask_factors(&mut link, &mut reports)?))
+    });
     let (live, factors) = match asked {
         Ok(there) => there,
         Err(error) => {

@@ -174,7 +174,7 @@ fn look(
 /// What runs there, or why nobody can say.
 fn live(name: &EnvironmentName, vars: &Vars) -> Result<BTreeMap<DestinationApp, Option<CommitId>>, String> {
     let id = hook::new_id().map_err(|error| error.to_string())?;
-    let control = vars.data().join("ssh").join(&id.as_str()[15..]);
+    let control = Place::of(vars, &id).control();
     let (mut link, mut reports) = link::connect(vars, name, &control).map_err(|error| error.to_string())?;
     let live = ask_live(&mut link, &mut reports).map_err(|error| error.to_string())?;
     Ok(live.into_iter().map(|(app, live)| (app, live.revision)).collect())

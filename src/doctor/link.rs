@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::finding::{Check, Finding, tame};
 use crate::hook;
 use crate::install;
-use crate::journal;
+use crate::journal::{self, Place};
 use crate::link::{self, Limit, Link, LinkError, Reports};
 use crate::names::EnvironmentName;
 use crate::protocol::{Report, Request};
@@ -195,7 +195,7 @@ impl Way<'_> {
 
     fn control(&self) -> Result<PathBuf, std::io::Error> {
         let id = hook::new_id()?;
-        Ok(self.vars.data().join("ssh").join(&id.as_str()[15..]))
+        Ok(Place::of(self.vars, &id).control())
     }
 
     /// Why there is no talk: a test of the link tells more than the end of a session.
