@@ -13,7 +13,6 @@ use crate::files::FileError;
 use crate::journal::Place;
 use crate::names::{AppName, GraduationId};
 use crate::order::{Ending, News};
-use crate::plan::Plan;
 use crate::process::Detached;
 use crate::protocol::LineError;
 use crate::records::Follower;
@@ -167,17 +166,6 @@ impl Attached {
         });
         thread::spawn(move || shower.run(&sender));
         Ok(Self { id: id.clone(), control, steps, shown })
-    }
-
-    /// The plan that has been shown, if there is one.
-    pub fn plan(&self, vars: &Vars) -> Option<Plan> {
-        let mut news = Follower::<News>::open(&Place::of(vars, &self.id).events()).ok()?;
-        while let Ok(Some(next)) = news.next(Duration::ZERO) {
-            if let News::Planned { plan } = next {
-                return Some(plan);
-            }
-        }
-        None
     }
 
     /// Shows the last of a graduation that is over.

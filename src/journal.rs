@@ -14,14 +14,17 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError};
 use crate::names::{EnvironmentName, GraduationId, ObjectId, ReleaseTag, RequestTag};
-use crate::order::{Mode, Order};
+use crate::order::{Mode, News, Order};
+use crate::plan::Plan;
 use crate::process::ProcessId;
 use crate::protocol::Decision;
+use crate::records::Follower;
 use crate::transaction::Outcome;
 use crate::vars::Vars;
 
@@ -103,6 +106,17 @@ impl Place {
     /// The file of the events.
     pub fn events(&self) -> PathBuf {
         self.dir.join("events/lines")
+    }
+
+    /// The plan that people were shown, which is told once; none before that, or if it is lost.
+    pub fn planned(&self) -> Option<Plan> {
+        let mut news = Follower::<News>::open(&self.events()).ok()?;
+        while let Ok(Some(next)) = news.next(Duration::ZERO) {
+            if let News::Planned { plan } = next {
+                return Some(plan);
+            }
+        }
+        None
     }
 
     /// Where the coordinator listens.

@@ -10,6 +10,7 @@ use crate::coordinator::control::Ask;
 use crate::coordinator::{self, Start, ledger};
 use crate::error::{Error, ExitStatus};
 use crate::hook;
+use crate::journal::Place;
 use crate::names::{EnvironmentName, Label, RequestTag};
 use crate::order::{Ending, Mode, Order};
 use crate::plan::{Options, Plan};
@@ -139,7 +140,7 @@ fn graduate(order: &Order, look: Look, vars: &Vars) -> Result<(Ending, Option<Pl
     attached.ask(&Ask::Asker { receive_pack: None });
     let ending = attached.wait_for_end();
     let ending = ending.ok_or_else(|| Error::CoordinatorDied(order.tag.environment.clone()))?;
-    Ok((ending, attached.plan(vars)))
+    Ok((ending, Place::of(vars, &order.id).planned()))
 }
 
 /// What is new since the release that runs there.

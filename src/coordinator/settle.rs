@@ -8,10 +8,8 @@ use crate::decision;
 use crate::files::{self, Lock, Locking};
 use crate::journal::{self, Entry, Place};
 use crate::names::{EnvironmentName, GraduationId};
-use crate::order::{Mode, News, Order};
-use crate::plan::Plan;
+use crate::order::{Mode, Order};
 use crate::process::ProcessId;
-use crate::records::Follower;
 use crate::transaction::{Cause, Go, Outcome, Transaction};
 use crate::vars::Vars;
 
@@ -74,7 +72,7 @@ pub fn settle_earlier(
         Some(go) => Transaction::left_to_go(go),
         None => Transaction::left_to_abort(Cause::new("its coordinator died before it was decided")),
     };
-    coordinator.plan = planned(&place);
+    coordinator.plan = place.planned().unwrap_or_default();
     let (mut outcome, is_forgotten) = match Run::resume(&mut coordinator, transaction) {
         Ok(mut run) => (run.drive(actions), run.is_forgotten()),
         Err(error) => (Outcome::InDoubt { cause: Cause::new(error.to_string()) }, false),
@@ -90,18 +88,6 @@ pub fn settle_earlier(
     }
     coordinator.end(ending);
     Ok(Some((id, outcome)))
-}
-
-/// The plan that people were shown; empty if that is lost.
-fn planned(place: &Place) -> Plan {
-    let mut plan = Plan::default();
-    let Ok(mut events) = Follower::<News>::open(&place.events()) else { return plan };
-    while let Ok(Some(news)) = events.next(Duration::ZERO) {
-        if let News::Planned { plan: found } = news {
-            plan = found;
-        }
-    }
-    plan
 }
 
 /// What the ref says of a graduation that was voted on. One that was not cannot have been decided.
