@@ -1,7 +1,6 @@
 //! Shows a graduation to a person, and takes part in its vote: what hooks and commands share.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -144,7 +143,7 @@ impl Attached {
         let mut answers = control.answers().map_err(silent)?;
         let (sender, steps) = mpsc::channel();
         let gone = Arc::new(AtomicBool::new(false));
-        let shower = Shower::new(place.events(), from, look, Arc::clone(&gone))?;
+        let shower = Shower::new(place, from, look, Arc::clone(&gone))?;
         let shown = Arc::clone(&shower.idle);
         let (tells, gone_too) = (sender.clone(), Arc::clone(&gone));
         thread::spawn(move || {
@@ -175,7 +174,7 @@ impl Attached {
     pub fn to_past(vars: &Vars, id: &GraduationId, quiet: bool) -> Result<Step, AttachError> {
         let gone = Arc::new(AtomicBool::new(true));
         let look = Look::Lines { quiet };
-        let shower = Shower::new(Place::of(vars, id).events(), From::Decision, look, gone)?;
+        let shower = Shower::new(Place::of(vars, id), From::Decision, look, gone)?;
         let (sender, steps) = mpsc::channel();
         shower.run(&sender);
         Ok(steps.try_recv().unwrap_or(Step::Lost))
@@ -225,7 +224,7 @@ impl Attached {
 /// Reads the news and shows them, on a thread of its own: only this thread waits for a reader that does not read.
 struct Shower {
     news: Follower<News>,
-    path: PathBuf,
+    place: Place,
     reporter: Reporter,
     look: Look,
     skipping: bool,
@@ -234,11 +233,11 @@ struct Shower {
 }
 
 impl Shower {
-    fn new(path: PathBuf, from: From, look: Look, gone: Arc<AtomicBool>) -> Result<Self, FileError> {
+    fn new(place: Place, from: From, look: Look, gone: Arc<AtomicBool>) -> Result<Self, FileError> {
         let quiet = matches!(look, Look::Lines { quiet: true } | Look::Live(_));
         Ok(Self {
-            news: Follower::open(&path)?,
-            path,
+            news: Follower::open(&place.events())?,
+            place,
             reporter: Reporter::new(quiet),
             look,
             skipping: from == From::Decision,
@@ -267,9 +266,10 @@ impl Shower {
                 }
                 self.idle.store(true, Ordering::Release);
                 if gone {
+                    let step = self.show_recorded().map_or(Step::Lost, Step::Ended);
                     // Whoever hears of it may end at once; the terminal is left clean before.
                     drop(self.look);
-                    let _ = steps.send(Step::Lost);
+                    let _ = steps.send(step);
                     return;
                 }
                 continue;
@@ -282,6 +282,17 @@ impl Shower {
                 return;
             }
         }
+    }
+
+    /// How it ended, if a coordinator that died before it could say so has recorded it.
+    fn show_recorded(&mut self) -> Option<Ending> {
+        let ended = self.place.ended().inspect_err(|error| log::error!("{error}"));
+        let (ending, seconds) = ended.ok().flatten()?;
+        let text = "its coordinator died when it had recorded how this ended; SUCCESS and FAILURE hooks may not all have run";
+        self.skipping = false;
+        self.show(&News::Warning { text: text.to_owned() });
+        self.show(&News::Ended { ending: ending.clone(), seconds });
+        Some(ending)
     }
 
     fn show(&mut self, news: &News) {
@@ -324,7 +335,7 @@ impl Shower {
     /// The log of what failed is always shown whole.
     fn log_of(&self, failed: &AppName) -> String {
         let mut text = String::new();
-        let Ok(mut news) = Follower::<News>::open(&self.path) else { return text };
+        let Ok(mut news) = Follower::<News>::open(&self.place.events()) else { return text };
         let mut reporter = Reporter::new(false);
         while let Ok(Some(next)) = news.next(Duration::ZERO) {
             if matches!(&next, News::Log { app, .. } if app == failed) {

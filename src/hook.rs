@@ -16,11 +16,11 @@ use crate::decision::{self, DecisionError};
 use crate::error;
 use crate::files::FileError;
 use crate::install;
-use crate::journal::{self, Entry, JournalError};
+use crate::journal::{self, JournalError};
 use crate::manifest::{Manifest, State};
 use crate::mapping::Mapping;
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId, InvalidName, RequestTag};
-use crate::order::{Ending, Mode, Order};
+use crate::order::{Mode, Order};
 use crate::plan::{Options, UnknownOption, WantedApp};
 use crate::process::{self, ProcessError, ProcessId, Program};
 use crate::receive::{self, ReceiveError};
@@ -347,9 +347,6 @@ impl Followed {
         if let Self::Asked(_, order) = self {
             let entries = journal::read(&journal::Place::of(vars, &order.id).journal())?;
             let is_current = journal::current(vars, environment)?.as_ref() == Some(&order.id);
-            if let Some(Entry::Ended { outcome, release }) = entries.last().cloned() {
-                return Ok(Ending::Failed { outcome, release }.exit_status());
-            }
             if !is_current {
                 // It had begun nothing, so nobody will settle it, and the tag must not go on naming it.
                 decision::set_tag_back(vars, &order)?;

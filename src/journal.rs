@@ -16,11 +16,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError};
 use crate::names::{EnvironmentName, GraduationId, ObjectId, ReleaseTag, RequestTag};
-use crate::order::{Mode, News, Order};
+use crate::order::{Ending, Mode, News, Order};
 use crate::plan::Plan;
 use crate::process::ProcessId;
 use crate::protocol::Decision;
@@ -31,6 +32,9 @@ use crate::vars::Vars;
 mod forget;
 
 pub use forget::prune;
+
+/// How long a program of the user's that a dead coordinator left may take to end when it is told to.
+const PROGRAM_GRACE: Duration = Duration::from_secs(5);
 
 /// A line of the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,6 +141,36 @@ impl Place {
     /// The journal's file.
     pub fn journal(&self) -> PathBuf {
         self.dir.join("journal")
+    }
+
+    /// How it ended and after how many seconds, if the last line of its journal says so. A coordinator that dies after
+    /// that line leaves nothing in doubt, only people untold.
+    ///
+    /// # Errors
+    /// The journal cannot be read, or is damaged.
+    pub fn ended(&self) -> Result<Option<(Ending, u64)>, JournalError> {
+        let path = self.journal();
+        let entries = read(&path)?;
+        let (Some(Entry::Ordered { order }), Some(Entry::Ended { outcome, release })) =
+            (entries.first(), entries.last())
+        else {
+            return Ok(None);
+        };
+        let written = std::fs::metadata(&path).and_then(|found| found.modified());
+        let written = written.map_err(FileError::of("look at", &path))?;
+        let seconds = (DateTime::<Utc>::from(written) - order.at).num_seconds();
+        Ok(Some((Ending::of(outcome.clone(), release.clone()), seconds.try_into().unwrap_or(0))))
+    }
+
+    /// Ends the program of the user's that a coordinator which died has left running.
+    ///
+    /// # Errors
+    /// The note of it cannot be removed.
+    pub fn stop_program(&self) -> Result<(), FileError> {
+        if let Ok(Some(program)) = files::read_json::<ProcessId>(&self.program()) {
+            program.stop_group(PROGRAM_GRACE);
+        }
+        files::remove(&self.program())
     }
 }
 
@@ -300,7 +334,8 @@ pub fn ids(vars: &Vars) -> Result<Vec<GraduationId>, FileError> {
 }
 
 /// Removes what coordinators that were killed have left besides what settles their graduations: sockets at which
-/// nobody listens, and files of this environment, whose lock must be ours, that were being written.
+/// nobody listens, programs of the user's, and files of this environment, whose lock must be ours, that were being
+/// written.
 ///
 /// # Errors
 /// Something is left.
@@ -312,9 +347,10 @@ pub fn sweep(vars: &Vars, environment: &EnvironmentName) -> Result<(), FileError
             continue;
         };
         let place = Place::of(vars, &id);
-        let sockets = [place.socket(), place.control()];
-        if sockets.iter().any(|socket| socket.exists()) && place.is_dead() {
-            sockets.iter().try_for_each(|socket| files::remove(socket))?;
+        let left = [place.socket(), place.control(), place.program()];
+        if left.iter().any(|file| file.exists()) && place.is_dead() {
+            place.stop_program()?;
+            left.iter().try_for_each(|file| files::remove(file))?;
         }
     }
     Ok(())

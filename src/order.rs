@@ -268,6 +268,14 @@ pub enum News {
 }
 
 impl Ending {
+    /// The ending of a graduation that had begun.
+    pub fn of(outcome: Outcome, release: Option<ReleaseTag>) -> Self {
+        match (outcome, release) {
+            (Outcome::Live {}, Some(release)) => Self::Released { release },
+            (outcome, release) => Self::Failed { outcome, release },
+        }
+    }
+
     /// The exit status of the command or push that asked for it; see the README.
     pub fn exit_status(&self) -> u8 {
         match self {

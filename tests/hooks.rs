@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 
 use snapbox::str;
 
-use crate::support::{Checkout, Ran, World};
+use crate::support::{Checkout, Ran, Running, World};
 
 /// One app runs on both hosts in version 1; a state with version 2 of it, and with an app that the destination does
 /// not have, is committed in the clone.
@@ -252,6 +252,36 @@ fn a_hook_that_hears_of_it_changes_nothing() {
     assert_eq!(world.source.running("sleep 98764"), 0);
     assert_eq!(world.destination.live("api"), "2");
     world.source.keeps_no_trace();
+}
+
+#[test]
+fn a_coordinator_that_dies_while_hooks_hear_of_it_takes_nothing_back() {
+    let world = World::new();
+    let env = ready(&world);
+    let gate = world.hook_gate();
+    add(&world, "SUCCESS", &gate.script());
+    add(&world, "FAILURE", &gate.script());
+    let killed_at_the_gate = |push: Running, line: &str| {
+        push.until_line(line);
+        assert_eq!(world.source.kill("KILL", "dokku-graduate coordinator"), 1);
+        push.wait().says("coordinator died when it had recorded how this ended")
+    };
+    let push = env.begin_graduation(&["quiet"], "now", "HEAD");
+    killed_at_the_gate(push, "[SUCCESS] at the gate").succeeds().says("=====> production runs");
+    assert_eq!(world.destination.live("api"), "2");
+    world.source.dokku(&["graduate:logs", "production"]).succeeds().says("=====> production runs");
+
+    // Whoever comes next ends the hook that was left.
+    assert_eq!(world.source.running(&gate.path), 1);
+    world.source.dokku(&["graduate:recover", "production"]).succeeds().says("nothing is in doubt");
+    assert_eq!(world.source.running(&gate.path), 0);
+    world.nothing_is_left();
+
+    add(&world, "POST", "false");
+    let push = env.begin_graduation(&["quiet", "redeploy"], "again", "HEAD");
+    killed_at_the_gate(push, "[FAILURE] at the gate").is_refused().says("nothing changed on production");
+    world.source.dokku(&["graduate:recover", "production"]).succeeds().says("nothing is in doubt");
+    world.nothing_is_left();
 }
 
 /// A chat's incoming webhook: takes one message, and answers it with this status.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::coordinator::CoordinatorError;
 use crate::error::Error;
 use crate::journal::{self, Place};
 use crate::names::{AppName, EnvironmentName, GraduationId, InvalidName};
@@ -74,7 +75,14 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
                 }
             }
             Ok(None) if goes_on => {}
-            Ok(None) => return Ok(()),
+            Ok(None) => {
+                // Its coordinator may have died between the record and the last of the news.
+                let ended = place.ended().map_err(CoordinatorError::from)?;
+                if let Some((ending, seconds)) = ended.filter(|_| arguments.app.is_none()) {
+                    print(reporter.text(&News::Ended { ending, seconds }))?;
+                }
+                return Ok(());
+            }
             // A line that a full disk has cut short, or that another version wrote.
             Err(LineError::Content { .. } | LineError::Shape(..)) => {}
             Err(LineError::Read(error)) => return Err(Error::Output(error)),

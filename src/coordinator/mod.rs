@@ -361,7 +361,7 @@ impl<'a> Coordinator<'a> {
         {
             return Ok(Ending::Refused { problems: vec![cause.what.clone()], hint: None });
         }
-        Ok(ending(outcome, release))
+        Ok(Ending::of(outcome, release))
     }
 
     /// Records how it ended: the ledger first, then the journal.
@@ -382,13 +382,6 @@ impl<'a> Coordinator<'a> {
         self.journal.append(&Entry::Ended { outcome: outcome.clone(), release: release.clone() })?;
         journal::set_current(self.vars, &self.order.tag.environment, None)?;
         Ok(release)
-    }
-}
-
-fn ending(outcome: Outcome, release: Option<ReleaseTag>) -> Ending {
-    match (outcome, release) {
-        (Outcome::Live {}, Some(release)) => Ending::Released { release },
-        (outcome, release) => Ending::Failed { outcome, release },
     }
 }
 

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use super::{Coordinator, CoordinatorError, Message};
 use crate::decision::DecisionError;
+use crate::files;
+use crate::journal::Place;
 use crate::names::ReleaseTag;
 use crate::order::HookKind;
 use crate::process::{self, ProcessId, Program};
@@ -30,6 +32,8 @@ pub(super) struct Programs {
     variables: Vec<(&'static str, String)>,
     /// How long each may take; none where the end of the graduation ends them.
     limit: Option<Duration>,
+    /// Where the one that runs is noted, for whoever settles this if we die; without it the program would run on.
+    note: PathBuf,
 }
 
 impl Programs {
@@ -46,8 +50,9 @@ impl Programs {
             HookKind::Success | HookKind::Failure => Some(limits.hook_timeout),
         };
         let commands = settings.hooks(kind).to_vec();
+        let note = Place::of(vars, &order.id).program();
         let mut programs =
-            Self { kind, commands, dir: vars.dokku_root.clone(), variables: Vec::new(), limit };
+            Self { kind, commands, dir: vars.dokku_root.clone(), variables: Vec::new(), limit, note };
         if programs.count() == 0 {
             return Ok(programs);
         }
@@ -115,6 +120,9 @@ impl Programs {
         let (program, output) = program.output_in_one().map_err(|error| failed(&error))?;
         let mut running = program.spawn().map_err(|error| failed(&error))?;
         let identity = running.identity().map_err(|error| failed(&error))?;
+        if let Err(error) = files::write_json(&self.note, &identity) {
+            log::warn!("{error}");
+        }
         let _ = sender.send(Message::ProgramRuns(identity));
         let relayed = self.relay(output, sender.clone());
         let too_long = self.limit.filter(|limit| !identity.wait(*limit));

@@ -11,8 +11,6 @@ use std::time::{Duration, Instant};
 use crate::coordinator::control::{Ask, Client};
 use crate::coordinator::{Coordinator, CoordinatorError, Message, listen_to};
 use crate::decision;
-use crate::files;
-use crate::journal::Place;
 use crate::link::{self, Link, Reports};
 use crate::names::AppName;
 use crate::order::{HookKind, Mode, News};
@@ -265,11 +263,6 @@ impl<'c, 'v> Run<'c, 'v> {
             Message::Sent { app, result } => self.sent(app, result),
             Message::ProgramRuns(process) => {
                 self.program = Some(process);
-                // For whoever settles this if we die; without it the program would run on.
-                let note = Place::of(self.coordinator.vars, &self.coordinator.order.id).program();
-                if let Err(error) = files::write_json(&note, &process) {
-                    log::warn!("{error}");
-                }
                 None
             }
             Message::ProgramWrote { kind, text } => {

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use super::run::Run;
-use super::{Coordinator, CoordinatorError, Holder, ending};
+use super::{Coordinator, CoordinatorError, Holder};
 use crate::decision;
 use crate::files::{self, Lock, Locking};
 use crate::journal::{self, Entry, Place};
 use crate::names::{EnvironmentName, GraduationId};
-use crate::order::{Mode, Order};
-use crate::process::ProcessId;
+use crate::order::{Ending, Mode, Order};
 use crate::transaction::{Cause, Go, Outcome, Transaction};
 use crate::vars::Vars;
 
@@ -17,9 +16,6 @@ use chrono::Utc;
 
 /// How long a push that was voted on, and whose coordinator died, may take to end before it is called in doubt.
 const PUSH_PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long a program of the user's that a dead coordinator left may take to end when it is told to.
-const PROGRAM_GRACE: Duration = Duration::from_secs(5);
 
 /// Settles what was left of an environment, without a graduation of our own.
 pub(super) fn settle_alone(vars: &Vars, environment: &EnvironmentName) -> Result<(), CoordinatorError> {
@@ -46,10 +42,7 @@ pub fn settle_earlier(
     }
     let Some(id) = journal::current(vars, environment)? else { return Ok(None) };
     let place = Place::of(vars, &id);
-    if let Ok(Some(program)) = files::read_json::<ProcessId>(&place.program()) {
-        program.stop_group(PROGRAM_GRACE);
-        files::remove(&place.program())?;
-    }
+    place.stop_program()?;
     let entries = journal::read(&place.journal())?;
     let Some(Entry::Ordered { order }) = entries.first().cloned() else {
         // Nothing was begun before its first line.
@@ -81,7 +74,7 @@ pub fn settle_earlier(
         outcome = coordinator.judge_by_what_runs()?;
     }
     let release = coordinator.conclude(&outcome)?;
-    let ending = ending(outcome.clone(), release);
+    let ending = Ending::of(outcome.clone(), release);
     // What is still in doubt is no news.
     if !matches!(outcome, Outcome::InDoubt { .. }) {
         coordinator.tell_hooks(&ending);

@@ -52,6 +52,7 @@ pub(crate) enum Step {
     Release,
     Ended,
     CurrentGone,
+    Told,
 }
 
 /// How a step shows.
@@ -74,7 +75,7 @@ enum Sign {
 
 impl Step {
     /// All, in order.
-    pub(crate) const ALL: [Step; 35] = [
+    pub(crate) const ALL: [Step; 36] = [
         Step::Latest,
         Step::Ordered,
         Step::Current,
@@ -110,6 +111,7 @@ impl Step {
         Step::Release,
         Step::Ended,
         Step::CurrentGone,
+        Step::Told,
     ];
 
     fn sign(self, scene: &Scene) -> Sign {
@@ -152,6 +154,7 @@ impl Step {
             Self::Release => Sign::Ref(scene.branch()),
             Self::Ended => Sign::Journal("ended"),
             Self::CurrentGone => Sign::CurrentGone,
+            Self::Told => Sign::Output("heard of it"),
         }
     }
 
@@ -168,6 +171,7 @@ impl Step {
                 | Self::SettledTold
                 | Self::Ended
                 | Self::CurrentGone
+                | Self::Told
         )
     }
 
@@ -208,7 +212,8 @@ impl Step {
             | Self::AppEndedTold
             | Self::SettledTold
             | Self::Ended
-            | Self::CurrentGone => false,
+            | Self::CurrentGone
+            | Self::Told => false,
         }
     }
 }

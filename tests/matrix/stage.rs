@@ -97,6 +97,9 @@ impl<'w> Stage<'w> {
             let text = format!("echo all is well; [[ $GRADUATE_LABEL != *{declined} ]]");
             world.source.dokku(&["graduate:add-hook", phase, &text]).succeeds();
         }
+        for kind in ["SUCCESS", "FAILURE"] {
+            world.source.dokku(&["graduate:add-hook", kind, "echo heard of it"]).succeeds();
+        }
         let checkout = world.with_release_of(&["api", "web"]);
         let old = checkout.revision("HEAD").unwrap();
         let commit = |message: &str| {

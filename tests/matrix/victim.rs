@@ -67,8 +67,8 @@ impl Victim {
             (Self::Pusher | Self::ReceivePack | Self::Coordinator, _) => return None,
             (Self::PreReceive, Course::Live) => Step::Latest..=Step::Voted,
             // It shows how the abort ends.
-            (Self::PreReceive, Course::Declined) => Step::Latest..=Step::CurrentGone,
-            (Self::PostReceive, Course::Live) => Step::GoingLive..=Step::CurrentGone,
+            (Self::PreReceive, Course::Declined) => Step::Latest..=Step::Told,
+            (Self::PostReceive, Course::Live) => Step::GoingLive..=Step::Told,
             (Self::PostReceive, Course::Declined) => return Some("git does not start it"),
             (Self::Ssh | Self::Agent, _) => Step::Ordered..=Step::SettledTold,
             (Self::Participant, _) => Step::Taken..=Step::Settled,

@@ -7,7 +7,8 @@ use super::host::Host;
 /// Opens when it is told to, or when the test is over.
 pub(crate) struct HookGate<'a> {
     host: &'a Host,
-    path: String,
+    /// The file that opens it, which the hook's command line names.
+    pub(crate) path: String,
 }
 
 impl<'a> HookGate<'a> {

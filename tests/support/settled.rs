@@ -13,6 +13,7 @@ const PROCESSES: &str =
 const LEFT: &str = r#"
 data="$DOKKU_LIB_ROOT/data/graduate"
 for file in "$data"/apps/* "$data"/environments/*.current "$data"/graduations/*/socket \
+    "$data"/graduations/*/program \
     "$data"/incoming/*/socket "$data"/incoming/*/vote "$data"/incoming/*/switch "$data"/incoming/*/apps; do
     [ -e "$file" ] && echo "file ${file#"$DOKKU_LIB_ROOT/"}"
 done
