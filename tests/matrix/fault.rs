@@ -87,6 +87,15 @@ impl Fault {
         self == Self::Reboot
     }
 
+    /// The pusher may not hear how it ends.
+    pub(crate) fn reaches_the_pusher(self) -> bool {
+        match self {
+            Self::Kill(victim) | Self::Terminate(victim) => victim == Victim::Pusher,
+            Self::FreezePusher | Self::Storm(_) => true,
+            Self::FreezeLink | Self::Reboot | Self::FullSource | Self::FullDestination => false,
+        }
+    }
+
     /// Lets it happen; false if there was nobody any more whom it could happen to.
     pub(crate) fn happens(self, scene: &Scene) -> bool {
         match self {

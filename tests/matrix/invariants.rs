@@ -105,6 +105,15 @@ fn is_true(after: &After<'_>, live: bool, told: &str) {
     ] {
         assert!(!live || !push.contains(claim), "it is live, and the pusher was told {claim:?}{told}");
     }
+    if live && after.is_heard && after.push.status != Some(0) {
+        let is_why = |text: &&str| push.contains(*text);
+        let reasons =
+            ["=====> production runs", "goes live by itself", "graduate:status", "graduate:recover"];
+        assert!(
+            reasons.iter().any(is_why),
+            "it is live, and the push failed without a word about that{told}"
+        );
+    }
     assert!(live || !push.contains("=====> production runs"), "it is not live, and was said to be{told}");
     assert!(!push.contains("partly graduated"), "nothing is ever partly graduated here{told}");
     match after.settled {

@@ -62,6 +62,8 @@ pub(crate) struct After<'s> {
     pub(crate) id: String,
     /// Its apps were restarted, whatever became of the graduation.
     pub(crate) restarted: bool,
+    /// The pusher was there to the end.
+    pub(crate) is_heard: bool,
 }
 
 /// What settled what was left.
@@ -151,6 +153,7 @@ impl<'w> Stage<'w> {
             versions: [["1", "2"][old], ["1", "2"][new]],
             id,
             restarted: cell.fault.restarts_apps(),
+            is_heard: !cell.fault.reaches_the_pusher(),
         };
         let live = invariants::check(&after);
         // The next graduation works without a person's help.
