@@ -132,7 +132,9 @@ impl Session<'_> {
         for app in dokku.apps()? {
             let own: BTreeSet<String> = dokku.config(&app)?.into_keys().collect();
             let config_names = own.union(&for_all).cloned().collect();
-            let live = LiveApp { revision: dokku.revision(&app), config_names, hold: dokku.hold_point(&app) };
+            // What hangs on the Procfile of the next version the source knows.
+            let hold = dokku.hold_point(&app, None);
+            let live = LiveApp { revision: dokku.revision(&app), config_names, hold };
             tell(&Report::App { app, live })?;
         }
         Ok(tell(&Report::AllApps {})?)

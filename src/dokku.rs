@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::factors::{self, RawFactors};
 use crate::files::{self, FileError};
 use crate::names::{AppName, CommitId};
+use crate::procfile;
 use crate::protocol::HoldPoint;
 use crate::vars::Vars;
 
@@ -201,14 +202,35 @@ impl Dokku {
         pairs.filter_map(|(name, count)| Some((name.trim().to_owned(), count.trim().parse().ok()?))).collect()
     }
 
-    /// Where the app's next version would be held.
+    /// The Procfile by which a deploy starts the app: the copy that the deploy of this `DOKKU_PID` has taken from what it
+    /// builds, else the app's; none if there is none.
     ///
-    /// [`HoldPoint::Healthy`] needs that Dokku starts `web` first, asks check-deploy about it, and routes to it only
-    /// after that: scaled to one at least (an app that was never scaled will be), the scheduler docker-local, checks
-    /// not disabled, and nginx or no proxy.
-    pub fn hold_point(&self, app: &AppName) -> HoldPoint {
+    /// Source: Dokku's `plugins/ps/functions.go`, `hasProcfile`.
+    pub fn procfile(&self, app: &AppName, deploy: Option<&str>) -> Option<String> {
+        let path = |end: &str| self.data.join("ps").join(app.as_str()).join(format!("Procfile{end}"));
+        let own = deploy.map(|pid| format!(".{pid}"));
+        if own.as_ref().is_some_and(|own| path(&format!("{own}.missing")).exists()) {
+            return None;
+        }
+        let paths = own.iter().map(|own| path(own)).chain([path("")]);
+        let text = paths.filter_map(|path| files::read(&path, MAX_PROPERTY).ok().flatten()).next()?;
+        Some(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// A deploy by this Procfile starts `web`: the app has it scaled to one at least (one that was never scaled will
+    /// be), and the Procfile, if there is one, names it.
+    pub fn starts_web(&self, app: &AppName, procfile: Option<&str>) -> bool {
         let scale = self.scale(app);
-        let has_web = scale.is_empty() || scale.get("web").is_some_and(|count| *count >= 1);
+        let is_scaled = scale.is_empty() || scale.get("web").is_some_and(|count| *count >= 1);
+        is_scaled && procfile.is_none_or(|text| procfile::has_process(text, "web"))
+    }
+
+    /// Where a version of the app with this Procfile would be held.
+    ///
+    /// [`HoldPoint::Healthy`] needs that Dokku starts `web`, which is then first, asks check-deploy about it, and routes
+    /// to it only after that: the scheduler docker-local, checks not disabled, and nginx or no proxy.
+    pub fn hold_point(&self, app: &AppName, procfile: Option<&str>) -> HoldPoint {
+        let has_web = self.starts_web(app, procfile);
         let scheduler = self.property_or_global("scheduler", app, "selected");
         let is_local = scheduler.is_none_or(|name| name == "docker-local");
         let disabled = self.property("checks", app, "disabled").unwrap_or_default();

@@ -121,13 +121,33 @@ fn an_app_is_held_healthy_only_where_nothing_routes_early() {
     ];
     for (property, value, expected) in cases {
         let host = Host::new();
-        assert_eq!(host.dokku.hold_point(&host.api), HoldPoint::Healthy, "a new app");
+        assert_eq!(host.dokku.hold_point(&host.api, None), HoldPoint::Healthy, "a new app");
         host.write(&format!("lib/config/{property}"), value);
-        assert_eq!(host.dokku.hold_point(&host.api), expected, "{property} = {value}");
+        assert_eq!(host.dokku.hold_point(&host.api, None), expected, "{property} = {value}");
     }
     let host = Host::new();
     host.write("lib/config/proxy/api/type", "caddy").write("lib/config/proxy/api/disabled", "true");
-    assert_eq!(host.dokku.hold_point(&host.api), HoldPoint::Healthy);
+    assert_eq!(host.dokku.hold_point(&host.api, None), HoldPoint::Healthy);
+}
+
+#[test]
+fn an_app_without_web_in_its_procfile_is_held_built() {
+    let host = Host::new();
+    host.write("lib/config/ps/api/scale", "web=1\nworker=1");
+    let hold = |deploy: Option<&str>| {
+        let procfile = host.dokku.procfile(&host.api, deploy);
+        host.dokku.hold_point(&host.api, procfile.as_deref())
+    };
+    assert_eq!(hold(Some("7")), HoldPoint::Healthy, "there is no Procfile");
+    host.write("lib/data/ps/api/Procfile", "worker: run\n");
+    assert_eq!(hold(Some("7")), HoldPoint::Built);
+    host.write("lib/data/ps/api/Procfile.7", "web: serve\nworker: run\n");
+    assert_eq!(
+        [hold(Some("7")), hold(Some("8")), hold(None)].map(|hold| hold == HoldPoint::Healthy),
+        [true, false, false]
+    );
+    host.write("lib/data/ps/api/Procfile.8.missing", "");
+    assert_eq!(hold(Some("8")), HoldPoint::Healthy, "the version that is deployed has none");
 }
 
 #[test]

@@ -134,8 +134,7 @@ fn is_in_use(vars: &Vars, tag: &RequestTag) -> Result<bool, HookError> {
 pub fn wanted(state: &State) -> BTreeMap<AppName, WantedApp> {
     let wanted = state.0.iter().map(|(app, manifest)| {
         let config_names = manifest.config.keys().cloned().collect();
-        let has_web = manifest.scale.get("web").is_some_and(|count| *count > 0);
-        (app.clone(), WantedApp { revision: manifest.deploy.revision, config_names, has_web })
+        (app.clone(), WantedApp { revision: manifest.deploy.revision, config_names })
     });
     wanted.collect()
 }

@@ -33,6 +33,7 @@ pub mod order;
 pub mod participant;
 pub mod plan;
 pub mod process;
+pub mod procfile;
 pub mod protocol;
 pub mod receive;
 pub mod records;

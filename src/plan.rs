@@ -17,8 +17,6 @@ pub struct WantedApp {
     pub revision: Option<CommitId>,
     /// Names of its config variables on the source.
     pub config_names: BTreeSet<String>,
-    /// It has a web process on the source; tells where a new app will be held.
-    pub has_web: bool,
 }
 
 /// What is done about config names that the source has and the destination lacks.
@@ -230,6 +228,8 @@ pub enum SetByDeploy {
 pub struct RevisionFacts {
     /// The repository has the commit.
     pub exists: bool,
+    /// It has a `web` process, as far as its Procfile tells: that names one, or there is none.
+    pub names_web: bool,
     /// It names a release task: `release` in Procfile, `predeploy` or `postdeploy` in app.json.
     pub has_release_tasks: bool,
     /// The config variables that Dokku sets while it deploys the revision.
@@ -309,14 +309,19 @@ pub fn make(
                 MissingConfig::Ignore => {}
             }
         }
-        let new_hold = if want.has_web { HoldPoint::Healthy } else { HoldPoint::Built };
+        let hold = match runs {
+            _ if !found.names_web => HoldPoint::Built,
+            Some(live) => live.hold,
+            // Dokku scales `web` of a new app to one.
+            None => HoldPoint::Healthy,
+        };
         plan.rows.push(Row {
             app: app.clone(),
             there: there.clone(),
             is_new: runs.is_none(),
             from,
             to,
-            hold: runs.map_or(new_hold, |live| if from.is_none() { new_hold } else { live.hold }),
+            hold,
             has_release_tasks: found.has_release_tasks,
         });
     }

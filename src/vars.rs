@@ -31,6 +31,8 @@ pub struct Vars {
     pub user: String,
     /// The graduation that the running deploy belongs to.
     pub graduation: Option<GraduationId>,
+    /// `DOKKU_PID`: by which Dokku names the files of the deploy that we are part of; a number.
+    pub dokku_pid: Option<String>,
     /// Where the companion `git-receive-pack` wants the push's outcome.
     pub push_status: Option<PathBuf>,
     /// See [`RECEIVING`].
@@ -64,6 +66,7 @@ impl Vars {
             plugins_enabled: path("PLUGIN_ENABLED_PATH", plugins.join("enabled")),
             user: ssh_name.or_else(|| text("SSH_USER")).or_else(|| text("USER")).unwrap_or("unknown".into()),
             graduation: text(GRADUATION).and_then(|id| id.parse().ok()),
+            dokku_pid: text("DOKKU_PID").filter(|pid| pid.bytes().all(|byte| byte.is_ascii_digit())),
             push_status: get(PUSH_STATUS).map(PathBuf::from),
             receiving: text(RECEIVING).and_then(|id| id.parse().ok()),
             quarantine: get("GIT_QUARANTINE_PATH").map(PathBuf::from),

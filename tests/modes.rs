@@ -114,6 +114,52 @@ fn runs_only(host: &Host, app: &str) {
 }
 
 #[test]
+fn a_worker_alone_does_not_start_before_the_decision() {
+    let world = World::new();
+    let post = world.post_hook();
+    let env = world.clone_environment();
+    // Dokku scales `web` of each new app to one, whether the app has such a process or not.
+    prepare(&world.source, "fresh", &[]);
+    for host in [&world.source, &world.destination] {
+        prepare(host, "jobs", &["worker=1"]);
+    }
+    let push = |version: &str| {
+        for app in ["fresh", "jobs"] {
+            world.app(app).worker_only().version(version).push();
+        }
+        acknowledge(&world, &env);
+    };
+    let host = &world.destination;
+
+    push("1");
+    post.succeeds();
+    env.graduate("now", "HEAD")
+        .succeeds()
+        .says("fresh (new)   -> [fresh 1]   build, held before it starts")
+        .says("jobs  (empty) -> [jobs 1]   build, held before it starts");
+    let before = host.snapshot();
+    assert_eq!(before.get("fresh CONTAINER.worker.1"), None, "it is scaled to none");
+    runs_only(host, "jobs");
+
+    push("2");
+    let graduation = env.begin_graduation(&[], "now", "HEAD");
+    post.is_reached_by(&graduation);
+    let worker = "jobs CONTAINER.worker.1";
+    assert_eq!(host.snapshot().get(worker), before.get(worker));
+    let upcoming = host.docker(&["ps", "-a", "--filter", "name=upcoming", "--format", "{{.Names}}"]);
+    assert_eq!(upcoming.succeeds().raw.trim(), "", "it runs before the decision");
+    post.succeeds();
+    graduation
+        .wait()
+        .succeeds()
+        .says("jobs is built and held before it starts")
+        .says("=====> production runs");
+    assert_ne!(host.snapshot().get("jobs latest"), before.get("jobs latest"));
+    runs_only(host, "jobs");
+    host.has_nothing_left();
+}
+
+#[test]
 fn an_app_of_four_switches_with_apps_of_one() {
     let world = World::new();
     let post = world.post_hook();

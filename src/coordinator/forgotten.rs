@@ -80,11 +80,7 @@ mod tests {
     /// Both apps ran `1`, and were to run `2`; `docs` was to stay as it is.
     fn judged(api: char, web: char) -> Outcome {
         let name = |name: &str| name.parse::<AppName>().unwrap();
-        let want = |digit| WantedApp {
-            revision: Some(revision(digit)),
-            config_names: BTreeSet::new(),
-            has_web: true,
-        };
+        let want = |digit| WantedApp { revision: Some(revision(digit)), config_names: BTreeSet::new() };
         let runs = |digit| LiveApp {
             revision: Some(revision(digit)),
             config_names: Vec::new(),

@@ -163,6 +163,7 @@ fn revision_facts(vars: &Vars, app: &AppName, revision: CommitId) -> RevisionFac
     }
     RevisionFacts {
         exists,
+        names_web: repo::names_web(&repository, revision),
         has_release_tasks: repo::has_release_tasks(&repository, revision),
         set_by_deploy: repo::config_set_by_deploy(&repository, revision),
     }

@@ -145,9 +145,10 @@ impl<'a> App<'a> {
         paths.map(|path| (path.clone(), content(&path))).collect()
     }
 
-    /// It has web processes, as far as Dokku knows by now.
-    pub fn has_web(&self) -> bool {
-        self.dokku.scale(self.name).get("web").is_some_and(|count| *count > 0)
+    /// The deploy that we are part of starts `web`.
+    pub fn starts_web(&self) -> bool {
+        let procfile = self.dokku.procfile(self.name, self.vars.dokku_pid.as_deref());
+        self.dokku.starts_web(self.name, procfile.as_deref())
     }
 
     /// Creates the app.

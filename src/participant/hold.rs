@@ -79,7 +79,9 @@ pub fn scheduler_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(id) = &vars.graduation else { return foreign_deploy(vars, app) };
     let deploy = Deploy::open(vars, id, app)?;
     deploy.store.mark(app, BUILT)?;
-    let built_only = Dokku::new(vars).hold_point(app) == HoldPoint::Built;
+    let dokku = Dokku::new(vars);
+    let procfile = dokku.procfile(app, vars.dokku_pid.as_deref());
+    let built_only = dokku.hold_point(app, procfile.as_deref()) == HoldPoint::Built;
     match deploy.store.decision() {
         Some(Decision::Abort) => Err(HoldError::Aborted(app.clone())),
         None if built_only => deploy.hold(HoldPoint::Built, None),
@@ -200,7 +202,7 @@ impl<'a> Deploy<'a> {
         let image = image.ok_or_else(|| HoldError::NoImage(name.clone(), docker::latest(name)))?;
         let switches = match container {
             Some((_, process)) => process == "web",
-            None => self.app.has_web(),
+            None => self.app.starts_web(),
         };
         let held = Held { at, image, properties: self.app.properties(), switches };
         self.app.keep_new_image(&held)?;

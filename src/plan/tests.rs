@@ -2,7 +2,7 @@ use super::*;
 use crate::mapping::Mapping;
 
 const ALL_THERE: RevisionFacts =
-    RevisionFacts { exists: true, has_release_tasks: false, set_by_deploy: BTreeMap::new() };
+    RevisionFacts { exists: true, names_web: true, has_release_tasks: false, set_by_deploy: BTreeMap::new() };
 const DEFAULT: Policy<'static> = Policy {
     missing_config: MissingConfig::Fail,
     ignore_config: &BTreeSet::new(),
@@ -19,7 +19,7 @@ fn app(name: &str) -> AppName {
 
 fn want(revision: char, names: &[&str]) -> WantedApp {
     let config_names = names.iter().map(|name| (*name).to_owned()).collect();
-    WantedApp { revision: Some(id(revision)), config_names, has_web: true }
+    WantedApp { revision: Some(id(revision)), config_names }
 }
 
 fn run(revision: char) -> LiveApp {

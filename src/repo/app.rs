@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::oid;
 use crate::names::CommitId;
 use crate::plan::SetByDeploy;
+use crate::procfile;
 
 /// The largest Procfile or app.json that is looked at, in bytes.
 const MAX_FILE: usize = 1 << 20;
@@ -33,8 +34,12 @@ pub fn has_release_tasks(repository: &Path, revision: CommitId) -> bool {
     let procfile = file(repository, revision, "Procfile").unwrap_or_default();
     let paths = ["/scripts/dokku/predeploy", "/scripts/dokku/postdeploy", "/scripts/postdeploy"];
     let scripted = |json: Value| paths.iter().any(|path| json.pointer(path).is_some());
-    procfile.lines().any(|line| line.starts_with("release:"))
-        || app_json(repository, revision).is_some_and(scripted)
+    procfile::has_process(&procfile, "release") || app_json(repository, revision).is_some_and(scripted)
+}
+
+/// The revision has a `web` process, as far as its Procfile tells: that names one, or there is none.
+pub fn names_web(repository: &Path, revision: CommitId) -> bool {
+    file(repository, revision, "Procfile").is_none_or(|text| procfile::has_process(&text, "web"))
 }
 
 /// The config variables that the revision declares in its app.json, which Dokku sets with a deploy where they are
