@@ -140,8 +140,7 @@ pub fn image(reference: &str) -> Result<Option<ImageId>, DockerError> {
     struct Image {
         id: ImageId,
     }
-    let (_, stdout, _) = docker().args(["image", "inspect", reference]).capture()?;
-    let images: Vec<Image> = parse(&stdout)?;
+    let images: Vec<Image> = inspect(docker().args(["image", "inspect", reference]))?;
     Ok(images.into_iter().next().map(|image| image.id))
 }
 
@@ -154,8 +153,7 @@ pub fn containers<S: AsRef<str>>(ids: &[S]) -> Result<Vec<Container>, DockerErro
         return Ok(Vec::new());
     }
     let ids = ids.iter().map(AsRef::as_ref);
-    let (_, stdout, _) = docker().args(["container", "inspect"]).args(ids).capture()?;
-    parse(&stdout)
+    inspect(docker().args(["container", "inspect"]).args(ids))
 }
 
 /// All containers that carry Dokku's label of the app, running or not.
@@ -168,9 +166,17 @@ pub fn containers_of(app: &AppName) -> Result<Vec<Container>, DockerError> {
     containers(&ids.split_whitespace().collect::<Vec<_>>())
 }
 
-fn parse<T: serde::de::DeserializeOwned>(stdout: &[u8]) -> Result<Vec<T>, DockerError> {
+/// What `docker inspect` prints of those that exist. It fails if one does not, and also if the engine does not answer:
+/// then it prints an empty list as well, and only what it says besides tells that nothing is known.
+fn inspect<T: serde::de::DeserializeOwned>(inspect: Program) -> Result<Vec<T>, DockerError> {
+    let stdout = inspect.read_unless(says_that_one_is_missing)?;
     // Without a single match, some versions print nothing at all.
-    if stdout.trim_ascii().is_empty() { Ok(Vec::new()) } else { Ok(serde_json::from_slice(stdout)?) }
+    if stdout.trim().is_empty() { Ok(Vec::new()) } else { Ok(serde_json::from_str(&stdout)?) }
+}
+
+fn says_that_one_is_missing(stderr: &str) -> bool {
+    let stderr = stderr.to_ascii_lowercase();
+    ["no such image", "no such container", "no such object"].iter().any(|words| stderr.contains(words))
 }
 
 /// Gives an image one more name, taking the name from another image that has it.
@@ -267,6 +273,26 @@ mod tests {
             serde_json::from_str(r#"{"Name":"on-failure","MaximumRetryCount":10}"#).unwrap();
         assert_eq!(policy.as_option(), "--restart=on-failure:10");
         assert_eq!(RestartPolicy::no().as_option(), "--restart=no");
+    }
+
+    #[test]
+    fn silence_of_the_engine_is_no_answer() {
+        for missing in [
+            "Error: No such image: dokku/api:latest\n",
+            "Error response from daemon: No such container: 0a1b\n",
+            "WARNING: Error loading config file: permission denied\nError: No such container: 0a1b\n",
+        ] {
+            assert!(says_that_one_is_missing(missing), "{missing}");
+        }
+        for unknown in [
+            "",
+            "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?\n",
+            "error during connect: Get \"http://%2Fvar%2Frun%2Fdocker.sock/v1.24/images/a/json\": dial unix \
+             /var/run/docker.sock: connect: no such file or directory\n",
+            "Error response from daemon: context deadline exceeded\n",
+        ] {
+            assert!(!says_that_one_is_missing(unknown), "{unknown}");
+        }
     }
 
     #[test]

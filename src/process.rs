@@ -201,13 +201,21 @@ impl Program {
     /// # Errors
     /// Any exit status but 0, with the end of its stderr.
     pub fn read(self) -> Result<String, ProcessError> {
+        self.read_unless(|_| false)
+    }
+
+    /// The same, but a failure is none if its stderr is such.
+    ///
+    /// # Errors
+    /// As [`Program::read`].
+    pub fn read_unless(self, is_none: impl Fn(&str) -> bool) -> Result<String, ProcessError> {
         let name = self.described();
         let (status, stdout, stderr) = self.capture()?;
-        if status.success() {
-            return Ok(String::from_utf8_lossy(&stdout).into_owned());
-        }
         let kept = stderr.len().saturating_sub(KEPT_OUTPUT);
         let output = String::from_utf8_lossy(&stderr[kept..]).into_owned();
+        if status.success() || is_none(&output) {
+            return Ok(String::from_utf8_lossy(&stdout).into_owned());
+        }
         Err(ProcessError::Failed { program: name, how: in_words(status), output })
     }
 
