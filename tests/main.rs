@@ -10,6 +10,7 @@ mod differences;
 #[path = "matrix/disk.rs"]
 mod disk;
 mod doctor;
+mod endings;
 mod graduations;
 mod hooks;
 mod installation;

@@ -1,45 +1,12 @@
 //! An app cannot be put back. People are told which and why, and what brings it back does so.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-
-use crate::support::World;
+use crate::support::{BeforeDocker, World};
 
 const WHY: &str = "breaks the destination's Docker on simulated hosts only";
 
 /// Production's `docker tag` of the image that an app runs now fails until this is dropped.
-struct BrokenTag {
-    docker: PathBuf,
-    whole: Vec<u8>,
-}
-
-impl BrokenTag {
-    fn of(world: &World, app: &str) -> BrokenTag {
-        let docker = world.destination.as_simulated().unwrap().layout().bin().join("docker");
-        let latest = format!("dokku/{app}:latest");
-        let image =
-            world.destination.docker(&["image", "inspect", "--format", "{{.Id}}", &latest]).succeeds();
-        let whole = fs::read(&docker).unwrap();
-        let broken = docker.with_extension("broken");
-        let script = format!(
-            "#!/bin/sh\ncase \"$1 $2\" in\n'tag {}') echo 'no space left on device' >&2; exit 1 ;;\nesac\n",
-            image.raw.trim()
-        );
-        fs::write(&broken, [script.as_bytes(), &whole].concat()).unwrap();
-        fs::set_permissions(&broken, fs::Permissions::from_mode(0o755)).unwrap();
-        fs::rename(&broken, &docker).unwrap();
-        BrokenTag { docker, whole }
-    }
-}
-
-impl Drop for BrokenTag {
-    fn drop(&mut self) {
-        let mended = self.docker.with_extension("mended");
-        fs::write(&mended, &self.whole).unwrap();
-        fs::set_permissions(&mended, fs::Permissions::from_mode(0o755)).unwrap();
-        fs::rename(&mended, &self.docker).unwrap();
-    }
+fn broken_tag(world: &World, app: &str) -> BeforeDocker {
+    BeforeDocker::tags_image_of(&world.destination, app, "echo 'no space left on device' >&2; exit 1")
 }
 
 #[test]
@@ -57,7 +24,7 @@ fn after_an_abort_that_could_not_put_all_back_the_release_that_ran_does() {
 
     let push = environment.begin_graduation(&[], "now", "HEAD");
     post.is_reached_by(&push);
-    let broken = BrokenTag::of(&world, "api");
+    let broken = broken_tag(&world, "api");
     post.fails();
     push.wait()
         .is_refused()

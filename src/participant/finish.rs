@@ -1,15 +1,17 @@
 //! How each app of a graduation comes to its end: live, put back, or left as it failed.
 
-use std::thread::{self, ScopedJoinHandle};
+use std::time::Duration;
 
-use super::Member;
-use super::{Participant, bounded_end, leftovers};
-use crate::names::{AppName, GraduationId};
+use super::{Member, Participant, bounded_end};
+use crate::names::AppName;
 use crate::participant::app::App;
+use crate::participant::closing::{Closed, Closing, Way};
 use crate::participant::deploy::DeployEnd;
-use crate::participant::store::{Settled, Store};
+use crate::participant::store::Settled;
 use crate::protocol::{AppEnd, Decision, OnFailure, Report};
-use crate::vars::Vars;
+
+/// How long the main loop waits at most for the end of an app before it looks around again.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Participant<'_> {
     pub(super) fn ended(&mut self, app: &AppName, end: DeployEnd) {
@@ -75,30 +77,11 @@ impl Participant<'_> {
             }
             Decision::Go => Way::Compensate,
         };
-        let closing = Closing { vars: self.vars, id: &self.graduation.id, store: &self.store };
-        let ended: Vec<(AppName, Closed)> = thread::scope(|scope| {
-            let close = |(app, member)| {
-                let (closing, hands, way) = (&closing, self.hands.clone(), way(member));
-                let handle = scope.spawn(move || {
-                    let _hand = hands.take();
-                    closing.close(app, member, way)
-                });
-                (app.clone(), handle)
-            };
-            let handles: Vec<_> = self.apps.iter().map(close).collect();
-            let join = |(app, handle): (AppName, ScopedJoinHandle<'_, Closed>)| {
-                let bug = || Closed::of(AppEnd::Stuck { reason: "a bug stopped us midway".to_owned() });
-                (app, handle.join().unwrap_or_else(|_| bug()))
-            };
-            handles.into_iter().map(join).collect()
-        });
-        for (app, Closed { end, note }) in ended {
-            if let Some(text) = note {
-                self.say(Report::Log { app: app.clone(), text });
-            }
-            if let Some(end) = end {
-                self.conclude(&app, end);
-            }
+        for (app, member) in &self.apps {
+            self.closing(app, member).start(way(member), self.hands.clone(), self.sender.clone());
+        }
+        while self.apps.values().any(|member| !member.is_closed) {
+            self.hear(PATIENCE);
         }
         let end_of = |(app, member): (&AppName, &Member)| Some((app.clone(), member.end.clone()?));
         let ends = self.apps.iter().filter_map(end_of).collect();
@@ -107,84 +90,27 @@ impl Participant<'_> {
         }
         self.say(Report::Settled { decision });
     }
-}
 
-/// What an app's end takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    /// It never went live, and nothing of it is to be left.
-    Undo,
-    /// It is live, wholly or in part, and is put back.
-    Compensate,
-    /// It is live and stays so.
-    Stay,
-}
-
-/// How it came to its end; none if that was known before.
-struct Closed {
-    end: Option<AppEnd>,
-    note: Option<String>,
-}
-
-impl Closed {
-    fn of(end: AppEnd) -> Self {
-        Self { end: Some(end), note: None }
-    }
-}
-
-/// What bringing an app to its end needs of the participant.
-struct Closing<'a> {
-    vars: &'a Vars,
-    id: &'a GraduationId,
-    store: &'a Store,
-}
-
-impl Closing<'_> {
-    fn close(&self, name: &AppName, member: &Member, way: Way) -> Closed {
-        let app = App::new(self.vars, self.id, name);
-        let held = self.store.held(name).ok().flatten();
-        let deploy = self.store.deploy(name).ok().flatten();
-        match way {
-            Way::Undo => {
-                let killed = matches!(member.deploy, Some(DeployEnd::Killed { .. }));
-                let undone = app.undo(&member.before, held.as_ref(), deploy, killed);
-                // Until its names are the old version's, a deploy of somebody else would start the new one.
-                self.leave(name);
-                match undone {
-                    Ok(false) => Closed::of(AppEnd::Restored {}),
-                    Ok(true) => {
-                        let note =
-                            "is kept although this graduation created it: somebody has used it meanwhile";
-                        Closed { end: Some(AppEnd::Restored {}), note: Some(note.to_owned()) }
-                    }
-                    Err(error) => Closed::of(AppEnd::Stuck { reason: error.to_string() }),
-                }
-            }
-            Way::Compensate => {
-                // A compensation is a deploy like anybody's.
-                self.leave(name);
-                Closed::of(match app.compensate(&member.before, deploy) {
-                    Ok(()) => AppEnd::Restored {},
-                    Err(error) => AppEnd::Stuck { reason: error.to_string() },
-                })
-            }
-            Way::Stay => {
-                self.leave(name);
-                // No app is put back any more: the old images may go.
-                if let Err(error) = app.let_go() {
-                    log::error!("{error}");
-                }
-                if let Err(error) = leftovers::let_go_of_stuck(self.vars, name) {
-                    log::error!("{error}");
-                }
-                Closed { end: None, note: None }
-            }
+    fn closing(&self, app: &AppName, member: &Member) -> Closing {
+        Closing {
+            vars: self.vars.clone(),
+            id: self.graduation.id.clone(),
+            store: self.store.clone(),
+            app: app.clone(),
+            before: member.before.clone(),
+            was_killed: matches!(member.deploy, Some(DeployEnd::Killed { .. })),
         }
     }
 
-    fn leave(&self, app: &AppName) {
-        if let Err(error) = self.store.leave(app) {
-            log::error!("{error}");
+    pub(super) fn closed(&mut self, app: &AppName, Closed { end, note }: Closed) {
+        if let Some(text) = note {
+            self.say(Report::Log { app: app.clone(), text });
+        }
+        if let Some(end) = end {
+            self.conclude(app, end);
+        }
+        if let Some(member) = self.apps.get_mut(app) {
+            member.is_closed = true;
         }
     }
 }

@@ -59,7 +59,7 @@ pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> 
     let mut participant = Participant::new(vars, store, graduation, reports);
     participant.say(Report::Decided { decision });
     for (app, before) in participant.store.apps()? {
-        participant.apps.insert(app.clone(), Member::new(before.clone()));
+        participant.apps.insert(app.clone(), Member::new(before.clone(), true));
         let process = participant.store.deploy(&app)?;
         participant.deploy(&app, before).adopt(process);
     }

@@ -7,6 +7,7 @@
 //! left from the files of [`store`].
 
 pub mod app;
+mod closing;
 pub mod deploy;
 mod destination;
 mod finish;
@@ -28,6 +29,7 @@ use crate::after_deploy;
 use crate::files::{self, FileError};
 use crate::names::{AppName, CommitId, GraduationId};
 use crate::participant::app::{App, AppError};
+use crate::participant::closing::Closed;
 use crate::participant::deploy::{Deploy, DeployEnd};
 use crate::participant::destination::take_destination;
 pub use crate::participant::leftovers::settle_left;
@@ -103,6 +105,13 @@ pub enum Message {
         app: AppName,
         /// What it was.
         result: Result<Before, String>,
+    },
+    /// An app has come to its end.
+    Closed {
+        /// The app.
+        app: AppName,
+        /// How.
+        closed: Closed,
     },
 }
 
@@ -214,11 +223,13 @@ struct Member {
     started: bool,
     deploy: Option<DeployEnd>,
     end: Option<AppEnd>,
+    /// Nothing is done to it any more.
+    is_closed: bool,
 }
 
 impl Member {
-    fn new(before: Before) -> Self {
-        Self { before, started: true, deploy: None, end: None }
+    fn new(before: Before, started: bool) -> Self {
+        Self { before, started, deploy: None, end: None, is_closed: false }
     }
 }
 
@@ -279,7 +290,8 @@ impl<'a> Participant<'a> {
         self.run();
     }
 
-    /// Until every app has come to its end.
+    /// Until every app has come to its end. Requests are answered all the while: the source takes one that is silent
+    /// for a lease for lost.
     fn run(&mut self) {
         while !self.is_over() {
             if let Some(wanted) = self.wanted.take() {
@@ -291,15 +303,22 @@ impl<'a> Participant<'a> {
                 (true, Some(_)) => Duration::from_secs(1),
                 (false, _) => Duration::from_secs(60),
             };
-            match self.messages.recv_timeout(limit) {
-                Ok(message) => self.handle(message),
-                Err(RecvTimeoutError::Timeout) if undecided && self.store.lease_left().is_zero() => {
-                    self.decide(Decision::Abort);
-                }
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+            if !self.hear(limit) && undecided && self.store.lease_left().is_zero() {
+                self.decide(Decision::Abort);
             }
         }
         self.finish();
+    }
+
+    /// Handles the next message; says whether one has come within `limit`.
+    fn hear(&mut self, limit: Duration) -> bool {
+        match self.messages.recv_timeout(limit) {
+            Ok(message) => {
+                self.handle(message);
+                true
+            }
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => false,
+        }
     }
 
     fn is_over(&self) -> bool {
@@ -313,6 +332,7 @@ impl<'a> Participant<'a> {
             Message::Request(request) => self.request(request),
             Message::Opened { app, result } => self.opened(app, result),
             Message::Ended { app, end } => self.ended(&app, end),
+            Message::Closed { app, closed } => self.closed(&app, closed),
         }
     }
 
@@ -381,15 +401,13 @@ impl<'a> Participant<'a> {
         match result {
             Ok(before) => {
                 let created = before.created;
-                let member = Member { before, started: false, deploy: None, end: None };
-                self.apps.insert(app.clone(), member);
+                self.apps.insert(app.clone(), Member::new(before, false));
                 self.say(Report::Opened { app, created });
             }
             Err(reason) => {
                 // What was taken before the failure is put back with the rest.
                 if let Ok(Some(before)) = self.store.before(&app) {
-                    let member = Member { before, started: false, deploy: None, end: None };
-                    self.apps.insert(app.clone(), member);
+                    self.apps.insert(app.clone(), Member::new(before, false));
                 }
                 self.say(Report::AppFailed { app, reason });
             }

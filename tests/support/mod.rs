@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports, reason = "each story uses a part of it")]
 
 mod app;
+mod before_docker;
 mod checkout;
 mod gate;
 mod hook_gate;
@@ -22,6 +23,7 @@ mod visitor;
 mod world;
 
 pub(crate) use app::App;
+pub(crate) use before_docker::BeforeDocker;
 pub(crate) use checkout::Checkout;
 pub(crate) use gate::Gate;
 pub(crate) use host::Host;

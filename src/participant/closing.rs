@@ -1,0 +1,112 @@
+//! Brings one app to its end, on a thread of its own, when every deploy has ended.
+
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::mpsc::SyncSender;
+use std::thread;
+
+use super::{Message, leftovers};
+use crate::names::{AppName, GraduationId};
+use crate::participant::app::App;
+use crate::participant::slots::Slots;
+use crate::participant::store::{Before, Store};
+use crate::protocol::AppEnd;
+use crate::vars::Vars;
+
+/// What an app's end takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// It never went live, and nothing of it is to be left.
+    Undo,
+    /// It is live, wholly or in part, and is put back.
+    Compensate,
+    /// It is live and stays so.
+    Stay,
+}
+
+/// How an app came to its end; none if that was known before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// How.
+    pub end: Option<AppEnd>,
+    /// What its users should know besides.
+    pub note: Option<String>,
+}
+
+impl Closed {
+    fn of(end: AppEnd) -> Self {
+        Self { end: Some(end), note: None }
+    }
+}
+
+/// What bringing an app to its end needs of the participant.
+#[derive(Debug)]
+pub(super) struct Closing {
+    pub(super) vars: Vars,
+    pub(super) id: GraduationId,
+    pub(super) store: Store,
+    pub(super) app: AppName,
+    pub(super) before: Before,
+    /// Its deploy did not end by itself.
+    pub(super) was_killed: bool,
+}
+
+impl Closing {
+    /// Brings the app to its end when a hand is free, and tells the main loop.
+    pub(super) fn start(self, way: Way, hands: Slots, news: SyncSender<Message>) {
+        thread::spawn(move || {
+            let _hand = hands.take();
+            let closed = panic::catch_unwind(AssertUnwindSafe(|| self.close(way)));
+            let bug = |_| Closed::of(AppEnd::Stuck { reason: "a bug stopped us midway".to_owned() });
+            // The main loop waits for it; if that is gone, so is the process.
+            let _ = news.send(Message::Closed { app: self.app.clone(), closed: closed.unwrap_or_else(bug) });
+        });
+    }
+
+    fn close(&self, way: Way) -> Closed {
+        let name = &self.app;
+        let app = App::new(&self.vars, &self.id, name);
+        let held = self.store.held(name).ok().flatten();
+        let deploy = self.store.deploy(name).ok().flatten();
+        match way {
+            Way::Undo => {
+                let undone = app.undo(&self.before, held.as_ref(), deploy, self.was_killed);
+                // Until its names are the old version's, a deploy of somebody else would start the new one.
+                self.leave();
+                match undone {
+                    Ok(false) => Closed::of(AppEnd::Restored {}),
+                    Ok(true) => {
+                        let note =
+                            "is kept although this graduation created it: somebody has used it meanwhile";
+                        Closed { end: Some(AppEnd::Restored {}), note: Some(note.to_owned()) }
+                    }
+                    Err(error) => Closed::of(AppEnd::Stuck { reason: error.to_string() }),
+                }
+            }
+            Way::Compensate => {
+                // A compensation is a deploy like anybody's.
+                self.leave();
+                Closed::of(match app.compensate(&self.before, deploy) {
+                    Ok(()) => AppEnd::Restored {},
+                    Err(error) => AppEnd::Stuck { reason: error.to_string() },
+                })
+            }
+            Way::Stay => {
+                self.leave();
+                // No app is put back any more: the old images may go.
+                if let Err(error) = app.let_go() {
+                    log::error!("{error}");
+                }
+                if let Err(error) = leftovers::let_go_of_stuck(&self.vars, name) {
+                    log::error!("{error}");
+                }
+                Closed { end: None, note: None }
+            }
+        }
+    }
+
+    fn leave(&self) {
+        if let Err(error) = self.store.leave(&self.app) {
+            log::error!("{error}");
+        }
+    }
+}
