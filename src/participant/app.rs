@@ -7,7 +7,7 @@ mod look;
 mod naming;
 mod undo;
 
-use crate::docker::{DockerError, Keeper};
+use crate::docker::{self, Container, DockerError, Keeper};
 use crate::dokku::{Dokku, DokkuError};
 use crate::files::FileError;
 use crate::git::{self, Git, GitError};
@@ -131,6 +131,31 @@ impl<'a> App<'a> {
             git::update_app_ref(&repository, &before.branch, Some(before.to), before.from)?;
         }
         Ok(())
+    }
+
+    /// After the deploy has ended well: says whether what is live is what was held, and makes sure that it stays so.
+    /// Somebody else may have restarted the old version while the app was held; such a deploy that has not come
+    /// through its checks yet loses its containers, and ends.
+    ///
+    /// # Errors
+    /// It could not be found out.
+    pub fn runs_new_version(&self, before: &Before, held: &Held) -> Result<bool, AppError> {
+        let containers = docker::containers_of(self.name)?;
+        let live = self.live();
+        for container in containers {
+            if container.is_upcoming() && container.image != held.image && !live.contains(&container.id) {
+                docker::remove_container(&container.id)?;
+            }
+        }
+        // A process that the new version does not have any more is left by Dokku as it was.
+        let is_right = |found: &Container| found.image == held.image || before.containers.contains(&found.id);
+        let found = docker::containers(&live)?;
+        Ok(found.len() == live.len() && found.iter().all(is_right))
+    }
+
+    /// The containers that are live, as Dokku has noted them.
+    fn live(&self) -> Vec<String> {
+        self.dokku.containers(self.name).into_values().collect()
     }
 
     /// When no app will be put back any more: leaves nothing of the graduation.

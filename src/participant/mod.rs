@@ -416,7 +416,7 @@ impl<'a> Participant<'a> {
 
     fn deploy(&self, app: &AppName, before: Before) -> Deploy {
         let news = self.sender.clone();
-        Deploy { app: app.clone(), before, store: self.store.clone(), news }
+        Deploy { id: self.graduation.id.clone(), app: app.clone(), before, store: self.store.clone(), news }
     }
 
     fn prepare(&mut self, app: &AppName) {

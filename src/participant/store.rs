@@ -63,6 +63,8 @@ pub struct Before {
     pub to: CommitId,
     /// The deploy branch.
     pub branch: String,
+    /// The containers that were live.
+    pub containers: BTreeSet<String>,
     /// The image that ran, or was to run next.
     pub image: Option<ImageId>,
     /// The config variable in which Dokku keeps the revision, and its value.

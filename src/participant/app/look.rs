@@ -37,8 +37,8 @@ impl App<'_> {
             let words = |revision: Option<CommitId>| revision.map_or("nothing".to_owned(), |id| id.short());
             return Err(AppError::Changed { app: app.clone(), found: words(from), planned: words(planned) });
         }
-        let ids: Vec<String> = self.dokku.containers(app).into_values().collect();
-        let running = docker::containers(&ids)?.into_iter().next().map(|container| container.image);
+        let containers = self.live();
+        let running = docker::containers(&containers)?.into_iter().next().map(|container| container.image);
         let image = match running {
             Some(image) => Some(image),
             None => docker::image(&docker::latest(app))?,
@@ -50,6 +50,7 @@ impl App<'_> {
             from,
             to,
             branch: self.dokku.deploy_branch(app),
+            containers: containers.into_iter().collect(),
             image,
             revision_variable: variable.map(|name| {
                 let value = config.get(&name).cloned();

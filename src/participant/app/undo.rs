@@ -1,6 +1,5 @@
 //! Puts an app back: after a deploy that did not go live, and after one that did.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::thread;
 use std::time::Duration;
@@ -104,7 +103,7 @@ impl App<'_> {
             files::remove(&dir.join(format!("{file}.{pid}")))?;
             files::remove(&dir.join(format!("{file}.{pid}.missing")))?;
         }
-        let live: BTreeSet<String> = self.dokku.containers(self.name).into_values().collect();
+        let live = self.live();
         for container in docker::containers_of(self.name)? {
             let of_old = before.image.as_ref() == Some(&container.image);
             if container.is_upcoming() && !of_old && !live.contains(&container.id) {
@@ -128,7 +127,7 @@ impl App<'_> {
 
     /// Every live container is of the old image.
     fn runs_only(&self, before: &Before) -> Result<bool, AppError> {
-        let ids: Vec<String> = self.dokku.containers(self.name).into_values().collect();
+        let ids = self.live();
         let found = docker::containers(&ids)?;
         let old = |container: &docker::Container| Some(&container.image) == before.image.as_ref();
         Ok(found.len() == ids.len() && found.iter().all(old))
