@@ -97,3 +97,49 @@ fn a_restart_that_is_healthy_only_after_the_decision_is_refused() {
     assert!(!story.environment.went_live("now", "HEAD"));
     story.only_runs("1");
 }
+
+#[test]
+fn an_app_that_somebody_deploys_is_left_to_them() {
+    if World::simulated_only(WHY) {
+        return;
+    }
+    let world = World::new();
+    let story = Story::new(&world);
+    let host = &world.destination;
+    let refused = |reason: &str| {
+        story
+            .environment
+            .graduate("now", "HEAD")
+            .is_refused()
+            .says(reason)
+            .says("nothing changed on production");
+    };
+
+    // A push, which has Dokku's lock.
+    let gate = world.gate("third");
+    gate.open();
+    let third = world.app("api").version("3").healthy_behind(&gate).commit();
+    gate.close();
+    let push = third.begin_push_to(host);
+    gate.is_reached();
+    refused("api is being deployed by somebody else");
+    gate.open();
+    push.wait().succeeds();
+    story.only_runs("3");
+    let facts = host.snapshot();
+    assert_eq!(facts.get("api refs/heads/master"), Some(third.revision.as_str()));
+    assert_eq!(facts.get("api config GIT_REV"), Some(format!("\"{}\"", third.revision).as_str()));
+    assert!(facts.get("api deploy-source-metadata").is_some_and(|text| text.contains(&third.revision)));
+
+    // A restart, which has not.
+    gate.close();
+    let restart = host.begin_dokku(&["config:set", "api", "COLOUR=red"]);
+    gate.is_reached();
+    refused("is neither live nor part of this graduation");
+    gate.open();
+    restart.wait().succeeds();
+    story.only_runs("3");
+    story.post.succeeds();
+    story.environment.graduate("now", "HEAD").succeeds();
+    story.only_runs("2");
+}

@@ -44,6 +44,24 @@ pub enum AppError {
         /// What the plan saw.
         planned: String,
     },
+    /// Somebody else deploys the app.
+    #[error("{app} is being deployed by somebody else; graduate again when that is over")]
+    Deploying {
+        /// The app.
+        app: AppName,
+    },
+    /// The app has a container of a deploy that is not over, or was killed.
+    #[error(
+        "{app} has a container that is neither live nor part of this graduation, {container}: somebody else \
+         deploys it, and then graduate again when that is over, or has been killed in doing so, and then \
+         `docker rm -f {container}`"
+    )]
+    Starting {
+        /// The app.
+        app: AppName,
+        /// The container's name.
+        container: String,
+    },
     /// After it was put back, something else than the old version runs.
     #[error("{app} does not run its old version after it was put back; look at `dokku ps:report {app}`")]
     NotRestored {

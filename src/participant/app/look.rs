@@ -5,7 +5,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::{App, AppError};
-use crate::docker;
+use crate::docker::{self, Container};
+use crate::files::Lock;
 use crate::names::CommitId;
 use crate::participant::store::Before;
 
@@ -26,6 +27,36 @@ const SET_BY_DEPLOYS: [&str; 12] = [
 ];
 
 impl App<'_> {
+    /// Nobody has Dokku's deploy lock of the app: no push and no rebuild of it goes on.
+    ///
+    /// # Errors
+    /// [`AppError::Deploying`].
+    pub fn is_unlocked(&self) -> Result<(), AppError> {
+        if Lock::is_taken(&self.dokku.deploy_lock(self.name))? {
+            return Err(AppError::Deploying { app: self.name.clone() });
+        }
+        Ok(())
+    }
+
+    /// No deploy of the app goes on, nor a restart, which takes no lock: it has no container on the way.
+    ///
+    /// # Errors
+    /// [`AppError::Deploying`], [`AppError::Starting`].
+    pub fn is_idle(&self) -> Result<(), AppError> {
+        self.is_unlocked()?;
+        let containers = docker::containers_of(self.name)?;
+        let live = self.live();
+        let starts =
+            |found: &&Container| found.is_upcoming() && found.is_running() && !live.contains(&found.id);
+        match containers.iter().find(starts) {
+            None => Ok(()),
+            Some(found) => {
+                let container = found.name.trim_start_matches('/').to_owned();
+                Err(AppError::Starting { app: self.name.clone(), container })
+            }
+        }
+    }
+
     /// Finds out what an abort must put back.
     ///
     /// # Errors

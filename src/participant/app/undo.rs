@@ -17,9 +17,9 @@ const DESTROY_ATTEMPTS: u32 = 5;
 const DESTROY_PAUSE: Duration = Duration::from_millis(300);
 
 impl App<'_> {
-    /// After the deploy has ended without going live: leaves nothing of the graduation. `deploy` is its process,
-    /// `killed`: it did not end by itself. An app that the graduation created is destroyed, unless somebody has used it meanwhile;
-    /// returns whether such an app was kept.
+    /// After the deploy has ended without going live: leaves nothing of the graduation. `deploy` is its process, if it
+    /// was started, `killed`: it did not end by itself. An app that the graduation created is destroyed, unless somebody
+    /// has used it meanwhile; returns whether such an app was kept.
     ///
     /// # Errors
     /// Something is left; repeat it.
@@ -34,13 +34,36 @@ impl App<'_> {
             self.release_images()?;
             return Ok(false);
         }
-        self.sweep(before, deploy)?;
+        match deploy {
+            Some(deploy) => self.take_back(before, held, deploy, killed)?,
+            // Whatever names the app has by now, they are not ours.
+            None => self.release_images()?,
+        }
+        Git::bare(&self.dokku.repository(self.name)).delete_graduation_refs(self.id)?;
+        if !before.created {
+            return Ok(false);
+        }
+        if self.is_used(before)? {
+            return Ok(true);
+        }
+        self.destroy()?;
+        Ok(false)
+    }
+
+    fn take_back(
+        &self,
+        before: &Before,
+        held: Option<&Held>,
+        deploy: ProcessId,
+        killed: bool,
+    ) -> Result<(), AppError> {
+        self.sweep(before, Some(deploy))?;
         if killed {
             // One that was killed at its very beginning has no lock yet, and Dokku cannot remove what is not there.
-            if self.dokku.has_deploy_lock(self.name) {
+            if self.dokku.deploy_lock(self.name).exists() {
                 self.command("apps:unlock").arg(self.name.as_str()).run()?;
             }
-            deploy.into_iter().for_each(sweep_temporary_files);
+            sweep_temporary_files(deploy);
         }
         let refused = docker::image(&docker::latest(self.name))?;
         self.name_version(before, held, Version::Old)?;
@@ -50,20 +73,12 @@ impl App<'_> {
         if before.image.is_none() {
             docker::untag(&docker::latest(self.name))?;
         }
-        Git::bare(&self.dokku.repository(self.name)).delete_graduation_refs(self.id)?;
         for image in refused.into_iter().chain(held.map(|held| held.image.clone())) {
             if Some(&image) != before.image.as_ref() {
                 docker::remove_unused_image(&image);
             }
         }
-        if !before.created {
-            return Ok(false);
-        }
-        if self.is_used(before)? {
-            return Ok(true);
-        }
-        self.destroy()?;
-        Ok(false)
+        Ok(())
     }
 
     /// After the decision: brings the old version back to an app that went live, wholly or in part.
