@@ -95,9 +95,10 @@ impl Dokku {
         self.root.join(app.as_str())
     }
 
-    /// The file of the app's deploy lock is there, taken or not.
-    pub fn has_deploy_lock(&self, app: &AppName) -> bool {
-        self.data.join("apps").join(app.as_str()).join(".deploy.lock").exists()
+    /// The file of the app's deploy lock. A push and `ps:rebuild` have it taken (flock(2)) as long as they go on; a
+    /// restart does not take it.
+    pub fn deploy_lock(&self, app: &AppName) -> PathBuf {
+        self.data.join("apps").join(app.as_str()).join(".deploy.lock")
     }
 
     fn property_path(&self, plugin: &str, owner: &str, name: &str) -> PathBuf {

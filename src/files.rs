@@ -178,19 +178,32 @@ impl Lock {
     /// # Errors
     /// The file cannot be opened or read.
     pub fn holder<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileError> {
+        if !Self::is_taken(path)? {
+            return Ok(None);
+        }
+        let mut content = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(64 * 1024).read_to_end(&mut content));
+        match read {
+            Ok(_) => Ok(serde_json::from_slice(&content).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(FileError::of("read the lock", path)(error)),
+        }
+    }
+
+    /// Somebody has the lock at `path` (flock(2)), whatever its file says.
+    ///
+    /// # Errors
+    /// The file cannot be opened or locked.
+    pub fn is_taken(path: &Path) -> Result<bool, FileError> {
         let failed = || FileError::of("read the lock", path);
         let file = match File::open(path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(failed()(error)),
         };
         match file.try_lock_shared() {
-            Ok(()) => Ok(None),
-            Err(fs::TryLockError::WouldBlock) => {
-                let mut content = Vec::new();
-                (&file).take(64 * 1024).read_to_end(&mut content).map_err(failed())?;
-                Ok(serde_json::from_slice(&content).ok())
-            }
+            Ok(()) => Ok(false),
+            Err(fs::TryLockError::WouldBlock) => Ok(true),
             Err(fs::TryLockError::Error(error)) => Err(failed()(error)),
         }
     }

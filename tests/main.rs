@@ -11,6 +11,7 @@ mod differences;
 mod disk;
 mod doctor;
 mod endings;
+mod foreign;
 mod graduations;
 mod hooks;
 mod installation;

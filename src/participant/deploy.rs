@@ -9,9 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use crate::files::{FileError, Watch};
-use crate::names::{AppName, ObjectId};
+use crate::names::{AppName, GraduationId, ObjectId};
 use crate::participant::Message;
-use crate::participant::app::AppError;
+use crate::participant::app::{App, AppError};
 use crate::participant::slots::Slots;
 use crate::participant::store::{BUILT, Before, DEPLOYED, EXITED, Store};
 use crate::process::{self, ProcessId, Program};
@@ -53,6 +53,8 @@ pub enum DeployEnd {
 /// One deploy and where its news go.
 #[derive(Clone, Debug)]
 pub struct Deploy {
+    /// Of which graduation.
+    pub id: GraduationId,
     /// The app.
     pub app: AppName,
     /// What it was.
@@ -72,18 +74,21 @@ impl Deploy {
                 Ok(end) => end,
                 Err(error) => DeployEnd::Failed { how: error.to_string() },
             };
+            let end = self.confirmed(&vars, end);
             self.send(Message::Ended { app: self.app.clone(), end });
         });
     }
 
     /// Waits for the end of a deploy that another participant started, on a thread of its own.
-    pub fn adopt(self, noted: Option<ProcessId>) {
+    pub fn adopt(self, vars: &Vars, noted: Option<ProcessId>) {
+        let vars = vars.clone();
         thread::spawn(move || {
             let end = match noted {
                 Some(process) if process.is_running() => self.follow(&process, None),
                 _ => Ok(self.judged_by_marks()),
             };
             let end = end.unwrap_or_else(|error| DeployEnd::Failed { how: error.to_string() });
+            let end = self.confirmed(&vars, end);
             self.send(Message::Ended { app: self.app.clone(), end });
         });
     }
@@ -93,6 +98,25 @@ impl Deploy {
             DeployEnd::Succeeded
         } else {
             DeployEnd::Failed { how: "was interrupted".to_owned() }
+        }
+    }
+
+    /// What Dokku calls a success is one only if what is live at the end is what was held.
+    fn confirmed(&self, vars: &Vars, end: DeployEnd) -> DeployEnd {
+        if end != DeployEnd::Succeeded || self.store.decision() != Some(Decision::Go) {
+            return end;
+        }
+        let app = App::new(vars, &self.id, &self.app);
+        let runs_new_version = || -> Result<bool, AppError> {
+            let Some(held) = self.store.held(&self.app)? else { return Ok(true) };
+            app.runs_new_version(&self.before, &held)
+        };
+        match runs_new_version() {
+            Ok(true) => end,
+            Ok(false) => {
+                DeployEnd::Failed { how: "ended well, but what is live is not what was held".to_owned() }
+            }
+            Err(error) => DeployEnd::Failed { how: format!("cannot be looked at: {error}") },
         }
     }
 
@@ -114,10 +138,9 @@ impl Deploy {
         let path = self.store.app_dir(&self.app).join("log");
         let log =
             File::options().create(true).append(true).open(&path).map_err(FileError::of("open", &path))?;
-        let id = vars.graduation.as_ref().map(ToString::to_string).unwrap_or_default();
         let mut running = Program::new("dokku")
             .args(["git-hook", self.app.as_str()])
-            .env(vars::GRADUATION, id)
+            .env(vars::GRADUATION, self.id.as_str())
             .dir(&vars.below_root(self.app.as_str()))
             .input_later()
             .output_to(log)

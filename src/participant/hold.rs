@@ -92,25 +92,39 @@ pub fn scheduler_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
 /// Somebody else's deploy may pass while the app is held: then it starts the old version, as it should.
 fn foreign_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(store) = Store::of_app(vars, app) else { return Ok(()) };
-    let held = store.held(app)?.is_some();
-    let Some(graduation) = store.graduation()? else { return Ok(()) };
-    if held && store.decision().is_none() {
+    if store.held(app)?.is_some() && store.decision().is_none() {
         return Ok(());
     }
+    refuse(&store, app)
+}
+
+/// A container of a deploy that has passed there: it must not become live after the new version has. After an abort
+/// it may, for it is the old one.
+fn foreign_container(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
+    let Some(store) = Store::of_app(vars, app) else { return Ok(()) };
+    if store.held(app)?.is_some() && store.decision() != Some(Decision::Go) {
+        return Ok(());
+    }
+    refuse(&store, app)
+}
+
+fn refuse(store: &Store, app: &AppName) -> Result<(), HoldError> {
+    let Some(graduation) = store.graduation()? else { return Ok(()) };
     // Nobody else would notice that its participant has died, and this app would be refused for good.
-    if let Err(error) = participant::settle_left(&graduation.id, &store) {
+    if let Err(error) = participant::settle_left(&graduation.id, store) {
         log::error!("{error}");
     }
     let since = graduation.since.format("%H:%M:%SZ").to_string();
     Err(HoldError::Busy { app: app.clone(), by: graduation.by, since })
 }
 
-/// `check-deploy`, after Dokku's own check: a container of the app is healthy. The first ones wait here.
+/// `check-deploy`, after Dokku's own check: a container of the app is healthy. The first ones wait here; refuses a
+/// container that is not the graduation's.
 ///
 /// # Errors
 /// The container must not become live.
 pub fn check_deploy(vars: &Vars, app: &AppName, container: &str, process: &str) -> Result<(), HoldError> {
-    let Some(id) = &vars.graduation else { return Ok(()) };
+    let Some(id) = &vars.graduation else { return foreign_container(vars, app) };
     let deploy = Deploy::open(vars, id, app)?;
     match deploy.store.decision() {
         Some(Decision::Abort) => Err(HoldError::Aborted(app.clone())),

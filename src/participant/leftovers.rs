@@ -61,7 +61,7 @@ pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> 
     for (app, before) in participant.store.apps()? {
         participant.apps.insert(app.clone(), Member::new(before.clone(), true));
         let process = participant.store.deploy(&app)?;
-        participant.deploy(&app, before).adopt(process);
+        participant.deploy(&app, before).adopt(vars, process);
     }
     participant.serve(&listener);
     Ok(())

@@ -383,8 +383,15 @@ impl<'a> Participant<'a> {
             let _hand = hands.take();
             let open = || -> Result<Before, AppError> {
                 let member = App::new(&vars, &id, &app);
-                let before = member.look(from, to)?;
-                store.take(&app, &before)?;
+                member.is_unlocked()?;
+                store.take(&app)?;
+                // A deploy that began before we had the app is seen now; one that begins later is refused.
+                let looked = member.is_idle().and_then(|()| member.look(from, to));
+                if looked.is_err() {
+                    store.leave(&app)?;
+                }
+                let before = looked?;
+                store.set_before(&app, &before)?;
                 member.keep_old_image(&before)?;
                 if before.created {
                     member.create()?;
@@ -416,7 +423,7 @@ impl<'a> Participant<'a> {
 
     fn deploy(&self, app: &AppName, before: Before) -> Deploy {
         let news = self.sender.clone();
-        Deploy { app: app.clone(), before, store: self.store.clone(), news }
+        Deploy { id: self.graduation.id.clone(), app: app.clone(), before, store: self.store.clone(), news }
     }
 
     fn prepare(&mut self, app: &AppName) {

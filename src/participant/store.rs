@@ -63,6 +63,8 @@ pub struct Before {
     pub to: CommitId,
     /// The deploy branch.
     pub branch: String,
+    /// The containers that were live.
+    pub containers: BTreeSet<String>,
     /// The image that ran, or was to run next.
     pub image: Option<ImageId>,
     /// The config variable in which Dokku keeps the revision, and its value.
@@ -267,15 +269,26 @@ impl Store {
         Ok(apps)
     }
 
-    /// Takes an app: remembers what it was, and that it belongs to this graduation until [`Store::leave`].
+    /// Takes an app: it belongs to this graduation until [`Store::leave`], so that whatever other deploy of it begins
+    /// from now on is refused.
     ///
     /// # Errors
     /// The disk is full, for one.
-    pub fn take(&self, app: &AppName, before: &Before) -> Result<(), FileError> {
+    pub fn take(&self, app: &AppName) -> Result<(), FileError> {
+        files::write_atomically(&self.active.join(app.as_str()), self.id())
+    }
+
+    /// Remembers what an app was; without that, nothing of it is put back.
+    ///
+    /// # Errors
+    /// The disk is full, for one.
+    pub fn set_before(&self, app: &AppName, before: &Before) -> Result<(), FileError> {
         files::make_dir(&self.app_dir(app))?;
-        files::write_json(&self.app_dir(app).join("before.json"), before)?;
-        let id = self.dir.file_name().unwrap_or_default().as_encoded_bytes();
-        files::write_atomically(&self.active.join(app.as_str()), id)
+        files::write_json(&self.app_dir(app).join("before.json"), before)
+    }
+
+    fn id(&self) -> &[u8] {
+        self.dir.file_name().unwrap_or_default().as_encoded_bytes()
     }
 
     /// The app belongs to nobody again.
@@ -371,8 +384,21 @@ impl Store {
     /// # Errors
     /// Something could not be removed.
     pub fn settle(&self, settled: &Settled) -> Result<(), FileError> {
+        self.leave_all()?;
         files::write_json(&self.dir.join("settled"), settled)?;
         self.tidy()
+    }
+
+    /// Apps whose opening was interrupted are in no other list.
+    fn leave_all(&self) -> Result<(), FileError> {
+        let failed = || FileError::of("read", &self.active);
+        for entry in fs::read_dir(&self.active).map_err(failed())? {
+            let path = entry.map_err(failed())?.path();
+            if files::read(&path, 1024)?.as_deref() == Some(self.id()) {
+                files::remove(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes what a participant has left that was killed when it had just settled this graduation.

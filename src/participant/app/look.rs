@@ -1,0 +1,107 @@
+//! What an app is: before the graduation touches it, and when it is built.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use super::{App, AppError};
+use crate::docker::{self, Container};
+use crate::files::Lock;
+use crate::names::CommitId;
+use crate::participant::store::Before;
+
+/// What a deploy sets besides containers, image, config and branch, below Dokku's library: `@` is the app.
+const SET_BY_DEPLOYS: [&str; 12] = [
+    "config/app-json/@/appjson-env-processed",
+    "config/app-json/@/heroku.postdeploy",
+    "config/apps/@/deploy-source",
+    "config/apps/@/deploy-source-metadata",
+    "config/builder/@/detected",
+    "config/common/@/deployed",
+    "config/ports/@/map-detected",
+    "config/ps/@/can-scale",
+    "config/ps/@/scale",
+    "config/ps/@/scale.old",
+    "data/app-json/@/app.json",
+    "data/ps/@/Procfile",
+];
+
+impl App<'_> {
+    /// Nobody has Dokku's deploy lock of the app: no push and no rebuild of it goes on.
+    ///
+    /// # Errors
+    /// [`AppError::Deploying`].
+    pub fn is_unlocked(&self) -> Result<(), AppError> {
+        if Lock::is_taken(&self.dokku.deploy_lock(self.name))? {
+            return Err(AppError::Deploying { app: self.name.clone() });
+        }
+        Ok(())
+    }
+
+    /// No deploy of the app goes on, nor a restart, which takes no lock: it has no container on the way.
+    ///
+    /// # Errors
+    /// [`AppError::Deploying`], [`AppError::Starting`].
+    pub fn is_idle(&self) -> Result<(), AppError> {
+        self.is_unlocked()?;
+        let containers = docker::containers_of(self.name)?;
+        let live = self.live();
+        let starts =
+            |found: &&Container| found.is_upcoming() && found.is_running() && !live.contains(&found.id);
+        match containers.iter().find(starts) {
+            None => Ok(()),
+            Some(found) => {
+                let container = found.name.trim_start_matches('/').to_owned();
+                Err(AppError::Starting { app: self.name.clone(), container })
+            }
+        }
+    }
+
+    /// Finds out what an abort must put back.
+    ///
+    /// # Errors
+    /// The app does not run `planned`.
+    pub fn look(&self, planned: Option<CommitId>, to: CommitId) -> Result<Before, AppError> {
+        let app = self.name;
+        let from = self.dokku.revision(app);
+        if from != planned {
+            let words = |revision: Option<CommitId>| revision.map_or("nothing".to_owned(), |id| id.short());
+            return Err(AppError::Changed { app: app.clone(), found: words(from), planned: words(planned) });
+        }
+        let containers = self.live();
+        let running = docker::containers(&containers)?.into_iter().next().map(|container| container.image);
+        let image = match running {
+            Some(image) => Some(image),
+            None => docker::image(&docker::latest(app))?,
+        };
+        let config = self.dokku.config(app)?;
+        let variable = self.dokku.revision_variable(app);
+        Ok(Before {
+            created: !self.dokku.exists(app),
+            from,
+            to,
+            branch: self.dokku.deploy_branch(app),
+            containers: containers.into_iter().collect(),
+            image,
+            revision_variable: variable.map(|name| {
+                let value = config.get(&name).cloned();
+                (name, value)
+            }),
+            config_names: config.into_keys().collect(),
+            properties: self.properties(),
+        })
+    }
+
+    /// The files that a deploy sets, as they are now.
+    pub fn properties(&self) -> BTreeMap<PathBuf, Option<String>> {
+        let paths = SET_BY_DEPLOYS.iter().map(|path| PathBuf::from(path.replace('@', self.name.as_str())));
+        let content = |path: &PathBuf| fs::read_to_string(self.vars.lib_root.join(path)).ok();
+        paths.map(|path| (path.clone(), content(&path))).collect()
+    }
+
+    /// The deploy that we are part of starts `web`.
+    pub fn starts_web(&self) -> bool {
+        let procfile = self.dokku.procfile(self.name, self.vars.dokku_pid.as_deref());
+        self.dokku.starts_web(self.name, procfile.as_deref())
+    }
+}

@@ -1,0 +1,198 @@
+//! Puts an app back: after a deploy that did not go live, and after one that did.
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use super::{App, AppError, Version};
+use crate::docker;
+use crate::files;
+use crate::git::{self, Git};
+use crate::participant::store::{Before, Held};
+use crate::process::ProcessId;
+use crate::repo;
+
+/// How often an app that was created for nothing is tried to be destroyed, and how long is waited in between.
+const DESTROY_ATTEMPTS: u32 = 5;
+const DESTROY_PAUSE: Duration = Duration::from_millis(300);
+
+impl App<'_> {
+    /// After the deploy has ended without going live: leaves nothing of the graduation. `deploy` is its process, if it
+    /// was started, `killed`: it did not end by itself. An app that the graduation created is destroyed, unless somebody
+    /// has used it meanwhile; returns whether such an app was kept.
+    ///
+    /// # Errors
+    /// Something is left; repeat it.
+    pub fn undo(
+        &self,
+        before: &Before,
+        held: Option<&Held>,
+        deploy: Option<ProcessId>,
+        killed: bool,
+    ) -> Result<bool, AppError> {
+        if !self.dokku.exists(self.name) {
+            self.release_images()?;
+            return Ok(false);
+        }
+        match deploy {
+            Some(deploy) => self.take_back(before, held, deploy, killed)?,
+            // Whatever names the app has by now, they are not ours.
+            None => self.release_images()?,
+        }
+        Git::bare(&self.dokku.repository(self.name)).delete_graduation_refs(self.id)?;
+        if !before.created {
+            return Ok(false);
+        }
+        if self.is_used(before)? {
+            return Ok(true);
+        }
+        self.destroy()?;
+        Ok(false)
+    }
+
+    fn take_back(
+        &self,
+        before: &Before,
+        held: Option<&Held>,
+        deploy: ProcessId,
+        killed: bool,
+    ) -> Result<(), AppError> {
+        self.sweep(before, Some(deploy))?;
+        if killed {
+            // One that was killed at its very beginning has no lock yet, and Dokku cannot remove what is not there.
+            if self.dokku.deploy_lock(self.name).exists() {
+                self.command("apps:unlock").arg(self.name.as_str()).run()?;
+            }
+            sweep_temporary_files(deploy);
+        }
+        let refused = docker::image(&docker::latest(self.name))?;
+        self.name_version(before, held, Version::Old)?;
+        self.unset_declared_config(before)?;
+        // The old image has its name again. Docker takes the last name from no image that a container uses.
+        self.release_images()?;
+        if before.image.is_none() {
+            docker::untag(&docker::latest(self.name))?;
+        }
+        for image in refused.into_iter().chain(held.map(|held| held.image.clone())) {
+            if Some(&image) != before.image.as_ref() {
+                docker::remove_unused_image(&image);
+            }
+        }
+        Ok(())
+    }
+
+    /// After the decision: brings the old version back to an app that went live, wholly or in part.
+    ///
+    /// # Errors
+    /// It does not run its old version; a person must look.
+    pub fn compensate(&self, before: &Before, deploy: Option<ProcessId>) -> Result<(), AppError> {
+        let repository = self.dokku.repository(self.name);
+        if before.created {
+            self.destroy()?;
+            return self.release_images();
+        }
+        // Dokku has set some of the files after the hold, at the end of the deploy: all of them go back.
+        self.name_version(before, None, Version::Old)?;
+        if self.dokku.revision(self.name) == Some(before.to) {
+            git::update_app_ref(&repository, &before.branch, before.from, Some(before.to))?;
+        }
+        if before.from.is_none() {
+            self.command("ps:stop").arg(self.name.as_str()).run()?;
+        } else if !self.runs_only(before)? {
+            self.command("ps:restart").arg(self.name.as_str()).run()?;
+            if !self.runs_only(before)? {
+                return Err(AppError::NotRestored { app: self.name.clone() });
+            }
+        }
+        self.sweep(before, deploy)?;
+        Git::bare(&repository).delete_graduation_refs(self.id)?;
+        self.release_images()
+    }
+
+    /// Removes what a deploy has left on its way: containers that are not of the old version, and the copies of
+    /// app.json and Procfile that Dokku names after the process and forgets when it fails.
+    fn sweep(&self, before: &Before, deploy: Option<ProcessId>) -> Result<(), AppError> {
+        for (dir, file) in [("data/app-json", "app.json"), ("data/ps", "Procfile")] {
+            let Some(ProcessId { pid, .. }) = deploy else { break };
+            let dir = self.vars.lib_root.join(dir).join(self.name.as_str());
+            files::remove(&dir.join(format!("{file}.{pid}")))?;
+            files::remove(&dir.join(format!("{file}.{pid}.missing")))?;
+        }
+        let live = self.live();
+        for container in docker::containers_of(self.name)? {
+            let of_old = before.image.as_ref() == Some(&container.image);
+            if container.is_upcoming() && !of_old && !live.contains(&container.id) {
+                docker::remove_container(&container.id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Unsets the config variables that the deploy has set because the new revision's app.json declares them.
+    fn unset_declared_config(&self, before: &Before) -> Result<(), AppError> {
+        let declared = repo::declared_config(&self.dokku.repository(self.name), before.to);
+        let added = |name: &String| declared.contains(name) && !before.config_names.contains(name);
+        let names: Vec<String> = self.dokku.config(self.name)?.into_keys().filter(added).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let unset = self.command("config:unset").args(["--no-restart", self.name.as_str()]).args(names);
+        Ok(unset.run()?)
+    }
+
+    /// Every live container is of the old image.
+    fn runs_only(&self, before: &Before) -> Result<bool, AppError> {
+        let ids = self.live();
+        let found = docker::containers(&ids)?;
+        let old = |container: &docker::Container| Some(&container.image) == before.image.as_ref();
+        Ok(found.len() == ids.len() && found.iter().all(old))
+    }
+
+    /// Somebody has used an app that the graduation created: it has config, is deployed, or is set up further.
+    fn is_used(&self, before: &Before) -> Result<bool, AppError> {
+        let own = before.revision_variable.as_ref().map(|(name, _)| name.as_str());
+        let by_dokku = |name: &str| Some(name) == own || name.starts_with("DOKKU_");
+        let configured = self.dokku.config(self.name)?.keys().any(|name| !by_dokku(name));
+        let set_up = ["docker-options", "storage", "resource", "certs"];
+        let lib = &self.vars.lib_root;
+        let has_files = |plugin: &str| {
+            let dir = lib.join("config").join(plugin).join(self.name.as_str());
+            fs::read_dir(dir).is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(has_content)))
+        };
+        Ok(configured || self.dokku.revision(self.name).is_some() || set_up.into_iter().any(has_files))
+    }
+
+    /// Destroys the app. Objects that are still under way to it may come into a directory that is being removed; their
+    /// pushes end soon, for after an abort they are refused.
+    fn destroy(&self) -> Result<(), AppError> {
+        let mut attempts = 1;
+        loop {
+            match self.command("--force").args(["apps:destroy", self.name.as_str()]).run() {
+                Ok(()) => return Ok(()),
+                Err(error) if attempts == DESTROY_ATTEMPTS || !self.dokku.repository(self.name).is_dir() => {
+                    return Err(error.into());
+                }
+                Err(error) => log::warn!("{error}"),
+            }
+            attempts += 1;
+            thread::sleep(DESTROY_PAUSE);
+        }
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "an iterator's item")]
+fn has_content(entry: fs::DirEntry) -> bool {
+    entry.metadata().is_ok_and(|metadata| metadata.len() > 0)
+}
+
+/// Removes the directories and files that Dokku names after the process of a deploy, `/tmp/dokku-<pid>-*`, and that
+/// one which was killed leaves. What cannot be removed harms nobody.
+fn sweep_temporary_files(deploy: ProcessId) {
+    let prefix = format!("dokku-{}-", deploy.pid);
+    for entry in fs::read_dir("/tmp").into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            let path = entry.path();
+            let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+        }
+    }
+}
