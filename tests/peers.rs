@@ -4,6 +4,8 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::disk::Disk;
 use crate::support::{Checkout, Host, Running, World};
 
@@ -135,6 +137,36 @@ fn an_agent_that_turns_bad_is_as_good_as_lost() {
     put_agent_back(&world.destination);
     world.destination.snapshot().assert_same_as(&before);
     assert_eq!(environment.remote("refs/tags/graduate/production/now"), None);
+    environment.graduate("again", "HEAD").succeeds().says("production runs");
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_destination_that_does_not_begin_is_given_up() {
+    if World::simulated_only("replaces the agent of a host") {
+        return;
+    }
+    let world = World::new();
+    let environment = with_news(&world, &["api"]);
+    let before = world.destination.snapshot();
+    world.set(&world.source, "lease-s", 3);
+    // What runs there is still told, and nothing after it; the connection stays.
+    replace_agent(&world.destination, r#""$agent" "$@" | { sed -u '/"all-apps"/q'; cat >/dev/null; }"#);
+    environment
+        .graduate("now", "HEAD")
+        .is_refused()
+        .says("cannot graduate to production: nothing was heard from it for [N] s")
+        .does_not_say("trying to come back");
+    // Nobody waits for longer who has been told to stop.
+    let push = environment.begin_graduation(&[], "stopped", "HEAD");
+    push.until_line("(graduate/production/stopped");
+    world.source.until_runs("graduate-production graduate:agent");
+    push.signal_all(Signal::INT);
+    push.wait();
+    world.source.until_idle();
+    put_agent_back(&world.destination);
+    world.destination.until_idle();
+    world.destination.snapshot().assert_same_as(&before);
     environment.graduate("again", "HEAD").succeeds().says("production runs");
     world.nothing_is_left();
 }

@@ -32,9 +32,9 @@ impl Run<'_, '_> {
     }
 
     /// A session that stays open and says nothing for a whole lease is as good as lost: the destination has given
-    /// up waiting by then.
+    /// up waiting by then. One that has not begun yet may still do so, and then waits for a lease in vain.
     pub(super) fn link_is_silent(&mut self) -> Option<Event> {
-        if !self.begun || self.link.is_none() || self.heard.elapsed() < self.lease() {
+        if self.link.is_none() || self.heard.elapsed() < self.lease() {
             return None;
         }
         let text = format!("nothing was heard from it for {} s", self.lease().as_secs());
@@ -44,10 +44,11 @@ impl Run<'_, '_> {
     pub(super) fn link_lost(&mut self, reason: String) -> Option<Event> {
         // The reader of a session that we ended ourselves says so, too.
         self.link.take()?;
-        self.coordinator.say(News::LinkLost { reason: reason.clone() });
         if !self.begun {
+            // Nothing waits there that would be worth coming back for.
             return Some(Event::LinkGone(reason));
         }
+        self.coordinator.say(News::LinkLost { reason: reason.clone() });
         let lease_ends = self.renewed + self.lease();
         let until = match self.announced {
             Some(Announcement::Go(_)) => lease_ends + DECIDED_PATIENCE,
