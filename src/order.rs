@@ -276,6 +276,11 @@ impl Ending {
         }
     }
 
+    /// It has not really ended: whoever settles it gives it another ending.
+    pub fn is_in_doubt(&self) -> bool {
+        matches!(self, Self::Failed { outcome: Outcome::InDoubt { .. }, .. })
+    }
+
     /// The exit status of the command or push that asked for it; see the README.
     pub fn exit_status(&self) -> u8 {
         match self {

@@ -170,6 +170,25 @@ fn a_destination_that_has_forgotten_it_tells_by_what_it_runs() {
     }
 }
 
+#[test]
+fn the_log_of_what_was_in_doubt_goes_on_to_its_end() {
+    let world = World::new();
+    let story = Story::new(&world);
+    let push = story.decided("now");
+    assert_eq!(world.source.kill("KILL", "dokku-graduate coordinator"), 1);
+    story.health.open();
+    push.wait().is_refused();
+    let recover = || world.source.dokku(&["graduate:recover", "production"]);
+    let logs = || world.source.dokku(&["graduate:logs", "production"]).succeeds();
+    world.destination.dokku(&["ssh-keys:remove", "graduate-staging"]).succeeds();
+    recover().exits_with(3);
+    logs().says("is in doubt").does_not_say("=====> production runs");
+    world.authorise(&world.source, &world.destination);
+    recover().succeeds().says("it was decided, and is live");
+    logs().says("is in doubt").says("=====> production runs");
+    story.is_live("now");
+}
+
 /// Version 2 of `api` has a worker that ends as soon as it starts on production, where `BROKEN` is set.
 fn with_a_broken_worker(world: &World) -> Checkout<'_> {
     for app in ["api", "web"] {

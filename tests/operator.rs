@@ -266,6 +266,35 @@ fn a_log_is_read_from_a_second_terminal() {
 }
 
 #[test]
+fn whoever_reads_the_log_takes_nothing_from_the_coordinator() {
+    let world = World::new();
+    let env = with_next_version(&world);
+    let post = world.post_hook();
+    world
+        .source
+        .dokku(&["graduate:add-hook", "PRE", "seq 1 3000 | while read -r n; do echo $n; done"])
+        .succeeds();
+    world.source.dokku(&["graduate:add-hook", "PRE", "echo begun; sleep 1"]).succeeds();
+    let push = env.begin_graduation(&["quiet"], "now", "HEAD");
+    let logs = ["graduate:logs", "production", "--follow"];
+    push.until_line("PRE hooks (2)");
+    let followers = [world.source.begin_dokku(&logs), world.source.begin_dokku(&logs)];
+    for one in &followers {
+        post.is_reached_by(one);
+    }
+    let open = r#"for process in /proc/[0-9]*; do
+        ls -l $process/fd 2>/dev/null | grep -q "$DOKKU_LIB_ROOT/data/graduate/graduations/.*/journal" && ls $process/fd
+    done | wc -l"#;
+    let open: u32 = world.source.root(open).succeeds().raw.trim().parse().unwrap();
+    assert!((1..64).contains(&open), "the coordinator has {open} files open");
+    post.succeeds();
+    push.wait().succeeds();
+    for one in followers {
+        one.wait().succeeds().says("[PRE] 3000").says("=====> production runs");
+    }
+}
+
+#[test]
 fn the_status_tells_what_runs_where() {
     let world = World::new();
     let env = with_next_version(&world);

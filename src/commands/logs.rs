@@ -1,5 +1,6 @@
 //! `graduate:logs [<graduation>]`: the whole story of a graduation, live or past.
 
+use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::str::FromStr;
 use std::time::Duration;
@@ -17,6 +18,9 @@ use crate::report::Reporter;
 use crate::vars::Vars;
 
 use super::print;
+
+/// How often is looked whether a graduation that is followed goes on.
+const FOLLOW_PERIOD: Duration = Duration::from_millis(200);
 
 /// Which graduation.
 #[derive(Clone, Debug)]
@@ -60,33 +64,54 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let place = Place::of(vars, &id);
     let mut events = Follower::<News>::open(&place.events())?;
     let mut reporter = Reporter::new(false);
+    let mut coordinator = arguments.follow.then(|| Living::of(&place)).flatten();
+    let mut patience = Duration::ZERO;
+    let mut ended = None;
     loop {
-        // Asked before the file is read: what was written before it died is read all the same.
-        let goes_on = arguments.follow && UnixStream::connect(place.socket()).is_ok();
-        let limit = if goes_on { Duration::from_secs(1) } else { Duration::ZERO };
-        match events.next(limit) {
+        match events.next(patience) {
             Ok(Some(news)) => {
                 let text = reporter.text(&news);
                 if arguments.app.as_ref().is_none_or(|app| app_of(&news) == Some(app)) {
                     print(text)?;
                 }
-                if matches!(news, News::Ended { .. }) {
-                    return Ok(());
+                // Not the last, perhaps: one that is in doubt ends again when it is settled.
+                if let News::Ended { ending, .. } = news {
+                    ended = Some(ending);
                 }
             }
-            Ok(None) if goes_on => {}
-            Ok(None) => {
-                // Its coordinator may have died between the record and the last of the news.
-                let ended = place.ended().map_err(CoordinatorError::from)?;
-                if let Some((ending, seconds)) = ended.filter(|_| arguments.app.is_none()) {
-                    print(reporter.text(&News::Ended { ending, seconds }))?;
-                }
-                return Ok(());
-            }
+            Ok(None) => match &coordinator {
+                Some(living) if living.goes_on() => patience = FOLLOW_PERIOD,
+                // What was written before it ended is read all the same.
+                Some(_) => (coordinator, patience) = (None, Duration::ZERO),
+                None => break,
+            },
             // A line that a full disk has cut short, or that another version wrote.
             Err(LineError::Content { .. } | LineError::Shape(..)) => {}
             Err(LineError::Read(error)) => return Err(Error::Output(error)),
         }
+    }
+    // Its coordinator may have died between the record and the last of the news.
+    let is_told = ended.is_some_and(|ending| !ending.is_in_doubt());
+    let recorded = place.ended().map_err(CoordinatorError::from)?;
+    match recorded.filter(|_| !is_told && arguments.app.is_none()) {
+        Some((ending, seconds)) => print(reporter.text(&News::Ended { ending, seconds })),
+        None => Ok(()),
+    }
+}
+
+/// A coordinator of which nothing is asked: the end of the connection tells its end.
+struct Living(UnixStream);
+
+impl Living {
+    /// None if nobody listens any more.
+    fn of(place: &Place) -> Option<Self> {
+        let stream = UnixStream::connect(place.socket()).ok()?;
+        stream.set_nonblocking(true).ok()?;
+        Some(Self(stream))
+    }
+
+    fn goes_on(&self) -> bool {
+        (&self.0).read(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 }
 

@@ -3,10 +3,12 @@
 //! What a graduation does is read from its file of events; the socket carries only what must be answered: the
 //! vote, and the wish to stop. A client that does not read can therefore never block the coordinator.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufReader};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -48,57 +50,107 @@ pub enum Tell {
     Ended {},
 }
 
-/// A client's connection, as the coordinator's main loop sees it.
+/// What a client does, as the coordinator's main loop sees it.
 #[derive(Debug)]
 pub enum Client {
-    /// Somebody attached; where to tell it things.
-    Attached(UnixStream),
     /// It asks for something.
     Asks(Ask),
     /// The one that asked for the graduation has gone.
     AskerGone,
 }
 
+/// Those who have asked for something and are still there. One who only looks costs no more than its connection.
+#[derive(Clone, Debug, Default)]
+pub struct Clients(Arc<Mutex<Numbered>>);
+
+#[derive(Debug, Default)]
+struct Numbered {
+    there: BTreeMap<u64, UnixStream>,
+    /// How many have ever come.
+    count: u64,
+}
+
+impl Clients {
+    fn lock(&self) -> MutexGuard<'_, Numbered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody has come and asked for something, and may have left since.
+    pub fn have_come(&self) -> bool {
+        self.lock().count > 0
+    }
+
+    /// Tells all of them something. One that does not read is no concern of ours: a message is far smaller than a
+    /// socket's buffer, and three are all that ever come.
+    pub fn tell(&self, message: &Tell) {
+        for client in self.lock().there.values_mut() {
+            let _ = client.set_write_timeout(Some(Duration::from_millis(200)));
+            let _ = protocol::write(client, message);
+        }
+    }
+
+    fn let_in(&self, connection: &UnixStream) -> io::Result<u64> {
+        let back = connection.try_clone()?;
+        let mut clients = self.lock();
+        clients.count += 1;
+        let number = clients.count;
+        clients.there.insert(number, back);
+        Ok(number)
+    }
+
+    fn let_go(&self, number: u64) {
+        self.lock().there.remove(&number);
+    }
+}
+
+/// How long nobody is let in after the system could not give us a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// Listens on a thread of its own, and a thread for each client.
 ///
 /// # Errors
 /// The socket cannot be made.
-pub fn listen(path: &Path, sender: SyncSender<Message>) -> io::Result<()> {
+pub fn listen(path: &Path, clients: Clients, sender: SyncSender<Message>) -> io::Result<()> {
     let listener = UnixListener::bind(path)?;
     thread::spawn(move || {
-        for connection in listener.incoming().flatten() {
-            let sender = sender.clone();
-            thread::spawn(move || serve(connection, &sender));
+        for connection in listener.incoming() {
+            let (clients, sender) = (clients.clone(), sender.clone());
+            let served = connection.and_then(|connection| {
+                thread::Builder::new().spawn(move || serve(&connection, &clients, &sender))
+            });
+            // No room for another open file or thread, for one. That passes; trying without a pause would be all
+            // that we do.
+            if let Err(error) = served {
+                log::warn!("cannot serve a client: {error}");
+                thread::sleep(ACCEPT_PAUSE);
+            }
         }
     });
     Ok(())
 }
 
-fn serve(connection: UnixStream, sender: &SyncSender<Message>) {
-    let Ok(back) = connection.try_clone() else { return };
+fn serve(connection: &UnixStream, clients: &Clients, sender: &SyncSender<Message>) {
     let send = |client| sender.send(Message::Client(client)).is_ok();
-    if !send(Client::Attached(back)) {
-        return;
-    }
+    let mut number = None;
     let mut asker = false;
     let mut reader = BufReader::new(connection);
     while let Ok(Some(line)) = protocol::read_line(&mut reader) {
         let Ok(ask) = protocol::parse::<Ask>(&line) else { break };
+        if number.is_none() {
+            let Ok(new) = clients.let_in(connection) else { break };
+            number = Some(new);
+        }
         asker = asker || matches!(ask, Ask::Asker { .. });
         if !send(Client::Asks(ask)) {
             return;
         }
     }
+    if let Some(number) = number {
+        clients.let_go(number);
+    }
     if asker {
         send(Client::AskerGone);
     }
-}
-
-/// Tells a client something. One that is gone or does not read is no concern of ours: a message is far smaller
-/// than a socket's buffer, and three are all that ever come.
-pub fn tell(client: &mut UnixStream, message: &Tell) {
-    let _ = client.set_write_timeout(Some(Duration::from_millis(200)));
-    let _ = protocol::write(client, message);
 }
 
 /// A hook's or command's connection to a coordinator.

@@ -13,7 +13,6 @@ mod programs;
 mod run;
 mod settle;
 
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
@@ -22,7 +21,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::coordinator::control::Client;
+use crate::coordinator::control::{Client, Clients};
 use crate::coordinator::ledger::LedgerError;
 pub use crate::coordinator::prepare::{ask_factors, ask_live};
 use crate::coordinator::run::Run;
@@ -197,7 +196,7 @@ pub struct Coordinator<'a> {
     plan: Plan,
     journal: Journal,
     events: Recorder<News>,
-    clients: Vec<UnixStream>,
+    clients: Clients,
     sender: SyncSender<Message>,
     messages: Receiver<Message>,
     started: Instant,
@@ -216,9 +215,9 @@ impl<'a> Coordinator<'a> {
         let events = Recorder::open(&place.events())?;
         let journal = Journal::open(&place.journal())?;
         let (sender, messages) = mpsc::sync_channel(QUEUE);
-        control::listen(&place.socket(), sender.clone())?;
+        let clients = Clients::default();
+        control::listen(&place.socket(), clients.clone(), sender.clone())?;
         let control_path = place.control();
-        let clients = Vec::new();
         let started = Instant::now();
         Ok(Self {
             vars,
@@ -256,13 +255,12 @@ impl<'a> Coordinator<'a> {
     }
 
     /// A graduation that is refused at once can be over before whoever asked for it has come to hear of it.
-    fn let_asker_in(&mut self) {
+    fn let_asker_in(&self) {
         let end = Instant::now() + ASKER_LIMIT;
-        while self.clients.is_empty() {
-            match self.messages.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(Message::Client(Client::Attached(client))) => self.clients.push(client),
-                Ok(_old_news) => {}
-                Err(_) => return,
+        while !self.clients.have_come() {
+            // Whatever comes is old news, but for who sends it.
+            if self.messages.recv_timeout(end.saturating_duration_since(Instant::now())).is_err() {
+                return;
             }
         }
     }
@@ -282,17 +280,9 @@ impl<'a> Coordinator<'a> {
         }
     }
 
-    fn end(&mut self, ending: Ending) {
+    fn end(&self, ending: Ending) {
         self.say(News::Ended { ending, seconds: self.started.elapsed().as_secs() });
-        // Clients that were about to attach are let in, so that they hear of it.
-        while let Ok(message) = self.messages.try_recv() {
-            if let Message::Client(Client::Attached(client)) = message {
-                self.clients.push(client);
-            }
-        }
-        for client in &mut self.clients {
-            control::tell(client, &control::Tell::Ended {});
-        }
+        self.clients.tell(&control::Tell::Ended {});
         let place = Place::of(self.vars, &self.order.id);
         let _ = files::remove(&place.socket());
         let _ = files::remove(&place.program());

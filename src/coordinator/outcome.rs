@@ -5,7 +5,6 @@
 
 use super::programs::Programs;
 use super::{Coordinator, CoordinatorError, Message};
-use crate::coordinator::control::Client;
 use crate::journal;
 use crate::names::ReleaseTag;
 use crate::order::{Ending, HookKind, News};
@@ -78,7 +77,6 @@ impl Coordinator<'_> {
         while let Ok(message) = self.messages.recv() {
             match message {
                 Message::ProgramWrote { kind, text } => self.say(News::HookLine { kind, text }),
-                Message::Client(Client::Attached(client)) => self.clients.push(client),
                 Message::OutcomeTold { failures } => {
                     for failure in failures {
                         self.say(News::Warning { text: format!("{} {failure}", told.kind) });
@@ -86,7 +84,7 @@ impl Coordinator<'_> {
                     return Ok(());
                 }
                 // All of this comes too late.
-                Message::Client(Client::Asks(_) | Client::AskerGone)
+                Message::Client(_)
                 | Message::Report(_)
                 | Message::LinkLost(_)
                 | Message::LinkBack(..)

@@ -287,10 +287,6 @@ impl<'c, 'v> Run<'c, 'v> {
 
     fn client(&mut self, client: Client) -> Option<Event> {
         match client {
-            Client::Attached(stream) => {
-                self.coordinator.clients.push(stream);
-                None
-            }
             Client::Asks(Ask::Asker { receive_pack }) => {
                 self.receive_pack = receive_pack;
                 self.asker_came = true;

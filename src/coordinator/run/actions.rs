@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::{Announcement, Run, seconds};
-use crate::coordinator::control::{self, Tell};
+use crate::coordinator::control::Tell;
 use crate::coordinator::programs::{self, Programs};
 use crate::coordinator::{Coordinator, CoordinatorError, Message};
 use crate::decision;
@@ -99,9 +99,7 @@ impl Run<'_, '_> {
     pub(super) fn ready(&mut self) -> Result<Carried, CoordinatorError> {
         match self.coordinator.order.mode {
             Mode::Push => {
-                for client in &mut self.coordinator.clients {
-                    control::tell(client, &Tell::Ready {});
-                }
+                self.coordinator.clients.tell(&Tell::Ready {});
                 Ok(Carried::Nothing)
             }
             Mode::Command | Mode::AfterPush => {
@@ -132,9 +130,7 @@ impl Run<'_, '_> {
                         let _ = sender.send(Message::PushIsOver);
                     });
                 }
-                for client in &mut self.coordinator.clients {
-                    control::tell(client, &Tell::Voted {});
-                }
+                self.coordinator.clients.tell(&Tell::Voted {});
                 Ok(Carried::Nothing)
             }
             Mode::Command => {
