@@ -299,8 +299,6 @@ impl Shower {
         let text = self.reporter.text(news);
         if self.skipping {
             match news {
-                // Another hook of the same push has said so.
-                News::Ended { ending: Ending::NothingToDo {}, .. } => return,
                 News::GoingLive {} | News::Ended { .. } => self.skipping = false,
                 News::Started { .. }
                 | News::SettledEarlier { .. }

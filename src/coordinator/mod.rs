@@ -12,6 +12,7 @@ mod prepare;
 mod programs;
 mod run;
 mod settle;
+mod unchanged;
 
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, SyncSender};
@@ -323,6 +324,10 @@ impl<'a> Coordinator<'a> {
             Ok(prepared) => prepared,
             Err(ending) => return Ok(ending),
         };
+        if plan.rows.is_empty() {
+            drop((link, reports));
+            return self.nothing_to_do();
+        }
         self.plan = plan;
         self.run(link, reports)
     }
