@@ -114,20 +114,12 @@ impl Attached {
         attached.map_err(|error| AttachError::of_start(started).unwrap_or(error))
     }
 
-    /// Attaches and begins to show the news on stderr.
+    /// Attaches to a coordinator that listens already, and begins to show the news on stderr.
     ///
     /// # Errors
     /// See [`AttachError`].
     pub fn to(vars: &Vars, id: &GraduationId, from: From, quiet: bool) -> Result<Self, AttachError> {
-        Self::showing(vars, id, from, Look::Lines { quiet })
-    }
-
-    /// The same, shown in a way of its own.
-    ///
-    /// # Errors
-    /// See [`AttachError`].
-    pub fn showing(vars: &Vars, id: &GraduationId, from: From, look: Look) -> Result<Self, AttachError> {
-        Self::attach(vars, id, from, look, || false)
+        Self::attach(vars, id, from, Look::Lines { quiet }, || true)
     }
 
     fn attach(
@@ -228,6 +220,8 @@ struct Shower {
     reporter: Reporter,
     look: Look,
     skipping: bool,
+    /// Where it ended in doubt, which it does not for ever: more may follow, from whoever settles it.
+    in_doubt: Option<(Ending, u64)>,
     coordinator_gone: Arc<AtomicBool>,
     idle: Arc<AtomicBool>,
 }
@@ -241,6 +235,7 @@ impl Shower {
             reporter: Reporter::new(quiet),
             look,
             skipping: from == From::Decision,
+            in_doubt: None,
             coordinator_gone: gone,
             idle: Arc::default(),
         })
@@ -266,7 +261,7 @@ impl Shower {
                 }
                 self.idle.store(true, Ordering::Release);
                 if gone {
-                    let step = self.show_recorded().map_or(Step::Lost, Step::Ended);
+                    let step = self.show_last().map_or(Step::Lost, Step::Ended);
                     // Whoever hears of it may end at once; the terminal is left clean before.
                     drop(self.look);
                     let _ = steps.send(step);
@@ -275,6 +270,12 @@ impl Shower {
                 continue;
             };
             self.idle.store(false, Ordering::Release);
+            if let News::Ended { ending, seconds } = &news
+                && ending.is_in_doubt()
+            {
+                self.in_doubt = Some((ending.clone(), *seconds));
+                continue;
+            }
             self.show(&news);
             if let News::Ended { ending, .. } = news {
                 self.idle.store(true, Ordering::Release);
@@ -284,13 +285,16 @@ impl Shower {
         }
     }
 
-    /// How it ended, if a coordinator that died before it could say so has recorded it.
-    fn show_recorded(&mut self) -> Option<Ending> {
-        let ended = self.place.ended().inspect_err(|error| log::error!("{error}"));
-        let (ending, seconds) = ended.ok().flatten()?;
-        let text = "its coordinator died when it had recorded how this ended; SUCCESS and FAILURE hooks may not all have run";
-        self.skipping = false;
-        self.show(&News::Warning { text: text.to_owned() });
+    /// How it ended, if the news of a coordinator that is gone do not say, or say that this is in doubt. One that died
+    /// may have recorded it.
+    fn show_last(&mut self) -> Option<Ending> {
+        let recorded = self.place.ended().inspect_err(|error| log::error!("{error}")).ok().flatten();
+        if recorded.is_some() {
+            let text = "its coordinator died when it had recorded how this ended; SUCCESS and FAILURE hooks may not all have run";
+            self.skipping = false;
+            self.show(&News::Warning { text: text.to_owned() });
+        }
+        let (ending, seconds) = recorded.or(self.in_doubt.take())?;
         self.show(&News::Ended { ending: ending.clone(), seconds });
         Some(ending)
     }

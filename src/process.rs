@@ -20,7 +20,7 @@ mod detach;
 mod identity;
 
 pub use detach::{Detached, detach, detach_from_deploy, leave_session};
-pub use identity::ProcessId;
+pub use identity::{ProcessId, ignores_hang_up};
 
 /// How much of a child's output is kept for an error, in bytes.
 const KEPT_OUTPUT: usize = 64 * 1024;

@@ -26,6 +26,7 @@ mod stuck;
 mod support;
 mod tags;
 mod terminal;
+mod votes;
 mod worlds;
 
 /// A file that is not listed above would never run.
