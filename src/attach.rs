@@ -25,6 +25,9 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 /// How long a reader that has stopped reading is waited for, when there is something to do without it.
 const READER_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How much of a log is shown at once, in bytes.
+const PIECE: usize = 64 * 1024;
+
 /// There is nobody to attach to.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
@@ -320,30 +323,51 @@ impl Shower {
                 | News::Warning { .. } => return,
             }
         }
-        let log = match (news, &self.look) {
-            (News::AppFailed { app, .. }, Look::Lines { quiet: true } | Look::Live(_)) => self.log_of(app),
-            (_, Look::Lines { .. } | Look::BeforeQuestion | Look::Live(_)) => String::new(),
-        };
+        if let (News::AppFailed { app, .. }, Look::Lines { quiet: true } | Look::Live(_)) = (news, &self.look)
+        {
+            self.show_log_of(app);
+        }
         match &mut self.look {
             Look::BeforeQuestion if matches!(news, News::Ended { ending: Ending::PlanShown {}, .. }) => {}
-            Look::Live(view) => view.show(news, &(log + &text)),
-            // A reader that is gone is no error.
-            Look::Lines { .. } | Look::BeforeQuestion => {
-                let _ = io::stderr().lock().write_all((log + &text).as_bytes());
-            }
+            Look::Live(view) => view.show(news, &text),
+            Look::Lines { .. } | Look::BeforeQuestion => print(&text),
         }
     }
 
-    /// The log of what failed is always shown whole.
-    fn log_of(&self, failed: &AppName) -> String {
-        let mut text = String::new();
-        let Ok(mut news) = Follower::<News>::open(&self.place.events()) else { return text };
+    /// The log of what failed is always shown whole, in pieces: it can be longer than what a process may hold.
+    fn show_log_of(&self, failed: &AppName) {
+        let mut news = match Follower::<News>::open(&self.place.events()) {
+            Ok(news) => news,
+            Err(error) => return log::error!("{error}"),
+        };
+        let show = |piece: &str| match &self.look {
+            Look::Live(view) => view.print(piece),
+            Look::Lines { .. } | Look::BeforeQuestion => print(piece),
+        };
         let mut reporter = Reporter::new(false);
-        while let Ok(Some(next)) = news.next(Duration::ZERO) {
-            if matches!(&next, News::Log { app, .. } if app == failed) {
-                text += &reporter.text(&next);
+        let mut piece = String::new();
+        loop {
+            match news.next(Duration::ZERO) {
+                Ok(Some(News::Log { app, text })) if app == *failed => {
+                    piece += &reporter.text(&News::Log { app, text });
+                    if piece.len() >= PIECE {
+                        show(&piece);
+                        piece.clear();
+                    }
+                }
+                Ok(Some(_)) | Err(LineError::Content { .. } | LineError::Shape(..)) => {}
+                Ok(None) => break,
+                Err(LineError::Read(error)) => {
+                    log::error!("{error}");
+                    break;
+                }
             }
         }
-        text
+        show(&piece);
     }
+}
+
+/// Writes to stderr. A reader that is gone is no error.
+fn print(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
 }
