@@ -390,11 +390,14 @@ impl<'a> Participant<'a> {
                 if looked.is_err() {
                     store.leave(&app)?;
                 }
-                let before = looked?;
+                let mut before = looked?;
                 store.set_before(&app, &before)?;
                 member.keep_old_image(&before)?;
                 if before.created {
                     member.create()?;
+                    // If somebody uses it meanwhile, it is left as Dokku has made it.
+                    before.properties = member.properties();
+                    store.set_before(&app, &before)?;
                 }
                 Ok(before)
             };

@@ -7,7 +7,7 @@
 //!                      vote/lease        until when news are awaited        replaced
 //!                      vote/decision     go or abort                        created once, first writer wins
 //!                      switch/<app>      is at the proxy switch, or past it
-//!                      apps/<app>/before.json, held.json, deploy.json, log, exited, deployed, lock
+//!                      apps/<app>/before.json, held.json, deploy.json, log, exited, deployed, put-back, lock
 //!                      settled           the decision and how each app ended  written last
 //! <data>/apps/<app>                      the graduation that has the app
 //! ```
@@ -436,6 +436,9 @@ pub const BUILT: &str = "built";
 
 /// The mark of an app whose deploy came to its end well (the trigger `post-deploy` ran).
 pub const DEPLOYED: &str = "deployed";
+
+/// The mark of an app that went live and is put back.
+pub const PUT_BACK: &str = "put-back";
 
 /// The mark of an app whose deploy process has ended.
 pub const EXITED: &str = "exited";

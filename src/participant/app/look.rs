@@ -11,7 +11,7 @@ use crate::names::CommitId;
 use crate::participant::store::Before;
 
 /// What a deploy sets besides containers, image, config and branch, below Dokku's library: `@` is the app.
-const SET_BY_DEPLOYS: [&str; 12] = [
+const SET_BY_DEPLOYS: [&str; 13] = [
     "config/app-json/@/appjson-env-processed",
     "config/app-json/@/heroku.postdeploy",
     "config/apps/@/deploy-source",
@@ -20,6 +20,7 @@ const SET_BY_DEPLOYS: [&str; 12] = [
     "config/common/@/deployed",
     "config/ports/@/map-detected",
     "config/ps/@/can-scale",
+    "config/ps/@/restore",
     "config/ps/@/scale",
     "config/ps/@/scale.old",
     "data/app-json/@/app.json",
