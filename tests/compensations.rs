@@ -3,8 +3,8 @@
 
 use crate::support::{Checkout, Gate, PostHook, Running, World, until};
 
-/// A variable that Dokku sets with an app's first deploy.
-const APP_JSON: &str = r#"{"env": {"FIRST": {"value": "new"}}}"#;
+/// A variable that Dokku sets with an app's first deploy, and one that it sets with each.
+const APP_JSON: &str = r#"{"env": {"FIRST": {"value": "new"}, "EACH": {"value": "new", "sync": true}}}"#;
 
 /// `api` runs version 1 on production, `idle` has been made there but not deployed, and `fresh` and `used` are new to
 /// it. Version 2 of `api` fails after the decision; version 1 takes its time to be healthy again.
@@ -27,7 +27,7 @@ impl<'a> Story<'a> {
         host.dokku(&["ps:scale", "api", "worker=1"]).succeeds();
         host.dokku(&["config:set", "--no-restart", "api", "BROKEN=1"]).succeeds();
         host.dokku(&["apps:create", "idle"]).succeeds();
-        host.dokku(&["config:set", "--no-restart", "idle", "COLOUR=red"]).succeeds();
+        host.dokku(&["config:set", "--no-restart", "idle", "COLOUR=red", "EACH=old"]).succeeds();
         world.app("api").with_worker_that_can_break().version("2").push();
         for app in ["fresh", "idle", "used"] {
             world.app(app).file("app.json", APP_JSON).version("2").push();
@@ -83,7 +83,7 @@ fn apps_that_ran_nothing_run_nothing_again() {
     assert_eq!(restored("idle"), idle_restored);
     assert!(host.read("idle/nginx.conf").is_none());
     assert_eq!(after.get("used config COLOUR"), Some("\"blue\""));
-    for gone in ["used CONTAINER.web.1", "used refs/heads/master", "used config FIRST", "used config GIT_REV"]
+    for gone in ["used CONTAINER.web.1", "used refs/heads/master", "used config EACH", "used config GIT_REV"]
     {
         assert_eq!(after.get(gone), None, "{gone}");
     }

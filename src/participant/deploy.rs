@@ -136,6 +136,8 @@ impl Deploy {
         if self.store.decision().is_some() {
             return Ok(DeployEnd::Failed { how: "was not started".to_owned() });
         }
+        let variables = App::new(vars, &self.id, &self.app).variables(self.before.to)?;
+        self.store.set_variables(&self.app, &variables)?;
         self.report(Report::Building { app: self.app.clone() });
         let path = self.store.app_dir(&self.app).join("log");
         let log =

@@ -7,7 +7,7 @@
 //!                      vote/lease        until when news are awaited        replaced
 //!                      vote/decision     go or abort                        created once, first writer wins
 //!                      switch/<app>      is at the proxy switch, or past it
-//!                      apps/<app>/before.json, held.json, deploy.json, log, exited, deployed, put-back, lock
+//!                      apps/<app>/before.json, variables.json, held.json, deploy.json, log, exited, deployed, put-back, lock
 //!                      settled           the decision and how each app ended  written last
 //! <data>/apps/<app>                      the graduation that has the app
 //! ```
@@ -67,13 +67,12 @@ pub struct Before {
     pub containers: BTreeSet<String>,
     /// The image that ran, or was to run next.
     pub image: Option<ImageId>,
-    /// The config variable in which Dokku keeps the revision, and its value.
-    pub revision_variable: Option<(String, Option<String>)>,
-    /// Names of its config variables: a deploy adds those that app.json declares.
-    pub config_names: BTreeSet<String>,
     /// Files that a deploy sets, by path below Dokku's library; none where there was none.
     pub properties: BTreeMap<PathBuf, Option<String>>,
 }
+
+/// Config variables that a deploy sets, by name; none for one that is not set.
+pub type Variables = BTreeMap<String, Option<String>>;
 
 /// What the held trigger found before it put the old version's names back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +84,8 @@ pub struct Held {
     pub image: ImageId,
     /// Files that the build has set, as in [`Before`].
     pub properties: BTreeMap<PathBuf, Option<String>>,
+    /// Config variables that the build has set.
+    pub variables: Variables,
     /// It has a web process, so that it comes to the proxy switch.
     pub switches: bool,
 }
@@ -305,6 +306,22 @@ impl Store {
     /// The file is damaged.
     pub fn before(&self, app: &AppName) -> Result<Option<Before>, FileError> {
         files::read_json(&self.app_dir(app).join("before.json"))
+    }
+
+    /// The config variables that the app's deploy sets, as they were before it; `None` if it was not started.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn variables(&self, app: &AppName) -> Result<Option<Variables>, FileError> {
+        files::read_json(&self.app_dir(app).join("variables.json"))
+    }
+
+    /// Remembers them. Their values may be secrets: they are in no message, and go when the graduation is over.
+    ///
+    /// # Errors
+    /// The disk is full, for one.
+    pub fn set_variables(&self, app: &AppName, variables: &Variables) -> Result<(), FileError> {
+        files::write_json(&self.app_dir(app).join("variables.json"), variables)
     }
 
     /// What the held trigger found; `None` while it is not held.

@@ -8,9 +8,8 @@ use super::{App, AppError, Version};
 use crate::docker;
 use crate::files::{self, FileError};
 use crate::git::{self, Git};
-use crate::participant::store::{Before, Held};
+use crate::participant::store::{Before, Held, Variables};
 use crate::process::ProcessId;
-use crate::repo;
 
 /// How often an app that was created for nothing is tried to be destroyed, and how long is waited in between.
 const DESTROY_ATTEMPTS: u32 = 5;
@@ -26,6 +25,7 @@ impl App<'_> {
     pub fn undo(
         &self,
         before: &Before,
+        variables: &Variables,
         held: Option<&Held>,
         deploy: Option<ProcessId>,
         killed: bool,
@@ -35,7 +35,7 @@ impl App<'_> {
             return Ok(false);
         }
         match deploy {
-            Some(deploy) => self.take_back(before, held, deploy, killed)?,
+            Some(deploy) => self.take_back(before, variables, held, deploy, killed)?,
             // Whatever names the app has by now, they are not ours.
             None => self.release_images()?,
         }
@@ -45,6 +45,7 @@ impl App<'_> {
     fn take_back(
         &self,
         before: &Before,
+        variables: &Variables,
         held: Option<&Held>,
         deploy: ProcessId,
         killed: bool,
@@ -58,8 +59,7 @@ impl App<'_> {
             sweep_temporary_files(deploy);
         }
         let refused = docker::image(&docker::latest(self.name))?;
-        self.name_version(before, held, Version::Old)?;
-        self.unset_declared_config(before)?;
+        self.name_version(before, variables, held, Version::Old)?;
         // The old image has its name again. Docker takes the last name from no image that a container uses.
         self.release_images()?;
         if before.image.is_none() {
@@ -78,7 +78,12 @@ impl App<'_> {
     ///
     /// # Errors
     /// It does not run its old version; a person must look.
-    pub fn compensate(&self, before: &Before, deploy: Option<ProcessId>) -> Result<bool, AppError> {
+    pub fn compensate(
+        &self,
+        before: &Before,
+        variables: &Variables,
+        deploy: Option<ProcessId>,
+    ) -> Result<bool, AppError> {
         if !self.dokku.exists(self.name) {
             self.release_images()?;
             return Ok(false);
@@ -90,8 +95,7 @@ impl App<'_> {
         }
         let refused = docker::image(&docker::latest(self.name))?;
         // Dokku has set some of the files after the hold, at the end of the deploy: all of them go back.
-        self.name_version(before, None, Version::Old)?;
-        self.unset_declared_config(before)?;
+        self.name_version(before, variables, None, Version::Old)?;
         if before.from != Some(before.to) && self.dokku.tip(self.name) == Some(before.to) {
             let repository = self.dokku.repository(self.name);
             git::update_app_ref(&repository, &before.branch, before.from, Some(before.to))?;
@@ -140,7 +144,7 @@ impl App<'_> {
         if !before.created {
             return Ok(false);
         }
-        if self.is_used(before)? {
+        if self.is_used()? {
             return Ok(true);
         }
         self.destroy()?;
@@ -166,18 +170,6 @@ impl App<'_> {
         Ok(())
     }
 
-    /// Unsets the config variables that the deploy has set because the new revision's app.json declares them.
-    fn unset_declared_config(&self, before: &Before) -> Result<(), AppError> {
-        let declared = repo::declared_config(&self.dokku.repository(self.name), before.to);
-        let added = |name: &String| declared.contains(name) && !before.config_names.contains(name);
-        let names: Vec<String> = self.dokku.config(self.name)?.into_keys().filter(added).collect();
-        if names.is_empty() {
-            return Ok(());
-        }
-        let unset = self.command("config:unset").args(["--no-restart", self.name.as_str()]).args(names);
-        Ok(unset.run()?)
-    }
-
     /// Every live container is of the old image.
     fn runs_only(&self, before: &Before) -> Result<bool, AppError> {
         let ids = self.live();
@@ -187,9 +179,9 @@ impl App<'_> {
     }
 
     /// Somebody has used an app that the graduation created: it has config, is deployed, or is set up further.
-    fn is_used(&self, before: &Before) -> Result<bool, AppError> {
-        let own = before.revision_variable.as_ref().map(|(name, _)| name.as_str());
-        let by_dokku = |name: &str| Some(name) == own || name.starts_with("DOKKU_");
+    fn is_used(&self) -> Result<bool, AppError> {
+        let own = self.dokku.revision_variable(self.name);
+        let by_dokku = |name: &str| Some(name) == own.as_deref() || name.starts_with("DOKKU_");
         let configured = self.dokku.config(self.name)?.keys().any(|name| !by_dokku(name));
         let set_up = ["docker-options", "storage", "resource", "certs"];
         let lib = &self.vars.lib_root;
