@@ -4,6 +4,7 @@
 mod after_decision;
 mod at_once;
 mod cli;
+mod compensations;
 mod deploys;
 mod developers;
 mod differences;

@@ -6,9 +6,9 @@ use std::thread;
 
 use super::{Message, leftovers};
 use crate::names::{AppName, GraduationId};
-use crate::participant::app::App;
+use crate::participant::app::{App, AppError};
 use crate::participant::slots::Slots;
-use crate::participant::store::{Before, Store};
+use crate::participant::store::{Before, PUT_BACK, Store, Variables};
 use crate::protocol::AppEnd;
 use crate::vars::Vars;
 
@@ -35,6 +35,18 @@ pub struct Closed {
 impl Closed {
     fn of(end: AppEnd) -> Self {
         Self { end: Some(end), note: None }
+    }
+
+    /// What came of putting an app back; it may be kept although it was not there before.
+    fn restored(result: Result<bool, AppError>) -> Self {
+        match result {
+            Ok(false) => Self::of(AppEnd::Restored {}),
+            Ok(true) => {
+                let note = "is kept although this graduation created it: somebody has used it meanwhile";
+                Self { end: Some(AppEnd::Restored {}), note: Some(note.to_owned()) }
+            }
+            Err(error) => Self::of(AppEnd::Stuck { reason: error.to_string() }),
+        }
     }
 }
 
@@ -65,30 +77,17 @@ impl Closing {
     fn close(&self, way: Way) -> Closed {
         let name = &self.app;
         let app = App::new(&self.vars, &self.id, name);
-        let held = self.store.held(name).ok().flatten();
-        let deploy = self.store.deploy(name).ok().flatten();
         match way {
             Way::Undo => {
-                let undone = app.undo(&self.before, held.as_ref(), deploy, self.was_killed);
+                let undone = self.undo(&app);
                 // Until its names are the old version's, a deploy of somebody else would start the new one.
                 self.leave();
-                match undone {
-                    Ok(false) => Closed::of(AppEnd::Restored {}),
-                    Ok(true) => {
-                        let note =
-                            "is kept although this graduation created it: somebody has used it meanwhile";
-                        Closed { end: Some(AppEnd::Restored {}), note: Some(note.to_owned()) }
-                    }
-                    Err(error) => Closed::of(AppEnd::Stuck { reason: error.to_string() }),
-                }
+                Closed::restored(undone)
             }
             Way::Compensate => {
                 // A compensation is a deploy like anybody's.
                 self.leave();
-                Closed::of(match app.compensate(&self.before, deploy) {
-                    Ok(()) => AppEnd::Restored {},
-                    Err(error) => AppEnd::Stuck { reason: error.to_string() },
-                })
+                Closed::restored(self.compensate(&app))
             }
             Way::Stay => {
                 self.leave();
@@ -102,6 +101,25 @@ impl Closing {
                 Closed { end: None, note: None }
             }
         }
+    }
+
+    fn undo(&self, app: &App<'_>) -> Result<bool, AppError> {
+        let held = self.store.held(&self.app)?;
+        let deploy = self.store.deploy(&self.app)?;
+        app.undo(&self.before, &self.variables()?, held.as_ref(), deploy, self.was_killed)
+    }
+
+    fn compensate(&self, app: &App<'_>) -> Result<bool, AppError> {
+        // Whoever comes after us must not take it for live. It is put back even where there is no room for the mark.
+        if let Err(error) = self.store.mark(&self.app, PUT_BACK) {
+            log::error!("{error}");
+        }
+        app.compensate(&self.before, &self.variables()?, self.store.deploy(&self.app)?)
+    }
+
+    /// What its deploy sets; nothing, if it was not started.
+    fn variables(&self) -> Result<Variables, AppError> {
+        Ok(self.store.variables(&self.app)?.unwrap_or_default())
     }
 
     fn leave(&self) {
