@@ -319,3 +319,25 @@ fn a_link_that_stays_away_ends_the_graduation_with_the_lease() {
     post.succeeds();
     story.next_push_works("now");
 }
+
+#[test]
+fn a_container_of_a_killed_deploy_goes_even_if_its_image_is_the_old_one() {
+    if World::simulated_only("gives a simulated build the image of the one before") {
+        return;
+    }
+    let world = World::new();
+    let environment = world.with_release_of(&["api"]);
+    let post = world.post_hook();
+    let push = environment.begin_graduation(&["redeploy"], "again", "HEAD");
+    post.is_reached_by(&push);
+    // Docker builds the same of the same; the simulated one makes a new image each time, so that is noted.
+    let same = r#"
+        new=$(docker inspect -f '{{.Image}}' "$(docker ps -q --filter name=api.web.1.upcoming)")
+        sed -i "s/\"image\": \"[^\"]*\"/\"image\": \"$new\"/" \
+            "$DOKKU_LIB_ROOT"/data/graduate/incoming/*/apps/api/before.json
+    "#;
+    world.destination.root(same).succeeds();
+    assert!(world.destination.kill("KILL", "git-hook api|scheduler-deploy|check-deploy") > 0);
+    push.wait().is_refused();
+    world.nothing_is_left();
+}

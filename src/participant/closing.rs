@@ -8,7 +8,7 @@ use super::{Message, leftovers};
 use crate::names::{AppName, GraduationId};
 use crate::participant::app::{App, AppError};
 use crate::participant::slots::Slots;
-use crate::participant::store::{Before, PUT_BACK, Store, Variables};
+use crate::participant::store::{Before, PUT_BACK, Store};
 use crate::protocol::AppEnd;
 use crate::vars::Vars;
 
@@ -104,9 +104,7 @@ impl Closing {
     }
 
     fn undo(&self, app: &App<'_>) -> Result<bool, AppError> {
-        let held = self.store.held(&self.app)?;
-        let deploy = self.store.deploy(&self.app)?;
-        app.undo(&self.before, &self.variables()?, held.as_ref(), deploy, self.was_killed)
+        app.undo(&self.store.noted(&self.app, self.before.clone())?, self.was_killed)
     }
 
     fn compensate(&self, app: &App<'_>) -> Result<bool, AppError> {
@@ -114,12 +112,7 @@ impl Closing {
         if let Err(error) = self.store.mark(&self.app, PUT_BACK) {
             log::error!("{error}");
         }
-        app.compensate(&self.before, &self.variables()?, self.store.deploy(&self.app)?)
-    }
-
-    /// What its deploy sets; nothing, if it was not started.
-    fn variables(&self) -> Result<Variables, AppError> {
-        Ok(self.store.variables(&self.app)?.unwrap_or_default())
+        app.compensate(&self.store.noted(&self.app, self.before.clone())?)
     }
 
     fn leave(&self) {

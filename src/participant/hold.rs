@@ -126,6 +126,7 @@ fn refuse(store: &Store, app: &AppName) -> Result<(), HoldError> {
 pub fn check_deploy(vars: &Vars, app: &AppName, container: &str, process: &str) -> Result<(), HoldError> {
     let Some(id) = &vars.graduation else { return foreign_container(vars, app) };
     let deploy = Deploy::open(vars, id, app)?;
+    deploy.store.note_container(app, container)?;
     match deploy.store.decision() {
         Some(Decision::Abort) => Err(HoldError::Aborted(app.clone())),
         Some(Decision::Go) => deploy.check_image(container),

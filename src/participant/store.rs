@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::files::{self, FileError};
 use crate::names::{AppName, EnvironmentName, GraduationId};
 pub use crate::participant::store::app::{
-    BUILT, Before, DEPLOYED, EXITED, Held, PUT_BACK, RELEASED, Variables,
+    BUILT, Before, DEPLOYED, EXITED, Held, Noted, PUT_BACK, RELEASED, Variables,
 };
 use crate::protocol::{AppEnd, Decision, OnFailure};
 use crate::vars::Vars;
