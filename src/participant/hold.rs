@@ -235,6 +235,8 @@ impl<'a> Deploy<'a> {
         let watch = Watch::new(&self.store.vote_dir())?;
         let held_beside = u32::try_from(self.store.apps()?.len()).unwrap_or(u32::MAX);
         let look_period = LOOK_PERIOD.max(LOOK_SHARE.saturating_mul(held_beside));
+        // News of any kind wake us up, such as a renewed lease; where nothing can be watched we look around all the time.
+        let mut next_look = Instant::now();
         loop {
             if let Some(decision) = self.store.decision() {
                 return Ok(decision);
@@ -243,12 +245,17 @@ impl<'a> Deploy<'a> {
             if left.is_zero() {
                 return Ok(self.store.decide(Decision::Abort)?);
             }
-            if let Some(id) = container
-                && docker::containers(&[id])?.first().is_none_or(|found| !found.is_running())
-            {
-                return Err(HoldError::Ended(self.app.name.clone()));
+            let Some(id) = container else {
+                watch.wait(left);
+                continue;
+            };
+            if Instant::now() >= next_look {
+                if docker::containers(&[id])?.first().is_none_or(|found| !found.is_running()) {
+                    return Err(HoldError::Ended(self.app.name.clone()));
+                }
+                next_look = Instant::now() + look_period;
             }
-            watch.wait(left.min(if container.is_some() { look_period } else { left }));
+            watch.wait(left.min(next_look.saturating_duration_since(Instant::now())));
         }
     }
 
