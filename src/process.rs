@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ pub use identity::{ProcessId, ignores_hang_up};
 
 /// How much of a child's output is kept for an error, in bytes.
 const KEPT_OUTPUT: usize = 64 * 1024;
+
+/// How long a child may take to end by itself when its time is up.
+const LIMIT_GRACE: Duration = Duration::from_secs(1);
 
 /// A child could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +83,7 @@ pub struct Program {
     command: Command,
     name: String,
     input: Option<Vec<u8>>,
+    limit: Option<Duration>,
 }
 
 impl Program {
@@ -98,7 +103,7 @@ impl Program {
         #[expect(clippy::disallowed_methods, reason = "this module is the one place that spawns")]
         let mut command = Command::new(program);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Self { command, name, input: None }
+        Self { command, name, input: None, limit: None }
     }
 
     /// Adds an argument.
@@ -110,6 +115,12 @@ impl Program {
     /// Adds arguments.
     pub fn args<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(mut self, args: I) -> Self {
         self.command.args(args);
+        self
+    }
+
+    /// Lets it run no longer than this where it is run to its end: then it is ended.
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
         self
     }
 
@@ -234,8 +245,19 @@ impl Program {
     pub fn capture(mut self) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), ProcessError> {
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let program = self.name.clone();
+        let limit = self.limit;
         let running = self.spawn()?;
+        let watched = limit.and_then(|limit| Some((running.identity().ok()?, limit)));
+        let (ended, end) = mpsc::channel::<()>();
+        if let Some((process, limit)) = watched {
+            thread::spawn(move || {
+                if end.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                    process.stop(LIMIT_GRACE);
+                }
+            });
+        }
         let done = running.child.wait_with_output();
+        drop(ended);
         let done = done.map_err(|source| ProcessError::Output { program, source })?;
         Ok((done.status, done.stdout, done.stderr))
     }
@@ -350,6 +372,14 @@ mod tests {
         assert!(message.starts_with("sh -c echo oops"), "{message}");
         assert!(message.ends_with("exited with code 3: oops"), "{message}");
         assert!(matches!(Program::new("no-such-program").run(), Err(ProcessError::Start { .. })));
+    }
+
+    #[test]
+    fn what_does_not_end_in_time_is_ended() {
+        let limit = Duration::from_millis(100);
+        let error = Program::new("sleep").arg("1000").within(limit).run().unwrap_err();
+        assert!(error.to_string().ends_with("was killed by SIGTERM"), "{error}");
+        assert!(Program::new("true").within(Duration::from_secs(1000)).run().is_ok());
     }
 
     #[test]
