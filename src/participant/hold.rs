@@ -13,7 +13,7 @@ use crate::files::{FileError, Watch};
 use crate::names::{AppName, GraduationId};
 use crate::participant;
 use crate::participant::app::{App, AppError, Version};
-use crate::participant::store::{BUILT, Before, Held, RELEASED, Store, Variables};
+use crate::participant::store::{BUILT, Before, Held, LeaseEnd, RELEASED, Store, Variables};
 use crate::protocol::{Decision, HoldPoint};
 use crate::vars::Vars;
 
@@ -233,6 +233,7 @@ impl<'a> Deploy<'a> {
     /// starts it again while it is held.
     fn wait(&self, container: Option<&str>) -> Result<Decision, HoldError> {
         let watch = Watch::new(&self.store.vote_dir())?;
+        let mut lease = LeaseEnd::default();
         let held_beside = u32::try_from(self.store.apps()?.len()).unwrap_or(u32::MAX);
         let look_period = LOOK_PERIOD.max(LOOK_SHARE.saturating_mul(held_beside));
         // News of any kind wake us up, such as a renewed lease; where nothing can be watched we look around all the time.
@@ -241,7 +242,7 @@ impl<'a> Deploy<'a> {
             if let Some(decision) = self.store.decision() {
                 return Ok(decision);
             }
-            let left = self.store.lease_left();
+            let left = lease.left(&self.store);
             if left.is_zero() {
                 return Ok(self.store.decide(Decision::Abort)?);
             }

@@ -35,7 +35,7 @@ use crate::participant::destination::take_destination;
 pub use crate::participant::leftovers::settle_left;
 use crate::participant::leftovers::{prune, recover, settle_leftovers};
 use crate::participant::slots::Slots;
-use crate::participant::store::{Before, Graduation, Store};
+use crate::participant::store::{Before, Graduation, LeaseEnd, Store};
 use crate::process::{self, Detached, ProcessError};
 use crate::protocol::{self, AppEnd, Decision, Report, Request};
 use crate::records::Recorder;
@@ -248,6 +248,7 @@ struct Participant<'a> {
     opening: BTreeSet<AppName>,
     /// A decision that could not be written yet: the disk is full, say.
     wanted: Option<Decision>,
+    lease: LeaseEnd,
     sender: SyncSender<Message>,
     messages: Receiver<Message>,
 }
@@ -266,6 +267,7 @@ impl<'a> Participant<'a> {
             apps: BTreeMap::new(),
             opening: BTreeSet::new(),
             wanted: None,
+            lease: LeaseEnd::default(),
             sender,
             messages,
         }
@@ -299,11 +301,11 @@ impl<'a> Participant<'a> {
             }
             let undecided = self.store.decision().is_none();
             let limit = match (undecided, self.wanted) {
-                (true, None) => self.store.lease_left(),
+                (true, None) => self.lease.left(&self.store),
                 (true, Some(_)) => Duration::from_secs(1),
                 (false, _) => Duration::from_secs(60),
             };
-            if !self.hear(limit) && undecided && self.store.lease_left().is_zero() {
+            if !self.hear(limit) && undecided && self.lease.left(&self.store).is_zero() {
                 self.decide(Decision::Abort);
             }
         }
