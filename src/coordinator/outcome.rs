@@ -92,7 +92,6 @@ impl Coordinator<'_> {
                 | Message::LinkBack(..)
                 | Message::LinkGone(_)
                 | Message::Sent { .. }
-                | Message::ProgramRuns(_)
                 | Message::ProgramsDone { .. }
                 | Message::PushIsOver => {}
             }
