@@ -17,14 +17,18 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 
 use crate::vars;
 
+mod children;
 mod detach;
 mod identity;
+mod tail;
 
+pub use children::Children;
 pub use detach::{Detached, detach, detach_from_deploy, leave_session};
 pub use identity::{ProcessId, ignores_hang_up};
+pub use tail::Tail;
 
 /// How much of a child's output is kept for an error, in bytes.
-const KEPT_OUTPUT: usize = 64 * 1024;
+pub const KEPT_OUTPUT: usize = 64 * 1024;
 
 /// How long a child may take to end by itself when its time is up.
 const LIMIT_GRACE: Duration = Duration::from_secs(1);
@@ -388,6 +392,19 @@ mod tests {
         let mut running = Program::new("sh").args(["-c", script]).in_own_group().spawn().unwrap();
         let status = running.stop(Duration::from_millis(100)).unwrap();
         assert!(!status.success());
+    }
+
+    #[test]
+    fn a_member_that_outlives_its_leader_is_killed() {
+        let script = "(trap '' TERM; echo deaf; sleep 1000) & wait";
+        let (program, output) =
+            Program::new("sh").args(["-c", script]).in_own_group().output_in_one().unwrap();
+        let mut running = program.spawn().unwrap();
+        let mut output = io::BufReader::new(output);
+        io::BufRead::read_line(&mut output, &mut String::new()).unwrap();
+        running.stop(Duration::from_millis(100)).unwrap();
+        // Its end is the end of all that have its output.
+        assert_eq!(io::read_to_string(output).unwrap(), "");
     }
 
     #[test]

@@ -197,6 +197,24 @@ fn a_hook_of_a_coordinator_that_died_is_stopped_when_that_is_settled() {
     story.next_push_works("now");
 }
 
+#[test]
+fn a_hook_that_does_not_listen_is_killed_before_it_is_over() {
+    let world = World::new();
+    let story = Story::new(&world);
+    // Neither bash nor what it waits for ends when it is told to.
+    let deaf = "trap '' TERM; echo begun; sleep 987652; sleep 987652";
+    world.source.dokku(&["graduate:add-hook", "PRE", deaf]).succeeds();
+    let push = story.begin("now");
+    push.until_line("[PRE] begun");
+    push.signal_all(Signal::INT);
+    push.wait();
+    world.source.until_ended("dokku-graduate coordinator");
+    assert_eq!(world.source.running("sleep 987652"), 0, "it runs on");
+    story.is_as_before("now");
+    world.source.dokku(&["graduate:rm-hook", "PRE", "1"]).succeeds();
+    story.next_push_works("now");
+}
+
 impl Story<'_> {
     /// Nothing has changed on the destination; the source settles what is left with the next command.
     #[track_caller]
@@ -207,10 +225,9 @@ impl Story<'_> {
         }
         assert_eq!(self.world.destination.left(), "");
         let left = self.world.source.left();
-        assert!(
-            left.lines().all(|line| line.contains("production.current") || line.ends_with("socket")),
-            "{left}"
-        );
+        let is_known =
+            |line: &str| ["production.current", "socket", "program"].iter().any(|end| line.ends_with(end));
+        assert!(left.lines().all(is_known), "{left}");
         self.world.destination.snapshot().assert_same_as(&self.before);
         assert_eq!(self.environment.remote(&format!("refs/tags/graduate/production/{label}")), None);
     }

@@ -36,7 +36,7 @@ use crate::mapping::Routes;
 use crate::names::{AppName, EnvironmentName, GraduationId, ReleaseTag};
 use crate::order::{Ending, HookKind, Mode, News, Order};
 use crate::plan::Plan;
-use crate::process::{self, Detached, ProcessError, ProcessId};
+use crate::process::{self, Detached, ProcessError};
 use crate::protocol::Report;
 use crate::records::Recorder;
 use crate::settings::{Limits, Settings, SettingsError};
@@ -113,9 +113,7 @@ pub enum Message {
         /// What git said, if they are not.
         result: Result<(), String>,
     },
-    /// A program of the user's has been started.
-    ProgramRuns(ProcessId),
-    /// It wrote a line.
+    /// A program of the user's wrote a line.
     ProgramWrote {
         /// Of which kind it is.
         kind: HookKind,
