@@ -36,12 +36,17 @@ impl FileError {
     }
 }
 
-/// Makes a directory with its parents, mode 0700 where it is new.
+/// Makes a directory with its parents; where they are new, with mode 0700 and names that are durable.
 ///
 /// # Errors
 /// It cannot be made.
 pub fn make_dir(path: &Path) -> Result<(), FileError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(FileError::of("make", path))
+    let make = || {
+        let new: Vec<&Path> = path.ancestors().take_while(|dir| !dir.exists()).collect();
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        new.into_iter().try_for_each(sync_parent)
+    };
+    make().map_err(FileError::of("make", path))
 }
 
 /// Makes a file's or directory's name durable.
@@ -113,19 +118,23 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
     write().map_err(FileError::of("write", path))
 }
 
-/// Creates a file with its content, synced, if there is none yet: of several writers the first one wins.
-/// Says whether we were it.
+/// Creates a file with its content, if there is none yet: of several writers the first one wins. Says whether we were
+/// it; whose ever it is, it is synced.
 ///
 /// # Errors
 /// Anything but that the file exists.
 pub fn create_exclusively(path: &Path, content: &[u8]) -> Result<bool, FileError> {
     let create = || {
-        // A hard link is the one step that gives a whole file a name and fails if the name is taken: link(2).
-        match temporary(path, content)?.persist_noclobber(path) {
-            Ok(_) => sync_parent(path).map(|()| true),
-            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(error.error),
-        }
+        // The one step that gives a whole file a name and fails if the name is taken: renameat2(2) with
+        // RENAME_NOREPLACE, or link(2) where the file system has no such thing.
+        let is_ours = match temporary(path, content)?.persist_noclobber(path) {
+            Ok(_) => true,
+            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(error.error),
+        };
+        // The first writer may have died before its own sync, and we go by what it wrote.
+        sync_parent(path)?;
+        Ok(is_ours)
     };
     create().map_err(FileError::of("create", path))
 }

@@ -1,6 +1,7 @@
 //! The main loop of a graduation: feeds events to the [`Transaction`] and carries out what it asks for.
 
 mod actions;
+mod lease;
 mod relink;
 
 use std::collections::VecDeque;
@@ -29,6 +30,7 @@ pub(super) const PUSH_GRACE: Duration = Duration::from_secs(5);
 pub(super) const ASKER_PATIENCE: Duration = Duration::from_secs(30);
 
 use actions::{Carried, not_moved};
+use lease::Lease;
 
 /// One run of the transaction.
 pub(super) struct Run<'c, 'v> {
@@ -41,12 +43,7 @@ pub(super) struct Run<'c, 'v> {
     /// The destination knows nothing of it.
     forgotten: bool,
     announced: Option<Announcement>,
-    renewed: Instant,
-    /// When anything was heard of the destination.
-    heard: Instant,
-    asked_to_renew: Instant,
-    /// The number of the last request to renew.
-    renewal: u64,
+    lease: Lease,
     holding_since: Option<Instant>,
     receive_pack: Option<ProcessId>,
     /// receive-pack has ended: a ref that has not moved never will.
@@ -113,6 +110,7 @@ impl<'c, 'v> Run<'c, 'v> {
 
     fn new(coordinator: &'c mut Coordinator<'v>, transaction: Transaction, link: Link) -> Self {
         let now = Instant::now();
+        let lease = Lease::new(coordinator.limits.lease, now);
         Self {
             coordinator,
             transaction,
@@ -121,10 +119,7 @@ impl<'c, 'v> Run<'c, 'v> {
             begun: false,
             forgotten: false,
             announced: None,
-            renewed: now,
-            heard: now,
-            asked_to_renew: now,
-            renewal: 0,
+            lease,
             holding_since: None,
             receive_pack: None,
             push_is_over: false,
@@ -174,24 +169,20 @@ impl<'c, 'v> Run<'c, 'v> {
         }
     }
 
-    fn lease(&self) -> Duration {
-        self.coordinator.limits.lease
-    }
-
     fn patience(&self) -> Duration {
         if self.voted && self.announced.is_none() {
             REF_PERIOD
         } else {
-            (self.lease() / 12).min(Duration::from_secs(1))
+            (self.lease.length / 12).min(Duration::from_secs(1))
         }
     }
 
     /// The vote that was asked for, once it can be given. A link that has just broken may come back within the
     /// lease, and with news of the lease a yes is possible again.
     fn vote_due(&mut self) -> Option<Event> {
-        let without_news = self.renewed.elapsed();
-        let leases_are_long = self.link.is_some() && without_news < self.lease() / 2;
-        if !self.vote_asked || (!leases_are_long && without_news < self.lease()) {
+        let without_news = self.lease.age(Instant::now());
+        let leases_are_long = self.link.is_some() && without_news < self.lease.length / 2;
+        if !self.vote_asked || (!leases_are_long && without_news < self.lease.length) {
             return None;
         }
         self.vote_asked = false;
@@ -200,7 +191,7 @@ impl<'c, 'v> Run<'c, 'v> {
 
     /// What time brings about.
     fn what_is_due(&mut self) -> Option<Event> {
-        if self.begun && self.asked_to_renew.elapsed() >= self.lease() / 6 {
+        if self.begun && self.lease.is_due(Instant::now()) {
             let renew = self.renewal();
             self.send(&renew);
         }
@@ -300,7 +291,7 @@ impl<'c, 'v> Run<'c, 'v> {
     }
 
     fn report(&mut self, report: Report) -> Option<Event> {
-        self.heard = Instant::now();
+        self.lease.hears(Instant::now());
         let agents_own = matches!(
             report,
             Report::Hello { .. }
@@ -356,12 +347,8 @@ impl<'c, 'v> Run<'c, 'v> {
                 self.coordinator.say(News::AppFailed { app: app.clone(), reason: reason.clone() });
                 Some(Event::AppFailed(app, reason))
             }
-            // The lease counts from when it was asked for, and an answer to an earlier request, which comes again
-            // after a link was lost, says nothing.
             Report::Renewed { number } => {
-                if number == self.renewal {
-                    self.renewed = self.asked_to_renew;
-                }
+                self.lease.is_renewed(number);
                 None
             }
             Report::Decided { decision } => Some(Event::Destination(decision)),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::time::Duration;
 
-use super::{Entry, Place, ids, read};
+use super::{Entry, Place, current, ids, read};
 use crate::files::FileError;
 use crate::names::EnvironmentName;
 use crate::order::News;
@@ -25,7 +25,7 @@ pub fn prune(vars: &Vars, keep: impl Fn(Option<&EnvironmentName>) -> u32) -> Res
         let environment = environment_of(&place, &entries);
         let count = seen.entry((environment.clone(), entries.is_empty())).or_default();
         *count += 1;
-        if *count > keep(environment.as_ref()) && is_over(&place, &entries) {
+        if *count > keep(environment.as_ref()) && is_over(vars, &place, &entries) {
             std::fs::remove_dir_all(&place.dir).map_err(FileError::of("remove", &place.dir))?;
         }
     }
@@ -43,10 +43,15 @@ fn environment_of(place: &Place, entries: &[Entry]) -> Option<EnvironmentName> {
     }
 }
 
-fn is_over(place: &Place, entries: &[Entry]) -> bool {
+fn is_over(vars: &Vars, place: &Place, entries: &[Entry]) -> bool {
     match entries.last() {
         Some(Entry::Ended { .. }) => true,
-        Some(Entry::Ordered { .. } | Entry::Begun {} | Entry::Voted { .. } | Entry::Decided { .. }) => false,
+        // It died before it became the current one, so that nobody has anything to settle.
+        Some(Entry::Ordered { order }) => {
+            let current = current(vars, &order.tag.environment);
+            place.is_dead() && current.is_ok_and(|current| current.as_ref() != Some(&order.id))
+        }
+        Some(Entry::Begun {} | Entry::Voted { .. } | Entry::Decided { .. }) => false,
         None => place.is_dead(),
     }
 }

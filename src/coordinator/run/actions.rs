@@ -62,7 +62,7 @@ impl Run<'_, '_> {
             let environment = self.coordinator.order.tag.environment.clone();
             let control = self.coordinator.control_path.clone();
             let id: GraduationId = self.coordinator.order.id.clone();
-            let (silence, children) = (self.lease(), self.children.clone());
+            let (silence, children) = (self.lease.length, self.children.clone());
             let sender = self.coordinator.sender.clone();
             thread::spawn(move || {
                 let (vars, environment, control) = (&vars, &environment, control.as_path());

@@ -17,9 +17,7 @@ const DECIDED_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Run<'_, '_> {
     pub(super) fn renewal(&mut self) -> Request {
-        self.renewal += 1;
-        self.asked_to_renew = Instant::now();
-        Request::Renew { number: self.renewal }
+        Request::Renew { number: self.lease.ask(Instant::now()) }
     }
 
     pub(super) fn send(&mut self, request: &Request) {
@@ -34,10 +32,10 @@ impl Run<'_, '_> {
     /// A session that stays open and says nothing for a whole lease is as good as lost: the destination has given
     /// up waiting by then. One that has not begun yet may still do so, and then waits for a lease in vain.
     pub(super) fn link_is_silent(&mut self) -> Option<Event> {
-        if self.link.is_none() || self.heard.elapsed() < self.lease() {
+        if self.link.is_none() || !self.lease.is_silent(Instant::now()) {
             return None;
         }
-        let text = format!("nothing was heard from it for {} s", self.lease().as_secs());
+        let text = format!("nothing was heard from it for {} s", self.lease.length.as_secs());
         self.link_lost(text)
     }
 
@@ -49,7 +47,7 @@ impl Run<'_, '_> {
             return Some(Event::LinkGone(reason));
         }
         self.coordinator.say(News::LinkLost { reason: reason.clone() });
-        let lease_ends = self.renewed + self.lease();
+        let lease_ends = self.lease.end();
         let until = match self.announced {
             Some(Announcement::Go(_)) => lease_ends + DECIDED_PATIENCE,
             Some(Announcement::Abort) | None if self.voted => lease_ends + DECIDED_PATIENCE,
@@ -83,7 +81,7 @@ impl Run<'_, '_> {
 
     pub(super) fn link_back(&mut self, mut link: Link, reports: Reports) -> Option<Event> {
         self.coordinator.say(News::LinkBack {});
-        self.heard = Instant::now();
+        self.lease.hears(Instant::now());
         let resumed = self.resume_on(&mut link);
         listen_to(reports, self.coordinator.sender.clone());
         self.link = Some(link);
