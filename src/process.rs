@@ -265,6 +265,11 @@ impl Running {
 
     /// Gives it all of its input, which must be no longer than a pipe holds (4 KiB at least). A child may end
     /// without reading; that is no failure of its own.
+    /// [`Running::identity`] of one that was just started.
+    fn known(&self) -> Result<ProcessId, ProcessError> {
+        self.identity().map_err(|source| ProcessError::Output { program: self.name.clone(), source })
+    }
+
     pub fn tell(&mut self, input: &[u8]) {
         if let Some(mut stdin) = self.child.stdin.take() {
             let _ = stdin.write_all(input);

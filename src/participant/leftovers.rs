@@ -8,7 +8,7 @@ use crate::files;
 use crate::names::{AppName, GraduationId};
 use crate::participant::app::{App, AppError};
 use crate::participant::store::{Settled, Store};
-use crate::process::{self, ProcessError};
+use crate::process::{self, ProcessId};
 use crate::protocol::{AppEnd, Decision, Report};
 use crate::records::Recorder;
 use crate::vars::Vars;
@@ -69,17 +69,19 @@ pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> 
 
 /// Settles what a dead participant has left, if the graduation is one: on its own nobody would before the source
 /// or the next graduation comes. For triggers: what it starts keeps nothing open of the deploy that they are part
-/// of. Says whether it has started anything.
+/// of. Returns the process that it has started.
 ///
 /// # Errors
-/// It could not be started.
-pub fn settle_left(id: &GraduationId, store: &Store) -> Result<bool, ProcessError> {
+/// A file is damaged, or it could not be started.
+pub fn settle_left(id: &GraduationId, store: &Store) -> Result<Option<ProcessId>, ParticipantError> {
     let is_over = store.decision().is_some() || store.lease_left().is_zero();
-    if store.settled().is_some() || !is_over || UnixStream::connect(store.socket()).is_ok() {
-        return Ok(false);
+    // Of one that was refused there are only the reports that say so.
+    let has_begun = store.graduation()?.is_some();
+    if !has_begun || store.settled().is_some() || !is_over || UnixStream::connect(store.socket()).is_ok() {
+        return Ok(None);
     }
     let input = serde_json::to_vec(&Start::Recover(id.clone())).expect("a start has a JSON form");
-    process::detach_from_deploy(&["participant"], input).map(|()| true)
+    Ok(Some(process::detach_from_deploy(&["participant"], input)?))
 }
 
 /// Lets go what earlier graduations, which could not put the app back, keep for it: it has been deployed anew.
