@@ -21,6 +21,7 @@ impl Host {
             plugins_enabled: path("lib/plugins/enabled"),
             user: "alice".to_owned(),
             graduation: None,
+            restoring: None,
             dokku_pid: None,
             push_status: None,
             receiving: None,

@@ -4,7 +4,8 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc::SyncSender;
 use std::thread;
 
-use super::{Message, leftovers};
+use super::reports::bounded_end;
+use super::{Message, RETRY_PERIOD, leftovers};
 use crate::names::{AppName, GraduationId};
 use crate::participant::app::App;
 use crate::participant::slots::Slots;
@@ -13,28 +14,28 @@ use crate::protocol::AppEnd;
 use crate::vars::Vars;
 
 /// What an app's end takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// It never went live, and nothing of it is to be left.
     Undo,
     /// It is live, wholly or in part, and is put back.
     Compensate,
-    /// It is live and stays so.
-    Stay,
+    /// It is live and stays so; that is its end.
+    Stay(AppEnd),
 }
 
-/// How an app came to its end; none if that was known before.
+/// How an app came to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Closed {
     /// How.
-    pub end: Option<AppEnd>,
+    pub end: AppEnd,
     /// What its users should know besides.
     pub note: Option<String>,
 }
 
 impl Closed {
     fn of(end: AppEnd) -> Self {
-        Self { end: Some(end), note: None }
+        Self { end: bounded_end(end), note: None }
     }
 }
 
@@ -62,36 +63,39 @@ impl Closing {
         });
     }
 
+    /// What is written down comes before the app is free: whoever settles this graduation later must not put back
+    /// what somebody else has deployed meanwhile.
     fn close(&self, way: Way) -> Closed {
+        let closed = self.carry_out(way);
+        while let Err(error) = self.store.set_end(&self.app, &closed.end) {
+            log::error!("{error}");
+            thread::sleep(RETRY_PERIOD);
+        }
+        if let Err(error) = self.store.leave(&self.app) {
+            log::error!("{error}");
+        }
+        closed
+    }
+
+    fn carry_out(&self, way: Way) -> Closed {
         let name = &self.app;
         let app = App::new(&self.vars, &self.id, name);
         let held = self.store.held(name).ok().flatten();
         let deploy = self.store.deploy(name).ok().flatten();
         match way {
-            Way::Undo => {
-                let undone = app.undo(&self.before, held.as_ref(), deploy, self.was_killed);
-                // Until its names are the old version's, a deploy of somebody else would start the new one.
-                self.leave();
-                match undone {
-                    Ok(false) => Closed::of(AppEnd::Restored {}),
-                    Ok(true) => {
-                        let note =
-                            "is kept although this graduation created it: somebody has used it meanwhile";
-                        Closed { end: Some(AppEnd::Restored {}), note: Some(note.to_owned()) }
-                    }
-                    Err(error) => Closed::of(AppEnd::Stuck { reason: error.to_string() }),
+            Way::Undo => match app.undo(&self.before, held.as_ref(), deploy, self.was_killed) {
+                Ok(false) => Closed::of(AppEnd::Restored {}),
+                Ok(true) => {
+                    let note = "is kept although this graduation created it: somebody has used it meanwhile";
+                    Closed { end: AppEnd::Restored {}, note: Some(note.to_owned()) }
                 }
-            }
-            Way::Compensate => {
-                // A compensation is a deploy like anybody's.
-                self.leave();
-                Closed::of(match app.compensate(&self.before, deploy) {
-                    Ok(()) => AppEnd::Restored {},
-                    Err(error) => AppEnd::Stuck { reason: error.to_string() },
-                })
-            }
-            Way::Stay => {
-                self.leave();
+                Err(error) => Closed::of(AppEnd::Stuck { reason: error.to_string() }),
+            },
+            Way::Compensate => Closed::of(match app.compensate(&self.before, deploy) {
+                Ok(()) => AppEnd::Restored {},
+                Err(error) => AppEnd::Stuck { reason: error.to_string() },
+            }),
+            Way::Stay(end) => {
                 // No app is put back any more: the old images may go.
                 if let Err(error) = app.let_go() {
                     log::error!("{error}");
@@ -99,14 +103,8 @@ impl Closing {
                 if let Err(error) = leftovers::let_go_of_stuck(&self.vars, name) {
                     log::error!("{error}");
                 }
-                Closed { end: None, note: None }
+                Closed::of(end)
             }
-        }
-    }
-
-    fn leave(&self) {
-        if let Err(error) = self.store.leave(&self.app) {
-            log::error!("{error}");
         }
     }
 }

@@ -93,7 +93,7 @@ impl Deploy {
         });
     }
 
-    fn judged_by_marks(&self) -> DeployEnd {
+    pub fn judged_by_marks(&self) -> DeployEnd {
         if self.store.has_mark(&self.app, DEPLOYED) {
             DeployEnd::Succeeded
         } else {

@@ -59,9 +59,21 @@ pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> 
     let mut participant = Participant::new(vars, store, graduation, reports);
     participant.say(Report::Decided { decision });
     for (app, before) in participant.store.apps()? {
-        participant.apps.insert(app.clone(), Member::new(before.clone(), true));
-        let process = participant.store.deploy(&app)?;
-        participant.deploy(&app, before).adopt(vars, process);
+        let deploy = participant.deploy(&app, before.clone());
+        let mut member = Member::new(before, true);
+        let end = participant.store.end(&app)?;
+        if end.is_some() {
+            // Since then somebody else may have deployed it.
+            member.deploy = Some(deploy.judged_by_marks());
+            member.is_closed = true;
+        } else {
+            deploy.adopt(vars, participant.store.deploy(&app)?);
+        }
+        participant.apps.insert(app.clone(), member);
+        if let Some(end) = end {
+            participant.conclude(&app, end);
+            participant.store.leave(&app)?;
+        }
     }
     participant.serve(&listener);
     Ok(())

@@ -7,7 +7,8 @@
 //!                      vote/lease        until when news are awaited        replaced
 //!                      vote/decision     go or abort                        created once, first writer wins
 //!                      switch/<app>      is at the proxy switch, or past it
-//!                      apps/<app>/before.json, held.json, deploy.json, log, exited, deployed, lock
+//!                      apps/<app>/before.json, held.json, deploy.json, end.json, log,
+//!                                 built, released, deployed, exited, lock
 //!                      settled           the decision and how each app ended  written last
 //! <data>/apps/<app>                      the graduation that has the app
 //! ```
@@ -146,10 +147,11 @@ impl Store {
         Ok(ids.into_iter().map(|id| (id.clone(), Self::at(vars, &id))).collect())
     }
 
-    /// The graduation that has the app now.
+    /// The graduation that has the app now, unless it is the one that we are putting the app back for.
     pub fn of_app(vars: &Vars, app: &AppName) -> Option<Self> {
         let id = fs::read_to_string(vars.data().join("apps").join(app.as_str())).ok()?;
-        Some(Self::at(vars, &id.trim().parse().ok()?))
+        let id: GraduationId = id.trim().parse().ok()?;
+        (vars.restoring.as_ref() != Some(&id)).then(|| Self::at(vars, &id))
     }
 
     /// Makes the directories and writes the first lease.
@@ -350,6 +352,30 @@ impl Store {
     /// The mark is set.
     pub fn has_mark(&self, app: &AppName, mark: &str) -> bool {
         self.app_dir(app).join(mark).exists()
+    }
+
+    /// Takes a mark of an app away.
+    ///
+    /// # Errors
+    /// It is still there.
+    pub fn unmark(&self, app: &AppName, mark: &str) -> Result<(), FileError> {
+        files::remove(&self.app_dir(app).join(mark))
+    }
+
+    /// How the app ended; `None` until it has.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn end(&self, app: &AppName) -> Result<Option<AppEnd>, FileError> {
+        files::read_json(&self.app_dir(app).join("end.json"))
+    }
+
+    /// Says how the app ended: nothing is done to it any more.
+    ///
+    /// # Errors
+    /// The disk is full, for one.
+    pub fn set_end(&self, app: &AppName, end: &AppEnd) -> Result<(), FileError> {
+        files::write_json(&self.app_dir(app).join("end.json"), end)
     }
 
     /// The app is at the proxy switch, or will never come to it.
