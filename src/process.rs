@@ -18,9 +18,11 @@ use crate::vars;
 
 mod detach;
 mod identity;
+mod kin;
 
 pub use detach::{Detached, detach, detach_from_deploy, leave_session};
 pub use identity::ProcessId;
+pub use kin::end_all_with;
 
 /// How much of a child's output is kept for an error, in bytes.
 const KEPT_OUTPUT: usize = 64 * 1024;
@@ -263,13 +265,13 @@ impl Running {
         ProcessId::of(self.child.id())
     }
 
-    /// Gives it all of its input, which must be no longer than a pipe holds (4 KiB at least). A child may end
-    /// without reading; that is no failure of its own.
     /// [`Running::identity`] of one that was just started.
     fn known(&self) -> Result<ProcessId, ProcessError> {
         self.identity().map_err(|source| ProcessError::Output { program: self.name.clone(), source })
     }
 
+    /// Gives it all of its input, which must be no longer than a pipe holds (4 KiB at least). A child may end
+    /// without reading; that is no failure of its own.
     pub fn tell(&mut self, input: &[u8]) {
         if let Some(mut stdin) = self.child.stdin.take() {
             let _ = stdin.write_all(input);

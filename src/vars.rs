@@ -8,6 +8,10 @@ use crate::names::GraduationId;
 /// The variable by which a deploy tells the plugin's triggers that it belongs to a graduation.
 pub const GRADUATION: &str = "GRADUATE_GRADUATION";
 
+/// The variable by which all processes of a graduation's deploy are known: `<id>/<app>`. What our triggers start in it
+/// keeps it, too.
+pub const DEPLOY: &str = "GRADUATE_DEPLOY";
+
 /// The variable by which a deploy that puts an app back tells the plugin's triggers so: the graduation that does it,
 /// for which the app is kept from all others.
 pub const RESTORING: &str = "GRADUATE_RESTORING";

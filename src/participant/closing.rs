@@ -82,8 +82,13 @@ impl Closing {
         let app = App::new(&self.vars, &self.id, name);
         let held = self.store.held(name).ok().flatten();
         let deploy = self.store.deploy(name).ok().flatten();
+        if let Some(killed) = deploy.filter(|_| self.was_killed)
+            && let Err(error) = app.clean_up_after(killed)
+        {
+            return Closed::of(AppEnd::Stuck { reason: error.to_string() });
+        }
         match way {
-            Way::Undo => match app.undo(&self.before, held.as_ref(), deploy, self.was_killed) {
+            Way::Undo => match app.undo(&self.before, held.as_ref(), deploy) {
                 Ok(false) => Closed::of(AppEnd::Restored {}),
                 Ok(true) => {
                     let note = "is kept although this graduation created it: somebody has used it meanwhile";

@@ -12,7 +12,7 @@ use crate::files::{FileError, Watch};
 use crate::names::{AppName, GraduationId, ObjectId};
 use crate::participant::Message;
 use crate::participant::app::{App, AppError};
-use crate::participant::slots::Slots;
+use crate::participant::slots::{Slot, Slots};
 use crate::participant::store::{BUILT, Before, DEPLOYED, EXITED, Store};
 use crate::process::{self, ProcessId, Program};
 use crate::protocol::{self, Decision, MAX_LOG_TEXT, Report};
@@ -74,8 +74,7 @@ impl Deploy {
                 Ok(end) => end,
                 Err(error) => DeployEnd::Failed { how: error.to_string() },
             };
-            let end = self.confirmed(&vars, end);
-            self.send(Message::Ended { app: self.app.clone(), end });
+            self.over(&vars, end);
         });
     }
 
@@ -83,21 +82,19 @@ impl Deploy {
     pub fn adopt(self, vars: &Vars, noted: Option<ProcessId>) {
         let vars = vars.clone();
         thread::spawn(move || {
-            let end = match noted {
-                Some(process) if process.is_running() => self.follow(&process, None),
-                _ => Ok(self.judged_by_marks()),
-            };
-            let end = end.unwrap_or_else(|error| DeployEnd::Failed { how: error.to_string() });
-            let end = self.confirmed(&vars, end);
-            self.send(Message::Ended { app: self.app.clone(), end });
+            let running = noted.filter(ProcessId::is_running);
+            let stopped = running.and_then(|process| self.follow_to_end(&process, None));
+            self.over(&vars, stopped.unwrap_or_else(|| self.judged_by_marks()));
         });
     }
 
+    /// How a deploy has ended of which nobody knows the exit status. If it did not end well, nobody knows whether it
+    /// was killed.
     pub fn judged_by_marks(&self) -> DeployEnd {
         if self.store.has_mark(&self.app, DEPLOYED) {
             DeployEnd::Succeeded
         } else {
-            DeployEnd::Failed { how: "was interrupted".to_owned() }
+            DeployEnd::Killed { how: "was interrupted".to_owned() }
         }
     }
 
@@ -118,6 +115,26 @@ impl Deploy {
             }
             Err(error) => DeployEnd::Failed { how: format!("cannot be looked at: {error}") },
         }
+    }
+
+    /// One that did not end well is over when nothing of it runs any more. Dokku runs parts of a deploy in process
+    /// groups of their own, which live on when its first process is killed, and keep Dokku's lock.
+    fn over(&self, vars: &Vars, end: DeployEnd) {
+        let end = self.confirmed(vars, end);
+        match end {
+            DeployEnd::Succeeded => {}
+            DeployEnd::Failed { .. } | DeployEnd::Killed { .. } => {
+                if let Err(error) = process::end_all_with(vars::DEPLOY, &self.mark(), STOP_GRACE) {
+                    log::error!("cannot end all of the deploy of {}: {error}", self.app);
+                }
+            }
+        }
+        self.send(Message::Ended { app: self.app.clone(), end });
+    }
+
+    /// What all of its processes have in their environment; see [`vars::DEPLOY`].
+    fn mark(&self) -> String {
+        format!("{}/{}", self.id, self.app)
     }
 
     fn send(&self, message: Message) {
@@ -141,6 +158,7 @@ impl Deploy {
         let mut running = Program::new("dokku")
             .args(["git-hook", self.app.as_str()])
             .env(vars::GRADUATION, self.id.as_str())
+            .env(vars::DEPLOY, self.mark())
             .dir(&vars.below_root(self.app.as_str()))
             .input_later()
             .output_to(log)
@@ -164,25 +182,36 @@ impl Deploy {
             let _ = store.mark(&app, EXITED);
             status
         });
-        let followed = self.follow(&process, Some(slot)).unwrap_or_else(|error| {
-            log::error!("{error}");
-            process.stop_group(STOP_GRACE);
-            DeployEnd::Killed { how: error.to_string() }
-        });
+        let stopped = self.follow_to_end(&process, Some(slot));
         let status = waiter.join().map_err(|_| {
             FileError::of("wait for the deploy behind", &path)(std::io::Error::other(
                 "the thread that waited is gone",
             ))
         })?;
-        Ok(match (followed, status) {
-            (DeployEnd::Killed { how }, _) => DeployEnd::Killed { how },
-            (_, Ok(status)) if status.success() => DeployEnd::Succeeded,
-            (_, Ok(status)) if status.code().is_none() => {
+        Ok(match (stopped, status) {
+            (Some(stopped), _) => stopped,
+            (None, Ok(status)) if status.success() => DeployEnd::Succeeded,
+            (None, Ok(status)) if status.code().is_none() => {
                 DeployEnd::Killed { how: process::in_words(status) }
             }
-            (_, Ok(status)) => DeployEnd::Failed { how: process::in_words(status) },
-            (_, Err(error)) => DeployEnd::Failed { how: error.to_string() },
+            (None, Ok(status)) => DeployEnd::Failed { how: process::in_words(status) },
+            (None, Err(error)) => DeployEnd::Failed { how: error.to_string() },
         })
+    }
+
+    /// Follows a deploy until its first process has ended; says how, if it was stopped by us: after an abort, or
+    /// because we cannot follow it.
+    fn follow_to_end(&self, process: &ProcessId, slot: Option<Slot>) -> Option<DeployEnd> {
+        let how = match self.follow(process, slot) {
+            Ok(false) => return None,
+            Ok(true) => "was stopped".to_owned(),
+            Err(error) => {
+                log::error!("{error}");
+                process.stop_group(STOP_GRACE);
+                error.to_string()
+            }
+        };
+        Some(DeployEnd::Killed { how })
     }
 
     /// What git would write on the stdin of an app's pre-receive hook; githooks(5).
@@ -192,12 +221,8 @@ impl Deploy {
     }
 
     /// Passes on what the deploy writes and says when it is held, until its process ends. After an abort a build
-    /// is given some time, then it is stopped.
-    fn follow(
-        &self,
-        process: &ProcessId,
-        mut slot: Option<crate::participant::slots::Slot>,
-    ) -> Result<DeployEnd, AppError> {
+    /// is given some time, then it is stopped; says whether it was.
+    fn follow(&self, process: &ProcessId, mut slot: Option<Slot>) -> Result<bool, AppError> {
         let dir = self.store.app_dir(&self.app);
         let watch = Watch::new(&dir)?;
         let mut log = LogFollower::open(&dir)?;
@@ -233,8 +258,7 @@ impl Deploy {
             }
         }
         drop(slot);
-        let killed = stopped.load(Ordering::Acquire);
-        Ok(if killed { DeployEnd::Killed { how: "was stopped".to_owned() } } else { self.judged_by_marks() })
+        Ok(stopped.load(Ordering::Acquire))
     }
 
     /// Watches for an abort, and ends a deploy that does not end by itself after it.

@@ -17,9 +17,22 @@ const DESTROY_ATTEMPTS: u32 = 5;
 const DESTROY_PAUSE: Duration = Duration::from_millis(300);
 
 impl App<'_> {
+    /// After a deploy that did not end by itself: takes away what it would have.
+    ///
+    /// # Errors
+    /// Something is left; repeat it.
+    pub fn clean_up_after(&self, killed: ProcessId) -> Result<(), AppError> {
+        // One that was killed at its very beginning has no lock yet, and Dokku cannot remove what is not there.
+        if self.dokku.deploy_lock(self.name).exists() {
+            self.command("apps:unlock").arg(self.name.as_str()).run()?;
+        }
+        sweep_temporary_files(killed);
+        Ok(())
+    }
+
     /// After the deploy has ended without going live: leaves nothing of the graduation. `deploy` is its process, if it
-    /// was started, `killed`: it did not end by itself. An app that the graduation created is destroyed, unless somebody
-    /// has used it meanwhile; returns whether such an app was kept.
+    /// was started. An app that the graduation created is destroyed, unless somebody has used it meanwhile; returns
+    /// whether such an app was kept.
     ///
     /// # Errors
     /// Something is left; repeat it.
@@ -28,14 +41,13 @@ impl App<'_> {
         before: &Before,
         held: Option<&Held>,
         deploy: Option<ProcessId>,
-        killed: bool,
     ) -> Result<bool, AppError> {
         if !self.dokku.exists(self.name) {
             self.release_images()?;
             return Ok(false);
         }
         match deploy {
-            Some(deploy) => self.take_back(before, held, deploy, killed)?,
+            Some(deploy) => self.take_back(before, held, deploy)?,
             // Whatever names the app has by now, they are not ours.
             None => self.release_images()?,
         }
@@ -50,21 +62,8 @@ impl App<'_> {
         Ok(false)
     }
 
-    fn take_back(
-        &self,
-        before: &Before,
-        held: Option<&Held>,
-        deploy: ProcessId,
-        killed: bool,
-    ) -> Result<(), AppError> {
+    fn take_back(&self, before: &Before, held: Option<&Held>, deploy: ProcessId) -> Result<(), AppError> {
         self.sweep(before, Some(deploy))?;
-        if killed {
-            // One that was killed at its very beginning has no lock yet, and Dokku cannot remove what is not there.
-            if self.dokku.deploy_lock(self.name).exists() {
-                self.command("apps:unlock").arg(self.name.as_str()).run()?;
-            }
-            sweep_temporary_files(deploy);
-        }
         let refused = docker::image(&docker::latest(self.name))?;
         self.name_version(before, held, Version::Old)?;
         self.unset_declared_config(before)?;
