@@ -24,6 +24,7 @@ pub(super) fn settle_leftovers(vars: &Vars, own: &GraduationId) -> Result<Option
             continue;
         }
         if store.settled().is_some() {
+            store.sweep_unfinished()?;
             store.tidy()?;
             continue;
         }

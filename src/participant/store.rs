@@ -173,6 +173,7 @@ impl Store {
     /// Something could not be removed.
     pub fn never_began(&self) -> Result<(), FileError> {
         files::remove(&self.dir.join("graduation.json"))?;
+        self.sweep_unfinished()?;
         self.tidy()
     }
 
@@ -412,7 +413,17 @@ impl Store {
     pub fn settle(&self, settled: &Settled) -> Result<(), FileError> {
         self.leave_all()?;
         files::write_json(&self.dir.join("settled"), settled)?;
+        self.sweep_unfinished()?;
         self.tidy()
+    }
+
+    /// Removes what a participant or a trigger of any graduation was writing for all to see when it was killed; whoever
+    /// has the lock of the host may, for nobody else writes there.
+    ///
+    /// # Errors
+    /// Something could not be removed.
+    pub fn sweep_unfinished(&self) -> Result<(), FileError> {
+        files::sweep_temporary(&self.active, "")
     }
 
     /// Apps whose opening was interrupted are in no other list.
@@ -427,7 +438,8 @@ impl Store {
         Ok(())
     }
 
-    /// Removes what a participant has left that was killed when it had just settled this graduation.
+    /// Removes what a participant has left that was killed when it had just settled this graduation. Takes no lock:
+    /// nobody writes there any more.
     ///
     /// # Errors
     /// Something could not be removed.
@@ -437,7 +449,6 @@ impl Store {
         }
         // What a participant or a trigger was writing when it was killed.
         files::sweep_temporary(&self.dir, "")?;
-        files::sweep_temporary(&self.active, "")?;
         files::remove(&self.socket())
     }
 
