@@ -257,6 +257,9 @@ impl Deploy {
                 watch.wait(Duration::from_secs(1));
             }
         }
+        if let Some(text) = log.rest() {
+            self.report(Report::Log { app: self.app.clone(), text });
+        }
         drop(slot);
         Ok(stopped.load(Ordering::Acquire))
     }
@@ -324,10 +327,32 @@ impl LogFollower {
             }
         }
     }
+
+    /// The last line, if it has no end.
+    fn rest(&mut self) -> Option<String> {
+        let partial = std::mem::take(&mut self.partial);
+        (!partial.is_empty()).then(|| clean(&partial))
+    }
 }
 
 /// A line without its end, and without the sequence by which Dokku deletes git's `remote: ` at a terminal.
 fn clean(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line.trim_ascii_end());
     protocol::clipped(text.replace("\u{1b}[1G\u{1b}[K", ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_last_line_without_an_end_is_read_too() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("log"), "first\nkilled in the midst of").unwrap();
+        let mut log = LogFollower::open(dir.path()).unwrap();
+        assert_eq!(log.next_line().unwrap().as_deref(), Some("first"));
+        assert_eq!(log.next_line().unwrap(), None);
+        assert_eq!(log.rest().as_deref(), Some("killed in the midst of"));
+        assert_eq!(log.rest(), None);
+    }
 }
