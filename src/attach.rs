@@ -25,6 +25,9 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 /// How long a reader that has stopped reading is waited for, when there is something to do without it.
 const READER_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How much of a log is shown at once, in bytes.
+const PIECE: usize = 64 * 1024;
+
 /// There is nobody to attach to.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
@@ -114,20 +117,12 @@ impl Attached {
         attached.map_err(|error| AttachError::of_start(started).unwrap_or(error))
     }
 
-    /// Attaches and begins to show the news on stderr.
+    /// Attaches to a coordinator that listens already, and begins to show the news on stderr.
     ///
     /// # Errors
     /// See [`AttachError`].
     pub fn to(vars: &Vars, id: &GraduationId, from: From, quiet: bool) -> Result<Self, AttachError> {
-        Self::showing(vars, id, from, Look::Lines { quiet })
-    }
-
-    /// The same, shown in a way of its own.
-    ///
-    /// # Errors
-    /// See [`AttachError`].
-    pub fn showing(vars: &Vars, id: &GraduationId, from: From, look: Look) -> Result<Self, AttachError> {
-        Self::attach(vars, id, from, look, || false)
+        Self::attach(vars, id, from, Look::Lines { quiet }, || true)
     }
 
     fn attach(
@@ -228,6 +223,8 @@ struct Shower {
     reporter: Reporter,
     look: Look,
     skipping: bool,
+    /// Where it ended in doubt, which it does not for ever: more may follow, from whoever settles it.
+    in_doubt: Option<(Ending, u64)>,
     coordinator_gone: Arc<AtomicBool>,
     idle: Arc<AtomicBool>,
 }
@@ -241,6 +238,7 @@ impl Shower {
             reporter: Reporter::new(quiet),
             look,
             skipping: from == From::Decision,
+            in_doubt: None,
             coordinator_gone: gone,
             idle: Arc::default(),
         })
@@ -266,7 +264,7 @@ impl Shower {
                 }
                 self.idle.store(true, Ordering::Release);
                 if gone {
-                    let step = self.show_recorded().map_or(Step::Lost, Step::Ended);
+                    let step = self.show_last().map_or(Step::Lost, Step::Ended);
                     // Whoever hears of it may end at once; the terminal is left clean before.
                     drop(self.look);
                     let _ = steps.send(step);
@@ -275,6 +273,12 @@ impl Shower {
                 continue;
             };
             self.idle.store(false, Ordering::Release);
+            if let News::Ended { ending, seconds } = &news
+                && ending.is_in_doubt()
+            {
+                self.in_doubt = Some((ending.clone(), *seconds));
+                continue;
+            }
             self.show(&news);
             if let News::Ended { ending, .. } = news {
                 self.idle.store(true, Ordering::Release);
@@ -284,13 +288,16 @@ impl Shower {
         }
     }
 
-    /// How it ended, if a coordinator that died before it could say so has recorded it.
-    fn show_recorded(&mut self) -> Option<Ending> {
-        let ended = self.place.ended().inspect_err(|error| log::error!("{error}"));
-        let (ending, seconds) = ended.ok().flatten()?;
-        let text = "its coordinator died when it had recorded how this ended; SUCCESS and FAILURE hooks may not all have run";
-        self.skipping = false;
-        self.show(&News::Warning { text: text.to_owned() });
+    /// How it ended, if the news of a coordinator that is gone do not say, or say that this is in doubt. One that died
+    /// may have recorded it.
+    fn show_last(&mut self) -> Option<Ending> {
+        let recorded = self.place.ended().inspect_err(|error| log::error!("{error}")).ok().flatten();
+        if recorded.is_some() {
+            let text = "its coordinator died when it had recorded how this ended; SUCCESS and FAILURE hooks may not all have run";
+            self.skipping = false;
+            self.show(&News::Warning { text: text.to_owned() });
+        }
+        let (ending, seconds) = recorded.or(self.in_doubt.take())?;
         self.show(&News::Ended { ending: ending.clone(), seconds });
         Some(ending)
     }
@@ -299,8 +306,6 @@ impl Shower {
         let text = self.reporter.text(news);
         if self.skipping {
             match news {
-                // Another hook of the same push has said so.
-                News::Ended { ending: Ending::NothingToDo {}, .. } => return,
                 News::GoingLive {} | News::Ended { .. } => self.skipping = false,
                 News::Started { .. }
                 | News::SettledEarlier { .. }
@@ -318,30 +323,51 @@ impl Shower {
                 | News::Warning { .. } => return,
             }
         }
-        let log = match (news, &self.look) {
-            (News::AppFailed { app, .. }, Look::Lines { quiet: true } | Look::Live(_)) => self.log_of(app),
-            (_, Look::Lines { .. } | Look::BeforeQuestion | Look::Live(_)) => String::new(),
-        };
+        if let (News::AppFailed { app, .. }, Look::Lines { quiet: true } | Look::Live(_)) = (news, &self.look)
+        {
+            self.show_log_of(app);
+        }
         match &mut self.look {
             Look::BeforeQuestion if matches!(news, News::Ended { ending: Ending::PlanShown {}, .. }) => {}
-            Look::Live(view) => view.show(news, &(log + &text)),
-            // A reader that is gone is no error.
-            Look::Lines { .. } | Look::BeforeQuestion => {
-                let _ = io::stderr().lock().write_all((log + &text).as_bytes());
-            }
+            Look::Live(view) => view.show(news, &text),
+            Look::Lines { .. } | Look::BeforeQuestion => print(&text),
         }
     }
 
-    /// The log of what failed is always shown whole.
-    fn log_of(&self, failed: &AppName) -> String {
-        let mut text = String::new();
-        let Ok(mut news) = Follower::<News>::open(&self.place.events()) else { return text };
+    /// The log of what failed is always shown whole, in pieces: it can be longer than what a process may hold.
+    fn show_log_of(&self, failed: &AppName) {
+        let mut news = match Follower::<News>::open(&self.place.events()) {
+            Ok(news) => news,
+            Err(error) => return log::error!("{error}"),
+        };
+        let show = |piece: &str| match &self.look {
+            Look::Live(view) => view.print(piece),
+            Look::Lines { .. } | Look::BeforeQuestion => print(piece),
+        };
         let mut reporter = Reporter::new(false);
-        while let Ok(Some(next)) = news.next(Duration::ZERO) {
-            if matches!(&next, News::Log { app, .. } if app == failed) {
-                text += &reporter.text(&next);
+        let mut piece = String::new();
+        loop {
+            match news.next(Duration::ZERO) {
+                Ok(Some(News::Log { app, text })) if app == *failed => {
+                    piece += &reporter.text(&News::Log { app, text });
+                    if piece.len() >= PIECE {
+                        show(&piece);
+                        piece.clear();
+                    }
+                }
+                Ok(Some(_)) | Err(LineError::Content { .. } | LineError::Shape(..)) => {}
+                Ok(None) => break,
+                Err(LineError::Read(error)) => {
+                    log::error!("{error}");
+                    break;
+                }
             }
         }
-        text
+        show(&piece);
     }
+}
+
+/// Writes to stderr. A reader that is gone is no error.
+fn print(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
 }

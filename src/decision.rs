@@ -5,6 +5,7 @@
 use crate::files::FileError;
 use crate::git::{Git, GitError};
 use crate::journal::{Entry, Journal};
+use crate::names::{ObjectId, RequestTag};
 use crate::order::Order;
 use crate::protocol::Decision;
 use crate::repo::{RepoError, Settled};
@@ -71,9 +72,22 @@ pub fn in_journal(entries: &[Entry]) -> Option<Go> {
 /// # Errors
 /// It still names what does not run.
 pub fn set_tag_back(vars: &Vars, order: &Order) -> Result<(), DecisionError> {
-    let name = order.tag.ref_name();
-    if Settled::open(vars)?.read_ref(&name)? == Some(order.new) && order.old != Some(order.new) {
-        Git::environment(vars).compare_and_swap(&name, order.old, Some(order.new))?;
+    set_back(vars, &order.tag, order.old, order.new)
+}
+
+/// The same of a push that never came to be an order.
+///
+/// # Errors
+/// As [`set_tag_back`].
+pub fn set_back(
+    vars: &Vars,
+    tag: &RequestTag,
+    old: Option<ObjectId>,
+    new: ObjectId,
+) -> Result<(), DecisionError> {
+    let name = tag.ref_name();
+    if Settled::open(vars)?.read_ref(&name)? == Some(new) && old != Some(new) {
+        Git::environment(vars).compare_and_swap(&name, old, Some(new))?;
     }
     Ok(())
 }

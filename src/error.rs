@@ -68,6 +68,9 @@ pub enum Error {
     /// No graduation goes on.
     #[error("no graduation to {0} is in progress")]
     NotInProgress(EnvironmentName),
+    /// `recover` is at work.
+    #[error("nothing to abort on {0}: {1} settles what an earlier graduation has left")]
+    BeingSettled(EnvironmentName, String),
     /// It was decided already.
     #[error("it was too late to abort: the graduation to {0} had been decided")]
     TooLate(EnvironmentName),
@@ -170,6 +173,7 @@ impl Error {
             | Self::Attach(_)
             | Self::InProgress(..)
             | Self::NotInProgress(_)
+            | Self::BeingSettled(..)
             | Self::TooLate(_)
             | Self::NoRelease(..)
             | Self::NoGraduation
@@ -209,6 +213,7 @@ impl Error {
             | Self::Attach(_)
             | Self::InProgress(..)
             | Self::NotInProgress(_)
+            | Self::BeingSettled(..)
             | Self::NoGraduation
             | Self::Coordinator(_)
             | Self::Participant(_)

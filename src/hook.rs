@@ -2,21 +2,20 @@
 //! has moved. Both attach to a coordinator and show what it says; neither holds anything.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 
 use chrono::Utc;
 
-use crate::attach::{AttachError, Attached, From, Look, Step};
+use crate::attach::{AttachError, Attached, Look, Step};
+use crate::client::{Client, ClientError};
 use crate::coordinator::control::Ask;
 use crate::coordinator::{self, Start};
-use crate::decision::{self, DecisionError};
+use crate::decision::DecisionError;
 use crate::error;
 use crate::files::FileError;
 use crate::install;
-use crate::journal::{self, JournalError};
+use crate::journal::{self, JournalError, Place, PushNote};
 use crate::manifest::{Manifest, State};
 use crate::mapping::Mapping;
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId, InvalidName, RequestTag};
@@ -24,13 +23,12 @@ use crate::order::{Mode, Order};
 use crate::plan::{Options, UnknownOption, WantedApp};
 use crate::process::{self, ProcessError, ProcessId, Program};
 use crate::receive::{self, ReceiveError};
-use crate::repo::{Incoming, RepoError, Settled, Store};
+use crate::repo::{Incoming, RepoError, Store};
 use crate::settings::{Settings, SettingsError};
 use crate::updates::{self, Push, Request, UpdateError};
 use crate::vars::Vars;
 
-/// How long the coordinator that settles what a dead one left may take to listen.
-const SETTLE_LIMIT: Duration = Duration::from_secs(20);
+mod news;
 
 /// The longest input that git may write: a thousand refs.
 const MAX_INPUT: u64 = 1 << 20;
@@ -53,6 +51,9 @@ pub enum HookError {
     /// A graduation decides by the tag.
     #[error("cannot delete {0}: a graduation that it asked for is in progress")]
     InUse(RequestTag),
+    /// Nobody is there who could be told, or tell.
+    #[error("cannot accept the push: {0}")]
+    Client(#[from] ClientError),
     /// The objects of an app.
     #[error("cannot accept the objects: {0}")]
     Receive(#[from] ReceiveError),
@@ -84,11 +85,13 @@ pub enum HookError {
 /// # Errors
 /// The push is refused.
 pub fn pre_receive(vars: &Vars) -> Result<u8, HookError> {
+    let client = Client::of_hook(vars);
     let input = process::read_stdin(MAX_INPUT)?;
     if let Some(id) = &vars.receiving {
         receive::check(vars, id, &input)?;
         return Ok(0);
     }
+    client.leave_with_it();
     if let Some(refused) = chained(vars, "pre-receive", &input)? {
         return Ok(refused);
     }
@@ -107,7 +110,8 @@ pub fn pre_receive(vars: &Vars) -> Result<u8, HookError> {
     if orders.is_empty() {
         return Ok(0);
     }
-    vote(vars, &orders)
+    client.is_there()?;
+    vote(vars, client.receive_pack()?, &orders)
 }
 
 /// A hook that stood here before ours: it runs first and can refuse.
@@ -125,9 +129,9 @@ fn chained(vars: &Vars, name: &str, input: &[u8]) -> Result<Option<u8>, HookErro
 }
 
 fn is_in_use(vars: &Vars, tag: &RequestTag) -> Result<bool, HookError> {
-    let current = journal::current(vars, &tag.environment)?;
-    let latest = journal::latest(vars, &tag.environment)?;
-    Ok(current.is_some() && latest.is_some_and(|latest| latest.tag == *tag))
+    let Some(current) = journal::current(vars, &tag.environment)? else { return Ok(false) };
+    let order = Place::of(vars, &current).order()?;
+    Ok(order.is_some_and(|order| order.tag == *tag))
 }
 
 /// The apps that a state wants.
@@ -210,15 +214,13 @@ pub fn new_id() -> io::Result<GraduationId> {
 }
 
 /// Runs the graduations of a push as far as their vote. They stand or fall together.
-fn vote(vars: &Vars, orders: &[Order]) -> Result<u8, HookError> {
-    let receive_pack = ProcessId::parent().ok();
-    leave_with_the_client();
+fn vote(vars: &Vars, receive_pack: ProcessId, orders: &[Order]) -> Result<u8, HookError> {
     let mut attached = Vec::new();
     for order in orders {
         let started = coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
         let mut one =
             Attached::to_started(vars, &order.id, &started, Look::Lines { quiet: order.options.quiet })?;
-        one.ask(&Ask::Asker { receive_pack });
+        one.ask(&Ask::Asker { receive_pack: Some(receive_pack) });
         attached.push(one);
     }
     let ready: Vec<Step> = attached.iter().map(Attached::next).collect();
@@ -235,7 +237,10 @@ fn vote(vars: &Vars, orders: &[Order]) -> Result<u8, HookError> {
         }
         return Ok(status);
     }
-    note_push_status(vars, "undecided")?;
+    note_push_status(vars, PushStatus::Undecided)?;
+    for Order { id, tag, new, .. } in orders {
+        Place::of(vars, id).note_push(&PushNote { receive_pack, tag: tag.clone(), new: *new })?;
+    }
     for (one, step) in attached.iter_mut().zip(&ready) {
         if *step == Step::Ready {
             one.ask(&Ask::Vote {});
@@ -263,21 +268,28 @@ fn refusal(step: &Step) -> Option<u8> {
     }
 }
 
-/// Ends this process when the client's ssh session ends: git does not tell a hook, and a hook that has gone makes
-/// git refuse the push.
-fn leave_with_the_client() {
-    if let Some(session) = ProcessId::ssh_session() {
-        thread::spawn(move || {
-            while !session.wait(Duration::from_secs(3600)) {}
-            std::process::exit(1);
-        });
-    }
+/// How a push ended, as the companion `git-receive-pack` is told; it makes that the exit status of the session.
+#[derive(Clone, Copy, Debug)]
+enum PushStatus {
+    /// Nobody can say yet.
+    Undecided,
+    /// What was asked for runs, all of it.
+    Live,
+    /// It does not.
+    Failed,
 }
 
-/// Tells the companion `git-receive-pack` how the push ended; it makes that the exit status of the session.
-fn note_push_status(vars: &Vars, word: &str) -> Result<(), HookError> {
+/// Tells the companion; the last line counts, so that one that cannot be written takes nothing back.
+fn note_push_status(vars: &Vars, status: PushStatus) -> Result<(), HookError> {
     let Some(path) = &vars.push_status else { return Ok(()) };
-    std::fs::write(path, word).map_err(FileError::of("write", path)).map_err(Into::into)
+    let line = match status {
+        PushStatus::Undecided => "undecided\n",
+        PushStatus::Live => "live\n",
+        PushStatus::Failed => "failed\n",
+    };
+    let written =
+        OpenOptions::new().append(true).open(path).and_then(|mut file| file.write_all(line.as_bytes()));
+    written.map_err(FileError::of("write", path)).map_err(Into::into)
 }
 
 /// post-receive: the refs have moved. Its exit status means nothing to git.
@@ -285,142 +297,15 @@ fn note_push_status(vars: &Vars, word: &str) -> Result<(), HookError> {
 /// # Errors
 /// The graduation goes on without it.
 pub fn post_receive(vars: &Vars) -> Result<u8, HookError> {
+    let client = Client::of_hook(vars);
     let input = process::read_stdin(MAX_INPUT)?;
     if vars.receiving.is_some() {
         return Ok(0);
     }
-    let result = follow_requests(vars, &input);
+    let result = news::of_push(vars, &client, &input);
+    if result.is_err() {
+        note_push_status(vars, PushStatus::Failed)?;
+    }
     chained(vars, "post-receive", &input)?;
     result
-}
-
-fn follow_requests(vars: &Vars, input: &[u8]) -> Result<u8, HookError> {
-    let push = updates::understand(&updates::parse(input)?)?;
-    let options = Options::parse(&vars.push_options)?;
-    let mut followed = Vec::new();
-    for request in &push.requests {
-        let latest = journal::latest(vars, &request.tag.environment)?;
-        let voted = latest.filter(|latest| {
-            latest.mode == Mode::Push && latest.tag == request.tag && latest.new == request.new
-        });
-        followed.push(match voted {
-            Some(latest) => follow_voted(vars, &latest.id, request, options.quiet)?,
-            None => graduate_after_push(vars, request, &push, &options)?,
-        });
-    }
-    let ends = followed.into_iter().zip(&push.requests);
-    let statuses = ends.map(|(one, request)| one.status(vars, request));
-    let status = statuses.collect::<Result<Vec<u8>, _>>()?.into_iter().max().unwrap_or(0);
-    note_push_status(vars, if status == 0 { "live" } else { "failed" })?;
-    Ok(status)
-}
-
-/// A graduation whose tag has moved.
-enum Followed {
-    /// It goes on.
-    Present(Attached),
-    /// It was begun by us, after the tag had moved.
-    Asked(Attached, Box<Order>),
-    /// It ended before we came: there was nothing to do, or it was quicker than git.
-    Past(Step),
-}
-
-impl Followed {
-    /// Waits for its end; 3, and a word to people, if that is not known.
-    fn status(self, vars: &Vars, request: &Request) -> Result<u8, HookError> {
-        let environment = &request.tag.environment;
-        let ending = match &self {
-            Self::Past(Step::Ended(ending)) => Some(ending.clone()),
-            Self::Past(Step::Ready | Step::Voted | Step::Lost) => None,
-            Self::Present(attached) | Self::Asked(attached, _) => {
-                let ending = attached.wait_for_end();
-                attached.flush();
-                ending
-            }
-        };
-        if let Some(ending) = ending {
-            return Ok(ending.exit_status());
-        }
-        let mut what =
-            format!("the coordinator died after it was decided; {environment} goes live by itself");
-        if let Self::Asked(_, order) = self {
-            let entries = journal::read(&journal::Place::of(vars, &order.id).journal())?;
-            let is_current = journal::current(vars, environment)?.as_ref() == Some(&order.id);
-            if !is_current {
-                // It had begun nothing, so nobody will settle it, and the tag must not go on naming it.
-                decision::set_tag_back(vars, &order)?;
-                error::show(&"the coordinator died before anything was begun; the tag was set back", None);
-                return Ok(1);
-            }
-            if decision::in_journal(&entries).is_none() {
-                what = "the coordinator died before the decision; everything is put back".to_owned();
-            }
-        }
-        if Settled::open(vars)?.read_ref(&request.tag.ref_name())? != Some(request.new) {
-            // The last thing but one that a coordinator does with a graduation that is not live.
-            what = format!(
-                "the coordinator died when it had set the tag back; {environment} does not run what was asked for"
-            );
-        }
-        let hint =
-            format!("settle it with `dokku graduate:recover {environment}`; the next push does so, too");
-        error::show(&what, Some(&hint));
-        Ok(3)
-    }
-}
-
-/// Attaches to the coordinator that voted on this tag; one that has died since is replaced by one that settles
-/// what it left.
-fn follow_voted(
-    vars: &Vars,
-    id: &GraduationId,
-    request: &Request,
-    quiet: bool,
-) -> Result<Followed, HookError> {
-    let environment = &request.tag.environment;
-    let socket = journal::Place::of(vars, id).socket();
-    if !is_listening(&socket) && journal::current(vars, environment)?.as_ref() == Some(id) {
-        coordinator::start(&Start::Settle(environment.clone()))?;
-    }
-    let end = Instant::now() + SETTLE_LIMIT;
-    // It may end at any moment: then it is over, in that order.
-    while Instant::now() < end {
-        if is_listening(&socket)
-            && let Ok(mut one) = Attached::to(vars, id, From::Decision, quiet)
-        {
-            one.ask(&Ask::TagMoved {});
-            return Ok(Followed::Present(one));
-        }
-        if journal::current(vars, environment)?.as_ref() != Some(id) {
-            break;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    Ok(Followed::Past(Attached::to_past(vars, id, quiet)?))
-}
-
-fn is_listening(socket: &Path) -> bool {
-    std::os::unix::net::UnixStream::connect(socket).is_ok()
-}
-
-/// Only post-receive is installed: everything runs after the tag has moved.
-fn graduate_after_push(
-    vars: &Vars,
-    request: &Request,
-    push: &Push,
-    options: &Options,
-) -> Result<Followed, HookError> {
-    let repo = Settled::open(vars)?;
-    let one = Push { requests: vec![request.clone()], ..push.clone() };
-    let orders = orders(&repo, &one, options, vars, Mode::AfterPush)?;
-    let order = orders.into_iter().next().expect("one request makes one order");
-    let started = coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
-    let attached = Attached::to_started(vars, &order.id, &started, Look::Lines { quiet: options.quiet });
-    if let Err(AttachError::NotStarted(_)) = attached {
-        // The tag must not go on naming what does not run.
-        decision::set_tag_back(vars, &order)?;
-    }
-    let mut attached = attached?;
-    attached.ask(&Ask::Asker { receive_pack: None });
-    Ok(Followed::Asked(attached, Box::new(order)))
 }

@@ -5,9 +5,10 @@
 //!                        events/lines    what people are shown
 //!                        socket          where hooks and commands attach
 //!                        program         which of the user's programs runs
+//!                        push            which push it is of, for post-receive
 //! <data>/environments/<env>.lock         held by the coordinator
 //! <data>/environments/<env>.current      the graduation that is in progress, or was left in doubt
-//! <data>/environments/<env>.latest       the newest one, for post-receive
+//! <data>/environments/<env>.latest       the newest one, for `graduate:logs`
 //! ```
 
 use std::fs::{File, OpenOptions};
@@ -20,8 +21,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError};
-use crate::names::{EnvironmentName, GraduationId, ObjectId, ReleaseTag, RequestTag};
-use crate::order::{Ending, Mode, News, Order};
+use crate::names::{EnvironmentName, GraduationId, ReleaseTag};
+use crate::order::{Ending, News, Order};
 use crate::plan::Plan;
 use crate::process::ProcessId;
 use crate::protocol::Decision;
@@ -30,8 +31,10 @@ use crate::transaction::Outcome;
 use crate::vars::Vars;
 
 mod forget;
+mod push;
 
 pub use forget::prune;
+pub use push::{PushNote, of_push};
 
 /// How long a program of the user's that a dead coordinator left may take to end when it is told to.
 const PROGRAM_GRACE: Duration = Duration::from_secs(5);
@@ -141,6 +144,17 @@ impl Place {
     /// The journal's file.
     pub fn journal(&self) -> PathBuf {
         self.dir.join("journal")
+    }
+
+    /// What was asked for, if anything has begun.
+    ///
+    /// # Errors
+    /// The journal cannot be read, or is damaged.
+    pub fn order(&self) -> Result<Option<Order>, JournalError> {
+        Ok(read(&self.journal())?.into_iter().next().and_then(|entry| match entry {
+            Entry::Ordered { order } => Some(*order),
+            Entry::Begun {} | Entry::Voted { .. } | Entry::Decided { .. } | Entry::Ended { .. } => None,
+        }))
     }
 
     /// How it ended and after how many seconds, if the last line of its journal says so. A coordinator that dies after
@@ -281,29 +295,15 @@ fn current_path(vars: &Vars, environment: &EnvironmentName) -> PathBuf {
     vars.data().join("environments").join(format!("{environment}.current"))
 }
 
-/// The newest graduation of an environment: how post-receive finds the one that its tag asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Latest {
-    /// Which.
-    pub id: GraduationId,
-    /// The tag that asked for it.
-    pub tag: RequestTag,
-    /// What the tag was to be.
-    pub new: ObjectId,
-    /// What carries its decision.
-    pub mode: Mode,
-}
-
 fn latest_path(vars: &Vars, environment: &EnvironmentName) -> PathBuf {
     vars.data().join("environments").join(format!("{environment}.latest"))
 }
 
-/// The newest graduation of an environment, over or not.
+/// The newest graduation of an environment, over or not: the one that people ask for first.
 ///
 /// # Errors
 /// The note is damaged.
-pub fn latest(vars: &Vars, environment: &EnvironmentName) -> Result<Option<Latest>, FileError> {
+pub fn latest(vars: &Vars, environment: &EnvironmentName) -> Result<Option<GraduationId>, FileError> {
     files::read_json(&latest_path(vars, environment))
 }
 
@@ -312,8 +312,7 @@ pub fn latest(vars: &Vars, environment: &EnvironmentName) -> Result<Option<Lates
 /// # Errors
 /// The disk is full, for one.
 pub fn set_latest(vars: &Vars, order: &Order) -> Result<(), FileError> {
-    let latest = Latest { id: order.id.clone(), tag: order.tag.clone(), new: order.new, mode: order.mode };
-    files::write_json(&latest_path(vars, &order.tag.environment), &latest)
+    files::write_json(&latest_path(vars, &order.tag.environment), &order.id)
 }
 
 /// All graduations that are remembered here, oldest first.

@@ -6,6 +6,7 @@ pub mod after_deploy;
 pub mod agent;
 pub mod attach;
 pub mod cli;
+pub mod client;
 pub mod commands;
 pub mod coordinator;
 pub mod decision;

@@ -21,7 +21,7 @@ mod identity;
 mod kin;
 
 pub use detach::{Detached, detach, detach_from_deploy, leave_session};
-pub use identity::ProcessId;
+pub use identity::{ProcessId, ignores_hang_up};
 pub use kin::end_all_with;
 
 /// How much of a child's output is kept for an error, in bytes.

@@ -19,6 +19,13 @@ pub struct Update {
     pub new: Option<ObjectId>,
 }
 
+impl Update {
+    /// The request that it is, if it is one: a request tag and what it is to be.
+    pub fn request(&self) -> Option<(RequestTag, ObjectId)> {
+        Some((self.name.parse().ok()?, self.new?))
+    }
+}
+
 /// A request tag that is created or moved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -74,9 +81,6 @@ pub fn parse(input: &[u8]) -> Result<Vec<Update>, UpdateError> {
     })?;
     let mut updates = Vec::new();
     for line in text.lines() {
-        if updates.len() == MAX_UPDATES {
-            return Err(UpdateError::TooMany);
-        }
         let invalid = || UpdateError::Line(shortened(line));
         let mut parts = line.splitn(3, ' ');
         let (Some(old), Some(new), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
@@ -96,6 +100,9 @@ pub fn parse(input: &[u8]) -> Result<Vec<Update>, UpdateError> {
 /// # Errors
 /// See [`UpdateError`].
 pub fn understand(updates: &[Update]) -> Result<Push, UpdateError> {
+    if updates.len() > MAX_UPDATES {
+        return Err(UpdateError::TooMany);
+    }
     let mut push = Push::default();
     let mut seen: Vec<RequestTag> = Vec::new();
     for Update { name, old, new } in updates {

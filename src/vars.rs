@@ -37,6 +37,8 @@ pub struct Vars {
     pub plugins_enabled: PathBuf,
     /// Who is at the other end: the ssh key's name, or the user of `sudo dokku`.
     pub user: String,
+    /// `SSH_CONNECTION` is set: an ssh session started us, or whatever did; ssh(1).
+    pub over_ssh: bool,
     /// The graduation that the running deploy belongs to.
     pub graduation: Option<GraduationId>,
     /// `DOKKU_PID`: by which Dokku names the files of the deploy that we are part of; a number.
@@ -75,6 +77,7 @@ impl Vars {
             plugins_available: path("PLUGIN_AVAILABLE_PATH", plugins.join("available")),
             plugins_enabled: path("PLUGIN_ENABLED_PATH", plugins.join("enabled")),
             user: ssh_name.or_else(|| text("SSH_USER")).or_else(|| text("USER")).unwrap_or("unknown".into()),
+            over_ssh: get("SSH_CONNECTION").is_some(),
             graduation: text(GRADUATION).and_then(|id| id.parse().ok()),
             dokku_pid: text("DOKKU_PID").filter(|pid| pid.bytes().all(|byte| byte.is_ascii_digit())),
             restoring: text(RESTORING).and_then(|id| id.parse().ok()),

@@ -192,7 +192,7 @@ impl View {
     }
 
     /// Prints text above the lines.
-    fn print(&self, text: &str) {
+    pub fn print(&self, text: &str) {
         let text = text.trim_end_matches('\n');
         if text.is_empty() {
             return;

@@ -237,3 +237,36 @@ fn an_app_that_ends_while_it_is_held_stops_all() {
     world.destination.snapshot().assert_same_as(&before);
     world.nothing_is_left();
 }
+
+#[test]
+fn variables_that_app_json_sets_have_their_old_values_until_it_is_live() {
+    let world = World::new();
+    let env = world.with_release_of(&["api"]);
+    let host = &world.destination;
+    host.dokku(&["config:set", "--no-restart", "api", "EACH=old", "OWN=old"]).succeeds();
+    let declared =
+        r#"{"env": {"EACH": {"value": "new", "sync": true}, "OWN": {"value": "new", "sync": true}}}"#;
+    world.app("api").file("app.json", declared).version("2").push();
+    world.source.dokku(&["graduate:commit"]).succeeds();
+    env.update();
+    let before = host.snapshot();
+    let post = world.post_hook();
+
+    let graduation = env.begin_graduation(&[], "now", "HEAD");
+    post.is_reached_by(&graduation);
+    assert_eq!(host.snapshot().get("api config EACH"), Some("\"old\""));
+    post.fails();
+    graduation.wait().is_refused();
+    host.snapshot().assert_same_as(&before);
+
+    // What somebody sets meanwhile stays.
+    let graduation = env.begin_graduation(&[], "now", "HEAD");
+    post.is_reached_by(&graduation);
+    host.dokku(&["config:set", "--no-restart", "api", "OWN=theirs"]).succeeds();
+    post.succeeds();
+    graduation.wait().succeeds();
+    let live = host.snapshot();
+    assert_eq!(live.get("api config EACH"), Some("\"new\""));
+    assert_eq!(live.get("api config OWN"), Some("\"theirs\""));
+    world.nothing_is_left();
+}

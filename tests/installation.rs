@@ -1,8 +1,9 @@
 //! Installing, updating and uninstalling, and what stands there before and after.
 
+use rustix::process::Signal;
 use snapbox::str;
 
-use crate::support::{Host, World};
+use crate::support::{Host, Ran, World};
 
 /// Root's git refuses a repository that is not root's.
 const TRUST: &str = "export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'; cd \"$DOKKU_ROOT\" || exit 1\n";
@@ -347,6 +348,32 @@ fn only_post_receive_is_installed() {
     post.fails();
     env.graduate("new", "HEAD").is_refused();
     assert_eq!(env.remote("refs/tags/graduate/production/new"), None, "a new tag is taken away again");
+
+    // What pre-receive would have refused, and a hook that is killed.
+    let refused = |ran: Ran, why: &str| {
+        ran.is_refused().says(why);
+        source.has_nothing_left();
+        assert_eq!(env.remote("refs/tags/graduate/production/now"), first, "{why}");
+        assert_eq!(env.remote_refs("refs/tags/graduate/"), ["refs/tags/graduate/production/now"], "{why}");
+    };
+    refused(env.graduate_with(&["no-such-option"], "now", "HEAD"), "graduate/production/now was set back");
+    env.git(&["tag", "-f", "graduate/production/new", "HEAD"]).succeeds();
+    let both = ["push", "-f", "origin", "graduate/production/now", "graduate/production/new"];
+    refused(env.git(&both), "the push has two tags for production");
+    env.shell("git tag -f empty $(git commit-tree -m Empty $(git mktree </dev/null))").succeeds();
+    refused(env.graduate("now", "empty"), "holds no manifests");
+    let push = env.begin_graduation(&[], "now", "HEAD");
+    post.is_reached_by(&push);
+    assert_eq!(source.kill("KILL", "hook post-receive"), 1);
+    refused(push.wait(), "nobody came to say how this ended");
+    let push = env.begin_graduation(&[], "now", "HEAD");
+    post.is_reached_by(&push);
+    push.signal_all(Signal::KILL);
+    push.wait();
+    source.has_nothing_left();
+    assert_eq!(env.remote("refs/tags/graduate/production/now"), first, "its client has gone");
+    host.snapshot().assert_same_as(&before);
+
     post.succeeds();
     env.graduate("now", "HEAD").succeeds();
     assert_eq!(host.live("api"), "2");

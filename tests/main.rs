@@ -4,6 +4,7 @@
 mod after_decision;
 mod at_once;
 mod cli;
+mod compensations;
 mod deploys;
 mod developers;
 mod differences;
@@ -26,6 +27,7 @@ mod stuck;
 mod support;
 mod tags;
 mod terminal;
+mod votes;
 mod worlds;
 
 /// A file that is not listed above would never run.

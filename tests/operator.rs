@@ -242,6 +242,32 @@ fn a_frozen_environment_takes_nothing_new() {
 }
 
 #[test]
+fn only_what_there_is_is_settled_or_aborted() {
+    let world = World::new();
+    let source = &world.source;
+    source.dokku(&["graduate:recover", "production"]).succeeds().says("nothing is in doubt on production");
+    source.dokku(&["graduate:recover", "nowhere"]).is_refused().says("graduate:add-environment nowhere");
+    source.root("ls \"$DOKKU_LIB_ROOT/data/graduate/environments\"").succeeds().does_not_say("nowhere");
+
+    let env = with_next_version(&world);
+    let post = world.post_hook();
+    let push = env.begin_graduation(&["quiet"], "now", "HEAD");
+    post.is_reached_by(&push);
+    assert_eq!(source.kill("KILL", "dokku-graduate coordinator"), 1);
+    push.wait().is_refused();
+    let gate = world.hook_gate();
+    source.dokku(&["graduate:add-hook", "FAILURE", &gate.script()]).succeeds();
+    let recover = source.begin_dokku(&["graduate:recover", "production"]);
+    source.until_runs(&gate.path);
+    source.dokku(&["graduate:abort", "production"]).is_refused().shows(str![[r#"
+ !     nothing to abort on production: root settles what an earlier graduation has left
+
+"#]]);
+    gate.open();
+    recover.wait().succeeds().says("it was not decided, and everything was put back");
+}
+
+#[test]
 fn a_log_is_read_from_a_second_terminal() {
     let world = World::new();
     let env = with_next_version(&world);

@@ -3,9 +3,10 @@
 use clap::Args;
 
 use crate::attach::{Attached, From};
-use crate::coordinator;
 use crate::coordinator::control::Ask;
+use crate::coordinator::{self, Holder};
 use crate::error::{Error, ExitStatus};
+use crate::journal::Place;
 use crate::names::EnvironmentName;
 use crate::order::Ending;
 use crate::settings::Settings;
@@ -29,7 +30,10 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let environment = &arguments.environment;
     Settings::load(vars)?.environment(environment)?;
     let holder = coordinator::in_progress(vars, environment)?;
-    let id = holder.ok_or_else(|| Error::NotInProgress(environment.clone()))?.id;
+    let Holder { id, by, .. } = holder.ok_or_else(|| Error::NotInProgress(environment.clone()))?;
+    if !Place::of(vars, &id).events().exists() {
+        return Err(Error::BeingSettled(environment.clone(), by));
+    }
     let mut attached = Attached::to(vars, &id, From::Decision, false)?;
     attached.ask(&Ask::Stop { reason: format!("{} aborted it", vars.user) });
     let ending = attached.wait_for_end().ok_or_else(|| Error::CoordinatorDied(environment.clone()))?;

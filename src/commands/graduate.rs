@@ -6,6 +6,7 @@ use chrono::Utc;
 use clap::Args;
 
 use crate::attach::{Attached, Look};
+use crate::client;
 use crate::coordinator::control::Ask;
 use crate::coordinator::{self, Start, ledger};
 use crate::error::{Error, ExitStatus};
@@ -73,6 +74,8 @@ pub(super) fn graduate_to(
     how: &How,
     vars: &Vars,
 ) -> Result<ExitStatus, Error> {
+    // A terminal tells of its end; a session without one, such as a CI job's, does not.
+    client::leave_with_session();
     let repo = Settled::open(vars)?;
     let quiet = how.options.quiet;
     let mut agreed = None;

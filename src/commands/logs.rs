@@ -57,7 +57,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let id = match &arguments.which {
         Some(Which::Id(id)) => Some(id.clone()),
-        Some(Which::LatestOf(environment)) => journal::latest(vars, environment)?.map(|latest| latest.id),
+        Some(Which::LatestOf(environment)) => journal::latest(vars, environment)?,
         None => journal::ids(vars)?.pop(),
     };
     let id = id.filter(|id| Place::of(vars, id).events().exists()).ok_or(Error::NoGraduation)?;

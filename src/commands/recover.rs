@@ -5,12 +5,13 @@ use clap::Args;
 
 use crate::coordinator::{self, Holder};
 use crate::error::{Error, ExitStatus};
-use crate::files::{Lock, Locking};
+use crate::files::Locking;
 use crate::hook;
 use crate::journal;
 use crate::names::EnvironmentName;
 use crate::order::News;
 use crate::report::Reporter;
+use crate::settings::Settings;
 use crate::transaction::Outcome;
 use crate::vars::Vars;
 
@@ -29,9 +30,13 @@ pub struct Arguments {
 /// A graduation is in progress, or it stays in doubt.
 pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let environment = &arguments.environment;
+    if journal::current(vars, environment)?.is_none() {
+        // One that has been removed since can be in doubt all the same.
+        Settings::load(vars)?.environment(environment)?;
+    }
     let id = hook::new_id().map_err(Error::Output)?;
     let holder = Holder { id, by: vars.user.clone(), since: Utc::now() };
-    let _lock = match Lock::try_take(&journal::lock_path(vars, environment), &holder)? {
+    let _lock = match coordinator::lock(vars, environment, &holder)? {
         Locking::Taken(lock) => lock,
         Locking::Busy(first) => {
             return Err(Error::InProgress(environment.clone(), first.map(|first: Holder| first.by)));

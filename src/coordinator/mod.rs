@@ -12,6 +12,7 @@ mod prepare;
 mod programs;
 mod run;
 mod settle;
+mod unchanged;
 
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, SyncSender};
@@ -44,6 +45,9 @@ use crate::vars::{self, Vars};
 
 /// How long who asked for a graduation may take to come and hear how it ended.
 const ASKER_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long who only looks whether an environment is free may have its lock.
+const LOOK_LIMIT: Duration = Duration::from_millis(200);
 
 /// How many messages wait for the main loop at most; whoever has another waits until there is room. None has more
 /// than a line of the protocol. The main loop itself sends none, and waits for nobody who does.
@@ -170,6 +174,20 @@ pub struct Holder {
 /// The lock cannot be looked at.
 pub fn in_progress(vars: &Vars, environment: &EnvironmentName) -> Result<Option<Holder>, FileError> {
     Lock::holder(&journal::lock_path(vars, environment))
+}
+
+/// Takes an environment, unless somebody has it. Who only looks ([`in_progress`]) has it for a moment, too.
+///
+/// # Errors
+/// The lock cannot be opened or written.
+pub fn lock(
+    vars: &Vars,
+    environment: &EnvironmentName,
+    holder: &Holder,
+) -> Result<Locking<Holder>, FileError> {
+    let path = journal::lock_path(vars, environment);
+    files::make_dir(path.parent().unwrap_or(&path))?;
+    Lock::take_within(&path, holder, LOOK_LIMIT)
 }
 
 /// The main function of the process.
@@ -301,8 +319,7 @@ impl<'a> Coordinator<'a> {
         }
         let environment = self.order.tag.environment.clone();
         let holder = Holder { id: self.order.id.clone(), by: self.order.by.clone(), since: self.order.at };
-        files::make_dir(&self.vars.data().join("environments"))?;
-        let _lock = match Lock::try_take(&journal::lock_path(self.vars, &environment), &holder)? {
+        let _lock = match lock(self.vars, &environment, &holder)? {
             Locking::Taken(lock) => lock,
             Locking::Busy(first) => return Ok(busy(&environment, first)),
         };
@@ -323,6 +340,10 @@ impl<'a> Coordinator<'a> {
             Ok(prepared) => prepared,
             Err(ending) => return Ok(ending),
         };
+        if plan.rows.is_empty() {
+            drop((link, reports));
+            return self.nothing_to_do();
+        }
         self.plan = plan;
         self.run(link, reports)
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Coordinator, CoordinatorError, ledger};
+use super::{Coordinator, CoordinatorError};
 use crate::decision::DecisionError;
 use crate::dokku::Dokku;
 use crate::environment::Environment;
@@ -60,10 +60,6 @@ impl Coordinator<'_> {
         }
         if self.order.options.plan {
             return Ok(Err(Ending::PlanShown {}));
-        }
-        if plan.rows.is_empty() {
-            ledger::note_unchanged(self.vars, &self.order)?;
-            return Ok(Err(Ending::NothingToDo {}));
         }
         Ok(Ok((plan, link, reports)))
     }

@@ -20,13 +20,13 @@ use crate::transaction::{Action, Cause, Event, Go, Outcome, Transaction};
 use crate::vars;
 
 /// How often the ref is read while a push that was voted on has not ended.
-const REF_PERIOD: Duration = Duration::from_millis(50);
+pub(super) const REF_PERIOD: Duration = Duration::from_millis(50);
 
 /// How long a push that is in the way of its own decision may take to end when it is told to.
-const PUSH_GRACE: Duration = Duration::from_secs(5);
+pub(super) const PUSH_GRACE: Duration = Duration::from_secs(5);
 
 /// How long whoever asked for it may take to attach. One that died on its way must not leave anything held.
-const ASKER_PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const ASKER_PATIENCE: Duration = Duration::from_secs(30);
 
 use actions::{Carried, not_moved};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::run::Run;
 use super::{Coordinator, CoordinatorError, Holder};
 use crate::decision;
-use crate::files::{self, Lock, Locking};
+use crate::files::{self, Locking};
 use crate::journal::{self, Entry, Place};
 use crate::names::{EnvironmentName, GraduationId};
 use crate::order::{Ending, Mode, Order};
@@ -21,7 +21,7 @@ const PUSH_PATIENCE: Duration = Duration::from_secs(10);
 pub(super) fn settle_alone(vars: &Vars, environment: &EnvironmentName) -> Result<(), CoordinatorError> {
     let Some(id) = journal::current(vars, environment)? else { return Ok(()) };
     let holder = Holder { id, by: vars.user.clone(), since: Utc::now() };
-    match Lock::try_take(&journal::lock_path(vars, environment), &holder)? {
+    match super::lock(vars, environment, &holder)? {
         // Whoever has the lock settles it.
         Locking::Busy(_) => Ok(()),
         Locking::Taken(_lock) => settle_earlier(vars, environment).map(drop),

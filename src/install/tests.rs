@@ -179,8 +179,16 @@ fn companions_serve_our_repository_and_leave_the_rest_to_dokku() {
 
 #[test]
 fn a_push_that_is_not_live_ends_with_a_failure() {
-    for (outcome, expected) in [("live", 0), ("live now", 0), ("compensated", 1), ("in-doubt x", 1), ("", 0)]
-    {
+    for (outcome, expected) in [
+        ("live", 0),
+        ("live now", 0),
+        ("undecided\nlive\n", 0),
+        ("undecided\n", 1),
+        ("undecided\nfailed\n", 1),
+        ("undecided\nli", 1),
+        ("in-doubt x", 1),
+        ("", 0),
+    ] {
         let host = host();
         run(&host);
         let hook = format!("#!/bin/sh\nprintf '%s' '{outcome}' > \"$GRADUATE_PUSH_STATUS\"\n");

@@ -7,9 +7,10 @@ use std::thread;
 use super::reports::bounded_end;
 use super::{Message, RETRY_PERIOD, leftovers};
 use crate::names::{AppName, GraduationId};
-use crate::participant::app::App;
+use crate::participant::app::{App, AppError};
 use crate::participant::slots::Slots;
-use crate::participant::store::{Before, Store};
+use crate::participant::store::{Before, PUT_BACK, Store, Variables};
+use crate::process::ProcessId;
 use crate::protocol::AppEnd;
 use crate::vars::Vars;
 
@@ -36,6 +37,18 @@ pub struct Closed {
 impl Closed {
     fn of(end: AppEnd) -> Self {
         Self { end: bounded_end(end), note: None }
+    }
+
+    /// What came of putting an app back; it may be kept although it was not there before.
+    fn restored(result: Result<bool, AppError>) -> Self {
+        match result {
+            Ok(false) => Self::of(AppEnd::Restored {}),
+            Ok(true) => {
+                let note = "is kept although this graduation created it: somebody has used it meanwhile";
+                Self { end: AppEnd::Restored {}, note: Some(note.to_owned()) }
+            }
+            Err(error) => Self::of(AppEnd::Stuck { reason: error.to_string() }),
+        }
     }
 }
 
@@ -80,26 +93,9 @@ impl Closing {
     fn carry_out(&self, way: Way) -> Closed {
         let name = &self.app;
         let app = App::new(&self.vars, &self.id, name);
-        let held = self.store.held(name).ok().flatten();
-        let deploy = self.store.deploy(name).ok().flatten();
-        if let Some(killed) = deploy.filter(|_| self.was_killed)
-            && let Err(error) = app.clean_up_after(killed)
-        {
-            return Closed::of(AppEnd::Stuck { reason: error.to_string() });
-        }
         match way {
-            Way::Undo => match app.undo(&self.before, held.as_ref(), deploy) {
-                Ok(false) => Closed::of(AppEnd::Restored {}),
-                Ok(true) => {
-                    let note = "is kept although this graduation created it: somebody has used it meanwhile";
-                    Closed { end: AppEnd::Restored {}, note: Some(note.to_owned()) }
-                }
-                Err(error) => Closed::of(AppEnd::Stuck { reason: error.to_string() }),
-            },
-            Way::Compensate => Closed::of(match app.compensate(&self.before, deploy) {
-                Ok(()) => AppEnd::Restored {},
-                Err(error) => AppEnd::Stuck { reason: error.to_string() },
-            }),
+            Way::Undo => Closed::restored(self.undo(&app)),
+            Way::Compensate => Closed::restored(self.compensate(&app)),
             Way::Stay(end) => {
                 // No app is put back any more: the old images may go.
                 if let Err(error) = app.let_go() {
@@ -111,5 +107,34 @@ impl Closing {
                 Closed::of(end)
             }
         }
+    }
+
+    fn undo(&self, app: &App<'_>) -> Result<bool, AppError> {
+        let held = self.store.held(&self.app)?;
+        let deploy = self.swept(app)?;
+        app.undo(&self.before, &self.variables()?, held.as_ref(), deploy)
+    }
+
+    fn compensate(&self, app: &App<'_>) -> Result<bool, AppError> {
+        // Whoever comes after us must not take it for live. It is put back even where there is no room for the mark.
+        if let Err(error) = self.store.mark(&self.app, PUT_BACK) {
+            log::error!("{error}");
+        }
+        let deploy = self.swept(app)?;
+        app.compensate(&self.before, &self.variables()?, deploy)
+    }
+
+    /// The process of its deploy, if that was started; after one that was killed, what that has left is gone.
+    fn swept(&self, app: &App<'_>) -> Result<Option<ProcessId>, AppError> {
+        let deploy = self.store.deploy(&self.app)?;
+        if let Some(killed) = deploy.filter(|_| self.was_killed) {
+            app.clean_up_after(killed)?;
+        }
+        Ok(deploy)
+    }
+
+    /// What its deploy sets; nothing, if it was not started.
+    fn variables(&self) -> Result<Variables, AppError> {
+        Ok(self.store.variables(&self.app)?.unwrap_or_default())
     }
 }

@@ -13,7 +13,7 @@ use crate::names::{AppName, GraduationId, ObjectId};
 use crate::participant::Message;
 use crate::participant::app::{App, AppError};
 use crate::participant::slots::{Slot, Slots};
-use crate::participant::store::{BUILT, Before, DEPLOYED, EXITED, Store};
+use crate::participant::store::{BUILT, Before, DEPLOYED, EXITED, PUT_BACK, Store};
 use crate::process::{self, ProcessId, Program};
 use crate::protocol::{self, Decision, MAX_LOG_TEXT, Report};
 use crate::vars::{self, Vars};
@@ -91,7 +91,9 @@ impl Deploy {
     /// How a deploy has ended of which nobody knows the exit status. If it did not end well, nobody knows whether it
     /// was killed.
     pub fn judged_by_marks(&self) -> DeployEnd {
-        if self.store.has_mark(&self.app, DEPLOYED) {
+        if self.store.has_mark(&self.app, PUT_BACK) {
+            DeployEnd::Killed { how: "was put back".to_owned() }
+        } else if self.store.has_mark(&self.app, DEPLOYED) {
             DeployEnd::Succeeded
         } else {
             DeployEnd::Killed { how: "was interrupted".to_owned() }
@@ -151,6 +153,8 @@ impl Deploy {
         if self.store.decision().is_some() {
             return Ok(DeployEnd::Failed { how: "was not started".to_owned() });
         }
+        let variables = App::new(vars, &self.id, &self.app).variables(self.before.to)?;
+        self.store.set_variables(&self.app, &variables)?;
         self.report(Report::Building { app: self.app.clone() });
         let path = self.store.app_dir(&self.app).join("log");
         let log =

@@ -13,7 +13,7 @@ use crate::files::{FileError, Watch};
 use crate::names::{AppName, GraduationId};
 use crate::participant;
 use crate::participant::app::{App, AppError, Version};
-use crate::participant::store::{BUILT, Before, Held, RELEASED, Store};
+use crate::participant::store::{BUILT, Before, Held, RELEASED, Store, Variables};
 use crate::protocol::{Decision, HoldPoint};
 use crate::vars::Vars;
 
@@ -159,13 +159,16 @@ struct Deploy<'a> {
     store: Store,
     app: App<'a>,
     before: Before,
+    variables: Variables,
 }
 
 impl<'a> Deploy<'a> {
     fn open(vars: &'a Vars, id: &'a GraduationId, app: &'a AppName) -> Result<Self, HoldError> {
         let store = Store::at(vars, id);
-        let before = store.before(app)?.ok_or_else(|| HoldError::Unknown(app.clone()))?;
-        Ok(Self { store, app: App::new(vars, id, app), before })
+        let unknown = || HoldError::Unknown(app.clone());
+        let before = store.before(app)?.ok_or_else(unknown)?;
+        let variables = store.variables(app)?.ok_or_else(unknown)?;
+        Ok(Self { store, app: App::new(vars, id, app), before, variables })
     }
 
     fn hold(&self, at: HoldPoint, container: Option<(&str, &str)>) -> Result<(), HoldError> {
@@ -218,9 +221,10 @@ impl<'a> Deploy<'a> {
             Some((_, process)) => process == "web",
             None => self.app.starts_web(),
         };
-        let held = Held { at, image, properties: self.app.properties(), switches };
+        let variables = self.app.variables(self.before.to)?;
+        let held = Held { at, image, properties: self.app.properties(), variables, switches };
         self.app.keep_new_image(&held)?;
-        self.app.name_version(&self.before, Some(&held), Version::Old)?;
+        self.app.name_version(&self.before, &self.variables, Some(&held), Version::Old)?;
         Ok(self.store.set_held(name, &held)?)
     }
 
@@ -253,7 +257,7 @@ impl<'a> Deploy<'a> {
         let _lock = self.one_at_a_time()?;
         if !self.store.has_mark(name, RELEASED) {
             let held = self.store.held(name)?.ok_or_else(|| HoldError::Unknown(name.clone()))?;
-            self.app.name_version(&self.before, Some(&held), Version::New)?;
+            self.app.name_version(&self.before, &self.variables, Some(&held), Version::New)?;
             self.store.mark(name, RELEASED)?;
         }
         Ok(())

@@ -13,6 +13,7 @@ mod destination;
 mod finish;
 pub mod hold;
 mod leftovers;
+mod opening;
 mod reports;
 pub mod slots;
 pub mod store;
@@ -29,7 +30,6 @@ use serde::{Deserialize, Serialize};
 use crate::after_deploy;
 use crate::files::{self, FileError};
 use crate::names::{AppName, CommitId, GraduationId};
-use crate::participant::app::{App, AppError};
 use crate::participant::closing::Closed;
 use crate::participant::deploy::{Deploy, DeployEnd};
 use crate::participant::destination::take_destination;
@@ -353,24 +353,8 @@ impl<'a> Participant<'a> {
         let (id, hands) = (self.graduation.id.clone(), self.hands.clone());
         thread::spawn(move || {
             let _hand = hands.take();
-            let open = || -> Result<Before, AppError> {
-                let member = App::new(&vars, &id, &app);
-                member.is_unlocked()?;
-                store.take(&app)?;
-                // A deploy that began before we had the app is seen now; one that begins later is refused.
-                let looked = member.is_idle().and_then(|()| member.look(from, to));
-                if looked.is_err() {
-                    store.leave(&app)?;
-                }
-                let before = looked?;
-                store.set_before(&app, &before)?;
-                member.keep_old_image(&before)?;
-                if before.created {
-                    member.create()?;
-                }
-                Ok(before)
-            };
-            let result = open().map_err(|error| error.to_string());
+            let result = opening::open(&vars, &id, &store, &app, from, to);
+            let result = result.map_err(|error| error.to_string());
             let _ = sender.send(Message::Opened { app: app.clone(), result });
         });
     }

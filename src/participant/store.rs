@@ -7,13 +7,15 @@
 //!                      vote/lease        until when news are awaited        replaced
 //!                      vote/decision     go or abort                        created once, first writer wins
 //!                      switch/<app>      is at the proxy switch, or past it
-//!                      apps/<app>/before.json, held.json, deploy.json, end.json, log,
-//!                                 built, released, deployed, exited, lock
+//!                      apps/<app>/before.json, variables.json, held.json, deploy.json, end.json, log,
+//!                                 built, released, deployed, exited, put-back, lock
 //!                      settled           the decision and how each app ended  written last
 //! <data>/apps/<app>                      the graduation that has the app
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+mod app;
+
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,11 +25,12 @@ use chrono::{DateTime, Utc};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use crate::docker::ImageId;
 use crate::files::{self, FileError};
-use crate::names::{AppName, CommitId, EnvironmentName, GraduationId};
-use crate::process::ProcessId;
-use crate::protocol::{AppEnd, Decision, HoldPoint, OnFailure};
+use crate::names::{AppName, EnvironmentName, GraduationId};
+pub use crate::participant::store::app::{
+    BUILT, Before, DEPLOYED, EXITED, Held, PUT_BACK, RELEASED, Variables,
+};
+use crate::protocol::{AppEnd, Decision, OnFailure};
 use crate::vars::Vars;
 
 /// What the source said when it began.
@@ -50,44 +53,6 @@ pub struct Graduation {
     pub on_failure: OnFailure,
     /// When it began here.
     pub since: DateTime<Utc>,
-}
-
-/// What an app was before the graduation touched it: all that an abort puts back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Before {
-    /// The graduation created the app.
-    pub created: bool,
-    /// The deployed revision.
-    pub from: Option<CommitId>,
-    /// The revision that is to be deployed.
-    pub to: CommitId,
-    /// The deploy branch.
-    pub branch: String,
-    /// The containers that were live.
-    pub containers: BTreeSet<String>,
-    /// The image that ran, or was to run next.
-    pub image: Option<ImageId>,
-    /// The config variable in which Dokku keeps the revision, and its value.
-    pub revision_variable: Option<(String, Option<String>)>,
-    /// Names of its config variables: a deploy adds those that app.json declares.
-    pub config_names: BTreeSet<String>,
-    /// Files that a deploy sets, by path below Dokku's library; none where there was none.
-    pub properties: BTreeMap<PathBuf, Option<String>>,
-}
-
-/// What the held trigger found before it put the old version's names back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Held {
-    /// Where it is held.
-    pub at: HoldPoint,
-    /// The new image.
-    pub image: ImageId,
-    /// Files that the build has set, as in [`Before`].
-    pub properties: BTreeMap<PathBuf, Option<String>>,
-    /// It has a web process, so that it comes to the proxy switch.
-    pub switches: bool,
 }
 
 /// How a graduation ended here.
@@ -210,11 +175,6 @@ impl Store {
         self.dir.join("switch")
     }
 
-    /// The directory of one app.
-    pub fn app_dir(&self, app: &AppName) -> PathBuf {
-        self.dir.join("apps").join(app.as_str())
-    }
-
     /// The decision, if there is one. A file that cannot be read is no decision yet.
     pub fn decision(&self) -> Option<Decision> {
         files::read_json(&self.dir.join("vote/decision")).ok().flatten()
@@ -248,135 +208,6 @@ impl Store {
         let lease: Option<Lease> = files::read_json(&self.dir.join("vote/lease")).ok().flatten();
         let left = lease.filter(|lease| lease.boot == boot_id());
         Duration::from_millis(left.map_or(0, |lease| lease.ends_ms.saturating_sub(since_boot_ms())))
-    }
-
-    /// The apps that were opened.
-    ///
-    /// # Errors
-    /// A file is damaged.
-    pub fn apps(&self) -> Result<BTreeMap<AppName, Before>, FileError> {
-        let dir = self.dir.join("apps");
-        let mut apps = BTreeMap::new();
-        let entries = match fs::read_dir(&dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(apps),
-            entries => entries.map_err(FileError::of("read", &dir))?,
-        };
-        for entry in entries.flatten() {
-            let Some(app) = entry.file_name().to_str().and_then(|name| name.parse::<AppName>().ok()) else {
-                continue;
-            };
-            if let Some(before) = files::read_json(&entry.path().join("before.json"))? {
-                apps.insert(app, before);
-            }
-        }
-        Ok(apps)
-    }
-
-    /// Takes an app: it belongs to this graduation until [`Store::leave`], so that whatever other deploy of it begins
-    /// from now on is refused.
-    ///
-    /// # Errors
-    /// The disk is full, for one.
-    pub fn take(&self, app: &AppName) -> Result<(), FileError> {
-        files::write_atomically(&self.active.join(app.as_str()), self.id())
-    }
-
-    /// Remembers what an app was; without that, nothing of it is put back.
-    ///
-    /// # Errors
-    /// The disk is full, for one.
-    pub fn set_before(&self, app: &AppName, before: &Before) -> Result<(), FileError> {
-        files::make_dir(&self.app_dir(app))?;
-        files::write_json(&self.app_dir(app).join("before.json"), before)
-    }
-
-    fn id(&self) -> &[u8] {
-        self.dir.file_name().unwrap_or_default().as_encoded_bytes()
-    }
-
-    /// The app belongs to nobody again.
-    ///
-    /// # Errors
-    /// The mark is still there.
-    pub fn leave(&self, app: &AppName) -> Result<(), FileError> {
-        files::remove(&self.active.join(app.as_str()))
-    }
-
-    /// What an app was.
-    ///
-    /// # Errors
-    /// The file is damaged.
-    pub fn before(&self, app: &AppName) -> Result<Option<Before>, FileError> {
-        files::read_json(&self.app_dir(app).join("before.json"))
-    }
-
-    /// What the held trigger found; `None` while it is not held.
-    ///
-    /// # Errors
-    /// The file is damaged.
-    pub fn held(&self, app: &AppName) -> Result<Option<Held>, FileError> {
-        files::read_json(&self.app_dir(app).join("held.json"))
-    }
-
-    /// Says that the app is held.
-    ///
-    /// # Errors
-    /// The disk is full, for one.
-    pub fn set_held(&self, app: &AppName, held: &Held) -> Result<(), FileError> {
-        files::write_json(&self.app_dir(app).join("held.json"), held)
-    }
-
-    /// The process that deploys the app, if it was started.
-    ///
-    /// # Errors
-    /// The file is damaged.
-    pub fn deploy(&self, app: &AppName) -> Result<Option<ProcessId>, FileError> {
-        files::read_json(&self.app_dir(app).join("deploy.json"))
-    }
-
-    /// Remembers the process that deploys the app.
-    ///
-    /// # Errors
-    /// The disk is full, for one.
-    pub fn set_deploy(&self, app: &AppName, process: &ProcessId) -> Result<(), FileError> {
-        files::write_json(&self.app_dir(app).join("deploy.json"), process)
-    }
-
-    /// Sets a mark of an app, such as [`DEPLOYED`].
-    ///
-    /// # Errors
-    /// The disk is full, for one.
-    pub fn mark(&self, app: &AppName, mark: &str) -> Result<(), FileError> {
-        files::write_atomically(&self.app_dir(app).join(mark), b"")
-    }
-
-    /// The mark is set.
-    pub fn has_mark(&self, app: &AppName, mark: &str) -> bool {
-        self.app_dir(app).join(mark).exists()
-    }
-
-    /// Takes a mark of an app away.
-    ///
-    /// # Errors
-    /// It is still there.
-    pub fn unmark(&self, app: &AppName, mark: &str) -> Result<(), FileError> {
-        files::remove(&self.app_dir(app).join(mark))
-    }
-
-    /// How the app ended; `None` until it has.
-    ///
-    /// # Errors
-    /// The file is damaged.
-    pub fn end(&self, app: &AppName) -> Result<Option<AppEnd>, FileError> {
-        files::read_json(&self.app_dir(app).join("end.json"))
-    }
-
-    /// Says how the app ended: nothing is done to it any more.
-    ///
-    /// # Errors
-    /// The disk is full, for one.
-    pub fn set_end(&self, app: &AppName, end: &AppEnd) -> Result<(), FileError> {
-        files::write_json(&self.app_dir(app).join("end.json"), end)
     }
 
     /// The app is at the proxy switch, or will never come to it.
@@ -426,18 +257,6 @@ impl Store {
         files::sweep_temporary(&self.active, "")
     }
 
-    /// Apps whose opening was interrupted are in no other list.
-    fn leave_all(&self) -> Result<(), FileError> {
-        let failed = || FileError::of("read", &self.active);
-        for entry in fs::read_dir(&self.active).map_err(failed())? {
-            let path = entry.map_err(failed())?.path();
-            if files::read(&path, 1024)?.as_deref() == Some(self.id()) {
-                files::remove(&path)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Removes what a participant has left that was killed when it had just settled this graduation. Takes no lock:
     /// nobody writes there any more.
     ///
@@ -467,15 +286,3 @@ fn remove_tree(dir: &Path) -> Result<(), FileError> {
         _ => Ok(()),
     }
 }
-
-/// The mark of an app that is built: what follows is mostly waiting, so that another one may build.
-pub const BUILT: &str = "built";
-
-/// The mark of an app whose deploy came to its end well (the trigger `post-deploy` ran).
-pub const DEPLOYED: &str = "deployed";
-
-/// The mark of an app whose deploy process has ended.
-pub const EXITED: &str = "exited";
-
-/// The mark of an app whose new version has got its names back after the decision.
-pub const RELEASED: &str = "released";

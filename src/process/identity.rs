@@ -44,6 +44,18 @@ fn stat(pid: u32) -> io::Result<Stat> {
     parsed().ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat has an unknown form")))
 }
 
+/// We were started so that the end of our terminal or session does not end us, as by nohup(1).
+pub fn ignores_hang_up() -> bool {
+    fs::read_to_string("/proc/self/status").is_ok_and(|status| is_hang_up_ignored(&status))
+}
+
+/// What a `/proc/<pid>/status` says of SIGHUP, which is the lowest bit of each mask; proc_pid_status(5).
+fn is_hang_up_ignored(status: &str) -> bool {
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 == 1)
+}
+
 impl ProcessId {
     /// The process that has the number now.
     ///
@@ -79,6 +91,13 @@ impl ProcessId {
     /// It has ended.
     pub fn parent() -> io::Result<Self> {
         Self::of(std::os::unix::process::parent_id())
+    }
+
+    /// The git-receive-pack(1) that started this hook. None if it has ended: then our parent is another by now.
+    pub fn receive_pack() -> Option<Self> {
+        let pid = std::os::unix::process::parent_id();
+        let found = stat(pid).ok()?;
+        found.command.starts_with("git").then_some(Self { pid, start: found.start })
     }
 
     /// The nearest ancestor of ours that is an ssh session: it ends when the client's connection does, which is
@@ -157,6 +176,7 @@ impl ProcessId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::Program;
 
     #[test]
     fn a_process_is_known_by_its_start() {
@@ -165,5 +185,15 @@ mod tests {
         assert!(!ProcessId { start: own.start + 1, ..own }.is_running());
         assert!(ProcessId { start: own.start + 1, ..own }.wait(Duration::from_secs(5)));
         assert!(!own.wait(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn nohup_is_noticed() {
+        let status = |trap: &str| {
+            let script = format!("{trap} exec cat /proc/self/status");
+            Program::new("sh").args(["-c", &script]).read().unwrap()
+        };
+        assert!(is_hang_up_ignored(&status("trap '' HUP;")));
+        assert!(!is_hang_up_ignored(&status("trap '' INT; trap - HUP;")));
     }
 }

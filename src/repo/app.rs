@@ -1,6 +1,6 @@
 //! What an app's own repository tells about a revision.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use git2::Repository;
@@ -42,26 +42,40 @@ pub fn names_web(repository: &Path, revision: CommitId) -> bool {
     file(repository, revision, "Procfile").is_none_or(|text| procfile::has_process(&text, "web"))
 }
 
-/// The config variables that the revision declares in its app.json, which Dokku sets with a deploy where they are
-/// not set.
-pub fn declared_config(repository: &Path, revision: CommitId) -> BTreeSet<String> {
-    let json = app_json(repository, revision);
-    let env = json.as_ref().and_then(|json| json.get("env")).and_then(Value::as_object);
-    env.into_iter().flat_map(|env| env.keys().cloned()).collect()
-}
-
-/// Those of them to which Dokku gives a value by itself: one that has a default or is generated, in the app's first
-/// deploy, or in each if it says `sync`.
+/// The config variables that the revision declares in its app.json and to which Dokku gives a value by itself: one
+/// that has a default or is generated, in the app's first deploy, or in each if it says `sync`.
 ///
 /// Source: Dokku's `plugins/app-json/functions.go`, `processAppJSONEnv`.
 pub fn config_set_by_deploy(repository: &Path, revision: CommitId) -> BTreeMap<String, SetByDeploy> {
-    let json = app_json(repository, revision);
-    let env = json.as_ref().and_then(|json| json.get("env")).and_then(Value::as_object);
-    let set = |(name, declared): (&String, &Value)| {
-        let default = declared.as_str().or(declared["value"].as_str()).unwrap_or_default();
-        let is_set = !default.is_empty() || declared["generator"] == "secret";
-        let when = if declared["sync"] == true { SetByDeploy::Each } else { SetByDeploy::First };
-        is_set.then(|| (name.clone(), when))
+    let when = |declared: &Value| match declared["sync"] == true {
+        true => SetByDeploy::Each,
+        false => SetByDeploy::First,
     };
-    env.into_iter().flatten().filter_map(set).collect()
+    let set = declared_config(repository, revision).into_iter();
+    set.map(|(name, declared)| (name, when(&declared))).collect()
+}
+
+/// The values that Dokku gives to those variables; none for one that it generates.
+pub fn values_set_by_deploy(repository: &Path, revision: CommitId) -> BTreeMap<String, Option<String>> {
+    let value = |declared: &Value| match is_generated(declared) {
+        true => None,
+        false => Some(default(declared).to_owned()),
+    };
+    let set = declared_config(repository, revision).into_iter();
+    set.map(|(name, declared)| (name, value(&declared))).collect()
+}
+
+fn declared_config(repository: &Path, revision: CommitId) -> BTreeMap<String, Value> {
+    let json = app_json(repository, revision);
+    let env = json.as_ref().and_then(|json| json.get("env")).and_then(Value::as_object).cloned();
+    let is_set = |declared: &Value| !default(declared).is_empty() || is_generated(declared);
+    env.into_iter().flatten().filter(|(_, declared)| is_set(declared)).collect()
+}
+
+fn default(declared: &Value) -> &str {
+    declared.as_str().or(declared["value"].as_str()).unwrap_or_default()
+}
+
+fn is_generated(declared: &Value) -> bool {
+    declared["generator"] == "secret"
 }

@@ -26,6 +26,7 @@ pub(crate) use app::App;
 pub(crate) use before_docker::BeforeDocker;
 pub(crate) use checkout::Checkout;
 pub(crate) use gate::Gate;
+pub(crate) use hook_gate::HookGate;
 pub(crate) use host::Host;
 pub(crate) use lone_host::LoneHost;
 pub(crate) use post_hook::PostHook;

@@ -51,6 +51,13 @@ impl Snapshot {
         self.facts.get(name).map(String::as_str)
     }
 
+    /// All facts of one app.
+    pub(crate) fn of(&self, app: &str) -> Vec<(&str, &str)> {
+        let own = |name: &str| name.split(' ').next() == Some(app);
+        let facts = self.facts.iter().filter(|(name, _)| own(name));
+        facts.map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    }
+
     /// All apps.
     pub(crate) fn apps(&self) -> Vec<&str> {
         self.facts.iter().filter(|(_, value)| *value == "exists").map(|(name, _)| name.as_str()).collect()

@@ -243,9 +243,14 @@ impl World {
 
     /// Runs a dokku command on a host over ssh, as the operator does.
     pub(crate) fn ssh(&self, host: &Host, line: &str) -> Ran {
+        self.begin_ssh(host, line).wait()
+    }
+
+    /// Begins to.
+    pub(crate) fn begin_ssh(&self, host: &Host, line: &str) -> Running {
         let mut ssh = self.command("ssh");
         ssh.arg("-F").arg(self.path("ssh_config")).args([&host.url(), line]);
-        self.run(ssh)
+        self.start(ssh)
     }
 
     /// The same at a terminal, where the command asks something and is answered.

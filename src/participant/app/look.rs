@@ -8,10 +8,11 @@ use super::{App, AppError};
 use crate::docker::{self, Container};
 use crate::files::Lock;
 use crate::names::CommitId;
-use crate::participant::store::Before;
+use crate::participant::store::{Before, Variables};
+use crate::repo;
 
 /// What a deploy sets besides containers, image, config and branch, below Dokku's library: `@` is the app.
-const SET_BY_DEPLOYS: [&str; 12] = [
+const SET_BY_DEPLOYS: [&str; 13] = [
     "config/app-json/@/appjson-env-processed",
     "config/app-json/@/heroku.postdeploy",
     "config/apps/@/deploy-source",
@@ -20,6 +21,7 @@ const SET_BY_DEPLOYS: [&str; 12] = [
     "config/common/@/deployed",
     "config/ports/@/map-detected",
     "config/ps/@/can-scale",
+    "config/ps/@/restore",
     "config/ps/@/scale",
     "config/ps/@/scale.old",
     "data/app-json/@/app.json",
@@ -74,8 +76,6 @@ impl App<'_> {
             Some(image) => Some(image),
             None => docker::image(&docker::latest(app))?,
         };
-        let config = self.dokku.config(app)?;
-        let variable = self.dokku.revision_variable(app);
         Ok(Before {
             created: !self.dokku.exists(app),
             from,
@@ -83,11 +83,6 @@ impl App<'_> {
             branch: self.dokku.deploy_branch(app),
             containers: containers.into_iter().collect(),
             image,
-            revision_variable: variable.map(|name| {
-                let value = config.get(&name).cloned();
-                (name, value)
-            }),
-            config_names: config.into_keys().collect(),
             properties: self.properties(),
         })
     }
@@ -97,6 +92,25 @@ impl App<'_> {
         let paths = SET_BY_DEPLOYS.iter().map(|path| PathBuf::from(path.replace('@', self.name.as_str())));
         let content = |path: &PathBuf| fs::read_to_string(self.vars.lib_root.join(path)).ok();
         paths.map(|path| (path.clone(), content(&path))).collect()
+    }
+
+    /// The config variables that a deploy of `revision` sets, as they are now.
+    ///
+    /// # Errors
+    /// The config cannot be read.
+    pub fn variables(&self, revision: CommitId) -> Result<Variables, AppError> {
+        let config = self.dokku.config(self.name)?;
+        let names = self.values_set_by_deploy(revision).into_keys();
+        Ok(names.map(|name| (name.clone(), config.get(&name).cloned())).collect())
+    }
+
+    /// The values that a deploy of `revision` gives to config variables: the revision to that in which Dokku keeps it,
+    /// and what app.json says to others; none where nobody can foretell it.
+    pub(super) fn values_set_by_deploy(&self, revision: CommitId) -> Variables {
+        let mut values = repo::values_set_by_deploy(&self.dokku.repository(self.name), revision);
+        let variable = self.dokku.revision_variable(self.name);
+        values.extend(variable.map(|name| (name, Some(revision.to_string()))));
+        values
     }
 
     /// The deploy that we are part of starts `web`.

@@ -6,17 +6,19 @@ use std::path::PathBuf;
 use super::{App, AppError, Version};
 use crate::docker;
 use crate::files::{self, FileError};
-use crate::participant::store::{Before, Held};
+use crate::participant::store::{Before, Held, Variables};
 
 impl App<'_> {
-    /// Lets Dokku find `version` of the app from now on: `latest`, the revision in its config, and the files that
-    /// a build sets. A file that somebody else has changed meanwhile is left as it is.
+    /// Lets Dokku find `version` of the app from now on: `latest`, and the files and config variables that a build
+    /// sets. What somebody else has changed meanwhile is left as it is; a file is so only as long as it is known what the
+    /// build has set, which is from the hold on.
     ///
     /// # Errors
     /// A part could not be set; repeat it.
     pub fn name_version(
         &self,
         before: &Before,
+        variables: &Variables,
         held: Option<&Held>,
         version: Version,
     ) -> Result<(), AppError> {
@@ -27,13 +29,7 @@ impl App<'_> {
         if let Some(image) = image {
             docker::tag(image, &docker::latest(self.name))?;
         }
-        if let Some((variable, old)) = &before.revision_variable {
-            let new = Some(before.to.to_string());
-            match version {
-                Version::Old => self.set_config(variable, old.as_deref(), new.as_deref())?,
-                Version::New => self.set_config(variable, new.as_deref(), old.as_deref())?,
-            }
-        }
+        self.set_variables(before, variables, held, version)?;
         let new = held.map(|held| &held.properties);
         for (path, old) in &before.properties {
             let (wanted, replaced) = match (version, new) {
@@ -49,18 +45,43 @@ impl App<'_> {
         Ok(())
     }
 
-    /// Sets or unsets a config variable without a deploy, if its value is `from`.
-    fn set_config(&self, name: &str, to: Option<&str>, from: Option<&str>) -> Result<(), AppError> {
+    /// Sets and unsets config variables without a deploy, each if it still has the value of the other version.
+    fn set_variables(
+        &self,
+        before: &Before,
+        variables: &Variables,
+        held: Option<&Held>,
+        version: Version,
+    ) -> Result<(), AppError> {
         let config = self.dokku.config(self.name)?;
-        let found = config.get(name).map(String::as_str);
-        if found == to || found != from {
-            return Ok(());
+        let values = self.values_set_by_deploy(before.to);
+        let (mut set, mut unset) = (Vec::new(), Vec::new());
+        for (name, old) in variables {
+            let found = config.get(name);
+            let new = held.and_then(|held| held.variables.get(name));
+            let (wanted, is_of_other) = match (version, new) {
+                (Version::Old, Some(new)) => (old, found == new.as_ref()),
+                (Version::Old, None) => match values.get(name) {
+                    Some(Some(value)) => (old, found == Some(value)),
+                    // Dokku generates a value only where there is none.
+                    Some(None) => (old, old.is_none()),
+                    None => continue,
+                },
+                (Version::New, Some(new)) => (new, found == old.as_ref()),
+                (Version::New, None) => continue,
+            };
+            match wanted {
+                _ if !is_of_other || found == wanted.as_ref() => {}
+                Some(value) => set.push(format!("{name}={value}")),
+                None => unset.push(name.clone()),
+            }
         }
-        let (command, what) = match to {
-            Some(value) => ("config:set", format!("{name}={value}")),
-            None => ("config:unset", name.to_owned()),
-        };
-        Ok(self.command(command).args(["--no-restart", self.name.as_str(), &what]).run()?)
+        for (command, words) in [("config:set", set), ("config:unset", unset)] {
+            if !words.is_empty() {
+                self.command(command).args(["--no-restart", self.name.as_str()]).args(words).run()?;
+            }
+        }
+        Ok(())
     }
 
     fn write_property(&self, path: &PathBuf, content: Option<&str>) -> Result<(), FileError> {

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use super::{App, AppError, Version};
 use crate::docker;
-use crate::files;
+use crate::files::{self, FileError};
 use crate::git::{self, Git};
-use crate::participant::store::{Before, Held};
+use crate::participant::store::{Before, Held, Variables};
 use crate::process::ProcessId;
-use crate::repo;
 
 /// How often an app that was created for nothing is tried to be destroyed, and how long is waited in between.
 const DESTROY_ATTEMPTS: u32 = 5;
@@ -39,6 +38,7 @@ impl App<'_> {
     pub fn undo(
         &self,
         before: &Before,
+        variables: &Variables,
         held: Option<&Held>,
         deploy: Option<ProcessId>,
     ) -> Result<bool, AppError> {
@@ -47,26 +47,23 @@ impl App<'_> {
             return Ok(false);
         }
         match deploy {
-            Some(deploy) => self.take_back(before, held, deploy)?,
+            Some(deploy) => self.take_back(before, variables, held, deploy)?,
             // Whatever names the app has by now, they are not ours.
             None => self.release_images()?,
         }
-        Git::bare(&self.dokku.repository(self.name)).delete_graduation_refs(self.id)?;
-        if !before.created {
-            return Ok(false);
-        }
-        if self.is_used(before)? {
-            return Ok(true);
-        }
-        self.destroy()?;
-        Ok(false)
+        self.take_leave(before)
     }
 
-    fn take_back(&self, before: &Before, held: Option<&Held>, deploy: ProcessId) -> Result<(), AppError> {
+    fn take_back(
+        &self,
+        before: &Before,
+        variables: &Variables,
+        held: Option<&Held>,
+        deploy: ProcessId,
+    ) -> Result<(), AppError> {
         self.sweep(before, Some(deploy))?;
         let refused = docker::image(&docker::latest(self.name))?;
-        self.name_version(before, held, Version::Old)?;
-        self.unset_declared_config(before)?;
+        self.name_version(before, variables, held, Version::Old)?;
         // The old image has its name again. Docker takes the last name from no image that a container uses.
         self.release_images()?;
         if before.image.is_none() {
@@ -80,32 +77,82 @@ impl App<'_> {
         Ok(())
     }
 
-    /// After the decision: brings the old version back to an app that went live, wholly or in part.
+    /// After the decision: brings the old version back to an app that went live, wholly or in part. One that had no
+    /// version has none again. For an app that the graduation created, as [`App::undo`].
     ///
     /// # Errors
     /// It does not run its old version; a person must look.
-    pub fn compensate(&self, before: &Before, deploy: Option<ProcessId>) -> Result<(), AppError> {
-        let repository = self.dokku.repository(self.name);
-        if before.created {
-            self.destroy()?;
-            return self.release_images();
+    pub fn compensate(
+        &self,
+        before: &Before,
+        variables: &Variables,
+        deploy: Option<ProcessId>,
+    ) -> Result<bool, AppError> {
+        if !self.dokku.exists(self.name) {
+            self.release_images()?;
+            return Ok(false);
         }
+        let ran_nothing = before.from.is_none() && before.containers.is_empty();
+        if ran_nothing {
+            // This notes that the app is not to be started; the note goes back with the other names.
+            self.command("ps:stop").arg(self.name.as_str()).run()?;
+        }
+        let refused = docker::image(&docker::latest(self.name))?;
         // Dokku has set some of the files after the hold, at the end of the deploy: all of them go back.
-        self.name_version(before, None, Version::Old)?;
-        if self.dokku.revision(self.name) == Some(before.to) {
+        self.name_version(before, variables, None, Version::Old)?;
+        if before.from != Some(before.to) && self.dokku.tip(self.name) == Some(before.to) {
+            let repository = self.dokku.repository(self.name);
             git::update_app_ref(&repository, &before.branch, before.from, Some(before.to))?;
         }
-        if before.from.is_none() {
-            self.command("ps:stop").arg(self.name.as_str()).run()?;
-        } else if !self.runs_only(before)? {
-            self.command("ps:restart").arg(self.name.as_str()).run()?;
-            if !self.runs_only(before)? {
-                return Err(AppError::NotRestored { app: self.name.clone() });
-            }
+        if ran_nothing {
+            self.remove_live()?;
+        } else {
+            self.restart_old(before)?;
         }
         self.sweep(before, deploy)?;
-        Git::bare(&repository).delete_graduation_refs(self.id)?;
-        self.release_images()
+        self.release_images()?;
+        if before.image.is_none() {
+            docker::untag(&docker::latest(self.name))?;
+            refused.iter().for_each(docker::remove_unused_image);
+        }
+        self.take_leave(before)
+    }
+
+    /// Removes what is live, from the proxy's configuration, too.
+    fn remove_live(&self) -> Result<(), AppError> {
+        for container in self.live() {
+            docker::remove_container(&container)?;
+        }
+        let dir = self.dokku.repository(self.name);
+        for entry in fs::read_dir(&dir).map_err(FileError::of("read", &dir))?.flatten() {
+            let name = entry.file_name();
+            let is_of_container = |kind: &&str| name.to_string_lossy().starts_with(*kind);
+            if ["CONTAINER.", "IP.", "PORT."].iter().any(is_of_container) {
+                files::remove(&entry.path())?;
+            }
+        }
+        Ok(self.command("proxy:clear-config").arg(self.name.as_str()).run()?)
+    }
+
+    fn restart_old(&self, before: &Before) -> Result<(), AppError> {
+        if self.runs_only(before)? {
+            return Ok(());
+        }
+        self.command("ps:restart").arg(self.name.as_str()).run()?;
+        if self.runs_only(before)? { Ok(()) } else { Err(AppError::NotRestored { app: self.name.clone() }) }
+    }
+
+    /// Leaves an app that is as it was; one that was not there goes, unless somebody has used it meanwhile.
+    fn take_leave(&self, before: &Before) -> Result<bool, AppError> {
+        Git::bare(&self.dokku.repository(self.name)).delete_graduation_refs(self.id)?;
+        if !before.created {
+            return Ok(false);
+        }
+        if self.is_used()? {
+            return Ok(true);
+        }
+        self.destroy()?;
+        Ok(false)
     }
 
     /// Removes what a deploy has left on its way: containers that are not of the old version, and the copies of
@@ -127,18 +174,6 @@ impl App<'_> {
         Ok(())
     }
 
-    /// Unsets the config variables that the deploy has set because the new revision's app.json declares them.
-    fn unset_declared_config(&self, before: &Before) -> Result<(), AppError> {
-        let declared = repo::declared_config(&self.dokku.repository(self.name), before.to);
-        let added = |name: &String| declared.contains(name) && !before.config_names.contains(name);
-        let names: Vec<String> = self.dokku.config(self.name)?.into_keys().filter(added).collect();
-        if names.is_empty() {
-            return Ok(());
-        }
-        let unset = self.command("config:unset").args(["--no-restart", self.name.as_str()]).args(names);
-        Ok(unset.run()?)
-    }
-
     /// Every live container is of the old image.
     fn runs_only(&self, before: &Before) -> Result<bool, AppError> {
         let ids = self.live();
@@ -148,9 +183,9 @@ impl App<'_> {
     }
 
     /// Somebody has used an app that the graduation created: it has config, is deployed, or is set up further.
-    fn is_used(&self, before: &Before) -> Result<bool, AppError> {
-        let own = before.revision_variable.as_ref().map(|(name, _)| name.as_str());
-        let by_dokku = |name: &str| Some(name) == own || name.starts_with("DOKKU_");
+    fn is_used(&self) -> Result<bool, AppError> {
+        let own = self.dokku.revision_variable(self.name);
+        let by_dokku = |name: &str| Some(name) == own.as_deref() || name.starts_with("DOKKU_");
         let configured = self.dokku.config(self.name)?.keys().any(|name| !by_dokku(name));
         let set_up = ["docker-options", "storage", "resource", "certs"];
         let lib = &self.vars.lib_root;

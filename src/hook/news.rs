@@ -1,0 +1,216 @@
+//! post-receive: brings the news that the tags have moved, and shows how the graduations end.
+
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{HookError, PushStatus, note_push_status, orders};
+use crate::attach::{AttachError, Attached, From, Look, Step};
+use crate::client::Client;
+use crate::coordinator::control::Ask;
+use crate::coordinator::{self, Start};
+use crate::decision;
+use crate::error;
+use crate::journal::{self, Place, PushNote};
+use crate::names::{GraduationId, ObjectId, RequestTag};
+use crate::order::{Mode, Order};
+use crate::plan::Options;
+use crate::repo::Settled;
+use crate::updates::{self, Update};
+use crate::vars::Vars;
+
+/// How long the coordinator that settles what a dead one left may take to listen.
+const SETTLE_LIMIT: Duration = Duration::from_secs(20);
+
+/// Follows all graduations of a push to their ends. Which ones they are is what pre-receive of this very push has
+/// noted; if it has noted none it is not installed, and they begin now.
+///
+/// # Errors
+/// They go on without us, or none was begun and the tags are set back.
+pub(super) fn of_push(vars: &Vars, client: &Client, input: &[u8]) -> Result<u8, HookError> {
+    let updates = updates::parse(input)?;
+    let noted = journal::of_push(vars, client.receive_pack()?)?;
+    let followed = if noted.is_empty() {
+        graduate(vars, client, &updates)?
+    } else {
+        // Of several tags git may have moved some.
+        let moved = |note: &PushNote| {
+            updates.iter().any(|update| update.request() == Some((note.tag.clone(), note.new)))
+        };
+        let quiet = Options::parse(&vars.push_options)?.quiet;
+        noted
+            .into_iter()
+            .filter(|(_, note)| moved(note))
+            .map(|(id, note)| follow(vars, id, note, quiet))
+            .collect()
+    };
+    let statuses = followed.into_iter().map(|one| {
+        one.and_then(|one| one.status(vars)).unwrap_or_else(|error| {
+            error::show(&error, None);
+            1
+        })
+    });
+    let Some(status) = statuses.max() else { return Ok(0) };
+    note_push_status(vars, if status == 0 { PushStatus::Live } else { PushStatus::Failed })?;
+    Ok(status)
+}
+
+/// A graduation whose tag has moved.
+struct Followed {
+    id: GraduationId,
+    tag: RequestTag,
+    new: ObjectId,
+    state: State,
+}
+
+enum State {
+    /// It goes on.
+    Present(Attached),
+    /// It was begun by us, after the tag had moved.
+    Asked(Attached, Box<Order>),
+    /// It ended before we came: it was quicker than git.
+    Past(Step),
+}
+
+impl Followed {
+    /// Waits for its end; 3, and a word to people, if that is not known.
+    fn status(self, vars: &Vars) -> Result<u8, HookError> {
+        let ending = match &self.state {
+            State::Past(Step::Ended(ending)) => Some(ending.clone()),
+            State::Past(Step::Ready | Step::Voted | Step::Lost) => None,
+            State::Present(attached) | State::Asked(attached, _) => {
+                let ending = attached.wait_for_end();
+                attached.flush();
+                ending
+            }
+        };
+        match ending {
+            Some(ending) => Ok(ending.exit_status()),
+            None => self.status_without_end(vars),
+        }
+    }
+
+    /// Its coordinator has died, and has not said how it ends.
+    fn status_without_end(self, vars: &Vars) -> Result<u8, HookError> {
+        let environment = &self.tag.environment;
+        let recover =
+            format!("settle it with `dokku graduate:recover {environment}`; the next push does so, too");
+        let place = Place::of(vars, &self.id);
+        let entries = journal::read(&place.journal())?;
+        let mut what =
+            format!("the coordinator died after it was decided; {environment} goes live by itself");
+        if let State::Asked(_, order) = self.state {
+            let is_current = journal::current(vars, environment)?.as_ref() == Some(&self.id);
+            if !is_current {
+                // It had begun nothing, so nobody will settle it, and the tag must not go on naming it.
+                decision::set_tag_back(vars, &order)?;
+                error::show(&"the coordinator died before anything was begun; the tag was set back", None);
+                return Ok(1);
+            }
+            if decision::in_journal(&entries).is_none() {
+                what = "the coordinator died before the decision; everything is put back".to_owned();
+            }
+        } else if entries.is_empty() {
+            // Whoever votes has begun something, unless there is nothing to do.
+            let what = format!(
+                "{environment} runs this already, but the coordinator died before it could note that"
+            );
+            let hint = format!("push it under another label, and `env/{environment}` names it");
+            error::show(&what, Some(&hint));
+            return Ok(3);
+        }
+        if Settled::open(vars)?.read_ref(&self.tag.ref_name())? != Some(self.new) {
+            // The last thing but one that a coordinator does with a graduation that is not live.
+            what = format!(
+                "the coordinator died when it had set the tag back; {environment} does not run what was asked for"
+            );
+        }
+        error::show(&what, Some(&recover));
+        Ok(3)
+    }
+}
+
+/// Attaches to the coordinator that voted; one that has died since is replaced by one that settles what it left.
+fn follow(vars: &Vars, id: GraduationId, note: PushNote, quiet: bool) -> Result<Followed, HookError> {
+    let PushNote { tag, new, .. } = note;
+    let environment = &tag.environment;
+    let socket = Place::of(vars, &id).socket();
+    if !is_listening(&socket) && journal::current(vars, environment)?.as_ref() == Some(&id) {
+        coordinator::start(&Start::Settle(environment.clone()))?;
+    }
+    let end = Instant::now() + SETTLE_LIMIT;
+    // It may end at any moment: then it is over, in that order.
+    while Instant::now() < end {
+        if let Ok(mut one) = Attached::to(vars, &id, From::Decision, quiet) {
+            one.ask(&Ask::TagMoved {});
+            return Ok(Followed { id, tag, new, state: State::Present(one) });
+        }
+        if journal::current(vars, environment)?.as_ref() != Some(&id) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    let state = State::Past(Attached::to_past(vars, &id, quiet)?);
+    Ok(Followed { id, tag, new, state })
+}
+
+fn is_listening(socket: &Path) -> bool {
+    std::os::unix::net::UnixStream::connect(socket).is_ok()
+}
+
+/// Only post-receive is installed: everything runs after the tags have moved. If nothing can, they are set back.
+fn graduate(
+    vars: &Vars,
+    client: &Client,
+    updates: &[Update],
+) -> Result<Vec<Result<Followed, HookError>>, HookError> {
+    match understood(vars, client, updates) {
+        Ok(orders) => {
+            let begun = orders.into_iter().map(|order| begin(vars, order)).collect();
+            // As before the vote of pre-receive: a client that goes before the decision wants it no more.
+            client.leave_with_it();
+            Ok(begun)
+        }
+        Err(error) => {
+            let set_back: Vec<_> = updates.iter().map(|update| set_back(vars, update)).collect();
+            set_back.into_iter().collect::<Result<(), _>>()?;
+            Err(error)
+        }
+    }
+}
+
+/// What a push asks for, with all that pre-receive would have refused.
+fn understood(vars: &Vars, client: &Client, updates: &[Update]) -> Result<Vec<Order>, HookError> {
+    if updates.iter().any(|update| update.request().is_some()) {
+        // Whoever kills us leaves the pusher without an answer, and not with a good one.
+        note_push_status(vars, PushStatus::Undecided)?;
+        client.is_there()?;
+    }
+    let push = updates::understand(updates)?;
+    let options = Options::parse(&vars.push_options)?;
+    orders(&*Settled::open(vars)?, &push, &options, vars, Mode::AfterPush)
+}
+
+fn set_back(vars: &Vars, update: &Update) -> Result<(), HookError> {
+    if let Some((tag, new)) = update.request() {
+        decision::set_back(vars, &tag, update.old, new)?;
+        error::show(&format!("{tag} was set back: nothing was graduated"), None);
+    }
+    Ok(())
+}
+
+fn begin(vars: &Vars, order: Order) -> Result<Followed, HookError> {
+    let look = Look::Lines { quiet: order.options.quiet };
+    let started = coordinator::start(&Start::Graduate(Box::new(order.clone())));
+    let attached = started
+        .map_err(HookError::from)
+        .and_then(|started| Attached::to_started(vars, &order.id, &started, look).map_err(HookError::from));
+    if let Err(HookError::Process(_) | HookError::Attach(AttachError::NotStarted(_))) = attached {
+        // The tag must not go on naming what does not run.
+        decision::set_tag_back(vars, &order)?;
+    }
+    let mut attached = attached?;
+    attached.ask(&Ask::Asker { receive_pack: None });
+    let Order { id, tag, new, .. } = order.clone();
+    Ok(Followed { id, tag, new, state: State::Asked(attached, Box::new(order)) })
+}

@@ -1,0 +1,39 @@
+//! Takes an app for a graduation: from then on it is nobody else's, and all is noted that an abort puts back.
+
+use crate::names::{AppName, CommitId, GraduationId};
+use crate::participant::app::{App, AppError};
+use crate::participant::store::{Before, Store};
+use crate::vars::Vars;
+
+/// Opens an app that runs `from`, or nothing, and is to run `to`; creates it if need be.
+///
+/// # Errors
+/// It is not as planned, somebody deploys it, or Docker, Dokku or the disk fails. If nothing is noted of it by then,
+/// it is not taken either.
+pub(super) fn open(
+    vars: &Vars,
+    id: &GraduationId,
+    store: &Store,
+    name: &AppName,
+    from: Option<CommitId>,
+    to: CommitId,
+) -> Result<Before, AppError> {
+    let app = App::new(vars, id, name);
+    app.is_unlocked()?;
+    store.take(name)?;
+    // A deploy that began before we had the app is seen now; one that begins later is refused.
+    let looked = app.is_idle().and_then(|()| app.look(from, to));
+    if looked.is_err() {
+        store.leave(name)?;
+    }
+    let mut before = looked?;
+    store.set_before(name, &before)?;
+    app.keep_old_image(&before)?;
+    if before.created {
+        app.create()?;
+        // If somebody uses it meanwhile, it is left as Dokku has made it.
+        before.properties = app.properties();
+        store.set_before(name, &before)?;
+    }
+    Ok(before)
+}

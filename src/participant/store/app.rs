@@ -1,0 +1,233 @@
+//! What is noted of each app of a graduation.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::Store;
+use crate::docker::ImageId;
+use crate::files::{self, FileError};
+use crate::names::{AppName, CommitId};
+use crate::process::ProcessId;
+use crate::protocol::{AppEnd, HoldPoint};
+
+/// What an app was before the graduation touched it: all that an abort puts back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Before {
+    /// The graduation created the app.
+    pub created: bool,
+    /// The deployed revision.
+    pub from: Option<CommitId>,
+    /// The revision that is to be deployed.
+    pub to: CommitId,
+    /// The deploy branch.
+    pub branch: String,
+    /// The containers that were live.
+    pub containers: BTreeSet<String>,
+    /// The image that ran, or was to run next.
+    pub image: Option<ImageId>,
+    /// Files that a deploy sets, by path below Dokku's library; none where there was none.
+    pub properties: BTreeMap<PathBuf, Option<String>>,
+}
+
+/// Config variables that a deploy sets, by name; none for one that is not set.
+pub type Variables = BTreeMap<String, Option<String>>;
+
+/// What the held trigger found before it put the old version's names back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Held {
+    /// Where it is held.
+    pub at: HoldPoint,
+    /// The new image.
+    pub image: ImageId,
+    /// Files that the build has set, as in [`Before`].
+    pub properties: BTreeMap<PathBuf, Option<String>>,
+    /// Config variables that the build has set.
+    pub variables: Variables,
+    /// It has a web process, so that it comes to the proxy switch.
+    pub switches: bool,
+}
+
+/// The mark of an app that is built: what follows is mostly waiting, so that another one may build.
+pub const BUILT: &str = "built";
+
+/// The mark of an app whose deploy came to its end well (the trigger `post-deploy` ran).
+pub const DEPLOYED: &str = "deployed";
+
+/// The mark of an app that went live and is put back.
+pub const PUT_BACK: &str = "put-back";
+
+/// The mark of an app whose deploy process has ended.
+pub const EXITED: &str = "exited";
+
+/// The mark of an app whose new version has got its names back after the decision.
+pub const RELEASED: &str = "released";
+
+impl Store {
+    /// The directory of one app.
+    pub fn app_dir(&self, app: &AppName) -> PathBuf {
+        self.dir.join("apps").join(app.as_str())
+    }
+
+    /// The apps that were opened.
+    ///
+    /// # Errors
+    /// A file is damaged.
+    pub fn apps(&self) -> Result<BTreeMap<AppName, Before>, FileError> {
+        let dir = self.dir.join("apps");
+        let mut apps = BTreeMap::new();
+        let entries = match fs::read_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(apps),
+            entries => entries.map_err(FileError::of("read", &dir))?,
+        };
+        for entry in entries.flatten() {
+            let Some(app) = entry.file_name().to_str().and_then(|name| name.parse::<AppName>().ok()) else {
+                continue;
+            };
+            if let Some(before) = files::read_json(&entry.path().join("before.json"))? {
+                apps.insert(app, before);
+            }
+        }
+        Ok(apps)
+    }
+
+    /// Takes an app: it belongs to this graduation until [`Store::leave`], so that whatever other deploy of it begins
+    /// from now on is refused.
+    ///
+    /// # Errors
+    /// The disk is full, for one.
+    pub fn take(&self, app: &AppName) -> Result<(), FileError> {
+        files::write_atomically(&self.active.join(app.as_str()), self.id())
+    }
+
+    /// Remembers what an app was; without that, nothing of it is put back.
+    ///
+    /// # Errors
+    /// The disk is full, for one.
+    pub fn set_before(&self, app: &AppName, before: &Before) -> Result<(), FileError> {
+        files::make_dir(&self.app_dir(app))?;
+        files::write_json(&self.app_dir(app).join("before.json"), before)
+    }
+
+    fn id(&self) -> &[u8] {
+        self.dir.file_name().unwrap_or_default().as_encoded_bytes()
+    }
+
+    /// The app belongs to nobody again.
+    ///
+    /// # Errors
+    /// The mark is still there.
+    pub fn leave(&self, app: &AppName) -> Result<(), FileError> {
+        files::remove(&self.active.join(app.as_str()))
+    }
+
+    /// Apps whose opening was interrupted are in no other list.
+    pub(super) fn leave_all(&self) -> Result<(), FileError> {
+        let failed = || FileError::of("read", &self.active);
+        for entry in fs::read_dir(&self.active).map_err(failed())? {
+            let path = entry.map_err(failed())?.path();
+            if files::read(&path, 1024)?.as_deref() == Some(self.id()) {
+                files::remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What an app was.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn before(&self, app: &AppName) -> Result<Option<Before>, FileError> {
+        files::read_json(&self.app_dir(app).join("before.json"))
+    }
+
+    /// The config variables that the app's deploy sets, as they were before it; `None` if it was not started.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn variables(&self, app: &AppName) -> Result<Option<Variables>, FileError> {
+        files::read_json(&self.app_dir(app).join("variables.json"))
+    }
+
+    /// Remembers them. Their values may be secrets: they are in no message, and go when the graduation is over.
+    ///
+    /// # Errors
+    /// The disk is full, for one.
+    pub fn set_variables(&self, app: &AppName, variables: &Variables) -> Result<(), FileError> {
+        files::write_json(&self.app_dir(app).join("variables.json"), variables)
+    }
+
+    /// What the held trigger found; `None` while it is not held.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn held(&self, app: &AppName) -> Result<Option<Held>, FileError> {
+        files::read_json(&self.app_dir(app).join("held.json"))
+    }
+
+    /// Says that the app is held.
+    ///
+    /// # Errors
+    /// The disk is full, for one.
+    pub fn set_held(&self, app: &AppName, held: &Held) -> Result<(), FileError> {
+        files::write_json(&self.app_dir(app).join("held.json"), held)
+    }
+
+    /// The process that deploys the app, if it was started.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn deploy(&self, app: &AppName) -> Result<Option<ProcessId>, FileError> {
+        files::read_json(&self.app_dir(app).join("deploy.json"))
+    }
+
+    /// Remembers the process that deploys the app.
+    ///
+    /// # Errors
+    /// The disk is full, for one.
+    pub fn set_deploy(&self, app: &AppName, process: &ProcessId) -> Result<(), FileError> {
+        files::write_json(&self.app_dir(app).join("deploy.json"), process)
+    }
+
+    /// Sets a mark of an app, such as [`DEPLOYED`].
+    ///
+    /// # Errors
+    /// The disk is full, for one.
+    pub fn mark(&self, app: &AppName, mark: &str) -> Result<(), FileError> {
+        files::write_atomically(&self.app_dir(app).join(mark), b"")
+    }
+
+    /// Takes a mark of an app away.
+    ///
+    /// # Errors
+    /// It is still there.
+    pub fn unmark(&self, app: &AppName, mark: &str) -> Result<(), FileError> {
+        files::remove(&self.app_dir(app).join(mark))
+    }
+
+    /// How the app ended; `None` until it has.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn end(&self, app: &AppName) -> Result<Option<AppEnd>, FileError> {
+        files::read_json(&self.app_dir(app).join("end.json"))
+    }
+
+    /// Says how the app ended: nothing is done to it any more.
+    ///
+    /// # Errors
+    /// The disk is full, for one.
+    pub fn set_end(&self, app: &AppName, end: &AppEnd) -> Result<(), FileError> {
+        files::write_json(&self.app_dir(app).join("end.json"), end)
+    }
+
+    /// The mark is set.
+    pub fn has_mark(&self, app: &AppName, mark: &str) -> bool {
+        self.app_dir(app).join(mark).exists()
+    }
+}

@@ -1,0 +1,99 @@
+//! An app fails after the decision, and what went live is put back: apps that ran something, apps that were there and
+//! ran nothing, and apps that were not there.
+
+use crate::support::{Checkout, Gate, PostHook, Running, World, until};
+
+/// A variable that Dokku sets with an app's first deploy, and one that it sets with each.
+const APP_JSON: &str = r#"{"env": {"FIRST": {"value": "new"}, "EACH": {"value": "new", "sync": true}}}"#;
+
+/// `api` runs version 1 on production, `idle` has been made there but not deployed, and `fresh` and `used` are new to
+/// it. Version 2 of `api` fails after the decision; version 1 takes its time to be healthy again.
+struct Story<'a> {
+    environment: Checkout<'a>,
+    world: &'a World,
+    health: Gate,
+    post: PostHook<'a>,
+}
+
+impl<'a> Story<'a> {
+    fn new(world: &'a World) -> Story<'a> {
+        let health = world.gate("health");
+        health.open();
+        let host = &world.destination;
+        world.app("api").with_worker().healthy_behind(&health).version("1").push();
+        world.source.dokku(&["graduate:commit", "-m", "Version 1"]).succeeds();
+        let environment = world.clone_environment();
+        environment.graduate("first", "HEAD").succeeds();
+        host.dokku(&["ps:scale", "api", "worker=1"]).succeeds();
+        host.dokku(&["config:set", "--no-restart", "api", "BROKEN=1"]).succeeds();
+        host.dokku(&["apps:create", "idle"]).succeeds();
+        host.dokku(&["config:set", "--no-restart", "idle", "COLOUR=red", "EACH=old"]).succeeds();
+        world.app("api").with_worker_that_can_break().version("2").push();
+        for app in ["fresh", "idle", "used"] {
+            world.app(app).file("app.json", APP_JSON).version("2").push();
+        }
+        world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
+        environment.update();
+        let post = world.post_hook();
+        Story { environment, world, health, post }
+    }
+
+    /// Asks for version 2 and waits until it has failed and version 1 of `api` is being started again.
+    fn failed(&self) -> Running {
+        let push = self.environment.begin_graduation(&["allow-missing-config"], "now", "HEAD");
+        self.post.is_reached_by(&push);
+        self.world.destination.dokku(&["config:set", "--no-restart", "used", "COLOUR=blue"]).succeeds();
+        self.health.close();
+        self.post.succeeds();
+        self.health.is_reached();
+        push
+    }
+}
+
+#[test]
+fn apps_that_ran_nothing_run_nothing_again() {
+    if World::simulated_only("needs a gate") {
+        return;
+    }
+    let world = World::new();
+    let story = Story::new(&world);
+    let host = &world.destination;
+    let before = host.snapshot();
+    let restored = |name: &str| host.root(&format!("cat \"$DOKKU_LIB_ROOT/config/ps/{name}/restore\"")).raw;
+    let idle_restored = restored("idle");
+
+    let push = story.failed();
+    // Meanwhile the others are put back; whoever does that dies, and another one does it again.
+    until("the others are put back", || {
+        host.read("fresh/HEAD").is_none() && host.read("idle/CONTAINER.web.1").is_none()
+    });
+    assert_eq!(host.kill("KILL", "dokku-graduate participant"), 1);
+    push.until_line("production is back");
+    story.health.open();
+    push.wait()
+        .is_refused()
+        .says("production was rolled back: api: the deploy exited with code 1")
+        .says("[used] is kept although this graduation created it: somebody has used it meanwhile")
+        .does_not_say("partly graduated");
+    assert!(!story.environment.went_live("now", "HEAD"));
+
+    let after = host.snapshot();
+    assert_eq!(after.apps(), ["api", "idle", "used"]);
+    assert_eq!(after.of("idle"), before.of("idle"));
+    assert_eq!(restored("idle"), idle_restored);
+    assert!(host.read("idle/nginx.conf").is_none());
+    assert_eq!(after.get("used config COLOUR"), Some("\"blue\""));
+    for gone in ["used CONTAINER.web.1", "used refs/heads/master", "used config EACH", "used config GIT_REV"]
+    {
+        assert_eq!(after.get(gone), None, "{gone}");
+    }
+    assert_eq!(after.get("used latest"), Some(""));
+    host.until_live("api", "1");
+
+    // And all of it can graduate once more.
+    host.dokku(&["config:unset", "--no-restart", "api", "BROKEN"]).succeeds();
+    story.post.succeeds();
+    story.environment.begin_graduation(&["allow-missing-config"], "again", "HEAD").wait().succeeds();
+    assert_eq!(story.environment.ledger("production", host), ["api 2", "fresh 2", "idle 2", "used 2"]);
+    world.nothing_is_left();
+}
