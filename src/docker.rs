@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -126,6 +127,9 @@ impl Container {
     }
 }
 
+/// How long Docker may take to tell something. What it is told to do may take longer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
 fn docker() -> Program {
     Program::new("docker")
 }
@@ -162,14 +166,15 @@ pub fn containers<S: AsRef<str>>(ids: &[S]) -> Result<Vec<Container>, DockerErro
 /// Docker does not answer.
 pub fn containers_of(app: &AppName) -> Result<Vec<Container>, DockerError> {
     let filter = format!("label=com.dokku.app-name={app}");
-    let ids = docker().args(["ps", "-a", "-q", "--no-trunc", "--filter", &filter]).read()?;
+    let ids =
+        docker().args(["ps", "-a", "-q", "--no-trunc", "--filter", &filter]).within(ANSWER_LIMIT).read()?;
     containers(&ids.split_whitespace().collect::<Vec<_>>())
 }
 
 /// What `docker inspect` prints of those that exist. It fails if one does not, and also if the engine does not answer:
 /// then it prints an empty list as well, and only what it says besides tells that nothing is known.
 fn inspect<T: serde::de::DeserializeOwned>(inspect: Program) -> Result<Vec<T>, DockerError> {
-    let stdout = inspect.read_unless(says_that_one_is_missing)?;
+    let stdout = inspect.within(ANSWER_LIMIT).read_unless(says_that_one_is_missing)?;
     // Without a single match, some versions print nothing at all.
     if stdout.trim().is_empty() { Ok(Vec::new()) } else { Ok(serde_json::from_str(&stdout)?) }
 }

@@ -1,9 +1,9 @@
 //! Files that must never be half there: written atomically, created exclusively, watched, locked.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -90,6 +90,24 @@ pub fn sweep_temporary(dir: &Path, name: &str) -> Result<(), FileError> {
 pub fn write_atomically(path: &Path, content: &[u8]) -> Result<(), FileError> {
     let write = || {
         temporary(path, content)?.persist(path).map_err(|error| error.error)?;
+        sync_parent(path)
+    };
+    write().map_err(FileError::of("write", path))
+}
+
+/// Replaces a file that is not ours, as [`write_atomically`] does, and leaves its mode; a new one may be read by all.
+///
+/// # Errors
+/// The old file stands.
+pub fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
+    let write = || {
+        let file = temporary(path, content)?;
+        let mode = match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Permissions::from_mode(0o644),
+            found => found?.permissions(),
+        };
+        file.as_file().set_permissions(mode)?;
+        file.persist(path).map_err(|error| error.error)?;
         sync_parent(path)
     };
     write().map_err(FileError::of("write", path))
@@ -312,6 +330,20 @@ mod tests {
         assert!(create_exclusively(&path, b"abort").unwrap());
         assert!(!create_exclusively(&path, b"go").unwrap());
         assert_eq!(fs::read(&path).unwrap(), b"abort");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_replaced_file_keeps_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let path = dir.path().join("scale");
+        replace(&path, b"web=1\n").unwrap();
+        assert_eq!(mode(&path), 0o644);
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        replace(&path, b"web=2\n").unwrap();
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(fs::read(&path).unwrap(), b"web=2\n");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
     }
 

@@ -83,6 +83,16 @@ pub enum JournalError {
         /// The line's number, from 1.
         line: usize,
     },
+    /// A whole line of another version's.
+    #[error("line {line} of the journal {} was written by another version of this plugin ({source}); install that one again, and settle with it what it has left", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// The line's number, from 1.
+        line: usize,
+        /// What is not understood.
+        source: serde_json::Error,
+    },
 }
 
 /// The files of a graduation on its source.
@@ -206,7 +216,7 @@ impl Journal {
             let mut bytes = Vec::new();
             file.read_to_end(&mut bytes)?;
             // What a crash has cut short goes, lest the next line be appended to it.
-            file.set_len(whole_lines(&bytes))?;
+            file.set_len(whole_lines(&bytes) as u64)?;
             files::sync_parent(path)?;
             // Tells a coordinator that lives from one that died. One that ends just now may have it still.
             let _ = file.try_lock();
@@ -237,34 +247,39 @@ impl Journal {
 /// Reads a journal. A torn last line was never acted upon and does not count.
 ///
 /// # Errors
-/// It cannot be read, or is damaged before its last line.
+/// It cannot be read, is damaged before its last line, or says what this version does not understand.
 pub fn read(path: &Path) -> Result<Vec<Entry>, JournalError> {
     let bytes = match std::fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         bytes => bytes.map_err(FileError::of("read", path))?,
     };
-    let lines = bytes.split_inclusive(|byte| *byte == b'\n');
-    let entries: Vec<Entry> = lines.clone().map_while(whole_line).collect();
-    let line = entries.len() + 1;
-    if lines.count() > line {
-        return Err(JournalError::Damaged { path: path.to_owned(), line });
-    }
-    Ok(entries)
+    let whole = &bytes[..whole_lines(&bytes)];
+    let lines = whole.split_inclusive(|byte| *byte == b'\n').zip(1..);
+    let entry = |(bytes, line)| {
+        let json = whole_line(bytes).ok_or_else(|| JournalError::Damaged { path: path.to_owned(), line })?;
+        serde_json::from_str(json).map_err(|source| JournalError::Foreign {
+            path: path.to_owned(),
+            line,
+            source,
+        })
+    };
+    lines.map(entry).collect()
 }
 
 /// How long a journal is without a torn last line.
-fn whole_lines(bytes: &[u8]) -> u64 {
+fn whole_lines(bytes: &[u8]) -> usize {
     let last = bytes.split_inclusive(|byte| *byte == b'\n').next_back();
     let torn = last.filter(|last| whole_line(last).is_none());
-    (bytes.len() - torn.map_or(0, <[u8]>::len)) as u64
+    bytes.len() - torn.map_or(0, <[u8]>::len)
 }
 
-/// What a line says, if all of it is there: checksum, text, newline.
-fn whole_line(line: &[u8]) -> Option<Entry> {
+/// What is written in a line, if all of it is there: checksum, text, newline. Who wrote it waited for that and went
+/// by it, whether we understand it or not.
+fn whole_line(line: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(line.strip_suffix(b"\n")?).ok()?;
     let (sum, json) = text.split_once(' ')?;
     let sum = u32::from_str_radix(sum, 16).ok()?;
-    (sum == crc32fast::hash(json.as_bytes())).then(|| serde_json::from_str(json).ok()).flatten()
+    (sum == crc32fast::hash(json.as_bytes())).then_some(json)
 }
 
 /// The graduation of an environment that is in progress or was left in doubt.
@@ -393,5 +408,19 @@ mod tests {
             vec![begun.clone(), decided, begun],
             "what follows a torn line is whole"
         );
+    }
+
+    #[test]
+    fn a_whole_line_that_is_not_understood_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        Journal::open(&path).unwrap().append(&Entry::Begun {}).unwrap();
+        let json = r#"{"entry":"of-a-later-version"}"#;
+        let mut later = std::fs::read(&path).unwrap();
+        later.extend(format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes())).bytes());
+        std::fs::write(&path, &later).unwrap();
+        assert!(matches!(read(&path), Err(JournalError::Foreign { line: 2, .. })));
+        drop(Journal::open(&path).unwrap());
+        assert_eq!(std::fs::read(&path).unwrap(), later);
     }
 }

@@ -1,19 +1,19 @@
 //! The source's end of the talk with a destination: one ssh process, or an agent of this same host; JSON lines both
 //! ways.
 
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, Write};
 use std::path::Path;
 use std::process::{ChildStdin, ChildStdout};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender, SyncSender, TrySendError};
 use std::thread;
 use std::time::Duration;
 
 use crate::legible;
 use crate::local;
 use crate::names::EnvironmentName;
-use crate::process::{ProcessError, ProcessId, Running};
+use crate::process::{ProcessError, ProcessId, Running, Tail};
 use crate::protocol::{self, Decision, LineError, PROTOCOL, Report, Request};
 use crate::settings::{Address, Settings, SettingsError};
 use crate::ssh::{self, Peer, SshError};
@@ -26,6 +26,9 @@ const KEPT_STDERR: usize = 16 * 1024;
 /// The longest answer of many reports, in bytes: what runs there, what is set there. Of two thousand apps each has
 /// 4 KiB.
 pub const MAX_ANSWER: usize = 8 << 20;
+
+/// How many requests may wait until the other side reads them. A graduation of two thousand apps has two for each.
+const UNREAD: usize = 8192;
 
 /// How long a destination may take from the connection to the agent's first line.
 const HELLO_LIMIT: Duration = Duration::from_secs(60);
@@ -45,6 +48,9 @@ pub enum LinkError {
     /// The session ended.
     #[error("the connection ended{0}")]
     Ended(String),
+    /// It does not read what it is sent.
+    #[error("the other side does not read: {UNREAD} requests wait for it")]
+    Unread,
     /// The other side took the connection and said nothing.
     #[error("nothing was heard from the agent there for {0} s")]
     Silent(u64),
@@ -77,7 +83,7 @@ pub enum LinkError {
 /// A talk that goes on.
 #[derive(Debug)]
 pub struct Link {
-    stdin: ChildStdin,
+    requests: SyncSender<Vec<u8>>,
     running: Running,
     /// The process at our end: ssh, or the agent itself.
     pub process: ProcessId,
@@ -89,7 +95,7 @@ pub struct Link {
 #[derive(Debug)]
 pub struct Reports {
     stdout: BufReader<ChildStdout>,
-    stderr: Arc<Mutex<Vec<u8>>>,
+    stderr: Tail,
 }
 
 /// Connects, and waits for the agent's hello. `control` is the socket by which git's own connections share this one.
@@ -121,26 +127,26 @@ pub fn connect_to(
     };
     let mut running = program.piped().in_own_group().spawn()?;
     let pipes = (running.child.stdin.take(), running.child.stdout.take(), running.child.stderr.take());
-    let (Some(stdin), Some(stdout), Some(mut stderr)) = pipes else {
+    let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
         return Err(LinkError::Ended(": it has no pipes".to_owned()));
     };
-    let kept = Arc::new(Mutex::new(Vec::new()));
-    let sink = Arc::clone(&kept);
-    thread::spawn(move || {
-        let mut space = [0; 4096];
-        while let Ok(count @ 1..) = stderr.read(&mut space) {
-            let mut kept = sink.lock().unwrap_or_else(PoisonError::into_inner);
-            kept.extend_from_slice(&space[..count]);
-            let excess = kept.len().saturating_sub(KEPT_STDERR);
-            kept.drain(..excess);
-        }
-    });
+    let stderr = Tail::of(stderr, KEPT_STDERR);
     let process = running.identity().map_err(|error| LinkError::Ended(format!(": {error}")))?;
     // From here on ssh ends with the value.
-    let mut link = Link { stdin, running, process, peer: Peer::default() };
-    let mut reports = Reports { stdout: BufReader::new(stdout), stderr: kept };
+    let mut link = Link { requests: writer(stdin), running, process, peer: Peer::default() };
+    let mut reports = Reports { stdout: BufReader::new(stdout), stderr };
     link.peer = await_hello(&mut reports, &mut Limit::on(process, HELLO_LIMIT))?;
     Ok((link, reports))
+}
+
+/// Writes what is sent, on a thread of its own: the other side may not read, and nobody here waits for that.
+fn writer(mut stdin: ChildStdin) -> SyncSender<Vec<u8>> {
+    let (sender, requests) = mpsc::sync_channel::<Vec<u8>>(UNREAD);
+    thread::spawn(move || {
+        // The reader of the same session sees its end, too, and says so.
+        while requests.recv().is_ok_and(|line| stdin.write_all(&line).is_ok()) {}
+    });
+    sender
 }
 
 fn await_hello(reports: &mut Reports, limit: &mut Limit) -> Result<Peer, LinkError> {
@@ -219,10 +225,7 @@ impl Reports {
         match protocol::read_line(&mut self.stdout)? {
             Some(line) => Ok(line),
             None => {
-                // What explains the end may still be on its way.
-                thread::sleep(Duration::from_millis(50));
-                let kept = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
-                let text = String::from_utf8_lossy(&kept).trim().to_owned();
+                let text = self.stderr.text(Duration::from_millis(50));
                 Err(LinkError::Ended(if text.is_empty() { text } else { format!(": {text}") }))
             }
         }
@@ -230,13 +233,15 @@ impl Reports {
 }
 
 impl Link {
-    /// Sends a request that is no decision to go: that wants [`Link::announce_go`].
+    /// Sends a request that is no decision to go: that wants [`Link::announce_go`]. Waits for nobody to read it.
     ///
     /// # Errors
-    /// The session has ended.
+    /// The session has ended, or nothing of it is read.
     pub fn send(&mut self, request: &Request) -> Result<(), LinkError> {
-        let write = protocol::write(&mut self.stdin, request);
-        write.map_err(|error| LinkError::Ended(format!(": {error}")))
+        self.requests.try_send(protocol::encode(request)).map_err(|error| match error {
+            TrySendError::Full(_) => LinkError::Unread,
+            TrySendError::Disconnected(_) => LinkError::Ended(String::new()),
+        })
     }
 
     /// Tells the destination to abort.
@@ -258,8 +263,7 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // End of input ends the agent, and with it ssh; it is stopped in case the network hangs.
-        let _ = self.stdin.flush();
+        // Its end ends the agent, too.
         let _ = self.running.stop(Duration::from_secs(1));
     }
 }
@@ -274,7 +278,7 @@ mod tests {
         let mut running = Program::new("sh").args(["-c", script]).piped().in_own_group().spawn().unwrap();
         let process = running.identity().unwrap();
         let stdout = BufReader::new(running.child.stdout.take().unwrap());
-        let mut reports = Reports { stdout, stderr: Arc::default() };
+        let mut reports = Reports { stdout, stderr: Tail::of(std::io::empty(), KEPT_STDERR) };
         let heard = await_hello(&mut reports, &mut Limit::on(process, limit));
         running.stop(Duration::from_secs(1)).unwrap();
         heard

@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
@@ -16,16 +17,23 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 
 use crate::vars;
 
+mod children;
 mod detach;
 mod identity;
 mod kin;
+mod tail;
 
+pub use children::Children;
 pub use detach::{Detached, detach, detach_from_deploy, leave_session};
 pub use identity::{ProcessId, ignores_hang_up};
 pub use kin::end_all_with;
+pub use tail::Tail;
 
 /// How much of a child's output is kept for an error, in bytes.
-const KEPT_OUTPUT: usize = 64 * 1024;
+pub const KEPT_OUTPUT: usize = 64 * 1024;
+
+/// How long a child may take to end by itself when its time is up.
+const LIMIT_GRACE: Duration = Duration::from_secs(1);
 
 /// A child could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +89,7 @@ pub struct Program {
     command: Command,
     name: String,
     input: Option<Vec<u8>>,
+    limit: Option<Duration>,
 }
 
 impl Program {
@@ -100,7 +109,7 @@ impl Program {
         #[expect(clippy::disallowed_methods, reason = "this module is the one place that spawns")]
         let mut command = Command::new(program);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Self { command, name, input: None }
+        Self { command, name, input: None, limit: None }
     }
 
     /// Adds an argument.
@@ -112,6 +121,12 @@ impl Program {
     /// Adds arguments.
     pub fn args<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(mut self, args: I) -> Self {
         self.command.args(args);
+        self
+    }
+
+    /// Lets it run no longer than this where it is run to its end: then it is ended.
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
         self
     }
 
@@ -236,8 +251,19 @@ impl Program {
     pub fn capture(mut self) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), ProcessError> {
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let program = self.name.clone();
+        let limit = self.limit;
         let running = self.spawn()?;
+        let watched = limit.and_then(|limit| Some((running.identity().ok()?, limit)));
+        let (ended, end) = mpsc::channel::<()>();
+        if let Some((process, limit)) = watched {
+            thread::spawn(move || {
+                if end.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                    process.stop(LIMIT_GRACE);
+                }
+            });
+        }
         let done = running.child.wait_with_output();
+        drop(ended);
         let done = done.map_err(|source| ProcessError::Output { program, source })?;
         Ok((done.status, done.stdout, done.stderr))
     }
@@ -360,11 +386,32 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_end_in_time_is_ended() {
+        let limit = Duration::from_millis(100);
+        let error = Program::new("sleep").arg("1000").within(limit).run().unwrap_err();
+        assert!(error.to_string().ends_with("was killed by SIGTERM"), "{error}");
+        assert!(Program::new("true").within(Duration::from_secs(1000)).run().is_ok());
+    }
+
+    #[test]
     fn a_stubborn_group_is_killed_whole() {
         let script = "trap '' TERM; sleep 1000 & wait; wait";
         let mut running = Program::new("sh").args(["-c", script]).in_own_group().spawn().unwrap();
         let status = running.stop(Duration::from_millis(100)).unwrap();
         assert!(!status.success());
+    }
+
+    #[test]
+    fn a_member_that_outlives_its_leader_is_killed() {
+        let script = "(trap '' TERM; echo deaf; sleep 1000) & wait";
+        let (program, output) =
+            Program::new("sh").args(["-c", script]).in_own_group().output_in_one().unwrap();
+        let mut running = program.spawn().unwrap();
+        let mut output = io::BufReader::new(output);
+        io::BufRead::read_line(&mut output, &mut String::new()).unwrap();
+        running.stop(Duration::from_millis(100)).unwrap();
+        // Its end is the end of all that have its output.
+        assert_eq!(io::read_to_string(output).unwrap(), "");
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Sends an app's objects to a destination: `git push` of one commit to a ref that no deploy looks at.
 
+use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::dokku::Dokku;
 use crate::local;
 use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId};
-use crate::process::{ProcessError, Program};
+use crate::process::{Children, KEPT_OUTPUT, ProcessError, Program, Tail, in_words};
 use crate::settings::{Address, Settings, SettingsError};
 use crate::ssh::{self, SshError};
 use crate::vars::Vars;
@@ -23,45 +25,118 @@ pub enum TransferError {
     /// git failed.
     #[error(transparent)]
     Push(#[from] ProcessError),
+    /// git cannot be listened to.
+    #[error("cannot listen to git: {0}")]
+    Pipe(#[source] io::Error),
+    /// Either side stands still.
+    #[error("git push made no progress for {0} s")]
+    Silent(u64),
+    /// Nobody needs it any more.
+    #[error("the graduation was stopped")]
+    Stopped,
 }
+
+/// How long git may take to end when it is told to, and its output to end after it.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// The ref under which a graduation's objects arrive.
 pub fn ref_name(id: &GraduationId, commit: CommitId) -> String {
     format!("refs/graduate/{id}/{commit}")
 }
 
-/// Sends what the destination lacks of one commit of an app, which is called `there` on it, over the connection behind
-/// `control` where that is up.
-///
-/// # Errors
-/// It is not there; what arrived is of no effect.
-pub fn send(
-    vars: &Vars,
-    environment: &EnvironmentName,
-    control: &Path,
-    id: &GraduationId,
-    app: &AppName,
-    there: &DestinationApp,
-    commit: CommitId,
-) -> Result<(), TransferError> {
-    let settings = Settings::load(vars)?;
-    let git = Program::new("git")
-        .arg("--git-dir")
-        .arg(Dokku::new(vars).repository(app))
-        .args(["-c", "core.hooksPath=/dev/null"])
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .env("LC_ALL", "C");
-    const PUSH: [&str; 3] = ["push", "--quiet", "--no-verify"];
-    let push = match settings.environment(environment)?.url {
-        Address::Local => {
-            let git = git.args(["-c", "protocol.ext.allow=always"]).args(PUSH);
-            git.arg(local::receive_url(vars, there))
+/// One commit of an app, to be sent to a destination.
+#[derive(Debug)]
+pub struct Transfer<'a> {
+    /// Where everything is.
+    pub vars: &'a Vars,
+    /// The destination.
+    pub environment: &'a EnvironmentName,
+    /// The connection that it is sent over, where that is up.
+    pub control: &'a Path,
+    /// For which graduation.
+    pub id: &'a GraduationId,
+    /// The app.
+    pub app: &'a AppName,
+    /// Its name there.
+    pub there: &'a DestinationApp,
+    /// The commit.
+    pub commit: CommitId,
+    /// How long git may say nothing of any progress, its own or the other side's.
+    pub silence: Duration,
+}
+
+impl Transfer<'_> {
+    /// Sends what the destination lacks of it, as one of `children`.
+    ///
+    /// # Errors
+    /// It is not there; what arrived is of no effect.
+    pub fn run(&self, children: &Children) -> Result<(), TransferError> {
+        let (program, output) = self.push()?.output_in_one().map_err(TransferError::Pipe)?;
+        let Some(mut running) = children.start(program)? else { return Err(TransferError::Stopped) };
+        let identity = running.identity().map_err(TransferError::Pipe)?;
+        let output = Tail::of(output, KEPT_OUTPUT);
+        while !identity.wait(self.silence.saturating_sub(output.silence())) {
+            if output.silence() >= self.silence {
+                running.stop(GRACE)?;
+                return Err(TransferError::Silent(self.silence.as_secs()));
+            }
         }
-        Address::Ssh(_) => git
-            .args(PUSH)
-            .args(["--receive-pack=graduate:receive", &format!("{}:{there}", ssh::alias(environment))])
-            .env("GIT_SSH_COMMAND", ssh::git_ssh_command(vars, environment, Some(control))?)
-            .env("GIT_SSH_VARIANT", "ssh"),
+        let status = running.wait()?;
+        if status.success() {
+            return Ok(());
+        }
+        let output = without_progress(&output.text(GRACE));
+        Err(ProcessError::Failed { program: "git push".to_owned(), how: in_words(status), output })?
+    }
+
+    fn push(&self) -> Result<Program, TransferError> {
+        let Self { vars, environment, there, .. } = *self;
+        let git = Program::new("git")
+            .arg("--git-dir")
+            .arg(Dokku::new(vars).repository(self.app))
+            .args(["-c", "core.hooksPath=/dev/null"])
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("LC_ALL", "C");
+        const PUSH: [&str; 3] = ["push", "--progress", "--no-verify"];
+        let push = match Settings::load(vars)?.environment(environment)?.url {
+            Address::Local => {
+                let git = git.args(["-c", "protocol.ext.allow=always"]).args(PUSH);
+                git.arg(local::receive_url(vars, there))
+            }
+            Address::Ssh(_) => git
+                .args(PUSH)
+                .args(["--receive-pack=graduate:receive", &format!("{}:{there}", ssh::alias(environment))])
+                .env("GIT_SSH_COMMAND", ssh::git_ssh_command(vars, environment, Some(self.control))?)
+                .env("GIT_SSH_VARIANT", "ssh"),
+        };
+        Ok(push.arg(format!("{}:{}", self.commit, ref_name(self.id, self.commit))))
+    }
+}
+
+/// What git says without its progress: of a line that was written again and again the last, if that tells something.
+fn without_progress(output: &str) -> String {
+    let is_progress = |line: &&str| {
+        line.is_empty()
+            || line.contains("% (")
+            || line.ends_with("done.")
+            || ["Total ", "Delta compression "].iter().any(|start| line.starts_with(start))
     };
-    Ok(push.arg(format!("{commit}:{}", ref_name(id, commit))).run()?)
+    let lines = output.lines().filter_map(|line| line.trim().rsplit('\r').next());
+    lines.map(str::trim).filter(|line| !is_progress(line)).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_no_reason() {
+        let output = "Enumerating objects: 5, done.\nCounting objects:  20% (1/5)\rCounting objects: 100% (5/5), done.\n\
+                      Delta compression using up to 2 threads\nWriting objects:  33% (1/3)\rfatal: sha1 mismatch\n\
+                      Total 3 (delta 0), reused 0 (delta 0), pack-reused 0\nremote: error: no space left        \n\
+                      error: failed to push some refs to 'graduate-production:api'\n";
+        let told = "fatal: sha1 mismatch\nremote: error: no space left\n\
+                    error: failed to push some refs to 'graduate-production:api'";
+        assert_eq!(without_progress(output), told);
+    }
 }

@@ -212,6 +212,32 @@ fn the_log_of_what_was_in_doubt_goes_on_to_its_end() {
 }
 
 /// Version 2 of `api` has a worker that ends as soon as it starts on production, where `BROKEN` is set.
+#[test]
+fn a_release_whose_branch_was_left_behind_is_recorded_whole() {
+    let world = World::new();
+    let environment = world.with_release_of(&["api"]);
+    world.app("api").version("2").push();
+    world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
+    environment.update();
+    environment.graduate("now", "HEAD").succeeds();
+    let releases = environment.remote_refs("refs/tags/production/");
+    // A crash between the two files that git renames, the tag's and the branch's.
+    let crash = r#"
+        cd "$DOKKU_LIB_ROOT/data/graduate"
+        id=$(ls graduations | tail -n 1)
+        sed -i '/"entry":"ended"/d' "graduations/$id/journal"
+        printf '"%s"' "$id" >environments/production.current
+        git="git -c safe.directory=* -C $DOKKU_ROOT"
+        $git update-ref refs/heads/env/production "$($git rev-parse env/production~)"
+        chown -R --reference=settings.json environments graduations
+        chown -R --reference="$DOKKU_ROOT" "$DOKKU_ROOT/.git""#;
+    world.source.root(crash).succeeds();
+    world.source.dokku(&["graduate:recover", "production"]).succeeds().says("it was decided, and is live");
+    assert_eq!(environment.ledger("production", &world.destination), ["api 2"]);
+    assert_eq!(environment.remote_refs("refs/tags/production/"), releases, "it has one release");
+    world.nothing_is_left();
+}
+
 fn with_a_broken_worker(world: &World) -> Checkout<'_> {
     for app in ["api", "web"] {
         world.app(app).with_worker().version("1").push();

@@ -92,6 +92,38 @@ fn two_tags_of_one_push_stand_or_fall_together() {
 }
 
 #[test]
+fn an_environment_with_nothing_to_do_stands_or_falls_with_the_other() {
+    if World::simulated_only("needs three hosts") {
+        return;
+    }
+    let world = World::new();
+    let canary = two_environments(&world);
+    let environment = world.clone_environment();
+    environment.begin_graduation_to(&["canary"], "now", "HEAD").wait().succeeds();
+    environment.git(&["commit", "-q", "--allow-empty", "-m", "Arrives"]).succeeds();
+    world.destination.dokku(&["config:set", "--no-restart", "api", "BROKEN=1"]).succeeds();
+    let refs = environment.remote_refs("refs/");
+    let runs = environment.remote("refs/heads/env/canary");
+    let both = || environment.begin_graduation_to(&["production", "canary"], "both", "HEAD").wait();
+    both()
+        .is_refused()
+        .says("not graduated to production: api")
+        .says("cannot graduate to canary: another graduation of the same push failed");
+    world.nothing_is_left();
+    assert_eq!(environment.remote_refs("refs/"), refs);
+    assert_eq!(environment.remote("refs/heads/env/canary"), runs);
+
+    world.destination.dokku(&["config:unset", "--no-restart", "api", "BROKEN"]).succeeds();
+    both().succeeds().says("=====> production runs").says("already: nothing to do");
+    for name in ["production", "canary"] {
+        assert_eq!(environment.remote(&format!("refs/heads/env/{name}")), environment.revision("HEAD"));
+    }
+    assert_eq!(environment.ledger("production", &world.destination), ["api 2"]);
+    world.nothing_is_left();
+    canary.has_nothing_left();
+}
+
+#[test]
 fn of_two_sources_to_one_destination_the_second_is_refused() {
     if World::simulated_only("needs three hosts") {
         return;

@@ -197,6 +197,24 @@ fn a_hook_of_a_coordinator_that_died_is_stopped_when_that_is_settled() {
     story.next_push_works("now");
 }
 
+#[test]
+fn a_hook_that_does_not_listen_is_killed_before_it_is_over() {
+    let world = World::new();
+    let story = Story::new(&world);
+    // Neither bash nor what it waits for ends when it is told to.
+    let deaf = "trap '' TERM; echo begun; sleep 987652; sleep 987652";
+    world.source.dokku(&["graduate:add-hook", "PRE", deaf]).succeeds();
+    let push = story.begin("now");
+    push.until_line("[PRE] begun");
+    push.signal_all(Signal::INT);
+    push.wait();
+    world.source.until_ended("dokku-graduate coordinator");
+    assert_eq!(world.source.running("sleep 987652"), 0, "it runs on");
+    story.is_as_before("now");
+    world.source.dokku(&["graduate:rm-hook", "PRE", "1"]).succeeds();
+    story.next_push_works("now");
+}
+
 impl Story<'_> {
     /// Nothing has changed on the destination; the source settles what is left with the next command.
     #[track_caller]
@@ -207,10 +225,9 @@ impl Story<'_> {
         }
         assert_eq!(self.world.destination.left(), "");
         let left = self.world.source.left();
-        assert!(
-            left.lines().all(|line| line.contains("production.current") || line.ends_with("socket")),
-            "{left}"
-        );
+        let is_known =
+            |line: &str| ["production.current", "socket", "program"].iter().any(|end| line.ends_with(end));
+        assert!(left.lines().all(is_known), "{left}");
         self.world.destination.snapshot().assert_same_as(&self.before);
         assert_eq!(self.environment.remote(&format!("refs/tags/graduate/production/{label}")), None);
     }
@@ -335,4 +352,26 @@ fn a_link_that_stays_away_ends_the_graduation_with_the_lease() {
     }
     post.succeeds();
     story.next_push_works("now");
+}
+
+#[test]
+fn a_container_of_a_killed_deploy_goes_even_if_its_image_is_the_old_one() {
+    if World::simulated_only("gives a simulated build the image of the one before") {
+        return;
+    }
+    let world = World::new();
+    let environment = world.with_release_of(&["api"]);
+    let post = world.post_hook();
+    let push = environment.begin_graduation(&["redeploy"], "again", "HEAD");
+    post.is_reached_by(&push);
+    // Docker builds the same of the same; the simulated one makes a new image each time, so that is noted.
+    let same = r#"
+        new=$(docker inspect -f '{{.Image}}' "$(docker ps -q --filter name=api.web.1.upcoming)")
+        sed -i "s/\"image\": \"[^\"]*\"/\"image\": \"$new\"/" \
+            "$DOKKU_LIB_ROOT"/data/graduate/incoming/*/apps/api/before.json
+    "#;
+    world.destination.root(same).succeeds();
+    assert!(world.destination.kill("KILL", "git-hook api|scheduler-deploy|check-deploy") > 0);
+    push.wait().is_refused();
+    world.nothing_is_left();
 }

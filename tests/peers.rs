@@ -172,6 +172,42 @@ fn a_destination_that_does_not_begin_is_given_up() {
 }
 
 #[test]
+fn objects_that_do_not_arrive_are_given_up() {
+    if World::simulated_only("replaces a subcommand of a host") {
+        return;
+    }
+    let world = World::new();
+    let environment = with_news(&world, &["api"]);
+    let before = world.destination.snapshot();
+    let subcommands = "cd \"$DOKKU_LIB_ROOT/plugins/enabled/graduate/subcommands\"";
+    let receive = |script: &str| {
+        let replace = format!(
+            "{subcommands}; [ -e .receive ] || mv receive .receive; rm -f receive; cat >receive; chmod 755 receive"
+        );
+        world.destination.root_with_input(&replace, format!("#!/bin/sh\n{script}\n").as_bytes()).succeeds();
+    };
+    world.set(&world.source, "lease-s", 3);
+    receive("exec cat >/dev/null");
+    let refused = environment.graduate("silent", "HEAD").is_refused();
+    refused.says("api: its revision could not be sent: git push made no progress for [N] s");
+    world.source.until_ended("graduate:receive");
+
+    // One that never ends to speak makes progress, as far as anybody can tell; whoever asked may stop it.
+    receive("while echo 'and so on, and so on, and so on, and so on' >&2; do :; done");
+    let push = environment.begin_graduation(&[], "endless", "HEAD");
+    world.source.until_runs("graduate:receive");
+    push.signal_all(Signal::INT);
+    push.wait();
+    world.source.until_idle();
+
+    world.destination.root(&format!("{subcommands}; mv -f .receive receive")).succeeds();
+    world.destination.until_idle();
+    world.destination.snapshot().assert_same_as(&before);
+    environment.graduate("again", "HEAD").succeeds().says("production runs");
+    world.nothing_is_left();
+}
+
+#[test]
 fn output_of_every_kind_is_shown_as_the_apps_own() {
     let world = World::new();
     let environment = world.with_release_of(&["api"]);

@@ -68,11 +68,7 @@ pub fn record_mixed(
 pub fn note_unchanged(vars: &Vars, order: &Order) -> Result<(), LedgerError> {
     let ledger = Ledger::open(vars, order)?;
     let commit = ledger.commit()?;
-    if ledger.runs == Some(commit) {
-        return Ok(());
-    }
-    let name = branch(&order.tag.environment);
-    Ok(ledger.git.change_refs(&[RefChange { name, new: Some(commit), old: ledger.runs }])?)
+    ledger.move_branch(commit)
 }
 
 struct Ledger<'a> {
@@ -132,14 +128,24 @@ impl<'a> Ledger<'a> {
         Ok(self.git.make_commit(tree, &parents, &message)?)
     }
 
-    /// Tag and branch, both or neither. A graduation has one release, even if the coordinator that recorded it died
-    /// before it could note that.
+    fn move_branch(&self, commit: CommitId) -> Result<(), LedgerError> {
+        if self.runs == Some(commit) {
+            return Ok(());
+        }
+        let name = branch(&self.order.tag.environment);
+        Ok(self.git.change_refs(&[RefChange { name, new: Some(commit), old: self.runs }])?)
+    }
+
+    /// Tag and branch in one transaction of git, which yet renames one file after the other: of one that was cut short
+    /// the tag may be there alone. A graduation has one release, even if the coordinator that recorded it died before it
+    /// could note that.
     fn release(&self, commit: CommitId) -> Result<ReleaseTag, LedgerError> {
         let line = format!("\nGraduation: {}\n", self.order.id);
         let recorded = self.repo.releases(&self.order.tag.environment)?;
         // Releases are in the order of their names: one is later than all before it, even if the clock was set back.
         let earliest = recorded.first().map(|newest| newest.tag.clone().next());
         if let Some(found) = recorded.into_iter().find(|release| release.message.contains(&line)) {
+            self.move_branch(found.commit)?;
             return Ok(found.tag);
         }
         let now = Utc::now();

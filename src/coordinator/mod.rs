@@ -6,6 +6,7 @@
 
 pub mod control;
 mod forgotten;
+mod holder;
 pub mod ledger;
 mod outcome;
 mod prepare;
@@ -19,24 +20,24 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::coordinator::control::{Client, Clients};
+pub use crate::coordinator::holder::{Holder, in_progress, lock};
 use crate::coordinator::ledger::LedgerError;
 pub use crate::coordinator::prepare::{ask_factors, ask_live};
 use crate::coordinator::run::Run;
 pub use crate::coordinator::settle::settle_earlier;
 use crate::decision::{self, DecisionError};
 use crate::environment::EnvironmentError;
-use crate::files::{self, FileError, Lock, Locking};
+use crate::files::{self, FileError, Locking};
 use crate::journal::{self, Entry, Journal, JournalError, Place};
 use crate::link::{Link, LinkError, Reports};
 use crate::mapping::Routes;
 use crate::names::{AppName, EnvironmentName, GraduationId, ReleaseTag};
 use crate::order::{Ending, HookKind, Mode, News, Order};
 use crate::plan::Plan;
-use crate::process::{self, Detached, ProcessError, ProcessId};
+use crate::process::{self, Detached, ProcessError};
 use crate::protocol::Report;
 use crate::records::Recorder;
 use crate::settings::{Limits, Settings, SettingsError};
@@ -45,9 +46,6 @@ use crate::vars::{self, Vars};
 
 /// How long who asked for a graduation may take to come and hear how it ended.
 const ASKER_LIMIT: Duration = Duration::from_secs(5);
-
-/// How long who only looks whether an environment is free may have its lock.
-const LOOK_LIMIT: Duration = Duration::from_millis(200);
 
 /// How many messages wait for the main loop at most; whoever has another waits until there is room. None has more
 /// than a line of the protocol. The main loop itself sends none, and waits for nobody who does.
@@ -113,9 +111,7 @@ pub enum Message {
         /// What git said, if they are not.
         result: Result<(), String>,
     },
-    /// A program of the user's has been started.
-    ProgramRuns(ProcessId),
-    /// It wrote a line.
+    /// A program of the user's wrote a line.
     ProgramWrote {
         /// Of which kind it is.
         kind: HookKind,
@@ -154,40 +150,6 @@ pub enum Start {
 /// It could not be started.
 pub fn start(what: &Start) -> Result<Detached, ProcessError> {
     process::detach(&["coordinator"], serde_json::to_vec(what).expect("a start has a JSON form"))
-}
-
-/// Who has an environment, as its lock's file says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Holder {
-    /// Which graduation.
-    pub id: GraduationId,
-    /// Who asked for it.
-    pub by: String,
-    /// When.
-    pub since: DateTime<Utc>,
-}
-
-/// Who graduates to an environment right now, if anybody does.
-///
-/// # Errors
-/// The lock cannot be looked at.
-pub fn in_progress(vars: &Vars, environment: &EnvironmentName) -> Result<Option<Holder>, FileError> {
-    Lock::holder(&journal::lock_path(vars, environment))
-}
-
-/// Takes an environment, unless somebody has it. Who only looks ([`in_progress`]) has it for a moment, too.
-///
-/// # Errors
-/// The lock cannot be opened or written.
-pub fn lock(
-    vars: &Vars,
-    environment: &EnvironmentName,
-    holder: &Holder,
-) -> Result<Locking<Holder>, FileError> {
-    let path = journal::lock_path(vars, environment);
-    files::make_dir(path.parent().unwrap_or(&path))?;
-    Lock::take_within(&path, holder, LOOK_LIMIT)
 }
 
 /// The main function of the process.
@@ -321,7 +283,7 @@ impl<'a> Coordinator<'a> {
         let holder = Holder { id: self.order.id.clone(), by: self.order.by.clone(), since: self.order.at };
         let _lock = match lock(self.vars, &environment, &holder)? {
             Locking::Taken(lock) => lock,
-            Locking::Busy(first) => return Ok(busy(&environment, first)),
+            Locking::Busy(first) => return Ok(holder::busy(&environment, first)),
         };
         journal::set_latest(self.vars, &self.order)?;
         self.forget_old_ones();
@@ -394,14 +356,6 @@ impl<'a> Coordinator<'a> {
         journal::set_current(self.vars, &self.order.tag.environment, None)?;
         Ok(release)
     }
-}
-
-fn busy(environment: &EnvironmentName, first: Option<Holder>) -> Ending {
-    let who = first.map_or("somebody".to_owned(), |Holder { id, by, since }| {
-        format!("{by} since {} (graduation {id})", since.format("%Y-%m-%d %H:%M:%SZ"))
-    });
-    let problem = format!("{environment} is being graduated to by {who}");
-    Ending::Refused { problems: vec![problem], hint: Some("try again when it has ended".to_owned()) }
 }
 
 fn still_in_doubt(environment: &EnvironmentName, why: &str) -> Ending {

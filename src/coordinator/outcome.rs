@@ -90,7 +90,6 @@ impl Coordinator<'_> {
                 | Message::LinkBack(..)
                 | Message::LinkGone(_)
                 | Message::Sent { .. }
-                | Message::ProgramRuns(_)
                 | Message::ProgramsDone { .. }
                 | Message::PushIsOver => {}
             }

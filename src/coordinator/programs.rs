@@ -12,14 +12,14 @@ use crate::files;
 use crate::journal::Place;
 use crate::names::ReleaseTag;
 use crate::order::HookKind;
-use crate::process::{self, ProcessId, Program};
+use crate::process::{self, Children, Program};
 use crate::protocol::MAX_LOG_TEXT;
 use crate::repo::Settled;
 use crate::transaction::Phase;
 use crate::vars;
 
 /// How long a hook that is told to end may take to do so.
-const GRACE: Duration = Duration::from_secs(5);
+pub(super) const GRACE: Duration = Duration::from_secs(5);
 
 /// Hooks of one kind, with the variables that they see.
 #[derive(Clone, Debug)]
@@ -94,9 +94,9 @@ impl Programs {
     }
 
     /// Runs them one after another on a thread of its own, until one fails.
-    pub(super) fn start(self, phase: Phase, sender: SyncSender<Message>) {
+    pub(super) fn start(self, phase: Phase, children: Children, sender: SyncSender<Message>) {
         thread::spawn(move || {
-            let result = (0..self.count()).try_for_each(|index| self.run(index, &sender));
+            let result = (0..self.count()).try_for_each(|index| self.run(index, &children, &sender));
             let _ = sender.send(Message::ProgramsDone { phase, result });
         });
     }
@@ -104,26 +104,29 @@ impl Programs {
     /// Runs all of them one after another on a thread of its own, whatever becomes of each.
     pub(super) fn start_all(self, sender: SyncSender<Message>) {
         thread::spawn(move || {
-            let failures = (0..self.count()).filter_map(|index| self.run(index, &sender).err()).collect();
+            let children = Children::default();
+            let failed = |index| self.run(index, &children, &sender).err();
+            let failures = (0..self.count()).filter_map(failed).collect();
             let _ = sender.send(Message::OutcomeTold { failures });
         });
     }
 
-    fn run(&self, index: usize, sender: &SyncSender<Message>) -> Result<(), String> {
+    fn run(&self, index: usize, children: &Children, sender: &SyncSender<Message>) -> Result<(), String> {
         let (number, command) = (index + 1, &self.commands[index]);
         let failed = |error: &dyn std::fmt::Display| format!("hook {number} could not be run: {error}");
         // The commands are the operator's own words, written to be run by bash; nothing else reaches it.
-        let mut program = Program::new("bash").args(["-e", "-c", command]).dir(&self.dir).in_own_group();
+        let mut program = Program::new("bash").args(["-e", "-c", command]).dir(&self.dir);
         for (name, value) in &self.variables {
             program = program.env(name, value);
         }
         let (program, output) = program.output_in_one().map_err(|error| failed(&error))?;
-        let mut running = program.spawn().map_err(|error| failed(&error))?;
+        let Some(mut running) = children.start(program).map_err(|error| failed(&error))? else {
+            return Err(format!("hook {number} was not run, for the graduation was stopped"));
+        };
         let identity = running.identity().map_err(|error| failed(&error))?;
         if let Err(error) = files::write_json(&self.note, &identity) {
             log::warn!("{error}");
         }
-        let _ = sender.send(Message::ProgramRuns(identity));
         let relayed = self.relay(output, sender.clone());
         let too_long = self.limit.filter(|limit| !identity.wait(*limit));
         let status = if too_long.is_some() { running.stop(GRACE) } else { running.wait() };
@@ -166,7 +169,35 @@ impl Programs {
     }
 }
 
-/// Ends a hook that runs when the graduation is stopped.
-pub(super) fn stop(program: ProcessId) {
-    thread::spawn(move || program.stop_group(GRACE));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_hook_begins_after_they_were_stopped() {
+        let dir = tempfile::tempdir().unwrap();
+        // The first has ended when they are stopped; what it left keeps its output open for a moment.
+        let commands = ["sleep 2 & echo first", "echo second"].map(str::to_owned).to_vec();
+        let programs = Programs {
+            kind: HookKind::Post,
+            commands,
+            dir: dir.path().to_owned(),
+            variables: Vec::new(),
+            limit: None,
+            note: dir.path().join("program"),
+        };
+        let children = Children::default();
+        let (sender, messages) = mpsc::sync_channel(64);
+        programs.start(Phase::Post, children.clone(), sender);
+        let mut heard = Vec::new();
+        for message in &messages {
+            if let Message::ProgramWrote { text, .. } = message {
+                children.stop(Duration::ZERO);
+                heard.push(text);
+            } else {
+                assert!(matches!(message, Message::ProgramsDone { result: Err(_), .. }), "{message:?}");
+            }
+        }
+        assert_eq!(heard, ["first"]);
+    }
 }

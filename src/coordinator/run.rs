@@ -5,7 +5,7 @@ mod relink;
 
 use std::collections::VecDeque;
 use std::sync::mpsc::RecvTimeoutError;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::coordinator::control::{Ask, Client};
@@ -14,7 +14,7 @@ use crate::decision;
 use crate::link::{self, Link, Reports};
 use crate::names::AppName;
 use crate::order::{HookKind, Mode, News};
-use crate::process::ProcessId;
+use crate::process::{Children, ProcessId};
 use crate::protocol::{AppEnd, Report, Request};
 use crate::transaction::{Action, Cause, Event, Go, Outcome, Transaction};
 use crate::vars;
@@ -56,7 +56,10 @@ pub(super) struct Run<'c, 'v> {
     /// Our vote has been asked for and not given yet.
     vote_asked: bool,
     voted: bool,
-    program: Option<ProcessId>,
+    /// What works here for it before the decision: PRE and POST hooks, pushes of objects.
+    children: Children,
+    /// Ends them, since it was aborted.
+    stopping: Option<JoinHandle<()>>,
     sending: VecDeque<AppName>,
     sends_under_way: u32,
 }
@@ -129,7 +132,8 @@ impl<'c, 'v> Run<'c, 'v> {
             asker_came: false,
             vote_asked: false,
             voted: false,
-            program: None,
+            children: Children::default(),
+            stopping: None,
             sending: VecDeque::new(),
             sends_under_way: 0,
         }
@@ -261,21 +265,14 @@ impl<'c, 'v> Run<'c, 'v> {
             Message::LinkBack(link, reports) => self.link_back(link, reports),
             Message::LinkGone(reason) => Some(Event::LinkGone(reason)),
             Message::Sent { app, result } => self.sent(app, result),
-            Message::ProgramRuns(process) => {
-                self.program = Some(process);
-                None
-            }
             Message::ProgramWrote { kind, text } => {
                 self.coordinator.say(News::HookLine { kind, text });
                 None
             }
-            Message::ProgramsDone { phase, result } => {
-                self.program = None;
-                Some(match result {
-                    Ok(()) => Event::HooksDone(phase),
-                    Err(reason) => Event::Stop(Cause::new(format!("{} {reason}", HookKind::from(phase)))),
-                })
-            }
+            Message::ProgramsDone { phase, result } => Some(match result {
+                Ok(()) => Event::HooksDone(phase),
+                Err(reason) => Event::Stop(Cause::new(format!("{} {reason}", HookKind::from(phase)))),
+            }),
             // Nobody is told how it ended before it has.
             Message::OutcomeTold { .. } => None,
             Message::PushIsOver => {

@@ -42,7 +42,10 @@ pub fn settle_earlier(
     }
     let Some(id) = journal::current(vars, environment)? else { return Ok(None) };
     let place = Place::of(vars, &id);
-    place.stop_program()?;
+    // One that lives has left it in doubt and tells its hooks so.
+    if place.is_dead() {
+        place.stop_program()?;
+    }
     let entries = journal::read(&place.journal())?;
     let Some(Entry::Ordered { order }) = entries.first().cloned() else {
         // Nothing was begun before its first line.

@@ -31,14 +31,16 @@ fn unsettled(store: &Store, graduation: Graduation) -> Option<Finding> {
     }
     let Graduation { id, environment, source, .. } = graduation;
     let what = format!("graduation {id} from {source} was interrupted");
-    let left = store.lease_left().as_secs();
-    Some(match left {
-        0 => Finding::warning(
+    Some(match store.lease_left() {
+        Ok(left) if left.as_secs() == 0 => Finding::warning(
             Check::Graduations,
             format!("{what}; settle it from there"),
             format!("dokku graduate:recover {environment}"),
         ),
-        _ => Finding::note(Check::Graduations, format!("{what}; it is given up in {left} s")),
+        Ok(left) => {
+            Finding::note(Check::Graduations, format!("{what}; it is given up in {} s", left.as_secs()))
+        }
+        Err(error) => Finding::note(Check::Graduations, format!("{what}: {error}")),
     })
 }
 

@@ -53,7 +53,7 @@ fn is_over(place: &Place, entries: &[Entry]) -> bool {
 
 impl Place {
     /// Its coordinator does not live. A coordinator opens and locks its journal before it listens.
-    pub(super) fn is_dead(&self) -> bool {
+    pub fn is_dead(&self) -> bool {
         match File::open(self.journal()) {
             Ok(journal) => journal.try_lock().is_ok(),
             Err(_) => !self.socket().exists(),

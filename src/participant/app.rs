@@ -1,7 +1,8 @@
 //! One app on a destination: what it was, and how its names are moved between the old version and the new.
 //!
 //! "Names" are all by which Dokku finds a version later: the image behind `latest`, the revision in the config, the
-//! files that a build sets, the branch. Every function here may be repeated after a crash.
+//! files and config variables that a build sets, the branch. Whatever gives names, puts back or lets go may be repeated
+//! after a crash.
 
 mod look;
 mod naming;

@@ -9,8 +9,7 @@ use super::{Message, RETRY_PERIOD, leftovers};
 use crate::names::{AppName, GraduationId};
 use crate::participant::app::{App, AppError};
 use crate::participant::slots::Slots;
-use crate::participant::store::{Before, PUT_BACK, Store, Variables};
-use crate::process::ProcessId;
+use crate::participant::store::{Before, Noted, PUT_BACK, Store};
 use crate::protocol::AppEnd;
 use crate::vars::Vars;
 
@@ -110,9 +109,7 @@ impl Closing {
     }
 
     fn undo(&self, app: &App<'_>) -> Result<bool, AppError> {
-        let held = self.store.held(&self.app)?;
-        let deploy = self.swept(app)?;
-        app.undo(&self.before, &self.variables()?, held.as_ref(), deploy)
+        app.undo(&self.noted(app)?)
     }
 
     fn compensate(&self, app: &App<'_>) -> Result<bool, AppError> {
@@ -120,21 +117,15 @@ impl Closing {
         if let Err(error) = self.store.mark(&self.app, PUT_BACK) {
             log::error!("{error}");
         }
-        let deploy = self.swept(app)?;
-        app.compensate(&self.before, &self.variables()?, deploy)
+        app.compensate(&self.noted(app)?)
     }
 
-    /// The process of its deploy, if that was started; after one that was killed, what that has left is gone.
-    fn swept(&self, app: &App<'_>) -> Result<Option<ProcessId>, AppError> {
-        let deploy = self.store.deploy(&self.app)?;
-        if let Some(killed) = deploy.filter(|_| self.was_killed) {
+    /// What is noted of the app; after a deploy that was killed, what that has left is gone.
+    fn noted(&self, app: &App<'_>) -> Result<Noted, AppError> {
+        let noted = self.store.noted(&self.app, self.before.clone())?;
+        if let Some(killed) = noted.deploy.filter(|_| self.was_killed) {
             app.clean_up_after(killed)?;
         }
-        Ok(deploy)
-    }
-
-    /// What its deploy sets; nothing, if it was not started.
-    fn variables(&self) -> Result<Variables, AppError> {
-        Ok(self.store.variables(&self.app)?.unwrap_or_default())
+        Ok(noted)
     }
 }

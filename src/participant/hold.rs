@@ -13,7 +13,7 @@ use crate::files::{FileError, Watch};
 use crate::names::{AppName, GraduationId};
 use crate::participant;
 use crate::participant::app::{App, AppError, Version};
-use crate::participant::store::{BUILT, Before, Held, RELEASED, Store, Variables};
+use crate::participant::store::{BUILT, Before, Held, LeaseEnd, RELEASED, Store, Variables};
 use crate::protocol::{Decision, HoldPoint};
 use crate::vars::Vars;
 
@@ -126,6 +126,7 @@ fn refuse(store: &Store, app: &AppName) -> Result<(), HoldError> {
 pub fn check_deploy(vars: &Vars, app: &AppName, container: &str, process: &str) -> Result<(), HoldError> {
     let Some(id) = &vars.graduation else { return foreign_container(vars, app) };
     let deploy = Deploy::open(vars, id, app)?;
+    deploy.store.note_container(app, container)?;
     match deploy.store.decision() {
         Some(Decision::Abort) => Err(HoldError::Aborted(app.clone())),
         Some(Decision::Go) => deploy.check_image(container),
@@ -232,22 +233,30 @@ impl<'a> Deploy<'a> {
     /// starts it again while it is held.
     fn wait(&self, container: Option<&str>) -> Result<Decision, HoldError> {
         let watch = Watch::new(&self.store.vote_dir())?;
+        let mut lease = LeaseEnd::default();
         let held_beside = u32::try_from(self.store.apps()?.len()).unwrap_or(u32::MAX);
         let look_period = LOOK_PERIOD.max(LOOK_SHARE.saturating_mul(held_beside));
+        // News of any kind wake us up, such as a renewed lease; where nothing can be watched we look around all the time.
+        let mut next_look = Instant::now();
         loop {
             if let Some(decision) = self.store.decision() {
                 return Ok(decision);
             }
-            let left = self.store.lease_left();
+            let left = lease.left(&self.store);
             if left.is_zero() {
                 return Ok(self.store.decide(Decision::Abort)?);
             }
-            if let Some(id) = container
-                && docker::containers(&[id])?.first().is_none_or(|found| !found.is_running())
-            {
-                return Err(HoldError::Ended(self.app.name.clone()));
+            let Some(id) = container else {
+                watch.wait(left);
+                continue;
+            };
+            if Instant::now() >= next_look {
+                if docker::containers(&[id])?.first().is_none_or(|found| !found.is_running()) {
+                    return Err(HoldError::Ended(self.app.name.clone()));
+                }
+                next_look = Instant::now() + look_period;
             }
-            watch.wait(left.min(if container.is_some() { look_period } else { left }));
+            watch.wait(left.min(next_look.saturating_duration_since(Instant::now())));
         }
     }
 

@@ -32,8 +32,9 @@ pub(super) fn settle_leftovers(vars: &Vars, own: &GraduationId) -> Result<Option
             store.forget()?;
             continue;
         };
-        if store.decision().is_none() && !store.lease_left().is_zero() {
-            let left = store.lease_left().as_secs();
+        let left = store.lease_left()?;
+        if store.decision().is_none() && !left.is_zero() {
+            let left = left.as_secs();
             return Ok(Some(format!("{}; it is given up in {left} s", busy(Some(described(&graduation))))));
         }
         let reports = Recorder::open(&store.reports())?;
@@ -87,7 +88,7 @@ pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> 
 /// # Errors
 /// A file is damaged, or it could not be started.
 pub fn settle_left(id: &GraduationId, store: &Store) -> Result<Option<ProcessId>, ParticipantError> {
-    let is_over = store.decision().is_some() || store.lease_left().is_zero();
+    let is_over = store.decision().is_some() || store.lease_left().is_ok_and(|left| left.is_zero());
     // Of one that was refused there are only the reports that say so.
     let has_begun = store.graduation()?.is_some();
     if !has_begun || store.settled().is_some() || !is_over || UnixStream::connect(store.socket()).is_ok() {

@@ -37,7 +37,7 @@ pub use crate::participant::leftovers::settle_left;
 use crate::participant::leftovers::{prune, recover, settle_leftovers};
 use crate::participant::reports::{Reports, bounded};
 use crate::participant::slots::Slots;
-use crate::participant::store::{Before, Graduation, Store};
+use crate::participant::store::{Before, Graduation, LeaseEnd, Store};
 use crate::process::{self, Detached, ProcessError};
 use crate::protocol::{self, AppEnd, Decision, Report, Request};
 use crate::records::Recorder;
@@ -221,6 +221,7 @@ struct Participant<'a> {
     opening: BTreeSet<AppName>,
     /// A decision that could not be written yet: the disk is full, say.
     wanted: Option<Decision>,
+    lease: LeaseEnd,
     sender: SyncSender<Message>,
     messages: Receiver<Message>,
 }
@@ -239,6 +240,7 @@ impl<'a> Participant<'a> {
             apps: BTreeMap::new(),
             opening: BTreeSet::new(),
             wanted: None,
+            lease: LeaseEnd::default(),
             sender,
             messages,
         }
@@ -269,11 +271,11 @@ impl<'a> Participant<'a> {
             }
             let undecided = self.store.decision().is_none();
             let limit = match (undecided, self.wanted) {
-                (true, None) => self.store.lease_left(),
+                (true, None) => self.lease.left(&self.store),
                 (true, Some(_)) => RETRY_PERIOD,
                 (false, _) => Duration::from_secs(60),
             };
-            if !self.hear(limit) && undecided && self.store.lease_left().is_zero() {
+            if !self.hear(limit) && undecided && self.lease.left(&self.store).is_zero() {
                 self.decide(Decision::Abort);
             }
         }

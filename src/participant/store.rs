@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::files::{self, FileError};
 use crate::names::{AppName, EnvironmentName, GraduationId};
 pub use crate::participant::store::app::{
-    BUILT, Before, DEPLOYED, EXITED, Held, PUT_BACK, RELEASED, Variables,
+    BUILT, Before, DEPLOYED, EXITED, Held, Noted, PUT_BACK, RELEASED, Variables,
 };
 use crate::protocol::{AppEnd, Decision, OnFailure};
 use crate::vars::Vars;
@@ -79,8 +79,31 @@ fn since_boot_ms() -> u64 {
     u64::try_from(now.tv_sec).unwrap_or(0) * 1000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
 }
 
-fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+fn boot_id() -> Result<String, FileError> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    Ok(fs::read_to_string(path).map_err(FileError::of("read", path))?.trim().to_owned())
+}
+
+fn left_until(end_ms: u64) -> Duration {
+    Duration::from_millis(end_ms.saturating_sub(since_boot_ms()))
+}
+
+/// The end of a lease, as somebody knows it who waits for it.
+#[derive(Debug, Default)]
+pub struct LeaseEnd {
+    known_ms: u64,
+}
+
+impl LeaseEnd {
+    /// What is left until then. A lease that cannot be read just now (no file may be opened any more, say) has not
+    /// ended for that: the one that was read last counts.
+    pub fn left(&mut self, store: &Store) -> Duration {
+        match store.lease_end_ms() {
+            Ok(end_ms) => self.known_ms = end_ms,
+            Err(error) => log::warn!("{error}"),
+        }
+        left_until(self.known_ms)
+    }
 }
 
 /// The files of one graduation here.
@@ -199,15 +222,21 @@ impl Store {
     /// # Errors
     /// The old one stands.
     pub fn renew(&self, seconds: u32) -> Result<(), FileError> {
-        let lease = Lease { boot: boot_id(), ends_ms: since_boot_ms() + u64::from(seconds) * 1000 };
+        let lease = Lease { boot: boot_id()?, ends_ms: since_boot_ms() + u64::from(seconds) * 1000 };
         files::write_json(&self.dir.join("vote/lease"), &lease)
     }
 
     /// What is left of the lease; zero if it has ended, or the host has booted since.
-    pub fn lease_left(&self) -> Duration {
-        let lease: Option<Lease> = files::read_json(&self.dir.join("vote/lease")).ok().flatten();
-        let left = lease.filter(|lease| lease.boot == boot_id());
-        Duration::from_millis(left.map_or(0, |lease| lease.ends_ms.saturating_sub(since_boot_ms())))
+    ///
+    /// # Errors
+    /// It cannot be read, which says nothing of its end.
+    pub fn lease_left(&self) -> Result<Duration, FileError> {
+        self.lease_end_ms().map(left_until)
+    }
+
+    fn lease_end_ms(&self) -> Result<u64, FileError> {
+        let Some(lease) = files::read_json::<Lease>(&self.dir.join("vote/lease"))? else { return Ok(0) };
+        Ok(if lease.boot == boot_id()? { lease.ends_ms } else { 0 })
     }
 
     /// The app is at the proxy switch, or will never come to it.
@@ -284,5 +313,33 @@ fn remove_tree(dir: &Path) -> Result<(), FileError> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::of("remove", dir)(error)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_lease_that_is_known_to_have_ended_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store { dir: dir.path().to_owned(), active: dir.path().join("active") };
+        let lease = dir.path().join("vote/lease");
+        files::make_dir(&store.vote_dir()).unwrap();
+        assert!(store.lease_left().unwrap().is_zero());
+        let mut end = LeaseEnd::default();
+        assert!(end.left(&store).is_zero());
+
+        store.renew(1000).unwrap();
+        assert!(end.left(&store) > Duration::from_secs(900));
+        fs::rename(&lease, dir.path().join("aside")).unwrap();
+        fs::create_dir(&lease).unwrap();
+        assert!(store.lease_left().is_err());
+        assert!(end.left(&store) > Duration::from_secs(900), "it cannot be read, which is no news");
+        fs::remove_dir(&lease).unwrap();
+        assert!(end.left(&store).is_zero());
+
+        files::write_json(&lease, &Lease { boot: "another".to_owned(), ends_ms: u64::MAX }).unwrap();
+        assert!(end.left(&store).is_zero());
     }
 }

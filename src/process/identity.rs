@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -24,6 +25,7 @@ struct Stat {
     command: String,
     state: char,
     parent: u32,
+    group: u32,
     start: u64,
 }
 
@@ -38,6 +40,7 @@ fn stat(pid: u32) -> io::Result<Stat> {
             command,
             state,
             parent: fields.get(1)?.parse().ok()?,
+            group: fields.get(2)?.parse().ok()?,
             start: fields.get(19)?.parse().ok()?,
         })
     };
@@ -160,17 +163,33 @@ impl ProcessId {
         }
     }
 
-    /// Ends the process group that it leads: SIGTERM, then SIGKILL after `grace`.
+    /// Ends the process group that it leads, all of it: SIGTERM, then SIGKILL after `grace`. A group whose leader has
+    /// ended already is left alone.
     pub fn stop_group(&self, grace: Duration) {
         let Some(group) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return };
-        if self.is_running() {
-            let _ = kill_process_group(group, Signal::TERM);
-            if !self.wait(grace) {
-                let _ = kill_process_group(group, Signal::KILL);
-                self.wait(grace);
+        if !self.is_running() {
+            return;
+        }
+        for signal in [Signal::TERM, Signal::KILL] {
+            let deadline = Instant::now() + grace;
+            let _ = kill_process_group(group, signal);
+            self.wait(grace);
+            // The leader may go at the first word, and leave what it had started to work on.
+            while has_members(self.pid) && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(20));
+            }
+            if !has_members(self.pid) {
+                return;
             }
         }
     }
+}
+
+/// Some process of this group still runs. As long as one does, no other group can have its number.
+fn has_members(group: u32) -> bool {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.any(|pid| stat(pid).is_ok_and(|stat| stat.group == group && stat.state != 'Z'))
 }
 
 #[cfg(test)]

@@ -309,8 +309,8 @@ impl Transaction {
             }
             (Decision::Abort, State::Locking | State::PreHooks | State::Preparing | State::PostHooks)
             | (Decision::Abort, State::Ready) => {
-                self.state = State::Aborting(Cause::new("the destination gave up waiting"));
-                Vec::new()
+                // It knows; to announce it ends what still works for it here.
+                self.abort(Cause::new("the destination gave up waiting"))
             }
             (Decision::Abort, State::Aborting(_) | State::Ended) | (Decision::Go, _) => Vec::new(),
         }

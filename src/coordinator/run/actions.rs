@@ -13,7 +13,7 @@ use crate::names::{AppName, GraduationId};
 use crate::order::{HookKind, Mode, News};
 use crate::protocol::Decision;
 use crate::transaction::{Action, Cause, Event, Go, Outcome, Phase};
-use crate::transfer;
+use crate::transfer::Transfer;
 
 /// What came of an action.
 pub(super) enum Carried {
@@ -43,7 +43,7 @@ impl Run<'_, '_> {
             Action::AnnounceGo(go) => self.announce_go(go)?,
             Action::AnnounceAbort => self.announce_abort(),
             Action::End(outcome) => {
-                self.stop_program();
+                self.await_children();
                 return Ok(Carried::Over(outcome));
             }
         }
@@ -62,10 +62,15 @@ impl Run<'_, '_> {
             let environment = self.coordinator.order.tag.environment.clone();
             let control = self.coordinator.control_path.clone();
             let id: GraduationId = self.coordinator.order.id.clone();
+            let (silence, children) = (self.lease(), self.children.clone());
             let sender = self.coordinator.sender.clone();
             thread::spawn(move || {
-                let sent = transfer::send(&vars, &environment, &control, &id, &app, &there, commit);
-                let _ = sender.send(Message::Sent { app, result: sent.map_err(|error| error.to_string()) });
+                let (vars, environment, control) = (&vars, &environment, control.as_path());
+                let (id, app_here, there) = (&id, &app, &there);
+                let transfer =
+                    Transfer { vars, environment, control, id, app: app_here, there, commit, silence };
+                let result = transfer.run(&children).map_err(|error| error.to_string());
+                let _ = sender.send(Message::Sent { app, result });
             });
         }
     }
@@ -91,7 +96,7 @@ impl Run<'_, '_> {
             return Ok(Carried::Event(Event::HooksDone(phase)));
         }
         self.coordinator.say(News::HooksStarted { kind, count: programs.count() });
-        programs.start(phase, self.coordinator.sender.clone());
+        programs.start(phase, self.children.clone(), self.coordinator.sender.clone());
         Ok(Carried::Nothing)
     }
 
@@ -164,7 +169,7 @@ impl Run<'_, '_> {
         if self.begun {
             self.coordinator.say(News::PuttingBack {});
         }
-        self.stop_program();
+        self.stop_children();
         if let Some(link) = &mut self.link
             && let Err(error) = link.announce_abort()
         {
@@ -173,9 +178,20 @@ impl Run<'_, '_> {
         self.announced = Some(Announcement::Abort);
     }
 
-    pub(super) fn stop_program(&mut self) {
-        if let Some(program) = self.program.take() {
-            programs::stop(program);
+    /// Ends what works here for it, beside all that is to be done meanwhile.
+    fn stop_children(&mut self) {
+        self.sending.clear();
+        let children = self.children.clone();
+        self.stopping.get_or_insert_with(|| thread::spawn(move || children.stop(programs::GRACE)));
+    }
+
+    /// Nothing that was started for it goes on when it is over.
+    fn await_children(&mut self) {
+        self.stop_children();
+        if let Some(stopping) = self.stopping.take()
+            && stopping.join().is_err()
+        {
+            log::error!("what worked here may not have ended");
         }
     }
 }

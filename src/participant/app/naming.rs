@@ -37,7 +37,12 @@ impl App<'_> {
                 (Version::New, Some(new)) => (new.get(path).unwrap_or(&None), Some(old)),
                 (Version::New, None) => continue,
             };
-            let found = fs::read_to_string(self.vars.lib_root.join(path)).ok();
+            let full = self.vars.lib_root.join(path);
+            if let (Some(dir), Some(name)) = (full.parent(), full.file_name()) {
+                // What we were writing when we were killed.
+                files::sweep_temporary(dir, &format!("{}.", name.to_string_lossy()))?;
+            }
+            let found = fs::read_to_string(full).ok();
             if found != *wanted && replaced.is_none_or(|replaced| found == *replaced) {
                 self.write_property(path, wanted.as_deref())?;
             }
@@ -86,11 +91,15 @@ impl App<'_> {
 
     fn write_property(&self, path: &PathBuf, content: Option<&str>) -> Result<(), FileError> {
         let full = self.vars.lib_root.join(path);
+        let dir = full.parent().unwrap_or(&full);
         match content {
-            None => files::remove(&full),
+            None => {
+                files::remove(&full)?;
+                files::sync_parent(&full).map_err(FileError::of("remove", &full))
+            }
             Some(text) => {
-                files::make_dir(full.parent().unwrap_or(&full))?;
-                fs::write(&full, text).map_err(FileError::of("write", &full))
+                files::make_dir(dir)?;
+                files::replace(&full, text.as_bytes())
             }
         }
     }

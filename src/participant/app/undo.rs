@@ -8,7 +8,7 @@ use super::{App, AppError, Version};
 use crate::docker;
 use crate::files::{self, FileError};
 use crate::git::{self, Git};
-use crate::participant::store::{Before, Held, Variables};
+use crate::participant::store::{Before, Noted, Variables};
 use crate::process::ProcessId;
 
 /// How often an app that was created for nothing is tried to be destroyed, and how long is waited in between.
@@ -29,47 +29,35 @@ impl App<'_> {
         Ok(())
     }
 
-    /// After the deploy has ended without going live: leaves nothing of the graduation. `deploy` is its process, if it
-    /// was started. An app that the graduation created is destroyed, unless somebody has used it meanwhile; returns
-    /// whether such an app was kept.
+    /// After the deploy has ended without going live: leaves nothing of the graduation. An app that the graduation
+    /// created is destroyed, unless somebody has used it meanwhile; returns whether such an app was kept.
     ///
     /// # Errors
     /// Something is left; repeat it.
-    pub fn undo(
-        &self,
-        before: &Before,
-        variables: &Variables,
-        held: Option<&Held>,
-        deploy: Option<ProcessId>,
-    ) -> Result<bool, AppError> {
+    pub fn undo(&self, noted: &Noted) -> Result<bool, AppError> {
         if !self.dokku.exists(self.name) {
             self.release_images()?;
             return Ok(false);
         }
-        match deploy {
-            Some(deploy) => self.take_back(before, variables, held, deploy)?,
+        match &noted.variables {
+            Some(variables) => self.take_back(noted, variables)?,
             // Whatever names the app has by now, they are not ours.
             None => self.release_images()?,
         }
-        self.take_leave(before)
+        self.take_leave(&noted.before)
     }
 
-    fn take_back(
-        &self,
-        before: &Before,
-        variables: &Variables,
-        held: Option<&Held>,
-        deploy: ProcessId,
-    ) -> Result<(), AppError> {
-        self.sweep(before, Some(deploy))?;
+    fn take_back(&self, noted: &Noted, variables: &Variables) -> Result<(), AppError> {
+        let Noted { before, held, .. } = noted;
+        self.sweep(noted)?;
         let refused = docker::image(&docker::latest(self.name))?;
-        self.name_version(before, variables, held, Version::Old)?;
+        self.name_version(before, variables, held.as_ref(), Version::Old)?;
         // The old image has its name again. Docker takes the last name from no image that a container uses.
         self.release_images()?;
         if before.image.is_none() {
             docker::untag(&docker::latest(self.name))?;
         }
-        for image in refused.into_iter().chain(held.map(|held| held.image.clone())) {
+        for image in refused.into_iter().chain(held.as_ref().map(|held| held.image.clone())) {
             if Some(&image) != before.image.as_ref() {
                 docker::remove_unused_image(&image);
             }
@@ -82,12 +70,9 @@ impl App<'_> {
     ///
     /// # Errors
     /// It does not run its old version; a person must look.
-    pub fn compensate(
-        &self,
-        before: &Before,
-        variables: &Variables,
-        deploy: Option<ProcessId>,
-    ) -> Result<bool, AppError> {
+    pub fn compensate(&self, noted: &Noted) -> Result<bool, AppError> {
+        let Noted { before, variables, .. } = noted;
+        let variables = variables.clone().unwrap_or_default();
         if !self.dokku.exists(self.name) {
             self.release_images()?;
             return Ok(false);
@@ -99,7 +84,7 @@ impl App<'_> {
         }
         let refused = docker::image(&docker::latest(self.name))?;
         // Dokku has set some of the files after the hold, at the end of the deploy: all of them go back.
-        self.name_version(before, variables, None, Version::Old)?;
+        self.name_version(before, &variables, None, Version::Old)?;
         if before.from != Some(before.to) && self.dokku.tip(self.name) == Some(before.to) {
             let repository = self.dokku.repository(self.name);
             git::update_app_ref(&repository, &before.branch, before.from, Some(before.to))?;
@@ -109,13 +94,13 @@ impl App<'_> {
         } else {
             self.restart_old(before)?;
         }
-        self.sweep(before, deploy)?;
+        self.sweep(noted)?;
         self.release_images()?;
         if before.image.is_none() {
             docker::untag(&docker::latest(self.name))?;
             refused.iter().for_each(docker::remove_unused_image);
         }
-        self.take_leave(before)
+        self.take_leave(&noted.before)
     }
 
     /// Removes what is live, from the proxy's configuration, too.
@@ -155,19 +140,22 @@ impl App<'_> {
         Ok(false)
     }
 
-    /// Removes what a deploy has left on its way: containers that are not of the old version, and the copies of
-    /// app.json and Procfile that Dokku names after the process and forgets when it fails.
-    fn sweep(&self, before: &Before, deploy: Option<ProcessId>) -> Result<(), AppError> {
+    /// Removes what a deploy has left on its way: its containers, and the copies of app.json and Procfile that Dokku
+    /// names after the process and forgets when it fails.
+    fn sweep(&self, noted: &Noted) -> Result<(), AppError> {
         for (dir, file) in [("data/app-json", "app.json"), ("data/ps", "Procfile")] {
-            let Some(ProcessId { pid, .. }) = deploy else { break };
+            let Some(ProcessId { pid, .. }) = noted.deploy else { break };
             let dir = self.vars.lib_root.join(dir).join(self.name.as_str());
             files::remove(&dir.join(format!("{file}.{pid}")))?;
             files::remove(&dir.join(format!("{file}.{pid}.missing")))?;
         }
         let live = self.live();
         for container in docker::containers_of(self.name)? {
-            let of_old = before.image.as_ref() == Some(&container.image);
-            if container.is_upcoming() && !of_old && !live.contains(&container.id) {
+            // While the app was held, somebody may have begun to restart the old version; before that, nobody may.
+            let is_ours = noted.held.is_none()
+                || noted.before.image.as_ref() != Some(&container.image)
+                || noted.containers.contains(&container.id);
+            if container.is_upcoming() && is_ours && !live.contains(&container.id) {
                 docker::remove_container(&container.id)?;
             }
         }

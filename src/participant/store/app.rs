@@ -53,6 +53,24 @@ pub struct Held {
     pub switches: bool,
 }
 
+/// All that is noted of an app, for whoever puts it back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// What it was.
+    pub before: Before,
+    /// The config variables that its deploy sets, as they were; none if it was never going to be started.
+    pub variables: Option<Variables>,
+    /// What the held trigger found.
+    pub held: Option<Held>,
+    /// The process that deployed it, if that is known.
+    pub deploy: Option<ProcessId>,
+    /// The containers of its deploy that have been healthy.
+    pub containers: BTreeSet<String>,
+}
+
+/// How the marks of containers begin.
+const CONTAINER: &str = "container-";
+
 /// The mark of an app that is built: what follows is mostly waiting, so that another one may build.
 pub const BUILT: &str = "built";
 
@@ -229,5 +247,32 @@ impl Store {
     /// The mark is set.
     pub fn has_mark(&self, app: &AppName, mark: &str) -> bool {
         self.app_dir(app).join(mark).exists()
+    }
+
+    /// Remembers a container of the app's deploy.
+    ///
+    /// # Errors
+    /// The disk is full, for one.
+    pub fn note_container(&self, app: &AppName, container: &str) -> Result<(), FileError> {
+        self.mark(app, &format!("{CONTAINER}{container}"))
+    }
+
+    /// All that is noted of an app that was `before`.
+    ///
+    /// # Errors
+    /// A file is damaged.
+    pub fn noted(&self, app: &AppName, before: Before) -> Result<Noted, FileError> {
+        let dir = self.app_dir(app);
+        let mut containers = BTreeSet::new();
+        for entry in fs::read_dir(&dir).map_err(FileError::of("read", &dir))?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            containers.extend(name.strip_prefix(CONTAINER).map(str::to_owned));
+        }
+        // Without it some files are left that harm nobody.
+        let deploy = self.deploy(app).unwrap_or_else(|error| {
+            log::error!("{error}");
+            None
+        });
+        Ok(Noted { before, variables: self.variables(app)?, held: self.held(app)?, deploy, containers })
     }
 }

@@ -1,0 +1,58 @@
+//! Who has an environment: one graduation at a time.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::files::{self, FileError, Lock, Locking};
+use crate::journal;
+use crate::names::{EnvironmentName, GraduationId};
+use crate::order::Ending;
+use crate::vars::Vars;
+
+/// How long who only looks whether an environment is free may have its lock.
+const LOOK_LIMIT: Duration = Duration::from_millis(200);
+
+/// Who has an environment, as its lock's file says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Holder {
+    /// Which graduation.
+    pub id: GraduationId,
+    /// Who asked for it.
+    pub by: String,
+    /// When.
+    pub since: DateTime<Utc>,
+}
+
+/// Who graduates to an environment right now, if anybody does.
+///
+/// # Errors
+/// The lock cannot be looked at.
+pub fn in_progress(vars: &Vars, environment: &EnvironmentName) -> Result<Option<Holder>, FileError> {
+    Lock::holder(&journal::lock_path(vars, environment))
+}
+
+/// Takes an environment, unless somebody has it. Who only looks ([`in_progress`]) has it for a moment, too.
+///
+/// # Errors
+/// The lock cannot be opened or written.
+pub fn lock(
+    vars: &Vars,
+    environment: &EnvironmentName,
+    holder: &Holder,
+) -> Result<Locking<Holder>, FileError> {
+    let path = journal::lock_path(vars, environment);
+    files::make_dir(path.parent().unwrap_or(&path))?;
+    Lock::take_within(&path, holder, LOOK_LIMIT)
+}
+
+/// What is told to whoever comes second.
+pub(super) fn busy(environment: &EnvironmentName, first: Option<Holder>) -> Ending {
+    let who = first.map_or("somebody".to_owned(), |Holder { id, by, since }| {
+        format!("{by} since {} (graduation {id})", since.format("%Y-%m-%d %H:%M:%SZ"))
+    });
+    let problem = format!("{environment} is being graduated to by {who}");
+    Ending::Refused { problems: vec![problem], hint: Some("try again when it has ended".to_owned()) }
+}
