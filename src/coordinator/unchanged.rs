@@ -62,7 +62,6 @@ impl Coordinator<'_> {
                 | Message::LinkBack(..)
                 | Message::LinkGone(_)
                 | Message::Sent { .. }
-                | Message::ProgramRuns(_)
                 | Message::ProgramWrote { .. }
                 | Message::ProgramsDone { .. }
                 | Message::OutcomeTold { .. }
