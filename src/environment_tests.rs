@@ -22,6 +22,7 @@ impl Host {
             user: "alice".to_owned(),
             over_ssh: false,
             graduation: None,
+            restoring: None,
             dokku_pid: None,
             push_status: None,
             receiving: None,

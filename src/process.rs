@@ -20,11 +20,13 @@ use crate::vars;
 mod children;
 mod detach;
 mod identity;
+mod kin;
 mod tail;
 
 pub use children::Children;
 pub use detach::{Detached, detach, detach_from_deploy, leave_session};
 pub use identity::{ProcessId, ignores_hang_up};
+pub use kin::end_all_with;
 pub use tail::Tail;
 
 /// How much of a child's output is kept for an error, in bytes.
@@ -287,6 +289,11 @@ impl Running {
     /// It has been waited for already.
     pub fn identity(&self) -> io::Result<ProcessId> {
         ProcessId::of(self.child.id())
+    }
+
+    /// [`Running::identity`] of one that was just started.
+    fn known(&self) -> Result<ProcessId, ProcessError> {
+        self.identity().map_err(|source| ProcessError::Output { program: self.name.clone(), source })
     }
 
     /// Gives it all of its input, which must be no longer than a pipe holds (4 KiB at least). A child may end

@@ -1,7 +1,6 @@
 //! Dokku's triggers, by name. Whatever fails here fails somebody's deploy, so only what must stop one returns an
 //! error; the rest is logged.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::after_deploy;
@@ -98,13 +97,14 @@ fn sweep_after_boot(vars: &Vars) {
     let end = Instant::now() + SWEEP_LIMIT;
     for (id, store) in unsettled {
         match participant::settle_left(&id, &store) {
-            // Dokku is about to start the apps: until they are settled, our own trigger would refuse that.
-            Ok(true) => {
-                while store.settled().is_none() && Instant::now() < end {
-                    thread::sleep(Duration::from_millis(100));
+            // Dokku is about to start the apps: until they are settled, our own trigger would refuse that. And as
+            // long as it runs, the next one would find the host taken.
+            Ok(Some(process)) => {
+                if !process.wait(end.saturating_duration_since(Instant::now())) {
+                    log::warn!("graduation {id} is not settled yet");
                 }
             }
-            Ok(false) => {}
+            Ok(None) => {}
             Err(error) => log::error!("{error}"),
         }
     }

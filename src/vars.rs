@@ -8,6 +8,14 @@ use crate::names::GraduationId;
 /// The variable by which a deploy tells the plugin's triggers that it belongs to a graduation.
 pub const GRADUATION: &str = "GRADUATE_GRADUATION";
 
+/// The variable by which all processes of a graduation's deploy are known: `<id>/<app>`. What our triggers start in it
+/// keeps it, too.
+pub const DEPLOY: &str = "GRADUATE_DEPLOY";
+
+/// The variable by which a deploy that puts an app back tells the plugin's triggers so: the graduation that does it,
+/// for which the app is kept from all others.
+pub const RESTORING: &str = "GRADUATE_RESTORING";
+
 /// The variable by which the companion `git-receive-pack` learns how a push ended: a file's path.
 pub const PUSH_STATUS: &str = "GRADUATE_PUSH_STATUS";
 
@@ -35,6 +43,8 @@ pub struct Vars {
     pub graduation: Option<GraduationId>,
     /// `DOKKU_PID`: by which Dokku names the files of the deploy that we are part of; a number.
     pub dokku_pid: Option<String>,
+    /// See [`RESTORING`].
+    pub restoring: Option<GraduationId>,
     /// Where the companion `git-receive-pack` wants the push's outcome.
     pub push_status: Option<PathBuf>,
     /// See [`RECEIVING`].
@@ -70,6 +80,7 @@ impl Vars {
             over_ssh: get("SSH_CONNECTION").is_some(),
             graduation: text(GRADUATION).and_then(|id| id.parse().ok()),
             dokku_pid: text("DOKKU_PID").filter(|pid| pid.bytes().all(|byte| byte.is_ascii_digit())),
+            restoring: text(RESTORING).and_then(|id| id.parse().ok()),
             push_status: get(PUSH_STATUS).map(PathBuf::from),
             receiving: text(RECEIVING).and_then(|id| id.parse().ok()),
             quarantine: get("GIT_QUARANTINE_PATH").map(PathBuf::from),
@@ -114,8 +125,15 @@ impl Vars {
 pub fn of_our_caller() -> Vec<String> {
     const KEPT: [&str; 4] =
         ["GIT_SSH_COMMAND", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"];
-    const DROPPED: [&str; 6] =
-        ["DOKKU_PID", "DOKKU_BUILD_ID", "SSH_ORIGINAL_COMMAND", GRADUATION, PUSH_STATUS, RECEIVING];
+    const DROPPED: [&str; 7] = [
+        "DOKKU_PID",
+        "DOKKU_BUILD_ID",
+        "SSH_ORIGINAL_COMMAND",
+        GRADUATION,
+        RESTORING,
+        PUSH_STATUS,
+        RECEIVING,
+    ];
     let ours = |name: &str| (name.starts_with("GIT_") && !KEPT.contains(&name)) || DROPPED.contains(&name);
     std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| ours(name)).collect()
 }

@@ -137,6 +137,28 @@ fn a_participant_that_dies_is_replaced() {
 }
 
 #[test]
+fn a_deploy_that_is_killed_is_rolled_back_when_nothing_of_it_runs_any_more() {
+    let world = World::new();
+    let story = Story::new(&world);
+    let before = world.destination.snapshot();
+    let push = story.decided("now");
+    // Its second container waits to become healthy, in a process group of its own.
+    assert!(world.destination.kill("KILL", "dokku git-hook api") > 0);
+    push.wait().is_refused().says("api: the deploy was killed by SIGKILL").says("production was rolled back");
+    story.health.open();
+    world.nothing_is_left();
+    assert_eq!(story.environment.ledger("production", &world.destination), ["api 1", "web 1"]);
+    let after = world.destination.snapshot();
+    for fact in ["latest", "config GIT_REV", "refs/heads/master", "scale", "live"] {
+        let name = format!("api {fact}");
+        assert_eq!(after.get(&name), before.get(&name), "{name}");
+    }
+    // Dokku's lock is free.
+    world.app("api").version("3").commit().push_to(&world.destination).succeeds();
+    assert_eq!(world.destination.live("api"), "3");
+}
+
+#[test]
 fn a_destination_that_has_forgotten_it_tells_by_what_it_runs() {
     let world = World::new();
     let story = Story::new(&world);

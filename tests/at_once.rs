@@ -1,5 +1,7 @@
 //! Several graduations at once: one at a time per environment and per destination, and any number otherwise.
 
+use std::time::{Duration, Instant};
+
 use crate::support::{Host, World};
 
 #[test]
@@ -147,6 +149,12 @@ fn of_two_sources_to_one_destination_the_second_is_refused() {
     post.succeeds();
     push.wait().succeeds();
     assert!(first.went_live("now", "HEAD"));
+
+    // Of the one that was refused there is nothing to settle: a boot waits for none.
+    let begun = Instant::now();
+    world.destination.reboot();
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(30), "{took:?}");
 
     // Afterwards it may, and the first one's app is left alone.
     second.graduate("now", "HEAD").succeeds().says("left alone: api");

@@ -296,6 +296,23 @@ fn a_deploy_that_is_killed_fails_the_graduation() {
 }
 
 #[test]
+fn what_a_killed_deploy_has_left_running_is_ended_by_whoever_settles_it() {
+    if World::simulated_only("has a build wait at a gate") {
+        return;
+    }
+    let world = World::new();
+    let story = Story::new(&world);
+    let push = story.building("now");
+    // Nobody is left to end the rest of the build.
+    assert_eq!(world.destination.kill("KILL", "dokku-graduate participant"), 1);
+    assert!(world.destination.kill("KILL", "dokku git-hook api") > 0);
+    push.wait().is_refused().says("lost production");
+    // It would go on now.
+    story.is_as_before("now");
+    story.next_push_works("again");
+}
+
+#[test]
 fn a_link_that_comes_back_costs_nothing() {
     let world = World::new();
     let story = Story::new(&world);

@@ -15,7 +15,7 @@ use crate::git::{self, Git, GitError};
 use crate::names::{AppName, GraduationId};
 use crate::participant::store::{Before, Held};
 use crate::process::{ProcessError, Program};
-use crate::vars::Vars;
+use crate::vars::{self, Vars};
 
 /// An app could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -96,8 +96,9 @@ impl<'a> App<'a> {
         Self { vars, dokku: Dokku::new(vars), id, name }
     }
 
+    /// A command of Dokku, for which no trigger of ours keeps the app.
     fn command(&self, name: &str) -> Program {
-        Program::new("dokku").arg(name)
+        Program::new("dokku").arg(name).env(vars::RESTORING, self.id.as_str())
     }
 
     /// Creates the app.

@@ -4,37 +4,38 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc::SyncSender;
 use std::thread;
 
-use super::{Message, leftovers};
+use super::reports::bounded_end;
+use super::{Message, RETRY_PERIOD, leftovers};
 use crate::names::{AppName, GraduationId};
 use crate::participant::app::{App, AppError};
 use crate::participant::slots::Slots;
-use crate::participant::store::{Before, PUT_BACK, Store};
+use crate::participant::store::{Before, Noted, PUT_BACK, Store};
 use crate::protocol::AppEnd;
 use crate::vars::Vars;
 
 /// What an app's end takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// It never went live, and nothing of it is to be left.
     Undo,
     /// It is live, wholly or in part, and is put back.
     Compensate,
-    /// It is live and stays so.
-    Stay,
+    /// It is live and stays so; that is its end.
+    Stay(AppEnd),
 }
 
-/// How an app came to its end; none if that was known before.
+/// How an app came to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Closed {
     /// How.
-    pub end: Option<AppEnd>,
+    pub end: AppEnd,
     /// What its users should know besides.
     pub note: Option<String>,
 }
 
 impl Closed {
     fn of(end: AppEnd) -> Self {
-        Self { end: Some(end), note: None }
+        Self { end: bounded_end(end), note: None }
     }
 
     /// What came of putting an app back; it may be kept although it was not there before.
@@ -43,7 +44,7 @@ impl Closed {
             Ok(false) => Self::of(AppEnd::Restored {}),
             Ok(true) => {
                 let note = "is kept although this graduation created it: somebody has used it meanwhile";
-                Self { end: Some(AppEnd::Restored {}), note: Some(note.to_owned()) }
+                Self { end: AppEnd::Restored {}, note: Some(note.to_owned()) }
             }
             Err(error) => Self::of(AppEnd::Stuck { reason: error.to_string() }),
         }
@@ -74,23 +75,27 @@ impl Closing {
         });
     }
 
+    /// What is written down comes before the app is free: whoever settles this graduation later must not put back
+    /// what somebody else has deployed meanwhile.
     fn close(&self, way: Way) -> Closed {
+        let closed = self.carry_out(way);
+        while let Err(error) = self.store.set_end(&self.app, &closed.end) {
+            log::error!("{error}");
+            thread::sleep(RETRY_PERIOD);
+        }
+        if let Err(error) = self.store.leave(&self.app) {
+            log::error!("{error}");
+        }
+        closed
+    }
+
+    fn carry_out(&self, way: Way) -> Closed {
         let name = &self.app;
         let app = App::new(&self.vars, &self.id, name);
         match way {
-            Way::Undo => {
-                let undone = self.undo(&app);
-                // Until its names are the old version's, a deploy of somebody else would start the new one.
-                self.leave();
-                Closed::restored(undone)
-            }
-            Way::Compensate => {
-                // A compensation is a deploy like anybody's.
-                self.leave();
-                Closed::restored(self.compensate(&app))
-            }
-            Way::Stay => {
-                self.leave();
+            Way::Undo => Closed::restored(self.undo(&app)),
+            Way::Compensate => Closed::restored(self.compensate(&app)),
+            Way::Stay(end) => {
                 // No app is put back any more: the old images may go.
                 if let Err(error) = app.let_go() {
                     log::error!("{error}");
@@ -98,13 +103,13 @@ impl Closing {
                 if let Err(error) = leftovers::let_go_of_stuck(&self.vars, name) {
                     log::error!("{error}");
                 }
-                Closed { end: None, note: None }
+                Closed::of(end)
             }
         }
     }
 
     fn undo(&self, app: &App<'_>) -> Result<bool, AppError> {
-        app.undo(&self.store.noted(&self.app, self.before.clone())?, self.was_killed)
+        app.undo(&self.noted(app)?)
     }
 
     fn compensate(&self, app: &App<'_>) -> Result<bool, AppError> {
@@ -112,12 +117,15 @@ impl Closing {
         if let Err(error) = self.store.mark(&self.app, PUT_BACK) {
             log::error!("{error}");
         }
-        app.compensate(&self.store.noted(&self.app, self.before.clone())?)
+        app.compensate(&self.noted(app)?)
     }
 
-    fn leave(&self) {
-        if let Err(error) = self.store.leave(&self.app) {
-            log::error!("{error}");
+    /// What is noted of the app; after a deploy that was killed, what that has left is gone.
+    fn noted(&self, app: &App<'_>) -> Result<Noted, AppError> {
+        let noted = self.store.noted(&self.app, self.before.clone())?;
+        if let Some(killed) = noted.deploy.filter(|_| self.was_killed) {
+            app.clean_up_after(killed)?;
         }
+        Ok(noted)
     }
 }

@@ -12,7 +12,7 @@ use crate::files::{FileError, Watch};
 use crate::names::{AppName, GraduationId, ObjectId};
 use crate::participant::Message;
 use crate::participant::app::{App, AppError};
-use crate::participant::slots::Slots;
+use crate::participant::slots::{Slot, Slots};
 use crate::participant::store::{BUILT, Before, DEPLOYED, EXITED, PUT_BACK, Store};
 use crate::process::{self, ProcessId, Program};
 use crate::protocol::{self, Decision, MAX_LOG_TEXT, Report};
@@ -74,8 +74,7 @@ impl Deploy {
                 Ok(end) => end,
                 Err(error) => DeployEnd::Failed { how: error.to_string() },
             };
-            let end = self.confirmed(&vars, end);
-            self.send(Message::Ended { app: self.app.clone(), end });
+            self.over(&vars, end);
         });
     }
 
@@ -83,23 +82,21 @@ impl Deploy {
     pub fn adopt(self, vars: &Vars, noted: Option<ProcessId>) {
         let vars = vars.clone();
         thread::spawn(move || {
-            let end = match noted {
-                Some(process) if process.is_running() => self.follow(&process, None),
-                _ => Ok(self.judged_by_marks()),
-            };
-            let end = end.unwrap_or_else(|error| DeployEnd::Failed { how: error.to_string() });
-            let end = self.confirmed(&vars, end);
-            self.send(Message::Ended { app: self.app.clone(), end });
+            let running = noted.filter(ProcessId::is_running);
+            let stopped = running.and_then(|process| self.follow_to_end(&process, None));
+            self.over(&vars, stopped.unwrap_or_else(|| self.judged_by_marks()));
         });
     }
 
-    fn judged_by_marks(&self) -> DeployEnd {
+    /// How a deploy has ended of which nobody knows the exit status. If it did not end well, nobody knows whether it
+    /// was killed.
+    pub fn judged_by_marks(&self) -> DeployEnd {
         if self.store.has_mark(&self.app, PUT_BACK) {
-            DeployEnd::Failed { how: "was put back".to_owned() }
+            DeployEnd::Killed { how: "was put back".to_owned() }
         } else if self.store.has_mark(&self.app, DEPLOYED) {
             DeployEnd::Succeeded
         } else {
-            DeployEnd::Failed { how: "was interrupted".to_owned() }
+            DeployEnd::Killed { how: "was interrupted".to_owned() }
         }
     }
 
@@ -120,6 +117,26 @@ impl Deploy {
             }
             Err(error) => DeployEnd::Failed { how: format!("cannot be looked at: {error}") },
         }
+    }
+
+    /// One that did not end well is over when nothing of it runs any more. Dokku runs parts of a deploy in process
+    /// groups of their own, which live on when its first process is killed, and keep Dokku's lock.
+    fn over(&self, vars: &Vars, end: DeployEnd) {
+        let end = self.confirmed(vars, end);
+        match end {
+            DeployEnd::Succeeded => {}
+            DeployEnd::Failed { .. } | DeployEnd::Killed { .. } => {
+                if let Err(error) = process::end_all_with(vars::DEPLOY, &self.mark(), STOP_GRACE) {
+                    log::error!("cannot end all of the deploy of {}: {error}", self.app);
+                }
+            }
+        }
+        self.send(Message::Ended { app: self.app.clone(), end });
+    }
+
+    /// What all of its processes have in their environment; see [`vars::DEPLOY`].
+    fn mark(&self) -> String {
+        format!("{}/{}", self.id, self.app)
     }
 
     fn send(&self, message: Message) {
@@ -145,6 +162,7 @@ impl Deploy {
         let mut running = Program::new("dokku")
             .args(["git-hook", self.app.as_str()])
             .env(vars::GRADUATION, self.id.as_str())
+            .env(vars::DEPLOY, self.mark())
             .dir(&vars.below_root(self.app.as_str()))
             .input_later()
             .output_to(log)
@@ -168,25 +186,36 @@ impl Deploy {
             let _ = store.mark(&app, EXITED);
             status
         });
-        let followed = self.follow(&process, Some(slot)).unwrap_or_else(|error| {
-            log::error!("{error}");
-            process.stop_group(STOP_GRACE);
-            DeployEnd::Killed { how: error.to_string() }
-        });
+        let stopped = self.follow_to_end(&process, Some(slot));
         let status = waiter.join().map_err(|_| {
             FileError::of("wait for the deploy behind", &path)(std::io::Error::other(
                 "the thread that waited is gone",
             ))
         })?;
-        Ok(match (followed, status) {
-            (DeployEnd::Killed { how }, _) => DeployEnd::Killed { how },
-            (_, Ok(status)) if status.success() => DeployEnd::Succeeded,
-            (_, Ok(status)) if status.code().is_none() => {
+        Ok(match (stopped, status) {
+            (Some(stopped), _) => stopped,
+            (None, Ok(status)) if status.success() => DeployEnd::Succeeded,
+            (None, Ok(status)) if status.code().is_none() => {
                 DeployEnd::Killed { how: process::in_words(status) }
             }
-            (_, Ok(status)) => DeployEnd::Failed { how: process::in_words(status) },
-            (_, Err(error)) => DeployEnd::Failed { how: error.to_string() },
+            (None, Ok(status)) => DeployEnd::Failed { how: process::in_words(status) },
+            (None, Err(error)) => DeployEnd::Failed { how: error.to_string() },
         })
+    }
+
+    /// Follows a deploy until its first process has ended; says how, if it was stopped by us: after an abort, or
+    /// because we cannot follow it.
+    fn follow_to_end(&self, process: &ProcessId, slot: Option<Slot>) -> Option<DeployEnd> {
+        let how = match self.follow(process, slot) {
+            Ok(false) => return None,
+            Ok(true) => "was stopped".to_owned(),
+            Err(error) => {
+                log::error!("{error}");
+                process.stop_group(STOP_GRACE);
+                error.to_string()
+            }
+        };
+        Some(DeployEnd::Killed { how })
     }
 
     /// What git would write on the stdin of an app's pre-receive hook; githooks(5).
@@ -196,12 +225,8 @@ impl Deploy {
     }
 
     /// Passes on what the deploy writes and says when it is held, until its process ends. After an abort a build
-    /// is given some time, then it is stopped.
-    fn follow(
-        &self,
-        process: &ProcessId,
-        mut slot: Option<crate::participant::slots::Slot>,
-    ) -> Result<DeployEnd, AppError> {
+    /// is given some time, then it is stopped; says whether it was.
+    fn follow(&self, process: &ProcessId, mut slot: Option<Slot>) -> Result<bool, AppError> {
         let dir = self.store.app_dir(&self.app);
         let watch = Watch::new(&dir)?;
         let mut log = LogFollower::open(&dir)?;
@@ -236,9 +261,11 @@ impl Deploy {
                 watch.wait(Duration::from_secs(1));
             }
         }
+        if let Some(text) = log.rest() {
+            self.report(Report::Log { app: self.app.clone(), text });
+        }
         drop(slot);
-        let killed = stopped.load(Ordering::Acquire);
-        Ok(if killed { DeployEnd::Killed { how: "was stopped".to_owned() } } else { self.judged_by_marks() })
+        Ok(stopped.load(Ordering::Acquire))
     }
 
     /// Watches for an abort, and ends a deploy that does not end by itself after it.
@@ -301,10 +328,32 @@ impl LogFollower {
             }
         }
     }
+
+    /// The last line, if it has no end.
+    fn rest(&mut self) -> Option<String> {
+        let partial = std::mem::take(&mut self.partial);
+        (!partial.is_empty()).then(|| clean(&partial))
+    }
 }
 
 /// A line without its end, and without the sequence by which Dokku deletes git's `remote: ` at a terminal.
 fn clean(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line.trim_ascii_end());
     protocol::clipped(text.replace("\u{1b}[1G\u{1b}[K", ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_last_line_without_an_end_is_read_too() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("log"), "first\nkilled in the midst of").unwrap();
+        let mut log = LogFollower::open(dir.path()).unwrap();
+        assert_eq!(log.next_line().unwrap().as_deref(), Some("first"));
+        assert_eq!(log.next_line().unwrap(), None);
+        assert_eq!(log.rest().as_deref(), Some("killed in the midst of"));
+        assert_eq!(log.rest(), None);
+    }
 }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Member, Participant, bounded_end};
+use super::{Member, Participant, RETRY_PERIOD};
 use crate::names::AppName;
 use crate::participant::app::App;
 use crate::participant::closing::{Closed, Closing, Way};
 use crate::participant::deploy::DeployEnd;
-use crate::participant::store::Settled;
+use crate::participant::reports::bounded_end;
+use crate::participant::store::{DEPLOYED, Settled};
 use crate::protocol::{AppEnd, Decision, OnFailure, Report};
 
 /// How long the main loop waits at most for the end of an app before it looks around again.
@@ -23,6 +24,10 @@ impl Participant<'_> {
         if decision != Some(Decision::Abort)
             && let Some(reason) = self.failure(app, &end)
         {
+            // Whoever comes after us must come to the same judgement.
+            if let Err(error) = self.store.unmark(app, DEPLOYED) {
+                log::error!("{error}");
+            }
             self.say(Report::AppFailed { app: app.clone(), reason });
         }
         let Some(member) = self.apps.get_mut(app) else { return };
@@ -52,15 +57,15 @@ impl Participant<'_> {
         let Some(member) = self.apps.get(app) else { return AppEnd::Live {} };
         match App::new(self.vars, &self.graduation.id, app).settle_live(&member.before) {
             Ok(()) => AppEnd::Live {},
-            Err(error) => AppEnd::Stuck { reason: error.to_string() },
+            Err(error) => bounded_end(AppEnd::Stuck { reason: error.to_string() }),
         }
     }
 
     pub(super) fn conclude(&mut self, app: &AppName, end: AppEnd) {
-        let end = bounded_end(end);
-        self.say(Report::AppEnded { app: app.clone(), end: end.clone() });
-        if let Some(member) = self.apps.get_mut(app) {
-            member.end = Some(end);
+        let Some(member) = self.apps.get_mut(app) else { return };
+        if member.end.as_ref() != Some(&end) {
+            member.end = Some(end.clone());
+            self.say(Report::AppEnded { app: app.clone(), end });
         }
     }
 
@@ -68,25 +73,29 @@ impl Participant<'_> {
     pub(super) fn finish(&mut self) {
         let decision = self.store.decision().unwrap_or(Decision::Abort);
         let failed = self.apps.keys().any(|app| !self.went_live(app));
-        let way = |member: &Member| match decision {
-            Decision::Abort => Way::Undo,
-            Decision::Go if !failed => Way::Stay,
+        let stay = !failed || self.graduation.on_failure == OnFailure::Keep;
+        let way = |member: &Member| match (decision, &member.end) {
+            (Decision::Abort, _) => Way::Undo,
             // With `keep`, too, an app that failed is put back: one of two minds is in nobody's ledger.
-            Decision::Go if member.end.is_some() && self.graduation.on_failure == OnFailure::Keep => {
-                Way::Stay
-            }
-            Decision::Go => Way::Compensate,
+            (Decision::Go, Some(end)) if stay => Way::Stay(end.clone()),
+            (Decision::Go, _) => Way::Compensate,
         };
-        for (app, member) in &self.apps {
+        for (app, member) in self.apps.iter().filter(|(_, member)| !member.is_closed) {
             self.closing(app, member).start(way(member), self.hands.clone(), self.sender.clone());
         }
         while self.apps.values().any(|member| !member.is_closed) {
             self.hear(PATIENCE);
         }
         let end_of = |(app, member): (&AppName, &Member)| Some((app.clone(), member.end.clone()?));
-        let ends = self.apps.iter().filter_map(end_of).collect();
-        if let Err(error) = self.store.settle(&Settled { decision, ends }) {
+        let settled = Settled { decision, ends: self.apps.iter().filter_map(end_of).collect() };
+        // Nothing new may begin on this host before that is written, and nobody be told that it is over.
+        while let Err(error) = self.store.settle(&settled) {
             log::error!("{error}");
+            if self.store.settled().is_some() {
+                // What could not be removed is by the next one.
+                break;
+            }
+            self.hear(RETRY_PERIOD);
         }
         self.say(Report::Settled { decision });
     }
@@ -106,9 +115,7 @@ impl Participant<'_> {
         if let Some(text) = note {
             self.say(Report::Log { app: app.clone(), text });
         }
-        if let Some(end) = end {
-            self.conclude(app, end);
-        }
+        self.conclude(app, end);
         if let Some(member) = self.apps.get_mut(app) {
             member.is_closed = true;
         }

@@ -8,7 +8,7 @@ use crate::files;
 use crate::names::{AppName, GraduationId};
 use crate::participant::app::{App, AppError};
 use crate::participant::store::{Settled, Store};
-use crate::process::{self, ProcessError};
+use crate::process::{self, ProcessId};
 use crate::protocol::{AppEnd, Decision, Report};
 use crate::records::Recorder;
 use crate::vars::Vars;
@@ -24,6 +24,7 @@ pub(super) fn settle_leftovers(vars: &Vars, own: &GraduationId) -> Result<Option
             continue;
         }
         if store.settled().is_some() {
+            store.sweep_unfinished()?;
             store.tidy()?;
             continue;
         }
@@ -60,9 +61,21 @@ pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> 
     let mut participant = Participant::new(vars, store, graduation, reports);
     participant.say(Report::Decided { decision });
     for (app, before) in participant.store.apps()? {
-        participant.apps.insert(app.clone(), Member::new(before.clone(), true));
-        let process = participant.store.deploy(&app)?;
-        participant.deploy(&app, before).adopt(vars, process);
+        let deploy = participant.deploy(&app, before.clone());
+        let mut member = Member::new(before, true);
+        let end = participant.store.end(&app)?;
+        if end.is_some() {
+            // Since then somebody else may have deployed it.
+            member.deploy = Some(deploy.judged_by_marks());
+            member.is_closed = true;
+        } else {
+            deploy.adopt(vars, participant.store.deploy(&app)?);
+        }
+        participant.apps.insert(app.clone(), member);
+        if let Some(end) = end {
+            participant.conclude(&app, end);
+            participant.store.leave(&app)?;
+        }
     }
     participant.serve(&listener);
     Ok(())
@@ -70,17 +83,19 @@ pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> 
 
 /// Settles what a dead participant has left, if the graduation is one: on its own nobody would before the source
 /// or the next graduation comes. For triggers: what it starts keeps nothing open of the deploy that they are part
-/// of. Says whether it has started anything.
+/// of. Returns the process that it has started.
 ///
 /// # Errors
-/// It could not be started.
-pub fn settle_left(id: &GraduationId, store: &Store) -> Result<bool, ProcessError> {
+/// A file is damaged, or it could not be started.
+pub fn settle_left(id: &GraduationId, store: &Store) -> Result<Option<ProcessId>, ParticipantError> {
     let is_over = store.decision().is_some() || store.lease_left().is_ok_and(|left| left.is_zero());
-    if store.settled().is_some() || !is_over || UnixStream::connect(store.socket()).is_ok() {
-        return Ok(false);
+    // Of one that was refused there are only the reports that say so.
+    let has_begun = store.graduation()?.is_some();
+    if !has_begun || store.settled().is_some() || !is_over || UnixStream::connect(store.socket()).is_ok() {
+        return Ok(None);
     }
     let input = serde_json::to_vec(&Start::Recover(id.clone())).expect("a start has a JSON form");
-    process::detach_from_deploy(&["participant"], input).map(|()| true)
+    Ok(Some(process::detach_from_deploy(&["participant"], input)?))
 }
 
 /// Lets go what earlier graduations, which could not put the app back, keep for it: it has been deployed anew.

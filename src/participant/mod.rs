@@ -14,6 +14,7 @@ mod finish;
 pub mod hold;
 mod leftovers;
 mod opening;
+mod reports;
 pub mod slots;
 pub mod store;
 
@@ -34,6 +35,7 @@ use crate::participant::deploy::{Deploy, DeployEnd};
 use crate::participant::destination::take_destination;
 pub use crate::participant::leftovers::settle_left;
 use crate::participant::leftovers::{prune, recover, settle_leftovers};
+use crate::participant::reports::{Reports, bounded};
 use crate::participant::slots::Slots;
 use crate::participant::store::{Before, Graduation, LeaseEnd, Store};
 use crate::process::{self, Detached, ProcessError};
@@ -44,6 +46,9 @@ use crate::vars::Vars;
 
 /// How many apps are opened, or brought to their end, at once.
 const HANDS: u32 = 4;
+
+/// How often is tried again what a full disk has no room for.
+const RETRY_PERIOD: Duration = Duration::from_secs(1);
 
 /// How many messages wait for the main loop at most; whoever has another waits until there is room. None has more
 /// than a line of the protocol. The main loop itself sends none, and waits for nobody who does.
@@ -184,38 +189,6 @@ fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> 
     Ok(())
 }
 
-/// Texts of other programs can be longer than a message.
-fn bounded(report: Report) -> Report {
-    match report {
-        Report::AppFailed { app, reason } => Report::AppFailed { app, reason: protocol::clipped(reason) },
-        Report::Refused { reason } => Report::Refused { reason: protocol::clipped(reason) },
-        Report::AppEnded { app, end } => Report::AppEnded { app, end: bounded_end(end) },
-        Report::Hello { .. }
-        | Report::App { .. }
-        | Report::Factor { .. }
-        | Report::AllApps {}
-        | Report::Clock { .. }
-        | Report::Found { .. }
-        | Report::Examined {}
-        | Report::Begun {}
-        | Report::Unknown {}
-        | Report::Opened { .. }
-        | Report::Building { .. }
-        | Report::Log { .. }
-        | Report::Held { .. }
-        | Report::Renewed { .. }
-        | Report::Decided { .. }
-        | Report::Settled { .. } => report,
-    }
-}
-
-fn bounded_end(end: AppEnd) -> AppEnd {
-    match end {
-        AppEnd::Stuck { reason } => AppEnd::Stuck { reason: protocol::clipped(reason) },
-        AppEnd::Live {} | AppEnd::Restored {} => end,
-    }
-}
-
 /// An app of the graduation.
 #[derive(Debug)]
 struct Member {
@@ -239,7 +212,7 @@ struct Participant<'a> {
     vars: &'a Vars,
     store: Store,
     graduation: Graduation,
-    reports: &'a Recorder<Report>,
+    reports: Reports<'a>,
     /// Places for builds.
     slots: Slots,
     /// Places for Dokku's commands that open apps and bring them to their end.
@@ -261,7 +234,7 @@ impl<'a> Participant<'a> {
             vars,
             store,
             graduation,
-            reports,
+            reports: Reports::new(reports),
             slots,
             hands: Slots::new(HANDS),
             apps: BTreeMap::new(),
@@ -273,11 +246,8 @@ impl<'a> Participant<'a> {
         }
     }
 
-    /// Reports go to a file; a full disk must not stop what was decided.
-    fn say(&self, report: Report) {
-        if let Err(error) = self.reports.append(&bounded(report)) {
-            log::error!("cannot report: {error}");
-        }
+    fn say(&mut self, report: Report) {
+        self.reports.say(report);
     }
 
     fn serve(mut self, listener: &UnixListener) {
@@ -302,7 +272,7 @@ impl<'a> Participant<'a> {
             let undecided = self.store.decision().is_none();
             let limit = match (undecided, self.wanted) {
                 (true, None) => self.lease.left(&self.store),
-                (true, Some(_)) => Duration::from_secs(1),
+                (true, Some(_)) => RETRY_PERIOD,
                 (false, _) => Duration::from_secs(60),
             };
             if !self.hear(limit) && undecided && self.lease.left(&self.store).is_zero() {
@@ -314,6 +284,8 @@ impl<'a> Participant<'a> {
 
     /// Handles the next message; says whether one has come within `limit`.
     fn hear(&mut self, limit: Duration) -> bool {
+        self.reports.catch_up();
+        let limit = if self.reports.is_behind() { limit.min(RETRY_PERIOD) } else { limit };
         match self.messages.recv_timeout(limit) {
             Ok(message) => {
                 self.handle(message);
@@ -414,10 +386,13 @@ impl<'a> Participant<'a> {
 
     fn prepare(&mut self, app: &AppName) {
         let decided = self.store.decision().is_some();
+        if decided {
+            return;
+        }
         let Some(member) = self.apps.get_mut(app) else {
             return self.say(Report::Refused { reason: format!("{app} was not opened") });
         };
-        if member.started || decided {
+        if member.started {
             return;
         }
         member.started = true;

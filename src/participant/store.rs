@@ -7,7 +7,8 @@
 //!                      vote/lease        until when news are awaited        replaced
 //!                      vote/decision     go or abort                        created once, first writer wins
 //!                      switch/<app>      is at the proxy switch, or past it
-//!                      apps/<app>/before.json, variables.json, held.json, deploy.json, log, exited, deployed, put-back, lock
+//!                      apps/<app>/before.json, variables.json, held.json, deploy.json, end.json, log,
+//!                                 built, released, deployed, exited, put-back, lock
 //!                      settled           the decision and how each app ended  written last
 //! <data>/apps/<app>                      the graduation that has the app
 //! ```
@@ -134,10 +135,11 @@ impl Store {
         Ok(ids.into_iter().map(|id| (id.clone(), Self::at(vars, &id))).collect())
     }
 
-    /// The graduation that has the app now.
+    /// The graduation that has the app now, unless it is the one that we are putting the app back for.
     pub fn of_app(vars: &Vars, app: &AppName) -> Option<Self> {
         let id = fs::read_to_string(vars.data().join("apps").join(app.as_str())).ok()?;
-        Some(Self::at(vars, &id.trim().parse().ok()?))
+        let id: GraduationId = id.trim().parse().ok()?;
+        (vars.restoring.as_ref() != Some(&id)).then(|| Self::at(vars, &id))
     }
 
     /// Makes the directories and writes the first lease.
@@ -159,6 +161,7 @@ impl Store {
     /// Something could not be removed.
     pub fn never_began(&self) -> Result<(), FileError> {
         files::remove(&self.dir.join("graduation.json"))?;
+        self.sweep_unfinished()?;
         self.tidy()
     }
 
@@ -270,10 +273,21 @@ impl Store {
     pub fn settle(&self, settled: &Settled) -> Result<(), FileError> {
         self.leave_all()?;
         files::write_json(&self.dir.join("settled"), settled)?;
+        self.sweep_unfinished()?;
         self.tidy()
     }
 
-    /// Removes what a participant has left that was killed when it had just settled this graduation.
+    /// Removes what a participant or a trigger of any graduation was writing for all to see when it was killed; whoever
+    /// has the lock of the host may, for nobody else writes there.
+    ///
+    /// # Errors
+    /// Something could not be removed.
+    pub fn sweep_unfinished(&self) -> Result<(), FileError> {
+        files::sweep_temporary(&self.active, "")
+    }
+
+    /// Removes what a participant has left that was killed when it had just settled this graduation. Takes no lock:
+    /// nobody writes there any more.
     ///
     /// # Errors
     /// Something could not be removed.
@@ -283,7 +297,6 @@ impl Store {
         }
         // What a participant or a trigger was writing when it was killed.
         files::sweep_temporary(&self.dir, "")?;
-        files::sweep_temporary(&self.active, "")?;
         files::remove(&self.socket())
     }
 

@@ -49,10 +49,7 @@ pub fn detach(args: &[&str], input: Vec<u8>) -> Result<Detached, ProcessError> {
     if let Some(own) = stderr.as_ref().and_then(|file| file.try_clone().ok()) {
         program.command.stderr(own);
     }
-    let running = program.spawn()?;
-    let name = running.name.clone();
-    let process = running.identity().map_err(|source| ProcessError::Output { program: name, source })?;
-    Ok(Detached { process, stderr })
+    Ok(Detached { process: program.spawn()?.known()?, stderr })
 }
 
 /// As [`detach`], from within a deploy: keeps nothing open that the deploy has, its lock and the pipe of its log
@@ -60,10 +57,10 @@ pub fn detach(args: &[&str], input: Vec<u8>) -> Result<Detached, ProcessError> {
 ///
 /// # Errors
 /// It could not be started.
-pub fn detach_from_deploy(args: &[&str], input: Vec<u8>) -> Result<(), ProcessError> {
+pub fn detach_from_deploy(args: &[&str], input: Vec<u8>) -> Result<ProcessId, ProcessError> {
     let close = r#"for fd in /proc/$$/fd/*; do fd=${fd##*/}; [ "$fd" -le 2 ] || eval "exec $fd>&-"; done; exec "$0" "$@""#;
     let bash = Program::new("bash").args(["-c", close]).arg(own_program()).args(args);
-    bash.input_file(input)?.dir(Path::new("/")).spawn().map(drop)
+    bash.input_file(input)?.dir(Path::new("/")).spawn()?.known()
 }
 
 /// Leaves the session of whoever started us: no terminal and no hang-up reaches us any more.

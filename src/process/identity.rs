@@ -146,12 +146,17 @@ impl ProcessId {
         }
     }
 
+    /// Sends it a signal. It may end by itself in this moment, which serves as well.
+    pub(super) fn signal(&self, signal: Signal) {
+        if let Some(descriptor) = self.descriptor() {
+            let _ = pidfd_send_signal(&descriptor, signal);
+        }
+    }
+
     /// Ends this one process: SIGTERM, at which git takes its lock files away, then SIGKILL after `grace`.
     pub fn stop(&self, grace: Duration) {
         for signal in [Signal::TERM, Signal::KILL] {
-            let Some(descriptor) = self.descriptor() else { return };
-            // It may end by itself in this moment, which serves as well.
-            let _ = pidfd_send_signal(&descriptor, signal);
+            self.signal(signal);
             if self.wait(grace) {
                 return;
             }

@@ -16,35 +16,40 @@ const DESTROY_ATTEMPTS: u32 = 5;
 const DESTROY_PAUSE: Duration = Duration::from_millis(300);
 
 impl App<'_> {
-    /// After the deploy has ended without going live: leaves nothing of the graduation. `killed`: it did not end by
-    /// itself. An app that the graduation created is destroyed, unless somebody has used it meanwhile; returns whether
-    /// such an app was kept.
+    /// After a deploy that did not end by itself: takes away what it would have.
     ///
     /// # Errors
     /// Something is left; repeat it.
-    pub fn undo(&self, noted: &Noted, killed: bool) -> Result<bool, AppError> {
+    pub fn clean_up_after(&self, killed: ProcessId) -> Result<(), AppError> {
+        // One that was killed at its very beginning has no lock yet, and Dokku cannot remove what is not there.
+        if self.dokku.deploy_lock(self.name).exists() {
+            self.command("apps:unlock").arg(self.name.as_str()).run()?;
+        }
+        sweep_temporary_files(killed);
+        Ok(())
+    }
+
+    /// After the deploy has ended without going live: leaves nothing of the graduation. An app that the graduation
+    /// created is destroyed, unless somebody has used it meanwhile; returns whether such an app was kept.
+    ///
+    /// # Errors
+    /// Something is left; repeat it.
+    pub fn undo(&self, noted: &Noted) -> Result<bool, AppError> {
         if !self.dokku.exists(self.name) {
             self.release_images()?;
             return Ok(false);
         }
         match &noted.variables {
-            Some(variables) => self.take_back(noted, variables, killed)?,
+            Some(variables) => self.take_back(noted, variables)?,
             // Whatever names the app has by now, they are not ours.
             None => self.release_images()?,
         }
         self.take_leave(&noted.before)
     }
 
-    fn take_back(&self, noted: &Noted, variables: &Variables, killed: bool) -> Result<(), AppError> {
-        let Noted { before, held, deploy, .. } = noted;
+    fn take_back(&self, noted: &Noted, variables: &Variables) -> Result<(), AppError> {
+        let Noted { before, held, .. } = noted;
         self.sweep(noted)?;
-        if killed {
-            // One that was killed at its very beginning has no lock yet, and Dokku cannot remove what is not there.
-            if self.dokku.deploy_lock(self.name).exists() {
-                self.command("apps:unlock").arg(self.name.as_str()).run()?;
-            }
-            deploy.iter().copied().for_each(sweep_temporary_files);
-        }
         let refused = docker::image(&docker::latest(self.name))?;
         self.name_version(before, variables, held.as_ref(), Version::Old)?;
         // The old image has its name again. Docker takes the last name from no image that a container uses.

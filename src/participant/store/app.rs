@@ -12,7 +12,7 @@ use crate::docker::ImageId;
 use crate::files::{self, FileError};
 use crate::names::{AppName, CommitId};
 use crate::process::ProcessId;
-use crate::protocol::HoldPoint;
+use crate::protocol::{AppEnd, HoldPoint};
 
 /// What an app was before the graduation touched it: all that an abort puts back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -218,6 +218,30 @@ impl Store {
     /// The disk is full, for one.
     pub fn mark(&self, app: &AppName, mark: &str) -> Result<(), FileError> {
         files::write_atomically(&self.app_dir(app).join(mark), b"")
+    }
+
+    /// Takes a mark of an app away.
+    ///
+    /// # Errors
+    /// It is still there.
+    pub fn unmark(&self, app: &AppName, mark: &str) -> Result<(), FileError> {
+        files::remove(&self.app_dir(app).join(mark))
+    }
+
+    /// How the app ended; `None` until it has.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn end(&self, app: &AppName) -> Result<Option<AppEnd>, FileError> {
+        files::read_json(&self.app_dir(app).join("end.json"))
+    }
+
+    /// Says how the app ended: nothing is done to it any more.
+    ///
+    /// # Errors
+    /// The disk is full, for one.
+    pub fn set_end(&self, app: &AppName, end: &AppEnd) -> Result<(), FileError> {
+        files::write_json(&self.app_dir(app).join("end.json"), end)
     }
 
     /// The mark is set.

@@ -1,0 +1,142 @@
+//! What the participant tells its source: a file that grows, and that the agent follows.
+
+use std::collections::VecDeque;
+
+use crate::protocol::{self, AppEnd, Report};
+use crate::records::Recorder;
+
+/// The file, and what it has no room for yet.
+#[derive(Debug)]
+pub(super) struct Reports<'a> {
+    file: &'a Recorder<Report>,
+    /// In order; each but once, so that there are a few for each app at most.
+    unsaid: VecDeque<Report>,
+}
+
+impl<'a> Reports<'a> {
+    pub(super) fn new(file: &'a Recorder<Report>) -> Self {
+        Self { file, unsaid: VecDeque::new() }
+    }
+
+    /// Says it, after all that was to be said before. On a full disk what the source waits for is kept.
+    pub(super) fn say(&mut self, report: Report) {
+        let report = bounded(report);
+        if self.catch_up() {
+            match self.file.append(&report) {
+                Ok(()) => return,
+                Err(error) => log::error!("cannot report: {error}"),
+            }
+        }
+        if is_awaited(&report) && !self.unsaid.contains(&report) {
+            self.unsaid.push_back(report);
+        }
+    }
+
+    /// Tries to say what could not be said; says whether nothing is left.
+    pub(super) fn catch_up(&mut self) -> bool {
+        while let Some(report) = self.unsaid.front() {
+            if let Err(error) = self.file.append(report) {
+                log::error!("cannot report: {error}");
+                return false;
+            }
+            self.unsaid.pop_front();
+        }
+        true
+    }
+
+    /// Something could not be said yet.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.unsaid.is_empty()
+    }
+}
+
+/// The source does not go on without it, and nothing else tells it so.
+fn is_awaited(report: &Report) -> bool {
+    match report {
+        Report::Opened { .. }
+        | Report::Held { .. }
+        | Report::AppFailed { .. }
+        | Report::Decided { .. }
+        | Report::AppEnded { .. }
+        | Report::Settled { .. } => true,
+        Report::Hello { .. }
+        | Report::App { .. }
+        | Report::Factor { .. }
+        | Report::AllApps {}
+        | Report::Clock { .. }
+        | Report::Found { .. }
+        | Report::Examined {}
+        | Report::Begun {}
+        | Report::Refused { .. }
+        | Report::Unknown {}
+        | Report::Building { .. }
+        | Report::Log { .. }
+        // It is asked for again.
+        | Report::Renewed { .. } => false,
+    }
+}
+
+/// Texts of other programs can be longer than a message.
+pub(super) fn bounded(report: Report) -> Report {
+    match report {
+        Report::AppFailed { app, reason } => Report::AppFailed { app, reason: protocol::clipped(reason) },
+        Report::Refused { reason } => Report::Refused { reason: protocol::clipped(reason) },
+        Report::AppEnded { app, end } => Report::AppEnded { app, end: bounded_end(end) },
+        Report::Hello { .. }
+        | Report::App { .. }
+        | Report::Factor { .. }
+        | Report::AllApps {}
+        | Report::Clock { .. }
+        | Report::Found { .. }
+        | Report::Examined {}
+        | Report::Begun {}
+        | Report::Unknown {}
+        | Report::Opened { .. }
+        | Report::Building { .. }
+        | Report::Log { .. }
+        | Report::Held { .. }
+        | Report::Renewed { .. }
+        | Report::Decided { .. }
+        | Report::Settled { .. } => report,
+    }
+}
+
+pub(super) fn bounded_end(end: AppEnd) -> AppEnd {
+    match end {
+        AppEnd::Stuck { reason } => AppEnd::Stuck { reason: protocol::clipped(reason) },
+        AppEnd::Live {} | AppEnd::Restored {} => end,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::names::AppName;
+    use crate::protocol::Decision;
+
+    #[test]
+    fn what_is_waited_for_is_said_in_order_when_there_is_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lines");
+        let (full, roomy) = (Recorder::open(Path::new("/dev/full")).unwrap(), Recorder::open(&path).unwrap());
+        let app: AppName = "api".parse().unwrap();
+        let failed = Report::AppFailed { app: app.clone(), reason: "no space left".to_owned() };
+        let decided = Report::Decided { decision: Decision::Abort };
+        let mut reports = Reports::new(&full);
+        reports.say(failed.clone());
+        reports.say(Report::Log { app, text: "a line".to_owned() });
+        reports.say(decided.clone());
+        reports.say(decided.clone());
+        assert!(!reports.catch_up());
+        reports.file = &roomy;
+        reports.say(Report::Settled { decision: Decision::Abort });
+        assert!(!reports.is_behind());
+        let mut expected = Vec::new();
+        for report in [failed, decided, Report::Settled { decision: Decision::Abort }] {
+            expected.extend(protocol::encode(&report));
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), expected);
+    }
+}

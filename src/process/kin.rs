@@ -1,0 +1,81 @@
+//! Processes that are known by what is in their environment: all that one of ours has started, whatever process
+//! groups and sessions they have made for themselves, and whoever among them is dead.
+
+use std::fs;
+use std::io;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::ProcessId;
+
+/// How long is waited for those that got a signal before all are looked for again.
+const ROUND: Duration = Duration::from_millis(200);
+
+/// Ends every process of our user that was started with this variable, and those that they start meanwhile:
+/// SIGTERM, and SIGKILL after `grace`.
+///
+/// # Errors
+/// `/proc` cannot be read, or some do not even end by SIGKILL.
+pub fn end_all_with(name: &str, value: &str, grace: Duration) -> io::Result<()> {
+    let wanted = format!("{name}={value}");
+    let begun = Instant::now();
+    loop {
+        let left = all_with(wanted.as_bytes())?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        if begun.elapsed() > grace * 3 {
+            let pids: Vec<String> = left.iter().map(|process| process.pid.to_string()).collect();
+            return Err(io::Error::other(format!("processes do not end: {}", pids.join(" "))));
+        }
+        let signal = if begun.elapsed() < grace { Signal::TERM } else { Signal::KILL };
+        left.iter().for_each(|process| process.signal(signal));
+        let round_ends = Instant::now() + ROUND;
+        for process in left {
+            process.wait(round_ends.saturating_duration_since(Instant::now()));
+        }
+    }
+}
+
+/// Those of other users cannot be looked into, and those that end meanwhile have no environment any more.
+fn all_with(wanted: &[u8]) -> io::Result<Vec<ProcessId>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // Looked at first: a number that is used again meanwhile belongs to a process with another start.
+        let Ok(process) = ProcessId::of(pid) else { continue };
+        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { continue };
+        if environment.split(|byte| *byte == 0).any(|one| one == wanted) && process.is_running() {
+            found.push(process);
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Program;
+
+    #[test]
+    fn what_has_left_its_group_is_ended_too_and_nothing_else() {
+        let own = |kin: &str| format!("{kin}/{}", std::process::id());
+        // A shell that ignores SIGTERM, in a session of its own, whose parent is gone.
+        let script = "setsid sh -c 'trap \"\" TERM; echo $$; while :; do sleep 1000; done' & sleep 0";
+        let orphan_of = |kin: &str| {
+            let shell = Program::new("sh").args(["-c", script]).env("KIN", own(kin));
+            let (shell, output) = shell.output_in_one().unwrap();
+            shell.spawn().unwrap().wait().unwrap();
+            let mut line = String::new();
+            io::BufRead::read_line(&mut io::BufReader::new(output), &mut line).unwrap();
+            ProcessId::of(line.trim().parse().unwrap()).unwrap()
+        };
+        let (ours, other) = (orphan_of("ours"), orphan_of("other"));
+        end_all_with("KIN", &own("ours"), Duration::from_millis(100)).unwrap();
+        assert!(!ours.is_running());
+        assert!(other.is_running());
+        end_all_with("KIN", &own("other"), Duration::from_millis(100)).unwrap();
+        assert!(!other.is_running());
+    }
+}
