@@ -75,6 +75,8 @@ pub enum From {
     Start,
     /// What comes after the vote: the rest has been shown by another hook of the same push.
     Decision,
+    /// How it ends: a coordinator that died has told the rest.
+    End,
 }
 
 /// How the news are shown, on stderr.
@@ -222,6 +224,7 @@ struct Shower {
     place: Place,
     reporter: Reporter,
     look: Look,
+    from: From,
     skipping: bool,
     /// Where it ended in doubt, which it does not for ever: more may follow, from whoever settles it.
     in_doubt: Option<(Ending, u64)>,
@@ -237,7 +240,8 @@ impl Shower {
             place,
             reporter: Reporter::new(quiet),
             look,
-            skipping: from == From::Decision,
+            from,
+            skipping: from != From::Start,
             in_doubt: None,
             coordinator_gone: gone,
             idle: Arc::default(),
@@ -306,6 +310,7 @@ impl Shower {
         let text = self.reporter.text(news);
         if self.skipping {
             match news {
+                News::GoingLive {} if self.from == From::End => return,
                 News::GoingLive {} | News::Ended { .. } => self.skipping = false,
                 News::Started { .. }
                 | News::SettledEarlier { .. }

@@ -42,6 +42,14 @@ impl<'a> Story<'a> {
         push
     }
 
+    /// Everybody who could settle it on the source dies; post-receive would start another coordinator.
+    #[track_caller]
+    fn is_left_by_all(&self, push: Running) {
+        assert_eq!(self.world.source.kill("KILL", "hook post-receive"), 1);
+        assert_eq!(self.world.source.kill("KILL", "dokku-graduate coordinator"), 1);
+        push.wait().is_refused().says("nobody came to say how this ended");
+    }
+
     #[track_caller]
     fn is_live(&self, label: &str) {
         self.health.open();
@@ -90,22 +98,26 @@ fn it_goes_live_without_the_connection_between_the_hosts() {
 }
 
 #[test]
-fn a_coordinator_that_dies_is_replaced_by_the_next_command_or_push() {
+fn a_coordinator_that_dies_is_replaced_by_the_push_or_whoever_comes_next() {
     let world = World::new();
     let story = Story::new(&world);
-    let push = story.decided("now");
+    let push = story.decided("soon");
     assert_eq!(world.source.kill("KILL", "dokku-graduate coordinator"), 1);
+    world.source.until_runs("dokku-graduate coordinator");
     story.health.open();
-    push.wait().is_refused().says("graduate:recover production");
+    push.wait().succeeds().says("=====> production runs");
+    story.is_live("soon");
+
+    story.rewind("before");
+    story.is_left_by_all(story.decided("now"));
+    story.health.open();
     let recovered = world.source.dokku(&["graduate:recover", "production"]).succeeds();
     recovered.says("it was decided, and is live");
     story.is_live("now");
 
     story.rewind("back");
-    let push = story.decided("again");
-    assert_eq!(world.source.kill("KILL", "dokku-graduate coordinator"), 1);
+    story.is_left_by_all(story.decided("again"));
     story.health.open();
-    push.wait().is_refused();
     let next = story.environment.graduate("next", "HEAD").succeeds();
     next.says("it was decided, and is live").says("nothing to do");
     story.is_live("again");
@@ -127,9 +139,8 @@ fn a_participant_that_dies_is_replaced() {
     // By the next command, if nobody is left who could notice.
     story.rewind("back");
     let push = story.decided("again");
-    assert_eq!(world.source.kill("KILL", "dokku-graduate coordinator"), 1);
+    story.is_left_by_all(push);
     assert_eq!(world.destination.kill("KILL", "dokku-graduate participant"), 1);
-    push.wait().is_refused().says("graduate:recover production");
     story.health.open();
     let recovered = world.source.dokku(&["graduate:recover", "production"]).succeeds();
     recovered.says("it was decided, and is live");
@@ -165,8 +176,7 @@ fn a_destination_that_has_forgotten_it_tells_by_what_it_runs() {
     let forget = r#"rm -r "$DOKKU_LIB_ROOT"/data/graduate/incoming/*"#;
     for (label, is_live) in [("live", true), ("gone", false)] {
         let push = story.decided(label);
-        assert_eq!(world.source.kill("KILL", "dokku-graduate coordinator"), 1);
-        push.wait().is_refused().says("graduate:recover production");
+        story.is_left_by_all(push);
         story.health.open();
         world.destination.until_idle();
         assert_eq!(world.destination.live("web"), "2");
@@ -197,9 +207,8 @@ fn the_log_of_what_was_in_doubt_goes_on_to_its_end() {
     let world = World::new();
     let story = Story::new(&world);
     let push = story.decided("now");
-    assert_eq!(world.source.kill("KILL", "dokku-graduate coordinator"), 1);
+    story.is_left_by_all(push);
     story.health.open();
-    push.wait().is_refused();
     let recover = || world.source.dokku(&["graduate:recover", "production"]);
     let logs = || world.source.dokku(&["graduate:logs", "production"]).succeeds();
     world.destination.dokku(&["ssh-keys:remove", "graduate-staging"]).succeeds();
@@ -211,7 +220,6 @@ fn the_log_of_what_was_in_doubt_goes_on_to_its_end() {
     story.is_live("now");
 }
 
-/// Version 2 of `api` has a worker that ends as soon as it starts on production, where `BROKEN` is set.
 #[test]
 fn a_release_whose_branch_was_left_behind_is_recorded_whole() {
     let world = World::new();
@@ -238,6 +246,7 @@ fn a_release_whose_branch_was_left_behind_is_recorded_whole() {
     world.nothing_is_left();
 }
 
+/// Version 2 of `api` has a worker that ends as soon as it starts on production, where `BROKEN` is set.
 fn with_a_broken_worker(world: &World) -> Checkout<'_> {
     for app in ["api", "web"] {
         world.app(app).with_worker().version("1").push();

@@ -12,8 +12,8 @@ use crate::coordinator::{self, Start};
 use crate::decision;
 use crate::error;
 use crate::journal::{self, Place, PushNote};
-use crate::names::{GraduationId, ObjectId, RequestTag};
-use crate::order::{Mode, Order};
+use crate::names::{EnvironmentName, GraduationId, ObjectId, RequestTag};
+use crate::order::{Ending, Mode, Order};
 use crate::plan::Options;
 use crate::repo::Settled;
 use crate::updates::{self, Update};
@@ -76,18 +76,26 @@ impl Followed {
     /// Waits for its end; 3, and a word to people, if that is not known.
     fn status(self, vars: &Vars) -> Result<u8, HookError> {
         let ending = match &self.state {
-            State::Past(Step::Ended(ending)) => Some(ending.clone()),
-            State::Past(Step::Ready | Step::Voted | Step::Lost) => None,
-            State::Present(attached) | State::Asked(attached, _) => {
-                let ending = attached.wait_for_end();
-                attached.flush();
-                ending
-            }
+            State::Past(step) => ending_of(step),
+            State::Present(attached) => match end_of(attached) {
+                None => self.end_by_another(vars)?,
+                ending => ending,
+            },
+            State::Asked(attached, _) => end_of(attached),
         };
         match ending {
             Some(ending) => Ok(ending.exit_status()),
             None => self.status_without_end(vars),
         }
+    }
+
+    /// Its coordinator died after the vote: another one settles it now, lest a lease end before the destination has heard
+    /// that it is to go live.
+    fn end_by_another(&self, vars: &Vars) -> Result<Option<Ending>, HookError> {
+        Ok(match attach(vars, &self.id, &self.tag.environment, true, From::End)? {
+            Ok(attached) => end_of(&attached),
+            Err(step) => ending_of(&step),
+        })
     }
 
     /// Its coordinator has died, and has not said how it ends.
@@ -130,28 +138,57 @@ impl Followed {
     }
 }
 
-/// Attaches to the coordinator that voted; one that has died since is replaced by one that settles what it left.
+fn end_of(attached: &Attached) -> Option<Ending> {
+    let ending = attached.wait_for_end();
+    attached.flush();
+    ending
+}
+
+fn ending_of(step: &Step) -> Option<Ending> {
+    match step {
+        Step::Ended(ending) => Some(ending.clone()),
+        Step::Ready | Step::Voted | Step::Lost => None,
+    }
+}
+
+/// Follows what was voted on.
 fn follow(vars: &Vars, id: GraduationId, note: PushNote, quiet: bool) -> Result<Followed, HookError> {
     let PushNote { tag, new, .. } = note;
-    let environment = &tag.environment;
-    let socket = Place::of(vars, &id).socket();
-    if !is_listening(&socket) && journal::current(vars, environment)?.as_ref() == Some(&id) {
+    let state = match attach(vars, &id, &tag.environment, quiet, From::Decision)? {
+        Ok(mut attached) => {
+            attached.ask(&Ask::TagMoved {});
+            State::Present(attached)
+        }
+        Err(step) => State::Past(step),
+    };
+    Ok(Followed { id, tag, new, state })
+}
+
+/// Attaches to the coordinator of a graduation that was voted on; one that has died is replaced by one that settles what it
+/// left. If it is over, says how it ended.
+fn attach(
+    vars: &Vars,
+    id: &GraduationId,
+    environment: &EnvironmentName,
+    quiet: bool,
+    from: From,
+) -> Result<Result<Attached, Step>, HookError> {
+    let is_current = || Ok::<_, HookError>(journal::current(vars, environment)?.as_ref() == Some(id));
+    if !is_listening(&Place::of(vars, id).socket()) && is_current()? {
         coordinator::start(&Start::Settle(environment.clone()))?;
     }
     let end = Instant::now() + SETTLE_LIMIT;
     // It may end at any moment: then it is over, in that order.
     while Instant::now() < end {
-        if let Ok(mut one) = Attached::to(vars, &id, From::Decision, quiet) {
-            one.ask(&Ask::TagMoved {});
-            return Ok(Followed { id, tag, new, state: State::Present(one) });
+        if let Ok(attached) = Attached::to(vars, id, from, quiet) {
+            return Ok(Ok(attached));
         }
-        if journal::current(vars, environment)?.as_ref() != Some(&id) {
+        if !is_current()? {
             break;
         }
         thread::sleep(Duration::from_millis(10));
     }
-    let state = State::Past(Attached::to_past(vars, &id, quiet)?);
-    Ok(Followed { id, tag, new, state })
+    Ok(Err(Attached::to_past(vars, id, quiet)?))
 }
 
 fn is_listening(socket: &Path) -> bool {

@@ -225,7 +225,9 @@ impl Host {
 
     /// Waits until no process of the host has a command line with this in it.
     pub(crate) fn until_ended(&self, pattern: &str) {
-        until(&format!("{pattern} has ended on {}", self.name), || self.running(pattern) == 0);
+        // One look can miss a process while others come and go.
+        let is_gone = || (0..3).all(|_| self.running(pattern) == 0);
+        until(&format!("{pattern} has ended on {}", self.name), is_gone);
     }
 
     /// A shell function that signals processes by their command lines, the shells that look excepted. Simulated
