@@ -85,9 +85,10 @@ pub fn set_back(
     old: Option<ObjectId>,
     new: ObjectId,
 ) -> Result<(), DecisionError> {
-    let name = tag.ref_name();
+    let (name, git) = (tag.ref_name(), Git::environment(vars));
     if Settled::open(vars)?.read_ref(&name)? == Some(new) && old != Some(new) {
-        Git::environment(vars).compare_and_swap(&name, old, Some(new))?;
+        git.compare_and_swap(&name, old, Some(new))?;
     }
-    Ok(())
+    // A push that was killed before the tag moved would be in the way of the next one under its label.
+    Ok(git.free_ref(&name)?)
 }

@@ -4,9 +4,12 @@
 //! (`process.rs`), hooks do not run, and a changed ref is on the disk when a function returns.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
-use crate::files::FileError;
+use crate::files::{self, FileError};
 use crate::names::{AppName, CommitId, GraduationId, ObjectId};
 use crate::process::{ProcessError, Program, in_words};
 use crate::vars::{Vars, host_name};
@@ -14,6 +17,9 @@ use crate::vars::{Vars, host_name};
 mod objects;
 
 pub use objects::TagText;
+
+/// How long the lock file of a ref must stay the same to be nobody's.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A change of a repository that did not work.
 #[derive(Debug, thiserror::Error)]
@@ -248,7 +254,7 @@ impl Git {
     pub fn change_refs(&self, changes: &[RefChange]) -> Result<(), GitError> {
         let mut input = "start\n".to_owned();
         for change in changes {
-            check_ref_name(&change.name)?;
+            self.free_ref(&change.name)?;
             let text = |id: Option<ObjectId>| id.map_or(ObjectId::ABSENT.to_owned(), |id| id.to_string());
             input += &format!("update {} {} {}\n", change.name, text(change.new), text(change.old));
         }
@@ -266,6 +272,25 @@ impl Git {
             });
         }
         changes.iter().try_for_each(|change| self.sync_ref(&change.name))
+    }
+
+    /// Removes the lock file that a git which was killed has left of a ref. git holds one for milliseconds: one that is
+    /// still the same after a while is nobody's.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn free_ref(&self, name: &str) -> Result<(), GitError> {
+        check_ref_name(name)?;
+        let lock = self.git_dir.join(format!("{name}.lock"));
+        let which = || fs::metadata(&lock).ok().map(|found| (found.ino(), found.ctime(), found.ctime_nsec()));
+        let found = which();
+        if found.is_some() {
+            thread::sleep(LOCK_PATIENCE);
+        }
+        if found.is_some() && found == which() {
+            files::remove(&lock)?;
+        }
+        Ok(())
     }
 
     /// Makes a ref's present value durable, whoever wrote it: its loose file (or else the packed refs) and the

@@ -28,6 +28,25 @@ fn read(git: &Git, args: &[&str]) -> String {
 }
 
 #[test]
+fn a_lock_that_a_killed_git_has_left_is_in_nobodys_way() {
+    let world = world();
+    let git = &world.git;
+    let commit = git.commit_manifests("Initial state").unwrap().unwrap();
+    let (name, id) = ("refs/tags/graduate/production/now", commit.to_string().parse().unwrap());
+    let lock = git.git_dir.join(format!("{name}.lock"));
+    let leave = || {
+        fs::create_dir_all(lock.parent().unwrap()).unwrap();
+        fs::write(&lock, "").unwrap();
+    };
+    leave();
+    git.compare_and_swap(name, Some(id), None).unwrap();
+    leave();
+    git.free_ref(name).unwrap();
+    assert!(!lock.exists());
+    assert_eq!(read(git, &["rev-parse", name]), commit.to_string());
+}
+
+#[test]
 fn a_commit_holds_manifests_and_nothing_else() {
     let world = world();
     let git = &world.git;
