@@ -253,8 +253,12 @@ fn only_what_there_is_is_settled_or_aborted() {
     let post = world.post_hook();
     let push = env.begin_graduation(&["quiet"], "now", "HEAD");
     post.is_reached_by(&push);
+    let remove = || source.dokku(&["graduate:rm-environment", "production"]);
+    remove().is_refused().says("production is being graduated to by");
     assert_eq!(source.kill("KILL", "dokku-graduate coordinator"), 1);
     push.wait().is_refused();
+    remove().succeeds().says("is in doubt; to settle it, add production again");
+    source.dokku(&["graduate:add-environment", "production", &world.destination.url()]).succeeds();
     let gate = world.hook_gate();
     source.dokku(&["graduate:add-hook", "FAILURE", &gate.script()]).succeeds();
     let recover = source.begin_dokku(&["graduate:recover", "production"]);

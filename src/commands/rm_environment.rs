@@ -2,7 +2,9 @@
 
 use clap::Args;
 
+use crate::coordinator::{self, Holder};
 use crate::error::Error;
+use crate::journal;
 use crate::names::EnvironmentName;
 use crate::settings::{Settings, Url};
 use crate::ssh;
@@ -21,9 +23,13 @@ pub struct Arguments {
 /// Runs the command. The host's pinned keys go with the last environment on it; tags and branches stay.
 ///
 /// # Errors
-/// No environment has that name.
+/// No environment has that name, or it is being graduated to.
 pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let name = &arguments.name;
+    // It could not come back to its destination without what is removed here.
+    if let Some(Holder { by, .. }) = coordinator::in_progress(vars, name)? {
+        return Err(Error::InProgress(name.clone(), Some(by)));
+    }
     Settings::change(vars, |settings| {
         let removed = settings.remove_environment(name)?;
         if let Some(url) = removed.url.ssh() {
@@ -35,6 +41,10 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
             ssh::remove_config(vars, name)?;
         }
         tell(format_args!("{name} removed"));
-        Ok(())
-    })
+        Ok::<_, Error>(())
+    })?;
+    if let Some(id) = journal::current(vars, name)? {
+        tell(format_args!("graduation {id} to it is in doubt; to settle it, add {name} again"));
+    }
+    Ok(())
 }

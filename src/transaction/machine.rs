@@ -310,7 +310,9 @@ impl Transaction {
             (Decision::Abort, State::Locking | State::PreHooks | State::Preparing | State::PostHooks)
             | (Decision::Abort, State::Ready) => {
                 // It knows; to announce it ends what still works for it here.
-                self.abort(Cause::new("the destination gave up waiting"))
+                self.abort(Cause::new(
+                    "the destination gave up waiting: its lease ended, or its host was restarted",
+                ))
             }
             (Decision::Abort, State::Aborting(_) | State::Ended) | (Decision::Go, _) => Vec::new(),
         }
