@@ -92,7 +92,7 @@ impl App<'_> {
         if ran_nothing {
             self.remove_live()?;
         } else {
-            self.restart_old(before)?;
+            self.restart_old(noted)?;
         }
         self.sweep(noted)?;
         self.release_images()?;
@@ -119,12 +119,18 @@ impl App<'_> {
         Ok(self.command("proxy:clear-config").arg(self.name.as_str()).run()?)
     }
 
-    fn restart_old(&self, before: &Before) -> Result<(), AppError> {
-        if self.runs_only(before)? {
+    /// What a deploy that went on has in its files does not tell what serves: one that was killed may have had the old
+    /// container retired, which Dokku does in some seconds, or the proxy switched.
+    fn restart_old(&self, noted: &Noted) -> Result<(), AppError> {
+        if !noted.released && self.runs_only(&noted.before)? {
             return Ok(());
         }
         self.command("ps:restart").arg(self.name.as_str()).run()?;
-        if self.runs_only(before)? { Ok(()) } else { Err(AppError::NotRestored { app: self.name.clone() }) }
+        if self.runs_only(&noted.before)? {
+            Ok(())
+        } else {
+            Err(AppError::NotRestored { app: self.name.clone() })
+        }
     }
 
     /// Leaves an app that is as it was; one that was not there goes, unless somebody has used it meanwhile.

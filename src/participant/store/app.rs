@@ -66,6 +66,8 @@ pub struct Noted {
     pub deploy: Option<ProcessId>,
     /// The containers of its deploy that have been healthy.
     pub containers: BTreeSet<String>,
+    /// Its deploy went on after the decision.
+    pub released: bool,
 }
 
 /// How the marks of containers begin.
@@ -273,6 +275,14 @@ impl Store {
             log::error!("{error}");
             None
         });
-        Ok(Noted { before, variables: self.variables(app)?, held: self.held(app)?, deploy, containers })
+        let released = self.has_mark(app, RELEASED);
+        Ok(Noted {
+            before,
+            variables: self.variables(app)?,
+            held: self.held(app)?,
+            deploy,
+            containers,
+            released,
+        })
     }
 }
