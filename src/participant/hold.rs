@@ -251,8 +251,11 @@ impl<'a> Deploy<'a> {
                 continue;
             };
             if Instant::now() >= next_look {
-                if docker::containers(&[id])?.first().is_none_or(|found| !found.is_running()) {
-                    return Err(HoldError::Ended(self.app.name.clone()));
+                match docker::containers(&[id]) {
+                    Ok(found) if found.first().is_some_and(docker::Container::is_running) => {}
+                    Ok(_) => return Err(HoldError::Ended(self.app.name.clone())),
+                    // An engine that is being restarted, for one, says nothing of what runs.
+                    Err(error) => log::warn!("{error}"),
                 }
                 next_look = Instant::now() + look_period;
             }
