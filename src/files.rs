@@ -1,5 +1,7 @@
 //! Files that must never be half there: written atomically, created exclusively, watched, locked.
 
+pub mod holders;
+
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;

@@ -1,7 +1,7 @@
 //! What a destination does when all is decided takes its time, or is interrupted itself: whoever waits hears how it
 //! ends, and no app comes to its end twice.
 
-use crate::support::{BeforeDocker, Checkout, World, until};
+use crate::support::{App, BeforeDocker, Checkout, Gate, Running, World, until};
 
 /// Waits while two leases pass, in which the source renews six times each and is answered.
 fn two_leases_pass(world: &World) {
@@ -25,7 +25,7 @@ fn with_news<'a>(world: &'a World) -> Checkout<'a> {
 }
 
 /// The same, where version 2 of `api` fails after the decision.
-fn with_news_that_fails<'a>(world: &'a World, first: crate::support::App<'a>) -> Checkout<'a> {
+fn with_news_that_fails<'a>(world: &'a World, first: App<'a>) -> Checkout<'a> {
     first.with_worker().version("1").push();
     world.app("web").version("1").push();
     world.source.dokku(&["graduate:commit", "-m", "Version 1"]).succeeds();
@@ -112,7 +112,7 @@ impl Drop for InTheWay<'_> {
 
 /// All has been put back, but nobody can write so. Then the participant dies, and a developer deploys version 3 of
 /// `api`: that is what stays.
-fn version_3_stays(world: &World, push: &crate::support::Running, in_the_way: &InTheWay) {
+fn version_3_stays(world: &World, push: &Running, in_the_way: &InTheWay) {
     in_the_way.all_have_ended();
     assert!(!push.has_ended(), "it is told before it is so");
     assert_eq!(world.destination.kill("KILL", "dokku-graduate participant"), 1);
@@ -167,6 +167,125 @@ fn a_roll_back_that_cannot_be_written_down_is_not_repeated_over_what_was_deploye
     assert_eq!(world.destination.live("web"), "1");
 }
 
+/// A developer's push of version 3 of `api` is refused before it builds.
+fn is_locked(world: &World, app: App) {
+    let push = app.version("3").commit().push_to(&world.destination);
+    push.is_refused().says("api currently has a deploy lock in place").does_not_say("Building");
+}
+
+/// Version 2 of `api` is live as soon as its second container is healthy, while that of `web` goes on and fails when
+/// its queue does.
+struct OneIsLive {
+    health: Gate,
+    queue: Gate,
+    push: Running,
+}
+
+impl OneIsLive {
+    /// Until it is decided, and `api` waits for its health.
+    fn soon(world: &World) -> OneIsLive {
+        world.app("api").version("1").push();
+        world.app("web").with_worker().version("1").push();
+        world.source.dokku(&["graduate:commit", "-m", "Version 1"]).succeeds();
+        let environment = world.clone_environment();
+        environment.graduate("first", "HEAD").succeeds();
+        let host = &world.destination;
+        host.dokku(&["ps:scale", "api", "web=2"]).succeeds();
+        host.dokku(&["ps:scale", "web", "worker=1"]).succeeds();
+        host.dokku(&["config:set", "--no-restart", "web", "BROKEN=1"]).succeeds();
+        let (health, queue) = (world.gate("health"), world.gate("queue"));
+        health.open();
+        world.app("api").version("2").healthy_behind(&health).push();
+        let fails =
+            format!("if [ -n \"$BROKEN\" ]; then\n{}exit 1; fi\nexec sleep 1000000\n", queue.script());
+        let checks =
+            r#"{"healthchecks": {"worker": [{"type": "startup", "name": "it stays", "uptime": 1000}]}}"#;
+        world.app("web").version("2").with_worker().file("worker", &fails).file("app.json", checks).push();
+        world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
+        environment.update();
+        let post = world.post_hook();
+        let push = environment.begin_graduation(&[], "now", "HEAD");
+        post.is_reached_by(&push);
+        health.close();
+        post.succeeds();
+        health.is_reached();
+        OneIsLive { health, queue, push }
+    }
+
+    /// `web` fails, and version 1 of `api` is back.
+    fn until_rolled_back(self, world: &World) {
+        self.push.wait().is_refused().says("production was rolled back: web: the deploy exited with code 1");
+        world.nothing_is_left();
+        world.destination.until_live("api", "1");
+        world.destination.dokku(&["ps:restart", "api"]).succeeds();
+        world.destination.until_live("api", "1");
+    }
+}
+
+#[test]
+fn nobody_deploys_an_app_that_is_live_before_it_is_known_whether_it_stays() {
+    if World::simulated_only("has apps wait at gates") {
+        return;
+    }
+    let world = World::new();
+    let story = OneIsLive::soon(&world);
+    story.health.open();
+    story.queue.is_reached();
+    world.destination.until_live("api", "2");
+    is_locked(&world, world.app("api"));
+    story.queue.open();
+    story.until_rolled_back(&world);
+}
+
+#[test]
+fn an_app_is_put_back_when_the_deploy_of_somebody_who_was_quicker_is_over() {
+    if World::simulated_only("has apps wait at gates") {
+        return;
+    }
+    let world = World::new();
+    let story = OneIsLive::soon(&world);
+    let host = &world.destination;
+    assert_eq!(host.kill("STOP", "dokku-graduate participant"), 1);
+    story.health.open();
+    story.queue.is_reached();
+    let lock = r#"ls "$DOKKU_LIB_ROOT/data/apps/api/.deploy.lock" 2>/dev/null || true"#;
+    until("the deploy of api is over", || host.root(lock).succeeds().raw.is_empty());
+    let build = world.gate("build");
+    let version_3 = world.app("api").version("3").builds_behind(&build).commit().begin_push_to(host);
+    build.is_reached();
+    assert_eq!(host.kill("CONT", "dokku-graduate participant"), 1);
+    story.queue.open();
+    story.push.until_line("[api] waits for somebody else's deploy of it to end: process ");
+    build.open();
+    version_3.wait().is_refused().says("api is being graduated by");
+    story.until_rolled_back(&world);
+}
+
+#[test]
+fn nobody_deploys_an_app_while_an_abort_puts_it_back() {
+    if World::simulated_only("makes the destination's Docker slow") {
+        return;
+    }
+    let world = World::new();
+    let environment = with_news(&world);
+    let before = world.destination.snapshot();
+    let post = world.post_hook();
+    let push = environment.begin_graduation(&[], "now", "HEAD");
+    post.is_reached_by(&push);
+    let gate = world.gate("tag");
+    let slow = BeforeDocker::tags_image_of(&world.destination, "api", &gate.script());
+    post.fails();
+    gate.is_reached();
+    is_locked(&world, world.app("api"));
+    gate.open();
+    push.wait().is_refused().says("nothing changed on production");
+    drop(slow);
+    world.destination.snapshot().assert_same_as(&before);
+    world.nothing_is_left();
+    world.app("api").version("3").commit().push_to(&world.destination).succeeds();
+    assert_eq!(world.destination.live("api"), "3");
+}
+
 #[test]
 fn nobody_deploys_an_app_while_it_is_put_back() {
     if World::simulated_only("has an app wait at a gate") {
@@ -180,6 +299,7 @@ fn nobody_deploys_an_app_while_it_is_put_back() {
     let push = environment.begin_graduation(&[], "now", "HEAD");
     health.is_reached();
     world.destination.dokku(&["ps:restart", "api"]).is_refused().says("api is being graduated by");
+    is_locked(&world, world.app("api").with_worker());
     health.open();
     push.wait().is_refused().says("production was rolled back");
     world.nothing_is_left();

@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::holders::{self, Holder};
 use super::{LEFT, command, is_older_than, listed, or_ok};
 use crate::dokku::Dokku;
+use crate::files::holders::{self, Holder};
 use crate::finding::{Check, Finding};
 use crate::participant::store::Store;
 use crate::vars::Vars;
@@ -56,9 +56,9 @@ fn stray(path: &Path, holders: &[Holder]) -> Option<Finding> {
     if holders.iter().any(|holder| holder.is_ours) {
         return None;
     }
-    let who: Vec<String> = holders.iter().map(|each| format!("{} ({})", each.pid, each.command)).collect();
     let pids: Vec<String> = holders.iter().map(|each| each.pid.to_string()).collect();
-    let what = format!("{} is held by what is no graduation: process {}", path.display(), who.join(", "));
+    let what =
+        format!("{} is held by what is no graduation: process {}", path.display(), holders::listed(holders));
     Some(Finding::broken(Check::Locks, what, format!("kill {}", pids.join(" "))))
 }
 

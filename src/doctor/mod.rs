@@ -10,7 +10,6 @@ use crate::finding::Finding;
 use crate::ssh;
 use crate::vars::Vars;
 
-mod holders;
 mod leftovers;
 mod link;
 mod locks;

@@ -4,6 +4,7 @@
 //! files and config variables that a build sets, the branch. Whatever gives names, puts back or lets go may be repeated
 //! after a crash.
 
+mod lock;
 mod look;
 mod naming;
 mod undo;
@@ -13,6 +14,8 @@ use crate::dokku::{Dokku, DokkuError};
 use crate::files::FileError;
 use crate::git::{self, Git, GitError};
 use crate::names::{AppName, GraduationId};
+pub use crate::participant::app::lock::DeployLock;
+pub use crate::participant::app::undo::sweep_temporary_files;
 use crate::participant::store::{Before, Held};
 use crate::process::{ProcessError, Program};
 use crate::vars::{self, Vars};
@@ -62,6 +65,14 @@ pub enum AppError {
         app: AppName,
         /// The container's name.
         container: String,
+    },
+    /// Somebody else's deploy of the app does not end.
+    #[error("{app} cannot be put back while somebody else deploys it, and that does not end: {holders}")]
+    Locked {
+        /// The app.
+        app: AppName,
+        /// Who has the lock.
+        holders: String,
     },
     /// After it was put back, something else than the old version runs.
     #[error("{app} does not run its old version after it was put back; look at `dokku ps:report {app}`")]

@@ -7,10 +7,10 @@ use std::thread;
 use super::reports::bounded_end;
 use super::{Message, RETRY_PERIOD, leftovers};
 use crate::names::{AppName, GraduationId};
-use crate::participant::app::{App, AppError};
+use crate::participant::app::{self, App, AppError, DeployLock};
 use crate::participant::slots::Slots;
 use crate::participant::store::{Before, Noted, PUT_BACK, Store};
-use crate::protocol::AppEnd;
+use crate::protocol::{AppEnd, Report};
 use crate::vars::Vars;
 
 /// What an app's end takes.
@@ -61,23 +61,28 @@ pub(super) struct Closing {
     pub(super) before: Before,
     /// Its deploy did not end by itself.
     pub(super) was_killed: bool,
+    /// Dokku's lock of the app, if we have had it since the end of its deploy.
+    pub(super) lock: Option<DeployLock>,
+    /// The main loop.
+    pub(super) news: SyncSender<Message>,
 }
 
 impl Closing {
     /// Brings the app to its end when a hand is free, and tells the main loop.
-    pub(super) fn start(self, way: Way, hands: Slots, news: SyncSender<Message>) {
+    pub(super) fn start(self, way: Way, hands: Slots) {
+        let (app, news) = (self.app.clone(), self.news.clone());
         thread::spawn(move || {
             let _hand = hands.take();
             let closed = panic::catch_unwind(AssertUnwindSafe(|| self.close(way)));
             let bug = |_| Closed::of(AppEnd::Stuck { reason: "a bug stopped us midway".to_owned() });
             // The main loop waits for it; if that is gone, so is the process.
-            let _ = news.send(Message::Closed { app: self.app.clone(), closed: closed.unwrap_or_else(bug) });
+            let _ = news.send(Message::Closed { app, closed: closed.unwrap_or_else(bug) });
         });
     }
 
     /// What is written down comes before the app is free: whoever settles this graduation later must not put back
-    /// what somebody else has deployed meanwhile.
-    fn close(&self, way: Way) -> Closed {
+    /// what somebody else has deployed meanwhile. Dokku's lock goes last: whoever deploys then is not refused.
+    fn close(mut self, way: Way) -> Closed {
         let closed = self.carry_out(way);
         while let Err(error) = self.store.set_end(&self.app, &closed.end) {
             log::error!("{error}");
@@ -89,13 +94,13 @@ impl Closing {
         closed
     }
 
-    fn carry_out(&self, way: Way) -> Closed {
-        let name = &self.app;
-        let app = App::new(&self.vars, &self.id, name);
+    fn carry_out(&mut self, way: Way) -> Closed {
         match way {
-            Way::Undo => Closed::restored(self.undo(&app)),
-            Way::Compensate => Closed::restored(self.compensate(&app)),
+            Way::Undo => Closed::restored(self.undo()),
+            Way::Compensate => Closed::restored(self.compensate()),
             Way::Stay(end) => {
+                let name = &self.app;
+                let app = App::new(&self.vars, &self.id, name);
                 // No app is put back any more: the old images may go.
                 if let Err(error) = app.let_go() {
                     log::error!("{error}");
@@ -108,23 +113,39 @@ impl Closing {
         }
     }
 
-    fn undo(&self, app: &App<'_>) -> Result<bool, AppError> {
-        app.undo(&self.noted(app)?)
+    fn undo(&mut self) -> Result<bool, AppError> {
+        let noted = self.prepared()?;
+        App::new(&self.vars, &self.id, &self.app).undo(&noted)
     }
 
-    fn compensate(&self, app: &App<'_>) -> Result<bool, AppError> {
+    fn compensate(&mut self) -> Result<bool, AppError> {
         // Whoever comes after us must not take it for live. It is put back even where there is no room for the mark.
         if let Err(error) = self.store.mark(&self.app, PUT_BACK) {
             log::error!("{error}");
         }
-        app.compensate(&self.noted(app)?)
+        let noted = self.prepared()?;
+        App::new(&self.vars, &self.id, &self.app).compensate(&noted)
     }
 
-    /// What is noted of the app; after a deploy that was killed, what that has left is gone.
-    fn noted(&self, app: &App<'_>) -> Result<Noted, AppError> {
+    /// What is noted of the app. From then on nobody else begins a push or a rebuild of it, and what a deploy that was
+    /// killed has left is gone.
+    fn prepared(&mut self) -> Result<Noted, AppError> {
         let noted = self.store.noted(&self.app, self.before.clone())?;
-        if let Some(killed) = noted.deploy.filter(|_| self.was_killed) {
-            app.clean_up_after(killed)?;
+        let killed = noted.deploy.filter(|_| self.was_killed);
+        let app = App::new(&self.vars, &self.id, &self.app);
+        if self.lock.is_none() && noted.is_touched() {
+            if killed.is_some() {
+                app.unlock()?;
+            }
+            let say = |holders| {
+                let text = format!("waits for somebody else's deploy of it to end: {holders}");
+                // As at the end: the main loop waits for us.
+                let _ = self.news.send(Message::Report(Report::Log { app: self.app.clone(), text }));
+            };
+            self.lock = app.lock(say)?;
+        }
+        if let Some(killed) = killed {
+            app::sweep_temporary_files(killed);
         }
         Ok(noted)
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Member, Participant, RETRY_PERIOD};
 use crate::names::AppName;
-use crate::participant::app::App;
+use crate::participant::app::{App, AppError, DeployLock};
 use crate::participant::closing::{Closed, Closing, Way};
 use crate::participant::deploy::DeployEnd;
 use crate::participant::reports::bounded_end;
@@ -30,11 +30,28 @@ impl Participant<'_> {
             }
             self.say(Report::AppFailed { app: app.clone(), reason });
         }
+        self.lock(app);
         let Some(member) = self.apps.get_mut(app) else { return };
         member.deploy = Some(end);
         if decision == Some(Decision::Go) && self.went_live(app) {
             let end = self.settle_live(app);
             self.conclude(app, end);
+        }
+    }
+
+    /// Nobody else is to deploy the app until it has come to its own end, which other apps may take long to let it. Who
+    /// was quicker is waited for then.
+    fn lock(&mut self, app: &AppName) {
+        let Some(member) = self.apps.get_mut(app) else { return };
+        let lock = || -> Result<Option<DeployLock>, AppError> {
+            if !self.store.noted(app, member.before.clone())?.is_touched() {
+                return Ok(None);
+            }
+            App::new(self.vars, &self.graduation.id, app).try_lock()
+        };
+        match lock() {
+            Ok(lock) => member.lock = lock,
+            Err(error) => log::error!("{error}"),
         }
     }
 
@@ -80,8 +97,19 @@ impl Participant<'_> {
             (Decision::Go, Some(end)) if stay => Way::Stay(end.clone()),
             (Decision::Go, _) => Way::Compensate,
         };
-        for (app, member) in self.apps.iter().filter(|(_, member)| !member.is_closed) {
-            self.closing(app, member).start(way(member), self.hands.clone(), self.sender.clone());
+        for (app, member) in self.apps.iter_mut().filter(|(_, member)| !member.is_closed) {
+            let way = way(member);
+            let closing = Closing {
+                vars: self.vars.clone(),
+                id: self.graduation.id.clone(),
+                store: self.store.clone(),
+                app: app.clone(),
+                before: member.before.clone(),
+                was_killed: matches!(member.deploy, Some(DeployEnd::Killed { .. })),
+                lock: member.lock.take(),
+                news: self.sender.clone(),
+            };
+            closing.start(way, self.hands.clone());
         }
         while self.apps.values().any(|member| !member.is_closed) {
             self.hear(PATIENCE);
@@ -98,17 +126,6 @@ impl Participant<'_> {
             self.hear(RETRY_PERIOD);
         }
         self.say(Report::Settled { decision });
-    }
-
-    fn closing(&self, app: &AppName, member: &Member) -> Closing {
-        Closing {
-            vars: self.vars.clone(),
-            id: self.graduation.id.clone(),
-            store: self.store.clone(),
-            app: app.clone(),
-            before: member.before.clone(),
-            was_killed: matches!(member.deploy, Some(DeployEnd::Killed { .. })),
-        }
     }
 
     pub(super) fn closed(&mut self, app: &AppName, Closed { end, note }: Closed) {

@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use crate::after_deploy;
 use crate::files::{self, FileError};
 use crate::names::{AppName, CommitId, GraduationId};
+use crate::participant::app::DeployLock;
 use crate::participant::closing::Closed;
 use crate::participant::deploy::{Deploy, DeployEnd};
 use crate::participant::destination::take_destination;
@@ -198,11 +199,13 @@ struct Member {
     end: Option<AppEnd>,
     /// Nothing is done to it any more.
     is_closed: bool,
+    /// Dokku's lock of it, from the end of its deploy on.
+    lock: Option<DeployLock>,
 }
 
 impl Member {
     fn new(before: Before, started: bool) -> Self {
-        Self { before, started, deploy: None, end: None, is_closed: false }
+        Self { before, started, deploy: None, end: None, is_closed: false, lock: None }
     }
 }
 

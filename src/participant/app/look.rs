@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use super::{App, AppError};
 use crate::docker::{self, Container};
-use crate::files::Lock;
 use crate::names::CommitId;
 use crate::participant::store::{Before, Variables};
 use crate::repo;
@@ -29,17 +28,6 @@ const SET_BY_DEPLOYS: [&str; 13] = [
 ];
 
 impl App<'_> {
-    /// Nobody has Dokku's deploy lock of the app: no push and no rebuild of it goes on.
-    ///
-    /// # Errors
-    /// [`AppError::Deploying`].
-    pub fn is_unlocked(&self) -> Result<(), AppError> {
-        if Lock::is_taken(&self.dokku.deploy_lock(self.name))? {
-            return Err(AppError::Deploying { app: self.name.clone() });
-        }
-        Ok(())
-    }
-
     /// No deploy of the app goes on, nor a restart, which takes no lock: it has no container on the way.
     ///
     /// # Errors

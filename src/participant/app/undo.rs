@@ -16,19 +16,6 @@ const DESTROY_ATTEMPTS: u32 = 5;
 const DESTROY_PAUSE: Duration = Duration::from_millis(300);
 
 impl App<'_> {
-    /// After a deploy that did not end by itself: takes away what it would have.
-    ///
-    /// # Errors
-    /// Something is left; repeat it.
-    pub fn clean_up_after(&self, killed: ProcessId) -> Result<(), AppError> {
-        // One that was killed at its very beginning has no lock yet, and Dokku cannot remove what is not there.
-        if self.dokku.deploy_lock(self.name).exists() {
-            self.command("apps:unlock").arg(self.name.as_str()).run()?;
-        }
-        sweep_temporary_files(killed);
-        Ok(())
-    }
-
     /// After the deploy has ended without going live: leaves nothing of the graduation. An app that the graduation
     /// created is destroyed, unless somebody has used it meanwhile; returns whether such an app was kept.
     ///
@@ -215,7 +202,7 @@ fn has_content(entry: fs::DirEntry) -> bool {
 
 /// Removes the directories and files that Dokku names after the process of a deploy, `/tmp/dokku-<pid>-*`, and that
 /// one which was killed leaves. What cannot be removed harms nobody.
-fn sweep_temporary_files(deploy: ProcessId) {
+pub fn sweep_temporary_files(deploy: ProcessId) {
     let prefix = format!("dokku-{}-", deploy.pid);
     for entry in fs::read_dir("/tmp").into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(&prefix) {

@@ -70,6 +70,14 @@ pub struct Noted {
     pub released: bool,
 }
 
+impl Noted {
+    /// The graduation has done something to the app that Dokku's other commands can see: has made it, or was going to
+    /// deploy it.
+    pub fn is_touched(&self) -> bool {
+        self.before.created || self.variables.is_some()
+    }
+}
+
 /// How the marks of containers begin.
 const CONTAINER: &str = "container-";
 

@@ -6,19 +6,25 @@ use std::path::{Path, PathBuf};
 
 /// A process that holds a lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Holder {
+pub struct Holder {
     /// Its number.
-    pub(super) pid: u32,
+    pub pid: u32,
     /// Its command line, shortened.
-    pub(super) command: String,
+    pub command: String,
     /// It is one of the plugin's own.
-    pub(super) is_ours: bool,
+    pub is_ours: bool,
+}
+
+/// Holders as a sentence lists them.
+pub fn listed(holders: &[Holder]) -> String {
+    let each = |holder: &Holder| format!("{} ({})", holder.pid, holder.command);
+    holders.iter().map(each).collect::<Vec<_>>().join(", ")
 }
 
 /// Who holds a lock on which of these files, as far as we may see; Linux's proc(5), `/proc/<pid>/fdinfo`.
 ///
 /// A process that has inherited a lock holds it as well, also when the one that took it is gone.
-pub(super) fn of(paths: &[PathBuf]) -> BTreeMap<PathBuf, Vec<Holder>> {
+pub fn of(paths: &[PathBuf]) -> BTreeMap<PathBuf, Vec<Holder>> {
     let mut holders: BTreeMap<PathBuf, Vec<Holder>> = BTreeMap::new();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());

@@ -1,0 +1,178 @@
+//! Dokku's deploy lock of an app. It is taken when the app's own deploy is over, so that no push and no rebuild begins
+//! before the app is nobody's again: our triggers would refuse it only when it is built and has moved `latest`. Dokku's
+//! commands that put an app back (`ps:restart`, `apps:destroy` and so on) do not look at it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{App, AppError};
+use crate::files::{self, FileError, Lock, holders};
+
+/// How long somebody else's deploy is waited for. Our triggers refuse it when it is built.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// How often is looked whether it is over.
+const LOOK_PERIOD: Duration = Duration::from_millis(100);
+
+/// The lock, until this is dropped.
+#[derive(Debug)]
+pub struct DeployLock {
+    file: File,
+    path: PathBuf,
+}
+
+impl DeployLock {
+    /// Takes the lock at `path`, if nobody has it. What a deploy that was killed has left is no lock.
+    ///
+    /// The file stays empty: from what stands in it, `builds:cancel` would conclude that it may be removed.
+    fn try_take(path: PathBuf) -> Result<Option<Self>, FileError> {
+        let failed = || FileError::of("lock", &path);
+        loop {
+            let mut options = OpenOptions::new();
+            let file = options.create(true).truncate(false).write(true).open(&path).map_err(failed())?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(fs::TryLockError::WouldBlock) => return Ok(None),
+                Err(fs::TryLockError::Error(error)) => return Err(failed()(error)),
+            }
+            let lock = Self { file, path: path.clone() };
+            // Its last holder may have removed the file when we had opened it.
+            if lock.is_in_place().map_err(failed())? {
+                lock.file.set_len(0).map_err(failed())?;
+                return Ok(Some(lock));
+            }
+        }
+    }
+
+    /// The file at the path is still the one that is locked.
+    fn is_in_place(&self) -> io::Result<bool> {
+        match fs::metadata(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            found => {
+                let (found, own) = (found?, self.file.metadata()?);
+                Ok((found.dev(), found.ino()) == (own.dev(), own.ino()))
+            }
+        }
+    }
+}
+
+impl Drop for DeployLock {
+    /// Removes the file, as Dokku does; one that is left is no lock. What somebody else has put in its place stays.
+    fn drop(&mut self) {
+        match self.is_in_place() {
+            Ok(true) => {
+                if let Err(error) = files::remove(&self.path) {
+                    log::warn!("{error}");
+                }
+            }
+            Ok(false) => {}
+            Err(error) => log::warn!("{}", FileError::of("look at", &self.path)(error)),
+        }
+    }
+}
+
+impl App<'_> {
+    /// Nobody has Dokku's deploy lock of the app: no push and no rebuild of it goes on.
+    ///
+    /// # Errors
+    /// [`AppError::Deploying`].
+    pub fn is_unlocked(&self) -> Result<(), AppError> {
+        if Lock::is_taken(&self.dokku.deploy_lock(self.name))? {
+            return Err(AppError::Deploying { app: self.name.clone() });
+        }
+        Ok(())
+    }
+
+    /// After a deploy that was killed: takes the lock from what it has left running, which may have inherited it.
+    ///
+    /// # Errors
+    /// Dokku does not.
+    pub fn unlock(&self) -> Result<(), AppError> {
+        // One that was killed at its very beginning has no lock yet, and Dokku cannot remove what is not there.
+        if self.dokku.deploy_lock(self.name).exists() {
+            self.command("apps:unlock").arg(self.name.as_str()).run()?;
+        }
+        Ok(())
+    }
+
+    /// Takes Dokku's deploy lock of the app, if the app is there and nobody has the lock.
+    ///
+    /// # Errors
+    /// The file cannot be made or locked.
+    pub fn try_lock(&self) -> Result<Option<DeployLock>, AppError> {
+        if !self.dokku.exists(self.name) {
+            return Ok(None);
+        }
+        Ok(DeployLock::try_take(self.dokku.deploy_lock(self.name))?)
+    }
+
+    /// The same, and waits for whoever has it, which `busy` hears once. None if there is no such app, or if the lock's
+    /// file cannot be made: then nobody else has it either, and a full disk is no reason not to put the app back.
+    ///
+    /// # Errors
+    /// [`AppError::Locked`].
+    pub fn lock(&self, busy: impl FnOnce(String)) -> Result<Option<DeployLock>, AppError> {
+        let mut busy = Some(busy);
+        let deadline = Instant::now() + PATIENCE;
+        while self.dokku.exists(self.name) {
+            match self.try_lock() {
+                Ok(None) => {}
+                Ok(Some(lock)) => return Ok(Some(lock)),
+                Err(error) => {
+                    log::error!("{error}");
+                    return Ok(None);
+                }
+            }
+            if let Some(busy) = busy.take() {
+                busy(self.lock_holders());
+            }
+            if Instant::now() >= deadline {
+                let holders = self.lock_holders();
+                return Err(AppError::Locked { app: self.name.clone(), holders });
+            }
+            thread::sleep(LOOK_PERIOD);
+        }
+        Ok(None)
+    }
+
+    fn lock_holders(&self) -> String {
+        let path = self.dokku.deploy_lock(self.name);
+        match holders::of(std::slice::from_ref(&path)).get(&path) {
+            Some(found) => format!("process {}", holders::listed(found)),
+            None => "a process that is not ours to see".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deploy_lock_is_what_dokku_takes_for_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(".deploy.lock");
+        fs::write(&path, "the build that was killed\n").unwrap();
+        let lock = DeployLock::try_take(path.clone()).unwrap().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"");
+        assert!(DeployLock::try_take(path.clone()).unwrap().is_none());
+        drop(lock);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_lock_that_somebody_else_has_put_in_its_place_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(".deploy.lock");
+        let lock = DeployLock::try_take(path.clone()).unwrap().unwrap();
+        fs::remove_file(&path).unwrap();
+        let theirs = DeployLock::try_take(path.clone()).unwrap().unwrap();
+        drop(lock);
+        assert!(path.exists());
+        drop(theirs);
+    }
+}
