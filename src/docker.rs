@@ -128,7 +128,7 @@ impl Container {
 }
 
 /// How long Docker may take to tell something. What it is told to do may take longer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+const ANSWER_LIMIT: Duration = Duration::from_secs(600);
 
 fn docker() -> Program {
     Program::new("docker")
