@@ -46,12 +46,12 @@ impl Normaliser {
 }
 
 fn name_of(word: &str, known: &[(String, String)]) -> String {
-    let is_hex = word.len() >= 7 && word.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    let is_number = word.bytes().all(|b| b.is_ascii_digit());
-    if word.len() == 14 && is_number {
+    if word.len() == 14 && word.bytes().all(|b| b.is_ascii_digit()) {
         return "[TIME]".to_owned();
     }
-    if !is_hex || is_number || !word.bytes().any(|b| b.is_ascii_digit()) {
+    // One id in some thirty has digits alone in its first seven places.
+    let is_id = word.len() >= 7 && word.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if !is_id {
         return word.to_owned();
     }
     let commit = known.iter().find(|(id, _)| id.len() == 40 && id.starts_with(word));
@@ -77,8 +77,8 @@ fn transcripts_read_the_same_every_time() {
     let normaliser = Normaliser::default();
     normaliser.show("/tmp/g1234", "[WORLD]");
     normaliser.show_commit("9c0ffee0123456789012345678901234567890ab", "api 2");
-    let text = "remote: -----> api 4be21d0 -> 9c0ffee   \nremote: see /tmp/g1234/x, release 20261123104512 (48 s)\u{1b}[K\nnothing\n";
+    let text = "remote: -----> api 4be21d0 -> 9c0ffee   \nremote: api 2164961\nremote: see /tmp/g1234/x, release 20261123104512 (48 s)\u{1b}[K\nnothing\n";
     let expected =
-        "remote: -----> api [ID] -> [api 2]\nremote: see [WORLD]/x, release [TIME] ([N] s)\nnothing\n";
+        "remote: -----> api [ID] -> [api 2]\nremote: api [ID]\nremote: see [WORLD]/x, release [TIME] ([N] s)\nnothing\n";
     assert_eq!(normaliser.normalise(text), expected);
 }
