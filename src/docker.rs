@@ -230,6 +230,9 @@ pub fn remove_container(container: &str) -> Result<(), DockerError> {
     Ok(docker().args(["rm", "-f", container]).run()?)
 }
 
+/// The label of keepers, which is no app's.
+const KEPT: &str = "com.dokku.app-name=graduate.kept";
+
 /// An image that a graduation keeps although no name and no running container holds it.
 ///
 /// Dokku prunes unused images that carry an app's label, names or not; what keeps one is a container that was
@@ -240,7 +243,7 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// The keeper of one image of an app, `which` being a fixed word.
+    /// The keeper of one image of an app, `which` being a fixed word without a dash.
     pub fn new(id: &GraduationId, app: &AppName, which: &'static str) -> Self {
         Self { container: format!("graduate-{id}-{app}-{which}") }
     }
@@ -253,10 +256,26 @@ impl Keeper {
         if !containers(&[&self.container])?.is_empty() {
             return Ok(());
         }
-        let label = "com.dokku.app-name=graduate.kept";
         let image = image.to_string();
-        let args = ["create", "--name", &self.container, "--label", label, &image, "never-started"];
+        let args = ["create", "--name", &self.container, "--label", KEPT, &image, "never-started"];
         Ok(docker().args(args).run()?)
+    }
+
+    /// All that there are on this host, of whatever graduation.
+    ///
+    /// # Errors
+    /// Docker does not answer.
+    pub fn all() -> Result<Vec<Self>, DockerError> {
+        let filter = format!("label={KEPT}");
+        let names = docker().args(["ps", "-a", "--filter", &filter, "--format", "{{.Names}}"]);
+        let names = names.within(ANSWER_LIMIT).read()?;
+        Ok(names.lines().map(|name| Self { container: name.to_owned() }).collect())
+    }
+
+    /// It keeps an image of this app for this graduation.
+    pub fn is_of(&self, id: &GraduationId, app: &AppName) -> bool {
+        let which = self.container.strip_prefix(&format!("graduate-{id}-{app}-"));
+        which.is_some_and(|which| !which.contains('-'))
     }
 
     /// Lets it go.
@@ -297,6 +316,17 @@ mod tests {
             "Error response from daemon: context deadline exceeded\n",
         ] {
             assert!(!says_that_one_is_missing(unknown), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn a_keeper_is_of_one_app() {
+        let id: GraduationId = "20261123104512-abcdef".parse().unwrap();
+        let other: GraduationId = "20261123104513-abcdef".parse().unwrap();
+        let [api, api_old]: [AppName; 2] = ["api", "api-old"].map(|name| name.parse().unwrap());
+        for (of, not) in [(&api, &api_old), (&api_old, &api)] {
+            let keeper = Keeper::new(&id, of, "new");
+            assert!(keeper.is_of(&id, of) && !keeper.is_of(&id, not) && !keeper.is_of(&other, of));
         }
     }
 

@@ -3,6 +3,7 @@
 //! Nothing of a command is left to chance: the repository is named, the variables of our caller's git are dropped
 //! (`process.rs`), hooks do not run, and a changed ref is on the disk when a function returns.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -318,6 +319,20 @@ impl Git {
     /// The repository has this commit.
     pub fn has_commit(&self, commit: CommitId) -> bool {
         self.command().args(["cat-file", "-e", &format!("{commit}^{{commit}}")]).run().is_ok()
+    }
+
+    /// The graduations that have refs in a repository.
+    ///
+    /// # Errors
+    /// git says no.
+    pub fn graduations_with_refs(&self) -> Result<BTreeSet<GraduationId>, GitError> {
+        if !self.git_dir.join("HEAD").exists() {
+            return Ok(BTreeSet::new());
+        }
+        let list = self.command().args(["for-each-ref", "--format=%(refname:lstrip=2)", "refs/graduate/"]);
+        let list = list.read().map_err(self.failed("list the refs of graduations"))?;
+        let ids = list.lines().filter_map(|name| name.split('/').next()?.parse().ok());
+        Ok(ids.collect())
     }
 
     /// Deletes the refs that a graduation has left in a repository, `refs/graduate/<id>/*`. An app that was being

@@ -45,3 +45,69 @@ fn after_an_abort_that_could_not_put_all_back_the_release_that_ran_does() {
         assert_eq!(after.get(&name), before.get(&name), "{name}");
     }
 }
+
+#[test]
+fn what_could_not_be_let_go_is_by_the_next_graduation() {
+    if World::simulated_only(WHY) {
+        return;
+    }
+    let world = World::new();
+    let environment = world.with_release_of(&["api", "web"]);
+    let host = &world.destination;
+    let next = |version: &str| {
+        world.app("api").version(version).push();
+        world.source.dokku(&["graduate:commit", "-m", version]).succeeds();
+        environment.update();
+    };
+    next("2");
+    let broken = BeforeDocker::on(host, "case \"$1\" in rm) exit 1 ;; esac");
+    environment.graduate("second", "HEAD").succeeds();
+    drop(broken);
+    host.until_idle();
+    assert!(host.left().contains("graduate-"), "{}", host.left());
+    let ref_of_old = r#"cd "$DOKKU_ROOT/api" && git -c safe.directory='*' update-ref refs/graduate/20200101000000-abcdef/x HEAD && chown -R --reference=. refs"#;
+    host.root(ref_of_old).succeeds();
+
+    next("3");
+    environment.graduate("third", "HEAD").succeeds();
+    world.nothing_is_left();
+}
+
+#[test]
+fn what_an_app_needs_that_could_not_be_put_back_outlives_other_graduations() {
+    if World::simulated_only(WHY) {
+        return;
+    }
+    let world = World::new();
+    let environment = world.with_release_of(&["api", "web"]);
+    let host = &world.destination;
+    world.app("api").version("2").push();
+    world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
+    environment.update();
+    let post = world.post_hook();
+    let push = environment.begin_graduation(&[], "now", "HEAD");
+    post.is_reached_by(&push);
+    let broken = broken_tag(&world, "api");
+    post.fails();
+    push.wait().is_refused().says("api is not as it was");
+    drop(broken);
+
+    let incoming = r#"cd "$DOKKU_LIB_ROOT/data/graduate/incoming" && ls"#;
+    let stuck = host.root(incoming).succeeds().raw.lines().last().unwrap().to_owned();
+    // As if there had been others, none of which had api.
+    let others = r#"cd "$DOKKU_LIB_ROOT/data/graduate/incoming"
+        for n in $(seq 10 34); do
+            mkdir 209901010000$n-abcdef
+            echo '{"decision": "abort", "ends": {}}' >209901010000$n-abcdef/settled
+            chown -R --reference=. 209901010000$n-abcdef
+        done"#;
+    host.root(others).succeeds();
+    post.succeeds();
+    world
+        .source
+        .dokku(&["graduate", "production", "env/production", "-o", "redeploy", "-o", "only=web", "--yes"])
+        .succeeds();
+    host.until_idle();
+    assert!(host.root(incoming).succeeds().raw.contains(&stuck));
+    assert!(host.left().contains(&format!("graduate-{stuck}-api-old")), "{}", host.left());
+}

@@ -4,7 +4,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 use super::destination::{busy, described};
 use super::{Member, Participant, ParticipantError, Start};
-use crate::files;
+use crate::docker::Keeper;
+use crate::dokku::Dokku;
+use crate::files::{self, FileError};
+use crate::git::Git;
 use crate::names::{AppName, GraduationId};
 use crate::participant::app::{App, AppError};
 use crate::participant::store::{Settled, Store};
@@ -112,11 +115,67 @@ pub(super) fn let_go_of_stuck(vars: &Vars, app: &AppName) -> Result<(), AppError
     Ok(())
 }
 
-/// Forgets all but the last graduations, by their ids, and our `own`: by a source's clock that was set back it can
-/// be older than all others.
+/// What graduations that are over are still to keep: the versions of apps that they could not put back, until the apps
+/// are live by a later graduation, or gone.
+fn owed(vars: &Vars) -> Result<Vec<(GraduationId, AppName)>, FileError> {
+    let dokku = Dokku::new(vars);
+    let mut owed: Vec<(GraduationId, AppName)> = Vec::new();
+    for (id, store) in Store::all(vars)? {
+        for (app, end) in store.settled().map(|settled| settled.ends).unwrap_or_default() {
+            match end {
+                AppEnd::Stuck { .. } if dokku.exists(&app) => owed.push((id.clone(), app)),
+                AppEnd::Stuck { .. } | AppEnd::Restored {} => {}
+                AppEnd::Live {} => owed.retain(|(_, other)| *other != app),
+            }
+        }
+    }
+    Ok(owed)
+}
+
+/// Before a graduation begins, when all others are settled: lets go the images that they have left although nothing
+/// needs them any more, because Docker did not answer, or a trigger that outlived its deploy kept one too late.
+///
+/// # Errors
+/// Something is left.
+pub(super) fn release_images(vars: &Vars) -> Result<(), AppError> {
+    let owed = owed(vars)?;
+    for keeper in Keeper::all()? {
+        if !owed.iter().any(|(id, app)| keeper.is_of(id, app)) {
+            keeper.release()?;
+        }
+    }
+    Ok(())
+}
+
+/// The same for the refs that they have left in the repository of an app that is being opened.
+///
+/// # Errors
+/// Something is left.
+pub(super) fn delete_refs(vars: &Vars, own: &GraduationId, app: &AppName) -> Result<(), AppError> {
+    let repository = Git::bare(&Dokku::new(vars).repository(app));
+    let mut left = repository.graduations_with_refs()?;
+    left.remove(own);
+    if left.is_empty() {
+        return Ok(());
+    }
+    for (owing, other) in owed(vars)? {
+        if other == *app {
+            left.remove(&owing);
+        }
+    }
+    for id in left {
+        repository.delete_graduation_refs(&id)?;
+    }
+    Ok(())
+}
+
+/// Forgets all but the last graduations, by their ids, those that still keep something, and our `own`: by a source's
+/// clock that was set back it can be older than all others.
 pub(super) fn prune(vars: &Vars, own: &GraduationId) -> Result<(), ParticipantError> {
     let over = |store: &Store| store.settled().is_some() || !store.socket().exists();
-    let all = Store::all(vars)?.into_iter().filter(|(id, _)| id != own).map(|(_, store)| store);
+    let owed = owed(vars)?;
+    let owes = |id: &GraduationId| owed.iter().any(|(owing, _)| owing == id);
+    let all = Store::all(vars)?.into_iter().filter(|(id, _)| id != own && !owes(id)).map(|(_, store)| store);
     for store in all.filter(over).collect::<Vec<_>>().iter().rev().skip(REMEMBERED - 1) {
         store.forget()?;
     }

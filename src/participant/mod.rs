@@ -35,7 +35,7 @@ use crate::participant::closing::Closed;
 use crate::participant::deploy::{Deploy, DeployEnd};
 use crate::participant::destination::take_destination;
 pub use crate::participant::leftovers::settle_left;
-use crate::participant::leftovers::{prune, recover, settle_leftovers};
+use crate::participant::leftovers::{prune, recover, release_images, settle_leftovers};
 use crate::participant::reports::{Reports, bounded};
 use crate::participant::slots::Slots;
 use crate::participant::store::{Before, Graduation, LeaseEnd, Store};
@@ -163,6 +163,9 @@ fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> 
         Start::Begin(graduation) => {
             if let Some(reason) = settle_leftovers(&vars, &graduation.id)? {
                 return Ok(reports.append(&Report::Refused { reason })?);
+            }
+            if let Err(error) = release_images(&vars) {
+                log::error!("{error}");
             }
             let begin = || -> Result<UnixListener, ParticipantError> {
                 store.create(&graduation)?;

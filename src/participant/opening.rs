@@ -2,6 +2,7 @@
 
 use crate::names::{AppName, CommitId, GraduationId};
 use crate::participant::app::{App, AppError};
+use crate::participant::leftovers;
 use crate::participant::store::{Before, Store};
 use crate::vars::Vars;
 
@@ -27,6 +28,9 @@ pub(super) fn open(
         store.leave(name)?;
     }
     let mut before = looked?;
+    if let Err(error) = leftovers::delete_refs(vars, id, name) {
+        log::error!("{error}");
+    }
     store.set_before(name, &before)?;
     app.keep_old_image(&before)?;
     if before.created {
