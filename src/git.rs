@@ -17,7 +17,7 @@ use crate::vars::{Vars, host_name};
 
 mod objects;
 
-pub use objects::TagText;
+pub use objects::{INDEX, TagText};
 
 /// How long the lock file of a ref must stay the same to be nobody's.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);

@@ -187,14 +187,10 @@ impl Place {
     }
 
     /// Ends the program of the user's that a coordinator which died has left running.
-    ///
-    /// # Errors
-    /// The note of it cannot be removed.
-    pub fn stop_program(&self) -> Result<(), FileError> {
+    fn stop_program(&self) {
         if let Ok(Some(program)) = files::read_json::<ProcessId>(&self.program()) {
             program.stop_group(PROGRAM_GRACE);
         }
-        files::remove(&self.program())
     }
 }
 
@@ -348,13 +344,11 @@ pub fn ids(vars: &Vars) -> Result<Vec<GraduationId>, FileError> {
 }
 
 /// Removes what coordinators that were killed have left besides what settles their graduations: sockets at which
-/// nobody listens, programs of the user's, and files of this environment, whose lock must be ours, that were being
-/// written.
-///
-/// # Errors
-/// Something is left.
-pub fn sweep(vars: &Vars, environment: &EnvironmentName) -> Result<(), FileError> {
-    files::sweep_temporary(&vars.data().join("environments"), &format!("{environment}."))?;
+/// nobody listens, programs of the user's, and files that they were writing, among them those of this environment,
+/// whose lock must be ours. What cannot be removed is logged.
+pub fn sweep(vars: &Vars, environment: &EnvironmentName) {
+    let log = |swept: Result<(), FileError>| swept.unwrap_or_else(|error| log::warn!("{error}"));
+    log(files::sweep_temporary(&vars.data().join("environments"), &format!("{environment}.")));
     let dir = vars.data().join("graduations");
     for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
         let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<GraduationId>().ok()) else {
@@ -362,12 +356,13 @@ pub fn sweep(vars: &Vars, environment: &EnvironmentName) -> Result<(), FileError
         };
         let place = Place::of(vars, &id);
         let left = [place.socket(), place.control(), place.program()];
+        // One that lives has left its graduation in doubt and tells its hooks so.
         if left.iter().any(|file| file.exists()) && place.is_dead() {
-            place.stop_program()?;
-            left.iter().try_for_each(|file| files::remove(file))?;
+            place.stop_program();
+            left.iter().for_each(|file| log(files::remove(file)));
+            log(files::sweep_temporary(&place.dir, ""));
         }
     }
-    Ok(())
 }
 
 /// The lock of an environment.

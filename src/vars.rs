@@ -12,8 +12,8 @@ pub const GRADUATION: &str = "GRADUATE_GRADUATION";
 /// keeps it, too.
 pub const DEPLOY: &str = "GRADUATE_DEPLOY";
 
-/// The variable by which a deploy that puts an app back tells the plugin's triggers so: the graduation that does it,
-/// for which the app is kept from all others.
+/// The variable by which a deploy that puts an app back tells the plugin's triggers so, and by which its processes are
+/// known: `<id>/<app>`, with the graduation that does it, for which the app is kept from all others.
 pub const RESTORING: &str = "GRADUATE_RESTORING";
 
 /// The variable by which the companion `git-receive-pack` learns how a push ended: a file's path.
@@ -43,7 +43,7 @@ pub struct Vars {
     pub graduation: Option<GraduationId>,
     /// `DOKKU_PID`: by which Dokku names the files of the deploy that we are part of; a number.
     pub dokku_pid: Option<String>,
-    /// See [`RESTORING`].
+    /// The graduation of [`RESTORING`].
     pub restoring: Option<GraduationId>,
     /// Where the companion `git-receive-pack` wants the push's outcome.
     pub push_status: Option<PathBuf>,
@@ -80,7 +80,7 @@ impl Vars {
             over_ssh: get("SSH_CONNECTION").is_some(),
             graduation: text(GRADUATION).and_then(|id| id.parse().ok()),
             dokku_pid: text("DOKKU_PID").filter(|pid| pid.bytes().all(|byte| byte.is_ascii_digit())),
-            restoring: text(RESTORING).and_then(|id| id.parse().ok()),
+            restoring: text(RESTORING).and_then(|mark| mark.split_once('/')?.0.parse().ok()),
             push_status: get(PUSH_STATUS).map(PathBuf::from),
             receiving: text(RECEIVING).and_then(|id| id.parse().ok()),
             quarantine: get("GIT_QUARANTINE_PATH").map(PathBuf::from),

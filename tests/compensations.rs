@@ -75,8 +75,8 @@ fn apps_that_ran_nothing_run_nothing_again() {
         .says("production was rolled back: api: the deploy exited with code 1")
         .says("[used] is kept although this graduation created it: somebody has used it meanwhile")
         .does_not_say("partly graduated");
-    // The one that died had begun to restart it, too: two restarts went on, and one of their containers is retired.
-    until("only one container of api is left", || !host.left().contains("upcoming"));
+    // The one that died had begun to restart it, too. Its restart was waited for.
+    assert!(!host.left().contains("upcoming"), "{}", host.left());
     assert!(!story.environment.went_live("now", "HEAD"));
 
     let after = host.snapshot();

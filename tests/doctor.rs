@@ -154,8 +154,8 @@ const CASES: &[Case] = &[
         "on_failure": "rollback", "since": "2026-01-01T00:00:00Z"}' >"$left/graduation.json""#, "graduations", "warning",
         "from staging was interrupted; settle it from there", "dokku graduate:recover production",
         By(r#"rm -r "$data/incoming/20260101000000-abcdef""#)),
-    (Here, r#"mkdir -p .git/objects/tmp_objdir-incoming-x && touch "$data/.settings.json.x1y2z3" &&
-        touch -d '1 hour ago' .git/objects/tmp_objdir-incoming-x "$data/.settings.json.x1y2z3""#, "left-overs", "warning",
+    (Here, r#"mkdir -p .git/objects/tmp_objdir-incoming-x .git/graduate-indexX1 && touch "$data/.settings.json.x1y2z3" &&
+        touch -d '1 hour ago' .git/objects/tmp_objdir-incoming-x .git/graduate-indexX1 "$data/.settings.json.x1y2z3""#, "left-overs", "warning",
         "processes that were killed have left", "rm -rf", Remedy),
     (Link, "dokku graduate:freeze production the end of the quarter", "frozen", "note", "the end of the quarter", "",
         By("dokku graduate:unfreeze production")),

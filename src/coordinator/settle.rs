@@ -37,15 +37,9 @@ pub fn settle_earlier(
     vars: &Vars,
     environment: &EnvironmentName,
 ) -> Result<Option<(GraduationId, Outcome)>, CoordinatorError> {
-    if let Err(error) = journal::sweep(vars, environment) {
-        log::warn!("{error}");
-    }
+    journal::sweep(vars, environment);
     let Some(id) = journal::current(vars, environment)? else { return Ok(None) };
     let place = Place::of(vars, &id);
-    // One that lives has left it in doubt and tells its hooks so.
-    if place.is_dead() {
-        place.stop_program()?;
-    }
     let entries = journal::read(&place.journal())?;
     let Some(Entry::Ordered { order }) = entries.first().cloned() else {
         // Nothing was begun before its first line.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::{LEFT, command, is_older_than, listed, or_ok};
 use crate::dokku::Dokku;
 use crate::finding::{Check, Finding};
+use crate::git;
 use crate::participant::store::{Graduation, Store};
 use crate::vars::Vars;
 
@@ -61,6 +62,7 @@ pub(super) fn files(vars: &Vars) -> Vec<Finding> {
         left.extend(abandoned(&vars.below_root(app.as_str()), |name| name.starts_with(".graduate.json.")));
     }
     left.extend(abandoned(&vars.dokku_root, |name| name == ".git.graduate-new"));
+    left.extend(abandoned(&vars.git_dir(), |name| name.starts_with(git::INDEX)));
     let objects = vars.git_dir().join("objects");
     for dir in paths_in(&objects).into_iter().filter(|path| path.is_dir()).chain([objects]) {
         // What git itself would remove after some weeks; git-prune(1).

@@ -6,6 +6,9 @@ use crate::names::{CommitId, ObjectId};
 use crate::process::Program;
 use crate::vars::host_name;
 
+/// How the directories in a repository begin in which trees are made.
+pub const INDEX: &str = "graduate-index";
+
 /// The text of an annotated tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagText<'a> {
@@ -77,7 +80,7 @@ impl Git {
         base: Option<CommitId>,
         changes: &[(String, Option<Vec<u8>>)],
     ) -> Result<ObjectId, GitError> {
-        let index = tempfile::Builder::new().prefix("graduate-index").tempdir_in(&self.git_dir);
+        let index = tempfile::Builder::new().prefix(INDEX).tempdir_in(&self.git_dir);
         let index = index.map_err(FileError::of("make a directory in", &self.git_dir))?;
         let command = || self.command().env("GIT_INDEX_FILE", index.path().join("index"));
         if let Some(base) = base {

@@ -109,7 +109,12 @@ impl<'a> App<'a> {
 
     /// A command of Dokku, for which no trigger of ours keeps the app.
     fn command(&self, name: &str) -> Program {
-        Program::new("dokku").arg(name).env(vars::RESTORING, self.id.as_str())
+        Program::new("dokku").arg(name).env(vars::RESTORING, self.mark())
+    }
+
+    /// How processes of the graduation for this app are known.
+    fn mark(&self) -> String {
+        format!("{}/{}", self.id, self.name)
     }
 
     /// Creates the app.

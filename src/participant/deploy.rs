@@ -126,7 +126,9 @@ impl Deploy {
         match end {
             DeployEnd::Succeeded => {}
             DeployEnd::Failed { .. } | DeployEnd::Killed { .. } => {
-                if let Err(error) = process::end_all_with(vars::DEPLOY, &self.mark(), STOP_GRACE) {
+                if let Err(error) =
+                    process::end_all_with(vars::DEPLOY, &self.mark(), Duration::ZERO, STOP_GRACE)
+                {
                     log::error!("cannot end all of the deploy of {}: {error}", self.app);
                 }
             }

@@ -12,12 +12,12 @@ use super::ProcessId;
 /// How long is waited for those that got a signal before all are looked for again.
 const ROUND: Duration = Duration::from_millis(200);
 
-/// Ends every process of our user that was started with this variable, and those that they start meanwhile:
-/// SIGTERM, and SIGKILL after `grace`.
+/// Ends every process of our user that was started with this variable, and those that they start meanwhile: with
+/// SIGTERM if they have not ended by themselves after `patience`, and with SIGKILL `grace` after that.
 ///
 /// # Errors
 /// `/proc` cannot be read, or some do not even end by SIGKILL.
-pub fn end_all_with(name: &str, value: &str, grace: Duration) -> io::Result<()> {
+pub fn end_all_with(name: &str, value: &str, patience: Duration, grace: Duration) -> io::Result<()> {
     let wanted = format!("{name}={value}");
     let begun = Instant::now();
     loop {
@@ -25,12 +25,15 @@ pub fn end_all_with(name: &str, value: &str, grace: Duration) -> io::Result<()> 
         if left.is_empty() {
             return Ok(());
         }
-        if begun.elapsed() > grace * 3 {
+        let told = begun.elapsed().checked_sub(patience);
+        if told.is_some_and(|told| told > grace * 3) {
             let pids: Vec<String> = left.iter().map(|process| process.pid.to_string()).collect();
             return Err(io::Error::other(format!("processes do not end: {}", pids.join(" "))));
         }
-        let signal = if begun.elapsed() < grace { Signal::TERM } else { Signal::KILL };
-        left.iter().for_each(|process| process.signal(signal));
+        if let Some(told) = told {
+            let signal = if told < grace { Signal::TERM } else { Signal::KILL };
+            left.iter().for_each(|process| process.signal(signal));
+        }
         let round_ends = Instant::now() + ROUND;
         for process in left {
             process.wait(round_ends.saturating_duration_since(Instant::now()));
@@ -72,10 +75,10 @@ mod tests {
             ProcessId::of(line.trim().parse().unwrap()).unwrap()
         };
         let (ours, other) = (orphan_of("ours"), orphan_of("other"));
-        end_all_with("KIN", &own("ours"), Duration::from_millis(100)).unwrap();
+        end_all_with("KIN", &own("ours"), Duration::ZERO, Duration::from_millis(100)).unwrap();
         assert!(!ours.is_running());
         assert!(other.is_running());
-        end_all_with("KIN", &own("other"), Duration::from_millis(100)).unwrap();
+        end_all_with("KIN", &own("other"), Duration::ZERO, Duration::from_millis(100)).unwrap();
         assert!(!other.is_running());
     }
 }

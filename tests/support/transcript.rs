@@ -78,7 +78,6 @@ fn transcripts_read_the_same_every_time() {
     normaliser.show("/tmp/g1234", "[WORLD]");
     normaliser.show_commit("9c0ffee0123456789012345678901234567890ab", "api 2");
     let text = "remote: -----> api 4be21d0 -> 9c0ffee   \nremote: api 2164961\nremote: see /tmp/g1234/x, release 20261123104512 (48 s)\u{1b}[K\nnothing\n";
-    let expected =
-        "remote: -----> api [ID] -> [api 2]\nremote: api [ID]\nremote: see [WORLD]/x, release [TIME] ([N] s)\nnothing\n";
+    let expected = "remote: -----> api [ID] -> [api 2]\nremote: api [ID]\nremote: see [WORLD]/x, release [TIME] ([N] s)\nnothing\n";
     assert_eq!(normaliser.normalise(text), expected);
 }

@@ -9,11 +9,17 @@ use crate::docker;
 use crate::files::{self, FileError};
 use crate::git::{self, Git};
 use crate::participant::store::{Before, Noted, Variables};
-use crate::process::ProcessId;
+use crate::process::{self, ProcessId};
+use crate::vars;
 
 /// How often an app that was created for nothing is tried to be destroyed, and how long is waited in between.
 const DESTROY_ATTEMPTS: u32 = 5;
 const DESTROY_PAUSE: Duration = Duration::from_millis(300);
+
+/// How long a command that a dead participant has left, to put the app back, may go on, and may take to end when it is
+/// told to.
+const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(600);
+const PREDECESSOR_GRACE: Duration = Duration::from_secs(10);
 
 impl App<'_> {
     /// After the deploy has ended without going live: leaves nothing of the graduation. An app that the graduation
@@ -60,6 +66,7 @@ impl App<'_> {
     pub fn compensate(&self, noted: &Noted) -> Result<bool, AppError> {
         let Noted { before, variables, .. } = noted;
         let variables = variables.clone().unwrap_or_default();
+        self.wait_for_predecessor();
         if !self.dokku.exists(self.name) {
             self.release_images()?;
             return Ok(false);
@@ -88,6 +95,15 @@ impl App<'_> {
             refused.iter().for_each(docker::remove_unused_image);
         }
         self.take_leave(&noted.before)
+    }
+
+    /// A participant that died while it put the app back may have left a command of Dokku's that goes on with it. Two
+    /// at a time would take each other's containers.
+    fn wait_for_predecessor(&self) {
+        let (patience, grace) = (PREDECESSOR_PATIENCE, PREDECESSOR_GRACE);
+        if let Err(error) = process::end_all_with(vars::RESTORING, &self.mark(), patience, grace) {
+            log::error!("cannot wait for what put {} back before: {error}", self.name);
+        }
     }
 
     /// Removes what is live, from the proxy's configuration, too.
