@@ -49,7 +49,7 @@ fn post_receive_alone_that_keeps_what_is_live_keeps_every_promise() {
 }
 
 #[test]
-#[ignore = "takes minutes: `cargo test --release --lib two_faults -- --ignored --nocapture`"]
+#[ignore = "for `scripts/test --full`: `cargo test --release --lib two_faults -- --ignored --nocapture`"]
 fn two_faults_break_no_promise() {
     holds(Mode::Command, OnFailure::Rollback, 2);
     holds(Mode::AfterPush, OnFailure::Rollback, 2);
