@@ -13,8 +13,8 @@ use crate::hosts::Hosts;
 use crate::point::{Point, Step};
 use crate::stage::Stage;
 
-/// How many cells are played at once, each on hosts of its own.
-const WORKERS: usize = 2;
+/// How many cells are played at once, each on hosts of its own. They mostly wait.
+const WORKERS: usize = 3;
 
 /// How many cells a slice has, if they fit in its time.
 const SLICE: usize = 60;
