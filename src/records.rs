@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -91,11 +91,17 @@ impl<T: DeserializeOwned> Follower<T> {
     /// # Errors
     /// A line that is no record, which a writer of another version may leave.
     pub fn next(&mut self, limit: Duration) -> Result<Option<T>, LineError> {
-        if let Some(record) = self.read()? {
-            return Ok(Some(record));
+        let begun = Instant::now();
+        loop {
+            if let Some(record) = self.read()? {
+                return Ok(Some(record));
+            }
+            let left = limit.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            self.watch.wait(left);
         }
-        self.watch.wait(limit);
-        self.read()
     }
 
     fn read(&mut self) -> Result<Option<T>, LineError> {
@@ -131,6 +137,20 @@ mod tests {
         assert_eq!(follower.next(Duration::ZERO).unwrap(), None);
         OpenOptions::new().append(true).open(&path).unwrap().write_all(&whole[150_000..]).unwrap();
         assert_eq!(follower.next(Duration::ZERO).unwrap(), Some(apps));
+    }
+
+    #[test]
+    fn what_brings_no_record_ends_no_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lines");
+        std::fs::write(&path, "").unwrap();
+        let mut follower = Follower::<String>::open(&path).unwrap();
+        // Half of one, and whatever else changes there.
+        std::fs::write(&path, "\"fir").unwrap();
+        let limit = Duration::from_millis(50);
+        let begun = Instant::now();
+        assert_eq!(follower.next(limit).unwrap(), None);
+        assert!(begun.elapsed() >= limit);
     }
 
     #[test]

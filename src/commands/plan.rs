@@ -1,5 +1,7 @@
 //! `graduate:plan <environment> [<revision>]`: what a graduation would do; it changes nothing.
 
+use std::time::Duration;
+
 use clap::Args;
 use serde_json::json;
 
@@ -20,8 +22,11 @@ use crate::vars::{self, Vars};
 use super::commits::Commits;
 use super::{Format, graduate, print, print_json};
 
-/// How long a coordinator may take to answer, and then to say the next thing.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(180);
+/// How long a coordinator may take to answer.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// How long is waited for what it says before it is looked at whether it still lives.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
 /// What to plan, and how to show it.
 #[derive(Debug, Args)]
@@ -89,7 +94,6 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
 /// Has a coordinator make the plan, and reads what it says.
 fn ask(order: &Order, vars: &Vars) -> Result<(Option<Plan>, Ending), Error> {
     let started = coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
-    let died = || Error::CoordinatorDied(order.tag.environment.clone());
     let place = Place::of(vars, &order.id);
     let control = Control::attach(&place.socket(), PATIENCE, || !started.process.is_running());
     let mut control = control.map_err(|error| match AttachError::of_start(&started) {
@@ -99,27 +103,32 @@ fn ask(order: &Order, vars: &Vars) -> Result<(Option<Plan>, Ending), Error> {
     control.ask(&Ask::Asker { receive_pack: None }).map_err(Error::Output)?;
     let mut events = Follower::<News>::open(&place.events())?;
     let mut plan = None;
-    while let Ok(Some(news)) = events.next(PATIENCE) {
-        match news {
-            News::Planned { plan: made } => plan = Some(made),
-            News::Ended { ending, .. } => return Ok((plan, ending)),
-            News::Started { .. }
-            | News::SettledEarlier { .. }
-            | News::HooksStarted { .. }
-            | News::HookLine { .. }
-            | News::Log { .. }
-            | News::Held { .. }
-            | News::AllHeld { .. }
-            | News::AppFailed { .. }
-            | News::LinkLost { .. }
-            | News::LinkBack {}
-            | News::PuttingBack {}
-            | News::GoingLive {}
-            | News::AppEnded { .. }
-            | News::Warning { .. } => {}
+    loop {
+        // Looked at first: what it said before it ended is read after that.
+        let is_gone = !started.process.is_running();
+        match events.next(LOOK_PERIOD) {
+            Ok(Some(News::Planned { plan: made })) => plan = Some(made),
+            Ok(Some(News::Ended { ending, .. })) => return Ok((plan, ending)),
+            Ok(None) if !is_gone => {}
+            Ok(None) | Err(_) => return Err(Error::CoordinatorDied(order.tag.environment.clone())),
+            Ok(Some(
+                News::Started { .. }
+                | News::SettledEarlier { .. }
+                | News::HooksStarted { .. }
+                | News::HookLine { .. }
+                | News::Log { .. }
+                | News::Held { .. }
+                | News::AllHeld { .. }
+                | News::AppFailed { .. }
+                | News::LinkLost { .. }
+                | News::LinkBack {}
+                | News::PuttingBack {}
+                | News::GoingLive {}
+                | News::AppEnded { .. }
+                | News::Warning { .. },
+            )) => {}
         }
     }
-    Err(died())
 }
 
 fn text(order: &Order, plan: Option<&Plan>, ending: Ending, vars: &Vars) -> String {
