@@ -1,6 +1,8 @@
 //! Programs that tests run: to the end, or until somebody kills them.
 
+use std::fs::File;
 use std::io::{PipeReader, Read, pipe};
+use std::os::fd::AsRawFd;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -67,8 +69,11 @@ impl Running {
         use std::os::unix::process::CommandExt;
         let words = std::iter::once(command.get_program()).chain(command.get_args());
         let name = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
-        let (reader, writer) = pipe().unwrap();
-        command.stdout(writer.try_clone().unwrap()).stderr(writer).process_group(0);
+        let (reader, stdout) = pipe().unwrap();
+        // The same pipe, opened once more: ssh makes its stderr non-blocking, which must not reach stdout, for git
+        // would lose what does not fit into the pipe.
+        let stderr = File::options().write(true).open(format!("/proc/self/fd/{}", stdout.as_raw_fd()));
+        command.stdout(stdout).stderr(stderr.unwrap()).process_group(0);
         let child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
         // The command holds ends of the pipe, too.
         drop(command);
@@ -252,4 +257,14 @@ impl std::fmt::Display for Ran {
             self.status.map_or("killed by a signal".to_owned(), |status| format!("exit status {status}"));
         write!(f, "{}\n{status}, and it printed:\n{}", self.name, self.raw)
     }
+}
+
+#[test]
+fn nothing_is_lost_of_a_program_whose_stderr_does_not_block() {
+    // One call, more than fits into a pipe.
+    let script = "use Fcntl; fcntl(STDERR, F_SETFL, O_WRONLY | O_NONBLOCK); syswrite(STDOUT, 'x' x 1e6)";
+    let mut perl = command("perl");
+    perl.args(["-e", script]);
+    let ran = Running::start(perl, Normaliser::default()).wait().succeeds();
+    assert_eq!(ran.raw.len(), 1_000_000);
 }
