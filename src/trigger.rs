@@ -1,18 +1,19 @@
 //! Dokku's triggers, by name. Whatever fails here fails somebody's deploy, so only what must stop one returns an
 //! error; the rest is logged.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::after_deploy;
 use crate::environment;
-use crate::names::AppName;
-use crate::participant;
+use crate::names::{AppName, GraduationId};
 use crate::participant::hold::{self, HoldError};
 use crate::participant::store::{DEPLOYED, Store};
+use crate::participant::{self, ParticipantError, Settler};
 use crate::vars::Vars;
 
 /// The triggers that are links to this program in the plugin `graduate`, and run before Dokku's own.
-pub const IN_GRADUATE: [&str; 11] = [
+pub const IN_GRADUATE: [&str; 12] = [
     "post-app-clone-setup",
     "post-app-rename",
     "post-config-update",
@@ -21,6 +22,7 @@ pub const IN_GRADUATE: [&str; 11] = [
     "post-deploy",
     "post-domains-update",
     "post-proxy-ports-update",
+    "pre-release-builder",
     "pre-restore",
     "scheduler-deploy",
     "scheduler-post-deploy-process",
@@ -29,8 +31,9 @@ pub const IN_GRADUATE: [&str; 11] = [
 /// The one in the companion `zzz_graduate`, which runs after Dokku's own health check.
 pub const IN_COMPANION: &str = "check-deploy";
 
-/// How long the start of all apps after a boot may wait for graduations to be settled.
+/// How long the start of all apps after a boot may wait for graduations to be settled, and how often it looks.
 const SWEEP_LIMIT: Duration = Duration::from_secs(60);
+const LOOK_PERIOD: Duration = Duration::from_millis(100);
 
 /// Runs one trigger.
 ///
@@ -41,6 +44,7 @@ pub fn run(vars: &Vars, name: &str, arguments: &[String]) -> Result<(), HoldErro
     // An app whose name we cannot parse cannot be part of any graduation.
     let app = |index: usize| argument(index).parse::<AppName>().ok();
     match (name, app(0), app(1)) {
+        ("pre-release-builder", _, Some(app)) => hold::pre_release_builder(vars, &app),
         ("scheduler-deploy", _, Some(app)) => hold::scheduler_deploy(vars, &app),
         (IN_COMPANION, Some(app), _) => hold::check_deploy(vars, &app, argument(1), argument(2)),
         ("scheduler-post-deploy-process", Some(app), _) if argument(1) == "web" => {
@@ -96,16 +100,29 @@ fn sweep_after_boot(vars: &Vars) {
     };
     let end = Instant::now() + SWEEP_LIMIT;
     for (id, store) in unsettled {
-        match participant::settle_left(&id, &store) {
-            // Dokku is about to start the apps: until they are settled, our own trigger would refuse that. And as
-            // long as it runs, the next one would find the host taken.
-            Ok(Some(process)) => {
-                if !process.wait(end.saturating_duration_since(Instant::now())) {
-                    log::warn!("graduation {id} is not settled yet");
-                }
-            }
-            Ok(None) => {}
+        // Dokku is about to start the apps: until they are settled, our own trigger would refuse that. And as long as one
+        // runs, the next one would find the host taken.
+        match settle_until(&id, &store, end) {
+            Ok(true) => {}
+            Ok(false) => log::warn!("graduation {id} is not settled yet"),
             Err(error) => log::error!("{error}"),
         }
+    }
+}
+
+/// The source may have come first, when the host was up, and have it settled at the same time.
+fn settle_until(id: &GraduationId, store: &Store, end: Instant) -> Result<bool, ParticipantError> {
+    loop {
+        match participant::settle_left(id, store)? {
+            Settler::Nobody => return Ok(true),
+            Settler::There => {}
+            Settler::Started(process) => {
+                process.wait(end.saturating_duration_since(Instant::now()));
+            }
+        }
+        if Instant::now() > end {
+            return Ok(false);
+        }
+        thread::sleep(LOOK_PERIOD);
     }
 }

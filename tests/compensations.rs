@@ -99,3 +99,26 @@ fn apps_that_ran_nothing_run_nothing_again() {
     assert_eq!(story.environment.ledger("production", host), ["api 2", "fresh 2", "idle 2", "used 2"]);
     world.nothing_is_left();
 }
+
+#[test]
+fn an_app_that_was_stopped_is_stopped_again() {
+    let world = World::new();
+    let host = &world.destination;
+    world.app("api").with_worker().version("1").push();
+    world.source.dokku(&["graduate:commit", "-m", "Version 1"]).succeeds();
+    let environment = world.clone_environment();
+    environment.graduate("first", "HEAD").succeeds();
+    host.dokku(&["ps:scale", "api", "worker=1"]).succeeds();
+    host.dokku(&["config:set", "--no-restart", "api", "BROKEN=1"]).succeeds();
+    host.dokku(&["ps:stop", "api"]).succeeds();
+
+    world.app("api").with_worker_that_can_break().version("2").push();
+    world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
+    let ran = environment.update().graduate_with(&["allow-missing-config"], "now", "HEAD");
+    ran.is_refused().says("production was rolled back").does_not_say("partly graduated");
+    let running = ["ps", "-q", "--filter", "label=com.dokku.app-name=api"];
+    assert_eq!(host.docker(&running).succeeds().raw, "");
+    host.dokku(&["ps:start", "api"]).succeeds();
+    assert_eq!(host.live("api"), "1");
+    world.nothing_is_left();
+}

@@ -177,6 +177,57 @@ fn a_held_app_restarts_as_what_it_was() {
 }
 
 #[test]
+fn a_setting_that_is_changed_while_its_app_is_held_outlives_the_abort() {
+    let world = World::new();
+    let host = &world.destination;
+    let post = world.post_hook();
+    post.succeeds();
+    let env = world.with_release_of(&["api"]);
+    world.app("api").version("2").push();
+    world.source.dokku(&["graduate:commit"]).succeeds();
+    let graduation = env.update().begin_graduation(&[], "now", "HEAD");
+    post.is_reached_by(&graduation);
+    host.dokku(&["config:set", "api", "COLOUR=green"]).succeeds();
+    post.fails();
+    graduation.wait().is_refused().says("nothing changed on production");
+
+    assert_eq!(host.live("api"), "1");
+    let inspect = |format: &str| host.docker(&["inspect", "-f", format, "api.web.1"]).succeeds();
+    inspect("{{.Config.Env}}").says("COLOUR=green");
+    // Dokku has made an image of its own for it, and starts that one the next time, too.
+    assert_eq!(host.snapshot().get("api latest"), Some(inspect("{{.Image}}").raw.trim()));
+    world.nothing_is_left();
+}
+
+#[test]
+fn what_dokku_starts_after_an_abort_waits_until_the_app_is_put_back() {
+    if World::simulated_only("needs a build gate") {
+        return;
+    }
+    let world = World::new();
+    let host = &world.destination;
+    let env = world.with_release_of(&["api"]);
+    let gate = world.gate("build");
+    gate.open();
+    world.app("api").version("2").builds_behind(&gate).push();
+    gate.close();
+    world.source.dokku(&["graduate:commit"]).succeeds();
+    let graduation = env.update().begin_graduation(&[], "now", "HEAD");
+    gate.is_reached();
+    let abort = world.source.begin_dokku(&["graduate:abort", "production"]);
+    until("the destination has heard of the abort", || {
+        host.root("cat \"$DOKKU_LIB_ROOT\"/data/graduate/incoming/*/vote/decision").raw.contains("abort")
+    });
+    let restart = host.begin_dokku(&["ps:restart", "api"]);
+    gate.open();
+    restart.wait().succeeds().does_not_say("is refused");
+    abort.wait().succeeds();
+    graduation.wait().is_refused();
+    assert_eq!(host.live("api"), "1");
+    world.nothing_is_left();
+}
+
+#[test]
 fn a_deploy_is_committed_when_it_is_over() {
     let world = World::new();
     let (source, env) = (&world.source, world.clone_environment());

@@ -331,3 +331,38 @@ fn a_graduation_is_asked_for_on_the_host() {
         host.has_nothing_left();
     }
 }
+
+#[test]
+fn a_process_that_the_procfile_drops_is_no_obstacle() {
+    let world = World::new();
+    let post = world.post_hook();
+    let env = world.clone_environment();
+    let host = &world.destination;
+    for host in [&world.source, host] {
+        prepare(host, "api", &["clock=1"]);
+    }
+    let with_clock = world.app("api").file("Procfile", "clock: sh ./clock\nweb: sh ./web\n");
+    with_clock.file("clock", "exec sleep 1000000\n").version("1").push();
+    post.succeeds();
+    acknowledge(&world, &env).graduate("first", "HEAD").succeeds();
+
+    // Nobody scales it down: Dokku stops its container and goes on naming it.
+    world.app("api").version("2").push();
+    post.succeeds();
+    acknowledge(&world, &env).graduate("second", "HEAD").succeeds();
+    host.until_live("api", "2");
+    let before = host.snapshot();
+    assert!(before.get("api CONTAINER.clock.1").is_some(), "{before}");
+
+    world.app("api").version("3").push();
+    post.fails();
+    acknowledge(&world, &env).graduate("third", "HEAD").is_refused().says("the smoke test failed");
+    host.snapshot().assert_same_as(&before);
+    host.dokku(&["ps:restart", "api"]).succeeds();
+    assert_eq!(host.live("api"), "2");
+
+    post.succeeds();
+    env.graduate("third", "HEAD").succeeds();
+    host.until_live("api", "3");
+    world.nothing_is_left();
+}

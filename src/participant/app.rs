@@ -9,7 +9,7 @@ mod look;
 mod naming;
 mod undo;
 
-use crate::docker::{self, Container, DockerError, Keeper};
+use crate::docker::{self, DockerError, ImageId, Keeper};
 use crate::dokku::{Dokku, DokkuError};
 use crate::files::FileError;
 use crate::git::{self, Git, GitError};
@@ -163,8 +163,10 @@ impl<'a> App<'a> {
     /// Something is left; repeat it.
     pub fn settle_live(&self, before: &Before) -> Result<(), AppError> {
         let repository = self.dokku.repository(self.name);
-        if self.dokku.revision(self.name) != Some(before.to) {
-            git::update_app_ref(&repository, &before.branch, Some(before.to), before.from)?;
+        // Somebody else's `git:sync` moves the branch before Dokku refuses to deploy it.
+        let tip = self.dokku.tip(self.name);
+        if tip != Some(before.to) {
+            git::update_app_ref(&repository, &before.branch, Some(before.to), tip)?;
         }
         Ok(())
     }
@@ -183,10 +185,15 @@ impl<'a> App<'a> {
                 docker::remove_container(&container.id)?;
             }
         }
-        // A process that the new version does not have any more is left by Dokku as it was.
-        let is_right = |found: &Container| found.image == held.image || before.containers.contains(&found.id);
-        let found = docker::containers(&live)?;
-        Ok(found.len() == live.len() && found.iter().all(is_right))
+        self.runs(&held.image, before)
+    }
+
+    /// Every live container is of the image, but for those of before: of a process that the Procfile does not have any
+    /// more, but the scale has, Dokku stops the container, removes it later, and goes on naming it.
+    fn runs(&self, image: &ImageId, before: &Before) -> Result<bool, AppError> {
+        let new: Vec<String> = self.live().into_iter().filter(|id| !before.containers.contains(id)).collect();
+        let found = docker::containers(&new)?;
+        Ok(found.len() == new.len() && found.iter().all(|container| container.image == *image))
     }
 
     /// The containers that are live, as Dokku has noted them.

@@ -5,6 +5,7 @@
 //! then they try to write `abort` themselves.
 
 use std::fs::File;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::docker::{self, RestartPolicy};
@@ -27,6 +28,10 @@ const LOOK_PERIOD: Duration = Duration::from_secs(2);
 /// The part of that time that each held app has for its look: Docker is asked ten times a second at most, however many
 /// are held.
 const LOOK_SHARE: Duration = Duration::from_millis(100);
+
+/// How long somebody else's deploy waits for the app to be put back after an abort, and how often it looks.
+const ABORT_PATIENCE: Duration = Duration::from_secs(60);
+const ABORT_LOOK_PERIOD: Duration = Duration::from_millis(100);
 
 /// Why a trigger refuses to go on.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +75,15 @@ pub enum HoldError {
     Docker(#[from] docker::DockerError),
 }
 
+/// `pre-release-builder`: the app is built, or somebody has changed its settings, and Dokku is about to make the image
+/// that it starts then. Refuses what is not the graduation's, so that nobody moves `latest` under its feet.
+///
+/// # Errors
+/// The deploy must not go on.
+pub fn pre_release_builder(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
+    if vars.graduation.is_some() { Ok(()) } else { foreign_deploy(vars, app) }
+}
+
 /// `scheduler-deploy`: the app is built and about to be started. Holds it here if it cannot be held healthy;
 /// refuses a deploy that is not the graduation's.
 ///
@@ -89,13 +103,28 @@ pub fn scheduler_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     }
 }
 
-/// Somebody else's deploy may pass while the app is held: then it starts the old version, as it should.
+/// Somebody else's deploy may pass while the app is held: then it starts the old version, as it should. After an abort
+/// it soon does, too; what Dokku starts when the host or Docker has come up is not tried again.
 fn foreign_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(store) = Store::of_app(vars, app) else { return Ok(()) };
-    if store.held(app)?.is_some() && store.decision().is_none() {
-        return Ok(());
+    match store.decision() {
+        None if store.held(app)?.is_some() => Ok(()),
+        Some(Decision::Abort) if is_put_back(vars, &store, app)? => Ok(()),
+        None | Some(Decision::Abort | Decision::Go) => refuse(&store, app),
     }
-    refuse(&store, app)
+}
+
+/// Waits until the app is nobody's any more.
+fn is_put_back(vars: &Vars, store: &Store, app: &AppName) -> Result<bool, HoldError> {
+    settle_left(store)?;
+    let end = Instant::now() + ABORT_PATIENCE;
+    while Store::of_app(vars, app).is_some() {
+        if Instant::now() > end {
+            return Ok(false);
+        }
+        thread::sleep(ABORT_LOOK_PERIOD);
+    }
+    Ok(true)
 }
 
 /// A container of a deploy that has passed there: it must not become live after the new version has. After an abort
@@ -109,13 +138,20 @@ fn foreign_container(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
 }
 
 fn refuse(store: &Store, app: &AppName) -> Result<(), HoldError> {
+    settle_left(store)?;
     let Some(graduation) = store.graduation()? else { return Ok(()) };
-    // Nobody else would notice that its participant has died, and this app would be refused for good.
-    if let Err(error) = participant::settle_left(&graduation.id, store) {
-        log::error!("{error}");
-    }
     let since = graduation.since.format("%H:%M:%SZ").to_string();
     Err(HoldError::Busy { app: app.clone(), by: graduation.by, since })
+}
+
+/// Nobody else would notice that its participant has died, and its apps would be refused for good.
+fn settle_left(store: &Store) -> Result<(), HoldError> {
+    if let Some(graduation) = store.graduation()?
+        && let Err(error) = participant::settle_left(&graduation.id, store)
+    {
+        log::error!("{error}");
+    }
+    Ok(())
 }
 
 /// `check-deploy`, after Dokku's own check: a container of the app is healthy. The first ones wait here; refuses a

@@ -84,21 +84,34 @@ pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> 
     Ok(())
 }
 
+/// Who settles a graduation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settler {
+    /// Nobody need: it goes on, or is settled.
+    Nobody,
+    /// A participant that was there.
+    There,
+    /// One that was started for it.
+    Started(ProcessId),
+}
+
 /// Settles what a dead participant has left, if the graduation is one: on its own nobody would before the source
-/// or the next graduation comes. For triggers: what it starts keeps nothing open of the deploy that they are part
-/// of. Returns the process that it has started.
+/// or the next graduation comes. For triggers: what it starts keeps nothing open of the deploy that they are part of.
 ///
 /// # Errors
 /// A file is damaged, or it could not be started.
-pub fn settle_left(id: &GraduationId, store: &Store) -> Result<Option<ProcessId>, ParticipantError> {
+pub fn settle_left(id: &GraduationId, store: &Store) -> Result<Settler, ParticipantError> {
     let is_over = store.decision().is_some() || store.lease_left().is_ok_and(|left| left.is_zero());
     // Of one that was refused there are only the reports that say so.
     let has_begun = store.graduation()?.is_some();
-    if !has_begun || store.settled().is_some() || !is_over || UnixStream::connect(store.socket()).is_ok() {
-        return Ok(None);
+    if !has_begun || store.settled().is_some() || !is_over {
+        return Ok(Settler::Nobody);
+    }
+    if UnixStream::connect(store.socket()).is_ok() {
+        return Ok(Settler::There);
     }
     let input = serde_json::to_vec(&Start::Recover(id.clone())).expect("a start has a JSON form");
-    Ok(Some(process::detach_from_deploy(&["participant"], input)?))
+    Ok(Settler::Started(process::detach_from_deploy(&["participant"], input)?))
 }
 
 /// Lets go what earlier graduations, which could not put the app back, keep for it: it has been deployed anew.

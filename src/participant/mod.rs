@@ -34,7 +34,7 @@ use crate::participant::app::DeployLock;
 use crate::participant::closing::Closed;
 use crate::participant::deploy::{Deploy, DeployEnd};
 use crate::participant::destination::take_destination;
-pub use crate::participant::leftovers::settle_left;
+pub use crate::participant::leftovers::{Settler, settle_left};
 use crate::participant::leftovers::{prune, recover, release_images, settle_leftovers};
 use crate::participant::reports::{Reports, bounded};
 use crate::participant::slots::Slots;

@@ -5,26 +5,30 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::{App, AppError};
-use crate::docker::{self, Container};
+use crate::docker::{self, Container, ImageId};
 use crate::names::CommitId;
 use crate::participant::store::{Before, Variables};
 use crate::repo;
 
 /// What a deploy sets besides containers, image, config and branch, below Dokku's library: `@` is the app.
-const SET_BY_DEPLOYS: [&str; 13] = [
+const SET_BY_DEPLOYS: [&str; 17] = [
     "config/app-json/@/appjson-env-processed",
     "config/app-json/@/heroku.postdeploy",
     "config/apps/@/deploy-source",
     "config/apps/@/deploy-source-metadata",
     "config/builder/@/detected",
     "config/common/@/deployed",
+    "config/git/@/source-image",
     "config/ports/@/map-detected",
     "config/ps/@/can-scale",
     "config/ps/@/restore",
     "config/ps/@/scale",
     "config/ps/@/scale.old",
+    "config/registry/@/tag-version",
     "data/app-json/@/app.json",
+    "data/nginx-vhosts/app-@/nginx.conf.sigil",
     "data/ps/@/Procfile",
+    "data/scheduler-docker-local/@/CHECKS",
 ];
 
 impl App<'_> {
@@ -59,8 +63,7 @@ impl App<'_> {
             return Err(AppError::Changed { app: app.clone(), found: words(from), planned: words(planned) });
         }
         let containers = self.live();
-        let running = docker::containers(&containers)?.into_iter().next().map(|container| container.image);
-        let image = match running {
+        let image = match self.live_image()? {
             Some(image) => Some(image),
             None => docker::image(&docker::latest(app))?,
         };
@@ -73,6 +76,16 @@ impl App<'_> {
             image,
             properties: self.properties(),
         })
+    }
+
+    /// The image of what is live. Of a process that the version does not have any more, Dokku goes on naming the container
+    /// of an earlier one, which it has stopped.
+    fn live_image(&self) -> Result<Option<ImageId>, AppError> {
+        let named = self.dokku.containers(self.name);
+        let is_web = |id: &String| named.iter().any(|(process, of)| process.starts_with("web.") && of == id);
+        let found = docker::containers(&named.values().collect::<Vec<_>>())?;
+        let first = found.into_iter().min_by_key(|found| (!found.is_running(), !is_web(&found.id)));
+        Ok(first.map(|container| container.image))
     }
 
     /// The files that a deploy sets, as they are now.

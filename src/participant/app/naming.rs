@@ -22,13 +22,7 @@ impl App<'_> {
         held: Option<&Held>,
         version: Version,
     ) -> Result<(), AppError> {
-        let image = match version {
-            Version::Old => before.image.as_ref(),
-            Version::New => held.map(|held| &held.image),
-        };
-        if let Some(image) = image {
-            docker::tag(image, &docker::latest(self.name))?;
-        }
+        self.name_image(before, held, version)?;
         self.set_variables(before, variables, held, version)?;
         let new = held.map(|held| &held.properties);
         for (path, old) in &before.properties {
@@ -48,6 +42,20 @@ impl App<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Who changes settings of a held app lets Dokku make another image of the old version: that is the one to start then.
+    fn name_image(&self, before: &Before, held: Option<&Held>, version: Version) -> Result<(), AppError> {
+        let latest = docker::latest(self.name);
+        let image = match (version, held) {
+            (Version::New, held) => held.map(|held| &held.image),
+            (Version::Old, None) => before.image.as_ref(),
+            (Version::Old, Some(held)) => {
+                let found = docker::image(&latest)?;
+                before.image.as_ref().filter(|_| found.is_none_or(|found| found == held.image))
+            }
+        };
+        Ok(image.map_or(Ok(()), |image| docker::tag(image, &latest))?)
     }
 
     /// Sets and unsets config variables without a deploy, each if it still has the value of the other version.

@@ -21,6 +21,15 @@ const DESTROY_PAUSE: Duration = Duration::from_millis(300);
 const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(600);
 const PREDECESSOR_GRACE: Duration = Duration::from_secs(10);
 
+/// What a deploy extracts of the app's tree, below Dokku's library, and names after its process until it is live: `@` is
+/// the app.
+const EXTRACTED: [&str; 4] = [
+    "data/app-json/@/app.json",
+    "data/nginx-vhosts/app-@/nginx.conf.sigil",
+    "data/ps/@/Procfile",
+    "data/scheduler-docker-local/@/CHECKS",
+];
+
 impl App<'_> {
     /// After the deploy has ended without going live: leaves nothing of the graduation. An app that the graduation
     /// created is destroyed, unless somebody has used it meanwhile; returns whether such an app was kept.
@@ -43,17 +52,18 @@ impl App<'_> {
     fn take_back(&self, noted: &Noted, variables: &Variables) -> Result<(), AppError> {
         let Noted { before, held, .. } = noted;
         self.sweep(noted)?;
-        let refused = docker::image(&docker::latest(self.name))?;
+        let refused = match held {
+            Some(held) => Some(held.image.clone()),
+            None => docker::image(&docker::latest(self.name))?,
+        };
         self.name_version(before, variables, held.as_ref(), Version::Old)?;
         // The old image has its name again. Docker takes the last name from no image that a container uses.
         self.release_images()?;
         if before.image.is_none() {
             docker::untag(&docker::latest(self.name))?;
         }
-        for image in refused.into_iter().chain(held.as_ref().map(|held| held.image.clone())) {
-            if Some(&image) != before.image.as_ref() {
-                docker::remove_unused_image(&image);
-            }
+        if refused != before.image {
+            refused.iter().for_each(docker::remove_unused_image);
         }
         Ok(())
     }
@@ -125,15 +135,18 @@ impl App<'_> {
     /// What a deploy that went on has in its files does not tell what serves: one that was killed may have had the old
     /// container retired, which Dokku does in some seconds, or the proxy switched.
     fn restart_old(&self, noted: &Noted) -> Result<(), AppError> {
-        if !noted.released && self.runs_only(&noted.before)? {
+        let before = &noted.before;
+        if !noted.released && self.runs_old_version(before)? {
             return Ok(());
         }
         self.command("ps:restart").arg(self.name.as_str()).run()?;
-        if self.runs_only(&noted.before)? {
-            Ok(())
-        } else {
-            Err(AppError::NotRestored { app: self.name.clone() })
+        if !self.runs_old_version(before)? {
+            return Err(AppError::NotRestored { app: self.name.clone() });
         }
+        if before.was_stopped(self.name) {
+            self.command("ps:stop").arg(self.name.as_str()).run()?;
+        }
+        Ok(())
     }
 
     /// Leaves an app that is as it was; one that was not there goes, unless somebody has used it meanwhile.
@@ -152,17 +165,17 @@ impl App<'_> {
     /// Removes what a deploy has left on its way: its containers, and the copies of app.json and Procfile that Dokku
     /// names after the process and forgets when it fails.
     fn sweep(&self, noted: &Noted) -> Result<(), AppError> {
-        for (dir, file) in [("data/app-json", "app.json"), ("data/ps", "Procfile")] {
+        for path in EXTRACTED {
             let Some(ProcessId { pid, .. }) = noted.deploy else { break };
-            let dir = self.vars.lib_root.join(dir).join(self.name.as_str());
-            files::remove(&dir.join(format!("{file}.{pid}")))?;
-            files::remove(&dir.join(format!("{file}.{pid}.missing")))?;
+            let path = path.replace('@', self.name.as_str());
+            files::remove(&self.vars.lib_root.join(format!("{path}.{pid}")))?;
+            files::remove(&self.vars.lib_root.join(format!("{path}.{pid}.missing")))?;
         }
         let live = self.live();
         for container in docker::containers_of(self.name)? {
-            // While the app was held, somebody may have begun to restart the old version; before that, nobody may.
-            let is_ours = noted.held.is_none()
-                || noted.before.image.as_ref() != Some(&container.image)
+            // While the app was held, somebody may have begun to restart the old version, with changed settings even
+            // as another image; before that, nobody may.
+            let is_ours = noted.held.as_ref().is_none_or(|held| held.image == container.image)
                 || noted.containers.contains(&container.id);
             if container.is_upcoming() && is_ours && !live.contains(&container.id) {
                 docker::remove_container(&container.id)?;
@@ -171,12 +184,9 @@ impl App<'_> {
         Ok(())
     }
 
-    /// Every live container is of the old image.
-    fn runs_only(&self, before: &Before) -> Result<bool, AppError> {
-        let ids = self.live();
-        let found = docker::containers(&ids)?;
-        let old = |container: &docker::Container| Some(&container.image) == before.image.as_ref();
-        Ok(found.len() == ids.len() && found.iter().all(old))
+    /// Nothing is live that was not before, or is not of the old image.
+    fn runs_old_version(&self, before: &Before) -> Result<bool, AppError> {
+        before.image.as_ref().map_or(Ok(self.live().is_empty()), |image| self.runs(image, before))
     }
 
     /// Somebody has used an app that the graduation created: it has config, is deployed, or is set up further.

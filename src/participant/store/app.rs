@@ -34,6 +34,14 @@ pub struct Before {
     pub properties: BTreeMap<PathBuf, Option<String>>,
 }
 
+impl Before {
+    /// Somebody had stopped the app with `ps:stop`: Dokku does not start it when the host does.
+    pub fn was_stopped(&self, app: &AppName) -> bool {
+        let restore = PathBuf::from(format!("config/ps/{app}/restore"));
+        self.properties.get(&restore).and_then(Option::as_deref).is_some_and(|value| value.trim() == "false")
+    }
+}
+
 /// Config variables that a deploy sets, by name; none for one that is not set.
 pub type Variables = BTreeMap<String, Option<String>>;
 

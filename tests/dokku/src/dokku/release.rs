@@ -8,6 +8,7 @@ use super::{builds, domains, ps};
 use crate::call::Call;
 use crate::docker::client::{self, ask};
 use crate::docker::model::{Recipe, Request, RestartPolicy};
+use crate::files;
 use crate::outcome::{Failure, Outcome, detail, headline, line, step, warn};
 use crate::properties::Properties;
 
@@ -65,7 +66,20 @@ pub(super) fn builder_release(call: &Call) -> Outcome {
     let [builder, app, tag] = [call.arg(0), call.arg(1), call.arg(2)];
     let image = format!("dokku/{app}:{}", if tag.is_empty() { "latest" } else { tag });
     call.trigger("pre-release-builder", &[builder, app, &image])?;
+    label(call, &image)?;
     call.trigger("post-release-builder", &[builder, app, &image])
+}
+
+/// Dokku labels an image by building another of it, which takes its name. (Newer versions of Docker find that nothing has
+/// changed; older ones do not, and where the environment is part of the image, it has.)
+fn label(call: &Call, name: &str) -> Outcome {
+    let Some(found) = client::image(&call.layout, name)? else { return Ok(()) };
+    let id = found["Id"].as_str().unwrap_or_default().trim_start_matches("sha256:");
+    let tree = call.layout.docker().join(format!("build-{}", files::random_hex(6)?));
+    files::copy_tree(&call.layout.docker().join("images").join(id), &tree)?;
+    let labels = serde_json::from_value(found["Config"]["Labels"].clone()).map_err(Failure::new)?;
+    let tree = tree.to_string_lossy().into_owned();
+    ask(&call.layout, &Request::Build { tree, labels, tag: name.to_owned() }).map(drop)
 }
 
 /// The registry's part of `post-release-builder`: it is what fires `pre-deploy`.

@@ -86,8 +86,8 @@ fn deploy(call: &mut Call) -> Outcome {
     if old.is_empty() {
         return Ok(());
     }
-    let live: Vec<String> = apps::live_files(&call.layout, &app, "CONTAINER").map(|(_, id)| id).collect();
-    for name in old.into_iter().filter(|id| !live.contains(id)) {
+    // That of a process which is skipped, too: its file goes on naming it.
+    for name in old {
         let _ = ask(&call.layout, &Request::Kill { name, signal: "TERM".to_owned() });
     }
     detail(format_args!("Shutting down old containers in {wait} seconds"));
