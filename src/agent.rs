@@ -177,7 +177,7 @@ impl Session<'_> {
         }
         let process = if UnixStream::connect(store.socket()).is_ok() {
             None
-        } else if store.settled().is_some() {
+        } else if store.is_settled() {
             store.tidy()?;
             None
         } else {
@@ -215,7 +215,7 @@ impl Session<'_> {
             let mut is_last_look = false;
             // Ends with the process, or when the source is gone.
             loop {
-                let is_ended = is_last_look && at.settled().is_none();
+                let is_ended = is_last_look && !at.is_settled();
                 let next = follower.next(if is_ended { Duration::ZERO } else { LOOK_PERIOD });
                 let is_over = match &next {
                     Ok(Some(report)) => matches!(report, Report::Settled { .. }),
@@ -223,7 +223,7 @@ impl Session<'_> {
                     Err(_) => false,
                 };
                 // Of the reports a crash may have taken some, the last one too; then the source's count is wrong.
-                if is_over && let Some(settled) = at.settled() {
+                if is_over && let Ok(Some(settled)) = at.settled() {
                     if !end_is_told && tell_end(settled).is_err() {
                         return;
                     }
@@ -283,7 +283,7 @@ impl Participant {
         }
         let Some(connection) = &mut self.connection else { return Ok(()) };
         match connection.write_all(&protocol::encode(request)) {
-            Err(_) if self.store.settled().is_some() => Ok(()),
+            Err(_) if self.store.is_settled() => Ok(()),
             sent => Ok(sent?),
         }
     }
@@ -293,7 +293,7 @@ impl Participant {
         loop {
             match UnixStream::connect(self.store.socket()) {
                 Ok(connection) => return Ok(Some(connection)),
-                Err(_) if self.store.settled().is_some() => return Ok(None),
+                Err(_) if self.store.is_settled() => return Ok(None),
                 Err(_) if Instant::now() < end => thread::sleep(Duration::from_millis(5)),
                 Err(_) => return Err(AgentError::Silent(self.id.clone())),
             }

@@ -175,7 +175,8 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileErro
     serde_json::from_slice(&bytes).map(Some).map_err(io::Error::from).map_err(FileError::of("read", path))
 }
 
-/// Removes a file; one that is not there is as good as removed.
+/// Removes a file; one that is not there is as good as removed. It may be there again after a power cut: see
+/// [`remove_durably`].
 ///
 /// # Errors
 /// It is still there.
@@ -184,6 +185,15 @@ pub fn remove(path: &Path) -> Result<(), FileError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::of("remove", path)(error)),
         _ => Ok(()),
     }
+}
+
+/// The same, and synced.
+///
+/// # Errors
+/// It is still there, or may come back.
+pub fn remove_durably(path: &Path) -> Result<(), FileError> {
+    remove(path)?;
+    sync_parent(path).map_err(FileError::of("remove", path))
 }
 
 /// A lock that ends with the process that holds it (flock(2)); the file says who that is.

@@ -88,7 +88,8 @@ pub fn run(vars: &Vars, app: &AppName) -> Result<u8, ReceiveError> {
 }
 
 fn is_aborted(store: &Store) -> bool {
-    store.decision().or_else(|| store.settled().map(|settled| settled.decision)) == Some(Decision::Abort)
+    let settled = || store.settled().ok().flatten().map(|settled| settled.decision);
+    store.decision().or_else(settled) == Some(Decision::Abort)
 }
 
 /// The pre-receive hook of that git: run in the app's repository, with git's lines on stdin.

@@ -95,7 +95,7 @@ fn refresh(vars: &Vars, app: &AppName) {
 /// graduation is settled before Dokku starts the apps again.
 fn sweep_after_boot(vars: &Vars) {
     let unsettled = match Store::all(vars) {
-        Ok(all) => all.into_iter().filter(|(_, store)| store.settled().is_none()),
+        Ok(all) => all.into_iter().filter(|(_, store)| !store.is_settled()),
         Err(error) => return log::error!("{error}"),
     };
     let end = Instant::now() + SWEEP_LIMIT;

@@ -221,6 +221,22 @@ fn the_log_of_what_was_in_doubt_goes_on_to_its_end() {
 }
 
 #[test]
+fn a_graduation_whose_journal_is_gone_is_given_up() {
+    let world = World::new();
+    let story = Story::new(&world);
+    let push = story.decided("now");
+    story.is_left_by_all(push);
+    story.health.open();
+    world.destination.until_live("api", "2");
+    let recover = || world.source.dokku(&["graduate:recover", "production"]);
+    let remove = r#"cd "$DOKKU_LIB_ROOT/data/graduate"
+        rm "graduations/$(tr -d '"' <environments/production.current)/journal""#;
+    world.source.root(remove).succeeds();
+    recover().exits_with(3).says("is gone, so it is given up").says("dokku graduate:status");
+    recover().succeeds().says("nothing is in doubt");
+}
+
+#[test]
 fn a_release_whose_branch_was_left_behind_is_recorded_whole() {
     let world = World::new();
     let environment = world.with_release_of(&["api"]);

@@ -403,3 +403,20 @@ fn a_host_that_does_not_accept_the_key_says_what_to_do() {
     source.dokku(&["graduate", "production", "--yes"]).succeeds();
     assert_eq!(host.live("api"), "1");
 }
+
+#[test]
+fn what_a_later_version_has_settled_stops_no_graduation() {
+    let world = World::new();
+    let env = world.with_release_of(&["api"]);
+    let host = &world.destination;
+    let settled = "\"$DOKKU_LIB_ROOT\"/data/graduate/incoming/*/settled";
+    let later = format!(r#"sed -i 's/^{{/{{"later": 1, /' {settled} && grep -q later {settled}"#);
+    host.root(&later).succeeds();
+    world.app("api").version("2").push();
+    world.source.dokku(&["graduate:commit"]).succeeds();
+    env.update().graduate("now", "HEAD").succeeds();
+    host.until_live("api", "2");
+    host.reboot();
+    host.until_live("api", "2");
+    world.nothing_is_left();
+}

@@ -3,7 +3,7 @@
 use chrono::Utc;
 use clap::Args;
 
-use crate::coordinator::{self, Holder};
+use crate::coordinator::{self, Earlier, Holder};
 use crate::error::{Error, ExitStatus};
 use crate::files::Locking;
 use crate::hook;
@@ -42,9 +42,16 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
             return Err(Error::InProgress(environment.clone(), first.map(|first: Holder| first.by)));
         }
     };
-    let Some((id, outcome)) = coordinator::settle_earlier(vars, environment)? else {
-        tell(format_args!("nothing is in doubt on {environment}"));
-        return Ok(ExitStatus::Done);
+    let (id, outcome) = match coordinator::settle_earlier(vars, environment)? {
+        Earlier::Settled(id, outcome) => (id, outcome),
+        Earlier::Nothing => {
+            tell(format_args!("nothing is in doubt on {environment}"));
+            return Ok(ExitStatus::Done);
+        }
+        Earlier::GivenUp(id) => {
+            tell(coordinator::given_up(&id));
+            return Ok(ExitStatus::Partly);
+        }
     };
     let status = match &outcome {
         Outcome::Live {} | Outcome::RolledBack { .. } => ExitStatus::Done,

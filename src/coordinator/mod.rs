@@ -27,7 +27,7 @@ pub use crate::coordinator::holder::{Holder, in_progress, lock};
 use crate::coordinator::ledger::LedgerError;
 pub use crate::coordinator::prepare::{ask_factors, ask_live};
 use crate::coordinator::run::Run;
-pub use crate::coordinator::settle::settle_earlier;
+pub use crate::coordinator::settle::{Earlier, settle_earlier};
 use crate::decision::{self, DecisionError};
 use crate::environment::EnvironmentError;
 use crate::files::{self, FileError, Locking};
@@ -41,7 +41,7 @@ use crate::process::{self, Detached, ProcessError};
 use crate::protocol::Report;
 use crate::records::Recorder;
 use crate::settings::{Limits, Settings, SettingsError};
-use crate::transaction::{Outcome, Phase, Transaction};
+use crate::transaction::{Cause, Outcome, Phase, Transaction};
 use crate::vars::{self, Vars};
 
 /// How long who asked for a graduation may take to come and hear how it ended.
@@ -288,8 +288,9 @@ impl<'a> Coordinator<'a> {
         journal::set_latest(self.vars, &self.order)?;
         self.forget_old_ones();
         match settle_earlier(self.vars, &environment) {
-            Ok(None) => {}
-            Ok(Some((id, outcome))) => {
+            Ok(Earlier::Nothing) => {}
+            Ok(Earlier::GivenUp(id)) => self.say(News::Warning { text: given_up(&id) }),
+            Ok(Earlier::Settled(id, outcome)) => {
                 let in_doubt = matches!(outcome, Outcome::InDoubt { .. });
                 self.say(News::SettledEarlier { id: id.clone(), outcome });
                 if in_doubt {
@@ -321,20 +322,34 @@ impl<'a> Coordinator<'a> {
     }
 
     fn run(&mut self, link: Link, reports: Reports) -> Result<Ending, CoordinatorError> {
-        self.journal.append(&Entry::Ordered { order: Box::new(self.order.clone()) })?;
-        journal::set_current(self.vars, &self.order.tag.environment, Some(&self.order.id))?;
-        self.journal.append(&Entry::Begun {})?;
+        if let Err(error) = self.write_down() {
+            journal::set_current(self.vars, &self.order.tag.environment, None)?;
+            return Ok(Ending::Refused { problems: vec![error.to_string()], hint: None });
+        }
         let transaction = Transaction::new(self.plan.rows.iter().map(|row| row.app.clone()));
         let mut run = Run::begin(self, transaction, link, reports);
         let outcome = run.drive(Vec::new());
         let begun = run.has_begun();
-        let release = self.conclude(&outcome)?;
+        let release = match self.conclude(&outcome) {
+            Ok(release) => release,
+            // What is written down as far as it was is settled when it can be.
+            Err(error) => {
+                return Ok(Ending::of(Outcome::InDoubt { cause: Cause::new(error.to_string()) }, None));
+            }
+        };
         if let Outcome::Aborted { cause, .. } = &outcome
             && !begun
         {
             return Ok(Ending::Refused { problems: vec![cause.what.clone()], hint: None });
         }
         Ok(Ending::of(outcome, release))
+    }
+
+    /// Before the destination hears of it.
+    fn write_down(&mut self) -> Result<(), CoordinatorError> {
+        self.journal.append(&Entry::Ordered { order: Box::new(self.order.clone()) })?;
+        journal::set_current(self.vars, &self.order.tag.environment, Some(&self.order.id))?;
+        Ok(self.journal.append(&Entry::Begun {})?)
     }
 
     /// Records how it ended: the ledger first, then the journal.
@@ -353,9 +368,20 @@ impl<'a> Coordinator<'a> {
             Outcome::InDoubt { .. } => return Ok(None),
         };
         self.journal.append(&Entry::Ended { outcome: outcome.clone(), release: release.clone() })?;
-        journal::set_current(self.vars, &self.order.tag.environment, None)?;
+        if let Err(error) = journal::set_current(self.vars, &self.order.tag.environment, None) {
+            // Whoever comes next finds that it has ended.
+            log::error!("{error}");
+        }
         Ok(release)
     }
+}
+
+/// What is told of a graduation whose journal is gone.
+pub fn given_up(id: &GraduationId) -> String {
+    format!(
+        "the journal of graduation {id} is gone, so it is given up: nobody can tell how it stood. `dokku graduate:status` \
+         tells whether what runs is what was released"
+    )
 }
 
 fn still_in_doubt(environment: &EnvironmentName, why: &str) -> Ending {

@@ -28,27 +28,34 @@ pub(super) fn settle_alone(vars: &Vars, environment: &EnvironmentName) -> Result
     }
 }
 
-/// Settles the graduation that a dead coordinator has left, if there is one; the lock must be ours. Returns which
-/// it was and how it ended.
+/// What an earlier coordinator had left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Earlier {
+    /// Nothing that is in doubt.
+    Nothing,
+    /// A graduation without a journal: somebody has removed it, and nobody can tell any more how it stood.
+    GivenUp(GraduationId),
+    /// A graduation, and how it has ended now.
+    Settled(GraduationId, Outcome),
+}
+
+/// Settles the graduation that a dead coordinator has left, if there is one; the lock must be ours.
 ///
 /// # Errors
 /// It stays in doubt.
-pub fn settle_earlier(
-    vars: &Vars,
-    environment: &EnvironmentName,
-) -> Result<Option<(GraduationId, Outcome)>, CoordinatorError> {
+pub fn settle_earlier(vars: &Vars, environment: &EnvironmentName) -> Result<Earlier, CoordinatorError> {
     journal::sweep(vars, environment);
-    let Some(id) = journal::current(vars, environment)? else { return Ok(None) };
+    let Some(id) = journal::current(vars, environment)? else { return Ok(Earlier::Nothing) };
     let place = Place::of(vars, &id);
     let entries = journal::read(&place.journal())?;
+    // The first line is on the disk before it is the current one.
     let Some(Entry::Ordered { order }) = entries.first().cloned() else {
-        // Nothing was begun before its first line.
         journal::set_current(vars, environment, None)?;
-        return Ok(None);
+        return Ok(Earlier::GivenUp(id));
     };
     if entries.iter().any(|entry| matches!(entry, Entry::Ended { .. })) {
         journal::set_current(vars, environment, None)?;
-        return Ok(None);
+        return Ok(Earlier::Nothing);
     }
     // What was found durable once stays decided, even if somebody has moved the tag since.
     let go = match (decision::in_journal(&entries), order.mode) {
@@ -77,7 +84,7 @@ pub fn settle_earlier(
         coordinator.tell_hooks(&ending);
     }
     coordinator.end(ending);
-    Ok(Some((id, outcome)))
+    Ok(Earlier::Settled(id, outcome))
 }
 
 /// What the ref says of a graduation that was voted on. One that was not cannot have been decided.

@@ -21,7 +21,7 @@ pub(super) fn graduations(vars: &Vars) -> Vec<Finding> {
             return vec![Finding::broken(Check::Graduations, error.to_string(), remedy)];
         }
     };
-    let open = all.into_iter().filter(|(_, store)| store.settled().is_none());
+    let open = all.into_iter().filter(|(_, store)| !store.is_settled());
     let found = open.filter_map(|(_, store)| unsettled(&store, store.graduation().ok()??)).collect();
     or_ok(found, Finding::ok(Check::Graduations, "none to this host is in doubt"))
 }

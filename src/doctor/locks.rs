@@ -90,7 +90,7 @@ fn marks(vars: &Vars) -> Option<Finding> {
     let is_over = |name: &String| {
         let store = name.parse().ok().and_then(|app| Store::of_app(vars, &app));
         let is_open = |store: &Store| {
-            store.settled().is_none() && store.graduation().is_ok_and(|graduation| graduation.is_some())
+            !store.is_settled() && store.graduation().is_ok_and(|graduation| graduation.is_some())
         };
         !store.as_ref().is_some_and(is_open) && is_older_than(&dir.join(name), LEFT)
     };

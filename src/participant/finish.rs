@@ -119,7 +119,7 @@ impl Participant<'_> {
         // Nothing new may begin on this host before that is written, and nobody be told that it is over.
         while let Err(error) = self.store.settle(&settled) {
             log::error!("{error}");
-            if self.store.settled().is_some() {
+            if self.store.is_settled() {
                 // What could not be removed is by the next one.
                 break;
             }

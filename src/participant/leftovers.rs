@@ -1,5 +1,6 @@
 //! Settles what participants that died have left, and forgets what is long over.
 
+use std::collections::BTreeMap;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use super::destination::{busy, described};
@@ -26,7 +27,7 @@ pub(super) fn settle_leftovers(vars: &Vars, own: &GraduationId) -> Result<Option
         if id == *own {
             continue;
         }
-        if store.settled().is_some() {
+        if store.is_settled() {
             store.sweep_unfinished()?;
             store.tidy()?;
             continue;
@@ -50,7 +51,7 @@ pub(super) fn settle_leftovers(vars: &Vars, own: &GraduationId) -> Result<Option
 
 /// Settles a graduation whose participant died: as it was decided, and if it was not, by aborting it.
 pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> Result<(), ParticipantError> {
-    if let Some(Settled { decision, .. }) = store.settled() {
+    if let Some(Settled { decision, .. }) = store.settled()? {
         store.tidy()?;
         return Ok(reports.append(&Report::Settled { decision })?);
     }
@@ -104,7 +105,7 @@ pub fn settle_left(id: &GraduationId, store: &Store) -> Result<Settler, Particip
     let is_over = store.decision().is_some() || store.lease_left().is_ok_and(|left| left.is_zero());
     // Of one that was refused there are only the reports that say so.
     let has_begun = store.graduation()?.is_some();
-    if !has_begun || store.settled().is_some() || !is_over {
+    if !has_begun || store.is_settled() || !is_over {
         return Ok(Settler::Nobody);
     }
     if UnixStream::connect(store.socket()).is_ok() {
@@ -120,12 +121,21 @@ pub fn settle_left(id: &GraduationId, store: &Store) -> Result<Settler, Particip
 /// Something is left.
 pub(super) fn let_go_of_stuck(vars: &Vars, app: &AppName) -> Result<(), AppError> {
     for (id, store) in Store::all(vars)? {
-        let end = store.settled().and_then(|mut settled| settled.ends.remove(app));
+        let end = ends(&store).remove(app);
         if matches!(end, Some(AppEnd::Stuck { .. })) {
             App::new(vars, &id, app).let_go()?;
         }
     }
     Ok(())
+}
+
+/// How each app of a graduation ended; none of what another version has written.
+fn ends(store: &Store) -> BTreeMap<AppName, AppEnd> {
+    let settled = store.settled().unwrap_or_else(|error| {
+        log::error!("{error}");
+        None
+    });
+    settled.map(|settled| settled.ends).unwrap_or_default()
 }
 
 /// What graduations that are over are still to keep: the versions of apps that they could not put back, until the apps
@@ -134,7 +144,7 @@ fn owed(vars: &Vars) -> Result<Vec<(GraduationId, AppName)>, FileError> {
     let dokku = Dokku::new(vars);
     let mut owed: Vec<(GraduationId, AppName)> = Vec::new();
     for (id, store) in Store::all(vars)? {
-        for (app, end) in store.settled().map(|settled| settled.ends).unwrap_or_default() {
+        for (app, end) in ends(&store) {
             match end {
                 AppEnd::Stuck { .. } if dokku.exists(&app) => owed.push((id.clone(), app)),
                 AppEnd::Stuck { .. } | AppEnd::Restored {} => {}
@@ -185,7 +195,7 @@ pub(super) fn delete_refs(vars: &Vars, own: &GraduationId, app: &AppName) -> Res
 /// Forgets all but the last graduations, by their ids, those that still keep something, and our `own`: by a source's
 /// clock that was set back it can be older than all others.
 pub(super) fn prune(vars: &Vars, own: &GraduationId) -> Result<(), ParticipantError> {
-    let over = |store: &Store| store.settled().is_some() || !store.socket().exists();
+    let over = |store: &Store| store.is_settled() || !store.socket().exists();
     let owed = owed(vars)?;
     let owes = |id: &GraduationId| owed.iter().any(|(owing, _)| owing == id);
     let all = Store::all(vars)?.into_iter().filter(|(id, _)| id != own && !owes(id)).map(|(_, store)| store);

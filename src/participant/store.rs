@@ -135,11 +135,13 @@ impl Store {
         Ok(ids.into_iter().map(|id| (id.clone(), Self::at(vars, &id))).collect())
     }
 
-    /// The graduation that has the app now, unless it is the one that we are putting the app back for.
+    /// The graduation that has the app now, unless it is the one that we are putting the app back for. One that is settled
+    /// has none, even if its mark has come back with a power cut.
     pub fn of_app(vars: &Vars, app: &AppName) -> Option<Self> {
         let id = fs::read_to_string(vars.data().join("apps").join(app.as_str())).ok()?;
         let id: GraduationId = id.trim().parse().ok()?;
-        (vars.restoring.as_ref() != Some(&id)).then(|| Self::at(vars, &id))
+        let store = Self::at(vars, &id);
+        (vars.restoring.as_ref() != Some(&id) && !store.is_settled()).then_some(store)
     }
 
     /// Makes the directories and writes the first lease.
@@ -261,9 +263,17 @@ impl Store {
         Ok(true)
     }
 
+    /// It has ended, even if this version does not understand how.
+    pub fn is_settled(&self) -> bool {
+        self.dir.join("settled").exists()
+    }
+
     /// How it ended, if it has.
-    pub fn settled(&self) -> Option<Settled> {
-        files::read_json(&self.dir.join("settled")).ok().flatten()
+    ///
+    /// # Errors
+    /// The file is damaged, or of another version.
+    pub fn settled(&self) -> Result<Option<Settled>, FileError> {
+        files::read_json(&self.dir.join("settled"))
     }
 
     /// Says that it is over, and removes all but what tells of it.

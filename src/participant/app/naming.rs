@@ -101,10 +101,7 @@ impl App<'_> {
         let full = self.vars.lib_root.join(path);
         let dir = full.parent().unwrap_or(&full);
         match content {
-            None => {
-                files::remove(&full)?;
-                files::sync_parent(&full).map_err(FileError::of("remove", &full))
-            }
+            None => files::remove_durably(&full),
             Some(text) => {
                 files::make_dir(dir)?;
                 files::replace(&full, text.as_bytes())

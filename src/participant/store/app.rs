@@ -159,7 +159,7 @@ impl Store {
     /// # Errors
     /// The mark is still there.
     pub fn leave(&self, app: &AppName) -> Result<(), FileError> {
-        files::remove(&self.active.join(app.as_str()))
+        files::remove_durably(&self.active.join(app.as_str()))
     }
 
     /// Apps whose opening was interrupted are in no other list.
@@ -243,7 +243,7 @@ impl Store {
     /// # Errors
     /// It is still there.
     pub fn unmark(&self, app: &AppName, mark: &str) -> Result<(), FileError> {
-        files::remove(&self.app_dir(app).join(mark))
+        files::remove_durably(&self.app_dir(app).join(mark))
     }
 
     /// How the app ended; `None` until it has.

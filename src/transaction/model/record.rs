@@ -121,7 +121,7 @@ fn concluding(moves: &mut Moves, todo: Todo) {
                 world.source.ended = Some(outcome.clone());
             });
             moves.fault("the end cannot be journalled", |world| {
-                world.source.said = Some(70);
+                world.source.said = Some(3);
                 world.coordinator_dies();
             });
         }
