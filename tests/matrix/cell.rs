@@ -12,6 +12,8 @@ pub(crate) enum Course {
     Live,
     /// A POST hook declines it when all apps are held.
     Declined,
+    /// An app fails after the decision, and all is rolled back.
+    Failing,
 }
 
 /// One cell.
@@ -26,14 +28,15 @@ pub(crate) struct Cell {
 }
 
 impl Course {
-    /// Both.
-    const ALL: [Course; 2] = [Course::Live, Course::Declined];
+    /// All.
+    const ALL: [Course; 3] = [Course::Live, Course::Declined, Course::Failing];
 
     /// The graduation comes to this step, and not in the same way as one on the other course.
     fn has(self, step: Step) -> bool {
         match self {
-            Self::Live => true,
+            Self::Live => !step.is_of_a_roll_back_alone(),
             Self::Declined => step.is_of_an_abort(),
+            Self::Failing => step.is_of_a_roll_back(),
         }
     }
 }
@@ -56,6 +59,7 @@ impl Cell {
         let course = match self.course {
             Course::Live => "",
             Course::Declined => "declined-",
+            Course::Failing => "failing-",
         };
         format!("{course}{}", self.fault.name())
     }

@@ -73,12 +73,10 @@ impl Fault {
             Self::FullSource | Self::FullDestination if !disk::is_allowed() => {
                 Some("a small disk cannot be mounted here")
             }
-            Self::FreezeLink
-            | Self::FreezePusher
-            | Self::Reboot
-            | Self::FullSource
-            | Self::FullDestination
-            | Self::Storm(_) => None,
+            Self::FreezeLink => Victim::Ssh.absence(course, point),
+            Self::FreezePusher | Self::Reboot | Self::FullSource | Self::FullDestination | Self::Storm(_) => {
+                None
+            }
         }
     }
 

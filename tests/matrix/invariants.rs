@@ -8,11 +8,14 @@ use crate::cell::Course;
 use crate::stage::{After, Settled, refs};
 use crate::support::{Checkout, Host, Ran, Snapshot};
 
-/// Prints what a process that was struck may have left half written.
+/// Prints what a process that was struck may have left half written, and what a deploy has left running.
 const TEMPORARY: &str = r#"
-find "$DOKKU_LIB_ROOT/data/graduate" -name '.*.??????'
-find "$DOKKU_ROOT/.git" -name '*.lock'
+find "$DOKKU_LIB_ROOT/data" "$DOKKU_LIB_ROOT/config" -name '.*.??????'
+find "$DOKKU_ROOT" -name '*.lock'
 find "$DOKKU_LIB_ROOT/data/app-json" "$DOKKU_LIB_ROOT/data/ps" -name '*.[0-9]*'
+for process in $(grep -lzE '^GRADUATE_(DEPLOY|RESTORING)=' /proc/[0-9]*/environ 2>/dev/null); do
+    grep -qzx "DOKKU_ROOT=$DOKKU_ROOT" "$process" 2>/dev/null && tr '\0' ' ' <"${process%environ}cmdline"
+done
 exit 0
 "#;
 
@@ -27,7 +30,7 @@ pub(crate) fn check(after: &After<'_>) -> bool {
     let now = refs(&world.source);
     let branch = now.get("refs/heads/env/production").map(String::as_str);
     let live = branch == Some(after.wanted);
-    assert!(!live || after.course == Course::Live, "it was declined, and is live{told}");
+    assert!(!live || after.course == Course::Live, "it was declined or failed, and is live{told}");
     let snapshot = world.destination.snapshot();
     let outcome = outcome(after);
     let expected_outcomes: &[&str] = if live { &["live"] } else { &["", "aborted", "rolled-back"] };

@@ -27,4 +27,8 @@ fn nothing_is_ever_half_done() {
     let tally = schedule::play(&schedule::Choice::from_environment());
     tally.print();
     assert!(tally.violations.is_empty(), "{} cells violated an invariant", tally.violations.len());
+    assert!(
+        tally.strikes_home(),
+        "too many cells came too late for their victims: look at how they are found"
+    );
 }

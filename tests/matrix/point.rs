@@ -46,10 +46,13 @@ pub(crate) enum Step {
     Switch,
     Deployed,
     Exited,
+    PutBack,
+    AppEnd,
     AppEndedTold,
     Settled,
     SettledTold,
     Release,
+    TagBack,
     Ended,
     CurrentGone,
     Told,
@@ -69,13 +72,15 @@ enum Sign {
     Output(&'static str),
     /// A directory.
     Directory(PathBuf),
+    /// The request tag is not there any more.
+    TagBack,
     /// The graduation is in progress no more.
     CurrentGone,
 }
 
 impl Step {
     /// All, in order.
-    pub(crate) const ALL: [Step; 36] = [
+    pub(crate) const ALL: [Step; 39] = [
         Step::Latest,
         Step::Ordered,
         Step::Current,
@@ -105,10 +110,13 @@ impl Step {
         Step::Switch,
         Step::Deployed,
         Step::Exited,
+        Step::PutBack,
+        Step::AppEnd,
         Step::AppEndedTold,
         Step::Settled,
         Step::SettledTold,
         Step::Release,
+        Step::TagBack,
         Step::Ended,
         Step::CurrentGone,
         Step::Told,
@@ -148,10 +156,13 @@ impl Step {
             Self::Switch => Sign::File(scene.incoming().join("switch/api")),
             Self::Deployed => Sign::File(api("deployed")),
             Self::Exited => Sign::File(api("exited")),
+            Self::PutBack => Sign::File(api("put-back")),
+            Self::AppEnd => Sign::File(api("end.json")),
             Self::AppEndedTold => Sign::Report("app-ended", Some("api")),
             Self::Settled => Sign::File(scene.incoming().join("settled")),
             Self::SettledTold => Sign::Report("settled", None),
             Self::Release => Sign::Ref(scene.branch()),
+            Self::TagBack => Sign::TagBack,
             Self::Ended => Sign::Journal("ended"),
             Self::CurrentGone => Sign::CurrentGone,
             Self::Told => Sign::Output("heard of it"),
@@ -166,6 +177,7 @@ impl Step {
                 | Self::Decision
                 | Self::DecidedTold
                 | Self::Exited
+                | Self::AppEnd
                 | Self::AppEndedTold
                 | Self::Settled
                 | Self::SettledTold
@@ -173,6 +185,27 @@ impl Step {
                 | Self::CurrentGone
                 | Self::Told
         )
+    }
+
+    /// One that fails after the decision comes to it, in a way of its own.
+    pub(crate) fn is_of_a_roll_back(self) -> bool {
+        self.is_of_a_roll_back_alone()
+            || matches!(
+                self,
+                Self::Exited
+                    | Self::AppEnd
+                    | Self::AppEndedTold
+                    | Self::Settled
+                    | Self::SettledTold
+                    | Self::Ended
+                    | Self::CurrentGone
+                    | Self::Told
+            )
+    }
+
+    /// No other one comes to it.
+    pub(crate) fn is_of_a_roll_back_alone(self) -> bool {
+        matches!(self, Self::PutBack | Self::TagBack)
     }
 
     /// There is a moment before it that differs from the one after the step before.
@@ -192,6 +225,8 @@ impl Step {
             | Self::Switch
             | Self::Deployed
             | Self::Exited
+            | Self::PutBack
+            | Self::AppEnd
             | Self::Settled
             | Self::Release => true,
             Self::Ordered
@@ -211,6 +246,7 @@ impl Step {
             | Self::DecidedTold
             | Self::AppEndedTold
             | Self::SettledTold
+            | Self::TagBack
             | Self::Ended
             | Self::CurrentGone
             | Self::Told => false,
@@ -256,6 +292,7 @@ impl Point {
             Sign::Report(kind, app) => scene.has_reported(kind, app),
             Sign::Output(text) => scene.says(text),
             Sign::Directory(path) => path.exists() || scene.is_settled(),
+            Sign::TagBack => scene.is_settled() && !scene.tag().exists(),
             Sign::CurrentGone => {
                 scene.journal().contains("\"entry\":\"ended\"")
                     && !scene.environments().join("production.current").exists()

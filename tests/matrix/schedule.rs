@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cell::{Cell, Course};
+use crate::disk;
 use crate::fault::Fault;
 use crate::hosts::Hosts;
 use crate::point::{Point, Step};
@@ -182,8 +183,15 @@ impl Tally {
     pub(crate) fn print(&self) {
         if self.of > SLICE {
             print_absent();
+        } else if !disk::is_allowed() {
+            say("no disk is full in any cell: a small one cannot be mounted here");
         }
         self.print_played();
+    }
+
+    /// Most victims were there to be struck: for one in twenty it may be over in that moment, or two of a slice.
+    pub(crate) fn strikes_home(&self) -> bool {
+        self.missed.len() <= self.played / 20 + 2
     }
 
     fn print_played(&self) {

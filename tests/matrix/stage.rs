@@ -12,11 +12,14 @@ use crate::hosts::Hosts;
 use crate::invariants;
 use crate::support::{Checkout, Host, Ran, Running, Snapshot, World};
 
+/// The versions of `api`.
+const VERSIONS: [&str; 2] = ["1", "2"];
+
 /// The longest a graduation may take to end after it was struck.
 const SETTLE_LIMIT: Duration = Duration::from_secs(90);
 
-/// Two hosts and the states that are graduated between them. Production runs `api` in one of two versions, and `web`.
-/// A cell graduates the other version of `api` and a new app, `fresh`.
+/// Two hosts and the states that are graduated between them. Production runs `api` in one of two versions, with a worker,
+/// and `web`. A cell graduates the other version of `api` and a new app, `fresh`.
 pub(crate) struct Stage<'w> {
     hosts: &'w Hosts,
     world: &'w World,
@@ -102,14 +105,19 @@ impl<'w> Stage<'w> {
         for kind in ["SUCCESS", "FAILURE"] {
             world.source.dokku(&["graduate:add-hook", kind, "echo heard of it"]).succeeds();
         }
-        let checkout = world.with_release_of(&["api", "web"]);
+        push_api(world, VERSIONS[0]);
+        world.app("web").version("1").push();
+        world.source.dokku(&["graduate:commit", "-m", "Version 1"]).succeeds();
+        let checkout = world.clone_environment();
+        checkout.graduate("first", "HEAD").succeeds();
+        world.destination.dokku(&["ps:scale", "api", "worker=1"]).succeeds();
         let old = checkout.revision("HEAD").unwrap();
         let commit = |message: &str| {
             world.source.dokku(&["graduate:commit", "-m", message]).succeeds();
             checkout.update().revision("HEAD").unwrap()
         };
         let first = checkout.manifest("api")["deploy"]["revision"].as_str().unwrap().to_owned();
-        world.app("api").version("2").push();
+        push_api(world, VERSIONS[1]);
         let new = commit("Version 2");
         world.app("fresh").version("1").push();
         let new_with_fresh = commit("A new app");
@@ -126,13 +134,18 @@ impl<'w> Stage<'w> {
         self.plays.set(play + 1);
         let (old, new) = (self.runs.get(), 1 - self.runs.get());
         let destination = &self.world.destination;
+        if cell.course == Course::Failing {
+            destination
+                .dokku(&["config:set", "--no-restart", "api", &format!("BROKEN={}", VERSIONS[new])])
+                .succeeds();
+        }
         let before = Before {
             snapshot: destination.snapshot(),
             refs: refs(&self.world.source),
             processes: ["api", "web"].map(|app| destination.process_of(app)),
         };
         let label = match cell.course {
-            Course::Live => format!("m{play}"),
+            Course::Live | Course::Failing => format!("m{play}"),
             Course::Declined => format!("m{play}{}", Self::DECLINED),
         };
         let wanted = &self.states[1][new];
@@ -150,12 +163,15 @@ impl<'w> Stage<'w> {
             course: cell.course,
             tag: format!("refs/tags/graduate/production/{label}"),
             wanted,
-            versions: [["1", "2"][old], ["1", "2"][new]],
+            versions: [VERSIONS[old], VERSIONS[new]],
             id,
             restarted: cell.fault.restarts_apps(),
             is_heard: !cell.fault.reaches_the_pusher(),
         };
         let live = invariants::check(&after);
+        if cell.course == Course::Failing {
+            destination.dokku(&["config:unset", "--no-restart", "api", "BROKEN"]).succeeds();
+        }
         // The next graduation works without a person's help.
         let next = if live { old } else { new };
         let graduated = self.checkout.graduate(&format!("n{play}"), &self.states[0][next]);
@@ -188,6 +204,12 @@ impl<'w> Stage<'w> {
         self.until_idle();
         settled
     }
+}
+
+/// Brings a version of `api` to the source. Its worker ends as soon as it starts where `BROKEN` names that version.
+fn push_api(world: &World, version: &str) {
+    let worker = format!("if [ \"$BROKEN\" = {version} ]; then exit 1; fi\nexec sleep 1000000\n");
+    world.app("api").with_worker().file("worker", &worker).version(version).push();
 }
 
 /// A graduation that goes on, seen from outside.

@@ -65,16 +65,16 @@ impl Victim {
     pub(crate) fn absence(self, course: Course, point: Point) -> Option<&'static str> {
         let lives = match (self, course) {
             (Self::Pusher | Self::ReceivePack | Self::Coordinator, _) => return None,
-            (Self::PreReceive, Course::Live) => Step::Latest..=Step::Voted,
+            (Self::PreReceive, Course::Live | Course::Failing) => Step::Latest..=Step::Voted,
             // It shows how the abort ends.
             (Self::PreReceive, Course::Declined) => Step::Latest..=Step::Told,
-            (Self::PostReceive, Course::Live) => Step::GoingLive..=Step::Told,
+            (Self::PostReceive, Course::Live | Course::Failing) => Step::GoingLive..=Step::Told,
             (Self::PostReceive, Course::Declined) => return Some("git does not start it"),
             (Self::Ssh | Self::Agent, _) => Step::Ordered..=Step::SettledTold,
             (Self::Participant, _) => Step::Taken..=Step::Settled,
             (Self::Deploy, Course::Live) => Step::Deploy..=Step::Deployed,
-            (Self::Deploy, Course::Declined) => Step::Deploy..=Step::Exited,
-            (Self::Trigger, Course::Live) => Step::Held..=Step::Released,
+            (Self::Deploy, Course::Declined | Course::Failing) => Step::Deploy..=Step::Exited,
+            (Self::Trigger, Course::Live | Course::Failing) => Step::Held..=Step::Released,
             (Self::Trigger, Course::Declined) => Step::Held..=Step::DecidedTold,
         };
         if point.step < *lives.start() {
