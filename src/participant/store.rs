@@ -265,7 +265,7 @@ impl Store {
 
     /// It has ended, even if this version does not understand how.
     pub fn is_settled(&self) -> bool {
-        self.dir.join("settled").exists()
+        self.dir.join("settled").is_file()
     }
 
     /// How it ended, if it has.
