@@ -114,9 +114,14 @@ fn foreign_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     }
 }
 
-/// Waits until the app is nobody's any more.
+/// Waits until the app is nobody's any more. A push or a rebuild may not: it has Dokku's lock of the app, for which whoever
+/// puts the app back waits.
 fn is_put_back(vars: &Vars, store: &Store, app: &AppName) -> Result<bool, HoldError> {
     settle_left(store)?;
+    let Some(graduation) = store.graduation()? else { return Ok(true) };
+    if App::new(vars, &graduation.id, app).is_locked_by_us() {
+        return Ok(false);
+    }
     let end = Instant::now() + ABORT_PATIENCE;
     while Store::of_app(vars, app).is_some() {
         if Instant::now() > end {

@@ -10,7 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{App, AppError};
-use crate::files::{self, FileError, Lock, holders};
+use crate::files::holders::{self, Holder};
+use crate::files::{self, FileError, Lock};
 
 /// How long somebody else's deploy is waited for. Our triggers refuse it when it is built.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -139,12 +140,21 @@ impl App<'_> {
         Ok(None)
     }
 
+    /// The deploy that we are part of has the lock: its processes inherit it.
+    pub fn is_locked_by_us(&self) -> bool {
+        self.holders().iter().any(|holder| holder.pid == std::process::id())
+    }
+
     fn lock_holders(&self) -> String {
-        let path = self.dokku.deploy_lock(self.name);
-        match holders::of(std::slice::from_ref(&path)).get(&path) {
-            Some(found) => format!("process {}", holders::listed(found)),
-            None => "a process that is not ours to see".to_owned(),
+        match self.holders().as_slice() {
+            [] => "a process that is not ours to see".to_owned(),
+            found => format!("process {}", holders::listed(found)),
         }
+    }
+
+    fn holders(&self) -> Vec<Holder> {
+        let path = self.dokku.deploy_lock(self.name);
+        holders::of(std::slice::from_ref(&path)).remove(&path).unwrap_or_default()
     }
 }
 

@@ -52,7 +52,8 @@ impl App<'_> {
             (Version::Old, None) => before.image.as_ref(),
             (Version::Old, Some(held)) => {
                 let found = docker::image(&latest)?;
-                let is_known = found.is_none() || found == before.image || found.as_ref() == Some(&held.image);
+                let is_known =
+                    found.is_none() || found == before.image || found.as_ref() == Some(&held.image);
                 before.image.as_ref().filter(|_| is_known)
             }
         };
