@@ -277,6 +277,11 @@ impl Point {
         name
     }
 
+    /// What it is before has not happened yet.
+    pub(crate) fn is_ahead(self, scene: &Scene) -> bool {
+        self.before && !Point { before: false, ..self }.has_come(scene)
+    }
+
     /// It has come, or is past.
     pub(crate) fn has_come(self, scene: &Scene) -> bool {
         if self.step != Step::Latest && scene.id().is_empty() {

@@ -47,6 +47,9 @@ pub(crate) struct Tally {
     played: usize,
     live: usize,
     missed: Vec<String>,
+    /// How many were to be struck before something, and how many of them were.
+    before: usize,
+    ahead: usize,
     seed: u64,
     of: usize,
 }
@@ -151,6 +154,8 @@ fn play_in_one_world(next: &impl Fn() -> Option<Cell>, tally: &Mutex<Tally>) -> 
             Ok(_) => "as before",
             Err(_) => "VIOLATED",
         };
+        tally.before += usize::from(cell.point.before);
+        tally.ahead += usize::from(played.as_ref().is_ok_and(|played| played.ahead));
         tally.live += usize::from(played.as_ref().is_ok_and(|played| played.live));
         say(&format!("{cell}: {how} ({:.1} s)", since.elapsed().as_secs_f32()));
         if let Err(panic) = played {
@@ -195,13 +200,16 @@ impl Tally {
     }
 
     fn print_played(&self) {
-        let Tally { violations, played, live, missed, seed, of } = self;
+        let Tally { violations, played, live, missed, before, ahead, seed, of } = self;
         let absent = Cell::all().iter().filter(|cell| cell.absence().is_some()).count();
         say(&format!(
             "crash matrix, seed {seed}: {played} of {of} cells played, {live} went live, {} violated an invariant; \
              of {}, {absent} cannot occur",
             violations.len(),
             Cell::all().len()
+        ));
+        say(&format!(
+            "of {before} that strike before something is written, {ahead} did; in the others it was written by then"
         ));
         if !missed.is_empty() {
             say(&format!("too late for the victim in {}: {}", missed.len(), missed.join(" ")));

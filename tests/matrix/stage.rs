@@ -83,6 +83,8 @@ pub(crate) enum Settled {
 pub(crate) struct Played {
     /// The victim was there.
     pub(crate) struck: bool,
+    /// It was struck before what it was to be struck before.
+    pub(crate) ahead: bool,
     /// Everything went live.
     pub(crate) live: bool,
 }
@@ -151,6 +153,7 @@ impl<'w> Stage<'w> {
         let wanted = &self.states[1][new];
         let scene = Scene::begin(self.hosts, &self.checkout, &label, wanted, &before);
         let struck = scene.until(cell) && cell.fault.happens(&scene);
+        let ahead = struck && cell.point.is_ahead(&scene);
         let (push, id) = scene.end(cell);
         self.until_idle();
         let settled = self.settle(cell);
@@ -180,7 +183,7 @@ impl<'w> Stage<'w> {
         if live {
             destination.dokku(&["--force", "apps:destroy", "fresh"]).succeeds();
         }
-        Played { struck, live }
+        Played { struck, ahead, live }
     }
 
     /// Nobody works on it any more: what has to wait for the end of the lease has done so.
