@@ -198,6 +198,18 @@ fn a_hook_of_a_coordinator_that_died_is_stopped_when_that_is_settled() {
 }
 
 #[test]
+fn a_push_whose_git_is_killed_says_where_to_ask() {
+    let world = World::new();
+    let story = Story::new(&world);
+    let push = story.building("now");
+    assert_eq!(world.source.kill("KILL", "git receive-pack /"), 1);
+    let ran = push.wait().says("nobody came to say how this ended; see `dokku graduate:status`");
+    assert_ne!(ran.status, Some(0));
+    story.is_as_before("now");
+    story.next_push_works("now");
+}
+
+#[test]
 fn a_hook_that_does_not_listen_is_killed_before_it_is_over() {
     let world = World::new();
     let story = Story::new(&world);

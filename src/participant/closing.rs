@@ -3,6 +3,7 @@
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc::SyncSender;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::reports::bounded_end;
 use super::{Message, RETRY_PERIOD, leftovers};
@@ -12,6 +13,9 @@ use crate::participant::slots::Slots;
 use crate::participant::store::{Before, Noted, PUT_BACK, Store};
 use crate::protocol::{AppEnd, Report};
 use crate::vars::Vars;
+
+/// How long what an app that is live does not need any more is tried to be let go; then the next graduation does it.
+const LET_GO_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What an app's end takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,9 +105,15 @@ impl Closing {
             Way::Stay(end) => {
                 let name = &self.app;
                 let app = App::new(&self.vars, &self.id, name);
-                // No app is put back any more: the old images may go.
-                if let Err(error) = app.let_go() {
+                // No app is put back any more: the old images may go. A Docker that is being restarted comes back, and one
+                // that goes down with the host takes us along before the app's end is written down.
+                let give_up = Instant::now() + LET_GO_PATIENCE;
+                while let Err(error) = app.let_go() {
                     log::error!("{error}");
+                    if Instant::now() > give_up {
+                        break;
+                    }
+                    thread::sleep(RETRY_PERIOD);
                 }
                 if let Err(error) = leftovers::let_go_of_stuck(&self.vars, name) {
                     log::error!("{error}");

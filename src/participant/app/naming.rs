@@ -77,7 +77,8 @@ impl App<'_> {
             let (wanted, is_of_other) = match (version, new) {
                 (Version::Old, Some(new)) => (old, found == new.as_ref()),
                 (Version::Old, None) => match values.get(name) {
-                    Some(Some(value)) => (old, found == Some(value)),
+                    // Dokku writes the file in place: of one that was killed in that moment nothing may be left.
+                    Some(Some(value)) => (old, found == Some(value) || config.is_empty()),
                     // Dokku generates a value only where there is none.
                     Some(None) => (old, old.is_none()),
                     None => continue,
