@@ -148,11 +148,11 @@ fn play_in_one_world(next: &impl Fn() -> Option<Cell>, tally: &Mutex<Tally>) -> 
         let how = match &played {
             Ok(played) if !played.struck => {
                 tally.missed.push(cell.to_string());
-                "the victim was not there"
+                format!("the victim was not there ({})", played.trouble)
             }
-            Ok(played) if played.live => "live",
-            Ok(_) => "as before",
-            Err(_) => "VIOLATED",
+            Ok(played) if played.live => "live".to_owned(),
+            Ok(_) => "as before".to_owned(),
+            Err(_) => "VIOLATED".to_owned(),
         };
         tally.before += usize::from(cell.point.before);
         tally.ahead += usize::from(played.as_ref().is_ok_and(|played| played.ahead));

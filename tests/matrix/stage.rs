@@ -87,6 +87,8 @@ pub(crate) struct Played {
     pub(crate) ahead: bool,
     /// Everything went live.
     pub(crate) live: bool,
+    /// What went wrong, as the pusher was told.
+    pub(crate) trouble: String,
 }
 
 impl<'w> Stage<'w> {
@@ -183,7 +185,9 @@ impl<'w> Stage<'w> {
         if live {
             destination.dokku(&["--force", "apps:destroy", "fresh"]).succeeds();
         }
-        Played { struck, ahead, live }
+        let troubles = push.raw.lines().filter_map(|line| line.split_once("remote:  !     "));
+        let trouble = troubles.map(|(_, text)| text.trim()).collect::<Vec<_>>().join("; ");
+        Played { struck, ahead, live, trouble }
     }
 
     /// Nobody works on it any more: what has to wait for the end of the lease has done so.
