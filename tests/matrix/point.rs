@@ -171,12 +171,18 @@ impl Step {
 
     /// A graduation that is declined when all is held comes to it, in a way of its own.
     pub(crate) fn is_of_an_abort(self) -> bool {
+        matches!(self, Self::PostHooks | Self::Decision | Self::DecidedTold) || self.is_of_an_end()
+    }
+
+    /// One that fails after the decision comes to it, in a way of its own.
+    pub(crate) fn is_of_a_roll_back(self) -> bool {
+        self.is_of_a_roll_back_alone() || self.is_of_an_end()
+    }
+
+    fn is_of_an_end(self) -> bool {
         matches!(
             self,
-            Self::PostHooks
-                | Self::Decision
-                | Self::DecidedTold
-                | Self::Exited
+            Self::Exited
                 | Self::AppEnd
                 | Self::AppEndedTold
                 | Self::Settled
@@ -185,22 +191,6 @@ impl Step {
                 | Self::CurrentGone
                 | Self::Told
         )
-    }
-
-    /// One that fails after the decision comes to it, in a way of its own.
-    pub(crate) fn is_of_a_roll_back(self) -> bool {
-        self.is_of_a_roll_back_alone()
-            || matches!(
-                self,
-                Self::Exited
-                    | Self::AppEnd
-                    | Self::AppEndedTold
-                    | Self::Settled
-                    | Self::SettledTold
-                    | Self::Ended
-                    | Self::CurrentGone
-                    | Self::Told
-            )
     }
 
     /// No other one comes to it.
