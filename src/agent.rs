@@ -224,17 +224,18 @@ impl Session<'_> {
                 };
                 // Of the reports a crash may have taken some, the last one too; then the source's count is wrong.
                 if is_over && let Ok(Some(settled)) = at.settled() {
-                    // What one that was killed just then has left; the source may need us no more when it knows the end.
-                    if !end_is_told
-                        && !is_at_work(&at, process)
-                        && let Err(error) = at.tidy()
-                    {
-                        log::error!("{error}");
+                    if !end_is_told {
+                        // What one that was killed just then has left; the source needs us no more when it knows the end.
+                        if !is_at_work(&at, process)
+                            && let Err(error) = at.tidy()
+                        {
+                            log::error!("{error}");
+                        }
+                        if tell_end(settled).is_err() {
+                            return;
+                        }
+                        end_is_told = true;
                     }
-                    if !end_is_told && tell_end(settled).is_err() {
-                        return;
-                    }
-                    end_is_told = true;
                     continue;
                 }
                 match next {

@@ -268,9 +268,7 @@ fn with_a_broken_worker(world: &World) -> Checkout<'_> {
         world.app(app).with_worker().version("1").push();
         world.source.dokku(&["ps:scale", app, "worker=1"]).succeeds();
     }
-    world.source.dokku(&["graduate:commit", "-m", "Version 1"]).succeeds();
-    let environment = world.clone_environment();
-    environment.graduate("first", "HEAD").succeeds();
+    let environment = world.with_first_release();
     for app in ["api", "web"] {
         world.destination.dokku(&["ps:scale", app, "worker=1"]).succeeds();
         world.app(app).with_worker_that_can_break().version("2").push();

@@ -21,9 +21,7 @@ impl<'a> Story<'a> {
         health.open();
         let host = &world.destination;
         world.app("api").with_worker().healthy_behind(&health).version("1").push();
-        world.source.dokku(&["graduate:commit", "-m", "Version 1"]).succeeds();
-        let environment = world.clone_environment();
-        environment.graduate("first", "HEAD").succeeds();
+        let environment = world.with_first_release();
         host.dokku(&["ps:scale", "api", "worker=1"]).succeeds();
         host.dokku(&["config:set", "--no-restart", "api", "BROKEN=1"]).succeeds();
         host.dokku(&["apps:create", "idle"]).succeeds();
@@ -105,9 +103,7 @@ fn an_app_that_was_stopped_is_stopped_again() {
     let world = World::new();
     let host = &world.destination;
     world.app("api").with_worker().version("1").push();
-    world.source.dokku(&["graduate:commit", "-m", "Version 1"]).succeeds();
-    let environment = world.clone_environment();
-    environment.graduate("first", "HEAD").succeeds();
+    let environment = world.with_first_release();
     host.dokku(&["ps:scale", "api", "worker=1"]).succeeds();
     host.dokku(&["config:set", "--no-restart", "api", "BROKEN=1"]).succeeds();
     host.dokku(&["ps:stop", "api"]).succeeds();

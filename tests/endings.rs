@@ -28,9 +28,7 @@ fn with_news<'a>(world: &'a World) -> Checkout<'a> {
 fn with_news_that_fails<'a>(world: &'a World, first: App<'a>) -> Checkout<'a> {
     first.with_worker().version("1").push();
     world.app("web").version("1").push();
-    world.source.dokku(&["graduate:commit", "-m", "Version 1"]).succeeds();
-    let environment = world.clone_environment();
-    environment.graduate("first", "HEAD").succeeds();
+    let environment = world.with_first_release();
     world.destination.dokku(&["ps:scale", "api", "worker=1"]).succeeds();
     world.destination.dokku(&["config:set", "--no-restart", "api", "BROKEN=1"]).succeeds();
     world.app("api").with_worker_that_can_break().version("2").push();
@@ -186,9 +184,7 @@ impl OneIsLive {
     fn soon(world: &World) -> OneIsLive {
         world.app("api").version("1").push();
         world.app("web").with_worker().version("1").push();
-        world.source.dokku(&["graduate:commit", "-m", "Version 1"]).succeeds();
-        let environment = world.clone_environment();
-        environment.graduate("first", "HEAD").succeeds();
+        let environment = world.with_first_release();
         let host = &world.destination;
         host.dokku(&["ps:scale", "api", "web=2"]).succeeds();
         host.dokku(&["ps:scale", "web", "worker=1"]).succeeds();

@@ -20,9 +20,7 @@ impl<'a> Story<'a> {
         old.open();
         new.open();
         world.app("api").version("1").healthy_behind(&old).push();
-        world.source.dokku(&["graduate:commit", "-m", "Version 1"]).succeeds();
-        let environment = world.clone_environment();
-        environment.graduate("first", "HEAD").succeeds();
+        let environment = world.with_first_release();
         world.app("api").version("2").healthy_behind(&new).push();
         world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
         environment.update();

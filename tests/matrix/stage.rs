@@ -111,9 +111,7 @@ impl<'w> Stage<'w> {
         }
         push_api(world, VERSIONS[0]);
         world.app("web").version("1").push();
-        world.source.dokku(&["graduate:commit", "-m", "Version 1"]).succeeds();
-        let checkout = world.clone_environment();
-        checkout.graduate("first", "HEAD").succeeds();
+        let checkout = world.with_first_release();
         world.destination.dokku(&["ps:scale", "api", "worker=1"]).succeeds();
         let old = checkout.revision("HEAD").unwrap();
         let commit = |message: &str| {

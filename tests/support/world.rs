@@ -230,6 +230,11 @@ impl World {
         for app in apps {
             self.app(app).version("1").push();
         }
+        self.with_first_release()
+    }
+
+    /// Graduates what the source runs; gives a clone that has that state.
+    pub(crate) fn with_first_release(&self) -> Checkout<'_> {
         self.source.dokku(&["graduate:commit", "-m", "Version 1"]).succeeds();
         let environment = self.clone_environment();
         environment.graduate("first", "HEAD").succeeds();

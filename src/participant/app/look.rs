@@ -10,7 +10,8 @@ use crate::names::CommitId;
 use crate::participant::store::{Before, Variables};
 use crate::repo;
 
-/// What a deploy sets besides containers, image, config and branch, below Dokku's library: `@` is the app.
+/// What a deploy sets besides containers, image, config and branch, below Dokku's library: `@` is the app. What lies in
+/// `data` it extracts from the app's tree, and names after its process until it is live.
 const SET_BY_DEPLOYS: [&str; 17] = [
     "config/app-json/@/appjson-env-processed",
     "config/app-json/@/heroku.postdeploy",
@@ -62,8 +63,8 @@ impl App<'_> {
             let words = |revision: Option<CommitId>| revision.map_or("nothing".to_owned(), |id| id.short());
             return Err(AppError::Changed { app: app.clone(), found: words(from), planned: words(planned) });
         }
-        let containers = self.live();
-        let image = match self.live_image()? {
+        let containers = self.dokku.containers(app);
+        let image = match self.image_of(&containers)? {
             Some(image) => Some(image),
             None => docker::image(&docker::latest(app))?,
         };
@@ -72,27 +73,34 @@ impl App<'_> {
             from,
             to,
             branch: self.dokku.deploy_branch(app),
-            containers: containers.into_iter().collect(),
+            containers: containers.into_values().collect(),
             image,
             properties: self.properties(),
         })
     }
 
-    /// The image of what is live. Of a process that the version does not have any more, Dokku goes on naming the container
-    /// of an earlier one, which it has stopped.
-    fn live_image(&self) -> Result<Option<ImageId>, AppError> {
-        let named = self.dokku.containers(self.name);
-        let is_web = |id: &String| named.iter().any(|(process, of)| process.starts_with("web.") && of == id);
-        let found = docker::containers(&named.values().collect::<Vec<_>>())?;
+    /// The image of the version whose containers these are, by process and number. Of a process that the version does not
+    /// have any more, Dokku goes on naming the container of an earlier one, which it has stopped.
+    fn image_of(&self, live: &BTreeMap<String, String>) -> Result<Option<ImageId>, AppError> {
+        let is_web = |id: &String| live.iter().any(|(process, of)| process.starts_with("web.") && of == id);
+        let found = docker::containers(&live.values().collect::<Vec<_>>())?;
         let first = found.into_iter().min_by_key(|found| (!found.is_running(), !is_web(&found.id)));
         Ok(first.map(|container| container.image))
     }
 
     /// The files that a deploy sets, as they are now.
     pub fn properties(&self) -> BTreeMap<PathBuf, Option<String>> {
-        let paths = SET_BY_DEPLOYS.iter().map(|path| PathBuf::from(path.replace('@', self.name.as_str())));
-        let content = |path: &PathBuf| fs::read_to_string(self.vars.lib_root.join(path)).ok();
-        paths.map(|path| (path.clone(), content(&path))).collect()
+        let content = |path: &str| fs::read_to_string(self.vars.lib_root.join(path)).ok();
+        self.set_by_deploys().map(|path| (PathBuf::from(&path), content(&path))).collect()
+    }
+
+    /// Those of them that a deploy extracts from the app's tree.
+    pub(super) fn extracted_by_deploys(&self) -> impl Iterator<Item = String> {
+        self.set_by_deploys().filter(|path| path.starts_with("data/"))
+    }
+
+    fn set_by_deploys(&self) -> impl Iterator<Item = String> {
+        SET_BY_DEPLOYS.iter().map(|path| path.replace('@', self.name.as_str()))
     }
 
     /// The config variables that a deploy of `revision` sets, as they are now.

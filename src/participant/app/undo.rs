@@ -21,15 +21,6 @@ const DESTROY_PAUSE: Duration = Duration::from_millis(300);
 const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(600);
 const PREDECESSOR_GRACE: Duration = Duration::from_secs(10);
 
-/// What a deploy extracts of the app's tree, below Dokku's library, and names after its process until it is live: `@` is
-/// the app.
-const EXTRACTED: [&str; 4] = [
-    "data/app-json/@/app.json",
-    "data/nginx-vhosts/app-@/nginx.conf.sigil",
-    "data/ps/@/Procfile",
-    "data/scheduler-docker-local/@/CHECKS",
-];
-
 impl App<'_> {
     /// After the deploy has ended without going live: leaves nothing of the graduation. An app that the graduation
     /// created is destroyed, unless somebody has used it meanwhile; returns whether such an app was kept.
@@ -165,11 +156,11 @@ impl App<'_> {
     /// Removes what a deploy has left on its way: its containers, and the copies of app.json and Procfile that Dokku
     /// names after the process and forgets when it fails.
     fn sweep(&self, noted: &Noted) -> Result<(), AppError> {
-        for path in EXTRACTED {
-            let Some(ProcessId { pid, .. }) = noted.deploy else { break };
-            let path = path.replace('@', self.name.as_str());
-            files::remove(&self.vars.lib_root.join(format!("{path}.{pid}")))?;
-            files::remove(&self.vars.lib_root.join(format!("{path}.{pid}.missing")))?;
+        if let Some(ProcessId { pid, .. }) = noted.deploy {
+            for path in self.extracted_by_deploys() {
+                files::remove(&self.vars.lib_root.join(format!("{path}.{pid}")))?;
+                files::remove(&self.vars.lib_root.join(format!("{path}.{pid}.missing")))?;
+            }
         }
         let live = self.live();
         for container in docker::containers_of(self.name)? {
