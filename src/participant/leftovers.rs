@@ -56,8 +56,8 @@ pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> 
         return Ok(reports.append(&Report::Settled { decision })?);
     }
     let Some(graduation) = store.graduation()? else {
-        reports.append(&Report::Unknown {})?;
-        return Ok(());
+        store.never_began()?;
+        return Ok(reports.append(&Report::Unknown {})?);
     };
     let decision = store.decide(Decision::Abort)?;
     files::remove(&store.socket())?;
@@ -103,9 +103,7 @@ pub enum Settler {
 /// A file is damaged, or it could not be started.
 pub fn settle_left(id: &GraduationId, store: &Store) -> Result<Settler, ParticipantError> {
     let is_over = store.decision().is_some() || store.lease_left().is_ok_and(|left| left.is_zero());
-    // Of one that was refused there are only the reports that say so.
-    let has_begun = store.graduation()?.is_some();
-    if !has_begun || store.is_settled() || !is_over {
+    if store.is_settled() || !store.is_there() || !is_over {
         return Ok(Settler::Nobody);
     }
     if UnixStream::connect(store.socket()).is_ok() {

@@ -167,6 +167,11 @@ impl Store {
         self.tidy()
     }
 
+    /// It has begun, or was about to: of one that was refused there are only the reports that say so.
+    pub fn is_there(&self) -> bool {
+        self.vote_dir().is_dir()
+    }
+
     /// What the source said when it began; `None` if it never did.
     ///
     /// # Errors

@@ -9,7 +9,8 @@ use crate::support::{Host, World};
 
 /// A file system of some megabytes, mounted as long as the value lives.
 pub(crate) struct Disk {
-    place: PathBuf,
+    /// Where it begins.
+    pub(crate) place: PathBuf,
 }
 
 impl Disk {

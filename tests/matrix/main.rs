@@ -14,6 +14,7 @@ mod invariants;
 mod point;
 mod proxy;
 mod schedule;
+mod sentry;
 mod stage;
 #[path = "../support/mod.rs"]
 mod support;

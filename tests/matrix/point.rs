@@ -10,7 +10,7 @@ use crate::stage::Scene;
 pub(crate) struct Point {
     /// What is written or said.
     pub(crate) step: Step,
-    /// Before it, as near as can be seen: its temporary file or its lock is there.
+    /// Before it: its temporary file or its lock is there, and empty.
     pub(crate) before: bool,
 }
 
@@ -272,6 +272,20 @@ impl Point {
         self.before && !Point { before: false, ..self }.has_come(scene)
     }
 
+    /// The file or the ref that is written at it, if it is known already.
+    pub(crate) fn written(self, scene: &Scene) -> Option<PathBuf> {
+        match self.step.sign(scene) {
+            _ if self.step != Step::Latest && scene.id().is_empty() => None,
+            Sign::File(path) | Sign::Ref(path) => Some(path),
+            Sign::Journal(_)
+            | Sign::Report(..)
+            | Sign::Output(_)
+            | Sign::Directory(_)
+            | Sign::TagBack
+            | Sign::CurrentGone => None,
+        }
+    }
+
     /// It has come, or is past.
     pub(crate) fn has_come(self, scene: &Scene) -> bool {
         if self.step != Step::Latest && scene.id().is_empty() {
@@ -282,7 +296,7 @@ impl Point {
                 let is_there = if self.step == Step::Latest { scene.names_it(&path) } else { path.exists() };
                 is_there || self.before && is_being_written(&path) || scene.is_settled()
             }
-            Sign::Ref(path) => scene.has_moved(&path) || self.before && path.with_extension("lock").exists(),
+            Sign::Ref(path) => scene.has_moved(&path) || self.before && is_being_written(&path),
             Sign::Journal(entry) => scene.journal().contains(&format!("\"entry\":\"{entry}\"")),
             Sign::Report(kind, app) => scene.has_reported(kind, app),
             Sign::Output(text) => scene.says(text),
@@ -296,9 +310,15 @@ impl Point {
     }
 }
 
-/// The file is about to be there.
+/// The file or the ref is about to be there.
 fn is_being_written(path: &Path) -> bool {
-    let prefix = format!(".{}.", path.file_name().unwrap().to_string_lossy());
     let entries = fs::read_dir(path.parent().unwrap()).into_iter().flatten().flatten();
-    entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+    entries.into_iter().any(|entry| is_written_by(path, &entry.path()))
+}
+
+/// `other` is the temporary file of the file `path`, or the lock of the ref.
+pub(crate) fn is_written_by(path: &Path, other: &Path) -> bool {
+    let prefix = format!(".{}.", path.file_name().unwrap().to_string_lossy());
+    let name = other.file_name().unwrap_or_default().to_string_lossy();
+    other.parent() == path.parent() && name.starts_with(&prefix) || other == path.with_extension("lock")
 }

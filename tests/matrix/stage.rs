@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use crate::cell::{Cell, Course};
 use crate::hosts::Hosts;
 use crate::invariants;
+use crate::point::Point;
+use crate::sentry::Sentry;
 use crate::support::{Checkout, Host, Ran, Running, Snapshot, World};
 
 /// The versions of `api`.
@@ -152,8 +154,11 @@ impl<'w> Stage<'w> {
         };
         let wanted = &self.states[1][new];
         let scene = Scene::begin(self.hosts, &self.checkout, &label, wanted, &before);
-        let struck = scene.until(cell) && cell.fault.happens(&scene);
-        let ahead = struck && cell.point.is_ahead(&scene);
+        let sentry = scene.sentry(cell.point);
+        let has_come = scene.until(cell, sentry.as_ref());
+        let is_ahead = sentry.is_some() && cell.point.is_ahead(&scene);
+        let struck = has_come && cell.fault.happens(&scene);
+        drop(sentry);
         let (push, id) = scene.end(cell);
         self.until_idle();
         let settled = self.settle(cell);
@@ -185,7 +190,7 @@ impl<'w> Stage<'w> {
         }
         let troubles = push.raw.lines().filter_map(|line| line.split_once("remote:  !     "));
         let trouble = troubles.map(|(_, text)| text.trim()).collect::<Vec<_>>().join("; ");
-        Played { struck, ahead, live, trouble }
+        Played { struck, ahead: struck && is_ahead, live, trouble }
     }
 
     /// Nobody works on it any more: what has to wait for the end of the lease has done so.
@@ -247,12 +252,30 @@ impl<'s> Scene<'s> {
         Scene { push, hosts, source, destination, label, known, id: OnceCell::new(), refs }
     }
 
+    /// Somebody who stops whoever is about to write what this point is before; nothing if it is after something, or
+    /// that is not allowed here.
+    fn sentry(&self, point: Point) -> Option<Sentry> {
+        let disks = [self.hosts.source_disk.as_ref()?, self.hosts.destination_disk.as_ref()?];
+        let mut dirs = [self.tag(), self.branch()].map(|path| path.parent().unwrap().to_owned()).to_vec();
+        // git removes what is empty when it packs its refs.
+        dirs.retain(|dir| dir.exists());
+        point.before.then(|| Sentry::post(&disks.map(|disk| disk.place.as_path()), &dirs)).flatten()
+    }
+
     /// Waits for the point of a cell; false if the push ended before.
-    fn until(&self, cell: Cell) -> bool {
+    fn until(&self, cell: Cell, sentry: Option<&Sentry>) -> bool {
         let deadline = Instant::now() + SETTLE_LIMIT;
-        while !cell.point.has_come(self) {
+        let has_come = || match sentry {
+            None => cell.point.has_come(self),
+            Some(sentry) => {
+                let written = cell.point.written(self);
+                written.is_some_and(|path| sentry.has_stopped_who_writes(&path))
+                    || Point { before: false, ..cell.point }.has_come(self)
+            }
+        };
+        while !has_come() {
             if self.push.has_ended() {
-                return cell.point.has_come(self);
+                return has_come();
             }
             assert!(Instant::now() < deadline, "{cell} never comes:\n{}", self.push.so_far());
             thread::sleep(Duration::from_micros(300));
