@@ -21,6 +21,7 @@ pub(crate) enum Step {
     Ordered,
     Current,
     Begun,
+    Leased,
     Taken,
     BegunTold,
     PreHooks,
@@ -29,6 +30,7 @@ pub(crate) enum Step {
     Created,
     OpenedTold,
     Sent,
+    Variables,
     BuildingTold,
     Deploy,
     Built,
@@ -36,6 +38,7 @@ pub(crate) enum Step {
     HeldTold,
     AllHeld,
     PostHooks,
+    PushNoted,
     Voted,
     TagMoved,
     GoingLive,
@@ -80,11 +83,12 @@ enum Sign {
 
 impl Step {
     /// All, in order.
-    pub(crate) const ALL: [Step; 39] = [
+    pub(crate) const ALL: [Step; 42] = [
         Step::Latest,
         Step::Ordered,
         Step::Current,
         Step::Begun,
+        Step::Leased,
         Step::Taken,
         Step::BegunTold,
         Step::PreHooks,
@@ -93,6 +97,7 @@ impl Step {
         Step::Created,
         Step::OpenedTold,
         Step::Sent,
+        Step::Variables,
         Step::BuildingTold,
         Step::Deploy,
         Step::Built,
@@ -100,6 +105,7 @@ impl Step {
         Step::HeldTold,
         Step::AllHeld,
         Step::PostHooks,
+        Step::PushNoted,
         Step::Voted,
         Step::TagMoved,
         Step::GoingLive,
@@ -129,6 +135,7 @@ impl Step {
             Self::Ordered => Sign::Journal("ordered"),
             Self::Current => Sign::File(scene.environments().join("production.current")),
             Self::Begun => Sign::Journal("begun"),
+            Self::Leased => Sign::File(scene.incoming().join("vote/lease")),
             Self::Taken => Sign::File(scene.incoming().join("graduation.json")),
             Self::BegunTold => Sign::Report("begun", None),
             Self::PreHooks => Sign::Output("[PRE] "),
@@ -139,6 +146,7 @@ impl Step {
             Self::Sent => {
                 Sign::Directory(scene.destination_home().join("api/refs/graduate").join(scene.id()))
             }
+            Self::Variables => Sign::File(api("variables.json")),
             Self::BuildingTold => Sign::Report("building", Some("api")),
             Self::Deploy => Sign::File(api("deploy.json")),
             Self::Built => Sign::File(api("built")),
@@ -146,6 +154,7 @@ impl Step {
             Self::HeldTold => Sign::Report("held", Some("api")),
             Self::AllHeld => Sign::Output("apps are held on"),
             Self::PostHooks => Sign::Output("[POST] "),
+            Self::PushNoted => Sign::File(scene.graduation().join("push")),
             Self::Voted => Sign::Journal("voted"),
             Self::TagMoved => Sign::Ref(scene.tag()),
             Self::GoingLive => Sign::Output("Going live"),
@@ -203,12 +212,15 @@ impl Step {
         match self {
             Self::Latest
             | Self::Current
+            | Self::Leased
             | Self::Taken
             | Self::Before
             | Self::Marked
+            | Self::Variables
             | Self::Deploy
             | Self::Built
             | Self::Held
+            | Self::PushNoted
             | Self::TagMoved
             | Self::Decision
             | Self::Released

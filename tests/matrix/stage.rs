@@ -366,10 +366,14 @@ impl<'s> Scene<'s> {
         !self.id().is_empty() && fs::read_to_string(path).is_ok_and(|text| text.contains(self.id()))
     }
 
+    /// The graduation's files on the source.
+    pub(crate) fn graduation(&self) -> PathBuf {
+        self.source.layout().lib_root().join("data/graduate/graduations").join(self.id())
+    }
+
     /// The journal so far.
     pub(crate) fn journal(&self) -> String {
-        let place = self.source.layout().lib_root().join("data/graduate/graduations");
-        fs::read_to_string(place.join(self.id()).join("journal")).unwrap_or_default()
+        fs::read_to_string(self.graduation().join("journal")).unwrap_or_default()
     }
 
     /// The destination is done with it.

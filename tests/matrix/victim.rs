@@ -71,7 +71,7 @@ impl Victim {
             (Self::PostReceive, Course::Live | Course::Failing) => Step::GoingLive..=Step::Told,
             (Self::PostReceive, Course::Declined) => return Some("git does not start it"),
             (Self::Ssh | Self::Agent, _) => Step::Ordered..=Step::SettledTold,
-            (Self::Participant, _) => Step::Taken..=Step::Settled,
+            (Self::Participant, _) => Step::Leased..=Step::Settled,
             (Self::Deploy, Course::Live) => Step::Deploy..=Step::Deployed,
             (Self::Deploy, Course::Declined | Course::Failing) => Step::Deploy..=Step::Exited,
             (Self::Trigger, Course::Live | Course::Failing) => Step::Held..=Step::Released,
