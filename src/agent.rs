@@ -252,6 +252,12 @@ impl Session<'_> {
                     // The end of the session is how the source hears of it. It comes back, and the next
                     // participant settles what this one left.
                     Ok(None) => {
+                        // One that had not begun has left nothing to settle.
+                        if matches!(at.graduation(), Ok(None))
+                            && let Err(error) = at.tidy()
+                        {
+                            log::error!("{error}");
+                        }
                         error::show(
                             &AgentError::Died(of, started.as_ref().map(why).unwrap_or_default()),
                             None,

@@ -151,6 +151,20 @@ impl Place {
         self.dir.join("program")
     }
 
+    /// What is there as long as the coordinator lives.
+    fn of_the_living(&self) -> [PathBuf; 3] {
+        [self.socket(), self.control(), self.program()]
+    }
+
+    /// Removes that, and what a coordinator or a pre-receive was writing here when it was killed.
+    ///
+    /// # Errors
+    /// Something could not be removed.
+    pub fn close(&self) -> Result<(), FileError> {
+        self.of_the_living().iter().try_for_each(|file| files::remove(file))?;
+        files::sweep_temporary(&self.dir, "")
+    }
+
     /// The journal's file.
     pub fn journal(&self) -> PathBuf {
         self.dir.join("journal")
@@ -355,12 +369,10 @@ pub fn sweep(vars: &Vars, environment: &EnvironmentName) {
             continue;
         };
         let place = Place::of(vars, &id);
-        let left = [place.socket(), place.control(), place.program()];
         // One that lives has left its graduation in doubt and tells its hooks so.
-        if left.iter().any(|file| file.exists()) && place.is_dead() {
+        if place.of_the_living().iter().any(|file| file.exists()) && place.is_dead() {
             place.stop_program();
-            left.iter().for_each(|file| log(files::remove(file)));
-            log(files::sweep_temporary(&place.dir, ""));
+            log(place.close());
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::coordinator::run::Run;
 pub use crate::coordinator::settle::{Earlier, settle_earlier};
 use crate::decision::{self, DecisionError};
 use crate::environment::EnvironmentError;
-use crate::files::{self, FileError, Locking};
+use crate::files::{FileError, Locking};
 use crate::journal::{self, Entry, Journal, JournalError, Place};
 use crate::link::{Link, LinkError, Reports};
 use crate::mapping::Routes;
@@ -263,11 +263,9 @@ impl<'a> Coordinator<'a> {
     fn end(&self, ending: Ending) {
         self.say(News::Ended { ending, seconds: self.started.elapsed().as_secs() });
         self.clients.tell(&control::Tell::Ended {});
-        let place = Place::of(self.vars, &self.order.id);
-        let _ = files::remove(&place.socket());
-        let _ = files::remove(&place.program());
-        // An ssh that was killed has left its own.
-        let _ = files::remove(&self.control_path);
+        if let Err(error) = Place::of(self.vars, &self.order.id).close() {
+            log::warn!("{error}");
+        }
     }
 
     fn whole(&mut self) -> Result<Ending, CoordinatorError> {
