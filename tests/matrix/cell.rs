@@ -14,6 +14,10 @@ pub(crate) enum Course {
     Declined,
     /// An app fails after the decision, and all is rolled back.
     Failing,
+    /// It goes live, asked for by a command instead of a push.
+    Commanded,
+    /// It goes live by post-receive alone: there is no pre-receive, and the tag has moved before anything begins.
+    AfterPush,
 }
 
 /// One cell.
@@ -29,7 +33,27 @@ pub(crate) struct Cell {
 
 impl Course {
     /// All.
-    const ALL: [Course; 3] = [Course::Live, Course::Declined, Course::Failing];
+    const ALL: [Course; 5] =
+        [Course::Live, Course::Declined, Course::Failing, Course::Commanded, Course::AfterPush];
+
+    /// What cells of it begin with.
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Live => "",
+            Self::Declined => "declined-",
+            Self::Failing => "failing-",
+            Self::Commanded => "commanded-",
+            Self::AfterPush => "after-push-",
+        }
+    }
+
+    /// If nothing happens it goes live.
+    pub(crate) fn goes_live(self) -> bool {
+        match self {
+            Self::Live | Self::Commanded | Self::AfterPush => true,
+            Self::Declined | Self::Failing => false,
+        }
+    }
 
     /// The graduation comes to this step, and not in the same way as one on the other course.
     fn has(self, step: Step) -> bool {
@@ -37,6 +61,8 @@ impl Course {
             Self::Live => !step.is_of_a_roll_back_alone(),
             Self::Declined => step.is_of_an_abort(),
             Self::Failing => step.is_of_a_roll_back(),
+            Self::Commanded => step.is_of_a_decision(),
+            Self::AfterPush => step.is_of_a_beginning() || step.is_of_a_decision() && step != Step::TagMoved,
         }
     }
 }
@@ -56,12 +82,7 @@ impl Cell {
 
     /// What happens to which graduation.
     pub(crate) fn struck(self) -> String {
-        let course = match self.course {
-            Course::Live => "",
-            Course::Declined => "declined-",
-            Course::Failing => "failing-",
-        };
-        format!("{course}{}", self.fault.name())
+        format!("{}{}", self.course.prefix(), self.fault.name())
     }
 
     /// Why it cannot occur; nothing if it can.

@@ -74,6 +74,7 @@ impl Fault {
                 Some("a small disk cannot be mounted here")
             }
             Self::FreezeLink => Victim::Ssh.absence(course, point),
+            Self::FreezePusher if course == Course::Commanded => Some("nobody pushes"),
             Self::FreezePusher | Self::Reboot | Self::FullSource | Self::FullDestination | Self::Storm(_) => {
                 None
             }

@@ -188,6 +188,30 @@ impl Step {
         self.is_of_a_roll_back_alone() || self.is_of_an_end()
     }
 
+    /// One that a command asks for, or post-receive alone, comes to it in a way of its own.
+    pub(crate) fn is_of_a_decision(self) -> bool {
+        matches!(
+            self,
+            Self::PostHooks
+                | Self::Voted
+                | Self::TagMoved
+                | Self::GoingLive
+                | Self::Decision
+                | Self::DecidedNoted
+                | Self::DecidedTold
+                | Self::Settled
+                | Self::Release
+                | Self::Ended
+                | Self::CurrentGone
+                | Self::Told
+        )
+    }
+
+    /// Post-receive alone comes to it when the tag has moved.
+    pub(crate) fn is_of_a_beginning(self) -> bool {
+        matches!(self, Self::Latest | Self::Ordered | Self::Current | Self::Begun | Self::BuildingTold)
+    }
+
     fn is_of_an_end(self) -> bool {
         matches!(
             self,

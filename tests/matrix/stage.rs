@@ -138,22 +138,19 @@ impl<'w> Stage<'w> {
         self.plays.set(play + 1);
         let (old, new) = (self.runs.get(), 1 - self.runs.get());
         let destination = &self.world.destination;
-        if cell.course == Course::Failing {
-            destination
-                .dokku(&["config:set", "--no-restart", "api", &format!("BROKEN={}", VERSIONS[new])])
-                .succeeds();
-        }
+        self.arrange(cell.course, new);
         let before = Before {
             snapshot: destination.snapshot(),
             refs: refs(&self.world.source),
             processes: ["api", "web"].map(|app| destination.process_of(app)),
         };
         let label = match cell.course {
-            Course::Live | Course::Failing => format!("m{play}"),
+            Course::Live | Course::Failing | Course::AfterPush => format!("m{play}"),
             Course::Declined => format!("m{play}{}", Self::DECLINED),
+            Course::Commanded => "cli".to_owned(),
         };
         let wanted = &self.states[1][new];
-        let scene = Scene::begin(self.hosts, &self.checkout, &label, wanted, &before);
+        let scene = Scene::begin(self.hosts, &self.checkout, cell.course, &label, wanted, &before);
         let sentry = scene.sentry(cell.point);
         let has_come = scene.until(cell, sentry.as_ref());
         let is_ahead = sentry.is_some() && cell.point.is_ahead(&scene);
@@ -177,9 +174,7 @@ impl<'w> Stage<'w> {
             is_heard: !cell.fault.reaches_the_pusher(),
         };
         let live = invariants::check(&after);
-        if cell.course == Course::Failing {
-            destination.dokku(&["config:unset", "--no-restart", "api", "BROKEN"]).succeeds();
-        }
+        self.rearrange(cell.course);
         // The next graduation works without a person's help.
         let next = if live { old } else { new };
         let graduated = self.checkout.graduate(&format!("n{play}"), &self.states[0][next]);
@@ -191,6 +186,28 @@ impl<'w> Stage<'w> {
         let troubles = push.raw.lines().filter_map(|line| line.split_once("remote:  !     "));
         let trouble = troubles.map(|(_, text)| text.trim()).collect::<Vec<_>>().join("; ");
         Played { struck, ahead: struck && is_ahead, live, trouble }
+    }
+
+    /// Makes it take its course.
+    fn arrange(&self, course: Course, new: usize) {
+        let World { source, destination, .. } = self.world;
+        let broken = format!("BROKEN={}", VERSIONS[new]);
+        match course {
+            Course::Live | Course::Declined | Course::Commanded => return,
+            Course::Failing => destination.dokku(&["config:set", "--no-restart", "api", &broken]),
+            Course::AfterPush => source.root("cd \"$DOKKU_ROOT/.git/hooks\" && mv pre-receive .."),
+        }
+        .succeeds();
+    }
+
+    fn rearrange(&self, course: Course) {
+        let World { source, destination, .. } = self.world;
+        match course {
+            Course::Live | Course::Declined | Course::Commanded => return,
+            Course::Failing => destination.dokku(&["config:unset", "--no-restart", "api", "BROKEN"]),
+            Course::AfterPush => source.root("cd \"$DOKKU_ROOT/.git\" && mv pre-receive hooks/"),
+        }
+        .succeeds();
     }
 
     /// Nobody works on it any more: what has to wait for the end of the lease has done so.
@@ -224,7 +241,7 @@ fn push_api(world: &World, version: &str) {
 
 /// A graduation that goes on, seen from outside.
 pub(crate) struct Scene<'s> {
-    /// The push that asked for it.
+    /// The push that asked for it, or the command.
     pub(crate) push: Running,
     /// Where it goes on.
     pub(crate) hosts: &'s Hosts,
@@ -240,6 +257,7 @@ impl<'s> Scene<'s> {
     fn begin(
         hosts: &'s Hosts,
         checkout: &Checkout<'_>,
+        course: Course,
         label: &str,
         wanted: &str,
         before: &'s Before,
@@ -247,7 +265,14 @@ impl<'s> Scene<'s> {
         let source = hosts.world.source.as_simulated().unwrap();
         let destination = hosts.world.destination.as_simulated().unwrap();
         let known = names_in(&source.layout().lib_root().join("data/graduate/graduations"));
-        let push = checkout.begin_graduation(&[], label, wanted);
+        let push = match course {
+            Course::Commanded => {
+                hosts.world.begin_ssh(&hosts.world.source, &format!("graduate production {wanted} --yes"))
+            }
+            Course::Live | Course::Declined | Course::Failing | Course::AfterPush => {
+                checkout.begin_graduation(&[], label, wanted)
+            }
+        };
         let (label, refs) = (label.to_owned(), &before.refs);
         Scene { push, hosts, source, destination, label, known, id: OnceCell::new(), refs }
     }

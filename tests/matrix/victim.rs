@@ -64,18 +64,25 @@ impl Victim {
     /// Why it cannot be struck in such a graduation at this point; nothing if it can.
     pub(crate) fn absence(self, course: Course, point: Point) -> Option<&'static str> {
         let lives = match (self, course) {
+            (Self::ReceivePack | Self::PreReceive | Self::PostReceive, Course::Commanded) => {
+                return Some("nobody pushes");
+            }
             (Self::Pusher | Self::ReceivePack | Self::Coordinator, _) => return None,
             (Self::PreReceive, Course::Live | Course::Failing) => Step::Latest..=Step::Voted,
             // It shows how the abort ends.
             (Self::PreReceive, Course::Declined) => Step::Latest..=Step::Told,
+            (Self::PreReceive, Course::AfterPush) => return Some("it is not installed"),
             (Self::PostReceive, Course::Live | Course::Failing) => Step::GoingLive..=Step::Told,
+            (Self::PostReceive, Course::AfterPush) => Step::Latest..=Step::Told,
             (Self::PostReceive, Course::Declined) => return Some("git does not start it"),
             (Self::Ssh | Self::Agent, _) => Step::Ordered..=Step::SettledTold,
             (Self::Participant, _) => Step::Leased..=Step::Settled,
-            (Self::Deploy, Course::Live) => Step::Deploy..=Step::Deployed,
+            (Self::Deploy, Course::Live | Course::Commanded | Course::AfterPush) => {
+                Step::Deploy..=Step::Deployed
+            }
             (Self::Deploy, Course::Declined | Course::Failing) => Step::Deploy..=Step::Exited,
-            (Self::Trigger, Course::Live | Course::Failing) => Step::Held..=Step::Released,
             (Self::Trigger, Course::Declined) => Step::Held..=Step::DecidedTold,
+            (Self::Trigger, _) => Step::Held..=Step::Released,
         };
         if point.step < *lives.start() {
             Some("it has not been started yet")
