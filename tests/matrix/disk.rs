@@ -7,48 +7,61 @@ use std::sync::OnceLock;
 
 use crate::support::{Host, World};
 
-/// A file system of some megabytes, mounted as long as the value lives.
+/// File systems of some megabytes, mounted as long as the value lives.
 pub(crate) struct Disk {
-    /// Where it begins.
-    pub(crate) place: PathBuf,
+    /// Where they begin: Dokku's home, with the repositories of environment and apps, and our own files.
+    pub(crate) places: [PathBuf; 2],
 }
 
 impl Disk {
-    /// Mounts one where a host will keep its graduations; nothing where mounting is not allowed.
+    /// Mounts one over the home of a host and one where it will keep its graduations; nothing where mounting is not
+    /// allowed.
     pub(crate) fn below(world: &World, host: &Host) -> Option<Disk> {
-        let place = host.as_simulated().unwrap().layout().lib_root().join("data/graduate");
+        let layout = host.as_simulated().unwrap().layout();
         if !is_allowed() {
             return None;
         }
-        fs::create_dir_all(&place).unwrap();
-        let mut mount = world.command("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=8m,mode=0700", "graduations"]).arg(&place);
-        world.run(mount).succeeds();
-        Some(Disk { place })
+        let places = [layout.home(), layout.lib_root().join("data/graduate")];
+        for (place, options) in places.iter().zip(["size=64m", "size=8m,mode=0700"]) {
+            fs::create_dir_all(place).unwrap();
+            // What is there already stays.
+            let script = r#"next=$(mktemp -d) && mount -t tmpfs -o "$1" graduate "$next" &&
+                cp -a "$2/." "$next" && mount --move "$next" "$2" && rmdir "$next""#;
+            let mut mount = world.command("sh");
+            mount.args(["-c", script, "sh", options]).arg(place);
+            world.run(mount).succeeds();
+        }
+        Some(Disk { places })
     }
 
     /// Leaves no byte free.
     pub(crate) fn fill(&self) {
-        let mut file = File::create(self.filler()).unwrap();
-        for size in [65536, 4096, 1] {
-            while file.write_all(&vec![0; size]).is_ok() {}
+        for filler in self.fillers() {
+            let mut file = File::create(filler).unwrap();
+            for size in [65536, 4096, 1] {
+                while file.write_all(&vec![0; size]).is_ok() {}
+            }
         }
     }
 
     /// Gives it back.
     pub(crate) fn free(&self) {
-        let _ = fs::remove_file(self.filler());
+        for filler in self.fillers() {
+            let _ = fs::remove_file(filler);
+        }
     }
 
-    fn filler(&self) -> PathBuf {
-        self.place.join("filler")
+    fn fillers(&self) -> impl Iterator<Item = PathBuf> {
+        self.places.iter().map(|place| place.join(".filler"))
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
         // What still has files open there ends with the host, a moment later.
-        unmount(&self.place);
+        for place in &self.places {
+            unmount(place);
+        }
     }
 }
 

@@ -29,20 +29,13 @@ pub(crate) struct Sentry {
 }
 
 impl Sentry {
-    /// Watches the file systems that begin at the first directories, and what is right in the others; nothing where
-    /// that is not allowed.
-    pub(crate) fn post(disks: &[&Path], dirs: &[PathBuf]) -> Option<Sentry> {
+    /// Watches the file systems that begin at these places; nothing where that is not allowed.
+    pub(crate) fn post<'p>(places: impl Iterator<Item = &'p PathBuf>) -> Option<Sentry> {
         let flags = InitFlags::FAN_CLASS_CONTENT | InitFlags::FAN_CLOEXEC | InitFlags::FAN_NONBLOCK;
         let group = Fanotify::init(flags, EventFFlags::O_RDONLY | EventFFlags::O_CLOEXEC).ok()?;
-        let opens = MaskFlags::FAN_OPEN_PERM;
-        let mark = |flags, mask, path: &Path| {
-            group.mark(MarkFlags::FAN_MARK_ADD | flags, mask, rustix::fs::CWD, Some(path)).ok()
-        };
-        for disk in disks {
-            mark(MarkFlags::FAN_MARK_FILESYSTEM, opens, disk)?;
-        }
-        for dir in dirs {
-            mark(MarkFlags::FAN_MARK_INODE, opens | MaskFlags::FAN_EVENT_ON_CHILD, dir)?;
+        for place in places {
+            let flags = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_FILESYSTEM;
+            group.mark(flags, MaskFlags::FAN_OPEN_PERM, rustix::fs::CWD, Some(place.as_path())).ok()?;
         }
         let awaited = Arc::new(Mutex::new(None));
         let (tell, stopped) = mpsc::channel();

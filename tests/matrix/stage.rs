@@ -193,7 +193,12 @@ impl<'w> Stage<'w> {
         let World { source, destination, .. } = self.world;
         let broken = format!("BROKEN={}", VERSIONS[new]);
         match course {
-            Course::Live | Course::Declined | Course::Commanded => return,
+            Course::Live | Course::Declined => return,
+            // Its tag is always the same one, and moves if it does not name the wanted state already.
+            Course::Commanded => source.root(
+                "git -c safe.directory='*' -C \"$DOKKU_ROOT\" update-ref \
+                 refs/tags/graduate/production/cli refs/heads/env/production",
+            ),
             Course::Failing => destination.dokku(&["config:set", "--no-restart", "api", &broken]),
             Course::AfterPush => source.root("cd \"$DOKKU_ROOT/.git/hooks\" && mv pre-receive .."),
         }
@@ -281,10 +286,7 @@ impl<'s> Scene<'s> {
     /// that is not allowed here.
     fn sentry(&self, point: Point) -> Option<Sentry> {
         let disks = [self.hosts.source_disk.as_ref()?, self.hosts.destination_disk.as_ref()?];
-        let mut dirs = [self.tag(), self.branch()].map(|path| path.parent().unwrap().to_owned()).to_vec();
-        // git removes what is empty when it packs its refs.
-        dirs.retain(|dir| dir.exists());
-        point.before.then(|| Sentry::post(&disks.map(|disk| disk.place.as_path()), &dirs)).flatten()
+        point.before.then(|| Sentry::post(disks.iter().flat_map(|disk| &disk.places))).flatten()
     }
 
     /// Waits for the point of a cell; false if the push ended before.
