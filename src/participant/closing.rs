@@ -14,6 +14,10 @@ use crate::participant::store::{Before, Noted, PUT_BACK, Store};
 use crate::protocol::{AppEnd, Report};
 use crate::vars::Vars;
 
+/// How long the branch of an app that is live is tried to be moved to what runs: a full disk may have room again. Then
+/// a person must look.
+const MOVE_PATIENCE: Duration = Duration::from_secs(60);
+
 /// How long what an app that is live does not need any more is tried to be let go; then the next graduation does it.
 const LET_GO_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -24,8 +28,8 @@ pub(super) enum Way {
     Undo,
     /// It is live, wholly or in part, and is put back.
     Compensate,
-    /// It is live and stays so; that is its end.
-    Stay(AppEnd),
+    /// It is live and stays so.
+    Stay,
 }
 
 /// How an app came to its end.
@@ -102,25 +106,22 @@ impl Closing {
         match way {
             Way::Undo => Closed::restored(self.undo()),
             Way::Compensate => Closed::restored(self.compensate()),
-            Way::Stay(end) => {
-                let name = &self.app;
-                let app = App::new(&self.vars, &self.id, name);
-                // No app is put back any more: the old images may go. A Docker that is being restarted comes back, and one
-                // that goes down with the host takes us along before the app's end is written down.
-                let give_up = Instant::now() + LET_GO_PATIENCE;
-                while let Err(error) = app.let_go() {
-                    log::error!("{error}");
-                    if Instant::now() > give_up {
-                        break;
-                    }
-                    thread::sleep(RETRY_PERIOD);
-                }
-                if let Err(error) = leftovers::let_go_of_stuck(&self.vars, name) {
-                    log::error!("{error}");
-                }
-                Closed::of(end)
-            }
+            Way::Stay => Closed::of(self.stay()),
         }
+    }
+
+    fn stay(&self) -> AppEnd {
+        let app = App::new(&self.vars, &self.id, &self.app);
+        if let Err(error) = persistently(MOVE_PATIENCE, || app.settle_live(&self.before)) {
+            return AppEnd::Stuck { reason: error.to_string() };
+        }
+        // No app is put back any more: the old images may go. A Docker that is being restarted comes back, and one that
+        // goes down with the host takes us along before the app's end is written down.
+        let let_go = persistently(LET_GO_PATIENCE, || app.let_go());
+        if let Err(error) = let_go.and_then(|()| leftovers::let_go_of_stuck(&self.vars, &self.app)) {
+            log::error!("{error}");
+        }
+        AppEnd::Live {}
     }
 
     fn undo(&mut self) -> Result<bool, AppError> {
@@ -158,5 +159,17 @@ impl Closing {
             app::sweep_temporary_files(killed);
         }
         Ok(noted)
+    }
+}
+
+/// Tries it again and again, for so long at most.
+fn persistently(patience: Duration, work: impl Fn() -> Result<(), AppError>) -> Result<(), AppError> {
+    let give_up = Instant::now() + patience;
+    loop {
+        match work() {
+            Err(error) if Instant::now() < give_up => log::error!("{error}"),
+            done => return done,
+        }
+        thread::sleep(RETRY_PERIOD);
     }
 }

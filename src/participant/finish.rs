@@ -1,5 +1,6 @@
 //! How each app of a graduation comes to its end: live, put back, or left as it failed.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Member, Participant, RETRY_PERIOD};
@@ -7,7 +8,6 @@ use crate::names::AppName;
 use crate::participant::app::{App, AppError, DeployLock};
 use crate::participant::closing::{Closed, Closing, Way};
 use crate::participant::deploy::DeployEnd;
-use crate::participant::reports::bounded_end;
 use crate::participant::store::{DEPLOYED, Settled};
 use crate::protocol::{AppEnd, Decision, OnFailure, Report};
 
@@ -34,8 +34,7 @@ impl Participant<'_> {
         let Some(member) = self.apps.get_mut(app) else { return };
         member.deploy = Some(end);
         if decision == Some(Decision::Go) && self.went_live(app) {
-            let end = self.settle_live(app);
-            self.conclude(app, end);
+            self.settle_live(app);
         }
     }
 
@@ -70,11 +69,12 @@ impl Participant<'_> {
         end.is_some_and(|end| self.failure(app, end).is_none())
     }
 
-    pub(super) fn settle_live(&self, app: &AppName) -> AppEnd {
-        let Some(member) = self.apps.get(app) else { return AppEnd::Live {} };
+    /// As soon as it is live, for others may take long. What cannot be done now is tried again at its end.
+    fn settle_live(&mut self, app: &AppName) {
+        let Some(member) = self.apps.get(app) else { return };
         match App::new(self.vars, &self.graduation.id, app).settle_live(&member.before) {
-            Ok(()) => AppEnd::Live {},
-            Err(error) => bounded_end(AppEnd::Stuck { reason: error.to_string() }),
+            Ok(()) => self.conclude(app, AppEnd::Live {}),
+            Err(error) => log::error!("{error}"),
         }
     }
 
@@ -89,16 +89,15 @@ impl Participant<'_> {
     /// Every deploy has ended and the decision stands: carry it out to its end, for several apps at once.
     pub(super) fn finish(&mut self) {
         let decision = self.store.decision().unwrap_or(Decision::Abort);
-        let failed = self.apps.keys().any(|app| !self.went_live(app));
-        let stay = !failed || self.graduation.on_failure == OnFailure::Keep;
-        let way = |member: &Member| match (decision, &member.end) {
-            (Decision::Abort, _) => Way::Undo,
-            // With `keep`, too, an app that failed is put back: one of two minds is in nobody's ledger.
-            (Decision::Go, Some(end)) if stay => Way::Stay(end.clone()),
-            (Decision::Go, _) => Way::Compensate,
-        };
+        let live: BTreeSet<AppName> = self.apps.keys().filter(|app| self.went_live(app)).cloned().collect();
+        let stay = live.len() == self.apps.len() || self.graduation.on_failure == OnFailure::Keep;
         for (app, member) in self.apps.iter_mut().filter(|(_, member)| !member.is_closed) {
-            let way = way(member);
+            let way = match decision {
+                Decision::Abort => Way::Undo,
+                // With `keep`, too, an app that failed is put back: one of two minds is in nobody's ledger.
+                Decision::Go if stay && live.contains(app) => Way::Stay,
+                Decision::Go => Way::Compensate,
+            };
             let closing = Closing {
                 vars: self.vars.clone(),
                 id: self.graduation.id.clone(),

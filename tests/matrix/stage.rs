@@ -126,6 +126,8 @@ impl<'w> Stage<'w> {
         world.app("fresh").version("1").push();
         let new_with_fresh = commit("A new app");
         let old_with_fresh = checkout.pin("api", &first).revision("HEAD").unwrap();
+        // A command knows only what the host has.
+        checkout.git(&["push", "origin", "HEAD:refs/heads/pinned"]).succeeds();
         let url = hosts.pusher.instead_of(&world.source.url()) + "/graduate";
         checkout.git(&["remote", "set-url", "origin", &url]).succeeds();
         let states = [[old, new], [old_with_fresh, new_with_fresh]];
@@ -183,7 +185,7 @@ impl<'w> Stage<'w> {
         if live {
             destination.dokku(&["--force", "apps:destroy", "fresh"]).succeeds();
         }
-        let troubles = push.raw.lines().filter_map(|line| line.split_once("remote:  !     "));
+        let troubles = push.raw.lines().filter_map(|line| line.split_once(" !     "));
         let trouble = troubles.map(|(_, text)| text.trim()).collect::<Vec<_>>().join("; ");
         Played { struck, ahead: struck && is_ahead, live, trouble }
     }
