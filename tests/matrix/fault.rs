@@ -10,8 +10,8 @@ use serde_json::Value;
 use crate::cell::Course;
 use crate::disk;
 use crate::point::Point;
+use crate::scene::Scene;
 use crate::schedule::Dice;
-use crate::stage::Scene;
 use crate::victim::Victim;
 
 /// How long a disk stays full: longer than a lease.

@@ -13,6 +13,7 @@ mod hosts;
 mod invariants;
 mod point;
 mod proxy;
+mod scene;
 mod schedule;
 mod sentry;
 mod stage;

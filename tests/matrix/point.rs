@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::stage::Scene;
+use crate::scene::Scene;
 
 /// A moment of a graduation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cell::Course;
 use crate::point::{Point, Step};
-use crate::stage::Scene;
+use crate::scene::Scene;
 
 /// Who is struck.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
