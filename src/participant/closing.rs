@@ -14,12 +14,9 @@ use crate::participant::store::{Before, Noted, PUT_BACK, Store};
 use crate::protocol::{AppEnd, Report};
 use crate::vars::Vars;
 
-/// How long the branch of an app that is live is tried to be moved to what runs: a full disk may have room again. Then
-/// a person must look.
-const MOVE_PATIENCE: Duration = Duration::from_secs(60);
-
-/// How long what an app that is live does not need any more is tried to be let go; then the next graduation does it.
-const LET_GO_PATIENCE: Duration = Duration::from_secs(10);
+/// How long an app is tried to be brought to its end, again and again: a disk that is full may have room again, and a
+/// Docker that is being restarted comes back.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What an app's end takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,20 +101,20 @@ impl Closing {
 
     fn carry_out(&mut self, way: Way) -> Closed {
         match way {
-            Way::Undo => Closed::restored(self.undo()),
-            Way::Compensate => Closed::restored(self.compensate()),
+            Way::Undo => Closed::restored(persistently(|| self.undo())),
+            Way::Compensate => Closed::restored(persistently(|| self.compensate())),
             Way::Stay => Closed::of(self.stay()),
         }
     }
 
     fn stay(&self) -> AppEnd {
         let app = App::new(&self.vars, &self.id, &self.app);
-        if let Err(error) = persistently(MOVE_PATIENCE, || app.settle_live(&self.before)) {
+        if let Err(error) = persistently(|| app.settle_live(&self.before)) {
             return AppEnd::Stuck { reason: error.to_string() };
         }
-        // No app is put back any more: the old images may go. A Docker that is being restarted comes back, and one that
-        // goes down with the host takes us along before the app's end is written down.
-        let let_go = persistently(LET_GO_PATIENCE, || app.let_go());
+        // No app is put back any more: the old images may go. A Docker that goes down with the host takes us along before
+        // the app's end is written down; after any other one the next graduation lets them go.
+        let let_go = persistently(|| app.let_go());
         if let Err(error) = let_go.and_then(|()| leftovers::let_go_of_stuck(&self.vars, &self.app)) {
             log::error!("{error}");
         }
@@ -162,9 +159,9 @@ impl Closing {
     }
 }
 
-/// Tries it again and again, for so long at most.
-fn persistently(patience: Duration, work: impl Fn() -> Result<(), AppError>) -> Result<(), AppError> {
-    let give_up = Instant::now() + patience;
+/// Does it as often as it takes within our patience. What takes longer than that to fail is done once.
+fn persistently<T>(mut work: impl FnMut() -> Result<T, AppError>) -> Result<T, AppError> {
+    let give_up = Instant::now() + PATIENCE;
     loop {
         match work() {
             Err(error) if Instant::now() < give_up => log::error!("{error}"),
