@@ -252,7 +252,7 @@ impl Session<'_> {
                     // The end of the session is how the source hears of it. It comes back, and the next
                     // participant settles what this one left.
                     Ok(None) => {
-                        // One that had not begun has left nothing to settle.
+                        // One that had not begun has left nothing to settle, only files.
                         if matches!(at.graduation(), Ok(None))
                             && let Err(error) = at.tidy()
                         {

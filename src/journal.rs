@@ -151,18 +151,19 @@ impl Place {
         self.dir.join("program")
     }
 
-    /// What is there as long as the coordinator lives.
     fn of_the_living(&self) -> [PathBuf; 3] {
         [self.socket(), self.control(), self.program()]
     }
 
-    /// Removes that, and what a coordinator or a pre-receive was writing here when it was killed.
+    /// Removes what is there only as long as the coordinator lives: its sockets, the note of the program that runs, and
+    /// what it or a pre-receive was writing when it was killed.
     ///
     /// # Errors
-    /// Something could not be removed.
+    /// Something could not be removed; all else is.
     pub fn close(&self) -> Result<(), FileError> {
-        self.of_the_living().iter().try_for_each(|file| files::remove(file))?;
-        files::sweep_temporary(&self.dir, "")
+        let removed = self.of_the_living().map(|file| files::remove(&file));
+        let swept = files::sweep_temporary(&self.dir, "");
+        removed.into_iter().chain([swept]).collect()
     }
 
     /// The journal's file.

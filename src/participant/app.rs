@@ -156,12 +156,15 @@ impl<'a> App<'a> {
         Ok(())
     }
 
-    /// After the deploy has ended well: the branch says what runs. Its images stay kept, for while another app may
-    /// fail, this one may have to be put back.
+    /// After the deploy has ended well: the branch says what runs, unless somebody has destroyed the app since. Its images
+    /// stay kept, for while another app may fail, this one may have to be put back.
     ///
     /// # Errors
     /// Something is left; repeat it.
     pub fn settle_live(&self, before: &Before) -> Result<(), AppError> {
+        if !self.dokku.exists(self.name) {
+            return Ok(());
+        }
         let repository = self.dokku.repository(self.name);
         // Somebody else's `git:sync` moves the branch before Dokku refuses to deploy it.
         let tip = self.dokku.tip(self.name);

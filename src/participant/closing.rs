@@ -66,6 +66,8 @@ pub(super) struct Closing {
     pub(super) before: Before,
     /// Its deploy did not end by itself.
     pub(super) was_killed: bool,
+    /// It runs again what it ran before.
+    pub(super) is_back: bool,
     /// Dokku's lock of the app, if we have had it since the end of its deploy.
     pub(super) lock: Option<DeployLock>,
     /// The main loop.
@@ -102,7 +104,10 @@ impl Closing {
     fn carry_out(&mut self, way: Way) -> Closed {
         match way {
             Way::Undo => Closed::restored(persistently(|| self.undo())),
-            Way::Compensate => Closed::restored(persistently(|| self.compensate())),
+            Way::Compensate => {
+                App::new(&self.vars, &self.id, &self.app).wait_for_predecessor();
+                Closed::restored(persistently(|| self.compensate()))
+            }
             Way::Stay => Closed::of(self.stay()),
         }
     }
@@ -132,7 +137,12 @@ impl Closing {
             log::error!("{error}");
         }
         let noted = self.prepared()?;
-        App::new(&self.vars, &self.id, &self.app).compensate(&noted)
+        let app = App::new(&self.vars, &self.id, &self.app);
+        if !self.is_back {
+            app.bring_back(&noted)?;
+            self.is_back = true;
+        }
+        app.clear_away(&noted)
     }
 
     /// What is noted of the app. From then on nobody else begins a push or a rebuild of it, and what a deploy that was

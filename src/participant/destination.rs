@@ -15,12 +15,21 @@ struct Holder {
     text: String,
 }
 
+/// Why the lock of this host cannot be had.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// Another participant of the same graduation has it: it begins just now, or is being settled.
+    ByItself,
+    /// Another graduation has it.
+    ByAnother(String),
+}
+
 /// Takes the lock of this host: one graduation at a time, whatever source it comes from.
 pub(super) fn take_destination(
     vars: &Vars,
     start: &Start,
     store: &Store,
-) -> Result<Result<Lock, String>, FileError> {
+) -> Result<Result<Lock, Taken>, FileError> {
     files::make_dir(&vars.data())?;
     let text = match start {
         Start::Begin(graduation) => described(graduation),
@@ -30,7 +39,10 @@ pub(super) fn take_destination(
     let holder = Holder { id: start.id().clone(), text };
     Ok(match Lock::try_take(&path, &holder)? {
         Locking::Taken(lock) => Ok(lock),
-        Locking::Busy(first) => Err(busy(first.map(|first: Holder| first.text))),
+        Locking::Busy(first) => Err(match first {
+            Some(Holder { id, .. }) if id == *start.id() => Taken::ByItself,
+            first => Taken::ByAnother(busy(first.map(|first| first.text))),
+        }),
     })
 }
 

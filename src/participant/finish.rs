@@ -105,6 +105,7 @@ impl Participant<'_> {
                 app: app.clone(),
                 before: member.before.clone(),
                 was_killed: matches!(member.deploy, Some(DeployEnd::Killed { .. })),
+                is_back: false,
                 lock: member.lock.take(),
                 news: self.sender.clone(),
             };

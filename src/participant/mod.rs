@@ -33,7 +33,7 @@ use crate::names::{AppName, CommitId, GraduationId};
 use crate::participant::app::DeployLock;
 use crate::participant::closing::Closed;
 use crate::participant::deploy::{Deploy, DeployEnd};
-use crate::participant::destination::take_destination;
+use crate::participant::destination::{Taken, take_destination};
 pub use crate::participant::leftovers::{Settler, settle_left};
 use crate::participant::leftovers::{prune, recover, release_images, settle_leftovers};
 use crate::participant::reports::{Reports, bounded};
@@ -151,14 +151,14 @@ pub fn main(vars: &Vars) -> Result<(), ParticipantError> {
 fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> Result<(), ParticipantError> {
     let lock = match take_destination(vars, &start, &store)? {
         Ok(lock) => lock,
-        Err(reason) => {
-            reports.append(&Report::Refused { reason })?;
-            return Ok(());
-        }
+        // What that one says, the agent hears as well.
+        Err(Taken::ByItself) => return Ok(()),
+        Err(Taken::ByAnother(reason)) => return Ok(reports.append(&Report::Refused { reason })?),
     };
     let id = start.id().clone();
     let mut vars = vars.clone();
     vars.graduation = Some(id.clone());
+    let own = store.clone();
     match start {
         Start::Begin(graduation) => {
             if let Some(reason) = settle_leftovers(&vars, &graduation.id)? {
@@ -184,7 +184,10 @@ fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> 
         Start::Recover(_) => recover(&vars, store, reports)?,
     }
     drop(lock);
-    if let Err(error) = after_deploy::graduated(&vars, &id) {
+    // One that had not begun has changed nothing.
+    if own.is_settled()
+        && let Err(error) = after_deploy::graduated(&vars, &id)
+    {
         log::error!("{error}");
     }
     if let Err(error) = prune(&vars, &id) {

@@ -301,8 +301,8 @@ impl Store {
         files::sweep_temporary(&self.active, "")
     }
 
-    /// Removes what a participant has left that was killed when it had just settled this graduation. Takes no lock:
-    /// nobody writes there any more.
+    /// Removes what a participant has left that was killed when it had just settled this graduation, or had not begun it.
+    /// Takes no lock: nobody writes there any more.
     ///
     /// # Errors
     /// Something could not be removed.

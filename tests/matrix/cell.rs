@@ -55,7 +55,7 @@ impl Course {
         }
     }
 
-    /// The graduation comes to this step, and not in the same way as one on the other course.
+    /// The graduation comes to this step, and not in the same way as one on another course.
     fn has(self, step: Step) -> bool {
         match self {
             Self::Live => !step.is_of_a_roll_back_alone(),

@@ -1,4 +1,4 @@
-//! A small disk below a host's files of graduations, which can be filled.
+//! Small disks below a host's repositories and its files of graduations, which can be filled.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -22,11 +22,11 @@ impl Disk {
             return None;
         }
         let places = [layout.home(), layout.lib_root().join("data/graduate")];
-        for (place, options) in places.iter().zip(["size=64m", "size=8m,mode=0700"]) {
+        for (place, options) in places.iter().zip(["size=64m", "size=8m"]) {
             fs::create_dir_all(place).unwrap();
             // What is there already stays.
-            let script = r#"next=$(mktemp -d) && mount -t tmpfs -o "$1" graduate "$next" &&
-                cp -a "$2/." "$next" && mount --move "$next" "$2" && rmdir "$next""#;
+            let script = r#"kept=$(mktemp -d) && cp -a "$2/." "$kept" && mount -t tmpfs -o "$1" graduate "$2" &&
+                cp -a "$kept/." "$2" && rm -r "$kept""#;
             let mut mount = world.command("sh");
             mount.args(["-c", script, "sh", options]).arg(place);
             world.run(mount).succeeds();

@@ -1,4 +1,4 @@
-//! The hosts of a stage: two of them, with proxies on the ways to them and small disks below their graduations.
+//! The hosts of a stage: two of them, with proxies on the ways to them and small disks below what is theirs and ours.
 
 use crate::disk::Disk;
 use crate::proxy::Proxy;
@@ -7,9 +7,9 @@ use crate::support::World;
 /// Two hosts with the plugin.
 pub(crate) struct Hosts {
     // Disks go first: nothing may be mounted any more when the directories are removed.
-    /// Where the source keeps its graduations; none where mounting is not allowed.
+    /// Of the source; none where mounting is not allowed.
     pub(crate) source_disk: Option<Disk>,
-    /// The same of the destination.
+    /// Of the destination.
     pub(crate) destination_disk: Option<Disk>,
     /// From the source to the destination.
     pub(crate) link: Proxy,

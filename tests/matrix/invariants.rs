@@ -137,6 +137,10 @@ fn outcome(after: &After<'_>) -> String {
     let name = format!("data/graduate/graduations/{}/journal", after.id);
     let Some(last) = last_line(&after.world.source, &name) else { return String::new() };
     let entry: Value = serde_json::from_str(&last).unwrap();
+    if entry["entry"] == "ordered" {
+        // It was not the current one yet, for that is settled.
+        return String::new();
+    }
     entry["outcome"]["outcome"].as_str().unwrap_or("no end").to_owned()
 }
 

@@ -207,7 +207,8 @@ impl Step {
         )
     }
 
-    /// Post-receive alone comes to it when the tag has moved.
+    /// Post-receive alone comes to it when the tag has moved, which is set back if it ends there; so it is as long as
+    /// apps build.
     pub(crate) fn is_of_a_beginning(self) -> bool {
         matches!(self, Self::Latest | Self::Ordered | Self::Current | Self::Begun | Self::BuildingTold)
     }
@@ -354,7 +355,8 @@ fn is_being_written(path: &Path) -> bool {
 
 /// `other` is the temporary file of the file `path`, or the lock of the ref.
 pub(crate) fn is_written_by(path: &Path, other: &Path) -> bool {
-    let prefix = format!(".{}.", path.file_name().unwrap().to_string_lossy());
-    let name = other.file_name().unwrap_or_default().to_string_lossy();
-    other.parent() == path.parent() && name.starts_with(&prefix) || other == path.with_extension("lock")
+    let name = path.file_name().unwrap().to_string_lossy();
+    let others = other.file_name().unwrap_or_default().to_string_lossy();
+    let is_such = others.starts_with(&format!(".{name}.")) || others == format!("{name}.lock");
+    other.parent() == path.parent() && is_such
 }

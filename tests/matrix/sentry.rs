@@ -23,7 +23,7 @@ const TURN: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 pub(crate) struct Sentry {
     awaited: Arc<Mutex<Option<PathBuf>>>,
     stopped: Receiver<()>,
-    /// Nothing is sent through it: it ends.
+    /// Dropped to dismiss the thread.
     on_duty: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -55,9 +55,8 @@ impl Sentry {
 impl Drop for Sentry {
     fn drop(&mut self) {
         drop(self.on_duty.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        let stood = self.thread.take().is_none_or(|thread| thread.join().is_ok());
+        assert!(stood || thread::panicking(), "the sentry did not stand to the end");
     }
 }
 

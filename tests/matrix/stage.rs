@@ -49,7 +49,7 @@ pub(crate) struct After<'s> {
     pub(crate) settled: &'s Settled,
     /// What would have become of it.
     pub(crate) course: Course,
-    /// The tag that was pushed.
+    /// The tag that asked for it.
     pub(crate) tag: String,
     /// The commit that was to be graduated.
     pub(crate) wanted: &'s str,
@@ -77,8 +77,8 @@ pub(crate) enum Settled {
 pub(crate) struct Played {
     /// The victim was there.
     pub(crate) struck: bool,
-    /// It was struck before what it was to be struck before.
-    pub(crate) ahead: bool,
+    /// It was struck before what it was to be struck before; nothing where nobody could be stopped there.
+    pub(crate) ahead: Option<bool>,
     /// Everything went live.
     pub(crate) live: bool,
     /// What went wrong, as the pusher was told.
@@ -147,7 +147,7 @@ impl<'w> Stage<'w> {
         let scene = Scene::begin(self.hosts, &self.checkout, cell.course, &label, wanted, &before);
         let sentry = scene.sentry(cell.point);
         let has_come = scene.until(cell, sentry.as_ref());
-        let is_ahead = sentry.is_some() && cell.point.is_ahead(&scene);
+        let is_ahead = sentry.as_ref().map(|_| cell.point.is_ahead(&scene));
         let struck = has_come && cell.fault.happens(&scene);
         drop(sentry);
         let (push, id) = scene.end(cell);
@@ -179,7 +179,7 @@ impl<'w> Stage<'w> {
         }
         let troubles = push.raw.lines().filter_map(|line| line.split_once(" !     "));
         let trouble = troubles.map(|(_, text)| text.trim()).collect::<Vec<_>>().join("; ");
-        Played { struck, ahead: struck && is_ahead, live, trouble }
+        Played { struck, ahead: is_ahead.map(|ahead| struck && ahead), live, trouble }
     }
 
     /// Makes it take its course.

@@ -60,38 +60,41 @@ impl App<'_> {
     }
 
     /// After the decision: brings the old version back to an app that went live, wholly or in part. One that had no
-    /// version has none again. For an app that the graduation created, as [`App::undo`].
+    /// version runs none again.
     ///
     /// # Errors
-    /// It does not run its old version; a person must look.
-    pub fn compensate(&self, noted: &Noted) -> Result<bool, AppError> {
+    /// It does not run its old version; repeat it.
+    pub fn bring_back(&self, noted: &Noted) -> Result<(), AppError> {
         let Noted { before, variables, .. } = noted;
-        let variables = variables.clone().unwrap_or_default();
-        self.wait_for_predecessor();
         if !self.dokku.exists(self.name) {
-            self.release_images()?;
-            return Ok(false);
+            return Ok(());
         }
-        let ran_nothing = before.from.is_none() && before.containers.is_empty();
-        if ran_nothing {
+        if before.ran_nothing() {
             // This notes that the app is not to be started; the note goes back with the other names.
             self.command("ps:stop").arg(self.name.as_str()).run()?;
         }
-        let refused = docker::image(&docker::latest(self.name))?;
         // Dokku has set some of the files after the hold, at the end of the deploy: all of them go back.
-        self.name_version(before, &variables, None, Version::Old)?;
+        self.name_version(before, &variables.clone().unwrap_or_default(), None, Version::Old)?;
         if before.from != Some(before.to) && self.dokku.tip(self.name) == Some(before.to) {
             let repository = self.dokku.repository(self.name);
             git::update_app_ref(&repository, &before.branch, before.from, Some(before.to))?;
         }
-        if ran_nothing {
-            self.remove_live()?;
-        } else {
-            self.restart_old(noted)?;
+        if before.ran_nothing() { self.remove_live() } else { self.restart_old(noted) }
+    }
+
+    /// After that: leaves nothing of the graduation. For an app that the graduation created, as [`App::undo`].
+    ///
+    /// # Errors
+    /// Something is left; repeat it.
+    pub fn clear_away(&self, noted: &Noted) -> Result<bool, AppError> {
+        if !self.dokku.exists(self.name) {
+            self.release_images()?;
+            return Ok(false);
         }
         self.sweep(noted)?;
         self.release_images()?;
-        if before.image.is_none() {
+        if noted.before.image.is_none() {
+            let refused = docker::image(&docker::latest(self.name))?;
             docker::untag(&docker::latest(self.name))?;
             refused.iter().for_each(docker::remove_unused_image);
         }
@@ -100,7 +103,7 @@ impl App<'_> {
 
     /// A participant that died while it put the app back may have left a command of Dokku's that goes on with it. Two
     /// at a time would take each other's containers.
-    fn wait_for_predecessor(&self) {
+    pub fn wait_for_predecessor(&self) {
         let (patience, grace) = (PREDECESSOR_PATIENCE, PREDECESSOR_GRACE);
         if let Err(error) = process::end_all_with(vars::RESTORING, &self.mark(), patience, grace) {
             log::error!("cannot wait for what put {} back before: {error}", self.name);

@@ -35,6 +35,11 @@ pub struct Before {
 }
 
 impl Before {
+    /// It had no version, and nothing of it ran.
+    pub fn ran_nothing(&self) -> bool {
+        self.from.is_none() && self.containers.is_empty()
+    }
+
     /// Somebody had stopped the app with `ps:stop`: Dokku does not start it when the host does.
     pub fn was_stopped(&self, app: &AppName) -> bool {
         let restore = PathBuf::from(format!("config/ps/{app}/restore"));
