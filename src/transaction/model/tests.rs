@@ -39,6 +39,11 @@ fn a_command_keeps_every_promise() {
 }
 
 #[test]
+fn a_command_that_keeps_what_is_live_keeps_every_promise() {
+    holds(Mode::Command, OnFailure::Keep, 1);
+}
+
+#[test]
 fn post_receive_alone_keeps_every_promise() {
     holds(Mode::AfterPush, OnFailure::Rollback, 1);
 }
@@ -51,10 +56,11 @@ fn post_receive_alone_that_keeps_what_is_live_keeps_every_promise() {
 #[test]
 #[ignore = "for `scripts/test --full`: `cargo test --release --lib two_faults -- --ignored --nocapture`"]
 fn two_faults_break_no_promise() {
-    holds(Mode::Command, OnFailure::Rollback, 2);
-    holds(Mode::AfterPush, OnFailure::Rollback, 2);
-    holds(Mode::Push, OnFailure::Rollback, 2);
-    holds(Mode::Push, OnFailure::Keep, 2);
+    for mode in [Mode::Command, Mode::AfterPush, Mode::Push] {
+        for on_failure in [OnFailure::Rollback, OnFailure::Keep] {
+            holds(mode, on_failure, 2);
+        }
+    }
 }
 
 /// Plants a defect, which must be found by the promise that it breaks.
