@@ -1,5 +1,6 @@
 //! What we ask of Docker on this host: which image a name or container has, names for images, and containers.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -18,10 +19,13 @@ pub enum DockerError {
     /// `docker inspect` printed something else than its JSON.
     #[error("cannot understand the output of `docker inspect`: {0}")]
     Output(#[from] serde_json::Error),
+    /// `docker images` printed something else than ids.
+    #[error("cannot understand the output of `docker images`: {0}")]
+    Image(String),
 }
 
 /// The id of an image: `sha256:` and 64 hex digits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ImageId(String);
 
@@ -182,6 +186,18 @@ fn inspect<T: serde::de::DeserializeOwned>(inspect: Program) -> Result<Vec<T>, D
 fn says_that_one_is_missing(stderr: &str) -> bool {
     let stderr = stderr.to_ascii_lowercase();
     ["no such image", "no such container", "no such object"].iter().any(|words| stderr.contains(words))
+}
+
+/// The images that carry Dokku's label of the app and have no name. BuildKit leaves one with each deploy, for Dokku
+/// builds an image, and another of it with more labels, which takes its name; the app's next build prunes it.
+///
+/// # Errors
+/// Docker does not answer.
+pub fn unnamed_images(app: &AppName) -> Result<BTreeSet<ImageId>, DockerError> {
+    let filter = format!("label=com.dokku.app-name={app}");
+    let ids = docker().args(["images", "-q", "--no-trunc", "--filter", "dangling=true", "--filter", &filter]);
+    let ids = ids.within(ANSWER_LIMIT).read()?;
+    ids.split_whitespace().map(|id| id.parse().map_err(DockerError::Image)).collect()
 }
 
 /// Gives an image one more name, taking the name from another image that has it.

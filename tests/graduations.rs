@@ -133,6 +133,7 @@ fn one_that_fails_stops_all() {
         .pin("extra", &world.app("extra").commit().bring_to(&world.source).revision);
     let good = env.revision("HEAD").unwrap();
     let before = (world.source.snapshot(), world.destination.snapshot());
+    let images = world.destination.images();
     let refs = env.remote_refs("refs/");
     let fails = |label: &str, app: App<'_>, reason: &str, log: &str| {
         env.git(&["reset", "-q", "--hard", &good]).succeeds();
@@ -146,6 +147,9 @@ fn one_that_fails_stops_all() {
             .says("pre-receive hook declined");
         world.destination.snapshot().assert_same_as(&before.1);
         world.source.snapshot().assert_same_as(&before.0);
+        // Every build begins with removing what the one before it has left unused.
+        let left = &world.destination.images() - &images;
+        assert!(left.is_empty(), "images are left: {left:?}");
         assert_eq!(env.remote_refs("refs/"), refs);
         world.destination.keeps_no_trace();
         world.source.keeps_no_trace();

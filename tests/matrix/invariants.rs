@@ -80,6 +80,8 @@ fn is_as_before(
         );
         let api = after.world.destination.process_of("api");
         assert!(after.restarted || api == after.before.processes[0], "api was restarted{told}");
+        let left = &after.world.destination.images() - &after.before.images;
+        assert!(left.is_empty(), "images are left: {left:?}{told}");
         return;
     }
     // What was live for a moment has been deployed once more: in other containers, but the same otherwise.

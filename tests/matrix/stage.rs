@@ -1,7 +1,7 @@
 //! Where cells are played: two hosts that serve for many of them.
 
 use std::cell::Cell as Slot;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cell::{Cell, Course};
 use crate::hosts::Hosts;
@@ -29,6 +29,8 @@ pub(crate) struct Stage<'w> {
 pub(crate) struct Before {
     /// What users of the destination see.
     pub(crate) snapshot: Snapshot,
+    /// The images of its apps.
+    pub(crate) images: BTreeSet<String>,
     /// The refs of the environment repository.
     pub(crate) refs: BTreeMap<String, String>,
     /// The processes that serve.
@@ -135,6 +137,7 @@ impl<'w> Stage<'w> {
         self.arrange(cell.course, new);
         let before = Before {
             snapshot: destination.snapshot(),
+            images: destination.images(),
             refs: refs(&self.world.source),
             processes: ["api", "web"].map(|app| destination.process_of(app)),
         };

@@ -1,5 +1,6 @@
 //! One host of a story: simulated, or a real Dokku host somewhere.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -198,6 +199,12 @@ impl Host {
             snapshot.note(format!("{app} live"), live);
         }
         snapshot
+    }
+
+    /// The images of all apps, with and without names.
+    pub(crate) fn images(&self) -> BTreeSet<String> {
+        let ran = self.root("docker images -q --no-trunc --filter label=com.dokku.app-name");
+        ran.succeeds().raw.lines().map(str::to_owned).collect()
     }
 
     /// The text of a file below Dokku's home; nothing if there is none.

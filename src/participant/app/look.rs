@@ -75,6 +75,7 @@ impl App<'_> {
             branch: self.dokku.deploy_branch(app),
             containers: containers.into_values().collect(),
             image,
+            unnamed: docker::unnamed_images(app)?,
             properties: self.properties(),
         })
     }

@@ -56,7 +56,7 @@ impl App<'_> {
         if refused != before.image {
             refused.iter().for_each(docker::remove_unused_image);
         }
-        Ok(())
+        self.remove_unnamed_images(before)
     }
 
     /// After the decision: brings the old version back to an app that went live, wholly or in part. One that had no
@@ -94,10 +94,9 @@ impl App<'_> {
         self.sweep(noted)?;
         self.release_images()?;
         if noted.before.image.is_none() {
-            let refused = docker::image(&docker::latest(self.name))?;
             docker::untag(&docker::latest(self.name))?;
-            refused.iter().for_each(docker::remove_unused_image);
         }
+        self.remove_unnamed_images(&noted.before)?;
         self.take_leave(&noted.before)
     }
 
@@ -175,6 +174,13 @@ impl App<'_> {
                 docker::remove_container(&container.id)?;
             }
         }
+        Ok(())
+    }
+
+    /// Removes the images that its deploy has left without a name, but for those that a container still uses.
+    fn remove_unnamed_images(&self, before: &Before) -> Result<(), AppError> {
+        let unnamed = docker::unnamed_images(self.name)?;
+        unnamed.difference(&before.unnamed).for_each(docker::remove_unused_image);
         Ok(())
     }
 

@@ -30,6 +30,8 @@ pub struct Before {
     pub containers: BTreeSet<String>,
     /// The image that ran, or was to run next.
     pub image: Option<ImageId>,
+    /// Its images without a name.
+    pub unnamed: BTreeSet<ImageId>,
     /// Files that a deploy sets, by path below Dokku's library; none where there was none.
     pub properties: BTreeMap<PathBuf, Option<String>>,
 }
