@@ -10,6 +10,7 @@ pub mod app;
 mod closing;
 pub mod deploy;
 mod destination;
+mod entry;
 mod finish;
 pub mod hold;
 mod leftovers;
@@ -25,21 +26,15 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use crate::after_deploy;
-use crate::files::{self, FileError};
-use crate::names::{AppName, CommitId, GraduationId};
+use crate::names::{AppName, CommitId};
 use crate::participant::app::DeployLock;
 use crate::participant::closing::Closed;
 use crate::participant::deploy::{Deploy, DeployEnd};
-use crate::participant::destination::{Taken, take_destination};
+pub use crate::participant::entry::{ParticipantError, Start, main, start};
 pub use crate::participant::leftovers::{Settler, settle_left};
-use crate::participant::leftovers::{prune, recover, release_images, settle_leftovers};
-use crate::participant::reports::{Reports, bounded};
+use crate::participant::reports::Reports;
 use crate::participant::slots::Slots;
 use crate::participant::store::{Before, Graduation, LeaseEnd, Store};
-use crate::process::{self, Detached, ProcessError};
 use crate::protocol::{self, AppEnd, Decision, Report, Request};
 use crate::records::Recorder;
 use crate::repo::MAX_APPS;
@@ -54,42 +49,6 @@ const RETRY_PERIOD: Duration = Duration::from_secs(1);
 /// How many messages wait for the main loop at most; whoever has another waits until there is room. None has more
 /// than a line of the protocol. The main loop itself sends none, and waits for nobody who does.
 const QUEUE: usize = 64;
-
-/// What a participant is started for; JSON on its stdin.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Start {
-    /// A graduation begins.
-    Begin(Graduation),
-    /// A participant died; settle what it left.
-    Recover(GraduationId),
-}
-
-impl Start {
-    fn id(&self) -> &GraduationId {
-        match self {
-            Self::Begin(graduation) => &graduation.id,
-            Self::Recover(id) => id,
-        }
-    }
-}
-
-/// The participant could not do its work at all.
-#[derive(Debug, thiserror::Error)]
-pub enum ParticipantError {
-    /// A file.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// A process.
-    #[error(transparent)]
-    Process(#[from] ProcessError),
-    /// It was started by hand, or by another version.
-    #[error("cannot understand what the participant was started for: {0}")]
-    Start(#[from] serde_json::Error),
-    /// The socket, the report file.
-    #[error("cannot talk to the agent: {0}")]
-    Io(#[from] std::io::Error),
-}
 
 /// What reaches the main loop.
 #[derive(Debug)]
@@ -119,81 +78,6 @@ pub enum Message {
         /// How.
         closed: Closed,
     },
-}
-
-/// Starts a participant as a process of its own.
-///
-/// # Errors
-/// It could not be started.
-pub fn start(what: &Start) -> Result<Detached, ProcessError> {
-    let input = serde_json::to_vec(what).expect("a start has a JSON form");
-    process::detach(&["participant"], input)
-}
-
-/// The main function of the process.
-///
-/// # Errors
-/// Nothing could be done; the source sees no report.
-pub fn main(vars: &Vars) -> Result<(), ParticipantError> {
-    process::leave_session()?;
-    let start: Start = serde_json::from_slice(&process::read_stdin(1 << 20)?)?;
-    let store = Store::at(vars, start.id());
-    files::make_dir(&store.reports_dir())?;
-    let reports = Recorder::open(&store.reports())?;
-    let worked = work(vars, start, store, &reports);
-    if let Err(error) = &worked {
-        // It is all that the source hears of us.
-        reports.append(&bounded(Report::Refused { reason: error.to_string() }))?;
-    }
-    worked
-}
-
-fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> Result<(), ParticipantError> {
-    let lock = match take_destination(vars, &start, &store)? {
-        Ok(lock) => lock,
-        // What that one says, the agent hears as well.
-        Err(Taken::ByItself) => return Ok(()),
-        Err(Taken::ByAnother(reason)) => return Ok(reports.append(&Report::Refused { reason })?),
-    };
-    let id = start.id().clone();
-    let mut vars = vars.clone();
-    vars.graduation = Some(id.clone());
-    let own = store.clone();
-    match start {
-        Start::Begin(graduation) => {
-            if let Some(reason) = settle_leftovers(&vars, &graduation.id)? {
-                return Ok(reports.append(&Report::Refused { reason })?);
-            }
-            if let Err(error) = release_images(&vars) {
-                log::error!("{error}");
-            }
-            let begin = || -> Result<UnixListener, ParticipantError> {
-                store.create(&graduation)?;
-                let listener = UnixListener::bind(store.socket())?;
-                reports.append(&Report::Begun {})?;
-                Ok(listener)
-            };
-            // On a full disk, say. Nobody has been told that it began, so nobody would settle it.
-            let listener = begin().inspect_err(|_| {
-                if let Err(error) = store.never_began() {
-                    log::error!("{error}");
-                }
-            })?;
-            Participant::new(&vars, store, graduation, reports).serve(&listener);
-        }
-        Start::Recover(_) => recover(&vars, store, reports)?,
-    }
-    drop(lock);
-    // One that had not begun has changed nothing.
-    if own.is_settled()
-        && let Err(error) = after_deploy::graduated(&vars, &id)
-    {
-        log::error!("{error}");
-    }
-    if let Err(error) = prune(&vars, &id) {
-        log::error!("{error}");
-    }
-    Ok(())
 }
 
 /// An app of the graduation.

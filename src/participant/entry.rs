@@ -1,0 +1,128 @@
+//! The process of a participant: what it is started for, and its main function.
+
+use std::os::unix::net::UnixListener;
+
+use serde::{Deserialize, Serialize};
+
+use super::Participant;
+use super::destination::{Taken, take_destination};
+use super::leftovers::{prune, recover, release_images, settle_leftovers};
+use super::reports::bounded;
+use super::store::{Graduation, Store};
+use crate::after_deploy;
+use crate::files::{self, FileError};
+use crate::names::GraduationId;
+use crate::process::{self, Detached, ProcessError};
+use crate::protocol::Report;
+use crate::records::Recorder;
+use crate::vars::Vars;
+
+/// What a participant is started for; JSON on its stdin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Start {
+    /// A graduation begins.
+    Begin(Graduation),
+    /// A participant died; settle what it left.
+    Recover(GraduationId),
+}
+
+impl Start {
+    pub(super) fn id(&self) -> &GraduationId {
+        match self {
+            Self::Begin(graduation) => &graduation.id,
+            Self::Recover(id) => id,
+        }
+    }
+}
+
+/// The participant could not do its work at all.
+#[derive(Debug, thiserror::Error)]
+pub enum ParticipantError {
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A process.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// It was started by hand, or by another version.
+    #[error("cannot understand what the participant was started for: {0}")]
+    Start(#[from] serde_json::Error),
+    /// The socket, the report file.
+    #[error("cannot talk to the agent: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Starts a participant as a process of its own.
+///
+/// # Errors
+/// It could not be started.
+pub fn start(what: &Start) -> Result<Detached, ProcessError> {
+    let input = serde_json::to_vec(what).expect("a start has a JSON form");
+    process::detach(&["participant"], input)
+}
+
+/// The main function of the process.
+///
+/// # Errors
+/// Nothing could be done; the source sees no report.
+pub fn main(vars: &Vars) -> Result<(), ParticipantError> {
+    process::leave_session()?;
+    let start: Start = serde_json::from_slice(&process::read_stdin(1 << 20)?)?;
+    let store = Store::at(vars, start.id());
+    files::make_dir(&store.reports_dir())?;
+    let reports = Recorder::open(&store.reports())?;
+    let worked = work(vars, start, store, &reports);
+    if let Err(error) = &worked {
+        // It is all that the source hears of us.
+        reports.append(&bounded(Report::Refused { reason: error.to_string() }))?;
+    }
+    worked
+}
+
+fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> Result<(), ParticipantError> {
+    let lock = match take_destination(vars, &start, &store)? {
+        Ok(lock) => lock,
+        // What that one says, the agent hears as well.
+        Err(Taken::ByItself) => return Ok(()),
+        Err(Taken::ByAnother(reason)) => return Ok(reports.append(&Report::Refused { reason })?),
+    };
+    let id = start.id().clone();
+    let mut vars = vars.clone();
+    vars.graduation = Some(id.clone());
+    match start {
+        Start::Begin(graduation) => {
+            if let Some(reason) = settle_leftovers(&vars, &graduation.id)? {
+                return Ok(reports.append(&Report::Refused { reason })?);
+            }
+            if let Err(error) = release_images(&vars) {
+                log::error!("{error}");
+            }
+            let begin = || -> Result<UnixListener, ParticipantError> {
+                store.create(&graduation)?;
+                let listener = UnixListener::bind(store.socket())?;
+                reports.append(&Report::Begun {})?;
+                Ok(listener)
+            };
+            // On a full disk, say. Nobody has been told that it began, so nobody would settle it.
+            let listener = begin().inspect_err(|_| {
+                if let Err(error) = store.never_began() {
+                    log::error!("{error}");
+                }
+            })?;
+            Participant::new(&vars, store, graduation, reports).serve(&listener);
+        }
+        Start::Recover(_) => recover(&vars, store, reports)?,
+    }
+    drop(lock);
+    // One that had not begun has changed nothing.
+    if Store::at(&vars, &id).is_settled()
+        && let Err(error) = after_deploy::graduated(&vars, &id)
+    {
+        log::error!("{error}");
+    }
+    if let Err(error) = prune(&vars, &id) {
+        log::error!("{error}");
+    }
+    Ok(())
+}
