@@ -33,11 +33,17 @@ fn after_an_abort_that_could_not_put_all_back_the_release_that_ran_does() {
         .says("`dokku graduate production env/production -o redeploy -o only=api` brings back what ran")
         .does_not_say("nothing changed on production");
     drop(broken);
+    world
+        .destination
+        .dokku(&["graduate:doctor"])
+        .says("could not put api back; bring back from there what ran")
+        .says("dokku graduate production env/production -o redeploy -o only=api");
 
     post.succeeds();
     let words = ["graduate", "production", "env/production", "-o", "redeploy", "-o", "only=api", "--yes"];
     world.source.dokku(&words).succeeds();
     world.nothing_is_left();
+    world.destination.dokku(&["graduate:doctor"]).does_not_say("could not put api back");
     assert_eq!(environment.ledger("production", &world.destination), ["api 1", "web 1"]);
     let after = world.destination.snapshot();
     for fact in ["config GIT_REV", "refs/heads/master", "live"] {

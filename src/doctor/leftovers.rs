@@ -9,21 +9,36 @@ use super::{LEFT, command, is_older_than, listed, or_ok};
 use crate::dokku::Dokku;
 use crate::finding::{Check, Finding};
 use crate::git;
+use crate::names::AppName;
+use crate::participant::owed;
 use crate::participant::store::{Graduation, Store};
 use crate::vars::Vars;
 
-/// Graduations that came here and that nobody has settled.
+/// Graduations that came here and that nobody has settled, or that could not put an app back.
 pub(super) fn graduations(vars: &Vars) -> Vec<Finding> {
-    let all = match Store::all(vars) {
-        Ok(all) => all,
+    let (all, owed) = match Store::all(vars).and_then(|all| Ok((all, owed(vars)?))) {
+        Ok(found) => found,
         Err(error) => {
             let remedy = command("ls -l", &[vars.data().join("incoming")]);
             return vec![Finding::broken(Check::Graduations, error.to_string(), remedy)];
         }
     };
     let open = all.into_iter().filter(|(_, store)| !store.is_settled());
-    let found = open.filter_map(|(_, store)| unsettled(&store, store.graduation().ok()??)).collect();
-    or_ok(found, Finding::ok(Check::Graduations, "none to this host is in doubt"))
+    let open = open.filter_map(|(_, store)| unsettled(&store, store.graduation().ok()??));
+    let stuck = owed
+        .into_iter()
+        .filter_map(|(id, app)| Some(not_put_back(&app, Store::at(vars, &id).graduation().ok()??)));
+    or_ok(open.chain(stuck).collect(), Finding::ok(Check::Graduations, "none to this host is in doubt"))
+}
+
+/// The source may call the app by another name.
+fn not_put_back(app: &AppName, graduation: Graduation) -> Finding {
+    let Graduation { id, environment, source, .. } = graduation;
+    Finding::warning(
+        Check::Graduations,
+        format!("graduation {id} from {source} could not put {app} back; bring back from there what ran"),
+        format!("dokku graduate {environment} env/{environment} -o redeploy -o only={app}"),
+    )
 }
 
 fn unsettled(store: &Store, graduation: Graduation) -> Option<Finding> {

@@ -138,7 +138,10 @@ fn ends(store: &Store) -> BTreeMap<AppName, AppEnd> {
 
 /// What graduations that are over are still to keep: the versions of apps that they could not put back, until the apps
 /// are live by a later graduation, or gone.
-fn owed(vars: &Vars) -> Result<Vec<(GraduationId, AppName)>, FileError> {
+///
+/// # Errors
+/// The graduations cannot be listed.
+pub fn owed(vars: &Vars) -> Result<Vec<(GraduationId, AppName)>, FileError> {
     let dokku = Dokku::new(vars);
     let mut owed: Vec<(GraduationId, AppName)> = Vec::new();
     for (id, store) in Store::all(vars)? {

@@ -31,7 +31,7 @@ use crate::participant::app::DeployLock;
 use crate::participant::closing::Closed;
 use crate::participant::deploy::{Deploy, DeployEnd};
 pub use crate::participant::entry::{ParticipantError, Start, main, start};
-pub use crate::participant::leftovers::{Settler, settle_left};
+pub use crate::participant::leftovers::{Settler, owed, settle_left};
 use crate::participant::reports::Reports;
 use crate::participant::slots::Slots;
 use crate::participant::store::{Before, Graduation, LeaseEnd, Store};
