@@ -8,12 +8,12 @@ use crate::support::{Host, Ran, World};
 /// Root's git refuses a repository that is not root's.
 const TRUST: &str = "export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'; cd \"$DOKKU_ROOT\" || exit 1\n";
 
-/// Prints what an installation makes, and when each of it was made or changed.
+/// Prints what an installation makes, and when each of it was written. Dokku gives all plugins to its user each time.
 const TRACES: &str = r#"
 git rev-parse HEAD
 plugins="$DOKKU_LIB_ROOT/plugins"
 find "$plugins/enabled/" "$plugins"/available/*graduate "$plugins"/available/git-*-pack .git/hooks .git/config .git/HEAD .gitignore \
-    "$DOKKU_LIB_ROOT/data/graduate/ssh" "$DOKKU_LIB_ROOT/data/graduate/secret" -printf '%p %l %u %m %T@ %C@\n' | sort
+    "$DOKKU_LIB_ROOT/data/graduate/ssh" "$DOKKU_LIB_ROOT/data/graduate/secret" -printf '%p %l %u %m %T@\n' | sort
 "#;
 
 fn traces(host: &Host) -> String {
