@@ -127,7 +127,11 @@ fn an_app_that_somebody_deploys_is_left_to_them() {
     let facts = host.snapshot();
     assert_eq!(facts.get("api refs/heads/master"), Some(third.revision.as_str()));
     assert_eq!(facts.get("api config GIT_REV"), Some(format!("\"{}\"", third.revision).as_str()));
-    assert!(facts.get("api deploy-source-metadata").is_some_and(|text| text.contains(&third.revision)));
+    assert!(
+        facts
+            .get("api config/apps/api/deploy-source-metadata")
+            .is_some_and(|text| text.contains(&third.revision))
+    );
 
     // A restart, which has not.
     gate.close();

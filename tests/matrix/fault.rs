@@ -9,13 +9,16 @@ use serde_json::Value;
 
 use crate::cell::Course;
 use crate::disk;
-use crate::point::Point;
+use crate::point::{Point, Step};
 use crate::scene::Scene;
 use crate::schedule::Dice;
 use crate::victim::Victim;
 
 /// How long a disk stays full: longer than a lease.
 const FULL: Duration = Duration::from_secs(6);
+
+/// The same of the destination's, from the decision on: longer than an app is tried to be brought to its end.
+const LONG_FULL: Duration = Duration::from_secs(24);
 
 /// What happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +77,7 @@ impl Fault {
                 Some("a small disk cannot be mounted here")
             }
             Self::FreezeLink => Victim::Ssh.absence(course, point),
-            Self::FreezePusher if course == Course::Commanded => Some("nobody pushes"),
+            Self::FreezePusher if course == Course::Commanded => Some("a command passes no proxy"),
             Self::FreezePusher | Self::Reboot | Self::FullSource | Self::FullDestination | Self::Storm(_) => {
                 None
             }
@@ -111,8 +114,17 @@ impl Fault {
     }
 
     /// How long it lasts, if it ends by itself.
-    pub(crate) fn lasts(self) -> Option<Duration> {
-        matches!(self, Self::FullSource | Self::FullDestination).then_some(FULL)
+    pub(crate) fn lasts(self, point: Point) -> Option<Duration> {
+        match self {
+            Self::FullDestination if point.step >= Step::Decision => Some(LONG_FULL),
+            Self::FullSource | Self::FullDestination => Some(FULL),
+            Self::Kill(_)
+            | Self::Terminate(_)
+            | Self::FreezeLink
+            | Self::FreezePusher
+            | Self::Reboot
+            | Self::Storm(_) => None,
+        }
     }
 
     /// A client whose connection is frozen notices nothing: the push is over when the source is done with it.

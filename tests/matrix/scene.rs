@@ -89,7 +89,7 @@ impl<'s> Scene<'s> {
         let id = |scene: &Scene| scene.id().to_owned();
         let since = Instant::now();
         let is_over = |scene: &Scene| {
-            let by_itself = cell.fault.lasts().is_some_and(|limit| since.elapsed() >= limit);
+            let by_itself = cell.fault.lasts(cell.point).is_some_and(|limit| since.elapsed() >= limit);
             if by_itself || cell.fault.hides_the_end(scene) {
                 cell.fault.is_over(scene);
             }

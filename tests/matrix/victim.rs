@@ -26,9 +26,12 @@ pub(crate) enum Victim {
     Participant,
     /// Dokku's deploy of `api`.
     Deploy,
-    /// Our trigger in that deploy.
+    /// Our triggers in that deploy: the one that is held, and at some points another.
     Trigger,
 }
+
+/// What triggers write that are not held: when it is built, at the proxy's switch, and when it is deployed.
+const TRIGGERED: [Step; 3] = [Step::Built, Step::Switch, Step::Deployed];
 
 impl Victim {
     /// All of them.
@@ -81,6 +84,7 @@ impl Victim {
                 Step::Deploy..=Step::Deployed
             }
             (Self::Deploy, Course::Declined | Course::Failing) => Step::Deploy..=Step::Exited,
+            (Self::Trigger, _) if point.before && TRIGGERED.contains(&point.step) => return None,
             (Self::Trigger, Course::Declined) => Step::Held..=Step::DecidedTold,
             (Self::Trigger, _) => Step::Held..=Step::Released,
         };
@@ -117,7 +121,14 @@ impl Victim {
             Self::Agent => line.contains("subcommands/agent"),
             Self::Participant => line.contains("dokku-graduate participant"),
             Self::Deploy => line.contains("dokku git-hook api"),
-            Self::Trigger => line.contains("/check-deploy api "),
+            Self::Trigger => [
+                "graduate/check-deploy api ",
+                "graduate/scheduler-deploy docker-local api ",
+                "graduate/scheduler-post-deploy-process api web",
+                "graduate/post-deploy api ",
+            ]
+            .iter()
+            .any(|trigger| line.contains(trigger)),
         }
     }
 

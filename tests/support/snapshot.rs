@@ -16,8 +16,9 @@ for app in [a-z0-9]*; do
     fact "$app latest" "$(docker image inspect -f '{{.Id}}' "dokku/$app:latest" 2>/dev/null)"
     config="$DOKKU_LIB_ROOT/config"
     sort "$config/$app/ENV" 2>/dev/null | while read -r line; do [ -n "$line" ] && fact "$app config ${line%%=*}" "${line#*=}"; done
-    for property in ps/$app/scale git/$app/deploy-branch apps/$app/deploy-source apps/$app/deploy-source-metadata; do
-        [ -f "$config/$property" ] && fact "$app ${property##*/}" "$(tr '\n' ' ' <"$config/$property")"
+    data="$DOKKU_LIB_ROOT/data"
+    for file in "$config"/*/"$app"/* "$data/app-json/$app/app.json" "$data/ps/$app/Procfile"; do
+        [ -f "$file" ] && fact "$app ${file#"$DOKKU_LIB_ROOT/"}" "$(tr '\n' ' ' <"$file")"
     done
     lock="$DOKKU_LIB_ROOT/data/apps/$app/.deploy.lock"
     [ -e "$lock" ] && ! flock -n "$lock" true && fact "$app lock" taken

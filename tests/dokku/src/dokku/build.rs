@@ -109,15 +109,16 @@ pub(super) fn build(call: &Call) -> Outcome {
     let image = call.layout.docker().join(format!("build-{}", files::random_hex(6)?));
     files::copy_tree(Path::new(tree), &image)?;
     if image.join("build").is_file() {
-        let status = Command::new("sh")
-            .arg("./build")
+        // Docker ends a step when the client that asked for it has gone.
+        let status = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "sh", "./build"])
             .env_clear()
             .envs(call.var("PATH").map(|path| ("PATH", path)))
             .env("HOME", "/root")
             .current_dir(&image)
             .stdin(Stdio::null())
             .status()
-            .context("sh")?;
+            .context("setpriv")?;
         if !status.success() {
             fs::remove_dir_all(&image)?;
             line(format_args!(
