@@ -314,7 +314,8 @@ fn message_about(differences: &[Difference]) -> String {
     format!("{subject}\n\n{lines}")
 }
 
-/// Replaces a file by renaming, if its content differs. It is not synced: it can be made again at any time.
+/// Replaces a file by renaming, if its content differs. It is not synced: it can be made again at any time. What a process
+/// that is killed here leaves is named by `graduate:doctor`.
 fn write_if_changed(path: &Path, content: &[u8]) -> Result<(), FileError> {
     let limit = MAX_MANIFEST as u64 * 4;
     let is_file = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
@@ -322,7 +323,9 @@ fn write_if_changed(path: &Path, content: &[u8]) -> Result<(), FileError> {
         return Ok(());
     }
     let write = || -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new("/")))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let dir = path.parent().unwrap_or(Path::new("/"));
+        let mut file = tempfile::Builder::new().prefix(&format!(".{name}.")).tempfile_in(dir)?;
         file.write_all(content)?;
         file.persist(path).map(drop).map_err(|error| error.error)
     };

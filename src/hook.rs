@@ -250,9 +250,12 @@ fn vote(vars: &Vars, receive_pack: ProcessId, orders: &[Order]) -> Result<u8, Ho
         Step::Ready => one.next(),
         Step::Voted | Step::Ended(_) | Step::Lost => step.clone(),
     });
-    let status = votes.filter_map(|step| refusal(&step)).max().unwrap_or(0);
+    let refused = votes.filter_map(|step| refusal(&step)).max();
     attached.iter().for_each(Attached::flush);
-    Ok(status)
+    if refused.is_some() {
+        note_push_status(vars, PushStatus::Failed)?;
+    }
+    Ok(refused.unwrap_or(0))
 }
 
 /// The exit status that a step asks for, if it is not good.

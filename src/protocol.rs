@@ -136,7 +136,7 @@ pub enum AppEnd {
     Live {},
     /// It is as it was before.
     Restored {},
-    /// It could not be put back; a person must look.
+    /// It could not be brought to its end; a person must look.
     Stuck {
         /// What went wrong.
         reason: String,

@@ -69,7 +69,7 @@ impl Reporter {
             News::GoingLive {} => lines.step("Going live"),
             News::AppEnded { app, end } => match end {
                 AppEnd::Live {} | AppEnd::Restored {} => {}
-                AppEnd::Stuck { reason } => lines.trouble(&format!("{app} could not be put back: {reason}")),
+                AppEnd::Stuck { reason } => lines.trouble(&format!("{app} is stuck: {reason}")),
             },
             News::Warning { text } => lines.trouble(text),
             News::Ended { ending, seconds } => self.ended(&mut lines, ending, *seconds),
@@ -129,9 +129,13 @@ fn failed(lines: &mut Lines, environment: &str, outcome: &Outcome) {
         format!("settle it with `dokku graduate:recover {environment}`; do not push again before that");
     match outcome {
         Outcome::Live {} => lines.big_step(&format!("{environment} is live")),
-        Outcome::Aborted { cause, stuck } => {
+        Outcome::Aborted { cause, stuck, unheard } => {
             lines.trouble(&format!("not graduated to {environment}: {}", cause.what));
-            if stuck.is_empty() {
+            if *unheard {
+                lines.detail(&format!(
+                    "nothing goes live: {environment} puts everything back by itself, at the latest when the lease ends"
+                ));
+            } else if stuck.is_empty() {
                 lines.detail(&format!("nothing changed on {environment}: what ran there before runs now"));
             }
             for (app, reason) in stuck {
@@ -155,7 +159,7 @@ fn failed(lines: &mut Lines, environment: &str, outcome: &Outcome) {
                 lines.detail(&match end {
                     AppEnd::Live {} => format!("{app} is live"),
                     AppEnd::Restored {} => format!("{app} runs what it ran before"),
-                    AppEnd::Stuck { reason } => format!("{app} could not be put back: {reason}"),
+                    AppEnd::Stuck { reason } => format!("{app} is stuck: {reason}"),
                 });
             }
             lines.hint(Some(
@@ -172,6 +176,9 @@ fn failed(lines: &mut Lines, environment: &str, outcome: &Outcome) {
 fn settled_earlier(lines: &mut Lines, id: &str, outcome: &Outcome) {
     let how = match outcome {
         Outcome::Live {} => "it was decided, and is live".to_owned(),
+        Outcome::Aborted { unheard: true, .. } => {
+            "it was not decided; everything is put back by itself".to_owned()
+        }
         Outcome::Aborted { stuck, .. } if stuck.is_empty() => {
             "it was not decided, and everything was put back".to_owned()
         }

@@ -55,8 +55,9 @@ fn outcomes() -> Vec<Outcome> {
     ];
     vec![
         Outcome::Live {},
-        Outcome::Aborted { cause: cause(), stuck: BTreeMap::new() },
-        Outcome::Aborted { cause: cause(), stuck: [(name("api"), stuck())].into() },
+        Outcome::Aborted { cause: cause(), stuck: BTreeMap::new(), unheard: false },
+        Outcome::Aborted { cause: cause(), stuck: [(name("api"), stuck())].into(), unheard: false },
+        Outcome::Aborted { cause: cause(), stuck: BTreeMap::new(), unheard: true },
         Outcome::RolledBack { cause: cause() },
         Outcome::Mixed { cause: cause(), ends: ends.into() },
         Outcome::InDoubt { cause: Cause::new("the destination cannot be reached") },

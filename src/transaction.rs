@@ -77,6 +77,9 @@ pub enum Outcome {
         cause: Cause,
         /// Apps that could not be put back as they were, and why.
         stuck: BTreeMap<AppName, String>,
+        /// The destination was not heard to have put everything back. It does so by itself.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        unheard: bool,
     },
     /// Decided, but an app failed, and all were put back to what ran before.
     RolledBack {

@@ -3,7 +3,7 @@
 
 use rustix::process::Signal;
 
-use crate::support::{Checkout, Gate, PostHook, Running, World};
+use crate::support::{BeforeDocker, Checkout, Gate, PostHook, Running, World};
 
 /// Production runs version 1 of two apps, `api` in two web containers. Version 2 of it takes its time to become
 /// healthy, so that there is a while between the decision and the end.
@@ -148,6 +148,39 @@ fn a_participant_that_dies_is_replaced() {
 }
 
 #[test]
+fn what_was_found_live_stays_so_whatever_a_later_look_would_find() {
+    if World::simulated_only("strikes in the destination's Docker") {
+        return;
+    }
+    let world = World::new();
+    let environment = world.with_release_of(&["api", "web"]);
+    for app in ["api", "web"] {
+        world.app(app).version("2").push();
+    }
+    world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
+    environment.update();
+    // The participant dies when it has written that api stays, and before it has of web; from then on Docker says
+    // nothing of web's containers.
+    let broken = BeforeDocker::on(
+        &world.destination,
+        r#"struck=$DOKKU_LIB_ROOT/struck
+        case "$*" in
+        "rm -f graduate-"*-web-*)
+            if mkdir "$struck"; then
+                until [ -e "$DOKKU_LIB_ROOT"/data/graduate/incoming/*/apps/api/end.json ]; do sleep 0.01; done
+                kill -9 $PPID
+            fi ;;
+        *label=com.dokku.app-name=web*) [ ! -d "$struck" ] || exit 1 ;;
+        esac"#,
+    );
+    environment.graduate("now", "HEAD").succeeds().says("production is back").says("production runs");
+    drop(broken);
+    world.destination.root("rmdir \"$DOKKU_LIB_ROOT/struck\"").succeeds();
+    assert_eq!(environment.ledger("production", &world.destination), ["api 2", "web 2"]);
+    world.nothing_is_left();
+}
+
+#[test]
 fn a_deploy_that_is_killed_is_rolled_back_when_nothing_of_it_runs_any_more() {
     let world = World::new();
     let story = Story::new(&world);
@@ -160,7 +193,7 @@ fn a_deploy_that_is_killed_is_rolled_back_when_nothing_of_it_runs_any_more() {
     world.nothing_is_left();
     assert_eq!(story.environment.ledger("production", &world.destination), ["api 1", "web 1"]);
     let after = world.destination.snapshot();
-    for fact in ["latest", "config GIT_REV", "refs/heads/master", "scale", "live"] {
+    for fact in ["latest", "config GIT_REV", "refs/heads/master", "config/ps/api/scale", "live"] {
         let name = format!("api {fact}");
         assert_eq!(after.get(&name), before.get(&name), "{name}");
     }
@@ -293,8 +326,9 @@ fn a_second_process_that_fails_rolls_everything_back() {
     assert_eq!(environment.ledger("production", &world.destination), ["api 1", "web 1"]);
     assert_eq!(environment.remote_refs("refs/"), refs);
     let after = world.destination.snapshot();
-    for fact in ["latest", "config GIT_REV", "refs/heads/master", "scale", "live"] {
-        for app in ["api", "web"] {
+    for app in ["api", "web"] {
+        let scale = format!("config/ps/{app}/scale");
+        for fact in ["latest", "config GIT_REV", "refs/heads/master", &scale, "live"] {
             let name = format!("{app} {fact}");
             assert_eq!(after.get(&name), before.get(&name), "{name}");
         }

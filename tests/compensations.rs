@@ -118,3 +118,21 @@ fn an_app_that_was_stopped_is_stopped_again() {
     assert_eq!(host.live("api"), "1");
     world.nothing_is_left();
 }
+
+#[test]
+fn an_app_that_goes_live_unheld_is_put_back() {
+    let world = World::new();
+    let environment = world.with_release_of(&["api", "web"]);
+    for app in ["api", "web"] {
+        world.app(app).version("2").push();
+    }
+    world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
+    environment.update();
+    // It is what holds apps.
+    world.destination.dokku(&["plugin:disable", "zzz_graduate"]).succeeds();
+    environment.graduate("now", "HEAD").is_refused().says("was deployed without being held");
+    assert_eq!(environment.ledger("production", &world.destination), ["api 1", "web 1"]);
+    world.nothing_is_left();
+    world.destination.dokku(&["plugin:install"]).succeeds();
+    environment.graduate("again", "HEAD").succeeds();
+}

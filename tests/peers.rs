@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::disk::Disk;
-use crate::support::{Checkout, Host, Running, World};
+use crate::support::{BeforeDocker, Checkout, Host, Running, World};
 
 /// The most memory that coordinator, agent and participant may each have used, in KiB.
 const MEMORY_KIB: u64 = 64 * 1024;
@@ -381,6 +381,47 @@ fn a_coordinator_that_cannot_start_says_why_at_once() {
     world.source.root(&format!("{dir}; rm graduations; mv aside graduations")).succeeds();
     environment.graduate("now", "HEAD").succeeds().says("production runs");
     world.nothing_is_left();
+}
+
+#[test]
+fn what_cannot_begin_is_refused() {
+    if World::simulated_only("breaks the source's Docker") {
+        return;
+    }
+    let world = World::new();
+    let environment = with_news(&world, &["api"]);
+    let broken = BeforeDocker::on(&world.source, "echo 'Cannot connect to the Docker daemon' >&2; exit 1");
+    let refused = world.source.dokku(&["graduate", "production", "--yes"]).exits_with(1);
+    refused.says("cannot graduate to production: ").says("Cannot connect to the Docker daemon");
+    drop(broken);
+    environment.graduate("now", "HEAD").succeeds().says("production runs");
+    world.nothing_is_left();
+}
+
+#[test]
+fn what_a_destination_was_not_heard_to_put_back_stays_in_doubt() {
+    if World::simulated_only("replaces the agent of a host") {
+        return;
+    }
+    let world = World::new();
+    let environment = with_news(&world, &["api"]);
+    let before = world.destination.snapshot();
+    world.set(&world.source, "lease-s", 3);
+    let post = world.post_hook();
+    let push = environment.begin_graduation(&[], "now", "HEAD");
+    post.is_reached_by(&push);
+    assert_eq!(world.source.kill("KILL", "dokku-graduate coordinator"), 1);
+    push.wait().is_refused().says("died before the decision");
+    world.source.until_idle();
+    post.succeeds();
+
+    replace_agent(&world.destination, r#""$agent" "$@" | sed -u '/"hello"/q'"#);
+    let recover = || world.source.dokku(&["graduate:recover", "production"]);
+    recover().exits_with(3).says("it is still in doubt: ").does_not_say("put back");
+    put_agent_back(&world.destination);
+    recover().exits_with(0).says("it was not decided, and everything was put back");
+    world.nothing_is_left();
+    world.destination.snapshot().assert_same_as(&before);
 }
 
 #[test]

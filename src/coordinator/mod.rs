@@ -272,18 +272,21 @@ impl<'a> Coordinator<'a> {
         if self.order.options.plan {
             self.forget_old_ones();
             // Nothing is taken, so that a plan can be made at any time.
-            return match self.prepare()? {
+            return match self.prepare() {
                 Ok(_) => Ok(Ending::PlanShown {}),
                 Err(ending) => Ok(ending),
             };
         }
         let environment = self.order.tag.environment.clone();
         let holder = Holder { id: self.order.id.clone(), by: self.order.by.clone(), since: self.order.at };
-        let _lock = match lock(self.vars, &environment, &holder)? {
-            Locking::Taken(lock) => lock,
-            Locking::Busy(first) => return Ok(holder::busy(&environment, first)),
+        let _lock = match lock(self.vars, &environment, &holder) {
+            Ok(Locking::Taken(lock)) => lock,
+            Ok(Locking::Busy(first)) => return Ok(holder::busy(&environment, first)),
+            Err(error) => return Ok(cannot_begin(&error)),
         };
-        journal::set_latest(self.vars, &self.order)?;
+        if let Err(error) = journal::set_latest(self.vars, &self.order) {
+            return Ok(cannot_begin(&error));
+        }
         self.forget_old_ones();
         match settle_earlier(self.vars, &environment) {
             Ok(Earlier::Nothing) => {}
@@ -297,7 +300,7 @@ impl<'a> Coordinator<'a> {
             }
             Err(error) => return Ok(still_in_doubt(&environment, &error.to_string())),
         }
-        let (plan, link, reports) = match self.prepare()? {
+        let (plan, link, reports) = match self.prepare() {
             Ok(prepared) => prepared,
             Err(ending) => return Ok(ending),
         };
@@ -322,7 +325,7 @@ impl<'a> Coordinator<'a> {
     fn run(&mut self, link: Link, reports: Reports) -> Result<Ending, CoordinatorError> {
         if let Err(error) = self.write_down() {
             journal::set_current(self.vars, &self.order.tag.environment, None)?;
-            return Ok(Ending::Refused { problems: vec![error.to_string()], hint: None });
+            return Ok(cannot_begin(&error));
         }
         let transaction = Transaction::new(self.plan.rows.iter().map(|row| row.app.clone()));
         let mut run = Run::begin(self, transaction, link, reports);
@@ -380,6 +383,11 @@ pub fn given_up(id: &GraduationId) -> String {
         "the journal of graduation {id} is gone, so it is given up: nobody can tell how it stood. `dokku graduate:status` \
          tells whether what runs is what was released"
     )
+}
+
+/// Nothing has been changed.
+fn cannot_begin(error: &impl std::error::Error) -> Ending {
+    Ending::Refused { problems: vec![error.to_string()], hint: None }
 }
 
 fn still_in_doubt(environment: &EnvironmentName, why: &str) -> Ending {

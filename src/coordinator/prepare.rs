@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Coordinator, CoordinatorError};
+use super::{Coordinator, CoordinatorError, cannot_begin};
 use crate::decision::DecisionError;
 use crate::dokku::Dokku;
 use crate::environment::Environment;
@@ -23,22 +23,25 @@ const LIVE_LIMIT: Duration = Duration::from_secs(120);
 
 impl Coordinator<'_> {
     /// Everything before the destination is taken: connect, ask, plan, check. All problems are found together.
-    pub(super) fn prepare(&mut self) -> Result<Result<(Plan, Link, Reports), Ending>, CoordinatorError> {
-        let refused = |problems| Ok(Err(Ending::Refused { problems, hint: None }));
+    ///
+    /// # Errors
+    /// How it ends, with nothing changed.
+    pub(super) fn prepare(&mut self) -> Result<(Plan, Link, Reports), Ending> {
+        let refused = |problems| Err(Ending::Refused { problems, hint: None });
         let environment = &self.order.tag.environment;
         if let Err(error) = self.settings.environment(environment) {
             let hint = format!("link it with `dokku graduate:add-environment {environment} HOST`");
-            return Ok(Err(Ending::Refused { problems: vec![error.to_string()], hint: Some(hint) }));
+            return Err(Ending::Refused { problems: vec![error.to_string()], hint: Some(hint) });
         }
-        let mut problems = self.frozen()?;
-        problems.extend(self.unacknowledged()?);
+        let mut problems = self.frozen().map_err(|error| cannot_begin(&error))?;
+        problems.extend(self.unacknowledged().map_err(|error| cannot_begin(&error))?);
         let (mut link, mut reports) = match link::connect(self.vars, environment, &self.control_path) {
             Ok(talk) => talk,
-            Err(error) => return Ok(Err(Ending::Unreachable { reason: error.to_string() })),
+            Err(error) => return Err(Ending::Unreachable { reason: error.to_string() }),
         };
         let live = match ask_live(&mut link, &mut reports) {
             Ok(live) => live,
-            Err(error) => return Ok(Err(Ending::Unreachable { reason: error.to_string() })),
+            Err(error) => return Err(Ending::Unreachable { reason: error.to_string() }),
         };
         let facts = |app: &AppName, revision| revision_facts(self.vars, app, revision);
         let Self { order, routes, limits, .. } = self;
@@ -59,9 +62,9 @@ impl Coordinator<'_> {
             return refused(problems);
         }
         if self.order.options.plan {
-            return Ok(Err(Ending::PlanShown {}));
+            return Err(Ending::PlanShown {});
         }
-        Ok(Ok((plan, link, reports)))
+        Ok((plan, link, reports))
     }
 
     /// A frozen environment takes nothing new; it may go back to a release if that is asked for.

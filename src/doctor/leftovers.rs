@@ -76,7 +76,8 @@ pub(super) fn files(vars: &Vars) -> Vec<Finding> {
     for app in apps {
         left.extend(abandoned(&vars.below_root(app.as_str()), |name| name.starts_with(".graduate.json.")));
     }
-    left.extend(abandoned(&vars.dokku_root, |name| name == ".git.graduate-new"));
+    let is_ours = |name: &str| name == ".git.graduate-new" || name.starts_with("..gitignore.");
+    left.extend(abandoned(&vars.dokku_root, is_ours));
     left.extend(abandoned(&vars.git_dir(), |name| name.starts_with(git::INDEX)));
     let objects = vars.git_dir().join("objects");
     for dir in paths_in(&objects).into_iter().filter(|path| path.is_dir()).chain([objects]) {

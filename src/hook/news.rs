@@ -105,8 +105,9 @@ impl Followed {
             format!("settle it with `dokku graduate:recover {environment}`; the next push does so, too");
         let place = Place::of(vars, &self.id);
         let entries = journal::read(&place.journal())?;
-        let mut what =
-            format!("the coordinator died after it was decided; {environment} goes live by itself");
+        let mut what = format!(
+            "the coordinator died after it was decided; {environment} goes live by itself, if it has heard of that"
+        );
         if let State::Asked(_, order) = self.state {
             let is_current = journal::current(vars, environment)?.as_ref() == Some(&self.id);
             if !is_current {

@@ -19,7 +19,7 @@ use crate::vars::Vars;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What an app's end takes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// It never went live, and nothing of it is to be left.
     Undo,
@@ -90,10 +90,14 @@ impl Closing {
     /// What is written down comes before the app is free: whoever settles this graduation later must not put back
     /// what somebody else has deployed meanwhile. Dokku's lock goes last: whoever deploys then is not refused.
     fn close(mut self, way: Way) -> Closed {
-        let closed = self.carry_out(way);
+        let mut closed = self.carry_out(way);
         while let Err(error) = self.store.set_end(&self.app, &closed.end) {
             log::error!("{error}");
             thread::sleep(RETRY_PERIOD);
+            // By the disk that has no room for its end, most likely: it is not stuck before that is known.
+            if matches!(closed.end, AppEnd::Stuck { .. }) {
+                closed = self.carry_out(way);
+            }
         }
         if let Err(error) = self.store.leave(&self.app) {
             log::error!("{error}");
@@ -102,12 +106,12 @@ impl Closing {
     }
 
     fn carry_out(&mut self, way: Way) -> Closed {
+        if way != Way::Stay {
+            App::new(&self.vars, &self.id, &self.app).wait_for_predecessor();
+        }
         match way {
             Way::Undo => Closed::restored(persistently(|| self.undo())),
-            Way::Compensate => {
-                App::new(&self.vars, &self.id, &self.app).wait_for_predecessor();
-                Closed::restored(persistently(|| self.compensate()))
-            }
+            Way::Compensate => Closed::restored(persistently(|| self.compensate())),
             Way::Stay => Closed::of(self.stay()),
         }
     }
@@ -146,15 +150,12 @@ impl Closing {
     }
 
     /// What is noted of the app. From then on nobody else begins a push or a rebuild of it, and what a deploy that was
-    /// killed has left is gone.
+    /// killed has left is gone: nothing of it runs any more, so whoever has Dokku's lock is somebody else.
     fn prepared(&mut self) -> Result<Noted, AppError> {
         let noted = self.store.noted(&self.app, self.before.clone())?;
         let killed = noted.deploy.filter(|_| self.was_killed);
         let app = App::new(&self.vars, &self.id, &self.app);
         if self.lock.is_none() && noted.is_touched() {
-            if killed.is_some() {
-                app.unlock()?;
-            }
             let say = |holders| {
                 let text = format!("waits for somebody else's deploy of it to end: {holders}");
                 // As at the end: the main loop waits for us.

@@ -93,6 +93,8 @@ impl Participant<'_> {
         let stay = live.len() == self.apps.len() || self.graduation.on_failure == OnFailure::Keep;
         for (app, member) in self.apps.iter_mut().filter(|(_, member)| !member.is_closed) {
             let way = match decision {
+                // Somebody has switched off the trigger that holds apps.
+                Decision::Abort if member.deploy == Some(DeployEnd::Succeeded) => Way::Compensate,
                 Decision::Abort => Way::Undo,
                 // With `keep`, too, an app that failed is put back: one of two minds is in nobody's ledger.
                 Decision::Go if stay && live.contains(app) => Way::Stay,

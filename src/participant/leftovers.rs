@@ -11,9 +11,10 @@ use crate::files::{self, FileError};
 use crate::git::Git;
 use crate::names::{AppName, GraduationId};
 use crate::participant::app::{App, AppError};
+use crate::participant::deploy::DeployEnd;
 use crate::participant::store::{Settled, Store};
 use crate::process::{self, ProcessId};
-use crate::protocol::{AppEnd, Decision, Report};
+use crate::protocol::{AppEnd, Decision, OnFailure, Report};
 use crate::records::Recorder;
 use crate::vars::Vars;
 
@@ -62,16 +63,26 @@ pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> 
     let decision = store.decide(Decision::Abort)?;
     files::remove(&store.socket())?;
     let listener = UnixListener::bind(store.socket())?;
+    let apps = store.apps()?;
+    let mut ends = BTreeMap::new();
+    for app in apps.keys() {
+        ends.extend(store.end(app)?.map(|end| (app.clone(), end)));
+    }
+    // An app stays only when all have been found live: what has been found of one is not looked at again.
+    let all_stay =
+        graduation.on_failure == OnFailure::Rollback && ends.values().any(|end| *end == AppEnd::Live {});
     let mut participant = Participant::new(vars, store, graduation, reports);
     participant.say(Report::Decided { decision });
-    for (app, before) in participant.store.apps()? {
+    for (app, before) in apps {
         let deploy = participant.deploy(&app, before.clone());
         let mut member = Member::new(before, true);
-        let end = participant.store.end(&app)?;
+        let end = ends.remove(&app);
         if end.is_some() {
             // Since then somebody else may have deployed it.
             member.deploy = Some(deploy.judged_by_marks());
             member.is_closed = true;
+        } else if all_stay {
+            member.deploy = Some(DeployEnd::Succeeded);
         } else {
             deploy.adopt(vars, participant.store.deploy(&app)?);
         }

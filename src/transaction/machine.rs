@@ -48,8 +48,17 @@ pub struct Transaction {
     ends: BTreeMap<AppName, AppEnd>,
     failure: Option<Cause>,
     settled: Option<Decision>,
-    /// Why nothing more will be heard from the destination.
-    gone: Option<Cause>,
+    gone: Option<Gone>,
+}
+
+/// Why nothing more will be heard from the destination.
+#[derive(Clone, Debug)]
+#[cfg_attr(test, derive(Hash))]
+enum Gone {
+    /// It has nothing of the graduation.
+    Nothing(Cause),
+    /// It cannot be reached.
+    Unreachable(Cause),
 }
 
 impl Transaction {
@@ -146,7 +155,8 @@ impl Transaction {
                 Vec::new()
             }
             Event::Settled(decision) => self.settled(decision),
-            Event::Refused(reason) | Event::LinkGone(reason) => self.lost(Cause::new(reason)),
+            Event::Refused(reason) => self.lost(Gone::Nothing(Cause::new(reason))),
+            Event::LinkGone(reason) => self.lost(Gone::Unreachable(Cause::new(reason))),
         }
     }
 
@@ -337,14 +347,14 @@ impl Transaction {
     fn conclude(&mut self) -> Vec<Action> {
         let outcome = match &self.state {
             State::Going => {
-                let failure = self.failure.clone();
-                let cause = failure.unwrap_or_else(|| Cause::new("the destination put the apps back"));
+                let cause = |otherwise| self.failure.clone().unwrap_or_else(|| Cause::new(otherwise));
                 if self.settled == Some(Decision::Go) && self.ends.values().all(|end| *end == AppEnd::Live {})
                 {
                     Outcome::Live {}
                 } else if self.ends.values().all(|end| *end == AppEnd::Restored {}) {
-                    Outcome::RolledBack { cause }
+                    Outcome::RolledBack { cause: cause("the destination put the apps back") }
                 } else {
+                    let cause = cause("the destination could not bring all apps to their end");
                     Outcome::Mixed { cause, ends: self.ends.clone() }
                 }
             }
@@ -361,20 +371,20 @@ impl Transaction {
                 let cause = Cause::new("the destination went live although it was not told to");
                 Outcome::Mixed { cause, ends: self.ends.clone() }
             }
-            State::Aborting(cause) => self.aborted(cause.clone()),
+            State::Aborting(cause) => self.aborted(cause.clone(), false),
             State::Locking
             | State::PreHooks
             | State::Preparing
             | State::PostHooks
             | State::Ready
             | State::Voted
-            | State::Ended => self.aborted(Cause::new("the destination gave up")),
+            | State::Ended => self.aborted(Cause::new("the destination gave up"), false),
         };
         self.end(outcome)
     }
 
-    fn aborted(&self, cause: Cause) -> Outcome {
-        Outcome::Aborted { cause, stuck: self.ends.iter().filter_map(stuck).collect() }
+    fn aborted(&self, cause: Cause, unheard: bool) -> Outcome {
+        Outcome::Aborted { cause, stuck: self.ends.iter().filter_map(stuck).collect(), unheard }
     }
 
     /// What follows from the decision of a vote, if the destination came to its end or was given up before it.
@@ -382,25 +392,36 @@ impl Transaction {
         if self.settled.is_some() {
             return Some(self.conclude());
         }
-        self.gone.clone().map(|reason| self.lost(reason))
+        self.gone.clone().map(|gone| self.lost(gone))
     }
 
     /// Nothing more will be heard from the destination.
-    fn lost(&mut self, reason: Cause) -> Vec<Action> {
+    fn lost(&mut self, gone: Gone) -> Vec<Action> {
+        let (reason, unheard) = match &gone {
+            Gone::Nothing(reason) => (reason.clone(), false),
+            Gone::Unreachable(reason) => (reason.clone(), true),
+        };
         let outcome = match &self.state {
             State::Ended => return Vec::new(),
             // What it means is known when the ref has been read.
             State::Voted => {
-                self.gone = Some(reason);
+                self.gone = Some(gone);
                 return Vec::new();
             }
             State::Going => Outcome::InDoubt { cause: reason },
-            State::Aborting(cause) => self.aborted(cause.clone()),
+            // Nobody waits for it, and the next one asks again.
+            State::Aborting(_) if unheard && self.is_left() => Outcome::InDoubt { cause: reason },
+            State::Aborting(cause) => self.aborted(cause.clone(), unheard),
             State::Locking | State::PreHooks | State::Preparing | State::PostHooks | State::Ready => {
-                self.aborted(reason)
+                self.aborted(reason, unheard)
             }
         };
         self.end(outcome)
+    }
+
+    /// Another coordinator has left it: of its apps only that one knew.
+    fn is_left(&self) -> bool {
+        self.stages.is_empty()
     }
 
     fn end(&mut self, outcome: Outcome) -> Vec<Action> {

@@ -88,18 +88,6 @@ impl App<'_> {
         Ok(())
     }
 
-    /// After a deploy that was killed: takes the lock from what it has left running, which may have inherited it.
-    ///
-    /// # Errors
-    /// Dokku does not.
-    pub fn unlock(&self) -> Result<(), AppError> {
-        // One that was killed at its very beginning has no lock yet, and Dokku cannot remove what is not there.
-        if self.dokku.deploy_lock(self.name).exists() {
-            self.command("apps:unlock").arg(self.name.as_str()).run()?;
-        }
-        Ok(())
-    }
-
     /// Takes Dokku's deploy lock of the app, if the app is there and nobody has the lock.
     ///
     /// # Errors

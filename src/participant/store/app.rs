@@ -31,6 +31,7 @@ pub struct Before {
     /// The image that ran, or was to run next.
     pub image: Option<ImageId>,
     /// Its images without a name.
+    #[serde(default)]
     pub unnamed: BTreeSet<ImageId>,
     /// Files that a deploy sets, by path below Dokku's library; none where there was none.
     pub properties: BTreeMap<PathBuf, Option<String>>,
