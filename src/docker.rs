@@ -169,10 +169,15 @@ pub fn containers<S: AsRef<str>>(ids: &[S]) -> Result<Vec<Container>, DockerErro
 /// # Errors
 /// Docker does not answer.
 pub fn containers_of(app: &AppName) -> Result<Vec<Container>, DockerError> {
-    let filter = format!("label=com.dokku.app-name={app}");
+    let filter = labelled(app);
     let ids =
         docker().args(["ps", "-a", "-q", "--no-trunc", "--filter", &filter]).within(ANSWER_LIMIT).read()?;
     containers(&ids.split_whitespace().collect::<Vec<_>>())
+}
+
+/// The filter for Dokku's label of the app.
+fn labelled(app: &AppName) -> String {
+    format!("label=com.dokku.app-name={app}")
 }
 
 /// What `docker inspect` prints of those that exist. It fails if one does not, and also if the engine does not answer:
@@ -194,7 +199,7 @@ fn says_that_one_is_missing(stderr: &str) -> bool {
 /// # Errors
 /// Docker does not answer.
 pub fn unnamed_images(app: &AppName) -> Result<BTreeSet<ImageId>, DockerError> {
-    let filter = format!("label=com.dokku.app-name={app}");
+    let filter = labelled(app);
     let ids = docker().args(["images", "-q", "--no-trunc", "--filter", "dangling=true", "--filter", &filter]);
     let ids = ids.within(ANSWER_LIMIT).read()?;
     ids.split_whitespace().map(|id| id.parse().map_err(DockerError::Image)).collect()

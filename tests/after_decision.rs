@@ -153,12 +153,7 @@ fn what_was_found_live_stays_so_whatever_a_later_look_would_find() {
         return;
     }
     let world = World::new();
-    let environment = world.with_release_of(&["api", "web"]);
-    for app in ["api", "web"] {
-        world.app(app).version("2").push();
-    }
-    world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
-    environment.update();
+    let environment = world.with_news_of(&["api", "web"]);
     // The participant dies when it has written that api stays, and before it has of web; from then on Docker says
     // nothing of web's containers.
     let broken = BeforeDocker::on(

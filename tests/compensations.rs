@@ -122,12 +122,7 @@ fn an_app_that_was_stopped_is_stopped_again() {
 #[test]
 fn an_app_that_goes_live_unheld_is_put_back() {
     let world = World::new();
-    let environment = world.with_release_of(&["api", "web"]);
-    for app in ["api", "web"] {
-        world.app(app).version("2").push();
-    }
-    world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
-    environment.update();
+    let environment = world.with_news_of(&["api", "web"]);
     // It is what holds apps.
     world.destination.dokku(&["plugin:disable", "zzz_graduate"]).succeeds();
     environment.graduate("now", "HEAD").is_refused().says("was deployed without being held");

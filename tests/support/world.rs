@@ -233,6 +233,17 @@ impl World {
         self.with_first_release()
     }
 
+    /// The same, and version 2 of all of them is committed on the source, and HEAD of the clone.
+    pub(crate) fn with_news_of(&self, apps: &[&str]) -> Checkout<'_> {
+        let environment = self.with_release_of(apps);
+        for app in apps {
+            self.app(app).version("2").push();
+        }
+        self.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
+        environment.update();
+        environment
+    }
+
     /// Graduates what the source runs; gives a clone that has that state.
     pub(crate) fn with_first_release(&self) -> Checkout<'_> {
         self.source.dokku(&["graduate:commit", "-m", "Version 1"]).succeeds();
