@@ -132,8 +132,9 @@ fn failed(lines: &mut Lines, environment: &str, outcome: &Outcome) {
         Outcome::Aborted { cause, stuck, unheard } => {
             lines.trouble(&format!("not graduated to {environment}: {}", cause.what));
             if *unheard {
+                let what = if stuck.is_empty() { "everything" } else { "everything else" };
                 lines.detail(&format!(
-                    "nothing goes live: {environment} puts everything back by itself, at the latest when the lease ends"
+                    "nothing goes live: {environment} puts {what} back by itself, at the latest when the lease ends"
                 ));
             } else if stuck.is_empty() {
                 lines.detail(&format!("nothing changed on {environment}: what ran there before runs now"));
@@ -176,16 +177,14 @@ fn failed(lines: &mut Lines, environment: &str, outcome: &Outcome) {
 fn settled_earlier(lines: &mut Lines, id: &str, outcome: &Outcome) {
     let how = match outcome {
         Outcome::Live {} => "it was decided, and is live".to_owned(),
-        Outcome::Aborted { unheard: true, .. } => {
-            "it was not decided; everything is put back by itself".to_owned()
-        }
-        Outcome::Aborted { stuck, .. } if stuck.is_empty() => {
-            "it was not decided, and everything was put back".to_owned()
-        }
-        Outcome::Aborted { stuck, .. } => {
+        Outcome::Aborted { stuck, .. } if !stuck.is_empty() => {
             let apps = stuck.iter().map(|(app, reason)| format!("\n{app}: {reason}"));
             format!("it was not decided, but not everything could be put back{}", apps.collect::<String>())
         }
+        Outcome::Aborted { unheard: true, .. } => {
+            "it was not decided; everything is put back by itself".to_owned()
+        }
+        Outcome::Aborted { .. } => "it was not decided, and everything was put back".to_owned(),
         Outcome::RolledBack { cause } => format!("it was rolled back: {}", cause.what),
         Outcome::Mixed { cause, .. } => format!("it is partly live: {}", cause.what),
         Outcome::InDoubt { cause } => format!("it is still in doubt: {}", cause.what),

@@ -58,6 +58,7 @@ fn outcomes() -> Vec<Outcome> {
         Outcome::Aborted { cause: cause(), stuck: BTreeMap::new(), unheard: false },
         Outcome::Aborted { cause: cause(), stuck: [(name("api"), stuck())].into(), unheard: false },
         Outcome::Aborted { cause: cause(), stuck: BTreeMap::new(), unheard: true },
+        Outcome::Aborted { cause: cause(), stuck: [(name("api"), stuck())].into(), unheard: true },
         Outcome::RolledBack { cause: cause() },
         Outcome::Mixed { cause: cause(), ends: ends.into() },
         Outcome::InDoubt { cause: Cause::new("the destination cannot be reached") },

@@ -1,7 +1,7 @@
 //! One host of a story: simulated, or a real Dokku host somewhere.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -73,7 +73,7 @@ impl Host {
     /// The same with something on its stdin.
     pub(crate) fn root_with_input(&self, script: &str, input: &[u8]) -> Ran {
         let mut command = self.root_command(script);
-        let (reader, mut writer) = std::io::pipe().unwrap();
+        let (reader, mut writer) = io::pipe().unwrap();
         command.stdin(reader);
         let running = Running::start(command, self.normaliser.clone());
         // One that does not read all of it has its reason; its exit status tells.
@@ -128,7 +128,7 @@ impl Host {
 
     /// What a user gets from an app: what it serves, or nothing if it does not answer as it should.
     pub(crate) fn get(&self, app: &str) -> Option<String> {
-        self.address_of(app).get()
+        self.address_of(app).ask().ok()
     }
 
     /// Where users find an app.
@@ -180,7 +180,8 @@ impl Host {
     /// The version of an app that is live; panics if none is.
     #[track_caller]
     pub(crate) fn live(&self, app: &str) -> String {
-        self.get(app).unwrap_or_else(|| panic!("{app} does not answer on {}", self.name))
+        let answer = self.address_of(app).ask();
+        answer.unwrap_or_else(|reason| panic!("{app} does not answer on {}: {reason}", self.name))
     }
 
     /// Waits until this version of an app is live.
@@ -290,20 +291,21 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// What it serves, or nothing if it does not answer as it should.
-    pub(crate) fn get(&self) -> Option<String> {
-        get(&self.place, &self.name).ok().flatten()
+    /// What it serves, or why it does not answer as it should.
+    pub(crate) fn ask(&self) -> Result<String, String> {
+        let answer = self.answer().map_err(|error| error.to_string())?;
+        match answer.split_once("\r\n\r\n") {
+            Some((head, body)) if head.split(' ').nth(1) == Some("200") => Ok(body.trim().to_owned()),
+            _ => Err(format!("{answer:?}")),
+        }
     }
-}
 
-fn get(address: &str, name: &str) -> std::io::Result<Option<String>> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(stream, "GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n")?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    let answer = String::from_utf8_lossy(&answer).into_owned();
-    let is_fine = answer.split(' ').nth(1) == Some("200");
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.trim().to_owned());
-    Ok(body.filter(|_| is_fine))
+    fn answer(&self) -> io::Result<String> {
+        let mut stream = TcpStream::connect(&self.place)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        write!(stream, "GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.name)?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
 }

@@ -18,7 +18,8 @@ pub(crate) struct Visitor {
 /// What a visitor got from one app.
 #[derive(Debug, Default)]
 struct Visits {
-    failed: usize,
+    /// Why requests failed.
+    failed: Vec<String>,
     /// Each version when it was first seen after another.
     versions: Vec<String>,
 }
@@ -55,10 +56,10 @@ impl Visitor {
                 is_last = is_over.load(Ordering::Acquire);
                 for (app, address) in &places {
                     let visits = seen.entry(app.clone()).or_default();
-                    match address.get() {
-                        Some(version) if visits.versions.last() == Some(&version) => {}
-                        Some(version) => visits.versions.push(version),
-                        None => visits.failed += 1,
+                    match address.ask() {
+                        Ok(version) if visits.versions.last() == Some(&version) => {}
+                        Ok(version) => visits.versions.push(version),
+                        Err(reason) => visits.failed.push(reason),
                     }
                 }
                 // A pause between two visits, not a wait for anything.
@@ -76,7 +77,7 @@ impl Visitor {
         let seen = self.visits.take().unwrap().join().unwrap();
         for (app, versions) in expected {
             let visits = &seen[*app];
-            assert_eq!(visits.failed, 0, "requests to {app} failed: {visits:?}");
+            assert!(visits.failed.is_empty(), "requests to {app} failed: {visits:?}");
             assert_eq!(visits.changes(), versions.to_vec(), "what {app} showed");
         }
     }

@@ -17,8 +17,8 @@ use crate::properties::Properties;
 const UPTIME: Duration = Duration::from_millis(200);
 /// How long before a check, and between attempts; 5 s on a real host.
 const WAIT: Duration = Duration::from_millis(100);
-/// How long old containers are kept; 60 s on a real host.
-const RETIRE_AFTER_S: u64 = 1;
+/// How long old containers are kept; 60 s on a real host. Long enough for the switch of the proxy on a busy machine.
+const RETIRE_AFTER_S: u64 = 6;
 
 /// How long old containers of an app are kept, in seconds.
 pub(super) fn wait_to_retire(call: &Call, app: &str) -> u64 {
