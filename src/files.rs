@@ -172,7 +172,11 @@ pub fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FileError> {
 /// It cannot be read, or is not what is expected.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileError> {
     let Some(bytes) = read(path, 16 << 20)? else { return Ok(None) };
-    serde_json::from_slice(&bytes).map(Some).map_err(io::Error::from).map_err(FileError::of("read", path))
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+        let hint = "it is damaged, or another version of this plugin wrote it: install that one again";
+        let what = format!("{error}; {hint}");
+        FileError::of("read", path)(io::Error::new(io::ErrorKind::InvalidData, what))
+    })
 }
 
 /// Removes a file; one that is not there is as good as removed. It may be there again after a power cut: see
