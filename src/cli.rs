@@ -170,7 +170,7 @@ pub fn invocation(arguments: &[String]) -> Result<Invocation, Error> {
     if name == "commands" {
         return commands(words);
     }
-    if trigger::IN_GRADUATE.contains(&name) || name == trigger::IN_COMPANION {
+    if trigger::IN_GRADUATE.contains(&name) || [trigger::BEFORE_ALL, trigger::AFTER_ALL].contains(&name) {
         return Ok(Invocation::Trigger { name: name.to_owned(), arguments: words.to_vec() });
     }
     match words.first().map(String::as_str) {

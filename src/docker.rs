@@ -240,7 +240,8 @@ pub fn set_restart_policy(container: &str, policy: &RestartPolicy) -> Result<(),
     Ok(docker().args(["update", &policy.as_option(), container]).run()?)
 }
 
-/// Removes a container, running or not; one that is not there is as good as removed.
+/// Removes a container, running or not, and the volumes without a name that Docker made for it; one that is not there is
+/// as good as removed.
 ///
 /// # Errors
 /// It is still there.
@@ -248,7 +249,7 @@ pub fn remove_container(container: &str) -> Result<(), DockerError> {
     if containers(&[container])?.is_empty() {
         return Ok(());
     }
-    Ok(docker().args(["rm", "-f", container]).run()?)
+    Ok(docker().args(["rm", "-f", "-v", container]).run()?)
 }
 
 /// The label of keepers, which is no app's.

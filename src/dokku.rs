@@ -143,12 +143,12 @@ impl Dokku {
     /// Dokku itself reads nothing but the loose file of the ref, so a packed one does not count here either.
     pub fn revision(&self, app: &AppName) -> Option<CommitId> {
         let is_deployed = self.property("common", app, "deployed").as_deref() == Some("true");
-        if is_deployed { self.tip(app) } else { None }
+        if is_deployed { self.tip(app, &self.deploy_branch(app)) } else { None }
     }
 
-    /// What the deploy branch says, whether it was deployed or not.
-    pub fn tip(&self, app: &AppName) -> Option<CommitId> {
-        let path = self.repository(app).join("refs/heads").join(self.deploy_branch(app));
+    /// What a branch says, whether it was deployed or not.
+    pub fn tip(&self, app: &AppName, branch: &str) -> Option<CommitId> {
+        let path = self.repository(app).join("refs/heads").join(branch);
         let bytes = files::read(&path, 1024).ok()??;
         String::from_utf8_lossy(&bytes).trim().parse().ok()
     }

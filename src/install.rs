@@ -8,6 +8,7 @@ mod companions;
 mod repository;
 mod takeover;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -159,13 +160,13 @@ fn link_binary(plugin: &Path) -> Result<(), InstallError> {
     for (path, target) in links(plugin) {
         ensure_link(&path, target)?;
     }
-    let target = Path::new("../dokku-graduate");
-    let entries = fs::read_dir(&subcommands).map_err(FileError::of("list", &subcommands))?;
-    for path in entries.flatten().map(|entry| entry.path()) {
-        let is_known =
-            path.file_name().and_then(|name| name.to_str()).is_some_and(|n| SUBCOMMANDS.contains(&n));
-        if !is_known && fs::read_link(&path).is_ok_and(|link| link == target) {
-            files::remove(&path)?;
+    let made: BTreeSet<PathBuf> = links(plugin).map(|(path, _)| path).collect();
+    for (dir, target) in [(plugin, "dokku-graduate"), (&subcommands, "../dokku-graduate")] {
+        let entries = fs::read_dir(dir).map_err(FileError::of("list", dir))?;
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if !made.contains(&path) && fs::read_link(&path).is_ok_and(|link| link == Path::new(target)) {
+                files::remove(&path)?;
+            }
         }
     }
     Ok(())

@@ -13,7 +13,7 @@ use crate::participant::{self, ParticipantError, Settler};
 use crate::vars::Vars;
 
 /// The triggers that are links to this program in the plugin `graduate`, and run before Dokku's own.
-pub const IN_GRADUATE: [&str; 12] = [
+pub const IN_GRADUATE: [&str; 11] = [
     "post-app-clone-setup",
     "post-app-rename",
     "post-config-update",
@@ -22,14 +22,16 @@ pub const IN_GRADUATE: [&str; 12] = [
     "post-deploy",
     "post-domains-update",
     "post-proxy-ports-update",
-    "pre-release-builder",
     "pre-restore",
     "scheduler-deploy",
     "scheduler-post-deploy-process",
 ];
 
+/// The one in the companion `00_graduate`, which runs before Dokku's builders make an image that can be started.
+pub const BEFORE_ALL: &str = "builder-release";
+
 /// The one in the companion `zzz_graduate`, which runs after Dokku's own health check.
-pub const IN_COMPANION: &str = "check-deploy";
+pub const AFTER_ALL: &str = "check-deploy";
 
 /// How long the start of all apps after a boot may wait for graduations to be settled, and how often it looks.
 const SWEEP_LIMIT: Duration = Duration::from_secs(60);
@@ -44,9 +46,9 @@ pub fn run(vars: &Vars, name: &str, arguments: &[String]) -> Result<(), HoldErro
     // An app whose name we cannot parse cannot be part of any graduation.
     let app = |index: usize| argument(index).parse::<AppName>().ok();
     match (name, app(0), app(1)) {
-        ("pre-release-builder", _, Some(app)) => hold::pre_release_builder(vars, &app),
+        (BEFORE_ALL, _, Some(app)) => hold::builder_release(vars, &app),
         ("scheduler-deploy", _, Some(app)) => hold::scheduler_deploy(vars, &app),
-        (IN_COMPANION, Some(app), _) => hold::check_deploy(vars, &app, argument(1), argument(2)),
+        (AFTER_ALL, Some(app), _) => hold::check_deploy(vars, &app, argument(1), argument(2)),
         ("scheduler-post-deploy-process", Some(app), _) if argument(1) == "web" => {
             if let Err(error) = hold::meet_at_switch(vars, &app) {
                 log::warn!("{error}");

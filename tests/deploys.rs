@@ -1,6 +1,6 @@
 //! Deploys that are no graduation: as if the plugin were not there, and beside a graduation.
 
-use crate::support::{World, until};
+use crate::support::{Gate, World, until};
 
 #[test]
 fn deploys_go_on_as_if_the_plugin_were_not_there() {
@@ -101,6 +101,51 @@ fn other_deploys_of_an_app_that_builds_are_refused() {
     environment.says("COLOUR=red");
     host.has_nothing_left();
     world.source.has_nothing_left();
+}
+
+#[test]
+fn a_changed_setting_makes_no_image_of_an_app_that_builds() {
+    if World::simulated_only("needs a build gate") {
+        return;
+    }
+    let world = World::new();
+    let host = &world.destination;
+    let [build, task] = ["build", "task"].map(|name| world.gate(name));
+    let api = |version: &str| {
+        let predeploy = r#"{"scripts": {"dokku": {"predeploy": "sh ./predeploy"}}}"#;
+        let script = format!("echo predeploy of {version}\n{}", task.script());
+        world.app("api").version(version).file("app.json", predeploy).file("predeploy", &script)
+    };
+    [&build, &task].into_iter().for_each(Gate::open);
+    api("1").push();
+    world.source.dokku(&["graduate:commit"]).succeeds();
+    let env = world.clone_environment();
+    env.graduate("now", "HEAD").succeeds();
+    api("2").builds_behind(&build).push();
+    world.source.dokku(&["graduate:commit"]).succeeds();
+    env.update();
+
+    // The task of one that began before takes long: nobody knows when it names its image.
+    task.close();
+    let change = host.begin_dokku(&["config:set", "api", "COLOUR=red"]);
+    task.is_reached();
+    env.graduate("now", "HEAD").is_refused().says("api is being deployed by somebody else");
+    task.open();
+    change.wait().succeeds();
+    world.nothing_is_left();
+    let before = host.snapshot();
+
+    build.close();
+    let graduation = env.begin_graduation(&[], "now", "HEAD");
+    build.is_reached();
+    host.dokku(&["config:set", "api", "COLOUR=blue"])
+        .says("is being graduated by alice")
+        .does_not_say("predeploy of");
+    assert_eq!(host.snapshot().get("api latest"), before.get("api latest"));
+    build.open();
+    graduation.wait().succeeds().says("predeploy of 2");
+    assert_eq!(host.live("api"), "2");
+    world.nothing_is_left();
 }
 
 #[test]

@@ -378,7 +378,7 @@ fn another_machine_at_the_same_address_is_pinned_anew_and_nothing_is_forgotten()
     source.dokku(&["graduate:doctor", "production"]).succeeds().shows(str![[r#"
 =====> [..] (this host)
        ok       plugin             version 0.1.0, with all its commands and triggers
-       ok       companions         all three are installed and of this version
+       ok       companions         all are installed and of this version
        ok       trigger-order      check-deploy of zzz_graduate runs last
        ok       hooks              pre-receive and post-receive are the plugin's
        ok       repository         [WORLD]/s/home/dokku/.git is the environment repository
@@ -403,7 +403,7 @@ fn another_machine_at_the_same_address_is_pinned_anew_and_nothing_is_forgotten()
        ok       clock              within [N] s of this host's
 =====> production, as [..] finds itself
        ok       plugin             version 0.1.0, with all its commands and triggers
-       ok       companions         all three are installed and of this version
+       ok       companions         all are installed and of this version
        ok       trigger-order      check-deploy of zzz_graduate runs last
        ok       hooks              pre-receive and post-receive are the plugin's
        ok       repository         [WORLD]/d/home/dokku/.git is the environment repository

@@ -241,3 +241,17 @@ fn what_the_state_does_not_name_is_left_alone() {
     assert_eq!(world.destination.process_of("legacy"), legacy);
     assert_eq!((world.destination.live("legacy"), world.destination.live("api")), ("0".into(), "2".into()));
 }
+
+#[test]
+fn what_docker_makes_for_kept_images_goes_with_them() {
+    let world = World::new();
+    let host = &world.destination;
+    world.app("api").with_volume().push();
+    world.source.dokku(&["graduate:commit"]).succeeds();
+    let unused = || host.docker(&["volume", "ls", "-q", "--filter", "dangling=true"]).succeeds().raw;
+    let before = unused();
+    world.clone_environment().graduate("now", "HEAD").succeeds();
+    assert_eq!(host.live("api"), "1");
+    world.nothing_is_left();
+    assert_eq!(unused(), before);
+}

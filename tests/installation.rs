@@ -36,6 +36,7 @@ fn installing_again_changes_nothing_and_uninstalling_leaves_the_history() {
 
     let before = traces(source);
     let made = [
+        "00_graduate/builder-release",
         "zzz_graduate/check-deploy",
         "enabled/git-receive-pack",
         "hooks/pre-receive",
@@ -298,7 +299,8 @@ fn an_update_runs_without_a_further_step() {
     host.dokku(&["plugin:uninstall", "graduate"]).succeeds();
     let url = format!("file://{place}");
     host.dokku(&["plugin:install", &url, "--name", "graduate"]).succeeds();
-    let older = "cd \"$DOKKU_LIB_ROOT/plugins/available/graduate/subcommands\" && rm key && ln -s ../dokku-graduate gone";
+    let older = "cd \"$DOKKU_LIB_ROOT/plugins/available/graduate/subcommands\" && rm key && ln -s ../dokku-graduate gone && \
+                 ln -s dokku-graduate ../gone";
     host.root(older).succeeds();
     // A program may have more bytes than it needs: that is how the new one is told from the old.
     let release = format!(
@@ -306,7 +308,7 @@ fn an_update_runs_without_a_further_step() {
     );
     host.root(&release).succeeds();
     host.dokku(&["plugin:update", "graduate"]).succeeds();
-    let check = "cd \"$DOKKU_LIB_ROOT/plugins/enabled/graduate/subcommands\" && tail -c 5 key && [ ! -L gone ] && \
+    let check = "cd \"$DOKKU_LIB_ROOT/plugins/enabled/graduate/subcommands\" && tail -c 5 key && [ ! -L gone ] && [ ! -L ../gone ] && \
                  tail -c 5 \"$DOKKU_LIB_ROOT/plugins/enabled/zzz_graduate/check-deploy\"";
     assert_eq!(host.root(check).succeeds().raw, "newernewer");
     host.dokku(&["graduate:key"]).succeeds().says("ssh-ed25519");

@@ -34,7 +34,7 @@ pub(super) fn version_and_links(vars: &Vars) -> Vec<Finding> {
     or_ok(found, Finding::ok(Check::Plugin, format!("version {version}, with all its commands and triggers")))
 }
 
-/// The three companions are there, enabled, ours, and of this version.
+/// The companions are there, enabled, ours, and of this version.
 pub(super) fn companions(vars: &Vars) -> Vec<Finding> {
     let mut found = Vec::new();
     for companion in install::companions(vars) {
@@ -58,13 +58,13 @@ pub(super) fn companions(vars: &Vars) -> Vec<Finding> {
             }
         }
     }
-    or_ok(found, Finding::ok(Check::Companions, "all three are installed and of this version"))
+    or_ok(found, Finding::ok(Check::Companions, "all are installed and of this version"))
 }
 
 /// Dokku runs a trigger's programs in the order of the plugins' names, and ours must be the last: what another one
 /// refuses after it would be refused after the decision.
 pub(super) fn trigger_order(vars: &Vars) -> Vec<Finding> {
-    let trigger = trigger::IN_COMPANION;
+    let trigger = trigger::AFTER_ALL;
     let enabled = &vars.plugins_enabled;
     let entries = match fs::read_dir(enabled) {
         Ok(entries) => entries,

@@ -1,6 +1,7 @@
 //! The companions: small plugins of other names, which Dokku wants for what one plugin cannot do.
 //!
-//! `zzz_graduate` has the trigger that must run after all others; `git-upload-pack` and `git-receive-pack` are
+//! `00_graduate` and `zzz_graduate` have the triggers that must run before and after all others; `git-upload-pack` and
+//! `git-receive-pack` are
 //! found by Dokku before its own handling of those commands, and serve the environment repository.
 
 use std::fs;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::{InstallError, ensure_file, ensure_link, is_file};
 use crate::files::{self, FileError};
+use crate::trigger;
 use crate::vars::Vars;
 
 /// What the description of each companion says, also that which the 2015 plugin made.
@@ -24,6 +26,9 @@ enum Part {
     /// A script.
     Script(&'static str, &'static str),
 }
+
+/// The companion with the trigger that refuses other deploys.
+const GUARD: &str = "00_graduate";
 
 /// The companion with the trigger that holds apps.
 pub const HOLDER: &str = "zzz_graduate";
@@ -53,7 +58,7 @@ pub struct Companion {
 }
 
 /// All companions of this host.
-pub fn all(vars: &Vars) -> [Companion; 3] {
+pub fn all(vars: &Vars) -> [Companion; 4] {
     let companion = |name: &'static str, part| Companion {
         name,
         part,
@@ -62,7 +67,8 @@ pub fn all(vars: &Vars) -> [Companion; 3] {
     };
     let script = |text| Part::Script("subcommands/default", text);
     [
-        companion(HOLDER, Part::Binary("check-deploy")),
+        companion(GUARD, Part::Binary(trigger::BEFORE_ALL)),
+        companion(HOLDER, Part::Binary(trigger::AFTER_ALL)),
         companion(GIT_READER, script(include_str!("git-upload-pack"))),
         companion("git-receive-pack", script(include_str!("git-receive-pack"))),
     ]

@@ -88,7 +88,7 @@ fn hooks_of_others_are_chained_and_come_back() {
     uninstall(&host.vars, &["graduate".to_owned()]);
     assert!(fs::read_to_string(&hook).unwrap().contains("theirs") && !chained.exists());
     assert!(!host.vars.git_dir().join("hooks/post-receive").exists());
-    for name in ["zzz_graduate", "git-upload-pack", "git-receive-pack"] {
+    for name in ["00_graduate", "zzz_graduate", "git-upload-pack", "git-receive-pack"] {
         assert!(host.vars.plugins_enabled.join(name).symlink_metadata().is_err(), "{name}");
         assert!(!host.vars.plugins_available.join(name).exists(), "{name}");
     }

@@ -167,7 +167,7 @@ impl<'a> App<'a> {
         }
         let repository = self.dokku.repository(self.name);
         // Somebody else's `git:sync` moves the branch before Dokku refuses to deploy it.
-        let tip = self.dokku.tip(self.name);
+        let tip = self.dokku.tip(self.name, &before.branch);
         if tip != Some(before.to) {
             git::update_app_ref(&repository, &before.branch, Some(before.to), tip)?;
         }

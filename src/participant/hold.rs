@@ -75,12 +75,13 @@ pub enum HoldError {
     Docker(#[from] docker::DockerError),
 }
 
-/// `pre-release-builder`: the app is built, or somebody has changed its settings, and Dokku is about to make the image
-/// that it starts then. Refuses what is not the graduation's, so that nobody moves `latest` under its feet.
+/// `builder-release`, before Dokku's builders: the app is built, or somebody has changed its settings, and Dokku is about
+/// to run its predeploy task and to make the image that it starts then. Refuses what is not the graduation's, so that
+/// nobody moves `latest` under its feet.
 ///
 /// # Errors
 /// The deploy must not go on.
-pub fn pre_release_builder(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
+pub fn builder_release(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     if vars.graduation.is_some() { Ok(()) } else { foreign_deploy(vars, app) }
 }
 

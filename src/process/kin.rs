@@ -41,6 +41,22 @@ pub fn end_all_with(name: &str, value: &str, patience: Duration, grace: Duration
     }
 }
 
+/// Whether a process of our user that was started with this variable runs this program, script or command with this first
+/// argument.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn any_with_runs(name: &str, value: &str, program: &str, argument: &str) -> io::Result<bool> {
+    let is_it = |process: &ProcessId| {
+        // One that has ended meanwhile runs nothing.
+        let line = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        let file_name = |word: &[u8]| word.rsplit(|byte| *byte == b'/').next() == Some(program.as_bytes());
+        words.windows(2).any(|pair| file_name(pair[0]) && pair[1] == argument.as_bytes())
+    };
+    Ok(all_with(format!("{name}={value}").as_bytes())?.iter().any(is_it))
+}
+
 /// Those of other users cannot be looked into, and those that end meanwhile have no environment any more.
 fn all_with(wanted: &[u8]) -> io::Result<Vec<ProcessId>> {
     let mut found = Vec::new();

@@ -16,6 +16,7 @@ pub(crate) struct App<'a> {
     name: String,
     version: String,
     files: BTreeMap<String, String>,
+    dockerfile: String,
     build: String,
     web: String,
 }
@@ -36,6 +37,7 @@ impl<'a> App<'a> {
             name: name.to_owned(),
             version: "1".to_owned(),
             files: BTreeMap::new(),
+            dockerfile: String::new(),
             build: String::new(),
             web: String::new(),
         };
@@ -56,6 +58,12 @@ impl<'a> App<'a> {
     /// Has no web process, but a worker.
     pub(crate) fn worker_only(self) -> Self {
         self.file("Procfile", "worker: sh ./worker\n").file("worker", "exec sleep 1000000\n")
+    }
+
+    /// Each of its containers has a volume of its own.
+    pub(crate) fn with_volume(mut self) -> Self {
+        self.dockerfile.push_str("VOLUME /data\n");
+        self
     }
 
     /// Has a task that runs before each deploy.
@@ -157,8 +165,10 @@ impl<'a> App<'a> {
         let tree = repository(self.world, &self.name);
         let base = self.world.base_image();
         let mut files = self.files;
-        files
-            .insert("Dockerfile".into(), format!("FROM {base}\nCOPY . /app\nWORKDIR /app\nRUN sh ./build\n"));
+        files.insert(
+            "Dockerfile".into(),
+            format!("FROM {base}\nCOPY . /app\nWORKDIR /app\nRUN sh ./build\n{}", self.dockerfile),
+        );
         files.insert(
             "build".into(),
             format!("echo 'building {} {}'\n{}", self.name, self.version, self.build),

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{App, AppError};
 use crate::docker::{self, Container, ImageId};
+use crate::files::FileError;
 use crate::names::CommitId;
 use crate::participant::store::{Before, Variables};
+use crate::process;
 use crate::repo;
 
 /// What a deploy sets besides containers, image, config and branch, below Dokku's library: `@` is the app. What lies in
@@ -33,12 +35,16 @@ const SET_BY_DEPLOYS: [&str; 17] = [
 ];
 
 impl App<'_> {
-    /// No deploy of the app goes on, nor a restart, which takes no lock: it has no container on the way.
+    /// No deploy of the app goes on, nor a release or a restart, which take no lock: nobody makes an image of it that is
+    /// to be started, and it has no container on the way.
     ///
     /// # Errors
     /// [`AppError::Deploying`], [`AppError::Starting`].
     pub fn is_idle(&self) -> Result<(), AppError> {
         self.is_unlocked()?;
+        if self.is_being_released()? {
+            return Err(AppError::Deploying { app: self.name.clone() });
+        }
         let containers = docker::containers_of(self.name)?;
         let live = self.live();
         let starts =
@@ -50,6 +56,14 @@ impl App<'_> {
                 Err(AppError::Starting { app: self.name.clone(), container })
             }
         }
+    }
+
+    /// A changed setting is on its way into an image of the app. Its predeploy task may take minutes, in which nothing but
+    /// the process of Dokku's trigger tells of it.
+    fn is_being_released(&self) -> Result<bool, AppError> {
+        let root = self.vars.dokku_root.to_string_lossy();
+        let found = process::any_with_runs("DOKKU_ROOT", &root, "release-and-deploy", self.name.as_str());
+        Ok(found.map_err(FileError::of("read", Path::new("/proc")))?)
     }
 
     /// Finds out what an abort must put back.

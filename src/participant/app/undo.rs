@@ -75,7 +75,7 @@ impl App<'_> {
         }
         // Dokku has set some of the files after the hold, at the end of the deploy: all of them go back.
         self.name_version(before, &variables.clone().unwrap_or_default(), None, Version::Old)?;
-        if before.from != Some(before.to) && self.dokku.tip(self.name) == Some(before.to) {
+        if before.from != Some(before.to) && self.dokku.tip(self.name, &before.branch) == Some(before.to) {
             let repository = self.dokku.repository(self.name);
             git::update_app_ref(&repository, &before.branch, before.from, Some(before.to))?;
         }

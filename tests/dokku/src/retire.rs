@@ -37,7 +37,7 @@ pub(crate) fn retire_due(engine: &Engine, app: Option<&str>) {
         // Requests that came before the switch are answered first, as nginx's old workers do.
         drop(engine.requests.write());
         let _ = processes::stop(engine, &entry.id, Duration::from_secs(10));
-        let _ = processes::remove(engine, &entry.id, true);
+        let _ = processes::remove(engine, &entry.id, true, false);
         let _ = forget(layout, "containers", &entry.id);
     }
     for entry in entries(layout, "images").into_iter().filter(is_due) {

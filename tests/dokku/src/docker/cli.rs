@@ -1,6 +1,7 @@
 //! The `docker` command: a subset of Docker's, over the daemon's store.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
@@ -26,7 +27,7 @@ pub(crate) fn run(call: &Call) -> i32 {
 fn carry_out(call: &Call) -> Outcome {
     let mut words: Vec<&str> = call.args.iter().map(String::as_str).collect();
     let group = match words.first() {
-        Some(&group @ ("container" | "image")) => {
+        Some(&group @ ("container" | "image" | "volume")) => {
             words.remove(0);
             group
         }
@@ -38,6 +39,7 @@ fn carry_out(call: &Call) -> Outcome {
         (_, "inspect") => inspect(call, &options, group),
         ("container", "ls" | "list") | ("", "ps") => list_containers(call, &options),
         ("image", "ls" | "list") | ("", "images") => list_images(call, &options),
+        ("volume", "ls" | "list") => list_volumes(call, &options),
         ("image", "rm" | "remove") | ("", "rmi") => {
             each(call, &options, |name| Request::RemoveImage { name, force: options.has("force") })
         }
@@ -61,7 +63,8 @@ fn carry_out(call: &Call) -> Outcome {
         }
         ("container" | "", "wait") => each(call, &options, |name| Request::Wait { name }),
         ("container" | "", "rm" | "remove") => {
-            each(call, &options, |name| Request::Remove { name, force: options.has("force") })
+            let (force, volumes) = (options.has("force"), options.has("volumes"));
+            each(call, &options, |name| Request::Remove { name, force, volumes })
         }
         ("container" | "", "rename") => {
             let [name, target] = options.two()?;
@@ -227,6 +230,21 @@ fn list_images(call: &Call, options: &Options) -> Outcome {
     Ok(())
 }
 
+/// Those that a container uses are left out if that is asked for.
+fn list_volumes(call: &Call, options: &Options) -> Outcome {
+    let Value::Array(containers) = ask(&call.layout, &Request::Containers)? else { return Ok(()) };
+    let used = |name: &str| containers.iter().any(|container| container["Id"] == name);
+    let only_unused = options.filter("dangling").is_some_and(|value| value == "true");
+    let found = fs::read_dir(call.layout.docker().join("volumes"));
+    for volume in found.into_iter().flatten().flatten() {
+        let name = volume.file_name().to_string_lossy().into_owned();
+        if !(only_unused && used(&name)) {
+            line(name);
+        }
+    }
+    Ok(())
+}
+
 fn print_row(row: &Value, options: &Options, usual: &str) -> Outcome {
     let template = if options.has("quiet") { "{{.ID}}" } else { options.get("format").unwrap_or(usual) };
     line(fill(template, row).map_err(Failure::new)?);
@@ -277,6 +295,7 @@ impl Options {
                 ("-a", _) => "all",
                 ("-q", _) => "quiet",
                 ("-t" | "--timeout", _) => "time",
+                ("-v", "rm") => "volumes",
                 ("-s", _) => "signal",
                 ("-l", _) => "label",
                 ("-e", _) => "env",
@@ -286,7 +305,8 @@ impl Options {
                 }
                 (name, _) => name.trim_start_matches('-'),
             };
-            let flag = matches!(name, "force" | "all" | "quiet" | "no-trunc" | "no-prune" | "init" | "size");
+            let flag = ["force", "all", "quiet", "no-trunc", "no-prune", "init", "size", "volumes"];
+            let flag = flag.contains(&name);
             let value = match value {
                 Some(value) => value.to_owned(),
                 None if flag => String::new(),

@@ -165,6 +165,13 @@ impl Engine {
                 let own = std::mem::replace(&mut recipe.labels, labels.clone());
                 recipe.labels.extend(own);
             }
+            // One volume for each instruction; the simulation makes one for all of them, with the container's id.
+            let dockerfile =
+                fs::read_to_string(self.image_tree(&image).join("Dockerfile")).unwrap_or_default();
+            if dockerfile.lines().any(|line| line.starts_with("VOLUME ")) {
+                let volume = self.layout.docker().join("volumes").join(&id);
+                fs::create_dir_all(volume).map_err(|error| error.to_string())?;
+            }
             let container = Container {
                 recipe,
                 image,

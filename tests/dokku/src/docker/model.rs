@@ -201,8 +201,8 @@ pub(crate) enum Request {
     Kill { name: String, signal: String },
     /// Waits for the end of a container and gives its exit code.
     Wait { name: String },
-    /// Removes a container.
-    Remove { name: String, force: bool },
+    /// Removes a container, and its volumes if that is asked for.
+    Remove { name: String, force: bool, volumes: bool },
     /// Gives a container another name.
     Rename { name: String, target: String },
     /// Changes the restart policy of a container.

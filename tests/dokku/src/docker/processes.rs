@@ -142,7 +142,7 @@ pub(crate) fn wait(engine: &Engine, name: &str) -> Answer {
 }
 
 /// Removes a container; a running one only by force.
-pub(crate) fn remove(engine: &Engine, name: &str, force: bool) -> Answer {
+pub(crate) fn remove(engine: &Engine, name: &str, force: bool, volumes: bool) -> Answer {
     let id = references::container(&engine.state(), name)?;
     let running = engine.state().containers.get(&id).is_some_and(|container| container.pid != 0);
     if running && !force {
@@ -157,6 +157,9 @@ pub(crate) fn remove(engine: &Engine, name: &str, force: bool) -> Answer {
         Ok(())
     })?;
     let _ = fs::remove_dir_all(engine.container_directory(&id));
+    if volumes {
+        let _ = fs::remove_dir_all(engine.layout.docker().join("volumes").join(&id));
+    }
     Ok(json!(name))
 }
 

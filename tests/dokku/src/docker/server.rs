@@ -66,7 +66,7 @@ fn carry_out(engine: &Arc<Engine>, request: Request) -> Answer {
         Request::Stop { name, timeout_s } => processes::stop(engine, &name, Duration::from_secs(timeout_s)),
         Request::Kill { name, signal } => processes::kill(engine, &name, &signal),
         Request::Wait { name } => processes::wait(engine, &name),
-        Request::Remove { name, force } => processes::remove(engine, &name, force),
+        Request::Remove { name, force, volumes } => processes::remove(engine, &name, force, volumes),
         Request::Retire { app } => {
             retire::retire_due(engine, app.as_deref());
             Ok(json!(null))

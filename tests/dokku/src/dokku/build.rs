@@ -92,7 +92,7 @@ fn clean_up(call: &Call, app: &str) -> Outcome {
     for container in client::labelled(&call.layout, "com.dokku.app-name", app)? {
         if container["State"]["Status"] == "exited" {
             let name = container["Id"].as_str().unwrap_or_default().to_owned();
-            let _ = ask(&call.layout, &Request::Remove { name, force: true });
+            let _ = ask(&call.layout, &Request::Remove { name, force: true, volumes: false });
         }
     }
     ask(&call.layout, &Request::PruneImages { label: format!("com.dokku.app-name={app}") }).map(drop)

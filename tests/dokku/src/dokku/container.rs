@@ -71,7 +71,7 @@ fn remove_refused(call: &Call, app: &str, id: &str, dyno: &str) -> Outcome {
     let name = id.to_owned();
     ask(&call.layout, &Request::Update { name: name.clone(), restart: RestartPolicy::parse("no") })?;
     ask(&call.layout, &Request::Stop { name: name.clone(), timeout_s: 10 })?;
-    ask(&call.layout, &Request::Remove { name, force: true }).map(drop)
+    ask(&call.layout, &Request::Remove { name, force: true, volumes: false }).map(drop)
 }
 
 /// The new container takes the old one's place in the app's files; the old one waits for its end.

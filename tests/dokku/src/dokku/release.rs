@@ -1,6 +1,9 @@
 //! From an image to a deploy: the release phase with its tasks, then the scheduler.
 
+use std::path::Path;
+
 use chrono::Utc;
+use serde_json::Value;
 
 use super::capture::Capture;
 use super::environment::Environment;
@@ -75,9 +78,20 @@ pub(super) fn builder_release(call: &Call) -> Outcome {
 fn label(call: &Call, name: &str) -> Outcome {
     let Some(found) = client::image(&call.layout, name)? else { return Ok(()) };
     let id = found["Id"].as_str().unwrap_or_default().trim_start_matches("sha256:");
+    build_of(call, name, &found, &call.layout.docker().join("images").join(id))
+}
+
+/// What a predeploy task has changed in its container is part of the image from then on: `docker container commit`.
+fn commit(call: &Call, container: &str, name: &str) -> Outcome {
+    let Some(found) = client::image(&call.layout, name)? else { return Ok(()) };
+    build_of(call, name, &found, &call.layout.docker().join("containers").join(container).join("tree"))
+}
+
+/// Gives the name of an image to another one with its labels and these files.
+fn build_of(call: &Call, name: &str, labelled: &Value, files: &Path) -> Outcome {
     let tree = call.layout.docker().join(format!("build-{}", files::random_hex(6)?));
-    files::copy_tree(&call.layout.docker().join("images").join(id), &tree)?;
-    let labels = serde_json::from_value(found["Config"]["Labels"].clone()).map_err(Failure::new)?;
+    files::copy_tree(files, &tree)?;
+    let labels = serde_json::from_value(labelled["Config"]["Labels"].clone()).map_err(Failure::new)?;
     let tree = tree.to_string_lossy().into_owned();
     ask(&call.layout, &Request::Build { tree, labels, tag: name.to_owned() }).map(drop)
 }
@@ -123,7 +137,10 @@ pub(super) fn run_task(call: &Call, app: &str, image: &str, phase: &str, command
     ask(&call.layout, &Request::Start { name: name.clone() })?;
     let code = ask(&call.layout, &Request::Wait { name: name.clone() })?;
     print_log(call, &name, &format!("{app} {phase} task"))?;
-    ask(&call.layout, &Request::Remove { name, force: true })?;
+    if code == 0 && phase == "predeploy" {
+        commit(call, &name, image)?;
+    }
+    ask(&call.layout, &Request::Remove { name, force: true, volumes: false })?;
     if code == 0 { Ok(()) } else { Err(Failure::new(format!("Execution of {phase} task failed: {command}"))) }
 }
 

@@ -37,7 +37,7 @@ pub(super) fn trigger(call: &mut Call, file: &str) -> Outcome {
             remove_tree_if_there(&call.layout.data("scheduler-docker-local", call.arg(0)))?;
             for container in client::labelled(&call.layout, "com.dokku.app-name", call.arg(0))? {
                 let name = container["Id"].as_str().unwrap_or_default().to_owned();
-                let _ = ask(&call.layout, &Request::Remove { name, force: true });
+                let _ = ask(&call.layout, &Request::Remove { name, force: true, volumes: false });
             }
             settings::forget(call, "scheduler-docker-local")
         }
@@ -187,7 +187,7 @@ fn stop(call: &Call) -> Outcome {
         }
         let name = container["Id"].as_str().unwrap_or_default().to_owned();
         if remove {
-            let _ = ask(&call.layout, &Request::Remove { name, force: true });
+            let _ = ask(&call.layout, &Request::Remove { name, force: true, volumes: false });
         } else {
             let _ = ask(&call.layout, &Request::Stop { name, timeout_s: 10 });
         }
