@@ -222,6 +222,37 @@ fn a_held_app_restarts_as_what_it_was() {
 }
 
 #[test]
+fn an_app_in_an_image_repository_of_its_own_is_started_as_what_it_is() {
+    let world = World::new();
+    let host = &world.destination;
+    let post = world.post_hook();
+    post.succeeds();
+    let env = world.with_release_of(&["api"]);
+    host.dokku(&["registry:set", "api", "image-repo", "shop/api"]).succeeds();
+    host.dokku(&["ps:rebuild", "api"]).succeeds();
+    let restart = |version: &str| {
+        host.dokku(&["ps:restart", "api"]).succeeds();
+        host.until_live("api", version);
+        let image = |name: &str| host.docker(&["inspect", "-f", "{{.Id}}", name]).succeeds().raw;
+        assert_eq!(image("shop/api:latest"), image("dokku/api:latest"));
+    };
+    restart("1");
+
+    world.app("api").version("2").push();
+    world.source.dokku(&["graduate:commit"]).succeeds();
+    let graduation = env.update().begin_graduation(&[], "now", "HEAD");
+    post.is_reached_by(&graduation);
+    restart("1");
+    post.fails();
+    graduation.wait().is_refused().says("nothing changed on production");
+    restart("1");
+    post.succeeds();
+    env.graduate("now", "HEAD").succeeds();
+    restart("2");
+    world.nothing_is_left();
+}
+
+#[test]
 fn a_setting_that_is_changed_while_its_app_is_held_outlives_the_abort() {
     let world = World::new();
     let host = &world.destination;

@@ -7,6 +7,7 @@ use super::{App, AppError, Version};
 use crate::docker;
 use crate::files::{self, FileError};
 use crate::participant::store::{Before, Held, Variables};
+use crate::process::Program;
 
 impl App<'_> {
     /// Lets Dokku find `version` of the app from now on: `latest`, and the files and config variables that a build
@@ -46,18 +47,43 @@ impl App<'_> {
 
     /// Who changes settings of a held app lets Dokku make another image of the old version: that is the one to start then.
     fn name_image(&self, before: &Before, held: Option<&Held>, version: Version) -> Result<(), AppError> {
-        let latest = docker::latest(self.name);
-        let image = match (version, held) {
-            (Version::New, held) => held.map(|held| &held.image),
-            (Version::Old, None) => before.image.as_ref(),
-            (Version::Old, Some(held)) => {
-                let found = docker::image(&latest)?;
-                let is_known =
-                    found.is_none() || found == before.image || found.as_ref() == Some(&held.image);
-                before.image.as_ref().filter(|_| is_known)
+        for name in self.image_names()? {
+            let image = match (version, held) {
+                (Version::New, held) => held.map(|held| &held.image),
+                (Version::Old, None) => before.image.as_ref(),
+                (Version::Old, Some(held)) => {
+                    let found = docker::image(&name)?;
+                    let is_known =
+                        found.is_none() || found == before.image || found.as_ref() == Some(&held.image);
+                    before.image.as_ref().filter(|_| is_known)
+                }
+            };
+            image.map_or(Ok(()), |image| docker::tag(image, &name))?;
+        }
+        Ok(())
+    }
+
+    /// Leaves no name by which Dokku would start the app.
+    pub(super) fn untag_image(&self) -> Result<(), AppError> {
+        for name in self.image_names()? {
+            docker::untag(&name)?;
+        }
+        Ok(())
+    }
+
+    /// The names by which Dokku starts the app: its usual one, and one in another repository if that is set, or a template
+    /// for it (`registry:set <app> image-repo`). Dokku gives the latter to what is built even if it pushes nothing.
+    fn image_names(&self) -> Result<Vec<String>, AppError> {
+        let mut names = vec![docker::latest(self.name)];
+        let is_set = |name: &&str| self.dokku.property_or_global("registry", self.name, name).is_some();
+        if ["image-repo", "image-repo-template"].iter().any(is_set) {
+            let ask = Program::new("plugn").args(["trigger", "deployed-app-image-repo", self.name.as_str()]);
+            let name = format!("{}:latest", ask.read()?.trim());
+            if !names.contains(&name) {
+                names.push(name);
             }
-        };
-        Ok(image.map_or(Ok(()), |image| docker::tag(image, &latest))?)
+        }
+        Ok(names)
     }
 
     /// Sets and unsets config variables without a deploy, each if it still has the value of the other version.

@@ -51,7 +51,7 @@ impl App<'_> {
         // The old image has its name again. Docker takes the last name from no image that a container uses.
         self.release_images()?;
         if before.image.is_none() {
-            docker::untag(&docker::latest(self.name))?;
+            self.untag_image()?;
         }
         if refused != before.image {
             refused.iter().for_each(docker::remove_unused_image);
@@ -94,7 +94,7 @@ impl App<'_> {
         self.sweep(noted)?;
         self.release_images()?;
         if noted.before.image.is_none() {
-            docker::untag(&docker::latest(self.name))?;
+            self.untag_image()?;
         }
         self.remove_unnamed_images(&noted.before)?;
         self.take_leave(&noted.before)

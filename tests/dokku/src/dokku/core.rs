@@ -1,8 +1,8 @@
 //! Which file of which of Dokku's own plugins stands for which function.
 
 use super::{
-    appjson, apps, build, checks, config, container, domains, git, keys, nginx, plugins, ps, release,
-    reports, scheduler, settings,
+    appjson, apps, build, checks, config, container, domains, git, keys, nginx, plugins, ps, registry,
+    release, reports, scheduler, settings,
 };
 use crate::call::{Call, NOT_IMPLEMENTED};
 use crate::outcome::{Failure, Outcome};
@@ -185,7 +185,7 @@ pub(crate) const PLUGINS: &[(&str, &[&str])] = &[
             "ps-current-scale",
         ],
     ),
-    ("registry", &["post-release-builder"]),
+    ("registry", &["subcommands/set", "deployed-app-image-repo", "post-release-builder", "post-delete"]),
     ("resource", &["subcommands/limit", "subcommands/reserve", "subcommands/report", "post-delete"]),
     (
         "scheduler-docker-local",
@@ -246,7 +246,7 @@ fn find(call: &mut Call, plugin: &str, file: &str) -> Outcome {
         ("nginx-vhosts", _) => nginx::trigger(call, file),
         ("plugin", _) => plugins::subcommand(call, file),
         ("ps", _) => ps::run(call, file),
-        ("registry", _) => release::announce_pre_deploy(call),
+        ("registry", _) => registry::run(call, file),
         ("scheduler-docker-local", "scheduler-deploy-process") => scheduler::deploy_process(call),
         ("scheduler-docker-local", "scheduler-deploy-process-container") => container::deploy(call),
         ("scheduler-docker-local", "check-deploy") => checks::check_deploy(call),

@@ -24,6 +24,7 @@ mod lock;
 mod nginx;
 mod procfile;
 mod ps;
+mod registry;
 mod release;
 mod reports;
 mod scheduler;

@@ -96,16 +96,6 @@ fn build_of(call: &Call, name: &str, labelled: &Value, files: &Path) -> Outcome 
     ask(&call.layout, &Request::Build { tree, labels, tag: name.to_owned() }).map(drop)
 }
 
-/// The registry's part of `post-release-builder`: it is what fires `pre-deploy`.
-pub(super) fn announce_pre_deploy(call: &Call) -> Outcome {
-    let tag = call.arg(2).rsplit(':').next().unwrap_or("latest");
-    if call.triggers("pre-deploy")?.is_empty() {
-        Ok(())
-    } else {
-        call.trigger("pre-deploy", &[call.arg(1), tag])
-    }
-}
-
 /// The app has been deployed once.
 pub(super) fn note_deployed(call: &Call) -> Outcome {
     Properties::of(&call.layout, "common", call.arg(0)).set("deployed", "true")

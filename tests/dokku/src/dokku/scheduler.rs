@@ -4,7 +4,7 @@ use std::fs;
 
 use chrono::Utc;
 
-use super::{apps, checks, jobs, procfile, ps, settings};
+use super::{apps, checks, jobs, procfile, ps, registry, settings};
 use crate::call::Call;
 use crate::docker::client::{self, ask};
 use crate::docker::model::Request;
@@ -51,7 +51,7 @@ fn deploy(call: &mut Call) -> Outcome {
     if scheduler != "docker-local" {
         return Ok(());
     }
-    let image = format!("dokku/{app}:{tag}");
+    let image = format!("{}:{tag}", registry::image_repo(call, &app));
     if client::image(&call.layout, &image)?.is_none() {
         return Err(Failure::new(format!("App image ({image}) not found")));
     }
