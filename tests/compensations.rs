@@ -3,8 +3,9 @@
 
 use crate::support::{Checkout, Gate, PostHook, Running, World, until};
 
-/// A variable that Dokku sets with an app's first deploy, and one that it sets with each.
-const APP_JSON: &str = r#"{"env": {"FIRST": {"value": "new"}, "EACH": {"value": "new", "sync": true}}}"#;
+/// A variable that Dokku sets with an app's first deploy, one that it sets with each, and a task for the crontab.
+const APP_JSON: &str = r#"{"env": {"FIRST": {"value": "new"}, "EACH": {"value": "new", "sync": true}},
+    "cron": [{"command": "true", "schedule": "0 3 * * *"}]}"#;
 
 /// `api` runs version 1 on production, `idle` has been made there but not deployed, and `fresh` and `used` are new to
 /// it. Version 2 of `api` fails after the decision; version 1 takes its time to be healthy again.
@@ -95,6 +96,30 @@ fn apps_that_ran_nothing_run_nothing_again() {
     story.post.succeeds();
     story.environment.begin_graduation(&["allow-missing-config"], "again", "HEAD").wait().succeeds();
     assert_eq!(story.environment.ledger("production", host), ["api 2", "fresh 2", "idle 2", "used 2"]);
+    world.nothing_is_left();
+}
+
+#[test]
+fn an_app_that_ran_for_a_moment_has_no_tasks_every_night() {
+    let world = World::new();
+    let host = &world.destination;
+    world.app("idle").file("app.json", APP_JSON).push();
+    world.app("jobs").with_worker_that_can_break().push();
+    world.source.dokku(&["graduate:commit"]).succeeds();
+    for app in ["idle", "jobs"] {
+        host.dokku(&["apps:create", app]).succeeds();
+    }
+    host.dokku(&["ps:scale", "jobs", "worker=1"]).succeeds();
+    host.dokku(&["config:set", "--no-restart", "jobs", "BROKEN=1"]).succeeds();
+    let before = host.snapshot();
+    assert_eq!(before.get("crontab"), Some(""));
+    let env = world.clone_environment();
+    env.graduate_with(&["allow-missing-config"], "now", "HEAD").is_refused().says("was rolled back");
+    host.snapshot().assert_same_as(&before);
+
+    host.dokku(&["config:unset", "--no-restart", "jobs", "BROKEN"]).succeeds();
+    env.graduate_with(&["allow-missing-config"], "now", "HEAD").succeeds();
+    assert!(host.snapshot().get("crontab").unwrap().contains("cron:run idle"));
     world.nothing_is_left();
 }
 

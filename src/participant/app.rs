@@ -112,6 +112,11 @@ impl<'a> App<'a> {
         Program::new("dokku").arg(name).env(vars::RESTORING, self.mark())
     }
 
+    /// One of Dokku's triggers.
+    fn trigger(&self, name: &str) -> Program {
+        Program::new("plugn").args(["trigger", name])
+    }
+
     /// How processes of the graduation for this app are known.
     fn mark(&self) -> String {
         format!("{}/{}", self.id, self.name)

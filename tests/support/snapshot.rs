@@ -7,6 +7,7 @@ use std::fmt;
 pub(super) const SCRIPT: &str = r#"
 fact() { printf '%s\t%s\n' "$1" "$2"; }
 cd "$DOKKU_ROOT" || exit 1
+fact crontab "$(crontab -l -u dokku 2>/dev/null | grep cron:run | tr '\n' ';')"
 for app in [a-z0-9]*; do
     [ -d "$app/refs" ] || continue
     fact "$app" exists

@@ -7,7 +7,6 @@ use super::{App, AppError, Version};
 use crate::docker;
 use crate::files::{self, FileError};
 use crate::participant::store::{Before, Held, Variables};
-use crate::process::Program;
 
 impl App<'_> {
     /// Lets Dokku find `version` of the app from now on: `latest`, and the files and config variables that a build
@@ -77,8 +76,8 @@ impl App<'_> {
         let mut names = vec![docker::latest(self.name)];
         let is_set = |name: &&str| self.dokku.property_or_global("registry", self.name, name).is_some();
         if ["image-repo", "image-repo-template"].iter().any(is_set) {
-            let ask = Program::new("plugn").args(["trigger", "deployed-app-image-repo", self.name.as_str()]);
-            let name = format!("{}:latest", ask.read()?.trim());
+            let repository = self.trigger("deployed-app-image-repo").arg(self.name.as_str()).read()?;
+            let name = format!("{}:latest", repository.trim());
             if !names.contains(&name) {
                 names.push(name);
             }

@@ -109,7 +109,7 @@ impl App<'_> {
         }
     }
 
-    /// Removes what is live, from the proxy's configuration, too.
+    /// Removes what is live, from the proxy's configuration and the host's crontab, too.
     fn remove_live(&self) -> Result<(), AppError> {
         for container in self.live() {
             docker::remove_container(&container)?;
@@ -122,7 +122,10 @@ impl App<'_> {
                 files::remove(&entry.path())?;
             }
         }
-        Ok(self.command("proxy:clear-config").arg(self.name.as_str()).run()?)
+        self.command("proxy:clear-config").arg(self.name.as_str()).run()?;
+        let scheduler = self.dokku.property_or_global("scheduler", self.name, "selected");
+        let scheduler = scheduler.unwrap_or_else(|| "docker-local".to_owned());
+        Ok(self.trigger("scheduler-cron-write").args([scheduler.as_str(), self.name.as_str()]).run()?)
     }
 
     /// What a deploy that went on has in its files does not tell what serves: one that was killed may have had the old

@@ -49,7 +49,7 @@ impl Host {
         for directory in directories {
             fs::create_dir_all(&directory).context(directory.display())?;
         }
-        for command in ["dokku", "plugn", "docker"] {
+        for command in ["dokku", "plugn", "docker", "crontab"] {
             write_shim(&layout, &binary, command)?;
         }
         fs::write(layout.home().join("VHOST"), format!("{name}.test\n"))?;

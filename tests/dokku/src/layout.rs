@@ -102,6 +102,11 @@ impl Layout {
         self.dir.join("tmp")
     }
 
+    /// The crontab of Dokku's user.
+    pub fn crontab(&self) -> PathBuf {
+        self.run().join("crontab")
+    }
+
     /// The keys that may log in, written by `ssh-keys:add`.
     pub fn authorized_keys(&self) -> PathBuf {
         self.home().join(".ssh/authorized_keys")

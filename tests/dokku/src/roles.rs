@@ -33,6 +33,9 @@ pub fn run(program: &str, mut args: Vec<String>) -> i32 {
         "dokku" => Call::current(args).map_or_else(Failure::report, dispatch::run),
         "docker" => Call::current(args).map_or_else(Failure::report, |call| cli::run(&call)),
         "plugn" => status(Call::current(args).and_then(|call| plugins::plugn(&call))),
+        "crontab" => status(Call::current(args).map(|call| {
+            print!("{}", std::fs::read_to_string(call.layout.crontab()).unwrap_or_default());
+        })),
         "daemon" => status(Call::current(args).and_then(|call| server::run(call.layout))),
         role => status(manage(role, &args)),
     }

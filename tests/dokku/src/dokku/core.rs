@@ -1,7 +1,7 @@
 //! Which file of which of Dokku's own plugins stands for which function.
 
 use super::{
-    appjson, apps, build, checks, config, container, domains, git, keys, nginx, plugins, ps, registry,
+    appjson, apps, build, checks, config, container, cron, domains, git, keys, nginx, plugins, ps, registry,
     release, reports, scheduler, settings,
 };
 use crate::call::{Call, NOT_IMPLEMENTED};
@@ -79,6 +79,7 @@ pub(crate) const PLUGINS: &[(&str, &[&str])] = &[
             "post-app-rename-setup",
         ],
     ),
+    ("cron", &["post-deploy", "post-delete", "scheduler-stop", "scheduler-cron-write"]),
     (
         "docker-options",
         &["subcommands/add", "subcommands/remove", "subcommands/clear", "subcommands/report", "post-delete"],
@@ -241,6 +242,7 @@ fn find(call: &mut Call, plugin: &str, file: &str) -> Outcome {
         ("docker-options" | "storage" | "resource" | "ports" | "proxy", _) => {
             settings::run(call, plugin, file)
         }
+        ("cron", _) => cron::trigger(call, file),
         ("domains", _) => domains::run(call, file),
         ("git", _) => git::run(call, file),
         ("nginx-vhosts", _) => nginx::trigger(call, file),

@@ -4,6 +4,7 @@
 //! own; here each such file is a link to one binary, and [`core`] says which function it stands for.
 
 pub(crate) mod core;
+mod cron;
 pub(crate) mod dispatch;
 pub(crate) mod plugins;
 
