@@ -26,7 +26,7 @@ mod tail;
 pub use children::Children;
 pub use detach::{Detached, detach, detach_from_deploy, leave_session};
 pub use identity::{ProcessId, ignores_hang_up};
-pub use kin::{any_with_runs, end_all_with};
+pub use kin::{end_all_with, values_of};
 pub use tail::Tail;
 
 /// How much of a child's output is kept for an error, in bytes.

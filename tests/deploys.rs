@@ -146,6 +146,26 @@ fn a_changed_setting_makes_no_image_of_an_app_that_builds() {
     graduation.wait().succeeds().says("predeploy of 2");
     assert_eq!(host.live("api"), "2");
     world.nothing_is_left();
+
+    // One that began while the app was held has an image of the old version, and ends with the decision.
+    api("3").push();
+    world.source.dokku(&["graduate:commit"]).succeeds();
+    let post = world.post_hook();
+    let graduation = env.update().begin_graduation(&[], "now", "HEAD");
+    post.is_reached_by(&graduation);
+    task.close();
+    let change = host.begin_dokku(&["config:set", "api", "COLOUR=green"]);
+    task.is_reached();
+    post.succeeds();
+    graduation.wait().succeeds();
+    let change = change.wait();
+    assert_ne!(change.status, Some(0), "{}", change.raw);
+    task.open();
+    assert_eq!(host.live("api"), "3");
+    assert_eq!(host.snapshot().get("api config COLOUR"), Some("\"green\""));
+    let runs = host.docker(&["inspect", "-f", "{{.Image}}", "api.web.1"]).succeeds().raw;
+    assert_eq!(host.snapshot().get("api latest"), Some(runs.trim()));
+    world.nothing_is_left();
 }
 
 #[test]

@@ -7,6 +7,7 @@
 mod lock;
 mod look;
 mod naming;
+mod release;
 mod undo;
 
 use crate::docker::{self, DockerError, ImageId, Keeper};

@@ -311,6 +311,7 @@ impl<'a> Deploy<'a> {
         let _lock = self.one_at_a_time()?;
         if !self.store.has_mark(name, RELEASED) {
             let held = self.store.held(name)?.ok_or_else(|| HoldError::Unknown(name.clone()))?;
+            self.app.end_releases()?;
             self.app.name_version(&self.before, &self.variables, Some(&held), Version::New)?;
             self.store.mark(name, RELEASED)?;
         }

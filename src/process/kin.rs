@@ -1,6 +1,7 @@
 //! Processes that are known by what is in their environment: all that one of ours has started, whatever process
 //! groups and sessions they have made for themselves, and whoever among them is dead.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
@@ -41,20 +42,29 @@ pub fn end_all_with(name: &str, value: &str, patience: Duration, grace: Duration
     }
 }
 
-/// Whether a process of our user that was started with this variable runs this program, script or command with this first
-/// argument.
+/// What a variable is in the processes of our user that were started with `marked` (`NAME=value`) and run this program,
+/// script or command with this first argument; empty where it is not set.
 ///
 /// # Errors
 /// `/proc` cannot be read.
-pub fn any_with_runs(name: &str, value: &str, program: &str, argument: &str) -> io::Result<bool> {
-    let is_it = |process: &ProcessId| {
-        // One that has ended meanwhile runs nothing.
-        let line = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
-        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
-        let file_name = |word: &[u8]| word.rsplit(|byte| *byte == b'/').next() == Some(program.as_bytes());
+pub fn values_of(name: &str, marked: &str, program: &str, argument: &str) -> io::Result<BTreeSet<String>> {
+    let file_name = |word: &[u8]| word.rsplit(|byte| *byte == b'/').next() == Some(program.as_bytes());
+    let runs_it = |words: &[u8]| {
+        let words: Vec<&[u8]> = words.split(|byte| *byte == 0).collect();
         words.windows(2).any(|pair| file_name(pair[0]) && pair[1] == argument.as_bytes())
     };
-    Ok(all_with(format!("{name}={value}").as_bytes())?.iter().any(is_it))
+    let mut values = BTreeSet::new();
+    for ProcessId { pid, .. } in all_with(marked.as_bytes())? {
+        // Of one that has ended meanwhile there is nothing to read any more.
+        let read = |what: &str| fs::read(format!("/proc/{pid}/{what}")).unwrap_or_default();
+        if runs_it(&read("cmdline")) {
+            let environment = read("environ");
+            let mut entries = environment.split(|byte| *byte == 0);
+            let value = entries.find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+            values.insert(String::from_utf8_lossy(value.unwrap_or_default()).into_owned());
+        }
+    }
+    Ok(values)
 }
 
 /// Those of other users cannot be looked into, and those that end meanwhile have no environment any more.

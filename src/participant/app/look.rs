@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{App, AppError};
 use crate::docker::{self, Container, ImageId};
-use crate::files::FileError;
 use crate::names::CommitId;
 use crate::participant::store::{Before, Variables};
-use crate::process;
 use crate::repo;
 
 /// What a deploy sets besides containers, image, config and branch, below Dokku's library: `@` is the app. What lies in
@@ -56,14 +54,6 @@ impl App<'_> {
                 Err(AppError::Starting { app: self.name.clone(), container })
             }
         }
-    }
-
-    /// A changed setting is on its way into an image of the app. Its predeploy task may take minutes, in which nothing but
-    /// the process of Dokku's trigger tells of it.
-    fn is_being_released(&self) -> Result<bool, AppError> {
-        let root = self.vars.dokku_root.to_string_lossy();
-        let found = process::any_with_runs("DOKKU_ROOT", &root, "release-and-deploy", self.name.as_str());
-        Ok(found.map_err(FileError::of("read", Path::new("/proc")))?)
     }
 
     /// Finds out what an abort must put back.

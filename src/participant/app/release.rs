@@ -1,0 +1,52 @@
+//! Changed settings of somebody else's that are on their way into an image of the app: Dokku's trigger
+//! `release-and-deploy`.
+//!
+//! It takes no lock, and its predeploy task may take minutes, in which nothing but its process tells of it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{App, AppError};
+use crate::files::FileError;
+use crate::process;
+
+/// The variable by which all processes of one dokku command are known.
+const COMMAND: &str = "DOKKU_PID";
+
+/// How long a command may take to end when it is told to.
+const GRACE: Duration = Duration::from_secs(2);
+
+fn unreadable(error: io::Error) -> AppError {
+    FileError::of("read", Path::new("/proc"))(error).into()
+}
+
+impl App<'_> {
+    /// Somebody's changed setting is on its way.
+    pub(super) fn is_being_released(&self) -> Result<bool, AppError> {
+        Ok(!self.releasing_commands()?.is_empty())
+    }
+
+    /// After the decision, from which on none begins: ends those that began while the app was held. They would put an
+    /// image of the old version behind the app's name, and start it as soon as the app is nobody's any more. What they
+    /// have set stands.
+    ///
+    /// # Errors
+    /// One does not end.
+    pub fn end_releases(&self) -> Result<(), AppError> {
+        let own = self.vars.dokku_pid.as_deref().unwrap_or_default();
+        for command in
+            self.releasing_commands()?.iter().filter(|command| !command.is_empty() && *command != own)
+        {
+            process::end_all_with(COMMAND, command, Duration::ZERO, GRACE).map_err(unreadable)?;
+        }
+        Ok(())
+    }
+
+    fn releasing_commands(&self) -> Result<BTreeSet<String>, AppError> {
+        let root = self.vars.dokku_root.to_string_lossy();
+        let ours = format!("DOKKU_ROOT={root}");
+        process::values_of(COMMAND, &ours, "release-and-deploy", self.name.as_str()).map_err(unreadable)
+    }
+}
