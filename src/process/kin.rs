@@ -107,4 +107,19 @@ mod tests {
         end_all_with("KIN", &own("other"), Duration::ZERO, Duration::from_millis(100)).unwrap();
         assert!(!other.is_running());
     }
+
+    #[test]
+    fn a_program_is_known_by_its_first_argument_and_by_who_has_started_it() {
+        let own = format!("tested/{}", std::process::id());
+        let words = ["-c", "sleep 1000; :", "/plugins/release-and-deploy", "api"];
+        let mut shell = Program::new("sh").args(words).env("KIN", &own).env("COMMAND", "42").spawn().unwrap();
+        let values = |kin: &str, app: &str| {
+            values_of("COMMAND", &format!("KIN={kin}"), "release-and-deploy", app).unwrap()
+        };
+        assert_eq!(values(&own, "api"), ["42".to_owned()].into());
+        assert!(values(&own, "web").is_empty() && values("another", "api").is_empty());
+        end_all_with("KIN", &own, Duration::ZERO, Duration::from_secs(10)).unwrap();
+        shell.wait().unwrap();
+        assert!(values(&own, "api").is_empty());
+    }
 }
