@@ -43,15 +43,15 @@ pub fn end_all_with(name: &str, value: &str, patience: Duration, grace: Duration
 }
 
 /// What a variable is in the processes of our user that were started with `marked` (`NAME=value`) and run this program,
-/// script or command with this first argument; empty where it is not set.
+/// script or command with this second argument; empty where it is not set.
 ///
 /// # Errors
 /// `/proc` cannot be read.
-pub fn values_of(name: &str, marked: &str, program: &str, argument: &str) -> io::Result<BTreeSet<String>> {
+pub fn values_of(name: &str, marked: &str, program: &str, second: &str) -> io::Result<BTreeSet<String>> {
     let file_name = |word: &[u8]| word.rsplit(|byte| *byte == b'/').next() == Some(program.as_bytes());
     let runs_it = |words: &[u8]| {
         let words: Vec<&[u8]> = words.split(|byte| *byte == 0).collect();
-        words.windows(2).any(|pair| file_name(pair[0]) && pair[1] == argument.as_bytes())
+        words.windows(3).any(|three| file_name(three[0]) && three[2] == second.as_bytes())
     };
     let mut values = BTreeSet::new();
     for ProcessId { pid, .. } in all_with(marked.as_bytes())? {
@@ -109,12 +109,12 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_known_by_its_first_argument_and_by_who_has_started_it() {
+    fn a_program_is_known_by_an_argument_and_by_who_has_started_it() {
         let own = format!("tested/{}", std::process::id());
-        let words = ["-c", "sleep 1000; :", "/plugins/release-and-deploy", "api"];
+        let words = ["-c", "sleep 1000; :", "/plugins/builder-release", "dockerfile", "api"];
         let mut shell = Program::new("sh").args(words).env("KIN", &own).env("COMMAND", "42").spawn().unwrap();
         let values = |kin: &str, app: &str| {
-            values_of("COMMAND", &format!("KIN={kin}"), "release-and-deploy", app).unwrap()
+            values_of("COMMAND", &format!("KIN={kin}"), "builder-release", app).unwrap()
         };
         assert_eq!(values(&own, "api"), ["42".to_owned()].into());
         assert!(values(&own, "web").is_empty() && values("another", "api").is_empty());

@@ -1,5 +1,5 @@
-//! Changed settings of somebody else's that are on their way into an image of the app: Dokku's trigger
-//! `release-and-deploy`.
+//! Changed settings of somebody else's that are on their way into an image of the app: Dokku's trigger `builder-release`
+//! (builder, app, tag).
 //!
 //! It takes no lock, and its predeploy task may take minutes, in which nothing but its process tells of it.
 
@@ -47,6 +47,6 @@ impl App<'_> {
     fn releasing_commands(&self) -> Result<BTreeSet<String>, AppError> {
         let root = self.vars.dokku_root.to_string_lossy();
         let ours = format!("DOKKU_ROOT={root}");
-        process::values_of(COMMAND, &ours, "release-and-deploy", self.name.as_str()).map_err(unreadable)
+        process::values_of(COMMAND, &ours, "builder-release", self.name.as_str()).map_err(unreadable)
     }
 }
