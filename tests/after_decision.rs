@@ -160,7 +160,7 @@ fn what_was_found_live_stays_so_whatever_a_later_look_would_find() {
         &world.destination,
         r#"struck=$DOKKU_LIB_ROOT/struck
         case "$*" in
-        "rm -f graduate-"*-web-*)
+        "rm -f -v graduate-"*-web-*)
             if mkdir "$struck"; then
                 until [ -e "$DOKKU_LIB_ROOT"/data/graduate/incoming/*/apps/api/end.json ]; do sleep 0.01; done
                 kill -9 $PPID
