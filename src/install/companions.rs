@@ -1,8 +1,7 @@
 //! The companions: small plugins of other names, which Dokku wants for what one plugin cannot do.
 //!
 //! `00_graduate` and `zzz_graduate` have the triggers that must run before and after all others; `git-upload-pack` and
-//! `git-receive-pack` are
-//! found by Dokku before its own handling of those commands, and serve the environment repository.
+//! `git-receive-pack` are found by Dokku before its own handling of those commands, and serve the environment repository.
 
 use std::fs;
 use std::path::{Path, PathBuf};
