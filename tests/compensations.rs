@@ -100,6 +100,24 @@ fn apps_that_ran_nothing_run_nothing_again() {
 }
 
 #[test]
+fn a_restart_that_failed_while_an_app_was_put_back_leaves_no_container() {
+    if World::simulated_only("needs a gate") {
+        return;
+    }
+    let world = World::new();
+    let story = Story::new(&world);
+    let push = story.failed();
+    // As Dokku leaves it when its disk is full.
+    let left = "keeper=$(docker ps -a --format '{{.Names}}' | grep '^graduate-.*-api-old$') && \
+                image=$(docker inspect -f '{{.Image}}' \"$keeper\") && \
+                docker create --name api.web.1.upcoming-1 --label com.dokku.app-name=api \"$image\" true";
+    world.destination.root(left).succeeds();
+    story.health.open();
+    push.wait().is_refused().says("production was rolled back");
+    world.nothing_is_left();
+}
+
+#[test]
 fn an_app_that_ran_for_a_moment_has_no_tasks_every_night() {
     let world = World::new();
     let host = &world.destination;

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::{App, AppError, Version};
-use crate::docker;
+use crate::docker::{self, Container};
 use crate::files::{self, FileError};
 use crate::git::{self, Git};
 use crate::participant::store::{Before, Noted, Variables};
@@ -42,7 +42,12 @@ impl App<'_> {
 
     fn take_back(&self, noted: &Noted, variables: &Variables) -> Result<(), AppError> {
         let Noted { before, held, .. } = noted;
-        self.sweep(noted)?;
+        // While the app was held, somebody may have begun to restart the old version, with changed settings even as another
+        // image; before that, nobody may.
+        self.sweep(noted, |container| {
+            let is_new = held.as_ref().is_none_or(|held| held.image == container.image);
+            is_new || noted.containers.contains(&container.id)
+        })?;
         let refused = match held {
             Some(held) => Some(held.image.clone()),
             None => docker::image(&docker::latest(self.name))?,
@@ -91,7 +96,8 @@ impl App<'_> {
             self.release_images()?;
             return Ok(false);
         }
-        self.sweep(noted)?;
+        // Until it is back nobody else may start it: whatever is on its way is the new version's, or of a restart that failed.
+        self.sweep(noted, |_| true)?;
         self.release_images()?;
         if noted.before.image.is_none() {
             self.untag_image()?;
@@ -158,9 +164,9 @@ impl App<'_> {
         Ok(false)
     }
 
-    /// Removes what a deploy has left on its way: its containers, and the copies of app.json and Procfile that Dokku
+    /// Removes what a deploy has left on its way: its containers that are ours, and the copies of app.json and Procfile that Dokku
     /// names after the process and forgets when it fails.
-    fn sweep(&self, noted: &Noted) -> Result<(), AppError> {
+    fn sweep(&self, noted: &Noted, is_ours: impl Fn(&Container) -> bool) -> Result<(), AppError> {
         if let Some(ProcessId { pid, .. }) = noted.deploy {
             for path in self.extracted_by_deploys() {
                 files::remove(&self.vars.lib_root.join(format!("{path}.{pid}")))?;
@@ -169,11 +175,7 @@ impl App<'_> {
         }
         let live = self.live();
         for container in docker::containers_of(self.name)? {
-            // While the app was held, somebody may have begun to restart the old version, with changed settings even
-            // as another image; before that, nobody may.
-            let is_ours = noted.held.as_ref().is_none_or(|held| held.image == container.image)
-                || noted.containers.contains(&container.id);
-            if container.is_upcoming() && is_ours && !live.contains(&container.id) {
+            if container.is_upcoming() && is_ours(&container) && !live.contains(&container.id) {
                 docker::remove_container(&container.id)?;
             }
         }
