@@ -229,14 +229,18 @@ impl Dokku {
         is_scaled && procfile.is_none_or(|text| procfile::has_process(text, "web"))
     }
 
+    /// The scheduler that runs the app.
+    pub fn scheduler(&self, app: &AppName) -> String {
+        self.property_or_global("scheduler", app, "selected").unwrap_or_else(|| "docker-local".to_owned())
+    }
+
     /// Where a version of the app with this Procfile would be held.
     ///
     /// [`HoldPoint::Healthy`] needs that Dokku starts `web`, which is then first, asks check-deploy about it, and routes
     /// to it only after that: the scheduler docker-local, checks not disabled, and nginx or no proxy.
     pub fn hold_point(&self, app: &AppName, procfile: Option<&str>) -> HoldPoint {
         let has_web = self.starts_web(app, procfile);
-        let scheduler = self.property_or_global("scheduler", app, "selected");
-        let is_local = scheduler.is_none_or(|name| name == "docker-local");
+        let is_local = self.scheduler(app) == "docker-local";
         let disabled = self.property("checks", app, "disabled").unwrap_or_default();
         let is_checked = !disabled.split(',').any(|process| matches!(process.trim(), "_all_" | "web"));
         let proxy = self.property_or_global("proxy", app, "type");

@@ -108,10 +108,7 @@ fn a_restart_that_failed_while_an_app_was_put_back_leaves_no_container() {
     let story = Story::new(&world);
     let push = story.failed();
     // As Dokku leaves it when its disk is full.
-    let left = "keeper=$(docker ps -a --format '{{.Names}}' | grep '^graduate-.*-api-old$') && \
-                image=$(docker inspect -f '{{.Image}}' \"$keeper\") && \
-                docker create --name api.web.1.upcoming-1 --label com.dokku.app-name=api \"$image\" true";
-    world.destination.root(left).succeeds();
+    world.destination.create_of_kept("api", "api.web.1.upcoming-1");
     story.health.open();
     push.wait().is_refused().says("production was rolled back");
     world.nothing_is_left();

@@ -84,12 +84,8 @@ fn a_restart_that_is_healthy_only_after_the_decision_is_refused() {
     story.old.open();
     restart.wait().says("is being graduated by alice");
     // Were one of them live all the same, it would be seen.
-    let tamper = r#"
-        keeper=$(docker ps -a --format '{{.Names}}' | grep '^graduate-.*-api-old$')
-        image=$(docker inspect -f '{{.Image}}' "$keeper")
-        docker create --name somebodys --label com.dokku.app-name=api "$image" true >"$DOKKU_ROOT/api/CONTAINER.web.1"
-    "#;
-    world.destination.root(tamper).succeeds();
+    let somebodys = world.destination.create_of_kept("api", "somebodys");
+    world.destination.root(&format!("echo {somebodys} >\"$DOKKU_ROOT/api/CONTAINER.web.1\"")).succeeds();
     story.new.open();
     graduation.wait().is_refused().says("api: the deploy ended well, but what is live is not what was held");
     assert!(!story.environment.went_live("now", "HEAD"));

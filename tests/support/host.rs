@@ -208,6 +208,17 @@ impl Host {
         ran.succeeds().raw.lines().map(str::to_owned).collect()
     }
 
+    /// Makes a container of the image that a graduation keeps as the old one of an app, and labels it as the app's;
+    /// gives its id.
+    pub(crate) fn create_of_kept(&self, app: &str, name: &str) -> String {
+        let script = format!(
+            "keeper=$(docker ps -a --format '{{{{.Names}}}}' | grep '^graduate-.*-{app}-old$') && \
+             image=$(docker inspect -f '{{{{.Image}}}}' \"$keeper\") && \
+             docker create --name {name} --label com.dokku.app-name={app} \"$image\" true"
+        );
+        self.root(&script).succeeds().raw.trim().to_owned()
+    }
+
     /// The text of a file below Dokku's home; nothing if there is none.
     pub(crate) fn read(&self, name: &str) -> Option<String> {
         let ran = self.root(&format!("cat \"$DOKKU_ROOT/{name}\""));

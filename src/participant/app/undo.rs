@@ -129,8 +129,7 @@ impl App<'_> {
             }
         }
         self.command("proxy:clear-config").arg(self.name.as_str()).run()?;
-        let scheduler = self.dokku.property_or_global("scheduler", self.name, "selected");
-        let scheduler = scheduler.unwrap_or_else(|| "docker-local".to_owned());
+        let scheduler = self.dokku.scheduler(self.name);
         Ok(self.trigger("scheduler-cron-write").args([scheduler.as_str(), self.name.as_str()]).run()?)
     }
 
