@@ -119,6 +119,7 @@ impl Session<'_> {
             Request::Resume { id, seen } => self.resume(id, seen),
             Request::Open { .. }
             | Request::Prepare { .. }
+            | Request::Look { .. }
             | Request::Renew { .. }
             | Request::Decide { .. } => {
                 self.participant.as_mut().ok_or(AgentError::NoGraduation)?.pass_on(&request)

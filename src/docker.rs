@@ -1,7 +1,8 @@
 //! What we ask of Docker on this host: which image a name or container has, names for images, and containers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -98,26 +99,73 @@ pub struct Container {
     pub name: String,
     /// The image that it was made of.
     pub image: ImageId,
+    #[serde(default)]
+    restart_count: u32,
     host_config: HostConfig,
     state: State,
+    #[serde(default)]
+    network_settings: NetworkSettings,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct State {
     running: bool,
+    #[serde(default)]
+    restarting: bool,
+    #[serde(default)]
+    started_at: String,
+}
+
+/// Newer versions of Docker name the addresses only network by network, older ones that on the bridge beside them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct NetworkSettings {
+    #[serde(rename = "IPAddress")]
+    ip_address: String,
+    networks: BTreeMap<String, Network>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct Network {
+    #[serde(rename = "IPAddress")]
+    ip_address: String,
+    #[serde(rename = "GlobalIPv6Address")]
+    ipv6_address: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct HostConfig {
     restart_policy: RestartPolicy,
+    #[serde(default)]
+    network_mode: String,
 }
 
 impl Container {
-    /// Its process runs.
+    /// Its process runs. One that has ended and is about to be started again does not, whatever Docker calls it.
     pub fn is_running(&self) -> bool {
-        self.state.running
+        self.state.running && !self.state.restarting
+    }
+
+    /// When its process was started, as Docker writes it.
+    pub fn started_at(&self) -> &str {
+        &self.state.started_at
+    }
+
+    /// How often Docker has started it again by itself.
+    pub fn restarts(&self) -> u32 {
+        self.restart_count
+    }
+
+    /// The address is its own: it does not share the host's network.
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        let settings = &self.network_settings;
+        let of_networks = settings.networks.values().flat_map(|one| [&one.ip_address, &one.ipv6_address]);
+        let own = of_networks.chain([&settings.ip_address]);
+        self.host_config.network_mode != "host"
+            && own.filter_map(|text| text.parse().ok()).any(|ip: IpAddr| ip == address)
     }
 
     /// When Docker starts it again.

@@ -103,6 +103,12 @@ pub enum Request {
         /// The app.
         app: AppName,
     },
+    /// Is everything that is held still healthy? Answered by [`Report::Looked`], or by one [`Report::AppFailed`] for each
+    /// app that is not.
+    Look {
+        /// Comes back in the answer.
+        number: u64,
+    },
     /// Renews the lease.
     Renew {
         /// Comes back in the answer.
@@ -229,6 +235,11 @@ pub enum Report {
         app: AppName,
         /// What went wrong.
         reason: String,
+    },
+    /// All that is held is as healthy as when it was held.
+    Looked {
+        /// The request's.
+        number: u64,
     },
     /// The lease was renewed.
     Renewed {
@@ -362,7 +373,7 @@ mod tests {
     #[test]
     fn the_wire_forms_are_pinned() {
         let requests =
-            ["live", "factors", "examine", "begin", "resume", "open", "prepare", "renew", "decide"];
+            ["live", "factors", "examine", "begin", "resume", "open", "prepare", "look", "renew", "decide"];
         is_pinned::<Request>(include_str!("../tests/wire/requests.jsonl"), &requests);
         let reports = [
             "hello",
@@ -380,6 +391,7 @@ mod tests {
             "log",
             "held",
             "app-failed",
+            "looked",
             "renewed",
             "decided",
             "app-ended",

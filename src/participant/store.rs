@@ -8,7 +8,8 @@
 //!                      vote/decision     go or abort                        created once, first writer wins
 //!                      switch/<app>      is at the proxy switch, or past it
 //!                      apps/<app>/before.json, variables.json, held.json, deploy.json, end.json, log,
-//!                                 built, released, deployed, exited, put-back, lock
+//!                                 built, released, deployed, exited, put-back, lock,
+//!                                 container-<id>, watched-<id>
 //!                      settled           the decision and how each app ended  written last
 //! <data>/apps/<app>                      the graduation that has the app
 //! ```
