@@ -154,6 +154,11 @@ impl Container {
         &self.state.started_at
     }
 
+    /// It runs, or has ended. One that was only made has Docker's word for never.
+    pub fn was_started(&self) -> bool {
+        !self.state.started_at.is_empty() && !self.state.started_at.starts_with("0001-")
+    }
+
     /// How often Docker has started it again by itself.
     pub fn restarts(&self) -> u32 {
         self.restart_count
@@ -220,6 +225,16 @@ pub fn containers_of(app: &AppName) -> Result<Vec<Container>, DockerError> {
     let filter = labelled(app);
     let ids =
         docker().args(["ps", "-a", "-q", "--no-trunc", "--filter", &filter]).within(ANSWER_LIMIT).read()?;
+    containers(&ids.split_whitespace().collect::<Vec<_>>())
+}
+
+/// All containers of Dokku's that have not become live ([`Container::is_upcoming`]), running or not.
+///
+/// # Errors
+/// Docker does not answer.
+pub fn upcoming_containers() -> Result<Vec<Container>, DockerError> {
+    let ids = docker().args(["ps", "-a", "-q", "--no-trunc", "--filter", "name=.upcoming-"]);
+    let ids = ids.within(ANSWER_LIMIT).read()?;
     containers(&ids.split_whitespace().collect::<Vec<_>>())
 }
 

@@ -14,6 +14,7 @@ mod doctor;
 mod endings;
 mod foreign;
 mod graduations;
+mod health;
 mod hooks;
 mod installation;
 mod interruptions;

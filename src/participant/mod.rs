@@ -17,6 +17,7 @@ pub mod hold;
 mod leftovers;
 mod opening;
 mod reports;
+mod siblings;
 pub mod slots;
 pub mod store;
 
@@ -154,6 +155,7 @@ impl<'a> Participant<'a> {
     fn serve(mut self, listener: &UnixListener) {
         let Ok(listener) = listener.try_clone() else { return };
         let sender = self.sender.clone();
+        siblings::watch(self.vars, &self.store, &sender);
         thread::spawn(move || {
             for connection in listener.incoming().flatten() {
                 let sender = sender.clone();

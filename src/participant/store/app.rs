@@ -318,6 +318,11 @@ impl Store {
         Ok(all)
     }
 
+    /// A container of the app's deploy has passed Dokku's check.
+    pub fn has_come_to_check(&self, app: &AppName, container: &str) -> bool {
+        self.has_mark(app, &format!("{CONTAINER}{container}"))
+    }
+
     /// All that is noted of an app that was `before`.
     ///
     /// # Errors

@@ -57,6 +57,10 @@ fn carry_out(call: &Call) -> Outcome {
             let timeout_s = options.get("time").map_or(Ok(10), |time| time.parse().map_err(Failure::new))?;
             each(call, &options, |name| Request::Stop { name, timeout_s })
         }
+        ("container" | "", "restart") => {
+            let timeout_s = options.get("time").map_or(Ok(10), |time| time.parse().map_err(Failure::new))?;
+            each(call, &options, |name| Request::Restart { name, timeout_s })
+        }
         ("container" | "", "kill") => {
             let signal = options.get("signal").unwrap_or("KILL").to_owned();
             each(call, &options, |name| Request::Kill { name, signal: signal.clone() })

@@ -130,6 +130,7 @@ impl Engine {
             Request::FreePort => self.free_port().map(|port| json!(port)),
             Request::Start { .. }
             | Request::Stop { .. }
+            | Request::Restart { .. }
             | Request::Kill { .. }
             | Request::Wait { .. }
             | Request::Remove { .. }

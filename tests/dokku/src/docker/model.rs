@@ -197,6 +197,8 @@ pub(crate) enum Request {
     Start { name: String },
     /// Ends a container: SIGTERM, then SIGKILL when its time is over.
     Stop { name: String, timeout_s: u64 },
+    /// Ends a container and starts it again.
+    Restart { name: String, timeout_s: u64 },
     /// Sends a signal to a container.
     Kill { name: String, signal: String },
     /// Waits for the end of a container and gives its exit code.
