@@ -3,6 +3,7 @@
 //! One daemon per host ([`server`]) owns all of it; the `docker` command ([`cli`]) and Dokku's parts
 //! ([`client`]) ask it over a socket, one JSON line each way.
 
+mod addresses;
 pub(crate) mod cli;
 pub(crate) mod client;
 pub(crate) mod engine;
