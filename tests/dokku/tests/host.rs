@@ -1,6 +1,7 @@
 //! What the simulated host promises to those who test against it.
 
 mod bench;
+mod states;
 
 use bench::Bench;
 

@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
 use super::addresses::Addresses;
+use super::content;
 use super::model::{Container, Image, Recipe, Request, State, Status};
 use super::references;
 use crate::files;
@@ -92,11 +93,17 @@ impl Engine {
                 all.sort_by_key(|(_, image)| std::cmp::Reverse(image.created));
                 Ok(all.into_iter().filter_map(|(id, _)| state.describe_image(id)).collect())
             }
-            Request::Build { tree, labels, tag } => {
-                let id = new_id()?;
-                fs::rename(&tree, self.image_tree(&id)).map_err(|error| format!("{tree}: {error}"))?;
+            Request::Build { tree, labels, tag, origin } => {
+                let id =
+                    content::id(&self.layout, &tree, &labels, &origin).map_err(|error| error.to_string())?;
                 self.change(|state| {
-                    state.images.insert(id.clone(), Image { created: Utc::now(), labels });
+                    if state.images.contains_key(&id) {
+                        fs::remove_dir_all(&tree).map_err(|error| format!("{tree}: {error}"))?;
+                    } else {
+                        fs::rename(&tree, self.image_tree(&id))
+                            .map_err(|error| format!("{tree}: {error}"))?;
+                        state.images.insert(id.clone(), Image { created: Utc::now(), labels });
+                    }
                     state.tags.insert(references::tagged(&tag), id.clone());
                     Ok(json!(format!("sha256:{id}")))
                 })
@@ -227,8 +234,10 @@ impl Engine {
     fn prune_images(&self, label: &str) -> Answer {
         let (key, value) = label.split_once('=').unwrap_or((label, ""));
         self.change(|state| {
-            let labelled =
-                state.images.iter().filter(|(_, image)| image.labels.get(key).is_some_and(|v| v == value));
+            let labelled = state
+                .images
+                .iter()
+                .filter(|(_, image)| label.is_empty() || image.labels.get(key).is_some_and(|v| v == value));
             let in_use = |id: &str| state.containers.values().any(|container| container.image == id);
             let unused: Vec<String> = labelled.map(|(id, _)| id.clone()).filter(|id| !in_use(id)).collect();
             Ok(unused.iter().map(|id| self.delete_image(state, id)).collect())

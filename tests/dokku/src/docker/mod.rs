@@ -6,6 +6,7 @@
 mod addresses;
 pub(crate) mod cli;
 pub(crate) mod client;
+mod content;
 pub(crate) mod engine;
 mod format;
 pub(crate) mod model;

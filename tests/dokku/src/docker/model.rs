@@ -187,13 +187,14 @@ pub(crate) enum Request {
     Containers,
     /// All images.
     Images,
-    /// Makes an image of a tree, which is moved away, and names it.
-    Build { tree: String, labels: BTreeMap<String, String>, tag: String },
+    /// Makes an image of a tree, which is moved away, and names it. The same tree with the same labels, made in the
+    /// same way, is the same image: Docker's builder finds it in its cache.
+    Build { tree: String, labels: BTreeMap<String, String>, tag: String, origin: String },
     /// Names an image.
     Tag { source: String, target: String },
     /// Takes a name from an image, or removes it.
     RemoveImage { name: String, force: bool },
-    /// Removes all images with this label that no container uses.
+    /// Removes all images with this label that no container uses; an empty label is any.
     PruneImages { label: String },
     /// Makes a container.
     Create(Recipe),
