@@ -22,6 +22,7 @@ use crate::manifest::FingerprintKey;
 use crate::names::GraduationId;
 use crate::participant::store::{Graduation, Settled, Store};
 use crate::participant::{self, Start};
+use crate::preflight;
 use crate::process::{Detached, ProcessError, ProcessId};
 use crate::protocol::{self, LineError, LiveApp, PROTOCOL, Report, Request};
 use crate::records::Follower;
@@ -130,12 +131,15 @@ impl Session<'_> {
     fn live(&self) -> Result<(), AgentError> {
         let dokku = Dokku::new(self.vars);
         let for_all = dokku.global_config_names()?;
-        for app in dokku.apps()? {
+        let apps = dokku.apps()?;
+        let mut obstacles = preflight::obstacles(self.vars, &dokku, &apps);
+        for app in apps {
             let own: BTreeSet<String> = dokku.config(&app)?.into_keys().collect();
             let config_names = own.union(&for_all).cloned().collect();
             // What hangs on the Procfile of the next version the source knows.
             let hold = dokku.hold_point(&app, None);
-            let live = LiveApp { revision: dokku.revision(&app), config_names, hold };
+            let obstacles = obstacles.remove(&app).unwrap_or_default();
+            let live = LiveApp { revision: dokku.revision(&app), config_names, hold, obstacles };
             tell(&Report::App { app, live })?;
         }
         Ok(tell(&Report::AllApps {})?)

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::names::{AppName, GraduationId};
+use crate::ports::{Listener, Protocol};
 use crate::process::{ProcessError, Program};
 
 /// Docker did not do what was asked, or answered what we do not understand.
@@ -105,6 +106,23 @@ pub struct Container {
     state: State,
     #[serde(default)]
     network_settings: NetworkSettings,
+    #[serde(default)]
+    config: Config,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Config {
+    labels: Option<BTreeMap<String, String>>,
+}
+
+/// A port of the host that a container has; no port where Docker chooses one.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[derive(Default)]
+struct Binding {
+    host_ip: String,
+    host_port: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -141,6 +159,8 @@ struct HostConfig {
     restart_policy: RestartPolicy,
     #[serde(default)]
     network_mode: String,
+    #[serde(default)]
+    port_bindings: Option<BTreeMap<String, Option<Vec<Binding>>>>,
 }
 
 impl Container {
@@ -162,6 +182,33 @@ impl Container {
     /// How often Docker has started it again by itself.
     pub fn restarts(&self) -> u32 {
         self.restart_count
+    }
+
+    fn label(&self, name: &str) -> Option<&str> {
+        self.config.labels.as_ref()?.get(name).map(String::as_str)
+    }
+
+    /// The app that it is of, as Dokku has labelled it.
+    pub fn app(&self) -> Option<&str> {
+        self.label("com.dokku.app-name")
+    }
+
+    /// The process of the app that it runs.
+    pub fn process(&self) -> Option<&str> {
+        self.label("com.dokku.process-type")
+    }
+
+    /// The ports of the host that it has been given.
+    pub fn publishes(&self) -> impl Iterator<Item = Listener> {
+        let bindings = self.host_config.port_bindings.iter().flatten();
+        bindings.flat_map(|(inner, bindings)| {
+            let protocol = Protocol::of(inner.split_once('/').map_or("tcp", |(_, protocol)| protocol));
+            let listener = move |binding: &Binding| {
+                let ip = binding.host_ip.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+                Some(Listener { ip, port: binding.host_port.parse().ok()?, protocol: protocol? })
+            };
+            bindings.iter().flatten().filter_map(listener)
+        })
     }
 
     /// The address is its own: it does not share the host's network.
@@ -238,6 +285,24 @@ pub fn upcoming_containers() -> Result<Vec<Container>, DockerError> {
     containers(&ids.split_whitespace().collect::<Vec<_>>())
 }
 
+/// All containers that run.
+///
+/// # Errors
+/// Docker does not answer.
+pub fn running_containers() -> Result<Vec<Container>, DockerError> {
+    let ids = docker().args(["ps", "-q", "--no-trunc"]).within(ANSWER_LIMIT).read()?;
+    containers(&ids.split_whitespace().collect::<Vec<_>>())
+}
+
+/// The names of all networks.
+///
+/// # Errors
+/// Docker does not answer.
+pub fn networks() -> Result<BTreeSet<String>, DockerError> {
+    let names = docker().args(["network", "ls", "--format", "{{.Name}}"]).within(ANSWER_LIMIT).read()?;
+    Ok(names.lines().map(str::to_owned).collect())
+}
+
 /// The filter for Dokku's label of the app.
 fn labelled(app: &AppName) -> String {
     format!("label=com.dokku.app-name={app}")
@@ -301,6 +366,14 @@ pub fn remove_unused_image(image: &ImageId) {
 /// There is no such container.
 pub fn set_restart_policy(container: &str, policy: &RestartPolicy) -> Result<(), DockerError> {
     Ok(docker().args(["update", &policy.as_option(), container]).run()?)
+}
+
+/// Gives a container another name.
+///
+/// # Errors
+/// There is no such container, or another one has the name.
+pub fn rename_container(container: &str, name: &str) -> Result<(), DockerError> {
+    Ok(docker().args(["rename", container, name]).run()?)
 }
 
 /// Removes a container, running or not, and the volumes without a name that Docker made for it; one that is not there is

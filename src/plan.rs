@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::mapping::{DestinationApp, MappingProblem, Routes};
 use crate::names::{AppName, CommitId, ConfigName};
+use crate::obstacle::Obstacle;
 use crate::protocol::{HoldPoint, LiveApp};
 
 /// An app of the wanted state.
@@ -125,6 +126,31 @@ pub struct Plan {
     pub never_deployed: Vec<AppName>,
     /// Config names that are missing there, where that does not stop the graduation.
     pub missing_config: Vec<Missing>,
+    /// What was found there that does not stop the graduation.
+    pub warnings: Vec<InTheWay>,
+}
+
+/// Something that the destination has found in the way of an app's deploy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InTheWay {
+    /// What the app is called there.
+    pub there: DestinationApp,
+    /// What it is.
+    pub obstacle: Obstacle,
+}
+
+impl fmt::Display for InTheWay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.obstacle.of(&self.there))
+    }
+}
+
+impl InTheWay {
+    /// The command to run on the destination.
+    pub fn remedy(&self) -> String {
+        self.obstacle.remedy(&self.there)
+    }
 }
 
 impl Row {
@@ -194,6 +220,12 @@ pub enum Problem {
         app: AppName,
         /// The revision.
         revision: CommitId,
+    },
+    /// The deploy would be refused or fail there.
+    #[error("{found}:\n`{remedy}`", remedy = found.remedy())]
+    InTheWay {
+        /// What is in the way.
+        found: InTheWay,
     },
     /// Config names are missing.
     #[error("{there} lacks config that {has} here; set it there:\n`{missing}`", there = missing.there, has = missing.has())]
@@ -285,6 +317,14 @@ pub fn make(
         let found = facts(app, to);
         if !found.exists {
             problems.push(Problem::NoSuchRevision { app: app.clone(), revision: to });
+        }
+        for obstacle in runs.into_iter().flat_map(|live| live.obstacles.iter().cloned()) {
+            let found = InTheWay { there: there.clone(), obstacle };
+            if found.obstacle.is_problem() {
+                problems.push(Problem::InTheWay { found });
+            } else {
+                plan.warnings.push(found);
+            }
         }
         let is_provided = |name: &String| {
             is_set_by_dokku(name)

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::finding::Finding;
 use crate::legible;
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId};
+use crate::obstacle::Obstacle;
 
 /// The version of the messages below. Both sides must have the same.
 pub const PROTOCOL: u32 = 1;
@@ -131,6 +132,8 @@ pub struct LiveApp {
     pub config_names: Vec<String>,
     /// Where its next version would be held.
     pub hold: HoldPoint,
+    /// What would stop its next deploy.
+    pub obstacles: Vec<Obstacle>,
 }
 
 /// How one app of a graduation ended.

@@ -219,6 +219,9 @@ fn planned(lines: &mut Lines, plan: &Plan) {
     for missing in &plan.missing_config {
         lines.trouble(&format!("{} lacks config there: `{missing}`", missing.there));
     }
+    for found in &plan.warnings {
+        lines.trouble(&format!("{found}: `{}`", found.remedy()));
+    }
 }
 
 fn row_line(row: &Row, width: usize) -> String {

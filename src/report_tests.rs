@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::obstacle::Obstacle;
 use crate::order::HookKind;
-use crate::plan::Missing;
+use crate::plan::{InTheWay, Missing};
 
 fn name(name: &str) -> AppName {
     name.parse().unwrap()
@@ -41,6 +42,10 @@ fn plan() -> Plan {
             there: name("api").into(),
             exists: true,
             names: vec!["KEY".to_owned()],
+        }],
+        warnings: vec![InTheWay {
+            there: name("api").into(),
+            obstacle: Obstacle::NoVolumeSource { path: "/srv/data".to_owned() },
         }],
     }
 }

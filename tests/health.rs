@@ -47,9 +47,9 @@ fn a_held_container_that_does_not_answer_any_more_stops_the_vote_and_one_that_en
 
     let push = environment.begin_graduation(&["quiet"], "closed", "HEAD");
     post.is_reached_by(&push);
-    let env = host.docker(&["inspect", "-f", "{{json .Config.Env}}", &held(host, "web")]).succeeds().raw;
-    let port = env.split("PORT=").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
-    assert_eq!(host.kill("KILL", &format!("^busybox httpd -f -p {port} ")), 1, "{env}");
+    let address = ["inspect", "-f", "{{.NetworkSettings.IPAddress}}", &held(host, "web")];
+    let address = host.docker(&address).succeeds().raw;
+    assert_eq!(host.kill("KILL", &format!("^busybox httpd -f -p {}:", address.trim())), 1, "{address}");
     post.succeeds();
     push.wait()
         .is_refused()

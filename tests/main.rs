@@ -20,6 +20,7 @@ mod installation;
 mod interruptions;
 mod mapping;
 mod modes;
+mod obstacles;
 mod operator;
 mod peers;
 mod properties;

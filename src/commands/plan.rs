@@ -12,7 +12,7 @@ use crate::error::{Error, ExitStatus};
 use crate::journal::Place;
 use crate::names::EnvironmentName;
 use crate::order::{Ending, News, Order};
-use crate::plan::{Options, Plan, Row};
+use crate::plan::{InTheWay, Options, Plan, Row};
 use crate::records::Follower;
 use crate::repo::Settled;
 use crate::report::Reporter;
@@ -85,6 +85,7 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
                 "excluded": plan.map(|plan| &plan.excluded),
                 "never_deployed": plan.map(|plan| &plan.never_deployed),
                 "missing_config": plan.map(|plan| &plan.missing_config),
+                "warnings": plan.map(|plan| plan.warnings.iter().map(warning).collect::<Vec<_>>()),
             }))?;
         }
     }
@@ -179,4 +180,8 @@ fn changed(row: &Row, vars: &Vars) -> serde_json::Value {
         "has_release_tasks": row.has_release_tasks,
         "commits": commits.document(),
     })
+}
+
+fn warning(found: &InTheWay) -> serde_json::Value {
+    json!({ "there": found.there, "what": found.to_string(), "remedy": found.remedy() })
 }

@@ -82,6 +82,7 @@ mod tests {
         let name = |name: &str| name.parse::<AppName>().unwrap();
         let want = |digit| WantedApp { revision: Some(revision(digit)), config_names: BTreeSet::new() };
         let runs = |digit| LiveApp {
+            obstacles: Vec::new(),
             revision: Some(revision(digit)),
             config_names: Vec::new(),
             hold: HoldPoint::Healthy,

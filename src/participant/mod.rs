@@ -29,7 +29,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::names::{AppName, CommitId};
-use crate::participant::app::DeployLock;
+use crate::participant::app::{DeployLock, Left};
 use crate::participant::closing::Closed;
 use crate::participant::deploy::{Deploy, DeployEnd};
 pub use crate::participant::entry::{ParticipantError, Start, main, start};
@@ -105,6 +105,14 @@ struct Member {
 impl Member {
     fn new(before: Before, started: bool) -> Self {
         Self { before, started, deploy: None, end: None, is_closed: false, lock: None }
+    }
+
+    /// A deploy that ended well has removed its lock.
+    fn left_lock(&self) -> Left {
+        match self.deploy {
+            Some(DeployEnd::Failed { .. } | DeployEnd::Killed { .. }) => Left::ByUs,
+            Some(DeployEnd::Succeeded) | None => Left::ByOthers,
+        }
     }
 }
 

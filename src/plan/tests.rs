@@ -24,7 +24,7 @@ fn want(revision: char, names: &[&str]) -> WantedApp {
 
 fn run(revision: char) -> LiveApp {
     let config_names = vec!["GIT_REV".to_owned()];
-    LiveApp { revision: Some(id(revision)), config_names, hold: HoldPoint::Healthy }
+    LiveApp { revision: Some(id(revision)), config_names, hold: HoldPoint::Healthy, obstacles: Vec::new() }
 }
 
 fn there(name: &str) -> DestinationApp {

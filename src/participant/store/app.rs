@@ -113,6 +113,9 @@ pub const PUT_BACK: &str = "put-back";
 /// The mark of an app whose deploy process has ended.
 pub const EXITED: &str = "exited";
 
+/// The mark of an app of which we take Dokku's deploy lock when its own deploy is over.
+pub const LOCKING: &str = "locking";
+
 /// The mark of an app whose new version has got its names back after the decision.
 pub const RELEASED: &str = "released";
 
