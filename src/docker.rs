@@ -141,7 +141,7 @@ struct State {
 struct NetworkSettings {
     #[serde(rename = "IPAddress")]
     ip_address: String,
-    networks: BTreeMap<String, Network>,
+    networks: Option<BTreeMap<String, Network>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -214,7 +214,12 @@ impl Container {
     /// The address is its own: it does not share the host's network.
     pub fn has_address(&self, address: IpAddr) -> bool {
         let settings = &self.network_settings;
-        let of_networks = settings.networks.values().flat_map(|one| [&one.ip_address, &one.ipv6_address]);
+        let of_networks = settings
+            .networks
+            .iter()
+            .flatten()
+            .map(|(_, one)| one)
+            .flat_map(|one| [&one.ip_address, &one.ipv6_address]);
         let own = of_networks.chain([&settings.ip_address]);
         self.host_config.network_mode != "host"
             && own.filter_map(|text| text.parse().ok()).any(|ip: IpAddr| ip == address)

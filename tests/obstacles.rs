@@ -54,6 +54,7 @@ fn what_docker_and_dokku_would_refuse_is_refused_by_the_plan() {
 
     // It is looked at again when the app is opened.
     host.dokku(&["apps:unlock", "web"]).succeeds();
+    let before = host.snapshot();
     let gate = world.hook_gate();
     world.source.dokku(&["graduate:add-hook", "PRE", &gate.script()]).succeeds();
     let push = environment.begin_graduation(&[], "locked-later", "HEAD");

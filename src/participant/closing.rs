@@ -169,7 +169,7 @@ impl Closing {
                 let _ = self.news.send(Message::Report(Report::Log { app: self.app.clone(), text }));
             };
             let is_ours = self.store.has_mark(&self.app, LOCKING);
-            self.store.mark(&self.app, LOCKING)?;
+            self.store.note_locking(&self.app);
             self.lock = app.lock(if is_ours { Left::ByUs } else { self.left_lock }, say)?;
         }
         if let Some(killed) = killed {

@@ -46,8 +46,7 @@ impl Participant<'_> {
             if !self.store.noted(app, member.before.clone())?.is_touched() {
                 return Ok(None);
             }
-            // Whoever comes after us knows by it whose the file is.
-            self.store.mark(app, LOCKING)?;
+            self.store.note_locking(app);
             let lock = App::new(self.vars, &self.graduation.id, app).try_lock(member.left_lock())?;
             if lock.is_none() {
                 self.store.unmark(app, LOCKING)?;

@@ -261,6 +261,14 @@ impl Store {
         files::remove_durably(&self.app_dir(app).join(mark))
     }
 
+    /// Says that Dokku's lock of the app is about to be ours, so that whoever comes after us knows whose it was. A full disk is
+    /// no reason not to take it.
+    pub fn note_locking(&self, app: &AppName) {
+        if let Err(error) = self.mark(app, LOCKING) {
+            log::error!("{error}");
+        }
+    }
+
     /// How the app ended; `None` until it has.
     ///
     /// # Errors

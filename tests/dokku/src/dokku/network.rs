@@ -29,9 +29,7 @@ pub(super) fn run(call: &Call, file: &str) -> Outcome {
             step(format_args!("Created network {}", call.arg(1)));
             Ok(())
         }
-        "destroy" => {
-            ask(&call.layout, &Request::RemoveNetwork { name: call.arg(1).to_owned() }).map(drop)
-        }
+        "destroy" => ask(&call.layout, &Request::RemoveNetwork { name: call.arg(1).to_owned() }).map(drop),
         _ => {
             let app = call.arg(1);
             if app != "--global" {
