@@ -5,6 +5,7 @@ mod after_decision;
 mod at_once;
 mod cli;
 mod compensations;
+mod contract;
 mod deploys;
 mod developers;
 mod differences;
