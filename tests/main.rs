@@ -29,6 +29,7 @@ mod support;
 mod tags;
 mod terminal;
 mod votes;
+mod walk;
 mod worlds;
 
 /// A file that is not listed above would never run.
