@@ -90,6 +90,29 @@ impl Bench {
         self.begin(push)
     }
 
+    /// Runs a shell command on the host, as Dokku's user; `@` in it is the host's `/home/dokku`.
+    pub(crate) fn sh(&self, script: &str) -> Shown {
+        let home = self.host.layout().home().display().to_string();
+        self.dokku_program("sh", &["-ec", &script.replace('@', &home)])
+    }
+
+    /// The developers' repository of an app.
+    pub(crate) fn tree(&self, app: &str) -> String {
+        self.path("apps").join(app).display().to_string()
+    }
+
+    /// Pushes what `source` names to `target` of an app, from another repository than the developers' if need be.
+    pub(crate) fn push_from(&self, tree: &str, app: &str, refspec: &str) -> Shown {
+        let mut push = self.git_command(Path::new(tree));
+        push.args(["push", &format!("{}/{app}", self.host.url()), refspec]);
+        self.begin(push).wait()
+    }
+
+    /// Runs git in a developer's repository.
+    pub(crate) fn git_in(&self, tree: &str, args: &[&str]) -> String {
+        self.git(Path::new(tree), args).trim().to_owned()
+    }
+
     pub(crate) fn dokku(&self, args: &[&str]) -> Shown {
         done(self.host.command(args))
     }
