@@ -18,7 +18,7 @@ use crate::manifest::{
     MAX_MANIFEST, Manifest, State,
 };
 use crate::names::{AppName, CommitId};
-use crate::plan::{self, Here};
+use crate::plan::{self, AppsHere, Here, Problem};
 use crate::provenance::{self, Found, ProvenanceError};
 use crate::repo::{RepoError, Settled};
 use crate::runs::{AppStatus, Runs};
@@ -90,19 +90,26 @@ pub struct Survey {
     /// What a commit would say of them.
     pub state: State,
     /// What no manifest says of them.
-    pub here: BTreeMap<AppName, Here>,
+    pub here: AppsHere,
 }
 
 impl Survey {
+    /// Why nobody knows the one revision that an app runs, if that is so.
+    pub fn unclear(&self, app: &AppName) -> Option<Problem> {
+        let here = self.here.get(app)?;
+        match here.status.runs {
+            Runs::Unknown | Runs::Mixed => Some(plan::unclear(app, here)),
+            Runs::Nothing | Runs::Revision(_) => None,
+        }
+    }
+
     /// What an operator should know of them, each in a sentence.
     pub fn remarks(&self) -> Vec<String> {
         let of_app = |(app, here): (&AppName, &Here)| {
             let broken = here.broken.clone();
-            let unknown = match here.status.runs {
-                Runs::Unknown | Runs::Mixed => Some(plan::unclear(app, here).to_string()),
-                Runs::Nothing | Runs::Revision(_) => None,
-            };
-            unknown.into_iter().chain(broken).chain(here.status.remarks(app.as_str()))
+            let unknown = self.unclear(app).map(|problem| problem.to_string());
+            let remarks = here.status.remarks(app.as_str()).into_iter().map(|remark| remark.to_string());
+            unknown.into_iter().chain(broken).chain(remarks).collect::<Vec<_>>()
         };
         self.here.iter().flat_map(of_app).collect()
     }
@@ -133,8 +140,8 @@ impl Environment {
     ///
     /// # Errors
     /// The list of apps or Docker cannot be read.
-    pub fn live(&self) -> Result<State, EnvironmentError> {
-        Ok(self.look(&self.dokku.apps()?)?.state)
+    pub fn survey(&self) -> Result<Survey, EnvironmentError> {
+        self.look(&self.dokku.apps()?)
     }
 
     fn look(&self, apps: &[AppName]) -> Result<Survey, EnvironmentError> {
@@ -200,9 +207,9 @@ impl Environment {
     /// Brings all manifests in the work tree up to date and returns the live state. Writes only what changed.
     ///
     /// # Errors
-    /// As [`Environment::live`], or a manifest cannot be written.
+    /// As [`Environment::survey`], or a manifest cannot be written.
     pub fn refresh(&self) -> Result<Survey, EnvironmentError> {
-        let survey = self.look(&self.dokku.apps()?)?;
+        let survey = self.survey()?;
         write_if_changed(&self.vars.below_root(".gitignore"), GITIGNORE.as_bytes())?;
         for manifest in survey.state.0.values() {
             self.write(manifest)?;

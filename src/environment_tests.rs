@@ -98,13 +98,13 @@ fn docker_is_asked_twice_and_missing_containers_are_no_error() {
         exit 1"#,
         "a".repeat(40)
     );
-    let state = host.environment(&answers).live().unwrap();
+    let state = host.environment(&answers).survey().unwrap().state;
     let deploy = |app: &str| state.0[&app.parse().unwrap()].deploy.clone();
     assert_eq!((deploy("api").image, deploy("web").image), (Some(image), None));
     let revisions = ["api", "web"].map(|app| deploy(app).revision);
     assert_eq!(revisions, [Runs::Revision("a".repeat(40).parse().unwrap()), Runs::Unknown]);
     assert_eq!(host.read("docker.log"), "container inspect\nimage inspect\n");
-    let error = host.environment("echo 'Cannot connect to the Docker daemon' >&2; exit 1").live();
+    let error = host.environment("echo 'Cannot connect to the Docker daemon' >&2; exit 1").survey();
     assert!(error.unwrap_err().to_string().contains("Cannot connect"));
 }
 

@@ -286,7 +286,7 @@ pub struct Policy<'a> {
     /// What a revision that never ran here leads to.
     pub untested: Untested,
     /// The apps as they are here, if the state is the current one, which is judged by them.
-    pub here: Option<&'a BTreeMap<AppName, Here>>,
+    pub here: Option<&'a AppsHere>,
     /// Config names that are never asked for.
     pub ignore_config: &'a BTreeSet<ConfigName>,
     /// Apps that never graduate there.
@@ -310,6 +310,9 @@ pub struct Here {
     /// Why its settings here cannot be read.
     pub broken: Option<String>,
 }
+
+/// All of them.
+pub type AppsHere = BTreeMap<AppName, Here>;
 
 /// Whether a revision ever ran on the source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -398,7 +401,8 @@ pub fn make(
             }
         };
         let here = policy.here.and_then(|here| here.get(app));
-        plan.remarks.extend(here.into_iter().flat_map(|here| here.status.remarks(app.as_str())));
+        let known = here.into_iter().flat_map(|here| here.status.remarks(app.as_str()));
+        plan.remarks.extend(known.map(|remark| remark.to_string()));
         let runs = live.get(there);
         let status = runs.map(|live| live.status.clone()).unwrap_or_default();
         if status.has(to) && !options.redeploy {

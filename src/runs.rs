@@ -124,33 +124,49 @@ impl AppStatus {
         self.runs == Runs::Revision(revision) && self.condition != Condition::Down
     }
 
-    /// What an operator should know of the app, each in one sentence; `app` is its name, and commands are to be run on its
-    /// host.
-    pub fn remarks(&self, app: &str) -> Vec<String> {
+    /// What an operator should know of the app; `app` is its name on its host.
+    pub fn remarks(&self, app: &str) -> Vec<Remark> {
         let mut remarks = Vec::new();
+        let mut remark = |found: String, remedy: &str| {
+            remarks.push(Remark { found, remedy: format!("dokku {remedy} {app}") });
+        };
         if let (Runs::Revision(revision), Some(tip)) = (self.runs, self.branch_at) {
-            remarks.push(format!(
-                "{app} runs {}; its branch is at {}, which was not deployed: `dokku ps:rebuild {app}` deploys it",
-                revision.short(),
-                tip.short()
-            ));
+            let (runs, tip) = (revision.short(), tip.short());
+            remark(
+                format!("{app} runs {runs}; its branch is at {tip}, which was not deployed"),
+                "ps:rebuild",
+            );
         }
         if self.image_is_gone {
-            remarks.push(format!(
-                "the image that {app} runs is gone, so that it cannot be started again: `dokku ps:rebuild {app}`"
-            ));
+            remark(
+                format!("the image that {app} runs is gone, so that it cannot be started again"),
+                "ps:rebuild",
+            );
         } else if self.starts_another_image {
-            remarks.push(format!(
-                "the next restart of {app} starts another image than the one that runs: `dokku ps:rebuild {app}` \
-                 deploys what its branch says"
-            ));
+            remark(
+                format!("the next restart of {app} starts another image than the one that runs"),
+                "ps:rebuild",
+            );
         }
         if self.condition == Condition::Down {
-            remarks.push(format!(
-                "{app} is down: a process of it has no running container: `dokku ps:restart {app}`"
-            ));
+            remark(format!("{app} is down: a process of it has no running container"), "ps:restart");
         }
         remarks
+    }
+}
+
+/// Something that an operator should know of an app, and what puts it right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// What.
+    pub found: String,
+    /// A command, to be run on the app's host.
+    pub remedy: String,
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: `{}`", self.found, self.remedy)
     }
 }
 

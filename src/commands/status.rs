@@ -161,7 +161,8 @@ fn look(
         let revision = status.runs;
         let ours = here.get(&app).copied().unwrap_or_default();
         let (ahead, behind) = distance(&app, ours.revision(), revision.revision(), vars);
-        remarks.extend(status.remarks(there.name().as_str()));
+        let known = status.remarks(there.name().as_str()).into_iter();
+        remarks.extend(known.map(|remark| format!("{remark} there")));
         let recorded = released.0.get(&app).map(|manifest| manifest.deploy.revision);
         let drift = recorded.is_some_and(|recorded| recorded != revision);
         apps.insert(app, There { name: there, revision, condition: status.condition, ahead, behind, drift });

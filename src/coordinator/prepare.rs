@@ -14,7 +14,7 @@ use crate::link::{self, Limit, Link, LinkError, Reports};
 use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId, EnvironmentName};
 use crate::order::{Ending, News};
-use crate::plan::{self, Here, Plan, Policy, RevisionFacts, Tested};
+use crate::plan::{self, AppsHere, Plan, Policy, RevisionFacts, Tested};
 use crate::protocol::{LiveApp, Report, Request};
 use crate::provenance::{self, Ran};
 use crate::repo::{self, Settled};
@@ -96,7 +96,7 @@ impl Coordinator<'_> {
     /// that do not graduate to this environment have no part in it: on this same host that includes its own apps,
     /// which a graduation itself has changed.
     /// Returns the apps as they are, too; of a state that is not the current one, nothing.
-    fn survey(&self) -> Result<(Option<BTreeMap<AppName, Here>>, Option<String>), CoordinatorError> {
+    fn survey(&self) -> Result<(Option<AppsHere>, Option<String>), CoordinatorError> {
         if !self.order.is_current {
             return Ok((None, None));
         }

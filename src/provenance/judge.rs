@@ -217,7 +217,9 @@ mod tests {
         let condition = |rows: &[Row], facts: fn(&mut Facts<'_>)| judged(rows, &[], facts).condition;
         let web: &[Row] = &[("web.1", "c1", '1', None, None)];
         let dead: &[Row] = &[("web.1", "c1", '1', Some(0), None)];
-        let worker = |facts: &mut Facts<'_>| drop(facts.scale.insert("worker".to_owned(), 1));
+        let worker = |facts: &mut Facts<'_>| {
+            facts.scale.insert("worker".to_owned(), 1);
+        };
         let cases: [(&str, Condition); 3] = [
             ("it runs", condition(web, same)),
             ("a worker has no container", condition(web, worker)),
@@ -238,7 +240,9 @@ mod tests {
         assert_eq!(condition(failed, dropped), Condition::Up, "the Procfile dropped it");
         assert_eq!(condition(dead, |facts| facts.is_stopped = true), Condition::Stopped);
         assert_eq!(condition(web, |facts| facts.is_stopped = true), Condition::Up, "it was started by hand");
-        let nothing = |facts: &mut Facts<'_>| drop(facts.scale.insert("web".to_owned(), 0));
+        let nothing = |facts: &mut Facts<'_>| {
+            facts.scale.insert("web".to_owned(), 0);
+        };
         assert_eq!(condition(&[], nothing), Condition::Stopped);
         assert_eq!(condition(&[], same), Condition::Down);
         assert_eq!(condition(&[], |facts| facts.is_deployed = false), Condition::Up);

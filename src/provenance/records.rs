@@ -137,13 +137,13 @@ pub(super) mod tests {
     fn what_is_live_is_never_forgotten() {
         let mut records = records(&[('a', '1', "live")]);
         let live = BTreeSet::from(["live".to_owned()]);
-        for n in 0..200 {
+        for n in 1..=200 {
             let id: CommitId = format!("{n:040x}").parse().unwrap();
             let built: ImageId = format!("sha256:{n:064x}").parse().unwrap();
             records.note(id, &built, [format!("c{n}")], &live);
         }
         assert_eq!(records.0.len(), REMEMBERED + 1);
         assert_eq!(records.revision_of("live", &image('1'), None), Some(revision('a')));
-        assert_eq!(records.newest(), format!("{:040x}", 199).parse().ok());
+        assert_eq!(records.newest(), format!("{:040x}", 200).parse().ok());
     }
 }
