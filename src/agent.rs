@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, BufReader, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ use crate::participant::{self, Start};
 use crate::preflight;
 use crate::process::{Detached, ProcessError, ProcessId};
 use crate::protocol::{self, LineError, LiveApp, PROTOCOL, Report, Request};
+use crate::provenance::{self, ProvenanceError};
 use crate::records::Follower;
 use crate::vars::{self, Vars};
 
@@ -46,6 +48,9 @@ pub enum AgentError {
     /// Dokku's files.
     #[error(transparent)]
     Dokku(#[from] DokkuError),
+    /// What runs.
+    #[error(transparent)]
+    Provenance(#[from] ProvenanceError),
     /// Ours.
     #[error(transparent)]
     File(#[from] FileError),
@@ -133,14 +138,19 @@ impl Session<'_> {
         let for_all = dokku.global_config_names()?;
         let apps = dokku.apps()?;
         let mut obstacles = preflight::obstacles(self.vars, &dokku, &apps);
+        let mut found = provenance::look(self.vars, Path::new("docker"), &apps)?;
         for app in apps {
-            let own: BTreeSet<String> = dokku.config(&app)?.into_keys().collect();
+            // What is broken of one app concerns that app alone.
+            let (own, broken) = match dokku.config(&app) {
+                Ok(config) => (config.into_keys().collect(), None),
+                Err(error) => (BTreeSet::new(), Some(error.to_string())),
+            };
             let config_names = own.union(&for_all).cloned().collect();
             // What hangs on the Procfile of the next version the source knows.
             let hold = dokku.hold_point(&app, None);
+            let status = found.remove(&app).unwrap_or_default().status;
             let obstacles = obstacles.remove(&app).unwrap_or_default();
-            let live = LiveApp { revision: dokku.revision(&app), config_names, hold, obstacles };
-            tell(&Report::App { app, live })?;
+            tell(&Report::App { app, live: LiveApp { status, config_names, broken, hold, obstacles } })?;
         }
         Ok(tell(&Report::AllApps {})?)
     }

@@ -5,6 +5,7 @@ mod after_decision;
 mod at_once;
 mod cli;
 mod compensations;
+mod contract;
 mod deploys;
 mod developers;
 mod differences;
@@ -24,12 +25,14 @@ mod obstacles;
 mod operator;
 mod peers;
 mod properties;
+mod provenance;
 mod refusals;
 mod stuck;
 mod support;
 mod tags;
 mod terminal;
 mod votes;
+mod walk;
 mod worlds;
 
 /// A file that is not listed above would never run.

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -96,23 +96,6 @@ impl Bench {
         self.dokku_program("sh", &["-ec", &script.replace('@', &home)])
     }
 
-    /// The developers' repository of an app.
-    pub(crate) fn tree(&self, app: &str) -> String {
-        self.path("apps").join(app).display().to_string()
-    }
-
-    /// Pushes what `source` names to `target` of an app, from another repository than the developers' if need be.
-    pub(crate) fn push_from(&self, tree: &str, app: &str, refspec: &str) -> Shown {
-        let mut push = self.git_command(Path::new(tree));
-        push.args(["push", &format!("{}/{app}", self.host.url()), refspec]);
-        self.begin(push).wait()
-    }
-
-    /// Runs git in a developer's repository.
-    pub(crate) fn git_in(&self, tree: &str, args: &[&str]) -> String {
-        self.git(Path::new(tree), args).trim().to_owned()
-    }
-
     pub(crate) fn dokku(&self, args: &[&str]) -> Shown {
         done(self.host.command(args))
     }
@@ -127,12 +110,6 @@ impl Bench {
 
     pub(crate) fn dokku_program(&self, program: &str, args: &[&str]) -> Shown {
         done(self.host.program(program, args))
-    }
-
-    pub(crate) fn ssh(&self, line: &str) -> Shown {
-        let mut ssh = Command::new("ssh");
-        ssh.args(self.ssh_options()).arg(self.host.url()).arg(line).stdin(Stdio::null());
-        done(ssh)
     }
 
     /// Puts the app's head into its repository on the host, and nothing more.
