@@ -438,6 +438,8 @@ pub fn make(
         if status.has(to) && !options.redeploy {
             plan.unchanged.push(app.clone());
             plan.stopped.extend((status.condition == Condition::Stopped).then(|| app.clone()));
+            let there = status.remarks(there.name().as_str()).into_iter();
+            plan.remarks.extend(there.map(|remark| format!("{remark} there")));
             continue;
         }
         let found = facts(app, to);
