@@ -23,6 +23,7 @@ mod modes;
 mod operator;
 mod peers;
 mod properties;
+mod provenance;
 mod refusals;
 mod stuck;
 mod support;
