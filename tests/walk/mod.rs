@@ -71,9 +71,9 @@ fn what_is_said_is_what_users_see() {
     let steps = steps.unwrap_or(if is_full { STEPS_OF_FULL } else { STEPS });
     say(&format!("{steps} steps: GRADUATE_WALK_SEED={seed}"));
 
+    let began = Instant::now();
     let world = World::new();
     let mut walk = Walk::begin(&world, seed);
-    let began = Instant::now();
     for step in 0..steps {
         if limit.is_some_and(|limit| began.elapsed() > limit) {
             say(&format!("its time is over after {step} steps"));
