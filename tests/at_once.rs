@@ -154,7 +154,7 @@ fn of_two_sources_to_one_destination_the_second_is_refused() {
     let begun = Instant::now();
     world.destination.reboot();
     let took = begun.elapsed();
-    assert!(took < Duration::from_secs(30), "{took:?}");
+    assert!(took < Duration::from_secs(100), "{took:?}");
 
     // Afterwards it may, and the first one's app is left alone.
     second.graduate("now", "HEAD").succeeds().says("left alone: api");

@@ -41,7 +41,9 @@ impl<'a> App<'a> {
             build: String::new(),
             web: String::new(),
         };
-        app.file("Procfile", "web: sh ./web\n").checks("/", 5)
+        // On a real host a container that crashes is asked so often, too, five seconds apart.
+        let attempts = if world.is_real() { 5 } else { 100 };
+        app.file("Procfile", "web: sh ./web\n").checks("/", attempts)
     }
 
     /// What it serves, and what transcripts call its commit.
@@ -144,7 +146,7 @@ impl<'a> App<'a> {
     /// It answers when the gate opens. Only simulated hosts have gates.
     pub(crate) fn healthy_behind(mut self, gate: &Gate) -> Self {
         self.web.push_str(&gate.script());
-        self.checks("/", 1000)
+        self.checks("/", 10_000)
     }
 
     /// Has this file in its tree.

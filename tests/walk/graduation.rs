@@ -27,8 +27,7 @@ impl Walk<'_> {
         }
         assert_eq!(ran.status, Some(1), "{ran}");
         assert_eq!(after, before, "nothing may have changed: {ran}");
-        let reason = ran.raw.lines().find(|line| line.contains(" !     ")).unwrap_or_default();
-        format!("{told}: {}", reason.trim_start_matches("remote:").trim())
+        format!("{told}: {}", reasons(&ran))
     }
 
     /// Goes back to the release before.
@@ -38,19 +37,23 @@ impl Walk<'_> {
         let after = truth::ask(&self.world.destination);
         let told = format!("roll-back ({:?})", ran.status);
         if ran.status == Some(0) {
-            let release = self.release();
-            let shown =
-                self.releases.get(&release).unwrap_or_else(|| panic!("{release} is not known: {ran}"));
-            for (app, page) in shown {
+            let back = ran.raw.lines().find_map(|line| line.split_once("Going back to "));
+            let (_, back) = back.unwrap_or_else(|| panic!("it does not say where it goes back to: {ran}"));
+            let shown = self.releases.get(back).unwrap_or_else(|| panic!("{back} is not known: {ran}"));
+            let shown = shown.clone();
+            for (app, page) in &shown {
                 let now = after.get(app).and_then(|app| app.page.as_ref());
-                assert_eq!(now, Some(page), "{app} after a roll-back to {release}: {ran}");
+                let stays_stopped = now.is_none() && is_named_as_stopped(app, &ran);
+                assert!(stays_stopped || now == Some(page), "{app} shows {now:?} and not {page}: {ran}");
             }
-            return format!("{told} to {release}");
+            let told = format!("{told} to {back}");
+            let release = self.release();
+            self.releases.entry(release).or_insert(shown);
+            return told;
         }
         assert_eq!(ran.status, Some(1), "{ran}");
         assert_eq!(after, before, "nothing may have changed: {ran}");
-        let reason = ran.raw.lines().find(|line| line.contains(" !     ")).unwrap_or_default();
-        format!("{told}: {}", reason.trim())
+        format!("{told}: {}", reasons(&ran))
     }
 
     /// The manifests of the environment repository's last commit that say what an app runs.
@@ -71,8 +74,7 @@ impl Walk<'_> {
             let revision = manifest["deploy"]["revision"].as_str().unwrap_or_default();
             let seen = there.get(&app).unwrap_or_else(|| panic!("{app} is not there after {ran}"));
             let Some(page) = &seen.page else {
-                let is_named = ran.raw.lines().any(|line| line.contains("stopped: ") && line.contains(&app));
-                assert!(is_named, "{app} does not answer, and that is not said: {ran}");
+                assert!(is_named_as_stopped(&app, ran), "{app} does not answer, and that is not said: {ran}");
                 continue;
             };
             let is_it = self.revisions.get(page).is_some_and(|revisions| revisions.contains(revision));
@@ -94,4 +96,15 @@ impl Walk<'_> {
         let status = document(&status);
         status["environments"][0]["release"].as_str().unwrap_or_default().to_owned()
     }
+}
+
+/// What was said to be wrong.
+fn reasons(ran: &Ran) -> String {
+    let marked = ran.raw.lines().filter_map(|line| line.split_once(" !     "));
+    marked.map(|(_, reason)| reason.trim()).collect::<Vec<_>>().join(" | ")
+}
+
+/// It was said that somebody has stopped the app there, so that it stays so.
+fn is_named_as_stopped(app: &str, ran: &Ran) -> bool {
+    ran.raw.lines().any(|line| line.contains("stopped: ") && line.contains(app))
 }

@@ -53,6 +53,11 @@ fn setting(name: &str) -> Option<u64> {
     Some(text.parse().expect("a seed and a length are numbers"))
 }
 
+/// Not by a macro: those lines are hidden from whoever reads the run of a test that passes.
+fn say(what: &str) {
+    let _ = writeln!(std::io::stderr(), "walk: {what}");
+}
+
 #[test]
 fn what_is_said_is_what_users_see() {
     if World::simulated_only("it would take hours") {
@@ -64,15 +69,14 @@ fn what_is_said_is_what_users_see() {
     let steps = setting("GRADUATE_WALK_STEPS").map(|steps| usize::try_from(steps).expect("a walk is finite"));
     let limit = (steps.is_none() && !is_full).then_some(LIMIT);
     let steps = steps.unwrap_or(if is_full { STEPS_OF_FULL } else { STEPS });
-    // Not printed by a macro: those lines are hidden from whoever reads the run of a test that passes.
-    let _ = writeln!(std::io::stderr(), "a walk of {steps} steps: GRADUATE_WALK_SEED={seed}");
+    say(&format!("{steps} steps: GRADUATE_WALK_SEED={seed}"));
 
+    let began = Instant::now();
     let world = World::new();
     let mut walk = Walk::begin(&world, seed);
-    let began = Instant::now();
     for step in 0..steps {
         if limit.is_some_and(|limit| began.elapsed() > limit) {
-            let _ = writeln!(std::io::stderr(), "the walk ends after {step} steps: its time is over");
+            say(&format!("its time is over after {step} steps"));
             break;
         }
         if let Err(cause) = catch_unwind(AssertUnwindSafe(|| walk.step())) {
@@ -114,6 +118,7 @@ impl<'a> Walk<'a> {
     /// Does something, and looks whether everybody says what is true then.
     fn step(&mut self) {
         let what = self.do_something();
+        say(&what);
         self.steps.push(what);
         self.judge();
     }

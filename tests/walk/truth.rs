@@ -64,7 +64,10 @@ pub(super) fn ask(host: &Host) -> BTreeMap<String, App> {
         }
     }
     for (name, app) in &mut apps {
-        app.page = host.get(name);
+        // Where none runs, the proxy goes on naming its address, which may be another container's by now.
+        if app.containers.iter().any(|(process, (_, runs))| *runs && process.starts_with("web.")) {
+            app.page = host.get(name);
+        }
     }
     apps
 }

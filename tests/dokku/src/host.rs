@@ -88,7 +88,7 @@ impl Host {
             .process_group(0);
         let _ = fs::remove_file(self.layout.socket());
         let mut daemon = daemon.spawn().context("the daemon")?;
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while UnixStream::connect(self.layout.socket()).is_err() {
             if Instant::now() > deadline || daemon.try_wait()?.is_some() {
                 let log = fs::read_to_string(self.layout.run().join("daemon.log")).unwrap_or_default();

@@ -72,7 +72,7 @@ fn listen(layout: &Layout, port: u16) -> Outcome<bool> {
         .spawn()
         .context(PROGRAM)?;
     fs::write(layout.run().join("sshd.pid"), child.id().to_string())?;
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while Instant::now() < deadline && child.try_wait()?.is_none() {
         if fs::read_to_string(&log)?.contains(&format!("listening on 127.0.0.1 port {port}")) {
             // Whoever ends the host ends sshd; nobody needs its exit status.

@@ -12,7 +12,7 @@ use crate::layout::Layout;
 
 /// Kills all processes of the host and waits until they are gone.
 pub(crate) fn kill_all(layout: &Layout) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let found = processes(layout);
         if found.is_empty() || Instant::now() > deadline {

@@ -13,6 +13,7 @@ fn a_push_deploys_and_the_next_one_replaces() {
     assert_eq!(bench.get("api"), "one");
     let first = bench.live("api");
 
+    bench.dokku(&["checks:set", "api", "wait-to-retire", "1"]).succeeds();
     bench.app("api").serves("two").commit();
     bench.push("api").succeeds();
     assert_eq!(bench.get("api"), "two");
@@ -177,6 +178,7 @@ fn only_a_container_keeps_an_image() {
     let bench = Bench::new();
     bench.app("api").serves("one").commit();
     bench.push("api").succeeds();
+    bench.dokku(&["checks:set", "api", "wait-to-retire", "1"]).succeeds();
     let first = bench.latest("api");
     bench.docker(&["tag", &first, "kept/api:first"]).succeeds();
     bench

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use simulated_dokku::Host;
 use tempfile::TempDir;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) struct Bench {
     host: Host,
@@ -76,6 +76,8 @@ impl Bench {
             self.git(&tree, &["init", "-q", "-b", "master"]);
             fs::write(tree.join("Procfile"), "web: sh ./web\n").unwrap();
             fs::write(tree.join("web"), "exec busybox httpd -f -p $PORT -h www\n").unwrap();
+            let check = r#"{"healthchecks": {"web": [{"type": "startup", "path": "/", "attempts": 100}]}}"#;
+            fs::write(tree.join("app.json"), check).unwrap();
         }
         App { bench: self, tree }
     }
