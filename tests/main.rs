@@ -22,6 +22,7 @@ mod modes;
 mod operator;
 mod peers;
 mod properties;
+mod refs;
 mod refusals;
 mod stuck;
 mod support;
