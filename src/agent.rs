@@ -16,6 +16,7 @@ use chrono::Utc;
 use crate::diff;
 use crate::doctor;
 use crate::dokku::{Dokku, DokkuError};
+use crate::dokku_version;
 use crate::error;
 use crate::factors;
 use crate::files::FileError;
@@ -78,6 +79,7 @@ pub fn run(vars: &Vars) -> Result<(), AgentError> {
         protocol: PROTOCOL,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: vars::host_name(),
+        dokku: dokku_version::of_this_host(vars)?,
     };
     tell(&hello)?;
     let mut requests = BufReader::new(io::stdin().lock());

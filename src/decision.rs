@@ -5,7 +5,7 @@
 use crate::files::FileError;
 use crate::git::{Git, GitError};
 use crate::journal::{Entry, Journal};
-use crate::names::{ObjectId, RequestTag};
+use crate::names::ObjectId;
 use crate::order::Order;
 use crate::protocol::Decision;
 use crate::repo::{RepoError, Settled};
@@ -72,23 +72,23 @@ pub fn in_journal(entries: &[Entry]) -> Option<Go> {
 /// # Errors
 /// It still names what does not run.
 pub fn set_tag_back(vars: &Vars, order: &Order) -> Result<(), DecisionError> {
-    set_back(vars, &order.tag, order.old, order.new)
+    set_back(vars, &order.tag.ref_name(), order.old, Some(order.new))
 }
 
-/// The same of a push that never came to be an order.
+/// The same of a ref of a push that never came to be an order.
 ///
 /// # Errors
 /// As [`set_tag_back`].
 pub fn set_back(
     vars: &Vars,
-    tag: &RequestTag,
+    name: &str,
     old: Option<ObjectId>,
-    new: ObjectId,
+    new: Option<ObjectId>,
 ) -> Result<(), DecisionError> {
-    let (name, git) = (tag.ref_name(), Git::environment(vars));
-    if Settled::open(vars)?.read_ref(&name)? == Some(new) && old != Some(new) {
-        git.compare_and_swap(&name, old, Some(new))?;
+    let git = Git::environment(vars);
+    if Settled::open(vars)?.read_ref(name)? == new && old != new {
+        git.compare_and_swap(name, old, new)?;
     }
     // A push that was killed before the tag moved would be in the way of the next one under its label.
-    Ok(git.free_ref(&name)?)
+    Ok(git.free_ref(name)?)
 }

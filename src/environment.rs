@@ -22,6 +22,8 @@ use crate::plan::{self, AppsHere, Here, Problem};
 use crate::provenance::{self, Found, ProvenanceError};
 use crate::repo::{RepoError, Settled};
 use crate::runs::{AppStatus, Runs};
+use crate::ssh::quoted;
+use crate::updates::MAIN;
 use crate::vars::Vars;
 
 /// How long one commit waits for another that runs at the same time.
@@ -63,6 +65,14 @@ pub enum EnvironmentError {
         .0.join(", ")
     )]
     Foreign(Vec<String>),
+    /// What is committed would not be the state of this environment, or would be what the ledger says of another one.
+    #[error("{branch} is checked out, and a commit belongs to main: first run\n`{remedy}`")]
+    NotMain {
+        /// The branch, or what else is checked out.
+        branch: String,
+        /// The command that makes `main` the one that is checked out.
+        remedy: String,
+    },
     /// Another commit takes too long.
     #[error("another commit in the environment repository has been running for {} s", COMMIT_PATIENCE.as_secs())]
     Busy,
@@ -289,6 +299,12 @@ impl Environment {
     pub fn commit(&self, message: Option<&str>) -> Result<Committed, EnvironmentError> {
         let _lock = self.commit_lock()?;
         let git = Git::environment(&self.vars);
+        let branch = Settled::open(&self.vars)?.branch()?;
+        if branch.as_deref() != Some(MAIN) {
+            let branch = branch.unwrap_or_else(|| "no branch".to_owned());
+            let branch = branch.strip_prefix("refs/heads/").unwrap_or(&branch).to_owned();
+            return Err(EnvironmentError::NotMain { branch, remedy: back_to_main(&self.vars) });
+        }
         let foreign = git.foreign_paths()?;
         if !foreign.is_empty() {
             return Err(EnvironmentError::Foreign(foreign));
@@ -310,6 +326,11 @@ impl Environment {
             Locking::Busy(_) => Err(EnvironmentError::Busy),
         }
     }
+}
+
+/// The command that makes `main` the branch that is checked out on this host, and touches no file.
+pub fn back_to_main(vars: &Vars) -> String {
+    format!("git --git-dir={} symbolic-ref HEAD {MAIN}", quoted(&vars.git_dir().to_string_lossy()))
 }
 
 /// Brings the manifest of one app up to date; for triggers.

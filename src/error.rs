@@ -8,6 +8,7 @@ use crate::after_deploy::AfterDeployError;
 use crate::agent::AgentError;
 use crate::attach::AttachError;
 use crate::coordinator::CoordinatorError;
+use crate::dokku_version::TooOld;
 use crate::environment::EnvironmentError;
 use crate::files::FileError;
 use crate::hook::HookError;
@@ -77,6 +78,16 @@ pub enum Error {
     /// There is no such release.
     #[error("{0} has no release {release}", release = .1.as_deref().unwrap_or("before the one that runs"))]
     NoRelease(EnvironmentName, Option<String>),
+    /// A name that an environment cannot have.
+    #[error("no environment can be called {name} as long as there are refs of that name: {}", found.join(", "))]
+    RefsOfEnvironment {
+        /// The name.
+        name: EnvironmentName,
+        /// The refs.
+        found: Vec<String>,
+        /// The commands that delete them.
+        commands: Vec<String>,
+    },
     /// Nothing is remembered of it.
     #[error("there is no such graduation; the last ones of each environment are remembered (keep-logs)")]
     NoGraduation,
@@ -176,6 +187,7 @@ impl Error {
             | Self::BeingSettled(..)
             | Self::TooLate(_)
             | Self::NoRelease(..)
+            | Self::RefsOfEnvironment { .. }
             | Self::NoGraduation
             | Self::Participant(_)
             | Self::AfterDeploy(_)
@@ -202,6 +214,9 @@ impl Error {
             }
             Self::NoRelease(environment, _) => {
                 Some(format!("`dokku graduate:releases {environment}` lists them"))
+            }
+            Self::RefsOfEnvironment { commands, .. } => {
+                Some(format!("delete them on this host:\n{}", commands.join("\n")))
             }
             Self::Local(_) => Some("`dokku plugin:install` puts it right".to_owned()),
             Self::File(_)
@@ -255,6 +270,7 @@ fn of_ssh(error: &SshError) -> ExitStatus {
         | SshError::NotAuthorised { .. }
         | SshError::NoPlugin { .. }
         | SshError::OtherProtocol { .. }
+        | SshError::Dokku(_)
         | SshError::Chatter { .. } => ExitStatus::Refused,
     }
 }
@@ -293,6 +309,7 @@ fn ssh_hint(error: &SshError) -> Option<String> {
         SshError::NoPlugin { .. } => {
             Some("install the plugin there as well: `dokku plugin:install`, see README".to_owned())
         }
+        SshError::Dokku(_) => Some(format!("run this there, as root:\n{}", TooOld::REMEDY)),
         SshError::OtherProtocol { .. } => Some("install the same version on both hosts".to_owned()),
         SshError::Chatter { .. } => {
             Some("a login script (.bashrc, .profile, /etc/profile.d) of that user must not print".to_owned())

@@ -46,9 +46,13 @@ pub enum Check {
     Hooks,
     /// The environment repository and its settings.
     Repository,
+    /// The names of its refs, and what is checked out.
+    Refs,
     /// The repository is served as `dokku@<host>:graduate`.
     RepositoryPath,
-    /// git's version.
+    /// Dokku's version.
+    Dokku,
+    /// git's version, and its settings.
     Git,
     /// Docker answers.
     Docker,
@@ -96,7 +100,9 @@ impl fmt::Display for Check {
             Self::TriggerOrder => "trigger-order",
             Self::Hooks => "hooks",
             Self::Repository => "repository",
+            Self::Refs => "refs",
             Self::RepositoryPath => "repository-path",
+            Self::Dokku => "dokku",
             Self::Git => "git",
             Self::Docker => "docker",
             Self::Ownership => "ownership",

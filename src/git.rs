@@ -13,11 +13,16 @@ use std::time::Duration;
 use crate::files::{self, FileError};
 use crate::names::{AppName, CommitId, GraduationId, ObjectId};
 use crate::process::{ProcessError, Program, in_words};
+use crate::updates::MAIN;
 use crate::vars::{Vars, host_name};
 
+mod harmful;
 mod objects;
+mod settings;
 
+pub use harmful::Harmful;
 pub use objects::{INDEX, TagText};
+pub use settings::program;
 
 /// How long the lock file of a ref must stay the same to be nobody's.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
@@ -94,27 +99,16 @@ impl Git {
 
     fn command(&self) -> Program {
         let email = format!("{}@{}", self.user.replace(' ', "-"), host_name());
-        let program = Program::new("git").arg("--git-dir").arg(&self.git_dir);
+        let program = program().arg("--git-dir").arg(&self.git_dir);
         let program = match &self.work_tree {
             Some(work_tree) => program.arg("--work-tree").arg(work_tree).dir(work_tree),
             None => program,
         };
         program
-            .args([
-                "-c",
-                "core.hooksPath=/dev/null",
-                "-c",
-                "core.fsync=committed,reference",
-                "-c",
-                "core.fsyncMethod=batch",
-            ])
-            .args(["-c", "commit.gpgSign=false", "-c", "gc.auto=0", "-c", "core.autocrlf=false"])
             .env("GIT_AUTHOR_NAME", &self.user)
             .env("GIT_AUTHOR_EMAIL", &email)
             .env("GIT_COMMITTER_NAME", &self.user)
             .env("GIT_COMMITTER_EMAIL", &email)
-            .env("GIT_TERMINAL_PROMPT", "0")
-            .env("LC_ALL", "C")
     }
 
     fn failed(&self, action: &'static str) -> impl FnOnce(ProcessError) -> GitError {
@@ -128,8 +122,7 @@ impl Git {
     /// git cannot write there.
     pub fn init(&self, settings: &[(&str, &str)]) -> Result<(), GitError> {
         // `init --bare` makes a repository in exactly this place; core.bare is put right by the settings.
-        let init =
-            Program::new("git").args(["init", "--quiet", "--bare", "--initial-branch=main", "--template="]);
+        let init = program().args(["init", "--quiet", "--bare", "--initial-branch=main", "--template="]);
         init.arg(&self.git_dir).run().map_err(self.failed("make a repository"))?;
         self.configure(settings).map(drop)
     }
@@ -143,7 +136,7 @@ impl Git {
         if !file.exists() {
             return Ok(None);
         }
-        let get = Program::new("git").args(["config", "--file"]).arg(&file).args(["--get", name]);
+        let get = program().args(["config", "--file"]).arg(&file).args(["--get", name]);
         let (status, stdout, stderr) = get.capture().map_err(self.failed("read the settings"))?;
         match status.code() {
             Some(0) => Ok(Some(String::from_utf8_lossy(&stdout).trim_end().to_owned())),
@@ -157,7 +150,7 @@ impl Git {
     }
 
     fn config(&self) -> Program {
-        Program::new("git").args(["config", "--file"]).arg(self.git_dir.join("config"))
+        program().args(["config", "--file"]).arg(self.git_dir.join("config"))
     }
 
     /// Those of the settings that the repository does not have so.
@@ -191,11 +184,11 @@ impl Git {
         Ok(!differing.is_empty())
     }
 
-    /// Commits the whole of `.gitignore` and the manifests as they are in the work tree, and nothing else; none if
-    /// that is what HEAD says already.
+    /// Commits the whole of `.gitignore` and the manifests as they are in the work tree, and nothing else, to the branch
+    /// `main`; none if that says so already.
     ///
     /// # Errors
-    /// git says no; another commit at the same time is one reason.
+    /// git says no; [`GitError::RefMoved`] if there is another commit at the same time.
     pub fn commit_manifests(&self, message: &str) -> Result<Option<CommitId>, GitError> {
         let add = self.command().args(["add", "--all", "--", ".gitignore"]);
         add.run().map_err(self.failed("add .gitignore"))?;
@@ -206,14 +199,27 @@ impl Git {
         {
             return Err(self.failed("add the manifests")(source));
         }
-        let diff = self.command().args(["diff-index", "--cached", "--quiet", "HEAD", "--"]);
-        if self.has_head() && diff.run().is_ok() {
+        let tree = self.command().arg("write-tree").read().map_err(self.failed("write a tree"))?;
+        let tree = parse_id(&tree)?;
+        let parent = self.object(MAIN)?;
+        if parent.is_some() && self.object(&format!("{MAIN}^{{tree}}"))? == Some(tree) {
             return Ok(None);
         }
-        let commit = self.command().args(["commit", "--quiet", "--no-verify", "--cleanup=strip", "--file=-"]);
-        commit.input(message).run().map_err(self.failed("commit"))?;
-        let head = self.command().args(["rev-parse", "--verify", "HEAD"]).read();
-        parse_id(&head.map_err(self.failed("read the new commit"))?).map(Some)
+        // Plumbing alone: what git-commit(1) makes of a message and of HEAD depends on settings.
+        let parents: Vec<CommitId> = parent.into_iter().collect();
+        let commit = self.make_commit(tree, &parents, message)?;
+        self.compare_and_swap(MAIN, Some(commit), parent)?;
+        Ok(Some(commit))
+    }
+
+    /// The object that a full name stands for; none if there is none.
+    fn object(&self, name: &str) -> Result<Option<ObjectId>, GitError> {
+        let parse = self.command().args(["rev-parse", "--verify", "--quiet", name]);
+        match parse.read_unless(str::is_empty) {
+            Ok(id) if id.is_empty() => Ok(None),
+            Ok(id) => parse_id(&id).map(Some),
+            Err(source) => Err(self.failed("read a ref")(source)),
+        }
     }
 
     /// There is a first commit.
@@ -273,6 +279,22 @@ impl Git {
             });
         }
         changes.iter().try_for_each(|change| self.sync_ref(&change.name))
+    }
+
+    /// Prepares a transaction that would make each of these refs name a commit, and aborts it: what would keep git from
+    /// writing them later is an error now.
+    ///
+    /// # Errors
+    /// git's own words.
+    pub fn could_write(&self, names: &[String], commit: CommitId) -> Result<(), GitError> {
+        let mut input = "start\n".to_owned();
+        for name in names {
+            self.free_ref(name)?;
+            input += &format!("update {name} {commit}\n");
+        }
+        input += "prepare\nabort\n";
+        let update = self.command().args(["update-ref", "--no-deref", "--stdin"]).input(input);
+        update.run().map_err(self.failed("write the refs of a graduation"))
     }
 
     /// Removes the lock file that a git which was killed has left of a ref. git holds one for milliseconds: one that is

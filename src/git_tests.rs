@@ -128,5 +128,66 @@ fn settings_are_written_once() {
     let world = world();
     assert!(!world.git.configure(&[("core.bare", "false"), ("core.pager", "cat")]).unwrap());
     assert!(world.git.configure(&[("core.pager", "less")]).unwrap());
-    assert_eq!(read(&world.git, &["config", "core.pager"]), "less");
+    assert_eq!(world.git.setting("core.pager").unwrap().as_deref(), Some("less"));
+}
+
+#[test]
+fn a_commit_goes_to_main_with_the_message_that_was_given() {
+    let world = world();
+    let git = &world.git;
+    let one = git.commit_manifests("#42").unwrap().unwrap();
+    assert_eq!(read(git, &["log", "-1", "--format=%B", "refs/heads/main"]), "#42");
+    git.change_refs(&[RefChange { name: "refs/heads/env/production".into(), new: Some(one), old: None }])
+        .unwrap();
+    git.command().args(["symbolic-ref", "HEAD", "refs/heads/env/production"]).run().unwrap();
+    write(&world, "api/graduate.json", "{}");
+    let two = git.commit_manifests("Two").unwrap().unwrap();
+    assert_eq!(read(git, &["rev-parse", "refs/heads/env/production"]), one.to_string());
+    assert_eq!(read(git, &["rev-parse", "refs/heads/main", "refs/heads/main^"]), format!("{two}\n{one}"));
+}
+
+#[test]
+fn what_would_keep_git_from_writing_refs_is_found_without_writing_them() {
+    let world = world();
+    let git = &world.git;
+    let commit = git.commit_manifests("Initial state").unwrap().unwrap();
+    let names =
+        ["refs/tags/graduate/production/now", "refs/tags/production/20261123104512"].map(str::to_owned);
+    git.could_write(&names, commit).unwrap();
+    assert_eq!(read(git, &["for-each-ref", "--format=%(refname)"]), "refs/heads/main");
+    let blocker = RefChange { name: "refs/tags/production".into(), new: Some(commit), old: None };
+    git.change_refs(&[blocker]).unwrap();
+    let error = git.could_write(&names, commit).unwrap_err().to_string();
+    assert!(error.contains("refs/tags/production"), "{error}");
+    git.could_write(&names[..1], commit).unwrap();
+}
+
+#[test]
+fn settings_of_a_repository_change_nothing_that_is_pinned() {
+    let world = world();
+    for (name, value) in [
+        ("commit.gpgSign", "true"),
+        ("core.attributesFile", "/missing"),
+        ("core.excludesFile", "/dev/stdin"),
+        ("core.fsmonitor", "/bin/false"),
+        ("core.hooksPath", "/bin"),
+        ("core.sparseCheckout", "true"),
+        ("fsck.skipList", "/missing"),
+        ("i18n.commitEncoding", "UTF-16"),
+        ("tag.gpgSign", "true"),
+    ] {
+        world.git.configure(&[(name, value)]).unwrap();
+    }
+    let git = &world.git;
+    write(&world, "api/graduate.json", "{}");
+    let commit = git.commit_manifests("Initial state").unwrap().unwrap();
+    let text = TagText { name: "production/20261123104512", tagger: "alice", time_s: 1, message: "m" };
+    let tag = git.make_tag(commit, &text).unwrap();
+    let name = "refs/tags/production/20261123104512".to_owned();
+    git.change_refs(&[RefChange { name, new: Some(tag), old: None }]).unwrap();
+    assert_eq!(
+        read(git, &["ls-tree", "-r", "--name-only", "refs/heads/main"]),
+        ".gitignore\napi/graduate.json"
+    );
+    assert!(!read(git, &["cat-file", "-p", "refs/heads/main"]).contains("encoding"));
 }

@@ -20,7 +20,7 @@ use crate::manifest::{Manifest, State};
 use crate::mapping::Mapping;
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId, InvalidName, RequestTag};
 use crate::order::{Mode, Order};
-use crate::plan::{Options, UnknownOption, WantedApp};
+use crate::plan::{OptionError, Options, WantedApp};
 use crate::process::{self, ProcessError, ProcessId, Program};
 use crate::receive::{self, ReceiveError};
 use crate::repo::{Incoming, RepoError, Store};
@@ -41,7 +41,7 @@ pub enum HookError {
     Updates(#[from] UpdateError),
     /// The push options.
     #[error("cannot accept the push: {0}")]
-    Option(#[from] UnknownOption),
+    Option(#[from] OptionError),
     /// What was pushed.
     #[error("cannot accept the push: {0}")]
     Repo(#[from] RepoError),
@@ -95,7 +95,8 @@ pub fn pre_receive(vars: &Vars) -> Result<u8, HookError> {
     if let Some(refused) = chained(vars, "pre-receive", &input)? {
         return Ok(refused);
     }
-    let push = updates::understand(&updates::parse(&input)?)?;
+    let settings = Settings::load(vars)?;
+    let push = updates::understand(&updates::parse(&input)?, &settings.names())?;
     let options = Options::parse(&vars.push_options)?;
     let repo = Incoming::open()?;
     for object in &push.arriving {

@@ -15,6 +15,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::cli::SUBCOMMANDS;
+use crate::dokku_version::{self, TooOld};
 use crate::files::{self, FileError};
 use crate::git::GitError;
 use crate::process::{self, ProcessError, Program};
@@ -81,9 +82,21 @@ impl Notes {
     }
 }
 
-/// The triggers `install` and `update`. Prints what it did and what does not work; never fails.
-pub fn install(vars: &Vars, args: &[String]) {
+/// The triggers `install` and `update`. Prints what it did and what does not work, which is no failure: Dokku runs them
+/// for every plugin that is installed. `false` only where this one is installed for the first time and cannot be.
+pub fn install(vars: &Vars, args: &[String]) -> bool {
     let mut notes = Notes::default();
+    if let Err(why) = check_dokku(vars) {
+        let is_first = !wrong_links(vars).is_empty();
+        notes.problem(format!(
+            "nothing was set up: {why}; as root: `{}`, then `dokku plugin:install`",
+            TooOld::REMEDY
+        ));
+        // So that `graduate:doctor` can say so, and an agent to who asks.
+        notes.keep(link_binary(&vars.plugin_dir()));
+        notes.print();
+        return !is_first;
+    }
     if args.first().is_some_and(|arg| arg == AS_OWNER) {
         repository::prepare(vars, &mut notes);
     } else {
@@ -93,6 +106,12 @@ pub fn install(vars: &Vars, args: &[String]) {
         as_owner(vars, &mut notes);
     }
     notes.print();
+    true
+}
+
+fn check_dokku(vars: &Vars) -> Result<(), String> {
+    let found = dokku_version::of_this_host(vars).map_err(|error| error.to_string())?;
+    dokku_version::check(found.as_deref(), None).map_err(|error| error.to_string())
 }
 
 /// The trigger `uninstall` with the name of the plugin that goes. The repository and its history stay.

@@ -5,6 +5,7 @@
 pub mod after_deploy;
 pub mod agent;
 pub mod attach;
+pub mod carried_out;
 pub mod cli;
 pub mod client;
 pub mod commands;
@@ -14,6 +15,7 @@ pub mod diff;
 pub mod docker;
 pub mod doctor;
 pub mod dokku;
+pub mod dokku_version;
 pub mod environment;
 pub mod error;
 pub mod factors;

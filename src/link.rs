@@ -10,6 +10,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender, SyncSender, TrySendError};
 use std::thread;
 use std::time::Duration;
 
+use crate::dokku_version::{self, TooOld};
 use crate::legible;
 use crate::local;
 use crate::names::EnvironmentName;
@@ -68,6 +69,9 @@ pub enum LinkError {
     /// The other side says what is no report.
     #[error("the agent there said something else than a report: {0}")]
     Line(#[from] LineError),
+    /// The other side has an older Dokku than we know.
+    #[error(transparent)]
+    Dokku(#[from] TooOld),
     /// The other side has another version.
     #[error(
         "version {version} of the plugin there speaks protocol {theirs}, and here it is {PROTOCOL}; install the same version on both hosts"
@@ -151,7 +155,10 @@ fn writer(mut stdin: ChildStdin) -> SyncSender<Vec<u8>> {
 
 fn await_hello(reports: &mut Reports, limit: &mut Limit) -> Result<Peer, LinkError> {
     match reports.next_answer(limit) {
-        Ok(Report::Hello { protocol: PROTOCOL, version, host }) => Ok(Peer { host, version }),
+        Ok(Report::Hello { protocol: PROTOCOL, version, host, dokku }) => {
+            dokku_version::check(dokku.as_deref(), Some(&host))?;
+            Ok(Peer { host, version })
+        }
         Ok(Report::Hello { protocol, version, .. }) => {
             Err(LinkError::Protocol { theirs: protocol, version: legible::shortened(&version) })
         }
@@ -162,6 +169,11 @@ fn await_hello(reports: &mut Reports, limit: &mut Limit) -> Result<Peer, LinkErr
 }
 
 impl LinkError {
+    /// The destination answers, and cannot be graduated to as it is: nobody need look at the way there.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Dokku(_) | Self::Protocol { .. })
+    }
+
     /// What came is a report, but not one that is an answer.
     pub fn out_of_turn(report: &Report) -> Self {
         Self::OutOfTurn(legible::shortened(&String::from_utf8_lossy(&protocol::encode(report))))

@@ -43,7 +43,10 @@ fn run_part(part: Part, vars: &Vars) -> Result<ExitStatus, Error> {
         Part::Coordinator => coordinator::main(vars)?,
         Part::Participant => participant::main(vars)?,
         Part::AfterDeploy => after_deploy::main(vars)?,
-        Part::Install { arguments } => install::install(vars, &arguments),
+        Part::Install { arguments } => {
+            let is_usable = install::install(vars, &arguments);
+            return Ok(if is_usable { ExitStatus::Done } else { ExitStatus::Refused });
+        }
         Part::Uninstall { plugin } => install::uninstall(vars, &[plugin]),
     }
     Ok(ExitStatus::Done)

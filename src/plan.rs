@@ -61,6 +61,8 @@ pub struct Options {
     pub allow_untested: bool,
     /// `-o despite-freeze`: to a frozen environment, if it goes back to a release.
     pub despite_freeze: bool,
+    /// `-o again`: a request that was carried out before.
+    pub again: bool,
     /// `-o redeploy`: unchanged apps, too.
     pub redeploy: bool,
     /// `-o only=api,web`: no other apps.
@@ -69,29 +71,42 @@ pub struct Options {
     pub quiet: bool,
 }
 
-/// A push option that does not exist or is malformed.
+/// The most push options that are read.
+pub const MAX_OPTIONS: usize = 100;
+
+/// Push options that cannot be heeded, all of them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "unknown push option {0:?}; there are plan, allow-dirty, allow-missing-config, allow-untested, despite-freeze, \
-     redeploy, only=APP[,APP...] and quiet"
-)]
-pub struct UnknownOption(String);
+pub enum OptionError {
+    /// One that does not exist or is malformed.
+    #[error(
+        "unknown push option {0:?}; there are plan, allow-dirty, allow-missing-config, allow-untested, again, \
+         despite-freeze, redeploy, only=APP[,APP...] and quiet"
+    )]
+    Unknown(String),
+    /// More than [`MAX_OPTIONS`].
+    #[error("there are more than {MAX_OPTIONS} push options; `only=` takes many apps at once, only=api,web")]
+    TooMany,
+}
 
 impl Options {
     /// Parses push options, git-push(1) `-o`.
     ///
     /// # Errors
-    /// The first one that is unknown.
-    pub fn parse(options: &[String]) -> Result<Self, UnknownOption> {
+    /// The first one that is unknown, or there are too many.
+    pub fn parse(options: &[String]) -> Result<Self, OptionError> {
+        if options.len() > MAX_OPTIONS {
+            return Err(OptionError::TooMany);
+        }
         let mut parsed = Self::default();
         for option in options {
-            let unknown = || UnknownOption(option.chars().take(80).collect());
+            let unknown = || OptionError::Unknown(option.chars().take(80).collect());
             match option.split_once('=') {
                 None if option == "plan" => parsed.plan = true,
                 None if option == "allow-dirty" => parsed.allow_dirty = true,
                 None if option == "allow-missing-config" => parsed.allow_missing_config = true,
                 None if option == "allow-untested" => parsed.allow_untested = true,
                 None if option == "despite-freeze" => parsed.despite_freeze = true,
+                None if option == "again" => parsed.again = true,
                 None if option == "redeploy" => parsed.redeploy = true,
                 None if option == "quiet" => parsed.quiet = true,
                 Some(("only", names)) => {

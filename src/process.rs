@@ -273,7 +273,11 @@ impl Program {
     }
 
     fn described(&self) -> String {
-        let first = self.command.get_args().take(3).map(|arg| arg.to_string_lossy().into_owned());
+        // What is set for git before its command says nothing of what it was to do.
+        let args: Vec<&OsStr> = self.command.get_args().collect();
+        let is_setting = |pair: &&[&OsStr]| self.name == "git" && pair[0] == "-c";
+        let settings = args.chunks(2).take_while(is_setting).count();
+        let first = args.iter().skip(2 * settings).take(3).map(|arg| arg.to_string_lossy().into_owned());
         std::iter::once(self.name.clone()).chain(first).collect::<Vec<_>>().join(" ")
     }
 }

@@ -167,6 +167,9 @@ pub enum Report {
         version: String,
         /// What the host calls itself.
         host: String,
+        /// What the Dokku there calls itself; none if it does not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dokku: Option<String>,
     },
     /// One app that exists there.
     App {

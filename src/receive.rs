@@ -5,10 +5,10 @@
 
 use crate::dokku::Dokku;
 use crate::files::FileError;
-use crate::git::{Git, GitError};
+use crate::git::{self, Git, GitError};
 use crate::names::{AppName, GraduationId};
 use crate::participant::store::Store;
-use crate::process::{ProcessError, Program};
+use crate::process::ProcessError;
 use crate::protocol::Decision;
 use crate::transfer;
 use crate::updates::{self, UpdateError};
@@ -68,7 +68,7 @@ pub fn run(vars: &Vars, app: &AppName) -> Result<u8, ReceiveError> {
         "receive.autogc=false".to_owned(),
         "core.fsync=committed".to_owned(),
     ];
-    let mut git = Program::new("git");
+    let mut git = git::program();
     for setting in &settings {
         git = git.args(["-c", setting]);
     }

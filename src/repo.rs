@@ -27,11 +27,13 @@ pub const MAX_OBJECT: usize = 2 << 20;
 pub const MAX_NEW_COMMITS: usize = 10_000;
 
 mod app;
+mod blockers;
 pub mod former;
 mod incoming;
 mod past;
 
 pub use app::{config_set_by_deploy, has_release_tasks, names_web, values_set_by_deploy};
+pub use blockers::{deletion, in_the_way};
 pub use incoming::Incoming;
 
 /// The environment repository could not be read, or holds what does not belong there.
@@ -112,6 +114,14 @@ pub enum RepoError {
         path: String,
         /// Why it does not belong.
         problem: &'static str,
+    },
+    /// A revision that may mean several things.
+    #[error("{revision} may be {}: write one of them in full", meanings.join(" or "))]
+    Ambiguous {
+        /// The revision.
+        revision: String,
+        /// Names of what it may mean.
+        meanings: Vec<String>,
     },
     /// More commits than [`MAX_NEW_COMMITS`].
     #[error("this push brings more than {MAX_NEW_COMMITS} commits; push the history in several parts")]
@@ -250,6 +260,15 @@ impl Store {
         self.read_ref("HEAD")
     }
 
+    /// The full name of the branch that is checked out; none if it is no branch.
+    ///
+    /// # Errors
+    /// `HEAD` cannot be read.
+    pub fn branch(&self) -> Result<Option<String>, RepoError> {
+        let head = self.repository.find_reference("HEAD").map_err(reading("HEAD"))?;
+        Ok(head.symbolic_target_bytes().map(|name| String::from_utf8_lossy(name).into_owned()))
+    }
+
     /// The commit that an object is or that its tags end at.
     ///
     /// # Errors
@@ -272,19 +291,6 @@ impl Store {
                     return Err(no_commit(kind));
                 }
             }
-        }
-    }
-
-    /// The commit that a revision names, in any of the ways of gitrevisions(7) that libgit2 knows; none if it names
-    /// nothing.
-    ///
-    /// # Errors
-    /// [`RepoError::NoCommit`], or the repository cannot be read.
-    pub fn resolve(&self, revision: &str) -> Result<Option<CommitId>, RepoError> {
-        match self.repository.revparse_single(revision) {
-            Ok(object) => object_id(object.id()).map(|id| self.commit_of(id)).transpose(),
-            Err(error) if matches!(error.code(), ErrorCode::NotFound | ErrorCode::InvalidSpec) => Ok(None),
-            Err(error) => Err(reading(revision)(error)),
         }
     }
 

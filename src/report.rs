@@ -165,7 +165,7 @@ fn failed(lines: &mut Lines, environment: &str, outcome: &Outcome) {
             if !stuck.is_empty() {
                 let apps = stuck.keys().map(AppName::as_str).collect::<Vec<_>>().join(",");
                 lines.hint(Some(&format!(
-                    "when that is put right, `dokku graduate {environment} env/{environment} -o redeploy -o \
+                    "when that is put right, `dokku graduate {environment} refs/heads/env/{environment} -o redeploy -o \
                      only={apps}` brings back what ran"
                 )));
             }

@@ -221,6 +221,11 @@ impl Settings {
         &self.environments
     }
 
+    /// Their names.
+    pub fn names(&self) -> Vec<EnvironmentName> {
+        self.environments.keys().cloned().collect()
+    }
+
     /// The environment of that name.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ mod pins;
 
 use std::path::{Path, PathBuf};
 
+use crate::dokku_version::TooOld;
 use crate::files::{self, FileError};
 use crate::names::EnvironmentName;
 use crate::process::{ProcessError, Program};
@@ -88,6 +89,9 @@ pub enum SshError {
         /// The plugin's version there.
         version: String,
     },
+    /// The destination's Dokku is older than we know.
+    #[error(transparent)]
+    Dokku(#[from] TooOld),
     /// Something else came before the plugin's first line.
     #[error("{url} printed something before the plugin's answer: {line:?}")]
     Chatter {
@@ -111,6 +115,7 @@ impl SshError {
             | Self::Path(_)
             | Self::Unreachable { .. }
             | Self::HostKeyChanged { .. }
+            | Self::Dokku(_)
             | Self::OtherFingerprint { .. } => false,
         }
     }

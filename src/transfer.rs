@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::dokku::Dokku;
+use crate::git;
 use crate::local;
 use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId};
@@ -91,12 +92,7 @@ impl Transfer<'_> {
 
     fn push(&self) -> Result<Program, TransferError> {
         let Self { vars, environment, there, .. } = *self;
-        let git = Program::new("git")
-            .arg("--git-dir")
-            .arg(Dokku::new(vars).repository(self.app))
-            .args(["-c", "core.hooksPath=/dev/null"])
-            .env("GIT_TERMINAL_PROMPT", "0")
-            .env("LC_ALL", "C");
+        let git = git::program().arg("--git-dir").arg(Dokku::new(vars).repository(self.app));
         const PUSH: [&str; 3] = ["push", "--progress", "--no-verify"];
         let push = match Settings::load(vars)?.environment(environment)?.url {
             Address::Local => {

@@ -3,7 +3,11 @@
 use std::collections::BTreeSet;
 
 use crate::legible::shortened;
-use crate::names::{InvalidName, ObjectId, ReleaseTag, RequestTag};
+use crate::names::{EnvironmentName, InvalidName, ObjectId, ReleaseTag, RequestTag};
+
+mod confusing;
+
+pub use confusing::{Confusing, MAIN, blockers, confusing, is_blocker};
 
 /// How many refs one push may change.
 const MAX_UPDATES: usize = 1000;
@@ -69,6 +73,9 @@ pub enum UpdateError {
     /// A ref that is neither branch nor tag.
     #[error("{0} is neither a branch nor a tag, and nothing else belongs here")]
     Namespace(String),
+    /// A name that would be taken for another one.
+    #[error(transparent)]
+    Confusing(#[from] Confusing),
 }
 
 /// Parses all lines; one bad line refuses the push.
@@ -95,11 +102,11 @@ pub fn parse(input: &[u8]) -> Result<Vec<Update>, UpdateError> {
     Ok(updates)
 }
 
-/// Understands a push to the environment repository.
+/// Understands a push to the environment repository of a host that is linked to these environments.
 ///
 /// # Errors
 /// See [`UpdateError`].
-pub fn understand(updates: &[Update]) -> Result<Push, UpdateError> {
+pub fn understand(updates: &[Update], linked: &[EnvironmentName]) -> Result<Push, UpdateError> {
     if updates.len() > MAX_UPDATES {
         return Err(UpdateError::TooMany);
     }
@@ -107,14 +114,11 @@ pub fn understand(updates: &[Update]) -> Result<Push, UpdateError> {
     let mut seen: Vec<RequestTag> = Vec::new();
     for Update { name, old, new } in updates {
         push.arriving.extend(new);
-        if is_ledger(name) {
-            return Err(UpdateError::Ledger(shortened(name)));
+        if let Some(error) = refusal(name, new.is_some(), linked) {
+            return Err(error);
         }
-        if !name.starts_with(RequestTag::PREFIX) && name != "refs/tags/graduate" {
-            if name.starts_with("refs/heads/") || name.starts_with("refs/tags/") {
-                continue;
-            }
-            return Err(UpdateError::Namespace(shortened(name)));
+        if !is_request(name) {
+            continue;
         }
         let tag = match (name.parse::<RequestTag>(), new) {
             (Ok(tag), _) => tag,
@@ -136,6 +140,30 @@ pub fn understand(updates: &[Update]) -> Result<Push, UpdateError> {
     Ok(push)
 }
 
+/// Why nobody may push to a ref of this name; none if it may be. One that would only confuse may be taken away.
+fn refusal(name: &str, is_to_exist: bool, linked: &[EnvironmentName]) -> Option<UpdateError> {
+    if is_ledger(name) {
+        return Some(UpdateError::Ledger(shortened(name)));
+    }
+    if is_request(name) {
+        return None;
+    }
+    if !name.starts_with("refs/heads/") && !name.starts_with("refs/tags/") {
+        return Some(UpdateError::Namespace(shortened(name)));
+    }
+    if is_to_exist { confusing(name, linked).map(UpdateError::from) } else { None }
+}
+
+/// Those of a push that are refused by their names alone, whatever else it has.
+pub fn refused<'a>(updates: &'a [Update], linked: &[EnvironmentName]) -> Vec<&'a Update> {
+    let is_refused = |update: &&Update| refusal(&update.name, update.new.is_some(), linked).is_some();
+    updates.iter().filter(is_refused).collect()
+}
+
+fn is_request(name: &str) -> bool {
+    name.starts_with(RequestTag::PREFIX) || name == "refs/tags/graduate"
+}
+
 /// Release tags and the branches `env/*`.
 fn is_ledger(name: &str) -> bool {
     let release = name.strip_prefix("refs/tags/").is_some_and(|tag| tag.parse::<ReleaseTag>().is_ok());
@@ -150,7 +178,8 @@ mod tests {
     const NEW: &str = "2222222222222222222222222222222222222222";
 
     fn of(lines: &[String]) -> Result<Push, UpdateError> {
-        understand(&parse((lines.join("\n") + "\n").as_bytes())?)
+        let production = "production".parse().unwrap();
+        understand(&parse((lines.join("\n") + "\n").as_bytes())?, &[production])
     }
 
     #[test]
@@ -185,6 +214,9 @@ mod tests {
         }
         assert!(refuse("refs/notes/commits").contains("neither a branch nor a tag"));
         assert!(refuse("HEAD").contains("not \"OLD NEW REF\""));
+        assert!(refuse("refs/heads/graduate/production/now").contains("`refs/tags/graduate/production/now`"));
+        let absent = ObjectId::ABSENT;
+        assert!(of(&[format!("{OLD} {absent} refs/tags/production")]).is_ok(), "it may be taken away");
         let two = of(&[
             format!("{OLD} {NEW} refs/tags/graduate/production/a"),
             format!("{OLD} {NEW} refs/tags/graduate/production/b"),

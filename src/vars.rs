@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::names::GraduationId;
+use crate::plan::MAX_OPTIONS;
 
 /// The variable by which a deploy tells the plugin's triggers that it belongs to a graduation.
 pub const GRADUATION: &str = "GRADUATE_GRADUATION";
@@ -51,7 +52,7 @@ pub struct Vars {
     pub receiving: Option<GraduationId>,
     /// `GIT_QUARANTINE_PATH`: where a push's objects are while pre-receive runs; git-receive-pack(1).
     pub quarantine: Option<PathBuf>,
-    /// The push options, `GIT_PUSH_OPTION_<n>`; git-receive-pack(1).
+    /// The push options, `GIT_PUSH_OPTION_<n>`; git-receive-pack(1). Of more than [`MAX_OPTIONS`] only one more.
     pub push_options: Vec<String>,
     /// `DOKKU_NOT_IMPLEMENTED_EXIT`: how a plugin says that a command is not its own.
     pub not_implemented_exit: u8,
@@ -84,7 +85,8 @@ impl Vars {
             push_status: get(PUSH_STATUS).map(PathBuf::from),
             receiving: text(RECEIVING).and_then(|id| id.parse().ok()),
             quarantine: get("GIT_QUARANTINE_PATH").map(PathBuf::from),
-            push_options: (0..count.min(100))
+            // One more than is taken, so that it can be seen that there are too many.
+            push_options: (0..count.min(MAX_OPTIONS + 1))
                 .map(|n| text(&format!("GIT_PUSH_OPTION_{n}")).unwrap_or_default())
                 .collect(),
             not_implemented_exit: text("DOKKU_NOT_IMPLEMENTED_EXIT")

@@ -102,6 +102,11 @@ fn what_is_refused_is_refused_to_the_developer() {
     wrong("production --label", "--label wants a value");
     wrong("production --label a/b", "a/b is not a label: letters, digits and . _ + # -");
     wrong("'production;id'", "production;id is not the name of an environment");
+    env.git(&["branch", "twice"]).succeeds();
+    env.git(&["tag", "twice"]).succeeds();
+    git_graduate(&env, "production twice").is_refused().shows(
+        "git graduate: twice may be several things here: write it in full, such as refs/heads/twice\n",
+    );
     git_graduate(&env, "production nonsense").is_refused().shows("git graduate: there is no nonsense here\n");
     git_graduate(&env, "nowhere").is_refused().says("no environment is called nowhere");
     git_graduate(&env, "-h").succeeds().says("usage: git graduate [<options>] <environment> [<revision>]");

@@ -116,6 +116,21 @@ const CASES: &[Case] = &[
         "dokku graduate:commit", By("mv ../head .git/HEAD")),
     (Here, "cp .git/refs/heads/main ../main && echo nonsense >.git/refs/heads/main", "repository", "broken", "refs/heads/main",
         "fsck --full", By("mv ../main .git/refs/heads/main")),
+    (Here, "git config --file .git/config transfer.hideRefs refs/tags", "repository", "broken", "transfer.hideRefs", INSTALL, Remedy),
+    (Here, r"printf '[receive]\n\thideRefs = refs/tags\n' >>.git/config", "git", "broken", "hides refs from who pushes",
+        "--unset-all receive.hiderefs", Remedy),
+    (There, "git config --file .git/config receive.procReceiveRefs refs/tags", "git", "broken", "leaves it to another program",
+        "--unset-all receive.procreceiverefs", Remedy),
+    (Here, "git --git-dir=.git update-ref refs/tags/graduate/production/cli/x HEAD", "refs", "broken",
+        "refs/tags/graduate/production/cli/x is in the way", "update-ref -d refs/tags/graduate/production/cli/x", Remedy),
+    (Here, "git --git-dir=.git update-ref refs/tags/HEAD HEAD", "refs", "warning", "git would read refs/tags/HEAD as",
+        "update-ref -d refs/tags/HEAD", Remedy),
+    (Here, "git --git-dir=.git symbolic-ref HEAD refs/heads/env/production", "refs", "broken",
+        "refs/heads/env/production is checked out instead of main", "symbolic-ref HEAD refs/heads/main", Remedy),
+    (Here, r#"echo 0.37.9 >"$DOKKU_LIB_ROOT/STABLE_VERSION""#, "dokku", "broken", "this host has Dokku 0.37.9, and",
+        "apt-get install", By(r#"echo 0.38.27 >"$DOKKU_LIB_ROOT/STABLE_VERSION""#)),
+    (LinkThere, r#"echo 0.37.9 >"$DOKKU_LIB_ROOT/STABLE_VERSION""#, "link", "broken", "has Dokku 0.37.9, and dokku-graduate needs 0.38",
+        "apt-get install", By(r#"echo 0.38.27 >"$DOKKU_LIB_ROOT/STABLE_VERSION""#)),
     (There, "mv .git ../git", "repository", "broken", "is no environment repository", INSTALL, RemedyThen("rm -r ../git")),
     (Here, "dokku apps:create graduate", "repository-path", "broken", "an app is called graduate",
         "dokku apps:rename graduate graduate-app && dokku plugin:install", RemedyThen("dokku --force apps:destroy graduate-app")),
@@ -382,7 +397,9 @@ fn another_machine_at_the_same_address_is_pinned_anew_and_nothing_is_forgotten()
        ok       trigger-order      check-deploy of zzz_graduate runs last
        ok       hooks              pre-receive and post-receive are the plugin's
        ok       repository         [WORLD]/s/home/dokku/.git is the environment repository
+       ok       refs               no ref confuses git or is in the way
        ok       repository-path    served as `dokku@<host>:graduate`
+       ok       dokku              Dokku [..]
        ok       git                git version [..]
        ok       ownership          the repository and the plugin's data are Dokku's
        ok       modes              nobody else may read the data or write to the repository
@@ -407,7 +424,9 @@ fn another_machine_at_the_same_address_is_pinned_anew_and_nothing_is_forgotten()
        ok       trigger-order      check-deploy of zzz_graduate runs last
        ok       hooks              pre-receive and post-receive are the plugin's
        ok       repository         [WORLD]/d/home/dokku/.git is the environment repository
+       ok       refs               no ref confuses git or is in the way
        ok       repository-path    served as `dokku@<host>:graduate`
+       ok       dokku              Dokku [..]
        ok       git                git version [..]
        ok       ownership          the repository and the plugin's data are Dokku's
        ok       modes              nobody else may read the data or write to the repository

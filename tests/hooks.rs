@@ -131,7 +131,7 @@ fn hooks_cannot_hang_it() {
 fn the_hook_of_the_documentation_works() {
     let world = World::new();
     let env = ready(&world);
-    add(&world, "PRE", "git log --oneline ${LAST_TAG:+$LAST_TAG..}$GRADUATE_COMMIT");
+    add(&world, "PRE", "git log --oneline ${LAST_TAG:+refs/tags/$LAST_TAG..}$GRADUATE_COMMIT");
     env.graduate_with(&["quiet"], "now", "HEAD")
         .succeeds()
         .says("[PRE] ")

@@ -26,6 +26,7 @@ mod operator;
 mod peers;
 mod properties;
 mod provenance;
+mod refs;
 mod refusals;
 mod stuck;
 mod support;

@@ -7,6 +7,7 @@ use crate::hook;
 use crate::journal::Place;
 use crate::link;
 use crate::names::EnvironmentName;
+use crate::repo::{self, Settled};
 use crate::settings::{Address, Settings, Url};
 use crate::ssh::{self, HostKey, SshError};
 use crate::vars::Vars;
@@ -37,6 +38,9 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let wanted = fingerprint.as_deref();
     Settings::change(vars, |settings| {
         let is_new = settings.add_environment(name, url)?;
+        if is_new {
+            check_refs(name, vars)?;
+        }
         let done = if is_new { "added" } else { "was added before" };
         let said = format!("{name} ({}) {done}", url.described());
         let Address::Ssh(url) = url else {
@@ -62,6 +66,21 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
         show_trouble(trouble);
         Ok(())
     })
+}
+
+/// No ref is called like the environment, or stands in the way of those that its graduations write. Releases of an
+/// environment that had the name before are its history.
+fn check_refs(name: &EnvironmentName, vars: &Vars) -> Result<(), Error> {
+    if !vars.git_dir().exists() {
+        return Ok(());
+    }
+    let (mut found, confusing) = Settled::open(vars)?.misnamed(std::slice::from_ref(name))?;
+    found.extend(confusing.iter().filter(|why| why.is_of(name)).map(|why| why.name().to_owned()));
+    if found.is_empty() {
+        return Ok(());
+    }
+    let commands = found.iter().map(|found| repo::deletion(vars, found)).collect();
+    Err(Error::RefsOfEnvironment { name: name.clone(), found, commands })
 }
 
 /// The agent of this same host answers.

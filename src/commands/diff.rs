@@ -17,7 +17,7 @@ use crate::settings::Settings;
 use crate::vars::Vars;
 
 use super::commits::Commits;
-use super::{Format, print, print_json};
+use super::{Format, graduate, print, print_json};
 
 /// What to compare, and how to show it.
 #[derive(Debug, Args)]
@@ -49,8 +49,7 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let settings = Settings::load(vars)?;
     let linked = settings.environment(environment)?;
     let repo = Settled::open(vars)?;
-    let revision = arguments.revision.as_deref().unwrap_or("HEAD");
-    let commit = repo.resolve(revision)?.ok_or_else(|| Error::UnknownRevision(revision.to_owned()))?;
+    let commit = graduate::commit_of(&repo, arguments.revision.as_deref())?;
     let state = repo.state_at(commit)?;
     let id = hook::new_id().map_err(Error::Output)?;
     let talk = link::connect(vars, environment, &Place::of(vars, &id).control());
@@ -59,6 +58,10 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     });
     let (live, factors) = match asked {
         Ok(there) => there,
+        Err(error) if error.is_refusal() => {
+            error::show(&error, None);
+            return Ok(ExitStatus::Refused);
+        }
         Err(error) => {
             error::show(&format!("cannot reach {environment}: {error}"), None);
             return Ok(ExitStatus::Unreachable);

@@ -12,10 +12,10 @@ use crate::coordinator::{self, Start, ledger};
 use crate::error::{Error, ExitStatus};
 use crate::hook;
 use crate::journal::Place;
-use crate::names::{EnvironmentName, Label, RequestTag};
+use crate::names::{CommitId, EnvironmentName, Label, RequestTag};
 use crate::order::{Ending, Mode, Order};
 use crate::plan::{Options, Plan};
-use crate::repo::{RepoError, Settled};
+use crate::repo::Settled;
 use crate::settings::Settings;
 use crate::vars::Vars;
 use crate::view::View;
@@ -61,16 +61,29 @@ pub(super) fn options(words: &[String]) -> Result<Options, Error> {
 /// An environment that is not linked, a revision that does not exist, a coordinator that cannot be started.
 pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     Settings::load(vars)?.environment(&arguments.environment)?;
-    let revision = arguments.revision.as_deref().unwrap_or("HEAD");
     let mut options = options(&arguments.options)?;
     options.plan |= arguments.plan;
-    graduate_to(&arguments.environment, revision, &How { yes: arguments.yes, options }, vars)
+    graduate_to(
+        &arguments.environment,
+        arguments.revision.as_deref(),
+        &How { yes: arguments.yes, options },
+        vars,
+    )
+}
+
+/// The commit that a revision names; what is checked out, if none is given.
+pub(super) fn commit_of(repo: &Settled, revision: Option<&str>) -> Result<CommitId, Error> {
+    let found = match revision {
+        Some(revision) => repo.resolve(revision)?,
+        None => repo.head()?,
+    };
+    found.ok_or_else(|| Error::UnknownRevision(revision.unwrap_or("HEAD").to_owned()))
 }
 
 /// Graduates a revision of the environment repository.
 pub(super) fn graduate_to(
     environment: &EnvironmentName,
-    revision: &str,
+    revision: Option<&str>,
     how: &How,
     vars: &Vars,
 ) -> Result<ExitStatus, Error> {
@@ -108,13 +121,12 @@ pub(super) fn graduate_to(
 /// What is asked of the coordinator.
 pub(super) fn order(
     environment: &EnvironmentName,
-    revision: &str,
+    revision: Option<&str>,
     options: Options,
     repo: &Settled,
     vars: &Vars,
 ) -> Result<Order, Error> {
-    let unknown = || Error::UnknownRevision(revision.to_owned());
-    let commit = repo.resolve(revision)?.ok_or_else(unknown)?;
+    let commit = commit_of(repo, revision)?;
     let tag = RequestTag { environment: environment.clone(), label: Label::cli() };
     let (state, settings) = (repo.state_at(commit)?, Settings::load(vars)?);
     let mapping = settings.mapping(environment);
@@ -147,10 +159,8 @@ fn graduate(order: &Order, look: Look, vars: &Vars) -> Result<(Ending, Option<Pl
 }
 
 /// What is new since the release that runs there.
-fn show_log(environment: &EnvironmentName, revision: &str, repo: &Settled) -> Result<(), RepoError> {
-    let (Some(to), runs) = (repo.resolve(revision)?, repo.read_ref(&ledger::branch(environment))?) else {
-        return Ok(());
-    };
+fn show_log(environment: &EnvironmentName, revision: Option<&str>, repo: &Settled) -> Result<(), Error> {
+    let (to, runs) = (commit_of(repo, revision)?, repo.read_ref(&ledger::branch(environment))?);
     let mut stderr = io::stderr().lock();
     for commit in repo.log(runs, to, LOGGED)? {
         let _ = writeln!(stderr, "       {} {} ({})", commit.id.short(), commit.subject, commit.author);

@@ -56,7 +56,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     Settings::load(vars)?.environment(&arguments.environment)?;
     let repo = Settled::open(vars)?;
-    let revision = arguments.revision.as_deref().unwrap_or("HEAD");
+    let revision = arguments.revision.as_deref();
     let options = Options { plan: true, ..graduate::options(&arguments.options)? };
     let order = graduate::order(&arguments.environment, revision, options, &repo, vars)?;
     let (plan, ending) = ask(&order, vars)?;

@@ -50,5 +50,6 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     tell(format_args!("Going back to {}", episode.release));
     let options = Options { despite_freeze: arguments.despite_freeze, ..Options::default() };
     let how = graduate::How { yes: arguments.yes, options };
-    graduate::graduate_to(environment, &episode.release, &how, vars)
+    let revision = format!("refs/tags/{}", episode.release);
+    graduate::graduate_to(environment, Some(&revision), &how, vars)
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::Utc;
 
+use crate::carried_out::{self, CarriedOutError, OBJECT_NOTE, TAG_NOTE};
 use crate::git::{Git, GitError, RefChange, TagText};
 use crate::manifest::{GITIGNORE, MANIFEST_FILE};
 use crate::names::{AppName, CommitId, EnvironmentName, ReleaseTag};
@@ -21,6 +22,9 @@ pub enum LedgerError {
     /// Nor written.
     #[error("it is live but could not be recorded: {0}")]
     Git(#[from] GitError),
+    /// The index of requests.
+    #[error("it is live but could not be recorded: {0}")]
+    CarriedOut(#[from] CarriedOutError),
 }
 
 /// The branch that says what runs in an environment.
@@ -35,7 +39,9 @@ pub fn branch(environment: &EnvironmentName) -> String {
 pub fn record(vars: &Vars, order: &Order) -> Result<ReleaseTag, LedgerError> {
     let ledger = Ledger::open(vars, order)?;
     let commit = ledger.commit()?;
-    ledger.release(commit)
+    let release = ledger.release(commit)?;
+    carried_out::note(vars, &ledger.repo, &order.tag, order.new, &release)?;
+    Ok(release)
 }
 
 /// Records what runs after some apps went live and others did not, on purpose (`on-failure = keep`). What is
@@ -154,12 +160,12 @@ impl<'a> Ledger<'a> {
         while self.repo.read_ref(&release.ref_name())?.is_some() {
             release = release.next();
         }
-        let Order { tag, by, id, at, .. } = self.order;
+        let Order { tag, by, id, at, new, .. } = self.order;
         let seconds = (now - at).num_seconds().max(0);
         let mapping = &self.order.mapping;
         let mapping = if mapping.is_empty() { String::new() } else { format!("Mapping: {mapping}\n") };
         let message = format!(
-            "Release of {commit} to {}\n\nRequested-as: {tag}\nRequested-by: {by}\nGraduation: {id}\nSeconds: {seconds}\n{mapping}",
+            "Release of {commit} to {}\n\n{TAG_NOTE}: {tag}\n{OBJECT_NOTE}: {new}\nRequested-by: {by}\nGraduation: {id}\nSeconds: {seconds}\n{mapping}",
             tag.environment
         );
         let name = release.to_string();

@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Coordinator, CoordinatorError, cannot_begin};
+use super::{Coordinator, CoordinatorError, cannot_begin, ledger};
+use crate::carried_out;
 use crate::decision::DecisionError;
 use crate::dokku::Dokku;
+use crate::dokku_version::{self, TooOld};
 use crate::environment::{Environment, EnvironmentError};
 use crate::factors::RawFactors;
-use crate::git::Git;
+use crate::git::{Git, Harmful};
 use crate::link::{self, Limit, Link, LinkError, Reports};
 use crate::mapping::DestinationApp;
-use crate::names::{AppName, CommitId, EnvironmentName};
-use crate::order::{Ending, News};
+use crate::names::{AppName, CommitId, EnvironmentName, ReleaseTag, RequestTag};
+use crate::order::{Ending, Mode, News, Order};
 use crate::plan::{self, AppsHere, Plan, Policy, RevisionFacts, Tested};
 use crate::protocol::{LiveApp, Report, Request};
 use crate::provenance::{self, Ran};
@@ -31,16 +33,19 @@ impl Coordinator<'_> {
     /// How it ends, with nothing changed.
     pub(super) fn prepare(&mut self) -> Result<(Plan, Link, Reports), Ending> {
         let refused = |problems| Err(Ending::Refused { problems, hint: None });
+        self.check_dokku()?;
         let environment = &self.order.tag.environment;
         if let Err(error) = self.settings.environment(environment) {
             let hint = format!("link it with `dokku graduate:add-environment {environment} HOST`");
             return Err(Ending::Refused { problems: vec![error.to_string()], hint: Some(hint) });
         }
-        let mut problems = self.frozen().map_err(|error| cannot_begin(&error))?;
+        let mut problems = self.refs_in_the_way().map_err(|error| cannot_begin(&error))?;
+        problems.extend(self.frozen().map_err(|error| cannot_begin(&error))?);
         let (here, unacknowledged) = self.survey().map_err(|error| cannot_begin(&error))?;
         problems.extend(unacknowledged);
         let (mut link, mut reports) = match link::connect(self.vars, environment, &self.control_path) {
             Ok(talk) => talk,
+            Err(error) if error.is_refusal() => return refused(vec![error.to_string()]),
             Err(error) => return Err(Ending::Unreachable { reason: error.to_string() }),
         };
         let live = match ask_live(&mut link, &mut reports) {
@@ -57,7 +62,12 @@ impl Coordinator<'_> {
             excluded: &order.excluded,
         };
         let plan = match plan::make(&order.apps, routes, &live, &order.options, &policy, facts) {
-            Ok(plan) => plan,
+            // What runs already is no second graduation.
+            Ok(plan) if plan.rows.is_empty() => plan,
+            Ok(plan) => {
+                problems.extend(self.carried_out().map_err(|error| cannot_begin(&error))?);
+                plan
+            }
             Err(found) => {
                 problems.extend(found.iter().map(ToString::to_string));
                 return refused(problems);
@@ -71,6 +81,57 @@ impl Coordinator<'_> {
             return Err(Ending::PlanShown {});
         }
         Ok((plan, link, reports))
+    }
+
+    /// This host has a Dokku that the plugin knows.
+    fn check_dokku(&self) -> Result<(), Ending> {
+        let found = dokku_version::of_this_host(self.vars).map_err(|error| cannot_begin(&error))?;
+        dokku_version::check(found.as_deref(), None).map_err(|error| Ending::Refused {
+            problems: vec![error.to_string()],
+            hint: Some(format!("as root: `{}`", TooOld::REMEDY)),
+        })
+    }
+
+    /// What would keep git from moving the tag, or us from recording the graduation when it is live: refs that somebody
+    /// has made by hand, or files that are not ours.
+    fn refs_in_the_way(&self) -> Result<Vec<String>, CoordinatorError> {
+        let RequestTag { environment, .. } = &self.order.tag;
+        let request = self.order.tag.ref_name();
+        let repo = Settled::open(self.vars).map_err(DecisionError::from)?;
+        let found = repo::in_the_way(self.vars, &repo, environment, &request).map_err(DecisionError::from)?;
+        let Some(head) = repo.head().map_err(DecisionError::from)? else { return Ok(found) };
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        let git = Git::environment(self.vars);
+        if self.order.mode != Mode::Command {
+            let mut harmful = git.harmful_settings().map_err(DecisionError::from)?;
+            harmful.retain(Harmful::stops_pushes);
+            if !harmful.is_empty() {
+                return Ok(harmful.iter().map(|one| format!("{one}\n`{}`", one.remedy())).collect());
+            }
+        }
+        let release = ReleaseTag::new(environment.clone(), self.order.at).ref_name();
+        let tried =
+            git.could_write(&[request, release, ledger::branch(environment)], head).map_err(|error| {
+                format!("{error}\n`dokku graduate:doctor` names what is wrong with the repository")
+            });
+        Ok(tried.err().into_iter().collect())
+    }
+
+    /// A label that is created with the very object with which it was carried out before: a push of all tags of an old
+    /// clone, say. To move a label is always meant, and so is a command.
+    fn carried_out(&self) -> Result<Option<String>, CoordinatorError> {
+        let Order { mode, tag, old, new, options, .. } = &self.order;
+        if *mode == Mode::Command || old.is_some() || options.again {
+            return Ok(None);
+        }
+        let repo = Settled::open(self.vars).map_err(DecisionError::from)?;
+        let found = carried_out::find(self.vars, &repo, tag, *new).map_err(ledger::LedgerError::from)?;
+        Ok(found.map(|release| {
+            let when = release.time().format("%Y-%m-%d %H:%M:%SZ");
+            format!("{tag} was carried out on {when} ({release}); use a new label, or `-o again`")
+        }))
     }
 
     /// A frozen environment takes nothing new; it may go back to a release if that is asked for.

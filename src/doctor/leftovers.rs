@@ -37,7 +37,7 @@ fn not_put_back(app: &AppName, graduation: Graduation) -> Finding {
     Finding::warning(
         Check::Graduations,
         format!("graduation {id} from {source} could not put {app} back; bring back from there what ran"),
-        format!("dokku graduate {environment} env/{environment} -o redeploy -o only={app}"),
+        format!("dokku graduate {environment} refs/heads/env/{environment} -o redeploy -o only={app}"),
     )
 }
 

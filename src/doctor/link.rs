@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::coordinator;
+use crate::dokku_version::TooOld;
 use crate::error::Error;
 use crate::finding::{Check, Finding, tame};
 use crate::hook;
@@ -220,6 +221,9 @@ impl Way<'_> {
                 format!("{what}; run it where the older one is"),
                 "dokku plugin:update graduate",
             ),
+            SshError::Dokku(_) => {
+                Finding::broken(check, format!("{what}; run there, as root"), TooOld::REMEDY)
+            }
             SshError::HostKeyChanged { .. } => Finding::broken(check, what, self.link_again()),
             SshError::File(_)
             | SshError::Process(_)

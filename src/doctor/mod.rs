@@ -16,6 +16,7 @@ mod link;
 mod locks;
 mod ownership;
 mod plugin;
+mod refs;
 mod repository;
 mod secrets;
 mod space;
@@ -30,14 +31,17 @@ const LEFT: Duration = Duration::from_secs(600);
 
 /// Everything that is to be said of this host.
 pub fn host(vars: &Vars) -> Vec<Finding> {
-    let checks: [fn(&Vars) -> Vec<Finding>; 18] = [
+    let checks: [fn(&Vars) -> Vec<Finding>; 21] = [
         plugin::version_and_links,
         plugin::companions,
         plugin::trigger_order,
         repository::hooks,
         repository::settings,
+        refs::names,
         repository::path,
+        plugin::dokku,
         repository::git,
+        repository::git_settings,
         ownership::owners,
         ownership::modes,
         secrets::ssh_key,

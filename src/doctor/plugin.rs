@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::{INSTALL, command, listed, or_ok};
+use crate::dokku_version::{self, TooOld};
 use crate::finding::{Check, Finding};
 use crate::install::{self, HOLDER, State};
 use crate::trigger;
@@ -32,6 +33,26 @@ pub(super) fn version_and_links(vars: &Vars) -> Vec<Finding> {
         found.push(Finding::broken(Check::Plugin, what, INSTALL));
     }
     or_ok(found, Finding::ok(Check::Plugin, format!("version {version}, with all its commands and triggers")))
+}
+
+/// Dokku is one that the plugin knows.
+pub(super) fn dokku(vars: &Vars) -> Vec<Finding> {
+    let check = Check::Dokku;
+    let found = match dokku_version::of_this_host(vars) {
+        Ok(found) => found,
+        Err(error) => return vec![Finding::broken(check, error.to_string(), "dokku version")],
+    };
+    vec![match (dokku_version::check(found.as_deref(), None), found) {
+        (Err(error), _) => Finding::broken(check, error.to_string(), TooOld::REMEDY),
+        (Ok(()), Some(found)) if dokku_version::number(&found).is_some() => {
+            Finding::ok(check, format!("Dokku {found}"))
+        }
+        (Ok(()), found) => {
+            let called =
+                found.map_or("says no version".to_owned(), |found| format!("calls itself {found:?}"));
+            Finding::note(check, format!("Dokku {called}, so nobody can tell whether it is new enough"))
+        }
+    }]
 }
 
 /// The companions are there, enabled, ours, and of this version.

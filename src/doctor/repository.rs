@@ -6,6 +6,7 @@ use std::path::Path;
 use super::{INSTALL, command, or_ok};
 use crate::files;
 use crate::finding::{Check, Finding};
+use crate::git::Git;
 use crate::install::{self, GIT_READER, HOOKS, State};
 use crate::manifest::GITIGNORE;
 use crate::process::{Program, in_words};
@@ -157,6 +158,20 @@ pub(super) fn git(_: &Vars) -> Vec<Finding> {
         }
         Some(_) => Finding::ok(Check::Git, said),
     }]
+}
+
+/// What somebody has set for all of git, and what we cannot outweigh.
+pub(super) fn git_settings(vars: &Vars) -> Vec<Finding> {
+    if !vars.git_dir().join("config").exists() {
+        return Vec::new();
+    }
+    match Git::environment(vars).harmful_settings() {
+        Ok(harmful) => {
+            let found = harmful.iter().map(|one| Finding::broken(Check::Git, one.to_string(), one.remedy()));
+            found.collect()
+        }
+        Err(error) => vec![Finding::broken(Check::Git, error.to_string(), "git config --list --show-origin")],
+    }
 }
 
 /// "git version 2.39.5 (Apple Git-154)" in numbers.

@@ -16,6 +16,7 @@ use crate::names::{EnvironmentName, GraduationId, ObjectId, RequestTag};
 use crate::order::{Ending, Mode, Order};
 use crate::plan::Options;
 use crate::repo::Settled;
+use crate::settings::Settings;
 use crate::updates::{self, Update};
 use crate::vars::Vars;
 
@@ -210,7 +211,11 @@ fn graduate(
             Ok(begun)
         }
         Err(error) => {
-            let set_back: Vec<_> = updates.iter().map(|update| set_back(vars, update)).collect();
+            // Where the settings cannot be read, that is the error.
+            let linked = Settings::load(vars).map(|settings| settings.names()).unwrap_or_default();
+            let requests = updates.iter().filter(|update| update.request().is_some());
+            let refused = updates::refused(updates, &linked).into_iter();
+            let set_back: Vec<_> = requests.chain(refused).map(|update| set_back(vars, update)).collect();
             set_back.into_iter().collect::<Result<(), _>>()?;
             Err(error)
         }
@@ -224,16 +229,15 @@ fn understood(vars: &Vars, client: &Client, updates: &[Update]) -> Result<Vec<Or
         note_push_status(vars, PushStatus::Undecided)?;
         client.is_there()?;
     }
-    let push = updates::understand(updates)?;
+    let push = updates::understand(updates, &Settings::load(vars)?.names())?;
     let options = Options::parse(&vars.push_options)?;
     orders(&*Settled::open(vars)?, &push, &options, vars, Mode::AfterPush)
 }
 
 fn set_back(vars: &Vars, update: &Update) -> Result<(), HookError> {
-    if let Some((tag, new)) = update.request() {
-        decision::set_back(vars, &tag, update.old, new)?;
-        error::show(&format!("{tag} was set back: nothing was graduated"), None);
-    }
+    decision::set_back(vars, &update.name, update.old, update.new)?;
+    let name = update.name.strip_prefix("refs/tags/").unwrap_or(&update.name);
+    error::show(&format!("{name} was set back: nothing was graduated"), None);
     Ok(())
 }
 

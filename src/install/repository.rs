@@ -97,8 +97,12 @@ fn settings(vars: &Vars) -> Vec<(&'static str, String)> {
         ("core.pager", "cat"),
         ("receive.advertisePushOptions", "true"),
         ("receive.denyCurrentBranch", "refuse"),
+        ("receive.denyDeletes", "false"),
+        ("receive.denyNonFastForwards", "false"),
         ("receive.fsckObjects", "true"),
         ("receive.maxInputSize", "256m"),
+        // The last value counts, and this is read after those of the user and of the system.
+        ("transfer.hideRefs", "!refs"),
     ];
     // Settings of the user must not lead past the hooks.
     let of_place = ("core.hooksPath", hooks);

@@ -142,6 +142,9 @@ fn push_options_are_known_or_refused() {
     for bad in ["Plan", "plan=1", "only", "only=", "only=../x", ""] {
         assert!(parse(&[bad]).is_err(), "{bad:?}");
     }
+    assert!(parse(&["again"]).unwrap().again);
+    assert!(parse(&["quiet"; MAX_OPTIONS]).is_ok());
+    assert_eq!(parse(&["quiet"; MAX_OPTIONS + 1]), Err(OptionError::TooMany));
 }
 
 #[test]

@@ -243,3 +243,30 @@ fn a_push_is_judged_in_its_quarantine() {
     assert!(!output.status.success() && text.contains("secret"), "{text}");
     assert_eq!(target.settled().read_ref("refs/heads/other").unwrap(), None);
 }
+
+#[test]
+fn a_revision_that_may_be_several_things_is_none() {
+    let world = World::new();
+    let (one, two) = (world.state(&[("api", "a")], &[]), world.state(&[("api", "b")], &[]));
+    world.point("refs/heads/main", one);
+    world.point("refs/tags/topic", one);
+    world.point("refs/heads/topic", two);
+    world.point("refs/tags/HEAD", two);
+    let hex = &one.to_string()[..8];
+    world.point(&format!("refs/tags/{hex}"), two);
+    let repo = world.settled();
+    let resolved = |revision: &str| repo.resolve(revision).map_err(|error| error.to_string());
+    let full = "write one of them in full";
+    assert_eq!(resolved("topic"), Err(format!("topic may be refs/tags/topic or refs/heads/topic: {full}")));
+    assert!(resolved("topic^0").is_err() && resolved("topic~0").is_err() && resolved("HEAD").is_err());
+    let of_hex = resolved(hex).unwrap_err();
+    assert_eq!(of_hex, format!("{hex} may be refs/tags/{hex} or the object {one}: {full}"));
+    for (revision, commit) in
+        [("refs/tags/topic", one), ("heads/topic", two), ("refs/tags/HEAD", two), ("main", one)]
+    {
+        assert_eq!(resolved(revision), Ok(Some(commit)), "{revision}");
+    }
+    assert_eq!(resolved(&two.to_string()[..10]), Ok(Some(two)));
+    assert_eq!(resolved("refs/tags/none"), Ok(None));
+    assert_eq!(repo.head().unwrap(), Some(one), "what is checked out is what it is");
+}

@@ -6,6 +6,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
+use crate::dokku_version;
 use crate::names::EnvironmentName;
 use crate::process::{ProcessError, Running, in_words};
 use crate::protocol::{self, LineError, PROTOCOL, Report};
@@ -85,7 +86,8 @@ fn converse(mut running: Running) -> Result<Session, ProcessError> {
 }
 
 fn read_hello(line: &[u8], url: &Url) -> Result<Peer, SshError> {
-    if let Ok(Report::Hello { protocol: PROTOCOL, version, host }) = protocol::parse(line) {
+    if let Ok(Report::Hello { protocol: PROTOCOL, version, host, dokku }) = protocol::parse(line) {
+        dokku_version::check(dokku.as_deref(), Some(&host))?;
         return Ok(Peer { host, version });
     }
     // A hello of another protocol may have other fields, but says which protocol it is.
@@ -150,6 +152,8 @@ mod tests {
         let read = |line: &str| read_hello(line.as_bytes(), &url);
         let hello = r#"{"type":"hello","protocol":1,"version":"0.1.0","host":"prod-1"}"#;
         assert_eq!(read(hello).unwrap(), Peer { host: "prod-1".into(), version: "0.1.0".into() });
+        let old = read(r#"{"type":"hello","protocol":1,"version":"0.1.0","host":"prod-1","dokku":"0.37.2"}"#);
+        assert!(matches!(old, Err(SshError::Dokku(_))), "{old:?}");
         let newer = read(r#"{"type":"hello","protocol":7,"version":"9.0","more":[]}"#).unwrap_err();
         assert!(matches!(newer, SshError::OtherProtocol { theirs: 7, .. }));
         let chatter = read("Welcome to prod!").unwrap_err();

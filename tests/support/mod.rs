@@ -29,6 +29,7 @@ pub(crate) use gate::Gate;
 pub(crate) use hook_gate::HookGate;
 pub(crate) use host::Host;
 pub(crate) use lone_host::LoneHost;
+pub(crate) use package::directory as package_directory;
 pub(crate) use post_hook::PostHook;
 pub(crate) use ran::{Ran, Running, command, patience, until};
 pub(crate) use snapshot::Snapshot;

@@ -34,6 +34,8 @@ impl Call {
         let layout = Layout::new(dir.clone());
         let mut call = Call { layout: layout.clone(), args, env };
         let lib = layout.lib_root();
+        // Of Dokku's user, as whom everything runs.
+        call.set("HOME", layout.home());
         call.set("DOKKU_ROOT", layout.home());
         call.set("DOKKU_HOST_ROOT", layout.home());
         call.set("DOKKU_LIB_ROOT", &lib);

@@ -14,6 +14,9 @@ pub(crate) const WORDS: &[&str] = &[
     "refs/tags/production/20261123104512",
     "refs/heads/env/",
     "refs/heads/main",
+    "refs/tags/production",
+    "gradaute-production",
+    "FETCH_HEAD",
     "refs/notes/",
     "production/now",
     " ",
@@ -33,8 +36,9 @@ pub(crate) fn feed(data: &[u8]) {
     let line = |Update { name, old, new }: &Update| format!("{} {} {name}\n", id(old), id(new));
     let text: String = updates.iter().map(line).collect();
     assert_eq!(updates::parse(text.as_bytes()).as_ref(), Ok(&updates), "they read as another push");
-    match updates::understand(&updates) {
-        Ok(push) => is_harmless(&updates, &push),
+    let production: EnvironmentName = "production".parse().expect("it is a name");
+    match updates::understand(&updates, std::slice::from_ref(&production)) {
+        Ok(push) => is_harmless(&updates, &push, &production),
         Err(error) => is_short(&error.to_string()),
     }
 }
@@ -43,7 +47,7 @@ fn is_short(error: &str) {
     assert!(error.len() < 2000, "an error of {} bytes", error.len());
 }
 
-fn is_harmless(updates: &[Update], push: &Push) {
+fn is_harmless(updates: &[Update], push: &Push, production: &EnvironmentName) {
     assert!(updates.len() <= 1000, "more refs than a push may change");
     let mut environments = BTreeSet::new();
     for request in &push.requests {
@@ -58,6 +62,8 @@ fn is_harmless(updates: &[Update], push: &Push) {
         assert_eq!(is_request, may_request, "{name}");
         assert!(new.is_none_or(|new| push.arriving.contains(&new)), "{new:?} would not be checked");
         assert!(name.starts_with("refs/heads/") || name.starts_with("refs/tags/"), "{name} can be pushed");
+        let is_in_the_way = new.is_some() && updates::is_blocker(name, production);
+        assert!(!is_in_the_way, "{name} can be pushed, and nothing can graduate any more");
     }
 }
 

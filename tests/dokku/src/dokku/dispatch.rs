@@ -46,7 +46,8 @@ fn dispatch(call: &mut Call) -> Outcome {
     match call.arg(0) {
         "" | "help" => help(call),
         "version" | "-v" | "--version" => {
-            line("dokku version 0.38.27");
+            let version = std::fs::read_to_string(call.layout.lib_root().join("STABLE_VERSION"))?;
+            line(format_args!("dokku version {}", version.trim()));
             Ok(())
         }
         _ => execute(call),

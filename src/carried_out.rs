@@ -1,0 +1,159 @@
+//! Which requests were carried out: of each label, the objects with which it led to a release.
+//!
+//! `<data>/environments/<env>.requests/<label>/<object>` holds the release. It is written before the journal says that
+//! the graduation has ended, so that whoever settles that writes it again. All of it stands in the release tags, too
+//! (`Requested-as:`, `Requested-object:`), of which it is made anew where it is missing: it is an index, so that a
+//! request is found without reading them all.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::files::{self, FileError};
+use crate::names::{EnvironmentName, ObjectId, ReleaseTag, RequestTag};
+use crate::repo::{RepoError, Store};
+use crate::vars::Vars;
+
+/// The note of a release tag that names the request's object.
+pub const OBJECT_NOTE: &str = "Requested-object";
+
+/// The note of a release tag that names the request.
+pub const TAG_NOTE: &str = "Requested-as";
+
+/// The index cannot be read, written or made.
+#[derive(Debug, thiserror::Error)]
+pub enum CarriedOutError {
+    /// A file of it.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The releases of which it is made.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+}
+
+/// What a file of it says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    release: String,
+}
+
+fn dir(vars: &Vars, environment: &EnvironmentName) -> PathBuf {
+    vars.data().join("environments").join(format!("{environment}.requests"))
+}
+
+fn file(dir: &Path, request: &RequestTag, object: ObjectId) -> PathBuf {
+    // A label is one component of a path, and none that leads elsewhere.
+    dir.join(request.label.as_str()).join(object.to_string())
+}
+
+/// The release to which a request led with this very object; none if it never did.
+///
+/// # Errors
+/// Nobody knows.
+pub fn find(
+    vars: &Vars,
+    repo: &Store,
+    request: &RequestTag,
+    object: ObjectId,
+) -> Result<Option<ReleaseTag>, CarriedOutError> {
+    let dir = dir(vars, &request.environment);
+    if !dir.exists() {
+        make(&dir, repo, &request.environment)?;
+    }
+    let entry: Option<Entry> = files::read_json(&file(&dir, request, object))?;
+    Ok(entry.and_then(|entry| entry.release.parse().ok()))
+}
+
+/// Notes that a request led to a release. The environment's lock must be ours.
+///
+/// # Errors
+/// It may not be on the disk.
+pub fn note(
+    vars: &Vars,
+    repo: &Store,
+    request: &RequestTag,
+    object: ObjectId,
+    release: &ReleaseTag,
+) -> Result<(), CarriedOutError> {
+    let dir = dir(vars, &request.environment);
+    if !dir.exists() {
+        make(&dir, repo, &request.environment)?;
+    }
+    // Of a coordinator that was killed here; its graduation is ours, under the environment's lock.
+    files::sweep_temporary(&dir.join(request.label.as_str()), &format!("{object}."))?;
+    Ok(write(&dir, request, object, release)?)
+}
+
+fn write(dir: &Path, request: &RequestTag, object: ObjectId, release: &ReleaseTag) -> Result<(), FileError> {
+    let file = file(dir, request, object);
+    files::make_dir(file.parent().unwrap_or(dir))?;
+    files::write_json(&file, &Entry { release: release.to_string() })
+}
+
+/// Makes the index of what the release tags say, under another name first, so that what has the name is whole.
+fn make(dir: &Path, repo: &Store, environment: &EnvironmentName) -> Result<(), CarriedOutError> {
+    let parent = dir.parent().unwrap_or(dir);
+    files::make_dir(parent)?;
+    let name = format!(".{environment}.requests.");
+    let new = tempfile::Builder::new().prefix(&name).tempdir_in(parent);
+    let new = new.map_err(FileError::of("make a directory in", parent))?;
+    // The newest first: what was carried out twice is known by its first release in the end.
+    for release in repo.releases(environment)? {
+        let request =
+            release.note(TAG_NOTE).and_then(|tag| format!("refs/tags/{tag}").parse::<RequestTag>().ok());
+        let object = release.note(OBJECT_NOTE).and_then(|object| object.parse::<ObjectId>().ok());
+        if let (Some(request), Some(object)) = (request, object) {
+            write(new.path(), &request, object, &release.tag)?;
+        }
+    }
+    let made = std::fs::rename(new.path(), dir).and_then(|()| files::sync_parent(dir));
+    match made {
+        // Somebody else has made it meanwhile, of the same releases.
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        made => Ok(made.map_err(FileError::of("make", dir))?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git::{Git, RefChange, TagText};
+    use crate::repo::Settled;
+
+    #[test]
+    fn what_was_carried_out_is_found_by_label_and_object_and_made_anew_of_the_releases() {
+        let dir = tempfile::tempdir().unwrap();
+        let vars = Vars { lib_root: dir.path().join("lib"), ..Vars::from_environment() };
+        let git = Git::bare(&dir.path().join("env.git"));
+        git.init(&[]).unwrap();
+        let tree = git.make_tree(None, &[]).unwrap();
+        let commit = git.make_commit(tree, &[], "Empty").unwrap();
+        let other = git.make_commit(tree, &[], "Another").unwrap();
+        let request: RequestTag = "refs/tags/graduate/production/first".parse().unwrap();
+        let release: ReleaseTag = "production/20261123104512".parse().unwrap();
+        let message = format!("Release\n\n{TAG_NOTE}: {request}\n{OBJECT_NOTE}: {commit}\n");
+        let text =
+            TagText { name: "production/20261123104512", tagger: "alice", time_s: 1, message: &message };
+        let object = git.make_tag(commit, &text).unwrap();
+        let repo = Settled::open_at(dir.path().join("env.git")).unwrap();
+        assert_eq!(find(&vars, &repo, &request, commit).unwrap(), None, "no release says so");
+
+        git.change_refs(&[RefChange { name: release.ref_name(), new: Some(object), old: None }]).unwrap();
+        note(&vars, &repo, &request, commit, &release).unwrap();
+        let is_found = || {
+            assert_eq!(find(&vars, &repo, &request, commit).unwrap().as_ref(), Some(&release));
+            assert_eq!(find(&vars, &repo, &request, other).unwrap(), None);
+            for label in ["second", "firs"] {
+                let request: RequestTag = format!("refs/tags/graduate/production/{label}").parse().unwrap();
+                assert_eq!(find(&vars, &repo, &request, commit).unwrap(), None);
+            }
+        };
+        is_found();
+        std::fs::remove_dir_all(vars.data()).unwrap();
+        is_found();
+        note(&vars, &repo, &request, commit, &release).unwrap();
+        is_found();
+    }
+}

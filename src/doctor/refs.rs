@@ -1,0 +1,45 @@
+//! Refs of the environment repository that no push could have made: those in the way of ours, and those that confuse.
+
+use super::or_ok;
+use crate::environment::back_to_main;
+use crate::finding::{Check, Finding};
+use crate::repo::{RepoError, Settled, deletion};
+use crate::settings::Settings;
+use crate::ssh::quoted;
+use crate::updates::MAIN;
+use crate::vars::Vars;
+
+/// Names that no push may create, and what is checked out.
+pub(super) fn names(vars: &Vars) -> Vec<Finding> {
+    // What cannot be read is found by the checks of settings and repository.
+    let (Ok(repo), Ok(settings)) = (Settled::open(vars), Settings::load(vars)) else { return Vec::new() };
+    found(vars, &repo, &settings).unwrap_or_else(|error| {
+        let git_dir = quoted(&vars.git_dir().to_string_lossy());
+        vec![Finding::broken(Check::Refs, error.to_string(), format!("git --git-dir={git_dir} fsck --full"))]
+    })
+}
+
+fn found(vars: &Vars, repo: &Settled, settings: &Settings) -> Result<Vec<Finding>, RepoError> {
+    let (blocking, confusing) = repo.misnamed(&settings.names())?;
+    let mut found: Vec<Finding> = blocking
+        .iter()
+        .map(|name| {
+            let what = format!("{name} is in the way of the refs that record a graduation: none can begin");
+            Finding::broken(Check::Refs, what, deletion(vars, name))
+        })
+        .collect();
+    found.extend(
+        confusing
+            .iter()
+            .map(|why| Finding::warning(Check::Refs, why.to_string(), deletion(vars, why.name()))),
+    );
+    let branch = repo.branch()?;
+    if branch.as_deref() != Some(MAIN) {
+        let what = format!(
+            "{} is checked out instead of main: nothing can be committed",
+            branch.as_deref().unwrap_or("no branch")
+        );
+        found.push(Finding::broken(Check::Refs, what, back_to_main(vars)));
+    }
+    Ok(or_ok(found, Finding::ok(Check::Refs, "no ref confuses git or is in the way")))
+}

@@ -1,0 +1,348 @@
+//! Names of refs that would confuse: the one table of what a push may not create, with the name that was meant, and of
+//! what stands in the way of the refs that we write ourselves.
+//!
+//! A slip in the name of a request tag is a push that ends with 0 and graduates nothing. A ref that git reads as
+//! something else (`HEAD`, `main`, an object id, `env/<env>`) makes a later push graduate another state than it says.
+//! And git cannot have a ref below another one (`production` and `production/20261123104512`).
+
+use crate::legible::shortened;
+use crate::names::{EnvironmentName, ReleaseTag, RequestTag};
+
+/// The branch that `graduate:commit` writes, and the only one.
+pub const MAIN: &str = "refs/heads/main";
+
+/// How many edits make another word of `graduate`.
+const TYPING_ERRORS: usize = 2;
+
+/// What git reads first in its own directory, besides everything that ends with `_HEAD`; gitrevisions(7), gitglossary(7)
+/// "pseudoref".
+const PSEUDO_REFS: [&str; 6] =
+    ["HEAD", "@", "AUTO_MERGE", "BISECT_EXPECTED_REV", "MERGE_AUTOSTASH", "NOTES_MERGE_PARTIAL"];
+
+/// Why a ref may not be called what it is called; the first field is its full name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Confusing {
+    /// A branch, or a tag in a second `refs/tags/`, where a request tag was meant.
+    #[error("{0} requests nothing, only a tag does: push to `{1}`")]
+    NoTag(String, String),
+    /// A typing error.
+    #[error("{0} requests nothing: push to `{1}`, or choose another name")]
+    Misspelt(String, String),
+    /// The name of an environment.
+    #[error(
+        "{0} is kept free for the releases of {1}, `refs/tags/{1}/<timestamp>`: to graduate push to \
+         `refs/tags/graduate/{1}/<label>`, else choose another name"
+    )]
+    OfEnvironment(String, EnvironmentName),
+    /// A branch that is called like a release, or a tag like a branch of the ledger.
+    #[error("{0} could be taken for `{1}` of the ledger: choose another name")]
+    OfLedger(String, String),
+    /// In the way of `env/<env>`.
+    #[error("{0} is kept free for the branches `env/<environment>`: choose another name")]
+    AboveLedger(String),
+    /// The branch that `graduate:commit` writes.
+    #[error(
+        "{0} would change or hide the branch main, which only `dokku graduate:commit` writes: choose another name"
+    )]
+    Main(String),
+    /// What git reads as something else.
+    #[error("git would read {0} as {1}: choose another name")]
+    Special(String, &'static str),
+}
+
+impl Confusing {
+    /// It is refused because this environment is linked.
+    pub fn is_of(&self, environment: &EnvironmentName) -> bool {
+        match self {
+            Self::OfEnvironment(_, of) => of == environment,
+            Self::Misspelt(..) => true,
+            Self::NoTag(..)
+            | Self::OfLedger(..)
+            | Self::AboveLedger(_)
+            | Self::Main(_)
+            | Self::Special(..) => false,
+        }
+    }
+
+    /// The full name of the ref, shortened.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::NoTag(name, _)
+            | Self::Misspelt(name, _)
+            | Self::OfEnvironment(name, _)
+            | Self::OfLedger(name, _)
+            | Self::AboveLedger(name)
+            | Self::Main(name)
+            | Self::Special(name, _) => name,
+        }
+    }
+}
+
+/// Says why a push may not create or move a ref of this full name, on a host that is linked to these environments; none
+/// if it may. Request tags and the ledger have rules of their own, which come first.
+pub fn confusing(name: &str, linked: &[EnvironmentName]) -> Option<Confusing> {
+    let (is_tag, short) = match (name.strip_prefix("refs/tags/"), name.strip_prefix("refs/heads/")) {
+        (Some(short), _) => (true, short),
+        (_, Some(short)) => (false, short),
+        (None, None) => return None,
+    };
+    if name.starts_with(RequestTag::PREFIX) {
+        return None;
+    }
+    let full = || shortened(name);
+    let inner = without_namespaces(short);
+    if let Some(rest) = below(inner, "graduate")
+        && (!is_tag || inner != short)
+    {
+        return Some(Confusing::NoTag(full(), request(rest)));
+    }
+    if name == MAIN || short == "main" || (!is_tag && short.starts_with("main/")) {
+        return Some(Confusing::Main(full()));
+    }
+    if let Some(meaning) = special(short) {
+        return Some(Confusing::Special(full(), meaning));
+    }
+    if !is_tag {
+        let is_release = short.parse::<ReleaseTag>().is_ok();
+        return match short {
+            "env" => Some(Confusing::AboveLedger(full())),
+            _ if is_release => Some(Confusing::OfLedger(full(), format!("refs/tags/{short}"))),
+            _ => None,
+        };
+    }
+    if short.starts_with("env/") {
+        return Some(Confusing::OfLedger(full(), format!("refs/heads/{short}")));
+    }
+    if let Some(meant) = linked.iter().find_map(|environment| misspelt(short, environment)) {
+        return Some(Confusing::Misspelt(full(), meant));
+    }
+    let of_environment = |environment: &&EnvironmentName| {
+        let rest = short.strip_prefix(environment.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            && short.parse::<ReleaseTag>().is_err()
+    };
+    let environment = linked.iter().find(of_environment)?;
+    Some(Confusing::OfEnvironment(full(), environment.clone()))
+}
+
+/// `HEAD:tags/graduate/production/now` is a branch `tags/graduate/...`, for git puts `refs/heads/` before what it does not know.
+fn without_namespaces(mut short: &str) -> &str {
+    let inner = |short: &'_ str| {
+        ["refs/", "tags/", "heads/"].iter().find(|begin| short.starts_with(**begin)).map(|begin| begin.len())
+    };
+    while let Some(length) = inner(short) {
+        short = &short[length..];
+    }
+    short
+}
+
+/// What comes after a first component, case ignored; empty if that is all.
+fn below<'a>(short: &'a str, first: &str) -> Option<&'a str> {
+    let (component, rest) = short.split_once('/').unwrap_or((short, ""));
+    component.eq_ignore_ascii_case(first).then_some(rest)
+}
+
+/// The request tag whose name ends so, as far as that can be told.
+fn request(rest: &str) -> String {
+    match rest.trim_matches('/').split_once('/') {
+        Some((environment, label)) if !environment.is_empty() => {
+            format!("refs/tags/graduate/{}/{}", shortened(environment), shortened(label))
+        }
+        _ if rest.is_empty() => "refs/tags/graduate/<environment>/<label>".to_owned(),
+        _ => format!("refs/tags/graduate/{}/<label>", shortened(rest)),
+    }
+}
+
+/// The request tag that was meant by `<typing error>/<environment>...` or `<typing error>-<environment>...`.
+fn misspelt(short: &str, environment: &EnvironmentName) -> Option<String> {
+    let lower = short.to_ascii_lowercase();
+    let (first, rest) = lower.split_once('/').unwrap_or((&lower, ""));
+    let dashed = first.strip_suffix(environment.as_str()).and_then(|word| word.strip_suffix('-'));
+    let (word, label) = match dashed {
+        Some(word) => (word, rest),
+        None => {
+            let (second, label) = rest.split_once('/').unwrap_or((rest, ""));
+            (first, (second == environment.as_str()).then_some(label)?)
+        }
+    };
+    if edits(word, "graduate") > TYPING_ERRORS {
+        return None;
+    }
+    // The label as it was written.
+    let label = &short[short.len() - label.len()..];
+    Some(request(&format!("{environment}/{}", if label.is_empty() { "<label>" } else { label })))
+}
+
+/// How many letters must be changed, added or taken away (Levenshtein's distance).
+fn edits(one: &str, other: &str) -> usize {
+    if one.len() > 2 * other.len() {
+        return one.len();
+    }
+    let other: Vec<char> = other.chars().collect();
+    let mut costs: Vec<usize> = (0..=other.len()).collect();
+    for (row, letter) in one.chars().enumerate() {
+        let mut diagonal = costs[0];
+        costs[0] = row + 1;
+        for (column, wanted) in other.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != *wanted);
+            diagonal = costs[column + 1];
+            costs[column + 1] = replaced.min(diagonal + 1).min(costs[column] + 1);
+        }
+    }
+    costs[other.len()]
+}
+
+fn special(short: &str) -> Option<&'static str> {
+    let upper = short.to_ascii_uppercase();
+    let is_id = |length| short.len() == length && short.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if PSEUDO_REFS.contains(&upper.as_str()) || (upper.ends_with("_HEAD") && !short.contains('/')) {
+        Some("what is checked out, fetched or merged")
+    } else if is_id(40) || is_id(64) {
+        Some("the id of an object")
+    } else {
+        None
+    }
+}
+
+/// The refs that must not exist for a graduation to an environment: whole names, and prefixes of names. git has no ref
+/// below another one, so each makes a release, the ledger's branch or the request tag impossible.
+///
+/// `request` is the full name of the request tag.
+pub fn blockers(environment: &EnvironmentName, request: &str) -> (Vec<String>, Vec<String>) {
+    let names = ["refs/heads/env", "refs/tags/graduate"].map(str::to_owned).into_iter();
+    let of_it = [format!("refs/tags/{environment}"), format!("refs/tags/graduate/{environment}")];
+    (names.chain(of_it).collect(), vec![format!("refs/heads/env/{environment}/"), format!("{request}/")])
+}
+
+/// A ref of this full name makes it impossible to graduate to an environment, or to record that.
+pub fn is_blocker(name: &str, environment: &EnvironmentName) -> bool {
+    let (names, prefixes) = blockers(environment, &format!("refs/tags/graduate/{environment}/cli"));
+    let below_release = || {
+        let rest = name.strip_prefix("refs/tags/").and_then(|short| short.rsplit_once('/'));
+        rest.is_some_and(|(above, _)| {
+            above.parse::<ReleaseTag>().is_ok_and(|release| release.environment() == environment)
+        })
+    };
+    names.iter().any(|blocker| blocker == name)
+        || prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()))
+        || below_release()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn linked() -> Vec<EnvironmentName> {
+        ["production", "eu-west"].map(|name| name.parse().unwrap()).to_vec()
+    }
+
+    #[test]
+    fn each_slip_is_refused_with_what_was_meant() {
+        #[rustfmt::skip]
+        let cases = [
+            ("heads/graduate/production/now", "push to `refs/tags/graduate/production/now`"),
+            ("heads/Graduate/production/now", "push to `refs/tags/graduate/production/now`"),
+            ("heads/graduate", "push to `refs/tags/graduate/<environment>/<label>`"),
+            ("heads/graduate/production", "push to `refs/tags/graduate/production/<label>`"),
+            ("heads/tags/graduate/production/now", "push to `refs/tags/graduate/production/now`"),
+            ("heads/refs/tags/graduate/production/now", "push to `refs/tags/graduate/production/now`"),
+            ("tags/tags/graduate/production/now", "push to `refs/tags/graduate/production/now`"),
+            ("tags/Graduate/production/x", "push to `refs/tags/graduate/production/x`"),
+            ("tags/gradaute/production/Now", "push to `refs/tags/graduate/production/Now`"),
+            ("tags/gradaute/production", "push to `refs/tags/graduate/production/<label>`"),
+            ("tags/GRADUATE/PRODUCTION/x", "push to `refs/tags/graduate/production/x`"),
+            ("tags/graduated/eu-west/a/b", "push to `refs/tags/graduate/eu-west/a/b`"),
+            ("tags/graduate-production", "push to `refs/tags/graduate/production/<label>`"),
+            ("tags/graduate-eu-west/now", "push to `refs/tags/graduate/eu-west/now`"),
+            ("tags/production", "to graduate push to `refs/tags/graduate/production/<label>`"),
+            ("tags/production/hotfix", "kept free for the releases of production"),
+            ("tags/production/20261123104512/x", "kept free for the releases of production"),
+            ("heads/production/20261123104512", "could be taken for `refs/tags/production/20261123104512`"),
+            ("tags/env/production", "could be taken for `refs/heads/env/production`"),
+            ("heads/env", "kept free for the branches `env/<environment>`"),
+            ("tags/main", "the branch main"),
+            ("heads/main", "the branch main"),
+            ("heads/main/x", "the branch main"),
+            ("tags/HEAD", "what is checked out"),
+            ("heads/HEAD", "what is checked out"),
+            ("tags/head", "what is checked out"),
+            ("tags/@", "what is checked out"),
+            ("tags/FETCH_HEAD", "what is checked out"),
+            ("heads/ORIG_HEAD", "what is checked out"),
+            ("tags/AUTO_MERGE", "what is checked out"),
+            ("tags/4f2a9c14f2a9c14f2a9c14f2a9c14f2a9c14f2a9", "the id of an object"),
+            ("heads/4F2A9C14f2a9c14f2a9c14f2a9c14f2a9c14f2a9", "the id of an object"),
+        ];
+        for (name, meant) in cases {
+            let name = format!("refs/{name}");
+            let said = confusing(&name, &linked()).map(|why| why.to_string()).unwrap_or_default();
+            assert!(said.contains(meant) && said.contains(&name), "{name}: {said:?}");
+        }
+    }
+
+    #[test]
+    fn all_else_is_free() {
+        for name in [
+            "tags/graduate/production/now",
+            "tags/graduated/2026",
+            "heads/production/hotfix",
+            "heads/production",
+            "heads/graduated/production/x",
+            "heads/graduate-production",
+            "tags/graduation/production/x",
+            "tags/v1.0",
+            "tags/productions",
+            "tags/production-1",
+            "tags/staging",
+            "tags/deploy/production/x",
+            "tags/graduate-staging",
+            "heads/topic/graduate/production",
+            "heads/domain",
+            "tags/main-1",
+            "heads/ahead",
+            "tags/release/HEAD",
+            "tags/4f2a9c1",
+            "heads/environment",
+        ] {
+            assert_eq!(confusing(&format!("refs/{name}"), &linked()), None, "{name}");
+        }
+        assert_eq!(confusing("refs/tags/production", &[]), None, "no environment is called so");
+    }
+
+    #[test]
+    fn a_letter_more_or_less_or_another_is_an_edit() {
+        let cases = [("graduate", 0), ("gradaute", 2), ("graduat", 1), ("graduates", 1), ("gr", 6), ("", 8)];
+        for (word, count) in cases {
+            assert_eq!(edits(word, "graduate"), count, "{word}");
+        }
+        assert!(edits(&"g".repeat(5000), "graduate") > TYPING_ERRORS);
+        assert_eq!(edits("grädüate", "graduate"), 2, "letters, not bytes");
+    }
+
+    #[test]
+    fn what_git_cannot_have_beside_our_refs_is_a_blocker() {
+        let production: EnvironmentName = "production".parse().unwrap();
+        for name in [
+            "refs/tags/production",
+            "refs/tags/graduate",
+            "refs/tags/graduate/production",
+            "refs/tags/graduate/production/cli/x",
+            "refs/heads/env",
+            "refs/heads/env/production/x",
+            "refs/tags/production/20261123104512/x",
+        ] {
+            assert!(is_blocker(name, &production), "{name}");
+        }
+        for name in [
+            "refs/heads/env/production",
+            "refs/heads/env/production-2/x",
+            "refs/tags/production/20261123104512",
+            "refs/tags/production/hotfix",
+            "refs/tags/graduate/production/cli",
+            "refs/heads/production",
+            "refs/tags/staging",
+        ] {
+            assert!(!is_blocker(name, &production), "{name}");
+        }
+    }
+}
