@@ -1,6 +1,6 @@
 //! Shows a graduation to a person, and takes part in its vote: what hooks and commands share.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -12,6 +12,7 @@ use crate::files::FileError;
 use crate::journal::Place;
 use crate::names::{AppName, GraduationId};
 use crate::order::{Ending, News};
+use crate::output;
 use crate::process::Detached;
 use crate::protocol::LineError;
 use crate::records::Follower;
@@ -372,7 +373,6 @@ impl Shower {
     }
 }
 
-/// Writes to stderr. A reader that is gone is no error.
 fn print(text: &str) {
-    let _ = io::stderr().lock().write_all(text.as_bytes());
+    output::to_stderr(text);
 }

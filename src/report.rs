@@ -1,8 +1,7 @@
 //! Every sentence that people read while a graduation runs, in Dokku's look.
 
-use std::fmt::Write as _;
-
 use crate::legible::legible;
+use crate::lines::Lines;
 use crate::names::{AppName, CommitId, RequestTag};
 use crate::order::{Ending, News};
 use crate::plan::{Plan, Row};
@@ -74,7 +73,7 @@ impl Reporter {
             News::Warning { text } => lines.trouble(text),
             News::Ended { ending, seconds } => self.ended(&mut lines, ending, *seconds),
         }
-        legible(lines.0)
+        legible(lines.text())
     }
 
     fn environment(&self) -> String {
@@ -202,20 +201,10 @@ fn planned(lines: &mut Lines, plan: &Plan) {
         1 => lines.detail("1 app unchanged"),
         count => lines.detail(&format!("{count} apps unchanged")),
     }
-    let named = |names: &[AppName]| names.iter().map(AppName::as_str).collect::<Vec<_>>().join(", ");
-    if !plan.left_alone.is_empty() {
-        let there: Vec<String> = plan.left_alone.iter().map(ToString::to_string).collect();
-        lines.detail(&format!("left alone: {}", there.join(", ")));
-    }
-    if !plan.unmapped.is_empty() {
-        lines.detail(&format!("no rule of `graduate:map` fits, so not graduated: {}", named(&plan.unmapped)));
-    }
-    if !plan.excluded.is_empty() {
-        lines.detail(&format!("never graduated there: {}", named(&plan.excluded)));
-    }
-    if !plan.never_deployed.is_empty() {
-        lines.detail(&format!("never deployed here, so not graduated: {}", named(&plan.never_deployed)));
-    }
+    lines.list("left alone", &plan.left_alone);
+    lines.list("no rule of `graduate:map` fits, so not graduated", &plan.unmapped);
+    lines.list("never graduated there", &plan.excluded);
+    lines.list("never deployed here, so not graduated", &plan.never_deployed);
     for missing in &plan.missing_config {
         lines.trouble(&format!("{} lacks config there: `{missing}`", missing.there));
     }
@@ -249,46 +238,6 @@ fn minutes(seconds: u32) -> String {
         (1, 0) => "1 minute".to_owned(),
         (minutes, 0) => format!("{minutes} minutes"),
         (_, _) => format!("{seconds} s"),
-    }
-}
-
-/// Text in Dokku's look, line by line.
-#[derive(Debug, Default)]
-struct Lines(String);
-
-impl Lines {
-    fn prefixed(&mut self, prefix: &str, text: &str) {
-        for (number, line) in text.lines().enumerate() {
-            let prefix = if number == 0 { prefix } else { "       " };
-            let _ = writeln!(self.0, "{}", format!("{prefix}{line}").trim_end());
-        }
-    }
-
-    fn step(&mut self, text: &str) {
-        self.prefixed("-----> ", text);
-    }
-
-    fn big_step(&mut self, text: &str) {
-        self.prefixed("=====> ", text);
-    }
-
-    fn detail(&mut self, text: &str) {
-        self.prefixed("       ", text);
-    }
-
-    /// One line, whatever is in the text: no program can make its output look like ours.
-    fn plain(&mut self, text: &str) {
-        let _ = writeln!(self.0, "{}", text.trim_end().replace('\n', " "));
-    }
-
-    fn trouble(&mut self, text: &str) {
-        self.prefixed(" !     ", text);
-    }
-
-    fn hint(&mut self, text: Option<&str>) {
-        if let Some(text) = text {
-            self.prefixed("       hint: ", text);
-        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! `graduate:commit`: acknowledges the environment as it is now.
 
 use std::fmt;
-use std::io::{self, Write};
 
 use crate::environment::{Committed, Environment, EnvironmentError};
+use crate::output;
 use crate::vars::Vars;
 
 /// The most differences that are listed.
@@ -25,7 +25,7 @@ pub fn run(vars: &Vars, args: &CommitArgs) -> Result<(), EnvironmentError> {
     let message = args.message.as_deref().map(str::trim).filter(|message| !message.is_empty());
     let committed = Environment::open(vars)?.commit(message)?;
     // Whoever does not read this has the commit all the same.
-    let _ = write!(io::stderr(), "{}", Outcome(committed.as_ref()));
+    output::to_stderr(&Outcome(committed.as_ref()).to_string());
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! `graduate <environment> [<revision>]`: a graduation that is started on the host.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal};
 
 use chrono::Utc;
 use clap::Args;
@@ -14,11 +14,14 @@ use crate::hook;
 use crate::journal::Place;
 use crate::names::{EnvironmentName, Label, RequestTag};
 use crate::order::{Ending, Mode, Order};
+use crate::output;
 use crate::plan::{Options, Plan};
 use crate::repo::{RepoError, Settled};
 use crate::settings::Settings;
 use crate::vars::Vars;
 use crate::view::View;
+
+use super::detail;
 
 /// How many commits of the log are shown before the question.
 const LOGGED: usize = 20;
@@ -151,9 +154,8 @@ fn show_log(environment: &EnvironmentName, revision: &str, repo: &Settled) -> Re
     let (Some(to), runs) = (repo.resolve(revision)?, repo.read_ref(&ledger::branch(environment))?) else {
         return Ok(());
     };
-    let mut stderr = io::stderr().lock();
     for commit in repo.log(runs, to, LOGGED)? {
-        let _ = writeln!(stderr, "       {} {} ({})", commit.id.short(), commit.subject, commit.author);
+        detail(format_args!("{} {} ({})", commit.id.short(), commit.subject, commit.author));
     }
     Ok(())
 }
@@ -163,8 +165,7 @@ fn confirmed() -> Result<bool, Error> {
     if !io::stdin().is_terminal() {
         return Err(Error::Usage("there is no terminal to ask at; say --yes".to_owned()));
     }
-    let _ = write!(io::stderr(), " ?     Graduate this? [y/N] ");
-    let _ = io::stderr().flush();
+    output::ask_on_stderr(" ?     Graduate this? [y/N] ");
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(Error::Output)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes"))

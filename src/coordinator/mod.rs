@@ -304,11 +304,11 @@ impl<'a> Coordinator<'a> {
             Ok(prepared) => prepared,
             Err(ending) => return Ok(ending),
         };
-        if plan.rows.is_empty() {
+        self.plan = plan;
+        if self.plan.rows.is_empty() {
             drop((link, reports));
             return self.nothing_to_do();
         }
-        self.plan = plan;
         self.run(link, reports)
     }
 
@@ -356,7 +356,10 @@ impl<'a> Coordinator<'a> {
     /// Records how it ended: the ledger first, then the journal.
     fn conclude(&mut self, outcome: &Outcome) -> Result<Option<ReleaseTag>, CoordinatorError> {
         let release = match outcome {
-            Outcome::Live {} => Some(ledger::record(self.vars, &self.order)?),
+            Outcome::Live {} => {
+                let deployed = self.plan.rows.iter().map(|row| &row.app);
+                Some(ledger::record(self.vars, &self.order, deployed)?)
+            }
             Outcome::Aborted { .. } | Outcome::RolledBack { .. } => {
                 decision::set_tag_back(self.vars, &self.order)?;
                 None

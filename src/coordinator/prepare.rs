@@ -15,7 +15,7 @@ use crate::names::{AppName, CommitId};
 use crate::order::{Ending, News};
 use crate::plan::{self, Plan, Policy, RevisionFacts};
 use crate::protocol::{LiveApp, Report, Request};
-use crate::repo::{self, Settled};
+use crate::repo::{self, Release, Settled};
 use crate::vars::Vars;
 
 /// How long a destination may take to say what runs there.
@@ -71,9 +71,14 @@ impl Coordinator<'_> {
     fn frozen(&self) -> Result<Vec<String>, CoordinatorError> {
         let environment = &self.order.tag.environment;
         let Some(frozen) = &self.settings.environment(environment)?.frozen else { return Ok(Vec::new()) };
-        let releases = Settled::open(self.vars).and_then(|repo| repo.releases(environment));
-        let releases = releases.map_err(DecisionError::from)?;
-        let goes_back = releases.iter().any(|release| release.commit == self.order.commit);
+        let goes_back = Settled::open(self.vars).and_then(|repo| {
+            let mut releases = repo.releases(environment)?;
+            let is_it = |release: &Result<Release, _>| {
+                release.as_ref().is_ok_and(|release| release.commit == self.order.commit)
+            };
+            Ok(releases.any(|release| is_it(&release)))
+        });
+        let goes_back = goes_back.map_err(DecisionError::from)?;
         let remedy = match (goes_back, self.order.options.despite_freeze) {
             (true, true) => return Ok(Vec::new()),
             (true, false) => {

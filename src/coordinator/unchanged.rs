@@ -27,7 +27,8 @@ impl Coordinator<'_> {
         if let Err(why) = moved {
             return Ok(Ending::Refused { problems: vec![why], hint: None });
         }
-        ledger::note_unchanged(self.vars, &self.order)?;
+        let left_alone = self.plan.left_alone.iter().filter_map(|there| self.order.mapping.here(there));
+        ledger::note_unchanged(self.vars, &self.order, &left_alone.collect())?;
         Ok(Ending::NothingToDo {})
     }
 
