@@ -243,7 +243,8 @@ impl Environment {
         state.0.values().try_for_each(|manifest| self.write(manifest))
     }
 
-    /// How the apps, as they are now, differ from what `commit` says; every app does where there is no commit.
+    /// How the apps, as they are now, differ from what `commit` says; every app does where there is no commit. One that
+    /// was never deployed does not graduate, and has no part in it.
     /// The manifests in the work tree are brought up to date, too.
     ///
     /// # Errors
@@ -254,7 +255,9 @@ impl Environment {
             Some(commit) => Settled::open(&self.vars)?.manifests(commit)?,
             None => State::default(),
         };
-        Ok(live.differences(&committed))
+        let mut differences = live.differences(&committed);
+        differences.retain(|Difference { app, .. }| graduates(&live, app) || graduates(&committed, app));
+        Ok(differences)
     }
 
     /// Commits the apps as they are now; none if HEAD says that already. Without a message, one is made of what
@@ -294,6 +297,12 @@ impl Environment {
 /// As [`Environment::refresh_app`].
 pub fn refresh_app(vars: &Vars, app: &AppName) -> Result<(), EnvironmentError> {
     Environment::open(vars)?.refresh_app(app)
+}
+
+/// Something of the app runs, or has run.
+fn graduates(state: &State, app: &AppName) -> bool {
+    let deploy = state.0.get(app).map(|manifest| &manifest.deploy);
+    deploy.is_some_and(|deploy| deploy.revision.is_some() || deploy.image.is_some())
 }
 
 /// Docker prints full ids; Dokku's files hold full ones too, but an old file may hold the short form.

@@ -57,6 +57,21 @@ pub fn plain(text: &str) -> String {
     text.chars().map(harmless).collect()
 }
 
+/// The text without the sequences that set colours.
+pub fn without_colours(text: &str) -> String {
+    let (mut plain, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(c) = rest.chars().next() {
+        match colour(rest) {
+            Some(colour) => rest = &rest[colour.len()..],
+            None => {
+                plain.push(c);
+                rest = &rest[c.len_utf8()..];
+            }
+        }
+    }
+    plain
+}
+
 /// A control character, one that breaks lines, or one that sets the direction of text.
 fn is_harmful(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

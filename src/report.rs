@@ -1,5 +1,7 @@
 //! Every sentence that people read while a graduation runs, in Dokku's look.
 
+use std::collections::VecDeque;
+
 use crate::legible::legible;
 use crate::lines::Lines;
 use crate::names::{AppName, CommitId, RequestTag};
@@ -13,7 +15,20 @@ use crate::transaction::{Cause, Outcome};
 pub struct Reporter {
     quiet: bool,
     subject: Option<Subject>,
+    /// What the hooks that run have written, if not all of it is shown.
+    hooks: Option<HookLines>,
 }
+
+/// Of what hooks write in one phase: how many lines there were, and the last ones that were not shown.
+#[derive(Clone, Debug, Default)]
+struct HookLines {
+    count: usize,
+    last: VecDeque<String>,
+}
+
+/// How many lines of a phase's hooks a brief reporter shows as they come, and how many of the last ones when they have
+/// ended.
+pub const SHOWN: usize = 20;
 
 #[derive(Clone, Debug)]
 struct Subject {
@@ -25,7 +40,12 @@ struct Subject {
 impl Reporter {
     /// A reporter; a `quiet` one leaves out what builds write.
     pub fn new(quiet: bool) -> Self {
-        Self { quiet, subject: None }
+        Self { quiet, subject: None, hooks: None }
+    }
+
+    /// A quiet reporter that leaves out most of what hooks write, too, if that is long.
+    pub fn brief() -> Self {
+        Self { hooks: Some(HookLines::default()), ..Self::new(true) }
     }
 
     /// What people are to read of this; empty for what is no news to them.
@@ -40,7 +60,8 @@ impl Reporter {
             News::SettledEarlier { id, outcome } => settled_earlier(&mut lines, id.as_str(), outcome),
             News::Planned { plan } => planned(&mut lines, plan),
             News::HooksStarted { kind, count } => lines.step(&format!("{kind} hooks ({count})")),
-            News::HookLine { kind, text } => lines.plain(&format!("[{kind}] {text}")),
+            News::HookLine { kind, text } => self.hook_line(&mut lines, format!("[{kind}] {text}")),
+            News::HooksEnded { failed, .. } => self.hooks_ended(&mut lines, *failed),
             News::Log { app, text } if !self.quiet => lines.plain(&log_line(app, text)),
             News::Log { .. } => {}
             News::Held { app, at, held, of } => {
@@ -74,6 +95,31 @@ impl Reporter {
             News::Ended { ending, seconds } => self.ended(&mut lines, ending, *seconds),
         }
         legible(lines.text())
+    }
+
+    fn hook_line(&mut self, lines: &mut Lines, line: String) {
+        let Some(hooks) = &mut self.hooks else { return lines.plain(&line) };
+        hooks.count += 1;
+        if hooks.count <= SHOWN {
+            return lines.plain(&line);
+        }
+        hooks.last.push_back(line);
+        if hooks.last.len() > SHOWN {
+            hooks.last.pop_front();
+        }
+    }
+
+    /// What was written by those that failed is shown whole by whoever has all of it.
+    fn hooks_ended(&mut self, lines: &mut Lines, failed: bool) {
+        let Some(hooks) = self.hooks.as_mut().map(std::mem::take) else { return };
+        if failed {
+            return;
+        }
+        match hooks.count.saturating_sub(SHOWN + hooks.last.len()) {
+            0 => {}
+            left => lines.detail(&format!("({left} more lines are in `dokku graduate:logs`)")),
+        }
+        hooks.last.iter().for_each(|line| lines.plain(line));
     }
 
     fn environment(&self) -> String {

@@ -117,6 +117,7 @@ fn ask(order: &Order, vars: &Vars) -> Result<(Option<Plan>, Ending), Error> {
                 | News::SettledEarlier { .. }
                 | News::HooksStarted { .. }
                 | News::HookLine { .. }
+                | News::HooksEnded { .. }
                 | News::Log { .. }
                 | News::Held { .. }
                 | News::AllHeld { .. }

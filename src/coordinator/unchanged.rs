@@ -79,7 +79,7 @@ impl Coordinator<'_> {
             let is_over = !push.is_running();
             match decision::by_ref(self.vars, &self.order) {
                 Ok(Some(_)) => return Ok(Ok(())),
-                Ok(None) if is_over => return Ok(Err("the push ended before Git moved the tag".to_owned())),
+                Ok(None) if is_over => return Ok(Err(decision::why_unmoved(self.vars, &self.order))),
                 Err(error) if is_over => return Err(error.into()),
                 Ok(None) => {}
                 Err(error) => log::error!("{error}"),
