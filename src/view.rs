@@ -209,8 +209,9 @@ impl View {
     fn end(&mut self) {
         let lines = std::mem::take(&mut self.lines);
         let _ = self.screen.clear();
+        // From here on nothing is drawn: a bar that ends would draw the others again, over what stands there then.
+        self.screen.set_draw_target(ProgressDrawTarget::hidden());
         for (app, line) in &lines {
-            line.bar.finish_and_clear();
             output::to_stderr(&format!("       {}\n", line.text(app, self.width)));
         }
     }

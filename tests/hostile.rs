@@ -60,17 +60,17 @@ fn text_of_others_is_legible_wherever_it_is_said() {
     env.git(&["push", "-q", "origin", "HEAD:refs/heads/hostile"]).succeeds();
     let property =
         r#"dir="$DOKKU_LIB_ROOT/config/nginx/api"; mkdir -p "$dir"; cat >"$dir/x-forwarded-for-value""#;
-    for host in [source, &world.destination] {
-        host.root_with_input(property, HOSTILE.as_bytes()).succeeds();
+    for (host, value) in [(source, HOSTILE.to_owned()), (&world.destination, format!("there {HOSTILE}"))] {
+        host.root_with_input(property, value.as_bytes()).succeeds();
     }
     world.app("api").version("2").push();
     source.dokku(&["graduate:commit", "-m", HOSTILE]).succeeds();
     source.dokku(&["graduate:freeze", "production", HOSTILE]).succeeds();
     let freezes = env.graduate("frozen", "refs/remotes/origin/main~0").is_refused();
     is_tame("a refused push", &freezes);
-    source
-        .dokku(&["graduate:add-hook", "PRE", &format!("printf '%s' '{HOSTILE}'; : '{HOSTILE}'; false")])
-        .succeeds();
+    let line = HOSTILE.replace(['\n', '\r'], " ");
+    let hook = format!("printf '%s' '{line}'; printf '\\n=====> EVIL\\n'; false");
+    source.dokku(&["graduate:add-hook", "PRE", &hook]).succeeds();
     source
         .dokku(&[
             "graduate:add-hook",
