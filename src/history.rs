@@ -160,15 +160,14 @@ pub fn latest_of(
 /// # Errors
 /// The repository cannot be read.
 pub fn previous(repo: &Store, environment: &EnvironmentName) -> Result<Option<Release>, RepoError> {
-    let names = repo.release_names(environment)?;
-    previous_of(&names, |tag| repo.release(tag))
+    previous_of(repo.release_names(environment)?, |tag| repo.release(tag))
 }
 
 fn previous_of(
-    names: &[ReleaseTag],
+    mut names: impl Iterator<Item = ReleaseTag>,
     read: impl Fn(&ReleaseTag) -> Result<Option<Release>, RepoError>,
 ) -> Result<Option<Release>, RepoError> {
-    let Some(newest) = names.first().map(&read).transpose()?.flatten() else { return Ok(None) };
+    let Some(newest) = names.next().map(|tag| read(&tag)).transpose()?.flatten() else { return Ok(None) };
     let runs = newest.commit;
     let mut first = newest;
     // Each names the one before it, so that this ends.
@@ -178,8 +177,8 @@ fn previous_of(
     {
         first = earlier;
     }
-    for tag in names.iter().filter(|tag| **tag < first.tag) {
-        match read(tag)? {
+    for tag in names.filter(|tag| *tag < first.tag) {
+        match read(&tag)? {
             Some(release) if release.commit != runs => return Ok(Some(release)),
             Some(_) | None => {}
         }
@@ -218,7 +217,7 @@ mod tests {
         let releases = releases(commits);
         let names: Vec<ReleaseTag> = releases.iter().map(|release| release.tag.clone()).collect();
         let read = |tag: &ReleaseTag| Ok(releases.iter().find(|release| release.tag == *tag).cloned());
-        let previous = super::previous_of(&names, read).unwrap();
+        let previous = super::previous_of(names.into_iter(), read).unwrap();
         previous.and_then(|release| release.commit.to_string().chars().next())
     }
 

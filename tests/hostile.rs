@@ -72,11 +72,7 @@ fn text_of_others_is_legible_wherever_it_is_said() {
     let hook = format!("printf '%s' '{line}'; printf '\\n=====> EVIL\\n'; false");
     source.dokku(&["graduate:add-hook", "PRE", &hook]).succeeds();
     source
-        .dokku(&[
-            "graduate:add-hook",
-            "FAILURE",
-            "env | grep -z '^GRADUATE_' | tr '\\0' '\\n' | cat -v >\"$DOKKU_ROOT/told\"",
-        ])
+        .dokku(&["graduate:add-hook", "FAILURE", "env | grep -a '^GRADUATE_' | cat -v >\"$DOKKU_ROOT/told\""])
         .succeeds();
     let said = |words: &[&str]| {
         let ran = source.dokku(words);

@@ -59,14 +59,14 @@ impl Programs {
         }
         let environment = &order.tag.environment;
         let releases = Settled::open(vars).and_then(|repo| repo.release_names(environment));
-        let releases = releases.map_err(DecisionError::from)?;
-        let last = releases.iter().find(|release| Some(*release) != own);
+        let mut releases = releases.map_err(DecisionError::from)?;
+        let last = releases.find(|release| Some(release) != own);
         let apps: Vec<&str> = plan.rows.iter().map(|row| row.app.as_str()).collect();
         let there: Vec<&str> = plan.rows.iter().map(|row| row.there.name().as_str()).collect();
         programs.variables = vec![
             ("ENVIRONMENT", environment.to_string()),
             ("ENVIRONMENT_URL", settings.environment(environment)?.url.to_string()),
-            ("LAST_TAG", last.map(ToString::to_string).unwrap_or_default()),
+            ("LAST_TAG", last.map(|release| release.to_string()).unwrap_or_default()),
             ("GRADUATE_ID", order.id.to_string()),
             ("GRADUATE_ENVIRONMENT", environment.to_string()),
             ("GRADUATE_LABEL", order.tag.label.to_string()),

@@ -67,11 +67,15 @@ impl Store {
     }
 
     /// The names of the releases of an environment, newest first. They alone are read, not what the refs point to: one
-    /// file for each release is much where there are thousands. Tags that are not named as releases are left out.
+    /// file for each release is much where there are thousands; and each is parsed when it is asked for. Tags that are not
+    /// named as releases are left out.
     ///
     /// # Errors
     /// The refs cannot be read.
-    pub fn release_names(&self, environment: &EnvironmentName) -> Result<Vec<ReleaseTag>, RepoError> {
+    pub fn release_names(
+        &self,
+        environment: &EnvironmentName,
+    ) -> Result<impl Iterator<Item = ReleaseTag> + use<>, RepoError> {
         let prefix = format!("refs/tags/{environment}/");
         let git_dir = self.repository.commondir();
         let failed = |what: &Path, error: io::Error| {
@@ -84,7 +88,7 @@ impl Store {
             Ok(entries) => {
                 for entry in entries {
                     let entry = entry.map_err(|error| failed(&directory, error))?;
-                    names.extend(entry.file_name().to_str().map(|name| format!("{environment}/{name}")));
+                    names.extend(entry.file_name().into_string());
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -95,16 +99,17 @@ impl Store {
             Ok(bytes) => {
                 let text = String::from_utf8_lossy(&bytes);
                 let refs = text.lines().filter_map(|line| line.split_once(' ')).map(|(_, name)| name);
-                let found = refs.filter(|name| name.starts_with(&prefix));
-                names.extend(found.filter_map(|name| name.strip_prefix("refs/tags/")).map(str::to_owned));
+                names.extend(refs.filter_map(|name| name.strip_prefix(&prefix)).map(str::to_owned));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(&packed, error)),
         }
-        let mut releases: Vec<ReleaseTag> = names.iter().filter_map(|name| name.parse().ok()).collect();
-        releases.sort_by(|one, other| other.cmp(one));
-        releases.dedup();
-        Ok(releases)
+        // Times of one length are in the order of their digits.
+        names.retain(|name| name.len() == 14 && name.bytes().all(|byte| byte.is_ascii_digit()));
+        names.sort_unstable_by(|one, other| other.cmp(one));
+        names.dedup();
+        let environment = environment.clone();
+        Ok(names.into_iter().filter_map(move |name| format!("{environment}/{name}").parse().ok()))
     }
 
     /// The releases of an environment, newest first. Each is read when it is asked for.
@@ -116,7 +121,7 @@ impl Store {
         environment: &EnvironmentName,
     ) -> Result<impl Iterator<Item = Result<Release, RepoError>> + use<'s>, RepoError> {
         let names = self.release_names(environment)?;
-        Ok(names.into_iter().filter_map(|tag| self.release(&tag).transpose()))
+        Ok(names.filter_map(|tag| self.release(&tag).transpose()))
     }
 
     /// One release; none if there is no such tag.
