@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::mapping::Mapping;
 use crate::names::{AppName, CommitId, EnvironmentName, ReleaseTag};
 use crate::repo::{Release, RepoError, Store};
+use crate::runs::Runs;
 
 /// The line of a release tag that names the latest earlier release of the same commit. It is written so that whoever reads
 /// one release need not read all others.
@@ -76,7 +77,7 @@ struct States<'a> {
 
 impl States<'_> {
     /// The revisions of those apps that graduated. A state of another version of the plugin is a release all the same.
-    fn of(&self, release: &Release) -> BTreeMap<AppName, Option<CommitId>> {
+    fn of(&self, release: &Release) -> BTreeMap<AppName, Runs> {
         let state = self.repo.manifests(release.commit).unwrap_or_default();
         let mapping: Mapping =
             release.note("Mapping").and_then(|rules| rules.parse().ok()).unwrap_or_default();
@@ -91,7 +92,7 @@ impl States<'_> {
             return names.split_whitespace().filter_map(|name| name.parse().ok()).collect();
         }
         let before = before.map(|before| self.of(before)).unwrap_or_default();
-        let is_changed = |(app, revision): &(AppName, Option<CommitId>)| before.get(app) != Some(revision);
+        let is_changed = |(app, revision): &(AppName, Runs)| before.get(app) != Some(revision);
         self.of(release).into_iter().filter(is_changed).map(|(app, _)| app).collect()
     }
 
@@ -101,7 +102,7 @@ impl States<'_> {
             return Ok(Vec::new());
         }
         let known = self.repo.manifests(runs)?.0;
-        let is_changed = |(app, revision): &(AppName, Option<CommitId>)| {
+        let is_changed = |(app, revision): &(AppName, Runs)| {
             known.get(app).map(|manifest| manifest.deploy.revision) != Some(*revision)
         };
         Ok(self.of(release).into_iter().filter(is_changed).map(|(app, _)| app).collect())

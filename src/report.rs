@@ -8,6 +8,7 @@ use crate::names::{AppName, CommitId, RequestTag};
 use crate::order::{Ending, News};
 use crate::plan::{Plan, Row};
 use crate::protocol::{AppEnd, HoldPoint};
+use crate::runs::Condition;
 use crate::transaction::{Cause, Outcome};
 
 /// Turns [`News`] into text.
@@ -17,6 +18,8 @@ pub struct Reporter {
     subject: Option<Subject>,
     /// What the hooks that run have written, if not all of it is shown.
     hooks: Option<HookLines>,
+    /// Apps that the plan leaves stopped.
+    stopped: Vec<AppName>,
 }
 
 /// Of what hooks write in one phase: how many lines there were, and the last ones that were not shown.
@@ -40,7 +43,7 @@ struct Subject {
 impl Reporter {
     /// A reporter; a `quiet` one leaves out what builds write.
     pub fn new(quiet: bool) -> Self {
-        Self { quiet, subject: None, hooks: None }
+        Self { quiet, ..Self::default() }
     }
 
     /// A quiet reporter that leaves out most of what hooks write, too, if that is long.
@@ -58,7 +61,10 @@ impl Reporter {
                 lines.step(&format!("Graduating {source}@{short} to {} ({tag} by {by})", tag.environment));
             }
             News::SettledEarlier { id, outcome } => settled_earlier(&mut lines, id.as_str(), outcome),
-            News::Planned { plan } => planned(&mut lines, plan),
+            News::Planned { plan } => {
+                self.stopped.clone_from(&plan.stopped);
+                planned(&mut lines, plan);
+            }
             News::HooksStarted { kind, count } => lines.step(&format!("{kind} hooks ({count})")),
             News::HookLine { kind, text } => self.hook_line(&mut lines, format!("[{kind}] {text}")),
             News::HooksEnded { failed, .. } => self.hooks_ended(&mut lines, *failed),
@@ -133,14 +139,28 @@ impl Reporter {
         what.unwrap_or_else(|| "the state".to_owned())
     }
 
+    /// That it runs the state, or only has it: with the apps that somebody stopped there.
+    fn runs(&self) -> (&'static str, String) {
+        let names: Vec<&str> = self.stopped.iter().map(AppName::as_str).collect();
+        if names.is_empty() {
+            ("runs", String::new())
+        } else {
+            ("has", format!("; stopped: {}", names.join(", ")))
+        }
+    }
+
     fn ended(&self, lines: &mut Lines, ending: &Ending, seconds: u64) {
         let (environment, what) = (self.environment(), self.what());
         match ending {
             Ending::Released { release } => {
-                lines.big_step(&format!("{environment} runs {what}: release {release} ({seconds} s)"));
+                let (runs, stopped) = self.runs();
+                lines.big_step(&format!(
+                    "{environment} {runs} {what}: release {release} ({seconds} s){stopped}"
+                ));
             }
             Ending::NothingToDo {} => {
-                lines.big_step(&format!("{environment} runs {what} already: nothing to do"));
+                let (runs, stopped) = self.runs();
+                lines.big_step(&format!("{environment} {runs} {what} already: nothing to do{stopped}"));
             }
             Ending::PlanShown {} => lines.big_step("Only the plan was asked for: nothing was changed"),
             Ending::Refused { problems, hint } => {
@@ -251,18 +271,22 @@ fn planned(lines: &mut Lines, plan: &Plan) {
     lines.list("no rule of `graduate:map` fits, so not graduated", &plan.unmapped);
     lines.list("never graduated there", &plan.excluded);
     lines.list("never deployed here, so not graduated", &plan.never_deployed);
+    lines.list("the state does not say their revision, so not graduated", &plan.unknown);
+    for remark in &plan.remarks {
+        lines.trouble(remark);
+    }
     for missing in &plan.missing_config {
         lines.trouble(&format!("{} lacks config there: `{missing}`", missing.there));
     }
 }
 
 fn row_line(row: &Row, width: usize) -> String {
-    let from = match (row.is_new, row.from) {
-        (true, _) => "(new)".to_owned(),
-        (false, None) => "(empty)".to_owned(),
-        (false, Some(from)) => from.short(),
-    };
-    let mut text = format!("{:width$} {from:7} -> {}   build", row.described(), row.to.short());
+    let mut text = format!("{:width$} {:7} -> {}   build", row.described(), row.was(), row.to.short());
+    match row.condition {
+        Condition::Up => {}
+        Condition::Stopped => text.push_str(", is stopped there and will be started"),
+        Condition::Down => text.push_str(", is down there"),
+    }
     match row.hold {
         HoldPoint::Healthy => {}
         HoldPoint::Built => text.push_str(", held before it starts"),
