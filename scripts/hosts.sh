@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Two simulated Dokku hosts, staging and production, in a temporary directory. Read by scripts/demo and scripts/bench,
-# which work in that directory from then on; all of it is gone when they end, however they end.
+# Two simulated Dokku hosts, staging and production, in a temporary directory. Read by scripts/demo, scripts/bench
+# and scripts/bench-releases, which work in that directory from then on; all of it is gone when they end, however they end.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 project=$PWD

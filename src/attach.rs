@@ -1,21 +1,22 @@
 //! Shows a graduation to a person, and takes part in its vote: what hooks and commands share.
 
-use std::io::{self, Write};
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::coordinator::control::{Ask, Control, Tell};
 use crate::files::FileError;
 use crate::journal::Place;
-use crate::names::{AppName, GraduationId};
+use crate::names::GraduationId;
 use crate::order::{Ending, News};
+use crate::output;
 use crate::process::Detached;
 use crate::protocol::LineError;
 use crate::records::Follower;
-use crate::report::Reporter;
+use crate::report::{Reporter, SHOWN};
 use crate::vars::Vars;
 use crate::view::View;
 
@@ -143,13 +144,17 @@ impl Attached {
         let shower = Shower::new(place, from, look, Arc::clone(&gone))?;
         let shown = Arc::clone(&shower.idle);
         let (tells, gone_too) = (sender.clone(), Arc::clone(&gone));
+        let unwritten_too = Arc::clone(&shower.unwritten);
         thread::spawn(move || {
             loop {
                 let step = match answers.next_answer() {
                     Ok(Some(Tell::Ready {})) => Step::Ready,
                     Ok(Some(Tell::Voted {})) => Step::Voted,
-                    // The last of the news tells how.
-                    Ok(Some(Tell::Ended {})) => continue,
+                    // The last of the news tells how, unless there was no room for it.
+                    Ok(Some(Tell::Ended { unwritten })) => {
+                        *unwritten_too.lock().unwrap_or_else(PoisonError::into_inner) = unwritten;
+                        continue;
+                    }
                     Ok(None) | Err(_) => {
                         gone_too.store(true, Ordering::Release);
                         return;
@@ -230,21 +235,29 @@ struct Shower {
     in_doubt: Option<(Ending, u64)>,
     coordinator_gone: Arc<AtomicBool>,
     idle: Arc<AtomicBool>,
+    /// How it ended, if the coordinator had no room to write that down.
+    unwritten: Arc<Mutex<Option<Box<News>>>>,
 }
 
 impl Shower {
     fn new(place: Place, from: From, look: Look, gone: Arc<AtomicBool>) -> Result<Self, FileError> {
-        let quiet = matches!(look, Look::Lines { quiet: true } | Look::Live(_));
+        let reporter = match look {
+            Look::Lines { quiet: true } => Reporter::brief(),
+            // Each app has a line.
+            Look::Live(_) => Reporter::new(true),
+            Look::Lines { quiet: false } | Look::BeforeQuestion => Reporter::new(false),
+        };
         Ok(Self {
             news: Follower::open(&place.events())?,
             place,
-            reporter: Reporter::new(quiet),
+            reporter,
             look,
             from,
             skipping: from != From::Start,
             in_doubt: None,
             coordinator_gone: gone,
             idle: Arc::default(),
+            unwritten: Arc::default(),
         })
     }
 
@@ -295,6 +308,14 @@ impl Shower {
     /// How it ended, if the news of a coordinator that is gone do not say, or say that this is in doubt. One that died
     /// may have recorded it.
     fn show_last(&mut self) -> Option<Ending> {
+        let unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(news) = unwritten
+            && let News::Ended { ending, .. } = &*news
+        {
+            self.skipping = false;
+            self.show(&news);
+            return Some(ending.clone());
+        }
         let recorded = self.place.ended().inspect_err(|error| log::error!("{error}")).ok().flatten();
         if recorded.is_some() {
             let text = "its coordinator died when it had recorded how this ended; SUCCESS and FAILURE hooks may not all have run";
@@ -317,6 +338,7 @@ impl Shower {
                 | News::Planned { .. }
                 | News::HooksStarted { .. }
                 | News::HookLine { .. }
+                | News::HooksEnded { .. }
                 | News::Log { .. }
                 | News::Held { .. }
                 | News::AllHeld { .. }
@@ -330,7 +352,11 @@ impl Shower {
         }
         if let (News::AppFailed { app, .. }, Look::Lines { quiet: true } | Look::Live(_)) = (news, &self.look)
         {
-            self.show_log_of(app);
+            self.show_whole(0, |news| matches!(news, News::Log { app: of, .. } if of == app));
+        }
+        if let (News::HooksEnded { kind, failed: true }, Look::Lines { quiet: true }) = (news, &self.look) {
+            // Its first lines have been shown.
+            self.show_whole(SHOWN, |news| matches!(news, News::HookLine { kind: of, .. } if of == kind));
         }
         match &mut self.look {
             Look::BeforeQuestion if matches!(news, News::Ended { ending: Ending::PlanShown {}, .. }) => {}
@@ -339,8 +365,9 @@ impl Shower {
         }
     }
 
-    /// The log of what failed is always shown whole, in pieces: it can be longer than what a process may hold.
-    fn show_log_of(&self, failed: &AppName) {
+    /// The log of what failed is always shown whole but for what has been `shown`, in pieces: it can be longer than what a
+    /// process may hold.
+    fn show_whole(&self, mut shown: usize, is_of_it: impl Fn(&News) -> bool) {
         let mut news = match Follower::<News>::open(&self.place.events()) {
             Ok(news) => news,
             Err(error) => return log::error!("{error}"),
@@ -353,8 +380,12 @@ impl Shower {
         let mut piece = String::new();
         loop {
             match news.next(Duration::ZERO) {
-                Ok(Some(News::Log { app, text })) if app == *failed => {
-                    piece += &reporter.text(&News::Log { app, text });
+                Ok(Some(news)) if is_of_it(&news) => {
+                    if shown > 0 {
+                        shown -= 1;
+                        continue;
+                    }
+                    piece += &reporter.text(&news);
                     if piece.len() >= PIECE {
                         show(&piece);
                         piece.clear();
@@ -372,7 +403,6 @@ impl Shower {
     }
 }
 
-/// Writes to stderr. A reader that is gone is no error.
 fn print(text: &str) {
-    let _ = io::stderr().lock().write_all(text.as_bytes());
+    output::to_stderr(text);
 }

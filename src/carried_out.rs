@@ -101,6 +101,7 @@ fn make(dir: &Path, repo: &Store, environment: &EnvironmentName) -> Result<(), C
     let new = new.map_err(FileError::of("make a directory in", parent))?;
     // The newest first: what was carried out twice is known by its first release in the end.
     for release in repo.releases(environment)? {
+        let release = release?;
         let request =
             release.note(TAG_NOTE).and_then(|tag| format!("refs/tags/{tag}").parse::<RequestTag>().ok());
         let object = release.note(OBJECT_NOTE).and_then(|object| object.parse::<ObjectId>().ok());

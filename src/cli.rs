@@ -79,6 +79,12 @@ pub enum Part {
         /// Which.
         hook: GitHook,
     },
+    /// Say how graduations ended whose push could not
+    Told {
+        /// Which.
+        #[arg(required = true)]
+        ids: Vec<crate::names::GraduationId>,
+    },
     /// Run one graduation on the source
     Coordinator,
     /// Run one graduation on a destination

@@ -40,6 +40,15 @@ pub fn by_ref(vars: &Vars, order: &Order) -> Result<Option<Go>, DecisionError> {
     Ok(Some(Go::witnessed()))
 }
 
+/// Why a push that is over has not moved its tag, as far as that can be found out afterwards.
+pub fn why_unmoved(vars: &Vars, order: &Order) -> String {
+    let what = "the push ended before Git moved the tag";
+    match Git::environment(vars).can_write_ref(&order.tag.ref_name()) {
+        Ok(()) => what.to_owned(),
+        Err(error) => format!("{what}: {error}"),
+    }
+}
+
 /// In a command: moves the tag ourselves, if it is what it was when we began.
 ///
 /// # Errors

@@ -276,7 +276,8 @@ impl Environment {
         survey.state.0.values().try_for_each(|manifest| self.write(manifest))
     }
 
-    /// The apps as they are now, and how they differ from what `commit` says; every app does where there is no commit.
+    /// The apps as they are now, and how they differ from what `commit` says; every app does where there is no commit. One
+    /// that was never deployed does not graduate, and has no part in it.
     /// The manifests in the work tree are brought up to date, too.
     ///
     /// # Errors
@@ -287,7 +288,10 @@ impl Environment {
             Some(commit) => Settled::open(&self.vars)?.manifests(commit)?,
             None => State::default(),
         };
-        let differences = live.state.differences(&committed);
+        let mut differences = live.state.differences(&committed);
+        differences.retain(|Difference { app, .. }| {
+            [&live.state, &committed].iter().any(|state| is_deployed(state, app))
+        });
         Ok((live, differences))
     }
 
@@ -339,6 +343,12 @@ pub fn back_to_main(vars: &Vars) -> String {
 /// As [`Environment::refresh_app`].
 pub fn refresh_app(vars: &Vars, app: &AppName) -> Result<(), EnvironmentError> {
     Environment::open(vars)?.refresh_app(app)
+}
+
+/// Something of the app runs, or has run.
+fn is_deployed(state: &State, app: &AppName) -> bool {
+    let deploy = state.0.get(app).map(|manifest| &manifest.deploy);
+    deploy.is_some_and(|deploy| deploy.revision != Runs::Nothing || deploy.image.is_some())
 }
 
 fn message_about(differences: &[Difference]) -> String {

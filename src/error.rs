@@ -1,7 +1,7 @@
 //! Everything that can go wrong in one type: its exit status, a hint, and how people see it.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 use crate::after_deploy::AfterDeployError;
@@ -12,10 +12,10 @@ use crate::dokku_version::TooOld;
 use crate::environment::EnvironmentError;
 use crate::files::FileError;
 use crate::hook::HookError;
-use crate::legible::legible;
 use crate::link::LinkError;
 use crate::mapping::RuleError;
 use crate::names::EnvironmentName;
+use crate::output;
 use crate::participant::ParticipantError;
 use crate::participant::hold::HoldError;
 use crate::process::ProcessError;
@@ -320,7 +320,7 @@ fn ssh_hint(error: &SshError) -> Option<String> {
 
 /// A message in Dokku's look: ` !     ` before its first line, the following ones and the hint below it.
 fn in_dokkus_look(message: &dyn fmt::Display, hint: Option<&str>) -> String {
-    let message = legible(message.to_string());
+    let message = message.to_string();
     let mut text = String::new();
     let hint = hint.map(|hint| format!("hint: {hint}"));
     let lines = message.trim_end().lines().chain(hint.as_deref().map(str::lines).into_iter().flatten());
@@ -334,7 +334,7 @@ fn in_dokkus_look(message: &dyn fmt::Display, hint: Option<&str>) -> String {
 
 /// Shows trouble on stderr. A reader that is gone changes nothing.
 pub fn show(message: &dyn fmt::Display, hint: Option<&str>) {
-    let _ = write!(io::stderr().lock(), "{}", in_dokkus_look(message, hint));
+    output::to_stderr(&in_dokkus_look(message, hint));
 }
 
 /// Shows an error on stderr with its hint, and says how to end.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -18,10 +19,12 @@ use crate::vars::{Vars, host_name};
 
 mod harmful;
 mod objects;
+mod quarantine;
 mod settings;
 
 pub use harmful::Harmful;
 pub use objects::{INDEX, TagText};
+pub use quarantine::sweep_quarantines;
 pub use settings::program;
 
 /// How long the lock file of a ref must stay the same to be nobody's.
@@ -336,6 +339,22 @@ impl Git {
             }
         }
         Ok(())
+    }
+
+    /// A ref could be written: there is room where it is, or the nearest directory above it that exists.
+    ///
+    /// # Errors
+    /// The system's answer to an attempt.
+    pub fn can_write_ref(&self, name: &str) -> Result<(), GitError> {
+        check_ref_name(name)?;
+        let path = self.git_dir.join(name);
+        let above = path.ancestors().skip(1).find(|dir| dir.is_dir()).unwrap_or(&self.git_dir);
+        let attempt = || {
+            let mut file = tempfile::tempfile_in(above)?;
+            file.write_all(&[0; 4096])?;
+            file.sync_all()
+        };
+        Ok(attempt().map_err(FileError::of("write in", above))?)
     }
 
     /// The repository has this commit.

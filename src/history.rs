@@ -10,6 +10,13 @@ use crate::names::{AppName, CommitId, EnvironmentName, ReleaseTag};
 use crate::repo::{Release, RepoError, Store};
 use crate::runs::Runs;
 
+/// The line of a release tag that names the latest earlier release of the same commit. It is written so that whoever reads
+/// one release need not read all others.
+pub const SAME_AS: &str = "Same-as";
+
+/// How many releases are looked through, when one is recorded, for an earlier one of the same commit.
+const LOOKED_BACK: usize = 1_000;
+
 /// One release and how it differs from the one before it. Its JSON form is what `graduate:releases` prints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Episode {
@@ -23,7 +30,7 @@ pub struct Episode {
     pub label: Option<String>,
     /// The commit of the environment repository whose state it is.
     pub commit: CommitId,
-    /// The apps whose revision it changed; all of them in the first release.
+    /// The apps that it deployed.
     pub apps: Vec<AppName>,
     /// How long it took, in seconds.
     pub seconds: Option<u64>,
@@ -31,11 +38,14 @@ pub struct Episode {
     pub same_as: Option<String>,
     /// A later release went back to one from before this.
     pub rolled_back: bool,
-    /// It is what `env/<environment>` names.
+    /// It is what runs, as far as the ledger knows: what `env/<environment>` names has its revisions.
     pub runs: bool,
+    /// If it is the newest: its apps that are known to be at another revision since, which was not graduated.
+    pub changed_since: Vec<AppName>,
 }
 
-/// The releases of an environment, newest first.
+/// The newest releases of an environment, newest first, `limit` at most; `runs` is what `env/<environment>` names. No more
+/// is read than these and the one before them.
 ///
 /// # Errors
 /// The repository cannot be read.
@@ -43,83 +53,173 @@ pub fn of(
     repo: &Store,
     environment: &EnvironmentName,
     runs: Option<CommitId>,
+    limit: usize,
 ) -> Result<Vec<Episode>, RepoError> {
-    let releases = repo.releases(environment)?;
-    let mut history: Vec<Episode> = Vec::new();
-    let mut before = BTreeMap::new();
-    for release in releases.iter().rev() {
-        // A state of another version of the plugin is a release all the same.
-        let state = repo.manifests(release.commit).unwrap_or_default();
-        let mapping: Mapping =
-            release.note("Mapping").and_then(|rules| rules.parse().ok()).unwrap_or_default();
-        let graduated = state.0.into_iter().filter(|(app, _)| mapping.covers(app));
-        let revisions: BTreeMap<_, _> =
-            graduated.map(|(app, manifest)| (app, manifest.deploy.revision)).collect();
-        let is_changed = |(app, revision): &(&AppName, &Runs)| before.get(*app) != Some(*revision);
-        let apps = revisions.iter().filter(is_changed).map(|(app, _)| app.clone()).collect();
-        let episode = episode(release, apps, &mut history);
-        history.push(episode);
-        before = revisions;
+    let releases = repo.releases(environment)?.take(limit.saturating_add(1));
+    let releases = releases.collect::<Result<Vec<Release>, RepoError>>()?;
+    let states = States { repo };
+    let mut history: Vec<Episode> = releases.iter().take(limit).map(episode).collect();
+    for (number, episode) in history.iter_mut().enumerate() {
+        episode.apps = states.deployed(&releases[number], releases.get(number + 1));
     }
-    if let Some(last) = history.last_mut() {
-        last.runs = runs == Some(last.commit);
+    mark_rolled_back(&mut history);
+    if let (Some(newest), Some(runs)) = (history.first_mut(), runs) {
+        newest.changed_since = states.changed_since(&releases[0], runs)?;
+        newest.runs = newest.changed_since.is_empty();
     }
-    history.reverse();
     Ok(history)
 }
 
-fn episode(release: &Release, apps: Vec<AppName>, earlier: &mut [Episode]) -> Episode {
-    let name = |tag: &ReleaseTag| tag.to_string();
-    let same = earlier.iter().rposition(|episode| episode.commit == release.commit);
-    if let Some(same) = same {
-        earlier[same].rolled_back = false;
-        earlier[same + 1..].iter_mut().for_each(|between| between.rolled_back = true);
+/// What the commits of releases say of their apps.
+struct States<'a> {
+    repo: &'a Store,
+}
+
+impl States<'_> {
+    /// The revisions of those apps that graduated. A state of another version of the plugin is a release all the same.
+    fn of(&self, release: &Release) -> BTreeMap<AppName, Runs> {
+        let state = self.repo.manifests(release.commit).unwrap_or_default();
+        let mapping: Mapping =
+            release.note("Mapping").and_then(|rules| rules.parse().ok()).unwrap_or_default();
+        let graduated = state.0.into_iter().filter(|(app, _)| mapping.covers(app));
+        graduated.map(|(app, manifest)| (app, manifest.deploy.revision)).collect()
     }
+
+    /// The apps that a release deployed. One that does not say, of the plugin of 2015 for one, is compared with the one
+    /// before it.
+    fn deployed(&self, release: &Release, before: Option<&Release>) -> Vec<AppName> {
+        if let Some(names) = release.note("Apps") {
+            return names.split_whitespace().filter_map(|name| name.parse().ok()).collect();
+        }
+        let before = before.map(|before| self.of(before)).unwrap_or_default();
+        let is_changed = |(app, revision): &(AppName, Runs)| before.get(app) != Some(revision);
+        self.of(release).into_iter().filter(is_changed).map(|(app, _)| app).collect()
+    }
+
+    /// The apps of a release that are known to be at another revision than it says.
+    fn changed_since(&self, release: &Release, runs: CommitId) -> Result<Vec<AppName>, RepoError> {
+        if release.commit == runs {
+            return Ok(Vec::new());
+        }
+        let known = self.repo.manifests(runs)?.0;
+        let is_changed = |(app, revision): &(AppName, Runs)| {
+            known.get(app).map(|manifest| manifest.deploy.revision) != Some(*revision)
+        };
+        Ok(self.of(release).into_iter().filter(is_changed).map(|(app, _)| app).collect())
+    }
+}
+
+fn episode(release: &Release) -> Episode {
     Episode {
-        release: name(&release.tag),
+        release: release.tag.to_string(),
         time: release.tag.time(),
         by: release.note("Requested-by").map(str::to_owned),
         label: release.note("Requested-as").and_then(|tag| tag.rsplit('/').next()).map(str::to_owned),
         commit: release.commit,
-        apps,
+        apps: Vec::new(),
         seconds: release.note("Seconds").and_then(|seconds| seconds.parse().ok()),
-        same_as: same.map(|same| earlier[same].release.clone()),
+        same_as: release.note(SAME_AS).map(str::to_owned),
         rolled_back: false,
         runs: false,
+        changed_since: Vec::new(),
     }
+}
+
+/// Each release of an earlier state goes back from those between the two; names are in the order of time.
+fn mark_rolled_back(history: &mut [Episode]) {
+    for later in (0..history.len()).rev() {
+        let Some(same) = history[later].same_as.clone() else { continue };
+        for between in &mut history[later + 1..] {
+            if between.release >= same {
+                between.rolled_back = between.release > same;
+            }
+        }
+    }
+}
+
+/// The latest release of a commit among the last [`LOOKED_BACK`].
+///
+/// # Errors
+/// The repository cannot be read.
+pub fn latest_of(
+    repo: &Store,
+    environment: &EnvironmentName,
+    commit: CommitId,
+) -> Result<Option<ReleaseTag>, RepoError> {
+    for release in repo.releases(environment)?.take(LOOKED_BACK) {
+        let release = release?;
+        if release.commit == commit {
+            return Ok(Some(release.tag));
+        }
+    }
+    Ok(None)
 }
 
 /// What a rollback goes to unless it is told: the newest release from before the state that runs now came first. Two
 /// rollbacks in a row go two states back.
-pub fn previous(history: &[Episode]) -> Option<&Episode> {
-    let runs = history.first()?.commit;
-    let first = history.iter().rposition(|episode| episode.commit == runs)?;
-    history[first..].iter().find(|episode| episode.commit != runs)
+///
+/// # Errors
+/// The repository cannot be read.
+pub fn previous(repo: &Store, environment: &EnvironmentName) -> Result<Option<Release>, RepoError> {
+    previous_of(repo.release_names(environment)?, |tag| repo.release(tag))
+}
+
+fn previous_of(
+    mut names: impl Iterator<Item = ReleaseTag>,
+    read: impl Fn(&ReleaseTag) -> Result<Option<Release>, RepoError>,
+) -> Result<Option<Release>, RepoError> {
+    let Some(newest) = names.next().map(|tag| read(&tag)).transpose()?.flatten() else { return Ok(None) };
+    let runs = newest.commit;
+    let mut first = newest;
+    // Each names the one before it, so that this ends.
+    while let Some(earlier) = first.note(SAME_AS).and_then(|name| name.parse::<ReleaseTag>().ok())
+        && earlier < first.tag
+        && let Some(earlier) = read(&earlier)?
+    {
+        first = earlier;
+    }
+    for tag in names.filter(|tag| *tag < first.tag) {
+        match read(&tag)? {
+            Some(release) if release.commit != runs => return Ok(Some(release)),
+            Some(_) | None => {}
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Releases of these commits, oldest first, each named by a digit.
-    fn history(commits: &str) -> Vec<Episode> {
-        let mut history = Vec::new();
-        for (second, commit) in commits.chars().enumerate() {
-            let release = Release {
-                tag: format!("production/202611231200{second:02}").parse().unwrap(),
+    /// Releases of these commits, newest first, each named by a digit; `commits` has the oldest first.
+    fn releases(commits: &str) -> Vec<Release> {
+        let name = |second: usize| format!("production/202611231200{second:02}");
+        let mut releases = Vec::new();
+        for (second, commit) in commits.char_indices() {
+            let same = commits[..second].rfind(commit).map(|same| format!("{SAME_AS}: {}\n", name(same)));
+            let note = "Requested-as: graduate/production/now\nSeconds: 7\n";
+            releases.push(Release {
+                tag: name(second).parse().unwrap(),
                 commit: commit.to_string().repeat(40).parse().unwrap(),
-                message: "Release\n\nRequested-as: graduate/production/now\nSeconds: 7\n".to_owned(),
-            };
-            let episode = episode(&release, Vec::new(), &mut history);
-            history.push(episode);
+                message: format!("Release\n\n{note}{}", same.unwrap_or_default()),
+            });
         }
-        history.reverse();
+        releases.reverse();
+        releases
+    }
+
+    fn history(commits: &str) -> Vec<Episode> {
+        let mut history: Vec<Episode> = releases(commits).iter().map(episode).collect();
+        mark_rolled_back(&mut history);
         history
     }
 
     fn previous_of(commits: &str) -> Option<char> {
-        let history = history(commits);
-        previous(&history).and_then(|episode| episode.commit.to_string().chars().next())
+        let releases = releases(commits);
+        let names: Vec<ReleaseTag> = releases.iter().map(|release| release.tag.clone()).collect();
+        let read = |tag: &ReleaseTag| Ok(releases.iter().find(|release| release.tag == *tag).cloned());
+        let previous = super::previous_of(names.into_iter(), read).unwrap();
+        previous.and_then(|release| release.commit.to_string().chars().next())
     }
 
     #[test]

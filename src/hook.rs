@@ -238,7 +238,8 @@ fn vote(vars: &Vars, receive_pack: ProcessId, orders: &[Order]) -> Result<u8, Ho
         }
         return Ok(status);
     }
-    note_push_status(vars, PushStatus::Undecided)?;
+    let ids: Vec<&str> = orders.iter().map(|order| order.id.as_str()).collect();
+    note_push_status(vars, PushStatus::Undecided(&ids))?;
     for Order { id, tag, new, .. } in orders {
         Place::of(vars, id).note_push(&PushNote { receive_pack, tag: tag.clone(), new: *new })?;
     }
@@ -274,9 +275,9 @@ fn refusal(step: &Step) -> Option<u8> {
 
 /// How a push ended, as the companion `git-receive-pack` is told; it makes that the exit status of the session.
 #[derive(Clone, Copy, Debug)]
-enum PushStatus {
-    /// Nobody can say yet.
-    Undecided,
+enum PushStatus<'a> {
+    /// Nobody can say yet; these graduations, if any, were voted on.
+    Undecided(&'a [&'a str]),
     /// What was asked for runs, all of it.
     Live,
     /// It does not.
@@ -284,16 +285,29 @@ enum PushStatus {
 }
 
 /// Tells the companion; the last line counts, so that one that cannot be written takes nothing back.
-fn note_push_status(vars: &Vars, status: PushStatus) -> Result<(), HookError> {
+fn note_push_status(vars: &Vars, status: PushStatus<'_>) -> Result<(), HookError> {
     let Some(path) = &vars.push_status else { return Ok(()) };
     let line = match status {
-        PushStatus::Undecided => "undecided\n",
-        PushStatus::Live => "live\n",
-        PushStatus::Failed => "failed\n",
+        PushStatus::Undecided(ids) => format!("undecided {}\n", ids.join(" ")),
+        PushStatus::Live => "live\n".to_owned(),
+        PushStatus::Failed => "failed\n".to_owned(),
     };
     let written =
         OpenOptions::new().append(true).open(path).and_then(|mut file| file.write_all(line.as_bytes()));
     written.map_err(FileError::of("write", path)).map_err(Into::into)
+}
+
+/// Shows how graduations ended that were voted on in a push which is over, and whose post-receive did not say so: git could
+/// not move a tag, or the hook was killed. Exit status 0 if all of it was said.
+///
+/// # Errors
+/// The files of one cannot be read.
+pub fn told(vars: &Vars, ids: &[GraduationId]) -> Result<u8, HookError> {
+    let mut is_known = true;
+    for id in ids {
+        is_known &= news::tell_end(vars, id)?;
+    }
+    Ok(u8::from(!is_known))
 }
 
 /// post-receive: the refs have moved. Its exit status means nothing to git.

@@ -10,7 +10,7 @@ mod takeover;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,8 @@ use crate::cli::SUBCOMMANDS;
 use crate::dokku_version::{self, TooOld};
 use crate::files::{self, FileError};
 use crate::git::GitError;
+use crate::lines::Lines;
+use crate::output;
 use crate::process::{self, ProcessError, Program};
 use crate::trigger;
 use crate::vars::Vars;
@@ -58,15 +60,15 @@ pub enum InstallError {
 
 /// What an installation has to say.
 #[derive(Debug, Default)]
-struct Notes(Vec<String>);
+struct Notes(Lines);
 
 impl Notes {
     fn done(&mut self, text: impl AsRef<str>) {
-        self.0.push(format!("-----> graduate: {}", text.as_ref()));
+        self.0.step(&format!("graduate: {}", text.as_ref()));
     }
 
     fn problem(&mut self, text: impl AsRef<str>) {
-        self.0.push(format!(" !     graduate: {}", text.as_ref()));
+        self.0.trouble(&format!("graduate: {}", text.as_ref()));
     }
 
     /// Keeps the value of a step, or says why there is none.
@@ -74,11 +76,8 @@ impl Notes {
         step.map_err(|error| self.problem(error.to_string())).ok()
     }
 
-    fn print(&self) {
-        for line in &self.0 {
-            // Nobody has to read it.
-            let _ = writeln!(io::stderr(), "{line}");
-        }
+    fn print(self) {
+        output::to_stderr(&self.0.text());
     }
 }
 

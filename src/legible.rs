@@ -4,28 +4,77 @@
 
 /// The text with its colours, tabs and line ends, and without any other control character: such a one could move
 /// the cursor, and so make what we say read otherwise. What is taken away leaves `�`; a carriage return leaves a blank.
+/// Nor does it turn the direction of what follows, and a colour ends with its line.
 pub fn legible(text: String) -> String {
-    if !text.chars().any(|c| c.is_control() && c != '\n') {
+    if !text.chars().any(|c| is_harmful(c) && c != '\n') {
         return text;
     }
     let mut clean = String::with_capacity(text.len());
     let mut rest = text.as_str();
+    let mut is_coloured = false;
+    let end_line = |clean: &mut String, is_coloured: &mut bool| {
+        if std::mem::take(is_coloured) {
+            clean.push_str(NO_COLOUR);
+        }
+    };
     while let Some(c) = rest.chars().next() {
         if let Some(colour) = colour(rest) {
             clean.push_str(colour);
+            is_coloured = !matches!(colour, NO_COLOUR | "\u{1b}[m");
             rest = &rest[colour.len()..];
             continue;
         }
         rest = &rest[c.len_utf8()..];
         match c {
-            '\n' | '\t' => clean.push(c),
+            '\n' => {
+                end_line(&mut clean, &mut is_coloured);
+                clean.push(c);
+            }
+            '\t' => clean.push(c),
             '\r' if rest.is_empty() || rest.starts_with('\n') => {}
             '\r' => clean.push(' '),
-            c if c.is_control() => clean.push(char::REPLACEMENT_CHARACTER),
+            c if is_harmful(c) => clean.push(char::REPLACEMENT_CHARACTER),
             c => clean.push(c),
         }
     }
+    end_line(&mut clean, &mut is_coloured);
     clean
+}
+
+/// The text in one line and without colours: a value of others that stands within a sentence or in a cell of a table.
+pub fn one_line(text: &str) -> String {
+    plain(text).chars().map(|c| if matches!(c, '\n' | '\t') { ' ' } else { c }).collect()
+}
+
+/// The text with its lines and tabs alone.
+pub fn plain(text: &str) -> String {
+    let harmless = |c: char| match c {
+        '\n' | '\t' => c,
+        '\r' => ' ',
+        c if is_harmful(c) => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    text.chars().map(harmless).collect()
+}
+
+/// The text without the sequences that set colours.
+pub fn without_colours(text: &str) -> String {
+    let (mut plain, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(c) = rest.chars().next() {
+        match colour(rest) {
+            Some(colour) => rest = &rest[colour.len()..],
+            None => {
+                plain.push(c);
+                rest = &rest[c.len_utf8()..];
+            }
+        }
+    }
+    plain
+}
+
+/// A control character, one that breaks lines, or one that sets the direction of text.
+fn is_harmful(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The beginning of a text that has no bounds of its own, for a message: 200 characters, and `...` where more was.
@@ -38,11 +87,17 @@ pub fn shortened(text: &str) -> String {
     start
 }
 
+/// What ends all colours.
+const NO_COLOUR: &str = "\u{1b}[0m";
+
 /// The sequence that sets colours, if the text begins with one: `ESC [ <digits and semicolons> m`.
 fn colour(text: &str) -> Option<&str> {
     let parameters = text.strip_prefix("\u{1b}[")?;
     let end = parameters.find(|c: char| !c.is_ascii_digit() && c != ';')?;
-    parameters[end..].starts_with('m').then(|| &text[..2 + end + 1])
+    // 8 hides what follows; behind 38 and 48 it is the number of a colour.
+    let hides =
+        parameters[..end].split(';').take_while(|part| !matches!(*part, "38" | "48")).any(|part| part == "8");
+    (parameters[end..].starts_with('m') && !hides).then(|| &text[..2 + end + 1])
 }
 
 #[cfg(test)]
@@ -51,18 +106,25 @@ mod tests {
 
     #[test]
     fn colours_stay_and_nothing_else_reaches_a_terminal() {
-        let same = ["", "plain\n\ttext", "\u{1b}[1;31mred\u{1b}[m é"];
+        let same = ["", "plain\n\ttext", "\u{1b}[1;31mred\u{1b}[m é", "\u{1b}[38;5;8mgrey\u{1b}[0m\n"];
         for text in same {
             assert_eq!(legible(text.to_owned()), text);
         }
         let cleaned = [
             ("\u{1b}[2J\u{1b}[1;1Hgone", "\u{fffd}[2J\u{fffd}[1;1Hgone"),
+            ("\u{1b}[31mred\nx", "\u{1b}[31mred\u{1b}[0m\nx"),
+            ("\u{1b}[8mhidden\u{202e}", "\u{fffd}[8mhidden\u{fffd}"),
             ("10%\r20%\r\n", "10% 20%\n"),
             ("\u{1b}]0;title\u{7}\u{9b}2J\u{1b}[1", "\u{fffd}]0;title\u{fffd}\u{fffd}2J\u{fffd}[1"),
         ];
         for (text, expected) in cleaned {
             assert_eq!(legible(text.to_owned()), expected);
         }
+    }
+
+    #[test]
+    fn a_value_of_others_is_one_line() {
+        assert_eq!(one_line("a\n=====> b\u{1b}[31mc\t\u{9b}"), "a =====> b\u{fffd}[31mc \u{fffd}");
     }
 
     #[test]

@@ -40,6 +40,7 @@ fn run_part(part: Part, vars: &Vars) -> Result<ExitStatus, Error> {
     match part {
         Part::Hook { hook: GitHook::PreReceive } => return Ok(hook::pre_receive(vars)?.into()),
         Part::Hook { hook: GitHook::PostReceive } => return Ok(hook::post_receive(vars)?.into()),
+        Part::Told { ids } => return hook::told(vars, &ids).map(ExitStatus::from).map_err(Error::from),
         Part::Coordinator => coordinator::main(vars)?,
         Part::Participant => participant::main(vars)?,
         Part::AfterDeploy => after_deploy::main(vars)?,

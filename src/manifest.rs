@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use crate::legible::shortened;
-use crate::names::{AppName, CommitId};
+use crate::names::{self, AppName, CommitId, InvalidName};
 use crate::runs::Runs;
 
 /// The longest manifest that is read, in bytes.
@@ -62,6 +62,14 @@ pub enum ManifestError {
         app: AppName,
         /// The version it has.
         version: u32,
+    },
+    /// It names a variable, process or setting as none can be named.
+    #[error("{app}/{MANIFEST_FILE}: {source}")]
+    Name {
+        /// Whose manifest it should be.
+        app: AppName,
+        /// The rule that it breaks.
+        source: InvalidName,
     },
     /// The file lies in another app's directory.
     #[error("{expected}/{MANIFEST_FILE} is the manifest of {found}: `app` must say {expected}")]
@@ -128,10 +136,22 @@ impl Manifest {
             return Err(ManifestError::Version { app: app(), version });
         }
         let manifest: Self = serde_json::from_slice(bytes).map_err(content)?;
+        manifest.check_names().map_err(|source| ManifestError::Name { app: app(), source })?;
         if manifest.app != *expected_app {
             return Err(ManifestError::OtherApp { expected: app(), found: manifest.app });
         }
         Ok(manifest)
+    }
+
+    /// Names reach terminals, and commands that people paste.
+    fn check_names(&self) -> Result<(), InvalidName> {
+        self.config.keys().try_for_each(|name| names::check_word("the name of a config variable", name))?;
+        self.scale.keys().try_for_each(|name| names::check_word("the name of a process", name))?;
+        for (plugin, properties) in &self.factors {
+            names::check_word("the name of a plugin", plugin)?;
+            properties.keys().try_for_each(|name| names::check_word("the name of a property", name))?;
+        }
+        Ok(())
     }
 
     /// The text of the manifest: the same for the same content, with sorted keys and a final newline.
@@ -360,6 +380,17 @@ pub(crate) mod tests {
             ),
             (text.replace("\"version\": 1", "\"version\": 2"), "update the plugin"),
             (" ".repeat(MAX_MANIFEST + 1), "too large"),
+            (
+                text.replace("\"URL\"", "\"X=1; touch x\""),
+                "\"X=1; touch x\" is not the name of a config variable",
+            ),
+            (
+                text.replace("\"URL\"", "\"X\\u001b[2J\""),
+                "\"X\\u{1b}[2J\" is not the name of a config variable",
+            ),
+            (text.replace("\"web\"", "\"web\\n=====> x\""), "is not the name of a process"),
+            (text.replace("\"ports\"", "\"$(x)\""), "\"$(x)\" is not the name of a plugin"),
+            (text.replace("\"map\"", "\"-x\""), "\"-x\" is not the name of a property"),
         ];
         for (text, expected) in cases {
             let message = message(&text);

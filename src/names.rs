@@ -59,7 +59,7 @@ macro_rules! text_newtype {
 // Below the macro, which it uses.
 mod config;
 
-pub use config::ConfigName;
+pub use config::{ConfigName, check_word};
 
 fn starts_with_letter_or_digit(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())

@@ -196,6 +196,13 @@ pub enum News {
         /// How many.
         count: usize,
     },
+    /// They have ended.
+    HooksEnded {
+        /// Which.
+        kind: HookKind,
+        /// One of them has failed.
+        failed: bool,
+    },
     /// A line that one of them wrote.
     HookLine {
         /// Which.

@@ -13,6 +13,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use crate::vars;
@@ -26,7 +27,7 @@ mod tail;
 pub use children::Children;
 pub use detach::{Detached, detach, detach_from_deploy, leave_session};
 pub use identity::{ProcessId, ignores_hang_up};
-pub use kin::{end_all_with, values_of};
+pub use kin::{end_all_with, is_named_by_any, values_of};
 pub use tail::Tail;
 
 /// How much of a child's output is kept for an error, in bytes.
@@ -356,7 +357,9 @@ pub fn own_program() -> PathBuf {
 impl Program {
     /// Gives it `input` as a file without a name, so that it need not be fed while it runs.
     fn input_file(mut self, input: Vec<u8>) -> Result<Self, ProcessError> {
-        let made = tempfile::tempfile().and_then(|mut file| {
+        // In memory: a directory for temporary files can be full, or not be there.
+        let made = memfd_create("stdin", MemfdFlags::CLOEXEC).map_err(io::Error::from).and_then(|file| {
+            let mut file = File::from(file);
             file.write_all(&input)?;
             io::Seek::rewind(&mut file)?;
             Ok(file)

@@ -6,11 +6,12 @@
 use std::io::{self, BufRead, Write};
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::finding::Finding;
 use crate::legible;
-use crate::names::{AppName, CommitId, EnvironmentName, GraduationId};
+use crate::names::{self, AppName, CommitId, EnvironmentName, GraduationId};
 use crate::obstacle::Obstacle;
 use crate::runs::{AppStatus, Runs};
 
@@ -130,6 +131,7 @@ pub struct LiveApp {
     /// What it runs, and how.
     pub status: AppStatus,
     /// Names of its config variables, and of those that are set for all apps there.
+    #[serde(deserialize_with = "config_names")]
     pub config_names: Vec<String>,
     /// Why its settings cannot be read; it cannot be deployed then.
     pub broken: Option<String>,
@@ -137,6 +139,19 @@ pub struct LiveApp {
     pub hold: HoldPoint,
     /// What would stop its next deploy.
     pub obstacles: Vec<Obstacle>,
+}
+
+fn config_names<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let names = Vec::<String>::deserialize(from)?;
+    let check = |name: &String| names::check_word("the name of a config variable", name);
+    names.iter().try_for_each(check).map_err(D::Error::custom)?;
+    Ok(names)
+}
+
+fn word<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let word = String::deserialize(from)?;
+    names::check_word("the name of a plugin or property", &word).map_err(D::Error::custom)?;
+    Ok(word)
 }
 
 /// How one app of a graduation ended.
@@ -183,8 +198,10 @@ pub enum Report {
         /// The app.
         app: AppName,
         /// The plugin of Dokku's whose property it is.
+        #[serde(deserialize_with = "word")]
         plugin: String,
         /// The property.
+        #[serde(deserialize_with = "word")]
         property: String,
         /// Its values.
         values: Vec<String>,

@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::marker::PhantomData;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,7 @@ const MAX_RECORD: usize = 16 << 20;
 /// Writes records to the end of a file.
 #[derive(Debug)]
 pub struct Recorder<T> {
+    path: PathBuf,
     /// The file, and whether its last record is cut short.
     file: Mutex<(File, bool)>,
     records: PhantomData<fn(T)>,
@@ -36,23 +37,23 @@ impl<T: Serialize> Recorder<T> {
         let opened = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(path);
         let file = opened.map_err(FileError::of("open", path))?;
         let is_torn = ends_in_midst(&file).map_err(FileError::of("read", path))?;
-        Ok(Self { file: Mutex::new((file, is_torn)), records: PhantomData })
+        Ok(Self { path: path.to_owned(), file: Mutex::new((file, is_torn)), records: PhantomData })
     }
 
     /// Appends one record. It is seen by followers at once; it is not synced, for nothing depends on it.
     ///
     /// # Errors
     /// The disk is full, for one.
-    pub fn append(&self, record: &T) -> io::Result<()> {
+    pub fn append(&self, record: &T) -> Result<(), FileError> {
         let line = protocol::encode(record);
         let mut guard = self.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let (file, is_torn) = &mut *guard;
         if *is_torn {
-            file.write_all(b"\n")?;
+            file.write_all(b"\n").map_err(FileError::of("write", &self.path))?;
         }
         let written = file.write_all(&line);
         *is_torn = written.is_err();
-        written
+        written.map_err(FileError::of("write", &self.path))
     }
 }
 

@@ -1,8 +1,9 @@
 //! Every sentence that people read while a graduation runs, in Dokku's look.
 
-use std::fmt::Write as _;
+use std::collections::VecDeque;
 
 use crate::legible::legible;
+use crate::lines::Lines;
 use crate::names::{AppName, CommitId, RequestTag};
 use crate::order::{Ending, News};
 use crate::plan::{Plan, Row};
@@ -15,9 +16,22 @@ use crate::transaction::{Cause, Outcome};
 pub struct Reporter {
     quiet: bool,
     subject: Option<Subject>,
+    /// What the hooks that run have written, if not all of it is shown.
+    hooks: Option<HookLines>,
     /// Apps that the plan leaves stopped.
     stopped: Vec<AppName>,
 }
+
+/// Of what hooks write in one phase: how many lines there were, and the last ones that were not shown.
+#[derive(Clone, Debug, Default)]
+struct HookLines {
+    count: usize,
+    last: VecDeque<String>,
+}
+
+/// How many lines of a phase's hooks a brief reporter shows as they come, and how many of the last ones when they have
+/// ended.
+pub const SHOWN: usize = 20;
 
 #[derive(Clone, Debug)]
 struct Subject {
@@ -30,6 +44,11 @@ impl Reporter {
     /// A reporter; a `quiet` one leaves out what builds write.
     pub fn new(quiet: bool) -> Self {
         Self { quiet, ..Self::default() }
+    }
+
+    /// A quiet reporter that leaves out most of what hooks write, too, if that is long.
+    pub fn brief() -> Self {
+        Self { hooks: Some(HookLines::default()), ..Self::new(true) }
     }
 
     /// What people are to read of this; empty for what is no news to them.
@@ -47,7 +66,8 @@ impl Reporter {
                 planned(&mut lines, plan);
             }
             News::HooksStarted { kind, count } => lines.step(&format!("{kind} hooks ({count})")),
-            News::HookLine { kind, text } => lines.plain(&format!("[{kind}] {text}")),
+            News::HookLine { kind, text } => self.hook_line(&mut lines, format!("[{kind}] {text}")),
+            News::HooksEnded { failed, .. } => self.hooks_ended(&mut lines, *failed),
             News::Log { app, text } if !self.quiet => lines.plain(&log_line(app, text)),
             News::Log { .. } => {}
             News::Held { app, at, held, of } => {
@@ -80,7 +100,32 @@ impl Reporter {
             News::Warning { text } => lines.trouble(text),
             News::Ended { ending, seconds } => self.ended(&mut lines, ending, *seconds),
         }
-        legible(lines.0)
+        legible(lines.text())
+    }
+
+    fn hook_line(&mut self, lines: &mut Lines, line: String) {
+        let Some(hooks) = &mut self.hooks else { return lines.plain(&line) };
+        hooks.count += 1;
+        if hooks.count <= SHOWN {
+            return lines.plain(&line);
+        }
+        hooks.last.push_back(line);
+        if hooks.last.len() > SHOWN {
+            hooks.last.pop_front();
+        }
+    }
+
+    /// What was written by those that failed is shown whole by whoever has all of it.
+    fn hooks_ended(&mut self, lines: &mut Lines, failed: bool) {
+        let Some(hooks) = self.hooks.as_mut().map(std::mem::take) else { return };
+        if failed {
+            return;
+        }
+        match hooks.count.saturating_sub(SHOWN + hooks.last.len()) {
+            0 => {}
+            left => lines.detail(&format!("({left} more lines are in `dokku graduate:logs`)")),
+        }
+        hooks.last.iter().for_each(|line| lines.plain(line));
     }
 
     fn environment(&self) -> String {
@@ -222,26 +267,11 @@ fn planned(lines: &mut Lines, plan: &Plan) {
         1 => lines.detail("1 app unchanged"),
         count => lines.detail(&format!("{count} apps unchanged")),
     }
-    let named = |names: &[AppName]| names.iter().map(AppName::as_str).collect::<Vec<_>>().join(", ");
-    if !plan.left_alone.is_empty() {
-        let there: Vec<String> = plan.left_alone.iter().map(ToString::to_string).collect();
-        lines.detail(&format!("left alone: {}", there.join(", ")));
-    }
-    if !plan.unmapped.is_empty() {
-        lines.detail(&format!("no rule of `graduate:map` fits, so not graduated: {}", named(&plan.unmapped)));
-    }
-    if !plan.excluded.is_empty() {
-        lines.detail(&format!("never graduated there: {}", named(&plan.excluded)));
-    }
-    if !plan.never_deployed.is_empty() {
-        lines.detail(&format!("never deployed here, so not graduated: {}", named(&plan.never_deployed)));
-    }
-    if !plan.unknown.is_empty() {
-        lines.detail(&format!(
-            "the state does not say their revision, so not graduated: {}",
-            named(&plan.unknown)
-        ));
-    }
+    lines.list("left alone", &plan.left_alone);
+    lines.list("no rule of `graduate:map` fits, so not graduated", &plan.unmapped);
+    lines.list("never graduated there", &plan.excluded);
+    lines.list("never deployed here, so not graduated", &plan.never_deployed);
+    lines.list("the state does not say their revision, so not graduated", &plan.unknown);
     for remark in &plan.remarks {
         lines.trouble(remark);
     }
@@ -278,46 +308,6 @@ fn minutes(seconds: u32) -> String {
         (1, 0) => "1 minute".to_owned(),
         (minutes, 0) => format!("{minutes} minutes"),
         (_, _) => format!("{seconds} s"),
-    }
-}
-
-/// Text in Dokku's look, line by line.
-#[derive(Debug, Default)]
-struct Lines(String);
-
-impl Lines {
-    fn prefixed(&mut self, prefix: &str, text: &str) {
-        for (number, line) in text.lines().enumerate() {
-            let prefix = if number == 0 { prefix } else { "       " };
-            let _ = writeln!(self.0, "{}", format!("{prefix}{line}").trim_end());
-        }
-    }
-
-    fn step(&mut self, text: &str) {
-        self.prefixed("-----> ", text);
-    }
-
-    fn big_step(&mut self, text: &str) {
-        self.prefixed("=====> ", text);
-    }
-
-    fn detail(&mut self, text: &str) {
-        self.prefixed("       ", text);
-    }
-
-    /// One line, whatever is in the text: no program can make its output look like ours.
-    fn plain(&mut self, text: &str) {
-        let _ = writeln!(self.0, "{}", text.trim_end().replace('\n', " "));
-    }
-
-    fn trouble(&mut self, text: &str) {
-        self.prefixed(" !     ", text);
-    }
-
-    fn hint(&mut self, text: Option<&str>) {
-        if let Some(text) = text {
-            self.prefixed("       hint: ", text);
-        }
     }
 }
 

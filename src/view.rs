@@ -2,7 +2,6 @@
 //! been in it, below what [`crate::report`] says of the same news.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use console::strip_ansi_codes;
@@ -10,6 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::names::AppName;
 use crate::order::News;
+use crate::output;
 use crate::plan::{Plan, Row};
 use crate::protocol::AppEnd;
 use crate::vars::Vars;
@@ -196,20 +196,22 @@ impl View {
         if text.is_empty() {
             return;
         }
-        // A reader that is gone is no error.
-        let _ = match self.lines.is_empty() {
-            true => writeln!(io::stderr().lock(), "{text}"),
-            false => self.screen.println(text),
-        };
+        if self.lines.is_empty() {
+            output::to_stderr(&format!("{text}\n"));
+        } else {
+            // A reader that is gone is no error.
+            let _ = self.screen.println(text);
+        }
     }
 
     /// Takes the lines away, and leaves in their place how each app has ended.
     fn end(&mut self) {
         let lines = std::mem::take(&mut self.lines);
         let _ = self.screen.clear();
+        // From here on nothing is drawn: a bar that ends would draw the others again, over what stands there then.
+        self.screen.set_draw_target(ProgressDrawTarget::hidden());
         for (app, line) in &lines {
-            line.bar.finish_and_clear();
-            let _ = writeln!(io::stderr().lock(), "       {}", line.text(app, self.width));
+            output::to_stderr(&format!("       {}\n", line.text(app, self.width)));
         }
     }
 }

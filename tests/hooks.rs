@@ -372,3 +372,24 @@ fn a_chat_hears_of_it() {
     world.source.root(&format!("chmod 644 {file}")).succeeds();
     env.graduate_with(&["quiet"], "readable", "HEAD").succeeds().says("others may read");
 }
+
+#[test]
+fn what_hooks_write_at_length_is_shown_in_part_unless_they_fail() {
+    let world = World::new();
+    world.app("api").version("1").push();
+    world.source.dokku(&["graduate:commit", "-m", "First"]).succeeds();
+    let env = world.clone_environment();
+    // One that was created and never deployed has no part in it.
+    world.source.dokku(&["apps:create", "later"]).succeeds();
+    world.source.dokku(&["graduate:add-hook", "PRE", "seq 1 500"]).succeeds();
+    world.source.dokku(&["graduate:add-hook", "POST", "seq 1 100; false"]).succeeds();
+    let failed = env.graduate_with(&["quiet"], "now", "HEAD").is_refused().says("POST hook 1");
+    let lines = |kind: &str| -> Vec<u32> {
+        let number = |line: &str| line.trim().strip_prefix(&format!("remote: [{kind}] "))?.parse().ok();
+        failed.raw.lines().filter_map(number).collect()
+    };
+    let shown: Vec<u32> = (1..=20).chain(481..=500).collect();
+    assert_eq!(lines("PRE"), shown);
+    assert!(failed.raw.contains("       (460 more lines are in `dokku graduate:logs`)"), "{failed}");
+    assert_eq!(lines("POST"), (1..=100).collect::<Vec<u32>>());
+}

@@ -13,6 +13,18 @@ fn is(screen: &str, app: &str, phase: &str) -> bool {
     line_of(screen, app).is_some_and(|line| line.contains(phase))
 }
 
+/// The last frame has one row for each app, and nothing twice: the end of the view, then how it ended.
+#[track_caller]
+fn rows_are_whole(screen: &str, phase: &str, count: usize) {
+    let frame = screen.rsplit("Graduate this?").next().unwrap();
+    let rows = frame.lines().filter(|line| line.contains(" -> ")).collect::<Vec<_>>();
+    assert_eq!(rows.len(), count, "{screen}");
+    assert!(rows.iter().all(|row| row.contains(&format!("   {phase} "))), "{screen}");
+    let apps: Vec<&str> = rows.iter().filter_map(|row| row.split_whitespace().next()).collect();
+    assert_eq!(apps, ["api", "web"], "{screen}");
+    assert_eq!(frame.matches("=====> production runs").count(), 1, "{screen}");
+}
+
 #[test]
 fn a_graduation_is_agreed_to_with_the_plan_in_view_and_watched() {
     if World::simulated_only("its builds wait at a gate") {
@@ -48,7 +60,7 @@ fn a_graduation_is_agreed_to_with_the_plan_in_view_and_watched() {
 
     // Yes is watched: a line for each app, with what it does and for how long.
     let post = world.post_hook();
-    let mut terminal = world.ssh_at_terminal(&world.source, "xterm", "graduate production");
+    let mut terminal = world.ssh_at_narrow_terminal(&world.source, "graduate production");
     terminal.until_shows("Graduate this? [y/N]");
     terminal.types("y\r");
     let screen = terminal.until("api is held while web builds", |screen| {
@@ -70,11 +82,22 @@ fn a_graduation_is_agreed_to_with_the_plan_in_view_and_watched() {
     post.succeeds();
     let left = terminal.wait();
     assert_eq!(left.status, Some(0), "{}", left.screen);
-    assert!(is(&left.screen, "api", "   live ") && is(&left.screen, "web", "   live "), "{}", left.screen);
+    rows_are_whole(&left.screen, "live", 2);
     assert!(left.screen.contains("=====> production runs"), "{}", left.screen);
     assert!(!left.screen.contains("-----> api is healthy"), "its line says so:\n{}", left.screen);
     world.nothing_is_left();
     assert_eq!(world.destination.live("web"), "2");
+
+    // The same in a hundred columns.
+    for app in ["api", "web"] {
+        world.app(app).version("3").push();
+    }
+    world.source.dokku(&["graduate:commit", "-m", "Third"]).succeeds();
+    let terminal = world.ssh_at_terminal(&world.source, "xterm", "graduate production --yes");
+    post.succeeds();
+    let left = terminal.wait();
+    let view = left.screen.split_once("-----> POST hooks").map_or("", |(_, view)| view);
+    rows_are_whole(view, "live", 2);
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! `graduate:commit`: acknowledges the environment as it is now.
 
 use std::fmt;
-use std::io::{self, Write};
 use std::str::FromStr;
 
 use crate::dokku::Dokku;
 use crate::environment::{Committed, Environment, EnvironmentError};
 use crate::git::Git;
 use crate::names::{AppName, CommitId};
+use crate::output;
 use crate::provenance;
 use crate::vars::Vars;
 
@@ -56,7 +56,7 @@ pub fn run(vars: &Vars, args: &CommitArgs) -> Result<(), EnvironmentError> {
     }
     let committed = Environment::open(vars)?.commit(message)?;
     // Whoever does not read this has the commit all the same.
-    let _ = write!(io::stderr(), "{}", Outcome(&committed));
+    output::to_stderr(&Outcome(&committed).to_string());
     Ok(())
 }
 

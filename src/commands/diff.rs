@@ -8,9 +8,11 @@ use crate::diff::{self, AppDiff, FactorDiff};
 use crate::error::{self, Error, ExitStatus};
 use crate::hook;
 use crate::journal::Place;
+use crate::legible::one_line;
+use crate::lines::Lines;
 use crate::link;
 use crate::mapping::Routes;
-use crate::names::{CommitId, EnvironmentName};
+use crate::names::{AppName, CommitId, EnvironmentName};
 use crate::plan::named;
 use crate::repo::Settled;
 use crate::settings::Settings;
@@ -82,7 +84,7 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
         })
         .collect();
     match arguments.format {
-        Format::Text => print(text(environment, commit, &apps, same) + &left_out(&routes))?,
+        Format::Text => print(text(environment, commit, &apps, same, &routes.unmapped))?,
         Format::Json => print_json(&json!({
             "environment": environment,
             "commit": commit,
@@ -101,31 +103,33 @@ fn document(app: &AppDiff, commits: &Commits) -> serde_json::Value {
     document
 }
 
-fn text(environment: &EnvironmentName, commit: CommitId, apps: &[(AppDiff, Commits)], same: usize) -> String {
-    let mut text = format!("=====> {environment} and {}\n", commit.short());
+fn text(
+    environment: &EnvironmentName,
+    commit: CommitId,
+    apps: &[(AppDiff, Commits)],
+    same: usize,
+    unmapped: &[AppName],
+) -> String {
+    let mut lines = Lines::default();
+    lines.big_step(&format!("{environment} and {}", commit.short()));
     for (app, commits) in apps {
         let name = named(&app.app, &app.called_there);
-        text += &format!("-----> {name}{}\n", headline(app, commits.goes_back));
-        text += &commits.text();
-        let names = [("here", &app.config_only_here), ("there", &app.config_only_there)];
-        for (side, names) in names.iter().filter(|(_, names)| !names.is_empty()) {
-            text += &format!("       config only {side}: {}\n", names.join(", "));
-        }
+        lines.step(&format!("{name}{}", headline(app, commits.goes_back)));
+        lines.append(&commits.text());
+        lines.list("config only here", &app.config_only_here);
+        lines.list("config only there", &app.config_only_there);
         for FactorDiff { plugin, property, here, there } in &app.factors {
-            text += &format!("       {plugin} {property}: {} here, {} there\n", values(here), values(there));
+            lines.detail(&format!("{plugin} {property}: {} here, {} there", values(here), values(there)));
         }
     }
-    text + &match (apps.len(), same) {
-        (0, _) => "       nothing differs\n".to_owned(),
-        (_, 0) => String::new(),
-        (_, 1) => "       1 app does not differ\n".to_owned(),
-        (_, same) => format!("       {same} apps do not differ\n"),
+    match (apps.len(), same) {
+        (0, _) => lines.detail("nothing differs"),
+        (_, 0) => {}
+        (_, 1) => lines.detail("1 app does not differ"),
+        (_, same) => lines.detail(&format!("{same} apps do not differ")),
     }
-}
-
-fn left_out(routes: &Routes) -> String {
-    let names: Vec<&str> = routes.unmapped.iter().map(|app| app.as_str()).collect();
-    if names.is_empty() { String::new() } else { format!("       no rule fits: {}\n", names.join(", ")) }
+    lines.list("no rule fits", unmapped);
+    lines.text()
 }
 
 fn headline(app: &AppDiff, goes_back: bool) -> String {
@@ -141,5 +145,6 @@ fn headline(app: &AppDiff, goes_back: bool) -> String {
 }
 
 fn values(values: &[String]) -> String {
+    let values: Vec<String> = values.iter().map(|value| one_line(value)).collect();
     if values.is_empty() { "(not set)".to_owned() } else { values.join(", ") }
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::doctor::{self, Linked};
 use crate::error::{Error, ExitStatus};
 use crate::finding::{Finding, Severity};
+use crate::legible::one_line;
 use crate::names::EnvironmentName;
 use crate::settings::{Environment, Settings};
 use crate::vars::{self, Vars};
@@ -117,15 +118,15 @@ fn text(report: &Report<'_>) -> String {
 }
 
 fn section(text: &mut String, title: &str, findings: &[Finding]) {
-    let _ = writeln!(text, "=====> {title}");
+    let _ = writeln!(text, "=====> {}", one_line(title));
     for Finding { check, severity, found, remedy } in findings {
         let mark = match severity {
             Severity::Ok | Severity::Note => "       ",
             Severity::Warning | Severity::Broken => " !     ",
         };
-        let _ = writeln!(text, "{mark}{severity:7}  {check:17}  {found}");
+        let _ = writeln!(text, "{mark}{severity:7}  {check:17}  {}", one_line(found));
         if let Some(remedy) = remedy {
-            let _ = writeln!(text, "{:35}run `{remedy}`", "");
+            let _ = writeln!(text, "{:35}run `{}`", "", one_line(remedy));
         }
     }
 }

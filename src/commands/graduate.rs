@@ -1,6 +1,6 @@
 //! `graduate <environment> [<revision>]`: a graduation that is started on the host.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal};
 
 use chrono::Utc;
 use clap::Args;
@@ -14,11 +14,14 @@ use crate::hook;
 use crate::journal::Place;
 use crate::names::{CommitId, EnvironmentName, Label, RequestTag};
 use crate::order::{Ending, Mode, Order};
+use crate::output;
 use crate::plan::{Options, Plan};
 use crate::repo::Settled;
 use crate::settings::Settings;
 use crate::vars::Vars;
 use crate::view::View;
+
+use super::detail;
 
 /// How many commits of the log are shown before the question.
 const LOGGED: usize = 20;
@@ -161,9 +164,8 @@ fn graduate(order: &Order, look: Look, vars: &Vars) -> Result<(Ending, Option<Pl
 /// What is new since the release that runs there.
 fn show_log(environment: &EnvironmentName, revision: Option<&str>, repo: &Settled) -> Result<(), Error> {
     let (to, runs) = (commit_of(repo, revision)?, repo.read_ref(&ledger::branch(environment))?);
-    let mut stderr = io::stderr().lock();
     for commit in repo.log(runs, to, LOGGED)? {
-        let _ = writeln!(stderr, "       {} {} ({})", commit.id.short(), commit.subject, commit.author);
+        detail(format_args!("{} {} ({})", commit.id.short(), commit.subject, commit.author));
     }
     Ok(())
 }
@@ -173,8 +175,7 @@ fn confirmed() -> Result<bool, Error> {
     if !io::stdin().is_terminal() {
         return Err(Error::Usage("there is no terminal to ask at; say --yes".to_owned()));
     }
-    let _ = write!(io::stderr(), " ?     Graduate this? [y/N] ");
-    let _ = io::stderr().flush();
+    output::ask_on_stderr(" ?     Graduate this? [y/N] ");
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(Error::Output)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes"))

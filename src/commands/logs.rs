@@ -124,6 +124,7 @@ fn app_of(news: &News) -> Option<&AppName> {
         | News::Planned { .. }
         | News::HooksStarted { .. }
         | News::HookLine { .. }
+        | News::HooksEnded { .. }
         | News::AllHeld { .. }
         | News::LinkLost { .. }
         | News::LinkBack {}

@@ -3,13 +3,15 @@
 //! A result goes to stdout ([`print()`]), everything else to stderr. What a command could not do is its error.
 
 use std::fmt;
-use std::io::{self, Write};
 
 use clap::Subcommand;
 
 use crate::agent;
 use crate::error::{Error, ExitStatus};
+use crate::legible::one_line;
+use crate::lines::Lines;
 use crate::names::AppName;
+use crate::output;
 use crate::receive;
 use crate::vars::Vars;
 
@@ -175,16 +177,12 @@ pub enum Format {
     Json,
 }
 
-/// Writes a result to stdout, as it is. A reader that is gone has seen enough.
+/// Writes a result to stdout. A reader that is gone has seen enough.
 ///
 /// # Errors
 /// [`Error::Output`]: a full disk, for one.
 pub fn print(result: impl fmt::Display) -> Result<(), Error> {
-    let mut stdout = io::stdout().lock();
-    match write!(stdout, "{result}").and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Output(error)),
-        _ => Ok(()),
-    }
+    output::to_stdout(&result.to_string()).map_err(Error::Output)
 }
 
 /// Writes a value to stdout as one JSON document.
@@ -192,11 +190,13 @@ pub fn print(result: impl fmt::Display) -> Result<(), Error> {
 /// # Errors
 /// As [`print()`].
 pub fn print_json(value: &serde_json::Value) -> Result<(), Error> {
-    print(format_args!("{value:#}\n"))
+    output::json_to_stdout(value).map_err(Error::Output)
 }
 
-/// Lines of columns, under their names.
+/// Lines of columns, under their names. A cell is one line, whatever stands in it.
 fn table(names: &[String], rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| one_line(cell)).collect()).collect();
     let all = || std::iter::once(names).chain(rows.iter().map(Vec::as_slice));
     let width = |column: usize| all().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let widths: Vec<usize> = (0..names.len()).map(width).collect();
@@ -209,10 +209,14 @@ fn table(names: &[String], rows: &[Vec<String>]) -> String {
 
 /// Tells a person, on stderr, that a step is done.
 fn tell(step: impl fmt::Display) {
-    let _ = writeln!(io::stderr().lock(), "-----> {step}");
+    let mut lines = Lines::default();
+    lines.step(&step.to_string());
+    output::to_stderr(&lines.text());
 }
 
 /// Tells a person a detail of the step.
 fn detail(text: impl fmt::Display) {
-    let _ = writeln!(io::stderr().lock(), "       {text}");
+    let mut lines = Lines::default();
+    lines.detail(&text.to_string());
+    output::to_stderr(&lines.text());
 }

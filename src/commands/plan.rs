@@ -10,6 +10,7 @@ use crate::coordinator::control::{Ask, Control};
 use crate::coordinator::{self, Start};
 use crate::error::{Error, ExitStatus};
 use crate::journal::Place;
+use crate::lines::Lines;
 use crate::names::EnvironmentName;
 use crate::order::{Ending, News, Order};
 use crate::plan::{Options, Plan, Row};
@@ -119,6 +120,7 @@ fn ask(order: &Order, vars: &Vars) -> Result<(Option<Plan>, Ending), Error> {
                 | News::SettledEarlier { .. }
                 | News::HooksStarted { .. }
                 | News::HookLine { .. }
+                | News::HooksEnded { .. }
                 | News::Log { .. }
                 | News::Held { .. }
                 | News::AllHeld { .. }
@@ -136,7 +138,8 @@ fn ask(order: &Order, vars: &Vars) -> Result<(Option<Plan>, Ending), Error> {
 
 fn text(order: &Order, plan: Option<&Plan>, ending: Ending, vars: &Vars) -> String {
     let environment = &order.tag.environment;
-    let mut text = format!("=====> {environment} and {}\n", order.commit.short());
+    let mut lines = Lines::default();
+    lines.big_step(&format!("{environment} and {}", order.commit.short()));
     let mut reporter = Reporter::new(false);
     // What it is about is said above.
     reporter.text(&News::Started {
@@ -146,16 +149,17 @@ fn text(order: &Order, plan: Option<&Plan>, ending: Ending, vars: &Vars) -> Stri
         by: order.by.clone(),
     });
     if let Some(plan) = plan {
-        text += &reporter.text(&News::Planned { plan: plan.clone() });
+        lines.append(&reporter.text(&News::Planned { plan: plan.clone() }));
         for row in &plan.rows {
             let commits = Commits::between(&row.app, row.from.revision(), Some(row.to), vars);
             if !commits.is_empty() {
                 let back = if commits.goes_back { ", going back" } else { "" };
-                text += &format!("-----> {}{back}\n{}", row.app, commits.text());
+                lines.step(&format!("{}{back}", row.app));
+                lines.append(&commits.text());
             }
         }
         if plan.rows.is_empty() {
-            text += "       nothing to do\n";
+            lines.detail("nothing to do");
         }
     }
     match ending {
@@ -164,9 +168,9 @@ fn text(order: &Order, plan: Option<&Plan>, ending: Ending, vars: &Vars) -> Stri
         | Ending::Refused { .. }
         | Ending::Unreachable { .. }
         | Ending::Failed { .. }
-        | Ending::Broken { .. } => text += &reporter.text(&News::Ended { ending, seconds: 0 }),
+        | Ending::Broken { .. } => lines.append(&reporter.text(&News::Ended { ending, seconds: 0 })),
     }
-    text
+    lines.text()
 }
 
 fn changed(row: &Row, vars: &Vars) -> serde_json::Value {

@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::coordinator::ledger;
 use crate::error::Error;
 use crate::history::{self, Episode};
+use crate::listing::listed;
 use crate::names::EnvironmentName;
 use crate::repo::Settled;
 use crate::vars::Vars;
@@ -36,8 +37,10 @@ pub struct Arguments {
 /// # Errors
 /// The repository cannot be read.
 pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
-    let history = read(&Settled::open(vars)?, &arguments.environment)?;
-    let shown = history.iter().take(arguments.limit);
+    let (repo, environment) = (Settled::open(vars)?, &arguments.environment);
+    let runs = repo.read_ref(&ledger::branch(environment))?;
+    let history = history::of(&repo, environment, runs, arguments.limit)?;
+    let shown = history.iter();
     match arguments.format {
         Format::Text => {
             let names = ["RELEASE", "COMMIT", "BY", "LABEL", "APPS", "TOOK"].map(str::to_owned);
@@ -47,17 +50,14 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     }
 }
 
-/// The history of an environment of this host.
-pub(super) fn read(repo: &Settled, environment: &EnvironmentName) -> Result<Vec<Episode>, Error> {
-    Ok(history::of(repo, environment, repo.read_ref(&ledger::branch(environment))?)?)
-}
-
 fn row(episode: &Episode) -> Vec<String> {
-    let apps: Vec<&str> = episode.apps.iter().map(|app| app.as_str()).collect();
-    let mut notes = vec![if apps.is_empty() { "none".to_owned() } else { apps.join(", ") }];
+    let apps = listed(&episode.apps);
+    let mut notes = vec![if apps.is_empty() { "none".to_owned() } else { apps }];
     notes.extend(episode.same_as.as_ref().map(|release| format!("(as {release})")));
     notes.extend(episode.rolled_back.then(|| "(rolled back)".to_owned()));
     notes.extend(episode.runs.then(|| "(runs)".to_owned()));
+    let changed = listed(&episode.changed_since);
+    notes.extend((!episode.changed_since.is_empty()).then(|| format!("(runs, except {changed})")));
     vec![
         episode.release.clone(),
         episode.commit.short(),

@@ -10,7 +10,7 @@ use crate::repo::Settled;
 use crate::settings::Settings;
 use crate::vars::Vars;
 
-use super::{graduate, releases, tell};
+use super::{graduate, tell};
 
 /// Where, and what to go back to.
 #[derive(Debug, Args)]
@@ -34,22 +34,22 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let environment = &arguments.environment;
     Settings::load(vars)?.environment(environment)?;
-    let history = releases::read(&Settled::open(vars)?, environment)?;
+    let repo = Settled::open(vars)?;
     let found = match &arguments.release {
-        None => history::previous(&history),
+        None => history::previous(&repo, environment)?,
         Some(given) => {
             // With or without the environment before it.
             let full = format!("{environment}/{given}");
-            let tag = given.parse::<ReleaseTag>().or_else(|_| full.parse()).map(|tag| tag.to_string());
-            history.iter().find(|episode| tag.as_ref() == Ok(&episode.release))
+            let tag = given.parse::<ReleaseTag>().or_else(|_| full.parse()).ok();
+            let tag = tag.filter(|tag| tag.environment() == environment);
+            tag.map(|tag| repo.release(&tag)).transpose()?.flatten()
         }
     };
-    let Some(episode) = found else {
+    let Some(release) = found else {
         return Err(Error::NoRelease(environment.clone(), arguments.release.clone()));
     };
-    tell(format_args!("Going back to {}", episode.release));
+    tell(format_args!("Going back to {}", release.tag));
     let options = Options { despite_freeze: arguments.despite_freeze, ..Options::default() };
     let how = graduate::How { yes: arguments.yes, options };
-    let revision = format!("refs/tags/{}", episode.release);
-    graduate::graduate_to(environment, Some(&revision), &how, vars)
+    graduate::graduate_to(environment, Some(&release.tag.ref_name()), &how, vars)
 }

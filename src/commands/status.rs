@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::history;
 use crate::hook;
 use crate::journal::{self, Place};
+use crate::lines::Lines;
 use crate::link;
 use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId};
@@ -49,6 +50,8 @@ struct Environment {
     name: EnvironmentName,
     /// The release that was recorded last.
     release: Option<String>,
+    /// Apps of it that are known to be at another revision since: a later state was found to run there already.
+    changed_since: Vec<AppName>,
     /// Why it cannot be asked.
     unreachable: Option<String>,
     /// What goes on there.
@@ -134,7 +137,8 @@ fn look(
     let repo = Settled::open(vars)?;
     let runs = repo.read_ref(&ledger::branch(name))?;
     let released = runs.map(|commit| repo.manifests(commit)).transpose()?.unwrap_or_default();
-    let release = history::of(&repo, name, runs)?.into_iter().find(|episode| episode.runs);
+    let newest = history::of(&repo, name, runs, 1)?.pop();
+    let (release, changed_since) = newest.map(|newest| (newest.release, newest.changed_since)).unzip();
     let in_progress = coordinator::in_progress(vars, name)?.map(|holder| Progress {
         step: last_step(vars, &holder.id),
         id: holder.id,
@@ -169,7 +173,8 @@ fn look(
     }
     Ok(Environment {
         name: name.clone(),
-        release: release.map(|episode| episode.release),
+        release,
+        changed_since: changed_since.unwrap_or_default(),
         unreachable,
         in_progress,
         in_doubt,
@@ -236,37 +241,42 @@ fn text(here: &BTreeMap<AppName, Runs>, places: &[Environment]) -> String {
         });
         [app.to_string(), ours].into_iter().chain(cells).collect()
     });
-    let mut text = table(&names, &rows.collect::<Vec<Vec<String>>>());
+    let mut lines = Lines::default();
+    lines.append(&table(&names, &rows.collect::<Vec<Vec<String>>>()));
     for place in places {
-        let runs = place.release.as_deref().unwrap_or("no release yet");
-        text += &format!("=====> {}: {runs}\n", place.name);
-        if let Some(reason) = &place.unreachable {
-            text += &format!(" !     cannot be asked: {reason}\n");
-        }
-        if let Some(Progress { id, by, since, step }) = &place.in_progress {
-            let since = since.format("%Y-%m-%d %H:%M:%SZ");
-            text += &format!("       being graduated to by {by} since {since} (graduation {id}): {step}\n");
-        }
-        if let Some(id) = &place.in_doubt {
-            text += &format!(
-                " !     graduation {id} was interrupted; settle it with `dokku graduate:recover {}`\n",
-                place.name
-            );
-        }
-        if !place.unmapped.is_empty() {
-            let names: Vec<String> = place.unmapped.iter().map(ToString::to_string).collect();
-            text += &format!("       apps there that none of these becomes: {}\n", names.join(", "));
-        }
-        text += &troubles(&place.remarks);
-        if let Some(frozen) = &place.frozen {
-            text += &format!("       frozen {frozen}\n");
-        }
+        about(&mut lines, place);
     }
-    text
+    lines.text()
+}
+
+/// What is to be said of an environment besides its apps.
+fn about(lines: &mut Lines, place: &Environment) {
+    lines.big_step(&format!("{}: {}", place.name, place.release.as_deref().unwrap_or("no release yet")));
+    lines.list("deployed there since, without a graduation", &place.changed_since);
+    if let Some(reason) = &place.unreachable {
+        lines.trouble(&format!("cannot be asked: {reason}"));
+    }
+    if let Some(Progress { id, by, since, step }) = &place.in_progress {
+        let since = since.format("%Y-%m-%d %H:%M:%SZ");
+        lines.detail(&format!("being graduated to by {by} since {since} (graduation {id}): {step}"));
+    }
+    if let Some(id) = &place.in_doubt {
+        lines.trouble(&format!(
+            "graduation {id} was interrupted; settle it with `dokku graduate:recover {}`",
+            place.name
+        ));
+    }
+    lines.list("apps there that none of these becomes", &place.unmapped);
+    place.remarks.iter().for_each(|remark| lines.trouble(remark));
+    if let Some(frozen) = &place.frozen {
+        lines.detail(&format!("frozen {frozen}"));
+    }
 }
 
 fn troubles(remarks: &[String]) -> String {
-    remarks.iter().map(|remark| format!(" !     {remark}\n")).collect()
+    let mut lines = Lines::default();
+    remarks.iter().for_each(|remark| lines.trouble(remark));
+    lines.text()
 }
 
 /// What runs there, and how this host stands to it.

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::coordinator::Message;
+use crate::order::News;
 use crate::process::ProcessId;
 use crate::protocol::{self, LineError};
 
@@ -47,7 +48,11 @@ pub enum Tell {
     /// The vote is yes.
     Voted {},
     /// It is over; the last event tells how.
-    Ended {},
+    Ended {
+        /// How, if that could not be written down: on a full disk, for one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unwritten: Option<Box<News>>,
+    },
 }
 
 /// What a client does, as the coordinator's main loop sees it.

@@ -6,6 +6,7 @@ use chrono::Utc;
 
 use crate::carried_out::{self, CarriedOutError, OBJECT_NOTE, TAG_NOTE};
 use crate::git::{Git, GitError, RefChange, TagText};
+use crate::history;
 use crate::manifest::{GITIGNORE, MANIFEST_FILE};
 use crate::names::{AppName, CommitId, EnvironmentName, ReleaseTag};
 use crate::order::Order;
@@ -32,14 +33,18 @@ pub fn branch(environment: &EnvironmentName) -> String {
     format!("refs/heads/env/{environment}")
 }
 
-/// Records a graduation that is live as a whole.
+/// Records a graduation that is live as a whole and deployed these apps; none of them if that is not known any more.
 ///
 /// # Errors
 /// See [`LedgerError`].
-pub fn record(vars: &Vars, order: &Order) -> Result<ReleaseTag, LedgerError> {
+pub fn record<'a>(
+    vars: &Vars,
+    order: &Order,
+    deployed: impl Iterator<Item = &'a AppName>,
+) -> Result<ReleaseTag, LedgerError> {
     let ledger = Ledger::open(vars, order)?;
     let commit = ledger.commit()?;
-    let release = ledger.release(commit)?;
+    let release = ledger.release(commit, deployed)?;
     carried_out::note(vars, &ledger.repo, &order.tag, order.new, &release)?;
     Ok(release)
 }
@@ -64,16 +69,24 @@ pub fn record_mixed(
         return Ok(None);
     }
     let commit = ledger.partial_commit(&live, &[])?;
-    ledger.release(commit).map(Some)
+    ledger.release(commit, live.iter()).map(Some)
 }
 
-/// The destination runs the state already: the branch says so, and there is no release.
+/// The destination runs the state already: the branch says so, and there is no release. What is known of apps that the
+/// state says nothing about stays known, as far as they are `there`.
 ///
 /// # Errors
 /// See [`LedgerError`].
-pub fn note_unchanged(vars: &Vars, order: &Order) -> Result<(), LedgerError> {
+pub fn note_unchanged(vars: &Vars, order: &Order, there: &BTreeSet<AppName>) -> Result<(), LedgerError> {
     let ledger = Ledger::open(vars, order)?;
-    let commit = ledger.commit()?;
+    let mut gone = if order.options.only.is_none() { ledger.gone()? } else { Vec::new() };
+    gone.retain(|app| !there.contains(app));
+    let apps: BTreeSet<AppName> = if order.is_followed_as_a_whole() {
+        order.apps.keys().cloned().collect()
+    } else {
+        order.followed().into_iter().cloned().collect()
+    };
+    let commit = ledger.partial_commit(&apps, &gone)?;
     ledger.move_branch(commit)
 }
 
@@ -118,10 +131,12 @@ impl<'a> Ledger<'a> {
             }
         }
         let tree = self.git.make_tree(self.runs, &changes)?;
-        if let Some(runs) = self.runs
-            && self.repo.tree_of(runs)? == tree
-        {
-            return Ok(runs);
+        // The commit that was asked for says it itself, if it is the same.
+        let named = [self.order.commit].into_iter().chain(self.runs);
+        for commit in named {
+            if self.repo.tree_of(commit)? == tree {
+                return Ok(commit);
+            }
         }
         let parents: Vec<CommitId> = self.runs.into_iter().chain([self.order.commit]).collect();
         let names: Vec<&str> = apps.iter().map(AppName::as_str).collect();
@@ -145,17 +160,24 @@ impl<'a> Ledger<'a> {
     /// Tag and branch in one transaction of git, which yet renames one file after the other: of one that was cut short
     /// the tag may be there alone. A graduation has one release, even if the coordinator that recorded it died before it
     /// could note that.
-    fn release(&self, commit: CommitId) -> Result<ReleaseTag, LedgerError> {
-        let line = format!("\nGraduation: {}\n", self.order.id);
-        let recorded = self.repo.releases(&self.order.tag.environment)?;
+    fn release<'b>(
+        &self,
+        commit: CommitId,
+        deployed: impl Iterator<Item = &'b AppName>,
+    ) -> Result<ReleaseTag, LedgerError> {
+        let environment = &self.order.tag.environment;
         // Releases are in the order of their names: one is later than all before it, even if the clock was set back.
-        let earliest = recorded.first().map(|newest| newest.tag.clone().next());
-        if let Some(found) = recorded.into_iter().find(|release| release.message.contains(&line)) {
+        // So it is also the newest, if it has been recorded.
+        let newest = self.repo.releases(environment)?.next().transpose()?;
+        if let Some(found) = &newest
+            && found.note("Graduation") == Some(self.order.id.as_str())
+        {
             self.move_branch(found.commit)?;
-            return Ok(found.tag);
+            return Ok(found.tag.clone());
         }
+        let earliest = newest.map(|newest| newest.tag.next());
         let now = Utc::now();
-        let named = ReleaseTag::new(self.order.tag.environment.clone(), now);
+        let named = ReleaseTag::new(environment.clone(), now);
         let mut release = earliest.map_or(named.clone(), |earliest| earliest.max(named));
         while self.repo.read_ref(&release.ref_name())?.is_some() {
             release = release.next();
@@ -163,17 +185,25 @@ impl<'a> Ledger<'a> {
         let Order { tag, by, id, at, new, .. } = self.order;
         let seconds = (now - at).num_seconds().max(0);
         let mapping = &self.order.mapping;
-        let mapping = if mapping.is_empty() { String::new() } else { format!("Mapping: {mapping}\n") };
-        let message = format!(
-            "Release of {commit} to {}\n\n{TAG_NOTE}: {tag}\n{OBJECT_NOTE}: {new}\nRequested-by: {by}\nGraduation: {id}\nSeconds: {seconds}\n{mapping}",
-            tag.environment
+        let mut message = format!(
+            "Release of {commit} to {environment}\n\n{TAG_NOTE}: {tag}\n{OBJECT_NOTE}: {new}\nRequested-by: {by}\nGraduation: {id}\nSeconds: {seconds}\n"
         );
+        if !mapping.is_empty() {
+            message += &format!("Mapping: {mapping}\n");
+        }
+        let deployed: Vec<&str> = deployed.map(AppName::as_str).collect();
+        if !deployed.is_empty() {
+            message += &format!("Apps: {}\n", deployed.join(" "));
+        }
+        if let Some(same) = history::latest_of(&self.repo, environment, commit)? {
+            message += &format!("{}: {same}\n", history::SAME_AS);
+        }
         let name = release.to_string();
         let text = TagText { name: &name, tagger: by, time_s: now.timestamp(), message: &message };
         let object = self.git.make_tag(commit, &text)?;
         self.git.change_refs(&[
             RefChange { name: release.ref_name(), new: Some(object), old: None },
-            RefChange { name: branch(&tag.environment), new: Some(commit), old: self.runs },
+            RefChange { name: branch(environment), new: Some(commit), old: self.runs },
         ])?;
         Ok(release)
     }

@@ -31,6 +31,7 @@ pub use crate::coordinator::settle::{Earlier, settle_earlier};
 use crate::decision::{self, DecisionError};
 use crate::environment::EnvironmentError;
 use crate::files::{FileError, Locking};
+use crate::git;
 use crate::journal::{self, Entry, Journal, JournalError, Place};
 use crate::link::{Link, LinkError, Reports};
 use crate::mapping::Routes;
@@ -196,7 +197,8 @@ impl<'a> Coordinator<'a> {
         let journal = Journal::open(&place.journal())?;
         let (sender, messages) = mpsc::sync_channel(QUEUE);
         let clients = Clients::default();
-        control::listen(&place.socket(), clients.clone(), sender.clone())?;
+        let listening = control::listen(&place.socket(), clients.clone(), sender.clone());
+        listening.map_err(FileError::of("listen at", &place.socket()))?;
         let control_path = place.control();
         let started = Instant::now();
         Ok(Self {
@@ -260,9 +262,14 @@ impl<'a> Coordinator<'a> {
         }
     }
 
+    /// The last that is said. On a full disk those who are attached hear it all the same.
     fn end(&self, ending: Ending) {
-        self.say(News::Ended { ending, seconds: self.started.elapsed().as_secs() });
-        self.clients.tell(&control::Tell::Ended {});
+        let news = News::Ended { ending, seconds: self.started.elapsed().as_secs() };
+        let unwritten = self.events.append(&news).err().map(|error| {
+            log::error!("cannot say {news:?}: {error}");
+            Box::new(news)
+        });
+        self.clients.tell(&control::Tell::Ended { unwritten });
         if let Err(error) = Place::of(self.vars, &self.order.id).close() {
             log::warn!("{error}");
         }
@@ -304,11 +311,11 @@ impl<'a> Coordinator<'a> {
             Ok(prepared) => prepared,
             Err(ending) => return Ok(ending),
         };
-        if plan.rows.is_empty() {
+        self.plan = plan;
+        if self.plan.rows.is_empty() {
             drop((link, reports));
             return self.nothing_to_do();
         }
-        self.plan = plan;
         self.run(link, reports)
     }
 
@@ -317,8 +324,11 @@ impl<'a> Coordinator<'a> {
             Some(name) => self.settings.for_environment(name).keep_logs,
             None => self.limits.keep_logs,
         };
-        if let Err(error) = journal::prune(self.vars, keep) {
-            log::warn!("{error}");
+        let pruned = journal::prune(self.vars, keep);
+        for result in [pruned, git::sweep_quarantines(&self.vars.git_dir())] {
+            if let Err(error) = result {
+                log::warn!("{error}");
+            }
         }
     }
 
@@ -356,7 +366,10 @@ impl<'a> Coordinator<'a> {
     /// Records how it ended: the ledger first, then the journal.
     fn conclude(&mut self, outcome: &Outcome) -> Result<Option<ReleaseTag>, CoordinatorError> {
         let release = match outcome {
-            Outcome::Live {} => Some(ledger::record(self.vars, &self.order)?),
+            Outcome::Live {} => {
+                let deployed = self.plan.rows.iter().map(|row| &row.app);
+                Some(ledger::record(self.vars, &self.order, deployed)?)
+            }
             Outcome::Aborted { .. } | Outcome::RolledBack { .. } => {
                 decision::set_tag_back(self.vars, &self.order)?;
                 None

@@ -78,6 +78,7 @@ impl Coordinator<'_> {
             match message {
                 Message::ProgramWrote { kind, text } => self.say(News::HookLine { kind, text }),
                 Message::OutcomeTold { failures } => {
+                    self.say(News::HooksEnded { kind: told.kind, failed: !failures.is_empty() });
                     for failure in failures {
                         self.say(News::Warning { text: format!("{} {failure}", told.kind) });
                     }

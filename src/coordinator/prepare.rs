@@ -19,7 +19,7 @@ use crate::order::{Ending, Mode, News, Order};
 use crate::plan::{self, AppsHere, Plan, Policy, RevisionFacts, Tested};
 use crate::protocol::{LiveApp, Report, Request};
 use crate::provenance::{self, Ran};
-use crate::repo::{self, Settled};
+use crate::repo::{self, Release, Settled};
 use crate::runs::Runs;
 use crate::vars::Vars;
 
@@ -138,9 +138,14 @@ impl Coordinator<'_> {
     fn frozen(&self) -> Result<Vec<String>, CoordinatorError> {
         let environment = &self.order.tag.environment;
         let Some(frozen) = &self.settings.environment(environment)?.frozen else { return Ok(Vec::new()) };
-        let releases = Settled::open(self.vars).and_then(|repo| repo.releases(environment));
-        let releases = releases.map_err(DecisionError::from)?;
-        let goes_back = releases.iter().any(|release| release.commit == self.order.commit);
+        let goes_back = Settled::open(self.vars).and_then(|repo| {
+            let mut releases = repo.releases(environment)?;
+            let is_it = |release: &Result<Release, _>| {
+                release.as_ref().is_ok_and(|release| release.commit == self.order.commit)
+            };
+            Ok(releases.any(|release| is_it(&release)))
+        });
+        let goes_back = goes_back.map_err(DecisionError::from)?;
         let remedy = match (goes_back, self.order.options.despite_freeze) {
             (true, true) => return Ok(Vec::new()),
             (true, false) => {
@@ -267,6 +272,7 @@ fn tested(
     }
     let repo = Settled::open(vars).map_err(DecisionError::from)?;
     for release in repo.releases(environment).map_err(DecisionError::from)? {
+        let release = release.map_err(DecisionError::from)?;
         let state = repo.manifests(release.commit).unwrap_or_default();
         if state.0.get(app).is_some_and(|manifest| manifest.deploy.revision == Runs::Revision(revision)) {
             return Ok(Tested::Nearly);

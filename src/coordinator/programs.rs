@@ -10,6 +10,7 @@ use super::{Coordinator, CoordinatorError, Message};
 use crate::decision::DecisionError;
 use crate::files;
 use crate::journal::Place;
+use crate::legible;
 use crate::names::ReleaseTag;
 use crate::order::HookKind;
 use crate::process::{self, Children, Program};
@@ -57,15 +58,15 @@ impl Programs {
             return Ok(programs);
         }
         let environment = &order.tag.environment;
-        let releases = Settled::open(vars).and_then(|repo| repo.releases(environment));
-        let releases = releases.map_err(DecisionError::from)?;
-        let last = releases.iter().find(|release| Some(&release.tag) != own);
+        let releases = Settled::open(vars).and_then(|repo| repo.release_names(environment));
+        let mut releases = releases.map_err(DecisionError::from)?;
+        let last = releases.find(|release| Some(release) != own);
         let apps: Vec<&str> = plan.rows.iter().map(|row| row.app.as_str()).collect();
         let there: Vec<&str> = plan.rows.iter().map(|row| row.there.name().as_str()).collect();
         programs.variables = vec![
             ("ENVIRONMENT", environment.to_string()),
             ("ENVIRONMENT_URL", settings.environment(environment)?.url.to_string()),
-            ("LAST_TAG", last.map(|release| release.tag.to_string()).unwrap_or_default()),
+            ("LAST_TAG", last.map(|release| release.to_string()).unwrap_or_default()),
             ("GRADUATE_ID", order.id.to_string()),
             ("GRADUATE_ENVIRONMENT", environment.to_string()),
             ("GRADUATE_LABEL", order.tag.label.to_string()),
@@ -75,6 +76,8 @@ impl Programs {
             ("GRADUATE_DESTINATION_APPS", there.join(" ")),
             ("GRADUATE_SOURCE", vars::host_name()),
         ];
+        // They print it, send it, and put it into files.
+        programs.variables.iter_mut().for_each(|(_, value)| *value = legible::plain(value));
         // Their git can read what is being pushed; what it writes goes into the repository as ever.
         let quarantine = order.quarantine.as_ref().filter(|path| path.is_dir());
         let objects = quarantine.map(|path| ("GIT_ALTERNATE_OBJECT_DIRECTORIES", path.display().to_string()));
@@ -89,7 +92,7 @@ impl Programs {
 
     /// Lets them see one variable more.
     pub(super) fn with(mut self, name: &'static str, value: String) -> Self {
-        self.variables.push((name, value));
+        self.variables.push((name, legible::plain(&value)));
         self
     }
 

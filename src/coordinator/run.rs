@@ -247,7 +247,10 @@ impl<'c, 'v> Run<'c, 'v> {
         let push_is_over = self.push_is_over;
         match decision::by_ref(self.coordinator.vars, &self.coordinator.order) {
             Ok(Some(go)) => Some(Event::GoIsDurable(go)),
-            Ok(None) => push_is_over.then(|| not_moved("the push ended before Git moved the tag")),
+            Ok(None) => push_is_over.then(|| {
+                let Coordinator { vars, order, .. } = &self.coordinator;
+                not_moved(decision::why_unmoved(vars, order))
+            }),
             Err(error) => {
                 log::error!("{error}");
                 None
@@ -267,10 +270,14 @@ impl<'c, 'v> Run<'c, 'v> {
                 self.coordinator.say(News::HookLine { kind, text });
                 None
             }
-            Message::ProgramsDone { phase, result } => Some(match result {
-                Ok(()) => Event::HooksDone(phase),
-                Err(reason) => Event::Stop(Cause::new(format!("{} {reason}", HookKind::from(phase)))),
-            }),
+            Message::ProgramsDone { phase, result } => {
+                let kind = HookKind::from(phase);
+                self.coordinator.say(News::HooksEnded { kind, failed: result.is_err() });
+                Some(match result {
+                    Ok(()) => Event::HooksDone(phase),
+                    Err(reason) => Event::Stop(Cause::new(format!("{kind} {reason}"))),
+                })
+            }
             // Nobody is told how it ended before it has.
             Message::OutcomeTold { .. } => None,
             Message::PushIsOver => {

@@ -27,7 +27,8 @@ impl Coordinator<'_> {
         if let Err(why) = moved {
             return Ok(Ending::Refused { problems: vec![why], hint: None });
         }
-        ledger::note_unchanged(self.vars, &self.order)?;
+        let left_alone = self.plan.left_alone.iter().filter_map(|there| self.order.mapping.here(there));
+        ledger::note_unchanged(self.vars, &self.order, &left_alone.collect())?;
         Ok(Ending::NothingToDo {})
     }
 
@@ -78,7 +79,7 @@ impl Coordinator<'_> {
             let is_over = !push.is_running();
             match decision::by_ref(self.vars, &self.order) {
                 Ok(Some(_)) => return Ok(Ok(())),
-                Ok(None) if is_over => return Ok(Err("the push ended before Git moved the tag".to_owned())),
+                Ok(None) if is_over => return Ok(Err(decision::why_unmoved(self.vars, &self.order))),
                 Err(error) if is_over => return Err(error.into()),
                 Ok(None) => {}
                 Err(error) => log::error!("{error}"),

@@ -9,6 +9,7 @@ use crate::coordinator;
 use crate::dokku_version::TooOld;
 use crate::error::Error;
 use crate::finding::{Check, Finding, tame};
+use crate::git::Git;
 use crate::hook;
 use crate::install;
 use crate::journal::{self, Place};
@@ -17,7 +18,7 @@ use crate::names::EnvironmentName;
 use crate::protocol::{Report, Request};
 use crate::settings::{Environment, Url};
 use crate::ssh::{self, SshError};
-use crate::vars::Vars;
+use crate::vars::{self, Vars};
 
 /// How long a destination may take to examine itself.
 const EXAMINATION_LIMIT: Duration = Duration::from_secs(120);
@@ -75,6 +76,21 @@ impl Way<'_> {
     /// The command that writes what belongs to the link, and tests it. It forgets nothing that is set.
     fn link_again(&self) -> String {
         format!("dokku graduate:add-environment {} {}", self.name, self.environment.url)
+    }
+
+    /// Installs there what is installed here: from where this came, or if nobody knows that, what is here itself.
+    fn install_command(&self) -> String {
+        let plugin = self.vars.plugin_dir();
+        let origin = Git::bare(&plugin.join(".git")).setting("remote.origin.url").ok().flatten();
+        if let Some(origin) = origin {
+            return format!("dokku plugin:install {} --name graduate", ssh::quoted(&origin));
+        }
+        let (available, host) = (self.vars.plugins_available.to_string_lossy(), vars::host_name());
+        format!(
+            "ssh root@{host} tar -C {} -czf - graduate >/tmp/graduate.tar.gz && dokku plugin:install \
+             file:///tmp/graduate.tar.gz --name graduate",
+            ssh::quoted(&available)
+        )
     }
 
     /// Frozen, or in doubt.
@@ -138,7 +154,8 @@ impl Way<'_> {
             Ok(shown) => shown,
             Err(error) => return (vec![without_remedy(&error)], false),
         };
-        let matching = shown.iter().find(|key| pinned.iter().any(|pin| pin.fingerprint == key.fingerprint));
+        // Of several the same each time: in the order in which they are pinned.
+        let matching = pinned.iter().find(|pin| shown.iter().any(|key| key.fingerprint == pin.fingerprint));
         // The kind that an operator is told to compare.
         let usual = shown.iter().find(|key| key.kind == "ED25519").or(shown.first());
         match (matching, usual) {
@@ -211,11 +228,9 @@ impl Way<'_> {
             SshError::NotAuthorised { remedy, .. } => {
                 Finding::broken(check, format!("{what}; run there"), remedy)
             }
-            SshError::NoPlugin { .. } => Finding::broken(
-                check,
-                format!("{what}; run there"),
-                "dokku plugin:install https://example.com/dokku-graduate.git graduate",
-            ),
+            SshError::NoPlugin { .. } => {
+                Finding::broken(check, format!("{what}; run there"), self.install_command())
+            }
             SshError::OtherProtocol { .. } => Finding::broken(
                 check,
                 format!("{what}; run it where the older one is"),

@@ -140,6 +140,15 @@ impl Followed {
     }
 }
 
+/// Shows how a graduation ends that was voted on; says whether anybody knows.
+pub(super) fn tell_end(vars: &Vars, id: &GraduationId) -> Result<bool, HookError> {
+    let Some(PushNote { tag, .. }) = Place::of(vars, id).push_note()? else { return Ok(false) };
+    Ok(match attach(vars, id, &tag.environment, true, From::Decision)? {
+        Ok(attached) => end_of(&attached).is_some(),
+        Err(step) => ending_of(&step).is_some(),
+    })
+}
+
 fn end_of(attached: &Attached) -> Option<Ending> {
     let ending = attached.wait_for_end();
     attached.flush();
@@ -226,7 +235,7 @@ fn graduate(
 fn understood(vars: &Vars, client: &Client, updates: &[Update]) -> Result<Vec<Order>, HookError> {
     if updates.iter().any(|update| update.request().is_some()) {
         // Whoever kills us leaves the pusher without an answer, and not with a good one.
-        note_push_status(vars, PushStatus::Undecided)?;
+        note_push_status(vars, PushStatus::Undecided(&[]))?;
         client.is_there()?;
     }
     let push = updates::understand(updates, &Settings::load(vars)?.names())?;

@@ -157,7 +157,8 @@ fn take_hooks(vars: &Vars, kind: HookKind, name: &str, notes: &mut Notes) -> Res
     let is_whole = |line: &String| Program::new("bash").args(["-n", "-c", line]).run().is_ok();
     let are_apart = lines.iter().all(is_whole);
     let aside = set_aside(vars, &path)?;
-    let hooks = if are_apart { lines } else { vec![format!("bash -e '{}'", aside.display())] };
+    let hooks =
+        if are_apart { lines } else { vec![format!("bash -e {}", ssh::quoted(&aside.to_string_lossy()))] };
     let add = |settings: &mut Settings| -> Result<usize, TakeoverError> {
         let before = settings.hooks(kind).len();
         for hook in &hooks {

@@ -19,7 +19,7 @@ fn run(host: &Host) -> String {
     let mut notes = Notes::default();
     prepare_plugin(&host.vars, &mut notes);
     repository::prepare(&host.vars, &mut notes);
-    notes.0.join("\n")
+    notes.0.text()
 }
 
 /// Every path below, with its kind, mode, time and link target.

@@ -34,6 +34,14 @@ impl Place {
     pub fn note_push(&self, note: &PushNote) -> Result<(), FileError> {
         files::write_json(&self.push(), note)
     }
+
+    /// Of which push the graduation is; none if nobody has voted on it.
+    ///
+    /// # Errors
+    /// The note cannot be read.
+    pub fn push_note(&self) -> Result<Option<PushNote>, FileError> {
+        files::read_json(&self.push())
+    }
 }
 
 /// The graduations that pre-receive has voted on in the push of this process; none if it did not run. What other pushes

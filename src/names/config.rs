@@ -30,6 +30,23 @@ impl FromStr for ConfigName {
     }
 }
 
+/// Checks a name that a manifest or a destination tells: of a config variable, process, plugin or property. It is a word for a
+/// shell and no option, at most 200 bytes. Dokku reads variables that it would not let anybody set, such as `A.B`.
+///
+/// # Errors
+/// It is none.
+pub fn check_word(what: &'static str, text: &str) -> Result<(), InvalidName> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_./:".contains(c);
+    if !(1..=200).contains(&text.len()) || !text.chars().all(allowed) || text.starts_with('-') {
+        return Err(InvalidName::new(
+            what,
+            text,
+            "letters, digits, '-', '_', '.', '/' and ':', not beginning with '-'",
+        ));
+    }
+    Ok(())
+}
+
 #[test]
 fn config_names_are_those_of_a_shell() {
     for good in ["DATABASE_URL", "_x", "a1"] {

@@ -1,7 +1,7 @@
 //! Runs one deploy of Dokku for a graduation, from its start to its end.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::files::{FileError, Watch};
+use crate::legible;
 use crate::names::{AppName, GraduationId, ObjectId};
 use crate::participant::Message;
 use crate::participant::app::{App, AppError};
@@ -205,9 +206,23 @@ impl Deploy {
             (None, Ok(status)) if status.code().is_none() => {
                 DeployEnd::Killed { how: process::in_words(status) }
             }
-            (None, Ok(status)) => DeployEnd::Failed { how: process::in_words(status) },
+            (None, Ok(status)) => {
+                DeployEnd::Failed { how: self.with_dokkus_words(process::in_words(status)) }
+            }
             (None, Err(error)) => DeployEnd::Failed { how: error.to_string() },
         })
+    }
+
+    /// How it ended, with what Dokku itself said was wrong at last: that is the cause.
+    fn with_dokkus_words(&self, how: String) -> String {
+        match dokkus_words(&self.store.app_dir(&self.app)) {
+            Ok(words) if !words.is_empty() => format!("{how}: {}", words.join("; ")),
+            Ok(_) => how,
+            Err(error) => {
+                log::error!("{error}");
+                how
+            }
+        }
     }
 
     /// Follows a deploy until its first process has ended; says how, if it was stopped by us: after an abort, or
@@ -343,6 +358,38 @@ impl LogFollower {
     }
 }
 
+/// How many of Dokku's words are repeated, and in how much of the end of a log they are looked for.
+const WORDS: usize = 3;
+const END_OF_LOG: u64 = 64 * 1024;
+
+/// The last that Dokku itself called trouble in a deploy's log (` !     `), shortened.
+fn dokkus_words(dir: &std::path::Path) -> Result<Vec<String>, FileError> {
+    let path = dir.join("log");
+    let read = || {
+        let mut file = File::open(&path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(END_OF_LOG)))?;
+        let mut bytes = Vec::new();
+        file.take(END_OF_LOG).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().map_err(FileError::of("read", &path))?;
+    let mut words: Vec<String> = Vec::new();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        let line = legible::without_colours(&clean(line));
+        let line = line.trim_start_matches("remote: ");
+        let Some(text) = line.strip_prefix(" !").map(str::trim).filter(|text| !text.is_empty()) else {
+            continue;
+        };
+        let text = legible::shortened(&legible::one_line(text));
+        if words.last() != Some(&text) {
+            words.push(text);
+        }
+    }
+    words.drain(..words.len().saturating_sub(WORDS));
+    Ok(words)
+}
+
 /// A line without its end, and without the sequence by which Dokku deletes git's `remote: ` at a terminal.
 fn clean(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line.trim_ascii_end());
@@ -352,6 +399,20 @@ fn clean(line: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_words_of_dokku_are_the_cause() {
+        let dir = tempfile::tempdir().unwrap();
+        let words = |log: &str| {
+            std::fs::write(dir.path().join("log"), log).unwrap();
+            dokkus_words(dir.path()).unwrap()
+        };
+        assert_eq!(words("-----> Building\nnpm ERR!\n"), [""; 0]);
+        let log = "\u{1b}[1G\u{1b}[K !     one\n-----> x\n !     two\n !     two\n\u{1b}[1;31m !     \u{1b}[0mthree\n !     four\u{1b}]0;x\u{7}\nlast\n !     \n";
+        assert_eq!(words(log), ["two", "three", "four\u{fffd}]0;x\u{fffd}"]);
+        assert_eq!(words(&format!(" !     early\n{}\n", "x".repeat(70_000))), [""; 0]);
+        assert_eq!(words(&format!(" !     {}", "y".repeat(500)))[0].len(), 203);
+    }
 
     #[test]
     fn a_last_line_without_an_end_is_read_too() {

@@ -74,8 +74,10 @@ pub fn main(vars: &Vars) -> Result<(), ParticipantError> {
     let reports = Recorder::open(&store.reports())?;
     let worked = work(vars, start, store, &reports);
     if let Err(error) = &worked {
-        // It is all that the source hears of us.
-        reports.append(&bounded(Report::Refused { reason: error.to_string() }))?;
+        // It is all that the source hears of us, but for our last words: those it hears if there is no room for this.
+        if let Err(error) = reports.append(&bounded(Report::Refused { reason: error.to_string() })) {
+            log::error!("{error}");
+        }
     }
     worked
 }
@@ -100,7 +102,8 @@ fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> 
             }
             let begin = || -> Result<UnixListener, ParticipantError> {
                 store.create(&graduation)?;
-                let listener = UnixListener::bind(store.socket())?;
+                let socket = store.socket();
+                let listener = UnixListener::bind(&socket).map_err(FileError::of("listen at", &socket))?;
                 reports.append(&Report::Begun {})?;
                 Ok(listener)
             };

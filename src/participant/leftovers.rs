@@ -62,7 +62,8 @@ pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> 
     };
     let decision = store.decide(Decision::Abort)?;
     files::remove(&store.socket())?;
-    let listener = UnixListener::bind(store.socket())?;
+    let socket = store.socket();
+    let listener = UnixListener::bind(&socket).map_err(FileError::of("listen at", &socket))?;
     let apps = store.apps()?;
     let mut ends = BTreeMap::new();
     for app in apps.keys() {

@@ -67,6 +67,28 @@ pub fn values_of(name: &str, marked: &str, program: &str, second: &str) -> io::R
     Ok(values)
 }
 
+/// A process of our user has a path of this last part in one of these variables, each a path or several with colons between.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn is_named_by_any(variables: &[&str], last_part: &str) -> io::Result<bool> {
+    let names_it = |entry: &[u8]| {
+        let value = variables.iter().find_map(|name| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+        let mut paths = value.into_iter().flat_map(|value| value.split(|byte| *byte == b':'));
+        paths.any(|path| path.rsplit(|byte| *byte == b'/').next() == Some(last_part.as_bytes()))
+    };
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { continue };
+        if environment.split(|byte| *byte == 0).any(names_it) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Those of other users cannot be looked into, and those that end meanwhile have no environment any more.
 fn all_with(wanted: &[u8]) -> io::Result<Vec<ProcessId>> {
     let mut found = Vec::new();

@@ -1,5 +1,9 @@
 //! History and releases.
 
+use std::fs;
+use std::io;
+use std::path::Path;
+
 use chrono::DateTime;
 use git2::{Oid, Sort};
 
@@ -62,26 +66,73 @@ impl Store {
         ids.into_iter().filter_map(object_id).map(|id| self.describe(id)).collect()
     }
 
-    /// The releases of an environment, newest first. Tags that are not named as releases are left out.
+    /// The names of the releases of an environment, newest first. They alone are read, not what the refs point to: one
+    /// file for each release is much where there are thousands; and each is parsed when it is asked for. Tags that are not
+    /// named as releases are left out.
     ///
     /// # Errors
-    /// The refs cannot be read, or a release tag is none of a commit.
-    pub fn releases(&self, environment: &EnvironmentName) -> Result<Vec<Release>, RepoError> {
-        let what = || reading(format!("the releases of {environment}"));
-        let mut releases = Vec::new();
-        for reference in
-            self.repository.references_glob(&format!("refs/tags/{environment}/*")).map_err(what())?
-        {
-            let reference = reference.map_err(what())?;
-            let name = String::from_utf8_lossy(reference.name_bytes()).into_owned();
-            let tag = name.strip_prefix("refs/tags/").and_then(|name| name.parse::<ReleaseTag>().ok());
-            let (Some(tag), Some(id)) = (tag, reference.target().and_then(object_id)) else { continue };
-            let object = self.repository.find_tag(oid(id)).ok();
-            let message = object.as_ref().and_then(|tag| tag.message_bytes()).unwrap_or_default();
-            let message = String::from_utf8_lossy(message).into_owned();
-            releases.push(Release { tag, commit: self.commit_of(id)?, message });
+    /// The refs cannot be read.
+    pub fn release_names(
+        &self,
+        environment: &EnvironmentName,
+    ) -> Result<impl Iterator<Item = ReleaseTag> + use<>, RepoError> {
+        let prefix = format!("refs/tags/{environment}/");
+        let git_dir = self.repository.commondir();
+        let failed = |what: &Path, error: io::Error| {
+            reading(what.display().to_string())(git2::Error::from_str(&error.to_string()))
+        };
+        let mut names = Vec::new();
+        let directory = git_dir.join(&prefix);
+        // First the loose refs: one that git packs meanwhile is found among the packed ones.
+        match fs::read_dir(&directory) {
+            Ok(entries) => {
+                for entry in entries {
+                    let entry = entry.map_err(|error| failed(&directory, error))?;
+                    names.extend(entry.file_name().into_string());
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(&directory, error)),
         }
-        releases.sort_by(|one, other| other.tag.cmp(&one.tag));
-        Ok(releases)
+        let packed = git_dir.join("packed-refs");
+        match fs::read(&packed) {
+            Ok(bytes) => {
+                let text = String::from_utf8_lossy(&bytes);
+                let refs = text.lines().filter_map(|line| line.split_once(' ')).map(|(_, name)| name);
+                names.extend(refs.filter_map(|name| name.strip_prefix(&prefix)).map(str::to_owned));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(&packed, error)),
+        }
+        // Times of one length are in the order of their digits.
+        names.retain(|name| name.len() == 14 && name.bytes().all(|byte| byte.is_ascii_digit()));
+        names.sort_unstable_by(|one, other| other.cmp(one));
+        names.dedup();
+        let environment = environment.clone();
+        Ok(names.into_iter().filter_map(move |name| format!("{environment}/{name}").parse().ok()))
+    }
+
+    /// The releases of an environment, newest first. Each is read when it is asked for.
+    ///
+    /// # Errors
+    /// The refs cannot be read; a release tag is none of a commit.
+    pub fn releases<'s>(
+        &'s self,
+        environment: &EnvironmentName,
+    ) -> Result<impl Iterator<Item = Result<Release, RepoError>> + use<'s>, RepoError> {
+        let names = self.release_names(environment)?;
+        Ok(names.filter_map(|tag| self.release(&tag).transpose()))
+    }
+
+    /// One release; none if there is no such tag.
+    ///
+    /// # Errors
+    /// Its ref cannot be read, or is none of a commit.
+    pub fn release(&self, tag: &ReleaseTag) -> Result<Option<Release>, RepoError> {
+        let Some(id) = self.read_ref(&tag.ref_name())? else { return Ok(None) };
+        let object = self.repository.find_tag(oid(id)).ok();
+        let message = object.as_ref().and_then(|tag| tag.message_bytes()).unwrap_or_default();
+        let message = String::from_utf8_lossy(message).into_owned();
+        Ok(Some(Release { tag: tag.clone(), commit: self.commit_of(id)?, message }))
     }
 }

@@ -101,6 +101,7 @@ fn refs_are_read_unpeeled_and_tags_peel_to_commits() {
     let message = repo.commit_of(repo.tree_of(commit).unwrap()).unwrap_err().to_string();
     assert!(message.contains("is a tree, not a commit"), "{message}");
     let releases = repo.releases(&"production".parse().unwrap()).unwrap();
+    let releases: Vec<Release> = releases.map(Result::unwrap).collect();
     let names: Vec<String> = releases.iter().map(|release| release.tag.to_string()).collect();
     assert_eq!(names, ["production/20261123104600", "production/20261123104512"]);
     assert_eq!((releases[1].commit, releases[1].message.as_str()), (commit, "m\n\nmore\n"));

@@ -54,7 +54,9 @@ pub fn scan(url: &Url) -> Result<Vec<HostKey>, SshError> {
     let scan = Program::new("ssh-keyscan").args(["-T", &timeout, "-p", &port, "--", url.host()]);
     let (_, stdout, stderr) = scan.capture()?;
     let stdout = String::from_utf8_lossy(&stdout);
-    let keys = with_fingerprints(&lines_of(url, &stdout))?;
+    let mut keys = with_fingerprints(&lines_of(url, &stdout))?;
+    // They come in any order. First the kind that people compare, so that it is the first one that is pinned, too.
+    keys.sort_by_key(|key| (key.kind != "ED25519", key.kind.clone()));
     if keys.is_empty() {
         let stderr = String::from_utf8_lossy(&stderr);
         let said = stderr.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));

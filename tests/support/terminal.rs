@@ -17,9 +17,12 @@ use super::ran::patience;
 /// Its size: rows and columns.
 const SIZE: (NonZero<u16>, NonZero<u16>) = (NonZero::new(40).unwrap(), NonZero::new(100).unwrap());
 
+/// The columns of a narrow one.
+pub(crate) const NARROW: NonZero<u16> = NonZero::new(80).unwrap();
+
 /// The lines of a screen. Whoever pads lines to its whole width makes one long line of them elsewhere.
 fn lines(screen: &vt100::Screen) -> String {
-    screen.rows(0, SIZE.1.get()).map(|row| row.trim_end().to_owned() + "\n").collect()
+    screen.rows(0, screen.size().1.get()).map(|row| row.trim_end().to_owned() + "\n").collect()
 }
 
 /// What the program has written so far, as bytes and as a screen shows it.
@@ -54,12 +57,17 @@ pub(crate) struct Left {
 
 impl Terminal {
     /// Starts a program at a new terminal.
-    pub(crate) fn start(mut command: Command) -> Terminal {
+    pub(crate) fn start(command: Command) -> Terminal {
+        Terminal::start_of(command, SIZE.1)
+    }
+
+    /// Starts a program at a new terminal of so many columns.
+    pub(crate) fn start_of(mut command: Command, columns: NonZero<u16>) -> Terminal {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let keyboard = openpt(flags).unwrap();
         grantpt(&keyboard).unwrap();
         unlockpt(&keyboard).unwrap();
-        let (ws_row, ws_col) = (SIZE.0.get(), SIZE.1.get());
+        let (ws_row, ws_col) = (SIZE.0.get(), columns.get());
         tcsetwinsize(&keyboard, Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
         let name = ptsname(&keyboard, Vec::new()).unwrap();
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -67,7 +75,7 @@ impl Terminal {
         let child = command.stdin(line()).stdout(line()).stderr(line()).spawn().unwrap();
         // The command holds ends of the terminal, too.
         drop(command);
-        let parser = vt100::Parser::new(SIZE.0, SIZE.1, 0);
+        let parser = vt100::Parser::new(SIZE.0, columns, 0);
         let screen = Mutex::new(Screen { parser, raw: Vec::new(), is_over: false });
         let shared = Arc::new(Shared { screen, changed: Condvar::new() });
         let keyboard = File::from(keyboard);

@@ -288,6 +288,13 @@ impl World {
         Terminal::start(ssh)
     }
 
+    /// The same at a terminal of 80 columns.
+    pub(crate) fn ssh_at_narrow_terminal(&self, host: &Host, line: &str) -> Terminal {
+        let mut ssh = self.command("ssh");
+        ssh.arg("-t").arg("-F").arg(self.path("ssh_config")).args([&host.url(), line]).env("TERM", "xterm");
+        Terminal::start_of(ssh, super::terminal::NARROW)
+    }
+
     /// A path in the world's directory.
     pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.dir.path().join(name)
