@@ -129,7 +129,7 @@ impl Session<'_> {
     fn live(&self) -> Result<(), AgentError> {
         let dokku = Dokku::new(self.vars);
         let for_all = dokku.global_config_names()?;
-        for app in dokku.apps()? {
+        for app in dokku.apps()?.names {
             let own: BTreeSet<String> = dokku.config(&app)?.into_keys().collect();
             let config_names = own.union(&for_all).cloned().collect();
             // What hangs on the Procfile of the next version the source knows.
@@ -142,7 +142,7 @@ impl Session<'_> {
 
     fn factors(&self) -> Result<(), AgentError> {
         let dokku = Dokku::new(self.vars);
-        for app in dokku.apps()? {
+        for app in dokku.apps()?.names {
             // Nobody can compare what another host has fingerprinted: any key does, and the fingerprints go.
             let disclosed = factors::disclose(&dokku.factors(&app), &FingerprintKey::new(&[0; 32]));
             for (plugin, properties) in diff::comparable(&disclosed, &dokku.scale(&app)) {

@@ -102,7 +102,7 @@ impl Environment {
     /// # Errors
     /// The apps, a config or Docker cannot be read.
     pub fn live(&self) -> Result<State, EnvironmentError> {
-        self.state_of(&self.dokku.apps()?)
+        self.state_of(&self.dokku.apps()?.names)
     }
 
     fn state_of(&self, apps: &[AppName]) -> Result<State, EnvironmentError> {
@@ -136,7 +136,7 @@ impl Environment {
             app: app.clone(),
             config: config.into_iter().map(fingerprint).collect(),
             deploy: Deploy {
-                branch: dokku.deploy_branch(app),
+                branch: dokku.deploy_branch_setting(app),
                 image,
                 revision: dokku.revision(app),
                 source: dokku.property("apps", app, "deploy-source"),

@@ -11,10 +11,11 @@ use std::thread;
 use std::time::Duration;
 
 use crate::files::{self, FileError};
-use crate::names::{AppName, CommitId, GraduationId, ObjectId};
+use crate::names::{AppName, BranchName, CommitId, GraduationId, ObjectId, is_ref_path};
 use crate::process::{ProcessError, Program, in_words};
 use crate::vars::{Vars, host_name};
 
+mod loose;
 mod objects;
 
 pub use objects::{INDEX, TagText};
@@ -364,19 +365,18 @@ impl Git {
 /// [`GitError::RefMoved`] if it is not `old`.
 pub fn update_app_ref(
     repository: &Path,
-    branch: &str,
+    branch: &BranchName,
     new: Option<CommitId>,
     old: Option<CommitId>,
 ) -> Result<(), GitError> {
-    Git::bare(repository).compare_and_swap(&format!("refs/heads/{branch}"), new, old)
+    let (git, name) = (Git::bare(repository), branch.head());
+    git.compare_and_swap(&name, new, old)?;
+    // git writes no ref that has the value already, wherever it has it.
+    git.make_loose(&name)
 }
 
 fn check_ref_name(name: &str) -> Result<(), GitError> {
-    let is_plain = name.strip_prefix("refs/").is_some_and(|rest| {
-        let allowed = |c: char| c.is_ascii_graphic() && !"~^:?*[\\\"".contains(c);
-        let is_part = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
-        rest.chars().all(allowed) && !rest.contains("..") && rest.split('/').all(is_part)
-    });
+    let is_plain = name.strip_prefix("refs/").is_some_and(is_ref_path);
     if is_plain { Ok(()) } else { Err(GitError::RefName(name.to_owned())) }
 }
 

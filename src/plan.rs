@@ -46,6 +46,8 @@ pub struct Options {
     pub despite_freeze: bool,
     /// `-o redeploy`: unchanged apps, too.
     pub redeploy: bool,
+    /// `-o redeploy=api,web`: these apps, even if they are unchanged.
+    pub redeployed: BTreeSet<AppName>,
     /// `-o only=api,web`: no other apps.
     pub only: Option<BTreeSet<AppName>>,
     /// `-o quiet`: no build output unless something fails.
@@ -56,7 +58,7 @@ pub struct Options {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "unknown push option {0:?}; there are plan, allow-dirty, allow-missing-config, despite-freeze, \
-     redeploy, only=APP[,APP...] and quiet"
+     redeploy, redeploy=APP[,APP...], only=APP[,APP...] and quiet"
 )]
 pub struct UnknownOption(String);
 
@@ -76,9 +78,13 @@ impl Options {
                 None if option == "despite-freeze" => parsed.despite_freeze = true,
                 None if option == "redeploy" => parsed.redeploy = true,
                 None if option == "quiet" => parsed.quiet = true,
-                Some(("only", names)) => {
+                Some((which @ ("only" | "redeploy"), names)) => {
                     let names = names.split(',').map(str::parse).collect::<Result<BTreeSet<AppName>, _>>();
-                    parsed.only.get_or_insert_default().extend(names.map_err(|_| unknown())?);
+                    let names = names.map_err(|_| unknown())?;
+                    match which {
+                        "only" => parsed.only.get_or_insert_default().extend(names),
+                        _ => parsed.redeployed.extend(names),
+                    }
                 }
                 None | Some(_) => return Err(unknown()),
             }
@@ -178,6 +184,9 @@ pub enum Problem {
     /// `-o only` names an app that the state does not have.
     #[error("`only` names {0}, which the state does not have")]
     OnlyUnknown(AppName),
+    /// `-o redeploy` names an app that the state does not have.
+    #[error("`redeploy` names {0}, which the state does not have")]
+    RedeployUnknown(AppName),
     /// `-o only` names an app that never graduates there.
     #[error("`only` names {0}, which never graduates there (exclude)")]
     OnlyExcluded(AppName),
@@ -258,6 +267,8 @@ pub fn make(
     let only = options.only.as_ref();
     let unknown = only.into_iter().flatten().filter(|app| !wanted.contains_key(*app));
     problems.extend(unknown.cloned().map(Problem::OnlyUnknown));
+    let unknown = options.redeployed.iter().filter(|app| !wanted.contains_key(*app));
+    problems.extend(unknown.cloned().map(Problem::RedeployUnknown));
     let unmapped = routes.unmapped.iter().filter(|app| only.is_some_and(|only| only.contains(*app)));
     problems.extend(unmapped.cloned().map(Problem::OnlyUnmapped));
     for (app, want) in wanted {
@@ -278,7 +289,8 @@ pub fn make(
         };
         let runs = live.get(there);
         let from = runs.and_then(|live| live.revision);
-        if from == Some(to) && !options.redeploy {
+        let is_redeployed = options.redeploy || options.redeployed.contains(app);
+        if from == Some(to) && !is_redeployed {
             plan.unchanged.push(app.clone());
             continue;
         }

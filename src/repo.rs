@@ -31,7 +31,9 @@ pub mod former;
 mod incoming;
 mod past;
 
-pub use app::{config_set_by_deploy, has_release_tasks, names_web, values_set_by_deploy};
+pub use app::{
+    commit_at, config_set_by_deploy, foreign_format, has_release_tasks, names_web, values_set_by_deploy,
+};
 pub use incoming::Incoming;
 
 /// The environment repository could not be read, or holds what does not belong there.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 
+use crate::dokku::Dokku;
 use crate::environment::{Committed, Environment, EnvironmentError};
 use crate::vars::Vars;
 
@@ -26,6 +27,9 @@ pub fn run(vars: &Vars, args: &CommitArgs) -> Result<(), EnvironmentError> {
     let committed = Environment::open(vars)?.commit(message)?;
     // Whoever does not read this has the commit all the same.
     let _ = write!(io::stderr(), "{}", Outcome(committed.as_ref()));
+    for each in Dokku::new(vars).uncarried()? {
+        let _ = writeln!(io::stderr(), " !     {each}");
+    }
     Ok(())
 }
 

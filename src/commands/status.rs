@@ -9,7 +9,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::coordinator::{self, ask_live, ledger};
-use crate::dokku::Dokku;
+use crate::dokku::{Dokku, Uncarried};
+use crate::environment::EnvironmentError;
 use crate::error::Error;
 use crate::history;
 use crate::hook;
@@ -99,9 +100,10 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
         None => settings.environments().keys().collect(),
     };
     let dokku = Dokku::new(vars);
-    let apps = dokku.apps().map_err(crate::environment::EnvironmentError::from)?;
+    let apps = dokku.apps().map_err(EnvironmentError::from)?;
+    let uncarried = dokku.uncarried().map_err(EnvironmentError::from)?;
     let here: BTreeMap<AppName, Option<CommitId>> =
-        apps.into_iter().map(|app| (app.clone(), dokku.revision(&app))).collect();
+        apps.names.into_iter().map(|app| (app.clone(), dokku.revision(&app))).collect();
     let asked: Vec<Result<Environment, Error>> = thread::scope(|scope| {
         let ask = |name| {
             let (settings, here) = (&settings, &here);
@@ -115,8 +117,8 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     });
     let places = asked.into_iter().collect::<Result<Vec<_>, _>>()?;
     match arguments.format {
-        Format::Text => print(text(&here, &places)),
-        Format::Json => print_json(&json!({ "here": here, "environments": places })),
+        Format::Text => print(text(&here, &uncarried, &places)),
+        Format::Json => print_json(&json!({ "here": here, "uncarried": uncarried, "environments": places })),
     }
 }
 
@@ -210,7 +212,11 @@ fn last_step(vars: &Vars, id: &GraduationId) -> String {
     step
 }
 
-fn text(here: &BTreeMap<AppName, Option<CommitId>>, places: &[Environment]) -> String {
+fn text(
+    here: &BTreeMap<AppName, Option<CommitId>>,
+    uncarried: &[Uncarried],
+    places: &[Environment],
+) -> String {
     let mut names = vec!["APP".to_owned(), "HERE".to_owned()];
     names.extend(places.iter().map(|place| place.name.to_string()));
     let apps: BTreeSet<&AppName> =
@@ -229,6 +235,7 @@ fn text(here: &BTreeMap<AppName, Option<CommitId>>, places: &[Environment]) -> S
         [app.to_string(), ours].into_iter().chain(cells).collect()
     });
     let mut text = table(&names, &rows.collect::<Vec<Vec<String>>>());
+    text.extend(uncarried.iter().map(|each| format!(" !     {each}\n")));
     for place in places {
         let runs = place.release.as_deref().unwrap_or("no release yet");
         text += &format!("=====> {}: {runs}\n", place.name);

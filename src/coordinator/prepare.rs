@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::{Coordinator, CoordinatorError, cannot_begin};
 use crate::decision::DecisionError;
 use crate::dokku::Dokku;
-use crate::environment::Environment;
+use crate::environment::{Environment, EnvironmentError};
 use crate::factors::RawFactors;
 use crate::git::Git;
 use crate::link::{self, Limit, Link, LinkError, Reports};
 use crate::mapping::DestinationApp;
-use crate::names::{AppName, CommitId};
+use crate::names::{AppName, CommitId, FoundApp};
 use crate::order::{Ending, News};
 use crate::plan::{self, Plan, Policy, RevisionFacts};
 use crate::protocol::{LiveApp, Report, Request};
@@ -35,6 +35,7 @@ impl Coordinator<'_> {
         }
         let mut problems = self.frozen().map_err(|error| cannot_begin(&error))?;
         problems.extend(self.unacknowledged().map_err(|error| cannot_begin(&error))?);
+        problems.extend(self.uncarried().map_err(|error| cannot_begin(&error))?);
         let (mut link, mut reports) = match link::connect(self.vars, environment, &self.control_path) {
             Ok(talk) => talk,
             Err(error) => return Err(Ending::Unreachable { reason: error.to_string() }),
@@ -84,6 +85,23 @@ impl Coordinator<'_> {
             (false, false) => "when that is over: `dokku graduate:unfreeze`",
         };
         Ok(vec![format!("it is frozen {frozen}\n{remedy}")])
+    }
+
+    /// What runs here and would graduate with the current state, but cannot be carried.
+    fn uncarried(&self) -> Result<Vec<String>, CoordinatorError> {
+        let order = &self.order;
+        if !order.is_current {
+            return Ok(Vec::new());
+        }
+        let environment = &order.tag.environment;
+        let excluded = self.settings.for_environment(environment).exclude;
+        let only = order.options.only.as_ref();
+        let is_asked_for = |app: &str| only.is_none_or(|only| only.iter().any(|name| name.as_str() == app));
+        let graduates = |app: &FoundApp| {
+            order.mapping.covers_name(app.as_str()) && !excluded.contains(app) && is_asked_for(app.as_str())
+        };
+        let uncarried = Dokku::new(self.vars).uncarried().map_err(EnvironmentError::from)?;
+        Ok(uncarried.iter().filter(|each| graduates(&each.app)).map(ToString::to_string).collect())
     }
 
     /// The acknowledgement rule: the current state graduates only while the live source is what was committed. Apps

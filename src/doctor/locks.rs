@@ -49,7 +49,7 @@ fn own_locks(vars: &Vars) -> Vec<PathBuf> {
 fn deploy_locks(vars: &Vars) -> BTreeMap<PathBuf, String> {
     let apps = Dokku::new(vars).apps().unwrap_or_default();
     let place = |app: &str| vars.lib_root.join("data/apps").join(app).join(".deploy.lock");
-    apps.iter().map(|app| (place(app.as_str()), app.to_string())).collect()
+    apps.names.iter().map(|app| (place(app.as_str()), app.to_string())).collect()
 }
 
 fn stray(path: &Path, holders: &[Holder]) -> Option<Finding> {

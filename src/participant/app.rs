@@ -173,11 +173,8 @@ impl<'a> App<'a> {
         }
         let repository = self.dokku.repository(self.name);
         // Somebody else's `git:sync` moves the branch before Dokku refuses to deploy it.
-        let tip = self.dokku.tip(self.name, &before.branch);
-        if tip != Some(before.to) {
-            git::update_app_ref(&repository, &before.branch, Some(before.to), tip)?;
-        }
-        Ok(())
+        let head = self.dokku.head(self.name, &before.branch)?;
+        Ok(git::update_app_ref(&repository, &before.branch, Some(before.to), head)?)
     }
 
     /// After the deploy has ended well: says whether what is live is what was held, and makes sure that it stays so.

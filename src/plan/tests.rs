@@ -124,6 +124,21 @@ fn an_excluded_app_is_left_out_and_named() {
 }
 
 #[test]
+fn some_unchanged_apps_are_deployed_again_if_that_is_asked_for() {
+    let wanted: BTreeMap<_, _> =
+        [("api", 'a'), ("web", 'b')].map(|(name, revision)| (app(name), want(revision, &[]))).into();
+    let live = [("api", 'a'), ("web", 'b')].map(|(name, revision)| (there(name), run(revision))).into();
+    let plan = |names: &[&str]| {
+        let redeployed = names.iter().map(|name| app(name)).collect();
+        let options = Options { redeployed, ..Options::default() };
+        make(&wanted, &routes("", &wanted), &live, &options, &DEFAULT, |_, _| ALL_THERE)
+    };
+    let planned = plan(&["api"]).unwrap();
+    assert_eq!((planned.rows.len(), &planned.unchanged), (1, &vec![app("web")]));
+    assert_eq!(plan(&["cron"]).unwrap_err(), [Problem::RedeployUnknown(app("cron"))]);
+}
+
+#[test]
 fn push_options_are_known_or_refused() {
     let parse = |options: &[&str]| {
         Options::parse(&options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>())
@@ -131,7 +146,9 @@ fn push_options_are_known_or_refused() {
     let options = parse(&["plan", "only=api,web", "only=x"]).unwrap();
     assert!(options.plan);
     assert_eq!(options.only.unwrap().len(), 3);
-    for bad in ["Plan", "plan=1", "only", "only=", "only=../x", ""] {
+    let options = parse(&["redeploy=api,web"]).unwrap();
+    assert!(!options.redeploy && options.redeployed.len() == 2);
+    for bad in ["Plan", "plan=1", "only", "only=", "only=../x", "redeploy=", "redeploy=A", ""] {
         assert!(parse(&[bad]).is_err(), "{bad:?}");
     }
 }

@@ -3,16 +3,57 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use git2::Repository;
+use git2::{Config, ErrorClass, ErrorCode, Repository};
 use serde_json::Value;
 
-use super::oid;
+use super::{object_id, oid};
 use crate::names::CommitId;
 use crate::plan::SetByDeploy;
 use crate::procfile;
 
 /// The largest Procfile or app.json that is looked at, in bytes.
 const MAX_FILE: usize = 1 << 20;
+
+/// The commit that a ref of an app's repository leads to, loose or packed, through symbolic refs and annotated tags; none
+/// if there is no such ref.
+///
+/// # Errors
+/// Why the repository or the ref cannot be read, in words, and what puts it right.
+pub fn commit_at(repository: &Path, name: &str) -> Result<Option<CommitId>, String> {
+    let opened = Repository::open_bare(repository);
+    let opened = opened.map_err(|error| foreign_format(repository).unwrap_or(error.message().to_owned()))?;
+    let found = opened.find_reference(name).and_then(|found| found.peel_to_commit());
+    match found {
+        Ok(commit) => Ok(object_id(commit.id())),
+        Err(error) if error.code() == ErrorCode::NotFound && error.class() == ErrorClass::Reference => {
+            Ok(None)
+        }
+        Err(error) => {
+            Err(format!("{name}: {}; `git -C {} fsck` tells more", error.message(), repository.display()))
+        }
+    }
+}
+
+/// What is foreign about the format of a repository; none if nothing is. What a host's git makes depends on its
+/// `init.defaultObjectFormat` and `init.defaultRefFormat`.
+pub fn foreign_format(repository: &Path) -> Option<String> {
+    let config = Config::open(&repository.join("config")).ok()?;
+    let extension = |name: &str| config.get_string(&format!("extensions.{name}")).ok();
+    let path = repository.display();
+    let sha1 = extension("objectformat").filter(|format| format != "sha1").map(|format| {
+        format!(
+            "its objects are in the format {format}, and only SHA-1 can be carried; no git converts it: make the \
+             repository anew with `git init --bare --object-format=sha1` and deploy the app again"
+        )
+    });
+    let refs = extension("refstorage").filter(|format| format != "files").map(|format| {
+        format!(
+            "its refs are in the format {format}, which Dokku itself does not read; convert them with \
+             `git -C {path} refs migrate --ref-format=files`"
+        )
+    });
+    sha1.or(refs)
+}
 
 /// A file at the root of a revision; none if it is not there or no text of a sensible size.
 fn file(repository: &Path, revision: CommitId, name: &str) -> Option<String> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::{AppName, ConfigName};
+use crate::names::{ConfigName, FoundApp};
 use crate::plan::MissingConfig;
 use crate::protocol::OnFailure;
 
@@ -124,7 +124,7 @@ pub struct Properties {
     #[serde(skip_serializing_if = "Option::is_none")]
     ignore_config: Option<BTreeSet<ConfigName>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    exclude: Option<BTreeSet<AppName>>,
+    exclude: Option<BTreeSet<FoundApp>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hook_timeout_s: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -226,7 +226,7 @@ pub struct Limits {
     /// Config names that are never asked for; none.
     pub ignore_config: BTreeSet<ConfigName>,
     /// Apps that never graduate; none.
-    pub exclude: BTreeSet<AppName>,
+    pub exclude: BTreeSet<FoundApp>,
     /// How long each SUCCESS or FAILURE hook may take; 60 s.
     pub hook_timeout: Duration,
     /// How many graduations are remembered; 50.

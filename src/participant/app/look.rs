@@ -67,6 +67,7 @@ impl App<'_> {
             let words = |revision: Option<CommitId>| revision.map_or("nothing".to_owned(), |id| id.short());
             return Err(AppError::Changed { app: app.clone(), found: words(from), planned: words(planned) });
         }
+        let branch = self.dokku.deploy_branch(app)?;
         let containers = self.dokku.containers(app);
         let image = match self.image_of(&containers)? {
             Some(image) => Some(image),
@@ -74,9 +75,10 @@ impl App<'_> {
         };
         Ok(Before {
             created: !self.dokku.exists(app),
+            head: self.dokku.head(app, &branch)?,
             from,
             to,
-            branch: self.dokku.deploy_branch(app),
+            branch,
             containers: containers.into_values().collect(),
             image,
             unnamed: docker::unnamed_images(app)?,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Store;
 use crate::docker::ImageId;
 use crate::files::{self, FileError};
-use crate::names::{AppName, CommitId};
+use crate::names::{AppName, BranchName, CommitId};
 use crate::process::ProcessId;
 use crate::protocol::{AppEnd, HoldPoint};
 
@@ -20,12 +20,14 @@ use crate::protocol::{AppEnd, HoldPoint};
 pub struct Before {
     /// The graduation created the app.
     pub created: bool,
+    /// What its deploy branch named, which need not be what ran; none if there was no such branch.
+    pub head: Option<CommitId>,
     /// The deployed revision.
     pub from: Option<CommitId>,
     /// The revision that is to be deployed.
     pub to: CommitId,
     /// The deploy branch.
-    pub branch: String,
+    pub branch: BranchName,
     /// The containers that were live.
     pub containers: BTreeSet<String>,
     /// The image that ran, or was to run next.
