@@ -18,8 +18,9 @@ use crate::dokku::{Dokku, DokkuError};
 use crate::error;
 use crate::factors;
 use crate::files::FileError;
+use crate::git::{self, Git};
 use crate::manifest::FingerprintKey;
-use crate::names::GraduationId;
+use crate::names::{AppName, CommitId, GraduationId};
 use crate::participant::store::{Graduation, Settled, Store};
 use crate::participant::{self, Start};
 use crate::process::{Detached, ProcessError, ProcessId};
@@ -110,6 +111,8 @@ impl Session<'_> {
             Request::Live {} => self.live(),
             Request::Factors {} => self.factors(),
             Request::Examine {} => self.examine(),
+            Request::Revision { app, commit } => self.revision(app, commit),
+            Request::Keep { app, keep, forget } => self.keep(app, &keep, &forget),
             Request::Begin { id, environment, source, by, lease_s, max_parallel, on_failure } => {
                 let since = Utc::now();
                 let graduation =
@@ -152,6 +155,25 @@ impl Session<'_> {
             }
         }
         Ok(tell(&Report::AllApps {})?)
+    }
+
+    fn revision(&self, app: AppName, commit: CommitId) -> Result<(), AgentError> {
+        let dokku = Dokku::new(self.vars);
+        let (facts, trouble) = (dokku.revision_facts(&app, commit), dokku.trouble(&app));
+        Ok(tell(&Report::Revision { app, commit, facts, trouble })?)
+    }
+
+    fn keep(
+        &self,
+        app: AppName,
+        keep: &BTreeSet<CommitId>,
+        forget: &BTreeSet<CommitId>,
+    ) -> Result<(), AgentError> {
+        // What was brought live is kept already; the source asks for all of it at the next release again.
+        if let Err(error) = Git::bare(&Dokku::new(self.vars).repository(&app)).keep(keep, forget, git::kept) {
+            log::error!("{error}");
+        }
+        Ok(tell(&Report::Kept { app })?)
     }
 
     fn examine(&self) -> Result<(), AgentError> {

@@ -18,6 +18,7 @@ use crate::protocol::HoldPoint;
 use crate::vars::Vars;
 
 mod refs;
+mod revision;
 
 /// The longest property that is read, in bytes; a longer one counts as absent.
 const MAX_PROPERTY: u64 = 256 * 1024;

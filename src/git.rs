@@ -15,13 +15,19 @@ use crate::names::{AppName, BranchName, CommitId, GraduationId, ObjectId, is_ref
 use crate::process::{ProcessError, Program, in_words};
 use crate::vars::{Vars, host_name};
 
+mod keep;
 mod loose;
 mod objects;
 
+pub use keep::{kept, released};
 pub use objects::{INDEX, TagText};
 
 /// How long the lock file of a ref must stay the same to be nobody's.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The formats of every repository that is made here, whatever the host's `init.defaultObjectFormat` and
+/// `init.defaultRefFormat` say: git(1). A git that is older than a format does not know the variable and needs none.
+pub const FORMATS: [(&str, &str); 2] = [("GIT_DEFAULT_HASH", "sha1"), ("GIT_DEFAULT_REF_FORMAT", "files")];
 
 /// A change of a repository that did not work.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +137,7 @@ impl Git {
         // `init --bare` makes a repository in exactly this place; core.bare is put right by the settings.
         let init =
             Program::new("git").args(["init", "--quiet", "--bare", "--initial-branch=main", "--template="]);
+        let init = FORMATS.iter().fold(init, |init, (name, value)| init.env(name, value));
         init.arg(&self.git_dir).run().map_err(self.failed("make a repository"))?;
         self.configure(settings).map(drop)
     }

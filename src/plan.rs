@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::mapping::{DestinationApp, MappingProblem, Routes};
 use crate::names::{AppName, CommitId, ConfigName};
 use crate::protocol::{HoldPoint, LiveApp};
+pub use crate::protocol::{RevisionFacts, SetByDeploy};
 
 /// An app of the wanted state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +112,8 @@ pub struct Row {
     pub hold: HoldPoint,
     /// Its revision names tasks that run while it is built and that no abort can undo.
     pub has_release_tasks: bool,
+    /// The destination has its revision: nothing is sent.
+    pub is_there: bool,
 }
 
 /// What a graduation will do.
@@ -197,12 +200,32 @@ pub enum Problem {
     #[error(transparent)]
     Mapping(#[from] MappingProblem),
     /// A revision that is nowhere to be had.
-    #[error("the state wants {app} at {revision}, a revision that its repository here does not have")]
+    #[error("the state wants {app} at {revision}, a revision that its repository has neither here nor there")]
     NoSuchRevision {
         /// The app.
         app: AppName,
         /// The revision.
         revision: CommitId,
+    },
+    /// Nothing can be sent to the app's repository there.
+    #[error("there: {reason}")]
+    Repository {
+        /// What the app is called there.
+        there: DestinationApp,
+        /// Why, and what puts it right; names the app.
+        reason: String,
+    },
+    /// What would be sent endangers whoever checks it out.
+    #[error(
+        "the history of {app} up to {revision} would not be taken there: {found}; no deploy may check that out"
+    )]
+    Danger {
+        /// The app.
+        app: AppName,
+        /// The revision.
+        revision: CommitId,
+        /// What git says of which object.
+        found: String,
     },
     /// Config names are missing.
     #[error("{there} lacks config that {has} here; set it there:\n`{missing}`", there = missing.there, has = missing.has())]
@@ -223,26 +246,15 @@ pub struct Policy<'a> {
     pub excluded: &'a BTreeSet<AppName>,
 }
 
-/// A config variable that Dokku sets as the app's app.json says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SetByDeploy {
-    /// In the first deploy of an app.
-    First,
-    /// In each.
-    Each,
-}
-
-/// What the source's own app repositories know about a revision.
+/// What is known of a revision, here and on the destination.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RevisionFacts {
-    /// The repository has the commit.
-    pub exists: bool,
-    /// It has a `web` process, as far as its Procfile tells: that names one, or there is none.
-    pub names_web: bool,
-    /// It names a release task: `release` in Procfile, `predeploy` or `postdeploy` in app.json.
-    pub has_release_tasks: bool,
-    /// The config variables that Dokku sets while it deploys the revision.
-    pub set_by_deploy: BTreeMap<String, SetByDeploy>,
+pub struct Known {
+    /// What the repository says that has it: that of the source, or else that of the destination.
+    pub facts: RevisionFacts,
+    /// The destination has it: nothing is sent.
+    pub is_there: bool,
+    /// Why nothing can be sent to the app's repository there.
+    pub trouble: Option<String>,
 }
 
 /// Dokku and this plugin set these themselves, so that nobody need set them.
@@ -260,7 +272,7 @@ pub fn make(
     live: &BTreeMap<DestinationApp, LiveApp>,
     options: &Options,
     policy: &Policy<'_>,
-    facts: impl Fn(&AppName, CommitId) -> RevisionFacts,
+    known: impl Fn(&AppName, CommitId) -> Known,
 ) -> Result<Plan, Vec<Problem>> {
     let mut plan = Plan { unmapped: routes.unmapped.clone(), ..Plan::default() };
     let mut problems: Vec<Problem> = routes.problems.iter().cloned().map(Problem::Mapping).collect();
@@ -294,10 +306,11 @@ pub fn make(
             plan.unchanged.push(app.clone());
             continue;
         }
-        let found = facts(app, to);
+        let Known { facts: found, is_there, trouble } = known(app, to);
         if !found.exists {
             problems.push(Problem::NoSuchRevision { app: app.clone(), revision: to });
         }
+        problems.extend(trouble.map(|reason| Problem::Repository { there: there.clone(), reason }));
         let is_provided = |name: &String| {
             is_set_by_dokku(name)
                 || runs.is_some_and(|live| live.config_names.contains(name))
@@ -335,6 +348,7 @@ pub fn make(
             to,
             hold,
             has_release_tasks: found.has_release_tasks,
+            is_there,
         });
     }
     plan.left_alone.extend(live.keys().filter(|there| routes.is_foreign(there)).cloned());

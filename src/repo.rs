@@ -32,7 +32,8 @@ mod incoming;
 mod past;
 
 pub use app::{
-    commit_at, config_set_by_deploy, foreign_format, has_release_tasks, names_web, values_set_by_deploy,
+    commit_at, config_set_by_deploy, foreign_format, has_commit, has_release_tasks, names_web,
+    values_set_by_deploy,
 };
 pub use incoming::Incoming;
 

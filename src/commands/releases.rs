@@ -6,11 +6,11 @@ use serde_json::json;
 use crate::coordinator::ledger;
 use crate::error::Error;
 use crate::history::{self, Episode};
-use crate::names::EnvironmentName;
+use crate::names::{AppName, EnvironmentName};
 use crate::repo::Settled;
 use crate::vars::Vars;
 
-use super::{Format, print, print_json, table};
+use super::{Format, print, print_json, reach, table};
 
 /// Whose releases, and how to list them.
 #[derive(Debug, Args)]
@@ -36,14 +36,26 @@ pub struct Arguments {
 /// # Errors
 /// The repository cannot be read.
 pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
-    let history = read(&Settled::open(vars)?, &arguments.environment)?;
-    let shown = history.iter().take(arguments.limit);
+    let repo = Settled::open(vars)?;
+    let history = read(&repo, &arguments.environment)?;
+    let shown: Vec<&Episode> = history.iter().take(arguments.limit).collect();
+    let commits = shown.iter().map(|episode| episode.commit).collect();
+    let lost = reach::lost(&commits, &arguments.environment, &repo, vars)?;
+    let lost = |episode: &Episode| lost.get(&episode.commit).map_or(&[][..], Vec::as_slice);
     match arguments.format {
         Format::Text => {
             let names = ["RELEASE", "COMMIT", "BY", "LABEL", "APPS", "TOOK"].map(str::to_owned);
-            print(table(&names, &shown.map(row).collect::<Vec<_>>()))
+            let rows = shown.iter().map(|episode| row(episode, lost(episode)));
+            print(table(&names, &rows.collect::<Vec<_>>()))
         }
-        Format::Json => print_json(&json!(shown.collect::<Vec<_>>())),
+        Format::Json => {
+            let documents = shown.iter().map(|episode| {
+                let mut document = json!(episode);
+                document["lost"] = json!(lost(episode));
+                document
+            });
+            print_json(&documents.collect())
+        }
     }
 }
 
@@ -52,12 +64,16 @@ pub(super) fn read(repo: &Settled, environment: &EnvironmentName) -> Result<Vec<
     Ok(history::of(repo, environment, repo.read_ref(&ledger::branch(environment))?)?)
 }
 
-fn row(episode: &Episode) -> Vec<String> {
+fn row(episode: &Episode, lost: &[AppName]) -> Vec<String> {
     let apps: Vec<&str> = episode.apps.iter().map(|app| app.as_str()).collect();
     let mut notes = vec![if apps.is_empty() { "none".to_owned() } else { apps.join(", ") }];
     notes.extend(episode.same_as.as_ref().map(|release| format!("(as {release})")));
     notes.extend(episode.rolled_back.then(|| "(rolled back)".to_owned()));
     notes.extend(episode.runs.then(|| "(runs)".to_owned()));
+    let names = |apps: &[AppName]| apps.iter().map(AppName::as_str).collect::<Vec<_>>().join(", ");
+    let gone =
+        || format!("(cannot be gone back to: no repository has the revision of {} any more)", names(lost));
+    notes.extend((!lost.is_empty()).then(gone));
     vec![
         episode.release.clone(),
         episode.commit.short(),

@@ -3,20 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::revisions::ask_revisions;
 use super::{Coordinator, CoordinatorError, cannot_begin};
 use crate::decision::DecisionError;
 use crate::dokku::Dokku;
 use crate::environment::{Environment, EnvironmentError};
 use crate::factors::RawFactors;
-use crate::git::Git;
 use crate::link::{self, Limit, Link, LinkError, Reports};
 use crate::mapping::DestinationApp;
-use crate::names::{AppName, CommitId, FoundApp};
+use crate::names::{AppName, FoundApp};
 use crate::order::{Ending, News};
-use crate::plan::{self, Plan, Policy, RevisionFacts};
+use crate::plan::{self, Plan, Policy};
 use crate::protocol::{LiveApp, Report, Request};
-use crate::repo::{self, Settled};
-use crate::vars::Vars;
+use crate::repo::Settled;
 
 /// How long a destination may take to say what runs there.
 const LIVE_LIMIT: Duration = Duration::from_secs(120);
@@ -44,20 +43,25 @@ impl Coordinator<'_> {
             Ok(live) => live,
             Err(error) => return Err(Ending::Unreachable { reason: error.to_string() }),
         };
-        let facts = |app: &AppName, revision| revision_facts(self.vars, app, revision);
-        let Self { order, routes, limits, .. } = self;
+        let there = match ask_revisions(&mut link, &mut reports, &self.to_ask(&live)) {
+            Ok(there) => there,
+            Err(error) => return Err(Ending::Unreachable { reason: error.to_string() }),
+        };
+        let known = |app: &AppName, revision| self.known(app, revision, &there);
+        let Self { order, routes, limits, .. } = &*self;
         let policy = Policy {
             missing_config: limits.missing_config,
             ignore_config: &limits.ignore_config,
             excluded: &order.excluded,
         };
-        let plan = match plan::make(&order.apps, routes, &live, &order.options, &policy, facts) {
+        let plan = match plan::make(&order.apps, routes, &live, &order.options, &policy, known) {
             Ok(plan) => plan,
             Err(found) => {
                 problems.extend(found.iter().map(ToString::to_string));
                 return refused(problems);
             }
         };
+        problems.extend(self.dangers(&plan).iter().map(ToString::to_string));
         self.say(News::Planned { plan: plan.clone() });
         if !problems.is_empty() {
             return refused(problems);
@@ -169,19 +173,5 @@ pub fn ask_factors(
             Report::AllApps {} => return Ok(factors),
             other => return Err(LinkError::out_of_turn(&other)),
         }
-    }
-}
-
-fn revision_facts(vars: &Vars, app: &AppName, revision: CommitId) -> RevisionFacts {
-    let repository = Dokku::new(vars).repository(app);
-    let exists = Git::bare(&repository).has_commit(revision);
-    if !exists {
-        return RevisionFacts::default();
-    }
-    RevisionFacts {
-        exists,
-        names_web: repo::names_web(&repository, revision),
-        has_release_tasks: repo::has_release_tasks(&repository, revision),
-        set_by_deploy: repo::config_set_by_deploy(&repository, revision),
     }
 }

@@ -10,6 +10,8 @@ mod naming;
 mod release;
 mod undo;
 
+use std::collections::BTreeSet;
+
 use crate::docker::{self, DockerError, ImageId, Keeper};
 use crate::dokku::{Dokku, DokkuError};
 use crate::files::FileError;
@@ -19,6 +21,7 @@ pub use crate::participant::app::lock::DeployLock;
 pub use crate::participant::app::undo::sweep_temporary_files;
 use crate::participant::store::{Before, Held};
 use crate::process::{ProcessError, Program};
+use crate::transfer;
 use crate::vars::{self, Vars};
 
 /// An app could not be read or changed.
@@ -128,7 +131,9 @@ impl<'a> App<'a> {
     /// # Errors
     /// Dokku does not.
     pub fn create(&self) -> Result<(), AppError> {
-        Ok(self.command("apps:create").arg(self.name.as_str()).run()?)
+        let create = self.command("apps:create").arg(self.name.as_str());
+        // Nothing could be sent to a repository in another format.
+        Ok(git::FORMATS.iter().fold(create, |create, (name, value)| create.env(name, value)).run()?)
     }
 
     /// Makes sure that the old image does not go away while the outcome is open. A build begins by removing the
@@ -205,6 +210,24 @@ impl<'a> App<'a> {
     /// The containers that are live, as Dokku has noted them.
     fn live(&self) -> Vec<String> {
         self.dokku.containers(self.name).into_values().collect()
+    }
+
+    /// Whatever becomes of the branch, what has come here can be gone back to, as long as the source does not say otherwise.
+    ///
+    /// # Errors
+    /// It is not kept; repeat it.
+    pub fn keep(&self, before: &Before) -> Result<(), AppError> {
+        let keep = [before.to].into();
+        Ok(Git::bare(&self.dokku.repository(self.name)).keep(&keep, &BTreeSet::new(), git::kept)?)
+    }
+
+    /// A revision that is here already is not sent. Nothing that git clears away meanwhile takes it away.
+    ///
+    /// # Errors
+    /// git says no.
+    pub fn hold_on_to(&self, before: &Before) -> Result<(), AppError> {
+        let git = Git::bare(&self.dokku.repository(self.name));
+        Ok(git.keep(&[before.to].into(), &BTreeSet::new(), |commit| transfer::ref_name(self.id, commit))?)
     }
 
     /// When no app will be put back any more: leaves nothing of the graduation.

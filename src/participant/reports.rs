@@ -66,6 +66,8 @@ fn is_awaited(report: &Report) -> bool {
         | Report::Clock { .. }
         | Report::Found { .. }
         | Report::Examined {}
+        | Report::Revision { .. }
+        | Report::Kept { .. }
         | Report::Begun {}
         | Report::Refused { .. }
         | Report::Unknown {}
@@ -89,6 +91,8 @@ pub(super) fn bounded(report: Report) -> Report {
         | Report::Clock { .. }
         | Report::Found { .. }
         | Report::Examined {}
+        | Report::Revision { .. }
+        | Report::Kept { .. }
         | Report::Begun {}
         | Report::Unknown {}
         | Report::Opened { .. }

@@ -7,9 +7,9 @@ use git2::{Config, ErrorClass, ErrorCode, Repository};
 use serde_json::Value;
 
 use super::{object_id, oid};
-use crate::names::CommitId;
-use crate::plan::SetByDeploy;
+use crate::names::{CommitId, ConfigName};
 use crate::procfile;
+use crate::protocol::SetByDeploy;
 
 /// The largest Procfile or app.json that is looked at, in bytes.
 const MAX_FILE: usize = 1 << 20;
@@ -34,6 +34,11 @@ pub fn commit_at(repository: &Path, name: &str) -> Result<Option<CommitId>, Stri
     }
 }
 
+/// The repository has this commit.
+pub fn has_commit(repository: &Path, commit: CommitId) -> bool {
+    Repository::open_bare(repository).is_ok_and(|repository| repository.find_commit(oid(commit)).is_ok())
+}
+
 /// What is foreign about the format of a repository; none if nothing is. What a host's git makes depends on its
 /// `init.defaultObjectFormat` and `init.defaultRefFormat`.
 pub fn foreign_format(repository: &Path) -> Option<String> {
@@ -54,6 +59,9 @@ pub fn foreign_format(repository: &Path) -> Option<String> {
     });
     sha1.or(refs)
 }
+
+/// The most config variables of an app.json that are told, so that they fit into a message.
+const MAX_DECLARED: usize = 250;
 
 /// A file at the root of a revision; none if it is not there or no text of a sensible size.
 fn file(repository: &Path, revision: CommitId, name: &str) -> Option<String> {
@@ -92,7 +100,7 @@ pub fn config_set_by_deploy(repository: &Path, revision: CommitId) -> BTreeMap<S
         true => SetByDeploy::Each,
         false => SetByDeploy::First,
     };
-    let set = declared_config(repository, revision).into_iter();
+    let set = declared_config(repository, revision).into_iter().take(MAX_DECLARED);
     set.map(|(name, declared)| (name, when(&declared))).collect()
 }
 
@@ -110,7 +118,8 @@ fn declared_config(repository: &Path, revision: CommitId) -> BTreeMap<String, Va
     let json = app_json(repository, revision);
     let env = json.as_ref().and_then(|json| json.get("env")).and_then(Value::as_object).cloned();
     let is_set = |declared: &Value| !default(declared).is_empty() || is_generated(declared);
-    env.into_iter().flatten().filter(|(_, declared)| is_set(declared)).collect()
+    let is_name = |name: &str| name.parse::<ConfigName>().is_ok();
+    env.into_iter().flatten().filter(|(name, declared)| is_name(name) && is_set(declared)).collect()
 }
 
 fn default(declared: &Value) -> &str {
