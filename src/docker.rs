@@ -1,5 +1,7 @@
 //! What we ask of Docker on this host: which image a name or container has, names for images, and containers.
 
+mod survey;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
@@ -9,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::{AppName, GraduationId};
 use crate::process::{ProcessError, Program};
+
+pub use survey::{Seen, Survey, survey};
 
 /// Docker did not do what was asked, or answered what we do not understand.
 #[derive(Debug, thiserror::Error)]

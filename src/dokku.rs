@@ -8,13 +8,12 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-
 use crate::factors::{self, RawFactors};
 use crate::files::{self, FileError};
 use crate::names::{AppName, FoundApp, InvalidName};
 use crate::procfile;
 use crate::protocol::HoldPoint;
+use crate::repo;
 use crate::vars::Vars;
 
 mod refs;
@@ -85,7 +84,7 @@ pub struct Apps {
 }
 
 /// An app that runs on this host and that no graduation can carry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uncarried {
     /// The app.
     pub app: FoundApp,
@@ -142,7 +141,7 @@ impl Dokku {
     /// [`DokkuError::ListApps`].
     pub fn uncarried(&self) -> Result<Vec<Uncarried>, DokkuError> {
         let Apps { names, misnamed } = self.apps()?;
-        let misnamed = misnamed.into_iter().filter(|app| self.is_deployed(app.as_str())).map(|app| {
+        let misnamed = misnamed.into_iter().filter(|app| self.was_deployed(app.as_str())).map(|app| {
             let rule = app.as_str().parse::<AppName>().err().map_or(String::new(), |error| error.to_string());
             let why = format!(
                 "{rule}; give it another name with `dokku apps:rename {app} NAME`, or leave it out with \
@@ -150,22 +149,14 @@ impl Dokku {
             );
             Uncarried { app, why }
         });
-        let unread = names.into_iter().filter(|app| self.is_deployed(app.as_str())).filter_map(|app| {
-            let why = match self.deploy_branch(&app).and_then(|branch| Ok((self.tip(&app, &branch)?, branch)))
-            {
-                Ok((Some(_), _)) => return None,
-                Ok((None, branch)) => format!(
-                    "its deploy branch {branch} does not exist; say which one it was deployed from with \
-                     `dokku git:set {app} deploy-branch NAME`"
-                ),
-                Err(error) => error.to_string(),
-            };
+        let foreign = names.into_iter().filter(|app| self.is_deployed(app)).filter_map(|app| {
+            let why = repo::foreign_format(&self.repository(&app))?;
             Some(Uncarried { app: app.into(), why })
         });
-        Ok(misnamed.chain(unread).collect())
+        Ok(misnamed.chain(foreign).collect())
     }
 
-    fn is_deployed(&self, app: &str) -> bool {
+    fn was_deployed(&self, app: &str) -> bool {
         self.raw_property("common", app, "deployed").as_deref() == Some("true")
     }
 
@@ -214,6 +205,16 @@ impl Dokku {
     /// A property of an app, or else the global one.
     pub fn property_or_global(&self, plugin: &str, app: &AppName, name: &str) -> Option<String> {
         self.property(plugin, app, name).or_else(|| self.global_property(plugin, name))
+    }
+
+    /// A deploy of the app once ended well.
+    pub fn is_deployed(&self, app: &AppName) -> bool {
+        self.was_deployed(app.as_str())
+    }
+
+    /// Somebody has stopped the app (`ps:stop`): Dokku does not start it when the host starts.
+    pub fn is_stopped(&self, app: &AppName) -> bool {
+        self.property("ps", app, "restore").as_deref() == Some("false")
     }
 
     /// The config variable in which Dokku notes the revision (`git:set <app> rev-env-var`); none if it notes none.

@@ -40,18 +40,17 @@ fn apps_are_directories_that_dokku_made() {
 #[test]
 fn what_runs_and_cannot_be_carried_is_named() {
     let host = Host::new();
-    for dir in ["my_app/refs", "idle_app/refs", "none/refs"] {
+    for dir in ["my_app/refs", "idle_app/refs"] {
         fs::create_dir_all(host.dir.path().join("home").join(dir)).unwrap();
     }
-    host.write("lib/config/git/api/deploy-branch", "a..b").write("lib/config/git/idle/deploy-branch", "a..b");
-    for app in ["my_app", "api", "none"] {
+    host.write("home/api/config", "[extensions]\nrefStorage = reftable\n");
+    for app in ["my_app", "api"] {
         host.write(&format!("lib/config/common/{app}/deployed"), "true");
     }
     let uncarried: Vec<String> = host.dokku.uncarried().unwrap().iter().map(ToString::to_string).collect();
     let words = [
         ("my_app runs here and cannot be graduated", "`dokku apps:rename my_app NAME`"),
-        ("api runs here", "\"a..b\" is not the name of a branch"),
-        ("none runs here", "its deploy branch master does not exist"),
+        ("api runs here", "`git -C "),
     ];
     assert_eq!(uncarried.len(), words.len(), "{uncarried:?}");
     for (told, (what, why)) in uncarried.iter().zip(words) {
@@ -60,24 +59,25 @@ fn what_runs_and_cannot_be_carried_is_named() {
 }
 
 #[test]
-fn the_revision_is_the_deploy_branch_of_a_deployed_app() {
+fn the_deploy_branch_is_the_apps_or_the_global_one() {
     let host = Host::new();
     let id = "4f2a9c14f2a9c14f2a9c14f2a9c14f2a9c14f2a9";
     host.write("home/api/refs/heads/master", &format!("{id}\n"));
-    assert_eq!(host.dokku.revision(&host.api), None, "never deployed");
+    let tip = || host.dokku.tip(&host.api, &host.dokku.deploy_branch(&host.api).unwrap()).unwrap();
+    assert_eq!(tip().unwrap().to_string(), id);
+    assert!(!host.dokku.is_deployed(&host.api));
     host.write("lib/config/common/api/deployed", "true\n");
-    assert_eq!(host.dokku.revision(&host.api).unwrap().to_string(), id);
+    assert!(host.dokku.is_deployed(&host.api));
     host.write("lib/config/git/--global/deploy-branch", "main");
-    assert_eq!(host.dokku.revision(&host.api), None);
+    assert_eq!(tip(), None);
     for branch in ["release/1.x", "release#2"] {
         host.write("lib/config/git/api/deploy-branch", &format!("{branch}\n"));
         host.write(&format!("home/api/refs/heads/{branch}"), &format!("{id}\n"));
         assert_eq!(host.dokku.deploy_branch(&host.api).unwrap().as_str(), branch);
-        assert_eq!(host.dokku.revision(&host.api).unwrap().to_string(), id);
+        assert_eq!(tip().unwrap().to_string(), id);
     }
     host.write("lib/config/git/api/deploy-branch", "../heads/master");
     assert!(host.dokku.deploy_branch(&host.api).is_err(), "never another branch in silence");
-    assert_eq!(host.dokku.revision(&host.api), None);
 }
 
 #[test]

@@ -64,6 +64,8 @@ pub enum Check {
     Settings,
     /// Room on the disks.
     DiskSpace,
+    /// What the apps run.
+    Apps,
     /// Locks that nobody needs any more.
     Locks,
     /// Graduations to this host that nobody has settled.
@@ -103,6 +105,7 @@ impl fmt::Display for Check {
             Self::Secret => "secret",
             Self::Settings => "settings",
             Self::DiskSpace => "disk-space",
+            Self::Apps => "apps",
             Self::Locks => "locks",
             Self::Graduations => "graduations",
             Self::LeftOvers => "left-overs",

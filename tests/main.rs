@@ -6,6 +6,7 @@ mod app_repositories;
 mod at_once;
 mod cli;
 mod compensations;
+mod contract;
 mod deploys;
 mod developers;
 mod differences;
@@ -23,12 +24,14 @@ mod modes;
 mod operator;
 mod peers;
 mod properties;
+mod provenance;
 mod refusals;
 mod stuck;
 mod support;
 mod tags;
 mod terminal;
 mod votes;
+mod walk;
 mod worlds;
 
 /// A file that is not listed above would never run.

@@ -47,7 +47,7 @@ fn sorted(
 /// The revisions that a graduation which is live has brought, or has found.
 fn followed(order: &Order) -> BTreeMap<AppName, CommitId> {
     let apps = order.followed().into_iter();
-    apps.filter_map(|app| Some((app.clone(), order.apps.get(app)?.revision?))).collect()
+    apps.filter_map(|app| Some((app.clone(), order.apps.get(app)?.runs.revision()?))).collect()
 }
 
 impl Coordinator<'_> {

@@ -13,7 +13,7 @@ use crate::link::{self, Limit, Link, LinkError, Reports};
 use crate::mapping::DestinationApp;
 use crate::names::{AppName, FoundApp};
 use crate::order::{Ending, News};
-use crate::plan::{self, Plan, Policy};
+use crate::plan::{self, AppsHere, Plan, Policy};
 use crate::protocol::{LiveApp, Report, Request};
 use crate::repo::Settled;
 
@@ -33,7 +33,8 @@ impl Coordinator<'_> {
             return Err(Ending::Refused { problems: vec![error.to_string()], hint: Some(hint) });
         }
         let mut problems = self.frozen().map_err(|error| cannot_begin(&error))?;
-        problems.extend(self.unacknowledged().map_err(|error| cannot_begin(&error))?);
+        let (here, unacknowledged) = self.survey().map_err(|error| cannot_begin(&error))?;
+        problems.extend(unacknowledged);
         problems.extend(self.uncarried().map_err(|error| cannot_begin(&error))?);
         let (mut link, mut reports) = match link::connect(self.vars, environment, &self.control_path) {
             Ok(talk) => talk,
@@ -51,6 +52,8 @@ impl Coordinator<'_> {
         let Self { order, routes, limits, .. } = &*self;
         let policy = Policy {
             missing_config: limits.missing_config,
+            untested: limits.untested,
+            here: here.as_ref(),
             ignore_config: &limits.ignore_config,
             excluded: &order.excluded,
         };
@@ -111,22 +114,22 @@ impl Coordinator<'_> {
     /// The acknowledgement rule: the current state graduates only while the live source is what was committed. Apps
     /// that do not graduate to this environment have no part in it: on this same host that includes its own apps,
     /// which a graduation itself has changed.
-    fn unacknowledged(&self) -> Result<Vec<String>, CoordinatorError> {
-        if !self.order.is_current || self.order.options.allow_dirty {
-            return Ok(Vec::new());
+    /// Returns the apps as they are, too; of a state that is not the current one, nothing.
+    fn survey(&self) -> Result<(Option<AppsHere>, Option<String>), CoordinatorError> {
+        if !self.order.is_current {
+            return Ok((None, None));
         }
         let head = Settled::open(self.vars).and_then(|repo| repo.head()).map_err(DecisionError::from)?;
-        let mut differences = Environment::open(self.vars)?.differences(head)?;
+        let (survey, mut differences) = Environment::open(self.vars)?.compare(head)?;
         differences.retain(|difference| self.order.mapping.covers(&difference.app));
-        if differences.is_empty() {
-            return Ok(Vec::new());
-        }
+        let is_acknowledged = differences.is_empty() || self.order.options.allow_dirty;
         let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
-        Ok(vec![format!(
+        let problem = format!(
             "this environment differs from its last commit:\n    {}\nsee `git diff` there, then commit it with \
              `dokku graduate:commit`",
             lines.join("\n    ")
-        )])
+        );
+        Ok((Some(survey.here), (!is_acknowledged).then_some(problem)))
     }
 }
 

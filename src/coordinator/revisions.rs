@@ -2,16 +2,22 @@
 //! not here any more.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use super::Coordinator;
+use super::{Coordinator, CoordinatorError};
+use crate::decision::DecisionError;
 use crate::dokku::Dokku;
+use crate::environment::EnvironmentError;
 use crate::link::{Limit, Link, LinkError, Reports};
 use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId};
-use crate::plan::{Known, Plan, Problem, Row};
+use crate::plan::{Known, Plan, Problem, Row, Tested};
 use crate::protocol::{LiveApp, Report, Request, RevisionFacts};
+use crate::provenance::{self, Ran};
+use crate::repo::Settled;
+use crate::runs::Runs;
 use crate::transfer::check;
 
 /// How long a destination may take to answer.
@@ -59,9 +65,9 @@ impl Coordinator<'_> {
     pub(super) fn to_ask(&self, live: &BTreeMap<DestinationApp, LiveApp>) -> Vec<(DestinationApp, CommitId)> {
         let options = &self.order.options;
         let asked = self.order.followed().into_iter().filter_map(|app| {
-            let (there, to) = (self.routes.there(app)?, self.order.apps.get(app)?.revision?);
+            let (there, to) = (self.routes.there(app)?, self.order.apps.get(app)?.runs.revision()?);
             let again = options.redeploy || options.redeployed.contains(app);
-            let is_changed = again || live.get(there)?.revision != Some(to);
+            let is_changed = again || !live.get(there)?.status.has(to);
             is_changed.then(|| (there.clone(), to))
         });
         asked.collect()
@@ -73,7 +79,40 @@ impl Coordinator<'_> {
         let found = self.routes.there(app).and_then(|name| there.get(&(name.clone(), revision))).cloned();
         let (found, trouble) = found.unwrap_or_default();
         let is_there = found.exists;
-        Known { facts: if here.exists { here } else { found }, is_there, trouble }
+        let facts = if here.exists { here } else { found };
+        let tested = self.tested(app, revision).unwrap_or_else(|error| {
+            log::error!("{error}");
+            Tested::Never
+        });
+        Known { facts, tested, is_there, trouble }
+    }
+
+    /// Whether a revision ever ran here. What costs more is asked only of one that is not among those that were recorded.
+    fn tested(&self, app: &AppName, revision: CommitId) -> Result<Tested, CoordinatorError> {
+        let vars = self.vars;
+        let ran = Ran::of(vars, app).map_err(EnvironmentError::from)?;
+        if ran.includes(revision) {
+            return Ok(Tested::Ran);
+        }
+        let found = provenance::look(vars, Path::new("docker"), std::slice::from_ref(app));
+        let mut found = found.map_err(EnvironmentError::from)?;
+        let runs = found.remove(app).unwrap_or_default().status.runs.revision();
+        if runs == Some(revision) {
+            return Ok(Tested::Ran);
+        }
+        let repo = Settled::open(vars).map_err(DecisionError::from)?;
+        for release in repo.releases(&self.order.tag.environment).map_err(DecisionError::from)? {
+            let state = repo.manifests(release.commit).unwrap_or_default();
+            if state.0.get(app).is_some_and(|manifest| manifest.deploy.revision == Runs::Revision(revision)) {
+                return Ok(Tested::Nearly);
+            }
+        }
+        // The app may have been destroyed here, and its repository with it.
+        let Ok(repository) = Settled::open_at(Dokku::new(vars).repository(app)) else {
+            return Ok(Tested::Never);
+        };
+        let is_ancestor = repository.is_ancestor_of_any(revision, ran.iter().chain(runs));
+        Ok(if is_ancestor.map_err(DecisionError::from)? { Tested::Nearly } else { Tested::Never })
     }
 
     /// What would be sent and not be taken there. git that cannot be asked is no problem of the plan: the other side looks
@@ -83,7 +122,7 @@ impl Coordinator<'_> {
         let dokku = Dokku::new(self.vars);
         let look = |row: &Row| {
             let repository = dokku.repository(&row.app);
-            let from = row.from.filter(|from| dokku.revision_facts(&row.app, *from).exists);
+            let from = row.from.revision().filter(|from| dokku.revision_facts(&row.app, *from).exists);
             let found =
                 check::danger(&repository, row.to, from, &self.vars.data()).unwrap_or_else(|error| {
                     log::warn!("{error}");

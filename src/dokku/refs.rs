@@ -22,12 +22,6 @@ impl Dokku {
         branch.map_err(|source| DokkuError::Branch { app: app.clone(), source })
     }
 
-    /// The deployed revision; none for an app that was never deployed, and for one of [`Dokku::uncarried`].
-    pub fn revision(&self, app: &AppName) -> Option<CommitId> {
-        let tip = || self.tip(app, &self.deploy_branch(app).ok()?).ok()?;
-        if self.is_deployed(app.as_str()) { tip() } else { None }
-    }
-
     /// What a deploy branch says, whether it was deployed or not: the branch, or else the tag of that name, for a first
     /// push of a tag makes its name the deploy branch. None if there is neither.
     ///

@@ -18,6 +18,7 @@ use crate::names::{AppName, BranchName, CommitId, EnvironmentName, ObjectId};
 use crate::process::Program;
 use crate::repo::former::{self, FormerApp, FormerRelease};
 use crate::repo::{RepoError, Settled};
+use crate::runs::Runs;
 use crate::settings::{Address, HookKind, Settings, SettingsError, Url};
 use crate::ssh::{self, SshError};
 use crate::vars::Vars;
@@ -269,7 +270,7 @@ fn make_state(
             deploy: Deploy {
                 branch: former.branch.parse().unwrap_or_else(|_| BranchName::master()).into(),
                 image: None,
-                revision: Some(former.revision),
+                revision: Runs::Revision(former.revision),
                 source: None,
             },
             factors: BTreeMap::new(),

@@ -222,7 +222,7 @@ impl Deploy {
 
     /// What git would write on the stdin of an app's pre-receive hook; githooks(5).
     fn git_hook_line(&self) -> String {
-        let old = self.before.head.map_or(ObjectId::ABSENT.to_owned(), |id| id.to_string());
+        let old = self.before.from.map_or(ObjectId::ABSENT.to_owned(), |id| id.to_string());
         format!("{old} {} refs/heads/{}\n", self.before.to, self.before.branch)
     }
 

@@ -5,6 +5,8 @@ const ALL_THERE: RevisionFacts =
     RevisionFacts { exists: true, names_web: true, has_release_tasks: false, set_by_deploy: BTreeMap::new() };
 const DEFAULT: Policy<'static> = Policy {
     missing_config: MissingConfig::Fail,
+    untested: Untested::Fail,
+    here: None,
     ignore_config: &BTreeSet::new(),
     excluded: &BTreeSet::new(),
 };
@@ -23,12 +25,13 @@ fn app(name: &str) -> AppName {
 
 fn want(revision: char, names: &[&str]) -> WantedApp {
     let config_names = names.iter().map(|name| (*name).to_owned()).collect();
-    WantedApp { revision: Some(id(revision)), config_names }
+    WantedApp { runs: Runs::Revision(id(revision)), config_names }
 }
 
 fn run(revision: char) -> LiveApp {
     let config_names = vec!["GIT_REV".to_owned()];
-    LiveApp { revision: Some(id(revision)), config_names, hold: HoldPoint::Healthy }
+    let status = AppStatus { runs: Runs::Revision(id(revision)), ..AppStatus::default() };
+    LiveApp { status, config_names, broken: None, hold: HoldPoint::Healthy }
 }
 
 fn there(name: &str) -> DestinationApp {
@@ -55,7 +58,7 @@ fn only_a_changed_revision_is_a_change() {
     let (routes, options) = (routes("", &wanted), Options::default());
     let plan = make(&wanted, &routes, &live, &options, &DEFAULT, |_, _| known(ALL_THERE)).unwrap();
     let rows: Vec<_> = plan.rows.iter().map(|row| (row.app.as_str(), row.is_new, row.from)).collect();
-    assert_eq!(rows, [("api", false, Some(id('1'))), ("new", true, None)]);
+    assert_eq!(rows, [("api", false, Runs::Revision(id('1'))), ("new", true, Runs::Nothing)]);
     assert_eq!(plan.unchanged, [app("web")]);
     assert_eq!(plan.left_alone, [there("other")]);
 }

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{App, AppError};
 use crate::docker::{self, Container, ImageId};
 use crate::names::CommitId;
 use crate::participant::store::{Before, Variables};
+use crate::provenance;
 use crate::repo;
+use crate::runs::Runs;
 
 /// What a deploy sets besides containers, image, config and branch, below Dokku's library: `@` is the app. What lies in
 /// `data` it extracts from the app's tree, and names after its process until it is live.
@@ -60,12 +62,12 @@ impl App<'_> {
     ///
     /// # Errors
     /// The app does not run `planned`.
-    pub fn look(&self, planned: Option<CommitId>, to: CommitId) -> Result<Before, AppError> {
+    pub fn look(&self, planned: Runs, to: CommitId) -> Result<Before, AppError> {
         let app = self.name;
-        let from = self.dokku.revision(app);
-        if from != planned {
-            let words = |revision: Option<CommitId>| revision.map_or("nothing".to_owned(), |id| id.short());
-            return Err(AppError::Changed { app: app.clone(), found: words(from), planned: words(planned) });
+        let found = provenance::look(self.vars, Path::new("docker"), std::slice::from_ref(app))?;
+        let runs = found.get(app).map(|found| found.status.runs).unwrap_or_default();
+        if runs != planned {
+            return Err(AppError::Changed { app: app.clone(), found: runs, planned });
         }
         let branch = self.dokku.deploy_branch(app)?;
         let containers = self.dokku.containers(app);
@@ -75,8 +77,7 @@ impl App<'_> {
         };
         Ok(Before {
             created: !self.dokku.exists(app),
-            head: self.dokku.head(app, &branch)?,
-            from,
+            from: self.dokku.head(app, &branch)?,
             to,
             branch,
             containers: containers.into_values().collect(),

@@ -81,9 +81,9 @@ impl App<'_> {
         // Dokku has set some of the files after the hold, at the end of the deploy: all of them go back.
         self.name_version(before, &variables.clone().unwrap_or_default(), None, Version::Old)?;
         let moved = Some(before.to);
-        if before.head != moved && self.dokku.head(self.name, &before.branch)? == moved {
+        if before.from != moved && self.dokku.head(self.name, &before.branch)? == moved {
             let repository = self.dokku.repository(self.name);
-            git::update_app_ref(&repository, &before.branch, before.head, moved)?;
+            git::update_app_ref(&repository, &before.branch, before.from, moved)?;
         }
         if before.ran_nothing() { self.remove_live() } else { self.restart_old(noted) }
     }
@@ -207,7 +207,7 @@ impl App<'_> {
             let dir = lib.join("config").join(plugin).join(self.name.as_str());
             fs::read_dir(dir).is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(has_content)))
         };
-        Ok(configured || self.dokku.revision(self.name).is_some() || set_up.into_iter().any(has_files))
+        Ok(configured || self.dokku.is_deployed(self.name) || set_up.into_iter().any(has_files))
     }
 
     /// Destroys the app. Objects that are still under way to it may come into a directory that is being removed; their

@@ -20,9 +20,7 @@ use crate::protocol::{AppEnd, HoldPoint};
 pub struct Before {
     /// The graduation created the app.
     pub created: bool,
-    /// What its deploy branch named, which need not be what ran; none if there was no such branch.
-    pub head: Option<CommitId>,
-    /// The deployed revision.
+    /// Where the deploy branch was.
     pub from: Option<CommitId>,
     /// The revision that is to be deployed.
     pub to: CommitId,

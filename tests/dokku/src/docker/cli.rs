@@ -27,7 +27,7 @@ pub(crate) fn run(call: &Call) -> i32 {
 fn carry_out(call: &Call) -> Outcome {
     let mut words: Vec<&str> = call.args.iter().map(String::as_str).collect();
     let group = match words.first() {
-        Some(&group @ ("container" | "image" | "volume")) => {
+        Some(&group @ ("container" | "image" | "volume" | "system")) => {
             words.remove(0);
             group
         }
@@ -45,6 +45,13 @@ fn carry_out(call: &Call) -> Outcome {
         }
         ("image", "prune") => {
             let label = options.filter("label").unwrap_or_default();
+            ask(&call.layout, &Request::PruneImages { label }).map(drop)
+        }
+        ("container", "prune") => prune_containers(call),
+        ("system", "prune") => {
+            prune_containers(call)?;
+            // Without `--all` it takes only images without a name, of which Docker makes none here that it keeps.
+            let label = if options.has("all") { String::new() } else { return Ok(()) };
             ask(&call.layout, &Request::PruneImages { label }).map(drop)
         }
         ("image" | "", "tag") => {
@@ -111,6 +118,17 @@ fn each(call: &Call, options: &Options, request: impl Fn(String) -> Request) -> 
         }
     }
     outcome
+}
+
+/// Removes all containers that do not run.
+fn prune_containers(call: &Call) -> Outcome {
+    let Value::Array(all) = ask(&call.layout, &Request::Containers)? else { return Ok(()) };
+    for container in all.into_iter().filter(|container| container["State"]["Running"] != true) {
+        let name = container["Id"].as_str().unwrap_or_default().to_owned();
+        line(&name);
+        ask(&call.layout, &Request::Remove { name, force: false, volumes: false })?;
+    }
+    Ok(())
 }
 
 fn inspect(call: &Call, options: &Options, group: &str) -> Outcome {
@@ -299,9 +317,9 @@ impl Options {
                 ("-s", _) => "signal",
                 ("-l", _) => "label",
                 ("-e", _) => "env",
-                ("-aq" | "-qa", _) => {
+                ("-aq" | "-qa" | "-af" | "-fa", _) => {
                     options.given.push(("all".to_owned(), String::new()));
-                    "quiet"
+                    if name.contains('q') { "quiet" } else { "force" }
                 }
                 (name, _) => name.trim_start_matches('-'),
             };

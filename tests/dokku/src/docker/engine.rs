@@ -1,7 +1,6 @@
 //! The daemon's state and what changes it. Every change is written to disk before it is answered.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -9,6 +8,8 @@ use chrono::Utc;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
+use super::addresses::Addresses;
+use super::content;
 use super::model::{Container, Image, Recipe, Request, State, Status};
 use super::references;
 use crate::files;
@@ -24,7 +25,8 @@ pub(crate) struct Engine {
     state: Mutex<State>,
     /// Told whenever a container ends.
     pub(super) ended: Condvar,
-    ports: Mutex<Vec<u16>>,
+    /// Where its containers are reached.
+    pub(super) addresses: Addresses,
     /// Held for reading by each request that the router passes on.
     pub(crate) requests: RwLock<()>,
 }
@@ -36,8 +38,9 @@ impl Engine {
             Ok(text) => serde_json::from_str(&text).map_err(|error| error.to_string())?,
             Err(_) => State::default(),
         };
-        let (ports, requests) = (Mutex::default(), RwLock::default());
-        Ok(Engine { layout, state: Mutex::new(state), ended: Condvar::new(), ports, requests })
+        let addresses = Addresses::take(&layout)?;
+        let (state, requests) = (Mutex::new(state), RwLock::default());
+        Ok(Engine { layout, state, ended: Condvar::new(), addresses, requests })
     }
 
     /// The state, to look at.
@@ -90,11 +93,17 @@ impl Engine {
                 all.sort_by_key(|(_, image)| std::cmp::Reverse(image.created));
                 Ok(all.into_iter().filter_map(|(id, _)| state.describe_image(id)).collect())
             }
-            Request::Build { tree, labels, tag } => {
-                let id = new_id()?;
-                fs::rename(&tree, self.image_tree(&id)).map_err(|error| format!("{tree}: {error}"))?;
+            Request::Build { tree, labels, tag, origin } => {
+                let id =
+                    content::id(&self.layout, &tree, &labels, &origin).map_err(|error| error.to_string())?;
                 self.change(|state| {
-                    state.images.insert(id.clone(), Image { created: Utc::now(), labels });
+                    if state.images.contains_key(&id) {
+                        fs::remove_dir_all(&tree).map_err(|error| format!("{tree}: {error}"))?;
+                    } else {
+                        fs::rename(&tree, self.image_tree(&id))
+                            .map_err(|error| format!("{tree}: {error}"))?;
+                        state.images.insert(id.clone(), Image { created: Utc::now(), labels });
+                    }
                     state.tags.insert(references::tagged(&tag), id.clone());
                     Ok(json!(format!("sha256:{id}")))
                 })
@@ -127,7 +136,7 @@ impl Engine {
                 let log = fs::read(self.container_directory(&id).join("log")).unwrap_or_default();
                 Ok(json!(String::from_utf8_lossy(&log)))
             }
-            Request::FreePort => self.free_port().map(|port| json!(port)),
+            Request::Port => Ok(json!(self.addresses.port)),
             Request::Start { .. }
             | Request::Stop { .. }
             | Request::Kill { .. }
@@ -180,6 +189,7 @@ impl Engine {
                 pid: 0,
                 exit_code: 0,
                 started: None,
+                address: None,
                 restarts: 0,
                 is_stopping: false,
             };
@@ -224,8 +234,10 @@ impl Engine {
     fn prune_images(&self, label: &str) -> Answer {
         let (key, value) = label.split_once('=').unwrap_or((label, ""));
         self.change(|state| {
-            let labelled =
-                state.images.iter().filter(|(_, image)| image.labels.get(key).is_some_and(|v| v == value));
+            let labelled = state
+                .images
+                .iter()
+                .filter(|(_, image)| label.is_empty() || image.labels.get(key).is_some_and(|v| v == value));
             let in_use = |id: &str| state.containers.values().any(|container| container.image == id);
             let unused: Vec<String> = labelled.map(|(id, _)| id.clone()).filter(|id| !in_use(id)).collect();
             Ok(unused.iter().map(|id| self.delete_image(state, id)).collect())
@@ -237,19 +249,6 @@ impl Engine {
         state.images.remove(id);
         let _ = fs::remove_dir_all(self.image_tree(id));
         json!(format!("Deleted: sha256:{id}"))
-    }
-
-    /// A port outside the range from which the system takes ports by itself, given to nobody else.
-    fn free_port(&self) -> Result<u16, String> {
-        let mut given = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
-        for _ in 0..1000 {
-            let port = files::random_port().map_err(|error| error.to_string())?;
-            if !given.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
-                given.push(port);
-                return Ok(port);
-            }
-        }
-        Err("no free port".to_owned())
     }
 }
 
