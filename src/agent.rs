@@ -20,8 +20,9 @@ use crate::dokku_version;
 use crate::error;
 use crate::factors;
 use crate::files::FileError;
+use crate::git::{self, Git};
 use crate::manifest::FingerprintKey;
-use crate::names::GraduationId;
+use crate::names::{AppName, CommitId, GraduationId};
 use crate::participant::store::{Graduation, Settled, Store};
 use crate::participant::{self, Start};
 use crate::preflight;
@@ -118,6 +119,8 @@ impl Session<'_> {
             Request::Live {} => self.live(),
             Request::Factors {} => self.factors(),
             Request::Examine {} => self.examine(),
+            Request::Revision { app, commit } => self.revision(app, commit),
+            Request::Keep { app, keep, forget } => self.keep(app, &keep, &forget),
             Request::Begin { id, environment, source, by, lease_s, max_parallel, on_failure } => {
                 let since = Utc::now();
                 let graduation =
@@ -138,7 +141,7 @@ impl Session<'_> {
     fn live(&self) -> Result<(), AgentError> {
         let dokku = Dokku::new(self.vars);
         let for_all = dokku.global_config_names()?;
-        let apps = dokku.apps()?;
+        let apps = dokku.apps()?.names;
         let mut obstacles = preflight::obstacles(self.vars, &dokku, &apps);
         let mut found = provenance::look(self.vars, Path::new("docker"), &apps)?;
         for app in apps {
@@ -159,7 +162,7 @@ impl Session<'_> {
 
     fn factors(&self) -> Result<(), AgentError> {
         let dokku = Dokku::new(self.vars);
-        for app in dokku.apps()? {
+        for app in dokku.apps()?.names {
             // Nobody can compare what another host has fingerprinted: any key does, and the fingerprints go.
             let disclosed = factors::disclose(&dokku.factors(&app), &FingerprintKey::new(&[0; 32]));
             for (plugin, properties) in diff::comparable(&disclosed, &dokku.scale(&app)) {
@@ -169,6 +172,25 @@ impl Session<'_> {
             }
         }
         Ok(tell(&Report::AllApps {})?)
+    }
+
+    fn revision(&self, app: AppName, commit: CommitId) -> Result<(), AgentError> {
+        let dokku = Dokku::new(self.vars);
+        let (facts, trouble) = (dokku.revision_facts(&app, commit), dokku.trouble(&app));
+        Ok(tell(&Report::Revision { app, commit, facts, trouble })?)
+    }
+
+    fn keep(
+        &self,
+        app: AppName,
+        keep: &BTreeSet<CommitId>,
+        forget: &BTreeSet<CommitId>,
+    ) -> Result<(), AgentError> {
+        // What was brought live is kept already; the source asks for all of it at the next release again.
+        if let Err(error) = Git::bare(&Dokku::new(self.vars).repository(&app)).keep(keep, forget, git::kept) {
+            log::error!("{error}");
+        }
+        Ok(tell(&Report::Kept { app })?)
     }
 
     fn examine(&self) -> Result<(), AgentError> {

@@ -4,15 +4,20 @@
 //! property is the file `<lib root>/config/<plugin>/<app>/<property>`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::factors::{self, RawFactors};
 use crate::files::{self, FileError};
-use crate::names::{AppName, CommitId};
+use crate::names::{AppName, FoundApp, InvalidName};
 use crate::procfile;
 use crate::protocol::HoldPoint;
+use crate::repo;
 use crate::vars::Vars;
+
+mod refs;
+mod revision;
 
 /// The longest property that is read, in bytes; a longer one counts as absent.
 const MAX_PROPERTY: u64 = 256 * 1024;
@@ -49,6 +54,48 @@ pub enum DokkuError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// The deploy branch has a name that git does not allow.
+    #[error(
+        "{app} has a deploy branch of which Dokku deploys nothing: {source}; set another one with `dokku git:set {app} deploy-branch NAME`"
+    )]
+    Branch {
+        /// The app.
+        app: AppName,
+        /// The rule that it breaks.
+        source: InvalidName,
+    },
+    /// The app's repository cannot be read, or is in a format that nobody reads here.
+    #[error("cannot read the repository of {app}: {reason}")]
+    Repository {
+        /// The app.
+        app: AppName,
+        /// Why, and what puts it right.
+        reason: String,
+    },
+}
+
+/// What Dokku's root holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Apps {
+    /// The apps, sorted.
+    pub names: Vec<AppName>,
+    /// Apps with names under which they cannot be carried, sorted. Nothing is known of them but that they are there.
+    pub misnamed: Vec<FoundApp>,
+}
+
+/// An app that runs on this host and that no graduation can carry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uncarried {
+    /// The app.
+    pub app: FoundApp,
+    /// Why, and the way out.
+    pub why: String,
+}
+
+impl fmt::Display for Uncarried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} runs here and cannot be graduated: {}", self.app, self.why)
+    }
 }
 
 /// The Dokku of this host.
@@ -66,21 +113,51 @@ impl Dokku {
         Self { root: vars.dokku_root.clone(), data: lib.join("data"), properties: lib.join("config") }
     }
 
-    /// All apps, sorted. Directories of Dokku's root that are no apps are left out.
+    /// All apps. Directories of Dokku's root that are no apps are left out.
     ///
     /// # Errors
     /// [`DokkuError::ListApps`].
-    pub fn apps(&self) -> Result<Vec<AppName>, DokkuError> {
+    pub fn apps(&self) -> Result<Apps, DokkuError> {
         let failed = || FileError::of("list", &self.root);
         let entries = fs::read_dir(&self.root).map_err(failed()).map_err(DokkuError::ListApps)?;
-        let mut apps = Vec::new();
+        let mut apps = Apps::default();
         for entry in entries {
             let entry = entry.map_err(failed()).map_err(DokkuError::ListApps)?;
-            let name = entry.file_name().into_string().ok().and_then(|name| name.parse().ok());
-            apps.extend(name.filter(|app| self.exists(app)));
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            match (name.parse::<AppName>(), name.parse::<FoundApp>()) {
+                (Ok(app), _) => apps.names.extend(Some(app).filter(|app| self.exists(app))),
+                (Err(_), Ok(found)) if entry.path().join("refs").is_dir() => apps.misnamed.push(found),
+                (Err(_), _) => {}
+            }
         }
-        apps.sort();
+        apps.names.sort();
+        apps.misnamed.sort();
         Ok(apps)
+    }
+
+    /// The apps that run here and cannot be carried.
+    ///
+    /// # Errors
+    /// [`DokkuError::ListApps`].
+    pub fn uncarried(&self) -> Result<Vec<Uncarried>, DokkuError> {
+        let Apps { names, misnamed } = self.apps()?;
+        let misnamed = misnamed.into_iter().filter(|app| self.was_deployed(app.as_str())).map(|app| {
+            let rule = app.as_str().parse::<AppName>().err().map_or(String::new(), |error| error.to_string());
+            let why = format!(
+                "{rule}; give it another name with `dokku apps:rename {app} NAME`, or leave it out with \
+                 `dokku graduate:set --global exclude {app}`"
+            );
+            Uncarried { app, why }
+        });
+        let foreign = names.into_iter().filter(|app| self.is_deployed(app)).filter_map(|app| {
+            let why = repo::foreign_format(&self.repository(&app))?;
+            Some(Uncarried { app: app.into(), why })
+        });
+        Ok(misnamed.chain(foreign).collect())
+    }
+
+    fn was_deployed(&self, app: &str) -> bool {
+        self.raw_property("common", app, "deployed").as_deref() == Some("true")
     }
 
     /// There is an app of this name: a directory with `refs/`, or one that `apps:create` has noted.
@@ -143,29 +220,14 @@ impl Dokku {
         self.property(plugin, app, name).or_else(|| self.global_property(plugin, name))
     }
 
-    /// The branch that is deployed: the app's, else the global one, else `master`.
-    ///
-    /// A property that is no plain branch name counts as `master`: it becomes part of a path and of a ref.
-    pub fn deploy_branch(&self, app: &AppName) -> String {
-        let branch = self.property_or_global("git", app, "deploy-branch");
-        branch.filter(|branch| is_plain_branch(branch)).unwrap_or_else(|| "master".to_owned())
-    }
-
     /// A deploy of the app once ended well.
     pub fn is_deployed(&self, app: &AppName) -> bool {
-        self.property("common", app, "deployed").as_deref() == Some("true")
+        self.was_deployed(app.as_str())
     }
 
     /// Somebody has stopped the app (`ps:stop`): Dokku does not start it when the host starts.
     pub fn is_stopped(&self, app: &AppName) -> bool {
         self.property("ps", app, "restore").as_deref() == Some("false")
-    }
-
-    /// What a branch says, whether it was deployed or not.
-    pub fn tip(&self, app: &AppName, branch: &str) -> Option<CommitId> {
-        let path = self.repository(app).join("refs/heads").join(branch);
-        let bytes = files::read(&path, 1024).ok()??;
-        String::from_utf8_lossy(&bytes).trim().parse().ok()
     }
 
     /// The config variable in which Dokku notes the revision (`git:set <app> rev-env-var`); none if it notes none.
@@ -318,19 +380,6 @@ fn names_in(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort();
     names
-}
-
-/// A branch name that is safe as a path and as an argument: a narrower rule than git-check-ref-format(1).
-pub fn is_plain_branch(branch: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_./+".contains(c);
-    let is_plain_part = |part: &str| {
-        !part.is_empty() && !part.starts_with('.') && !part.ends_with('.') && !part.ends_with(".lock")
-    };
-    branch.len() <= 200
-        && !branch.starts_with('-')
-        && branch.chars().all(allowed)
-        && !branch.contains("..")
-        && branch.split('/').all(is_plain_part)
 }
 
 /// The format in which Dokku writes config variables: `KEY="value"` with escapes, or `KEY=12`.

@@ -1,4 +1,6 @@
 use super::*;
+use crate::names::BranchName;
+use crate::process::Program;
 
 struct Host {
     dir: tempfile::TempDir,
@@ -30,8 +32,30 @@ fn apps_are_directories_that_dokku_made() {
     for dir in ["worker", "junk", "Bad/refs", "graduate/refs", ".git/refs"] {
         fs::create_dir_all(host.dir.path().join("home").join(dir)).unwrap();
     }
-    let names: Vec<String> = host.dokku.apps().unwrap().into_iter().map(String::from).collect();
-    assert_eq!(names, ["api", "worker"]);
+    let Apps { names, misnamed } = host.dokku.apps().unwrap();
+    assert_eq!(names.iter().map(AppName::as_str).collect::<Vec<_>>(), ["api", "worker"]);
+    assert_eq!(misnamed.iter().map(FoundApp::as_str).collect::<Vec<_>>(), ["Bad", "graduate"]);
+}
+
+#[test]
+fn what_runs_and_cannot_be_carried_is_named() {
+    let host = Host::new();
+    for dir in ["my_app/refs", "idle_app/refs"] {
+        fs::create_dir_all(host.dir.path().join("home").join(dir)).unwrap();
+    }
+    host.write("home/api/config", "[extensions]\nrefStorage = reftable\n");
+    for app in ["my_app", "api"] {
+        host.write(&format!("lib/config/common/{app}/deployed"), "true");
+    }
+    let uncarried: Vec<String> = host.dokku.uncarried().unwrap().iter().map(ToString::to_string).collect();
+    let words = [
+        ("my_app runs here and cannot be graduated", "`dokku apps:rename my_app NAME`"),
+        ("api runs here", "`git -C "),
+    ];
+    assert_eq!(uncarried.len(), words.len(), "{uncarried:?}");
+    for (told, (what, why)) in uncarried.iter().zip(words) {
+        assert!(told.contains(what) && told.contains(why), "{told}");
+    }
 }
 
 #[test]
@@ -39,17 +63,74 @@ fn the_deploy_branch_is_the_apps_or_the_global_one() {
     let host = Host::new();
     let id = "4f2a9c14f2a9c14f2a9c14f2a9c14f2a9c14f2a9";
     host.write("home/api/refs/heads/master", &format!("{id}\n"));
-    let tip = || host.dokku.tip(&host.api, &host.dokku.deploy_branch(&host.api));
+    let tip = || host.dokku.tip(&host.api, &host.dokku.deploy_branch(&host.api).unwrap()).unwrap();
     assert_eq!(tip().unwrap().to_string(), id);
     assert!(!host.dokku.is_deployed(&host.api));
     host.write("lib/config/common/api/deployed", "true\n");
     assert!(host.dokku.is_deployed(&host.api));
     host.write("lib/config/git/--global/deploy-branch", "main");
     assert_eq!(tip(), None);
-    host.write("lib/config/git/api/deploy-branch", "../../../etc");
-    assert_eq!(host.dokku.deploy_branch(&host.api), "master");
-    host.write("lib/config/git/api/deploy-branch", "release/1.x\n");
-    assert_eq!(host.dokku.deploy_branch(&host.api), "release/1.x");
+    for branch in ["release/1.x", "release#2"] {
+        host.write("lib/config/git/api/deploy-branch", &format!("{branch}\n"));
+        host.write(&format!("home/api/refs/heads/{branch}"), &format!("{id}\n"));
+        assert_eq!(host.dokku.deploy_branch(&host.api).unwrap().as_str(), branch);
+        assert_eq!(tip().unwrap().to_string(), id);
+    }
+    host.write("lib/config/git/api/deploy-branch", "../heads/master");
+    assert!(host.dokku.deploy_branch(&host.api).is_err(), "never another branch in silence");
+}
+
+#[test]
+fn refs_are_read_as_git_sees_them() {
+    let host = Host::new();
+    let repository = host.dokku.repository(&host.api);
+    let git = |args: &[&str]| {
+        let git = Program::new("git").arg("--git-dir").arg(&repository).args(args);
+        let git = git.env("GIT_AUTHOR_DATE", "@1 +0000").env("GIT_COMMITTER_DATE", "@1 +0000");
+        let (name, mail) = ("x", "x@x");
+        let git = git.env("GIT_DEFAULT_HASH", "sha1").env("GIT_DEFAULT_REF_FORMAT", "files");
+        let git = git.env("GIT_AUTHOR_NAME", name).env("GIT_AUTHOR_EMAIL", mail);
+        git.env("GIT_COMMITTER_NAME", name).env("GIT_COMMITTER_EMAIL", mail).read().unwrap().trim().to_owned()
+    };
+    let tip = |branch: &str| {
+        let tip = host.dokku.tip(&host.api, &branch.parse().unwrap()).unwrap();
+        tip.map(|id| id.to_string())
+    };
+    assert_eq!(tip("master"), None, "there is no repository yet");
+    git(&["init", "-q", "--bare"]);
+    assert_eq!(tip("master"), None);
+    let tree = git(&["hash-object", "-t", "tree", "-w", "--stdin"]);
+    let [one, two] = ["one", "two"].map(|message| git(&["commit-tree", "-m", message, &tree]));
+    git(&["update-ref", "refs/heads/master", &one]);
+    git(&["tag", "-m", "annotated", "v1.0", &two]);
+    git(&["tag", "master", &two]);
+    let both = || [tip("master"), tip("v1.0")];
+    let told = [Some(one.clone()), Some(two.clone())];
+    assert_eq!(both(), told);
+    git(&["pack-refs", "--all"]);
+    assert!(!repository.join("refs/heads/master").exists());
+    assert_eq!(both(), told);
+    assert_eq!(host.dokku.head(&host.api, &"v1.0".parse().unwrap()).unwrap(), None, "a tag is no branch");
+    git(&["update-ref", "refs/heads/master", &two]);
+    assert_eq!(tip("master"), Some(two), "a loose ref counts before a packed one");
+    git(&["symbolic-ref", "refs/heads/other", "refs/heads/master"]);
+    assert_eq!(tip("other"), tip("master"));
+}
+
+#[test]
+fn a_repository_in_another_format_is_named() {
+    let formats = [
+        ("objectFormat = sha256", "only SHA-1 can be carried"),
+        ("refStorage = reftable", "refs migrate --ref-format=files"),
+    ];
+    for (extension, words) in formats {
+        let host = Host::new();
+        let config = format!("[core]\nrepositoryFormatVersion = 1\nbare = true\n[extensions]\n{extension}\n");
+        host.write("home/api/HEAD", "ref: refs/heads/master\n").write("home/api/config", &config);
+        fs::create_dir_all(host.dokku.repository(&host.api).join("objects")).unwrap();
+        let error = host.dokku.tip(&host.api, &BranchName::master()).unwrap_err().to_string();
+        assert!(error.contains(words) && error.contains("api"), "{error}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::docker::ImageId;
-use crate::dokku::{Dokku, DokkuError};
+use crate::dokku::{Dokku, DokkuError, Uncarried};
 use crate::factors;
 use crate::files::{self, FileError, Lock, Locking};
 use crate::git::{Git, GitError};
@@ -101,6 +101,8 @@ pub struct Survey {
     pub state: State,
     /// What no manifest says of them.
     pub here: AppsHere,
+    /// Apps that run here and that no graduation can carry.
+    pub uncarried: Vec<Uncarried>,
 }
 
 impl Survey {
@@ -121,7 +123,8 @@ impl Survey {
             let remarks = here.status.remarks(app.as_str()).into_iter().map(|remark| remark.to_string());
             unknown.into_iter().chain(broken).chain(remarks).collect::<Vec<_>>()
         };
-        self.here.iter().flat_map(of_app).collect()
+        let uncarried = self.uncarried.iter().map(ToString::to_string);
+        uncarried.chain(self.here.iter().flat_map(of_app)).collect()
     }
 }
 
@@ -151,7 +154,8 @@ impl Environment {
     /// # Errors
     /// The list of apps or Docker cannot be read.
     pub fn survey(&self) -> Result<Survey, EnvironmentError> {
-        self.look(&self.dokku.apps()?)
+        let survey = self.look(&self.dokku.apps()?.names)?;
+        Ok(Survey { uncarried: self.dokku.uncarried()?, ..survey })
     }
 
     fn look(&self, apps: &[AppName]) -> Result<Survey, EnvironmentError> {
@@ -197,7 +201,7 @@ impl Environment {
             app: app.clone(),
             config,
             deploy: Deploy {
-                branch: dokku.deploy_branch(app),
+                branch: dokku.deploy_branch_setting(app),
                 image: image.map(String::from),
                 revision: status.runs,
                 source: dokku.property("apps", app, "deploy-source"),

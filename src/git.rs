@@ -12,23 +12,30 @@ use std::thread;
 use std::time::Duration;
 
 use crate::files::{self, FileError};
-use crate::names::{AppName, CommitId, GraduationId, ObjectId};
+use crate::names::{AppName, BranchName, CommitId, GraduationId, ObjectId, is_ref_path};
 use crate::process::{ProcessError, Program, in_words};
 use crate::updates::MAIN;
 use crate::vars::{Vars, host_name};
 
 mod harmful;
+mod keep;
+mod loose;
 mod objects;
 mod quarantine;
 mod settings;
 
 pub use harmful::Harmful;
+pub use keep::{kept, released};
 pub use objects::{INDEX, TagText};
 pub use quarantine::sweep_quarantines;
 pub use settings::program;
 
 /// How long the lock file of a ref must stay the same to be nobody's.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The formats of every repository that is made here, whatever the host's `init.defaultObjectFormat` and
+/// `init.defaultRefFormat` say: git(1). A git that is older than a format does not know the variable and needs none.
+pub const FORMATS: [(&str, &str); 2] = [("GIT_DEFAULT_HASH", "sha1"), ("GIT_DEFAULT_REF_FORMAT", "files")];
 
 /// A change of a repository that did not work.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +133,7 @@ impl Git {
     pub fn init(&self, settings: &[(&str, &str)]) -> Result<(), GitError> {
         // `init --bare` makes a repository in exactly this place; core.bare is put right by the settings.
         let init = program().args(["init", "--quiet", "--bare", "--initial-branch=main", "--template="]);
+        let init = FORMATS.iter().fold(init, |init, (name, value)| init.env(name, value));
         init.arg(&self.git_dir).run().map_err(self.failed("make a repository"))?;
         self.configure(settings).map(drop)
     }
@@ -405,19 +413,18 @@ impl Git {
 /// [`GitError::RefMoved`] if it is not `old`.
 pub fn update_app_ref(
     repository: &Path,
-    branch: &str,
+    branch: &BranchName,
     new: Option<CommitId>,
     old: Option<CommitId>,
 ) -> Result<(), GitError> {
-    Git::bare(repository).compare_and_swap(&format!("refs/heads/{branch}"), new, old)
+    let (git, name) = (Git::bare(repository), branch.head());
+    git.compare_and_swap(&name, new, old)?;
+    // git writes no ref that has the value already, wherever it has it.
+    git.make_loose(&name)
 }
 
 fn check_ref_name(name: &str) -> Result<(), GitError> {
-    let is_plain = name.strip_prefix("refs/").is_some_and(|rest| {
-        let allowed = |c: char| c.is_ascii_graphic() && !"~^:?*[\\\"".contains(c);
-        let is_part = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
-        rest.chars().all(allowed) && !rest.contains("..") && rest.split('/').all(is_part)
-    });
+    let is_plain = name.strip_prefix("refs/").is_some_and(is_ref_path);
     if is_plain { Ok(()) } else { Err(GitError::RefName(name.to_owned())) }
 }
 

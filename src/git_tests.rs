@@ -106,8 +106,45 @@ fn an_apps_branch_becomes_a_loose_file() {
     world.git.command().args(["pack-refs", "--all"]).run().unwrap();
     write(&world, "api/graduate.json", "{}");
     let two = world.git.commit_manifests("two").unwrap().unwrap();
-    update_app_ref(&git_dir, "master", Some(two), Some(one)).unwrap();
+    let master = BranchName::master();
+    update_app_ref(&git_dir, &master, Some(two), Some(one)).unwrap();
     assert_eq!(fs::read_to_string(git_dir.join("refs/heads/master")).unwrap(), format!("{two}\n"));
+}
+
+#[test]
+fn a_packed_branch_gets_its_loose_file() {
+    let world = world();
+    let one = world.git.commit_manifests("one").unwrap().unwrap();
+    let git_dir = world.dir.path().join(".git");
+    let name: BranchName = "release#2".parse().unwrap();
+    let loose = git_dir.join(name.head());
+    let pack = || {
+        world.git.command().args(["pack-refs", "--all"]).run().unwrap();
+        assert!(!loose.is_file());
+        // What git leaves of refs that were called `release#2/...`.
+        fs::create_dir_all(loose.join("empty")).unwrap();
+    };
+    world.git.make_loose(&name.head()).unwrap();
+    assert!(!loose.exists(), "there is no such branch");
+    world.git.command().args(["branch", name.as_str(), "main"]).run().unwrap();
+    for again in [false, true] {
+        pack();
+        if again {
+            update_app_ref(&git_dir, &name, Some(one), Some(one)).unwrap();
+        } else {
+            world.git.make_loose(&name.head()).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&loose).unwrap(), format!("{one}\n"));
+        assert!(!loose.with_file_name("release#2.lock").exists());
+    }
+    pack();
+    let wrong = "1".repeat(40).parse().unwrap();
+    assert!(matches!(
+        update_app_ref(&git_dir, &name, Some(one), Some(wrong)),
+        Err(GitError::RefMoved { .. })
+    ));
+    update_app_ref(&git_dir, &name, None, Some(one)).unwrap();
+    assert_eq!(read(&world.git, &["for-each-ref", "--format=%(refname)", "refs/heads/release*"]), "");
 }
 
 #[test]

@@ -169,7 +169,8 @@ pub fn is_current(
 /// The apps of a state that never graduate to an environment, as `exclude` is set now.
 pub fn excluded(settings: &Settings, environment: &EnvironmentName, state: &State) -> BTreeSet<AppName> {
     let excluded = settings.for_environment(environment).exclude.into_iter();
-    excluded.filter(|app| state.0.contains_key(app)).collect()
+    let known = excluded.filter_map(|app| app.as_str().parse::<AppName>().ok());
+    known.filter(|app| state.0.contains_key(app)).collect()
 }
 
 fn orders(

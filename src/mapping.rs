@@ -176,7 +176,12 @@ impl Mapping {
 
     /// A rule fits the app, or there are no rules.
     pub fn covers(&self, app: &AppName) -> bool {
-        self.is_empty() || self.0.iter().any(|rule| rule.source.part(app.as_str()).is_some())
+        self.covers_name(app.as_str())
+    }
+
+    /// The same for an app under whatever name.
+    pub fn covers_name(&self, app: &str) -> bool {
+        self.is_empty() || self.0.iter().any(|rule| rule.source.part(app).is_some())
     }
 
     /// What an app is called on the destination; none if no rule fits it.

@@ -9,6 +9,7 @@ use crate::mapping::{DestinationApp, MappingProblem, Routes};
 use crate::names::{AppName, CommitId, ConfigName};
 use crate::obstacle::Obstacle;
 use crate::protocol::{HoldPoint, LiveApp};
+pub use crate::protocol::{RevisionFacts, SetByDeploy};
 use crate::runs::{AppStatus, Condition, Runs};
 
 /// An app of the wanted state.
@@ -65,6 +66,8 @@ pub struct Options {
     pub again: bool,
     /// `-o redeploy`: unchanged apps, too.
     pub redeploy: bool,
+    /// `-o redeploy=api,web`: these apps, even if they are unchanged.
+    pub redeployed: BTreeSet<AppName>,
     /// `-o only=api,web`: no other apps.
     pub only: Option<BTreeSet<AppName>>,
     /// `-o quiet`: no build output unless something fails.
@@ -80,7 +83,7 @@ pub enum OptionError {
     /// One that does not exist or is malformed.
     #[error(
         "unknown push option {0:?}; there are plan, allow-dirty, allow-missing-config, allow-untested, again, \
-         despite-freeze, redeploy, only=APP[,APP...] and quiet"
+         despite-freeze, redeploy, redeploy=APP[,APP...], only=APP[,APP...] and quiet"
     )]
     Unknown(String),
     /// More than [`MAX_OPTIONS`].
@@ -109,9 +112,13 @@ impl Options {
                 None if option == "again" => parsed.again = true,
                 None if option == "redeploy" => parsed.redeploy = true,
                 None if option == "quiet" => parsed.quiet = true,
-                Some(("only", names)) => {
+                Some((which @ ("only" | "redeploy"), names)) => {
                     let names = names.split(',').map(str::parse).collect::<Result<BTreeSet<AppName>, _>>();
-                    parsed.only.get_or_insert_default().extend(names.map_err(|_| unknown())?);
+                    let names = names.map_err(|_| unknown())?;
+                    match which {
+                        "only" => parsed.only.get_or_insert_default().extend(names),
+                        _ => parsed.redeployed.extend(names),
+                    }
                 }
                 None | Some(_) => return Err(unknown()),
             }
@@ -140,6 +147,8 @@ pub struct Row {
     pub hold: HoldPoint,
     /// Its revision names tasks that run while it is built and that no abort can undo.
     pub has_release_tasks: bool,
+    /// The destination has its revision: nothing is sent.
+    pub is_there: bool,
 }
 
 /// What a graduation will do.
@@ -247,6 +256,9 @@ pub enum Problem {
     /// `-o only` names an app that the state does not have.
     #[error("`only` names {0}, which the state does not have")]
     OnlyUnknown(AppName),
+    /// `-o redeploy` names an app that the state does not have.
+    #[error("`redeploy` names {0}, which the state does not have")]
+    RedeployUnknown(AppName),
     /// `-o only` names an app that never graduates there.
     #[error("`only` names {0}, which never graduates there (exclude)")]
     OnlyExcluded(AppName),
@@ -257,7 +269,7 @@ pub enum Problem {
     #[error(transparent)]
     Mapping(#[from] MappingProblem),
     /// A revision that is nowhere to be had.
-    #[error("the state wants {app} at {revision}, a revision that its repository here does not have")]
+    #[error("the state wants {app} at {revision}, a revision that its repository has neither here nor there")]
     NoSuchRevision {
         /// The app.
         app: AppName,
@@ -269,6 +281,26 @@ pub enum Problem {
     InTheWay {
         /// What is in the way.
         found: InTheWay,
+    },
+    /// Nothing can be sent to the app's repository there.
+    #[error("there: {reason}")]
+    Repository {
+        /// What the app is called there.
+        there: DestinationApp,
+        /// Why, and what puts it right; names the app.
+        reason: String,
+    },
+    /// What would be sent endangers whoever checks it out.
+    #[error(
+        "the history of {app} up to {revision} would not be taken there: {found}; no deploy may check that out"
+    )]
+    Danger {
+        /// The app.
+        app: AppName,
+        /// The revision.
+        revision: CommitId,
+        /// What git says of which object.
+        found: String,
     },
     /// What runs here is not in its repository.
     #[error(
@@ -338,15 +370,6 @@ pub struct Policy<'a> {
     pub excluded: &'a BTreeSet<AppName>,
 }
 
-/// A config variable that Dokku sets as the app's app.json says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SetByDeploy {
-    /// In the first deploy of an app.
-    First,
-    /// In each.
-    Each,
-}
-
 /// What is known of an app of the current state on the source, besides the state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Here {
@@ -371,19 +394,17 @@ pub enum Tested {
     Never,
 }
 
-/// What the source knows about a revision.
+/// What is known of a revision, here and on the destination.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RevisionFacts {
-    /// The repository has the commit.
-    pub exists: bool,
+pub struct Known {
+    /// What the repository says that has it: that of the source, or else that of the destination.
+    pub facts: RevisionFacts,
     /// Whether it ever ran here.
     pub tested: Tested,
-    /// It has a `web` process, as far as its Procfile tells: that names one, or there is none.
-    pub names_web: bool,
-    /// It names a release task: `release` in Procfile, `predeploy` or `postdeploy` in app.json.
-    pub has_release_tasks: bool,
-    /// The config variables that Dokku sets while it deploys the revision.
-    pub set_by_deploy: BTreeMap<String, SetByDeploy>,
+    /// The destination has it: nothing is sent.
+    pub is_there: bool,
+    /// Why nothing can be sent to the app's repository there.
+    pub trouble: Option<String>,
 }
 
 /// Dokku and this plugin set these themselves, so that nobody need set them.
@@ -410,13 +431,15 @@ pub fn make(
     live: &BTreeMap<DestinationApp, LiveApp>,
     options: &Options,
     policy: &Policy<'_>,
-    facts: impl Fn(&AppName, CommitId) -> RevisionFacts,
+    known: impl Fn(&AppName, CommitId) -> Known,
 ) -> Result<Plan, Vec<Problem>> {
     let mut plan = Plan { unmapped: routes.unmapped.clone(), ..Plan::default() };
     let mut problems: Vec<Problem> = routes.problems.iter().cloned().map(Problem::Mapping).collect();
     let only = options.only.as_ref();
     let unknown = only.into_iter().flatten().filter(|app| !wanted.contains_key(*app));
     problems.extend(unknown.cloned().map(Problem::OnlyUnknown));
+    let unknown = options.redeployed.iter().filter(|app| !wanted.contains_key(*app));
+    problems.extend(unknown.cloned().map(Problem::RedeployUnknown));
     let unmapped = routes.unmapped.iter().filter(|app| only.is_some_and(|only| only.contains(*app)));
     problems.extend(unmapped.cloned().map(Problem::OnlyUnmapped));
     for (app, want) in wanted {
@@ -446,18 +469,19 @@ pub fn make(
             }
         };
         let here = policy.here.and_then(|here| here.get(app));
-        let known = here.into_iter().flat_map(|here| here.status.remarks(app.as_str()));
-        plan.remarks.extend(known.map(|remark| remark.to_string()));
+        let told = here.into_iter().flat_map(|here| here.status.remarks(app.as_str()));
+        plan.remarks.extend(told.map(|remark| remark.to_string()));
         let runs = live.get(there);
         let status = runs.map(|live| live.status.clone()).unwrap_or_default();
-        if status.has(to) && !options.redeploy {
+        let is_redeployed = options.redeploy || options.redeployed.contains(app);
+        if status.has(to) && !is_redeployed {
             plan.unchanged.push(app.clone());
             plan.stopped.extend((status.condition == Condition::Stopped).then(|| app.clone()));
             let there = status.remarks(there.name().as_str()).into_iter();
             plan.remarks.extend(there.map(|remark| format!("{remark} there")));
             continue;
         }
-        let found = facts(app, to);
+        let Known { facts: found, tested, is_there, trouble } = known(app, to);
         if !found.exists {
             let (app, revision) = (app.clone(), to);
             problems.push(match here.map(|here| here.status.runs) {
@@ -473,7 +497,7 @@ pub fn make(
             let reason = reason.cloned();
             problems.extend(reason.map(|reason| Problem::Broken { app: app.clone(), where_, reason }));
         }
-        let untested = match found.tested {
+        let untested = match tested {
             _ if !found.exists || options.allow_untested => Untested::Ignore,
             Tested::Ran => Untested::Ignore,
             Tested::Nearly => Untested::Warn.min(policy.untested),
@@ -492,6 +516,7 @@ pub fn make(
                 plan.remarks.push(format!("{found}: `{}`", found.remedy()));
             }
         }
+        problems.extend(trouble.map(|reason| Problem::Repository { there: there.clone(), reason }));
         let is_provided = |name: &String| {
             is_set_by_dokku(name)
                 || runs.is_some_and(|live| live.config_names.contains(name))
@@ -530,6 +555,7 @@ pub fn make(
             to,
             hold,
             has_release_tasks: found.has_release_tasks,
+            is_there,
         });
     }
     plan.left_alone.extend(live.keys().filter(|there| routes.is_foreign(there)).cloned());

@@ -3,6 +3,7 @@
 //! The agent speaks first ([`Report::Hello`]). One object per line, UTF-8, at most [`MAX_LINE`] bytes. Names
 //! are checked while parsing; units are in the field names. A new message or field is a new [`PROTOCOL`].
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, Write};
 
 use chrono::{DateTime, Utc};
@@ -68,6 +69,23 @@ pub enum Request {
     /// What does `graduate:doctor` find there? Answered by [`Report::Clock`], one [`Report::Found`] a finding, then
     /// [`Report::Examined`]. Takes no lock and changes nothing.
     Examine {},
+    /// Is this revision in an app's repository there? Answered by [`Report::Revision`]. Takes no lock.
+    Revision {
+        /// The app.
+        app: AppName,
+        /// The revision.
+        commit: CommitId,
+    },
+    /// Keeps revisions of an app that a release can be gone back to, as far as they are there. Answered by
+    /// [`Report::Kept`]. Takes no lock: nothing else makes or deletes these refs.
+    Keep {
+        /// The app.
+        app: AppName,
+        /// What is kept.
+        keep: BTreeSet<CommitId>,
+        /// What is kept no more.
+        forget: BTreeSet<CommitId>,
+    },
     /// Takes the destination for one graduation.
     Begin {
         /// The graduation.
@@ -154,6 +172,30 @@ fn word<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     Ok(word)
 }
 
+/// A config variable that Dokku sets as the app's app.json says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SetByDeploy {
+    /// In the first deploy of an app.
+    First,
+    /// In each.
+    Each,
+}
+
+/// What an app's repository tells about a revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevisionFacts {
+    /// The repository has the commit, and all that belongs to it.
+    pub exists: bool,
+    /// It has a `web` process, as far as its Procfile tells: that names one, or there is none.
+    pub names_web: bool,
+    /// It names a release task: `release` in Procfile, `predeploy` or `postdeploy` in app.json.
+    pub has_release_tasks: bool,
+    /// The config variables that Dokku sets while it deploys the revision.
+    pub set_by_deploy: BTreeMap<String, SetByDeploy>,
+}
+
 /// How one app of a graduation ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ended", rename_all = "kebab-case", deny_unknown_fields)]
@@ -220,6 +262,22 @@ pub enum Report {
     },
     /// The last [`Report::Found`] has been sent.
     Examined {},
+    /// What an app's repository there knows of a revision.
+    Revision {
+        /// The app.
+        app: AppName,
+        /// The revision.
+        commit: CommitId,
+        /// What it knows; nothing where it does not have it.
+        facts: RevisionFacts,
+        /// Why nothing can be sent to that repository.
+        trouble: Option<String>,
+    },
+    /// What [`Request::Keep`] named is kept, or there is no such app.
+    Kept {
+        /// The app.
+        app: AppName,
+    },
     /// The destination is taken for the graduation.
     Begun {},
     /// A request cannot be carried out, and nothing was changed by it.
@@ -398,8 +456,10 @@ mod tests {
 
     #[test]
     fn the_wire_forms_are_pinned() {
-        let requests =
-            ["live", "factors", "examine", "begin", "resume", "open", "prepare", "look", "renew", "decide"];
+        let requests = [
+            "live", "factors", "examine", "revision", "keep", "begin", "resume", "open", "prepare", "look",
+            "renew", "decide",
+        ];
         is_pinned::<Request>(include_str!("../tests/wire/requests.jsonl"), &requests);
         let reports = [
             "hello",
@@ -409,6 +469,8 @@ mod tests {
             "clock",
             "found",
             "examined",
+            "revision",
+            "kept",
             "begun",
             "refused",
             "unknown",

@@ -58,19 +58,16 @@ pub fn run(vars: &Vars, app: &AppName) -> Result<u8, ReceiveError> {
     let hooks = vars.plugin_dir().join("hooks");
     let settings = [
         format!("core.hooksPath={}", hooks.display()),
-        "receive.fsckObjects=true".to_owned(),
-        // Blemishes that old histories have and that harm nobody.
-        "receive.fsck.zeroPaddedFilemode=ignore".to_owned(),
-        "receive.fsck.missingSpaceBeforeDate=ignore".to_owned(),
-        "receive.fsck.badTimezone=ignore".to_owned(),
+        // Whatever the host hides from pushers.
+        "receive.hideRefs=!refs/graduate".to_owned(),
         format!("receive.maxInputSize={MAX_INPUT}"),
         "receive.denyDeletes=true".to_owned(),
         "receive.autogc=false".to_owned(),
         "core.fsync=committed".to_owned(),
     ];
     let mut git = git::program();
-    for setting in &settings {
-        git = git.args(["-c", setting]);
+    for setting in transfer::check::settings().chain(settings) {
+        git = git.args(["-c", &setting]);
     }
     let mut running = git
         .arg("receive-pack")

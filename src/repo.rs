@@ -32,7 +32,10 @@ pub mod former;
 mod incoming;
 mod past;
 
-pub use app::{config_set_by_deploy, has_release_tasks, names_web, values_set_by_deploy};
+pub use app::{
+    commit_at, config_set_by_deploy, foreign_format, has_commit, has_release_tasks, names_web,
+    values_set_by_deploy,
+};
 pub use blockers::{deletion, in_the_way};
 pub use incoming::Incoming;
 

@@ -1,6 +1,7 @@
 //! Every sentence that people read while a graduation runs, in Dokku's look.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use crate::legible::legible;
 use crate::lines::Lines;
@@ -189,6 +190,12 @@ impl Reporter {
     }
 }
 
+/// The command, on the source, after which all apps run what the ledger says, some of which may be in no state to tell
+/// what they run. It is a whole graduation: these apps alone, in another release than the others, would be a mix.
+pub fn bring_back(environment: impl fmt::Display, apps: &str) -> String {
+    format!("dokku graduate {environment} refs/heads/env/{environment} -o redeploy={apps}")
+}
+
 fn failed(lines: &mut Lines, environment: &str, outcome: &Outcome) {
     let recover =
         format!("settle it with `dokku graduate:recover {environment}`; do not push again before that");
@@ -210,8 +217,8 @@ fn failed(lines: &mut Lines, environment: &str, outcome: &Outcome) {
             if !stuck.is_empty() {
                 let apps = stuck.keys().map(AppName::as_str).collect::<Vec<_>>().join(",");
                 lines.hint(Some(&format!(
-                    "when that is put right, `dokku graduate {environment} refs/heads/env/{environment} -o redeploy -o \
-                     only={apps}` brings back what ran"
+                    "when that is put right, `{}` brings back what ran",
+                    bring_back(environment, &apps)
                 )));
             }
         }
@@ -228,9 +235,15 @@ fn failed(lines: &mut Lines, environment: &str, outcome: &Outcome) {
                     AppEnd::Stuck { reason } => format!("{app} is stuck: {reason}"),
                 });
             }
-            lines.hint(Some(
-                "look at these apps there; `git push -f -o redeploy` of an older release tag brings all of them back",
-            ));
+            let stuck = ends.iter().filter(|(_, end)| matches!(end, AppEnd::Stuck { .. }));
+            let stuck = stuck.map(|(app, _)| app.as_str()).collect::<Vec<_>>().join(",");
+            lines.hint(Some(&if stuck.is_empty() {
+                "look at these apps there; `git push -f -o redeploy` of an older release tag brings all of them back"
+                    .to_owned()
+            } else {
+                let command = bring_back(environment, &stuck);
+                format!("look at these apps there; `{command}` brings all of them back to what the ledger says")
+            }));
         }
         Outcome::InDoubt { cause } => {
             lines.trouble(&format!("what {environment} runs is in doubt: {}", cause.what));

@@ -23,6 +23,7 @@ fn row(app: &str, from: Option<&str>, is_new: bool) -> Row {
         to: id("9c0ffee"),
         hold: HoldPoint::Healthy,
         has_release_tasks: false,
+        is_there: false,
     }
 }
 

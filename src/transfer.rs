@@ -14,6 +14,8 @@ use crate::settings::{Address, Settings, SettingsError};
 use crate::ssh::{self, SshError};
 use crate::vars::Vars;
 
+pub mod check;
+
 /// The objects are not there.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod after_decision;
+mod app_repositories;
 mod at_once;
 mod cli;
 mod compensations;

@@ -151,8 +151,11 @@ fn a_destination_that_does_not_begin_is_given_up() {
     let environment = with_news(&world, &["api"]);
     let before = world.destination.snapshot();
     world.set(&world.source, "lease-s", 3);
-    // What runs there is still told, and nothing after it; the connection stays.
-    replace_agent(&world.destination, r#""$agent" "$@" | { sed -u '/"all-apps"/q'; cat >/dev/null; }"#);
+    // What runs there and which revisions are there is still told, and nothing after it; the connection stays.
+    replace_agent(
+        &world.destination,
+        r#""$agent" "$@" | { sed -u '/"type":"revision"/q'; cat >/dev/null; }"#,
+    );
     environment
         .graduate("now", "HEAD")
         .is_refused()

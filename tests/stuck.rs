@@ -30,17 +30,17 @@ fn after_an_abort_that_could_not_put_all_back_the_release_that_ran_does() {
         .is_refused()
         .says("api is not as it was: docker tag")
         .says("no space left on device")
-        .says("`dokku graduate production refs/heads/env/production -o redeploy -o only=api` brings back what ran")
+        .says("`dokku graduate production refs/heads/env/production -o redeploy=api` brings back what ran")
         .does_not_say("nothing changed on production");
     drop(broken);
     world
         .destination
         .dokku(&["graduate:doctor"])
         .says("could not put api back; bring back from there what ran")
-        .says("dokku graduate production refs/heads/env/production -o redeploy -o only=api");
+        .says("dokku graduate production refs/heads/env/production -o redeploy=api");
 
     post.succeeds();
-    let words = ["graduate", "production", "env/production", "-o", "redeploy", "-o", "only=api", "--yes"];
+    let words = ["graduate", "production", "refs/heads/env/production", "-o", "redeploy=api", "--yes"];
     world.source.dokku(&words).succeeds();
     world.nothing_is_left();
     world.destination.dokku(&["graduate:doctor"]).does_not_say("could not put api back");

@@ -31,6 +31,7 @@ pub mod key;
 pub mod logs;
 pub mod map;
 pub mod plan;
+mod reach;
 pub mod recover;
 pub mod releases;
 pub mod report;

@@ -7,11 +7,11 @@ use crate::coordinator::ledger;
 use crate::error::Error;
 use crate::history::{self, Episode};
 use crate::listing::listed;
-use crate::names::EnvironmentName;
+use crate::names::{AppName, EnvironmentName};
 use crate::repo::Settled;
 use crate::vars::Vars;
 
-use super::{Format, print, print_json, table};
+use super::{Format, print, print_json, reach, table};
 
 /// Whose releases, and how to list them.
 #[derive(Debug, Args)]
@@ -40,17 +40,27 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let (repo, environment) = (Settled::open(vars)?, &arguments.environment);
     let runs = repo.read_ref(&ledger::branch(environment))?;
     let history = history::of(&repo, environment, runs, arguments.limit)?;
-    let shown = history.iter();
+    let commits = history.iter().map(|episode| episode.commit).collect();
+    let lost = reach::lost(&commits, environment, &repo, vars)?;
+    let lost = |episode: &Episode| lost.get(&episode.commit).map_or(&[][..], Vec::as_slice);
     match arguments.format {
         Format::Text => {
             let names = ["RELEASE", "COMMIT", "BY", "LABEL", "APPS", "TOOK"].map(str::to_owned);
-            print(table(&names, &shown.map(row).collect::<Vec<_>>()))
+            let rows = history.iter().map(|episode| row(episode, lost(episode)));
+            print(table(&names, &rows.collect::<Vec<_>>()))
         }
-        Format::Json => print_json(&json!(shown.collect::<Vec<_>>())),
+        Format::Json => {
+            let documents = history.iter().map(|episode| {
+                let mut document = json!(episode);
+                document["lost"] = json!(lost(episode));
+                document
+            });
+            print_json(&documents.collect())
+        }
     }
 }
 
-fn row(episode: &Episode) -> Vec<String> {
+fn row(episode: &Episode, lost: &[AppName]) -> Vec<String> {
     let apps = listed(&episode.apps);
     let mut notes = vec![if apps.is_empty() { "none".to_owned() } else { apps }];
     notes.extend(episode.same_as.as_ref().map(|release| format!("(as {release})")));
@@ -58,6 +68,9 @@ fn row(episode: &Episode) -> Vec<String> {
     notes.extend(episode.runs.then(|| "(runs)".to_owned()));
     let changed = listed(&episode.changed_since);
     notes.extend((!episode.changed_since.is_empty()).then(|| format!("(runs, except {changed})")));
+    let gone =
+        || format!("(cannot be gone back to: no repository has the revision of {} any more)", listed(lost));
+    notes.extend((!lost.is_empty()).then(gone));
     vec![
         episode.release.clone(),
         episode.commit.short(),

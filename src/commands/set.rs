@@ -32,7 +32,7 @@ pub struct Arguments {
     #[arg(value_name = "ENVIRONMENT|--global", allow_hyphen_values = true)]
     scope: Scope,
     /// One of max-parallel, hold-timeout, lease, on-failure, missing-config, ignore-config, exclude, hook-timeout,
-    /// keep-logs, auto-commit
+    /// keep-releases, keep-logs, auto-commit
     #[arg(value_name = "PROPERTY")]
     property: String,
     /// Its value; without one it is reset. Names are separated by commas or blanks

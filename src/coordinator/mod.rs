@@ -7,10 +7,12 @@
 pub mod control;
 mod forgotten;
 mod holder;
+mod keep;
 pub mod ledger;
 mod outcome;
 mod prepare;
 mod programs;
+mod revisions;
 mod run;
 mod settle;
 mod unchanged;
@@ -26,6 +28,7 @@ use crate::coordinator::control::{Client, Clients};
 pub use crate::coordinator::holder::{Holder, in_progress, lock};
 use crate::coordinator::ledger::LedgerError;
 pub use crate::coordinator::prepare::{ask_factors, ask_live};
+pub use crate::coordinator::revisions::{There, ask_revisions};
 use crate::coordinator::run::Run;
 pub use crate::coordinator::settle::{Earlier, settle_earlier};
 use crate::decision::{self, DecisionError};
@@ -340,6 +343,9 @@ impl<'a> Coordinator<'a> {
         let transaction = Transaction::new(self.plan.rows.iter().map(|row| row.app.clone()));
         let mut run = Run::begin(self, transaction, link, reports);
         let outcome = run.drive(Vec::new());
+        if outcome == (Outcome::Live {}) {
+            run.keep();
+        }
         let begun = run.has_begun();
         let release = match self.conclude(&outcome) {
             Ok(release) => release,
@@ -367,6 +373,7 @@ impl<'a> Coordinator<'a> {
     fn conclude(&mut self, outcome: &Outcome) -> Result<Option<ReleaseTag>, CoordinatorError> {
         let release = match outcome {
             Outcome::Live {} => {
+                self.keep_here();
                 let deployed = self.plan.rows.iter().map(|row| &row.app);
                 Some(ledger::record(self.vars, &self.order, deployed)?)
             }

@@ -1,9 +1,9 @@
 //! What comes before the destination is taken: connect, ask what runs there, plan, check.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
+use super::revisions::ask_revisions;
 use super::{Coordinator, CoordinatorError, cannot_begin, ledger};
 use crate::carried_out;
 use crate::decision::DecisionError;
@@ -14,14 +14,11 @@ use crate::factors::RawFactors;
 use crate::git::{Git, Harmful};
 use crate::link::{self, Limit, Link, LinkError, Reports};
 use crate::mapping::DestinationApp;
-use crate::names::{AppName, CommitId, EnvironmentName, ReleaseTag, RequestTag};
+use crate::names::{AppName, FoundApp, ReleaseTag, RequestTag};
 use crate::order::{Ending, Mode, News, Order};
-use crate::plan::{self, AppsHere, Plan, Policy, RevisionFacts, Tested};
+use crate::plan::{self, AppsHere, Plan, Policy};
 use crate::protocol::{LiveApp, Report, Request};
-use crate::provenance::{self, Ran};
 use crate::repo::{self, Release, Settled};
-use crate::runs::Runs;
-use crate::vars::Vars;
 
 /// How long a destination may take to say what runs there.
 const LIVE_LIMIT: Duration = Duration::from_secs(120);
@@ -43,6 +40,7 @@ impl Coordinator<'_> {
         problems.extend(self.frozen().map_err(|error| cannot_begin(&error))?);
         let (here, unacknowledged) = self.survey().map_err(|error| cannot_begin(&error))?;
         problems.extend(unacknowledged);
+        problems.extend(self.uncarried().map_err(|error| cannot_begin(&error))?);
         let (mut link, mut reports) = match link::connect(self.vars, environment, &self.control_path) {
             Ok(talk) => talk,
             Err(error) if error.is_refusal() => return refused(vec![error.to_string()]),
@@ -52,7 +50,11 @@ impl Coordinator<'_> {
             Ok(live) => live,
             Err(error) => return Err(Ending::Unreachable { reason: error.to_string() }),
         };
-        let facts = |app: &AppName, revision| revision_facts(self.vars, environment, app, revision);
+        let there = match ask_revisions(&mut link, &mut reports, &self.to_ask(&live)) {
+            Ok(there) => there,
+            Err(error) => return Err(Ending::Unreachable { reason: error.to_string() }),
+        };
+        let known = |app: &AppName, revision| self.known(app, revision, &there);
         let Self { order, routes, limits, .. } = &*self;
         let policy = Policy {
             missing_config: limits.missing_config,
@@ -61,7 +63,7 @@ impl Coordinator<'_> {
             ignore_config: &limits.ignore_config,
             excluded: &order.excluded,
         };
-        let plan = match plan::make(&order.apps, routes, &live, &order.options, &policy, facts) {
+        let plan = match plan::make(&order.apps, routes, &live, &order.options, &policy, known) {
             // What runs already is no second graduation.
             Ok(plan) if plan.rows.is_empty() => plan,
             Ok(plan) => {
@@ -73,6 +75,7 @@ impl Coordinator<'_> {
                 return refused(problems);
             }
         };
+        problems.extend(self.dangers(&plan).iter().map(ToString::to_string));
         self.say(News::Planned { plan: plan.clone() });
         if !problems.is_empty() {
             return refused(problems);
@@ -158,6 +161,23 @@ impl Coordinator<'_> {
         Ok(vec![format!("it is frozen {frozen}\n{remedy}")])
     }
 
+    /// What runs here and would graduate with the current state, but cannot be carried.
+    fn uncarried(&self) -> Result<Vec<String>, CoordinatorError> {
+        let order = &self.order;
+        if !order.is_current {
+            return Ok(Vec::new());
+        }
+        let environment = &order.tag.environment;
+        let excluded = self.settings.for_environment(environment).exclude;
+        let only = order.options.only.as_ref();
+        let is_asked_for = |app: &str| only.is_none_or(|only| only.iter().any(|name| name.as_str() == app));
+        let graduates = |app: &FoundApp| {
+            order.mapping.covers_name(app.as_str()) && !excluded.contains(app) && is_asked_for(app.as_str())
+        };
+        let uncarried = Dokku::new(self.vars).uncarried().map_err(EnvironmentError::from)?;
+        Ok(uncarried.iter().filter(|each| graduates(&each.app)).map(ToString::to_string).collect())
+    }
+
     /// The acknowledgement rule: the current state graduates only while the live source is what was committed. Apps
     /// that do not graduate to this environment have no part in it: on this same host that includes its own apps,
     /// which a graduation itself has changed.
@@ -224,59 +244,4 @@ pub fn ask_factors(
             other => return Err(LinkError::out_of_turn(&other)),
         }
     }
-}
-
-fn revision_facts(
-    vars: &Vars,
-    environment: &EnvironmentName,
-    app: &AppName,
-    revision: CommitId,
-) -> RevisionFacts {
-    let repository = Dokku::new(vars).repository(app);
-    let exists = Git::bare(&repository).has_commit(revision);
-    if !exists {
-        return RevisionFacts::default();
-    }
-    RevisionFacts {
-        exists,
-        tested: tested(vars, environment, app, revision).unwrap_or_else(|error| {
-            log::error!("{error}");
-            Tested::Never
-        }),
-        names_web: repo::names_web(&repository, revision),
-        has_release_tasks: repo::has_release_tasks(&repository, revision),
-        set_by_deploy: repo::config_set_by_deploy(&repository, revision),
-    }
-}
-
-/// Whether a revision ever ran here. What costs more is asked only of one that is not among those that were recorded.
-fn tested(
-    vars: &Vars,
-    environment: &EnvironmentName,
-    app: &AppName,
-    revision: CommitId,
-) -> Result<Tested, CoordinatorError> {
-    let ran = Ran::of(vars, app).map_err(EnvironmentError::from)?;
-    if ran.includes(revision) {
-        return Ok(Tested::Ran);
-    }
-    let found = provenance::look(vars, Path::new("docker"), std::slice::from_ref(app));
-    let mut found = found.map_err(EnvironmentError::from)?;
-    let runs = found.remove(app).unwrap_or_default().status.runs.revision();
-    if runs == Some(revision) {
-        return Ok(Tested::Ran);
-    }
-    let repository = Settled::open_at(Dokku::new(vars).repository(app)).map_err(DecisionError::from)?;
-    if repository.is_ancestor_of_any(revision, ran.iter().chain(runs)).map_err(DecisionError::from)? {
-        return Ok(Tested::Nearly);
-    }
-    let repo = Settled::open(vars).map_err(DecisionError::from)?;
-    for release in repo.releases(environment).map_err(DecisionError::from)? {
-        let release = release.map_err(DecisionError::from)?;
-        let state = repo.manifests(release.commit).unwrap_or_default();
-        if state.0.get(app).is_some_and(|manifest| manifest.deploy.revision == Runs::Revision(revision)) {
-            return Ok(Tested::Nearly);
-        }
-    }
-    Ok(Tested::Never)
 }

@@ -29,6 +29,10 @@ pub(super) const PUSH_GRACE: Duration = Duration::from_secs(5);
 /// How long whoever asked for it may take to attach. One that died on its way must not leave anything held.
 pub(super) const ASKER_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a destination may take to keep the revisions of a release, and how many apps it is asked for at once.
+const KEEP_PATIENCE: Duration = Duration::from_secs(20);
+const KEPT_AT_ONCE: usize = 8;
+
 use actions::{Carried, not_moved};
 use lease::Lease;
 
@@ -169,6 +173,27 @@ impl<'c, 'v> Run<'c, 'v> {
             actions.extend(event.into_iter().flat_map(|event| self.transaction.step(event)));
             let due = self.what_is_due();
             actions.extend(due.into_iter().flat_map(|event| self.transaction.step(event)));
+        }
+    }
+
+    /// After it went live: has the destination keep the revisions of the release that is recorded next. What a participant
+    /// brought live it keeps by itself; so what is not heard of in time is made good by the next release.
+    pub(super) fn keep(&mut self) {
+        let requests = match self.coordinator.keep_requests() {
+            Ok(requests) => requests,
+            Err(error) => return log::warn!("{error}"),
+        };
+        let end = Instant::now() + KEEP_PATIENCE;
+        for some in requests.chunks(KEPT_AT_ONCE) {
+            some.iter().for_each(|request| self.send(request));
+            let mut missing = some.len();
+            while missing > 0 && self.link.is_some() {
+                match self.coordinator.messages.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                    Ok(Message::Report(Report::Kept { .. })) => missing -= 1,
+                    Ok(message) => drop(self.event_of(message)),
+                    Err(_) => return log::warn!("the destination does not say that it keeps the release"),
+                }
+            }
         }
     }
 
@@ -315,6 +340,8 @@ impl<'c, 'v> Run<'c, 'v> {
                 | Report::Clock { .. }
                 | Report::Found { .. }
                 | Report::Examined {}
+                | Report::Revision { .. }
+                | Report::Kept { .. }
                 | Report::Unknown {}
         );
         if !agents_own {
@@ -333,6 +360,7 @@ impl<'c, 'v> Run<'c, 'v> {
             | Report::AllApps {}
             | Report::Building { .. } => None,
             Report::Clock { .. } | Report::Found { .. } | Report::Examined {} => None,
+            Report::Revision { .. } | Report::Kept { .. } => None,
             Report::Begun {} => {
                 self.begun = true;
                 Some(Event::Begun)

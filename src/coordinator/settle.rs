@@ -71,7 +71,13 @@ pub fn settle_earlier(vars: &Vars, environment: &EnvironmentName) -> Result<Earl
     };
     coordinator.plan = place.planned().unwrap_or_default();
     let (mut outcome, is_forgotten) = match Run::resume(&mut coordinator, transaction) {
-        Ok(mut run) => (run.drive(actions), run.is_forgotten()),
+        Ok(mut run) => {
+            let outcome = run.drive(actions);
+            if outcome == (Outcome::Live {}) {
+                run.keep();
+            }
+            (outcome, run.is_forgotten())
+        }
         Err(error) => (Outcome::InDoubt { cause: Cause::new(error.to_string()) }, false),
     };
     if is_forgotten && matches!(outcome, Outcome::InDoubt { .. }) {

@@ -14,6 +14,13 @@ pub(super) fn all(vars: &Vars) -> Vec<Finding> {
     };
     let count = survey.here.len();
     let mut found = Vec::new();
+    for each in &survey.uncarried {
+        found.push(Finding::warning(
+            Check::Apps,
+            each.to_string(),
+            format!("dokku apps:rename {} NAME", each.app),
+        ));
+    }
     for (app, here) in &survey.here {
         let remarks = here.status.remarks(app.as_str()).into_iter();
         found.extend(remarks.map(|remark| Finding::warning(Check::Apps, remark.found, remark.remedy)));

@@ -12,6 +12,7 @@ use crate::git;
 use crate::names::AppName;
 use crate::participant::owed;
 use crate::participant::store::{Graduation, Store};
+use crate::report;
 use crate::vars::Vars;
 
 /// Graduations that came here and that nobody has settled, or that could not put an app back.
@@ -37,7 +38,7 @@ fn not_put_back(app: &AppName, graduation: Graduation) -> Finding {
     Finding::warning(
         Check::Graduations,
         format!("graduation {id} from {source} could not put {app} back; bring back from there what ran"),
-        format!("dokku graduate {environment} refs/heads/env/{environment} -o redeploy -o only={app}"),
+        report::bring_back(&environment, app.as_str()),
     )
 }
 
@@ -73,7 +74,7 @@ pub(super) fn files(vars: &Vars) -> Vec<Finding> {
         }
     }
     let apps = Dokku::new(vars).apps().unwrap_or_default();
-    for app in apps {
+    for app in apps.names {
         left.extend(abandoned(&vars.below_root(app.as_str()), |name| name.starts_with(".graduate.json.")));
     }
     let is_ours = |name: &str| name == ".git.graduate-new" || name.starts_with("..gitignore.");

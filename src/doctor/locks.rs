@@ -36,7 +36,7 @@ pub(super) fn all(vars: &Vars) -> Vec<Finding> {
 /// Apps that nobody deploys and that are locked: a graduation to them is refused.
 fn standing(vars: &Vars) -> Vec<Finding> {
     let dokku = Dokku::new(vars);
-    let locked = preflight::locked(vars, &dokku, &dokku.apps().unwrap_or_default());
+    let locked = preflight::locked(vars, &dokku, &dokku.apps().unwrap_or_default().names);
     let found = locked.into_iter().map(|app| {
         let what =
             format!("{app} is locked, by `dokku apps:lock {app}` or by a deploy of it that was killed");
@@ -63,7 +63,7 @@ fn own_locks(vars: &Vars) -> Vec<PathBuf> {
 fn deploy_locks(vars: &Vars) -> BTreeMap<PathBuf, String> {
     let apps = Dokku::new(vars).apps().unwrap_or_default();
     let place = |app: &str| vars.lib_root.join("data/apps").join(app).join(".deploy.lock");
-    apps.iter().map(|app| (place(app.as_str()), app.to_string())).collect()
+    apps.names.iter().map(|app| (place(app.as_str()), app.to_string())).collect()
 }
 
 fn stray(path: &Path, holders: &[Holder]) -> Option<Finding> {

@@ -11,11 +11,10 @@ use std::path::{Path, PathBuf};
 use super::repository::{former_dir, free_name, make_private_dir};
 use super::{InstallError, Notes};
 use crate::coordinator::ledger;
-use crate::dokku::is_plain_branch;
 use crate::files::{self, FileError};
 use crate::git::{Git, RefChange, TagText};
 use crate::manifest::{Deploy, GITIGNORE, MANIFEST_FILE, MANIFEST_VERSION, Manifest};
-use crate::names::{AppName, CommitId, EnvironmentName, ObjectId};
+use crate::names::{AppName, BranchName, CommitId, EnvironmentName, ObjectId};
 use crate::process::Program;
 use crate::repo::former::{self, FormerApp, FormerRelease};
 use crate::repo::{RepoError, Settled};
@@ -270,9 +269,7 @@ fn make_state(
             app: app.clone(),
             config: BTreeMap::new(),
             deploy: Deploy {
-                branch: Some(former.branch.clone())
-                    .filter(|branch| is_plain_branch(branch))
-                    .unwrap_or("master".into()),
+                branch: former.branch.parse().unwrap_or_else(|_| BranchName::master()).into(),
                 image: None,
                 revision: Runs::Revision(former.revision),
                 source: None,

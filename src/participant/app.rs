@@ -10,6 +10,8 @@ mod naming;
 mod release;
 mod undo;
 
+use std::collections::BTreeSet;
+
 use crate::docker::{self, DockerError, ImageId, Keeper};
 use crate::dokku::{Dokku, DokkuError};
 use crate::files::FileError;
@@ -22,6 +24,7 @@ use crate::participant::store::{Before, Held};
 use crate::process::{ProcessError, Program};
 use crate::provenance::ProvenanceError;
 use crate::runs::Runs;
+use crate::transfer;
 use crate::vars::{self, Vars};
 
 /// An app could not be read or changed.
@@ -140,7 +143,9 @@ impl<'a> App<'a> {
     /// # Errors
     /// Dokku does not.
     pub fn create(&self) -> Result<(), AppError> {
-        Ok(self.command("apps:create").arg(self.name.as_str()).run()?)
+        let create = self.command("apps:create").arg(self.name.as_str());
+        // Nothing could be sent to a repository in another format.
+        Ok(git::FORMATS.iter().fold(create, |create, (name, value)| create.env(name, value)).run()?)
     }
 
     /// Makes sure that the old image does not go away while the outcome is open. A build begins by removing the
@@ -185,11 +190,8 @@ impl<'a> App<'a> {
         }
         let repository = self.dokku.repository(self.name);
         // Somebody else's `git:sync` moves the branch before Dokku refuses to deploy it.
-        let tip = self.dokku.tip(self.name, &before.branch);
-        if tip != Some(before.to) {
-            git::update_app_ref(&repository, &before.branch, Some(before.to), tip)?;
-        }
-        Ok(())
+        let head = self.dokku.head(self.name, &before.branch)?;
+        Ok(git::update_app_ref(&repository, &before.branch, Some(before.to), head)?)
     }
 
     /// After the deploy has ended well: says whether what is live is what was held, and makes sure that it stays so.
@@ -220,6 +222,24 @@ impl<'a> App<'a> {
     /// The containers that are live, as Dokku has noted them.
     fn live(&self) -> Vec<String> {
         self.dokku.containers(self.name).into_values().collect()
+    }
+
+    /// Whatever becomes of the branch, what has come here can be gone back to, as long as the source does not say otherwise.
+    ///
+    /// # Errors
+    /// It is not kept; repeat it.
+    pub fn keep(&self, before: &Before) -> Result<(), AppError> {
+        let keep = [before.to].into();
+        Ok(Git::bare(&self.dokku.repository(self.name)).keep(&keep, &BTreeSet::new(), git::kept)?)
+    }
+
+    /// A revision that is here already is not sent. Nothing that git clears away meanwhile takes it away.
+    ///
+    /// # Errors
+    /// git says no.
+    pub fn hold_on_to(&self, before: &Before) -> Result<(), AppError> {
+        let git = Git::bare(&self.dokku.repository(self.name));
+        Ok(git.keep(&[before.to].into(), &BTreeSet::new(), |commit| transfer::ref_name(self.id, commit))?)
     }
 
     /// When no app will be put back any more: leaves nothing of the graduation.

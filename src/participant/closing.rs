@@ -130,6 +130,9 @@ impl Closing {
         }
         // No app is put back any more: the old images may go. A Docker that goes down with the host takes us along before
         // the app's end is written down; after any other one the next graduation lets them go.
+        if let Err(error) = persistently(|| app.keep(&self.before)) {
+            log::error!("{error}");
+        }
         let let_go = persistently(|| app.let_go());
         if let Err(error) = let_go.and_then(|()| leftovers::let_go_of_stuck(&self.vars, &self.app)) {
             log::error!("{error}");

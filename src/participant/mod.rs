@@ -236,6 +236,8 @@ impl<'a> Participant<'a> {
             Request::Live {}
             | Request::Factors {}
             | Request::Examine {}
+            | Request::Revision { .. }
+            | Request::Keep { .. }
             | Request::Begin { .. }
             | Request::Resume { .. } => {
                 self.say(Report::Refused { reason: "a graduation is under way in this session".to_owned() });

@@ -34,6 +34,7 @@ pub(super) fn open(
     }
     store.set_before(name, &before)?;
     app.keep_old_image(&before)?;
+    app.hold_on_to(&before)?;
     if before.created {
         app.create()?;
         // If somebody uses it meanwhile, it is left as Dokku has made it.

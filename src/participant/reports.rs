@@ -67,6 +67,8 @@ fn is_awaited(report: &Report) -> bool {
         | Report::Clock { .. }
         | Report::Found { .. }
         | Report::Examined {}
+        | Report::Revision { .. }
+        | Report::Kept { .. }
         | Report::Begun {}
         | Report::Refused { .. }
         | Report::Unknown {}
@@ -90,6 +92,8 @@ pub(super) fn bounded(report: Report) -> Report {
         | Report::Clock { .. }
         | Report::Found { .. }
         | Report::Examined {}
+        | Report::Revision { .. }
+        | Report::Kept { .. }
         | Report::Begun {}
         | Report::Unknown {}
         | Report::Opened { .. }

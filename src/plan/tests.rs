@@ -1,13 +1,8 @@
 use super::*;
 use crate::mapping::Mapping;
 
-const ALL_THERE: RevisionFacts = RevisionFacts {
-    exists: true,
-    tested: Tested::Ran,
-    names_web: true,
-    has_release_tasks: false,
-    set_by_deploy: BTreeMap::new(),
-};
+const ALL_THERE: RevisionFacts =
+    RevisionFacts { exists: true, names_web: true, has_release_tasks: false, set_by_deploy: BTreeMap::new() };
 const DEFAULT: Policy<'static> = Policy {
     missing_config: MissingConfig::Fail,
     untested: Untested::Fail,
@@ -15,6 +10,10 @@ const DEFAULT: Policy<'static> = Policy {
     ignore_config: &BTreeSet::new(),
     excluded: &BTreeSet::new(),
 };
+
+fn known(facts: RevisionFacts) -> Known {
+    Known { facts, ..Known::default() }
+}
 
 fn id(digit: char) -> CommitId {
     digit.to_string().repeat(40).parse().unwrap()
@@ -57,7 +56,7 @@ fn only_a_changed_revision_is_a_change() {
     let live = [("api", '1'), ("web", 'b'), ("other", '2')];
     let live = live.map(|(name, revision)| (there(name), run(revision))).into();
     let (routes, options) = (routes("", &wanted), Options::default());
-    let plan = make(&wanted, &routes, &live, &options, &DEFAULT, |_, _| ALL_THERE).unwrap();
+    let plan = make(&wanted, &routes, &live, &options, &DEFAULT, |_, _| known(ALL_THERE)).unwrap();
     let rows: Vec<_> = plan.rows.iter().map(|row| (row.app.as_str(), row.is_new, row.from)).collect();
     assert_eq!(rows, [("api", false, Runs::Revision(id('1'))), ("new", true, Runs::Nothing)]);
     assert_eq!(plan.unchanged, [app("web")]);
@@ -70,13 +69,13 @@ fn every_problem_is_found_at_once() {
         [(app("api"), want('a', &["KEY", "GIT_REV"])), (app("web"), want('b', &["A", "B"]))].into();
     let live = [(there("api"), run('1'))].into();
     let options = Options { only: Some([app("api"), app("web"), app("x")].into()), ..Options::default() };
-    let gone = |name: &AppName, _| RevisionFacts { exists: name.as_str() != "api", ..ALL_THERE };
+    let gone = |name: &AppName, _| known(RevisionFacts { exists: name.as_str() != "api", ..ALL_THERE });
     let routes = routes("", &wanted);
     let problems = make(&wanted, &routes, &live, &options, &DEFAULT, gone).unwrap_err();
     let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
     assert_eq!(texts.len(), 4);
     assert!(texts[0].contains("`only` names x"));
-    assert!(texts[1].contains("a revision that its repository here does not have"));
+    assert!(texts[1].contains("a revision that its repository has neither here nor there"));
     assert!(texts[2].ends_with("`dokku config:set --no-restart api KEY=...`"));
     assert!(texts[3].ends_with("`dokku apps:create web && dokku config:set --no-restart web A=... B=...`"));
 }
@@ -88,7 +87,7 @@ fn an_app_is_compared_with_what_it_is_called_there() {
     let live = [(there("api"), run('1')), (there("cron"), run('1'))].into();
     let options = Options { only: Some([app("api-staging"), app("cron")].into()), ..Options::default() };
     let routes = routes("*-staging=* *-test=*", &wanted);
-    let plan = |options| make(&wanted, &routes, &live, options, &DEFAULT, |_, _| ALL_THERE);
+    let plan = |options| make(&wanted, &routes, &live, options, &DEFAULT, |_, _| known(ALL_THERE));
     let texts: Vec<String> = plan(&options).unwrap_err().iter().map(ToString::to_string).collect();
     assert!(texts[0].starts_with("web-staging and web-test would all become web;"), "{texts:?}");
     assert_eq!(texts[1], "`only` names cron, which no rule of `graduate:map` fits");
@@ -110,7 +109,8 @@ fn names_that_nobody_need_set_are_not_asked_for() {
     let set_by_deploy =
         [("GENERATED".to_owned(), SetByDeploy::First), ("SYNCED".to_owned(), SetByDeploy::Each)].into();
     let facts = RevisionFacts { set_by_deploy, ..ALL_THERE };
-    let plan = make(&wanted, &routes, &live, &Options::default(), &policy, |_, _| facts.clone()).unwrap();
+    let plan =
+        make(&wanted, &routes, &live, &Options::default(), &policy, |_, _| known(facts.clone())).unwrap();
     let missing: Vec<_> = plan.missing_config.iter().map(|missing| missing.names.join(" ")).collect();
     assert_eq!(missing, ["GENERATED OWN", "OWN"], "a first deploy generates, a later one does not");
 }
@@ -123,12 +123,27 @@ fn an_excluded_app_is_left_out_and_named() {
     let routes = Routes::of(&Mapping::default(), wanted.keys(), &excluded, &environment, false);
     let policy = Policy { excluded: &excluded, ..DEFAULT };
     let live = [(there("api"), run('1'))].into();
-    let plan = make(&wanted, &routes, &live, &Options::default(), &policy, |_, _| ALL_THERE).unwrap();
+    let plan = make(&wanted, &routes, &live, &Options::default(), &policy, |_, _| known(ALL_THERE)).unwrap();
     assert_eq!((plan.rows.len(), &plan.excluded), (1, &vec![app("api")]));
     assert_eq!(plan.left_alone, [], "it is named once");
     let options = Options { only: Some(excluded.clone()), ..Options::default() };
-    let problems = make(&wanted, &routes, &live, &options, &policy, |_, _| ALL_THERE).unwrap_err();
+    let problems = make(&wanted, &routes, &live, &options, &policy, |_, _| known(ALL_THERE)).unwrap_err();
     assert_eq!(problems, [Problem::OnlyExcluded(app("api"))]);
+}
+
+#[test]
+fn some_unchanged_apps_are_deployed_again_if_that_is_asked_for() {
+    let wanted: BTreeMap<_, _> =
+        [("api", 'a'), ("web", 'b')].map(|(name, revision)| (app(name), want(revision, &[]))).into();
+    let live = [("api", 'a'), ("web", 'b')].map(|(name, revision)| (there(name), run(revision))).into();
+    let plan = |names: &[&str]| {
+        let redeployed = names.iter().map(|name| app(name)).collect();
+        let options = Options { redeployed, ..Options::default() };
+        make(&wanted, &routes("", &wanted), &live, &options, &DEFAULT, |_, _| known(ALL_THERE))
+    };
+    let planned = plan(&["api"]).unwrap();
+    assert_eq!((planned.rows.len(), &planned.unchanged), (1, &vec![app("web")]));
+    assert_eq!(plan(&["cron"]).unwrap_err(), [Problem::RedeployUnknown(app("cron"))]);
 }
 
 #[test]
@@ -139,7 +154,9 @@ fn push_options_are_known_or_refused() {
     let options = parse(&["plan", "only=api,web", "only=x"]).unwrap();
     assert!(options.plan);
     assert_eq!(options.only.unwrap().len(), 3);
-    for bad in ["Plan", "plan=1", "only", "only=", "only=../x", ""] {
+    let options = parse(&["redeploy=api,web"]).unwrap();
+    assert!(!options.redeploy && options.redeployed.len() == 2);
+    for bad in ["Plan", "plan=1", "only", "only=", "only=../x", "redeploy=", "redeploy=A", ""] {
         assert!(parse(&[bad]).is_err(), "{bad:?}");
     }
     assert!(parse(&["again"]).unwrap().again);

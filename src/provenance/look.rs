@@ -9,7 +9,7 @@ use super::record::Place;
 use crate::docker::{self, ImageId};
 use crate::dokku::Dokku;
 use crate::files::holders;
-use crate::names::AppName;
+use crate::names::{AppName, CommitId};
 use crate::runs::{AppStatus, Runs};
 use crate::vars::Vars;
 
@@ -68,7 +68,7 @@ pub fn look(
             latest: survey.image(&docker::latest(app)),
             containers,
             records,
-            tip: dokku.tip(app, &dokku.deploy_branch(app)),
+            tip: tip(&dokku, app),
             revision_variable: dokku.revision_variable(app),
         };
         let (status, image) = facts.judge();
@@ -76,6 +76,15 @@ pub fn look(
     }
     note_deploys(&dokku, &mut found);
     Ok(found)
+}
+
+/// Where the deploy branch of an app is. It is only a second opinion: one that cannot be read has none.
+fn tip(dokku: &Dokku, app: &AppName) -> Option<CommitId> {
+    let tip = dokku.deploy_branch(app).and_then(|branch| dokku.tip(app, &branch));
+    tip.unwrap_or_else(|error| {
+        log::warn!("{error}");
+        None
+    })
 }
 
 /// An app whose revision cannot be told may just be on its way from one to another.

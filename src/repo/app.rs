@@ -3,16 +3,65 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use git2::Repository;
+use git2::{Config, ErrorClass, ErrorCode, Repository};
 use serde_json::Value;
 
-use super::oid;
-use crate::names::CommitId;
-use crate::plan::SetByDeploy;
+use super::{object_id, oid};
+use crate::names::{CommitId, ConfigName};
 use crate::procfile;
+use crate::protocol::SetByDeploy;
 
 /// The largest Procfile or app.json that is looked at, in bytes.
 const MAX_FILE: usize = 1 << 20;
+
+/// The commit that a ref of an app's repository leads to, loose or packed, through symbolic refs and annotated tags; none
+/// if there is no such ref.
+///
+/// # Errors
+/// Why the repository or the ref cannot be read, in words, and what puts it right.
+pub fn commit_at(repository: &Path, name: &str) -> Result<Option<CommitId>, String> {
+    let opened = Repository::open_bare(repository);
+    let opened = opened.map_err(|error| foreign_format(repository).unwrap_or(error.message().to_owned()))?;
+    let found = opened.find_reference(name).and_then(|found| found.peel_to_commit());
+    match found {
+        Ok(commit) => Ok(object_id(commit.id())),
+        Err(error) if error.code() == ErrorCode::NotFound && error.class() == ErrorClass::Reference => {
+            Ok(None)
+        }
+        Err(error) => {
+            Err(format!("{name}: {}; `git -C {} fsck` tells more", error.message(), repository.display()))
+        }
+    }
+}
+
+/// The repository has this commit.
+pub fn has_commit(repository: &Path, commit: CommitId) -> bool {
+    Repository::open_bare(repository).is_ok_and(|repository| repository.find_commit(oid(commit)).is_ok())
+}
+
+/// What is foreign about the format of a repository; none if nothing is. What a host's git makes depends on its
+/// `init.defaultObjectFormat` and `init.defaultRefFormat`.
+pub fn foreign_format(repository: &Path) -> Option<String> {
+    let config = Config::open(&repository.join("config")).ok()?;
+    let extension = |name: &str| config.get_string(&format!("extensions.{name}")).ok();
+    let path = repository.display();
+    let sha1 = extension("objectformat").filter(|format| format != "sha1").map(|format| {
+        format!(
+            "its objects are in the format {format}, and only SHA-1 can be carried; no git converts it: make the \
+             repository anew with `git init --bare --object-format=sha1` and deploy the app again"
+        )
+    });
+    let refs = extension("refstorage").filter(|format| format != "files").map(|format| {
+        format!(
+            "its refs are in the format {format}, which Dokku itself does not read; convert them with \
+             `git -C {path} refs migrate --ref-format=files`"
+        )
+    });
+    sha1.or(refs)
+}
+
+/// The most config variables of an app.json that are told, so that they fit into a message.
+const MAX_DECLARED: usize = 250;
 
 /// A file at the root of a revision; none if it is not there or no text of a sensible size.
 fn file(repository: &Path, revision: CommitId, name: &str) -> Option<String> {
@@ -51,7 +100,7 @@ pub fn config_set_by_deploy(repository: &Path, revision: CommitId) -> BTreeMap<S
         true => SetByDeploy::Each,
         false => SetByDeploy::First,
     };
-    let set = declared_config(repository, revision).into_iter();
+    let set = declared_config(repository, revision).into_iter().take(MAX_DECLARED);
     set.map(|(name, declared)| (name, when(&declared))).collect()
 }
 
@@ -69,7 +118,8 @@ fn declared_config(repository: &Path, revision: CommitId) -> BTreeMap<String, Va
     let json = app_json(repository, revision);
     let env = json.as_ref().and_then(|json| json.get("env")).and_then(Value::as_object).cloned();
     let is_set = |declared: &Value| !default(declared).is_empty() || is_generated(declared);
-    env.into_iter().flatten().filter(|(_, declared)| is_set(declared)).collect()
+    let is_name = |name: &str| name.parse::<ConfigName>().is_ok();
+    env.into_iter().flatten().filter(|(name, declared)| is_name(name) && is_set(declared)).collect()
 }
 
 fn default(declared: &Value) -> &str {

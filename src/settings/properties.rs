@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::{AppName, ConfigName};
+use crate::names::{ConfigName, FoundApp};
 use crate::plan::{MissingConfig, Untested};
 use crate::protocol::OnFailure;
 
@@ -53,6 +53,8 @@ pub enum Property {
     Exclude,
     /// `hook-timeout`: how long each SUCCESS or FAILURE hook may take, in seconds.
     HookTimeout,
+    /// `keep-releases`: how many releases can be gone back to.
+    KeepReleases,
     /// `keep-logs`: how many graduations are remembered.
     KeepLogs,
     /// `auto-commit`: whether every deploy commits the environment's state; global only.
@@ -61,7 +63,7 @@ pub enum Property {
 
 impl Property {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::MaxParallel,
         Self::HoldTimeout,
         Self::Lease,
@@ -71,6 +73,7 @@ impl Property {
         Self::Untested,
         Self::Exclude,
         Self::HookTimeout,
+        Self::KeepReleases,
         Self::KeepLogs,
         Self::AutoCommit,
     ];
@@ -87,6 +90,7 @@ impl Property {
             Self::Untested => "untested",
             Self::Exclude => "exclude",
             Self::HookTimeout => "hook-timeout",
+            Self::KeepReleases => "keep-releases",
             Self::KeepLogs => "keep-logs",
             Self::AutoCommit => "auto-commit",
         }
@@ -130,9 +134,11 @@ pub struct Properties {
     #[serde(skip_serializing_if = "Option::is_none")]
     untested: Option<Untested>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    exclude: Option<BTreeSet<AppName>>,
+    exclude: Option<BTreeSet<FoundApp>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hook_timeout_s: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_releases: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_logs: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -202,6 +208,9 @@ impl Properties {
                 self.exclude = value.map(|value| names(property, value, "apps")).transpose()?;
             }
             Property::HookTimeout => self.hook_timeout_s = value.map(seconds(1, 3_600)).transpose()?,
+            Property::KeepReleases => {
+                self.keep_releases = value.map(|value| number(property, value, 1, 400, "")).transpose()?;
+            }
             Property::KeepLogs => {
                 self.keep_logs = value.map(|value| number(property, value, 1, 10_000, "")).transpose()?;
             }
@@ -238,9 +247,11 @@ pub struct Limits {
     /// What a revision that never ran here leads to; fail.
     pub untested: Untested,
     /// Apps that never graduate; none.
-    pub exclude: BTreeSet<AppName>,
+    pub exclude: BTreeSet<FoundApp>,
     /// How long each SUCCESS or FAILURE hook may take; 60 s.
     pub hook_timeout: Duration,
+    /// How many releases can be gone back to; 20.
+    pub keep_releases: u32,
     /// How many graduations are remembered; 50.
     pub keep_logs: u32,
     /// Every deploy commits the environment's state; false.
@@ -263,6 +274,7 @@ impl Limits {
             untested: own.untested.or(global.untested).unwrap_or_default(),
             exclude: chosen(&own.exclude, &global.exclude),
             hook_timeout: seconds(own.hook_timeout_s, global.hook_timeout_s, 60),
+            keep_releases: own.keep_releases.or(global.keep_releases).unwrap_or(20),
             keep_logs: own.keep_logs.or(global.keep_logs).unwrap_or(50),
             auto_commit: global.auto_commit.unwrap_or(false),
         }
@@ -277,6 +289,7 @@ impl Limits {
             Property::IgnoreConfig => joined(&self.ignore_config),
             Property::Exclude => joined(&self.exclude),
             Property::HookTimeout => self.hook_timeout.as_secs().to_string(),
+            Property::KeepReleases => self.keep_releases.to_string(),
             Property::KeepLogs => self.keep_logs.to_string(),
             Property::MaxParallel => self.max_parallel.to_string(),
             Property::HoldTimeout => self.hold_timeout.as_secs().to_string(),

@@ -227,6 +227,11 @@ impl Version<'_> {
         self
     }
 
+    /// Pushes it to a host, where the ref is to name it.
+    pub(crate) fn push_as(&self, host: &Host, name: &str) -> Ran {
+        self.begin_push_as(host, name).wait()
+    }
+
     /// Pushes it to a host from a clone that has nothing of its history.
     pub(crate) fn push_shallowly_to(&self, host: &Host) -> Ran {
         let tree = repository(self.world, &self.app);
@@ -260,8 +265,12 @@ impl Version<'_> {
 
     /// Begins to push it to a host.
     pub(crate) fn begin_push_to(&self, host: &Host) -> Running {
+        self.begin_push_as(host, "refs/heads/master")
+    }
+
+    fn begin_push_as(&self, host: &Host, name: &str) -> Running {
         let tree = repository(self.world, &self.app);
-        let (url, update) = (host.repository(&self.app), format!("{}:refs/heads/master", self.revision));
+        let (url, update) = (host.repository(&self.app), format!("{}:{name}", self.revision));
         self.world.start(git_in(self.world, &tree, &["push", "-f", &url, &update]))
     }
 }

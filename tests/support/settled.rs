@@ -21,8 +21,8 @@ for lock in "$data"/destination.lock "$data"/environments/*.lock "$DOKKU_LIB_ROO
     [ -e "$lock" ] && ! flock -n "$lock" true && echo "taken lock ${lock#"$DOKKU_LIB_ROOT/"}"
 done
 find "$data/ssh" -type s 2>/dev/null
-find "$DOKKU_ROOT" -path '*/refs/graduate/*' -type f
-grep -l ' refs/graduate/' "$DOKKU_ROOT"/*/packed-refs 2>/dev/null
+find "$DOKKU_ROOT" -path '*/refs/graduate/*' -type f | grep -v '/refs/graduate/\(keep\|released\)/'
+grep -H ' refs/graduate/' "$DOKKU_ROOT"/*/packed-refs 2>/dev/null | grep -v ' refs/graduate/\(keep\|released\)/'
 docker ps -a --format '{{.Names}}' | grep -e '^graduate-' -e '\.upcoming-'
 exit 0
 "#;

@@ -16,8 +16,9 @@ done
 find "$data" -type s
 for app in "$DOKKU_ROOT"/[a-z0-9]*; do
     [ -d "$app/refs" ] || continue
-    find "$app/refs" -path '*/refs/graduate/*' -type f
-    grep -H ' refs/graduate/' "$app/packed-refs" 2>/dev/null
+    # What keeps releases stays.
+    find "$app/refs" -path '*/refs/graduate/*' -type f | grep -v '/refs/graduate/\(keep\|released\)/'
+    grep -H ' refs/graduate/' "$app/packed-refs" 2>/dev/null | grep -v ' refs/graduate/\(keep\|released\)/'
     lock="$DOKKU_LIB_ROOT/data/apps/${app##*/}/.deploy.lock"
     [ -e "$lock" ] && ! flock -n "$lock" true && echo "the deploy lock of ${app##*/} is taken"
 done

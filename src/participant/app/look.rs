@@ -69,7 +69,7 @@ impl App<'_> {
         if runs != planned {
             return Err(AppError::Changed { app: app.clone(), found: runs, planned });
         }
-        let branch = self.dokku.deploy_branch(app);
+        let branch = self.dokku.deploy_branch(app)?;
         let containers = self.dokku.containers(app);
         let image = match self.image_of(&containers)? {
             Some(image) => Some(image),
@@ -77,7 +77,7 @@ impl App<'_> {
         };
         Ok(Before {
             created: !self.dokku.exists(app),
-            from: self.dokku.tip(app, &branch),
+            from: self.dokku.head(app, &branch)?,
             to,
             branch,
             containers: containers.into_values().collect(),

@@ -80,9 +80,10 @@ impl App<'_> {
         }
         // Dokku has set some of the files after the hold, at the end of the deploy: all of them go back.
         self.name_version(before, &variables.clone().unwrap_or_default(), None, Version::Old)?;
-        if before.from != Some(before.to) && self.dokku.tip(self.name, &before.branch) == Some(before.to) {
+        let moved = Some(before.to);
+        if before.from != moved && self.dokku.head(self.name, &before.branch)? == moved {
             let repository = self.dokku.repository(self.name);
-            git::update_app_ref(&repository, &before.branch, before.from, Some(before.to))?;
+            git::update_app_ref(&repository, &before.branch, before.from, moved)?;
         }
         if before.ran_nothing() { self.remove_live() } else { self.restart_old(noted) }
     }
@@ -187,8 +188,10 @@ impl App<'_> {
 
     /// Leaves an app that is as it was; one that was not there goes, unless somebody has used it meanwhile.
     fn take_leave(&self, before: &Before) -> Result<bool, AppError> {
-        Git::bare(&self.dokku.repository(self.name)).delete_graduation_refs(self.id)?;
+        let git = Git::bare(&self.dokku.repository(self.name));
+        git.delete_graduation_refs(self.id)?;
         if !before.created {
+            git.make_loose(&before.branch.head())?;
             return Ok(false);
         }
         if self.is_used()? {

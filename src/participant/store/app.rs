@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Store;
 use crate::docker::ImageId;
 use crate::files::{self, FileError};
-use crate::names::{AppName, CommitId};
+use crate::names::{AppName, BranchName, CommitId};
 use crate::participant::health::Watched;
 use crate::process::ProcessId;
 use crate::protocol::{AppEnd, HoldPoint};
@@ -26,7 +26,7 @@ pub struct Before {
     /// The revision that is to be deployed.
     pub to: CommitId,
     /// The deploy branch.
-    pub branch: String,
+    pub branch: BranchName,
     /// The containers that were live.
     pub containers: BTreeSet<String>,
     /// The image that ran, or was to run next.

@@ -1,0 +1,76 @@
+//! Which releases can be gone back to: a revision that is neither here nor on the destination is gone for good.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::coordinator::ask_revisions;
+use crate::dokku::Dokku;
+use crate::error::Error;
+use crate::hook;
+use crate::journal::Place;
+use crate::link;
+use crate::mapping::DestinationApp;
+use crate::names::{AppName, CommitId, EnvironmentName};
+use crate::repo::{self, Settled};
+use crate::settings::Settings;
+use crate::vars::Vars;
+
+/// A revision of an app.
+type Revision = (AppName, CommitId);
+
+/// For each of these commits of releases, the apps whose revisions are gone. The destination is asked only about what is not
+/// here; if it cannot be asked, nothing is said to be gone.
+///
+/// # Errors
+/// The settings cannot be read.
+pub(super) fn lost(
+    commits: &BTreeSet<CommitId>,
+    environment: &EnvironmentName,
+    repo: &Settled,
+    vars: &Vars,
+) -> Result<BTreeMap<CommitId, Vec<AppName>>, Error> {
+    let dokku = Dokku::new(vars);
+    let states =
+        commits.iter().filter_map(|commit| Some((*commit, repo.manifests(*commit).ok()?.revisions())));
+    let states: Vec<(CommitId, BTreeMap<AppName, CommitId>)> = states.collect();
+    let named: BTreeSet<Revision> =
+        states.iter().flat_map(|(_, apps)| apps.iter().map(|(app, id)| (app.clone(), *id))).collect();
+    let is_missing = |(app, id): &Revision| !repo::has_commit(&dokku.repository(app), *id);
+    let missing: BTreeSet<Revision> = named.into_iter().filter(is_missing).collect();
+    let Some(gone) = without_what_is_there(missing, environment, vars)? else { return Ok(BTreeMap::new()) };
+    let lost = states.into_iter().map(|(commit, apps)| {
+        let apps = apps.into_iter().filter(|revision| gone.contains(revision)).map(|(app, _)| app);
+        (commit, apps.collect::<Vec<_>>())
+    });
+    Ok(lost.filter(|(_, apps)| !apps.is_empty()).collect())
+}
+
+/// Those that the destination does not have either; none if it cannot be asked.
+fn without_what_is_there(
+    missing: BTreeSet<Revision>,
+    environment: &EnvironmentName,
+    vars: &Vars,
+) -> Result<Option<BTreeSet<Revision>>, Error> {
+    let settings = Settings::load(vars)?;
+    let Some(linked) = settings.environments().get(environment).filter(|_| !missing.is_empty()) else {
+        return Ok(Some(missing).filter(BTreeSet::is_empty));
+    };
+    let there = |app: &AppName| linked.mapping.there(app).ok().flatten();
+    let asked: Vec<(DestinationApp, CommitId)> =
+        missing.iter().filter_map(|(app, id)| Some((there(app)?, *id))).collect();
+    let control = Place::of(vars, &hook::new_id().map_err(Error::Output)?).control();
+    let answered = link::connect(vars, environment, &control)
+        .and_then(|(mut link, mut reports)| ask_revisions(&mut link, &mut reports, &asked));
+    match answered {
+        Ok(found) => {
+            let is_there = |(app, id): &Revision| {
+                there(app)
+                    .is_some_and(|there| found.get(&(there, *id)).is_some_and(|(facts, _)| facts.exists))
+            };
+            Ok(Some(missing.into_iter().filter(|revision| !is_there(revision)).collect()))
+        }
+        Err(error) => {
+            log::warn!("{error}");
+            Ok(None)
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Keeps the revisions of an environment's releases where it can be gone back to them: there, and as far as it can be done
+//! here.
+//!
+//! A participant keeps what it has brought live by itself. This adds what a release names besides, and forgets what is older
+//! than the newest `keep-releases` releases.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Coordinator;
+use crate::dokku::Dokku;
+use crate::git::{Git, released};
+use crate::names::{AppName, CommitId};
+use crate::order::Order;
+use crate::protocol::Request;
+use crate::repo::{RepoError, Settled};
+
+/// The most revisions of one app that one message names, kept and forgotten.
+const MAX_NAMED: usize = 1_000;
+
+/// What is kept of one app, and what is not any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) keep: BTreeSet<CommitId>,
+    pub(super) forget: BTreeSet<CommitId>,
+}
+
+/// Of the revisions of each app in each release, newest first, those of the first `count` are kept and those of the others
+/// forgotten.
+fn sorted(
+    releases: impl IntoIterator<Item = BTreeMap<AppName, CommitId>>,
+    count: usize,
+) -> BTreeMap<AppName, Kept> {
+    let mut apps: BTreeMap<AppName, Kept> = BTreeMap::new();
+    for (age, release) in releases.into_iter().enumerate() {
+        for (app, revision) in release {
+            let kept = apps.entry(app).or_default();
+            if age < count {
+                kept.keep.insert(revision);
+            } else if !kept.keep.contains(&revision) {
+                kept.forget.insert(revision);
+            }
+        }
+    }
+    apps
+}
+
+/// The revisions that a graduation which is live has brought, or has found.
+fn followed(order: &Order) -> BTreeMap<AppName, CommitId> {
+    let apps = order.followed().into_iter();
+    apps.filter_map(|app| Some((app.clone(), order.apps.get(app)?.runs.revision()?))).collect()
+}
+
+impl Coordinator<'_> {
+    /// What is to be kept when this graduation is a release. As many releases as are kept are looked at besides, for what
+    /// was kept of them; what is older was forgotten before.
+    fn to_keep(&self) -> Result<BTreeMap<AppName, Kept>, RepoError> {
+        let count = usize::try_from(self.limits.keep_releases).unwrap_or(usize::MAX);
+        let repo = Settled::open(self.vars)?;
+        let mut releases = vec![followed(&self.order)];
+        for release in repo.releases(&self.order.tag.environment)?.take(count.saturating_mul(2)) {
+            // A release of another version of the plugin must not be in the way of this one.
+            releases.extend(repo.manifests(release?.commit).ok().map(|state| state.revisions()));
+        }
+        Ok(sorted(releases, count))
+    }
+
+    /// The requests by which the destination keeps them.
+    pub(super) fn keep_requests(&self) -> Result<Vec<Request>, RepoError> {
+        let there = |app: &AppName| self.order.mapping.there(app).ok().flatten();
+        let bounded = |commits: BTreeSet<CommitId>| commits.into_iter().take(MAX_NAMED / 2).collect();
+        let requests = self.to_keep()?.into_iter().filter_map(|(app, Kept { keep, forget })| {
+            let app = there(&app)?.name().clone();
+            Some(Request::Keep { app, keep: bounded(keep), forget: bounded(forget) })
+        });
+        Ok(requests.collect())
+    }
+
+    /// Keeps them here, where the apps' repositories are their developers': as far as it can be done.
+    pub(super) fn keep_here(&self) {
+        let dokku = Dokku::new(self.vars);
+        let environment = &self.order.tag.environment;
+        match self.to_keep() {
+            Ok(apps) => {
+                for (app, Kept { keep, forget }) in apps {
+                    let git = Git::bare(&dokku.repository(&app));
+                    if let Err(error) = git.keep(&keep, &forget, |commit| released(environment, commit)) {
+                        log::warn!("{error}");
+                    }
+                }
+            }
+            Err(error) => log::warn!("{error}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_newer_releases_have_is_kept_and_the_rest_forgotten() {
+        let id = |digit: &str| digit.repeat(40).parse::<CommitId>().unwrap();
+        let app = |name: &str| name.parse::<AppName>().unwrap();
+        let release = |apps: &[(&str, &str)]| -> BTreeMap<AppName, CommitId> {
+            apps.iter().map(|(name, revision)| (app(name), id(revision))).collect()
+        };
+        let releases = [
+            release(&[("api", "4"), ("web", "1")]),
+            release(&[("api", "3"), ("web", "1")]),
+            release(&[("api", "2"), ("web", "1")]),
+            release(&[("api", "4"), ("old", "7")]),
+        ];
+        let set = |digits: &[&str]| digits.iter().map(|digit| id(digit)).collect::<BTreeSet<_>>();
+        let apps = sorted(releases, 2);
+        assert_eq!(apps[&app("api")], Kept { keep: set(&["4", "3"]), forget: set(&["2"]) });
+        assert_eq!(apps[&app("web")], Kept { keep: set(&["1"]), forget: set(&[]) });
+        assert_eq!(apps[&app("old")], Kept { keep: set(&[]), forget: set(&["7"]) });
+    }
+}

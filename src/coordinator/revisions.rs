@@ -1,0 +1,144 @@
+//! What is known of the revisions that a graduation would deploy: here, and on the destination, which may have one that is
+//! not here any more.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use super::{Coordinator, CoordinatorError};
+use crate::decision::DecisionError;
+use crate::dokku::Dokku;
+use crate::environment::EnvironmentError;
+use crate::link::{Limit, Link, LinkError, Reports};
+use crate::mapping::DestinationApp;
+use crate::names::{AppName, CommitId};
+use crate::plan::{Known, Plan, Problem, Row, Tested};
+use crate::protocol::{LiveApp, Report, Request, RevisionFacts};
+use crate::provenance::{self, Ran};
+use crate::repo::Settled;
+use crate::runs::Runs;
+use crate::transfer::check;
+
+/// How long a destination may take to answer.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// How many questions are asked before the first answer is read: as many as a link takes unread.
+const AT_ONCE: usize = 8;
+
+/// How many apps' histories are looked at at once.
+const LOOKS: usize = 2;
+
+/// What the destination says of revisions, and why nothing can be sent to an app's repository there.
+pub type There = BTreeMap<(DestinationApp, CommitId), (RevisionFacts, Option<String>)>;
+
+/// Asks a destination which revisions it has.
+///
+/// # Errors
+/// The link breaks, or something else is told.
+pub fn ask_revisions(
+    link: &mut Link,
+    reports: &mut Reports,
+    wanted: &[(DestinationApp, CommitId)],
+) -> Result<There, LinkError> {
+    let mut limit = Limit::on(link.process, LIMIT);
+    let mut there = There::new();
+    for some in wanted.chunks(AT_ONCE) {
+        for (app, commit) in some {
+            link.send(&Request::Revision { app: app.name().clone(), commit: *commit })?;
+        }
+        for _ in some {
+            #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else comes here is wrong")]
+            match reports.next_answer(&mut limit)? {
+                Report::Revision { app, commit, facts, trouble } => {
+                    there.insert((app.into(), commit), (facts, trouble))
+                }
+                other => return Err(LinkError::out_of_turn(&other)),
+            };
+        }
+    }
+    Ok(there)
+}
+
+impl Coordinator<'_> {
+    /// The revisions that may be deployed, of apps that are there.
+    pub(super) fn to_ask(&self, live: &BTreeMap<DestinationApp, LiveApp>) -> Vec<(DestinationApp, CommitId)> {
+        let options = &self.order.options;
+        let asked = self.order.followed().into_iter().filter_map(|app| {
+            let (there, to) = (self.routes.there(app)?, self.order.apps.get(app)?.runs.revision()?);
+            let again = options.redeploy || options.redeployed.contains(app);
+            let is_changed = again || !live.get(there)?.status.has(to);
+            is_changed.then(|| (there.clone(), to))
+        });
+        asked.collect()
+    }
+
+    /// What is known of an app's revision.
+    pub(super) fn known(&self, app: &AppName, revision: CommitId, there: &There) -> Known {
+        let here = Dokku::new(self.vars).revision_facts(app, revision);
+        let found = self.routes.there(app).and_then(|name| there.get(&(name.clone(), revision))).cloned();
+        let (found, trouble) = found.unwrap_or_default();
+        let is_there = found.exists;
+        let facts = if here.exists { here } else { found };
+        let tested = self.tested(app, revision).unwrap_or_else(|error| {
+            log::error!("{error}");
+            Tested::Never
+        });
+        Known { facts, tested, is_there, trouble }
+    }
+
+    /// Whether a revision ever ran here. What costs more is asked only of one that is not among those that were recorded.
+    fn tested(&self, app: &AppName, revision: CommitId) -> Result<Tested, CoordinatorError> {
+        let vars = self.vars;
+        let ran = Ran::of(vars, app).map_err(EnvironmentError::from)?;
+        if ran.includes(revision) {
+            return Ok(Tested::Ran);
+        }
+        let found = provenance::look(vars, Path::new("docker"), std::slice::from_ref(app));
+        let mut found = found.map_err(EnvironmentError::from)?;
+        let runs = found.remove(app).unwrap_or_default().status.runs.revision();
+        if runs == Some(revision) {
+            return Ok(Tested::Ran);
+        }
+        let repo = Settled::open(vars).map_err(DecisionError::from)?;
+        for release in repo.releases(&self.order.tag.environment).map_err(DecisionError::from)? {
+            let release = release.map_err(DecisionError::from)?;
+            let state = repo.manifests(release.commit).unwrap_or_default();
+            if state.0.get(app).is_some_and(|manifest| manifest.deploy.revision == Runs::Revision(revision)) {
+                return Ok(Tested::Nearly);
+            }
+        }
+        // The app may have been destroyed here, and its repository with it.
+        let Ok(repository) = Settled::open_at(Dokku::new(vars).repository(app)) else {
+            return Ok(Tested::Never);
+        };
+        let is_ancestor = repository.is_ancestor_of_any(revision, ran.iter().chain(runs));
+        Ok(if is_ancestor.map_err(DecisionError::from)? { Tested::Nearly } else { Tested::Never })
+    }
+
+    /// What would be sent and not be taken there. git that cannot be asked is no problem of the plan: the other side looks
+    /// at it again.
+    pub(super) fn dangers(&self, plan: &Plan) -> Vec<Problem> {
+        let sent: Vec<&Row> = plan.rows.iter().filter(|row| !row.is_there).collect();
+        let dokku = Dokku::new(self.vars);
+        let look = |row: &Row| {
+            let repository = dokku.repository(&row.app);
+            let from = row.from.revision().filter(|from| dokku.revision_facts(&row.app, *from).exists);
+            let found =
+                check::danger(&repository, row.to, from, &self.vars.data()).unwrap_or_else(|error| {
+                    log::warn!("{error}");
+                    None
+                })?;
+            Some(Problem::Danger { app: row.app.clone(), revision: row.to, found })
+        };
+        thread::scope(|scope| {
+            let parts = sent.chunks(sent.len().div_ceil(LOOKS).max(1));
+            let look = &look;
+            let threads: Vec<_> = parts
+                .map(|part| scope.spawn(move || part.iter().filter_map(|row| look(row)).collect::<Vec<_>>()))
+                .collect();
+            let found = threads.into_iter().map(|thread| thread.join().expect("a look does not panic"));
+            found.flatten().collect()
+        })
+    }
+}

@@ -1,0 +1,30 @@
+//! What an app's repository tells about a revision.
+
+use super::Dokku;
+use crate::git::Git;
+use crate::names::{AppName, CommitId};
+use crate::protocol::RevisionFacts;
+use crate::repo;
+
+impl Dokku {
+    /// What the app's repository here knows of a revision; nothing if it does not have all of it.
+    pub fn revision_facts(&self, app: &AppName, revision: CommitId) -> RevisionFacts {
+        let repository = self.repository(app);
+        let exists = repository.join("HEAD").exists() && Git::bare(&repository).has_whole(revision);
+        if !exists {
+            return RevisionFacts::default();
+        }
+        RevisionFacts {
+            exists,
+            names_web: repo::names_web(&repository, revision),
+            has_release_tasks: repo::has_release_tasks(&repository, revision),
+            set_by_deploy: repo::config_set_by_deploy(&repository, revision),
+        }
+    }
+
+    /// Why no objects can be sent to the app's repository here.
+    pub fn trouble(&self, app: &AppName) -> Option<String> {
+        let why = repo::foreign_format(&self.repository(app))?;
+        Some(format!("the repository of {app} cannot be sent to: {why}"))
+    }
+}

@@ -1,0 +1,101 @@
+//! What of an app's history a transfer takes, and what it does not because it endangers whoever checks it out.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::files::FileError;
+use crate::legible::shortened;
+use crate::names::CommitId;
+use crate::process::{ProcessError, Program};
+
+/// What git-fsck(1) minds and a transfer takes all the same, for Dokku took it, too: faults in the text of commits and
+/// tags, in modes and in the order of trees. None of them leads a path of a checkout to another place. All else that git
+/// calls an error is refused: `..`, `.git` and whatever else some file system takes for it, paths as names, and
+/// `.gitmodules` that are links or hold options.
+const TAKEN: [&str; 23] = [
+    "badDate",
+    "badDateOverflow",
+    "badEmail",
+    "badFilemode",
+    "badName",
+    "badTagName",
+    "badTimezone",
+    "duplicateEntries",
+    "gitmodulesBlob",
+    "gitmodulesParse",
+    "missingAuthor",
+    "missingCommitter",
+    "missingEmail",
+    "missingNameBeforeEmail",
+    "missingSpaceBeforeDate",
+    "missingSpaceBeforeEmail",
+    "missingTagEntry",
+    "missingTaggerEntry",
+    "multipleAuthors",
+    "nulInCommit",
+    "treeNotSorted",
+    "zeroPaddedDate",
+    "zeroPaddedFilemode",
+];
+
+/// How long the look at one app's history may take. What is not found here is by the transfer, before anything is built.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The settings by which git-receive-pack(1) takes that, and nothing else that its fsck minds.
+pub fn settings() -> impl Iterator<Item = String> {
+    let taken = TAKEN.iter().map(|id| format!("receive.fsck.{id}=ignore"));
+    std::iter::once("receive.fsckObjects=true".to_owned()).chain(taken)
+}
+
+/// Says what in the history of `to` a transfer would refuse: the object and git's words. Commits that `from` has, if it is
+/// there, are not looked at. Of files it reads none but `.gitmodules` and `.gitattributes`.
+///
+/// # Errors
+/// git cannot be asked, which says nothing about the history.
+pub fn danger(
+    repository: &Path,
+    to: CommitId,
+    from: Option<CommitId>,
+    scratch: &Path,
+) -> Result<Option<String>, CheckError> {
+    let dir = tempfile::Builder::new().prefix(".fsck.").tempdir_in(scratch);
+    let dir = dir.map_err(FileError::of("make a directory in", scratch))?;
+    let git = || Program::new("git").arg("--git-dir").arg(repository).env("LC_ALL", "C").within(LIMIT);
+    let without = from.map_or(String::new(), |from| format!("^{from}\n"));
+    let pack = git()
+        .args(["pack-objects", "--revs", "--stdout", "--quiet", "--threads=1", "--filter=blob:none"])
+        .input(format!("{to}\n{without}"));
+    let (status, pack, stderr) = pack.capture()?;
+    if !status.success() {
+        return Ok(Some(last_words(&stderr)));
+    }
+    let path = dir.path().join("history.pack");
+    std::fs::write(&path, pack).map_err(FileError::of("write", &path))?;
+    let taken: Vec<String> = TAKEN.iter().map(|id| format!("{id}=ignore")).collect();
+    let index = git().args(["index-pack", &format!("--strict={}", taken.join(",")), "-o"]);
+    let (status, _, stderr) = index.arg(dir.path().join("history.idx")).arg(&path).capture()?;
+    Ok((!status.success()).then(|| last_words(&stderr)))
+}
+
+/// What git says first is about the object, and what it says last about what it was doing.
+fn last_words(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let lines = text.lines().filter_map(|line| line.trim().strip_prefix("error: ")).next();
+    let line = lines.or_else(|| text.lines().map(str::trim).rfind(|line| !line.is_empty()));
+    shortened(line.unwrap_or("git ended without a word"))
+}
+
+/// git could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// A file of the look.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// git.
+    #[error(transparent)]
+    Git(#[from] ProcessError),
+}
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;
