@@ -27,7 +27,7 @@ pub(crate) fn run(call: &Call) -> i32 {
 fn carry_out(call: &Call) -> Outcome {
     let mut words: Vec<&str> = call.args.iter().map(String::as_str).collect();
     let group = match words.first() {
-        Some(&group @ ("container" | "image" | "volume")) => {
+        Some(&group @ ("container" | "image" | "system" | "volume")) => {
             words.remove(0);
             group
         }
@@ -44,8 +44,13 @@ fn carry_out(call: &Call) -> Outcome {
             each(call, &options, |name| Request::RemoveImage { name, force: options.has("force") })
         }
         ("image", "prune") => {
-            let label = options.filter("label").unwrap_or_default();
-            ask(&call.layout, &Request::PruneImages { label }).map(drop)
+            let (label, named) = (options.filter("label"), options.has("all"));
+            ask(&call.layout, &Request::PruneImages { label, named }).map(drop)
+        }
+        ("container", "prune") => ask(&call.layout, &Request::PruneContainers).map(drop),
+        ("system", "prune") => {
+            ask(&call.layout, &Request::PruneContainers)?;
+            ask(&call.layout, &Request::PruneImages { label: None, named: options.has("all") }).map(drop)
         }
         ("image" | "", "tag") => {
             let [source, target] = options.two()?;
@@ -82,7 +87,8 @@ fn carry_out(call: &Call) -> Outcome {
             Ok(())
         }
         ("", "info") => {
-            let facts = json!({ "DockerRootDir": call.layout.docker() });
+            let mut facts = ask(&call.layout, &Request::Store)?;
+            facts["DockerRootDir"] = json!(call.layout.docker());
             line(fill(options.get("format").unwrap_or("{{json .}}"), &facts).map_err(Failure::new)?);
             Ok(())
         }
@@ -146,7 +152,11 @@ fn create(call: &Call, options: &Options) -> Outcome {
         image: image.clone(),
         labels,
         env: options.all("env").map(str::to_owned).collect(),
-        command: if command.is_empty() { vec!["true".to_owned()] } else { command.to_vec() },
+        command: match (options.get("entrypoint"), command) {
+            (Some(entrypoint), command) => [&[entrypoint.to_owned()], command].concat(),
+            (None, []) => vec!["true".to_owned()],
+            (None, command) => command.to_vec(),
+        },
         restart: RestartPolicy::parse(options.get("restart").unwrap_or("no")),
     };
     let id = ask(&call.layout, &Request::Create(recipe))?;
@@ -215,9 +225,11 @@ fn list_images(call: &Call, options: &Options) -> Outcome {
             "reference" => tags.iter().any(|tag| tag.starts_with(value)),
             _ => false,
         });
-        let named =
-            |wanted: &String| tags.iter().any(|tag| tag == wanted || tag.split(':').next() == Some(wanted));
-        if !matches || !(options.names.is_empty() || options.names.iter().any(named)) {
+        let is_named =
+            |tag: &&str| options.names.iter().any(|name| tag == name || tag.split(':').next() == Some(name));
+        let all = options.names.is_empty();
+        let tags: Vec<&str> = tags.into_iter().filter(|tag| all || is_named(tag)).collect();
+        if !matches || !(all || !tags.is_empty()) {
             continue;
         }
         for tag in if tags.is_empty() || options.has("quiet") { vec!["<none>:<none>"] } else { tags } {
@@ -303,9 +315,23 @@ impl Options {
                     options.given.push(("all".to_owned(), String::new()));
                     "quiet"
                 }
+                ("-af" | "-fa", "prune") => {
+                    options.given.push(("all".to_owned(), String::new()));
+                    "force"
+                }
                 (name, _) => name.trim_start_matches('-'),
             };
-            let flag = ["force", "all", "quiet", "no-trunc", "no-prune", "init", "size", "volumes"];
+            let flag = [
+                "force",
+                "all",
+                "quiet",
+                "no-trunc",
+                "no-prune",
+                "init",
+                "size",
+                "volumes",
+                "no-healthcheck",
+            ];
             let flag = flag.contains(&name);
             let value = match value {
                 Some(value) => value.to_owned(),

@@ -90,22 +90,15 @@ impl Engine {
                 all.sort_by_key(|(_, image)| std::cmp::Reverse(image.created));
                 Ok(all.into_iter().filter_map(|(id, _)| state.describe_image(id)).collect())
             }
-            Request::Build { tree, labels, tag } => {
-                let id = new_id()?;
-                fs::rename(&tree, self.image_tree(&id)).map_err(|error| format!("{tree}: {error}"))?;
-                self.change(|state| {
-                    state.images.insert(id.clone(), Image { created: Utc::now(), labels });
-                    state.tags.insert(references::tagged(&tag), id.clone());
-                    Ok(json!(format!("sha256:{id}")))
-                })
-            }
-            Request::Tag { source, target } => self.change(|state| {
-                let id = references::image(state, &source)?;
-                state.tags.insert(references::tagged(&target), id);
-                Ok(Value::Null)
-            }),
+            Request::Build { tree, labels, tag } => self.build(&tree, labels, &tag),
+            Request::Tag { source, target } => self.tag(&source, &target),
             Request::RemoveImage { name, force } => self.remove_image(&name, force),
-            Request::PruneImages { label } => self.prune_images(&label),
+            Request::PruneImages { label, named } => self.prune_images(label.as_deref(), named),
+            Request::PruneContainers => self.prune_containers(),
+            Request::Store => {
+                let (driver, status) = self.store().described();
+                Ok(json!({ "Driver": driver, "DriverStatus": status }))
+            }
             Request::Create(recipe) => self.create(recipe),
             Request::Rename { name, target } => self.change(|state| {
                 let id = references::container(state, &name)?;
@@ -188,57 +181,6 @@ impl Engine {
         })
     }
 
-    fn remove_image(&self, name: &str, force: bool) -> Answer {
-        self.change(|state| {
-            let id = references::image(state, name)?;
-            let tag = references::tagged(name);
-            let by_tag = state.tags.get(&tag) == Some(&id);
-            let tags: Vec<String> = state.tags_of(&id).into_iter().cloned().collect();
-            if by_tag && tags.len() > 1 {
-                state.tags.remove(&tag);
-                return Ok(json!([format!("Untagged: {tag}")]));
-            }
-            let mut repositories: Vec<&str> = tags.iter().map(|tag| references::repository(tag)).collect();
-            repositories.dedup();
-            let short = &id[..12];
-            if !force && repositories.len() > 1 {
-                return Err(format!(
-                    "conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories"
-                ));
-            }
-            if let Some((user, container)) = state.containers.iter().find(|(_, user)| user.image == id) {
-                let (running, user) = (container.status == Status::Running, &user[..12]);
-                if running && !by_tag || !force {
-                    let (how, state) = if running { ("cannot", "running") } else { ("must", "stopped") };
-                    return Err(format!(
-                        "conflict: unable to delete {short} ({how} be forced) - image is being used by {state} container {user}"
-                    ));
-                }
-                tags.iter().for_each(|tag| drop(state.tags.remove(tag)));
-                return Ok(tags.iter().map(|tag| json!(format!("Untagged: {tag}"))).collect());
-            }
-            Ok(self.delete_image(state, &id))
-        })
-    }
-
-    fn prune_images(&self, label: &str) -> Answer {
-        let (key, value) = label.split_once('=').unwrap_or((label, ""));
-        self.change(|state| {
-            let labelled =
-                state.images.iter().filter(|(_, image)| image.labels.get(key).is_some_and(|v| v == value));
-            let in_use = |id: &str| state.containers.values().any(|container| container.image == id);
-            let unused: Vec<String> = labelled.map(|(id, _)| id.clone()).filter(|id| !in_use(id)).collect();
-            Ok(unused.iter().map(|id| self.delete_image(state, id)).collect())
-        })
-    }
-
-    fn delete_image(&self, state: &mut State, id: &str) -> Value {
-        state.tags.retain(|_, image| image != id);
-        state.images.remove(id);
-        let _ = fs::remove_dir_all(self.image_tree(id));
-        json!(format!("Deleted: sha256:{id}"))
-    }
-
     /// A port outside the range from which the system takes ports by itself, given to nobody else.
     fn free_port(&self) -> Result<u16, String> {
         let mut given = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
@@ -269,6 +211,6 @@ fn refuse_taken_name(state: &State, name: &str) -> Result<(), String> {
     }
 }
 
-fn new_id() -> Result<String, String> {
+pub(super) fn new_id() -> Result<String, String> {
     files::random_hex(32).map_err(|error| error.to_string())
 }

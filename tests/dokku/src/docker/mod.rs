@@ -7,6 +7,7 @@ pub(crate) mod cli;
 pub(crate) mod client;
 pub(crate) mod engine;
 mod format;
+mod images;
 pub(crate) mod model;
 pub(crate) mod processes;
 mod references;

@@ -183,14 +183,18 @@ pub(crate) enum Request {
     Containers,
     /// All images.
     Images,
-    /// Makes an image of a tree, which is moved away, and names it.
+    /// Makes an image of a tree, which is moved away, and names it unless the name is empty.
     Build { tree: String, labels: BTreeMap<String, String>, tag: String },
     /// Names an image.
     Tag { source: String, target: String },
     /// Takes a name from an image, or removes it.
     RemoveImage { name: String, force: bool },
-    /// Removes all images with this label that no container uses.
-    PruneImages { label: String },
+    /// Removes images with this label, or all, that nothing uses: those without a name, and others if that is asked for.
+    PruneImages { label: Option<String>, named: bool },
+    /// Removes all containers that do not run.
+    PruneContainers,
+    /// What `docker info` shows of the store of images.
+    Store,
     /// Makes a container.
     Create(Recipe),
     /// Starts a container.
