@@ -18,6 +18,7 @@ use crate::dokku::{Dokku, DokkuError};
 use crate::error;
 use crate::factors;
 use crate::files::FileError;
+use crate::lost_images;
 use crate::manifest::FingerprintKey;
 use crate::names::GraduationId;
 use crate::participant::store::{Graduation, Settled, Store};
@@ -129,12 +130,19 @@ impl Session<'_> {
     fn live(&self) -> Result<(), AgentError> {
         let dokku = Dokku::new(self.vars);
         let for_all = dokku.global_config_names()?;
-        for app in dokku.apps()? {
+        let apps = dokku.apps()?;
+        // Who opens an app asks once more, and says why if Docker does not answer.
+        let lost = lost_images::find(&dokku, &apps).unwrap_or_else(|error| {
+            log::error!("{error}");
+            BTreeSet::new()
+        });
+        for app in apps {
             let own: BTreeSet<String> = dokku.config(&app)?.into_keys().collect();
             let config_names = own.union(&for_all).cloned().collect();
             // What hangs on the Procfile of the next version the source knows.
             let hold = dokku.hold_point(&app, None);
-            let live = LiveApp { revision: dokku.revision(&app), config_names, hold };
+            let image_is_gone = lost.contains(&app);
+            let live = LiveApp { revision: dokku.revision(&app), config_names, hold, image_is_gone };
             tell(&Report::App { app, live })?;
         }
         Ok(tell(&Report::AllApps {})?)

@@ -52,6 +52,8 @@ pub enum Check {
     Git,
     /// Docker answers.
     Docker,
+    /// Docker has the images of what runs.
+    Images,
     /// Who owns the repository and the plugin's data.
     Ownership,
     /// Who else may read or write them.
@@ -97,6 +99,7 @@ impl fmt::Display for Check {
             Self::RepositoryPath => "repository-path",
             Self::Git => "git",
             Self::Docker => "docker",
+            Self::Images => "images",
             Self::Ownership => "ownership",
             Self::Modes => "modes",
             Self::SshKey => "ssh-key",

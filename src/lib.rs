@@ -27,6 +27,7 @@ pub mod journal;
 pub mod legible;
 pub mod link;
 pub mod local;
+pub mod lost_images;
 pub mod manifest;
 pub mod mapping;
 pub mod names;

@@ -125,6 +125,8 @@ pub struct Plan {
     pub never_deployed: Vec<AppName>,
     /// Config names that are missing there, where that does not stop the graduation.
     pub missing_config: Vec<Missing>,
+    /// Apps there that are not deployed, and run although their image is gone.
+    pub lost_images: Vec<DestinationApp>,
 }
 
 impl Row {
@@ -200,6 +202,15 @@ pub enum Problem {
     MissingConfig {
         /// Which.
         missing: Missing,
+    },
+    /// An app would be deployed that could not be put back.
+    #[error(
+        "{there} runs there, but Docker has its image no more, so that an abort could not put it back; build it again there:\n\
+         `dokku ps:rebuild {there}`"
+    )]
+    ImageIsGone {
+        /// What it is called there.
+        there: DestinationApp,
     },
 }
 
@@ -282,6 +293,9 @@ pub fn make(
             plan.unchanged.push(app.clone());
             continue;
         }
+        if runs.is_some_and(|live| live.image_is_gone) {
+            problems.push(Problem::ImageIsGone { there: there.clone() });
+        }
         let found = facts(app, to);
         if !found.exists {
             problems.push(Problem::NoSuchRevision { app: app.clone(), revision: to });
@@ -326,6 +340,9 @@ pub fn make(
         });
     }
     plan.left_alone.extend(live.keys().filter(|there| routes.is_foreign(there)).cloned());
+    let is_deployed = |there: &DestinationApp| plan.rows.iter().any(|row| row.there == *there);
+    let lost = live.iter().filter(|(there, live)| live.image_is_gone && !is_deployed(there));
+    plan.lost_images = lost.map(|(there, _)| there.clone()).collect();
     if problems.is_empty() { Ok(plan) } else { Err(problems) }
 }
 

@@ -125,6 +125,8 @@ pub struct LiveApp {
     pub config_names: Vec<String>,
     /// Where its next version would be held.
     pub hold: HoldPoint,
+    /// It runs, and Docker there has its image no more: an abort could not put it back.
+    pub image_is_gone: bool,
 }
 
 /// How one app of a graduation ended.

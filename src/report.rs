@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::legible::legible;
+use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId, RequestTag};
 use crate::order::{Ending, News};
 use crate::plan::{Plan, Row};
@@ -219,6 +220,16 @@ fn planned(lines: &mut Lines, plan: &Plan) {
     for missing in &plan.missing_config {
         lines.trouble(&format!("{} lacks config there: `{missing}`", missing.there));
     }
+    for app in &plan.lost_images {
+        lines.trouble(&lost_image(app));
+    }
+}
+
+/// What is said of an app that runs on a destination although its image is gone.
+pub fn lost_image(app: &DestinationApp) -> String {
+    format!(
+        "{app} runs there, but Docker has its image no more; build it again there: `dokku ps:rebuild {app}`"
+    )
 }
 
 fn row_line(row: &Row, width: usize) -> String {

@@ -42,6 +42,7 @@ fn plan() -> Plan {
             exists: true,
             names: vec!["KEY".to_owned()],
         }],
+        lost_images: vec![name("docs").into()],
     }
 }
 

@@ -23,6 +23,7 @@ mod operator;
 mod peers;
 mod properties;
 mod refusals;
+mod stores;
 mod stuck;
 mod support;
 mod tags;

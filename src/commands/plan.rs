@@ -85,6 +85,7 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
                 "excluded": plan.map(|plan| &plan.excluded),
                 "never_deployed": plan.map(|plan| &plan.never_deployed),
                 "missing_config": plan.map(|plan| &plan.missing_config),
+                "lost_images": plan.map(|plan| &plan.lost_images),
             }))?;
         }
     }

@@ -18,9 +18,10 @@ use crate::link;
 use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId};
 use crate::order::News;
+use crate::protocol::LiveApp;
 use crate::records::Follower;
 use crate::repo::Settled;
-use crate::report::Reporter;
+use crate::report::{self, Reporter};
 use crate::settings::Settings;
 use crate::vars::Vars;
 
@@ -83,6 +84,8 @@ struct There {
     behind: Option<usize>,
     /// It is not what the last release says: somebody has deployed it by hand.
     drift: bool,
+    /// It runs, and Docker there has its image no more.
+    image_is_gone: bool,
 }
 
 /// Runs the command. A destination that cannot be reached is said to be so, and the others are shown.
@@ -143,7 +146,7 @@ fn look(
     };
     let linked = settings.environment(name)?;
     let (mut apps, mut unmapped) = (BTreeMap::new(), Vec::new());
-    for (there, revision) in live {
+    for (there, LiveApp { revision, image_is_gone, .. }) in live {
         // A rule says what an app here would be called; whether there is one, or was, is another question.
         let is_known = |app: &AppName| {
             linked.mapping.is_empty() || here.contains_key(app) || released.0.contains_key(app)
@@ -157,7 +160,7 @@ fn look(
         let (ahead, behind) = distance(&app, ours, revision, vars);
         let recorded = released.0.get(&app).map(|manifest| manifest.deploy.revision);
         let drift = recorded.is_some_and(|recorded| recorded != revision);
-        apps.insert(app, There { name: there, revision, ahead, behind, drift });
+        apps.insert(app, There { name: there, revision, ahead, behind, drift, image_is_gone });
     }
     Ok(Environment {
         name: name.clone(),
@@ -172,12 +175,11 @@ fn look(
 }
 
 /// What runs there, or why nobody can say.
-fn live(name: &EnvironmentName, vars: &Vars) -> Result<BTreeMap<DestinationApp, Option<CommitId>>, String> {
+fn live(name: &EnvironmentName, vars: &Vars) -> Result<BTreeMap<DestinationApp, LiveApp>, String> {
     let id = hook::new_id().map_err(|error| error.to_string())?;
     let control = Place::of(vars, &id).control();
     let (mut link, mut reports) = link::connect(vars, name, &control).map_err(|error| error.to_string())?;
-    let live = ask_live(&mut link, &mut reports).map_err(|error| error.to_string())?;
-    Ok(live.into_iter().map(|(app, live)| (app, live.revision)).collect())
+    ask_live(&mut link, &mut reports).map_err(|error| error.to_string())
 }
 
 /// How far this host is ahead of what runs there, and the reverse.
@@ -244,6 +246,9 @@ fn text(here: &BTreeMap<AppName, Option<CommitId>>, places: &[Environment]) -> S
                 " !     graduation {id} was interrupted; settle it with `dokku graduate:recover {}`\n",
                 place.name
             );
+        }
+        for there in place.apps.values().filter(|there| there.image_is_gone) {
+            text += &format!(" !     {}\n", report::lost_image(&there.name));
         }
         if !place.unmapped.is_empty() {
             let names: Vec<String> = place.unmapped.iter().map(ToString::to_string).collect();

@@ -85,6 +85,7 @@ mod tests {
             revision: Some(revision(digit)),
             config_names: Vec::new(),
             hold: HoldPoint::Healthy,
+            image_is_gone: false,
         };
         let wanted =
             BTreeMap::from([(name("api"), want('2')), (name("docs"), want('3')), (name("web"), want('2'))]);

@@ -10,6 +10,7 @@ use crate::finding::Finding;
 use crate::ssh;
 use crate::vars::Vars;
 
+mod images;
 mod leftovers;
 mod link;
 mod locks;
@@ -29,7 +30,7 @@ const LEFT: Duration = Duration::from_secs(600);
 
 /// Everything that is to be said of this host.
 pub fn host(vars: &Vars) -> Vec<Finding> {
-    let checks: [fn(&Vars) -> Vec<Finding>; 17] = [
+    let checks: [fn(&Vars) -> Vec<Finding>; 18] = [
         plugin::version_and_links,
         plugin::companions,
         plugin::trigger_order,
@@ -42,7 +43,8 @@ pub fn host(vars: &Vars) -> Vec<Finding> {
         secrets::ssh_key,
         secrets::secret,
         secrets::settings,
-        space::docker,
+        images::docker,
+        images::of_apps,
         space::disks,
         locks::all,
         leftovers::graduations,

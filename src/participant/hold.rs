@@ -272,7 +272,8 @@ impl<'a> Deploy<'a> {
     }
 
     /// Waits for the decision. A container that ends meanwhile, healthy as it was, must not become live; nothing
-    /// starts it again while it is held.
+    /// starts it again while it is held. Nor must an app whose image somebody removes: its other containers, and every
+    /// restart, are made of it.
     fn wait(&self, container: Option<&str>) -> Result<Decision, HoldError> {
         let watch = Watch::new(&self.store.vote_dir())?;
         let mut lease = LeaseEnd::default();
@@ -288,16 +289,21 @@ impl<'a> Deploy<'a> {
             if left.is_zero() {
                 return Ok(self.store.decide(Decision::Abort)?);
             }
-            let Some(id) = container else {
-                watch.wait(left);
-                continue;
-            };
             if Instant::now() >= next_look {
-                match docker::containers(&[id]) {
-                    Ok(found) if found.first().is_some_and(docker::Container::is_running) => {}
-                    Ok(_) => return Err(HoldError::Ended(self.app.name.clone())),
+                match container.map(|id| docker::containers(&[id])).transpose() {
+                    Ok(Some(found)) if !found.first().is_some_and(docker::Container::is_running) => {
+                        return Err(HoldError::Ended(self.app.name.clone()));
+                    }
+                    Ok(_) => {}
                     // An engine that is being restarted, for one, says nothing of what runs.
                     Err(error) => log::warn!("{error}"),
+                }
+                if let Some(held) = self.store.held(self.app.name)? {
+                    match self.app.has_new_image(&held) {
+                        Err(gone @ AppError::NoNewImage { .. }) => return Err(gone.into()),
+                        Ok(()) => {}
+                        Err(error) => log::warn!("{error}"),
+                    }
                 }
                 next_look = Instant::now() + look_period;
             }

@@ -24,7 +24,7 @@ fn want(revision: char, names: &[&str]) -> WantedApp {
 
 fn run(revision: char) -> LiveApp {
     let config_names = vec!["GIT_REV".to_owned()];
-    LiveApp { revision: Some(id(revision)), config_names, hold: HoldPoint::Healthy }
+    LiveApp { revision: Some(id(revision)), config_names, hold: HoldPoint::Healthy, image_is_gone: false }
 }
 
 fn there(name: &str) -> DestinationApp {
@@ -54,6 +54,22 @@ fn only_a_changed_revision_is_a_change() {
     assert_eq!(rows, [("api", false, Some(id('1'))), ("new", true, None)]);
     assert_eq!(plan.unchanged, [app("web")]);
     assert_eq!(plan.left_alone, [there("other")]);
+}
+
+#[test]
+fn an_app_whose_image_is_gone_is_a_problem_if_it_is_deployed_and_a_warning_if_not() {
+    let wanted: BTreeMap<_, _> = [(app("api"), want('a', &[])), (app("web"), want('b', &[]))].into();
+    let routes = routes("", &wanted);
+    let made = |lost: &str| {
+        let live = [("api", '1'), ("other", '2'), ("web", 'b')];
+        let live = live.map(|(name, revision)| {
+            (there(name), LiveApp { image_is_gone: lost.contains(name), ..run(revision) })
+        });
+        make(&wanted, &routes, &live.into(), &Options::default(), &DEFAULT, |_, _| ALL_THERE)
+    };
+    assert_eq!(made("").unwrap().lost_images, []);
+    assert_eq!(made("web other").unwrap().lost_images, [there("other"), there("web")]);
+    assert_eq!(made("api web").unwrap_err(), [Problem::ImageIsGone { there: there("api") }]);
 }
 
 #[test]

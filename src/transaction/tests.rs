@@ -42,8 +42,15 @@ fn states() -> Vec<(&'static str, Transaction)> {
         stuck.step(ended(api(), AppEnd::Stuck { reason: "docker".to_owned() }));
         stuck
     };
+    let aborting_told = {
+        let mut told = aborting.clone();
+        told.step(ended(api(), AppEnd::Restored {}));
+        told.step(ended(web(), AppEnd::Restored {}));
+        told
+    };
     states.extend([
         ("aborting", aborting),
+        ("aborting, all put back", aborting_told),
         ("aborting, api stuck", aborting_stuck),
         ("voted", voted(vec![])),
         ("voted, app failed", voted(vec![Event::AppFailed(api(), "died".to_owned())])),

@@ -24,6 +24,7 @@ find "$data/ssh" -type s 2>/dev/null
 find "$DOKKU_ROOT" -path '*/refs/graduate/*' -type f
 grep -l ' refs/graduate/' "$DOKKU_ROOT"/*/packed-refs 2>/dev/null
 docker ps -a --format '{{.Names}}' | grep -e '^graduate-' -e '\.upcoming-'
+docker images --format '{{.Repository}}:{{.Tag}}' graduate/kept
 exit 0
 "#;
 

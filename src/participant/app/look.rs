@@ -59,7 +59,7 @@ impl App<'_> {
     /// Finds out what an abort must put back.
     ///
     /// # Errors
-    /// The app does not run `planned`.
+    /// The app does not run `planned`, or its image is gone: then an abort could not put it back.
     pub fn look(&self, planned: Option<CommitId>, to: CommitId) -> Result<Before, AppError> {
         let app = self.name;
         let from = self.dokku.revision(app);
@@ -72,6 +72,11 @@ impl App<'_> {
             Some(image) => Some(image),
             None => docker::image(&docker::latest(app))?,
         };
+        if let Some(image) = &image
+            && !docker::exists(image)?
+        {
+            return Err(AppError::NoOldImage { app: app.clone() });
+        }
         Ok(Before {
             created: !self.dokku.exists(app),
             from,

@@ -229,7 +229,7 @@ fn list_images(call: &Call, options: &Options) -> Outcome {
             |tag: &&str| options.names.iter().any(|name| tag == name || tag.split(':').next() == Some(name));
         let all = options.names.is_empty();
         let tags: Vec<&str> = tags.into_iter().filter(|tag| all || is_named(tag)).collect();
-        if !matches || !(all || !tags.is_empty()) {
+        if !matches || (!all && tags.is_empty()) {
             continue;
         }
         for tag in if tags.is_empty() || options.has("quiet") { vec!["<none>:<none>"] } else { tags } {
