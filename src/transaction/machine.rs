@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Action, Cause, Event, Go, Outcome, Phase};
+use super::{Action, AfterAbort, Cause, Event, Go, Outcome, Phase};
 use crate::names::AppName;
 use crate::protocol::{AppEnd, Decision};
 
@@ -388,8 +388,14 @@ impl Transaction {
 
     /// Nobody is told that nothing has changed unless the destination has told it of each app that it was asked for.
     fn aborted(&self, cause: Cause, unheard: bool) -> Outcome {
-        let stuck = self.ends.iter().filter_map(stuck).collect();
-        Outcome::Aborted { cause, stuck, unheard: unheard || !self.has_heard_all() }
+        let apps: BTreeMap<_, _> = self.ends.iter().filter_map(stuck).collect();
+        let is_unheard = unheard || !self.has_heard_all();
+        let after = match (apps.is_empty(), is_unheard) {
+            (true, false) => AfterAbort::AsBefore {},
+            (true, true) => AfterAbort::Unheard {},
+            (false, others_unheard) => AfterAbort::Stuck { apps, others_unheard },
+        };
+        Outcome::Aborted { cause, after }
     }
 
     /// The destination has said how each app ended that it may have touched. When it is done, what it has not named is

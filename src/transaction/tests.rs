@@ -140,10 +140,14 @@ fn in_words(action: &Action) -> String {
         Action::AnnounceGo(_) => "ANNOUNCE GO".to_owned(),
         Action::AnnounceAbort => "announce abort".to_owned(),
         Action::End(Outcome::Live {}) => "end: live".to_owned(),
-        Action::End(Outcome::Aborted { cause: why, stuck, unheard }) => {
-            let stuck = if stuck.is_empty() { String::new() } else { format!(", stuck {stuck:?}") };
-            let unheard = if *unheard { ", unheard" } else { "" };
-            format!("end: aborted, {}{stuck}{unheard}", cause(why))
+        Action::End(Outcome::Aborted { cause: why, after }) => {
+            let after = match after {
+                AfterAbort::AsBefore {} => String::new(),
+                AfterAbort::Unheard {} => ", unheard".to_owned(),
+                AfterAbort::Stuck { apps, others_unheard: false } => format!(", stuck {apps:?}"),
+                AfterAbort::Stuck { apps, others_unheard: true } => format!(", stuck {apps:?}, unheard"),
+            };
+            format!("end: aborted, {}{after}", cause(why))
         }
         Action::End(Outcome::RolledBack { cause: why }) => format!("end: rolled back, {}", cause(why)),
         Action::End(Outcome::Mixed { cause: why, .. }) => format!("end: mixed, {}", cause(why)),
