@@ -349,6 +349,10 @@ impl Transaction {
     /// The destination is done.
     fn conclude(&mut self) -> Vec<Action> {
         let outcome = match &self.state {
+            // Whoever asks again hears it from the destination's own record.
+            State::Going if !self.has_heard_all() => {
+                Outcome::InDoubt { cause: Cause::new("the destination did not say how each app ended") }
+            }
             State::Going => {
                 let cause = |otherwise| self.failure.clone().unwrap_or_else(|| Cause::new(otherwise));
                 if self.settled == Some(Decision::Go) && self.ends.values().all(|end| *end == AppEnd::Live {})

@@ -40,6 +40,7 @@ fn states() -> Vec<(&'static str, Transaction)> {
     let aborting_stuck = {
         let mut stuck = aborting.clone();
         stuck.step(ended(api(), AppEnd::Stuck { reason: "docker".to_owned() }));
+        stuck.step(ended(web(), AppEnd::Restored {}));
         stuck
     };
     let aborting_told = {
@@ -56,7 +57,12 @@ fn states() -> Vec<(&'static str, Transaction)> {
         ("voted, app failed", voted(vec![Event::AppFailed(api(), "died".to_owned())])),
         (
             "voted, put back",
-            voted(vec![Event::Destination(Decision::Abort), Event::Settled(Decision::Abort)]),
+            voted(vec![
+                Event::Destination(Decision::Abort),
+                ended(api(), AppEnd::Restored {}),
+                ended(web(), AppEnd::Restored {}),
+                Event::Settled(Decision::Abort),
+            ]),
         ),
         ("voted, given up", voted(vec![Event::LinkGone("no route".to_owned())])),
         ("going", going(vec![])),
