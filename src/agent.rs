@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, BufReader, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,13 +19,13 @@ use crate::dokku::{Dokku, DokkuError};
 use crate::error;
 use crate::factors;
 use crate::files::FileError;
-use crate::lost_images;
 use crate::manifest::FingerprintKey;
 use crate::names::GraduationId;
 use crate::participant::store::{Graduation, Settled, Store};
 use crate::participant::{self, Start};
 use crate::process::{Detached, ProcessError, ProcessId};
 use crate::protocol::{self, LineError, LiveApp, PROTOCOL, Report, Request};
+use crate::provenance::{self, ProvenanceError};
 use crate::records::Follower;
 use crate::vars::{self, Vars};
 
@@ -46,6 +47,9 @@ pub enum AgentError {
     /// Dokku's files.
     #[error(transparent)]
     Dokku(#[from] DokkuError),
+    /// What runs.
+    #[error(transparent)]
+    Provenance(#[from] ProvenanceError),
     /// Ours.
     #[error(transparent)]
     File(#[from] FileError),
@@ -131,19 +135,18 @@ impl Session<'_> {
         let dokku = Dokku::new(self.vars);
         let for_all = dokku.global_config_names()?;
         let apps = dokku.apps()?;
-        // Who opens an app asks once more, and says why if Docker does not answer.
-        let lost = lost_images::find(&dokku, &apps).unwrap_or_else(|error| {
-            log::error!("{error}");
-            BTreeSet::new()
-        });
+        let mut found = provenance::look(self.vars, Path::new("docker"), &apps)?;
         for app in apps {
-            let own: BTreeSet<String> = dokku.config(&app)?.into_keys().collect();
+            // What is broken of one app concerns that app alone.
+            let (own, broken) = match dokku.config(&app) {
+                Ok(config) => (config.into_keys().collect(), None),
+                Err(error) => (BTreeSet::new(), Some(error.to_string())),
+            };
             let config_names = own.union(&for_all).cloned().collect();
             // What hangs on the Procfile of the next version the source knows.
             let hold = dokku.hold_point(&app, None);
-            let image_is_gone = lost.contains(&app);
-            let live = LiveApp { revision: dokku.revision(&app), config_names, hold, image_is_gone };
-            tell(&Report::App { app, live })?;
+            let status = found.remove(&app).unwrap_or_default().status;
+            tell(&Report::App { app, live: LiveApp { status, config_names, broken, hold } })?;
         }
         Ok(tell(&Report::AllApps {})?)
     }

@@ -11,9 +11,10 @@ use serde::Serialize;
 use crate::factors::RawFactors;
 use crate::manifest::{Fingerprint, Manifest, State};
 use crate::mapping::{DestinationApp, Routes};
-use crate::names::{AppName, CommitId};
+use crate::names::AppName;
 use crate::plan::is_set_by_dokku;
 use crate::protocol::LiveApp;
+use crate::runs::Runs;
 
 /// What stands for a value that may be a secret. Two hosts fingerprint with different keys, so that nobody can compare.
 const HIDDEN: &str = "(hidden)";
@@ -36,9 +37,9 @@ pub struct AppDiff {
     /// It exists there.
     pub is_there: bool,
     /// The revision in the state.
-    pub here: Option<CommitId>,
+    pub here: Runs,
     /// The revision that runs there.
-    pub there: Option<CommitId>,
+    pub there: Runs,
     /// Config variables that only the state has.
     pub config_only_here: Vec<String>,
     /// Config variables that are only there.
@@ -123,8 +124,8 @@ pub fn compare(
             called_there: called.clone(),
             is_here: ours.is_some(),
             is_there: theirs.is_some(),
-            here: ours.and_then(|ours| ours.deploy.revision),
-            there: theirs.and_then(|theirs| theirs.revision),
+            here: ours.map(|ours| ours.deploy.revision).unwrap_or_default(),
+            there: theirs.map(|theirs| theirs.status.runs).unwrap_or_default(),
             config_only_here: here.difference(&there).cloned().collect(),
             config_only_there: there.difference(&here).cloned().collect(),
             factors,

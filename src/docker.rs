@@ -1,6 +1,7 @@
 //! What we ask of Docker on this host: which image a name or container has, names for images, and containers.
 
 mod keeper;
+mod survey;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub use crate::docker::keeper::Keeper;
 use crate::names::AppName;
 use crate::process::{ProcessError, Program};
+
+pub use survey::{Seen, Survey, survey};
 
 /// Docker did not do what was asked, or answered what we do not understand.
 #[derive(Debug, thiserror::Error)]

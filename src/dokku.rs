@@ -138,12 +138,14 @@ impl Dokku {
         branch.filter(|branch| is_plain_branch(branch)).unwrap_or_else(|| "master".to_owned())
     }
 
-    /// The deployed revision; none for an app that was never deployed.
-    ///
-    /// Dokku itself reads nothing but the loose file of the ref, so a packed one does not count here either.
-    pub fn revision(&self, app: &AppName) -> Option<CommitId> {
-        let is_deployed = self.property("common", app, "deployed").as_deref() == Some("true");
-        if is_deployed { self.tip(app, &self.deploy_branch(app)) } else { None }
+    /// A deploy of the app once ended well.
+    pub fn is_deployed(&self, app: &AppName) -> bool {
+        self.property("common", app, "deployed").as_deref() == Some("true")
+    }
+
+    /// Somebody has stopped the app (`ps:stop`): Dokku does not start it when the host starts.
+    pub fn is_stopped(&self, app: &AppName) -> bool {
+        self.property("ps", app, "restore").as_deref() == Some("false")
     }
 
     /// What a branch says, whether it was deployed or not.

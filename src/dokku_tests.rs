@@ -35,15 +35,17 @@ fn apps_are_directories_that_dokku_made() {
 }
 
 #[test]
-fn the_revision_is_the_loose_ref_of_a_deployed_app() {
+fn the_deploy_branch_is_the_apps_or_the_global_one() {
     let host = Host::new();
     let id = "4f2a9c14f2a9c14f2a9c14f2a9c14f2a9c14f2a9";
     host.write("home/api/refs/heads/master", &format!("{id}\n"));
-    assert_eq!(host.dokku.revision(&host.api), None, "never deployed");
+    let tip = || host.dokku.tip(&host.api, &host.dokku.deploy_branch(&host.api));
+    assert_eq!(tip().unwrap().to_string(), id);
+    assert!(!host.dokku.is_deployed(&host.api));
     host.write("lib/config/common/api/deployed", "true\n");
-    assert_eq!(host.dokku.revision(&host.api).unwrap().to_string(), id);
+    assert!(host.dokku.is_deployed(&host.api));
     host.write("lib/config/git/--global/deploy-branch", "main");
-    assert_eq!(host.dokku.revision(&host.api), None);
+    assert_eq!(tip(), None);
     host.write("lib/config/git/api/deploy-branch", "../../../etc");
     assert_eq!(host.dokku.deploy_branch(&host.api), "master");
     host.write("lib/config/git/api/deploy-branch", "release/1.x\n");

@@ -8,19 +8,20 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
-
+use crate::docker::ImageId;
 use crate::dokku::{Dokku, DokkuError};
 use crate::factors;
 use crate::files::{self, FileError, Lock, Locking};
 use crate::git::{Git, GitError};
 use crate::manifest::{
-    Deploy, Difference, FingerprintKey, GITIGNORE, MANIFEST_FILE, MANIFEST_VERSION, MAX_MANIFEST, Manifest,
-    State,
+    Deploy, Difference, Fingerprint, FingerprintKey, GITIGNORE, MANIFEST_FILE, MANIFEST_VERSION,
+    MAX_MANIFEST, Manifest, State,
 };
 use crate::names::{AppName, CommitId};
-use crate::process::{ProcessError, Program, in_words};
+use crate::plan::{self, AppsHere, Here, Problem};
+use crate::provenance::{self, Found, ProvenanceError};
 use crate::repo::{RepoError, Settled};
+use crate::runs::{AppStatus, Runs};
 use crate::vars::Vars;
 
 /// How long one commit waits for another that runs at the same time.
@@ -44,12 +45,17 @@ pub enum EnvironmentError {
     /// The secret that fingerprints are made with is not there or too short.
     #[error("cannot make fingerprints: {} is no secret; `dokku plugin:install` makes it", .0.display())]
     Secret(PathBuf),
-    /// `docker inspect` did not work, so nobody knows what runs.
-    #[error("cannot ask Docker which images run: {0}; is Docker up, and may this user use it?")]
-    Docker(#[source] ProcessError),
-    /// Docker's answer is not JSON as it has always been.
-    #[error("cannot read what `docker inspect` says: {0}")]
-    DockerAnswer(#[source] serde_json::Error),
+    /// What runs.
+    #[error(transparent)]
+    Provenance(#[from] ProvenanceError),
+    /// A revision that is said to run and is not there.
+    #[error("{app} cannot run {revision}: its repository does not have that revision")]
+    NoSuchRevision {
+        /// The app.
+        app: AppName,
+        /// The revision.
+        revision: CommitId,
+    },
     /// Files were added to the index by force.
     #[error(
         "the environment repository has files staged or committed that do not belong there: {}; take them out with \
@@ -70,10 +76,43 @@ pub fn secret_path(vars: &Vars) -> PathBuf {
 /// What a commit did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
-    /// The new commit.
-    pub commit: CommitId,
+    /// The new commit; none if HEAD says what is already.
+    pub commit: Option<CommitId>,
     /// What it changed; empty if the commit before could not be read.
     pub differences: Vec<Difference>,
+    /// What an operator should know of the apps.
+    pub remarks: Vec<String>,
+}
+
+/// The apps of this host as they are.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// What a commit would say of them.
+    pub state: State,
+    /// What no manifest says of them.
+    pub here: AppsHere,
+}
+
+impl Survey {
+    /// Why nobody knows the one revision that an app runs, if that is so.
+    pub fn unclear(&self, app: &AppName) -> Option<Problem> {
+        let here = self.here.get(app)?;
+        match here.status.runs {
+            Runs::Unknown | Runs::Mixed => Some(plan::unclear(app, here)),
+            Runs::Nothing | Runs::Revision(_) => None,
+        }
+    }
+
+    /// What an operator should know of them, each in a sentence.
+    pub fn remarks(&self) -> Vec<String> {
+        let of_app = |(app, here): (&AppName, &Here)| {
+            let broken = here.broken.clone();
+            let unknown = self.unclear(app).map(|problem| problem.to_string());
+            let remarks = here.status.remarks(app.as_str()).into_iter().map(|remark| remark.to_string());
+            unknown.into_iter().chain(broken).chain(remarks).collect::<Vec<_>>()
+        };
+        self.here.iter().flat_map(of_app).collect()
+    }
 }
 
 /// The environment of this host.
@@ -97,102 +136,86 @@ impl Environment {
         Ok(Self { vars: vars.clone(), dokku: Dokku::new(vars), key, docker: "docker".into() })
     }
 
-    /// The state of all apps as they are now. Asks Docker once, and only if anything runs.
+    /// The apps as they are now.
     ///
     /// # Errors
-    /// The apps, a config or Docker cannot be read.
-    pub fn live(&self) -> Result<State, EnvironmentError> {
-        self.state_of(&self.dokku.apps()?)
+    /// The list of apps or Docker cannot be read.
+    pub fn survey(&self) -> Result<Survey, EnvironmentError> {
+        self.look(&self.dokku.apps()?)
     }
 
-    fn state_of(&self, apps: &[AppName]) -> Result<State, EnvironmentError> {
-        let containers: BTreeMap<&AppName, String> =
-            apps.iter().filter_map(|app| Some((app, self.main_container(app)?))).collect();
-        let images = self.images(containers.values())?;
-        let mut manifests = BTreeMap::new();
+    fn look(&self, apps: &[AppName]) -> Result<Survey, EnvironmentError> {
+        let mut found = provenance::look(&self.vars, &self.docker, apps)?;
+        let mut survey = Survey::default();
         for app in apps {
-            let image = containers.get(app).and_then(|id| image_of(&images, id));
-            manifests.insert(app.clone(), self.manifest(app, image)?);
+            let Found { status, image } = found.remove(app).unwrap_or_default();
+            // What is broken of one app concerns that app alone: its config counts as unchanged.
+            let (config, broken) = match self.fingerprints(app) {
+                Ok(config) => (config, None),
+                Err(error) => {
+                    (self.written(app).map(|old| old.config).unwrap_or_default(), Some(error.to_string()))
+                }
+            };
+            let manifest = self.manifest(app, config, &status, image);
+            survey.state.0.insert(app.clone(), manifest);
+            survey.here.insert(app.clone(), Here { status, broken });
         }
-        Ok(State(manifests))
+        Ok(survey)
     }
 
-    fn main_container(&self, app: &AppName) -> Option<String> {
-        let containers = self.dokku.containers(app);
-        containers.get("web.1").or_else(|| containers.values().next()).cloned()
-    }
-
-    fn manifest(&self, app: &AppName, image: Option<String>) -> Result<Manifest, EnvironmentError> {
-        let dokku = &self.dokku;
-        let mut config = dokku.config(app)?;
-        if let Some(variable) = dokku.revision_variable(app) {
+    fn fingerprints(&self, app: &AppName) -> Result<BTreeMap<String, Fingerprint>, DokkuError> {
+        let mut config = self.dokku.config(app)?;
+        if let Some(variable) = self.dokku.revision_variable(app) {
             config.remove(&variable);
         }
         let fingerprint = |(name, value): (String, String)| {
             let fingerprint = self.key.of(&["config", app.as_str(), &name, &value]);
             (name, fingerprint)
         };
-        Ok(Manifest {
+        Ok(config.into_iter().map(fingerprint).collect())
+    }
+
+    fn manifest(
+        &self,
+        app: &AppName,
+        config: BTreeMap<String, Fingerprint>,
+        status: &AppStatus,
+        image: Option<ImageId>,
+    ) -> Manifest {
+        let dokku = &self.dokku;
+        Manifest {
             app: app.clone(),
-            config: config.into_iter().map(fingerprint).collect(),
+            config,
             deploy: Deploy {
                 branch: dokku.deploy_branch(app),
-                image,
-                revision: dokku.revision(app),
+                image: image.map(String::from),
+                revision: status.runs,
                 source: dokku.property("apps", app, "deploy-source"),
             },
             factors: factors::disclose(&dokku.factors(app), &self.key),
             scale: dokku.scale(app),
             version: MANIFEST_VERSION,
-        })
+        }
     }
 
-    /// The image of each container that Docker knows, by the container's full id.
-    fn images<'a>(
-        &self,
-        ids: impl Iterator<Item = &'a String>,
-    ) -> Result<BTreeMap<String, String>, EnvironmentError> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct Container {
-            id: String,
-            image: String,
-        }
-        let ids: Vec<&String> = ids.collect();
-        if ids.is_empty() {
-            return Ok(BTreeMap::new());
-        }
-        let inspect = Program::new(&self.docker).arg("inspect").args(&ids);
-        let (status, stdout, stderr) = inspect.capture().map_err(EnvironmentError::Docker)?;
-        // A container that has just gone makes the status 1, and the others are printed all the same.
-        let complaints = String::from_utf8_lossy(&stderr);
-        let is_only_missing =
-            complaints.lines().all(|line| line.trim().is_empty() || line.contains("No such"));
-        let is_usable = status.success() || (is_only_missing && status.code() == Some(1));
-        if !is_usable {
-            return Err(EnvironmentError::Docker(ProcessError::Failed {
-                program: "docker inspect".to_owned(),
-                how: in_words(status),
-                output: complaints.into_owned(),
-            }));
-        }
-        let found: Vec<Container> =
-            serde_json::from_slice(&stdout).map_err(EnvironmentError::DockerAnswer)?;
-        Ok(found.into_iter().map(|container| (container.id, container.image)).collect())
+    /// The manifest that is in the work tree.
+    fn written(&self, app: &AppName) -> Option<Manifest> {
+        let text = files::read(&self.manifest_path(app), MAX_MANIFEST as u64).ok()??;
+        Manifest::parse(&text, app).ok()
     }
 
     /// Brings all manifests in the work tree up to date and returns the live state. Writes only what changed.
     ///
     /// # Errors
-    /// As [`Environment::live`], or a manifest cannot be written.
-    pub fn refresh(&self) -> Result<State, EnvironmentError> {
-        let state = self.live()?;
+    /// As [`Environment::survey`], or a manifest cannot be written.
+    pub fn refresh(&self) -> Result<Survey, EnvironmentError> {
+        let survey = self.survey()?;
         write_if_changed(&self.vars.below_root(".gitignore"), GITIGNORE.as_bytes())?;
-        for manifest in state.0.values() {
+        for manifest in survey.state.0.values() {
             self.write(manifest)?;
         }
         self.remove_manifests_of_no_app()?;
-        Ok(state)
+        Ok(survey)
     }
 
     fn manifest_path(&self, app: &AppName) -> PathBuf {
@@ -239,30 +262,31 @@ impl Environment {
         if self.remove_if_gone(app)? {
             return Ok(());
         }
-        let state = self.state_of(std::slice::from_ref(app))?;
-        state.0.values().try_for_each(|manifest| self.write(manifest))
+        let survey = self.look(std::slice::from_ref(app))?;
+        survey.state.0.values().try_for_each(|manifest| self.write(manifest))
     }
 
-    /// How the apps, as they are now, differ from what `commit` says; every app does where there is no commit.
+    /// The apps as they are now, and how they differ from what `commit` says; every app does where there is no commit.
     /// The manifests in the work tree are brought up to date, too.
     ///
     /// # Errors
     /// As [`Environment::refresh`], or the commit cannot be read.
-    pub fn differences(&self, commit: Option<CommitId>) -> Result<Vec<Difference>, EnvironmentError> {
+    pub fn compare(&self, commit: Option<CommitId>) -> Result<(Survey, Vec<Difference>), EnvironmentError> {
         let live = self.refresh()?;
         let committed = match commit {
             Some(commit) => Settled::open(&self.vars)?.manifests(commit)?,
             None => State::default(),
         };
-        Ok(live.differences(&committed))
+        let differences = live.state.differences(&committed);
+        Ok((live, differences))
     }
 
-    /// Commits the apps as they are now; none if HEAD says that already. Without a message, one is made of what
+    /// Commits the apps as they are now, unless HEAD says that already. Without a message, one is made of what
     /// changed.
     ///
     /// # Errors
     /// As [`Environment::refresh`]; git says no; foreign files in the index; another commit takes too long.
-    pub fn commit(&self, message: Option<&str>) -> Result<Option<Committed>, EnvironmentError> {
+    pub fn commit(&self, message: Option<&str>) -> Result<Committed, EnvironmentError> {
         let _lock = self.commit_lock()?;
         let git = Git::environment(&self.vars);
         let foreign = git.foreign_paths()?;
@@ -273,10 +297,10 @@ impl Environment {
         let repo = Settled::open(&self.vars)?;
         // A commit that cannot be read, made by another version, must not stop the one that replaces it.
         let before = repo.head()?.and_then(|head| repo.manifests(head).ok()).unwrap_or_default();
-        let differences = live.differences(&before);
+        let differences = live.state.differences(&before);
         let message = message.map_or_else(|| message_about(&differences), str::to_owned);
         let commit = git.commit_manifests(&message)?;
-        Ok(commit.map(|commit| Committed { commit, differences }))
+        Ok(Committed { commit, differences, remarks: live.remarks() })
     }
 
     fn commit_lock(&self) -> Result<Lock, EnvironmentError> {
@@ -294,12 +318,6 @@ impl Environment {
 /// As [`Environment::refresh_app`].
 pub fn refresh_app(vars: &Vars, app: &AppName) -> Result<(), EnvironmentError> {
     Environment::open(vars)?.refresh_app(app)
-}
-
-/// Docker prints full ids; Dokku's files hold full ones too, but an old file may hold the short form.
-fn image_of(images: &BTreeMap<String, String>, id: &str) -> Option<String> {
-    let next = images.range(id.to_owned()..).next();
-    next.filter(|(full, _)| full.starts_with(id)).map(|(_, image)| image.clone())
 }
 
 fn message_about(differences: &[Difference]) -> String {

@@ -53,8 +53,9 @@ impl Host {
         fs::read_to_string(self.dir.path().join(path)).unwrap_or_default()
     }
 
-    /// An app that was deployed from the revision of this one digit.
+    /// An app that was deployed from the revision of this one digit, by a scheduler that has nothing to do with Docker.
     pub(crate) fn deploy(&self, app: &str, digit: &str) {
+        self.write(&format!("lib/config/scheduler/{app}/selected"), "k3s");
         self.write(&format!("home/{app}/refs/heads/master"), &digit.repeat(40));
         self.write(&format!("lib/config/common/{app}/deployed"), "true");
     }
@@ -80,19 +81,30 @@ fn no_value_of_a_config_variable_is_written() {
 }
 
 #[test]
-fn docker_is_asked_once_and_missing_containers_are_no_error() {
+fn docker_is_asked_twice_and_missing_containers_are_no_error() {
     let host = Host::new();
     for (app, id) in [("api", "aa11"), ("web", "bb22")] {
         host.deploy(app, "a");
+        host.write(&format!("lib/config/scheduler/{app}/selected"), "docker-local");
         host.write(&format!("home/{app}/CONTAINER.web.1"), id);
     }
-    let one = r#"echo "$@" >> "$0.log"; echo "Error: No such object: bb22" >&2
-        echo '[{"Id": "aa11", "Image": "sha256:f00", "Other": 1}]'; exit 1"#;
-    let state = host.environment(one).live().unwrap();
-    let image = |app: &str| state.0[&app.parse().unwrap()].deploy.image.clone();
-    assert_eq!((image("api").as_deref(), image("web")), (Some("sha256:f00"), None));
-    assert_eq!(host.read("docker.log"), "inspect aa11 bb22\n");
-    let error = host.environment("echo 'Cannot connect to the Docker daemon' >&2; exit 1").live();
+    let image = format!("sha256:{}", "f".repeat(64));
+    let answers = format!(
+        r#"echo "$1 $2" >> "$0.log"
+        [ "$1" = image ] && echo '{image} ["dokku/api:latest"]' && exit 0
+        echo "Error: No such container: bb22" >&2
+        echo '[{{"Id": "aa11", "Image": "{image}", "State": {{"Running": true}},
+            "Config": {{"Env": ["GIT_REV={}"]}}, "Other": 1}}]'
+        exit 1"#,
+        "a".repeat(40)
+    );
+    let state = host.environment(&answers).survey().unwrap().state;
+    let deploy = |app: &str| state.0[&app.parse().unwrap()].deploy.clone();
+    assert_eq!((deploy("api").image, deploy("web").image), (Some(image), None));
+    let revisions = ["api", "web"].map(|app| deploy(app).revision);
+    assert_eq!(revisions, [Runs::Revision("a".repeat(40).parse().unwrap()), Runs::Unknown]);
+    assert_eq!(host.read("docker.log"), "container inspect\nimage inspect\n");
+    let error = host.environment("echo 'Cannot connect to the Docker daemon' >&2; exit 1").survey();
     assert!(error.unwrap_err().to_string().contains("Cannot connect"));
 }
 
@@ -134,23 +146,20 @@ fn a_commit_acknowledges_and_says_what_changed() {
     let host = Host::new();
     host.deploy("api", "a");
     let environment = host.environment("exit 9");
-    let first = environment.commit(None).unwrap().unwrap();
+    let first = environment.commit(None).unwrap();
     assert_eq!(first.differences[0].change, Change::Appeared);
-    assert_eq!(environment.commit(None).unwrap(), None);
-    assert_eq!(environment.differences(Some(first.commit)).unwrap(), []);
+    assert_eq!(environment.commit(None).unwrap().commit, None);
+    assert_eq!(environment.compare(first.commit).unwrap().1, []);
     host.write("lib/config/api/ENV", "NEW=\"secret\"\n");
-    let found = environment.differences(Some(first.commit)).unwrap();
+    let found = environment.compare(first.commit).unwrap().1;
     assert_eq!(found[0].to_string(), "api: config NEW");
-    let second = environment.commit(None).unwrap().unwrap();
+    let second = environment.commit(None).unwrap();
     let repo = Settled::open(&host.vars).unwrap();
-    let info = repo.describe(second.commit).unwrap();
+    let info = repo.describe(second.commit.unwrap()).unwrap();
     assert_eq!((info.subject.as_str(), info.author.as_str()), ("Update api", "alice"));
-    assert!(repo.is_ancestor(first.commit, second.commit).unwrap());
+    assert!(repo.is_ancestor(first.commit.unwrap(), second.commit.unwrap()).unwrap());
     fs::remove_dir_all(host.vars.below_root("api")).unwrap();
-    assert_eq!(
-        environment.commit(Some("-m is text")).unwrap().unwrap().differences[0].change,
-        Change::Vanished
-    );
+    assert_eq!(environment.commit(Some("-m is text")).unwrap().differences[0].change, Change::Vanished);
 }
 
 #[test]
@@ -159,7 +168,7 @@ fn a_changed_gitignore_is_put_right_before_it_lets_secrets_in() {
     host.deploy("api", "a");
     host.write("home/.gitignore", "");
     let environment = host.environment("exit 9");
-    environment.commit(None).unwrap().unwrap();
+    environment.commit(None).unwrap();
     assert_eq!(host.read("home/.gitignore"), GITIGNORE);
 }
 
@@ -169,15 +178,33 @@ fn many_apps_are_fast() {
     for number in 0..300 {
         let app = format!("app-{number}");
         host.deploy(&app, "a");
+        host.write(&format!("lib/config/scheduler/{app}/selected"), "docker-local");
         host.write(&format!("home/{app}/CONTAINER.web.1"), &format!("{number:064x}"));
         host.write(&format!("lib/config/{app}/ENV"), "A=\"1\"\nB=\"2\"\n");
     }
-    let environment = host.environment("echo '[]'");
+    let environment = host.environment("[ $1 = image ] || echo '[]'");
     let start = std::time::Instant::now();
-    environment.commit(None).unwrap().unwrap();
-    assert_eq!(environment.commit(None).unwrap(), None);
+    environment.commit(None).unwrap();
+    assert_eq!(environment.commit(None).unwrap().commit, None);
     let elapsed = start.elapsed();
     assert!(elapsed < Duration::from_secs(15), "{elapsed:?}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_concerns_its_app_alone() {
+    let host = Host::new();
+    host.deploy("api", "a");
+    host.deploy("web", "b");
+    let environment = host.environment("exit 9");
+    host.write("lib/config/web/ENV", "KEY=\"value\"\n");
+    let first = environment.commit(None).unwrap().commit;
+    host.write("lib/config/web/ENV", "KEY=\"value\n");
+    let (survey, differences) = environment.compare(first).unwrap();
+    assert_eq!(differences, [], "what cannot be read counts as unchanged");
+    let broken = |app: &str| survey.here[&app.parse().unwrap()].broken.clone();
+    assert_eq!(broken("api"), None);
+    assert!(broken("web").unwrap().contains("cannot read the config of web"), "{:?}", broken("web"));
+    assert!(survey.remarks()[0].contains("dokku config:show web"), "{:?}", survey.remarks());
 }
 
 #[test]

@@ -52,8 +52,6 @@ pub enum Check {
     Git,
     /// Docker answers.
     Docker,
-    /// Docker has the images of what runs.
-    Images,
     /// Who owns the repository and the plugin's data.
     Ownership,
     /// Who else may read or write them.
@@ -66,6 +64,8 @@ pub enum Check {
     Settings,
     /// Room on the disks.
     DiskSpace,
+    /// What the apps run.
+    Apps,
     /// Locks that nobody needs any more.
     Locks,
     /// Graduations to this host that nobody has settled.
@@ -99,13 +99,13 @@ impl fmt::Display for Check {
             Self::RepositoryPath => "repository-path",
             Self::Git => "git",
             Self::Docker => "docker",
-            Self::Images => "images",
             Self::Ownership => "ownership",
             Self::Modes => "modes",
             Self::SshKey => "ssh-key",
             Self::Secret => "secret",
             Self::Settings => "settings",
             Self::DiskSpace => "disk-space",
+            Self::Apps => "apps",
             Self::Locks => "locks",
             Self::Graduations => "graduations",
             Self::LeftOvers => "left-overs",

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::mapping::Mapping;
 use crate::names::{AppName, CommitId, EnvironmentName, ReleaseTag};
 use crate::repo::{Release, RepoError, Store};
+use crate::runs::Runs;
 
 /// One release and how it differs from the one before it. Its JSON form is what `graduate:releases` prints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -54,8 +55,7 @@ pub fn of(
         let graduated = state.0.into_iter().filter(|(app, _)| mapping.covers(app));
         let revisions: BTreeMap<_, _> =
             graduated.map(|(app, manifest)| (app, manifest.deploy.revision)).collect();
-        let is_changed =
-            |(app, revision): &(&AppName, &Option<CommitId>)| before.get(*app) != Some(*revision);
+        let is_changed = |(app, revision): &(&AppName, &Runs)| before.get(*app) != Some(*revision);
         let apps = revisions.iter().filter(is_changed).map(|(app, _)| app.clone()).collect();
         let episode = episode(release, apps, &mut history);
         history.push(episode);

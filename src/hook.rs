@@ -138,7 +138,7 @@ fn is_in_use(vars: &Vars, tag: &RequestTag) -> Result<bool, HookError> {
 pub fn wanted(state: &State) -> BTreeMap<AppName, WantedApp> {
     let wanted = state.0.iter().map(|(app, manifest)| {
         let config_names = manifest.config.keys().cloned().collect();
-        (app.clone(), WantedApp { revision: manifest.deploy.revision, config_names })
+        (app.clone(), WantedApp { runs: manifest.deploy.revision, config_names })
     });
     wanted.collect()
 }

@@ -12,6 +12,7 @@ use sha2::Sha256;
 
 use crate::legible::shortened;
 use crate::names::{AppName, CommitId};
+use crate::runs::Runs;
 
 /// The longest manifest that is read, in bytes.
 pub const MAX_MANIFEST: usize = 256 * 1024;
@@ -80,8 +81,8 @@ pub struct Deploy {
     pub branch: String,
     /// The id of the image that runs, `sha256:<64 hex>`; none where nothing runs.
     pub image: Option<String>,
-    /// The deployed revision. An app that was never deployed has none, and does not graduate.
-    pub revision: Option<CommitId>,
+    /// What it runs. An app that was never deployed has no revision, and does not graduate.
+    pub revision: Runs,
     /// How it was deployed, as Dokku says it: `git-push`, `docker-image`, ...
     pub source: Option<String>,
 }
@@ -181,7 +182,9 @@ pub struct State(pub BTreeMap<AppName, Manifest>);
 impl State {
     /// The revision of each app that has one; an app that was never deployed does not graduate.
     pub fn revisions(&self) -> BTreeMap<AppName, CommitId> {
-        let of = |(app, manifest): (&AppName, &Manifest)| Some((app.clone(), manifest.deploy.revision?));
+        let of = |(app, manifest): (&AppName, &Manifest)| {
+            Some((app.clone(), manifest.deploy.revision.revision()?))
+        };
         self.0.iter().filter_map(of).collect()
     }
 
@@ -317,7 +320,7 @@ pub(crate) mod tests {
             deploy: Deploy {
                 branch: "master".to_owned(),
                 image: None,
-                revision: revision.map(|id| id.repeat(40).parse().unwrap()),
+                revision: revision.map(|id| id.repeat(40).parse().unwrap()).into(),
                 source: Some("git-push".to_owned()),
             },
             factors: BTreeMap::from([(

@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 use crate::mapping::{DestinationApp, MappingProblem, Routes};
 use crate::names::{AppName, CommitId, ConfigName};
 use crate::protocol::{HoldPoint, LiveApp};
+use crate::runs::{AppStatus, Condition, Runs};
 
 /// An app of the wanted state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WantedApp {
-    /// The revision; none for an app that was never deployed on the source, which does not graduate.
-    pub revision: Option<CommitId>,
+    /// What the state says that it runs; an app that was never deployed on the source does not graduate.
+    pub runs: Runs,
     /// Names of its config variables on the source.
     pub config_names: BTreeSet<String>,
 }
@@ -32,6 +33,19 @@ pub enum MissingConfig {
     Ignore,
 }
 
+/// What is done about a revision that never ran on the source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Untested {
+    /// Nothing.
+    Ignore,
+    /// It is said, and it goes on.
+    Warn,
+    /// The graduation is refused.
+    #[default]
+    Fail,
+}
+
 /// What the pusher asked for besides the state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -42,6 +56,8 @@ pub struct Options {
     pub allow_dirty: bool,
     /// `-o allow-missing-config`.
     pub allow_missing_config: bool,
+    /// `-o allow-untested`: revisions that never ran on the source.
+    pub allow_untested: bool,
     /// `-o despite-freeze`: to a frozen environment, if it goes back to a release.
     pub despite_freeze: bool,
     /// `-o redeploy`: unchanged apps, too.
@@ -55,7 +71,7 @@ pub struct Options {
 /// A push option that does not exist or is malformed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown push option {0:?}; there are plan, allow-dirty, allow-missing-config, despite-freeze, \
+    "unknown push option {0:?}; there are plan, allow-dirty, allow-missing-config, allow-untested, despite-freeze, \
      redeploy, only=APP[,APP...] and quiet"
 )]
 pub struct UnknownOption(String);
@@ -73,6 +89,7 @@ impl Options {
                 None if option == "plan" => parsed.plan = true,
                 None if option == "allow-dirty" => parsed.allow_dirty = true,
                 None if option == "allow-missing-config" => parsed.allow_missing_config = true,
+                None if option == "allow-untested" => parsed.allow_untested = true,
                 None if option == "despite-freeze" => parsed.despite_freeze = true,
                 None if option == "redeploy" => parsed.redeploy = true,
                 None if option == "quiet" => parsed.quiet = true,
@@ -98,7 +115,9 @@ pub struct Row {
     /// It does not exist there yet.
     pub is_new: bool,
     /// What runs.
-    pub from: Option<CommitId>,
+    pub from: Runs,
+    /// Whether that serves: a graduation starts an app that is stopped or down.
+    pub condition: Condition,
     /// What is wanted.
     pub to: CommitId,
     /// Where it will be held, as far as can be told before it is built.
@@ -121,15 +140,24 @@ pub struct Plan {
     pub unmapped: Vec<AppName>,
     /// Apps of the state that never graduate there.
     pub excluded: Vec<AppName>,
+    /// Unchanged apps that somebody has stopped there; they stay so.
+    pub stopped: Vec<AppName>,
     /// Apps of the state that were never deployed on the source.
     pub never_deployed: Vec<AppName>,
+    /// Apps of the state of which it does not say one revision. In the current state they are problems.
+    pub unknown: Vec<AppName>,
+    /// What an operator should know and what does not stop the graduation, each in a sentence.
+    pub remarks: Vec<String>,
     /// Config names that are missing there, where that does not stop the graduation.
     pub missing_config: Vec<Missing>,
-    /// Apps there that are not deployed, and run although their image is gone.
-    pub lost_images: Vec<DestinationApp>,
 }
 
 impl Row {
+    /// What runs there, in a word.
+    pub fn was(&self) -> String {
+        if self.is_new { "(new)".to_owned() } else { self.from.to_string() }
+    }
+
     /// The app's name, with that on the destination if it is another one.
     pub fn described(&self) -> String {
         named(&self.app, &self.there)
@@ -197,6 +225,51 @@ pub enum Problem {
         /// The revision.
         revision: CommitId,
     },
+    /// What runs here is not in its repository.
+    #[error(
+        "{app} runs {} here, and its repository does not have that revision: Git refuses a push from a shallow clone \
+         after Dokku has deployed it; push it again from a whole clone (`git fetch --unshallow` makes it whole)",
+        revision.short()
+    )]
+    NotInRepository {
+        /// The app.
+        app: AppName,
+        /// The revision.
+        revision: CommitId,
+    },
+    /// An app of the current state whose revision nobody knows.
+    #[error(
+        "nobody knows which revision {0} runs here: it was deployed when its deploys were not recorded; deploy it once \
+         more, or say it with `dokku graduate:commit --runs {0}=REVISION`"
+    )]
+    Unknown(AppName),
+    /// An app of the current state of which two versions run.
+    #[error("containers of {0} run different revisions here; deploy it once more: `dokku ps:rebuild {0}`")]
+    Mixed(AppName),
+    /// An app that is in between.
+    #[error("{0} is being deployed here right now; graduate again when that is over")]
+    Deploying(AppName),
+    /// The settings of an app cannot be read, here or there.
+    #[error("{app} cannot be deployed{where_}: {reason}")]
+    Broken {
+        /// The app.
+        app: AppName,
+        /// Nothing, or on which side.
+        where_: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// A revision that never ran on the source.
+    #[error(
+        "{app} is wanted at {}, which never ran here; deploy it here first, or let it pass with `-o allow-untested`",
+        revision.short()
+    )]
+    Untested {
+        /// The app.
+        app: AppName,
+        /// The revision.
+        revision: CommitId,
+    },
     /// Config names are missing.
     #[error("{there} lacks config that {has} here; set it there:\n`{missing}`", there = missing.there, has = missing.has())]
     MissingConfig {
@@ -219,6 +292,10 @@ pub enum Problem {
 pub struct Policy<'a> {
     /// What a config name that the destination lacks leads to.
     pub missing_config: MissingConfig,
+    /// What a revision that never ran here leads to.
+    pub untested: Untested,
+    /// The apps as they are here, if the state is the current one, which is judged by them.
+    pub here: Option<&'a AppsHere>,
     /// Config names that are never asked for.
     pub ignore_config: &'a BTreeSet<ConfigName>,
     /// Apps that never graduate there.
@@ -234,11 +311,37 @@ pub enum SetByDeploy {
     Each,
 }
 
-/// What the source's own app repositories know about a revision.
+/// What is known of an app of the current state on the source, besides the state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Here {
+    /// What it runs here.
+    pub status: AppStatus,
+    /// Why its settings here cannot be read.
+    pub broken: Option<String>,
+}
+
+/// All of them.
+pub type AppsHere = BTreeMap<AppName, Here>;
+
+/// Whether a revision ever ran on the source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tested {
+    /// It did.
+    #[default]
+    Ran,
+    /// One that ran descends from it, or a release of the environment had it.
+    Nearly,
+    /// Neither.
+    Never,
+}
+
+/// What the source knows about a revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RevisionFacts {
     /// The repository has the commit.
     pub exists: bool,
+    /// Whether it ever ran here.
+    pub tested: Tested,
     /// It has a `web` process, as far as its Procfile tells: that names one, or there is none.
     pub names_web: bool,
     /// It names a release task: `release` in Procfile, `predeploy` or `postdeploy` in app.json.
@@ -250,6 +353,15 @@ pub struct RevisionFacts {
 /// Dokku and this plugin set these themselves, so that nobody need set them.
 pub(crate) fn is_set_by_dokku(name: &str) -> bool {
     name == "GIT_REV" || name.starts_with("DOKKU_")
+}
+
+/// Why nobody knows the one revision that an app runs here.
+pub fn unclear(app: &AppName, here: &Here) -> Problem {
+    match here.status.runs {
+        _ if here.status.is_deploying => Problem::Deploying(app.clone()),
+        Runs::Mixed => Problem::Mixed(app.clone()),
+        Runs::Unknown | Runs::Nothing | Runs::Revision(_) => Problem::Unknown(app.clone()),
+    }
 }
 
 /// Compares `wanted`, along its `routes`, with `live`. All problems are found and returned together.
@@ -283,22 +395,59 @@ pub fn make(
             plan.left_alone.push(there.clone());
             continue;
         }
-        let Some(to) = want.revision else {
-            plan.never_deployed.push(app.clone());
-            continue;
+        let to = match want.runs {
+            Runs::Revision(to) => to,
+            Runs::Nothing => {
+                plan.never_deployed.push(app.clone());
+                continue;
+            }
+            Runs::Unknown | Runs::Mixed => {
+                match policy.here.and_then(|here| here.get(app)) {
+                    Some(here) => problems.push(unclear(app, here)),
+                    None => plan.unknown.push(app.clone()),
+                }
+                continue;
+            }
         };
+        let here = policy.here.and_then(|here| here.get(app));
+        let known = here.into_iter().flat_map(|here| here.status.remarks(app.as_str()));
+        plan.remarks.extend(known.map(|remark| remark.to_string()));
         let runs = live.get(there);
-        let from = runs.and_then(|live| live.revision);
-        if from == Some(to) && !options.redeploy {
+        let status = runs.map(|live| live.status.clone()).unwrap_or_default();
+        if status.has(to) && !options.redeploy {
             plan.unchanged.push(app.clone());
+            plan.stopped.extend((status.condition == Condition::Stopped).then(|| app.clone()));
             continue;
         }
-        if runs.is_some_and(|live| live.image_is_gone) {
+        if runs.is_some_and(|live| live.status.image_is_gone) {
             problems.push(Problem::ImageIsGone { there: there.clone() });
         }
         let found = facts(app, to);
         if !found.exists {
-            problems.push(Problem::NoSuchRevision { app: app.clone(), revision: to });
+            let (app, revision) = (app.clone(), to);
+            problems.push(match here.map(|here| here.status.runs) {
+                Some(Runs::Revision(runs)) if runs == to => Problem::NotInRepository { app, revision },
+                Some(_) | None => Problem::NoSuchRevision { app, revision },
+            });
+        }
+        let broken = [
+            (" here", here.and_then(|here| here.broken.as_ref())),
+            (" there", runs.and_then(|live| live.broken.as_ref())),
+        ];
+        for (where_, reason) in broken {
+            let reason = reason.cloned();
+            problems.extend(reason.map(|reason| Problem::Broken { app: app.clone(), where_, reason }));
+        }
+        let untested = match found.tested {
+            _ if !found.exists || options.allow_untested => Untested::Ignore,
+            Tested::Ran => Untested::Ignore,
+            Tested::Nearly => Untested::Warn.min(policy.untested),
+            Tested::Never => policy.untested,
+        };
+        match untested {
+            Untested::Fail => problems.push(Problem::Untested { app: app.clone(), revision: to }),
+            Untested::Warn => plan.remarks.push(format!("{app} at {} never ran here", to.short())),
+            Untested::Ignore => {}
         }
         let is_provided = |name: &String| {
             is_set_by_dokku(name)
@@ -306,7 +455,7 @@ pub fn make(
                 || policy.ignore_config.iter().any(|ignored| ignored.as_str() == name)
                 || match found.set_by_deploy.get(name) {
                     Some(SetByDeploy::Each) => true,
-                    Some(SetByDeploy::First) => from.is_none(),
+                    Some(SetByDeploy::First) => status.runs == Runs::Nothing,
                     None => false,
                 }
         };
@@ -333,7 +482,8 @@ pub fn make(
             app: app.clone(),
             there: there.clone(),
             is_new: runs.is_none(),
-            from,
+            from: status.runs,
+            condition: status.condition,
             to,
             hold,
             has_release_tasks: found.has_release_tasks,
@@ -341,8 +491,10 @@ pub fn make(
     }
     plan.left_alone.extend(live.keys().filter(|there| routes.is_foreign(there)).cloned());
     let is_deployed = |there: &DestinationApp| plan.rows.iter().any(|row| row.there == *there);
-    let lost = live.iter().filter(|(there, live)| live.image_is_gone && !is_deployed(there));
-    plan.lost_images = lost.map(|(there, _)| there.clone()).collect();
+    let lost = live.iter().filter(|(there, live)| live.status.image_is_gone && !is_deployed(there));
+    let lost: Vec<String> =
+        lost.map(|(there, _)| Problem::ImageIsGone { there: there.clone() }.to_string()).collect();
+    plan.remarks.extend(lost);
     if problems.is_empty() { Ok(plan) } else { Err(problems) }
 }
 

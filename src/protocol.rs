@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::finding::Finding;
 use crate::legible;
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId};
+use crate::runs::{AppStatus, Runs};
 
 /// The version of the messages below. Both sides must have the same.
 pub const PROTOCOL: u32 = 1;
@@ -93,8 +94,8 @@ pub enum Request {
     Open {
         /// The app.
         app: AppName,
-        /// The revision that the plan found running, none for an app that is new or never deployed.
-        from: Option<CommitId>,
+        /// What the plan found running.
+        from: Runs,
         /// The revision to deploy.
         to: CommitId,
     },
@@ -119,14 +120,14 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LiveApp {
-    /// The deployed revision; none if it was never deployed.
-    pub revision: Option<CommitId>,
+    /// What it runs, and how.
+    pub status: AppStatus,
     /// Names of its config variables, and of those that are set for all apps there.
     pub config_names: Vec<String>,
+    /// Why its settings cannot be read; it cannot be deployed then.
+    pub broken: Option<String>,
     /// Where its next version would be held.
     pub hold: HoldPoint,
-    /// It runs, and Docker there has its image no more: an abort could not put it back.
-    pub image_is_gone: bool,
 }
 
 /// How one app of a graduation ended.

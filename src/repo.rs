@@ -298,6 +298,27 @@ impl Store {
         object_id(tree).ok_or(RepoError::NoManifests(commit))
     }
 
+    /// A commit is among these or their ancestors. Those of them that the repository does not have count for nothing.
+    ///
+    /// # Errors
+    /// The history cannot be read.
+    pub fn is_ancestor_of_any(
+        &self,
+        commit: CommitId,
+        of: impl Iterator<Item = CommitId>,
+    ) -> Result<bool, RepoError> {
+        let mut walk = self.repository.revwalk().map_err(reading("the history"))?;
+        for one in of.filter(|one| self.repository.find_commit(oid(*one)).is_ok()) {
+            walk.push(oid(one)).map_err(reading("the history"))?;
+        }
+        for id in walk {
+            if id.map_err(reading("the history"))? == oid(commit) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The manifests of a commit; empty if it has none. Other files are not looked at.
     ///
     /// # Errors

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use crate::legible::legible;
-use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId, RequestTag};
 use crate::order::{Ending, News};
 use crate::plan::{Plan, Row};
 use crate::protocol::{AppEnd, HoldPoint};
+use crate::runs::Condition;
 use crate::transaction::{AfterAbort, Cause, Outcome};
 
 /// Turns [`News`] into text.
@@ -15,6 +15,8 @@ use crate::transaction::{AfterAbort, Cause, Outcome};
 pub struct Reporter {
     quiet: bool,
     subject: Option<Subject>,
+    /// Apps that the plan leaves stopped.
+    stopped: Vec<AppName>,
 }
 
 #[derive(Clone, Debug)]
@@ -27,7 +29,7 @@ struct Subject {
 impl Reporter {
     /// A reporter; a `quiet` one leaves out what builds write.
     pub fn new(quiet: bool) -> Self {
-        Self { quiet, subject: None }
+        Self { quiet, ..Self::default() }
     }
 
     /// What people are to read of this; empty for what is no news to them.
@@ -40,7 +42,10 @@ impl Reporter {
                 lines.step(&format!("Graduating {source}@{short} to {} ({tag} by {by})", tag.environment));
             }
             News::SettledEarlier { id, outcome } => settled_earlier(&mut lines, id.as_str(), outcome),
-            News::Planned { plan } => planned(&mut lines, plan),
+            News::Planned { plan } => {
+                self.stopped.clone_from(&plan.stopped);
+                planned(&mut lines, plan);
+            }
             News::HooksStarted { kind, count } => lines.step(&format!("{kind} hooks ({count})")),
             News::HookLine { kind, text } => lines.plain(&format!("[{kind}] {text}")),
             News::Log { app, text } if !self.quiet => lines.plain(&log_line(app, text)),
@@ -89,14 +94,28 @@ impl Reporter {
         what.unwrap_or_else(|| "the state".to_owned())
     }
 
+    /// That it runs the state, or only has it: with the apps that somebody stopped there.
+    fn runs(&self) -> (&'static str, String) {
+        let names: Vec<&str> = self.stopped.iter().map(AppName::as_str).collect();
+        if names.is_empty() {
+            ("runs", String::new())
+        } else {
+            ("has", format!("; stopped: {}", names.join(", ")))
+        }
+    }
+
     fn ended(&self, lines: &mut Lines, ending: &Ending, seconds: u64) {
         let (environment, what) = (self.environment(), self.what());
         match ending {
             Ending::Released { release } => {
-                lines.big_step(&format!("{environment} runs {what}: release {release} ({seconds} s)"));
+                let (runs, stopped) = self.runs();
+                lines.big_step(&format!(
+                    "{environment} {runs} {what}: release {release} ({seconds} s){stopped}"
+                ));
             }
             Ending::NothingToDo {} => {
-                lines.big_step(&format!("{environment} runs {what} already: nothing to do"));
+                let (runs, stopped) = self.runs();
+                lines.big_step(&format!("{environment} {runs} {what} already: nothing to do{stopped}"));
             }
             Ending::PlanShown {} => lines.big_step("Only the plan was asked for: nothing was changed"),
             Ending::Refused { problems, hint } => {
@@ -229,28 +248,27 @@ fn planned(lines: &mut Lines, plan: &Plan) {
     if !plan.never_deployed.is_empty() {
         lines.detail(&format!("never deployed here, so not graduated: {}", named(&plan.never_deployed)));
     }
+    if !plan.unknown.is_empty() {
+        lines.detail(&format!(
+            "the state does not say their revision, so not graduated: {}",
+            named(&plan.unknown)
+        ));
+    }
+    for remark in &plan.remarks {
+        lines.trouble(remark);
+    }
     for missing in &plan.missing_config {
         lines.trouble(&format!("{} lacks config there: `{missing}`", missing.there));
     }
-    for app in &plan.lost_images {
-        lines.trouble(&lost_image(app));
-    }
-}
-
-/// What is said of an app that runs on a destination although its image is gone.
-pub fn lost_image(app: &DestinationApp) -> String {
-    format!(
-        "{app} runs there, but Docker has its image no more; build it again there: `dokku ps:rebuild {app}`"
-    )
 }
 
 fn row_line(row: &Row, width: usize) -> String {
-    let from = match (row.is_new, row.from) {
-        (true, _) => "(new)".to_owned(),
-        (false, None) => "(empty)".to_owned(),
-        (false, Some(from)) => from.short(),
-    };
-    let mut text = format!("{:width$} {from:7} -> {}   build", row.described(), row.to.short());
+    let mut text = format!("{:width$} {:7} -> {}   build", row.described(), row.was(), row.to.short());
+    match row.condition {
+        Condition::Up => {}
+        Condition::Stopped => text.push_str(", is stopped there and will be started"),
+        Condition::Down => text.push_str(", is down there"),
+    }
     match row.hold {
         HoldPoint::Healthy => {}
         HoldPoint::Built => text.push_str(", held before it starts"),

@@ -1,6 +1,7 @@
 use super::*;
 use crate::order::HookKind;
 use crate::plan::Missing;
+use crate::runs::Runs;
 
 fn name(name: &str) -> AppName {
     name.parse().unwrap()
@@ -15,7 +16,8 @@ fn row(app: &str, from: Option<&str>, is_new: bool) -> Row {
         app: name(app),
         there: name(app).into(),
         is_new,
-        from: from.map(id),
+        from: from.map(id).into(),
+        condition: Condition::Up,
         to: id("9c0ffee"),
         hold: HoldPoint::Healthy,
         has_release_tasks: false,
@@ -28,19 +30,23 @@ fn plan() -> Plan {
             row("api", Some("4be21d0"), false),
             Row { hold: HoldPoint::Built, ..row("worker", None, true) },
             Row { has_release_tasks: true, ..row("web", None, false) },
+            Row { from: Runs::Unknown, condition: Condition::Down, ..row("shop", None, false) },
+            Row { condition: Condition::Stopped, ..row("wiki", Some("4be21d0"), false) },
         ],
-        unchanged: vec![name("docs"), name("wiki")],
+        unchanged: vec![name("docs"), name("blog")],
+        stopped: vec![name("blog")],
         left_alone: vec![name("other").into(), name("tool").into()],
         unmapped: Vec::new(),
         excluded: vec![name("cron")],
         never_deployed: vec![name("empty")],
+        unknown: vec![name("old")],
+        remarks: vec!["api runs 4be21d0; its branch is at 9c0ffee".to_owned()],
         missing_config: vec![Missing {
             app: name("api"),
             there: name("api").into(),
             exists: true,
             names: vec!["KEY".to_owned()],
         }],
-        lost_images: vec![name("docs").into()],
     }
 }
 
@@ -122,6 +128,9 @@ fn news() -> Vec<News> {
     let settled = |outcome| News::SettledEarlier { id: "20261123104512-ab0102".parse().unwrap(), outcome };
     news.extend(outcomes().into_iter().map(settled));
     news.extend(endings().into_iter().map(|ending| News::Ended { ending, seconds: 48 }));
+    let plan = Plan { unchanged: vec![app(), name("web")], stopped: vec![name("web")], ..Plan::default() };
+    news.push(News::Planned { plan });
+    news.extend(endings().into_iter().take(2).map(|ending| News::Ended { ending, seconds: 48 }));
     news
 }
 

@@ -10,17 +10,20 @@ use crate::names::{AppName, GraduationId};
 use crate::participant::hold::{self, HoldError};
 use crate::participant::store::{DEPLOYED, Store};
 use crate::participant::{self, ParticipantError, Settler};
+use crate::provenance::{self, ProvenanceError};
 use crate::vars::Vars;
 
 /// The triggers that are links to this program in the plugin `graduate`, and run before Dokku's own.
-pub const IN_GRADUATE: [&str; 11] = [
+pub const IN_GRADUATE: [&str; 13] = [
     "post-app-clone-setup",
     "post-app-rename",
+    "post-app-rename-setup",
     "post-config-update",
     "post-create",
     "post-delete",
     "post-deploy",
     "post-domains-update",
+    "post-extract",
     "post-proxy-ports-update",
     "pre-restore",
     "scheduler-deploy",
@@ -46,9 +49,26 @@ pub fn run(vars: &Vars, name: &str, arguments: &[String]) -> Result<(), HoldErro
     // An app whose name we cannot parse cannot be part of any graduation.
     let app = |index: usize| argument(index).parse::<AppName>().ok();
     match (name, app(0), app(1)) {
-        (BEFORE_ALL, _, Some(app)) => hold::builder_release(vars, &app),
-        ("scheduler-deploy", _, Some(app)) => hold::scheduler_deploy(vars, &app),
-        (AFTER_ALL, Some(app), _) => hold::check_deploy(vars, &app, argument(1), argument(2)),
+        ("post-extract", Some(app), _) => {
+            match argument(2).parse() {
+                Ok(revision) => recorded(provenance::extracted(vars, &app, revision)),
+                Err(error) => log::error!("{app} is built from {:?}: {error}", argument(2)),
+            }
+            Ok(())
+        }
+        (BEFORE_ALL, _, Some(app)) => {
+            hold::builder_release(vars, &app)?;
+            recorded(provenance::releasing(vars, &app));
+            Ok(())
+        }
+        ("scheduler-deploy", _, Some(app)) => {
+            recorded(provenance::starting(vars, &app));
+            hold::scheduler_deploy(vars, &app)
+        }
+        (AFTER_ALL, Some(app), _) => {
+            recorded(provenance::container_is_healthy(vars, &app, argument(1)));
+            hold::check_deploy(vars, &app, argument(1), argument(2))
+        }
         ("scheduler-post-deploy-process", Some(app), _) if argument(1) == "web" => {
             if let Err(error) = hold::meet_at_switch(vars, &app) {
                 log::warn!("{error}");
@@ -60,10 +80,25 @@ pub fn run(vars: &Vars, name: &str, arguments: &[String]) -> Result<(), HoldErro
             Ok(())
         }
         ("post-deploy", Some(app), _) => {
+            recorded(provenance::deployed(vars, &app));
             deployed(vars, &app);
             Ok(())
         }
-        ("post-app-rename" | "post-app-clone-setup", Some(old), Some(new)) => {
+        ("post-app-rename-setup", Some(old), Some(new)) => {
+            recorded(provenance::clone(vars, &old, &new));
+            Ok(())
+        }
+        ("post-app-clone-setup", Some(old), Some(new)) => {
+            recorded(provenance::clone(vars, &old, &new));
+            refresh(vars, &new);
+            Ok(())
+        }
+        ("post-delete", Some(app), _) => {
+            recorded(provenance::forget(vars, &app));
+            refresh(vars, &app);
+            Ok(())
+        }
+        ("post-app-rename", Some(old), Some(new)) => {
             refresh(vars, &old);
             refresh(vars, &new);
             Ok(())
@@ -83,6 +118,13 @@ fn deployed(vars: &Vars, app: &AppName) {
         None => after_deploy::start(app).map_err(|error| error.to_string()),
     };
     if let Err(error) = done {
+        log::error!("{error}");
+    }
+}
+
+/// A deploy that is not recorded goes on: what it starts is then of an unknown revision.
+fn recorded(result: Result<(), ProvenanceError>) {
+    if let Err(error) = result {
         log::error!("{error}");
     }
 }

@@ -177,10 +177,9 @@ impl View {
         // In Dokku's look everything is ASCII. The last one is for a line that is finished.
         let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner()).tick_chars(r"-\|/ ");
         for row in rows {
-            let from = row.from.map_or_else(|| "(new)".to_owned(), |from| from.short());
             let bar = self.screen.add(ProgressBar::new_spinner().with_style(style.clone()));
             let line = Line {
-                change: format!("{from:7} -> {}", row.to.short()),
+                change: format!("{:7} -> {}", row.was(), row.to.short()),
                 phase: Phase::Waiting,
                 since: Instant::now(),
                 took: None,

@@ -390,7 +390,6 @@ fn another_machine_at_the_same_address_is_pinned_anew_and_nothing_is_forgotten()
        ok       secret             [WORLD]/s/var/lib/dokku/data/graduate/secret, mode 0600
        ok       settings           1 environment is linked
        ok       docker             answers, and keeps its files in [WORLD]/s/docker, images in [..]
-       ok       images             Docker has those of all that runs
        ok       disk-space         room for [..] where [WORLD]/s/home/dokku/.git is
        ok       locks              none that nobody needs any more
        ok       graduations        none to this host is in doubt
@@ -416,7 +415,6 @@ fn another_machine_at_the_same_address_is_pinned_anew_and_nothing_is_forgotten()
        ok       secret             [WORLD]/d/var/lib/dokku/data/graduate/secret, mode 0600
        ok       settings           no environment is linked
        ok       docker             answers, and keeps its files in [WORLD]/d/docker, images in [..]
-       ok       images             Docker has those of all that runs
        ok       disk-space         room for [..] where [WORLD]/d/home/dokku/.git is
        ok       locks              none that nobody needs any more
        ok       graduations        none to this host is in doubt

@@ -5,6 +5,7 @@ mod after_decision;
 mod at_once;
 mod cli;
 mod compensations;
+mod contract;
 mod deploys;
 mod developers;
 mod differences;
@@ -22,6 +23,7 @@ mod modes;
 mod operator;
 mod peers;
 mod properties;
+mod provenance;
 mod refusals;
 mod stores;
 mod stuck;
@@ -29,6 +31,7 @@ mod support;
 mod tags;
 mod terminal;
 mod votes;
+mod walk;
 mod worlds;
 
 /// A file that is not listed above would never run.

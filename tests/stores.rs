@@ -112,9 +112,9 @@ fn an_app_whose_image_a_failed_push_has_taken_is_named_until_it_is_built_again()
     world.app("api").version("3").never_healthy().commit().push_to(host).is_refused();
     assert_eq!(host.live("api"), "1");
 
-    let gone = "Docker has its image no more";
-    host.dokku(&["graduate:doctor"]).says(gone).says("dokku ps:rebuild api");
-    world.source.dokku(&["graduate:status", "production"]).says(gone).says("`dokku ps:rebuild api`");
+    let (gone, known) = ("Docker has its image no more", "the image that api runs is gone");
+    host.dokku(&["graduate:doctor"]).says(known).says("dokku ps:rebuild api");
+    world.source.dokku(&["graduate:status", "production"]).says(known).says("`dokku ps:rebuild api` there");
     environment
         .graduate("now", "HEAD")
         .is_refused()
@@ -128,5 +128,5 @@ fn an_app_whose_image_a_failed_push_has_taken_is_named_until_it_is_built_again()
     host.until_live("api", "1");
     environment.graduate("again", "HEAD").succeeds().does_not_say(gone);
     world.nothing_is_left();
-    host.dokku(&["graduate:doctor"]).does_not_say(gone);
+    host.dokku(&["graduate:doctor"]).does_not_say(known);
 }

@@ -2,8 +2,13 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::str::FromStr;
 
+use crate::dokku::Dokku;
 use crate::environment::{Committed, Environment, EnvironmentError};
+use crate::git::Git;
+use crate::names::{AppName, CommitId};
+use crate::provenance;
 use crate::vars::Vars;
 
 /// The most differences that are listed.
@@ -15,6 +20,26 @@ pub struct CommitArgs {
     /// The commit's message; without one, it is made of what changed
     #[arg(short, long, value_name = "MESSAGE")]
     pub message: Option<String>,
+    /// What runs in an app, where nobody recorded it, as APP=REVISION; may be given several times
+    #[arg(long, value_name = "APP=REVISION")]
+    pub runs: Vec<Declared>,
+}
+
+/// An app and the revision that it runs: `web=<40 hex digits>`.
+#[derive(Clone, Debug)]
+pub struct Declared {
+    app: AppName,
+    revision: CommitId,
+}
+
+impl FromStr for Declared {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (app, revision) = text.split_once('=').ok_or("it has the form APP=REVISION")?;
+        let app = app.parse().map_err(|error| format!("{error}"))?;
+        let revision = revision.parse().map_err(|error| format!("{error}"))?;
+        Ok(Self { app, revision })
+    }
 }
 
 /// Runs the command, and says on stderr what it did.
@@ -23,28 +48,38 @@ pub struct CommitArgs {
 /// As [`Environment::commit`].
 pub fn run(vars: &Vars, args: &CommitArgs) -> Result<(), EnvironmentError> {
     let message = args.message.as_deref().map(str::trim).filter(|message| !message.is_empty());
+    for Declared { app, revision } in &args.runs {
+        if !Git::bare(&Dokku::new(vars).repository(app)).has_commit(*revision) {
+            return Err(EnvironmentError::NoSuchRevision { app: app.clone(), revision: *revision });
+        }
+        provenance::declare(vars, app, *revision)?;
+    }
     let committed = Environment::open(vars)?.commit(message)?;
     // Whoever does not read this has the commit all the same.
-    let _ = write!(io::stderr(), "{}", Outcome(committed.as_ref()));
+    let _ = write!(io::stderr(), "{}", Outcome(&committed));
     Ok(())
 }
 
 /// What was done, in words.
-struct Outcome<'a>(Option<&'a Committed>);
+struct Outcome<'a>(&'a Committed);
 
 impl fmt::Display for Outcome<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(Committed { commit, differences }) = self.0 else {
-            return writeln!(f, "-----> Nothing to commit: the repository says what runs");
-        };
-        writeln!(f, "-----> Committed {}", commit.short())?;
-        for difference in differences.iter().take(LISTED) {
-            writeln!(f, "       {difference}")?;
+        let Committed { commit, differences, remarks } = self.0;
+        match commit {
+            None => writeln!(f, "-----> Nothing to commit: the repository says what runs")?,
+            Some(commit) => {
+                writeln!(f, "-----> Committed {}", commit.short())?;
+                for difference in differences.iter().take(LISTED) {
+                    writeln!(f, "       {difference}")?;
+                }
+                match differences.len().saturating_sub(LISTED) {
+                    0 => {}
+                    more => writeln!(f, "       and {more} more apps")?,
+                }
+            }
         }
-        match differences.len().saturating_sub(LISTED) {
-            0 => Ok(()),
-            more => writeln!(f, "       and {more} more apps"),
-        }
+        remarks.iter().try_for_each(|remark| writeln!(f, " !     {remark}"))
     }
 }
 
@@ -55,12 +90,15 @@ mod tests {
 
     #[test]
     fn the_outcome_lists_what_changed() {
-        assert!(Outcome(None).to_string().contains("Nothing to commit"));
+        let nothing =
+            Committed { commit: None, differences: Vec::new(), remarks: vec!["api is down".to_owned()] };
+        let text = Outcome(&nothing).to_string();
+        assert!(text.contains("Nothing to commit") && text.ends_with(" !     api is down\n"), "{text}");
         let difference =
             |n: u32| Difference { app: format!("app-{n}").parse().unwrap(), change: Change::Appeared };
-        let commit = "a".repeat(40).parse().unwrap();
-        let text =
-            Outcome(Some(&Committed { commit, differences: (0..42).map(difference).collect() })).to_string();
+        let commit = "a".repeat(40).parse().ok();
+        let differences = (0..42).map(difference).collect();
+        let text = Outcome(&Committed { commit, differences, remarks: Vec::new() }).to_string();
         assert!(text.starts_with("-----> Committed aaaaaaa\n       app-0: new\n"), "{text}");
         assert!(text.ends_with("       and 2 more apps\n"), "{text}");
     }

@@ -74,7 +74,7 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let apps: Vec<(AppDiff, Commits)> = apps
         .into_iter()
         .map(|app| {
-            let commits = Commits::between(&app.app, app.there, app.here, vars);
+            let commits = Commits::between(&app.app, app.there.revision(), app.here.revision(), vars);
             (app, commits)
         })
         .collect();
@@ -126,17 +126,13 @@ fn left_out(routes: &Routes) -> String {
 }
 
 fn headline(app: &AppDiff, goes_back: bool) -> String {
-    let revision = |revision: Option<CommitId>| match revision {
-        Some(revision) => revision.short(),
-        None => "(empty)".to_owned(),
-    };
     match (app.is_here, app.is_there) {
-        (_, false) => format!(": only here, {}", revision(app.here)),
-        (false, true) => format!(": only there, {}", revision(app.there)),
+        (_, false) => format!(": only here, {}", app.here),
+        (false, true) => format!(": only there, {}", app.there),
         (true, true) if app.here == app.there => String::new(),
         (true, true) => {
             let back = if goes_back { ", going back" } else { "" };
-            format!(" {} -> {}{back}", revision(app.there), revision(app.here))
+            format!(" {} -> {}{back}", app.there, app.here)
         }
     }
 }

@@ -83,9 +83,11 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
                 "left_alone": plan.map(|plan| &plan.left_alone),
                 "unmapped": plan.map(|plan| &plan.unmapped),
                 "excluded": plan.map(|plan| &plan.excluded),
+                "stopped": plan.map(|plan| &plan.stopped),
                 "never_deployed": plan.map(|plan| &plan.never_deployed),
+                "unknown": plan.map(|plan| &plan.unknown),
+                "remarks": plan.map(|plan| &plan.remarks),
                 "missing_config": plan.map(|plan| &plan.missing_config),
-                "lost_images": plan.map(|plan| &plan.lost_images),
             }))?;
         }
     }
@@ -146,7 +148,7 @@ fn text(order: &Order, plan: Option<&Plan>, ending: Ending, vars: &Vars) -> Stri
     if let Some(plan) = plan {
         text += &reporter.text(&News::Planned { plan: plan.clone() });
         for row in &plan.rows {
-            let commits = Commits::between(&row.app, row.from, Some(row.to), vars);
+            let commits = Commits::between(&row.app, row.from.revision(), Some(row.to), vars);
             if !commits.is_empty() {
                 let back = if commits.goes_back { ", going back" } else { "" };
                 text += &format!("-----> {}{back}\n{}", row.app, commits.text());
@@ -168,11 +170,12 @@ fn text(order: &Order, plan: Option<&Plan>, ending: Ending, vars: &Vars) -> Stri
 }
 
 fn changed(row: &Row, vars: &Vars) -> serde_json::Value {
-    let commits = Commits::between(&row.app, row.from, Some(row.to), vars);
+    let commits = Commits::between(&row.app, row.from.revision(), Some(row.to), vars);
     json!({
         "app": row.app,
         "there": row.there,
         "from": row.from,
+        "condition": row.condition,
         "to": row.to,
         "is_new": row.is_new,
         "goes_back": commits.goes_back,

@@ -18,10 +18,10 @@ use crate::link;
 use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId};
 use crate::order::News;
-use crate::protocol::LiveApp;
 use crate::records::Follower;
 use crate::repo::Settled;
-use crate::report::{self, Reporter};
+use crate::report::Reporter;
+use crate::runs::{AppStatus, Condition, Runs};
 use crate::settings::Settings;
 use crate::vars::Vars;
 
@@ -61,6 +61,8 @@ struct Environment {
     apps: BTreeMap<AppName, There>,
     /// Its apps that no app here becomes.
     unmapped: Vec<DestinationApp>,
+    /// What an operator there should know of them.
+    remarks: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -77,15 +79,15 @@ struct Progress {
 struct There {
     /// What it is called there.
     name: DestinationApp,
-    revision: Option<CommitId>,
+    revision: Runs,
+    /// Whether it serves.
+    condition: Condition,
     /// How many commits this host is ahead of it; unknown where the app's repository here lacks its revision.
     ahead: Option<usize>,
     /// How many it is ahead of this host.
     behind: Option<usize>,
     /// It is not what the last release says: somebody has deployed it by hand.
     drift: bool,
-    /// It runs, and Docker there has its image no more.
-    image_is_gone: bool,
 }
 
 /// Runs the command. A destination that cannot be reached is said to be so, and the others are shown.
@@ -101,10 +103,10 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
         }
         None => settings.environments().keys().collect(),
     };
-    let dokku = Dokku::new(vars);
-    let apps = dokku.apps().map_err(crate::environment::EnvironmentError::from)?;
-    let here: BTreeMap<AppName, Option<CommitId>> =
-        apps.into_iter().map(|app| (app.clone(), dokku.revision(&app))).collect();
+    let survey = crate::environment::Environment::open(vars)?.refresh()?;
+    let remarks = survey.remarks();
+    let here: BTreeMap<AppName, Runs> =
+        survey.here.into_iter().map(|(app, here)| (app, here.status.runs)).collect();
     let asked: Vec<Result<Environment, Error>> = thread::scope(|scope| {
         let ask = |name| {
             let (settings, here) = (&settings, &here);
@@ -118,15 +120,15 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     });
     let places = asked.into_iter().collect::<Result<Vec<_>, _>>()?;
     match arguments.format {
-        Format::Text => print(text(&here, &places)),
-        Format::Json => print_json(&json!({ "here": here, "environments": places })),
+        Format::Text => print(text(&here, &places) + &troubles(&remarks)),
+        Format::Json => print_json(&json!({ "here": here, "remarks": remarks, "environments": places })),
     }
 }
 
 fn look(
     name: &EnvironmentName,
     settings: &Settings,
-    here: &BTreeMap<AppName, Option<CommitId>>,
+    here: &BTreeMap<AppName, Runs>,
     vars: &Vars,
 ) -> Result<Environment, Error> {
     let repo = Settled::open(vars)?;
@@ -145,8 +147,8 @@ fn look(
         Err(error) => (BTreeMap::new(), Some(error)),
     };
     let linked = settings.environment(name)?;
-    let (mut apps, mut unmapped) = (BTreeMap::new(), Vec::new());
-    for (there, LiveApp { revision, image_is_gone, .. }) in live {
+    let (mut apps, mut unmapped, mut remarks) = (BTreeMap::new(), Vec::new(), Vec::new());
+    for (there, status) in live {
         // A rule says what an app here would be called; whether there is one, or was, is another question.
         let is_known = |app: &AppName| {
             linked.mapping.is_empty() || here.contains_key(app) || released.0.contains_key(app)
@@ -156,11 +158,14 @@ fn look(
             unmapped.extend(Some(there).filter(|_| !linked.url.is_local()));
             continue;
         };
-        let ours = here.get(&app).copied().flatten();
-        let (ahead, behind) = distance(&app, ours, revision, vars);
+        let revision = status.runs;
+        let ours = here.get(&app).copied().unwrap_or_default();
+        let (ahead, behind) = distance(&app, ours.revision(), revision.revision(), vars);
+        let known = status.remarks(there.name().as_str()).into_iter();
+        remarks.extend(known.map(|remark| format!("{remark} there")));
         let recorded = released.0.get(&app).map(|manifest| manifest.deploy.revision);
         let drift = recorded.is_some_and(|recorded| recorded != revision);
-        apps.insert(app, There { name: there, revision, ahead, behind, drift, image_is_gone });
+        apps.insert(app, There { name: there, revision, condition: status.condition, ahead, behind, drift });
     }
     Ok(Environment {
         name: name.clone(),
@@ -171,15 +176,17 @@ fn look(
         frozen: linked.frozen.as_ref().map(ToString::to_string),
         apps,
         unmapped,
+        remarks,
     })
 }
 
 /// What runs there, or why nobody can say.
-fn live(name: &EnvironmentName, vars: &Vars) -> Result<BTreeMap<DestinationApp, LiveApp>, String> {
+fn live(name: &EnvironmentName, vars: &Vars) -> Result<BTreeMap<DestinationApp, AppStatus>, String> {
     let id = hook::new_id().map_err(|error| error.to_string())?;
     let control = Place::of(vars, &id).control();
     let (mut link, mut reports) = link::connect(vars, name, &control).map_err(|error| error.to_string())?;
-    ask_live(&mut link, &mut reports).map_err(|error| error.to_string())
+    let live = ask_live(&mut link, &mut reports).map_err(|error| error.to_string())?;
+    Ok(live.into_iter().map(|(app, live)| (app, live.status)).collect())
 }
 
 /// How far this host is ahead of what runs there, and the reverse.
@@ -212,15 +219,14 @@ fn last_step(vars: &Vars, id: &GraduationId) -> String {
     step
 }
 
-fn text(here: &BTreeMap<AppName, Option<CommitId>>, places: &[Environment]) -> String {
+fn text(here: &BTreeMap<AppName, Runs>, places: &[Environment]) -> String {
     let mut names = vec!["APP".to_owned(), "HERE".to_owned()];
     names.extend(places.iter().map(|place| place.name.to_string()));
     let apps: BTreeSet<&AppName> =
         here.keys().chain(places.iter().flat_map(|place| place.apps.keys())).collect();
     let rows = apps.into_iter().map(|app| {
         let ours = match here.get(app) {
-            Some(Some(revision)) => revision.short(),
-            Some(None) => "(empty)".to_owned(),
+            Some(runs) => runs.to_string(),
             None => "-".to_owned(),
         };
         let cells = places.iter().map(|place| match (&place.unreachable, place.apps.get(app)) {
@@ -247,13 +253,11 @@ fn text(here: &BTreeMap<AppName, Option<CommitId>>, places: &[Environment]) -> S
                 place.name
             );
         }
-        for there in place.apps.values().filter(|there| there.image_is_gone) {
-            text += &format!(" !     {}\n", report::lost_image(&there.name));
-        }
         if !place.unmapped.is_empty() {
             let names: Vec<String> = place.unmapped.iter().map(ToString::to_string).collect();
             text += &format!("       apps there that none of these becomes: {}\n", names.join(", "));
         }
+        text += &troubles(&place.remarks);
         if let Some(frozen) = &place.frozen {
             text += &format!("       frozen {frozen}\n");
         }
@@ -261,9 +265,18 @@ fn text(here: &BTreeMap<AppName, Option<CommitId>>, places: &[Environment]) -> S
     text
 }
 
+fn troubles(remarks: &[String]) -> String {
+    remarks.iter().map(|remark| format!(" !     {remark}\n")).collect()
+}
+
 /// What runs there, and how this host stands to it.
 fn cell(app: &AppName, there: &There) -> String {
-    let mut text = there.revision.map_or("(empty)".to_owned(), |revision| revision.short());
+    let mut text = there.revision.to_string();
+    match there.condition {
+        Condition::Up => {}
+        Condition::Stopped => text += " stopped",
+        Condition::Down => text += " down",
+    }
     if there.name.name() != app {
         text += &format!(" as {}", there.name);
     }

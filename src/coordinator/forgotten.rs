@@ -10,6 +10,7 @@ use crate::names::{AppName, CommitId};
 use crate::plan::WantedApp;
 use crate::protocol::{AppEnd, LiveApp};
 use crate::repo::{RepoError, Settled};
+use crate::runs::Runs;
 use crate::transaction::{Cause, Outcome};
 
 impl Coordinator<'_> {
@@ -36,7 +37,9 @@ impl Coordinator<'_> {
             return Ok(BTreeMap::new());
         };
         let manifests = repo.manifests(runs)?.0.into_iter();
-        Ok(manifests.filter_map(|(app, manifest)| Some((app, manifest.deploy.revision?))).collect())
+        Ok(manifests
+            .filter_map(|(app, manifest)| Some((app, manifest.deploy.revision.revision()?)))
+            .collect())
     }
 }
 
@@ -49,9 +52,9 @@ fn judge<'a>(
 ) -> Outcome {
     let mut ends = BTreeMap::new();
     for (app, want) in wanted {
-        let Some(revision) = want.revision else { continue };
+        let Some(revision) = want.runs.revision() else { continue };
         if before.get(app) != Some(&revision) {
-            let runs = live.get(app).and_then(|live| live.revision) == Some(revision);
+            let runs = live.get(app).is_some_and(|live| live.status.runs == Runs::Revision(revision));
             ends.insert(app.clone(), if runs { AppEnd::Live {} } else { AppEnd::Restored {} });
         }
     }
@@ -72,6 +75,7 @@ mod tests {
 
     use super::*;
     use crate::protocol::HoldPoint;
+    use crate::runs::AppStatus;
 
     fn revision(digit: char) -> CommitId {
         digit.to_string().repeat(40).parse().unwrap()
@@ -80,12 +84,12 @@ mod tests {
     /// Both apps ran `1`, and were to run `2`; `docs` was to stay as it is.
     fn judged(api: char, web: char) -> Outcome {
         let name = |name: &str| name.parse::<AppName>().unwrap();
-        let want = |digit| WantedApp { revision: Some(revision(digit)), config_names: BTreeSet::new() };
+        let want = |digit| WantedApp { runs: Runs::Revision(revision(digit)), config_names: BTreeSet::new() };
         let runs = |digit| LiveApp {
-            revision: Some(revision(digit)),
+            status: AppStatus { runs: Runs::Revision(revision(digit)), ..AppStatus::default() },
+            broken: None,
             config_names: Vec::new(),
             hold: HoldPoint::Healthy,
-            image_is_gone: false,
         };
         let wanted =
             BTreeMap::from([(name("api"), want('2')), (name("docs"), want('3')), (name("web"), want('2'))]);

@@ -1,21 +1,24 @@
 //! What comes before the destination is taken: connect, ask what runs there, plan, check.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use super::{Coordinator, CoordinatorError, cannot_begin};
 use crate::decision::DecisionError;
 use crate::dokku::Dokku;
-use crate::environment::Environment;
+use crate::environment::{Environment, EnvironmentError};
 use crate::factors::RawFactors;
 use crate::git::Git;
 use crate::link::{self, Limit, Link, LinkError, Reports};
 use crate::mapping::DestinationApp;
-use crate::names::{AppName, CommitId};
+use crate::names::{AppName, CommitId, EnvironmentName};
 use crate::order::{Ending, News};
-use crate::plan::{self, Plan, Policy, RevisionFacts};
+use crate::plan::{self, AppsHere, Plan, Policy, RevisionFacts, Tested};
 use crate::protocol::{LiveApp, Report, Request};
+use crate::provenance::{self, Ran};
 use crate::repo::{self, Settled};
+use crate::runs::Runs;
 use crate::vars::Vars;
 
 /// How long a destination may take to say what runs there.
@@ -34,7 +37,8 @@ impl Coordinator<'_> {
             return Err(Ending::Refused { problems: vec![error.to_string()], hint: Some(hint) });
         }
         let mut problems = self.frozen().map_err(|error| cannot_begin(&error))?;
-        problems.extend(self.unacknowledged().map_err(|error| cannot_begin(&error))?);
+        let (here, unacknowledged) = self.survey().map_err(|error| cannot_begin(&error))?;
+        problems.extend(unacknowledged);
         let (mut link, mut reports) = match link::connect(self.vars, environment, &self.control_path) {
             Ok(talk) => talk,
             Err(error) => return Err(Ending::Unreachable { reason: error.to_string() }),
@@ -43,10 +47,12 @@ impl Coordinator<'_> {
             Ok(live) => live,
             Err(error) => return Err(Ending::Unreachable { reason: error.to_string() }),
         };
-        let facts = |app: &AppName, revision| revision_facts(self.vars, app, revision);
-        let Self { order, routes, limits, .. } = self;
+        let facts = |app: &AppName, revision| revision_facts(self.vars, environment, app, revision);
+        let Self { order, routes, limits, .. } = &*self;
         let policy = Policy {
             missing_config: limits.missing_config,
+            untested: limits.untested,
+            here: here.as_ref(),
             ignore_config: &limits.ignore_config,
             excluded: &order.excluded,
         };
@@ -89,22 +95,22 @@ impl Coordinator<'_> {
     /// The acknowledgement rule: the current state graduates only while the live source is what was committed. Apps
     /// that do not graduate to this environment have no part in it: on this same host that includes its own apps,
     /// which a graduation itself has changed.
-    fn unacknowledged(&self) -> Result<Vec<String>, CoordinatorError> {
-        if !self.order.is_current || self.order.options.allow_dirty {
-            return Ok(Vec::new());
+    /// Returns the apps as they are, too; of a state that is not the current one, nothing.
+    fn survey(&self) -> Result<(Option<AppsHere>, Option<String>), CoordinatorError> {
+        if !self.order.is_current {
+            return Ok((None, None));
         }
         let head = Settled::open(self.vars).and_then(|repo| repo.head()).map_err(DecisionError::from)?;
-        let mut differences = Environment::open(self.vars)?.differences(head)?;
+        let (survey, mut differences) = Environment::open(self.vars)?.compare(head)?;
         differences.retain(|difference| self.order.mapping.covers(&difference.app));
-        if differences.is_empty() {
-            return Ok(Vec::new());
-        }
+        let is_acknowledged = differences.is_empty() || self.order.options.allow_dirty;
         let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
-        Ok(vec![format!(
+        let problem = format!(
             "this environment differs from its last commit:\n    {}\nsee `git diff` there, then commit it with \
              `dokku graduate:commit`",
             lines.join("\n    ")
-        )])
+        );
+        Ok((Some(survey.here), (!is_acknowledged).then_some(problem)))
     }
 }
 
@@ -154,7 +160,12 @@ pub fn ask_factors(
     }
 }
 
-fn revision_facts(vars: &Vars, app: &AppName, revision: CommitId) -> RevisionFacts {
+fn revision_facts(
+    vars: &Vars,
+    environment: &EnvironmentName,
+    app: &AppName,
+    revision: CommitId,
+) -> RevisionFacts {
     let repository = Dokku::new(vars).repository(app);
     let exists = Git::bare(&repository).has_commit(revision);
     if !exists {
@@ -162,8 +173,43 @@ fn revision_facts(vars: &Vars, app: &AppName, revision: CommitId) -> RevisionFac
     }
     RevisionFacts {
         exists,
+        tested: tested(vars, environment, app, revision).unwrap_or_else(|error| {
+            log::error!("{error}");
+            Tested::Never
+        }),
         names_web: repo::names_web(&repository, revision),
         has_release_tasks: repo::has_release_tasks(&repository, revision),
         set_by_deploy: repo::config_set_by_deploy(&repository, revision),
     }
+}
+
+/// Whether a revision ever ran here. What costs more is asked only of one that is not among those that were recorded.
+fn tested(
+    vars: &Vars,
+    environment: &EnvironmentName,
+    app: &AppName,
+    revision: CommitId,
+) -> Result<Tested, CoordinatorError> {
+    let ran = Ran::of(vars, app).map_err(EnvironmentError::from)?;
+    if ran.includes(revision) {
+        return Ok(Tested::Ran);
+    }
+    let found = provenance::look(vars, Path::new("docker"), std::slice::from_ref(app));
+    let mut found = found.map_err(EnvironmentError::from)?;
+    let runs = found.remove(app).unwrap_or_default().status.runs.revision();
+    if runs == Some(revision) {
+        return Ok(Tested::Ran);
+    }
+    let repository = Settled::open_at(Dokku::new(vars).repository(app)).map_err(DecisionError::from)?;
+    if repository.is_ancestor_of_any(revision, ran.iter().chain(runs)).map_err(DecisionError::from)? {
+        return Ok(Tested::Nearly);
+    }
+    let repo = Settled::open(vars).map_err(DecisionError::from)?;
+    for release in repo.releases(environment).map_err(DecisionError::from)? {
+        let state = repo.manifests(release.commit).unwrap_or_default();
+        if state.0.get(app).is_some_and(|manifest| manifest.deploy.revision == Runs::Revision(revision)) {
+            return Ok(Tested::Nearly);
+        }
+    }
+    Ok(Tested::Never)
 }

@@ -10,7 +10,8 @@ use crate::finding::Finding;
 use crate::ssh;
 use crate::vars::Vars;
 
-mod images;
+mod apps;
+mod docker;
 mod leftovers;
 mod link;
 mod locks;
@@ -43,9 +44,9 @@ pub fn host(vars: &Vars) -> Vec<Finding> {
         secrets::ssh_key,
         secrets::secret,
         secrets::settings,
-        images::docker,
-        images::of_apps,
+        docker::answers,
         space::disks,
+        apps::all,
         locks::all,
         leftovers::graduations,
         leftovers::files,

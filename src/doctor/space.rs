@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::{StatVfs, statvfs};
 
-use super::images::Info;
+use super::docker::Info;
 use crate::finding::{Check, Finding};
 use crate::vars::Vars;
 

@@ -19,6 +19,7 @@ use crate::names::{AppName, CommitId, EnvironmentName, ObjectId};
 use crate::process::Program;
 use crate::repo::former::{self, FormerApp, FormerRelease};
 use crate::repo::{RepoError, Settled};
+use crate::runs::Runs;
 use crate::settings::{Address, HookKind, Settings, SettingsError, Url};
 use crate::ssh::{self, SshError};
 use crate::vars::Vars;
@@ -272,7 +273,7 @@ fn make_state(
                     .filter(|branch| is_plain_branch(branch))
                     .unwrap_or("master".into()),
                 image: None,
-                revision: Some(former.revision),
+                revision: Runs::Revision(former.revision),
                 source: None,
             },
             factors: BTreeMap::new(),

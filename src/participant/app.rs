@@ -21,6 +21,8 @@ pub use crate::participant::app::lock::DeployLock;
 pub use crate::participant::app::undo::sweep_temporary_files;
 use crate::participant::store::{Before, Held};
 use crate::process::{ProcessError, Program};
+use crate::provenance::ProvenanceError;
+use crate::runs::Runs;
 use crate::vars::{self, Vars};
 
 /// An app could not be read or changed.
@@ -32,6 +34,9 @@ pub enum AppError {
     /// Docker failed.
     #[error(transparent)]
     Docker(#[from] DockerError),
+    /// What it runs.
+    #[error(transparent)]
+    Provenance(#[from] ProvenanceError),
     /// A file of Dokku or of ours.
     #[error(transparent)]
     File(#[from] FileError),
@@ -47,9 +52,9 @@ pub enum AppError {
         /// The app.
         app: AppName,
         /// What it runs.
-        found: String,
+        found: Runs,
         /// What the plan saw.
-        planned: String,
+        planned: Runs,
     },
     /// Somebody else deploys the app.
     #[error("{app} is being deployed by somebody else; graduate again when that is over")]

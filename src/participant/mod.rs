@@ -38,6 +38,7 @@ use crate::participant::store::{Before, Graduation, LeaseEnd, Store};
 use crate::protocol::{self, AppEnd, Decision, Report, Request};
 use crate::records::Recorder;
 use crate::repo::MAX_APPS;
+use crate::runs::Runs;
 use crate::vars::Vars;
 
 /// How many apps are opened, or brought to their end, at once.
@@ -233,7 +234,7 @@ impl<'a> Participant<'a> {
     }
 
     /// Creating an app takes Dokku a while: on a thread of its own, so that leases are renewed meanwhile.
-    fn open(&mut self, app: AppName, from: Option<CommitId>, to: CommitId) {
+    fn open(&mut self, app: AppName, from: Runs, to: CommitId) {
         if self.apps.len() + self.opening.len() >= MAX_APPS {
             return self.say(Report::Refused { reason: format!("a graduation has {MAX_APPS} apps at most") });
         }

@@ -4,6 +4,7 @@ use crate::names::{AppName, CommitId, GraduationId};
 use crate::participant::app::{App, AppError};
 use crate::participant::leftovers;
 use crate::participant::store::{Before, Store};
+use crate::runs::Runs;
 use crate::vars::Vars;
 
 /// Opens an app that runs `from`, or nothing, and is to run `to`; creates it if need be.
@@ -16,7 +17,7 @@ pub(super) fn open(
     id: &GraduationId,
     store: &Store,
     name: &AppName,
-    from: Option<CommitId>,
+    from: Runs,
     to: CommitId,
 ) -> Result<Before, AppError> {
     let app = App::new(vars, id, name);

@@ -1,10 +1,17 @@
 use super::*;
 use crate::mapping::Mapping;
 
-const ALL_THERE: RevisionFacts =
-    RevisionFacts { exists: true, names_web: true, has_release_tasks: false, set_by_deploy: BTreeMap::new() };
+const ALL_THERE: RevisionFacts = RevisionFacts {
+    exists: true,
+    tested: Tested::Ran,
+    names_web: true,
+    has_release_tasks: false,
+    set_by_deploy: BTreeMap::new(),
+};
 const DEFAULT: Policy<'static> = Policy {
     missing_config: MissingConfig::Fail,
+    untested: Untested::Fail,
+    here: None,
     ignore_config: &BTreeSet::new(),
     excluded: &BTreeSet::new(),
 };
@@ -19,12 +26,13 @@ fn app(name: &str) -> AppName {
 
 fn want(revision: char, names: &[&str]) -> WantedApp {
     let config_names = names.iter().map(|name| (*name).to_owned()).collect();
-    WantedApp { revision: Some(id(revision)), config_names }
+    WantedApp { runs: Runs::Revision(id(revision)), config_names }
 }
 
 fn run(revision: char) -> LiveApp {
     let config_names = vec!["GIT_REV".to_owned()];
-    LiveApp { revision: Some(id(revision)), config_names, hold: HoldPoint::Healthy, image_is_gone: false }
+    let status = AppStatus { runs: Runs::Revision(id(revision)), ..AppStatus::default() };
+    LiveApp { status, config_names, broken: None, hold: HoldPoint::Healthy }
 }
 
 fn there(name: &str) -> DestinationApp {
@@ -51,24 +59,28 @@ fn only_a_changed_revision_is_a_change() {
     let (routes, options) = (routes("", &wanted), Options::default());
     let plan = make(&wanted, &routes, &live, &options, &DEFAULT, |_, _| ALL_THERE).unwrap();
     let rows: Vec<_> = plan.rows.iter().map(|row| (row.app.as_str(), row.is_new, row.from)).collect();
-    assert_eq!(rows, [("api", false, Some(id('1'))), ("new", true, None)]);
+    assert_eq!(rows, [("api", false, Runs::Revision(id('1'))), ("new", true, Runs::Nothing)]);
     assert_eq!(plan.unchanged, [app("web")]);
     assert_eq!(plan.left_alone, [there("other")]);
 }
 
 #[test]
-fn an_app_whose_image_is_gone_is_a_problem_if_it_is_deployed_and_a_warning_if_not() {
+fn an_app_whose_image_is_gone_is_a_problem_if_it_is_deployed_and_a_remark_if_not() {
     let wanted: BTreeMap<_, _> = [(app("api"), want('a', &[])), (app("web"), want('b', &[]))].into();
     let routes = routes("", &wanted);
     let made = |lost: &str| {
         let live = [("api", '1'), ("other", '2'), ("web", 'b')];
         let live = live.map(|(name, revision)| {
-            (there(name), LiveApp { image_is_gone: lost.contains(name), ..run(revision) })
+            let mut app = run(revision);
+            app.status.image_is_gone = lost.contains(name);
+            (there(name), app)
         });
         make(&wanted, &routes, &live.into(), &Options::default(), &DEFAULT, |_, _| ALL_THERE)
     };
-    assert_eq!(made("").unwrap().lost_images, []);
-    assert_eq!(made("web other").unwrap().lost_images, [there("other"), there("web")]);
+    assert_eq!(made("").unwrap().remarks, Vec::<String>::new());
+    let remarks = made("web other").unwrap().remarks;
+    assert_eq!(remarks.len(), 2, "{remarks:?}");
+    assert!(remarks[1].contains("`dokku ps:rebuild web`"), "{remarks:?}");
     assert_eq!(made("api web").unwrap_err(), [Problem::ImageIsGone { there: there("api") }]);
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{AppName, ConfigName};
-use crate::plan::MissingConfig;
+use crate::plan::{MissingConfig, Untested};
 use crate::protocol::OnFailure;
 
 /// Why a property cannot be set.
@@ -47,6 +47,8 @@ pub enum Property {
     MissingConfig,
     /// `ignore-config`: names of config variables that are never asked for.
     IgnoreConfig,
+    /// `untested`: `fail`, `warn` or `ignore`.
+    Untested,
     /// `exclude`: apps that never graduate.
     Exclude,
     /// `hook-timeout`: how long each SUCCESS or FAILURE hook may take, in seconds.
@@ -59,13 +61,14 @@ pub enum Property {
 
 impl Property {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::MaxParallel,
         Self::HoldTimeout,
         Self::Lease,
         Self::OnFailure,
         Self::MissingConfig,
         Self::IgnoreConfig,
+        Self::Untested,
         Self::Exclude,
         Self::HookTimeout,
         Self::KeepLogs,
@@ -81,6 +84,7 @@ impl Property {
             Self::OnFailure => "on-failure",
             Self::MissingConfig => "missing-config",
             Self::IgnoreConfig => "ignore-config",
+            Self::Untested => "untested",
             Self::Exclude => "exclude",
             Self::HookTimeout => "hook-timeout",
             Self::KeepLogs => "keep-logs",
@@ -123,6 +127,8 @@ pub struct Properties {
     missing_config: Option<MissingConfig>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ignore_config: Option<BTreeSet<ConfigName>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    untested: Option<Untested>,
     #[serde(skip_serializing_if = "Option::is_none")]
     exclude: Option<BTreeSet<AppName>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -188,6 +194,10 @@ impl Properties {
                 let parse = |value| names(property, value, "config variables");
                 self.ignore_config = value.map(parse).transpose()?;
             }
+            Property::Untested => {
+                let rule = "fail, warn or ignore";
+                self.untested = value.map(|value| word(property, value, rule)).transpose()?;
+            }
             Property::Exclude => {
                 self.exclude = value.map(|value| names(property, value, "apps")).transpose()?;
             }
@@ -225,6 +235,8 @@ pub struct Limits {
     pub missing_config: MissingConfig,
     /// Config names that are never asked for; none.
     pub ignore_config: BTreeSet<ConfigName>,
+    /// What a revision that never ran here leads to; fail.
+    pub untested: Untested,
     /// Apps that never graduate; none.
     pub exclude: BTreeSet<AppName>,
     /// How long each SUCCESS or FAILURE hook may take; 60 s.
@@ -248,6 +260,7 @@ impl Limits {
             on_failure: own.on_failure.or(global.on_failure).unwrap_or_default(),
             missing_config: own.missing_config.or(global.missing_config).unwrap_or_default(),
             ignore_config: chosen(&own.ignore_config, &global.ignore_config),
+            untested: own.untested.or(global.untested).unwrap_or_default(),
             exclude: chosen(&own.exclude, &global.exclude),
             hook_timeout: seconds(own.hook_timeout_s, global.hook_timeout_s, 60),
             keep_logs: own.keep_logs.or(global.keep_logs).unwrap_or(50),
@@ -270,6 +283,7 @@ impl Limits {
             Property::Lease => self.lease.as_secs().to_string(),
             Property::OnFailure => word(serde_json::to_value(self.on_failure)),
             Property::MissingConfig => word(serde_json::to_value(self.missing_config)),
+            Property::Untested => word(serde_json::to_value(self.untested)),
             Property::AutoCommit => self.auto_commit.to_string(),
         }
     }
@@ -310,6 +324,7 @@ mod tests {
             (Property::Lease, "9"),
             (Property::OnFailure, "Rollback"),
             (Property::MissingConfig, ""),
+            (Property::Untested, "never"),
             (Property::IgnoreConfig, "API_KEY,no-name"),
             (Property::IgnoreConfig, " , "),
             (Property::Exclude, "api,../x"),

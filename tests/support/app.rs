@@ -220,7 +220,40 @@ impl Version<'_> {
             self.app
         );
         host.root_with_input(&script, &fs::read(bundle).unwrap()).succeeds();
+        // It never ran there, which is another story's subject.
+        self.world.set(host, "untested", "ignore");
         self
+    }
+
+    /// Pushes it to a host from a clone that has nothing of its history.
+    pub(crate) fn push_shallowly_to(&self, host: &Host) -> Ran {
+        let tree = repository(self.world, &self.app);
+        let shallow = self.world.path(format!("shallow-{}", self.app));
+        let mut clone = self.world.command("git");
+        clone.args(["clone", "-q", "--depth", "1", &format!("file://{}", tree.display())]).arg(&shallow);
+        self.world.run(clone).succeeds();
+        self.world.run(git_in(
+            self.world,
+            &shallow,
+            &["push", &host.repository(&self.app), "+HEAD:refs/heads/master"],
+        ))
+    }
+
+    /// Publishes it in a repository on a host, as a place from which that host can fetch; gives its address and branch.
+    pub(crate) fn publish_on(&self, host: &Host) -> [String; 2] {
+        let tree = repository(self.world, &self.app);
+        let bundle = tree.join(".git/version.bundle");
+        let path = bundle.display().to_string();
+        self.world.run(git_in(self.world, &tree, &["branch", "-f", "main", &self.revision])).succeeds();
+        self.world.run(git_in(self.world, &tree, &["bundle", "create", "-q", &path, "main"])).succeeds();
+        let script = format!(
+            "bundle=$(mktemp) && cat >$bundle && at=\"$DOKKU_LIB_ROOT/data/graduate/published-{}\" && rm -rf \"$at\" && \
+             git -c init.defaultBranch=main clone -q --bare $bundle \"$at\" && rm $bundle && \
+             chown -R --reference=\"$DOKKU_ROOT\" \"$at\" && echo \"$at\"",
+            self.app
+        );
+        let url = host.root_with_input(&script, &fs::read(bundle).unwrap()).succeeds().raw.trim().to_owned();
+        [url, "main".to_owned()]
     }
 
     /// Begins to push it to a host.

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{App, AppError};
 use crate::docker::{self, Container, ImageId};
 use crate::names::CommitId;
 use crate::participant::store::{Before, Variables};
+use crate::provenance;
 use crate::repo;
+use crate::runs::Runs;
 
 /// What a deploy sets besides containers, image, config and branch, below Dokku's library: `@` is the app. What lies in
 /// `data` it extracts from the app's tree, and names after its process until it is live.
@@ -60,13 +62,14 @@ impl App<'_> {
     ///
     /// # Errors
     /// The app does not run `planned`, or its image is gone: then an abort could not put it back.
-    pub fn look(&self, planned: Option<CommitId>, to: CommitId) -> Result<Before, AppError> {
+    pub fn look(&self, planned: Runs, to: CommitId) -> Result<Before, AppError> {
         let app = self.name;
-        let from = self.dokku.revision(app);
-        if from != planned {
-            let words = |revision: Option<CommitId>| revision.map_or("nothing".to_owned(), |id| id.short());
-            return Err(AppError::Changed { app: app.clone(), found: words(from), planned: words(planned) });
+        let found = provenance::look(self.vars, Path::new("docker"), std::slice::from_ref(app))?;
+        let runs = found.get(app).map(|found| found.status.runs).unwrap_or_default();
+        if runs != planned {
+            return Err(AppError::Changed { app: app.clone(), found: runs, planned });
         }
+        let branch = self.dokku.deploy_branch(app);
         let containers = self.dokku.containers(app);
         let image = match self.image_of(&containers)? {
             Some(image) => Some(image),
@@ -79,9 +82,9 @@ impl App<'_> {
         }
         Ok(Before {
             created: !self.dokku.exists(app),
-            from,
+            from: self.dokku.tip(app, &branch),
             to,
-            branch: self.dokku.deploy_branch(app),
+            branch,
             containers: containers.into_values().collect(),
             image,
             unnamed: docker::unnamed_images(app)?,

@@ -210,7 +210,7 @@ impl App<'_> {
             let dir = lib.join("config").join(plugin).join(self.name.as_str());
             fs::read_dir(dir).is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(has_content)))
         };
-        Ok(configured || self.dokku.revision(self.name).is_some() || set_up.into_iter().any(has_files))
+        Ok(configured || self.dokku.is_deployed(self.name) || set_up.into_iter().any(has_files))
     }
 
     /// Destroys the app. Objects that are still under way to it may come into a directory that is being removed; their

@@ -20,7 +20,7 @@ use crate::protocol::{AppEnd, HoldPoint};
 pub struct Before {
     /// The graduation created the app.
     pub created: bool,
-    /// The deployed revision.
+    /// Where the deploy branch was.
     pub from: Option<CommitId>,
     /// The revision that is to be deployed.
     pub to: CommitId,

@@ -32,7 +32,12 @@ pub(crate) fn random_hex(bytes: usize) -> io::Result<String> {
 
 /// A random port below those that the system gives to outgoing connections.
 pub(crate) fn random_port() -> io::Result<u16> {
+    Ok(10_000 + u16::from_le_bytes(random_pair()?) % 22_000)
+}
+
+/// Two random bytes.
+pub(crate) fn random_pair() -> io::Result<[u8; 2]> {
     let mut random = [0; 2];
     File::open("/dev/urandom")?.read_exact(&mut random)?;
-    Ok(10_000 + u16::from_le_bytes(random) % 22_000)
+    Ok(random)
 }

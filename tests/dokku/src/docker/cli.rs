@@ -311,13 +311,9 @@ impl Options {
                 ("-s", _) => "signal",
                 ("-l", _) => "label",
                 ("-e", _) => "env",
-                ("-aq" | "-qa", _) => {
+                ("-aq" | "-qa" | "-af" | "-fa", _) => {
                     options.given.push(("all".to_owned(), String::new()));
-                    "quiet"
-                }
-                ("-af" | "-fa", "prune") => {
-                    options.given.push(("all".to_owned(), String::new()));
-                    "force"
+                    if name.contains('q') { "quiet" } else { "force" }
                 }
                 (name, _) => name.trim_start_matches('-'),
             };

@@ -1,7 +1,6 @@
 //! The daemon's state and what changes it. Every change is written to disk before it is answered.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -9,6 +8,7 @@ use chrono::Utc;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
+use super::addresses::Addresses;
 use super::model::{Container, Image, Recipe, Request, State, Status};
 use super::references;
 use crate::files;
@@ -24,7 +24,8 @@ pub(crate) struct Engine {
     state: Mutex<State>,
     /// Told whenever a container ends.
     pub(super) ended: Condvar,
-    ports: Mutex<Vec<u16>>,
+    /// Where its containers are reached.
+    pub(super) addresses: Addresses,
     /// Held for reading by each request that the router passes on.
     pub(crate) requests: RwLock<()>,
 }
@@ -36,8 +37,9 @@ impl Engine {
             Ok(text) => serde_json::from_str(&text).map_err(|error| error.to_string())?,
             Err(_) => State::default(),
         };
-        let (ports, requests) = (Mutex::default(), RwLock::default());
-        Ok(Engine { layout, state: Mutex::new(state), ended: Condvar::new(), ports, requests })
+        let addresses = Addresses::take(&layout)?;
+        let (state, requests) = (Mutex::new(state), RwLock::default());
+        Ok(Engine { layout, state, ended: Condvar::new(), addresses, requests })
     }
 
     /// The state, to look at.
@@ -90,7 +92,7 @@ impl Engine {
                 all.sort_by_key(|(_, image)| std::cmp::Reverse(image.created));
                 Ok(all.into_iter().filter_map(|(id, _)| state.describe_image(id)).collect())
             }
-            Request::Build { tree, labels, tag } => self.build(&tree, labels, &tag),
+            Request::Build { tree, labels, tag, origin } => self.build(&tree, labels, &tag, &origin),
             Request::Tag { source, target } => self.tag(&source, &target),
             Request::RemoveImage { name, force } => self.remove_image(&name, force),
             Request::PruneImages { label, named } => self.prune_images(label.as_deref(), named),
@@ -120,7 +122,7 @@ impl Engine {
                 let log = fs::read(self.container_directory(&id).join("log")).unwrap_or_default();
                 Ok(json!(String::from_utf8_lossy(&log)))
             }
-            Request::FreePort => self.free_port().map(|port| json!(port)),
+            Request::Port => Ok(json!(self.addresses.port)),
             Request::Start { .. }
             | Request::Stop { .. }
             | Request::Kill { .. }
@@ -173,25 +175,13 @@ impl Engine {
                 pid: 0,
                 exit_code: 0,
                 started: None,
+                address: None,
                 restarts: 0,
                 is_stopping: false,
             };
             state.containers.insert(id.clone(), container);
             Ok(json!(id))
         })
-    }
-
-    /// A port outside the range from which the system takes ports by itself, given to nobody else.
-    fn free_port(&self) -> Result<u16, String> {
-        let mut given = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
-        for _ in 0..1000 {
-            let port = files::random_port().map_err(|error| error.to_string())?;
-            if !given.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
-                given.push(port);
-                return Ok(port);
-            }
-        }
-        Err("no free port".to_owned())
     }
 }
 
@@ -211,6 +201,6 @@ fn refuse_taken_name(state: &State, name: &str) -> Result<(), String> {
     }
 }
 
-pub(super) fn new_id() -> Result<String, String> {
+fn new_id() -> Result<String, String> {
     files::random_hex(32).map_err(|error| error.to_string())
 }

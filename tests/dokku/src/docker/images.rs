@@ -10,7 +10,8 @@ use std::fs;
 use chrono::Utc;
 use serde_json::{Value, json};
 
-use super::engine::{Answer, Engine, new_id};
+use super::content;
+use super::engine::{Answer, Engine};
 use super::model::{Container, Image, State, Status};
 use super::references;
 
@@ -47,12 +48,23 @@ impl Engine {
         }
     }
 
-    /// Makes an image of a tree, which is moved away, and names it; an empty `tag` is none.
-    pub(super) fn build(&self, tree: &str, labels: BTreeMap<String, String>, tag: &str) -> Answer {
-        let id = new_id()?;
-        fs::rename(tree, self.image_tree(&id)).map_err(|error| format!("{tree}: {error}"))?;
+    /// Makes an image of a tree, which is moved away, and names it; an empty `tag` is none. What was made in the same way
+    /// before is the same image.
+    pub(super) fn build(
+        &self,
+        tree: &str,
+        labels: BTreeMap<String, String>,
+        tag: &str,
+        origin: &str,
+    ) -> Answer {
+        let id = content::id(&self.layout, tree, &labels, origin).map_err(|error| error.to_string())?;
         self.change(|state| {
-            state.images.insert(id.clone(), Image { created: Utc::now(), labels });
+            if state.images.contains_key(&id) {
+                fs::remove_dir_all(tree).map_err(|error| format!("{tree}: {error}"))?;
+            } else {
+                fs::rename(tree, self.image_tree(&id)).map_err(|error| format!("{tree}: {error}"))?;
+                state.images.insert(id.clone(), Image { created: Utc::now(), labels });
+            }
             if !tag.is_empty() {
                 let before = state.tags.insert(references::tagged(tag), id.clone());
                 match (self.store(), before) {
@@ -238,10 +250,12 @@ mod tests {
         fn build(&self, tag: &str) -> String {
             let tree = self.engine.layout.docker().join("tree");
             fs::create_dir_all(&tree).unwrap();
+            let origin = self.engine.state().images.len().to_string();
             let (key, value) = LABEL.split_once('=').unwrap();
             let labels = BTreeMap::from([(key.to_owned(), value.to_owned())]);
             let tree = tree.display().to_string();
-            let id = self.engine.answer(Request::Build { tree, labels, tag: tag.to_owned() }).unwrap();
+            let id =
+                self.engine.answer(Request::Build { tree, labels, tag: tag.to_owned(), origin }).unwrap();
             id.as_str().unwrap().to_owned()
         }
 

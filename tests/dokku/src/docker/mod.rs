@@ -3,8 +3,10 @@
 //! One daemon per host ([`server`]) owns all of it; the `docker` command ([`cli`]) and Dokku's parts
 //! ([`client`]) ask it over a socket, one JSON line each way.
 
+mod addresses;
 pub(crate) mod cli;
 pub(crate) mod client;
+mod content;
 pub(crate) mod engine;
 mod format;
 mod images;

@@ -1,6 +1,7 @@
 //! What the daemon knows, and the requests it answers.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -117,6 +118,8 @@ pub(crate) struct Container {
     pub(crate) exit_code: i32,
     /// When it was started last.
     pub(crate) started: Option<DateTime<Utc>>,
+    /// Its address, while it runs.
+    pub(crate) address: Option<Ipv4Addr>,
     /// How often it was started again by itself.
     pub(crate) restarts: u32,
     /// Somebody stopped it: it is not started again.
@@ -127,6 +130,7 @@ impl Container {
     /// As `docker container inspect` shows it.
     pub(crate) fn describe(&self, id: &str) -> Value {
         let running = matches!(self.status, Status::Running | Status::Restarting);
+        let address = self.address.map(|address| address.to_string()).unwrap_or_default();
         let started = self.started.map_or("0001-01-01T00:00:00Z".to_owned(), |time| time.to_rfc3339());
         json!({
             "Id": id,
@@ -145,10 +149,10 @@ impl Container {
                 "Image": self.recipe.image, "Labels": self.recipe.labels, "Env": self.recipe.env,
                 "Cmd": self.recipe.command,
             },
-            "HostConfig": { "RestartPolicy": {
+            "HostConfig": { "NetworkMode": "bridge", "RestartPolicy": {
                 "Name": self.recipe.restart.name, "MaximumRetryCount": self.recipe.restart.maximum,
             } },
-            "NetworkSettings": { "IPAddress": if running { "127.0.0.1" } else { "" } },
+            "NetworkSettings": { "IPAddress": address, "Networks": { "bridge": { "IPAddress": address } } },
         })
     }
 }
@@ -183,8 +187,9 @@ pub(crate) enum Request {
     Containers,
     /// All images.
     Images,
-    /// Makes an image of a tree, which is moved away, and names it unless the name is empty.
-    Build { tree: String, labels: BTreeMap<String, String>, tag: String },
+    /// Makes an image of a tree, which is moved away, and names it unless the name is empty. The same tree with the same labels, made in the
+    /// same way, is the same image: Docker's builder finds it in its cache.
+    Build { tree: String, labels: BTreeMap<String, String>, tag: String, origin: String },
     /// Names an image.
     Tag { source: String, target: String },
     /// Takes a name from an image, or removes it.
@@ -213,8 +218,8 @@ pub(crate) enum Request {
     Update { name: String, restart: RestartPolicy },
     /// What a container has written.
     Logs { name: String },
-    /// A loopback port that nobody has.
-    FreePort,
+    /// The port at which web containers serve.
+    Port,
     /// Retires what is due of one app, or of all.
     Retire { app: Option<String> },
     /// The same in a while.

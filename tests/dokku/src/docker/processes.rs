@@ -11,12 +11,16 @@ use chrono::Utc;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use super::addresses::{self, ADDRESS_VARIABLE};
 use super::engine::{Answer, Engine, signal};
 use super::model::{Container, State, Status};
 use super::references;
 use crate::files;
 use crate::layout::HOST_VARIABLE;
 use crate::outcome::exit_status;
+
+/// Where a container finds its programs.
+const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Starts a container that does not run.
 pub(crate) fn start(engine: &Arc<Engine>, name: &str) -> Answer {
@@ -32,10 +36,13 @@ pub(crate) fn start(engine: &Arc<Engine>, name: &str) -> Answer {
 }
 
 fn launch(engine: &Arc<Engine>, state: &mut State, id: &str) -> Result<(), String> {
-    let container = state.containers.get_mut(id).ok_or("the container is gone")?;
+    let container = state.containers.get(id).ok_or("the container is gone")?;
     if container.status == Status::Running {
         return Ok(());
     }
+    let address = engine.addresses.free(state)?;
+    let container = state.containers.get_mut(id).ok_or("the container is gone")?;
+    container.address = Some(address);
     let mut child = spawn(engine, id, container).map_err(|error| format!("cannot start {id}: {error}"))?;
     container.pid = child.id();
     container.status = Status::Running;
@@ -59,10 +66,11 @@ fn spawn(engine: &Engine, id: &str, container: &Container) -> std::io::Result<Ch
     command
         .args(container.recipe.command.iter().skip(1))
         .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("PATH", format!("{}:{SEARCH_PATH}", addresses::programs(&engine.layout).display()))
         .env("HOME", &tree)
         .env("HOSTNAME", &id[..12])
         .env(HOST_VARIABLE, engine.layout.dir())
+        .envs(container.address.map(|address| (ADDRESS_VARIABLE, address.to_string())))
         .envs(container.recipe.env.iter().filter_map(|variable| variable.split_once('=')))
         .current_dir(&tree)
         .stdin(Stdio::null())
@@ -83,6 +91,7 @@ fn settle(engine: &Arc<Engine>, id: &str, pid: u32, code: i32) {
         signal(container, Signal::KILL);
         container.exit_code = code;
         container.pid = 0;
+        container.address = None;
         let again =
             !container.is_stopping && container.recipe.restart.restarts_after(code, container.restarts);
         container.status = if again { Status::Restarting } else { Status::Exited };
@@ -204,6 +213,7 @@ pub(crate) fn boot(engine: &Arc<Engine>) -> Result<(), String> {
             let Some(container) = state.containers.get_mut(&id) else { continue };
             container.status = Status::Exited;
             container.pid = 0;
+            container.address = None;
             container.exit_code = 137;
             if container.recipe.restart.survives_reboot() && !container.is_stopping {
                 launch(engine, state, &id)?;

@@ -13,9 +13,9 @@ use crate::layout::Layout;
 use crate::outcome::{Failure, Outcome, headline, line, step, warn};
 use crate::properties::{Properties, remove_tree_if_there};
 
-/// Fails unless there is an app of that name.
+/// Fails unless there is an app of that name; one with a name of the old kind is an app like any other.
 pub(super) fn verify(layout: &Layout, app: &str) -> Outcome {
-    check_name(app)?;
+    check_name(&app.replace('_', "-"))?;
     if layout.app(app).is_dir() {
         Ok(())
     } else {
@@ -99,7 +99,7 @@ pub(super) fn run(call: &Call, file: &str) -> Outcome {
             }
             destroy(call, app)
         }
-        "rename" => rename(call, call.arg(1), call.arg(2)),
+        "rename" => rename(call),
         "report" => reports::app(call, call.arg(1), call.arg(2)),
         "lock" | "locked" | "unlock" => locking(call, file, call.arg(1)),
         "deploy-source-set" => {
@@ -174,12 +174,19 @@ fn destroy(call: &Call, app: &str) -> Outcome {
     remove_tree_if_there(&call.layout.app(app))
 }
 
-fn rename(call: &Call, old: &str, new: &str) -> Outcome {
+fn rename(call: &Call) -> Outcome {
+    let words: Vec<&str> =
+        call.args.iter().skip(1).map(String::as_str).filter(|word| !word.starts_with("--")).collect();
+    let [old, new] = words[..] else { return Err(Failure::new("Please specify an new app name")) };
     verify(&call.layout, old)?;
     step(format_args!("Renaming {old} to {new}"));
     create(call, new)?;
     call.trigger("post-app-rename-setup", &[old, new])?;
     destroy(call, old)?;
+    let mut call = call.clone();
+    if call.args.iter().any(|arg| arg == "--skip-deploy") {
+        call.set("SKIP_REBUILD", "true");
+    }
     call.trigger("post-app-rename", &[old, new])
 }
 
@@ -187,12 +194,16 @@ fn locking(call: &Call, what: &str, app: &str) -> Outcome {
     verify(&call.layout, app)?;
     let path = lock::path(&call.layout, app);
     match what {
-        "lock" => drop(fs::File::create(path)?),
+        "lock" => {
+            fs::File::create(path)?;
+            step("Deploy lock created");
+        }
         "locked" if path.exists() => line("Deploy lock exists"),
         "locked" => return Err(Failure::new("Deploy lock does not exist")),
         _ => {
             if path.exists() {
                 warn("A deploy may be in progress.");
+                warn("Removing the app lock will not stop in progress deploys.");
             }
             fs::remove_file(path).map_err(|_| Failure::new("Unable to remove deploy lock"))?;
             step("Deploy lock removed");

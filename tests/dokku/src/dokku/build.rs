@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::lock::DeployLock;
-use super::{apps, builds, config, git};
+use super::{apps, builds, config, git, procfile};
 use crate::call::Call;
 use crate::docker::client::{self, ask};
 use crate::docker::model::Request;
@@ -99,6 +99,13 @@ fn clean_up(call: &Call, app: &str) -> Outcome {
         .map(drop)
 }
 
+/// The files of the image that a Dockerfile begins with, if this host has it.
+fn base_image(call: &Call, tree: &Path) -> Outcome<Option<PathBuf>> {
+    let dockerfile = fs::read_to_string(tree.join("Dockerfile")).unwrap_or_default();
+    let Some(name) = dockerfile.lines().find_map(|line| line.strip_prefix("FROM ")) else { return Ok(None) };
+    Ok(client::image(&call.layout, name.trim())?.map(|image| procfile::images_tree(call, &image)))
+}
+
 /// The trigger `builder-build`: a file `build` in the tree is run by `sh`, in place of a Dockerfile's steps.
 pub(super) fn build(call: &Call) -> Outcome {
     let [builder, app, tree] = [call.arg(0), call.arg(1), call.arg(2)];
@@ -108,8 +115,12 @@ pub(super) fn build(call: &Call) -> Outcome {
     step(format_args!("Building {app} from Dockerfile"));
     call.trigger("pre-build", &[builder, app, tree])?;
     let image = call.layout.docker().join(format!("build-{}", files::random_hex(6)?));
+    if let Some(base) = base_image(call, Path::new(tree))? {
+        files::copy_tree(&base, &image)?;
+    }
+    let has_steps = Path::new(tree).join("build").is_file();
     files::copy_tree(Path::new(tree), &image)?;
-    if image.join("build").is_file() {
+    if has_steps {
         // Docker ends a step when the client that asked for it has gone.
         let status = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "sh", "./build"])
@@ -140,6 +151,6 @@ pub(super) fn build(call: &Call) -> Outcome {
     let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     let tree_of_image = image.to_string_lossy().into_owned();
     let tag = format!("dokku/{app}:latest");
-    ask(&call.layout, &Request::Build { tree: tree_of_image, labels, tag })?;
+    ask(&call.layout, &Request::Build { tree: tree_of_image, labels, tag, origin: String::new() })?;
     call.trigger("post-build", &[builder, app, tree])
 }

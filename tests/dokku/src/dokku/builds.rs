@@ -22,7 +22,7 @@ pub(super) fn begin(call: &mut Call, app: &str, source: &str) -> Outcome<PathBuf
         None => format!("{:x}{}", Utc::now().timestamp_millis(), files::random_hex(3)?),
     };
     call.set("DOKKU_BUILD_ID", &id);
-    let kind = if matches!(source, "git-hook" | "ps:rebuild") { "build" } else { "deploy" };
+    let kind = if source.starts_with("git") || source == "ps:rebuild" { "build" } else { "deploy" };
     let record = json!({
         "id": id, "app": app, "kind": kind, "pid": std::process::id(), "started_at": now(),
         "status": "running", "source": source,

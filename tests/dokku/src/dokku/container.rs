@@ -7,14 +7,11 @@ use std::io::Write;
 use super::environment::Environment;
 use super::{procfile, ps, release};
 use crate::call::Call;
-use crate::docker::client::ask;
+use crate::docker::client::{self, ask};
 use crate::docker::model::{Recipe, Request, RestartPolicy};
 use crate::files;
 use crate::outcome::{Context, Failure, Outcome, detail};
 use crate::retire;
-
-/// All simulated containers have the host's own address, and ports of their own.
-const ADDRESS: &str = "127.0.0.1";
 
 /// `bin/scheduler-deploy-process-container <app> <image> <process> <index>`.
 ///
@@ -23,20 +20,21 @@ pub(super) fn deploy(call: &Call) -> Outcome {
     let [app, image, process, index] = [0, 1, 2, 3].map(|index| call.arg(index));
     let dyno = format!("{process}.{index}");
     let port = match process {
-        "web" => ask(&call.layout, &Request::FreePort)?.to_string(),
+        "web" => ask(&call.layout, &Request::Port)?.to_string(),
         _ => String::new(),
     };
     let id = create(call, app, image, process, &dyno, &port)?;
     call.trigger("post-container-create", &["app", &id, app, "deploy", process])?;
     let _ = ask(&call.layout, &Request::Start { name: id.clone() });
+    let address = address(call, &id)?;
     if call.var("DOKKU_CHECKS_DISABLED").is_none_or(|disabled| disabled != "true") {
         detail(format_args!("Attempting pre-flight checks ({dyno})"));
-        if call.trigger("check-deploy", &[app, &id, process, &port, ADDRESS, index]).is_err() {
+        if call.trigger("check-deploy", &[app, &id, process, &port, &address, index]).is_err() {
             remove_refused(call, app, &id, &dyno)?;
             return Err(Failure::Exit(137));
         }
     }
-    go_live(call, app, &id, &dyno, &port)
+    go_live(call, app, &id, &dyno, &port, &address)
 }
 
 fn create(call: &Call, app: &str, image: &str, process: &str, dyno: &str, port: &str) -> Outcome<String> {
@@ -61,6 +59,12 @@ fn create(call: &Call, app: &str, image: &str, process: &str, dyno: &str, port: 
     Ok(id.as_str().unwrap_or_default().to_owned())
 }
 
+/// The address of a container; empty if it does not run.
+pub(super) fn address(call: &Call, id: &str) -> Outcome<String> {
+    let container = client::container(&call.layout, id)?.unwrap_or_default();
+    Ok(container["NetworkSettings"]["IPAddress"].as_str().unwrap_or_default().to_owned())
+}
+
 /// Stops and removes a container that did not pass its checks.
 fn remove_refused(call: &Call, app: &str, id: &str, dyno: &str) -> Outcome {
     let directory = call.layout.data("scheduler-docker-local", app);
@@ -75,7 +79,7 @@ fn remove_refused(call: &Call, app: &str, id: &str, dyno: &str) -> Outcome {
 }
 
 /// The new container takes the old one's place in the app's files; the old one waits for its end.
-fn go_live(call: &Call, app: &str, id: &str, dyno: &str, port: &str) -> Outcome {
+fn go_live(call: &Call, app: &str, id: &str, dyno: &str, port: &str, address: &str) -> Outcome {
     let root = call.layout.app(app);
     let file = root.join(format!("CONTAINER.{dyno}"));
     let wait = call.var("DOKKU_WAIT_TO_RETIRE").and_then(|wait| wait.parse().ok()).unwrap_or(1);
@@ -84,7 +88,9 @@ fn go_live(call: &Call, app: &str, id: &str, dyno: &str, port: &str) -> Outcome 
         retire::register(&call.layout, app, old.trim(), wait)?;
     }
     fs::write(file, format!("{id}\n"))?;
-    fs::write(root.join(format!("IP.{dyno}")), format!("{ADDRESS}\n"))?;
+    if !address.is_empty() {
+        fs::write(root.join(format!("IP.{dyno}")), format!("{address}\n"))?;
+    }
     if !port.is_empty() {
         fs::write(root.join(format!("PORT.{dyno}")), format!("{port}\n"))?;
     }

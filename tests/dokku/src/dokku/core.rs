@@ -82,7 +82,14 @@ pub(crate) const PLUGINS: &[(&str, &[&str])] = &[
     ("cron", &["post-deploy", "post-delete", "scheduler-stop", "scheduler-cron-write"]),
     (
         "docker-options",
-        &["subcommands/add", "subcommands/remove", "subcommands/clear", "subcommands/report", "post-delete"],
+        &[
+            "subcommands/add",
+            "subcommands/remove",
+            "subcommands/clear",
+            "subcommands/report",
+            "post-delete",
+            "post-app-rename-setup",
+        ],
     ),
     (
         "domains",
@@ -105,6 +112,8 @@ pub(crate) const PLUGINS: &[(&str, &[&str])] = &[
             "subcommands/set",
             "subcommands/initialize",
             "subcommands/report",
+            "subcommands/sync",
+            "subcommands/from-image",
             "receive-app",
             "deploy-source-set",
             "git-deploy-branch",
@@ -147,6 +156,7 @@ pub(crate) const PLUGINS: &[(&str, &[&str])] = &[
             "subcommands/list",
             "subcommands/report",
             "post-delete",
+            "post-app-rename-setup",
         ],
     ),
     (
@@ -161,6 +171,7 @@ pub(crate) const PLUGINS: &[(&str, &[&str])] = &[
             "proxy-type",
             "proxy-is-enabled",
             "post-delete",
+            "post-app-rename-setup",
         ],
     ),
     (
@@ -186,8 +197,27 @@ pub(crate) const PLUGINS: &[(&str, &[&str])] = &[
             "ps-current-scale",
         ],
     ),
-    ("registry", &["subcommands/set", "deployed-app-image-repo", "post-release-builder", "post-delete"]),
-    ("resource", &["subcommands/limit", "subcommands/reserve", "subcommands/report", "post-delete"]),
+    (
+        "registry",
+        &[
+            "subcommands/set",
+            "deployed-app-image-repo",
+            "post-release-builder",
+            "post-delete",
+            "post-app-rename-setup",
+        ],
+    ),
+    ("repo", &["subcommands/gc"]),
+    (
+        "resource",
+        &[
+            "subcommands/limit",
+            "subcommands/reserve",
+            "subcommands/report",
+            "post-delete",
+            "post-app-rename-setup",
+        ],
+    ),
     (
         "scheduler-docker-local",
         &[
@@ -213,6 +243,7 @@ pub(crate) const PLUGINS: &[(&str, &[&str])] = &[
             "subcommands/list",
             "subcommands/report",
             "post-delete",
+            "post-app-rename-setup",
         ],
     ),
 ];
@@ -242,6 +273,7 @@ fn find(call: &mut Call, plugin: &str, file: &str) -> Outcome {
         ("docker-options" | "storage" | "resource" | "ports" | "proxy", _) => {
             settings::run(call, plugin, file)
         }
+        ("repo", _) => git::collect_garbage(call, call.arg(1)),
         ("cron", _) => cron::trigger(call, file),
         ("domains", _) => domains::run(call, file),
         ("git", _) => git::run(call, file),

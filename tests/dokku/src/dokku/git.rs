@@ -3,8 +3,9 @@
 use std::fs;
 use std::io::{self, BufRead};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
-use super::{apps, build, settings};
+use super::{apps, build, settings, sources};
 use crate::call::{Call, NOT_IMPLEMENTED};
 use crate::outcome::{Context, Failure, Outcome, checked, headline, line};
 use crate::properties::Properties;
@@ -43,19 +44,14 @@ pub(super) fn run(call: &mut Call, file: &str) -> Outcome {
             line(deploy_branch(call, &app));
             Ok(())
         }
+        "sync" => sources::sync(call),
+        "from-image" => sources::from_image(call),
         "post-create" => make_repository(call, &app),
         "post-delete" => settings::forget(call, "git"),
         "post-app-rename-setup" => {
             let new = call.arg(1).to_owned();
             settings::take_over(call, "git")?;
-            for part in ["objects", "refs", "HEAD", "packed-refs"] {
-                let (old, new) = (call.layout.app(&app).join(part), call.layout.app(&new).join(part));
-                if old.is_dir() {
-                    crate::files::copy_tree(&old, &new)?;
-                } else if old.exists() {
-                    fs::copy(old, new)?;
-                }
-            }
+            take_over_files(&call.layout.app(&app), &call.layout.app(&new))?;
             make_repository(call, &new)
         }
         _ => {
@@ -75,6 +71,23 @@ pub(super) fn run(call: &mut Call, file: &str) -> Outcome {
     }
 }
 
+/// The new name has all files of the old one but its names in the web: those of containers, too, which end with it.
+fn take_over_files(old: &Path, new: &Path) -> Outcome {
+    for entry in fs::read_dir(old)? {
+        let (name, path) = (entry?.file_name(), old.to_owned());
+        let (path, target) = (path.join(&name), new.join(&name));
+        if ["VHOST", "URLS", "cache", ".cache"].iter().any(|left| name == *left) {
+            continue;
+        }
+        if path.is_dir() {
+            crate::files::copy_tree(&path, &target)?;
+        } else {
+            fs::copy(path, target)?;
+        }
+    }
+    Ok(())
+}
+
 /// The commands without a plugin's name in front of them, among them those that git itself asks for.
 fn command(call: &mut Call) -> Outcome {
     let name = call.arg(0).to_owned();
@@ -92,10 +105,13 @@ fn command(call: &mut Call) -> Outcome {
 /// Serves an app's repository; the app is made if there is none.
 fn serve(call: &mut Call, name: &str) -> Outcome {
     let app = call.arg(1).replace('\'', "").trim_start_matches('/').to_owned();
-    apps::check_name(&app)?;
+    let service = name.trim_start_matches("git-");
+    // An app with a name of the old kind can be pushed to, and not be fetched from.
+    if service == "upload-pack" || apps::verify(&call.layout, &app).is_err() {
+        apps::check_name(&app)?;
+    }
     apps::maybe_create(call, &app)?;
     let repository = call.layout.app(&app);
-    let service = name.trim_start_matches("git-");
     if service == "receive-pack" && !repository.join("refs").is_dir() {
         make_repository(call, &app)?;
     }
@@ -107,7 +123,7 @@ fn serve(call: &mut Call, name: &str) -> Outcome {
 }
 
 /// Makes the app's repository, if there is none, and the hook by which a push deploys.
-fn make_repository(call: &Call, app: &str) -> Outcome {
+pub(super) fn make_repository(call: &Call, app: &str) -> Outcome {
     let repository = call.layout.app(app);
     if !repository.join("refs").is_dir() {
         let mut command = call.command("git");
@@ -128,6 +144,15 @@ fn make_repository(call: &Call, app: &str) -> Outcome {
 fn hook(call: &mut Call) -> Outcome {
     let app = call.arg(1).to_owned();
     apps::verify(&call.layout, &app)?;
+    let branch = deploy_branch(call, &app);
+    let check =
+        call.command("git").args(["check-ref-format", "--branch", &branch]).output().context("git")?;
+    if !check.status.success() {
+        line(format_args!(
+            "-----> WARNING: Invalid branch name '{branch}' specified via deploy-branch setting."
+        ));
+        return Ok(());
+    }
     let lines: Vec<String> = io::stdin().lock().lines().collect::<Result<_, _>>()?;
     for update in lines {
         let words: Vec<&str> = update.split_whitespace().collect();
@@ -148,4 +173,22 @@ fn hook(call: &mut Call) -> Outcome {
         call.trigger("deploy-source-set", &[&app, "git-push", new])?;
     }
     Ok(())
+}
+
+/// `repo:gc`: what was a loose branch stays one.
+pub(super) fn collect_garbage(call: &Call, app: &str) -> Outcome {
+    apps::verify(&call.layout, app)?;
+    let repository = call.layout.app(app);
+    let mut heads = Vec::new();
+    for entry in fs::read_dir(repository.join("refs/heads"))? {
+        let path = entry?.path();
+        if path.is_file() {
+            heads.push((path.clone(), fs::read(path)?));
+        }
+    }
+    let outcome = call.command("git").args(["gc", "-q", "--aggressive"]).env("GIT_DIR", &repository).status();
+    for (path, content) in heads {
+        fs::write(path, content)?;
+    }
+    checked(outcome.context("git")?)
 }

@@ -30,3 +30,4 @@ mod release;
 mod reports;
 mod scheduler;
 mod settings;
+mod sources;

@@ -3,12 +3,12 @@
 use std::fmt::Write;
 use std::fs;
 
-use super::{apps, domains, settings};
+use super::{apps, container, domains, settings};
 use crate::call::Call;
 use crate::outcome::{Failure, Outcome, headline, step};
 use crate::properties::remove_if_there;
 
-/// The name of the port in configurations; each container listens on a port of its own.
+/// The name of the port in configurations.
 const PORT: &str = "5000";
 
 /// Runs one trigger of the plugin.
@@ -31,10 +31,23 @@ pub(super) fn trigger(call: &Call, file: &str) -> Outcome {
     }
 }
 
+/// Brings the files of addresses into line with the containers that run: a host that was switched on has handed them
+/// out anew.
+fn note_addresses(call: &Call, app: &str) -> Outcome {
+    for (dyno, id) in apps::live_files(&call.layout, app, "CONTAINER") {
+        let address = container::address(call, &id)?;
+        if !address.is_empty() {
+            fs::write(call.layout.app(app).join(format!("IP.{dyno}")), format!("{address}\n"))?;
+        }
+    }
+    Ok(())
+}
+
 fn build(call: &Call, app: &str) -> Outcome {
     if settings::proxy_type(call, app) != "nginx" || !settings::is_proxied(call, app) {
         return Ok(());
     }
+    note_addresses(call, app)?;
     let names = domains::of(call, app).join(" ");
     let mut servers = String::new();
     let ports: Vec<(String, String)> = apps::live_files(&call.layout, app, "PORT").collect();

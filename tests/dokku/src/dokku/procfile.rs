@@ -6,9 +6,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use crate::call::Call;
+use crate::docker::client;
 use crate::outcome::Outcome;
-use crate::properties::remove_if_there;
+use crate::properties::{Properties, remove_if_there};
 
 /// A file that a deploy takes from the tree: the plugin that keeps it, and its name.
 #[derive(Clone, Copy)]
@@ -35,11 +38,18 @@ impl Kept {
         call.layout.data(self.plugin, app).join(format!("{}.{}.missing", self.name, call.dokku_pid()))
     }
 
-    /// Takes the file from a work tree, for this deploy only.
+    /// Takes the file for this deploy only: from its work tree, or from the image that the app's source is.
     pub(super) fn extract(self, call: &Call, app: &str, tree: &Path) -> Outcome {
         fs::create_dir_all(call.layout.data(self.plugin, app))?;
         remove_if_there(&self.own(call, app))?;
         remove_if_there(&self.missing(call, app))?;
+        let source = Properties::of(&call.layout, "git", app).get("source-image");
+        let tree = match source {
+            Some(image) => client::image(&call.layout, &image)?
+                .map(|found| images_tree(call, &found))
+                .unwrap_or_default(),
+            None => tree.to_owned(),
+        };
         match fs::copy(tree.join(self.name), self.own(call, app)) {
             Ok(_) => Ok(()),
             Err(_) => Ok(fs::write(self.missing(call, app), "")?),
@@ -65,6 +75,12 @@ impl Kept {
         }
         fs::read_to_string(self.own(call, app)).or_else(|_| fs::read_to_string(self.path(call, app))).ok()
     }
+}
+
+/// Where the files of an image are.
+pub(super) fn images_tree(call: &Call, image: &Value) -> PathBuf {
+    let id = image["Id"].as_str().unwrap_or_default().trim_start_matches("sha256:");
+    call.layout.docker().join("images").join(id)
 }
 
 /// The commands of an app's processes, by process type; none if there is no Procfile.

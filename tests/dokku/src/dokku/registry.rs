@@ -21,6 +21,7 @@ pub(super) fn run(call: &Call, file: &str) -> Outcome {
             announce_pre_deploy(call)?;
             tag(call, call.arg(1), call.arg(2))
         }
+        "post-app-rename-setup" => super::settings::take_over(call, "registry"),
         "post-delete" => super::settings::forget(call, "registry"),
         _ => Err(Failure::new(format!("registry/{file} is not simulated"))),
     }

@@ -7,7 +7,7 @@ use chrono::Utc;
 use super::{apps, checks, jobs, procfile, ps, registry, settings};
 use crate::call::Call;
 use crate::docker::client::{self, ask};
-use crate::docker::model::Request;
+use crate::docker::model::{Request, RestartPolicy};
 use crate::outcome::{Failure, Outcome, detail, step, warn};
 use crate::properties::{remove_if_there, remove_tree_if_there};
 use crate::retire;
@@ -186,6 +186,8 @@ fn stop(call: &Call) -> Outcome {
             continue;
         }
         let name = container["Id"].as_str().unwrap_or_default().to_owned();
+        let restart = RestartPolicy::parse("no");
+        let _ = ask(&call.layout, &Request::Update { name: name.clone(), restart });
         if remove {
             let _ = ask(&call.layout, &Request::Remove { name, force: true, volumes: false });
         } else {

@@ -33,6 +33,7 @@ pub(super) fn take_over(call: &Call, plugin: &str) -> Outcome {
 pub(super) fn run(call: &Call, plugin: &str, file: &str) -> Outcome {
     match file {
         "post-delete" => return forget(call, plugin),
+        "post-app-rename-setup" => return take_over(call, plugin),
         "proxy-type" => {
             line(proxy_type(call, call.arg(0)));
             return Ok(());

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -90,6 +90,12 @@ impl Bench {
         self.begin(push)
     }
 
+    /// Runs a shell command on the host, as Dokku's user; `@` in it is the host's `/home/dokku`.
+    pub(crate) fn sh(&self, script: &str) -> Shown {
+        let home = self.host.layout().home().display().to_string();
+        self.dokku_program("sh", &["-ec", &script.replace('@', &home)])
+    }
+
     pub(crate) fn dokku(&self, args: &[&str]) -> Shown {
         done(self.host.command(args))
     }
@@ -104,12 +110,6 @@ impl Bench {
 
     pub(crate) fn dokku_program(&self, program: &str, args: &[&str]) -> Shown {
         done(self.host.program(program, args))
-    }
-
-    pub(crate) fn ssh(&self, line: &str) -> Shown {
-        let mut ssh = Command::new("ssh");
-        ssh.args(self.ssh_options()).arg(self.host.url()).arg(line).stdin(Stdio::null());
-        done(ssh)
     }
 
     /// Puts the app's head into its repository on the host, and nothing more.

@@ -1,11 +1,8 @@
-//! Docker, its store of images, and the images of what runs.
+//! Docker and its store of images.
 
 use std::path::PathBuf;
 
-use super::or_ok;
-use crate::dokku::Dokku;
 use crate::finding::{Check, Finding};
-use crate::lost_images;
 use crate::process::Program;
 use crate::vars::Vars;
 
@@ -39,7 +36,7 @@ impl Info {
 }
 
 /// Docker answers.
-pub(super) fn docker(_: &Vars) -> Vec<Finding> {
+pub(super) fn answers(_: &Vars) -> Vec<Finding> {
     vec![match Info::ask() {
         Ok(Info { root, is_containerd }) => {
             let store = if is_containerd { "containerd's store" } else { "its own store" };
@@ -48,27 +45,6 @@ pub(super) fn docker(_: &Vars) -> Vec<Finding> {
         }
         Err(error) => Finding::broken(Check::Docker, error, "systemctl restart docker"),
     }]
-}
-
-/// No app runs whose image is gone.
-pub(super) fn of_apps(vars: &Vars) -> Vec<Finding> {
-    let dokku = Dokku::new(vars);
-    let lost = dokku.apps().map_err(|error| error.to_string());
-    let lost = lost.and_then(|apps| lost_images::find(&dokku, &apps).map_err(|error| error.to_string()));
-    let found = match lost {
-        Ok(lost) => lost
-            .into_iter()
-            .map(|app| {
-                let what =
-                    format!("{app} runs, but Docker has its image no more: it cannot be put back to it");
-                Finding::warning(Check::Images, what, format!("dokku ps:rebuild {app}"))
-            })
-            .collect(),
-        Err(error) => {
-            vec![Finding::note(Check::Images, format!("cannot see whether they are there: {error}"))]
-        }
-    };
-    or_ok(found, Finding::ok(Check::Images, "Docker has those of all that runs"))
 }
 
 #[cfg(test)]

@@ -1,0 +1,138 @@
+//! What Docker knows of many containers and images at once: two questions, however many apps there are.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::{ANSWER_LIMIT, DockerError, ImageId, inspect, says_that_one_is_missing};
+use crate::process::Program;
+
+/// A container, as far as it tells what its app runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The image that it was made from.
+    pub image: ImageId,
+    /// Its process runs, and was not just started again after it had failed.
+    pub is_running: bool,
+    /// How it ended last.
+    pub exit_code: i64,
+    /// Its environment, `NAME=value`; values may be secrets.
+    environment: Vec<String>,
+}
+
+impl Seen {
+    /// A container of this image that runs, or has ended with a status.
+    #[cfg(test)]
+    pub fn sample(image: &ImageId, ended: Option<i64>, environment: &[&str]) -> Self {
+        Self {
+            image: image.clone(),
+            is_running: ended.is_none(),
+            exit_code: ended.unwrap_or(0),
+            environment: environment.iter().map(|one| (*one).to_owned()).collect(),
+        }
+    }
+
+    /// The value of an environment variable.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.environment.iter().find_map(|one| one.strip_prefix(name)?.strip_prefix('='))
+    }
+}
+
+/// What there is of what was asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// Containers by their full ids.
+    containers: BTreeMap<String, Seen>,
+    /// Images by name, and each by its id, too.
+    images: BTreeMap<String, ImageId>,
+}
+
+impl Survey {
+    /// A container, by its id or the beginning of it: Dokku's files hold full ids, very old ones the short form.
+    pub fn container(&self, id: &str) -> Option<&Seen> {
+        let next = self.containers.range(id.to_owned()..).next();
+        next.filter(|(full, _)| full.starts_with(id)).map(|(_, seen)| seen)
+    }
+
+    /// The image that a name or an id stands for.
+    pub fn image(&self, reference: &str) -> Option<&ImageId> {
+        self.images.get(reference)
+    }
+}
+
+/// Asks for these containers and images; what does not exist is left out. Asks nothing if there is nothing to ask for.
+///
+/// # Errors
+/// Docker does not answer.
+pub fn survey(docker: &Path, containers: &[String], names: &[String]) -> Result<Survey, DockerError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Container {
+        id: String,
+        image: ImageId,
+        state: State,
+        #[serde(default)]
+        config: Config,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct State {
+        running: bool,
+        #[serde(default)]
+        restarting: bool,
+        #[serde(default)]
+        exit_code: i64,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Config {
+        #[serde(default)]
+        env: Option<Vec<String>>,
+    }
+    let mut survey = Survey::default();
+    if !containers.is_empty() {
+        let found: Vec<Container> =
+            inspect(Program::new(docker).args(["container", "inspect"]).args(containers))?;
+        for Container { id, image, state, config } in found {
+            let seen = Seen {
+                image,
+                is_running: state.running && !state.restarting,
+                exit_code: state.exit_code,
+                environment: config.env.unwrap_or_default(),
+            };
+            survey.containers.insert(id, seen);
+        }
+    }
+    let mut references = names.to_vec();
+    references.extend(survey.containers.values().map(|seen| seen.image.to_string()));
+    references.sort();
+    references.dedup();
+    if references.is_empty() {
+        return Ok(survey);
+    }
+    let ask = Program::new(docker).args(["image", "inspect", "--format", "{{.Id}} {{json .RepoTags}}"]);
+    let answer = ask.args(&references).within(ANSWER_LIMIT).read_unless(says_that_one_is_missing)?;
+    for line in answer.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (id, tags) = line.split_once(' ').unwrap_or((line, "null"));
+        let id: ImageId = id.parse().map_err(DockerError::Image)?;
+        let tags: Option<Vec<String>> = serde_json::from_str(tags)?;
+        for name in tags.into_iter().flatten().chain([id.to_string()]) {
+            survey.images.insert(name, id.clone());
+        }
+    }
+    Ok(survey)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_is_found_by_its_whole_name() {
+        let image = format!("sha256:{}", "a".repeat(64)).parse().unwrap();
+        let seen = Seen::sample(&image, None, &["PATH=/bin", "GIT_REV_X=1", "GIT_REV=abc=d"]);
+        assert_eq!(seen.variable("GIT_REV"), Some("abc=d"));
+        assert_eq!(seen.variable("GIT"), None);
+    }
+}

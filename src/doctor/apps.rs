@@ -1,0 +1,28 @@
+//! What the apps of the host run, and whether they can be graduated.
+
+use super::or_ok;
+use crate::environment::Environment;
+use crate::finding::{Check, Finding};
+use crate::vars::Vars;
+
+/// Each app's containers, branch and image agree.
+pub(super) fn all(vars: &Vars) -> Vec<Finding> {
+    let survey = match Environment::open(vars).and_then(|environment| environment.survey()) {
+        Ok(survey) => survey,
+        // Docker, the secret and the modes have checks of their own, which say what to do.
+        Err(error) => return vec![Finding::note(Check::Apps, format!("cannot see what runs: {error}"))],
+    };
+    let count = survey.here.len();
+    let mut found = Vec::new();
+    for (app, here) in &survey.here {
+        let remarks = here.status.remarks(app.as_str()).into_iter();
+        found.extend(remarks.map(|remark| Finding::warning(Check::Apps, remark.found, remark.remedy)));
+        if let Some(problem) = survey.unclear(app) {
+            found.push(Finding::warning(Check::Apps, problem.to_string(), format!("dokku ps:rebuild {app}")));
+        }
+        if let Some(broken) = &here.broken {
+            found.push(Finding::warning(Check::Apps, broken.clone(), format!("dokku config:show {app}")));
+        }
+    }
+    or_ok(found, Finding::ok(Check::Apps, format!("{count}, and each runs what is recorded of it")))
+}

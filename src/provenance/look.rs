@@ -1,0 +1,99 @@
+//! Asks the containers of many apps what they run.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::ProvenanceError;
+use super::judge::Facts;
+use super::record::Place;
+use crate::docker::{self, ImageId};
+use crate::dokku::Dokku;
+use crate::files::holders;
+use crate::names::AppName;
+use crate::runs::{AppStatus, Runs};
+use crate::vars::Vars;
+
+/// What an app runs, and of which image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// What it runs.
+    pub status: AppStatus,
+    /// The image that runs; none where nothing does.
+    pub image: Option<ImageId>,
+}
+
+/// Finds out what these apps run. Asks Docker twice, however many they are, and not at all where nothing was deployed.
+///
+/// # Errors
+/// Docker does not answer. What is wrong with the records of one app makes that app's revision unknown, and is logged.
+pub fn look(
+    vars: &Vars,
+    docker: &Path,
+    apps: &[AppName],
+) -> Result<BTreeMap<AppName, Found>, ProvenanceError> {
+    let dokku = Dokku::new(vars);
+    let containers: Vec<BTreeMap<String, String>> = apps.iter().map(|app| dokku.containers(app)).collect();
+    let is_deployed: Vec<bool> = apps.iter().map(|app| dokku.is_deployed(app)).collect();
+    let ids: Vec<String> = containers.iter().flat_map(BTreeMap::values).cloned().collect();
+    let is_local = |app: &AppName| dokku.scheduler(app) == "docker-local";
+    let deployed = apps.iter().zip(&is_deployed).filter(|(app, is_deployed)| **is_deployed && is_local(app));
+    let names: Vec<String> = deployed.map(|(app, _)| docker::latest(app)).collect();
+    let survey = docker::survey(docker, &ids, &names)?;
+    let mut found = BTreeMap::new();
+    for ((app, containers), is_deployed) in apps.iter().zip(containers).zip(is_deployed) {
+        let records = Place::of(vars, app).records().unwrap_or_else(|error| {
+            log::error!("{error}");
+            super::records::Records::default()
+        });
+        let containers: BTreeMap<_, _> = containers
+            .into_iter()
+            .map(|(name, id)| {
+                let seen = survey.container(&id);
+                (name, (id, seen))
+            })
+            .collect();
+        let images =
+            containers.values().filter_map(|(_, seen)| survey.image(&seen.as_ref()?.image.to_string()));
+        let has_own_names = ["image-repo", "image-repo-template", "push-on-release"]
+            .iter()
+            .any(|name| dokku.property_or_global("registry", app, name).is_some());
+        let facts = Facts {
+            is_deployed,
+            is_stopped: dokku.is_stopped(app),
+            is_local: is_local(app),
+            starts_latest: !has_own_names,
+            scale: dokku.scale(app),
+            procfile: dokku.procfile(app, None),
+            images: images.collect(),
+            latest: survey.image(&docker::latest(app)),
+            containers,
+            records,
+            tip: dokku.tip(app, &dokku.deploy_branch(app)),
+            revision_variable: dokku.revision_variable(app),
+        };
+        let (status, image) = facts.judge();
+        found.insert(app.clone(), Found { status, image });
+    }
+    note_deploys(&dokku, &mut found);
+    Ok(found)
+}
+
+/// An app whose revision cannot be told may just be on its way from one to another.
+fn note_deploys(dokku: &Dokku, found: &mut BTreeMap<AppName, Found>) {
+    let is_unclear = |one: &Found| matches!(one.status.runs, Runs::Unknown | Runs::Mixed);
+    let locks: BTreeMap<AppName, PathBuf> = found
+        .iter()
+        .filter(|(_, one)| is_unclear(one))
+        .map(|(app, _)| (app.clone(), dokku.deploy_lock(app)))
+        .collect();
+    if locks.is_empty() {
+        return;
+    }
+    let paths: Vec<PathBuf> = locks.values().cloned().collect();
+    let held = holders::of(&paths);
+    for (app, lock) in locks {
+        if let Some(one) = found.get_mut(&app) {
+            one.status.is_deploying = held.contains_key(&lock);
+        }
+    }
+}
