@@ -391,6 +391,7 @@ fn another_machine_at_the_same_address_is_pinned_anew_and_nothing_is_forgotten()
        ok       settings           1 environment is linked
        ok       docker             answers, and keeps its files in [WORLD]/s/docker, images in [..]
        ok       disk-space         room for [..] where [WORLD]/s/home/dokku/.git is
+       ok       apps               0, and each runs what is recorded of it
        ok       locks              none that nobody needs any more
        ok       graduations        none to this host is in doubt
        ok       left-overs         none
@@ -416,6 +417,7 @@ fn another_machine_at_the_same_address_is_pinned_anew_and_nothing_is_forgotten()
        ok       settings           no environment is linked
        ok       docker             answers, and keeps its files in [WORLD]/d/docker, images in [..]
        ok       disk-space         room for [..] where [WORLD]/d/home/dokku/.git is
+       ok       apps               0, and each runs what is recorded of it
        ok       locks              none that nobody needs any more
        ok       graduations        none to this host is in doubt
        ok       left-overs         none
