@@ -1,5 +1,6 @@
 //! What we ask of Docker on this host: which image a name or container has, names for images, and containers.
 
+mod keeper;
 mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +11,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::{AppName, GraduationId};
+pub use crate::docker::keeper::Keeper;
+use crate::names::AppName;
 use crate::ports::{Listener, Protocol};
 use crate::process::{ProcessError, Program};
 
@@ -247,18 +249,42 @@ fn docker() -> Program {
     Program::new("docker")
 }
 
+/// What `docker image inspect` prints of an image, as far as it matters here.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Image {
+    id: ImageId,
+}
+
 /// The image that a name or id stands for; `None` if there is none.
 ///
 /// # Errors
 /// Docker does not answer.
 pub fn image(reference: &str) -> Result<Option<ImageId>, DockerError> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Image {
-        id: ImageId,
-    }
     let images: Vec<Image> = inspect(docker().args(["image", "inspect", reference]))?;
     Ok(images.into_iter().next().map(|image| image.id))
+}
+
+/// Those of these images that exist. A container may outlive its image: on the containerd store a build over a name takes
+/// the image that had it, even while containers of it run.
+///
+/// # Errors
+/// Docker does not answer.
+pub fn existing(images: &BTreeSet<ImageId>) -> Result<BTreeSet<ImageId>, DockerError> {
+    if images.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let ids = images.iter().map(ToString::to_string);
+    let found: Vec<Image> = inspect(docker().args(["image", "inspect"]).args(ids))?;
+    Ok(found.into_iter().map(|image| image.id).collect())
+}
+
+/// The image exists.
+///
+/// # Errors
+/// Docker does not answer.
+pub fn exists(image: &ImageId) -> Result<bool, DockerError> {
+    Ok(!existing(&BTreeSet::from([image.clone()]))?.is_empty())
 }
 
 /// Those of the containers `ids` that exist.
@@ -397,63 +423,6 @@ pub fn remove_container(container: &str) -> Result<(), DockerError> {
     Ok(docker().args(["rm", "-f", "-v", container]).run()?)
 }
 
-/// The label of keepers, which is no app's.
-const KEPT: &str = "com.dokku.app-name=graduate.kept";
-
-/// An image that a graduation keeps although no name and no running container holds it.
-///
-/// Dokku prunes unused images that carry an app's label, names or not; what keeps one is a container that was
-/// made of it and never started, under a label that is no app's.
-#[derive(Clone, Debug)]
-pub struct Keeper {
-    container: String,
-}
-
-impl Keeper {
-    /// The keeper of one image of an app, `which` being a fixed word without a dash.
-    pub fn new(id: &GraduationId, app: &AppName, which: &'static str) -> Self {
-        Self { container: format!("graduate-{id}-{app}-{which}") }
-    }
-
-    /// Keeps the image from now on; keeping it twice is fine.
-    ///
-    /// # Errors
-    /// There is no such image.
-    pub fn keep(&self, image: &ImageId) -> Result<(), DockerError> {
-        if !containers(&[&self.container])?.is_empty() {
-            return Ok(());
-        }
-        let image = image.to_string();
-        let args = ["create", "--name", &self.container, "--label", KEPT, &image, "never-started"];
-        Ok(docker().args(args).run()?)
-    }
-
-    /// All that there are on this host, of whatever graduation.
-    ///
-    /// # Errors
-    /// Docker does not answer.
-    pub fn all() -> Result<Vec<Self>, DockerError> {
-        let filter = format!("label={KEPT}");
-        let names = docker().args(["ps", "-a", "--filter", &filter, "--format", "{{.Names}}"]);
-        let names = names.within(ANSWER_LIMIT).read()?;
-        Ok(names.lines().map(|name| Self { container: name.to_owned() }).collect())
-    }
-
-    /// It keeps an image of this app for this graduation.
-    pub fn is_of(&self, id: &GraduationId, app: &AppName) -> bool {
-        let which = self.container.strip_prefix(&format!("graduate-{id}-{app}-"));
-        which.is_some_and(|which| !which.contains('-'))
-    }
-
-    /// Lets it go.
-    ///
-    /// # Errors
-    /// The container is still there.
-    pub fn release(&self) -> Result<(), DockerError> {
-        remove_container(&self.container)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -483,17 +452,6 @@ mod tests {
             "Error response from daemon: context deadline exceeded\n",
         ] {
             assert!(!says_that_one_is_missing(unknown), "{unknown}");
-        }
-    }
-
-    #[test]
-    fn a_keeper_is_of_one_app() {
-        let id: GraduationId = "20261123104512-abcdef".parse().unwrap();
-        let other: GraduationId = "20261123104513-abcdef".parse().unwrap();
-        let [api, api_old]: [AppName; 2] = ["api", "api-old"].map(|name| name.parse().unwrap());
-        for (of, not) in [(&api, &api_old), (&api_old, &api)] {
-            let keeper = Keeper::new(&id, of, "new");
-            assert!(keeper.is_of(&id, of) && !keeper.is_of(&id, not) && !keeper.is_of(&other, of));
         }
     }
 

@@ -11,7 +11,7 @@ use crate::mapping::Mapping;
 use crate::names::{AppName, CommitId, GraduationId, ObjectId, ReleaseTag, RequestTag};
 use crate::plan::{Options, Plan, WantedApp};
 use crate::protocol::{AppEnd, HoldPoint};
-use crate::transaction::{Outcome, Phase};
+use crate::transaction::{AfterAbort, Outcome, Phase};
 
 /// What carries the decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -296,8 +296,10 @@ impl Ending {
             Self::Unreachable { .. } => 4,
             Self::Failed { outcome, .. } => match outcome {
                 Outcome::Live {} => 0,
-                Outcome::Aborted { stuck, .. } if stuck.is_empty() => 1,
-                Outcome::Aborted { .. } | Outcome::Mixed { .. } | Outcome::InDoubt { .. } => 3,
+                Outcome::Aborted { after: AfterAbort::AsBefore {} | AfterAbort::Unheard {}, .. } => 1,
+                Outcome::Aborted { after: AfterAbort::Stuck { .. }, .. }
+                | Outcome::Mixed { .. }
+                | Outcome::InDoubt { .. } => 3,
                 Outcome::RolledBack { .. } => 1,
             },
             Self::Broken { .. } => 70,

@@ -353,6 +353,15 @@ pub enum Problem {
         /// Which.
         missing: Missing,
     },
+    /// An app would be deployed that could not be put back.
+    #[error(
+        "{there} runs there, but Docker has its image no more, so that an abort could not put it back; build it again there:\n\
+         `dokku ps:rebuild {there}`"
+    )]
+    ImageIsGone {
+        /// What it is called there.
+        there: DestinationApp,
+    },
 }
 
 /// What is set for an environment that a plan must heed.
@@ -481,6 +490,9 @@ pub fn make(
             plan.remarks.extend(there.map(|remark| format!("{remark} there")));
             continue;
         }
+        if runs.is_some_and(|live| live.status.image_is_gone) {
+            problems.push(Problem::ImageIsGone { there: there.clone() });
+        }
         let Known { facts: found, tested, is_there, trouble } = known(app, to);
         if !found.exists {
             let (app, revision) = (app.clone(), to);
@@ -559,6 +571,11 @@ pub fn make(
         });
     }
     plan.left_alone.extend(live.keys().filter(|there| routes.is_foreign(there)).cloned());
+    let is_deployed = |there: &DestinationApp| plan.rows.iter().any(|row| row.there == *there);
+    let lost = live.iter().filter(|(there, live)| live.status.image_is_gone && !is_deployed(there));
+    let lost: Vec<String> =
+        lost.map(|(there, _)| Problem::ImageIsGone { there: there.clone() }.to_string()).collect();
+    plan.remarks.extend(lost);
     if problems.is_empty() { Ok(plan) } else { Err(problems) }
 }
 

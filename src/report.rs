@@ -10,7 +10,7 @@ use crate::order::{Ending, News};
 use crate::plan::{Plan, Row};
 use crate::protocol::{AppEnd, HoldPoint};
 use crate::runs::Condition;
-use crate::transaction::{Cause, Outcome};
+use crate::transaction::{AfterAbort, Cause, Outcome};
 
 /// Turns [`News`] into text.
 #[derive(Clone, Debug, Default)]
@@ -201,26 +201,9 @@ fn failed(lines: &mut Lines, environment: &str, outcome: &Outcome) {
         format!("settle it with `dokku graduate:recover {environment}`; do not push again before that");
     match outcome {
         Outcome::Live {} => lines.big_step(&format!("{environment} is live")),
-        Outcome::Aborted { cause, stuck, unheard } => {
+        Outcome::Aborted { cause, after } => {
             lines.trouble(&format!("not graduated to {environment}: {}", cause.what));
-            if *unheard {
-                let what = if stuck.is_empty() { "everything" } else { "everything else" };
-                lines.detail(&format!(
-                    "nothing goes live: {environment} puts {what} back by itself, at the latest when the lease ends"
-                ));
-            } else if stuck.is_empty() {
-                lines.detail(&format!("nothing changed on {environment}: what ran there before runs now"));
-            }
-            for (app, reason) in stuck {
-                lines.trouble(&format!("{app} is not as it was: {reason}"));
-            }
-            if !stuck.is_empty() {
-                let apps = stuck.keys().map(AppName::as_str).collect::<Vec<_>>().join(",");
-                lines.hint(Some(&format!(
-                    "when that is put right, `{}` brings back what ran",
-                    bring_back(environment, &apps)
-                )));
-            }
+            after_abort(lines, environment, after);
         }
         Outcome::RolledBack { cause } => {
             lines.trouble(&format!("{environment} was rolled back: {}", cause.what));
@@ -252,17 +235,46 @@ fn failed(lines: &mut Lines, environment: &str, outcome: &Outcome) {
     }
 }
 
+fn after_abort(lines: &mut Lines, environment: &str, after: &AfterAbort) {
+    let by_itself = |lines: &mut Lines, what| {
+        lines.detail(&format!(
+            "nothing goes live: {environment} puts {what} back by itself, at the latest when the lease ends"
+        ));
+    };
+    match after {
+        AfterAbort::AsBefore {} => {
+            lines.detail(&format!("nothing changed on {environment}: what ran there before runs now"));
+        }
+        AfterAbort::Unheard {} => by_itself(lines, "everything"),
+        AfterAbort::Stuck { apps, others_unheard } => {
+            if *others_unheard {
+                by_itself(lines, "everything else");
+            }
+            for (app, reason) in apps {
+                lines.trouble(&format!("{app} is not as it was: {reason}"));
+            }
+            let apps = apps.keys().map(AppName::as_str).collect::<Vec<_>>().join(",");
+            lines.hint(Some(&format!(
+                "when that is put right, `{}` brings back what ran",
+                bring_back(environment, &apps)
+            )));
+        }
+    }
+}
+
 fn settled_earlier(lines: &mut Lines, id: &str, outcome: &Outcome) {
     let how = match outcome {
         Outcome::Live {} => "it was decided, and is live".to_owned(),
-        Outcome::Aborted { stuck, .. } if !stuck.is_empty() => {
-            let apps = stuck.iter().map(|(app, reason)| format!("\n{app}: {reason}"));
+        Outcome::Aborted { after: AfterAbort::Stuck { apps, .. }, .. } => {
+            let apps = apps.iter().map(|(app, reason)| format!("\n{app}: {reason}"));
             format!("it was not decided, but not everything could be put back{}", apps.collect::<String>())
         }
-        Outcome::Aborted { unheard: true, .. } => {
+        Outcome::Aborted { after: AfterAbort::Unheard {}, .. } => {
             "it was not decided; everything is put back by itself".to_owned()
         }
-        Outcome::Aborted { .. } => "it was not decided, and everything was put back".to_owned(),
+        Outcome::Aborted { after: AfterAbort::AsBefore {}, .. } => {
+            "it was not decided, and everything was put back".to_owned()
+        }
         Outcome::RolledBack { cause } => format!("it was rolled back: {}", cause.what),
         Outcome::Mixed { cause, .. } => format!("it is partly live: {}", cause.what),
         Outcome::InDoubt { cause } => format!("it is still in doubt: {}", cause.what),

@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use super::*;
 use crate::order::HookKind;
 use crate::plan::Missing;
@@ -56,6 +54,8 @@ fn plan() -> Plan {
 fn outcomes() -> Vec<Outcome> {
     let cause = || Cause::new("api: the deploy exited with code 1");
     let stuck = || "docker tag exited with code 1".to_owned();
+    let is_stuck =
+        |others_unheard| AfterAbort::Stuck { apps: [(name("api"), stuck())].into(), others_unheard };
     let ends = [
         (name("api"), AppEnd::Live {}),
         (name("docs"), AppEnd::Restored {}),
@@ -63,10 +63,10 @@ fn outcomes() -> Vec<Outcome> {
     ];
     vec![
         Outcome::Live {},
-        Outcome::Aborted { cause: cause(), stuck: BTreeMap::new(), unheard: false },
-        Outcome::Aborted { cause: cause(), stuck: [(name("api"), stuck())].into(), unheard: false },
-        Outcome::Aborted { cause: cause(), stuck: BTreeMap::new(), unheard: true },
-        Outcome::Aborted { cause: cause(), stuck: [(name("api"), stuck())].into(), unheard: true },
+        Outcome::Aborted { cause: cause(), after: AfterAbort::AsBefore {} },
+        Outcome::Aborted { cause: cause(), after: is_stuck(false) },
+        Outcome::Aborted { cause: cause(), after: AfterAbort::Unheard {} },
+        Outcome::Aborted { cause: cause(), after: is_stuck(true) },
         Outcome::RolledBack { cause: cause() },
         Outcome::Mixed { cause: cause(), ends: ends.into() },
         Outcome::InDoubt { cause: Cause::new("the destination cannot be reached") },

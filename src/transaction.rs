@@ -64,6 +64,24 @@ impl Cause {
     }
 }
 
+/// What is known, after an abort, of the apps that the destination was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "after", rename_all = "kebab-case", deny_unknown_fields)]
+#[cfg_attr(test, derive(Hash))]
+pub enum AfterAbort {
+    /// The destination has looked at each that it had touched: it is as it was.
+    AsBefore {},
+    /// It was not heard to have put them back. It does so by itself.
+    Unheard {},
+    /// Some could not be put back.
+    Stuck {
+        /// Which, and why.
+        apps: BTreeMap<AppName, String>,
+        /// Of the others it was not heard; it puts them back by itself.
+        others_unheard: bool,
+    },
+}
+
 /// How a graduation ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case", deny_unknown_fields)]
@@ -75,11 +93,8 @@ pub enum Outcome {
     Aborted {
         /// Why.
         cause: Cause,
-        /// Apps that could not be put back as they were, and why.
-        stuck: BTreeMap<AppName, String>,
-        /// The destination was not heard to have put everything back. It does so by itself.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        unheard: bool,
+        /// What is known of the apps since.
+        after: AfterAbort,
     },
     /// Decided, but an app failed, and all were put back to what ran before.
     RolledBack {

@@ -406,8 +406,9 @@ fn another_machine_at_the_same_address_is_pinned_anew_and_nothing_is_forgotten()
        ok       ssh-key            [WORLD]/s/var/lib/dokku/data/graduate/ssh/id_[ID], mode 0600
        ok       secret             [WORLD]/s/var/lib/dokku/data/graduate/secret, mode 0600
        ok       settings           1 environment is linked
-       ok       docker             answers, and keeps its files in [WORLD]/s/docker
+       ok       docker             answers, and keeps its files in [WORLD]/s/docker, images in [..]
        ok       disk-space         room for [..] where [WORLD]/s/home/dokku/.git is
+       ok       apps               0, and each runs what is recorded of it
        ok       locks              none that nobody needs any more
        ok       graduations        none to this host is in doubt
        ok       left-overs         none
@@ -433,8 +434,9 @@ fn another_machine_at_the_same_address_is_pinned_anew_and_nothing_is_forgotten()
        ok       ssh-key            [WORLD]/d/var/lib/dokku/data/graduate/ssh/id_[ID], mode 0600
        ok       secret             [WORLD]/d/var/lib/dokku/data/graduate/secret, mode 0600
        ok       settings           no environment is linked
-       ok       docker             answers, and keeps its files in [WORLD]/d/docker
+       ok       docker             answers, and keeps its files in [WORLD]/d/docker, images in [..]
        ok       disk-space         room for [..] where [WORLD]/d/home/dokku/.git is
+       ok       apps               0, and each runs what is recorded of it
        ok       locks              none that nobody needs any more
        ok       graduations        none to this host is in doubt
        ok       left-overs         none

@@ -32,6 +32,7 @@ mod provenance;
 mod refs;
 mod refusals;
 mod releases;
+mod stores;
 mod stuck;
 mod support;
 mod tags;

@@ -10,7 +10,7 @@ use crate::journal::Place;
 use crate::names::EnvironmentName;
 use crate::order::Ending;
 use crate::settings::Settings;
-use crate::transaction::Outcome;
+use crate::transaction::{AfterAbort, Outcome};
 use crate::vars::Vars;
 
 use super::tell;
@@ -38,7 +38,10 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     attached.ask(&Ask::Stop { reason: format!("{} aborted it", vars.user) });
     let ending = attached.wait_for_end().ok_or_else(|| Error::CoordinatorDied(environment.clone()))?;
     match ending {
-        Ending::Failed { outcome: Outcome::Aborted { stuck, .. }, .. } if stuck.is_empty() => {
+        Ending::Failed {
+            outcome: Outcome::Aborted { after: AfterAbort::AsBefore {} | AfterAbort::Unheard {}, .. },
+            ..
+        } => {
             tell(format_args!("Aborted graduation {id}"));
             Ok(ExitStatus::Done)
         }

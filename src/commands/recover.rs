@@ -12,7 +12,7 @@ use crate::names::EnvironmentName;
 use crate::order::News;
 use crate::report::Reporter;
 use crate::settings::Settings;
-use crate::transaction::Outcome;
+use crate::transaction::{AfterAbort, Outcome};
 use crate::vars::Vars;
 
 use super::tell;
@@ -55,8 +55,10 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     };
     let status = match &outcome {
         Outcome::Live {} | Outcome::RolledBack { .. } => ExitStatus::Done,
-        Outcome::Aborted { stuck, .. } if stuck.is_empty() => ExitStatus::Done,
-        Outcome::Aborted { .. } | Outcome::Mixed { .. } | Outcome::InDoubt { .. } => ExitStatus::Partly,
+        Outcome::Aborted { after: AfterAbort::AsBefore {} | AfterAbort::Unheard {}, .. } => ExitStatus::Done,
+        Outcome::Aborted { after: AfterAbort::Stuck { .. }, .. }
+        | Outcome::Mixed { .. }
+        | Outcome::InDoubt { .. } => ExitStatus::Partly,
     };
     let text = Reporter::new(false).text(&News::SettledEarlier { id, outcome });
     tell(text.trim_start_matches("-----> ").trim_end());

@@ -8,7 +8,7 @@ use super::{Coordinator, CoordinatorError, Message};
 use crate::journal;
 use crate::names::ReleaseTag;
 use crate::order::{Ending, HookKind, News};
-use crate::transaction::Outcome;
+use crate::transaction::{AfterAbort, Outcome};
 
 /// What hooks are told of an ending.
 struct Told<'a> {
@@ -36,7 +36,13 @@ impl<'a> Told<'a> {
         };
         match outcome {
             Outcome::Live {} => Some(Self { kind: HookKind::Success, outcome: "live", reason: "", release }),
-            Outcome::Aborted { cause, .. } => failure("aborted", &cause.what, release),
+            Outcome::Aborted { cause, after } => {
+                let outcome = match after {
+                    AfterAbort::AsBefore {} | AfterAbort::Unheard {} => "aborted",
+                    AfterAbort::Stuck { .. } => "stuck",
+                };
+                failure(outcome, &cause.what, release)
+            }
             Outcome::RolledBack { cause } => failure("rolled-back", &cause.what, release),
             Outcome::Mixed { cause, .. } => failure("mixed", &cause.what, release),
             Outcome::InDoubt { cause } => failure("in-doubt", &cause.what, release),

@@ -6,7 +6,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use super::{LEFT, command, is_older_than, listed, or_ok};
+use crate::docker::Keeper;
 use crate::dokku::Dokku;
+use crate::files::FileError;
 use crate::finding::{Check, Finding};
 use crate::git;
 use crate::names::AppName;
@@ -88,14 +90,39 @@ pub(super) fn files(vars: &Vars) -> Vec<Finding> {
     left.extend(paths_in(&data.join("ssh")).into_iter().filter(|path| is_dead_socket(path)));
     left.sort();
     left.dedup();
-    let found = match left.as_slice() {
+    let mut found = match left.as_slice() {
         [] => Vec::new(),
         left => {
             let what = format!("processes that were killed have left {}", listed(left));
             vec![Finding::warning(Check::LeftOvers, what, command("rm -rf", left))]
         }
     };
+    found.extend(images(vars));
     or_ok(found, Finding::ok(Check::LeftOvers, "none"))
+}
+
+/// Images that are kept for graduations that are over and need them no more. The next graduation to this host lets them go.
+fn images(vars: &Vars) -> Option<Finding> {
+    let needed = || -> Result<_, FileError> {
+        let open = Store::all(vars)?.into_iter().filter(|(_, store)| !store.is_settled());
+        Ok((open.map(|(id, _)| id).collect::<Vec<_>>(), owed(vars)?))
+    };
+    // Docker's own finding tells why it does not answer, and that of the graduations what cannot be read.
+    let (keepers, (open, owed)) = (Keeper::all().ok()?, needed().ok()?);
+    let is_needed = |keeper: &Keeper| {
+        open.iter().any(|id| keeper.is_of_graduation(id))
+            || owed.iter().any(|(id, app)| keeper.is_of(id, app))
+    };
+    let left: Vec<Keeper> = keepers.into_iter().filter(|keeper| !is_needed(keeper)).collect();
+    let first = left.first()?;
+    let what = match left.len() {
+        1 => format!("a graduation that is over still keeps the image {}", first.name()),
+        count => format!("graduations that are over still keep {count} images, as {}", first.name()),
+    };
+    let listed = |of: fn(&Keeper) -> String| left.iter().map(of).collect::<Vec<_>>().join(" ");
+    let remedy =
+        format!("docker rm -f {}; docker rmi -f {}", listed(Keeper::container), listed(Keeper::name));
+    Some(Finding::warning(Check::LeftOvers, what, remedy))
 }
 
 fn paths_in(dir: &Path) -> Vec<PathBuf> {

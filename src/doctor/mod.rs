@@ -11,6 +11,7 @@ use crate::ssh;
 use crate::vars::Vars;
 
 mod apps;
+mod docker;
 mod leftovers;
 mod link;
 mod locks;
@@ -47,7 +48,7 @@ pub fn host(vars: &Vars) -> Vec<Finding> {
         secrets::ssh_key,
         secrets::secret,
         secrets::settings,
-        space::docker,
+        docker::answers,
         space::disks,
         apps::all,
         locks::all,

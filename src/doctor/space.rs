@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{StatVfs, statvfs};
 
+use super::docker::Info;
 use crate::finding::{Check, Finding};
-use crate::process::Program;
 use crate::vars::Vars;
 
 /// Less room than this, in bytes, and a graduation may well fail: 256 MiB.
@@ -26,30 +26,13 @@ const WARNING_FILES: u64 = 20_000;
 /// What gives back most room on a Dokku host: images and containers that nobody uses.
 const CLEAN_UP: &str = "dokku cleanup";
 
-fn docker_root() -> Result<PathBuf, String> {
-    let asked = Program::new("docker").args(["info", "--format", "{{.DockerRootDir}}"]).read();
-    let root = asked.map_err(|error| error.to_string())?;
-    match root.trim() {
-        path if path.starts_with('/') => Ok(PathBuf::from(path)),
-        other => Err(format!("docker info does not say where its files are: {other:?}")),
-    }
-}
-
-/// Docker answers.
-pub(super) fn docker(_: &Vars) -> Vec<Finding> {
-    vec![match docker_root() {
-        Ok(root) => Finding::ok(Check::Docker, format!("answers, and keeps its files in {}", root.display())),
-        Err(error) => Finding::broken(Check::Docker, error, "systemctl restart docker"),
-    }]
-}
-
 /// Each file system that we or Docker write to has room.
 pub(super) fn disks(vars: &Vars) -> Vec<Finding> {
     let data = vars.data();
     let places = [vars.git_dir(), data.join("graduations"), data.join("incoming")];
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
-    for place in places.into_iter().chain(docker_root()) {
+    for place in places.into_iter().chain(Info::ask().map(|info| info.root)) {
         // What is not there yet will be made where its parents are.
         let Some((place, metadata)) =
             place.ancestors().find_map(|path| Some((path, fs::metadata(path).ok()?)))

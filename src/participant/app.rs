@@ -4,6 +4,7 @@
 //! files and config variables that a build sets, the branch. Whatever gives names, puts back or lets go may be repeated
 //! after a crash.
 
+mod as_before;
 mod lock;
 mod look;
 mod naming;
@@ -18,6 +19,7 @@ use crate::files::FileError;
 use crate::git::{self, Git, GitError};
 use crate::names::{AppName, GraduationId};
 use crate::obstacle::Obstacle;
+pub use crate::participant::app::as_before::AsBefore;
 pub use crate::participant::app::lock::{DeployLock, Left};
 pub use crate::participant::app::undo::sweep_temporary_files;
 use crate::participant::store::{Before, Held};
@@ -90,6 +92,29 @@ pub enum AppError {
         /// Who has the lock.
         holders: String,
     },
+    /// The image of what it ran is gone.
+    #[error(
+        "the image of what {app} ran is gone from Docker (removed, pruned, or lost to another build), so that it cannot \
+         be put back; `dokku ps:rebuild {app}` builds it again"
+    )]
+    NoOldImage {
+        /// The app.
+        app: AppName,
+    },
+    /// The image that was held is gone.
+    #[error("the new image of {app} is gone from Docker: somebody has removed or pruned it; graduate again")]
+    NoNewImage {
+        /// The app.
+        app: AppName,
+    },
+    /// After it was put back, something of the refused version is still there.
+    #[error("{app} was put back, and still {what} of the version that was not to be")]
+    StillNew {
+        /// The app.
+        app: AppName,
+        /// What it has of it.
+        what: &'static str,
+    },
     /// After it was put back, something else than the old version runs.
     #[error("{app} does not run its old version after it was put back; look at `dokku ps:report {app}`")]
     NotRestored {
@@ -148,8 +173,9 @@ impl<'a> App<'a> {
         Ok(git::FORMATS.iter().fold(create, |create, (name, value)| create.env(name, value)).run()?)
     }
 
-    /// Makes sure that the old image does not go away while the outcome is open. A build begins by removing the
-    /// app's images that no container uses; the app may be stopped, or scaled to nothing.
+    /// Makes sure that the old image does not go away while the outcome is open, before the build begins: that removes
+    /// the app's images that no container uses, for the app may be stopped, or scaled to nothing; and on the containerd
+    /// store it takes the old image as soon as the new one has its name.
     ///
     /// # Errors
     /// Docker fails.
@@ -163,6 +189,17 @@ impl<'a> App<'a> {
     /// Docker fails.
     pub fn keep_new_image(&self, held: &Held) -> Result<(), AppError> {
         Ok(self.keeper(Version::New).keep(&held.image)?)
+    }
+
+    /// The new image is still there; while the app is held, others may remove or prune it.
+    ///
+    /// # Errors
+    /// [`AppError::NoNewImage`], or Docker does not answer.
+    pub fn has_new_image(&self, held: &Held) -> Result<(), AppError> {
+        if docker::exists(&held.image)? {
+            return Ok(());
+        }
+        Err(AppError::NoNewImage { app: self.name.clone() })
     }
 
     fn keeper(&self, version: Version) -> Keeper {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::reports::bounded_end;
 use super::{Message, RETRY_PERIOD, leftovers};
 use crate::names::{AppName, GraduationId};
-use crate::participant::app::{self, App, AppError, DeployLock, Left};
+use crate::participant::app::{self, App, AppError, AsBefore, DeployLock, Left};
 use crate::participant::slots::Slots;
 use crate::participant::store::{Before, LOCKING, Noted, PUT_BACK, Store};
 use crate::protocol::{AppEnd, Report};
@@ -43,11 +43,11 @@ impl Closed {
         Self { end: bounded_end(end), note: None }
     }
 
-    /// What came of putting an app back; it may be kept although it was not there before.
-    fn restored(result: Result<bool, AppError>) -> Self {
+    /// What came of putting an app back, as it was seen; it may be kept although it was not there before.
+    fn restored(result: Result<AsBefore, AppError>) -> Self {
         match result {
-            Ok(false) => Self::of(AppEnd::Restored {}),
-            Ok(true) => {
+            Ok(AsBefore { is_kept: false }) => Self::of(AppEnd::Restored {}),
+            Ok(AsBefore { is_kept: true }) => {
                 let note = "is kept although this graduation created it: somebody has used it meanwhile";
                 Self { end: AppEnd::Restored {}, note: Some(note.to_owned()) }
             }
@@ -140,12 +140,12 @@ impl Closing {
         AppEnd::Live {}
     }
 
-    fn undo(&mut self) -> Result<bool, AppError> {
+    fn undo(&mut self) -> Result<AsBefore, AppError> {
         let noted = self.prepared()?;
         App::new(&self.vars, &self.id, &self.app).undo(&noted)
     }
 
-    fn compensate(&mut self) -> Result<bool, AppError> {
+    fn compensate(&mut self) -> Result<AsBefore, AppError> {
         // Whoever comes after us must not take it for live. It is put back even where there is no room for the mark.
         if let Err(error) = self.store.mark(&self.app, PUT_BACK) {
             log::error!("{error}");

@@ -322,7 +322,8 @@ impl<'a> Deploy<'a> {
     }
 
     /// Waits for the decision. A container that ends meanwhile, healthy as it was, must not become live; nothing
-    /// starts it again while it is held.
+    /// starts it again while it is held. Nor must an app whose image somebody removes: its other containers, and every
+    /// restart, are made of it.
     fn wait(&self, container: Option<(&str, &Watched)>) -> Result<Decision, HoldError> {
         let watch = Watch::new(&self.store.vote_dir())?;
         let mut lease = LeaseEnd::default();
@@ -338,17 +339,24 @@ impl<'a> Deploy<'a> {
             if left.is_zero() {
                 return Ok(self.store.decide(Decision::Abort)?);
             }
-            let Some((id, watched)) = container else {
-                watch.wait(left);
-                continue;
-            };
             if Instant::now() >= next_look {
-                match docker::containers(&[id]) {
-                    Ok(found) => {
-                        watched.still_runs(found.first()).map_err(|ailment| self.unhealthy(ailment))?
+                match container
+                    .map(|(id, watched)| docker::containers(&[id]).map(|found| (watched, found)))
+                    .transpose()
+                {
+                    Ok(Some((watched, found))) => {
+                        watched.still_runs(found.first()).map_err(|ailment| self.unhealthy(ailment))?;
                     }
+                    Ok(None) => {}
                     // An engine that is being restarted, for one, says nothing of what runs.
                     Err(error) => log::warn!("{error}"),
+                }
+                if let Some(held) = self.store.held(self.app.name)? {
+                    match self.app.has_new_image(&held) {
+                        Err(gone @ AppError::NoNewImage { .. }) => return Err(gone.into()),
+                        Ok(()) => {}
+                        Err(error) => log::warn!("{error}"),
+                    }
                 }
                 next_look = Instant::now() + look_period;
             }

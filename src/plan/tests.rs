@@ -64,6 +64,26 @@ fn only_a_changed_revision_is_a_change() {
 }
 
 #[test]
+fn an_app_whose_image_is_gone_is_a_problem_if_it_is_deployed_and_a_remark_if_not() {
+    let wanted: BTreeMap<_, _> = [(app("api"), want('a', &[])), (app("web"), want('b', &[]))].into();
+    let routes = routes("", &wanted);
+    let made = |lost: &str| {
+        let live = [("api", '1'), ("other", '2'), ("web", 'b')];
+        let live = live.map(|(name, revision)| {
+            let mut app = run(revision);
+            app.status.image_is_gone = lost.contains(name);
+            (there(name), app)
+        });
+        make(&wanted, &routes, &live.into(), &Options::default(), &DEFAULT, |_, _| known(ALL_THERE))
+    };
+    assert_eq!(made("").unwrap().remarks, Vec::<String>::new());
+    let remarks = made("web other").unwrap().remarks;
+    assert_eq!(remarks.len(), 2, "{remarks:?}");
+    assert!(remarks[1].contains("`dokku ps:rebuild web`"), "{remarks:?}");
+    assert_eq!(made("api web").unwrap_err(), [Problem::ImageIsGone { there: there("api") }]);
+}
+
+#[test]
 fn every_problem_is_found_at_once() {
     let wanted: BTreeMap<_, _> =
         [(app("api"), want('a', &["KEY", "GIT_REV"])), (app("web"), want('b', &["A", "B"]))].into();
@@ -175,7 +195,8 @@ fn what_is_in_the_way_of_an_app_that_is_deployed_is_named() {
         [(there("api"), api), (there("web"), web)].into()
     };
     let (routes, options) = (routes("", &wanted), Options::default());
-    let plan = |live: BTreeMap<_, _>| make(&wanted, &routes, &live, &options, &DEFAULT, |_, _| ALL_THERE);
+    let plan =
+        |live: BTreeMap<_, _>| make(&wanted, &routes, &live, &options, &DEFAULT, |_, _| known(ALL_THERE));
     let refused = plan(live(&[Obstacle::Locked {}, volume.clone()])).unwrap_err();
     let texts: Vec<String> = refused.iter().map(ToString::to_string).collect();
     assert_eq!(texts.len(), 1, "{texts:?}");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Action, Cause, Event, Go, Outcome, Phase};
+use super::{Action, AfterAbort, Cause, Event, Go, Outcome, Phase};
 use crate::names::AppName;
 use crate::protocol::{AppEnd, Decision};
 
@@ -10,6 +10,8 @@ use crate::protocol::{AppEnd, Decision};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
 enum Stage {
+    /// The destination has not been asked for it.
+    Waiting,
     Opening,
     Sending,
     Preparing,
@@ -66,7 +68,7 @@ enum Gone {
 impl Transaction {
     /// A graduation of `apps`, of which the destination has been asked for.
     pub fn new(apps: impl IntoIterator<Item = AppName>) -> Self {
-        let stages = apps.into_iter().map(|app| (app, Stage::Opening)).collect();
+        let stages = apps.into_iter().map(|app| (app, Stage::Waiting)).collect();
         Self {
             state: State::Locking,
             stages,
@@ -123,7 +125,7 @@ impl Transaction {
         let repeat = |(app, stage): (&AppName, &Stage)| match stage {
             Stage::Opening => Some(Action::Open(app.clone())),
             Stage::Preparing => Some(Action::Prepare(app.clone())),
-            Stage::Sending | Stage::Held => None,
+            Stage::Waiting | Stage::Sending | Stage::Held => None,
         };
         self.stages.iter().filter_map(repeat).collect()
     }
@@ -189,6 +191,7 @@ impl Transaction {
         match (&self.state, phase) {
             (State::PreHooks, Phase::Pre) => {
                 self.state = State::Preparing;
+                self.stages.values_mut().for_each(|stage| *stage = Stage::Opening);
                 self.stages.keys().cloned().map(Action::Open).collect()
             }
             (State::PostHooks, Phase::Post) => {
@@ -385,6 +388,10 @@ impl Transaction {
     /// The destination is done.
     fn conclude(&mut self) -> Vec<Action> {
         let outcome = match &self.state {
+            // Whoever asks again hears it from the destination's own record.
+            State::Going if !self.has_heard_all() => {
+                Outcome::InDoubt { cause: Cause::new("the destination did not say how each app ended") }
+            }
             State::Going => {
                 let cause = |otherwise| self.failure.clone().unwrap_or_else(|| Cause::new(otherwise));
                 if self.settled == Some(Decision::Go) && self.ends.values().all(|end| *end == AppEnd::Live {})
@@ -424,8 +431,26 @@ impl Transaction {
         self.end(outcome)
     }
 
+    /// Nobody is told that nothing has changed unless the destination has told it of each app that it was asked for.
     fn aborted(&self, cause: Cause, unheard: bool) -> Outcome {
-        Outcome::Aborted { cause, stuck: self.ends.iter().filter_map(stuck).collect(), unheard }
+        let apps: BTreeMap<_, _> = self.ends.iter().filter_map(stuck).collect();
+        let is_unheard = unheard || !self.has_heard_all();
+        let after = match (apps.is_empty(), is_unheard) {
+            (true, false) => AfterAbort::AsBefore {},
+            (true, true) => AfterAbort::Unheard {},
+            (false, others_unheard) => AfterAbort::Stuck { apps, others_unheard },
+        };
+        Outcome::Aborted { cause, after }
+    }
+
+    /// The destination has said how each app ended that it may have touched. When it is done, what it has not named is
+    /// what it had not opened.
+    fn has_heard_all(&self) -> bool {
+        self.stages.iter().all(|(app, stage)| match stage {
+            Stage::Waiting => true,
+            Stage::Opening => self.settled.is_some() || self.ends.contains_key(app),
+            Stage::Sending | Stage::Preparing | Stage::Held => self.ends.contains_key(app),
+        })
     }
 
     /// What follows from the decision of a vote, if the destination came to its end or was given up before it.

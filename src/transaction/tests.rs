@@ -42,17 +42,30 @@ fn states() -> Vec<(&'static str, Transaction)> {
     let aborting_stuck = {
         let mut stuck = aborting.clone();
         stuck.step(ended(api(), AppEnd::Stuck { reason: "docker".to_owned() }));
+        stuck.step(ended(web(), AppEnd::Restored {}));
         stuck
+    };
+    let aborting_told = {
+        let mut told = aborting.clone();
+        told.step(ended(api(), AppEnd::Restored {}));
+        told.step(ended(web(), AppEnd::Restored {}));
+        told
     };
     states.extend([
         ("looking", looking),
         ("aborting", aborting),
+        ("aborting, all put back", aborting_told),
         ("aborting, api stuck", aborting_stuck),
         ("voted", voted(vec![])),
         ("voted, app failed", voted(vec![Event::AppFailed(api(), "died".to_owned())])),
         (
             "voted, put back",
-            voted(vec![Event::Destination(Decision::Abort), Event::Settled(Decision::Abort)]),
+            voted(vec![
+                Event::Destination(Decision::Abort),
+                ended(api(), AppEnd::Restored {}),
+                ended(web(), AppEnd::Restored {}),
+                Event::Settled(Decision::Abort),
+            ]),
         ),
         ("voted, given up", voted(vec![Event::LinkGone("no route".to_owned())])),
         ("going", going(vec![])),
@@ -139,10 +152,14 @@ fn in_words(action: &Action) -> String {
         Action::AnnounceGo(_) => "ANNOUNCE GO".to_owned(),
         Action::AnnounceAbort => "announce abort".to_owned(),
         Action::End(Outcome::Live {}) => "end: live".to_owned(),
-        Action::End(Outcome::Aborted { cause: why, stuck, unheard }) => {
-            let stuck = if stuck.is_empty() { String::new() } else { format!(", stuck {stuck:?}") };
-            let unheard = if *unheard { ", unheard" } else { "" };
-            format!("end: aborted, {}{stuck}{unheard}", cause(why))
+        Action::End(Outcome::Aborted { cause: why, after }) => {
+            let after = match after {
+                AfterAbort::AsBefore {} => String::new(),
+                AfterAbort::Unheard {} => ", unheard".to_owned(),
+                AfterAbort::Stuck { apps, others_unheard: false } => format!(", stuck {apps:?}"),
+                AfterAbort::Stuck { apps, others_unheard: true } => format!(", stuck {apps:?}, unheard"),
+            };
+            format!("end: aborted, {}{after}", cause(why))
         }
         Action::End(Outcome::RolledBack { cause: why }) => format!("end: rolled back, {}", cause(why)),
         Action::End(Outcome::Mixed { cause: why, .. }) => format!("end: mixed, {}", cause(why)),

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::image_store::ImageStore;
 use super::ran::{Ran, Running, command, patience, until};
 use super::real::Place;
 use super::snapshot::{SCRIPT, Snapshot};
@@ -33,6 +34,9 @@ impl Host {
     pub(crate) fn simulated(dir: &Path, name: &'static str, normaliser: Normaliser) -> Host {
         let host =
             simulated_dokku::Host::create(dir, name).unwrap_or_else(|failure| panic!("{name}: {failure:?}"));
+        if ImageStore::of_run() == ImageStore::Containerd {
+            host.use_store(true).unwrap_or_else(|failure| panic!("{name}: {failure:?}"));
+        }
         host.start().unwrap_or_else(|failure| panic!("{name}: {failure:?}"));
         normaliser.show(&host.ssh_port().to_string(), "[PORT]");
         Host { name, kind: Kind::Simulated(host), normaliser }

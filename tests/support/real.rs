@@ -48,5 +48,6 @@ dokku ssh-keys:remove graduate-staging
 rm -rf "$DOKKU_ROOT/.git" "$DOKKU_ROOT/.gitignore" "$DOKKU_LIB_ROOT/data/graduate" "$DOKKU_LIB_ROOT/config/graduate"
 rm -f /tmp/graduate-gate-*
 docker ps -aq --filter name=graduate | xargs -r docker rm -f
+docker images --format '{{.Repository}}:{{.Tag}}' graduate/kept | xargs -r docker rmi -f
 exit 0
 "#;

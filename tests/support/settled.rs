@@ -24,6 +24,7 @@ find "$data/ssh" -type s 2>/dev/null
 find "$DOKKU_ROOT" -path '*/refs/graduate/*' -type f | grep -v '/refs/graduate/\(keep\|released\)/'
 grep -H ' refs/graduate/' "$DOKKU_ROOT"/*/packed-refs 2>/dev/null | grep -v ' refs/graduate/\(keep\|released\)/'
 docker ps -a --format '{{.Names}}' | grep -e '^graduate-' -e '\.upcoming-'
+docker images --format '{{.Repository}}:{{.Tag}}' graduate/kept
 exit 0
 "#;
 

@@ -24,5 +24,6 @@ for app in "$DOKKU_ROOT"/[a-z0-9]*; do
 done
 docker ps -a --filter name=upcoming --format '{{.Names}}'
 docker ps -a --filter name=graduate- --format '{{.Names}}'
+docker images --format '{{.Repository}}:{{.Tag}}' graduate/kept
 exit 0
 "#;

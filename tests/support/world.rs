@@ -13,6 +13,7 @@ use super::checkout::Checkout;
 use super::gate::Gate;
 use super::hook_gate::HookGate;
 use super::host::Host;
+use super::image_store::ImageStore;
 use super::package;
 use super::post_hook::PostHook;
 use super::ran::{Ran, Running, command};
@@ -48,6 +49,15 @@ impl World {
             world.install(host);
         }
         world.link();
+        world
+    }
+
+    /// The same, on this store of images; for simulated hosts.
+    pub(crate) fn on(store: ImageStore) -> World {
+        let world = World::new();
+        for host in [&world.source, &world.destination].map(|host| host.as_simulated().unwrap()) {
+            host.use_store(store == ImageStore::Containerd).unwrap();
+        }
         world
     }
 

@@ -61,7 +61,7 @@ impl App<'_> {
     /// Finds out what an abort must put back.
     ///
     /// # Errors
-    /// The app does not run `planned`.
+    /// The app does not run `planned`, or its image is gone: then an abort could not put it back.
     pub fn look(&self, planned: Runs, to: CommitId) -> Result<Before, AppError> {
         let app = self.name;
         let found = provenance::look(self.vars, Path::new("docker"), std::slice::from_ref(app))?;
@@ -75,6 +75,11 @@ impl App<'_> {
             Some(image) => Some(image),
             None => docker::image(&docker::latest(app))?,
         };
+        if let Some(image) = &image
+            && !docker::exists(image)?
+        {
+            return Err(AppError::NoOldImage { app: app.clone() });
+        }
         Ok(Before {
             created: !self.dokku.exists(app),
             from: self.dokku.head(app, &branch)?,

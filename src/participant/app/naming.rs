@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::{App, AppError, Version};
-use crate::docker;
+use crate::docker::{self, ImageId};
 use crate::files::{self, FileError};
 use crate::participant::store::{Before, Held, Variables};
 
@@ -57,9 +57,23 @@ impl App<'_> {
                     before.image.as_ref().filter(|_| is_known)
                 }
             };
-            image.map_or(Ok(()), |image| docker::tag(image, &name))?;
+            if let Some(image) = image {
+                self.give_name(image, &name, version)?;
+            }
         }
         Ok(())
+    }
+
+    fn give_name(&self, image: &ImageId, name: &str, version: Version) -> Result<(), AppError> {
+        let Err(error) = docker::tag(image, name) else { return Ok(()) };
+        if docker::exists(image)? {
+            return Err(error.into());
+        }
+        let app = self.name.clone();
+        Err(match version {
+            Version::Old => AppError::NoOldImage { app },
+            Version::New => AppError::NoNewImage { app },
+        })
     }
 
     /// Leaves no name by which Dokku would start the app.
@@ -72,7 +86,7 @@ impl App<'_> {
 
     /// The names by which Dokku starts the app: its usual one, and one in another repository if that is set, or a template
     /// for it (`registry:set <app> image-repo`). Dokku gives the latter to what is built even if it pushes nothing.
-    fn image_names(&self) -> Result<Vec<String>, AppError> {
+    pub(super) fn image_names(&self) -> Result<Vec<String>, AppError> {
         let mut names = vec![docker::latest(self.name)];
         let is_set = |name: &&str| self.dokku.property_or_global("registry", self.name, name).is_some();
         if ["image-repo", "image-repo-template"].iter().any(is_set) {

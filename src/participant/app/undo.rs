@@ -4,7 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use super::{App, AppError, Version};
+use super::{App, AppError, AsBefore, Version};
 use crate::docker::{self, Container};
 use crate::files::{self, FileError};
 use crate::git::{self, Git};
@@ -23,24 +23,27 @@ const PREDECESSOR_GRACE: Duration = Duration::from_secs(10);
 
 impl App<'_> {
     /// After the deploy has ended without going live: leaves nothing of the graduation. An app that the graduation
-    /// created is destroyed, unless somebody has used it meanwhile; returns whether such an app was kept.
+    /// created is destroyed, unless somebody has used it meanwhile.
     ///
     /// # Errors
     /// Something is left; repeat it.
-    pub fn undo(&self, noted: &Noted) -> Result<bool, AppError> {
+    pub fn undo(&self, noted: &Noted) -> Result<AsBefore, AppError> {
         if !self.dokku.exists(self.name) {
             self.release_images()?;
-            return Ok(false);
+            return Ok(self.untouched());
         }
-        match &noted.variables {
+        let seen = match &noted.variables {
             Some(variables) => self.take_back(noted, variables)?,
             // Whatever names the app has by now, they are not ours.
-            None => self.release_images()?,
-        }
-        self.take_leave(&noted.before)
+            None => {
+                self.release_images()?;
+                self.untouched()
+            }
+        };
+        self.take_leave(&noted.before, seen)
     }
 
-    fn take_back(&self, noted: &Noted, variables: &Variables) -> Result<(), AppError> {
+    fn take_back(&self, noted: &Noted, variables: &Variables) -> Result<AsBefore, AppError> {
         let Noted { before, held, .. } = noted;
         // While the app was held, somebody may have begun to restart the old version, with changed settings even as another
         // image; before that, nobody may.
@@ -58,10 +61,12 @@ impl App<'_> {
         if before.image.is_none() {
             self.untag_image()?;
         }
+        let seen = self.looks_as_before(noted, variables, refused.as_ref())?;
         if refused != before.image {
             refused.iter().for_each(docker::remove_unused_image);
         }
-        self.remove_unnamed_images(before)
+        self.remove_unnamed_images(before)?;
+        Ok(seen)
     }
 
     /// After the decision: brings the old version back to an app that went live, wholly or in part. One that had no
@@ -92,10 +97,10 @@ impl App<'_> {
     ///
     /// # Errors
     /// Something is left; repeat it.
-    pub fn clear_away(&self, noted: &Noted) -> Result<bool, AppError> {
+    pub fn clear_away(&self, noted: &Noted) -> Result<AsBefore, AppError> {
         if !self.dokku.exists(self.name) {
             self.release_images()?;
-            return Ok(false);
+            return Ok(self.untouched());
         }
         // Until it is back nobody else may start it: whatever is on its way is the new version's, or of a restart that failed.
         self.sweep(noted, |_| true)?;
@@ -103,8 +108,10 @@ impl App<'_> {
         if noted.before.image.is_none() {
             self.untag_image()?;
         }
+        let refused = noted.held.as_ref().map(|held| &held.image);
+        let seen = self.looks_as_before(noted, &noted.variables.clone().unwrap_or_default(), refused)?;
         self.remove_unnamed_images(&noted.before)?;
-        self.take_leave(&noted.before)
+        self.take_leave(&noted.before, seen)
     }
 
     /// A participant that died while it put the app back may have left a command of Dokku's that goes on with it. Two
@@ -187,18 +194,18 @@ impl App<'_> {
     }
 
     /// Leaves an app that is as it was; one that was not there goes, unless somebody has used it meanwhile.
-    fn take_leave(&self, before: &Before) -> Result<bool, AppError> {
+    fn take_leave(&self, before: &Before, seen: AsBefore) -> Result<AsBefore, AppError> {
         let git = Git::bare(&self.dokku.repository(self.name));
         git.delete_graduation_refs(self.id)?;
-        if !before.created {
+        if before.created {
+            if self.is_used()? {
+                return Ok(AsBefore { is_kept: true });
+            }
+            self.destroy()?;
+        } else {
             git.make_loose(&before.branch.head())?;
-            return Ok(false);
         }
-        if self.is_used()? {
-            return Ok(true);
-        }
-        self.destroy()?;
-        Ok(false)
+        Ok(seen)
     }
 
     /// Removes what a deploy has left on its way: its containers that are ours, and the copies of app.json and Procfile that Dokku

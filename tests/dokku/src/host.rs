@@ -106,6 +106,13 @@ impl Host {
         Ok(fs::write(has_booted, "")?)
     }
 
+    /// Lets its Docker keep images in containerd's store, as a fresh Docker 29 does, or in its own. For a host that has no
+    /// images yet.
+    pub fn use_store(&self, containerd: bool) -> Outcome {
+        let config = format!(r#"{{"features": {{"containerd-snapshotter": {containerd}}}}}"#);
+        Ok(fs::write(self.layout.docker().join("daemon.json"), config)?)
+    }
+
     /// Stops everything at once, as if the power were cut. [`Host::start`] boots it again.
     pub fn stop(&self) {
         sweep::kill_all(&self.layout);

@@ -47,15 +47,13 @@ fn carry_out(call: &Call) -> Outcome {
             each(call, &options, |name| Request::RemoveImage { name, force: options.has("force") })
         }
         ("image", "prune") => {
-            let label = options.filter("label").unwrap_or_default();
-            ask(&call.layout, &Request::PruneImages { label }).map(drop)
+            let (label, named) = (options.filter("label"), options.has("all"));
+            ask(&call.layout, &Request::PruneImages { label, named }).map(drop)
         }
-        ("container", "prune") => prune_containers(call),
+        ("container", "prune") => ask(&call.layout, &Request::PruneContainers).map(drop),
         ("system", "prune") => {
-            prune_containers(call)?;
-            // Without `--all` it takes only images without a name, of which Docker makes none here that it keeps.
-            let label = if options.has("all") { String::new() } else { return Ok(()) };
-            ask(&call.layout, &Request::PruneImages { label }).map(drop)
+            ask(&call.layout, &Request::PruneContainers)?;
+            ask(&call.layout, &Request::PruneImages { label: None, named: options.has("all") }).map(drop)
         }
         ("image" | "", "tag") => {
             let [source, target] = options.two()?;
@@ -96,7 +94,8 @@ fn carry_out(call: &Call) -> Outcome {
             Ok(())
         }
         ("", "info") => {
-            let facts = json!({ "DockerRootDir": call.layout.docker() });
+            let mut facts = ask(&call.layout, &Request::Store)?;
+            facts["DockerRootDir"] = json!(call.layout.docker());
             line(fill(options.get("format").unwrap_or("{{json .}}"), &facts).map_err(Failure::new)?);
             Ok(())
         }
@@ -125,17 +124,6 @@ fn each(call: &Call, options: &Options, request: impl Fn(String) -> Request) -> 
         }
     }
     outcome
-}
-
-/// Removes all containers that do not run.
-fn prune_containers(call: &Call) -> Outcome {
-    let Value::Array(all) = ask(&call.layout, &Request::Containers)? else { return Ok(()) };
-    for container in all.into_iter().filter(|container| container["State"]["Running"] != true) {
-        let name = container["Id"].as_str().unwrap_or_default().to_owned();
-        line(&name);
-        ask(&call.layout, &Request::Remove { name, force: false, volumes: false })?;
-    }
-    Ok(())
 }
 
 fn inspect(call: &Call, options: &Options, group: &str) -> Outcome {
@@ -171,7 +159,11 @@ fn create(call: &Call, options: &Options) -> Outcome {
         image: image.clone(),
         labels,
         env: options.all("env").map(str::to_owned).collect(),
-        command: if command.is_empty() { vec!["true".to_owned()] } else { command.to_vec() },
+        command: match (options.get("entrypoint"), command) {
+            (Some(entrypoint), command) => [&[entrypoint.to_owned()], command].concat(),
+            (None, []) => vec!["true".to_owned()],
+            (None, command) => command.to_vec(),
+        },
         restart: RestartPolicy::parse(options.get("restart").unwrap_or("no")),
     };
     let id = ask(&call.layout, &Request::Create(recipe))?;
@@ -240,9 +232,11 @@ fn list_images(call: &Call, options: &Options) -> Outcome {
             "reference" => tags.iter().any(|tag| tag.starts_with(value)),
             _ => false,
         });
-        let named =
-            |wanted: &String| tags.iter().any(|tag| tag == wanted || tag.split(':').next() == Some(wanted));
-        if !matches || !(options.names.is_empty() || options.names.iter().any(named)) {
+        let is_named =
+            |tag: &&str| options.names.iter().any(|name| tag == name || tag.split(':').next() == Some(name));
+        let all = options.names.is_empty();
+        let tags: Vec<&str> = tags.into_iter().filter(|tag| all || is_named(tag)).collect();
+        if !matches || (!all && tags.is_empty()) {
             continue;
         }
         for tag in if tags.is_empty() || options.has("quiet") { vec!["<none>:<none>"] } else { tags } {
@@ -338,7 +332,17 @@ impl Options {
                 }
                 (name, _) => name.trim_start_matches('-'),
             };
-            let flag = ["force", "all", "quiet", "no-trunc", "no-prune", "init", "size", "volumes"];
+            let flag = [
+                "force",
+                "all",
+                "quiet",
+                "no-trunc",
+                "no-prune",
+                "init",
+                "size",
+                "volumes",
+                "no-healthcheck",
+            ];
             let flag = flag.contains(&name);
             let value = match value {
                 Some(value) => value.to_owned(),

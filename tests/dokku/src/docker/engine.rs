@@ -9,7 +9,6 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
 use super::addresses::Addresses;
-use super::content;
 use super::model::{Container, Image, Recipe, Request, State, Status};
 use super::references;
 use crate::files;
@@ -93,28 +92,15 @@ impl Engine {
                 all.sort_by_key(|(_, image)| std::cmp::Reverse(image.created));
                 Ok(all.into_iter().filter_map(|(id, _)| state.describe_image(id)).collect())
             }
-            Request::Build { tree, labels, tag, origin } => {
-                let id =
-                    content::id(&self.layout, &tree, &labels, &origin).map_err(|error| error.to_string())?;
-                self.change(|state| {
-                    if state.images.contains_key(&id) {
-                        fs::remove_dir_all(&tree).map_err(|error| format!("{tree}: {error}"))?;
-                    } else {
-                        fs::rename(&tree, self.image_tree(&id))
-                            .map_err(|error| format!("{tree}: {error}"))?;
-                        state.images.insert(id.clone(), Image { created: Utc::now(), labels });
-                    }
-                    state.tags.insert(references::tagged(&tag), id.clone());
-                    Ok(json!(format!("sha256:{id}")))
-                })
-            }
-            Request::Tag { source, target } => self.change(|state| {
-                let id = references::image(state, &source)?;
-                state.tags.insert(references::tagged(&target), id);
-                Ok(Value::Null)
-            }),
+            Request::Build { tree, labels, tag, origin } => self.build(&tree, labels, &tag, &origin),
+            Request::Tag { source, target } => self.tag(&source, &target),
             Request::RemoveImage { name, force } => self.remove_image(&name, force),
-            Request::PruneImages { label } => self.prune_images(&label),
+            Request::PruneImages { label, named } => self.prune_images(label.as_deref(), named),
+            Request::PruneContainers => self.prune_containers(),
+            Request::Store => {
+                let (driver, status) = self.store().described();
+                Ok(json!({ "Driver": driver, "DriverStatus": status }))
+            }
             Request::Networks => {
                 let own = ["bridge", "host", "none"].map(str::to_owned);
                 Ok(own.iter().chain(&self.state().networks).map(|name| json!(name)).collect())
@@ -211,59 +197,6 @@ impl Engine {
             state.containers.insert(id.clone(), container);
             Ok(json!(id))
         })
-    }
-
-    fn remove_image(&self, name: &str, force: bool) -> Answer {
-        self.change(|state| {
-            let id = references::image(state, name)?;
-            let tag = references::tagged(name);
-            let by_tag = state.tags.get(&tag) == Some(&id);
-            let tags: Vec<String> = state.tags_of(&id).into_iter().cloned().collect();
-            if by_tag && tags.len() > 1 {
-                state.tags.remove(&tag);
-                return Ok(json!([format!("Untagged: {tag}")]));
-            }
-            let mut repositories: Vec<&str> = tags.iter().map(|tag| references::repository(tag)).collect();
-            repositories.dedup();
-            let short = &id[..12];
-            if !force && repositories.len() > 1 {
-                return Err(format!(
-                    "conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories"
-                ));
-            }
-            if let Some((user, container)) = state.containers.iter().find(|(_, user)| user.image == id) {
-                let (running, user) = (container.status == Status::Running, &user[..12]);
-                if running && !by_tag || !force {
-                    let (how, state) = if running { ("cannot", "running") } else { ("must", "stopped") };
-                    return Err(format!(
-                        "conflict: unable to delete {short} ({how} be forced) - image is being used by {state} container {user}"
-                    ));
-                }
-                tags.iter().for_each(|tag| drop(state.tags.remove(tag)));
-                return Ok(tags.iter().map(|tag| json!(format!("Untagged: {tag}"))).collect());
-            }
-            Ok(self.delete_image(state, &id))
-        })
-    }
-
-    fn prune_images(&self, label: &str) -> Answer {
-        let (key, value) = label.split_once('=').unwrap_or((label, ""));
-        self.change(|state| {
-            let labelled = state
-                .images
-                .iter()
-                .filter(|(_, image)| label.is_empty() || image.labels.get(key).is_some_and(|v| v == value));
-            let in_use = |id: &str| state.containers.values().any(|container| container.image == id);
-            let unused: Vec<String> = labelled.map(|(id, _)| id.clone()).filter(|id| !in_use(id)).collect();
-            Ok(unused.iter().map(|id| self.delete_image(state, id)).collect())
-        })
-    }
-
-    fn delete_image(&self, state: &mut State, id: &str) -> Value {
-        state.tags.retain(|_, image| image != id);
-        state.images.remove(id);
-        let _ = fs::remove_dir_all(self.image_tree(id));
-        json!(format!("Deleted: sha256:{id}"))
     }
 }
 

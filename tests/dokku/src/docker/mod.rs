@@ -9,6 +9,7 @@ pub(crate) mod client;
 mod content;
 pub(crate) mod engine;
 mod format;
+mod images;
 pub(crate) mod model;
 pub(crate) mod processes;
 mod references;

@@ -190,15 +190,19 @@ pub(crate) enum Request {
     Containers,
     /// All images.
     Images,
-    /// Makes an image of a tree, which is moved away, and names it. The same tree with the same labels, made in the
+    /// Makes an image of a tree, which is moved away, and names it unless the name is empty. The same tree with the same labels, made in the
     /// same way, is the same image: Docker's builder finds it in its cache.
     Build { tree: String, labels: BTreeMap<String, String>, tag: String, origin: String },
     /// Names an image.
     Tag { source: String, target: String },
     /// Takes a name from an image, or removes it.
     RemoveImage { name: String, force: bool },
-    /// Removes all images with this label that no container uses; an empty label is any.
-    PruneImages { label: String },
+    /// Removes images with this label, or all, that nothing uses: those without a name, and others if that is asked for.
+    PruneImages { label: Option<String>, named: bool },
+    /// Removes all containers that do not run.
+    PruneContainers,
+    /// What `docker info` shows of the store of images.
+    Store,
     /// The names of all networks.
     Networks,
     /// Makes a network.

@@ -166,7 +166,10 @@ fn destroy(call: &Call, app: &str) -> Outcome {
     call.trigger("scheduler-stop", &["docker-local", app, "true"])?;
     call.trigger("scheduler-post-delete", &["docker-local", app, "latest"])?;
     call.trigger("post-delete", &[app, "latest"])?;
-    ask(&call.layout, &Request::PruneImages { label: format!("com.dokku.app-name={app}") })?;
+    ask(
+        &call.layout,
+        &Request::PruneImages { label: Some(format!("com.dokku.app-name={app}")), named: true },
+    )?;
     call.trigger("scheduler-retire", &["docker-local", app])?;
     remove_tree_if_there(&call.layout.app(app))
 }

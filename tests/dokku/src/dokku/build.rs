@@ -95,7 +95,8 @@ fn clean_up(call: &Call, app: &str) -> Outcome {
             let _ = ask(&call.layout, &Request::Remove { name, force: true, volumes: false });
         }
     }
-    ask(&call.layout, &Request::PruneImages { label: format!("com.dokku.app-name={app}") }).map(drop)
+    ask(&call.layout, &Request::PruneImages { label: Some(format!("com.dokku.app-name={app}")), named: true })
+        .map(drop)
 }
 
 /// The files of the image that a Dockerfile begins with, if this host has it.

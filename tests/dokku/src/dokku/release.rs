@@ -78,29 +78,25 @@ pub(super) fn builder_release(call: &Call) -> Outcome {
 fn label(call: &Call, name: &str) -> Outcome {
     let Some(found) = client::image(&call.layout, name)? else { return Ok(()) };
     let id = found["Id"].as_str().unwrap_or_default().trim_start_matches("sha256:");
-    build_of(call, name, &found, &call.layout.docker().join("images").join(id), id)
+    build_of(call, name, &found, &call.layout.docker().join("images").join(id), id).map(drop)
 }
 
 /// What a predeploy task has changed in its container is part of the image from then on: `docker container commit`.
 fn commit(call: &Call, container: &str, name: &str) -> Outcome {
     let Some(found) = client::image(&call.layout, name)? else { return Ok(()) };
-    build_of(
-        call,
-        name,
-        &found,
-        &call.layout.docker().join("containers").join(container).join("tree"),
-        container,
-    )
+    let files = call.layout.docker().join("containers").join(container).join("tree");
+    // Docker names what it commits as `docker tag` does.
+    let source = build_of(call, "", &found, &files, container)?.as_str().unwrap_or_default().to_owned();
+    ask(&call.layout, &Request::Tag { source, target: name.to_owned() }).map(drop)
 }
 
-/// Gives the name of an image to another one with its labels and these files, which come from `origin`.
-fn build_of(call: &Call, name: &str, labelled: &Value, files: &Path, origin: &str) -> Outcome {
+/// Makes another image with the labels of one, and these files, which come from `origin`, and names it; gives its id.
+fn build_of(call: &Call, name: &str, labelled: &Value, files: &Path, origin: &str) -> Outcome<Value> {
     let tree = call.layout.docker().join(format!("build-{}", files::random_hex(6)?));
     files::copy_tree(files, &tree)?;
     let labels = serde_json::from_value(labelled["Config"]["Labels"].clone()).map_err(Failure::new)?;
     let tree = tree.to_string_lossy().into_owned();
     ask(&call.layout, &Request::Build { tree, labels, tag: name.to_owned(), origin: origin.to_owned() })
-        .map(drop)
 }
 
 /// The app has been deployed once.

@@ -1,0 +1,140 @@
+//! Images that a graduation keeps although Dokku would not.
+
+use std::collections::BTreeSet;
+
+use super::{ANSWER_LIMIT, DockerError, ImageId, containers, docker, image, remove_container, tag};
+use crate::names::{AppName, GraduationId};
+
+/// The label of keepers, which is no app's.
+const KEPT: &str = "com.dokku.app-name=graduate.kept";
+
+/// The repository of the names of kept images.
+const REPOSITORY: &str = "graduate/kept";
+
+/// What the name of a keeper's container begins with.
+const CONTAINER: &str = "graduate-";
+
+/// How long the process of a keeper sleeps, in seconds: for ever.
+const FOR_EVER: &str = "2147483647";
+
+/// An image that a graduation keeps: by a second name, and by a container that was made of that name and sleeps.
+///
+/// Docker has two image stores, and each part is needed on one of them at least:
+///
+/// - *The name.* On the containerd store a build over `dokku/<app>:latest` takes the image that had the name away at once,
+///   even while containers of it run. A second name keeps it. So an app's old image has one before its build begins.
+/// - *The container.* Dokku begins a build by pruning the app's images that nothing uses, names or not. One that a container
+///   uses stays; on the containerd store, under the very name that the container was made of.
+/// - *That it runs.* `docker system prune -af` first removes containers that do not run, then images that no container is left
+///   of. On the containerd store the app's own containers are no help: they were made of `dokku/<app>:latest`, which keeps
+///   whatever has that name just then. So the container runs `sleep` from the image, without network, healthcheck or the
+///   app's own entry point. An image that has no `sleep` is kept against everything but such a prune; whoever needs the
+///   image then finds that it is gone ([`super::exists`]).
+///
+/// The container's label is no app's, so that neither Dokku's lists nor its prunes meet it. Everything here may be repeated
+/// after a crash: a name without a container, or a container without its name, is one step of the way, in either direction.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Keeper {
+    /// `<graduation>-<app>-<which>`: 128 characters at most, as a tag may have.
+    key: String,
+}
+
+impl Keeper {
+    /// The keeper of one image of an app, `which` being a fixed word of three letters without a dash.
+    pub fn new(id: &GraduationId, app: &AppName, which: &'static str) -> Self {
+        Self { key: format!("{id}-{app}-{which}") }
+    }
+
+    /// The name of the image.
+    pub fn name(&self) -> String {
+        format!("{REPOSITORY}:{}", self.key)
+    }
+
+    /// The name of the container.
+    pub fn container(&self) -> String {
+        format!("{CONTAINER}{}", self.key)
+    }
+
+    /// Keeps the image from now on; keeping it twice is fine.
+    ///
+    /// # Errors
+    /// There is no such image.
+    pub fn keep(&self, image: &ImageId) -> Result<(), DockerError> {
+        let (name, container) = (self.name(), self.container());
+        tag(image, &name)?;
+        if containers(&[&container])?.is_empty() {
+            let isolated = ["--network", "none", "--no-healthcheck", "--stop-signal", "KILL"];
+            let create = docker().args(["create", "--name", &container, "--label", KEPT]).args(isolated);
+            create.args(["--entrypoint", "sleep", &name, FOR_EVER]).run()?;
+        }
+        if let Err(error) = docker().args(["start", &container]).run() {
+            log::warn!("{name} is not kept if somebody prunes all of Docker: {error}");
+        }
+        Ok(())
+    }
+
+    /// All that there are on this host, of whatever graduation, whole or in part.
+    ///
+    /// # Errors
+    /// Docker does not answer.
+    pub fn all() -> Result<Vec<Self>, DockerError> {
+        let filter = format!("label={KEPT}");
+        let containers = docker().args(["ps", "-a", "--filter", &filter, "--format", "{{.Names}}"]);
+        let containers = containers.within(ANSWER_LIMIT).read()?;
+        let names = docker().args(["images", "--format", "{{.Repository}}:{{.Tag}}", REPOSITORY]);
+        let names = names.within(ANSWER_LIMIT).read()?;
+        let of_containers = containers.lines().filter_map(|name| name.strip_prefix(CONTAINER));
+        let of_names = names.lines().filter_map(|name| name.strip_prefix(REPOSITORY)?.strip_prefix(':'));
+        let keys: BTreeSet<&str> = of_containers.chain(of_names).collect();
+        Ok(keys.into_iter().map(|key| Self { key: key.to_owned() }).collect())
+    }
+
+    /// It is of this graduation.
+    pub fn is_of_graduation(&self, id: &GraduationId) -> bool {
+        self.key.strip_prefix(id.as_str()).is_some_and(|rest| rest.starts_with('-'))
+    }
+
+    /// It keeps an image of this app for this graduation.
+    pub fn is_of(&self, id: &GraduationId, app: &AppName) -> bool {
+        let which = self.key.strip_prefix(&format!("{id}-{app}-"));
+        which.is_some_and(|which| !which.contains('-'))
+    }
+
+    /// Lets the image go: the container first, for Docker takes the last name from no image that a container uses. The
+    /// app's own containers may still use it, as those of a version that is being retired: then the image stays
+    /// without a name until they go.
+    ///
+    /// # Errors
+    /// The container or the name is still there.
+    pub fn release(&self) -> Result<(), DockerError> {
+        remove_container(&self.container())?;
+        let name = self.name();
+        if image(&name)?.is_some() {
+            docker().args(["rmi", "-f", &name]).run()?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keeper_is_of_one_app() {
+        let id: GraduationId = "20261123104512-abcdef".parse().unwrap();
+        let other: GraduationId = "20261123104513-abcdef".parse().unwrap();
+        let [api, api_old]: [AppName; 2] = ["api", "api-old"].map(|name| name.parse().unwrap());
+        for (of, not) in [(&api, &api_old), (&api_old, &api)] {
+            let keeper = Keeper::new(&id, of, "new");
+            assert!(keeper.is_of(&id, of) && !keeper.is_of(&id, not) && !keeper.is_of(&other, of));
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_keeper_is_one_for_docker_however_long_that_of_the_app_is() {
+        let id: GraduationId = "20261123104512-abcdef".parse().unwrap();
+        let app: AppName = "a".repeat(100).parse().unwrap();
+        assert_eq!(Keeper::new(&id, &app, "old").key.len(), 126, "a tag has 128 characters at most");
+    }
+}

@@ -1,0 +1,59 @@
+//! The look at an app that was put back. Nobody is told that an app is as it was before somebody has looked.
+
+use std::collections::BTreeSet;
+
+use super::{App, AppError};
+use crate::docker::{self, ImageId};
+use crate::participant::store::{Noted, Variables};
+
+/// An app is as it was, or is gone as it was before: the only way to one of these is the look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AsBefore {
+    /// The graduation created it, and it is kept: somebody has used it meanwhile.
+    pub is_kept: bool,
+}
+
+impl App<'_> {
+    /// Nothing was done to the app yet, or it is not there any more.
+    pub(super) fn untouched(&self) -> AsBefore {
+        AsBefore { is_kept: false }
+    }
+
+    /// Looks whether anything that runs, or that Dokku would start, is still of the version that was not to be. What others
+    /// have made of the old version meanwhile is not.
+    ///
+    /// # Errors
+    /// [`AppError::StillNew`], [`AppError::NoOldImage`], or Docker or Dokku cannot be asked.
+    pub(super) fn looks_as_before(
+        &self,
+        noted: &Noted,
+        variables: &Variables,
+        refused: Option<&ImageId>,
+    ) -> Result<AsBefore, AppError> {
+        let (app, before) = (self.name, &noted.before);
+        let still = |what| Err(AppError::StillNew { app: app.clone(), what });
+        let is_refused = |image: &ImageId| before.image.as_ref() != Some(image) && refused == Some(image);
+        let mut named = BTreeSet::new();
+        for name in self.image_names()? {
+            let found = docker::image(&name)?;
+            if found.as_ref().is_some_and(is_refused) {
+                return still("has an image");
+            }
+            named.extend(found);
+        }
+        if before.image.is_some() && named.is_empty() {
+            return Err(AppError::NoOldImage { app: app.clone() });
+        }
+        if docker::containers(&self.live())?.iter().any(|container| is_refused(&container.image)) {
+            return still("runs a container");
+        }
+        if let Some(variable) = self.dokku.revision_variable(app) {
+            let new = before.to.to_string();
+            let was_new = variables.get(&variable).is_some_and(|old| old.as_ref() == Some(&new));
+            if !was_new && self.dokku.config(app)?.get(&variable) == Some(&new) {
+                return still("has the revision");
+            }
+        }
+        Ok(AsBefore { is_kept: false })
+    }
+}
