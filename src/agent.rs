@@ -23,6 +23,7 @@ use crate::manifest::FingerprintKey;
 use crate::names::GraduationId;
 use crate::participant::store::{Graduation, Settled, Store};
 use crate::participant::{self, Start};
+use crate::preflight;
 use crate::process::{Detached, ProcessError, ProcessId};
 use crate::protocol::{self, LineError, LiveApp, PROTOCOL, Report, Request};
 use crate::provenance::{self, ProvenanceError};
@@ -124,6 +125,7 @@ impl Session<'_> {
             Request::Resume { id, seen } => self.resume(id, seen),
             Request::Open { .. }
             | Request::Prepare { .. }
+            | Request::Look { .. }
             | Request::Renew { .. }
             | Request::Decide { .. } => {
                 self.participant.as_mut().ok_or(AgentError::NoGraduation)?.pass_on(&request)
@@ -135,6 +137,7 @@ impl Session<'_> {
         let dokku = Dokku::new(self.vars);
         let for_all = dokku.global_config_names()?;
         let apps = dokku.apps()?;
+        let mut obstacles = preflight::obstacles(self.vars, &dokku, &apps);
         let mut found = provenance::look(self.vars, Path::new("docker"), &apps)?;
         for app in apps {
             // What is broken of one app concerns that app alone.
@@ -146,7 +149,8 @@ impl Session<'_> {
             // What hangs on the Procfile of the next version the source knows.
             let hold = dokku.hold_point(&app, None);
             let status = found.remove(&app).unwrap_or_default().status;
-            tell(&Report::App { app, live: LiveApp { status, config_names, broken, hold } })?;
+            let obstacles = obstacles.remove(&app).unwrap_or_default();
+            tell(&Report::App { app, live: LiveApp { status, config_names, broken, hold, obstacles } })?;
         }
         Ok(tell(&Report::AllApps {})?)
     }

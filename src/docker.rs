@@ -2,14 +2,16 @@
 
 mod survey;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::names::{AppName, GraduationId};
+use crate::ports::{Listener, Protocol};
 use crate::process::{ProcessError, Program};
 
 pub use survey::{Seen, Survey, survey};
@@ -102,26 +104,129 @@ pub struct Container {
     pub name: String,
     /// The image that it was made of.
     pub image: ImageId,
+    #[serde(default)]
+    restart_count: u32,
     host_config: HostConfig,
     state: State,
+    #[serde(default)]
+    network_settings: NetworkSettings,
+    #[serde(default)]
+    config: Config,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Config {
+    labels: Option<BTreeMap<String, String>>,
+}
+
+/// A port of the host that a container has; no port where Docker chooses one.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[derive(Default)]
+struct Binding {
+    host_ip: String,
+    host_port: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct State {
     running: bool,
+    #[serde(default)]
+    restarting: bool,
+    #[serde(default)]
+    started_at: String,
+}
+
+/// Newer versions of Docker name the addresses only network by network, older ones that on the bridge beside them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct NetworkSettings {
+    #[serde(rename = "IPAddress")]
+    ip_address: String,
+    networks: Option<BTreeMap<String, Network>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct Network {
+    #[serde(rename = "IPAddress")]
+    ip_address: String,
+    #[serde(rename = "GlobalIPv6Address")]
+    ipv6_address: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct HostConfig {
     restart_policy: RestartPolicy,
+    #[serde(default)]
+    network_mode: String,
+    #[serde(default)]
+    port_bindings: Option<BTreeMap<String, Option<Vec<Binding>>>>,
 }
 
 impl Container {
-    /// Its process runs.
+    /// Its process runs. One that has ended and is about to be started again does not, whatever Docker calls it.
     pub fn is_running(&self) -> bool {
-        self.state.running
+        self.state.running && !self.state.restarting
+    }
+
+    /// When its process was started, as Docker writes it.
+    pub fn started_at(&self) -> &str {
+        &self.state.started_at
+    }
+
+    /// It runs, or has ended. One that was only made has Docker's word for never.
+    pub fn was_started(&self) -> bool {
+        !self.state.started_at.is_empty() && !self.state.started_at.starts_with("0001-")
+    }
+
+    /// How often Docker has started it again by itself.
+    pub fn restarts(&self) -> u32 {
+        self.restart_count
+    }
+
+    fn label(&self, name: &str) -> Option<&str> {
+        self.config.labels.as_ref()?.get(name).map(String::as_str)
+    }
+
+    /// The app that it is of, as Dokku has labelled it.
+    pub fn app(&self) -> Option<&str> {
+        self.label("com.dokku.app-name")
+    }
+
+    /// The process of the app that it runs.
+    pub fn process(&self) -> Option<&str> {
+        self.label("com.dokku.process-type")
+    }
+
+    /// The ports of the host that it has been given.
+    pub fn publishes(&self) -> impl Iterator<Item = Listener> {
+        let bindings = self.host_config.port_bindings.iter().flatten();
+        bindings.flat_map(|(inner, bindings)| {
+            let protocol = Protocol::of(inner.split_once('/').map_or("tcp", |(_, protocol)| protocol));
+            let listener = move |binding: &Binding| {
+                let ip = binding.host_ip.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+                Some(Listener { ip, port: binding.host_port.parse().ok()?, protocol: protocol? })
+            };
+            bindings.iter().flatten().filter_map(listener)
+        })
+    }
+
+    /// The address is its own: it does not share the host's network.
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        let settings = &self.network_settings;
+        let of_networks = settings
+            .networks
+            .iter()
+            .flatten()
+            .map(|(_, one)| one)
+            .flat_map(|one| [&one.ip_address, &one.ipv6_address]);
+        let own = of_networks.chain([&settings.ip_address]);
+        self.host_config.network_mode != "host"
+            && own.filter_map(|text| text.parse().ok()).any(|ip: IpAddr| ip == address)
     }
 
     /// When Docker starts it again.
@@ -177,6 +282,34 @@ pub fn containers_of(app: &AppName) -> Result<Vec<Container>, DockerError> {
     let ids =
         docker().args(["ps", "-a", "-q", "--no-trunc", "--filter", &filter]).within(ANSWER_LIMIT).read()?;
     containers(&ids.split_whitespace().collect::<Vec<_>>())
+}
+
+/// All containers of Dokku's that have not become live ([`Container::is_upcoming`]), running or not.
+///
+/// # Errors
+/// Docker does not answer.
+pub fn upcoming_containers() -> Result<Vec<Container>, DockerError> {
+    let ids = docker().args(["ps", "-a", "-q", "--no-trunc", "--filter", "name=.upcoming-"]);
+    let ids = ids.within(ANSWER_LIMIT).read()?;
+    containers(&ids.split_whitespace().collect::<Vec<_>>())
+}
+
+/// All containers that run.
+///
+/// # Errors
+/// Docker does not answer.
+pub fn running_containers() -> Result<Vec<Container>, DockerError> {
+    let ids = docker().args(["ps", "-q", "--no-trunc"]).within(ANSWER_LIMIT).read()?;
+    containers(&ids.split_whitespace().collect::<Vec<_>>())
+}
+
+/// The names of all networks.
+///
+/// # Errors
+/// Docker does not answer.
+pub fn networks() -> Result<BTreeSet<String>, DockerError> {
+    let names = docker().args(["network", "ls", "--format", "{{.Name}}"]).within(ANSWER_LIMIT).read()?;
+    Ok(names.lines().map(str::to_owned).collect())
 }
 
 /// The filter for Dokku's label of the app.
@@ -242,6 +375,14 @@ pub fn remove_unused_image(image: &ImageId) {
 /// There is no such container.
 pub fn set_restart_policy(container: &str, policy: &RestartPolicy) -> Result<(), DockerError> {
     Ok(docker().args(["update", &policy.as_option(), container]).run()?)
+}
+
+/// Gives a container another name.
+///
+/// # Errors
+/// There is no such container, or another one has the name.
+pub fn rename_container(container: &str, name: &str) -> Result<(), DockerError> {
+    Ok(docker().args(["rename", container, name]).run()?)
 }
 
 /// Removes a container, running or not, and the volumes without a name that Docker made for it; one that is not there is

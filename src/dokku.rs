@@ -120,6 +120,19 @@ impl Dokku {
         lines(&self.property(plugin, app, name).unwrap_or_default())
     }
 
+    /// The names of an app's properties.
+    pub fn property_names(&self, plugin: &str, app: &AppName) -> Vec<String> {
+        names_in(&self.properties.join(plugin).join(app.as_str()))
+    }
+
+    /// What Dokku's storage plugin notes of an entry, in JSON; none if there is no such entry, or if it has no plain name.
+    pub fn storage_entry(&self, name: &str) -> Option<String> {
+        let is_plain = !name.starts_with('.') && !name.contains('/');
+        let path = self.data.join("storage-registry/entries").join(format!("{name}.json"));
+        let bytes = files::read(&path, MAX_PROPERTY).ok().flatten().filter(|_| is_plain)?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     /// A property that belongs to no app.
     pub fn global_property(&self, plugin: &str, name: &str) -> Option<String> {
         self.raw_property(plugin, GLOBAL, name).filter(|value| !value.is_empty())
@@ -236,6 +249,12 @@ impl Dokku {
         self.property_or_global("scheduler", app, "selected").unwrap_or_else(|| "docker-local".to_owned())
     }
 
+    /// Dokku checks new containers of a process, beside the old ones, before it stops these.
+    pub fn is_checked(&self, app: &AppName, process: &str) -> bool {
+        let disabled = self.property("checks", app, "disabled").unwrap_or_default();
+        !disabled.split(',').map(str::trim).any(|one| one == "_all_" || one == process)
+    }
+
     /// Where a version of the app with this Procfile would be held.
     ///
     /// [`HoldPoint::Healthy`] needs that Dokku starts `web`, which is then first, asks check-deploy about it, and routes
@@ -243,8 +262,7 @@ impl Dokku {
     pub fn hold_point(&self, app: &AppName, procfile: Option<&str>) -> HoldPoint {
         let has_web = self.starts_web(app, procfile);
         let is_local = self.scheduler(app) == "docker-local";
-        let disabled = self.property("checks", app, "disabled").unwrap_or_default();
-        let is_checked = !disabled.split(',').any(|process| matches!(process.trim(), "_all_" | "web"));
+        let is_checked = self.is_checked(app, "web");
         let proxy = self.property_or_global("proxy", app, "type");
         let is_proxied_late = proxy.is_none_or(|name| name == "nginx")
             || self.property("proxy", app, "disabled").as_deref() == Some("true");

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::mapping::{DestinationApp, MappingProblem, Routes};
 use crate::names::{AppName, CommitId, ConfigName};
+use crate::obstacle::Obstacle;
 use crate::protocol::{HoldPoint, LiveApp};
 use crate::runs::{AppStatus, Condition, Runs};
 
@@ -152,6 +153,29 @@ pub struct Plan {
     pub missing_config: Vec<Missing>,
 }
 
+/// Something that the destination has found in the way of an app's deploy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InTheWay {
+    /// What the app is called there.
+    pub there: DestinationApp,
+    /// What it is.
+    pub obstacle: Obstacle,
+}
+
+impl fmt::Display for InTheWay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.obstacle.of(&self.there))
+    }
+}
+
+impl InTheWay {
+    /// The command to run on the destination.
+    pub fn remedy(&self) -> String {
+        self.obstacle.remedy(&self.there)
+    }
+}
+
 impl Row {
     /// What runs there, in a word.
     pub fn was(&self) -> String {
@@ -224,6 +248,12 @@ pub enum Problem {
         app: AppName,
         /// The revision.
         revision: CommitId,
+    },
+    /// The deploy would be refused or fail there.
+    #[error("{found}:\n`{remedy}`", remedy = found.remedy())]
+    InTheWay {
+        /// What is in the way.
+        found: InTheWay,
     },
     /// What runs here is not in its repository.
     #[error(
@@ -408,6 +438,8 @@ pub fn make(
         if status.has(to) && !options.redeploy {
             plan.unchanged.push(app.clone());
             plan.stopped.extend((status.condition == Condition::Stopped).then(|| app.clone()));
+            let there = status.remarks(there.name().as_str()).into_iter();
+            plan.remarks.extend(there.map(|remark| format!("{remark} there")));
             continue;
         }
         let found = facts(app, to);
@@ -436,6 +468,14 @@ pub fn make(
             Untested::Fail => problems.push(Problem::Untested { app: app.clone(), revision: to }),
             Untested::Warn => plan.remarks.push(format!("{app} at {} never ran here", to.short())),
             Untested::Ignore => {}
+        }
+        for obstacle in runs.into_iter().flat_map(|live| live.obstacles.iter().cloned()) {
+            let found = InTheWay { there: there.clone(), obstacle };
+            if found.obstacle.is_problem() {
+                problems.push(Problem::InTheWay { found });
+            } else {
+                plan.remarks.push(format!("{found}: `{}`", found.remedy()));
+            }
         }
         let is_provided = |name: &String| {
             is_set_by_dokku(name)

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::finding::Finding;
 use crate::legible;
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId};
+use crate::obstacle::Obstacle;
 use crate::runs::{AppStatus, Runs};
 
 /// The version of the messages below. Both sides must have the same.
@@ -104,6 +105,12 @@ pub enum Request {
         /// The app.
         app: AppName,
     },
+    /// Is everything that is held still healthy? Answered by [`Report::Looked`], or by one [`Report::AppFailed`] for each
+    /// app that is not.
+    Look {
+        /// Comes back in the answer.
+        number: u64,
+    },
     /// Renews the lease.
     Renew {
         /// Comes back in the answer.
@@ -128,6 +135,8 @@ pub struct LiveApp {
     pub broken: Option<String>,
     /// Where its next version would be held.
     pub hold: HoldPoint,
+    /// What would stop its next deploy.
+    pub obstacles: Vec<Obstacle>,
 }
 
 /// How one app of a graduation ended.
@@ -232,6 +241,11 @@ pub enum Report {
         app: AppName,
         /// What went wrong.
         reason: String,
+    },
+    /// All that is held is as healthy as when it was held.
+    Looked {
+        /// The request's.
+        number: u64,
     },
     /// The lease was renewed.
     Renewed {
@@ -365,7 +379,7 @@ mod tests {
     #[test]
     fn the_wire_forms_are_pinned() {
         let requests =
-            ["live", "factors", "examine", "begin", "resume", "open", "prepare", "renew", "decide"];
+            ["live", "factors", "examine", "begin", "resume", "open", "prepare", "look", "renew", "decide"];
         is_pinned::<Request>(include_str!("../tests/wire/requests.jsonl"), &requests);
         let reports = [
             "hello",
@@ -383,6 +397,7 @@ mod tests {
             "log",
             "held",
             "app-failed",
+            "looked",
             "renewed",
             "decided",
             "app-ended",

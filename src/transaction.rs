@@ -117,6 +117,8 @@ pub enum Event {
     AppFailed(AppName, String),
     /// The push, or whoever else decides, asks for our vote; `true` if every lease has half its time left.
     VoteAsked(bool),
+    /// All that is held is still healthy; `true` if every lease still has half its time left.
+    Looked(bool),
     /// Somebody or something wants it to end: a client that left, an operator, a time limit, a failed hook.
     Stop(Cause),
     /// The decision to go is durable.
@@ -148,6 +150,8 @@ pub enum Action {
     Prepare(AppName),
     /// Say that all are held and the hooks have run: a vote may be asked for.
     Ready,
+    /// Have all that is held looked at once more, just before the vote.
+    Look,
     /// Vote yes. From here on the decision is not ours.
     VoteYes,
     /// Tell the destination to go.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::after_deploy;
 use crate::environment;
 use crate::names::{AppName, GraduationId};
+use crate::participant::health;
 use crate::participant::hold::{self, HoldError};
 use crate::participant::store::{DEPLOYED, Store};
 use crate::participant::{self, ParticipantError, Settler};
@@ -67,13 +68,18 @@ pub fn run(vars: &Vars, name: &str, arguments: &[String]) -> Result<(), HoldErro
         }
         (AFTER_ALL, Some(app), _) => {
             recorded(provenance::container_is_healthy(vars, &app, argument(1)));
-            hold::check_deploy(vars, &app, argument(1), argument(2))
+            let address = health::address(argument(2), argument(4), argument(3));
+            hold::check_deploy(vars, &app, argument(1), argument(2), address)
         }
         ("scheduler-post-deploy-process", Some(app), _) if argument(1) == "web" => {
-            if let Err(error) = hold::meet_at_switch(vars, &app) {
-                log::warn!("{error}");
+            match hold::meet_at_switch(vars, &app) {
+                Err(error @ HoldError::Unhealthy { .. }) => Err(error),
+                Err(error) => {
+                    log::warn!("{error}");
+                    Ok(())
+                }
+                Ok(()) => Ok(()),
             }
-            Ok(())
         }
         ("pre-restore", _, _) => {
             sweep_after_boot(vars);

@@ -86,6 +86,7 @@ mod tests {
         let name = |name: &str| name.parse::<AppName>().unwrap();
         let want = |digit| WantedApp { runs: Runs::Revision(revision(digit)), config_names: BTreeSet::new() };
         let runs = |digit| LiveApp {
+            obstacles: Vec::new(),
             status: AppStatus { runs: Runs::Revision(revision(digit)), ..AppStatus::default() },
             broken: None,
             config_names: Vec::new(),

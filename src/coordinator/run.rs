@@ -53,6 +53,8 @@ pub(super) struct Run<'c, 'v> {
     /// Our vote has been asked for and not given yet.
     vote_asked: bool,
     voted: bool,
+    /// The number of the last look that was asked for: an answer to an earlier one says nothing.
+    look: u64,
     /// What works here for it before the decision: PRE and POST hooks, pushes of objects.
     children: Children,
     /// Ends them, since it was aborted.
@@ -127,6 +129,7 @@ impl<'c, 'v> Run<'c, 'v> {
             asker_came: false,
             vote_asked: false,
             voted: false,
+            look: 0,
             children: Children::default(),
             stopping: None,
             sending: VecDeque::new(),
@@ -180,13 +183,17 @@ impl<'c, 'v> Run<'c, 'v> {
     /// The vote that was asked for, once it can be given. A link that has just broken may come back within the
     /// lease, and with news of the lease a yes is possible again.
     fn vote_due(&mut self) -> Option<Event> {
-        let without_news = self.lease.age(Instant::now());
-        let leases_are_long = self.link.is_some() && without_news < self.lease.length / 2;
-        if !self.vote_asked || (!leases_are_long && without_news < self.lease.length) {
+        let leases_are_long = self.leases_are_long();
+        let may_come_back = self.lease.age(Instant::now()) < self.lease.length;
+        if !self.vote_asked || (!leases_are_long && may_come_back) {
             return None;
         }
         self.vote_asked = false;
         Some(Event::VoteAsked(leases_are_long))
+    }
+
+    fn leases_are_long(&self) -> bool {
+        self.link.is_some() && self.lease.age(Instant::now()) < self.lease.length / 2
     }
 
     /// What time brings about.
@@ -347,6 +354,7 @@ impl<'c, 'v> Run<'c, 'v> {
                 self.coordinator.say(News::AppFailed { app: app.clone(), reason: reason.clone() });
                 Some(Event::AppFailed(app, reason))
             }
+            Report::Looked { number } => (number == self.look).then(|| Event::Looked(self.leases_are_long())),
             Report::Renewed { number } => {
                 self.lease.is_renewed(number);
                 None

@@ -10,6 +10,7 @@ use crate::dokku::Dokku;
 use crate::files::holders::{self, Holder};
 use crate::finding::{Check, Finding};
 use crate::participant::store::Store;
+use crate::preflight;
 use crate::vars::Vars;
 
 /// How long a deploy may take before its lock looks forgotten.
@@ -27,8 +28,21 @@ pub(super) fn all(vars: &Vars) -> Vec<Finding> {
         let what = format!("{app} has been locked by a deploy for more than an hour");
         Finding::warning(Check::Locks, what, format!("dokku apps:unlock {app}"))
     });
-    let found = of_own.chain(of_deploys).chain(of_git(vars)).chain(marks(vars)).collect();
+    let found =
+        of_own.chain(of_deploys).chain(standing(vars)).chain(of_git(vars)).chain(marks(vars)).collect();
     or_ok(found, Finding::ok(Check::Locks, "none that nobody needs any more"))
+}
+
+/// Apps that nobody deploys and that are locked: a graduation to them is refused.
+fn standing(vars: &Vars) -> Vec<Finding> {
+    let dokku = Dokku::new(vars);
+    let locked = preflight::locked(vars, &dokku, &dokku.apps().unwrap_or_default());
+    let found = locked.into_iter().map(|app| {
+        let what =
+            format!("{app} is locked, by `dokku apps:lock {app}` or by a deploy of it that was killed");
+        Finding::warning(Check::Locks, what, format!("dokku apps:unlock {app}"))
+    });
+    found.collect()
 }
 
 fn names_in(dir: &Path) -> Vec<String> {

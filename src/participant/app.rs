@@ -15,7 +15,8 @@ use crate::dokku::{Dokku, DokkuError};
 use crate::files::FileError;
 use crate::git::{self, Git, GitError};
 use crate::names::{AppName, GraduationId};
-pub use crate::participant::app::lock::DeployLock;
+use crate::obstacle::Obstacle;
+pub use crate::participant::app::lock::{DeployLock, Left};
 pub use crate::participant::app::undo::sweep_temporary_files;
 use crate::participant::store::{Before, Held};
 use crate::process::{ProcessError, Program};
@@ -57,6 +58,12 @@ pub enum AppError {
     /// Somebody else deploys the app.
     #[error("{app} is being deployed by somebody else; graduate again when that is over")]
     Deploying {
+        /// The app.
+        app: AppName,
+    },
+    /// Somebody has locked the app, or a deploy of somebody's has left its lock.
+    #[error("{}: `{}`", Obstacle::Locked {}.of(app), Obstacle::Locked {}.remedy(app))]
+    LockStands {
         /// The app.
         app: AppName,
     },

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use super::reports::bounded_end;
 use super::{Message, RETRY_PERIOD, leftovers};
 use crate::names::{AppName, GraduationId};
-use crate::participant::app::{self, App, AppError, DeployLock};
+use crate::participant::app::{self, App, AppError, DeployLock, Left};
 use crate::participant::slots::Slots;
-use crate::participant::store::{Before, Noted, PUT_BACK, Store};
+use crate::participant::store::{Before, LOCKING, Noted, PUT_BACK, Store};
 use crate::protocol::{AppEnd, Report};
 use crate::vars::Vars;
 
@@ -68,6 +68,8 @@ pub(super) struct Closing {
     pub(super) was_killed: bool,
     /// It runs again what it ran before.
     pub(super) is_back: bool,
+    /// Whose a lock is that stands there and nobody has.
+    pub(super) left_lock: Left,
     /// Dokku's lock of the app, if we have had it since the end of its deploy.
     pub(super) lock: Option<DeployLock>,
     /// The main loop.
@@ -100,6 +102,11 @@ impl Closing {
             }
         }
         if let Err(error) = self.store.leave(&self.app) {
+            log::error!("{error}");
+        }
+        if self.lock.take().is_some()
+            && let Err(error) = self.store.unmark(&self.app, LOCKING)
+        {
             log::error!("{error}");
         }
         closed
@@ -161,7 +168,9 @@ impl Closing {
                 // As at the end: the main loop waits for us.
                 let _ = self.news.send(Message::Report(Report::Log { app: self.app.clone(), text }));
             };
-            self.lock = app.lock(say)?;
+            let is_ours = self.store.has_mark(&self.app, LOCKING);
+            self.store.note_locking(&self.app);
+            self.lock = app.lock(if is_ours { Left::ByUs } else { self.left_lock }, say)?;
         }
         if let Some(killed) = killed {
             app::sweep_temporary_files(killed);

@@ -155,7 +155,12 @@ impl Deploy {
         if self.store.decision().is_some() {
             return Ok(DeployEnd::Failed { how: "was not started".to_owned() });
         }
-        let variables = App::new(vars, &self.id, &self.app).variables(self.before.to)?;
+        let app = App::new(vars, &self.id, &self.app);
+        // Dokku would take no notice of a lock that somebody has set since the app was opened.
+        if let Err(error) = app.is_unlocked() {
+            return Ok(DeployEnd::Failed { how: format!("was not started: {error}") });
+        }
+        let variables = app.variables(self.before.to)?;
         self.store.set_variables(&self.app, &variables)?;
         self.report(Report::Building { app: self.app.clone() });
         let path = self.store.app_dir(&self.app).join("log");

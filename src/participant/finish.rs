@@ -8,7 +8,7 @@ use crate::names::AppName;
 use crate::participant::app::{App, AppError, DeployLock};
 use crate::participant::closing::{Closed, Closing, Way};
 use crate::participant::deploy::DeployEnd;
-use crate::participant::store::{DEPLOYED, Settled};
+use crate::participant::store::{DEPLOYED, LOCKING, Settled};
 use crate::protocol::{AppEnd, Decision, OnFailure, Report};
 
 /// How long the main loop waits at most for the end of an app before it looks around again.
@@ -30,9 +30,9 @@ impl Participant<'_> {
             }
             self.say(Report::AppFailed { app: app.clone(), reason });
         }
-        self.lock(app);
         let Some(member) = self.apps.get_mut(app) else { return };
         member.deploy = Some(end);
+        self.lock(app);
         if decision == Some(Decision::Go) && self.went_live(app) {
             self.settle_live(app);
         }
@@ -46,7 +46,12 @@ impl Participant<'_> {
             if !self.store.noted(app, member.before.clone())?.is_touched() {
                 return Ok(None);
             }
-            App::new(self.vars, &self.graduation.id, app).try_lock()
+            self.store.note_locking(app);
+            let lock = App::new(self.vars, &self.graduation.id, app).try_lock(member.left_lock())?;
+            if lock.is_none() {
+                self.store.unmark(app, LOCKING)?;
+            }
+            Ok(lock)
         };
         match lock() {
             Ok(lock) => member.lock = lock,
@@ -108,6 +113,7 @@ impl Participant<'_> {
                 before: member.before.clone(),
                 was_killed: matches!(member.deploy, Some(DeployEnd::Killed { .. })),
                 is_back: false,
+                left_lock: member.left_lock(),
                 lock: member.lock.take(),
                 news: self.sender.clone(),
             };

@@ -4,7 +4,9 @@
 //! ever differ. They need no other process of ours to be alive: the end of the lease is all they wait for, and
 //! then they try to write `abort` themselves.
 
+use std::collections::BTreeMap;
 use std::fs::File;
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +16,7 @@ use crate::files::{FileError, Watch};
 use crate::names::{AppName, GraduationId};
 use crate::participant;
 use crate::participant::app::{App, AppError, Version};
+use crate::participant::health::{self, Ailment, Watched};
 use crate::participant::store::{BUILT, Before, Held, LeaseEnd, RELEASED, Store, Variables};
 use crate::protocol::{Decision, HoldPoint};
 use crate::vars::Vars;
@@ -45,9 +48,14 @@ pub enum HoldError {
     /// A container of another version than the one that was held.
     #[error("{0} does not go live: a container was made of another image than the one that was built")]
     OtherImage(AppName),
-    /// The container that was held does not run any more.
-    #[error("{0} does not go live: its new container has ended while it was held")]
-    Ended(AppName),
+    /// A container that was held is not healthy any more.
+    #[error("{app} does not go live: {ailment}")]
+    Unhealthy {
+        /// The app.
+        app: AppName,
+        /// What has become of it.
+        ailment: Ailment,
+    },
     /// The image that was built is gone.
     #[error("{0} has no image `{1}`")]
     NoImage(AppName, String),
@@ -165,22 +173,29 @@ fn settle_left(store: &Store) -> Result<(), HoldError> {
 ///
 /// # Errors
 /// The container must not become live.
-pub fn check_deploy(vars: &Vars, app: &AppName, container: &str, process: &str) -> Result<(), HoldError> {
+pub fn check_deploy(
+    vars: &Vars,
+    app: &AppName,
+    container: &str,
+    process: &str,
+    address: Option<SocketAddr>,
+) -> Result<(), HoldError> {
     let Some(id) = &vars.graduation else { return foreign_container(vars, app) };
     let deploy = Deploy::open(vars, id, app)?;
     deploy.store.note_container(app, container)?;
     match deploy.store.decision() {
         Some(Decision::Abort) => Err(HoldError::Aborted(app.clone())),
         Some(Decision::Go) => deploy.check_image(container),
-        None => deploy.hold(HoldPoint::Healthy, Some((container, process))),
+        None => deploy.hold(HoldPoint::Healthy, Some(Started { id: container, process, address })),
     }
 }
 
 /// `scheduler-post-deploy-process <app> web`, before the proxy's own: all web containers are up. Waits until the
-/// other apps are here, too, so that all are switched at once.
+/// other apps are here, too, so that all are switched at once, and looks once more at what was held.
 ///
 /// # Errors
-/// A file cannot be read or written; the switch is then not worth a failed deploy, so callers only report it.
+/// [`HoldError::Unhealthy`]: the container must not become live. Otherwise a file cannot be read or written, or Docker does
+/// not answer; the switch is then not worth a failed deploy, so callers only report it.
 pub fn meet_at_switch(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(id) = &vars.graduation else { return Ok(()) };
     let deploy = Deploy::open(vars, id, app)?;
@@ -194,7 +209,16 @@ pub fn meet_at_switch(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
         }
         watch.wait(left);
     }
-    Ok(())
+    deploy.is_healthy()
+}
+
+/// A container that has passed Dokku's check.
+#[derive(Clone, Copy)]
+struct Started<'a> {
+    id: &'a str,
+    process: &'a str,
+    /// Where it serves, if it is a web process.
+    address: Option<SocketAddr>,
 }
 
 /// A deploy of a graduation, as its own triggers see it.
@@ -214,18 +238,21 @@ impl<'a> Deploy<'a> {
         Ok(Self { store, app: App::new(vars, id, app), before, variables })
     }
 
-    fn hold(&self, at: HoldPoint, container: Option<(&str, &str)>) -> Result<(), HoldError> {
+    fn hold(&self, at: HoldPoint, container: Option<Started<'_>>) -> Result<(), HoldError> {
         let app = self.app.name;
-        let policy = match container {
-            Some((id, _)) => self.suspend_restarts(id)?,
+        let watched = match container {
+            Some(started) => Some((started.id, self.suspend_restarts(started)?)),
             None => None,
         };
         self.enter(at, container)?;
-        match self.wait(container.map(|(id, _)| id))? {
+        let watching = watched.as_ref().map(|(id, (watched, _))| (*id, watched));
+        match self.wait(watching)? {
             Decision::Abort => Err(HoldError::Aborted(app.clone())),
             Decision::Go => {
+                // Before the new version gets its names: if it fails here, nothing of the old one has been touched.
+                self.is_healthy()?;
                 self.release()?;
-                if let (Some((id, _)), Some(policy)) = (container, policy) {
+                if let Some((id, (_, policy))) = watched {
                     docker::set_restart_policy(id, &policy)?;
                 }
                 Ok(())
@@ -233,12 +260,33 @@ impl<'a> Deploy<'a> {
         }
     }
 
-    /// A held container must not come up by itself when the host restarts: it could get the old one's address.
-    fn suspend_restarts(&self, container: &str) -> Result<Option<RestartPolicy>, HoldError> {
-        let found = docker::containers(&[container])?;
-        let policy = found.first().map(|container| container.restart_policy().clone());
-        docker::set_restart_policy(container, &RestartPolicy::no())?;
-        Ok(policy)
+    /// A held container must not come up by itself when the host restarts: it could get the old one's address. What it is
+    /// by then is what it must be at the decision.
+    fn suspend_restarts(&self, started: Started<'_>) -> Result<(Watched, RestartPolicy), HoldError> {
+        let found = docker::containers(&[started.id])?.into_iter().next();
+        let found = found.ok_or_else(|| self.unhealthy(Ailment::Ended))?;
+        docker::set_restart_policy(started.id, &RestartPolicy::no())?;
+        let watched = Watched::of(&found, started.address);
+        self.store.set_watched(self.app.name, started.id, &watched)?;
+        Ok((watched, found.restart_policy().clone()))
+    }
+
+    fn unhealthy(&self, ailment: Ailment) -> HoldError {
+        HoldError::Unhealthy { app: self.app.name.clone(), ailment }
+    }
+
+    /// What is held of the app is as healthy as it was. A Docker that does not answer says nothing of what runs.
+    fn is_healthy(&self) -> Result<(), HoldError> {
+        let watched = BTreeMap::from([(self.app.name.clone(), self.store.watched(self.app.name)?)]);
+        match health::ailments(&watched) {
+            Ok(mut ailments) => {
+                ailments.remove(self.app.name).map_or(Ok(()), |ailment| Err(self.unhealthy(ailment)))
+            }
+            Err(error) => {
+                log::warn!("{error}");
+                Ok(())
+            }
+        }
     }
 
     /// Several containers of an app can come here at once (app.json's `max_parallel`): one at a time.
@@ -249,19 +297,21 @@ impl<'a> Deploy<'a> {
     }
 
     /// Puts the old version's names back, and only then says that the app is held.
-    fn enter(&self, at: HoldPoint, container: Option<(&str, &str)>) -> Result<(), HoldError> {
+    fn enter(&self, at: HoldPoint, container: Option<Started<'_>>) -> Result<(), HoldError> {
         let name = self.app.name;
         let _lock = self.one_at_a_time()?;
         if self.store.held(name)?.is_some() {
-            return container.map_or(Ok(()), |(id, _)| self.check_image(id));
+            return container.map_or(Ok(()), |started| self.check_image(started.id));
         }
         let image = match container {
-            Some((id, _)) => docker::containers(&[id])?.into_iter().next().map(|found| found.image),
+            Some(Started { id, .. }) => {
+                docker::containers(&[id])?.into_iter().next().map(|found| found.image)
+            }
             None => docker::image(&docker::latest(name))?,
         };
         let image = image.ok_or_else(|| HoldError::NoImage(name.clone(), docker::latest(name)))?;
         let switches = match container {
-            Some((_, process)) => process == "web",
+            Some(Started { process, .. }) => process == "web",
             None => self.app.starts_web(),
         };
         let variables = self.app.variables(self.before.to)?;
@@ -273,7 +323,7 @@ impl<'a> Deploy<'a> {
 
     /// Waits for the decision. A container that ends meanwhile, healthy as it was, must not become live; nothing
     /// starts it again while it is held.
-    fn wait(&self, container: Option<&str>) -> Result<Decision, HoldError> {
+    fn wait(&self, container: Option<(&str, &Watched)>) -> Result<Decision, HoldError> {
         let watch = Watch::new(&self.store.vote_dir())?;
         let mut lease = LeaseEnd::default();
         let held_beside = u32::try_from(self.store.apps()?.len()).unwrap_or(u32::MAX);
@@ -288,14 +338,15 @@ impl<'a> Deploy<'a> {
             if left.is_zero() {
                 return Ok(self.store.decide(Decision::Abort)?);
             }
-            let Some(id) = container else {
+            let Some((id, watched)) = container else {
                 watch.wait(left);
                 continue;
             };
             if Instant::now() >= next_look {
                 match docker::containers(&[id]) {
-                    Ok(found) if found.first().is_some_and(docker::Container::is_running) => {}
-                    Ok(_) => return Err(HoldError::Ended(self.app.name.clone())),
+                    Ok(found) => {
+                        watched.still_runs(found.first()).map_err(|ailment| self.unhealthy(ailment))?
+                    }
                     // An engine that is being restarted, for one, says nothing of what runs.
                     Err(error) => log::warn!("{error}"),
                 }

@@ -10,9 +10,9 @@ use crate::dokku::Dokku;
 use crate::files::{self, FileError};
 use crate::git::Git;
 use crate::names::{AppName, GraduationId};
-use crate::participant::app::{App, AppError};
+use crate::participant::app::{App, AppError, Left};
 use crate::participant::deploy::DeployEnd;
-use crate::participant::store::{Settled, Store};
+use crate::participant::store::{LOCKING, Settled, Store};
 use crate::process::{self, ProcessId};
 use crate::protocol::{AppEnd, Decision, OnFailure, Report};
 use crate::records::Recorder;
@@ -90,6 +90,10 @@ pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> 
         if let Some(end) = end {
             participant.conclude(&app, end);
             participant.store.leave(&app)?;
+            // Of one that died before it gave Dokku's lock back.
+            if participant.store.has_mark(&app, LOCKING) {
+                drop(App::new(vars, &participant.graduation.id, &app).try_lock(Left::ByUs));
+            }
         }
     }
     participant.serve(&listener);

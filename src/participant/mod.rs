@@ -12,10 +12,12 @@ pub mod deploy;
 mod destination;
 mod entry;
 mod finish;
+pub mod health;
 pub mod hold;
 mod leftovers;
 mod opening;
 mod reports;
+mod siblings;
 pub mod slots;
 pub mod store;
 
@@ -27,7 +29,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::names::{AppName, CommitId};
-use crate::participant::app::DeployLock;
+use crate::participant::app::{DeployLock, Left};
 use crate::participant::closing::Closed;
 use crate::participant::deploy::{Deploy, DeployEnd};
 pub use crate::participant::entry::{ParticipantError, Start, main, start};
@@ -65,6 +67,13 @@ pub enum Message {
         /// How.
         end: DeployEnd,
     },
+    /// What is held was looked at.
+    Looked {
+        /// The request's.
+        number: u64,
+        /// The apps that are not healthy any more, and why.
+        ailing: BTreeMap<AppName, String>,
+    },
     /// An app was opened, or could not be.
     Opened {
         /// The app.
@@ -97,6 +106,14 @@ struct Member {
 impl Member {
     fn new(before: Before, started: bool) -> Self {
         Self { before, started, deploy: None, end: None, is_closed: false, lock: None }
+    }
+
+    /// A deploy that ended well has removed its lock.
+    fn left_lock(&self) -> Left {
+        match self.deploy {
+            Some(DeployEnd::Failed { .. } | DeployEnd::Killed { .. }) => Left::ByUs,
+            Some(DeployEnd::Succeeded) | None => Left::ByOthers,
+        }
     }
 }
 
@@ -147,6 +164,7 @@ impl<'a> Participant<'a> {
     fn serve(mut self, listener: &UnixListener) {
         let Ok(listener) = listener.try_clone() else { return };
         let sender = self.sender.clone();
+        siblings::watch(self.vars, &self.store, &sender);
         thread::spawn(move || {
             for connection in listener.incoming().flatten() {
                 let sender = sender.clone();
@@ -198,6 +216,7 @@ impl<'a> Participant<'a> {
         match message {
             Message::Report(report) => self.say(report),
             Message::Request(request) => self.request(request),
+            Message::Looked { number, ailing } => self.looked(number, ailing),
             Message::Opened { app, result } => self.opened(app, result),
             Message::Ended { app, end } => self.ended(&app, end),
             Message::Closed { app, closed } => self.closed(&app, closed),
@@ -208,6 +227,7 @@ impl<'a> Participant<'a> {
         match request {
             Request::Open { app, from, to } => self.open(app, from, to),
             Request::Prepare { app } => self.prepare(&app),
+            Request::Look { number } => self.look(number),
             Request::Renew { number } => match self.store.renew(self.graduation.lease_s) {
                 Ok(()) => self.say(Report::Renewed { number }),
                 Err(error) => log::error!("{error}"),
@@ -220,6 +240,29 @@ impl<'a> Participant<'a> {
             | Request::Resume { .. } => {
                 self.say(Report::Refused { reason: "a graduation is under way in this session".to_owned() });
             }
+        }
+    }
+
+    /// Docker may take its time, and leases are renewed meanwhile.
+    fn look(&self, number: u64) {
+        let (store, sender) = (self.store.clone(), self.sender.clone());
+        let apps = self.apps.keys().cloned().collect();
+        thread::spawn(move || {
+            let ailing = health::before_the_vote(&store, apps);
+            let _ = sender.send(Message::Looked { number, ailing });
+        });
+    }
+
+    fn looked(&mut self, number: u64, ailing: BTreeMap<AppName, String>) {
+        // After a decision nobody waits for it any more.
+        if self.store.decision().is_some() {
+            return;
+        }
+        if ailing.is_empty() {
+            return self.say(Report::Looked { number });
+        }
+        for (app, reason) in ailing {
+            self.say(Report::AppFailed { app, reason });
         }
     }
 

@@ -56,6 +56,7 @@ fn is_awaited(report: &Report) -> bool {
         Report::Opened { .. }
         | Report::Held { .. }
         | Report::AppFailed { .. }
+        | Report::Looked { .. }
         | Report::Decided { .. }
         | Report::AppEnded { .. }
         | Report::Settled { .. } => true,
@@ -95,6 +96,7 @@ pub(super) fn bounded(report: Report) -> Report {
         | Report::Building { .. }
         | Report::Log { .. }
         | Report::Held { .. }
+        | Report::Looked { .. }
         | Report::Renewed { .. }
         | Report::Decided { .. }
         | Report::Settled { .. } => report,

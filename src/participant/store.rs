@@ -8,7 +8,8 @@
 //!                      vote/decision     go or abort                        created once, first writer wins
 //!                      switch/<app>      is at the proxy switch, or past it
 //!                      apps/<app>/before.json, variables.json, held.json, deploy.json, end.json, log,
-//!                                 built, released, deployed, exited, put-back, lock
+//!                                 built, released, deployed, exited, put-back, locking, lock,
+//!                                 container-<id>, watched-<id>
 //!                      settled           the decision and how each app ended  written last
 //! <data>/apps/<app>                      the graduation that has the app
 //! ```
@@ -28,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use crate::files::{self, FileError};
 use crate::names::{AppName, EnvironmentName, GraduationId};
 pub use crate::participant::store::app::{
-    BUILT, Before, DEPLOYED, EXITED, Held, Noted, PUT_BACK, RELEASED, Variables,
+    BUILT, Before, DEPLOYED, EXITED, Held, LOCKING, Noted, PUT_BACK, RELEASED, Variables,
 };
 use crate::protocol::{AppEnd, Decision, OnFailure};
 use crate::vars::Vars;

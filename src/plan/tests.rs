@@ -32,7 +32,7 @@ fn want(revision: char, names: &[&str]) -> WantedApp {
 fn run(revision: char) -> LiveApp {
     let config_names = vec!["GIT_REV".to_owned()];
     let status = AppStatus { runs: Runs::Revision(id(revision)), ..AppStatus::default() };
-    LiveApp { status, config_names, broken: None, hold: HoldPoint::Healthy }
+    LiveApp { status, config_names, broken: None, hold: HoldPoint::Healthy, obstacles: Vec::new() }
 }
 
 fn there(name: &str) -> DestinationApp {
@@ -142,4 +142,28 @@ fn push_options_are_known_or_refused() {
     for bad in ["Plan", "plan=1", "only", "only=", "only=../x", ""] {
         assert!(parse(&[bad]).is_err(), "{bad:?}");
     }
+}
+
+#[test]
+fn what_is_in_the_way_of_an_app_that_is_deployed_is_named() {
+    let wanted: BTreeMap<_, _> = [(app("api"), want('a', &[])), (app("web"), want('b', &[]))].into();
+    let volume = Obstacle::NoVolumeSource { path: "/srv/data".to_owned() };
+    let live = |in_the_way: &[Obstacle]| -> BTreeMap<DestinationApp, LiveApp> {
+        let api = LiveApp { obstacles: in_the_way.to_vec(), ..run('1') };
+        // It runs what is wanted.
+        let web = LiveApp { obstacles: vec![Obstacle::Locked {}], ..run('b') };
+        [(there("api"), api), (there("web"), web)].into()
+    };
+    let (routes, options) = (routes("", &wanted), Options::default());
+    let plan = |live: BTreeMap<_, _>| make(&wanted, &routes, &live, &options, &DEFAULT, |_, _| ALL_THERE);
+    let refused = plan(live(&[Obstacle::Locked {}, volume.clone()])).unwrap_err();
+    let texts: Vec<String> = refused.iter().map(ToString::to_string).collect();
+    assert_eq!(texts.len(), 1, "{texts:?}");
+    assert!(
+        texts[0].starts_with("api is locked there, by `dokku apps:lock api` or by a deploy"),
+        "{texts:?}"
+    );
+    assert!(texts[0].ends_with(":\n`dokku apps:unlock api`"), "{texts:?}");
+    let passed = plan(live(&[volume])).unwrap();
+    assert!(passed.remarks[0].starts_with("/srv/data, a volume of api, does not exist there"));
 }

@@ -29,6 +29,8 @@ enum State {
     PostHooks,
     /// Ready to vote.
     Ready,
+    /// The vote was asked for: what is held is looked at once more.
+    Looking,
     /// Voted yes: only the ref, or our own synced word, tells.
     Voted,
     /// Decided, and announced.
@@ -96,6 +98,7 @@ impl Transaction {
             | State::Preparing
             | State::PostHooks
             | State::Ready
+            | State::Looking
             | State::Aborting(_) => false,
         }
     }
@@ -103,7 +106,7 @@ impl Transaction {
     /// Some app is held, so that time counts.
     pub fn is_holding(&self) -> bool {
         let undecided = match self.state {
-            State::Preparing | State::PostHooks | State::Ready | State::Voted => true,
+            State::Preparing | State::PostHooks | State::Ready | State::Looking | State::Voted => true,
             State::Locking | State::PreHooks | State::Going | State::Aborting(_) | State::Ended => false,
         };
         undecided && self.stages.values().any(|stage| *stage == Stage::Held)
@@ -111,6 +114,9 @@ impl Transaction {
 
     /// What was asked of the destination and not yet answered: to be repeated after the link was lost.
     pub fn unanswered(&self) -> Vec<Action> {
+        if self.state == State::Looking {
+            return vec![Action::Look];
+        }
         if self.state != State::Preparing {
             return Vec::new();
         }
@@ -146,6 +152,7 @@ impl Transaction {
             Event::Held(app) => self.app_held(&app),
             Event::AppFailed(app, reason) => self.app_failed(app, reason),
             Event::VoteAsked(leases_are_long) => self.vote_asked(leases_are_long),
+            Event::Looked(leases_are_long) => self.looked(leases_are_long),
             Event::Stop(cause) => self.stop(cause),
             Event::GoIsDurable(go) => self.go(go),
             Event::NotMoved(cause) => self.not_moved(cause),
@@ -171,6 +178,7 @@ impl Transaction {
             | State::Preparing
             | State::PostHooks
             | State::Ready
+            | State::Looking
             | State::Voted
             | State::Going
             | State::Ended => Vec::new(),
@@ -193,6 +201,7 @@ impl Transaction {
                 | State::Preparing
                 | State::PostHooks
                 | State::Ready
+                | State::Looking
                 | State::Voted
                 | State::Going
                 | State::Aborting(_)
@@ -236,6 +245,7 @@ impl Transaction {
             | State::Preparing
             | State::PostHooks
             | State::Ready
+            | State::Looking
             | State::Aborting(_)
             | State::Ended => self.stop(cause),
         }
@@ -244,19 +254,43 @@ impl Transaction {
     fn vote_asked(&mut self, leases_are_long: bool) -> Vec<Action> {
         match self.state {
             State::Ready if leases_are_long => {
-                self.state = State::Voted;
-                vec![Action::VoteYes]
+                self.state = State::Looking;
+                vec![Action::Look]
             }
-            State::Ready => self.abort(Cause::new("the link to the destination was too shaky to decide")),
+            State::Ready => self.abort_of_a_shaky_link(),
             State::Locking
             | State::PreHooks
             | State::Preparing
             | State::PostHooks
+            | State::Looking
             | State::Voted
             | State::Going
             | State::Aborting(_)
             | State::Ended => Vec::new(),
         }
+    }
+
+    fn looked(&mut self, leases_are_long: bool) -> Vec<Action> {
+        match self.state {
+            State::Looking if leases_are_long => {
+                self.state = State::Voted;
+                vec![Action::VoteYes]
+            }
+            State::Looking => self.abort_of_a_shaky_link(),
+            State::Locking
+            | State::PreHooks
+            | State::Preparing
+            | State::PostHooks
+            | State::Ready
+            | State::Voted
+            | State::Going
+            | State::Aborting(_)
+            | State::Ended => Vec::new(),
+        }
+    }
+
+    fn abort_of_a_shaky_link(&mut self) -> Vec<Action> {
+        self.abort(Cause::new("the link to the destination was too shaky to decide"))
     }
 
     fn stop(&mut self, cause: Cause) -> Vec<Action> {
@@ -266,7 +300,9 @@ impl Transaction {
                 self.state = State::Aborting(cause);
                 Vec::new()
             }
-            State::PreHooks | State::Preparing | State::PostHooks | State::Ready => self.abort(cause),
+            State::PreHooks | State::Preparing | State::PostHooks | State::Ready | State::Looking => {
+                self.abort(cause)
+            }
             State::Voted | State::Going | State::Aborting(_) | State::Ended => Vec::new(),
         }
     }
@@ -287,6 +323,7 @@ impl Transaction {
             | State::Preparing
             | State::PostHooks
             | State::Ready
+            | State::Looking
             | State::Going
             | State::Aborting(_)
             | State::Ended => Vec::new(),
@@ -304,6 +341,7 @@ impl Transaction {
             | State::Preparing
             | State::PostHooks
             | State::Ready
+            | State::Looking
             | State::Going
             | State::Aborting(_)
             | State::Ended => Vec::new(),
@@ -318,7 +356,7 @@ impl Transaction {
                 Vec::new()
             }
             (Decision::Abort, State::Locking | State::PreHooks | State::Preparing | State::PostHooks)
-            | (Decision::Abort, State::Ready) => {
+            | (Decision::Abort, State::Ready | State::Looking) => {
                 // It knows; to announce it ends what still works for it here.
                 self.abort(Cause::new(
                     "the destination gave up waiting: its lease ended, or its host was restarted",
@@ -338,6 +376,7 @@ impl Transaction {
             | State::Preparing
             | State::PostHooks
             | State::Ready
+            | State::Looking
             | State::Going
             | State::Aborting(_) => self.conclude(),
         }
@@ -363,6 +402,7 @@ impl Transaction {
             | State::Preparing
             | State::PostHooks
             | State::Ready
+            | State::Looking
             | State::Voted
             | State::Aborting(_)
             | State::Ended
@@ -377,6 +417,7 @@ impl Transaction {
             | State::Preparing
             | State::PostHooks
             | State::Ready
+            | State::Looking
             | State::Voted
             | State::Ended => self.aborted(Cause::new("the destination gave up"), false),
         };
@@ -412,9 +453,12 @@ impl Transaction {
             // Nobody waits for it, and the next one asks again.
             State::Aborting(_) if unheard && self.is_left() => Outcome::InDoubt { cause: reason },
             State::Aborting(cause) => self.aborted(cause.clone(), unheard),
-            State::Locking | State::PreHooks | State::Preparing | State::PostHooks | State::Ready => {
-                self.aborted(reason, unheard)
-            }
+            State::Locking
+            | State::PreHooks
+            | State::Preparing
+            | State::PostHooks
+            | State::Ready
+            | State::Looking => self.aborted(reason, unheard),
         };
         self.end(outcome)
     }

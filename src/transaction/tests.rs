@@ -23,6 +23,8 @@ fn states() -> Vec<(&'static str, Transaction)> {
     reach("ready", vec![Event::HooksDone(Phase::Post)]);
     let mut aborting = reached.clone();
     reached.step(Event::VoteAsked(true));
+    let looking = reached.clone();
+    reached.step(Event::Looked(true));
     let voted = |events: Vec<Event>| {
         let mut voted = reached.clone();
         for event in events {
@@ -43,6 +45,7 @@ fn states() -> Vec<(&'static str, Transaction)> {
         stuck
     };
     states.extend([
+        ("looking", looking),
         ("aborting", aborting),
         ("aborting, api stuck", aborting_stuck),
         ("voted", voted(vec![])),
@@ -91,6 +94,8 @@ fn events() -> Vec<Named> {
         ("failed api", || Event::AppFailed(api(), "exited with code 1".to_owned())),
         ("vote asked", || Event::VoteAsked(true)),
         ("vote asked, leases short", || Event::VoteAsked(false)),
+        ("looked", || Event::Looked(true)),
+        ("looked, leases short", || Event::Looked(false)),
         ("stop", stop),
         ("go is durable", || Event::GoIsDurable(Go::witnessed())),
         ("not moved", || Event::NotMoved(Cause::new("not moved"))),
@@ -129,6 +134,7 @@ fn in_words(action: &Action) -> String {
         Action::Send(app) => format!("send {app}"),
         Action::Prepare(app) => format!("prepare {app}"),
         Action::Ready => "ready".to_owned(),
+        Action::Look => "look".to_owned(),
         Action::VoteYes => "VOTE YES".to_owned(),
         Action::AnnounceGo(_) => "ANNOUNCE GO".to_owned(),
         Action::AnnounceAbort => "announce abort".to_owned(),
@@ -179,6 +185,7 @@ fn up_to_the_vote() -> Vec<Event> {
         Event::Held(api()),
         Event::HooksDone(Phase::Post),
         Event::VoteAsked(true),
+        Event::Looked(true),
     ]
 }
 
@@ -192,7 +199,7 @@ fn a_graduation_goes_live_step_by_step() {
         Event::AppEnded(web(), AppEnd::Live {}),
         Event::Settled(Decision::Go),
     ]);
-    let expected = "run PRE|open api|open web|send api|send web|prepare api|prepare web|run POST|ready|VOTE YES|\
+    let expected = "run PRE|open api|open web|send api|send web|prepare api|prepare web|run POST|ready|look|VOTE YES|\
                     ANNOUNCE GO|end: live";
     assert_eq!(story(events).join("|"), expected);
 }
@@ -263,6 +270,7 @@ fn a_lost_link_repeats_only_what_may_not_have_arrived() {
             ("api preparing", "prepare api; open web".to_owned()),
             ("api held", "open web".to_owned()),
             ("web preparing", "prepare web".to_owned()),
+            ("looking", "look".to_owned()),
         ]
     );
 }
@@ -276,6 +284,7 @@ fn time_counts_while_an_app_is_held_and_nothing_is_decided() {
         "web preparing",
         "POST hooks",
         "ready",
+        "looking",
         "voted",
         "voted, app failed",
         "voted, put back",

@@ -39,6 +39,10 @@ impl Run<'_, '_> {
                 self.send(&request);
             }
             Action::Ready => return self.ready(),
+            Action::Look => {
+                let request = self.look();
+                self.send(&request);
+            }
             Action::VoteYes => return self.vote(),
             Action::AnnounceGo(go) => self.announce_go(go)?,
             Action::AnnounceAbort => self.announce_abort(),

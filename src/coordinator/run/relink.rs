@@ -101,6 +101,7 @@ impl Run<'_, '_> {
             match action {
                 Action::Open(app) => link.send(&self.open(&app))?,
                 Action::Prepare(app) => link.send(&self.prepare(&app))?,
+                Action::Look => link.send(&self.look())?,
                 Action::RunHooks(_)
                 | Action::Send(_)
                 | Action::Ready
@@ -124,6 +125,11 @@ impl Run<'_, '_> {
 
     pub(super) fn prepare(&self, app: &AppName) -> Request {
         Request::Prepare { app: self.row(app).there.name().clone() }
+    }
+
+    pub(super) fn look(&mut self) -> Request {
+        self.look += 1;
+        Request::Look { number: self.look }
     }
 
     pub(super) fn row(&self, app: &AppName) -> &Row {

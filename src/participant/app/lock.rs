@@ -1,6 +1,10 @@
 //! Dokku's deploy lock of an app. It is taken when the app's own deploy is over, so that no push and no rebuild begins
 //! before the app is nobody's again: our triggers would refuse it only when it is built and has moved `latest`. Dokku's
 //! commands that put an app back (`ps:restart`, `apps:destroy` and so on) do not look at it.
+//!
+//! A deploy locks the file (flock(2)) and removes it. `apps:lock` makes it and locks nothing, so that a plain push takes
+//! no notice and removes it; a deploy that is killed leaves it behind, too. We respect a file that nobody has locked,
+//! unless a deploy of ours has left it: of two meanings, the one that somebody gave it counts.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -24,26 +28,49 @@ const LOOK_PERIOD: Duration = Duration::from_millis(100);
 pub struct DeployLock {
     file: File,
     path: PathBuf,
+    /// The file was there before, and is somebody else's: it stays.
+    stays: bool,
+}
+
+/// Whose a lock file is that nobody has locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// A deploy of ours that ended badly can have left it, or a participant that died.
+    ByUs,
+    /// Somebody has set it with `apps:lock`, or it was left by somebody's deploy that was killed.
+    ByOthers,
 }
 
 impl DeployLock {
-    /// Takes the lock at `path`, if nobody has it. What a deploy that was killed has left is no lock.
+    /// Takes the lock at `path`, if nobody has it.
     ///
-    /// The file stays empty: from what stands in it, `builds:cancel` would conclude that it may be removed.
-    fn try_take(path: PathBuf) -> Result<Option<Self>, FileError> {
+    /// A file of ours stays empty: from what stands in it, `builds:cancel` would conclude that it may be removed.
+    fn try_take(path: PathBuf, left: Left) -> Result<Option<Self>, FileError> {
         let failed = || FileError::of("lock", &path);
         loop {
-            let mut options = OpenOptions::new();
-            let file = options.create(true).truncate(false).write(true).open(&path).map_err(failed())?;
+            let (file, is_new) = match OpenOptions::new().create_new(true).write(true).open(&path) {
+                Ok(file) => (file, true),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    match OpenOptions::new().write(true).open(&path) {
+                        Ok(file) => (file, false),
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                        Err(error) => return Err(failed()(error)),
+                    }
+                }
+                Err(error) => return Err(failed()(error)),
+            };
             match file.try_lock() {
                 Ok(()) => {}
                 Err(fs::TryLockError::WouldBlock) => return Ok(None),
                 Err(fs::TryLockError::Error(error)) => return Err(failed()(error)),
             }
-            let lock = Self { file, path: path.clone() };
+            let stays = !is_new && left == Left::ByOthers;
+            let lock = Self { file, path: path.clone(), stays };
             // Its last holder may have removed the file when we had opened it.
             if lock.is_in_place().map_err(failed())? {
-                lock.file.set_len(0).map_err(failed())?;
+                if !stays {
+                    lock.file.set_len(0).map_err(failed())?;
+                }
                 return Ok(Some(lock));
             }
         }
@@ -62,8 +89,11 @@ impl DeployLock {
 }
 
 impl Drop for DeployLock {
-    /// Removes the file, as Dokku does; one that is left is no lock. What somebody else has put in its place stays.
+    /// Removes the file, as Dokku does. What is somebody else's stays.
     fn drop(&mut self) {
+        if self.stays {
+            return;
+        }
         match self.is_in_place() {
             Ok(true) => {
                 if let Err(error) = files::remove(&self.path) {
@@ -77,13 +107,18 @@ impl Drop for DeployLock {
 }
 
 impl App<'_> {
-    /// Nobody has Dokku's deploy lock of the app: no push and no rebuild of it goes on.
+    /// Nobody has Dokku's deploy lock of the app, and no lock stands there: no push and no rebuild of it goes on, and
+    /// nobody has said that there is to be none.
     ///
     /// # Errors
-    /// [`AppError::Deploying`].
+    /// [`AppError::Deploying`], [`AppError::LockStands`].
     pub fn is_unlocked(&self) -> Result<(), AppError> {
-        if Lock::is_taken(&self.dokku.deploy_lock(self.name))? {
+        let path = self.dokku.deploy_lock(self.name);
+        if Lock::is_taken(&path)? {
             return Err(AppError::Deploying { app: self.name.clone() });
+        }
+        if path.exists() {
+            return Err(AppError::LockStands { app: self.name.clone() });
         }
         Ok(())
     }
@@ -92,11 +127,11 @@ impl App<'_> {
     ///
     /// # Errors
     /// The file cannot be made or locked.
-    pub fn try_lock(&self) -> Result<Option<DeployLock>, AppError> {
+    pub fn try_lock(&self, left: Left) -> Result<Option<DeployLock>, AppError> {
         if !self.dokku.exists(self.name) {
             return Ok(None);
         }
-        Ok(DeployLock::try_take(self.dokku.deploy_lock(self.name))?)
+        Ok(DeployLock::try_take(self.dokku.deploy_lock(self.name), left)?)
     }
 
     /// The same, and waits for whoever has it, which `busy` hears once. None if there is no such app, or if the lock's
@@ -104,11 +139,11 @@ impl App<'_> {
     ///
     /// # Errors
     /// [`AppError::Locked`].
-    pub fn lock(&self, busy: impl FnOnce(String)) -> Result<Option<DeployLock>, AppError> {
+    pub fn lock(&self, left: Left, busy: impl FnOnce(String)) -> Result<Option<DeployLock>, AppError> {
         let mut busy = Some(busy);
         let deadline = Instant::now() + PATIENCE;
         while self.dokku.exists(self.name) {
-            match self.try_lock() {
+            match self.try_lock(left) {
                 Ok(None) => {}
                 Ok(Some(lock)) => return Ok(Some(lock)),
                 Err(error) => {
@@ -155,20 +190,33 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(".deploy.lock");
         fs::write(&path, "the build that was killed\n").unwrap();
-        let lock = DeployLock::try_take(path.clone()).unwrap().unwrap();
+        let lock = DeployLock::try_take(path.clone(), Left::ByUs).unwrap().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"");
-        assert!(DeployLock::try_take(path.clone()).unwrap().is_none());
+        assert!(DeployLock::try_take(path.clone(), Left::ByUs).unwrap().is_none());
         drop(lock);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_lock_that_somebody_has_set_is_held_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(".deploy.lock");
+        for content in ["", "the build of somebody else\n"] {
+            fs::write(&path, content).unwrap();
+            let lock = DeployLock::try_take(path.clone(), Left::ByOthers).unwrap().unwrap();
+            assert!(DeployLock::try_take(path.clone(), Left::ByOthers).unwrap().is_none());
+            drop(lock);
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+        }
     }
 
     #[test]
     fn a_lock_that_somebody_else_has_put_in_its_place_is_left() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(".deploy.lock");
-        let lock = DeployLock::try_take(path.clone()).unwrap().unwrap();
+        let lock = DeployLock::try_take(path.clone(), Left::ByUs).unwrap().unwrap();
         fs::remove_file(&path).unwrap();
-        let theirs = DeployLock::try_take(path.clone()).unwrap().unwrap();
+        let theirs = DeployLock::try_take(path.clone(), Left::ByUs).unwrap().unwrap();
         drop(lock);
         assert!(path.exists());
         drop(theirs);

@@ -9,7 +9,7 @@ use crate::docker::{self, Container};
 use crate::files::{self, FileError};
 use crate::git::{self, Git};
 use crate::participant::store::{Before, Noted, Variables};
-use crate::process::{self, ProcessId};
+use crate::process::{self, ProcessError, ProcessId};
 use crate::vars;
 
 /// How often an app that was created for nothing is tried to be destroyed, and how long is waited in between.
@@ -140,12 +140,47 @@ impl App<'_> {
         if !noted.released && self.runs_old_version(before)? {
             return Ok(());
         }
-        self.command("ps:restart").arg(self.name.as_str()).run()?;
+        if let Err(error) = self.command("ps:restart").arg(self.name.as_str()).run() {
+            self.settle_failed_restart(noted, error)?;
+        }
         if !self.runs_old_version(before)? {
             return Err(AppError::NotRestored { app: self.name.clone() });
         }
         if before.was_stopped(self.name) {
             self.command("ps:stop").arg(self.name.as_str()).run()?;
+        }
+        Ok(())
+    }
+
+    /// Dokku starts the containers, switches the proxy, and can still fail in what follows: at a network that does not exist any
+    /// more, say, at which the new version has failed, too. If what is live then is the old version, it is back: what Dokku has
+    /// not come to is done here. Otherwise the restart is tried again, and each try would leave its containers.
+    fn settle_failed_restart(&self, noted: &Noted, error: ProcessError) -> Result<(), AppError> {
+        let live = self.live();
+        let found = docker::containers(&live)?;
+        if live.is_empty() || found.len() != live.len() || !found.iter().all(Container::is_running) {
+            return Err(error.into());
+        }
+        log::error!("{error}");
+        // Only then is nothing but the live ones asked by users.
+        self.command("proxy:build-config").arg(self.name.as_str()).run()?;
+        self.sweep(noted, |_| true)?;
+        self.name_live(&found)?;
+        if self.runs_old_version(&noted.before)? { Ok(()) } else { Err(error.into()) }
+    }
+
+    /// The names that Dokku gives to what is live at the end of a deploy; who had one before gets another.
+    fn name_live(&self, live: &[Container]) -> Result<(), AppError> {
+        for (process, id) in self.dokku.containers(self.name) {
+            let name = format!("{}.{process}", self.name);
+            if !live.iter().any(|container| container.id == id && container.is_upcoming()) {
+                continue;
+            }
+            if let Some(former) = docker::containers(&[&name])?.first() {
+                let aside = format!("{name}.{}", chrono::Utc::now().timestamp_millis());
+                docker::rename_container(&former.id, &aside)?;
+            }
+            docker::rename_container(&id, &name)?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use super::Store;
 use crate::docker::ImageId;
 use crate::files::{self, FileError};
 use crate::names::{AppName, CommitId};
+use crate::participant::health::Watched;
 use crate::process::ProcessId;
 use crate::protocol::{AppEnd, HoldPoint};
 
@@ -97,6 +98,9 @@ impl Noted {
 /// How the marks of containers begin.
 const CONTAINER: &str = "container-";
 
+/// How the files of held containers begin.
+const WATCHED: &str = "watched-";
+
 /// The mark of an app that is built: what follows is mostly waiting, so that another one may build.
 pub const BUILT: &str = "built";
 
@@ -108,6 +112,9 @@ pub const PUT_BACK: &str = "put-back";
 
 /// The mark of an app whose deploy process has ended.
 pub const EXITED: &str = "exited";
+
+/// The mark of an app of which we take Dokku's deploy lock when its own deploy is over.
+pub const LOCKING: &str = "locking";
 
 /// The mark of an app whose new version has got its names back after the decision.
 pub const RELEASED: &str = "released";
@@ -254,6 +261,14 @@ impl Store {
         files::remove_durably(&self.app_dir(app).join(mark))
     }
 
+    /// Says that Dokku's lock of the app is about to be ours, so that whoever comes after us knows whose it was. A full disk is
+    /// no reason not to take it.
+    pub fn note_locking(&self, app: &AppName) {
+        if let Err(error) = self.mark(app, LOCKING) {
+            log::error!("{error}");
+        }
+    }
+
     /// How the app ended; `None` until it has.
     ///
     /// # Errors
@@ -281,6 +296,42 @@ impl Store {
     /// The disk is full, for one.
     pub fn note_container(&self, app: &AppName, container: &str) -> Result<(), FileError> {
         self.mark(app, &format!("{CONTAINER}{container}"))
+    }
+
+    /// Remembers what a container is that is about to be held.
+    ///
+    /// # Errors
+    /// The disk is full, for one.
+    pub fn set_watched(&self, app: &AppName, container: &str, watched: &Watched) -> Result<(), FileError> {
+        files::write_json(&self.app_dir(app).join(format!("{WATCHED}{container}")), watched)
+    }
+
+    /// What a container was when it was held; `None` if it was not.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn watched_one(&self, app: &AppName, container: &str) -> Result<Option<Watched>, FileError> {
+        files::read_json(&self.app_dir(app).join(format!("{WATCHED}{container}")))
+    }
+
+    /// The containers of an app that are held, or were until the decision, by their ids.
+    ///
+    /// # Errors
+    /// A file is damaged.
+    pub fn watched(&self, app: &AppName) -> Result<BTreeMap<String, Watched>, FileError> {
+        let dir = self.app_dir(app);
+        let mut all = BTreeMap::new();
+        for entry in fs::read_dir(&dir).map_err(FileError::of("read", &dir))?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Some(id) = name.strip_prefix(WATCHED) else { continue };
+            all.extend(self.watched_one(app, id)?.map(|watched| (id.to_owned(), watched)));
+        }
+        Ok(all)
+    }
+
+    /// A container of the app's deploy has passed Dokku's check.
+    pub fn has_come_to_check(&self, app: &AppName, container: &str) -> bool {
+        self.has_mark(app, &format!("{CONTAINER}{container}"))
     }
 
     /// All that is noted of an app that was `before`.

@@ -142,6 +142,20 @@ fn requested(moves: &mut Moves, request: Wire) {
                 _ => {}
             }
         }),
+        Wire::Look => moves.step("what is held is looked at", |world| {
+            world.wire.pop_front();
+            let is_blind = setting.has(Defect::LookBeforeTheVoteIsBlind);
+            let is_dead = |app: &usize| {
+                let app = &world.there.apps[*app];
+                app.taken && (app.has_ended || app.deploy != Deploy::Held)
+            };
+            let dead: Vec<usize> = (0..APPS).filter(is_dead).collect();
+            match world.there.decision {
+                Some(_) => {}
+                None if dead.is_empty() || is_blind => world.there.report(News::Looked),
+                None => dead.into_iter().for_each(|app| world.there.report(News::Failed(app))),
+            }
+        }),
         Wire::Decide(wanted) => moves.step("the decision arrives", |world| {
             world.wire.pop_front();
             let decision = world.there.decide(wanted, setting);
@@ -202,6 +216,9 @@ fn deploy(moves: &mut Moves, app: usize) {
         },
         Deploy::Held => {
             match there.decision {
+                Some(Decision::Go) if one.has_ended && !setting.has(Defect::NoLookAfterTheDecision) => {
+                    moves.step("a held app is found to have ended after the decision", fails);
+                }
                 Some(Decision::Go) => moves.step("a held app goes on", pass(app)),
                 Some(Decision::Abort) => moves.step("a held app ends", move |world| {
                     world.there.apps[app].obeyed = Some(Decision::Abort);
@@ -219,7 +236,11 @@ fn deploy(moves: &mut Moves, app: usize) {
                 }),
                 None => {}
             }
-            moves.fault("a held container ends", fails);
+            if one.has_ended && there.decision.is_none() {
+                moves.step("a trigger sees that its container has ended", fails);
+            } else if !one.has_ended {
+                moves.fault("a held container ends", move |world| world.there.apps[app].has_ended = true);
+            }
         }
         Deploy::Passing => {
             moves.step("an app goes live", move |world| {

@@ -25,6 +25,10 @@ pub(super) fn always(world: &World, setting: &Setting) -> Promise {
     let obeyed = |app: usize| there.apps[app].obeyed;
     let agree = (0..APPS).all(|app| obeyed(app).is_none_or(decided));
     holds(agree, "no two apps obey different decisions")?;
+    let is_dead = there.apps.iter().any(|app| app.has_ended && app.deploy == Deploy::Passing);
+    holds(!is_dead, "no container that has ended goes live")?;
+    let voted = world.coordinator.as_ref().is_some_and(|coordinator| coordinator.voted);
+    holds(!voted || !world.dead_when_asked, "nobody votes yes on a container that has ended before")?;
     let outcome = world.coordinator.as_ref().and_then(|coordinator| coordinator.outcome.as_ref());
     let asked = outcome.is_none_or(|outcome| !record::is_unasked(outcome, setting.on_failure));
     holds(asked, "a mix is only what was asked for or what could not be put back")

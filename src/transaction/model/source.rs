@@ -3,7 +3,8 @@
 use super::Moves;
 use super::record::{conclusion, settling, working};
 use super::world::{
-    APPS, Coordinator, Defect, Link, News, Setting, Stage, Todo, Version, Wire, World, index, name,
+    APPS, App, Coordinator, Defect, Deploy, Link, News, Setting, Stage, Todo, Version, Wire, World, index,
+    name,
 };
 use crate::order::Mode;
 use crate::protocol::Decision;
@@ -30,6 +31,7 @@ impl World {
                 // Objects wait for nothing and nobody: they are there at once, or the app has failed.
                 Action::Send(app) => self.feed(mode, Event::Sent(app)),
                 Action::Prepare(app) => self.send(Wire::Prepare(index(&app))),
+                Action::Look => self.send(Wire::Look),
                 Action::Ready if mode == Mode::Push => self.push.heard_ready = true,
                 Action::Ready => coordinator.vote_asked = true,
                 Action::VoteYes => {
@@ -81,7 +83,7 @@ impl World {
         coordinator.begun |= *news == News::Begun;
         let event = event_of(news, coordinator.begun);
         // Nobody acts on these twice; that they were there is all that still counts.
-        if matches!(news, News::Begun | News::Opened(_) | News::Held(_)) {
+        if matches!(news, News::Begun | News::Opened(_) | News::Held(_) | News::Looked) {
             self.there.reports[at] = News::Old;
         }
         if let Some(event) = event {
@@ -137,12 +139,19 @@ impl World {
         }
         let unanswered = coordinator.machine.unanswered();
         let announced = coordinator.announced;
+        let seen = coordinator.seen;
+        // An answer to an earlier question; they are numbered.
+        for news in self.there.reports.iter_mut().skip(seen).filter(|news| **news == News::Looked) {
+            *news = News::Old;
+        }
         self.there.take_over();
         for action in unanswered {
             if let Action::Open(app) = &action {
                 self.send(Wire::Open(index(app)));
             } else if let Action::Prepare(app) = &action {
                 self.send(Wire::Prepare(index(app)));
+            } else if action == Action::Look {
+                self.send(Wire::Look);
             }
         }
         if let Some(decision) = announced {
@@ -197,6 +206,8 @@ pub(super) fn moves(moves: &mut Moves) {
     if coordinator.vote_asked && (leases_are_long || world.there.lease_is_over) {
         moves.step("the coordinator answers the call for its vote", |world| {
             world.coordinator.as_mut().expect("it lives").vote_asked = false;
+            let is_dead = |app: &App| app.has_ended || app.deploy == Deploy::Ended;
+            world.dead_when_asked = world.there.apps.iter().any(is_dead);
             world.feed(mode, Event::VoteAsked(leases_are_long));
         });
     }
@@ -257,6 +268,7 @@ fn event_of(news: &News, begun: bool) -> Option<Event> {
         News::Refused => Event::Refused(String::new()),
         News::Opened(app) => Event::Opened(name(*app)),
         News::Held(app) => Event::Held(name(*app)),
+        News::Looked => Event::Looked(true),
         News::Failed(app) => Event::AppFailed(name(*app), String::new()),
         News::Decided(decision) => Event::Destination(*decision),
         News::Ended(app, end) => Event::AppEnded(name(*app), end.clone()),

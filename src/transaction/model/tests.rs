@@ -94,5 +94,7 @@ defects! {
     settling_without_the_ref: Push, SettlingForgetsTheRef, 1, "a mix is only what was asked for or what could not be put back";
     a_tag_that_stays: Push, TagStays, 1, "the tag names nothing that does not run";
     an_end_that_only_reports_tell: Push, OnlyReportsTellTheEnd, 1, "no coordinator waits for what never comes";
+    a_look_that_sees_nothing: Push, LookBeforeTheVoteIsBlind, 1, "nobody votes yes on a container that has ended before";
+    a_trigger_that_does_not_look_again: Push, NoLookAfterTheDecision, 1, "no container that has ended goes live";
     a_deploy_that_works_before_it_is_noted: Push, DeployBeforeItsNote, 1, "what Dokku would start is what runs";
 }

@@ -57,6 +57,10 @@ pub(super) enum Defect {
     OnlyReportsTellTheEnd,
     /// A deploy begins to work before its process is noted.
     DeployBeforeItsNote,
+    /// The look before the vote finds nothing.
+    LookBeforeTheVoteIsBlind,
+    /// A held trigger goes on after the decision whatever has become of its container.
+    NoLookAfterTheDecision,
 }
 
 /// A version of an app.
@@ -78,6 +82,8 @@ pub(super) struct World {
     pub(super) there: Destination,
     /// The decision to go was durable at some time.
     pub(super) go_was_durable: bool,
+    /// The container of a held app had ended when the vote was asked for.
+    pub(super) dead_when_asked: bool,
     /// How often somebody may still settle what a coordinator has left.
     pub(super) settlers: u8,
 }
@@ -190,6 +196,7 @@ pub(super) enum Wire {
     Begin,
     Open(usize),
     Prepare(usize),
+    Look,
     Decide(Decision),
 }
 
@@ -202,6 +209,7 @@ pub(super) enum News {
     Refused,
     Opened(usize),
     Held(usize),
+    Looked,
     Failed(usize),
     Decided(Decision),
     Ended(usize, AppEnd),
@@ -227,6 +235,8 @@ pub(super) struct App {
     /// `deploy.json` names its process.
     pub(super) is_noted: bool,
     pub(super) held: bool,
+    /// Its held container has ended, and its trigger has not seen it yet.
+    pub(super) has_ended: bool,
     pub(super) deployed: bool,
     /// What serves.
     pub(super) runs: Version,
@@ -245,6 +255,7 @@ impl Default for App {
             deploy: Deploy::None,
             is_noted: false,
             held: false,
+            has_ended: false,
             deployed: false,
             runs: Version::Old,
             names: Version::Old,
@@ -315,6 +326,7 @@ impl World {
             wire: VecDeque::new(),
             there: Destination::default(),
             go_was_durable: false,
+            dead_when_asked: false,
             settlers: 1 + setting.faults,
         }
     }

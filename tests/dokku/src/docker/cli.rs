@@ -27,7 +27,7 @@ pub(crate) fn run(call: &Call) -> i32 {
 fn carry_out(call: &Call) -> Outcome {
     let mut words: Vec<&str> = call.args.iter().map(String::as_str).collect();
     let group = match words.first() {
-        Some(&group @ ("container" | "image" | "volume" | "system")) => {
+        Some(&group @ ("container" | "image" | "network" | "volume" | "system")) => {
             words.remove(0);
             group
         }
@@ -39,6 +39,9 @@ fn carry_out(call: &Call) -> Outcome {
         (_, "inspect") => inspect(call, &options, group),
         ("container", "ls" | "list") | ("", "ps") => list_containers(call, &options),
         ("image", "ls" | "list") | ("", "images") => list_images(call, &options),
+        ("network", "ls" | "list") => list_networks(call, &options),
+        ("network", "create") => each(call, &options, |name| Request::CreateNetwork { name }),
+        ("network", "rm" | "remove") => each(call, &options, |name| Request::RemoveNetwork { name }),
         ("volume", "ls" | "list") => list_volumes(call, &options),
         ("image", "rm" | "remove") | ("", "rmi") => {
             each(call, &options, |name| Request::RemoveImage { name, force: options.has("force") })
@@ -63,6 +66,10 @@ fn carry_out(call: &Call) -> Outcome {
         ("container" | "", "stop") => {
             let timeout_s = options.get("time").map_or(Ok(10), |time| time.parse().map_err(Failure::new))?;
             each(call, &options, |name| Request::Stop { name, timeout_s })
+        }
+        ("container" | "", "restart") => {
+            let timeout_s = options.get("time").map_or(Ok(10), |time| time.parse().map_err(Failure::new))?;
+            each(call, &options, |name| Request::Restart { name, timeout_s })
         }
         ("container" | "", "kill") => {
             let signal = options.get("signal").unwrap_or("KILL").to_owned();
@@ -261,6 +268,14 @@ fn list_volumes(call: &Call, options: &Options) -> Outcome {
         }
     }
     Ok(())
+}
+
+fn list_networks(call: &Call, options: &Options) -> Outcome {
+    let all = ask(&call.layout, &Request::Networks)?;
+    all.as_array()
+        .into_iter()
+        .flatten()
+        .try_for_each(|name| print_row(&json!({ "Name": name }), options, "{{.Name}}"))
 }
 
 fn print_row(row: &Value, options: &Options, usual: &str) -> Outcome {

@@ -115,6 +115,20 @@ impl Engine {
             }),
             Request::RemoveImage { name, force } => self.remove_image(&name, force),
             Request::PruneImages { label } => self.prune_images(&label),
+            Request::Networks => {
+                let own = ["bridge", "host", "none"].map(str::to_owned);
+                Ok(own.iter().chain(&self.state().networks).map(|name| json!(name)).collect())
+            }
+            Request::CreateNetwork { name } => {
+                self.change(|state| match state.networks.insert(name.clone()) {
+                    true => Ok(json!(name)),
+                    false => Err(format!("network with name {name} already exists")),
+                })
+            }
+            Request::RemoveNetwork { name } => self.change(|state| match state.networks.remove(&name) {
+                true => Ok(json!(name)),
+                false => Err(format!("network {name} not found")),
+            }),
             Request::Create(recipe) => self.create(recipe),
             Request::Rename { name, target } => self.change(|state| {
                 let id = references::container(state, &name)?;
@@ -139,6 +153,7 @@ impl Engine {
             Request::Port => Ok(json!(self.addresses.port)),
             Request::Start { .. }
             | Request::Stop { .. }
+            | Request::Restart { .. }
             | Request::Kill { .. }
             | Request::Wait { .. }
             | Request::Remove { .. }

@@ -1,6 +1,6 @@
 //! What the daemon knows, and the requests it answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use chrono::{DateTime, Utc};
@@ -16,6 +16,9 @@ pub(crate) struct State {
     pub(crate) tags: BTreeMap<String, String>,
     /// By id, 64 hex digits.
     pub(crate) containers: BTreeMap<String, Container>,
+    /// The networks that somebody has made.
+    #[serde(default)]
+    pub(crate) networks: BTreeSet<String>,
 }
 
 /// An image; its files are in a tree of that id.
@@ -196,12 +199,20 @@ pub(crate) enum Request {
     RemoveImage { name: String, force: bool },
     /// Removes all images with this label that no container uses; an empty label is any.
     PruneImages { label: String },
+    /// The names of all networks.
+    Networks,
+    /// Makes a network.
+    CreateNetwork { name: String },
+    /// Removes a network.
+    RemoveNetwork { name: String },
     /// Makes a container.
     Create(Recipe),
     /// Starts a container.
     Start { name: String },
     /// Ends a container: SIGTERM, then SIGKILL when its time is over.
     Stop { name: String, timeout_s: u64 },
+    /// Ends a container and starts it again.
+    Restart { name: String, timeout_s: u64 },
     /// Sends a signal to a container.
     Kill { name: String, signal: String },
     /// Waits for the end of a container and gives its exit code.

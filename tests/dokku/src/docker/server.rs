@@ -64,6 +64,10 @@ fn carry_out(engine: &Arc<Engine>, request: Request) -> Answer {
     match request {
         Request::Start { name } => processes::start(engine, &name),
         Request::Stop { name, timeout_s } => processes::stop(engine, &name, Duration::from_secs(timeout_s)),
+        Request::Restart { name, timeout_s } => {
+            processes::stop(engine, &name, Duration::from_secs(timeout_s))?;
+            processes::start(engine, &name)
+        }
         Request::Kill { name, signal } => processes::kill(engine, &name, &signal),
         Request::Wait { name } => processes::wait(engine, &name),
         Request::Remove { name, force, volumes } => processes::remove(engine, &name, force, volumes),

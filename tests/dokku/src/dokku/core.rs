@@ -1,8 +1,8 @@
 //! Which file of which of Dokku's own plugins stands for which function.
 
 use super::{
-    appjson, apps, build, checks, config, container, cron, domains, git, keys, nginx, plugins, ps, registry,
-    release, reports, scheduler, settings,
+    appjson, apps, build, checks, config, container, cron, domains, git, keys, network, nginx, plugins, ps,
+    registry, release, reports, scheduler, settings,
 };
 use crate::call::{Call, NOT_IMPLEMENTED};
 use crate::outcome::{Failure, Outcome};
@@ -120,6 +120,18 @@ pub(crate) const PLUGINS: &[(&str, &[&str])] = &[
             "post-create",
             "post-delete",
             "post-app-rename-setup",
+        ],
+    ),
+    (
+        "network",
+        &[
+            "subcommands/create",
+            "subcommands/destroy",
+            "subcommands/report",
+            "subcommands/set",
+            "core-post-deploy",
+            "post-container-create",
+            "post-delete",
         ],
     ),
     (
@@ -277,6 +289,7 @@ fn find(call: &mut Call, plugin: &str, file: &str) -> Outcome {
         ("cron", _) => cron::trigger(call, file),
         ("domains", _) => domains::run(call, file),
         ("git", _) => git::run(call, file),
+        ("network", _) => network::run(call, file),
         ("nginx-vhosts", _) => nginx::trigger(call, file),
         ("plugin", _) => plugins::subcommand(call, file),
         ("ps", _) => ps::run(call, file),

@@ -22,6 +22,7 @@ mod git;
 mod jobs;
 mod keys;
 mod lock;
+mod network;
 mod nginx;
 mod procfile;
 mod ps;

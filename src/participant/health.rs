@@ -1,0 +1,228 @@
+//! Whether what is held is still what was held: each container as it was when its trigger began to wait, compared with
+//! what it is now.
+//!
+//! The trigger of a held container looks at it every two seconds; that leaves a gap before the decision, and another before
+//! the proxy switch. So all of them are looked at once more just before the vote, when the source asks for it, and each
+//! again by its own triggers: as soon as the decision is known, and at the switch.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::docker::{self, Container, DockerError};
+use crate::names::AppName;
+use crate::participant::store::Store;
+
+/// How long a container may take to accept a connection, how often it is tried, and how long is waited in between: one that
+/// is busy need not accept the first.
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+const CONNECT_ATTEMPTS: u32 = 3;
+const CONNECT_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long Docker may be silent before the vote, say because it is being restarted.
+const PATIENCE: Duration = Duration::from_secs(20);
+const RETRY_PERIOD: Duration = Duration::from_secs(1);
+
+/// A container when it was held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watched {
+    /// When it was started, as Docker says it.
+    started_at: String,
+    /// How often Docker had started it again.
+    restarts: u32,
+    /// Where it accepted a connection; none for a process without a port, for a container without an address of its own,
+    /// and for one that did not listen yet.
+    address: Option<SocketAddr>,
+}
+
+/// What has become of a held container.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Ailment {
+    /// It does not run.
+    #[error("its new container has ended while it was held")]
+    Ended,
+    /// It runs, but for the second time.
+    #[error("its new container was restarted while it was held")]
+    Restarted,
+    /// It runs and does not answer.
+    #[error("its new container does not accept connections on {0} any more, as it did when it was held")]
+    Closed(SocketAddr),
+}
+
+impl Watched {
+    /// A container that is about to be held; `web` is its address and port, as Dokku's check was told them.
+    pub fn of(container: &Container, web: Option<SocketAddr>) -> Self {
+        let own = web.filter(|address| container.has_address(address.ip()));
+        Self {
+            started_at: container.started_at().to_owned(),
+            restarts: container.restarts(),
+            address: own.filter(|address| TcpStream::connect_timeout(address, CONNECT_LIMIT).is_ok()),
+        }
+    }
+
+    /// It runs as it did, as far as Docker knows.
+    ///
+    /// # Errors
+    /// [`Ailment::Ended`], [`Ailment::Restarted`].
+    pub fn still_runs(&self, found: Option<&Container>) -> Result<(), Ailment> {
+        match found {
+            Some(found) if !found.is_running() => Err(Ailment::Ended),
+            Some(found) if found.started_at() != self.started_at || found.restarts() != self.restarts => {
+                Err(Ailment::Restarted)
+            }
+            Some(_) => Ok(()),
+            None => Err(Ailment::Ended),
+        }
+    }
+
+    /// It is as healthy as it was.
+    ///
+    /// # Errors
+    /// See [`Ailment`].
+    pub fn is_healthy(&self, found: Option<&Container>) -> Result<(), Ailment> {
+        self.still_runs(found)?;
+        match self.address {
+            Some(address) if !accepts(&address) => Err(Ailment::Closed(address)),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// The address of a web container, as `check-deploy` is told it; none for a process that has no port.
+pub fn address(process: &str, ip: &str, port: &str) -> Option<SocketAddr> {
+    let address = SocketAddr::new(ip.parse::<IpAddr>().ok()?, port.parse().ok()?);
+    (process == "web").then_some(address)
+}
+
+fn accepts(address: &SocketAddr) -> bool {
+    for attempt in 1..=CONNECT_ATTEMPTS {
+        if TcpStream::connect_timeout(address, CONNECT_LIMIT).is_ok() {
+            return true;
+        }
+        if attempt < CONNECT_ATTEMPTS {
+            thread::sleep(CONNECT_PAUSE);
+        }
+    }
+    false
+}
+
+/// The held containers of these apps that are not healthy any more. Docker is asked once, for all of them.
+///
+/// # Errors
+/// Docker does not answer.
+pub fn ailments(
+    watched: &BTreeMap<AppName, BTreeMap<String, Watched>>,
+) -> Result<BTreeMap<AppName, Ailment>, DockerError> {
+    let ids: Vec<&String> = watched.values().flat_map(BTreeMap::keys).collect();
+    let found = docker::containers(&ids)?;
+    let of = |id: &String| found.iter().find(|container| container.id == *id);
+    let mut ailments = BTreeMap::new();
+    for (app, containers) in watched {
+        let ailing = containers.iter().find_map(|(id, watched)| watched.is_healthy(of(id)).err());
+        ailments.extend(ailing.map(|ailment| (app.clone(), ailment)));
+    }
+    Ok(ailments)
+}
+
+/// The look before the vote: which of these apps of the graduation cannot be voted for, and why. What could not be found
+/// out is no yes.
+pub fn before_the_vote(store: &Store, apps: Vec<AppName>) -> BTreeMap<AppName, String> {
+    let mut watched = BTreeMap::new();
+    let mut why = BTreeMap::new();
+    for app in apps {
+        match store.watched(&app) {
+            Ok(containers) => drop(watched.insert(app, containers)),
+            Err(error) => drop(why.insert(app, unknown(&error))),
+        }
+    }
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        match ailments(&watched) {
+            Ok(found) => {
+                why.extend(found.into_iter().map(|(app, ailment)| (app, ailment.to_string())));
+                return why;
+            }
+            Err(error) if Instant::now() >= give_up => {
+                why.extend(watched.into_keys().map(|app| (app, unknown(&error))));
+                return why;
+            }
+            Err(error) => log::warn!("{error}"),
+        }
+        thread::sleep(RETRY_PERIOD);
+    }
+}
+
+fn unknown(error: &dyn std::error::Error) -> String {
+    format!("whether its new container is still healthy cannot be found out: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn container(running: bool, started_at: &str, restarts: u32, network: &str) -> Container {
+        serde_json::from_value(json!({
+            "Id": "ab".repeat(32), "Name": "/web.web.1.upcoming-7",
+            "Image": format!("sha256:{}", "cd".repeat(32)), "RestartCount": restarts,
+            "State": { "Running": running, "Restarting": false, "StartedAt": started_at },
+            "HostConfig": { "RestartPolicy": { "Name": "no" }, "NetworkMode": network },
+            "NetworkSettings": { "Networks": { "bridge": { "IPAddress": "127.0.0.1" } } },
+        }))
+        .unwrap()
+    }
+
+    fn now(restarts: u32) -> Container {
+        container(true, "2026-11-23T10:45:12.1Z", restarts, "bridge")
+    }
+
+    #[test]
+    fn what_runs_as_it_did_is_healthy_and_nothing_else_is() {
+        let watched = Watched::of(&now(1), None);
+        assert_eq!(watched.is_healthy(Some(&now(1))), Ok(()));
+        let ended = container(false, "2026-11-23T10:45:12.1Z", 1, "bridge");
+        for (found, ailment) in [
+            (None, Ailment::Ended),
+            (Some(ended), Ailment::Ended),
+            (Some(now(2)), Ailment::Restarted),
+            (Some(container(true, "2026-11-23T10:45:13Z", 1, "bridge")), Ailment::Restarted),
+        ] {
+            assert_eq!(watched.is_healthy(found.as_ref()), Err(ailment));
+        }
+    }
+
+    #[test]
+    fn a_port_that_was_open_stays_open() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let watched = Watched::of(&now(0), Some(address));
+        assert_eq!(watched.is_healthy(Some(&now(0))), Ok(()));
+        drop(listener);
+        assert_eq!(watched.is_healthy(Some(&now(0))), Err(Ailment::Closed(address)));
+        // One that was closed then, and one that is not the container's own, are nobody's business.
+        assert_eq!(Watched::of(&now(0), Some(address)).is_healthy(Some(&now(0))), Ok(()));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let of_host = container(true, "2026-11-23T10:45:12.1Z", 0, "host");
+        let watched = Watched::of(&of_host, listener.local_addr().ok());
+        drop(listener);
+        assert_eq!(watched.is_healthy(Some(&of_host)), Ok(()));
+    }
+
+    #[test]
+    fn only_web_has_an_address() {
+        let web = Some("10.0.0.5:5000".parse().unwrap());
+        assert_eq!(address("web", "10.0.0.5", "5000"), web);
+        for (process, ip, port) in
+            [("worker", "10.0.0.5", "5000"), ("web", "", "5000"), ("web", "10.0.0.5", "")]
+        {
+            assert_eq!(address(process, ip, port), None);
+        }
+    }
+}

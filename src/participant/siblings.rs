@@ -1,0 +1,106 @@
+//! Watches the other containers of an app that is held: with `max_parallel` in its app.json, Dokku starts several at once.
+//!
+//! Dokku waits for the held one before it says that another has failed its check, so nobody else would tell before the
+//! decision. A container that was started and has ended, or is gone, without coming to our trigger is such a one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::SyncSender;
+use std::thread;
+use std::time::Duration;
+
+use super::Message;
+use crate::docker::{self, DockerError, ImageId};
+use crate::dokku::Dokku;
+use crate::names::AppName;
+use crate::participant::store::{BUILT, Store};
+use crate::protocol::Report;
+use crate::vars::Vars;
+
+/// How often is looked.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
+
+/// A container that was seen running.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Sibling {
+    name: String,
+    image: ImageId,
+}
+
+/// What has been seen of each app, by the containers' ids.
+#[derive(Debug, Default)]
+struct Siblings {
+    seen: BTreeMap<AppName, BTreeMap<String, Sibling>>,
+    told: BTreeSet<AppName>,
+}
+
+/// Watches the apps of a graduation on a thread of its own, until the decision.
+pub(super) fn watch(vars: &Vars, store: &Store, news: &SyncSender<Message>) {
+    let (dokku, store, news) = (Dokku::new(vars), store.clone(), news.clone());
+    thread::spawn(move || {
+        let mut siblings = Siblings::default();
+        while store.decision().is_none() && store.is_there() {
+            match siblings.look(&dokku, &store) {
+                Ok(failed) => {
+                    for report in failed {
+                        // After the decision they end as it wants.
+                        if store.decision().is_some() || news.send(Message::Report(report)).is_err() {
+                            return;
+                        }
+                    }
+                }
+                // An engine that is being restarted, for one, says nothing of what runs.
+                Err(error) => log::warn!("{error}"),
+            }
+            thread::sleep(LOOK_PERIOD);
+        }
+    });
+}
+
+impl Siblings {
+    fn look(&mut self, dokku: &Dokku, store: &Store) -> Result<Vec<Report>, DockerError> {
+        let apps: Vec<AppName> =
+            store.apps().map(BTreeMap::into_keys).map(Iterator::collect).unwrap_or_default();
+        let has_siblings = |app: &AppName| dokku.scale(app).get("web").is_some_and(|count| *count > 1);
+        let is_watched =
+            |app: &AppName| !self.told.contains(app) && store.has_mark(app, BUILT) && has_siblings(app);
+        let apps: Vec<AppName> = apps.into_iter().filter(is_watched).collect();
+        if apps.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found = docker::upcoming_containers()?;
+        // One that has become live has another name by now.
+        let unlisted: Vec<&String> = self
+            .seen
+            .values()
+            .flat_map(BTreeMap::keys)
+            .filter(|id| !found.iter().any(|container| container.id == **id))
+            .collect();
+        let renamed = docker::containers(&unlisted)?;
+        let mut failed = Vec::new();
+        for app in apps {
+            let of_app = format!("/{app}.");
+            let own = found.iter().filter(|container| container.name.starts_with(&of_app));
+            let seen = self.seen.entry(app.clone()).or_default();
+            for container in own.filter(|container| container.was_started()) {
+                let sibling = Sibling {
+                    name: container.name.trim_start_matches('/').to_owned(),
+                    image: container.image.clone(),
+                };
+                seen.insert(container.id.clone(), sibling);
+            }
+            let Ok(Some(held)) = store.held(&app) else { continue };
+            let runs =
+                |id: &String| found.iter().chain(&renamed).any(|one| one.id == *id && one.is_running());
+            // Somebody else's restart of the old version is none of ours.
+            let has_failed = |(id, sibling): &(&String, &Sibling)| {
+                sibling.image == held.image && !runs(id) && !store.has_come_to_check(&app, id)
+            };
+            if let Some((_, sibling)) = seen.iter().find(has_failed) {
+                let reason = format!("its container {} has ended before it was found healthy", sibling.name);
+                failed.push(Report::AppFailed { app: app.clone(), reason });
+                self.told.insert(app);
+            }
+        }
+        Ok(failed)
+    }
+}

@@ -1,0 +1,116 @@
+//! Healthy means healthy at the decision: what is held is looked at just before the vote, and again before the switch.
+
+use crate::support::{BeforeDocker, Host, World};
+
+/// The container of an app that is held.
+fn held(host: &Host, app: &str) -> String {
+    let name = format!("name={app}.web.1.upcoming-");
+    let id = host.docker(&["ps", "-q", "--no-trunc", "--filter", &name]).succeeds().raw;
+    assert_eq!(id.lines().count(), 1, "{id}");
+    id.trim().to_owned()
+}
+
+#[test]
+fn a_held_container_that_ends_before_the_vote_stops_it() {
+    let world = World::new();
+    let environment = world.with_news_of(&["api", "web"]);
+    let host = &world.destination;
+    let post = world.post_hook();
+    let before = host.snapshot();
+    for (label, end) in [("stopped", ["stop", "-t", "0"]), ("restarted", ["restart", "-t", "0"])] {
+        let push = environment.begin_graduation(&["quiet"], label, "HEAD");
+        post.is_reached_by(&push);
+        let container = held(host, "web");
+        host.docker(&[end[0], end[1], end[2], &container]).succeeds();
+        post.succeeds();
+        push.wait().is_refused().says("nothing changed on production").does_not_say("Going live");
+        host.snapshot().assert_same_as(&before);
+        world.nothing_is_left();
+    }
+}
+
+#[test]
+fn a_held_container_that_does_not_answer_any_more_stops_the_vote_and_one_that_ends_after_it_is_rolled_back() {
+    if World::simulated_only("ends a container's server, and stops between vote and switch") {
+        return;
+    }
+    let world = World::new();
+    let environment = world.with_release_of(&["api", "web"]);
+    let host = &world.destination;
+    let serves_beside = "printf 'busybox httpd -f -p $PORT -h www &\\nexec sleep 1000000\\n' >web\n";
+    world.app("api").version("2").push();
+    world.app("web").version("2").builds_with(serves_beside).push();
+    world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
+    environment.update();
+    let post = world.post_hook();
+    let before = host.snapshot();
+
+    let push = environment.begin_graduation(&["quiet"], "closed", "HEAD");
+    post.is_reached_by(&push);
+    let address = ["inspect", "-f", "{{.NetworkSettings.IPAddress}}", &held(host, "web")];
+    let address = host.docker(&address).succeeds().raw;
+    assert_eq!(host.kill("KILL", &format!("^busybox httpd -f -p {}:", address.trim())), 1, "{address}");
+    post.succeeds();
+    push.wait()
+        .is_refused()
+        .says("web: its new container does not accept connections on ")
+        .says("nothing changed on production");
+    host.snapshot().assert_same_as(&before);
+    world.nothing_is_left();
+
+    // It is decided, `web` is on its way, and its container ends before the proxy is switched.
+    let push = environment.begin_graduation(&["quiet"], "ended", "HEAD");
+    post.is_reached_by(&push);
+    let container = held(host, "web");
+    let gate = world.gate("policy");
+    let given_back =
+        format!("case \"$*\" in\n'update --restart=on-failure:10 {container}')\n{}\n;;\nesac", gate.script());
+    let slow = BeforeDocker::on(host, &given_back);
+    post.succeeds();
+    gate.is_reached();
+    host.docker(&["stop", "-t", "0", &container]).succeeds();
+    gate.open();
+    push.wait().is_refused().says("production was rolled back: web: the deploy exited with code 1");
+    drop(slow);
+    for app in ["api", "web"] {
+        host.until_live(app, "1");
+    }
+    assert!(!environment.went_live("ended", "HEAD"));
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_container_that_fails_its_check_beside_a_held_one_aborts_at_once() {
+    if World::simulated_only("has a container wait at a gate") {
+        return;
+    }
+    let world = World::new();
+    let environment = world.with_release_of(&["api", "web"]);
+    let host = &world.destination;
+    host.dokku(&["ps:scale", "web", "web=2"]).succeeds();
+    let before = host.snapshot();
+    let gate = world.gate("second");
+    let fails = format!(
+        "if [ \"$DYNO\" = web.2 ]; then\n{}echo 'cannot find the database'; exit 1; fi\n",
+        gate.script()
+    );
+    let at_once = r#"{"formation": {"web": {"max_parallel": 2}}, "healthchecks": {"web": [
+        {"type": "startup", "name": "it answers", "path": "/", "attempts": 1000}]}}"#;
+    let edit = format!("cat >begin <<'EOF'\n{fails}EOF\ncat begin web >both\nmv both web\n");
+    world.app("web").version("2").file("app.json", at_once).builds_with(&edit).push();
+    world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
+    environment.update();
+    let post = world.post_hook();
+    let push = environment.begin_graduation(&[], "now", "HEAD");
+    // The first is held, and nobody says yes or no: all that ends it is that the second one fails.
+    post.is_reached_by(&push);
+    gate.is_reached().open();
+    push.wait()
+        .is_refused()
+        .says("web: its container web.web.2.upcoming-")
+        .says("has ended before it was found healthy")
+        .says("nothing changed on production")
+        .does_not_say("Going live");
+    host.snapshot().assert_same_as(&before);
+    world.nothing_is_left();
+}
