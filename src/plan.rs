@@ -486,8 +486,11 @@ pub fn make(
         if status.has(to) && !is_redeployed {
             plan.unchanged.push(app.clone());
             plan.stopped.extend((status.condition == Condition::Stopped).then(|| app.clone()));
-            let there = status.remarks(there.name().as_str()).into_iter();
-            plan.remarks.extend(there.map(|remark| format!("{remark} there")));
+            // Of an image that is gone it is said below, for apps that the state does not name, too.
+            if !status.image_is_gone {
+                let there = status.remarks(there.name().as_str()).into_iter();
+                plan.remarks.extend(there.map(|remark| format!("{remark} there")));
+            }
             continue;
         }
         if runs.is_some_and(|live| live.status.image_is_gone) {

@@ -86,7 +86,7 @@ fn it_goes_live_without_the_pusher() {
 fn it_goes_live_without_the_connection_between_the_hosts() {
     let world = World::new();
     let story = Story::new(&world);
-    world.set(&world.source, "lease-s", 5);
+    world.set(&world.source, "lease-s", 30);
     let push = story.decided("now");
     assert!(world.source.kill("KILL", "graduate-production graduate:agent") > 0);
     push.until_line("production is back");
@@ -127,7 +127,7 @@ fn a_coordinator_that_dies_is_replaced_by_the_push_or_whoever_comes_next() {
 fn a_participant_that_dies_is_replaced() {
     let world = World::new();
     let story = Story::new(&world);
-    world.set(&world.source, "lease-s", 3);
+    world.set(&world.source, "lease-s", 6);
     // By the coordinator, which notices.
     let push = story.decided("now");
     assert_eq!(world.destination.kill("KILL", "dokku-graduate participant"), 1);

@@ -234,7 +234,7 @@ fn hooks_hear_of_what_was_rolled_back() {
 fn a_hook_that_hears_of_it_changes_nothing() {
     let world = World::new();
     let env = ready(&world);
-    world.source.dokku(&["graduate:set", "--global", "hook-timeout", "1"]).succeeds();
+    world.source.dokku(&["graduate:set", "--global", "hook-timeout", "8"]).succeeds();
     add(&world, "SUCCESS", "echo the chat is down; exit 3");
     add(&world, "SUCCESS", "echo who is so slow; sleep 98764");
     // The environment is free by then.

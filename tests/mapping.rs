@@ -237,7 +237,7 @@ fn what_dies_on_the_one_host_leaves_the_old_state_or_is_replaced() {
     world.app("web-staging").version("2").push();
     source.dokku(&["graduate:commit", "-m", "Second"]).succeeds();
     one.env.update();
-    world.set(source, "lease-s", 3);
+    world.set(source, "lease-s", 6);
     let before: Snapshot = source.snapshot();
     let post = world.post_hook();
     let push = one.env.begin_graduation_to(&["live"], "second", "HEAD");

@@ -119,7 +119,7 @@ fn an_agent_that_turns_bad_is_as_good_as_lost() {
     let world = World::new();
     let environment = with_news(&world, &["api"]);
     let before = world.destination.snapshot();
-    world.set(&world.source, "lease-s", 3);
+    world.set(&world.source, "lease-s", 6);
     // The first session is a good one until the app has been opened, and no other is.
     let bad = r#"
         if mkdir "$DOKKU_LIB_ROOT/turned-bad" 2>/dev/null; then
@@ -138,6 +138,7 @@ fn an_agent_that_turns_bad_is_as_good_as_lost() {
     put_agent_back(&world.destination);
     world.destination.snapshot().assert_same_as(&before);
     assert_eq!(environment.remote("refs/tags/graduate/production/now"), None);
+    world.set(&world.source, "lease-s", 120);
     environment.graduate("again", "HEAD").succeeds().says("production runs");
     world.nothing_is_left();
 }
@@ -150,7 +151,7 @@ fn a_destination_that_does_not_begin_is_given_up() {
     let world = World::new();
     let environment = with_news(&world, &["api"]);
     let before = world.destination.snapshot();
-    world.set(&world.source, "lease-s", 3);
+    world.set(&world.source, "lease-s", 6);
     // What runs there and which revisions are there is still told, and nothing after it; the connection stays.
     replace_agent(
         &world.destination,
@@ -171,6 +172,7 @@ fn a_destination_that_does_not_begin_is_given_up() {
     put_agent_back(&world.destination);
     world.destination.until_idle();
     world.destination.snapshot().assert_same_as(&before);
+    world.set(&world.source, "lease-s", 120);
     environment.graduate("again", "HEAD").succeeds().says("production runs");
     world.nothing_is_left();
 }
@@ -190,7 +192,7 @@ fn objects_that_do_not_arrive_are_given_up() {
         );
         world.destination.root_with_input(&replace, format!("#!/bin/sh\n{script}\n").as_bytes()).succeeds();
     };
-    world.set(&world.source, "lease-s", 3);
+    world.set(&world.source, "lease-s", 6);
     receive("exec cat >/dev/null");
     let refused = environment.graduate("silent", "HEAD").is_refused();
     refused.says("api: its revision could not be sent: git push made no progress for [N] s");
@@ -207,6 +209,7 @@ fn objects_that_do_not_arrive_are_given_up() {
     world.destination.root(&format!("{subcommands}; mv -f .receive receive")).succeeds();
     world.destination.until_idle();
     world.destination.snapshot().assert_same_as(&before);
+    world.set(&world.source, "lease-s", 120);
     environment.graduate("again", "HEAD").succeeds().says("production runs");
     world.nothing_is_left();
 }
@@ -354,7 +357,7 @@ fn a_disk_that_fills_while_apps_build_is_named() {
     world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
     environment.update();
     let before = world.destination.snapshot();
-    world.set(&world.source, "lease-s", 3);
+    world.set(&world.source, "lease-s", 6);
     let push = environment.begin_graduation(&[], "now", "HEAD");
     push.until_line("building api 2");
     disk.fill();
@@ -365,6 +368,7 @@ fn a_disk_that_fills_while_apps_build_is_named() {
     disk.free();
     world.destination.until_idle();
     world.destination.snapshot().assert_same_as(&before);
+    world.set(&world.source, "lease-s", 120);
     environment.graduate("again", "HEAD").succeeds().says("production runs");
     world.nothing_is_left();
 }
@@ -410,7 +414,7 @@ fn what_a_destination_was_not_heard_to_put_back_stays_in_doubt() {
     let world = World::new();
     let environment = with_news(&world, &["api"]);
     let before = world.destination.snapshot();
-    world.set(&world.source, "lease-s", 3);
+    world.set(&world.source, "lease-s", 6);
     let post = world.post_hook();
     let push = environment.begin_graduation(&[], "now", "HEAD");
     post.is_reached_by(&push);

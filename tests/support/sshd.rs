@@ -41,6 +41,18 @@ fn start(dir: &Path, port: u16) -> Running {
     running
 }
 
+/// A port that nobody listens at, below those that the system gives to outgoing connections.
+fn free_port() -> u16 {
+    loop {
+        let mut random = [0; 2];
+        getrandom::fill(&mut random).unwrap();
+        let port = 10_000 + u16::from_le_bytes(random) % 22_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 impl Sshd {
     /// Starts one that lets nobody in.
     pub(crate) fn new() -> Self {
@@ -49,7 +61,7 @@ impl Sshd {
         }
         let dir = tempfile::tempdir().unwrap();
         make_key(&dir.path().join("host_key"));
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let config = format!(
             "ListenAddress 127.0.0.1\nPort {port}\nHostKey {root}/host_key\nPidFile none\nStrictModes no\n\
              AuthorizedKeysFile {root}/authorized_keys\nPermitRootLogin yes\nUsePAM no\n\

@@ -3,8 +3,11 @@
 use super::Walk;
 use crate::support::{App, Host, Ran};
 
+/// Does something, and says what.
+type Operation = fn(&mut Walk<'_>) -> String;
+
 /// Of so many steps, how often each is taken.
-const OPERATIONS: &[(usize, fn(&mut Walk<'_>) -> String)] = &[
+const OPERATIONS: &[(usize, Operation)] = &[
     (10, push),
     (2, push_what_does_not_build),
     (3, push_what_is_refused),
