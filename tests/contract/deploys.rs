@@ -189,7 +189,7 @@ fn held(world: &World) {
 
 fn by_hook(world: &World, probe: &Probe<'_>) {
     let branch = loose(world, "api", "master").expect("deployed");
-    let version = world.app("api").with_worker().version("5").commit().bring_to(&world.source);
+    let version = world.app("api").with_worker().version("5").commit().bring_objects_to(&world.source);
     probe.calls();
     let update = format!("{branch} {} refs/heads/master", version.revision);
     as_dokku(world, &format!("echo {update} | GRADUATE_PROBE=heard dokku git-hook api")).succeeds();

@@ -206,9 +206,14 @@ impl Version<'_> {
         self.begin_push_to(host).wait()
     }
 
-    /// Brings its objects into the app's repository on a host and deploys nothing, so that a state made by hand
-    /// can name it.
+    /// Brings its objects to a host, so that a state made by hand can name it there, although it never ran.
     pub(crate) fn bring_to(self, host: &Host) -> Self {
+        self.world.set(host, "untested", "ignore");
+        self.bring_objects_to(host)
+    }
+
+    /// Brings its objects into the app's repository on a host, and deploys nothing.
+    pub(crate) fn bring_objects_to(self, host: &Host) -> Self {
         let tree = repository(self.world, &self.app);
         let bundle = tree.join(".git/version.bundle");
         let path = bundle.display().to_string();
@@ -222,8 +227,6 @@ impl Version<'_> {
             self.app
         );
         host.root_with_input(&script, &fs::read(bundle).unwrap()).succeeds();
-        // It never ran there, which is another story's subject.
-        self.world.set(host, "untested", "ignore");
         self
     }
 
