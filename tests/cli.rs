@@ -26,7 +26,7 @@ Commands (each has --help):
     graduate:abort <environment>                                                         Stop a graduation that has not been decided yet and put everything back
     graduate:add-environment <name> <url> [--fingerprint <fingerprint>]                  Link an environment: pin its host key and test the link
     graduate:add-hook <PRE|POST|SUCCESS|FAILURE> <command>                               Add a hook that runs before a graduation or when all apps are held or when it is live or has failed
-    graduate:commit [--message <message>]                                                Commit the state of this environment as it is now
+    graduate:commit [--message <message>] [--runs <app=revision>]                        Commit the state of this environment as it is now
     graduate:diff <environment> [<revision>] [--all] [--format <text|json>]              Show how a state differs from what an environment is: revisions and config names and other settings
     graduate:doctor [<environment>] [--format <text|json>]                               Examine the installation and each link and say what puts right what is wrong
     graduate:environments [--format <text|json>]                                         List the environments
@@ -66,7 +66,7 @@ stdout:
     graduate:abort <environment>, Stop a graduation that has not been decided yet and put everything back
     graduate:add-environment <name> <url> [--fingerprint <fingerprint>], Link an environment: pin its host key and test the link
     graduate:add-hook <PRE|POST|SUCCESS|FAILURE> <command>, Add a hook that runs before a graduation or when all apps are held or when it is live or has failed
-    graduate:commit [--message <message>], Commit the state of this environment as it is now
+    graduate:commit [--message <message>] [--runs <app=revision>], Commit the state of this environment as it is now
     graduate:diff <environment> [<revision>] [--all] [--format <text|json>], Show how a state differs from what an environment is: revisions and config names and other settings
     graduate:doctor [<environment>] [--format <text|json>], Examine the installation and each link and say what puts right what is wrong
     graduate:environments [--format <text|json>], List the environments
