@@ -63,7 +63,7 @@ fn what_is_no_agent_is_told_apart() {
     let environment = with_news(&world, &["api"]);
     let before = world.destination.snapshot();
     let hello = hello(1);
-    let endless = r#"read live; yes '{"type":"app","app":"a","live":{"revision":null,"config_names":[],"hold":"built"}}'"#;
+    let endless = r#"read live; yes '{"type":"app","app":"a","live":{"status":{"runs":null,"condition":"up","branch_at":null,"starts_another_image":false,"image_is_gone":false,"is_deploying":false},"config_names":[],"broken":null,"hold":"built","obstacles":[]}}'"#;
     let no_hello = "cannot reach production: the agent there did not begin with its hello";
     let cases = [
         ("garbage", "head -c 200000 /dev/urandom".to_owned(), [no_hello, "a login script or wrapper"]),
@@ -326,7 +326,8 @@ fn many_apps_are_graduated_in_bounded_memory() {
     environment.shell(&state).succeeds();
     world.set(&world.source, "hold-timeout-s", 3600);
     let post = world.post_hook();
-    let push = environment.begin_graduation(&["quiet", "allow-missing-config"], "many", "HEAD");
+    let options = ["quiet", "allow-missing-config", "allow-untested"];
+    let push = environment.begin_graduation(&options, "many", "HEAD");
     until_said(&push, "[POST] held");
     memory_is_bounded(&world, &format!("{count} apps"));
     post.succeeds();

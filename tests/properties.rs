@@ -106,14 +106,15 @@ fn an_excluded_app_never_graduates() {
     env.git(&["log", "--oneline", "origin/env/production..origin/HEAD"]).succeeds().shows("");
     world.source.dokku(&["graduate:status"]).succeeds().does_not_say("drift");
 
-    // Nothing is left to do, though the excluded app has moved on; an app that is gone is gone from the ledger, too.
+    // Nothing is left to do, though the excluded app has moved on; an app that is gone here still runs there, and the
+    // ledger goes on naming it.
     world.app("cron").version("2").push();
     world.source.dokku(&["--force", "apps:destroy", "web"]).succeeds();
     world.source.dokku(&["graduate:commit", "-m", "Second"]).succeeds();
     env.update();
     env.graduate("second", "HEAD").succeeds().says("nothing to do");
     env.git(&["fetch", "-q", "origin"]).succeeds();
-    env.git(&["ls-tree", "--name-only", "origin/env/production"]).succeeds().shows(".gitignore\napi\n");
+    env.git(&["ls-tree", "--name-only", "origin/env/production"]).succeeds().shows(".gitignore\napi\nweb\n");
 
     // One that is excluded no more graduates with the next state.
     world.source.dokku(&["graduate:set", "production", "exclude"]).succeeds();

@@ -148,7 +148,7 @@ fn manifests_that_are_none() {
     );
     edited(
         &|manifest| manifest["deploy"]["revision"] = "1234567890".repeat(4).into(),
-        "the state wants api at 1234567890123456789012345678901234567890, a revision that its repository here does not \
+        "the state wants api at 1234567890123456789012345678901234567890, a revision that its repository has neither here nor \
          have",
     );
     // A directory that leads out of Dokku's home can only be made with git's plumbing, and git refuses it itself.
@@ -238,7 +238,6 @@ fn what_nobody_committed_does_not_graduate() {
     let ran = env.graduate("dirty", "HEAD").is_refused();
     ran.says("cannot graduate to production: this environment differs from its last commit:\n")
         .says("           api: revision, image, config GREETING\n")
-        .says("           web: new\n")
         .says("see `git diff` there, then commit it with `dokku graduate:commit`");
     world.destination.snapshot().assert_same_as(&before);
     world.destination.keeps_no_trace();

@@ -91,7 +91,8 @@ impl Store {
                     names.extend(entry.file_name().into_string());
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // A tag that is called like the environment leaves no room for its releases.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
             Err(error) => return Err(failed(&directory, error)),
         }
         let packed = git_dir.join("packed-refs");
