@@ -149,7 +149,7 @@ fn manifests_that_are_none() {
     edited(
         &|manifest| manifest["deploy"]["revision"] = "1234567890".repeat(4).into(),
         "the state wants api at 1234567890123456789012345678901234567890, a revision that its repository has neither here nor \
-         have",
+         there",
     );
     // A directory that leads out of Dokku's home can only be made with git's plumbing, and git refuses it itself.
     let tree =

@@ -18,7 +18,7 @@ pub(crate) fn ask(layout: &Layout, request: &Request) -> Outcome<Value> {
             "Cannot connect to the Docker daemon at unix://{place}. Is the docker daemon running?"
         ))
     })?;
-    writeln!(stream, "{}", serde_json::to_string(request)?)?;
+    stream.write_all(format!("{}\n", serde_json::to_string(request)?).as_bytes())?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
     let mut answer: Value = serde_json::from_str(&line)?;

@@ -54,7 +54,8 @@ fn serve(engine: &Arc<Engine>, connection: UnixStream) {
             Ok(value) => json!({ "ok": value }),
             Err(error) => json!({ "error": error }),
         };
-        if writeln!(writer, "{answer}").is_err() {
+        // As one text: a value prints itself in pieces of a few bytes, each of which would be a message to whoever waits.
+        if writer.write_all(format!("{answer}\n").as_bytes()).is_err() {
             return;
         }
     }
