@@ -12,7 +12,7 @@ const NEEDED: (u32, u32) = (0, 38);
 /// The longest file that may hold a version, in bytes.
 const MAX_FILE: u64 = 4096;
 
-/// A Dokku that is older than [`NEEDED`].
+/// A Dokku that is older than `NEEDED`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct TooOld {
     /// What it calls itself.

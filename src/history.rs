@@ -137,7 +137,7 @@ fn mark_rolled_back(history: &mut [Episode]) {
     }
 }
 
-/// The latest release of a commit among the last [`LOOKED_BACK`].
+/// The latest release of a commit among the last `LOOKED_BACK`.
 ///
 /// # Errors
 /// The repository cannot be read.

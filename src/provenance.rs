@@ -2,9 +2,9 @@
 //!
 //! Dokku keeps no record of the revision that a container runs. Its deploy branch moves without a deploy (`git:sync`), a
 //! deploy happens without its branch (a push from a shallow clone, which Git refuses when Dokku has deployed it), and
-//! `latest` is an image that was refused. So the plugin's triggers record each deploy ([`record`]): which revision was
+//! `latest` is an image that was refused. So the plugin's triggers record each deploy (`record.rs`): which revision was
 //! built to which image, and which containers were started from it. Whoever wants to know what an app runs asks
-//! [`look`], and nothing else: it asks Docker for the live containers and looks up each in the records ([`judge`]).
+//! [`look`], and nothing else: it asks Docker for the live containers and looks up each in the records (`judge.rs`).
 //!
 //! ```text
 //! <data>/provenance/<app>/records.json    builds, and the containers that were started from them
