@@ -131,8 +131,9 @@ impl<'a> Ledger<'a> {
             }
         }
         let tree = self.git.make_tree(self.runs, &changes)?;
-        // The commit that was asked for says it itself, if it is the same.
-        let named = [self.order.commit].into_iter().chain(self.runs);
+        // The commit that was asked for says it itself, if all of it was followed and nothing else is known.
+        let asked = self.order.is_followed_as_a_whole().then_some(self.order.commit);
+        let named = asked.into_iter().chain(self.runs);
         for commit in named {
             if self.repo.tree_of(commit)? == tree {
                 return Ok(commit);
