@@ -311,6 +311,11 @@ impl Dokku {
         self.property_or_global("scheduler", app, "selected").unwrap_or_else(|| "docker-local".to_owned())
     }
 
+    /// Dokku starts the app's containers on this host; of those of other schedulers it keeps no files.
+    pub fn is_local(&self, app: &AppName) -> bool {
+        self.scheduler(app) == "docker-local"
+    }
+
     /// Dokku checks new containers of a process, beside the old ones, before it stops these.
     pub fn is_checked(&self, app: &AppName, process: &str) -> bool {
         let disabled = self.property("checks", app, "disabled").unwrap_or_default();
@@ -323,7 +328,7 @@ impl Dokku {
     /// to it only after that: the scheduler docker-local, checks not disabled, and nginx or no proxy.
     pub fn hold_point(&self, app: &AppName, procfile: Option<&str>) -> HoldPoint {
         let has_web = self.starts_web(app, procfile);
-        let is_local = self.scheduler(app) == "docker-local";
+        let is_local = self.is_local(app);
         let is_checked = self.is_checked(app, "web");
         let proxy = self.property_or_global("proxy", app, "type");
         let is_proxied_late = proxy.is_none_or(|name| name == "nginx")

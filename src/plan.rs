@@ -92,6 +92,11 @@ pub enum OptionError {
 }
 
 impl Options {
+    /// The app is deployed even if it is unchanged.
+    pub fn redeploys(&self, app: &AppName) -> bool {
+        self.redeploy || self.redeployed.contains(app)
+    }
+
     /// Parses push options, git-push(1) `-o`.
     ///
     /// # Errors
@@ -482,8 +487,7 @@ pub fn make(
         plan.remarks.extend(told.map(|remark| remark.to_string()));
         let runs = live.get(there);
         let status = runs.map(|live| live.status.clone()).unwrap_or_default();
-        let is_redeployed = options.redeploy || options.redeployed.contains(app);
-        if status.has(to) && !is_redeployed {
+        if status.has(to) && !options.redeploys(app) {
             plan.unchanged.push(app.clone());
             plan.stopped.extend((status.condition == Condition::Stopped).then(|| app.clone()));
             // Of an image that is gone it is said below, for apps that the state does not name, too.

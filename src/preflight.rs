@@ -40,11 +40,8 @@ struct Needs {
 
 /// The obstacles of each of these apps that has any.
 pub fn obstacles(vars: &Vars, dokku: &Dokku, apps: &[AppName]) -> BTreeMap<AppName, Vec<Obstacle>> {
-    let needs: BTreeMap<&AppName, Needs> = apps
-        .iter()
-        .filter(|app| dokku.scheduler(app) == "docker-local")
-        .map(|app| (app, Needs::of(dokku, app)))
-        .collect();
+    let needs: BTreeMap<&AppName, Needs> =
+        apps.iter().filter(|app| dokku.is_local(app)).map(|app| (app, Needs::of(dokku, app))).collect();
     let networks = match needs.values().any(|needs| !needs.networks.is_empty()) {
         true => known(docker::networks()),
         false => None,

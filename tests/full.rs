@@ -54,10 +54,7 @@ fn a_full_disk_is_named_as_the_cause() {
         return;
     }
     let world = World::new();
-    let env = world.with_release_of(&["api"]);
-    world.app("api").version("2").push();
-    world.source.dokku(&["graduate:commit", "-m", "Second"]).succeeds();
-    env.update();
+    let env = world.with_news_of(&["api"]);
     let home = |host: &Host| host.as_simulated().unwrap().layout().home();
     let no_room = "No space left on device";
     let before = world.destination.snapshot();
@@ -108,10 +105,7 @@ fn a_directory_for_temporary_files_that_is_not_there_is_named_or_not_needed() {
         return;
     }
     let world = World::new();
-    let env = world.with_release_of(&["api"]);
-    world.app("api").version("2").push();
-    world.source.dokku(&["graduate:commit", "-m", "Second"]).succeeds();
-    env.update();
+    world.with_news_of(&["api"]);
     let missing = world.path("not-there");
     assert!(!Path::new(&missing).exists());
     // A command needs none.

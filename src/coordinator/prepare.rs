@@ -54,7 +54,11 @@ impl Coordinator<'_> {
             Ok(there) => there,
             Err(error) => return Err(Ending::Unreachable { reason: error.to_string() }),
         };
-        let known = |app: &AppName, revision| self.known(app, revision, &there);
+        let known = |app: &AppName, revision| {
+            // Of the current state it is known already.
+            let status = here.as_ref().and_then(|here| here.get(app)).map(|here| &here.status);
+            self.known(app, revision, &there, status)
+        };
         let Self { order, routes, limits, .. } = &*self;
         let policy = Policy {
             missing_config: limits.missing_config,

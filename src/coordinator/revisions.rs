@@ -17,7 +17,7 @@ use crate::plan::{Known, Plan, Problem, Row, Tested};
 use crate::protocol::{LiveApp, Report, Request, RevisionFacts};
 use crate::provenance::{self, Ran};
 use crate::repo::Settled;
-use crate::runs::Runs;
+use crate::runs::{AppStatus, Runs};
 use crate::transfer::check;
 
 /// How long a destination may take to answer.
@@ -63,24 +63,28 @@ pub fn ask_revisions(
 impl Coordinator<'_> {
     /// The revisions that may be deployed, of apps that are there.
     pub(super) fn to_ask(&self, live: &BTreeMap<DestinationApp, LiveApp>) -> Vec<(DestinationApp, CommitId)> {
-        let options = &self.order.options;
         let asked = self.order.followed().into_iter().filter_map(|app| {
             let (there, to) = (self.routes.there(app)?, self.order.apps.get(app)?.runs.revision()?);
-            let again = options.redeploy || options.redeployed.contains(app);
-            let is_changed = again || !live.get(there)?.status.has(to);
+            let is_changed = self.order.options.redeploys(app) || !live.get(there)?.status.has(to);
             is_changed.then(|| (there.clone(), to))
         });
         asked.collect()
     }
 
     /// What is known of an app's revision.
-    pub(super) fn known(&self, app: &AppName, revision: CommitId, there: &There) -> Known {
+    pub(super) fn known(
+        &self,
+        app: &AppName,
+        revision: CommitId,
+        there: &There,
+        status_here: Option<&AppStatus>,
+    ) -> Known {
         let here = Dokku::new(self.vars).revision_facts(app, revision);
         let found = self.routes.there(app).and_then(|name| there.get(&(name.clone(), revision))).cloned();
         let (found, trouble) = found.unwrap_or_default();
         let is_there = found.exists;
         let facts = if here.exists { here } else { found };
-        let tested = self.tested(app, revision).unwrap_or_else(|error| {
+        let tested = self.tested(app, revision, status_here).unwrap_or_else(|error| {
             log::error!("{error}");
             Tested::Never
         });
@@ -88,15 +92,25 @@ impl Coordinator<'_> {
     }
 
     /// Whether a revision ever ran here. What costs more is asked only of one that is not among those that were recorded.
-    fn tested(&self, app: &AppName, revision: CommitId) -> Result<Tested, CoordinatorError> {
+    fn tested(
+        &self,
+        app: &AppName,
+        revision: CommitId,
+        status: Option<&AppStatus>,
+    ) -> Result<Tested, CoordinatorError> {
         let vars = self.vars;
         let ran = Ran::of(vars, app).map_err(EnvironmentError::from)?;
         if ran.includes(revision) {
             return Ok(Tested::Ran);
         }
-        let found = provenance::look(vars, Path::new("docker"), std::slice::from_ref(app));
-        let mut found = found.map_err(EnvironmentError::from)?;
-        let runs = found.remove(app).unwrap_or_default().status.runs.revision();
+        let runs = match status {
+            Some(status) => status.runs.revision(),
+            None => {
+                let found = provenance::look(vars, Path::new("docker"), std::slice::from_ref(app));
+                let mut found = found.map_err(EnvironmentError::from)?;
+                found.remove(app).unwrap_or_default().status.runs.revision()
+            }
+        };
         if runs == Some(revision) {
             return Ok(Tested::Ran);
         }

@@ -35,8 +35,8 @@ pub fn look(
     let containers: Vec<BTreeMap<String, String>> = apps.iter().map(|app| dokku.containers(app)).collect();
     let is_deployed: Vec<bool> = apps.iter().map(|app| dokku.is_deployed(app)).collect();
     let ids: Vec<String> = containers.iter().flat_map(BTreeMap::values).cloned().collect();
-    let is_local = |app: &AppName| dokku.scheduler(app) == "docker-local";
-    let deployed = apps.iter().zip(&is_deployed).filter(|(app, is_deployed)| **is_deployed && is_local(app));
+    let deployed =
+        apps.iter().zip(&is_deployed).filter(|(app, is_deployed)| **is_deployed && dokku.is_local(app));
     let names: Vec<String> = deployed.map(|(app, _)| docker::latest(app)).collect();
     let survey = docker::survey(docker, &ids, &names)?;
     let mut found = BTreeMap::new();
@@ -60,7 +60,7 @@ pub fn look(
         let facts = Facts {
             is_deployed,
             is_stopped: dokku.is_stopped(app),
-            is_local: is_local(app),
+            is_local: dokku.is_local(app),
             starts_latest: !has_own_names,
             scale: dokku.scale(app),
             procfile: dokku.procfile(app, None),

@@ -209,8 +209,7 @@ pub fn deployed(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
     };
     let live = live(vars, app);
     let new: Vec<String> = live.difference(&before).cloned().collect();
-    // Of other schedulers' containers Dokku keeps no files.
-    if !new.is_empty() || Dokku::new(vars).scheduler(app) != "docker-local" {
+    if !new.is_empty() || !Dokku::new(vars).is_local(app) {
         place.note_ran(revision)?;
         place.change(|records| records.note(revision, &image, new, &live))?;
     }
