@@ -173,10 +173,10 @@ impl Attached {
     ///
     /// # Errors
     /// Its events cannot be read.
-    pub fn to_past(vars: &Vars, id: &GraduationId, quiet: bool) -> Result<Step, AttachError> {
+    pub fn to_past(vars: &Vars, id: &GraduationId, from: From, quiet: bool) -> Result<Step, AttachError> {
         let gone = Arc::new(AtomicBool::new(true));
         let look = Look::Lines { quiet };
-        let shower = Shower::new(Place::of(vars, id), From::Decision, look, gone)?;
+        let shower = Shower::new(Place::of(vars, id), from, look, gone)?;
         let (sender, steps) = mpsc::channel();
         shower.run(&sender);
         Ok(steps.try_recv().unwrap_or(Step::Lost))

@@ -298,17 +298,20 @@ fn note_push_status(vars: &Vars, status: PushStatus<'_>) -> Result<(), HookError
     written.map_err(FileError::of("write", path)).map_err(Into::into)
 }
 
-/// Shows how graduations ended that were voted on in a push which is over, and whose post-receive did not say so: git could
-/// not move a tag, or the hook was killed. Exit status 0 if all of it was said.
+/// Shows and notes how graduations ended that were voted on in a push which is over, and whose post-receive did not say
+/// so: git could not move a tag, or the hook was killed. Exit status 0 if all of it is known.
 ///
 /// # Errors
 /// The files of one cannot be read.
 pub fn told(vars: &Vars, ids: &[GraduationId]) -> Result<u8, HookError> {
-    let mut is_known = true;
+    let mut worst = Some(0);
     for id in ids {
-        is_known &= news::tell_end(vars, id)?;
+        let ending = news::tell_end(vars, id)?;
+        worst = worst.zip(ending).map(|(worst, ending)| worst.max(ending.exit_status()));
     }
-    Ok(u8::from(!is_known))
+    let Some(status) = worst else { return Ok(1) };
+    note_push_status(vars, if status == 0 { PushStatus::Live } else { PushStatus::Failed })?;
+    Ok(0)
 }
 
 /// post-receive: the refs have moved. Its exit status means nothing to git.

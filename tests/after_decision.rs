@@ -42,11 +42,15 @@ impl<'a> Story<'a> {
         push
     }
 
-    /// Everybody who could settle it on the source dies; post-receive would start another coordinator.
+    /// Everybody who could settle it on the source dies. What is left of the push would start another coordinator: first
+    /// post-receive, then whoever tells what that did not.
     #[track_caller]
     fn is_left_by_all(&self, push: Running) {
-        assert_eq!(self.world.source.kill("KILL", "hook post-receive"), 1);
-        assert_eq!(self.world.source.kill("KILL", "dokku-graduate coordinator"), 1);
+        let source = &self.world.source;
+        assert_eq!(source.kill("KILL", "hook post-receive"), 1);
+        source.until_runs("dokku-graduate told");
+        assert_eq!(source.kill("KILL", "dokku-graduate told"), 1);
+        assert_eq!(source.kill("KILL", "dokku-graduate coordinator"), 1);
         push.wait().is_refused().says("nobody came to say how this ended");
     }
 
@@ -112,8 +116,17 @@ fn a_coordinator_that_dies_is_replaced_by_the_push_or_whoever_comes_next() {
     story.is_left_by_all(story.decided("now"));
     story.health.open();
     let recovered = world.source.dokku(&["graduate:recover", "production"]).succeeds();
-    recovered.says("it was decided, and is live");
+    recovered.says("it was decided, and is live").does_not_say("held (");
     story.is_live("now");
+
+    // The hook alone dies: the push waits all the same, and its exit status is the outcome's.
+    story.rewind("here");
+    let push = story.decided("hook");
+    assert_eq!(world.source.kill("KILL", "hook post-receive"), 1);
+    world.source.until_runs("dokku-graduate told");
+    story.health.open();
+    push.wait().succeeds().says("=====> production runs").does_not_say("nobody came");
+    story.is_live("hook");
 
     story.rewind("back");
     story.is_left_by_all(story.decided("again"));

@@ -379,10 +379,10 @@ impl<'c, 'v> Run<'c, 'v> {
             }
             Report::Held { app, at } => {
                 let app = app_here(app).ok()?;
-                let actions = Event::Held(app.clone());
-                let (held, of) = self.transaction.held();
-                self.coordinator.say(News::Held { app, at, held: held + 1, of });
-                Some(actions)
+                if let Some((held, of)) = self.transaction.held_with(&app) {
+                    self.coordinator.say(News::Held { app: app.clone(), at, held, of });
+                }
+                Some(Event::Held(app))
             }
             Report::AppFailed { app, reason } => {
                 let app = app_here(app).ok()?;

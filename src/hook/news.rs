@@ -79,7 +79,7 @@ impl Followed {
         let ending = match &self.state {
             State::Past(step) => ending_of(step),
             State::Present(attached) => match end_of(attached) {
-                None => self.end_by_another(vars)?,
+                None => end_by_another(vars, &self.id, &self.tag.environment)?,
                 ending => ending,
             },
             State::Asked(attached, _) => end_of(attached),
@@ -88,15 +88,6 @@ impl Followed {
             Some(ending) => Ok(ending.exit_status()),
             None => self.status_without_end(vars),
         }
-    }
-
-    /// Its coordinator died after the vote: another one settles it now, lest a lease end before the destination has heard
-    /// that it is to go live.
-    fn end_by_another(&self, vars: &Vars) -> Result<Option<Ending>, HookError> {
-        Ok(match attach(vars, &self.id, &self.tag.environment, true, From::End)? {
-            Ok(attached) => end_of(&attached),
-            Err(step) => ending_of(&step),
-        })
     }
 
     /// Its coordinator has died, and has not said how it ends.
@@ -140,12 +131,22 @@ impl Followed {
     }
 }
 
-/// Shows how a graduation ends that was voted on; says whether anybody knows.
-pub(super) fn tell_end(vars: &Vars, id: &GraduationId) -> Result<bool, HookError> {
-    let Some(PushNote { tag, .. }) = Place::of(vars, id).push_note()? else { return Ok(false) };
-    Ok(match attach(vars, id, &tag.environment, true, From::Decision)? {
-        Ok(attached) => end_of(&attached).is_some(),
-        Err(step) => ending_of(&step).is_some(),
+/// Waits for the end of a graduation that was voted on, and shows it; none if nobody knows it.
+pub(super) fn tell_end(vars: &Vars, id: &GraduationId) -> Result<Option<Ending>, HookError> {
+    let Some(PushNote { tag, .. }) = Place::of(vars, id).push_note()? else { return Ok(None) };
+    end_by_another(vars, id, &tag.environment)
+}
+
+/// Its coordinator died after the vote: another one settles it now, lest a lease end before the destination has heard
+/// that it is to go live.
+fn end_by_another(
+    vars: &Vars,
+    id: &GraduationId,
+    environment: &EnvironmentName,
+) -> Result<Option<Ending>, HookError> {
+    Ok(match attach(vars, id, environment, true, From::End)? {
+        Ok(attached) => end_of(&attached),
+        Err(step) => ending_of(&step),
     })
 }
 
@@ -199,7 +200,7 @@ fn attach(
         }
         thread::sleep(Duration::from_millis(10));
     }
-    Ok(Err(Attached::to_past(vars, id, quiet)?))
+    Ok(Err(Attached::to_past(vars, id, from, quiet)?))
 }
 
 fn is_listening(socket: &Path) -> bool {

@@ -130,9 +130,16 @@ impl Transaction {
         self.stages.iter().filter_map(repeat).collect()
     }
 
-    /// How many apps are held, and how many there are.
-    pub fn held(&self) -> (usize, usize) {
-        (self.stages.values().filter(|stage| **stage == Stage::Held).count(), self.stages.len())
+    /// How many apps are held.
+    pub fn held(&self) -> usize {
+        self.stages.values().filter(|stage| **stage == Stage::Held).count()
+    }
+
+    /// How many apps are held now that this one is, and how many there are; none if that is no news: a destination says it
+    /// again to whoever comes back, also after the decision.
+    pub fn held_with(&self, app: &AppName) -> Option<(usize, usize)> {
+        let is_news = self.stages.get(app).is_some_and(|stage| *stage != Stage::Held);
+        is_news.then(|| (self.held() + 1, self.stages.len()))
     }
 
     /// It has heard that the app ended so.

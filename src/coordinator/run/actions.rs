@@ -92,7 +92,7 @@ impl Run<'_, '_> {
 
     pub(super) fn run_programs(&mut self, phase: Phase) -> Result<Carried, CoordinatorError> {
         if phase == Phase::Post {
-            let (count, _) = self.transaction.held();
+            let count = self.transaction.held();
             let hold_limit_s = seconds(self.coordinator.limits.hold_timeout);
             self.coordinator.say(News::AllHeld { count, hold_limit_s });
         }
