@@ -15,7 +15,7 @@ use crate::retire;
 
 /// `bin/scheduler-deploy-process-container <app> <image> <process> <index>`.
 ///
-/// A signal ends this process without a trace; only a check that fails removes the new container.
+/// A signal ends this process without a trace; only a check that fails stops the new container.
 pub(super) fn deploy(call: &Call) -> Outcome {
     let [app, image, process, index] = [0, 1, 2, 3].map(|index| call.arg(index));
     let dyno = format!("{process}.{index}");
@@ -30,7 +30,7 @@ pub(super) fn deploy(call: &Call) -> Outcome {
     if call.var("DOKKU_CHECKS_DISABLED").is_none_or(|disabled| disabled != "true") {
         detail(format_args!("Attempting pre-flight checks ({dyno})"));
         if call.trigger("check-deploy", &[app, &id, process, &port, &address, index]).is_err() {
-            remove_refused(call, app, &id, &dyno)?;
+            stop_refused(call, app, &id, &dyno)?;
             return Err(Failure::Exit(137));
         }
     }
@@ -65,24 +65,30 @@ pub(super) fn address(call: &Call, id: &str) -> Outcome<String> {
     Ok(container["NetworkSettings"]["IPAddress"].as_str().unwrap_or_default().to_owned())
 }
 
-/// Stops and removes a container that did not pass its checks.
-fn remove_refused(call: &Call, app: &str, id: &str, dyno: &str) -> Outcome {
+/// Stops a container that did not pass its checks. It stays until it is retired, or the app is built again.
+fn stop_refused(call: &Call, app: &str, id: &str, dyno: &str) -> Outcome {
+    retire::register(&call.layout, app, id, wait_to_retire(call))?;
     let directory = call.layout.data("scheduler-docker-local", app);
     fs::create_dir_all(&directory)?;
     let path = directory.join("failed-containers");
     let mut list = fs::File::options().create(true).append(true).open(&path).context(path.display())?;
     writeln!(list, "{id} {dyno}")?;
     let name = id.to_owned();
-    ask(&call.layout, &Request::Update { name: name.clone(), restart: RestartPolicy::parse("no") })?;
-    ask(&call.layout, &Request::Stop { name: name.clone(), timeout_s: 10 })?;
-    ask(&call.layout, &Request::Remove { name, force: true, volumes: false }).map(drop)
+    let _ = ask(&call.layout, &Request::Update { name: name.clone(), restart: RestartPolicy::parse("no") });
+    let _ = ask(&call.layout, &Request::Stop { name, timeout_s: 10 });
+    Ok(())
+}
+
+/// How long what is old or refused is kept, in seconds, as this deploy has been told.
+fn wait_to_retire(call: &Call) -> u64 {
+    call.var("DOKKU_WAIT_TO_RETIRE").and_then(|wait| wait.parse().ok()).unwrap_or(1)
 }
 
 /// The new container takes the old one's place in the app's files; the old one waits for its end.
 fn go_live(call: &Call, app: &str, id: &str, dyno: &str, port: &str, address: &str) -> Outcome {
     let root = call.layout.app(app);
     let file = root.join(format!("CONTAINER.{dyno}"));
-    let wait = call.var("DOKKU_WAIT_TO_RETIRE").and_then(|wait| wait.parse().ok()).unwrap_or(1);
+    let wait = wait_to_retire(call);
     if let Ok(old) = fs::read_to_string(&file) {
         detail(format_args!("Scheduling old container shutdown in {wait} seconds ({dyno})"));
         retire::register(&call.layout, app, old.trim(), wait)?;
