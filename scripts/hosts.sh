@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Two simulated Dokku hosts, staging and production, in a temporary directory. Read by scripts/demo, scripts/bench
-# and scripts/bench-releases, which work in that directory from then on; all of it is gone when they end, however they end.
+# Simulated Dokku hosts, staging and production, in a temporary directory. Read by scripts/demo and the scripts/bench*,
+# which work in that directory from then on; all of it is gone when they end, however they end.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 project=$PWD
 
 # Builds both programs with cargo's profile `dev` or `release`. They are in `target` then.
 build() {
-    cargo build --quiet --locked --workspace --profile "$1"
+    cargo build --quiet --locked -p dokku-graduate -p simulated-dokku --profile "$1"
     target=$(cargo metadata --format-version 1 --no-deps --locked | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')
     target+=/${1/dev/debug}
 }
@@ -43,6 +43,7 @@ leave() {
     for host in "$place"/*/bin/dokku; do
         [[ -e $host ]] && "$target/simulated-dokku" stop "${host%/bin/dokku}"
     done
+    ! declare -F end_measure_processor >/dev/null || end_measure_processor
     cd / && rm -rf "$place"
     exit "$status"
 }
@@ -77,21 +78,45 @@ port_of() {
 
 # The plugin's directory as a release holds it.
 make_plugin() {
-    local file
-    mkdir plugin
-    for file in install update uninstall plugin.toml hooks README.md LICENSE; do
-        cp -R "$project/$file" plugin/
-    done
-    cp "$target/dokku-graduate" plugin/
+    make_plugin_of plugin "$project" "$target"
 }
 
-# Puts the plugin on both hosts and links staging to production, as the README says. $1 runs each command, which is
-# one word: `eval`, or something that shows it first.
+# The same as ./$1, of the sources in $2 and the program that was built of them in $3.
+make_plugin_of() {
+    local file
+    mkdir "$1"
+    for file in install update uninstall plugin.toml hooks README.md LICENSE; do
+        cp -R "$2/$file" "$1/"
+    done
+    cp "$3/dokku-graduate" "$1/"
+}
+
+# Puts the plugin in ./$2 on the hosts $3 and $4 and links the one to the other, as the README says: ./plugin, staging and
+# production unless given. $1 runs each command, which is one word: `eval`, or something that shows it first.
 link_hosts() {
-    "$1" "staging/bin/dokku plugin:install $place/plugin --name graduate"
-    "$1" "production/bin/dokku plugin:install $place/plugin --name graduate"
-    "$1" 'ssh staging graduate:key | production/bin/dokku ssh-keys:add graduate-staging'
-    "$1" "ssh staging graduate:add-environment production ssh://$(id -un)@127.0.0.1:$(port_of production ssh)"
+    local plugin=${2:-plugin} from=${3:-staging} to=${4:-production}
+    "$1" "$from/bin/dokku plugin:install $place/$plugin --name graduate"
+    "$1" "$to/bin/dokku plugin:install $place/$plugin --name graduate"
+    "$1" "ssh $from graduate:key | $to/bin/dokku ssh-keys:add graduate-$from"
+    "$1" "ssh $from graduate:add-environment production ssh://$(id -un)@127.0.0.1:$(port_of "$to" ssh)"
+}
+
+# Makes the apps $1-<$2> to $1-<$3> on the hosts $4... as copies of $1: what a deploy leaves, but not the web server's
+# configuration, for which the simulated one would look through at each request. They share its container.
+copy_app() {
+    local app=$1 host place number
+    for host in "${@:4}"; do
+        for place in "$host"/home/dokku "$host"/var/lib/dokku/{config/*,config,data/*,data/graduate/provenance}; do
+            [[ -d $place/$app ]] || continue
+            for ((number = $2; number <= $3; number++)); do
+                cp -a "$place/$app" "$place/$app-$number"
+                rm -f "$place/$app-$number/nginx.conf"
+            done
+        done
+        for ((number = $2; number <= $3; number++)); do
+            "$host/bin/docker" tag "dokku/$app:latest" "dokku/$app-$number:latest"
+        done
+    done
 }
 
 # Asks for an app's page at the web server of a host, for ever: `<microseconds> <answer>` a line. It starts no
