@@ -8,7 +8,6 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::docker::ImageId;
 use crate::dokku::{Dokku, DokkuError, Uncarried};
 use crate::factors;
 use crate::files::{self, FileError, Lock, Locking};
@@ -21,7 +20,7 @@ use crate::names::{AppName, CommitId};
 use crate::plan::{self, AppsHere, Here, Problem};
 use crate::provenance::{self, Found, ProvenanceError};
 use crate::repo::{RepoError, Settled};
-use crate::runs::{AppStatus, Runs};
+use crate::runs::Runs;
 use crate::ssh::quoted;
 use crate::updates::MAIN;
 use crate::vars::Vars;
@@ -170,7 +169,7 @@ impl Environment {
                     (self.written(app).map(|old| old.config).unwrap_or_default(), Some(error.to_string()))
                 }
             };
-            let manifest = self.manifest(app, config, &status, image);
+            let manifest = self.manifest(app, config, status.runs, image.map(String::from));
             survey.state.0.insert(app.clone(), manifest);
             survey.here.insert(app.clone(), Here { status, broken });
         }
@@ -193,8 +192,8 @@ impl Environment {
         &self,
         app: &AppName,
         config: BTreeMap<String, Fingerprint>,
-        status: &AppStatus,
-        image: Option<ImageId>,
+        revision: Runs,
+        image: Option<String>,
     ) -> Manifest {
         let dokku = &self.dokku;
         Manifest {
@@ -202,8 +201,8 @@ impl Environment {
             config,
             deploy: Deploy {
                 branch: dokku.deploy_branch_setting(app),
-                image: image.map(String::from),
-                revision: status.runs,
+                image,
+                revision,
                 source: dokku.property("apps", app, "deploy-source"),
             },
             factors: factors::disclose(&dokku.factors(app), &self.key),
@@ -280,6 +279,20 @@ impl Environment {
         survey.state.0.values().try_for_each(|manifest| self.write(manifest))
     }
 
+    /// Brings what the manifest of one app says of its settings up to date. What it says of what runs stays, unless it says
+    /// nothing yet: a setting changes in the middle of a deploy, too, and what follows that deploy asks Docker.
+    ///
+    /// # Errors
+    /// As [`Environment::refresh_app`]; or its config cannot be read.
+    pub fn refresh_settings(&self, app: &AppName) -> Result<(), EnvironmentError> {
+        match self.written(app) {
+            Some(Manifest { deploy, .. }) if self.dokku.exists(app) => {
+                self.write(&self.manifest(app, self.fingerprints(app)?, deploy.revision, deploy.image))
+            }
+            Some(_) | None => self.refresh_app(app),
+        }
+    }
+
     /// The apps as they are now, and how they differ from what `commit` says; every app does where there is no commit. One
     /// that was never deployed does not graduate, and has no part in it.
     /// The manifests in the work tree are brought up to date, too.
@@ -347,6 +360,14 @@ pub fn back_to_main(vars: &Vars) -> String {
 /// As [`Environment::refresh_app`].
 pub fn refresh_app(vars: &Vars, app: &AppName) -> Result<(), EnvironmentError> {
     Environment::open(vars)?.refresh_app(app)
+}
+
+/// Brings what the manifest of one app says of its settings up to date; for triggers.
+///
+/// # Errors
+/// As [`Environment::refresh_settings`].
+pub fn refresh_settings(vars: &Vars, app: &AppName) -> Result<(), EnvironmentError> {
+    Environment::open(vars)?.refresh_settings(app)
 }
 
 /// Something of the app runs, or has run.

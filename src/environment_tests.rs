@@ -142,6 +142,24 @@ fn one_app_is_refreshed_alone_and_never_brought_back() {
 }
 
 #[test]
+fn a_changed_setting_is_written_down_without_asking_docker() {
+    let host = Host::new();
+    host.deploy("api", "a");
+    let environment = host.environment("exit 9");
+    environment.refresh().unwrap();
+    host.write("lib/config/scheduler/api/selected", "docker-local");
+    host.write("home/api/CONTAINER.web.1", "aa11");
+    host.write("lib/config/api/ENV", "NEW=\"x\"\n");
+    assert!(environment.refresh().is_err(), "what runs would be asked");
+    for app in ["api", "gone"] {
+        environment.refresh_settings(&app.parse().unwrap()).unwrap();
+    }
+    let text = host.read("home/api/graduate.json");
+    assert!(text.contains("\"NEW\"") && text.contains(&"a".repeat(40)), "{text}");
+    assert!(!host.vars.below_root("gone").exists());
+}
+
+#[test]
 fn a_commit_acknowledges_and_says_what_changed() {
     let host = Host::new();
     host.deploy("api", "a");

@@ -109,8 +109,11 @@ pub fn run(vars: &Vars, name: &str, arguments: &[String]) -> Result<(), HoldErro
             refresh(vars, &new);
             Ok(())
         }
+        // A setting, or a new app: what runs is what ran before.
         (_, Some(app), _) => {
-            refresh(vars, &app);
+            if let Err(error) = environment::refresh_settings(vars, &app) {
+                log::warn!("{error}");
+            }
             Ok(())
         }
         (_, None, _) => Ok(()),
