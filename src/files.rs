@@ -61,12 +61,17 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
 
 /// A file that is going to be `path`. Its name tells so, lest [`sweep_temporary`] takes what others write.
 fn temporary(path: &Path, content: &[u8]) -> io::Result<NamedTempFile> {
+    let file = temporary_unsynced(path, content)?;
+    file.as_file().sync_all()?;
+    Ok(file)
+}
+
+fn temporary_unsynced(path: &Path, content: &[u8]) -> io::Result<NamedTempFile> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let prefix = format!(".{name}.");
     let dir = path.parent().unwrap_or(Path::new("/"));
     let mut file = tempfile::Builder::new().prefix(&prefix).tempfile_in(dir)?;
     file.write_all(content)?;
-    file.as_file().sync_all()?;
     Ok(file)
 }
 
@@ -148,6 +153,18 @@ pub fn create_exclusively(path: &Path, content: &[u8]) -> Result<bool, FileError
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
     let json = serde_json::to_vec_pretty(value).map_err(io::Error::from);
     write_atomically(path, &json.map_err(FileError::of("write", path))?)
+}
+
+/// The same for what a power cut makes worthless anyway: afterwards it may be empty or not there.
+///
+/// # Errors
+/// The old file stands.
+pub fn write_json_unsynced<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
+    let write = || -> io::Result<()> {
+        let json = serde_json::to_vec_pretty(value)?;
+        temporary_unsynced(path, &json)?.persist(path).map(drop).map_err(|error| error.error)
+    };
+    write().map_err(FileError::of("write", path))
 }
 
 /// Reads a file of at most `limit` bytes; `None` if it is not there.

@@ -95,19 +95,24 @@ impl Place {
         Some((self.dir.join(format!("deploy-{pid}")), command))
     }
 
-    /// What is noted of our own command. What an earlier one of its number left is not of it.
-    fn deploy(&self, vars: &Vars) -> Result<Option<Deploy>, FileError> {
-        let Some((path, command)) = self.own(vars) else { return Ok(None) };
-        Ok(files::read_json::<Deploy>(&path)?.filter(|deploy| deploy.command == command))
+    /// What is noted of our own command. What an earlier one of its number left is not of it; nor is what cannot be read,
+    /// for that was cut short by a power cut.
+    fn deploy(&self, vars: &Vars) -> Option<Deploy> {
+        let (path, command) = self.own(vars)?;
+        let noted = files::read_json::<Deploy>(&path).unwrap_or_else(|error| {
+            log::warn!("{error}");
+            None
+        });
+        noted.filter(|deploy| deploy.command == command)
     }
 
     fn note_deploy(&self, vars: &Vars, change: impl FnOnce(&mut Deploy)) -> Result<(), ProvenanceError> {
         let Some((path, command)) = self.own(vars) else { return Ok(()) };
         let new = || Deploy { command, revision: None, base: None, starts: None, before: BTreeSet::new() };
-        let mut deploy = self.deploy(vars)?.unwrap_or_else(new);
+        let mut deploy = self.deploy(vars).unwrap_or_else(new);
         change(&mut deploy);
         files::make_dir(&self.dir)?;
-        Ok(files::write_json(&path, &deploy)?)
+        Ok(files::write_json_unsynced(&path, &deploy)?)
     }
 
     /// Removes what deploys have left that were killed.
@@ -148,7 +153,7 @@ pub fn extracted(vars: &Vars, app: &AppName, revision: CommitId) -> Result<(), P
 /// A file cannot be written; Docker does not answer.
 pub fn releasing(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
     let place = Place::of(vars, app);
-    if place.deploy(vars)?.is_some_and(|deploy| deploy.revision.is_some()) {
+    if place.deploy(vars).is_some_and(|deploy| deploy.revision.is_some()) {
         return Ok(());
     }
     let base = docker::image(&docker::latest(app))?;
@@ -162,7 +167,7 @@ pub fn releasing(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
 pub fn starting(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
     let place = Place::of(vars, app);
     let Some(image) = docker::image(&docker::latest(app))? else { return Ok(()) };
-    let deploy = place.deploy(vars)?;
+    let deploy = place.deploy(vars);
     let built = deploy.as_ref().and_then(|deploy| deploy.revision);
     let base = deploy.and_then(|deploy| deploy.base);
     let revision = match built {
@@ -193,7 +198,7 @@ fn own_revision(vars: &Vars, app: &AppName) -> Option<CommitId> {
 /// A file cannot be written.
 pub fn container_is_healthy(vars: &Vars, app: &AppName, container: &str) -> Result<(), ProvenanceError> {
     let place = Place::of(vars, app);
-    let Some((revision, image)) = place.deploy(vars)?.and_then(|deploy| deploy.starts) else { return Ok(()) };
+    let Some((revision, image)) = place.deploy(vars).and_then(|deploy| deploy.starts) else { return Ok(()) };
     let live = live(vars, app);
     place.change(|records| records.note(revision, &image, [container.to_owned()], &live))
 }
@@ -204,7 +209,7 @@ pub fn container_is_healthy(vars: &Vars, app: &AppName, container: &str) -> Resu
 /// A file cannot be written.
 pub fn deployed(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
     let place = Place::of(vars, app);
-    let Some(Deploy { starts: Some((revision, image)), before, .. }) = place.deploy(vars)? else {
+    let Some(Deploy { starts: Some((revision, image)), before, .. }) = place.deploy(vars) else {
         return Ok(());
     };
     let live = live(vars, app);
@@ -295,5 +300,22 @@ impl Ran {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = CommitId> {
         self.0.iter().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::tests::Host;
+
+    #[test]
+    fn what_a_power_cut_has_torn_is_no_deploy() {
+        let host = Host::without_repository();
+        let pid = std::process::id();
+        let vars = Vars { dokku_pid: Some(pid.to_string()), ..host.vars.clone() };
+        let (app, revision): (AppName, CommitId) = ("api".parse().unwrap(), "a".repeat(40).parse().unwrap());
+        host.write(&format!("lib/data/graduate/provenance/api/deploy-{pid}"), "");
+        extracted(&vars, &app, revision).unwrap();
+        assert_eq!(Place::of(&vars, &app).deploy(&vars).unwrap().revision, Some(revision));
     }
 }
