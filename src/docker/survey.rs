@@ -1,6 +1,6 @@
-//! What Docker knows of many containers and images at once: two questions, however many apps there are.
+//! What Docker knows of many containers and images at once: two or three questions, however many apps there are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -104,24 +104,32 @@ pub fn survey(docker: &Path, containers: &[String], names: &[String]) -> Result<
             survey.containers.insert(id, seen);
         }
     }
-    let mut references = names.to_vec();
-    references.extend(survey.containers.values().map(|seen| seen.image.to_string()));
-    references.sort();
-    references.dedup();
-    if references.is_empty() {
-        return Ok(survey);
-    }
-    let ask = Program::new(docker).args(["image", "inspect", "--format", "{{.Id}} {{json .RepoTags}}"]);
-    let answer = ask.args(&references).within(ANSWER_LIMIT).read_unless(says_that_one_is_missing)?;
-    for line in answer.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let (id, tags) = line.split_once(' ').unwrap_or((line, "null"));
-        let id: ImageId = id.parse().map_err(DockerError::Image)?;
-        let tags: Option<Vec<String>> = serde_json::from_str(tags)?;
-        for name in tags.into_iter().flatten().chain([id.to_string()]) {
-            survey.images.insert(name, id.clone());
-        }
-    }
+    survey.ask_images(docker, names)?;
+    // Nearly always an app runs the image that its name stands for, and Docker looks up one after the other.
+    let run: BTreeSet<String> = survey.containers.values().map(|seen| seen.image.to_string()).collect();
+    let others: Vec<String> = run.into_iter().filter(|image| survey.image(image).is_none()).collect();
+    survey.ask_images(docker, &others)?;
     Ok(survey)
+}
+
+impl Survey {
+    /// Adds those of these images that there are.
+    fn ask_images(&mut self, docker: &Path, references: &[String]) -> Result<(), DockerError> {
+        if references.is_empty() {
+            return Ok(());
+        }
+        let ask = Program::new(docker).args(["image", "inspect", "--format", "{{.Id}} {{json .RepoTags}}"]);
+        let answer = ask.args(references).within(ANSWER_LIMIT).read_unless(says_that_one_is_missing)?;
+        for line in answer.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let (id, tags) = line.split_once(' ').unwrap_or((line, "null"));
+            let id: ImageId = id.parse().map_err(DockerError::Image)?;
+            let tags: Option<Vec<String>> = serde_json::from_str(tags)?;
+            for name in tags.into_iter().flatten().chain([id.to_string()]) {
+                self.images.insert(name, id.clone());
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

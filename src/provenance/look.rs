@@ -13,6 +13,9 @@ use crate::names::{AppName, CommitId};
 use crate::runs::{AppStatus, Runs};
 use crate::vars::Vars;
 
+/// The properties of Dokku's registry plugin that give an app's image another name than `docker::latest`.
+const NAMING: [&str; 3] = ["image-repo", "image-repo-template", "push-on-release"];
+
 /// What an app runs, and of which image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
@@ -22,7 +25,8 @@ pub struct Found {
     pub image: Option<ImageId>,
 }
 
-/// Finds out what these apps run. Asks Docker twice, however many they are, and not at all where nothing was deployed.
+/// Finds out what these apps run. Asks Docker twice, or once more if an app runs another image than its name stands for,
+/// however many they are, and not at all where nothing was deployed.
 ///
 /// # Errors
 /// Docker does not answer. What is wrong with the records of one app makes that app's revision unknown, and is logged.
@@ -35,12 +39,16 @@ pub fn look(
     let containers: Vec<BTreeMap<String, String>> = apps.iter().map(|app| dokku.containers(app)).collect();
     let is_deployed: Vec<bool> = apps.iter().map(|app| dokku.is_deployed(app)).collect();
     let ids: Vec<String> = containers.iter().flat_map(BTreeMap::values).cloned().collect();
-    let deployed =
-        apps.iter().zip(&is_deployed).filter(|(app, is_deployed)| **is_deployed && dokku.is_local(app));
-    let names: Vec<String> = deployed.map(|(app, _)| docker::latest(app)).collect();
+    let is_local: Vec<bool> = apps.iter().map(|app| dokku.is_local(app)).collect();
+    let facts = apps.iter().zip(&is_deployed).zip(&is_local);
+    let deployed = facts.filter(|((_, is_deployed), is_local)| **is_deployed && **is_local);
+    let names: Vec<String> = deployed.map(|((app, _), _)| docker::latest(app)).collect();
     let survey = docker::survey(docker, &ids, &names)?;
+    let all_have_own_names = NAMING.iter().any(|name| dokku.global_property("registry", name).is_some());
     let mut found = BTreeMap::new();
-    for ((app, containers), is_deployed) in apps.iter().zip(containers).zip(is_deployed) {
+    for (((app, containers), is_deployed), is_local) in
+        apps.iter().zip(containers).zip(is_deployed).zip(is_local)
+    {
         let records = Place::of(vars, app).records().unwrap_or_else(|error| {
             log::error!("{error}");
             super::records::Records::default()
@@ -54,13 +62,12 @@ pub fn look(
             .collect();
         let images =
             containers.values().filter_map(|(_, seen)| survey.image(&seen.as_ref()?.image.to_string()));
-        let has_own_names = ["image-repo", "image-repo-template", "push-on-release"]
-            .iter()
-            .any(|name| dokku.property_or_global("registry", app, name).is_some());
+        let has_own_names =
+            all_have_own_names || NAMING.iter().any(|name| dokku.property("registry", app, name).is_some());
         let facts = Facts {
             is_deployed,
             is_stopped: dokku.is_stopped(app),
-            is_local: dokku.is_local(app),
+            is_local,
             starts_latest: !has_own_names,
             scale: dokku.scale(app),
             procfile: dokku.procfile(app, None),
