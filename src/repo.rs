@@ -359,6 +359,19 @@ impl Store {
         Ok(State(manifests))
     }
 
+    /// The manifest of one app in a commit; none if it has none.
+    ///
+    /// # Errors
+    /// It is none, or cannot be read.
+    pub fn manifest_of(&self, commit: CommitId, app: &AppName) -> Result<Option<Manifest>, RepoError> {
+        let what = format!("commit {commit}");
+        let found = self.repository.find_commit(oid(commit)).map_err(reading(what.as_str()))?;
+        let tree = self.tree_at(found.tree_id(), &what)?;
+        let Some(directory) = tree.get_name(app.as_str()) else { return Ok(None) };
+        let directory = self.tree_at(directory.id(), &what)?;
+        directory.get_name(MANIFEST_FILE).map(|file| self.manifest(commit, app, file.id())).transpose()
+    }
+
     fn manifest(&self, commit: CommitId, app: &AppName, blob: Oid) -> Result<Manifest, RepoError> {
         let failed = |source| RepoError::Manifest { commit, source };
         let (size, _) = self.header(blob)?;

@@ -1,7 +1,7 @@
 //! What is known of the revisions that a graduation would deploy: here, and on the destination, which may have one that is
 //! not here any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -11,12 +11,13 @@ use crate::decision::DecisionError;
 use crate::dokku::Dokku;
 use crate::environment::EnvironmentError;
 use crate::link::{Limit, Link, LinkError, Reports};
+use crate::manifest::Manifest;
 use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId};
 use crate::plan::{Known, Plan, Problem, Row, Tested};
 use crate::protocol::{LiveApp, Report, Request, RevisionFacts};
 use crate::provenance::{self, Ran};
-use crate::repo::Settled;
+use crate::repo::{RepoError, Settled};
 use crate::runs::{AppStatus, Runs};
 use crate::transfer::check;
 
@@ -114,20 +115,33 @@ impl Coordinator<'_> {
         if runs == Some(revision) {
             return Ok(Tested::Ran);
         }
-        let repo = Settled::open(vars).map_err(DecisionError::from)?;
-        for release in repo.releases(&self.order.tag.environment).map_err(DecisionError::from)? {
-            let release = release.map_err(DecisionError::from)?;
-            let state = repo.manifests(release.commit).unwrap_or_default();
-            if state.0.get(app).is_some_and(|manifest| manifest.deploy.revision == Runs::Revision(revision)) {
-                return Ok(Tested::Nearly);
+        // The app may have been destroyed here, and its repository with it.
+        let repository = Settled::open_at(Dokku::new(vars).repository(app)).ok();
+        let is_ancestor =
+            repository.map(|repository| repository.is_ancestor_of_any(revision, ran.iter().chain(runs)));
+        if matches!(is_ancestor, Some(Ok(true)))
+            || self.is_of_a_release(app, revision).map_err(DecisionError::from)?
+        {
+            return Ok(Tested::Nearly);
+        }
+        is_ancestor.transpose().map_err(DecisionError::from)?;
+        Ok(Tested::Never)
+    }
+
+    /// Whether a release of the environment has it. The newest ones are looked at first, and each state once.
+    fn is_of_a_release(&self, app: &AppName, revision: CommitId) -> Result<bool, RepoError> {
+        let repo = Settled::open(self.vars)?;
+        let mut looked_at = BTreeSet::new();
+        for release in repo.releases(&self.order.tag.environment)? {
+            let commit = release?.commit;
+            // A release of another version of the plugin tells nothing.
+            let is_of_it = |manifest: Manifest| manifest.deploy.revision == Runs::Revision(revision);
+            if looked_at.insert(commit) && repo.manifest_of(commit, app).ok().flatten().is_some_and(is_of_it)
+            {
+                return Ok(true);
             }
         }
-        // The app may have been destroyed here, and its repository with it.
-        let Ok(repository) = Settled::open_at(Dokku::new(vars).repository(app)) else {
-            return Ok(Tested::Never);
-        };
-        let is_ancestor = repository.is_ancestor_of_any(revision, ran.iter().chain(runs));
-        Ok(if is_ancestor.map_err(DecisionError::from)? { Tested::Nearly } else { Tested::Never })
+        Ok(false)
     }
 
     /// What would be sent and not be taken there. git that cannot be asked is no problem of the plan: the other side looks

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Deref;
 
-use git2::{ObjectType, Oid, Repository, Tree};
+use git2::{ObjectType, Oid, Repository, Revwalk, Tree};
 
 use super::{MAX_APPS, MAX_NEW_COMMITS, RepoError, Store, object_id, oid, reading};
 use crate::manifest::{GITIGNORE, MANIFEST_FILE, MAX_MANIFEST};
@@ -41,14 +41,11 @@ impl Incoming {
     pub fn check_new_commits(&self, new: ObjectId) -> Result<(), RepoError> {
         let commit = self.commit_of(new)?;
         let history = || reading(format!("the history of {}", commit.short()));
-        let mut walk = self.repository.revwalk().map_err(history())?;
-        walk.push(oid(commit)).map_err(history())?;
-        for reference in self.repository.references().map_err(reading("the refs"))? {
-            let reference = reference.map_err(reading("the refs"))?;
-            if let Ok(known) = reference.peel_to_commit() {
-                walk.hide(known.id()).map_err(history())?;
-            }
+        // Nearly always a branch has it. Of the other refs there is one for each release.
+        if self.new_commits(commit, "refs/heads/*")?.next().is_none() {
+            return Ok(());
         }
+        let walk = self.new_commits(commit, "refs/*")?;
         // Apart, for a tree that is fine as a state is not so as the directory of an app.
         let (mut states, mut apps) = (BTreeSet::new(), BTreeSet::new());
         for (count, id) in walk.enumerate() {
@@ -64,6 +61,20 @@ impl Incoming {
             }
         }
         Ok(())
+    }
+
+    /// A commit and its ancestors, without those that a ref has whose name matches `known`.
+    fn new_commits(&self, commit: CommitId, known: &str) -> Result<Revwalk<'_>, RepoError> {
+        let history = || reading(format!("the history of {}", commit.short()));
+        let mut walk = self.repository.revwalk().map_err(history())?;
+        walk.push(oid(commit)).map_err(history())?;
+        for reference in self.repository.references_glob(known).map_err(reading("the refs"))? {
+            let reference = reference.map_err(reading("the refs"))?;
+            if let Ok(known) = reference.peel_to_commit() {
+                walk.hide(known.id()).map_err(history())?;
+            }
+        }
+        Ok(walk)
     }
 
     fn check_tree(

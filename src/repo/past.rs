@@ -81,14 +81,14 @@ impl Store {
         let failed = |what: &Path, error: io::Error| {
             reading(what.display().to_string())(git2::Error::from_str(&error.to_string()))
         };
-        let mut names = Vec::new();
+        let mut times = Vec::new();
         let directory = git_dir.join(&prefix);
         // First the loose refs: one that git packs meanwhile is found among the packed ones.
         match fs::read_dir(&directory) {
             Ok(entries) => {
                 for entry in entries {
                     let entry = entry.map_err(|error| failed(&directory, error))?;
-                    names.extend(entry.file_name().into_string());
+                    times.extend(time(entry.file_name().as_encoded_bytes()));
                 }
             }
             // A tag that is called like the environment leaves no room for its releases.
@@ -97,20 +97,14 @@ impl Store {
         }
         let packed = git_dir.join("packed-refs");
         match fs::read(&packed) {
-            Ok(bytes) => {
-                let text = String::from_utf8_lossy(&bytes);
-                let refs = text.lines().filter_map(|line| line.split_once(' ')).map(|(_, name)| name);
-                names.extend(refs.filter_map(|name| name.strip_prefix(&prefix)).map(str::to_owned));
-            }
+            Ok(bytes) => times.extend(packed_names(&bytes, prefix.as_bytes()).filter_map(time)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(&packed, error)),
         }
-        // Times of one length are in the order of their digits.
-        names.retain(|name| name.len() == 14 && name.bytes().all(|byte| byte.is_ascii_digit()));
-        names.sort_unstable_by(|one, other| other.cmp(one));
-        names.dedup();
+        times.sort_unstable_by(|one, other| other.cmp(one));
+        times.dedup();
         let environment = environment.clone();
-        Ok(names.into_iter().filter_map(move |name| format!("{environment}/{name}").parse().ok()))
+        Ok(times.into_iter().filter_map(move |time| format!("{environment}/{time:014}").parse().ok()))
     }
 
     /// The releases of an environment, newest first. Each is read when it is asked for.
@@ -136,4 +130,19 @@ impl Store {
         let message = String::from_utf8_lossy(message).into_owned();
         Ok(Some(Release { tag: tag.clone(), commit: self.commit_of(id)?, message }))
     }
+}
+
+/// What follows `prefix` in the names of packed refs, `<id> <name>` a line.
+fn packed_names<'a>(packed: &'a [u8], prefix: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    let lines = packed.split(|byte| *byte == b'\n');
+    lines.filter_map(move |line| {
+        let space = line.iter().position(|byte| *byte == b' ')?;
+        line[space + 1..].strip_prefix(prefix)
+    })
+}
+
+/// The time in a release's name as a number of 14 digits, which are in the order of time.
+fn time(name: &[u8]) -> Option<u64> {
+    let is_time = name.len() == 14 && name.iter().all(u8::is_ascii_digit);
+    is_time.then(|| name.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
 }

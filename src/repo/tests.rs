@@ -53,6 +53,13 @@ impl World {
             .map_err(|error| error.to_string())
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the product never packs refs")]
+    fn pack(&self) {
+        let mut command = Command::new("git");
+        command.arg("--git-dir").arg(&self.path).args(["pack-refs", "--all"]);
+        assert!(command.status().unwrap().success());
+    }
+
     /// Runs git with `input`; returns the id that it prints.
     #[expect(clippy::disallowed_methods, reason = "objects that the product never makes")]
     fn raw(&self, args: &[&str], input: &str) -> ObjectId {
@@ -127,6 +134,23 @@ fn a_state_can_be_made_of_another() {
 }
 
 #[test]
+fn releases_are_found_by_their_names_loose_or_packed_newest_first() {
+    let world = World::new();
+    let commit = world.state(&[("api", "a")], &[]);
+    for time in ["20261123104512", "20261123104511", "2026112310451", "2026112310451x"] {
+        world.point(&format!("refs/tags/production/{time}"), commit);
+    }
+    world.point("refs/tags/eu/20261123104513", commit);
+    world.pack();
+    world.point("refs/tags/production/20261123104514", commit);
+    // Packed, and loose again.
+    fs::write(world.path.join("refs/tags/production/20261123104511"), format!("{commit}\n")).unwrap();
+    let names = world.settled().release_names(&"production".parse().unwrap()).unwrap();
+    let names: Vec<String> = names.map(|tag| tag.to_string()).collect();
+    assert_eq!(names, ["14", "12", "11"].map(|second| format!("production/202611231045{second}")));
+}
+
+#[test]
 fn history_is_told_newest_first() {
     let world = World::new();
     let first = world.state(&[("api", "a")], &[]);
@@ -189,6 +213,11 @@ fn every_new_commit_is_checked_and_no_old_one() {
     let message = world.check(clean).unwrap_err();
     assert!(message.contains("\"secret\"") && message.contains(&hidden.short()), "{message}");
     assert_eq!(world.check(world.state(&[("api", "b")], &[old])), Ok(()));
+    // Whatever ref has it, loose or packed.
+    world.point("refs/tags/production/20261123104512", hidden);
+    assert_eq!(world.check(clean), Ok(()));
+    world.pack();
+    assert_eq!(world.check(clean), Ok(()));
     let side = world.commit(&[("side", "x")], &[]);
     assert!(world.check(world.state(&[("api", "b")], &[old, side])).unwrap_err().contains("\"side\""));
 }
