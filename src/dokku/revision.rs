@@ -10,7 +10,17 @@ impl Dokku {
     /// What the app's repository here knows of a revision; nothing if it does not have all of it.
     pub fn revision_facts(&self, app: &AppName, revision: CommitId) -> RevisionFacts {
         let repository = self.repository(app);
-        let exists = repository.join("HEAD").exists() && Git::bare(&repository).has_whole(revision);
+        // What a branch names is whole, and no process need look at it.
+        let is_tip = || {
+            self.deploy_branch(app)
+                .and_then(|branch| self.head(app, &branch))
+                .is_ok_and(|tip| tip == Some(revision))
+        };
+        let is_whole = || {
+            (is_tip() && repo::has_commit(&repository, revision))
+                || Git::bare(&repository).has_whole(revision)
+        };
+        let exists = repository.join("HEAD").exists() && is_whole();
         if !exists {
             return RevisionFacts::default();
         }
