@@ -106,22 +106,22 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
         }
         None => settings.environments().keys().collect(),
     };
-    let survey = crate::environment::Environment::open(vars)?.refresh()?;
+    // All hosts look at what they run at the same time.
+    let (survey, live) = thread::scope(|scope| {
+        let asked: Vec<_> = names.iter().map(|name| scope.spawn(|| live(name, vars))).collect();
+        let survey =
+            crate::environment::Environment::open(vars).and_then(|environment| environment.refresh());
+        let join = |thread: thread::ScopedJoinHandle<'_, _>| {
+            thread.join().expect("a look at an environment does not panic")
+        };
+        (survey, asked.into_iter().map(join).collect::<Vec<_>>())
+    });
+    let survey = survey?;
     let remarks = survey.remarks();
     let here: BTreeMap<AppName, Runs> =
         survey.here.into_iter().map(|(app, here)| (app, here.status.runs)).collect();
-    let asked: Vec<Result<Environment, Error>> = thread::scope(|scope| {
-        let ask = |name| {
-            let (settings, here) = (&settings, &here);
-            scope.spawn(move || look(name, settings, here, vars))
-        };
-        let asked: Vec<_> = names.into_iter().map(ask).collect();
-        asked
-            .into_iter()
-            .map(|thread| thread.join().expect("a look at an environment does not panic"))
-            .collect()
-    });
-    let places = asked.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let looks = names.into_iter().zip(live).map(|(name, live)| look(name, live, &settings, &here, vars));
+    let places = looks.collect::<Result<Vec<_>, _>>()?;
     match arguments.format {
         Format::Text => print(text(&here, &places) + &troubles(&remarks)),
         Format::Json => print_json(&json!({ "here": here, "remarks": remarks, "environments": places })),
@@ -130,6 +130,7 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
 
 fn look(
     name: &EnvironmentName,
+    live: Result<BTreeMap<DestinationApp, AppStatus>, String>,
     settings: &Settings,
     here: &BTreeMap<AppName, Runs>,
     vars: &Vars,
@@ -146,7 +147,7 @@ fn look(
         since: holder.since,
     });
     let in_doubt = journal::current(vars, name)?.filter(|_| in_progress.is_none());
-    let (live, unreachable) = match live(name, vars) {
+    let (live, unreachable) = match live {
         Ok(live) => (live, None),
         Err(error) => (BTreeMap::new(), Some(error)),
     };

@@ -1,6 +1,7 @@
 //! What comes before the destination is taken: connect, ask what runs there, plan, check.
 
 use std::collections::BTreeMap;
+use std::thread;
 use std::time::Duration;
 
 use super::revisions::ask_revisions;
@@ -38,16 +39,22 @@ impl Coordinator<'_> {
         }
         let mut problems = self.refs_in_the_way().map_err(|error| cannot_begin(&error))?;
         problems.extend(self.frozen().map_err(|error| cannot_begin(&error))?);
-        let (here, unacknowledged) = self.survey().map_err(|error| cannot_begin(&error))?;
+        // Both hosts look at what they run at the same time.
+        let (surveyed, asked) = thread::scope(|scope| {
+            let (vars, control_path) = (self.vars, &self.control_path);
+            let asked = scope.spawn(move || {
+                let (mut link, mut reports) = link::connect(vars, environment, control_path)?;
+                let live = ask_live(&mut link, &mut reports)?;
+                Ok((link, reports, live))
+            });
+            (self.survey(), asked.join().expect("a look at an environment does not panic"))
+        });
+        let (here, unacknowledged) = surveyed.map_err(|error| cannot_begin(&error))?;
         problems.extend(unacknowledged);
         problems.extend(self.uncarried().map_err(|error| cannot_begin(&error))?);
-        let (mut link, mut reports) = match link::connect(self.vars, environment, &self.control_path) {
+        let (mut link, mut reports, live) = match asked {
             Ok(talk) => talk,
-            Err(error) if error.is_refusal() => return refused(vec![error.to_string()]),
-            Err(error) => return Err(Ending::Unreachable { reason: error.to_string() }),
-        };
-        let live = match ask_live(&mut link, &mut reports) {
-            Ok(live) => live,
+            Err(error) if LinkError::is_refusal(&error) => return refused(vec![error.to_string()]),
             Err(error) => return Err(Ending::Unreachable { reason: error.to_string() }),
         };
         let there = match ask_revisions(&mut link, &mut reports, &self.to_ask(&live)) {
