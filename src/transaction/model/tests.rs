@@ -96,5 +96,9 @@ defects! {
     an_end_that_only_reports_tell: Push, OnlyReportsTellTheEnd, 1, "no coordinator waits for what never comes";
     a_look_that_sees_nothing: Push, LookBeforeTheVoteIsBlind, 1, "nobody votes yes on a container that has ended before";
     a_trigger_that_does_not_look_again: Push, NoLookAfterTheDecision, 1, "no container that has ended goes live";
+    what_is_live_stays: Push, WhatIsLiveStays, 1, "old and new are never mixed";
+    a_take_over_that_decides_to_go: Push, WhoTakesOverDecidesToGo, 1, "the destination decides go only after the source";
+    a_take_over_that_forgets_ends: Push, WhoTakesOverForgetsEnds, 1, "no app comes to its end twice";
+    a_take_over_that_does_not_wait: Push, WhoTakesOverDoesNotWait, 1, "no deploy is left";
     a_deploy_that_works_before_it_is_noted: Push, DeployBeforeItsNote, 1, "what Dokku would start is what runs";
 }
