@@ -272,3 +272,139 @@ pub fn foreign_container(stage: Stage, decision: Option<Decision>) -> Foreign {
         None | Some(Decision::Abort | Decision::Go) => Foreign::Refuse,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAGES: [Stage; 13] = [
+        Stage::Taken,
+        Stage::Open,
+        Stage::Deploying,
+        Stage::Built,
+        Stage::Held,
+        Stage::Released,
+        Stage::Live,
+        Stage::Escaped,
+        Stage::Failed,
+        Stage::Restoring,
+        Stage::Confirmed,
+        Stage::Restored,
+        Stage::Stuck,
+    ];
+
+    fn app(name: &str) -> AppName {
+        name.parse().unwrap()
+    }
+
+    /// What becomes of an app in each stage, beside another one that is live or failed.
+    fn ways(stage: Stage, decision: Decision, on_failure: OnFailure) -> String {
+        let way = |beside| {
+            let stages = [(app("api"), stage), (app("web"), beside)].into();
+            match resolution(&stages, decision, on_failure).get(&app("api")) {
+                Some(Way::Undo) => "undo",
+                Some(Way::Compensate) => "compensate",
+                Some(Way::Stay) => "stay",
+                None => "-",
+            }
+        };
+        format!("{:27}", format!("{} / {}", way(Stage::Live), way(Stage::Failed)))
+    }
+
+    fn in_words(foreign: Foreign) -> &'static str {
+        match foreign {
+            Foreign::Pass => "pass",
+            Foreign::Wait => "wait",
+            Foreign::Refuse => "refuse",
+        }
+    }
+
+    /// The rules as tables to be read by people; `app.txt` is what the documents quote.
+    #[test]
+    fn what_follows_from_each_stage() {
+        let mut table = String::from(
+            "How an app is brought to its end, beside another one that is live / failed\n\
+             stage        abort                      go, rollback               go, keep\n",
+        );
+        for stage in STAGES {
+            let cells = [
+                ways(stage, Decision::Abort, OnFailure::Rollback),
+                ways(stage, Decision::Go, OnFailure::Rollback),
+                ways(stage, Decision::Go, OnFailure::Keep),
+            ];
+            table += format!("{:13}{}", format!("{stage:?}"), cells.concat()).trim_end();
+            table += "\n";
+        }
+        table += "\nSomebody else's deploy begins / its container is about to become live\n\
+                  stage        undecided                  abort                      go\n";
+        for stage in STAGES {
+            let cell = |decision| {
+                let deploy = in_words(foreign_deploy(stage, decision));
+                format!("{:27}", format!("{deploy} / {}", in_words(foreign_container(stage, decision))))
+            };
+            let cells = [cell(None), cell(Some(Decision::Abort)), cell(Some(Decision::Go))];
+            table += format!("{:13}{}", format!("{stage:?}"), cells.concat()).trim_end();
+            table += "\n";
+        }
+        table += "\nWhat a stage is when nothing of the app's deploy runs any more\n";
+        for stage in STAGES {
+            table += &format!("{:13}{:?}\n", format!("{stage:?}"), stage.when_over());
+        }
+        let expected = include_str!("app.txt");
+        assert!(table == expected, "the table is now:\n{table}");
+    }
+
+    #[test]
+    fn the_latest_mark_tells_the_stage() {
+        let mut marks = Marks::default();
+        let mut stages = vec![Stage::of(&marks)];
+        let set: [fn(&mut Marks); 8] = [
+            |marks| marks.opened = true,
+            |marks| marks.started = true,
+            |marks| marks.built = true,
+            |marks| marks.held = true,
+            |marks| marks.released = true,
+            |marks| marks.deployed = true,
+            |marks| marks.put_back = true,
+            |marks| marks.end = Some(AppEnd::Restored {}),
+        ];
+        for set in set {
+            set(&mut marks);
+            stages.push(Stage::of(&marks));
+        }
+        let expected = [
+            Stage::Taken,
+            Stage::Open,
+            Stage::Deploying,
+            Stage::Built,
+            Stage::Held,
+            Stage::Released,
+            Stage::Live,
+            Stage::Restoring,
+            Stage::Restored,
+        ];
+        assert_eq!(stages, expected);
+        assert_eq!(Stage::of(&Marks { deployed: true, ..Marks::default() }), Stage::Escaped);
+    }
+
+    #[test]
+    fn one_that_stays_tells_that_all_stay_unless_each_goes_its_own_way() {
+        let stages = [(app("api"), Stage::Confirmed), (app("web"), Stage::Failed)].into();
+        let stay = [(app("web"), Way::Stay)].into();
+        let compensate = [(app("web"), Way::Compensate)].into();
+        assert!(all_stay(&stages, OnFailure::Rollback) && !all_stay(&stages, OnFailure::Keep));
+        assert_eq!(resolution(&stages, Decision::Go, OnFailure::Keep), compensate);
+        let judged = [(app("api"), Stage::Confirmed), (app("web"), Stage::Live)].into();
+        assert_eq!(resolution(&judged, Decision::Go, OnFailure::Rollback), stay);
+    }
+
+    #[test]
+    fn a_trigger_waits_for_the_decision_and_no_longer_than_a_lease() {
+        assert_eq!(barrier(None, false), Barrier::Wait);
+        assert_eq!(barrier(None, true), Barrier::DecideAbort);
+        for lease_is_over in [false, true] {
+            assert_eq!(barrier(Some(Decision::Go), lease_is_over), Barrier::GoOn);
+            assert_eq!(barrier(Some(Decision::Abort), lease_is_over), Barrier::GiveUp);
+        }
+    }
+}

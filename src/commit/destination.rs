@@ -206,7 +206,8 @@ impl Destination {
         match event {
             Event::OpenAsked(app) => self.open_asked(app),
             Event::PrepareAsked(app) => self.prepare_asked(app),
-            Event::LookAsked(number) => vec![Action::Look(number)],
+            Event::LookAsked(number) if self.decision().is_none() => vec![Action::Look(number)],
+            Event::LookAsked(_) => Vec::new(),
             Event::DecisionHeard(wanted) => self.decision_heard(wanted),
             Event::LeaseEnded => self.lease_ended(),
             Event::Decided(decision) => self.decided(decision),
@@ -216,7 +217,10 @@ impl Destination {
             Event::Unhealthy { app, reason } => self.unless_decided(Report::AppFailed { app, reason }),
             Event::Looked(number) => self.unless_decided(Report::Looked { number }),
             Event::DeployEnded { app, judgement } => self.deploy_ended(app, judgement),
-            Event::BranchMoved(app) => self.say_end(app, AppEnd::Live {}),
+            Event::BranchMoved(app) if self.is(&app, |stage| stage == Stage::Live) => {
+                self.say_end(app, AppEnd::Live {})
+            }
+            Event::BranchMoved(_) => Vec::new(),
             Event::Concluded { app, end } => self.concluded(app, end),
             Event::Settled => self.settled(),
         }
@@ -234,7 +238,15 @@ impl Destination {
         vec![Action::Open(app)]
     }
 
+    /// The app is there, and in such a stage. What is not expected of an app is old news, and changes nothing.
+    fn is(&self, app: &AppName, expected: impl Fn(Stage) -> bool) -> bool {
+        self.apps.get(app).is_some_and(|stage| expected(*stage))
+    }
+
     fn opened(&mut self, app: AppName, created: bool) -> Vec<Action> {
+        if !self.is(&app, |stage| stage == Stage::Taken) {
+            return Vec::new();
+        }
         self.apps.insert(app.clone(), Stage::Open);
         let mut actions = vec![Action::Say(Report::Opened { app, created })];
         actions.extend(self.carry_out());
@@ -242,6 +254,9 @@ impl Destination {
     }
 
     fn not_opened(&mut self, app: AppName, reason: String, is_noted: bool) -> Vec<Action> {
+        if !self.is(&app, |stage| stage == Stage::Taken) {
+            return Vec::new();
+        }
         if is_noted {
             self.apps.insert(app.clone(), Stage::Open);
         } else {
@@ -281,9 +296,10 @@ impl Destination {
     }
 
     fn held(&mut self, app: AppName, at: HoldPoint) -> Vec<Action> {
-        if let Some(stage) = self.apps.get_mut(&app).filter(|stage| **stage < Stage::Held) {
-            *stage = Stage::Held;
+        if !self.is(&app, Stage::is_at_work) {
+            return Vec::new();
         }
+        self.apps.insert(app.clone(), Stage::Held);
         vec![Action::Say(Report::Held { app, at })]
     }
 
@@ -334,6 +350,9 @@ impl Destination {
     }
 
     fn deploy_ended(&mut self, app: AppName, judgement: Judgement) -> Vec<Action> {
+        if !self.is(&app, Stage::is_at_work) {
+            return Vec::new();
+        }
         let mut actions = vec![Action::NeedNotWait(app.clone())];
         let decision = self.decision();
         let (stage, trouble) = match judgement {
@@ -372,6 +391,9 @@ impl Destination {
     }
 
     fn concluded(&mut self, app: AppName, end: AppEnd) -> Vec<Action> {
+        if !matches!(self.state, State::CarryingOut(_)) || !self.is(&app, |stage| !stage.is_over()) {
+            return Vec::new();
+        }
         self.apps.insert(app.clone(), Stage::ended(&end));
         let mut actions = self.say_end(app, end);
         actions.extend(self.settle());
@@ -401,3 +423,6 @@ impl Destination {
         vec![Action::Say(Report::Settled { decision })]
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use super::world::{
     APPS, App, Defect, Deploy, Destination, News, Participant, Setting, Version, Wire, Work, World, index,
     name,
 };
-use crate::commit::app::{Barrier, Marks, Stage, Way, barrier};
+use crate::commit::app::{Barrier, Foreign, Marks, Stage, Way, barrier, foreign_container, foreign_deploy};
 use crate::commit::destination::{Action, Destination as Machine, Event, Judgement, Left};
 use crate::protocol::{AppEnd, Decision, HoldPoint, Report};
 
@@ -190,6 +190,7 @@ pub(super) fn moves(moves: &mut Moves) {
     let setting = moves.setting;
     for app in 0..APPS {
         deploy(moves, app);
+        somebody_elses(moves, app);
     }
     if moves.from.wire.front() == Some(&Wire::Begin) {
         moves.step("the destination is taken", |world| {
@@ -261,6 +262,34 @@ fn requested(moves: &mut Moves, request: Wire) {
         world.wire.pop_front();
         world.there.feed(event, setting);
     });
+}
+
+/// Somebody else's `ps:restart`: it starts what Dokku's names say when it begins.
+fn somebody_elses(moves: &mut Moves, app: usize) {
+    let setting = moves.setting;
+    let there = &moves.from.there;
+    let one = &there.apps[app];
+    let is_ours = one.taken && one.end.is_none() && there.settled.is_none();
+    let (stage, decision) = (one.stage(), there.decision);
+    let passes = |by: Foreign| !is_ours || by == Foreign::Pass;
+    if let Some(version) = one.foreign {
+        let wrongly = setting.has(Defect::ForeignContainerAfterTheDecision);
+        let passes = wrongly || passes(foreign_container(stage, decision));
+        return moves.step("somebody else's deploy ends", move |world| {
+            let app = &mut world.there.apps[app];
+            app.foreign = None;
+            if passes {
+                app.runs = version;
+            }
+        });
+    }
+    let wrongly = setting.has(Defect::ForeignDeployBeforeTheHold) && stage < Stage::Held;
+    if wrongly || passes(foreign_deploy(stage, decision)) {
+        moves.fault("somebody else's deploy begins", move |world| {
+            let app = &mut world.there.apps[app];
+            app.foreign = Some(app.names);
+        });
+    }
 }
 
 /// One deploy: it needs no participant.
@@ -395,6 +424,10 @@ fn following(moves: &mut Moves, participant: &Participant, app: usize) -> bool {
             if let Some(participant) = &mut world.there.participant {
                 participant.follows[app] = false;
             }
+            // What somebody else has begun to deploy loses its containers.
+            if judgement == Judgement::Live && world.there.decision == Some(Decision::Go) {
+                world.there.apps[app].foreign = None;
+            }
             world.there.feed(Event::DeployEnded { app: name(app), judgement }, setting);
         });
     }
@@ -444,7 +477,8 @@ fn working(moves: &mut Moves, work: &Work) {
 
 fn concluding(moves: &mut Moves, app: usize, way: Way) {
     let setting = moves.setting;
-    let stays = setting.has(Defect::WhatIsLiveStays) && moves.from.there.apps[app].runs == Version::New;
+    let stays = (setting.has(Defect::WhatIsLiveStays) && moves.from.there.apps[app].runs == Version::New)
+        || setting.has(Defect::KeepKeepsWhatFailed);
     if way == Way::Stay || stays {
         return moves.step("an app stays live", move |world| {
             world.there.conclude(app, AppEnd::Live {}, setting);

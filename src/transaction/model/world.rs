@@ -71,6 +71,12 @@ pub(super) enum Defect {
     WhoTakesOverForgetsEnds,
     /// Whoever takes over does not wait for the ends of deploys.
     WhoTakesOverDoesNotWait,
+    /// With `keep`, an app that failed stays as it failed.
+    KeepKeepsWhatFailed,
+    /// Somebody else may deploy an app that is built and not held.
+    ForeignDeployBeforeTheHold,
+    /// What somebody else began to deploy may become live after the decision to go.
+    ForeignContainerAfterTheDecision,
 }
 
 /// A version of an app.
@@ -262,6 +268,8 @@ pub(super) struct App {
     pub(super) put_back: bool,
     /// How it ended, on the disk.
     pub(super) end: Option<AppEnd>,
+    /// Somebody else deploys it, and this version comes of it.
+    pub(super) foreign: Option<Version>,
 }
 
 impl Default for App {
@@ -279,6 +287,7 @@ impl Default for App {
             obeyed: None,
             put_back: false,
             end: None,
+            foreign: None,
         }
     }
 }
