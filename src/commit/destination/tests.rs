@@ -129,7 +129,20 @@ fn in_words(action: &Action) -> String {
             Report::Decided { decision } => format!("say decided {decision:?}"),
             Report::AppEnded { app, end } => format!("say {app} ended {end:?}"),
             Report::Settled { decision } => format!("say settled {decision:?}"),
-            other => format!("say {other:?}"),
+            Report::Hello { .. }
+            | Report::App { .. }
+            | Report::Factor { .. }
+            | Report::AllApps {}
+            | Report::Clock { .. }
+            | Report::Found { .. }
+            | Report::Examined {}
+            | Report::Revision { .. }
+            | Report::Kept { .. }
+            | Report::Begun {}
+            | Report::Unknown {}
+            | Report::Building { .. }
+            | Report::Log { .. }
+            | Report::Renewed { .. } => format!("say {report:?}"),
         },
         Action::Open(app) => format!("open {app}"),
         Action::Deploy(app) => format!("deploy {app}"),
