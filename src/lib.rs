@@ -9,6 +9,7 @@ pub mod carried_out;
 pub mod cli;
 pub mod client;
 pub mod commands;
+pub mod commit;
 pub mod coordinator;
 pub mod decision;
 pub mod diff;

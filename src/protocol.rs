@@ -38,6 +38,7 @@ pub enum Decision {
 
 /// What happens to apps that went live when another fails after the decision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(Hash))]
 #[serde(rename_all = "kebab-case")]
 pub enum OnFailure {
     /// They are put back to what ran before.

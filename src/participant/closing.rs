@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::reports::bounded_end;
 use super::{Message, RETRY_PERIOD, leftovers};
+use crate::commit::app::Way;
 use crate::names::{AppName, GraduationId};
 use crate::participant::app::{self, App, AppError, AsBefore, DeployLock, Left};
 use crate::participant::slots::Slots;
@@ -17,17 +18,6 @@ use crate::vars::Vars;
 /// How long an app is tried to be brought to its end, again and again: a disk that is full may have room again, and a
 /// Docker that is being restarted comes back.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// What an app's end takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
-    /// It never went live, and nothing of it is to be left.
-    Undo,
-    /// It is live, wholly or in part, and is put back.
-    Compensate,
-    /// It is live and stays so.
-    Stay,
-}
 
 /// How an app came to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,13 +8,14 @@ use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::Duration;
 
+use crate::commit::app::Stage;
 use crate::files::{FileError, Watch};
 use crate::legible;
 use crate::names::{AppName, GraduationId, ObjectId};
 use crate::participant::Message;
 use crate::participant::app::{App, AppError};
 use crate::participant::slots::{Slot, Slots};
-use crate::participant::store::{BUILT, Before, DEPLOYED, EXITED, PUT_BACK, Store};
+use crate::participant::store::{BUILT, Before, EXITED, Store};
 use crate::process::{self, ProcessId, Program};
 use crate::protocol::{self, Decision, MAX_LOG_TEXT, Report};
 use crate::vars::{self, Vars};
@@ -49,6 +50,8 @@ pub enum DeployEnd {
         /// In words.
         how: String,
     },
+    /// Whatever it was, an earlier participant had begun to put the app back.
+    PutBack,
 }
 
 /// One deploy and where its news go.
@@ -91,13 +94,26 @@ impl Deploy {
 
     /// How a deploy has ended of which nobody knows the exit status. If it did not end well, nobody knows whether it
     /// was killed.
-    pub fn judged_by_marks(&self) -> DeployEnd {
-        if self.store.has_mark(&self.app, PUT_BACK) {
-            DeployEnd::Killed { how: "was put back".to_owned() }
-        } else if self.store.has_mark(&self.app, DEPLOYED) {
-            DeployEnd::Succeeded
-        } else {
-            DeployEnd::Killed { how: "was interrupted".to_owned() }
+    fn judged_by_marks(&self) -> DeployEnd {
+        let interrupted = || DeployEnd::Killed { how: "was interrupted".to_owned() };
+        match self.store.stage(&self.app).map(Stage::when_over) {
+            Ok(Stage::Live | Stage::Escaped | Stage::Confirmed) => DeployEnd::Succeeded,
+            Ok(Stage::Restoring) => DeployEnd::PutBack,
+            Ok(
+                Stage::Taken
+                | Stage::Open
+                | Stage::Deploying
+                | Stage::Built
+                | Stage::Held
+                | Stage::Released
+                | Stage::Failed
+                | Stage::Restored
+                | Stage::Stuck,
+            ) => interrupted(),
+            Err(error) => {
+                log::error!("{error}");
+                interrupted()
+            }
         }
     }
 
@@ -126,7 +142,7 @@ impl Deploy {
         let end = self.confirmed(vars, end);
         match end {
             DeployEnd::Succeeded => {}
-            DeployEnd::Failed { .. } | DeployEnd::Killed { .. } => {
+            DeployEnd::Failed { .. } | DeployEnd::Killed { .. } | DeployEnd::PutBack => {
                 if let Err(error) =
                     process::end_all_with(vars::DEPLOY, &self.mark(), Duration::ZERO, STOP_GRACE)
                 {
@@ -270,7 +286,7 @@ impl Deploy {
             }
             if !held && let Some(found) = self.store.held(&self.app)? {
                 held = true;
-                self.report(Report::Held { app: self.app.clone(), at: found.at });
+                self.send(Message::Held { app: self.app.clone(), at: found.at });
             }
             let is_behind = passed_on == BATCH;
             if over {

@@ -10,6 +10,7 @@ use super::leftovers::{prune, recover, release_images, settle_leftovers};
 use super::reports::bounded;
 use super::store::{Graduation, Store};
 use crate::after_deploy;
+use crate::commit::destination::Destination;
 use crate::files::{self, FileError};
 use crate::names::GraduationId;
 use crate::process::{self, Detached, ProcessError};
@@ -113,7 +114,8 @@ fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> 
                     log::error!("{error}");
                 }
             })?;
-            Participant::new(&vars, store, graduation, reports).serve(&listener);
+            let machine = Destination::new(graduation.on_failure);
+            Participant::new(&vars, store, graduation, reports, machine).serve(&listener, Vec::new());
         }
         Start::Recover(_) => recover(&vars, store, reports)?,
     }

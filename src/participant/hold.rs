@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::commit::app::{self as stages, Barrier, Foreign};
 use crate::docker::{self, RestartPolicy};
 use crate::dokku::Dokku;
 use crate::files::{FileError, Watch};
@@ -116,10 +117,10 @@ pub fn scheduler_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
 /// it soon does, too; what Dokku starts when the host or Docker has come up is not tried again.
 fn foreign_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(store) = Store::of_app(vars, app) else { return Ok(()) };
-    match store.decision() {
-        None if store.held(app)?.is_some() => Ok(()),
-        Some(Decision::Abort) if is_put_back(vars, &store, app)? => Ok(()),
-        None | Some(Decision::Abort | Decision::Go) => refuse(&store, app),
+    match stages::foreign_deploy(store.stage(app)?, store.decision()) {
+        Foreign::Pass => Ok(()),
+        Foreign::Wait if is_put_back(vars, &store, app)? => Ok(()),
+        Foreign::Wait | Foreign::Refuse => refuse(&store, app),
     }
 }
 
@@ -145,10 +146,10 @@ fn is_put_back(vars: &Vars, store: &Store, app: &AppName) -> Result<bool, HoldEr
 /// it may, for it is the old one.
 fn foreign_container(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(store) = Store::of_app(vars, app) else { return Ok(()) };
-    if store.held(app)?.is_some() && store.decision() != Some(Decision::Go) {
-        return Ok(());
+    match stages::foreign_container(store.stage(app)?, store.decision()) {
+        Foreign::Pass => Ok(()),
+        Foreign::Wait | Foreign::Refuse => refuse(&store, app),
     }
-    refuse(&store, app)
 }
 
 fn refuse(store: &Store, app: &AppName) -> Result<(), HoldError> {
@@ -332,12 +333,12 @@ impl<'a> Deploy<'a> {
         // News of any kind wake us up, such as a renewed lease; where nothing can be watched we look around all the time.
         let mut next_look = Instant::now();
         loop {
-            if let Some(decision) = self.store.decision() {
-                return Ok(decision);
-            }
             let left = lease.left(&self.store);
-            if left.is_zero() {
-                return Ok(self.store.decide(Decision::Abort)?);
+            match stages::barrier(self.store.decision(), left.is_zero()) {
+                Barrier::GoOn => return Ok(Decision::Go),
+                Barrier::GiveUp => return Ok(Decision::Abort),
+                Barrier::DecideAbort => return Ok(self.store.decide(Decision::Abort)?),
+                Barrier::Wait => {}
             }
             if Instant::now() >= next_look {
                 match container

@@ -5,16 +5,16 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 use super::destination::{busy, described};
 use super::{Member, Participant, ParticipantError, Start};
+use crate::commit::destination::{self, Destination};
 use crate::docker::Keeper;
 use crate::dokku::Dokku;
 use crate::files::{self, FileError};
 use crate::git::Git;
 use crate::names::{AppName, GraduationId};
-use crate::participant::app::{App, AppError, Left};
-use crate::participant::deploy::DeployEnd;
-use crate::participant::store::{LOCKING, Settled, Store};
+use crate::participant::app::{App, AppError};
+use crate::participant::store::{Settled, Store};
 use crate::process::{self, ProcessId};
-use crate::protocol::{AppEnd, Decision, OnFailure, Report};
+use crate::protocol::{AppEnd, Report};
 use crate::records::Recorder;
 use crate::vars::Vars;
 
@@ -60,44 +60,18 @@ pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> 
         store.never_began()?;
         return Ok(reports.append(&Report::Unknown {})?);
     };
-    let decision = store.decide(Decision::Abort)?;
     files::remove(&store.socket())?;
     let socket = store.socket();
     let listener = UnixListener::bind(&socket).map_err(FileError::of("listen at", &socket))?;
     let apps = store.apps()?;
-    let mut ends = BTreeMap::new();
+    let mut left = BTreeMap::new();
     for app in apps.keys() {
-        ends.extend(store.end(app)?.map(|end| (app.clone(), end)));
+        left.insert(app.clone(), destination::Left { stage: store.stage(app)?, end: store.end(app)? });
     }
-    // An app stays only when all have been found live: what has been found of one is not looked at again.
-    let all_stay =
-        graduation.on_failure == OnFailure::Rollback && ends.values().any(|end| *end == AppEnd::Live {});
-    let mut participant = Participant::new(vars, store, graduation, reports);
-    participant.say(Report::Decided { decision });
-    for (app, before) in apps {
-        let deploy = participant.deploy(&app, before.clone());
-        let mut member = Member::new(before, true);
-        let end = ends.remove(&app);
-        if end.is_some() {
-            // Since then somebody else may have deployed it.
-            member.deploy = Some(deploy.judged_by_marks());
-            member.is_closed = true;
-        } else if all_stay {
-            member.deploy = Some(DeployEnd::Succeeded);
-        } else {
-            deploy.adopt(vars, participant.store.deploy(&app)?);
-        }
-        participant.apps.insert(app.clone(), member);
-        if let Some(end) = end {
-            participant.conclude(&app, end);
-            participant.store.leave(&app)?;
-            // Of one that died before it gave Dokku's lock back.
-            if participant.store.has_mark(&app, LOCKING) {
-                drop(App::new(vars, &participant.graduation.id, &app).try_lock(Left::ByUs));
-            }
-        }
-    }
-    participant.serve(&listener);
+    let (machine, first) = Destination::take_over(graduation.on_failure, left);
+    let mut participant = Participant::new(vars, store, graduation, reports, machine);
+    participant.apps = apps.into_iter().map(|(app, before)| (app, Member::new(before))).collect();
+    participant.serve(&listener, first);
     Ok(())
 }
 

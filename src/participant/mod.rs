@@ -1,17 +1,17 @@
 //! The participant: on a destination, the process that owns one graduation.
 //!
 //! The agent starts it with what the source said ([`Graduation`]) on its stdin. It holds the destination's lock,
-//! answers on a Unix socket, deploys, renews the lease when told to, writes the decision, and puts everything
-//! back or finishes it. What it says goes into a file that the agent follows. It survives a broken link: then the
-//! lease runs out, or the source comes back. If it dies itself, the next one ([`Start::Recover`]) settles what it
-//! left from the files of [`store`].
+//! answers on a Unix socket, and renews the lease when told to. What is to be done says the machine
+//! ([`crate::commit::destination`]); this is its executor: one loop that turns messages into events and carries out
+//! actions. What it says goes into a file that the agent follows. It survives a broken link: then the lease runs out, or
+//! the source comes back. If it dies itself, the next one ([`Start::Recover`]) settles what it left from the files of
+//! [`store`].
 
 pub mod app;
 mod closing;
 pub mod deploy;
 mod destination;
 mod entry;
-mod finish;
 pub mod health;
 pub mod hold;
 mod leftovers;
@@ -21,25 +21,26 @@ mod siblings;
 pub mod slots;
 pub mod store;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::io::BufReader;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::Duration;
 
+use crate::commit::app::Way;
+use crate::commit::destination::{Action, Destination, Event, Judgement};
 use crate::names::{AppName, CommitId};
-use crate::participant::app::{DeployLock, Left};
-use crate::participant::closing::Closed;
+use crate::participant::app::{App, AppError, DeployLock, Left};
+use crate::participant::closing::{Closed, Closing};
 use crate::participant::deploy::{Deploy, DeployEnd};
 pub use crate::participant::entry::{ParticipantError, Start, main, start};
 pub use crate::participant::leftovers::{Settler, owed, settle_left};
 use crate::participant::reports::Reports;
 use crate::participant::slots::Slots;
-use crate::participant::store::{Before, Graduation, LeaseEnd, Store};
-use crate::protocol::{self, AppEnd, Decision, Report, Request};
+use crate::participant::store::{Before, DEPLOYED, Graduation, LOCKING, LeaseEnd, Settled, Store};
+use crate::protocol::{self, AppEnd, Decision, HoldPoint, Report, Request};
 use crate::records::Recorder;
-use crate::repo::MAX_APPS;
 use crate::runs::Runs;
 use crate::vars::Vars;
 
@@ -48,6 +49,9 @@ const HANDS: u32 = 4;
 
 /// How often is tried again what a full disk has no room for.
 const RETRY_PERIOD: Duration = Duration::from_secs(1);
+
+/// How long is waited at most for the end of an app before the loop looks around again.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How many messages wait for the main loop at most; whoever has another waits until there is room. None has more
 /// than a line of the protocol. The main loop itself sends none, and waits for nobody who does.
@@ -58,8 +62,22 @@ const QUEUE: usize = 64;
 pub enum Message {
     /// A request of the source.
     Request(Request),
-    /// Something to tell the source.
+    /// Something to tell the source that decides nothing.
     Report(Report),
+    /// An app is held.
+    Held {
+        /// The app.
+        app: AppName,
+        /// Where.
+        at: HoldPoint,
+    },
+    /// What is held of an app is not healthy.
+    Unhealthy {
+        /// The app.
+        app: AppName,
+        /// Why.
+        reason: String,
+    },
     /// A deploy has ended.
     Ended {
         /// The app.
@@ -90,78 +108,81 @@ pub enum Message {
     },
 }
 
-/// An app of the graduation.
+/// An app of the graduation that was opened.
 #[derive(Debug)]
 struct Member {
     before: Before,
-    started: bool,
     deploy: Option<DeployEnd>,
-    end: Option<AppEnd>,
-    /// Nothing is done to it any more.
-    is_closed: bool,
     /// Dokku's lock of it, from the end of its deploy on.
     lock: Option<DeployLock>,
 }
 
 impl Member {
-    fn new(before: Before, started: bool) -> Self {
-        Self { before, started, deploy: None, end: None, is_closed: false, lock: None }
+    fn new(before: Before) -> Self {
+        Self { before, deploy: None, lock: None }
     }
 
     /// A deploy that ended well has removed its lock.
     fn left_lock(&self) -> Left {
         match self.deploy {
-            Some(DeployEnd::Failed { .. } | DeployEnd::Killed { .. }) => Left::ByUs,
+            Some(DeployEnd::Failed { .. } | DeployEnd::Killed { .. } | DeployEnd::PutBack) => Left::ByUs,
             Some(DeployEnd::Succeeded) | None => Left::ByOthers,
         }
     }
 }
 
-/// The main loop's state.
+/// The executor of the machine.
 #[derive(Debug)]
 struct Participant<'a> {
     vars: &'a Vars,
     store: Store,
     graduation: Graduation,
+    machine: Destination,
     reports: Reports<'a>,
     /// Places for builds.
     slots: Slots,
     /// Places for Dokku's commands that open apps and bring them to their end.
     hands: Slots,
     apps: BTreeMap<AppName, Member>,
-    opening: BTreeSet<AppName>,
-    /// A decision that could not be written yet: the disk is full, say.
-    wanted: Option<Decision>,
+    /// What apps that are not open yet run and are to run.
+    asked: BTreeMap<AppName, (Runs, CommitId)>,
+    /// What could not be written yet: the disk is full, say.
+    undone: Vec<Action>,
     lease: LeaseEnd,
     sender: SyncSender<Message>,
     messages: Receiver<Message>,
 }
 
 impl<'a> Participant<'a> {
-    fn new(vars: &'a Vars, store: Store, graduation: Graduation, reports: &'a Recorder<Report>) -> Self {
+    fn new(
+        vars: &'a Vars,
+        store: Store,
+        graduation: Graduation,
+        reports: &'a Recorder<Report>,
+        machine: Destination,
+    ) -> Self {
         let (sender, messages) = mpsc::sync_channel(QUEUE);
         let slots = Slots::new(graduation.max_parallel);
         Self {
             vars,
             store,
             graduation,
+            machine,
             reports: Reports::new(reports),
             slots,
             hands: Slots::new(HANDS),
             apps: BTreeMap::new(),
-            opening: BTreeSet::new(),
-            wanted: None,
+            asked: BTreeMap::new(),
+            undone: Vec::new(),
             lease: LeaseEnd::default(),
             sender,
             messages,
         }
     }
 
-    fn say(&mut self, report: Report) {
-        self.reports.say(report);
-    }
-
-    fn serve(mut self, listener: &UnixListener) {
+    /// Carries out the machine's first actions and whatever follows from them, until all is over. Requests are answered all
+    /// the while: the source takes one that is silent for a lease for lost.
+    fn serve(mut self, listener: &UnixListener, first: Vec<Action>) {
         let Ok(listener) = listener.try_clone() else { return };
         let sender = self.sender.clone();
         siblings::watch(self.vars, &self.store, &sender);
@@ -171,68 +192,72 @@ impl<'a> Participant<'a> {
                 thread::spawn(move || read_requests(connection, &sender));
             }
         });
-        self.run();
-    }
-
-    /// Until every app has come to its end. Requests are answered all the while: the source takes one that is silent
-    /// for a lease for lost.
-    fn run(&mut self) {
-        while !self.is_over() {
-            if let Some(wanted) = self.wanted.take() {
-                self.decide(wanted);
+        self.carry_out_all(first);
+        while !self.machine.is_over() {
+            let undone = std::mem::take(&mut self.undone);
+            self.carry_out_all(undone);
+            self.reports.catch_up();
+            let patience = self.patience();
+            let message = self.messages.recv_timeout(patience);
+            // A held trigger decides, too, when its lease ends.
+            if self.machine.decision().is_none()
+                && let Some(decision) = self.store.decision()
+            {
+                self.step(Event::Decided(decision));
             }
-            let undecided = self.store.decision().is_none();
-            let limit = match (undecided, self.wanted) {
-                (true, None) => self.lease.left(&self.store),
-                (true, Some(_)) => RETRY_PERIOD,
-                (false, _) => Duration::from_secs(60),
-            };
-            if !self.hear(limit) && undecided && self.lease.left(&self.store).is_zero() {
-                self.decide(Decision::Abort);
+            match message {
+                Ok(message) => self.handle(message),
+                Err(_) if self.lease.left(&self.store).is_zero() => self.step(Event::LeaseEnded),
+                Err(_) => {}
             }
-        }
-        self.finish();
-    }
-
-    /// Handles the next message; says whether one has come within `limit`.
-    fn hear(&mut self, limit: Duration) -> bool {
-        self.reports.catch_up();
-        let limit = if self.reports.is_behind() { limit.min(RETRY_PERIOD) } else { limit };
-        match self.messages.recv_timeout(limit) {
-            Ok(message) => {
-                self.handle(message);
-                true
-            }
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => false,
         }
     }
 
-    fn is_over(&self) -> bool {
-        let all_ended = self.apps.values().all(|member| !member.started || member.deploy.is_some());
-        self.store.decision().is_some() && self.opening.is_empty() && all_ended
+    /// How long is waited for a message.
+    fn patience(&mut self) -> Duration {
+        let limit = match self.machine.decision() {
+            None => self.lease.left(&self.store),
+            Some(_) => PATIENCE,
+        };
+        if self.undone.is_empty() && !self.reports.is_behind() { limit } else { limit.min(RETRY_PERIOD) }
     }
 
     fn handle(&mut self, message: Message) {
         match message {
-            Message::Report(report) => self.say(report),
+            Message::Report(report) => self.reports.say(report),
             Message::Request(request) => self.request(request),
-            Message::Looked { number, ailing } => self.looked(number, ailing),
+            Message::Held { app, at } => self.step(Event::Held { app, at }),
+            Message::Unhealthy { app, reason } => self.step(Event::Unhealthy { app, reason }),
+            Message::Looked { number, ailing } if ailing.is_empty() => self.step(Event::Looked(number)),
+            Message::Looked { ailing, .. } => {
+                for (app, reason) in ailing {
+                    self.step(Event::Unhealthy { app, reason });
+                }
+            }
             Message::Opened { app, result } => self.opened(app, result),
-            Message::Ended { app, end } => self.ended(&app, end),
-            Message::Closed { app, closed } => self.closed(&app, closed),
+            Message::Ended { app, end } => self.ended(app, end),
+            Message::Closed { app, closed: Closed { end, note } } => {
+                if let Some(text) = note {
+                    self.reports.say(Report::Log { app: app.clone(), text });
+                }
+                self.step(Event::Concluded { app, end });
+            }
         }
     }
 
     fn request(&mut self, request: Request) {
         match request {
-            Request::Open { app, from, to } => self.open(app, from, to),
-            Request::Prepare { app } => self.prepare(&app),
-            Request::Look { number } => self.look(number),
+            Request::Open { app, from, to } => {
+                self.asked.insert(app.clone(), (from, to));
+                self.step(Event::OpenAsked(app));
+            }
+            Request::Prepare { app } => self.step(Event::PrepareAsked(app)),
+            Request::Look { number } => self.step(Event::LookAsked(number)),
             Request::Renew { number } => match self.store.renew(self.graduation.lease_s) {
-                Ok(()) => self.say(Report::Renewed { number }),
+                Ok(()) => self.reports.say(Report::Renewed { number }),
                 Err(error) => log::error!("{error}"),
             },
-            Request::Decide { decision } => self.decide(decision),
+            Request::Decide { decision } => self.step(Event::DecisionHeard(decision)),
             Request::Live {}
             | Request::Factors {}
             | Request::Examine {}
@@ -240,9 +265,121 @@ impl<'a> Participant<'a> {
             | Request::Keep { .. }
             | Request::Begin { .. }
             | Request::Resume { .. } => {
-                self.say(Report::Refused { reason: "a graduation is under way in this session".to_owned() });
+                let reason = "a graduation is under way in this session".to_owned();
+                self.reports.say(Report::Refused { reason });
             }
         }
+    }
+
+    fn opened(&mut self, app: AppName, result: Result<Before, String>) {
+        let event = match result {
+            Ok(before) => {
+                let created = before.created;
+                self.apps.insert(app.clone(), Member::new(before));
+                Event::Opened { app, created }
+            }
+            Err(reason) => {
+                // What was taken before the failure is put back with the rest.
+                let noted = self.store.before(&app).ok().flatten();
+                let is_noted = noted.is_some();
+                self.apps.extend(noted.map(|before| (app.clone(), Member::new(before))));
+                Event::NotOpened { app, reason, is_noted }
+            }
+        };
+        self.step(event);
+    }
+
+    fn ended(&mut self, app: AppName, end: DeployEnd) {
+        let was_held = self.store.held(&app).ok().flatten().is_some();
+        let judgement = match &end {
+            DeployEnd::Succeeded if was_held => Judgement::Live,
+            DeployEnd::Succeeded => Judgement::Escaped,
+            DeployEnd::PutBack => Judgement::Restoring,
+            DeployEnd::Failed { how } | DeployEnd::Killed { how } => {
+                Judgement::Failed(format!("the deploy {how}"))
+            }
+        };
+        if let Some(member) = self.apps.get_mut(&app) {
+            member.deploy = Some(end);
+        }
+        self.step(Event::DeployEnded { app, judgement });
+    }
+
+    fn step(&mut self, event: Event) {
+        let actions = self.machine.step(event);
+        self.carry_out_all(actions);
+    }
+
+    fn carry_out_all(&mut self, actions: Vec<Action>) {
+        let mut actions = VecDeque::from(actions);
+        while let Some(action) = actions.pop_front() {
+            let event = self.carry_out(action);
+            actions.extend(event.into_iter().flat_map(|event| self.machine.step(event)));
+        }
+    }
+
+    /// Carries out one action, or begins to; says what has happened, if that is known at once.
+    fn carry_out(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::Say(report) => self.reports.say(report),
+            Action::Open(app) => self.open(app),
+            Action::Deploy(app) => self.deploy(&app)?.start(self.vars, self.slots.clone()),
+            Action::Follow(app) => match self.store.deploy(&app) {
+                Ok(process) => self.deploy(&app)?.adopt(self.vars, process),
+                Err(error) => {
+                    log::error!("{error}");
+                    self.undone.push(Action::Follow(app));
+                }
+            },
+            Action::Look(number) => self.look(number),
+            Action::Decide(wanted) => match self.store.decide(wanted) {
+                Ok(decision) => return Some(Event::Decided(decision)),
+                Err(error) => {
+                    log::error!("{error}");
+                    self.undone.push(Action::Decide(wanted));
+                }
+            },
+            Action::NeedNotWait(app) => logged(self.store.arrive(&app)),
+            Action::Distrust(app) => logged(self.store.unmark(&app, DEPLOYED)),
+            Action::Lock(app) => self.lock(&app),
+            Action::MoveBranch(app) => {
+                let before = &self.apps.get(&app)?.before;
+                match App::new(self.vars, &self.graduation.id, &app).settle_live(before) {
+                    Ok(()) => return Some(Event::BranchMoved(app)),
+                    // It is tried again at the app's end.
+                    Err(error) => log::error!("{error}"),
+                }
+            }
+            Action::Conclude(app, way) => self.conclude(app, way)?,
+            Action::Leave(app) => self.leave(&app),
+            Action::Settle { decision, ends } => return self.settle(decision, ends),
+        }
+        None
+    }
+
+    /// Creating an app takes Dokku a while: on a thread of its own, so that leases are renewed meanwhile.
+    fn open(&mut self, app: AppName) {
+        let Some((from, to)) = self.asked.remove(&app) else { return };
+        let (vars, store, sender) = (self.vars.clone(), self.store.clone(), self.sender.clone());
+        let (id, hands) = (self.graduation.id.clone(), self.hands.clone());
+        thread::spawn(move || {
+            let _hand = hands.take();
+            let result = opening::open(&vars, &id, &store, &app, from, to);
+            let result = result.map_err(|error| error.to_string());
+            let _ = sender.send(Message::Opened { app, result });
+        });
+    }
+
+    fn deploy(&self, app: &AppName) -> Option<Deploy> {
+        let before = self.apps.get(app)?.before.clone();
+        let news = self.sender.clone();
+        Some(Deploy {
+            id: self.graduation.id.clone(),
+            app: app.clone(),
+            before,
+            store: self.store.clone(),
+            news,
+        })
     }
 
     /// Docker may take its time, and leases are renewed meanwhile.
@@ -255,88 +392,73 @@ impl<'a> Participant<'a> {
         });
     }
 
-    fn looked(&mut self, number: u64, ailing: BTreeMap<AppName, String>) {
-        // After a decision nobody waits for it any more.
-        if self.store.decision().is_some() {
-            return;
-        }
-        if ailing.is_empty() {
-            return self.say(Report::Looked { number });
-        }
-        for (app, reason) in ailing {
-            self.say(Report::AppFailed { app, reason });
-        }
-    }
-
-    fn decide(&mut self, wanted: Decision) {
-        match self.store.decide(wanted) {
-            Ok(decision) => self.say(Report::Decided { decision }),
-            Err(error) => {
-                log::error!("{error}");
-                self.wanted = Some(wanted);
+    /// Nobody else is to deploy the app until it has come to its own end, which other apps may take long to let it. Who
+    /// was quicker is waited for then.
+    fn lock(&mut self, app: &AppName) {
+        let Some(member) = self.apps.get_mut(app) else { return };
+        let lock = || -> Result<Option<DeployLock>, AppError> {
+            if !self.store.noted(app, member.before.clone())?.is_touched() {
+                return Ok(None);
             }
-        }
-    }
-
-    /// Creating an app takes Dokku a while: on a thread of its own, so that leases are renewed meanwhile.
-    fn open(&mut self, app: AppName, from: Runs, to: CommitId) {
-        if self.apps.len() + self.opening.len() >= MAX_APPS {
-            return self.say(Report::Refused { reason: format!("a graduation has {MAX_APPS} apps at most") });
-        }
-        // The source repeats what may have been lost with a link.
-        if self.apps.contains_key(&app)
-            || self.store.decision().is_some()
-            || !self.opening.insert(app.clone())
-        {
-            return;
-        }
-        let (vars, store, sender) = (self.vars.clone(), self.store.clone(), self.sender.clone());
-        let (id, hands) = (self.graduation.id.clone(), self.hands.clone());
-        thread::spawn(move || {
-            let _hand = hands.take();
-            let result = opening::open(&vars, &id, &store, &app, from, to);
-            let result = result.map_err(|error| error.to_string());
-            let _ = sender.send(Message::Opened { app: app.clone(), result });
-        });
-    }
-
-    fn opened(&mut self, app: AppName, result: Result<Before, String>) {
-        self.opening.remove(&app);
-        match result {
-            Ok(before) => {
-                let created = before.created;
-                self.apps.insert(app.clone(), Member::new(before, false));
-                self.say(Report::Opened { app, created });
+            self.store.note_locking(app);
+            let lock = App::new(self.vars, &self.graduation.id, app).try_lock(member.left_lock())?;
+            if lock.is_none() {
+                self.store.unmark(app, LOCKING)?;
             }
-            Err(reason) => {
-                // What was taken before the failure is put back with the rest.
-                if let Ok(Some(before)) = self.store.before(&app) {
-                    self.apps.insert(app.clone(), Member::new(before, false));
-                }
-                self.say(Report::AppFailed { app, reason });
-            }
-        }
-    }
-
-    fn deploy(&self, app: &AppName, before: Before) -> Deploy {
-        let news = self.sender.clone();
-        Deploy { id: self.graduation.id.clone(), app: app.clone(), before, store: self.store.clone(), news }
-    }
-
-    fn prepare(&mut self, app: &AppName) {
-        let decided = self.store.decision().is_some();
-        if decided {
-            return;
-        }
-        let Some(member) = self.apps.get_mut(app) else {
-            return self.say(Report::Refused { reason: format!("{app} was not opened") });
+            Ok(lock)
         };
-        if member.started {
-            return;
+        match lock() {
+            Ok(lock) => member.lock = lock,
+            Err(error) => log::error!("{error}"),
         }
-        member.started = true;
-        let before = member.before.clone();
-        self.deploy(app, before).start(self.vars, self.slots.clone());
+    }
+
+    fn conclude(&mut self, app: AppName, way: Way) -> Option<()> {
+        let member = self.apps.get_mut(&app)?;
+        let closing = Closing {
+            vars: self.vars.clone(),
+            id: self.graduation.id.clone(),
+            store: self.store.clone(),
+            before: member.before.clone(),
+            was_killed: matches!(member.deploy, Some(DeployEnd::Killed { .. } | DeployEnd::PutBack)),
+            is_back: false,
+            left_lock: member.left_lock(),
+            lock: member.lock.take(),
+            news: self.sender.clone(),
+            app,
+        };
+        closing.start(way, self.hands.clone());
+        Some(())
+    }
+
+    /// An app that came to its end under a participant that died: it may not have been left, nor given Dokku's lock back.
+    fn leave(&self, app: &AppName) {
+        logged(self.store.leave(app));
+        if self.store.has_mark(app, LOCKING) {
+            drop(App::new(self.vars, &self.graduation.id, app).try_lock(Left::ByUs));
+        }
+    }
+
+    /// Nothing new may begin on this host before that is written, and nobody be told that it is over.
+    fn settle(&mut self, decision: Decision, ends: BTreeMap<AppName, AppEnd>) -> Option<Event> {
+        let settled = Settled { decision, ends };
+        match self.store.settle(&settled) {
+            Ok(()) => return Some(Event::Settled),
+            Err(error) => log::error!("{error}"),
+        }
+        if self.store.is_settled() {
+            // What could not be removed is by the next one.
+            return Some(Event::Settled);
+        }
+        let Settled { decision, ends } = settled;
+        self.undone.push(Action::Settle { decision, ends });
+        None
+    }
+}
+
+fn logged(result: Result<(), crate::files::FileError>) {
+    if let Err(error) = result {
+        log::error!("{error}");
     }
 }
 

@@ -14,7 +14,6 @@ use crate::docker::{self, DockerError, ImageId};
 use crate::dokku::Dokku;
 use crate::names::AppName;
 use crate::participant::store::{BUILT, Store};
-use crate::protocol::Report;
 use crate::vars::Vars;
 
 /// How often is looked.
@@ -42,9 +41,8 @@ pub(super) fn watch(vars: &Vars, store: &Store, news: &SyncSender<Message>) {
         while store.decision().is_none() && store.is_there() {
             match siblings.look(&dokku, &store) {
                 Ok(failed) => {
-                    for report in failed {
-                        // After the decision they end as it wants.
-                        if store.decision().is_some() || news.send(Message::Report(report)).is_err() {
+                    for (app, reason) in failed {
+                        if news.send(Message::Unhealthy { app, reason }).is_err() {
                             return;
                         }
                     }
@@ -58,7 +56,7 @@ pub(super) fn watch(vars: &Vars, store: &Store, news: &SyncSender<Message>) {
 }
 
 impl Siblings {
-    fn look(&mut self, dokku: &Dokku, store: &Store) -> Result<Vec<Report>, DockerError> {
+    fn look(&mut self, dokku: &Dokku, store: &Store) -> Result<Vec<(AppName, String)>, DockerError> {
         let apps: Vec<AppName> =
             store.apps().map(BTreeMap::into_keys).map(Iterator::collect).unwrap_or_default();
         let has_siblings = |app: &AppName| dokku.scale(app).get("web").is_some_and(|count| *count > 1);
@@ -102,7 +100,7 @@ impl Siblings {
             };
             if let Some((_, sibling)) = seen.iter().find(has_failed) {
                 let reason = format!("its container {} has ended before it was found healthy", sibling.name);
-                failed.push(Report::AppFailed { app: app.clone(), reason });
+                failed.push((app.clone(), reason));
                 self.told.insert(app);
             }
         }

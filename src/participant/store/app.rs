@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::Store;
+use crate::commit::app::{Marks, Stage};
 use crate::docker::ImageId;
 use crate::files::{self, FileError};
 use crate::names::{AppName, BranchName, CommitId};
@@ -97,6 +98,10 @@ impl Noted {
     }
 }
 
+const BEFORE: &str = "before.json";
+const VARIABLES: &str = "variables.json";
+const HELD: &str = "held.json";
+
 /// How the marks of containers begin.
 const CONTAINER: &str = "container-";
 
@@ -142,7 +147,7 @@ impl Store {
             let Some(app) = entry.file_name().to_str().and_then(|name| name.parse::<AppName>().ok()) else {
                 continue;
             };
-            if let Some(before) = files::read_json(&entry.path().join("before.json"))? {
+            if let Some(before) = files::read_json(&entry.path().join(BEFORE))? {
                 apps.insert(app, before);
             }
         }
@@ -164,7 +169,7 @@ impl Store {
     /// The disk is full, for one.
     pub fn set_before(&self, app: &AppName, before: &Before) -> Result<(), FileError> {
         files::make_dir(&self.app_dir(app))?;
-        files::write_json(&self.app_dir(app).join("before.json"), before)
+        files::write_json(&self.app_dir(app).join(BEFORE), before)
     }
 
     fn id(&self) -> &[u8] {
@@ -196,7 +201,7 @@ impl Store {
     /// # Errors
     /// The file is damaged.
     pub fn before(&self, app: &AppName) -> Result<Option<Before>, FileError> {
-        files::read_json(&self.app_dir(app).join("before.json"))
+        files::read_json(&self.app_dir(app).join(BEFORE))
     }
 
     /// The config variables that the app's deploy sets, as they were before it; `None` if it was not started.
@@ -204,7 +209,7 @@ impl Store {
     /// # Errors
     /// The file is damaged.
     pub fn variables(&self, app: &AppName) -> Result<Option<Variables>, FileError> {
-        files::read_json(&self.app_dir(app).join("variables.json"))
+        files::read_json(&self.app_dir(app).join(VARIABLES))
     }
 
     /// Remembers them. Their values may be secrets: they are in no message, and go when the graduation is over.
@@ -212,7 +217,7 @@ impl Store {
     /// # Errors
     /// The disk is full, for one.
     pub fn set_variables(&self, app: &AppName, variables: &Variables) -> Result<(), FileError> {
-        files::write_json(&self.app_dir(app).join("variables.json"), variables)
+        files::write_json(&self.app_dir(app).join(VARIABLES), variables)
     }
 
     /// What the held trigger found; `None` while it is not held.
@@ -220,7 +225,7 @@ impl Store {
     /// # Errors
     /// The file is damaged.
     pub fn held(&self, app: &AppName) -> Result<Option<Held>, FileError> {
-        files::read_json(&self.app_dir(app).join("held.json"))
+        files::read_json(&self.app_dir(app).join(HELD))
     }
 
     /// Says that the app is held.
@@ -228,7 +233,7 @@ impl Store {
     /// # Errors
     /// The disk is full, for one.
     pub fn set_held(&self, app: &AppName, held: &Held) -> Result<(), FileError> {
-        files::write_json(&self.app_dir(app).join("held.json"), held)
+        files::write_json(&self.app_dir(app).join(HELD), held)
     }
 
     /// The process that deploys the app, if it was started.
@@ -285,6 +290,23 @@ impl Store {
     /// The disk is full, for one.
     pub fn set_end(&self, app: &AppName, end: &AppEnd) -> Result<(), FileError> {
         files::write_json(&self.app_dir(app).join("end.json"), end)
+    }
+
+    /// Where the app is, as its files tell.
+    ///
+    /// # Errors
+    /// How it ended cannot be read.
+    pub fn stage(&self, app: &AppName) -> Result<Stage, FileError> {
+        Ok(Stage::of(&Marks {
+            opened: self.has_mark(app, BEFORE),
+            started: self.has_mark(app, VARIABLES),
+            built: self.has_mark(app, BUILT),
+            held: self.has_mark(app, HELD),
+            released: self.has_mark(app, RELEASED),
+            deployed: self.has_mark(app, DEPLOYED),
+            put_back: self.has_mark(app, PUT_BACK),
+            end: self.end(app)?,
+        }))
     }
 
     /// The mark is set.

@@ -1,10 +1,14 @@
-//! The destination: the participant, Dokku's deploys with our triggers in them, and the apps.
+//! The destination around its real machine ([`Destination`](crate::commit::destination::Destination)): the executor,
+//! Dokku's deploys with our triggers in them, and the apps.
 
 use super::Moves;
 use super::world::{
-    APPS, App, Defect, Deploy, Destination, Member, News, Participant, Setting, Version, Wire, World,
+    APPS, App, Defect, Deploy, Destination, News, Participant, Setting, Version, Wire, Work, World, index,
+    name,
 };
-use crate::protocol::{AppEnd, Decision, OnFailure};
+use crate::commit::app::{Barrier, Foreign, Marks, Stage, Way, barrier, foreign_container, foreign_deploy};
+use crate::commit::destination::{Action, Destination as Machine, Event, Judgement, Left};
+use crate::protocol::{AppEnd, Decision, HoldPoint, Report};
 
 impl Destination {
     /// Tries to write the decision; the one that stands.
@@ -16,19 +20,15 @@ impl Destination {
     }
 
     /// A participant settles what a dead one has left, if one has.
-    pub(super) fn take_over(&mut self) {
+    pub(super) fn take_over(&mut self, setting: &Setting) {
         if self.participant.is_some() || self.settled.is_some() || !self.begun {
             return;
         }
-        let mut participant = Participant { took_over: true, ..Participant::default() };
-        let decision = *self.decision.get_or_insert(Decision::Abort);
-        self.reports.push(News::Decided(decision));
-        for app in 0..APPS {
-            if self.apps[app].taken {
-                participant.members[app] = Member::Started { told_held: false };
-            }
-        }
-        self.participant = Some(participant);
+        let taken = (0..APPS).filter(|app| self.apps[*app].taken);
+        let left = taken.map(|app| (name(app), self.apps[app].left(setting))).collect();
+        let (machine, first) = Machine::take_over(setting.on_failure, left);
+        self.participant = Some(Participant { took_over: true, ..Participant::around(machine) });
+        self.carry_out(first, setting);
     }
 
     /// What a participant has not started nobody starts.
@@ -40,19 +40,148 @@ impl Destination {
         }
     }
 
-    fn member(&mut self, app: usize) -> Option<&mut Member> {
-        self.participant.as_mut().map(|participant| &mut participant.members[app])
+    /// Feeds an event to the participant's machine, and carries out what takes no time.
+    fn feed(&mut self, event: Event, setting: &Setting) {
+        let Some(participant) = &mut self.participant else { return };
+        let actions = participant.machine.step(event);
+        self.carry_out(actions, setting);
     }
 
-    fn set_member(&mut self, app: usize, now: Member) {
-        if let Some(member) = self.member(app) {
-            *member = now;
+    fn carry_out(&mut self, actions: Vec<Action>, setting: &Setting) {
+        for action in actions {
+            let Some(participant) = &mut self.participant else { return };
+            match action {
+                Action::Open(app) => participant.todo.push_back(Work::Open(index(&app))),
+                Action::Conclude(app, way) => {
+                    participant.todo.push_back(Work::Conclude(index(&app), way));
+                }
+                Action::Settle { decision, ends } => {
+                    let ends = ends.into_iter().map(|(app, end)| (index(&app), end)).collect();
+                    participant.todo.push_back(Work::Settle(decision, ends));
+                }
+                Action::Say(Report::Settled { decision }) => {
+                    participant.todo.push_back(Work::SaySettled(decision));
+                }
+                Action::Say(report) => self.reports.extend(news_of(&report)),
+                Action::Deploy(app) => {
+                    participant.follows[index(&app)] = true;
+                    self.apps[index(&app)].deploy = Deploy::Queued;
+                }
+                Action::Follow(app) => {
+                    participant.follows[index(&app)] = true;
+                    participant.told_held[index(&app)] = false;
+                }
+                Action::Look(_) => self.look(setting),
+                Action::Decide(wanted) => {
+                    let goes = participant.took_over && setting.has(Defect::WhoTakesOverDecidesToGo);
+                    let wanted = if goes { Decision::Go } else { wanted };
+                    let decision = self.decide(wanted, setting);
+                    self.feed(Event::Decided(decision), setting);
+                }
+                Action::Distrust(app) => self.apps[index(&app)].deployed = false,
+                Action::MoveBranch(app) => self.feed(Event::BranchMoved(app), setting),
+                // Nobody else deploys here, and nobody waits at the switch.
+                Action::NeedNotWait(_) | Action::Lock(_) | Action::Leave(_) => {}
+            }
         }
     }
 
-    fn report(&mut self, news: News) {
-        self.reports.push(news);
+    fn look(&mut self, setting: &Setting) {
+        let is_blind = setting.has(Defect::LookBeforeTheVoteIsBlind);
+        let is_dead = |app: &usize| {
+            let app = &self.apps[*app];
+            app.taken && (app.has_ended || app.deploy != Deploy::Held)
+        };
+        let dead: Vec<usize> = (0..APPS).filter(is_dead).collect();
+        if dead.is_empty() || is_blind {
+            return self.feed(Event::Looked(0), setting);
+        }
+        for app in dead {
+            self.feed(Event::Unhealthy { app: name(app), reason: String::new() }, setting);
+        }
     }
+
+    /// An app comes to its end, which is written down; the participant hears of it, unless it dies.
+    fn end(&mut self, app: usize, end: AppEnd) {
+        self.ended_twice |= self.apps[app].end.is_some();
+        self.apps[app].end = Some(end);
+    }
+
+    fn conclude(&mut self, app: usize, end: AppEnd, setting: &Setting) {
+        self.end(app, end.clone());
+        if let Some(participant) = &mut self.participant {
+            participant.todo.pop_front();
+        }
+        self.feed(Event::Concluded { app: name(app), end }, setting);
+    }
+}
+
+impl App {
+    fn stage(&self) -> Stage {
+        Stage::of(&Marks {
+            opened: self.taken,
+            started: self.is_noted,
+            built: false,
+            held: self.held,
+            released: self.obeyed == Some(Decision::Go),
+            deployed: self.deployed,
+            put_back: self.put_back,
+            end: self.end.clone(),
+        })
+    }
+
+    fn left(&self, setting: &Setting) -> Left {
+        if setting.has(Defect::WhoTakesOverForgetsEnds) {
+            return Left { stage: Self { end: None, ..self.clone() }.stage(), end: None };
+        }
+        Left { stage: self.stage(), end: self.end.clone() }
+    }
+
+    fn judgement(&self) -> Judgement {
+        match self.stage().when_over() {
+            Stage::Live => Judgement::Live,
+            Stage::Escaped => Judgement::Escaped,
+            Stage::Restoring => Judgement::Restoring,
+            Stage::Taken
+            | Stage::Open
+            | Stage::Deploying
+            | Stage::Built
+            | Stage::Held
+            | Stage::Released
+            | Stage::Failed
+            | Stage::Confirmed
+            | Stage::Restored
+            | Stage::Stuck => Judgement::Failed(String::new()),
+        }
+    }
+}
+
+fn news_of(report: &Report) -> Option<News> {
+    Some(match report {
+        Report::Refused { .. } => News::Refused,
+        Report::Opened { app, .. } => News::Opened(index(app)),
+        Report::Held { app, .. } => News::Held(index(app)),
+        Report::Looked { .. } => News::Looked,
+        Report::AppFailed { app, .. } => News::Failed(index(app)),
+        Report::Decided { decision } => News::Decided(*decision),
+        Report::AppEnded { app, end } => News::Ended(index(app), end.clone()),
+                Report::Hello { .. }
+        | Report::App { .. }
+        | Report::Factor { .. }
+        | Report::AllApps {}
+        | Report::Clock { .. }
+        | Report::Found { .. }
+        | Report::Examined {}
+        | Report::Revision { .. }
+        | Report::Kept { .. }
+        | Report::Begun {}
+        | Report::Unknown {}
+        | Report::Building { .. }
+        | Report::Log { .. }
+        | Report::Renewed { .. }
+        // Said as the last of all work.
+        | Report::Settled { .. } => return None,
+    })
 }
 
 /// What the destination can do, and what can happen to it.
@@ -61,17 +190,18 @@ pub(super) fn moves(moves: &mut Moves) {
     let setting = moves.setting;
     for app in 0..APPS {
         deploy(moves, app);
+        somebody_elses(moves, app);
     }
     if moves.from.wire.front() == Some(&Wire::Begin) {
         moves.step("the destination is taken", |world| {
             world.wire.pop_front();
             world.there.begun = true;
-            world.there.participant = Some(Participant::default());
-            world.there.report(News::Begun);
+            world.there.participant = Some(Participant::around(Machine::new(setting.on_failure)));
+            world.there.reports.push(News::Begun);
         });
         moves.fault("the destination refuses", |world| {
             world.wire.pop_front();
-            world.there.report(News::Refused);
+            world.there.reports.push(News::Refused);
         });
     }
     if !there.begun {
@@ -85,7 +215,7 @@ pub(super) fn moves(moves: &mut Moves) {
     let Some(participant) = &there.participant else {
         if there.settled.is_none() && (there.decision.is_some() || there.lease_is_over) {
             moves.step("a trigger or another graduation finds what is left", |world| {
-                world.there.take_over();
+                world.there.take_over(setting);
             });
         }
         return;
@@ -97,11 +227,16 @@ pub(super) fn moves(moves: &mut Moves) {
     if let Some(request) = moves.from.wire.front() {
         requested(moves, *request);
     }
-    if there.lease_is_over && there.decision.is_none() {
-        moves.step("the participant gives up at the end of the lease", |world| {
-            let decision = world.there.decide(Decision::Abort, setting);
-            world.there.report(News::Decided(decision));
-        });
+    if participant.machine.decision().is_none() && !participant.machine.is_over() {
+        if let Some(decision) = there.decision {
+            moves.step("the participant sees a trigger's decision", |world| {
+                world.there.feed(Event::Decided(decision), setting);
+            });
+        } else if there.lease_is_over {
+            moves.step("the participant gives up at the end of the lease", |world| {
+                world.there.feed(Event::LeaseEnded, setting);
+            });
+        }
     }
     // In their order, for in which one it sees what has happened to both changes nothing.
     for app in 0..APPS {
@@ -109,58 +244,51 @@ pub(super) fn moves(moves: &mut Moves) {
             break;
         }
     }
-    let is_open = |member: &Member| matches!(member, Member::Started { .. });
-    if there.decision.is_some() && !participant.members.iter().any(is_open) {
-        finish(moves, participant);
+    if let Some(work) = participant.todo.front() {
+        working(moves, work);
     }
 }
 
 fn requested(moves: &mut Moves, request: Wire) {
     let setting = moves.setting;
-    match request {
-        Wire::Begin => {}
-        Wire::Open(app) => {
-            moves.step("an app is opened", |world| {
-                world.wire.pop_front();
-                let is_undecided = world.there.decision.is_none();
-                if is_undecided && world.there.member(app) == Some(&mut Member::None) {
-                    world.there.apps[app].taken = true;
-                    world.there.report(News::Opened(app));
-                    world.there.set_member(app, Member::Open);
-                }
-            });
-        }
-        Wire::Prepare(app) => moves.step("an app is to be prepared", |world| {
-            world.wire.pop_front();
-            let is_undecided = world.there.decision.is_none();
-            match world.there.member(app) {
-                Some(Member::None) => world.there.report(News::Refused),
-                Some(member @ Member::Open) if is_undecided => {
-                    *member = Member::Started { told_held: false };
-                    world.there.apps[app].deploy = Deploy::Queued;
-                }
-                _ => {}
+    let (label, event) = match request {
+        Wire::Begin => return,
+        Wire::Open(app) => ("an app is to be opened", Event::OpenAsked(name(app))),
+        Wire::Prepare(app) => ("an app is to be prepared", Event::PrepareAsked(name(app))),
+        Wire::Look => ("what is held is looked at", Event::LookAsked(0)),
+        Wire::Decide(wanted) => ("the decision arrives", Event::DecisionHeard(wanted)),
+    };
+    moves.step(label, |world| {
+        world.wire.pop_front();
+        world.there.feed(event, setting);
+    });
+}
+
+/// Somebody else's `ps:restart`: it starts what Dokku's names say when it begins.
+fn somebody_elses(moves: &mut Moves, app: usize) {
+    let setting = moves.setting;
+    let there = &moves.from.there;
+    let one = &there.apps[app];
+    let is_ours = one.taken && one.end.is_none() && there.settled.is_none();
+    let (stage, decision) = (one.stage(), there.decision);
+    let passes = |by: Foreign| !is_ours || by == Foreign::Pass;
+    if let Some(version) = one.foreign {
+        let wrongly = setting.has(Defect::ForeignContainerAfterTheDecision);
+        let passes = wrongly || passes(foreign_container(stage, decision));
+        return moves.step("somebody else's deploy ends", move |world| {
+            let app = &mut world.there.apps[app];
+            app.foreign = None;
+            if passes {
+                app.runs = version;
             }
-        }),
-        Wire::Look => moves.step("what is held is looked at", |world| {
-            world.wire.pop_front();
-            let is_blind = setting.has(Defect::LookBeforeTheVoteIsBlind);
-            let is_dead = |app: &usize| {
-                let app = &world.there.apps[*app];
-                app.taken && (app.has_ended || app.deploy != Deploy::Held)
-            };
-            let dead: Vec<usize> = (0..APPS).filter(is_dead).collect();
-            match world.there.decision {
-                Some(_) => {}
-                None if dead.is_empty() || is_blind => world.there.report(News::Looked),
-                None => dead.into_iter().for_each(|app| world.there.report(News::Failed(app))),
-            }
-        }),
-        Wire::Decide(wanted) => moves.step("the decision arrives", |world| {
-            world.wire.pop_front();
-            let decision = world.there.decide(wanted, setting);
-            world.there.report(News::Decided(decision));
-        }),
+        });
+    }
+    let wrongly = setting.has(Defect::ForeignDeployBeforeTheHold) && stage < Stage::Held;
+    if wrongly || passes(foreign_deploy(stage, decision)) {
+        moves.fault("somebody else's deploy begins", move |world| {
+            let app = &mut world.there.apps[app];
+            app.foreign = Some(app.names);
+        });
     }
 }
 
@@ -215,16 +343,16 @@ fn deploy(moves: &mut Moves, app: usize) {
             }),
         },
         Deploy::Held => {
-            match there.decision {
-                Some(Decision::Go) if one.has_ended && !setting.has(Defect::NoLookAfterTheDecision) => {
+            match barrier(there.decision, there.lease_is_over) {
+                Barrier::GoOn if one.has_ended && !setting.has(Defect::NoLookAfterTheDecision) => {
                     moves.step("a held app is found to have ended after the decision", fails);
                 }
-                Some(Decision::Go) => moves.step("a held app goes on", pass(app)),
-                Some(Decision::Abort) => moves.step("a held app ends", move |world| {
+                Barrier::GoOn => moves.step("a held app goes on", pass(app)),
+                Barrier::GiveUp => moves.step("a held app ends", move |world| {
                     world.there.apps[app].obeyed = Some(Decision::Abort);
                     fails(world);
                 }),
-                None if there.lease_is_over => moves.step("a held app's lease ends", move |world| {
+                Barrier::DecideAbort => moves.step("a held app's lease ends", move |world| {
                     if setting.has(Defect::LeaseEndMeansGo) {
                         pass(app)(world);
                     } else if setting.has(Defect::LeaseEndIsNotWritten) {
@@ -234,7 +362,7 @@ fn deploy(moves: &mut Moves, app: usize) {
                         world.there.decide(Decision::Abort, setting);
                     }
                 }),
-                None => {}
+                Barrier::Wait => {}
             }
             if one.has_ended && there.decision.is_none() {
                 moves.step("a trigger sees that its container has ended", fails);
@@ -270,89 +398,109 @@ fn pass(app: usize) -> impl Fn(&mut World) {
 
 /// What a participant does about one of its deploys.
 fn following(moves: &mut Moves, participant: &Participant, app: usize) -> bool {
-    let Member::Started { told_held } = participant.members[app] else { return false };
+    if !participant.follows[app] {
+        return false;
+    }
+    let setting = moves.setting;
     let one = &moves.from.there.apps[app];
     let is_unknown = participant.took_over && !one.is_noted;
     if one.deploy == Deploy::Building && !one.is_noted && !is_unknown {
         moves.step("the deploy's process is noted", move |world| world.there.apps[app].is_noted = true);
     }
-    let is_over = matches!(one.deploy, Deploy::Ended | Deploy::None) || is_unknown;
-    let is_news = one.held && !told_held;
+    let ignores = participant.took_over && setting.has(Defect::WhoTakesOverDoesNotWait);
+    let is_over = matches!(one.deploy, Deploy::Ended | Deploy::None) || is_unknown || ignores;
+    let is_news = one.held && !participant.told_held[app];
     if is_news {
         moves.step("an app is reported as held", move |world| {
-            world.there.report(News::Held(app));
-            world.there.set_member(app, Member::Started { told_held: true });
+            if let Some(participant) = &mut world.there.participant {
+                participant.told_held[app] = true;
+            }
+            world.there.feed(Event::Held { app: name(app), at: HoldPoint::Healthy }, setting);
         });
     }
     if is_over && !is_news {
-        let well = one.deployed && one.held;
+        let judgement = one.judgement();
         moves.step("a participant sees the end of a deploy", move |world| {
-            let decision = world.there.decision;
-            if decision != Some(Decision::Abort) && !well {
-                world.there.report(News::Failed(app));
+            if let Some(participant) = &mut world.there.participant {
+                participant.follows[app] = false;
             }
-            if decision == Some(Decision::Go) && well {
-                world.there.report(News::Ended(app, AppEnd::Live {}));
+            // What somebody else has begun to deploy loses its containers.
+            if judgement == Judgement::Live && world.there.decision == Some(Decision::Go) {
+                world.there.apps[app].foreign = None;
             }
-            world.there.set_member(app, Member::Done { well });
+            world.there.feed(Event::DeployEnded { app: name(app), judgement }, setting);
         });
     }
     is_over || is_news
 }
 
-/// Every deploy has ended and the decision stands.
-fn finish(moves: &mut Moves, participant: &Participant) {
-    let there = &moves.from.there;
-    let decision = there.decision.unwrap_or(Decision::Abort);
-    if participant.wrote_settled {
-        return moves.step("the end is reported", move |world| {
-            world.there.report(News::Settled(decision));
-            world.there.participant = None;
-        });
-    }
-    let is_taken = |app: &usize| participant.members[*app] != Member::None;
-    let went_live = |app: &usize| there.apps[*app].deployed && there.apps[*app].held;
-    let failed = (0..APPS).filter(is_taken).any(|app| !went_live(&app));
-    let next =
-        (0..APPS).filter(is_taken).find(|app| !matches!(participant.members[*app], Member::Closed { .. }));
-    let Some(app) = next else {
-        let ends: Vec<(usize, AppEnd)> = (0..APPS)
-            .filter_map(|app| match &participant.members[app] {
-                Member::Closed { end } => Some((app, end.clone())),
-                Member::None | Member::Open | Member::Started { .. } | Member::Done { .. } => None,
-            })
-            .collect();
-        return moves.step("the end is written", move |world| {
-            world.there.settled = Some((decision, ends));
+/// The first of what takes its time.
+fn working(moves: &mut Moves, work: &Work) {
+    let setting = moves.setting;
+    let pop = |world: &mut World| {
+        if let Some(participant) = &mut world.there.participant {
+            participant.todo.pop_front();
+        }
+    };
+    match *work {
+        Work::Open(app) => {
+            moves.step("an app is opened", move |world| {
+                pop(world);
+                world.there.apps[app].taken = true;
+                world.there.feed(Event::Opened { app: name(app), created: false }, setting);
+            });
+            for (label, is_noted) in [("an app cannot be opened", false), ("an app is opened in part", true)]
+            {
+                moves.fault(label, move |world| {
+                    pop(world);
+                    world.there.apps[app].taken = is_noted;
+                    let reason = String::new();
+                    world.there.feed(Event::NotOpened { app: name(app), reason, is_noted }, setting);
+                });
+            }
+        }
+        Work::Conclude(app, way) => concluding(moves, app, way),
+        Work::Settle(decision, ref ends) => moves.step("the end is written", move |world| {
+            pop(world);
+            world.there.settled = Some((decision, ends.clone()));
             for app in &mut world.there.apps {
                 app.taken = false;
             }
-            let participant = world.there.participant.as_mut().expect("it lives");
-            participant.wrote_settled = true;
+            world.there.feed(Event::Settled, setting);
+        }),
+        Work::SaySettled(decision) => moves.step("the end is reported", |world| {
+            world.there.reports.push(News::Settled(decision));
+            world.there.participant = None;
+        }),
+    }
+}
+
+fn concluding(moves: &mut Moves, app: usize, way: Way) {
+    let setting = moves.setting;
+    let stays = (setting.has(Defect::WhatIsLiveStays) && moves.from.there.apps[app].runs == Version::New)
+        || setting.has(Defect::KeepKeepsWhatFailed);
+    if way == Way::Stay || stays {
+        return moves.step("an app stays live", move |world| {
+            world.there.conclude(app, AppEnd::Live {}, setting);
         });
-    };
-    let well = participant.members[app] == Member::Done { well: true };
-    let stays =
-        decision == Decision::Go && (!failed || (well && moves.setting.on_failure == OnFailure::Keep));
-    if stays {
-        return moves.step("an app stays live", close(app, AppEnd::Live {}));
+    }
+    if way == Way::Compensate && !moves.from.there.apps[app].put_back {
+        return moves.step("an app begins to be put back", move |world| {
+            world.there.apps[app].put_back = true;
+        });
     }
     moves.step("an app is put back", move |world| {
         put_back(&mut world.there.apps[app]);
-        world.there.report(News::Ended(app, AppEnd::Restored {}));
-        close(app, AppEnd::Restored {})(world);
+        world.there.conclude(app, AppEnd::Restored {}, setting);
+    });
+    moves.fault("the participant dies just after an app is put back", move |world| {
+        put_back(&mut world.there.apps[app]);
+        world.there.end(app, AppEnd::Restored {});
+        world.there.participant = None;
     });
     moves.fault("an app cannot be put back", move |world| {
-        let end = AppEnd::Stuck { reason: String::new() };
-        world.there.report(News::Ended(app, end.clone()));
-        close(app, end)(world);
+        world.there.conclude(app, AppEnd::Stuck { reason: String::new() }, setting);
     });
-}
-
-fn close(app: usize, end: AppEnd) -> impl Fn(&mut World) {
-    move |world| {
-        world.there.set_member(app, Member::Closed { end: end.clone() });
-    }
 }
 
 fn put_back(app: &mut App) {

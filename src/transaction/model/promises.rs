@@ -27,6 +27,7 @@ pub(super) fn always(world: &World, setting: &Setting) -> Promise {
     holds(agree, "no two apps obey different decisions")?;
     let is_dead = there.apps.iter().any(|app| app.has_ended && app.deploy == Deploy::Passing);
     holds(!is_dead, "no container that has ended goes live")?;
+    holds(!there.ended_twice, "no app comes to its end twice")?;
     let voted = world.coordinator.as_ref().is_some_and(|coordinator| coordinator.voted);
     holds(!voted || !world.dead_when_asked, "nobody votes yes on a container that has ended before")?;
     let outcome = world.coordinator.as_ref().and_then(|coordinator| coordinator.outcome.as_ref());

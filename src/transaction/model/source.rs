@@ -144,7 +144,7 @@ impl World {
         for news in self.there.reports.iter_mut().skip(seen).filter(|news| **news == News::Looked) {
             *news = News::Old;
         }
-        self.there.take_over();
+        self.there.take_over(setting);
         for action in unanswered {
             if let Action::Open(app) = &action {
                 self.send(Wire::Open(index(app)));

@@ -64,8 +64,8 @@ fn two_faults_break_no_promise() {
 }
 
 /// Plants a defect, which must be found by the promise that it breaks.
-fn breaks(mode: Mode, defect: Defect, faults: u8, promise: &str) {
-    let broken = explore(&Setting { mode, on_failure: OnFailure::Rollback, faults, defect: Some(defect) });
+fn breaks(mode: Mode, on_failure: OnFailure, defect: Defect, faults: u8, promise: &str) {
+    let broken = explore(&Setting { mode, on_failure, faults, defect: Some(defect) });
     let broken = broken.expect_err("a defect is found");
     let history = broken.history.join("\n  ");
     assert_eq!(broken.promise, promise, "{history}");
@@ -74,27 +74,34 @@ fn breaks(mode: Mode, defect: Defect, faults: u8, promise: &str) {
 }
 
 macro_rules! defects {
-    ($($name:ident: $mode:ident, $defect:ident, $faults:literal, $promise:literal;)*) => {
+    ($($name:ident: $mode:ident, $on_failure:ident, $defect:ident, $faults:literal, $promise:literal;)*) => {
         $(
             #[test]
             fn $name() {
-                breaks(Mode::$mode, Defect::$defect, $faults, $promise);
+                breaks(Mode::$mode, OnFailure::$on_failure, Defect::$defect, $faults, $promise);
             }
         )*
     };
 }
 
 defects! {
-    a_decision_that_the_last_writer_makes: Push, LastWriterDecides, 1, "no two apps obey different decisions";
-    a_go_before_its_ref_is_durable: Push, GoBeforeTheRefIsDurable, 0, "the destination decides go only after the source";
-    an_abort_while_the_push_lives: Push, AbortWhileThePushLives, 0, "the tag names nothing that does not run";
-    a_yes_before_it_is_journalled: Push, YesBeforeTheJournal, 1, "the tag names nothing that does not run";
-    a_lease_whose_end_means_go: Push, LeaseEndMeansGo, 1, "no app goes live before the destination has decided so";
-    a_lease_whose_end_is_not_written: Push, LeaseEndIsNotWritten, 1, "no two apps obey different decisions";
-    settling_without_the_ref: Push, SettlingForgetsTheRef, 1, "a mix is only what was asked for or what could not be put back";
-    a_tag_that_stays: Push, TagStays, 1, "the tag names nothing that does not run";
-    an_end_that_only_reports_tell: Push, OnlyReportsTellTheEnd, 1, "no coordinator waits for what never comes";
-    a_look_that_sees_nothing: Push, LookBeforeTheVoteIsBlind, 1, "nobody votes yes on a container that has ended before";
-    a_trigger_that_does_not_look_again: Push, NoLookAfterTheDecision, 1, "no container that has ended goes live";
-    a_deploy_that_works_before_it_is_noted: Push, DeployBeforeItsNote, 1, "what Dokku would start is what runs";
+    a_decision_that_the_last_writer_makes: Push, Rollback, LastWriterDecides, 1, "no app goes live before the destination has decided so";
+    a_go_before_its_ref_is_durable: Push, Rollback, GoBeforeTheRefIsDurable, 0, "the destination decides go only after the source";
+    an_abort_while_the_push_lives: Push, Rollback, AbortWhileThePushLives, 0, "the tag names nothing that does not run";
+    a_yes_before_it_is_journalled: Push, Rollback, YesBeforeTheJournal, 1, "the tag names nothing that does not run";
+    a_lease_whose_end_means_go: Push, Rollback, LeaseEndMeansGo, 1, "no app goes live before the destination has decided so";
+    a_lease_whose_end_is_not_written: Push, Rollback, LeaseEndIsNotWritten, 1, "no two apps obey different decisions";
+    settling_without_the_ref: Push, Rollback, SettlingForgetsTheRef, 1, "a mix is only what was asked for or what could not be put back";
+    a_tag_that_stays: Push, Rollback, TagStays, 1, "the tag names nothing that does not run";
+    an_end_that_only_reports_tell: Push, Rollback, OnlyReportsTellTheEnd, 1, "no coordinator waits for what never comes";
+    a_look_that_sees_nothing: Push, Rollback, LookBeforeTheVoteIsBlind, 1, "nobody votes yes on a container that has ended before";
+    a_trigger_that_does_not_look_again: Push, Rollback, NoLookAfterTheDecision, 1, "no container that has ended goes live";
+    what_is_live_stays: Push, Rollback, WhatIsLiveStays, 1, "a mix is only what was asked for or what could not be put back";
+    a_take_over_that_decides_to_go: Push, Rollback, WhoTakesOverDecidesToGo, 1, "the destination decides go only after the source";
+    a_take_over_that_forgets_ends: Push, Rollback, WhoTakesOverForgetsEnds, 1, "no app comes to its end twice";
+    a_take_over_that_does_not_wait: Push, Rollback, WhoTakesOverDoesNotWait, 1, "what Dokku would start is what runs";
+    a_failed_app_that_keep_keeps: Push, Keep, KeepKeepsWhatFailed, 1, "no held container is left";
+    a_foreign_deploy_before_the_hold: Push, Rollback, ForeignDeployBeforeTheHold, 1, "no app goes live before the destination has decided so";
+    a_foreign_container_after_the_decision: Push, Rollback, ForeignContainerAfterTheDecision, 1, "what Dokku would start is what runs";
+    a_deploy_that_works_before_it_is_noted: Push, Rollback, DeployBeforeItsNote, 1, "what Dokku would start is what runs";
 }

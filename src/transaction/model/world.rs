@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::commit::app::Way;
+use crate::commit::destination::Destination as Machine;
 use crate::names::AppName;
 use crate::order::Mode;
 use crate::protocol::{AppEnd, Decision, OnFailure};
@@ -61,6 +63,20 @@ pub(super) enum Defect {
     LookBeforeTheVoteIsBlind,
     /// A held trigger goes on after the decision whatever has become of its container.
     NoLookAfterTheDecision,
+    /// What is live stays so although another app failed.
+    WhatIsLiveStays,
+    /// Whoever takes over an undecided graduation decides that it goes live.
+    WhoTakesOverDecidesToGo,
+    /// Whoever takes over does not know which apps have come to their ends.
+    WhoTakesOverForgetsEnds,
+    /// Whoever takes over does not wait for the ends of deploys.
+    WhoTakesOverDoesNotWait,
+    /// With `keep`, an app that failed stays as it failed.
+    KeepKeepsWhatFailed,
+    /// Somebody else may deploy an app that is built and not held.
+    ForeignDeployBeforeTheHold,
+    /// What somebody else began to deploy may become live after the decision to go.
+    ForeignContainerAfterTheDecision,
 }
 
 /// A version of an app.
@@ -226,6 +242,8 @@ pub(super) struct Destination {
     pub(super) reports: Vec<News>,
     pub(super) participant: Option<Participant>,
     pub(super) apps: [App; APPS],
+    /// An app was brought to its end that had come to it.
+    pub(super) ended_twice: bool,
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -246,6 +264,12 @@ pub(super) struct App {
     pub(super) waits: bool,
     /// The decision that its trigger went by.
     pub(super) obeyed: Option<Decision>,
+    /// Somebody has begun to put it back although it is live.
+    pub(super) put_back: bool,
+    /// How it ended, on the disk.
+    pub(super) end: Option<AppEnd>,
+    /// Somebody else deploys it, and this version comes of it.
+    pub(super) foreign: Option<Version>,
 }
 
 impl Default for App {
@@ -261,6 +285,9 @@ impl Default for App {
             names: Version::Old,
             waits: false,
             obeyed: None,
+            put_back: false,
+            end: None,
+            foreign: None,
         }
     }
 }
@@ -279,30 +306,39 @@ pub(super) enum Deploy {
     Ended,
 }
 
-/// A participant that lives.
-#[derive(Clone, Debug, Default, Hash)]
-pub(super) struct Participant {
-    /// It took over from one that died.
-    pub(super) took_over: bool,
-    pub(super) members: [Member; APPS],
-    pub(super) wrote_settled: bool,
+/// What takes a participant its time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Work {
+    Open(usize),
+    Conclude(usize, Way),
+    Settle(Decision, Vec<(usize, AppEnd)>),
+    SaySettled(Decision),
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) enum Member {
-    #[default]
-    None,
-    Open,
-    Started {
-        told_held: bool,
-    },
-    /// Its deploy has ended, well or not.
-    Done {
-        well: bool,
-    },
-    Closed {
-        end: AppEnd,
-    },
+/// A participant that lives.
+#[derive(Clone, Debug, Hash)]
+pub(super) struct Participant {
+    pub(super) machine: Machine,
+    /// It took over from one that died.
+    pub(super) took_over: bool,
+    /// What takes its time, in order.
+    pub(super) todo: VecDeque<Work>,
+    /// It waits for the end of an app's deploy.
+    pub(super) follows: [bool; APPS],
+    /// It has told that an app is held.
+    pub(super) told_held: [bool; APPS],
+}
+
+impl Participant {
+    pub(super) fn around(machine: Machine) -> Self {
+        Self {
+            machine,
+            took_over: false,
+            todo: VecDeque::new(),
+            follows: [false; APPS],
+            told_held: [false; APPS],
+        }
+    }
 }
 
 impl World {

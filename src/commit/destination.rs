@@ -1,0 +1,428 @@
+//! The destination's machine: one graduation as its participant sees it.
+//!
+//! Events in, actions out. It begins undecided, with no apps; or, where a participant has died ([`Destination::take_over`]),
+//! with what that one has left. Decided, it waits until no deploy runs; then every app is brought to its end, and
+//! when all are, that is written down once.
+//!
+//! Requests of the source are repeated after a lost link, so each is answered once and does nothing a second time.
+
+use std::collections::BTreeMap;
+
+use super::app::{self, Stage, Way};
+use crate::names::AppName;
+use crate::protocol::{AppEnd, Decision, HoldPoint, OnFailure, Report};
+use crate::repo::MAX_APPS;
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The source asks to open an app.
+    OpenAsked(AppName),
+    /// The source asks to build an app and to hold it.
+    PrepareAsked(AppName),
+    /// The source asks whether what is held is still healthy; its number for the request.
+    LookAsked(u64),
+    /// The source has decided.
+    DecisionHeard(Decision),
+    /// The source has not been heard of for a lease.
+    LeaseEnded,
+    /// This decision stands, whoever wrote it.
+    Decided(Decision),
+    /// An app is open.
+    Opened {
+        /// The app.
+        app: AppName,
+        /// The graduation has created it.
+        created: bool,
+    },
+    /// An app could not be opened.
+    NotOpened {
+        /// The app.
+        app: AppName,
+        /// Why.
+        reason: String,
+        /// What it was is noted: it is put back with the others.
+        is_noted: bool,
+    },
+    /// An app is held.
+    Held {
+        /// The app.
+        app: AppName,
+        /// Where.
+        at: HoldPoint,
+    },
+    /// An app that is held is not healthy any more.
+    Unhealthy {
+        /// The app.
+        app: AppName,
+        /// Why.
+        reason: String,
+    },
+    /// All that is held is healthy.
+    Looked(u64),
+    /// Nothing of an app's deploy runs any more.
+    DeployEnded {
+        /// The app.
+        app: AppName,
+        /// What became of it.
+        judgement: Judgement,
+    },
+    /// An app that is live has its branch moved.
+    BranchMoved(AppName),
+    /// An app has come to its end, which is written down.
+    Concluded {
+        /// The app.
+        app: AppName,
+        /// How.
+        end: AppEnd,
+    },
+    /// That all have is written down.
+    Settled,
+}
+
+/// What became of a deploy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// Dokku says that the app is deployed, and what is live is what was held.
+    Live,
+    /// Dokku says that the app is deployed, and it was never held.
+    Escaped,
+    /// An earlier participant had begun to put it back.
+    Restoring,
+    /// It failed, was refused after an abort, or was never started.
+    Failed(String),
+}
+
+/// What to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Tell the source.
+    Say(Report),
+    /// Open an app.
+    Open(AppName),
+    /// Start its deploy.
+    Deploy(AppName),
+    /// Wait for the end of a deploy that an earlier participant has started, if it has.
+    Follow(AppName),
+    /// Look at all that is held.
+    Look(u64),
+    /// Make this the decision, unless there is one.
+    Decide(Decision),
+    /// Let nobody wait at the proxy switch for an app that will not come there any more.
+    NeedNotWait(AppName),
+    /// Make sure that whoever comes after us does not take it for live.
+    Distrust(AppName),
+    /// Keep everybody else from deploying it until it has come to its end.
+    Lock(AppName),
+    /// Move the branch of an app that is live: other apps may take long.
+    MoveBranch(AppName),
+    /// Bring an app to its end.
+    Conclude(AppName, Way),
+    /// Leave an app that came to its end before we took over.
+    Leave(AppName),
+    /// Write down that all have come to their end.
+    Settle {
+        /// What was carried out.
+        decision: Decision,
+        /// How each ended.
+        ends: BTreeMap<AppName, AppEnd>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+enum State {
+    /// Nothing is decided. `took_over`: nobody may have decided, and so we abort.
+    Undecided { took_over: bool },
+    /// Decided; deploys come to their ends.
+    Decided(Decision),
+    /// No deploy runs; apps are brought to their ends.
+    CarryingOut(Decision),
+    /// All are; that is being written down.
+    Settling(Decision),
+    /// Over.
+    Settled(Decision),
+}
+
+/// One graduation on its destination.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
+pub struct Destination {
+    state: State,
+    on_failure: OnFailure,
+    apps: BTreeMap<AppName, Stage>,
+    /// How each app ended, as the source was told last.
+    told: BTreeMap<AppName, AppEnd>,
+}
+
+/// An app as a participant that died has left it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Where it is, by its files.
+    pub stage: Stage,
+    /// How it ended, if it has.
+    pub end: Option<AppEnd>,
+}
+
+impl Destination {
+    /// A graduation that has just begun.
+    pub fn new(on_failure: OnFailure) -> Self {
+        Self {
+            state: State::Undecided { took_over: false },
+            on_failure,
+            apps: BTreeMap::new(),
+            told: BTreeMap::new(),
+        }
+    }
+
+    /// A graduation whose participant has died: it is carried out as it was decided, and if it was not, aborted.
+    pub fn take_over(on_failure: OnFailure, left: BTreeMap<AppName, Left>) -> (Self, Vec<Action>) {
+        let mut this = Self { state: State::Undecided { took_over: true }, ..Self::new(on_failure) };
+        for (app, Left { stage, end }) in left {
+            this.apps.insert(app.clone(), stage);
+            this.told.extend(end.map(|end| (app, end)));
+        }
+        (this, vec![Action::Decide(Decision::Abort)])
+    }
+
+    /// Over: nothing more is done, and nothing more will happen.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Settled(_))
+    }
+
+    /// The decision that stands, as far as it is known here.
+    pub fn decision(&self) -> Option<Decision> {
+        match self.state {
+            State::Undecided { .. } => None,
+            State::Decided(decision)
+            | State::CarryingOut(decision)
+            | State::Settling(decision)
+            | State::Settled(decision) => Some(decision),
+        }
+    }
+
+    /// Takes one event.
+    pub fn step(&mut self, event: Event) -> Vec<Action> {
+        match event {
+            Event::OpenAsked(app) => self.open_asked(app),
+            Event::PrepareAsked(app) => self.prepare_asked(app),
+            Event::LookAsked(number) if self.decision().is_none() => vec![Action::Look(number)],
+            Event::LookAsked(_) => Vec::new(),
+            Event::DecisionHeard(wanted) => self.decision_heard(wanted),
+            Event::LeaseEnded => self.lease_ended(),
+            Event::Decided(decision) => self.decided(decision),
+            Event::Opened { app, created } => self.opened(app, created),
+            Event::NotOpened { app, reason, is_noted } => self.not_opened(app, reason, is_noted),
+            Event::Held { app, at } => self.held(app, at),
+            Event::Unhealthy { app, reason } => self.unless_decided(Report::AppFailed { app, reason }),
+            Event::Looked(number) => self.unless_decided(Report::Looked { number }),
+            Event::DeployEnded { app, judgement } => self.deploy_ended(app, judgement),
+            Event::BranchMoved(app) if self.is(&app, |stage| stage == Stage::Live) => {
+                self.say_end(app, AppEnd::Live {})
+            }
+            Event::BranchMoved(_) => Vec::new(),
+            Event::Concluded { app, end } => self.concluded(app, end),
+            Event::Settled => self.settled(),
+        }
+    }
+
+    fn open_asked(&mut self, app: AppName) -> Vec<Action> {
+        if self.apps.len() >= MAX_APPS && !self.apps.contains_key(&app) {
+            let reason = format!("a graduation has {MAX_APPS} apps at most");
+            return vec![Action::Say(Report::Refused { reason })];
+        }
+        if self.decision().is_some() || self.apps.contains_key(&app) {
+            return Vec::new();
+        }
+        self.apps.insert(app.clone(), Stage::Taken);
+        vec![Action::Open(app)]
+    }
+
+    /// The app is there, and in such a stage. What is not expected of an app is old news, and changes nothing.
+    fn is(&self, app: &AppName, expected: impl Fn(Stage) -> bool) -> bool {
+        self.apps.get(app).is_some_and(|stage| expected(*stage))
+    }
+
+    fn opened(&mut self, app: AppName, created: bool) -> Vec<Action> {
+        if !self.is(&app, |stage| stage == Stage::Taken) {
+            return Vec::new();
+        }
+        self.apps.insert(app.clone(), Stage::Open);
+        let mut actions = vec![Action::Say(Report::Opened { app, created })];
+        actions.extend(self.carry_out());
+        actions
+    }
+
+    fn not_opened(&mut self, app: AppName, reason: String, is_noted: bool) -> Vec<Action> {
+        if !self.is(&app, |stage| stage == Stage::Taken) {
+            return Vec::new();
+        }
+        if is_noted {
+            self.apps.insert(app.clone(), Stage::Open);
+        } else {
+            self.apps.remove(&app);
+        }
+        let mut actions = vec![Action::Say(Report::AppFailed { app, reason })];
+        actions.extend(self.carry_out());
+        actions
+    }
+
+    fn prepare_asked(&mut self, app: AppName) -> Vec<Action> {
+        if self.decision().is_some() {
+            return Vec::new();
+        }
+        match self.apps.get_mut(&app) {
+            None | Some(Stage::Taken) => {
+                vec![Action::Say(Report::Refused { reason: format!("{app} was not opened") })]
+            }
+            Some(stage @ Stage::Open) => {
+                *stage = Stage::Deploying;
+                vec![Action::Deploy(app)]
+            }
+            Some(
+                Stage::Deploying
+                | Stage::Built
+                | Stage::Held
+                | Stage::Released
+                | Stage::Live
+                | Stage::Escaped
+                | Stage::Failed
+                | Stage::Restoring
+                | Stage::Confirmed
+                | Stage::Restored
+                | Stage::Stuck,
+            ) => Vec::new(),
+        }
+    }
+
+    fn held(&mut self, app: AppName, at: HoldPoint) -> Vec<Action> {
+        if !self.is(&app, Stage::is_at_work) {
+            return Vec::new();
+        }
+        self.apps.insert(app.clone(), Stage::Held);
+        vec![Action::Say(Report::Held { app, at })]
+    }
+
+    /// After a decision nobody waits for it any more.
+    fn unless_decided(&self, report: Report) -> Vec<Action> {
+        if self.decision().is_some() { Vec::new() } else { vec![Action::Say(report)] }
+    }
+
+    /// It is asked again after a lost link, and is to hear what stands.
+    fn decision_heard(&self, wanted: Decision) -> Vec<Action> {
+        let say = |decision| Action::Say(Report::Decided { decision });
+        vec![self.decision().map_or(Action::Decide(wanted), say)]
+    }
+
+    fn lease_ended(&self) -> Vec<Action> {
+        if self.decision().is_some() { Vec::new() } else { vec![Action::Decide(Decision::Abort)] }
+    }
+
+    fn decided(&mut self, decision: Decision) -> Vec<Action> {
+        let State::Undecided { took_over } = self.state else { return Vec::new() };
+        self.state = State::Decided(decision);
+        let mut actions = vec![Action::Say(Report::Decided { decision })];
+        if took_over {
+            actions.extend(self.taken_over());
+        }
+        actions.extend(self.carry_out());
+        actions
+    }
+
+    /// What is done first with the apps that a participant that died has left.
+    fn taken_over(&mut self) -> Vec<Action> {
+        let all_stay = app::all_stay(&self.apps, self.on_failure);
+        let mut actions = Vec::new();
+        for (app, stage) in &mut self.apps {
+            if stage.is_over() {
+                let end = self.told.get(app).cloned();
+                actions.extend(end.map(|end| Action::Say(Report::AppEnded { app: app.clone(), end })));
+                actions.push(Action::Leave(app.clone()));
+            } else if all_stay {
+                *stage = Stage::Live;
+            } else {
+                // Whatever has been noted of it: nothing is done to it before nothing of its deploy runs.
+                *stage = Stage::Deploying;
+                actions.push(Action::Follow(app.clone()));
+            }
+        }
+        actions
+    }
+
+    fn deploy_ended(&mut self, app: AppName, judgement: Judgement) -> Vec<Action> {
+        if !self.is(&app, Stage::is_at_work) {
+            return Vec::new();
+        }
+        let mut actions = vec![Action::NeedNotWait(app.clone())];
+        let decision = self.decision();
+        let (stage, trouble) = match judgement {
+            Judgement::Live => (Stage::Live, None),
+            Judgement::Escaped => (Stage::Escaped, Some("was deployed without being held".to_owned())),
+            Judgement::Restoring => (Stage::Restoring, Some("was being put back".to_owned())),
+            Judgement::Failed(how) => (Stage::Failed, Some(how)),
+        };
+        self.apps.insert(app.clone(), stage);
+        if decision != Some(Decision::Abort)
+            && let Some(reason) = trouble
+        {
+            actions.push(Action::Distrust(app.clone()));
+            actions.push(Action::Say(Report::AppFailed { app: app.clone(), reason }));
+        }
+        actions.push(Action::Lock(app.clone()));
+        if decision == Some(Decision::Go) && stage == Stage::Live {
+            actions.push(Action::MoveBranch(app));
+        }
+        actions.extend(self.carry_out());
+        actions
+    }
+
+    /// When the decision stands and no deploy runs: every app to its end.
+    fn carry_out(&mut self) -> Vec<Action> {
+        let State::Decided(decision) = self.state else { return Vec::new() };
+        if self.apps.values().any(|stage| stage.is_at_work() || *stage == Stage::Taken) {
+            return Vec::new();
+        }
+        self.state = State::CarryingOut(decision);
+        let ways = app::resolution(&self.apps, decision, self.on_failure);
+        let mut actions: Vec<Action> =
+            ways.into_iter().map(|(app, way)| Action::Conclude(app, way)).collect();
+        actions.extend(self.settle());
+        actions
+    }
+
+    fn concluded(&mut self, app: AppName, end: AppEnd) -> Vec<Action> {
+        if !matches!(self.state, State::CarryingOut(_)) || !self.is(&app, |stage| !stage.is_over()) {
+            return Vec::new();
+        }
+        self.apps.insert(app.clone(), Stage::ended(&end));
+        let mut actions = self.say_end(app, end);
+        actions.extend(self.settle());
+        actions
+    }
+
+    fn say_end(&mut self, app: AppName, end: AppEnd) -> Vec<Action> {
+        if self.told.get(&app) == Some(&end) {
+            return Vec::new();
+        }
+        self.told.insert(app.clone(), end.clone());
+        vec![Action::Say(Report::AppEnded { app, end })]
+    }
+
+    fn settle(&mut self) -> Vec<Action> {
+        let State::CarryingOut(decision) = self.state else { return Vec::new() };
+        if !self.apps.values().all(|stage| stage.is_over()) {
+            return Vec::new();
+        }
+        self.state = State::Settling(decision);
+        vec![Action::Settle { decision, ends: self.told.clone() }]
+    }
+
+    fn settled(&mut self) -> Vec<Action> {
+        let State::Settling(decision) = self.state else { return Vec::new() };
+        self.state = State::Settled(decision);
+        vec![Action::Say(Report::Settled { decision })]
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+//! The machine's table, and the stories that it tells.
+
+use super::*;
+
+fn api() -> AppName {
+    "api".parse().unwrap()
+}
+
+fn web() -> AppName {
+    "web".parse().unwrap()
+}
+
+fn after(mut machine: Destination, events: Vec<Event>) -> Destination {
+    for event in events {
+        machine.step(event);
+    }
+    machine
+}
+
+fn new() -> Destination {
+    Destination::new(OnFailure::Rollback)
+}
+
+fn open(app: AppName) -> Vec<Event> {
+    vec![Event::OpenAsked(app.clone()), Event::Opened { app, created: false }]
+}
+
+fn deploying() -> Destination {
+    let asked = vec![Event::PrepareAsked(api()), Event::PrepareAsked(web())];
+    after(new(), [open(api()), open(web()), asked].concat())
+}
+
+fn ended(app: AppName, judgement: Judgement) -> Event {
+    Event::DeployEnded { app, judgement }
+}
+
+fn concluded(app: AppName, end: AppEnd) -> Event {
+    Event::Concluded { app, end }
+}
+
+fn held() -> Destination {
+    let held = |app| Event::Held { app, at: HoldPoint::Healthy };
+    after(deploying(), vec![held(api()), held(web())])
+}
+
+fn carrying_out() -> Destination {
+    let live = vec![ended(api(), Judgement::Live), ended(web(), Judgement::Live)];
+    after(held(), [vec![Event::Decided(Decision::Go)], live].concat())
+}
+
+fn left(ends: [(AppName, Stage, Option<AppEnd>); 2], on_failure: OnFailure) -> Destination {
+    let left = ends.map(|(app, stage, end)| (app, Left { stage, end }));
+    Destination::take_over(on_failure, left.into()).0
+}
+
+fn states() -> Vec<(&'static str, Destination)> {
+    let live = || AppEnd::Live {};
+    let settling = || after(carrying_out(), vec![concluded(api(), live()), concluded(web(), live())]);
+    vec![
+        ("nothing is open", new()),
+        ("api is being opened", after(new(), vec![Event::OpenAsked(api())])),
+        ("api is open", after(new(), open(api()))),
+        ("api and web are being built", deploying()),
+        ("api and web are held", held()),
+        ("api and web are told to go live", after(held(), vec![Event::Decided(Decision::Go)])),
+        ("they are, and web is live", {
+            after(held(), vec![Event::Decided(Decision::Go), ended(web(), Judgement::Live)])
+        }),
+        ("api and web are told to end", after(held(), vec![Event::Decided(Decision::Abort)])),
+        ("api has failed, and nothing is decided", {
+            after(deploying(), vec![ended(api(), Judgement::Failed("broke".to_owned()))])
+        }),
+        ("both are live", carrying_out()),
+        ("all has ended", settling()),
+        ("it is over", after(settling(), vec![Event::Settled])),
+        (
+            "taken over, both held",
+            left([(api(), Stage::Held, None), (web(), Stage::Held, None)], OnFailure::Rollback),
+        ),
+        (
+            "taken over, api is live for good",
+            left([(api(), Stage::Confirmed, Some(live())), (web(), Stage::Live, None)], OnFailure::Rollback),
+        ),
+        (
+            "the same with `keep`",
+            left([(api(), Stage::Confirmed, Some(live())), (web(), Stage::Live, None)], OnFailure::Keep),
+        ),
+    ]
+}
+
+fn events() -> Vec<(&'static str, Event)> {
+    let broke = || Judgement::Failed("broke".to_owned());
+    vec![
+        ("asked to open api", Event::OpenAsked(api())),
+        ("asked to prepare api", Event::PrepareAsked(api())),
+        ("asked to look", Event::LookAsked(7)),
+        ("the source says go", Event::DecisionHeard(Decision::Go)),
+        ("the source says abort", Event::DecisionHeard(Decision::Abort)),
+        ("the lease ends", Event::LeaseEnded),
+        ("go stands", Event::Decided(Decision::Go)),
+        ("abort stands", Event::Decided(Decision::Abort)),
+        ("api is open", Event::Opened { app: api(), created: true }),
+        ("api cannot be opened", {
+            Event::NotOpened { app: api(), reason: "no".to_owned(), is_noted: false }
+        }),
+        ("api is opened in part", Event::NotOpened { app: api(), reason: "no".to_owned(), is_noted: true }),
+        ("api is held", Event::Held { app: api(), at: HoldPoint::Healthy }),
+        ("api is not healthy", Event::Unhealthy { app: api(), reason: "ended".to_owned() }),
+        ("all are healthy", Event::Looked(7)),
+        ("api's deploy: live", ended(api(), Judgement::Live)),
+        ("api's deploy: not held", ended(api(), Judgement::Escaped)),
+        ("api's deploy: put back", ended(api(), Judgement::Restoring)),
+        ("api's deploy: failed", ended(api(), broke())),
+        ("api's branch is moved", Event::BranchMoved(api())),
+        ("api ended: live", concluded(api(), AppEnd::Live {})),
+        ("api ended: restored", concluded(api(), AppEnd::Restored {})),
+        ("the end is written", Event::Settled),
+    ]
+}
+
+fn in_words(action: &Action) -> String {
+    match action {
+        Action::Say(report) => match report {
+            Report::Refused { reason } => format!("say refused ({reason})"),
+            Report::Opened { app, created } => format!("say {app} opened (created: {created})"),
+            Report::Held { app, .. } => format!("say {app} held"),
+            Report::AppFailed { app, reason } => format!("say {app} failed ({reason})"),
+            Report::Looked { number } => format!("say looked {number}"),
+            Report::Decided { decision } => format!("say decided {decision:?}"),
+            Report::AppEnded { app, end } => format!("say {app} ended {end:?}"),
+            Report::Settled { decision } => format!("say settled {decision:?}"),
+            Report::Hello { .. }
+            | Report::App { .. }
+            | Report::Factor { .. }
+            | Report::AllApps {}
+            | Report::Clock { .. }
+            | Report::Found { .. }
+            | Report::Examined {}
+            | Report::Revision { .. }
+            | Report::Kept { .. }
+            | Report::Begun {}
+            | Report::Unknown {}
+            | Report::Building { .. }
+            | Report::Log { .. }
+            | Report::Renewed { .. } => format!("say {report:?}"),
+        },
+        Action::Open(app) => format!("open {app}"),
+        Action::Deploy(app) => format!("deploy {app}"),
+        Action::Follow(app) => format!("follow {app}"),
+        Action::Look(number) => format!("look {number}"),
+        Action::Decide(wanted) => format!("write {wanted:?}"),
+        Action::NeedNotWait(app) => format!("let none wait for {app}"),
+        Action::Distrust(app) => format!("distrust {app}"),
+        Action::Lock(app) => format!("lock {app}"),
+        Action::MoveBranch(app) => format!("move the branch of {app}"),
+        Action::Conclude(app, way) => format!("{way:?} {app}").to_lowercase(),
+        Action::Leave(app) => format!("leave {app}"),
+        Action::Settle { decision, ends } => format!("settle {decision:?} {}", ends.len()),
+    }
+}
+
+/// Each event in each state, as one table to be read by people. What is not in it does nothing at once.
+#[test]
+fn every_event_in_every_state() {
+    let mut table = String::new();
+    for (name, state) in states() {
+        table += &format!("{name}\n");
+        for (event_name, event) in events() {
+            let actions = state.clone().step(event);
+            if !actions.is_empty() {
+                let words: Vec<String> = actions.iter().map(in_words).collect();
+                table += &format!("    {event_name:24}  {}\n", words.join("; "));
+            }
+        }
+    }
+    let expected = include_str!("../destination.txt");
+    assert!(table == expected, "the table is now:\n{table}");
+}
+
+#[test]
+fn what_comes_twice_counts_once() {
+    for (name, state) in states() {
+        for (event_name, event) in events() {
+            // Looks and decisions are asked for again because their answers may have been lost.
+            if matches!(
+                event,
+                Event::LookAsked(_) | Event::Looked(_) | Event::DecisionHeard(_) | Event::LeaseEnded
+            ) {
+                continue;
+            }
+            let mut machine = state.clone();
+            machine.step(event.clone());
+            let once = machine.clone();
+            machine.step(event);
+            assert_eq!(machine, once, "{event_name} twice where {name}");
+        }
+    }
+}
+
+#[test]
+fn an_ended_graduation_does_nothing_but_tell_its_decision() {
+    let over = after(
+        carrying_out(),
+        vec![concluded(api(), AppEnd::Live {}), concluded(web(), AppEnd::Live {}), Event::Settled],
+    );
+    assert!(over.is_over());
+    for (name, event) in [
+        ("open", Event::OpenAsked("new".parse().unwrap())),
+        ("prepare", Event::PrepareAsked(api())),
+        ("lease", Event::LeaseEnded),
+        ("abort", Event::Decided(Decision::Abort)),
+    ] {
+        assert_eq!(over.clone().step(event), [], "{name}");
+    }
+    let told = over.clone().step(Event::DecisionHeard(Decision::Abort));
+    assert_eq!(told, [Action::Say(Report::Decided { decision: Decision::Go })]);
+}
+
+#[test]
+fn a_graduation_has_a_bounded_number_of_apps() {
+    let name = |number: usize| format!("app-{number}").parse::<AppName>().unwrap();
+    let mut machine = new();
+    for number in 0..MAX_APPS {
+        assert_eq!(machine.step(Event::OpenAsked(name(number))).len(), 1);
+    }
+    let reason = format!("a graduation has {MAX_APPS} apps at most");
+    assert_eq!(machine.step(Event::OpenAsked(name(MAX_APPS))), [Action::Say(Report::Refused { reason })]);
+    assert_eq!(machine.step(Event::OpenAsked(name(0))), [], "one that is asked for again");
+}
