@@ -41,7 +41,9 @@ pub fn has_commit(repository: &Path, commit: CommitId) -> bool {
 
 /// Why a repository that is there cannot be read; none if it can.
 pub fn unreadable(repository: &Path) -> Option<String> {
-    let error = Repository::open_bare(repository).err().filter(|_| repository.exists())?;
+    // An app that was only created has none.
+    let is_one = repository.join("objects").exists();
+    let error = Repository::open_bare(repository).err().filter(|_| is_one)?;
     Some(foreign_format(repository).unwrap_or_else(|| error.message().to_owned()))
 }
 
