@@ -137,3 +137,27 @@ fn a_container_that_fails_its_check_beside_a_held_one_aborts_at_once() {
     host.snapshot().assert_same_as(&before);
     world.nothing_is_left();
 }
+
+#[test]
+fn what_a_refused_push_has_left_is_not_beside_a_held_container() {
+    let world = World::new();
+    let environment = world.with_release_of(&["web"]);
+    let host = &world.destination;
+    host.dokku(&["ps:scale", "web", "web=2"]).succeeds();
+    host.dokku(&["builder:set", "web", "skip-cleanup", "true"]).succeeds();
+    host.dokku(&["checks:set", "web", "wait-to-retire", "600"]).succeeds();
+    host.dokku(&["config:set", "--no-restart", "web", "BROKEN=1"]).succeeds();
+    let second = world.app("web").can_break().version("2").commit();
+    second.push_to(host).is_refused();
+    let refused = host.snapshot().get("web latest").map(str::to_owned);
+    host.dokku(&["config:unset", "--no-restart", "web", "BROKEN"]).succeeds();
+    // Long enough for those who watch what is held to look at it.
+    world.source.dokku(&["graduate:add-hook", "POST", "sleep 3"]).succeeds();
+
+    // The same content makes the same image: what was refused is of the one that is held.
+    second.push_to(&world.source).succeeds();
+    world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
+    environment.update().graduate_with(&["quiet"], "now", "HEAD").succeeds();
+    assert_eq!(host.live("web"), "2");
+    assert_eq!(host.snapshot().get("web latest").map(str::to_owned), refused);
+}

@@ -104,6 +104,4 @@ fn a_network_that_goes_while_apps_are_held_leaves_no_container_and_a_lock_stops_
     post.succeeds();
     push.wait().succeeds().says("=====> production runs");
     world.nothing_is_left();
-    host.dokku(&["network:set", "web", "attach-post-deploy"]).succeeds();
-    host.docker(&["network", "rm", "shared"]).succeeds();
 }

@@ -1,7 +1,8 @@
 //! Watches the other containers of an app that is held: with `max_parallel` in its app.json, Dokku starts several at once.
 //!
 //! Dokku waits for the held one before it says that another has failed its check, so nobody else would tell before the
-//! decision. A container that was started and has ended, or is gone, without coming to our trigger is such a one.
+//! decision. A container that was started and has ended, or is gone, without coming to our trigger is such a one. What an
+//! earlier deploy has left, Dokku removes before it builds, but not where `builder:set skip-cleanup` forbids it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::SyncSender;
@@ -78,8 +79,12 @@ impl Siblings {
         let renamed = docker::containers(&unlisted)?;
         let mut failed = Vec::new();
         for app in apps {
+            let Ok(Some(before)) = store.before(&app) else { continue };
             let of_app = format!("/{app}.");
-            let own = found.iter().filter(|container| container.name.starts_with(&of_app));
+            let is_own = |found: &&docker::Container| {
+                found.name.starts_with(&of_app) && !before.left.contains(&found.id)
+            };
+            let own = found.iter().filter(is_own);
             let seen = self.seen.entry(app.clone()).or_default();
             for container in own.filter(|container| container.was_started()) {
                 let sibling = Sibling {

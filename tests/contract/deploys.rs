@@ -124,6 +124,7 @@ fn order(world: &World, probe: &Probe<'_>) {
 
 /// What `probe-answer` says is the end of each check until this is dropped.
 fn refused(world: &World, probe: &Probe<'_>) {
+    world.source.dokku(&["checks:set", "api", "wait-to-retire", "300"]).succeeds();
     let before = world.source.snapshot();
     let image = inspect(world, "{{.Id}}", "dokku/api:latest");
     world.source.root("echo 1 >\"$DOKKU_LIB_ROOT/probe-answer\"").succeeds();
@@ -131,14 +132,15 @@ fn refused(world: &World, probe: &Probe<'_>) {
     version.push_to(&world.source).is_refused().says("pre-receive hook declined");
     world.source.root("rm \"$DOKKU_LIB_ROOT/probe-answer\"").succeeds();
     let after = world.source.snapshot();
-    for kept in
-        ["api live", "api CONTAINER.web.1", "api CONTAINER.worker.1", "api refs/heads/master", "api upcoming"]
-    {
+    for kept in ["api live", "api CONTAINER.web.1", "api CONTAINER.worker.1", "api refs/heads/master"] {
         assert_eq!(after.get(kept), before.get(kept), "{kept}");
     }
     assert_eq!(config(world, "api", "GIT_REV"), Some(version.revision), "set before anything is built");
     assert_ne!(inspect(world, "{{.Id}}", "dokku/api:latest"), image, "built before anything is checked");
     assert_eq!(inspect(world, "{{.Image}}", &live(world, "api")), image, "what runs");
+    let stopped = after.get("api upcoming").expect("it stays until it is retired or the app is built again");
+    let state = inspect(world, "{{.State.Status}} {{.HostConfig.RestartPolicy.Name}}", stopped);
+    assert_eq!(state, "exited no");
 
     // A restart starts what was refused; only the process that is named.
     probe.calls();
@@ -160,6 +162,7 @@ fn refused(world: &World, probe: &Probe<'_>) {
     assert_eq!(last, ["core-post-deploy [api] [] [] [latest]", "post-deploy [api] [] [] [latest]"]);
     // A rebuild takes what the branch says.
     world.source.dokku(&["ps:rebuild", "api"]).succeeds();
+    world.source.docker(&["inspect", stopped]).exits_with(1);
     assert_eq!(world.source.live("api"), "2");
 }
 

@@ -130,6 +130,12 @@ impl Host {
         self.root(&shell("docker", words))
     }
 
+    /// Where its Docker keeps images.
+    pub(crate) fn store(&self) -> ImageStore {
+        let status = self.docker(&["info", "-f", "{{json .DriverStatus}}"]).succeeds().raw;
+        if status.contains("io.containerd.snapshotter") { ImageStore::Containerd } else { ImageStore::Own }
+    }
+
     /// What a user gets from an app: what it serves, or nothing if it does not answer as it should.
     pub(crate) fn get(&self, app: &str) -> Option<String> {
         self.address_of(app).ask().ok()

@@ -61,13 +61,20 @@ impl World {
         world
     }
 
-    /// The same, on this store of images; for simulated hosts.
-    pub(crate) fn on(store: ImageStore) -> World {
+    /// The same, on this store of images. None, and the story is skipped, if real hosts have the other one.
+    pub(crate) fn on(store: ImageStore) -> Option<World> {
+        if let Some(hosts) = real::hosts() {
+            let is_other = |place| Host::real(place, "a host", Normaliser::default()).store() != store;
+            if is_other(&hosts.source) || is_other(&hosts.destination) {
+                World::skip("these hosts have the other store");
+                return None;
+            }
+        }
         let world = World::new();
-        for host in [&world.source, &world.destination].map(|host| host.as_simulated().unwrap()) {
+        for host in [&world.source, &world.destination].into_iter().filter_map(Host::as_simulated) {
             host.use_store(store == ImageStore::Containerd).unwrap();
         }
-        world
+        Some(world)
     }
 
     /// True on real hosts, for a story that only simulated ones can tell; it is skipped, printed and counted.

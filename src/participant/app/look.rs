@@ -80,7 +80,10 @@ impl App<'_> {
         {
             return Err(AppError::NoOldImage { app: app.clone() });
         }
+        let found = docker::containers_of(app)?;
+        let left = found.into_iter().filter(Container::is_upcoming).map(|container| container.id);
         Ok(Before {
+            left: left.collect(),
             created: !self.dokku.exists(app),
             from: self.dokku.head(app, &branch)?,
             to,

@@ -29,6 +29,8 @@ pub struct Before {
     pub branch: BranchName,
     /// The containers that were live.
     pub containers: BTreeSet<String>,
+    /// Those that earlier deploys had left, which never became live.
+    pub left: BTreeSet<String>,
     /// The image that ran, or was to run next.
     pub image: Option<ImageId>,
     /// Its images without a name.

@@ -12,7 +12,7 @@ use crate::docker::client::{self, ask};
 use crate::docker::model::Request;
 use crate::files;
 use crate::outcome::{Context, Failure, Outcome, checked, exit_status, line, step};
-use crate::properties::remove_tree_if_there;
+use crate::properties::{Properties, remove_tree_if_there};
 
 /// Builds and deploys a revision, or what the deploy branch says if it is empty, under the deploy lock.
 pub(super) fn receive(call: &mut Call, app: &str, revision: &str) -> Outcome {
@@ -86,8 +86,13 @@ fn extract(call: &Call, app: &str, tree: &Path, revision: &str) -> Outcome {
     checked(tar)
 }
 
-/// Removes the app's stopped containers and unused images, as each build does first.
+/// Removes the app's stopped containers and unused images, as each build does first unless it is told not to.
 fn clean_up(call: &Call, app: &str) -> Outcome {
+    let skips = Properties::of(&call.layout, "builder", app).get_or_global("skip-cleanup");
+    if skips.is_some_and(|skips| skips == "true") {
+        step("DOKKU_SKIP_CLEANUP set. Skipping dokku cleanup");
+        return Ok(());
+    }
     step("Cleaning up...");
     for container in client::labelled(&call.layout, "com.dokku.app-name", app)? {
         if container["State"]["Status"] == "exited" {

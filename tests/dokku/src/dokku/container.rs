@@ -65,20 +65,27 @@ pub(super) fn address(call: &Call, id: &str) -> Outcome<String> {
     Ok(container["NetworkSettings"]["IPAddress"].as_str().unwrap_or_default().to_owned())
 }
 
-/// Stops a container that did not pass its checks. It keeps its name until it is retired, as an old one is.
+/// How long Dokku's timer may let what is to be retired wait, in seconds. What is refused is mostly built again by then, from
+/// Docker's cache to the very same image: retired at once, as old containers are here, it would be gone between such a
+/// build and its first container far more often than on a real host.
+const TIMER_S: u64 = 300;
+
+/// Stops a container that did not pass its checks. It stays until it is retired, or the app is built again.
 fn stop_refused(call: &Call, app: &str, id: &str, dyno: &str) -> Outcome {
-    retire::register(&call.layout, app, id, wait_to_retire_s(call))?;
+    retire::register(&call.layout, app, id, wait_to_retire(call) + TIMER_S)?;
     let directory = call.layout.data("scheduler-docker-local", app);
     fs::create_dir_all(&directory)?;
     let path = directory.join("failed-containers");
     let mut list = fs::File::options().create(true).append(true).open(&path).context(path.display())?;
     writeln!(list, "{id} {dyno}")?;
     let name = id.to_owned();
-    ask(&call.layout, &Request::Update { name: name.clone(), restart: RestartPolicy::parse("no") })?;
-    ask(&call.layout, &Request::Stop { name, timeout_s: 10 }).map(drop)
+    let _ = ask(&call.layout, &Request::Update { name: name.clone(), restart: RestartPolicy::parse("no") });
+    let _ = ask(&call.layout, &Request::Stop { name, timeout_s: 10 });
+    Ok(())
 }
 
-fn wait_to_retire_s(call: &Call) -> u64 {
+/// How long what is old or refused is kept, in seconds, as this deploy has been told.
+fn wait_to_retire(call: &Call) -> u64 {
     call.var("DOKKU_WAIT_TO_RETIRE").and_then(|wait| wait.parse().ok()).unwrap_or(1)
 }
 
@@ -86,7 +93,7 @@ fn wait_to_retire_s(call: &Call) -> u64 {
 fn go_live(call: &Call, app: &str, id: &str, dyno: &str, port: &str, address: &str) -> Outcome {
     let root = call.layout.app(app);
     let file = root.join(format!("CONTAINER.{dyno}"));
-    let wait = wait_to_retire_s(call);
+    let wait = wait_to_retire(call);
     if let Ok(old) = fs::read_to_string(&file) {
         detail(format_args!("Scheduling old container shutdown in {wait} seconds ({dyno})"));
         retire::register(&call.layout, app, old.trim(), wait)?;

@@ -45,6 +45,7 @@ pub(crate) const PLUGINS: &[(&str, &[&str])] = &[
             "post-app-rename-setup",
         ],
     ),
+    ("builder", &["subcommands/set", "post-delete", "post-app-rename-setup"]),
     ("builder-dockerfile", &["builder-build", "builder-release"]),
     ("builds", &["post-delete"]),
     (
@@ -282,7 +283,7 @@ fn find(call: &mut Call, plugin: &str, file: &str) -> Outcome {
         ("common", "core-post-deploy") => release::note_deployed(call),
         ("common", _) => settings::forget(call, "common"),
         ("config", _) => config::run(call, file),
-        ("docker-options" | "storage" | "resource" | "ports" | "proxy", _) => {
+        ("builder" | "docker-options" | "storage" | "resource" | "ports" | "proxy", _) => {
             settings::run(call, plugin, file)
         }
         ("repo", _) => git::collect_garbage(call, call.arg(1)),

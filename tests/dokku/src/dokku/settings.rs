@@ -1,4 +1,4 @@
-//! Plugins that only keep properties: docker options, storage, resources, ports, proxy.
+//! Plugins that only keep properties: builders, docker options, storage, resources, ports, proxy.
 
 use serde_json::json;
 
@@ -54,6 +54,10 @@ pub(super) fn run(call: &Call, plugin: &str, file: &str) -> Outcome {
         return reports::properties(call, plugin, app);
     }
     match plugin {
+        "builder" => {
+            let [property, value] = [0, 1].map(|index| values.get(index).map_or("", String::as_str));
+            Properties::of(&call.layout, "builder", app).set_or_unset(property, value)
+        }
         "docker-options" => docker_options(call, file, app, &values),
         "storage" => storage(call, file, app, &values),
         "ports" => ports(call, file, app, &values),
