@@ -155,7 +155,10 @@ impl Session<'_> {
             let hold = dokku.hold_point(&app, None);
             let status = found.remove(&app).unwrap_or_default().status;
             let obstacles = obstacles.remove(&app).unwrap_or_default();
-            tell(&Report::App { app, live: LiveApp { status, config_names, broken, hold, obstacles } })?;
+            let scale = dokku.scale(&app);
+            let is_scaled_to_nothing = !scale.is_empty() && scale.values().all(|count| *count == 0);
+            let live = LiveApp { status, config_names, broken, is_scaled_to_nothing, hold, obstacles };
+            tell(&Report::App { app, live })?;
         }
         Ok(tell(&Report::AllApps {})?)
     }

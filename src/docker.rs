@@ -138,6 +138,8 @@ struct State {
     #[serde(default)]
     restarting: bool,
     #[serde(default)]
+    paused: bool,
+    #[serde(default)]
     started_at: String,
 }
 
@@ -173,6 +175,11 @@ impl Container {
     /// Its process runs. One that has ended and is about to be started again does not, whatever Docker calls it.
     pub fn is_running(&self) -> bool {
         self.state.running && !self.state.restarting
+    }
+
+    /// Its process is frozen (`docker pause`): it runs, and answers nothing.
+    pub fn is_paused(&self) -> bool {
+        self.state.paused
     }
 
     /// When its process was started, as Docker writes it.

@@ -217,18 +217,28 @@ impl Environment {
         Manifest::parse(&text, app).ok()
     }
 
-    /// Brings all manifests in the work tree up to date and returns the live state. Writes only what changed.
+    /// Brings all manifests in the work tree up to date and returns the live state. Writes only what changed. A manifest
+    /// that cannot be written concerns its app alone.
     ///
     /// # Errors
-    /// As [`Environment::survey`], or a manifest cannot be written.
+    /// As [`Environment::survey`].
     pub fn refresh(&self) -> Result<Survey, EnvironmentError> {
-        let survey = self.survey()?;
+        Ok(self.refresh_all()?.0)
+    }
+
+    /// The same, with what could not be brought up to date, which nobody may commit.
+    fn refresh_all(&self) -> Result<(Survey, Vec<EnvironmentError>), EnvironmentError> {
+        let mut survey = self.survey()?;
         write_if_changed(&self.vars.below_root(".gitignore"), GITIGNORE.as_bytes())?;
+        let mut stale = Vec::new();
         for manifest in survey.state.0.values() {
-            self.write(manifest)?;
+            let Err(error) = self.write(manifest) else { continue };
+            let here = survey.here.entry(manifest.app.clone()).or_default();
+            here.broken.get_or_insert_with(|| error.to_string());
+            stale.push(error);
         }
-        self.remove_manifests_of_no_app()?;
-        Ok(survey)
+        stale.extend(self.remove_manifests_of_no_app()?);
+        Ok((survey, stale))
     }
 
     fn manifest_path(&self, app: &AppName) -> PathBuf {
@@ -244,14 +254,13 @@ impl Environment {
         }
     }
 
-    fn remove_manifests_of_no_app(&self) -> Result<(), EnvironmentError> {
+    /// Gives what could not be removed.
+    fn remove_manifests_of_no_app(&self) -> Result<Vec<EnvironmentError>, EnvironmentError> {
         let root = &self.vars.dokku_root;
         let entries = fs::read_dir(root).map_err(FileError::of("list", root))?;
         let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        for app in names.filter_map(|name| name.parse::<AppName>().ok()) {
-            self.remove_if_gone(&app)?;
-        }
-        Ok(())
+        let apps = names.filter_map(|name| name.parse::<AppName>().ok());
+        Ok(apps.filter_map(|app| self.remove_if_gone(&app).err()).collect())
     }
 
     fn remove_if_gone(&self, app: &AppName) -> Result<bool, EnvironmentError> {
@@ -330,7 +339,10 @@ impl Environment {
         if !foreign.is_empty() {
             return Err(EnvironmentError::Foreign(foreign));
         }
-        let live = self.refresh()?;
+        let (live, stale) = self.refresh_all()?;
+        if let Some(error) = stale.into_iter().next() {
+            return Err(error);
+        }
         let repo = Settled::open(&self.vars)?;
         // A commit that cannot be read, made by another version, must not stop the one that replaces it.
         let before = repo.head()?.and_then(|head| repo.manifests(head).ok()).unwrap_or_default();

@@ -130,6 +130,28 @@ fn only_what_changed_is_written_and_what_is_gone_is_removed() {
 }
 
 #[test]
+fn a_manifest_that_cannot_be_written_concerns_its_app_alone_and_is_not_committed() {
+    let host = Host::new();
+    host.deploy("api", "a");
+    host.deploy("web", "b");
+    fs::create_dir_all(host.vars.below_root("web/graduate.json/x")).unwrap();
+    fs::create_dir_all(host.vars.below_root("old/graduate.json/x")).unwrap();
+    let environment = host.environment("exit 9");
+    let (survey, differences) = environment.compare(None).unwrap();
+    let broken = |app: &str| survey.here[&app.parse::<AppName>().unwrap()].broken.clone();
+    assert_eq!(broken("api"), None);
+    assert!(broken("web").is_some_and(|why| why.contains("web/graduate.json")), "{survey:?}");
+    assert_eq!(differences.len(), 2);
+    assert!(host.read("home/api/graduate.json").contains(&"a".repeat(40)));
+    for app in ["web", "old"] {
+        let error = environment.commit(None).unwrap_err().to_string();
+        assert!(error.contains(&format!("{app}/graduate.json")), "{error}");
+        fs::remove_dir_all(host.vars.below_root(app).join("graduate.json")).unwrap();
+    }
+    environment.commit(None).unwrap();
+}
+
+#[test]
 fn one_app_is_refreshed_alone_and_never_brought_back() {
     let host = Host::new();
     host.deploy("api", "a");

@@ -170,7 +170,7 @@ pub struct Plan {
     pub unmapped: Vec<AppName>,
     /// Apps of the state that never graduate there.
     pub excluded: Vec<AppName>,
-    /// Unchanged apps that somebody has stopped there; they stay so.
+    /// Apps that somebody has stopped there and that stay so: unchanged ones, and those that are scaled to nothing.
     pub stopped: Vec<AppName>,
     /// Apps of the state that were never deployed on the source.
     pub never_deployed: Vec<AppName>,
@@ -273,6 +273,14 @@ pub enum Problem {
     /// The names of the apps there.
     #[error(transparent)]
     Mapping(#[from] MappingProblem),
+    /// Neither side has the revision, and the repository here tells nothing.
+    #[error("the repository of {app} here cannot be read: {reason}")]
+    Unreadable {
+        /// The app.
+        app: AppName,
+        /// Why.
+        reason: String,
+    },
     /// A revision that is nowhere to be had.
     #[error("the state wants {app} at {revision}, a revision that its repository has neither here nor there")]
     NoSuchRevision {
@@ -306,6 +314,20 @@ pub enum Problem {
         revision: CommitId,
         /// What git says of which object.
         found: String,
+    },
+    /// Its history is not whole, and git sends no part of one.
+    #[error(
+        "the history of {app} here ends at {}, which a push from a shallow clone has brought, and git does not send a part \
+         of a history; complete it from a repository that has all of it:\n`{remedy}`",
+        at.short()
+    )]
+    CutOff {
+        /// The app.
+        app: AppName,
+        /// The oldest commit.
+        at: CommitId,
+        /// The command that completes it.
+        remedy: String,
     },
     /// What runs here is not in its repository.
     #[error(
@@ -419,6 +441,8 @@ pub struct Known {
     pub is_there: bool,
     /// Why nothing can be sent to the app's repository there.
     pub trouble: Option<String>,
+    /// Why the app's repository here cannot be read.
+    pub unreadable: Option<String>,
 }
 
 /// Dokku and this plugin set these themselves, so that nobody need set them.
@@ -500,12 +524,15 @@ pub fn make(
         if runs.is_some_and(|live| live.status.image_is_gone) {
             problems.push(Problem::ImageIsGone { there: there.clone() });
         }
-        let Known { facts: found, tested, is_there, trouble } = known(app, to);
+        let Known { facts: found, tested, is_there, trouble, unreadable } = known(app, to);
         if !found.exists {
             let (app, revision) = (app.clone(), to);
-            problems.push(match here.map(|here| here.status.runs) {
-                Some(Runs::Revision(runs)) if runs == to => Problem::NotInRepository { app, revision },
-                Some(_) | None => Problem::NoSuchRevision { app, revision },
+            problems.push(match (unreadable, here.map(|here| here.status.runs)) {
+                (Some(reason), _) => Problem::Unreadable { app, reason },
+                (None, Some(Runs::Revision(runs))) if runs == to => {
+                    Problem::NotInRepository { app, revision }
+                }
+                (None, _) => Problem::NoSuchRevision { app, revision },
             });
         }
         let broken = [
@@ -565,6 +592,8 @@ pub fn make(
             // Dokku scales `web` of a new app to one.
             None => HoldPoint::Healthy,
         };
+        let stays_stopped = |live: &LiveApp| live.is_scaled_to_nothing;
+        plan.stopped.extend(runs.is_some_and(stays_stopped).then(|| app.clone()));
         plan.rows.push(Row {
             app: app.clone(),
             there: there.clone(),

@@ -154,6 +154,8 @@ pub struct LiveApp {
     pub config_names: Vec<String>,
     /// Why its settings cannot be read; it cannot be deployed then.
     pub broken: Option<String>,
+    /// All its processes are scaled to nothing: its next version is not started either.
+    pub is_scaled_to_nothing: bool,
     /// Where its next version would be held.
     pub hold: HoldPoint,
     /// What would stop its next deploy.

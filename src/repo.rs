@@ -33,7 +33,7 @@ mod incoming;
 mod past;
 
 pub use app::{
-    commit_at, config_set_by_deploy, foreign_format, has_commit, has_release_tasks, names_web,
+    commit_at, config_set_by_deploy, foreign_format, has_commit, has_release_tasks, names_web, unreadable,
     values_set_by_deploy,
 };
 pub use blockers::{deletion, in_the_way};

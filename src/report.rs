@@ -285,7 +285,7 @@ fn settled_earlier(lines: &mut Lines, id: &str, outcome: &Outcome) {
 fn planned(lines: &mut Lines, plan: &Plan) {
     let width = plan.rows.iter().map(|row| row.described().len()).max().unwrap_or(0);
     for row in &plan.rows {
-        lines.detail(&row_line(row, width));
+        lines.detail(&row_line(row, width, plan.stopped.contains(&row.app)));
     }
     match plan.unchanged.len() {
         0 => {}
@@ -305,10 +305,12 @@ fn planned(lines: &mut Lines, plan: &Plan) {
     }
 }
 
-fn row_line(row: &Row, width: usize) -> String {
+/// `stays` says that an app which is stopped is not started.
+fn row_line(row: &Row, width: usize, stays: bool) -> String {
     let mut text = format!("{:width$} {:7} -> {}   build", row.described(), row.was(), row.to.short());
     match row.condition {
         Condition::Up => {}
+        Condition::Stopped if stays => text.push_str(", is scaled to nothing there and stays so"),
         Condition::Stopped => text.push_str(", is stopped there and will be started"),
         Condition::Down => text.push_str(", is down there"),
     }

@@ -108,6 +108,7 @@ const CASES: &[Case] = &[
         "another one is chained already", "pre-receive.aside && dokku plugin:install", Remedy),
     (Here, "chmod 644 .git/hooks/pre-receive.before-graduate", "hooks", "broken", "chained to ours and cannot be run",
         "chmod 755", RemedyThen("rm .git/hooks/pre-receive.before-graduate .git/hooks/pre-receive.aside")),
+    (There, "mv api/HEAD ../HEAD", "apps", "warning", "the repository of api cannot be read", "/api fsck", By("mv ../HEAD api/HEAD")),
     (Here, "git config --file .git/config core.hooksPath /elsewhere", "repository", "broken", "core.hooksPath", INSTALL, Remedy),
     (Here, "git config --file .git/config --unset core.fsync", "repository", "broken", "core.fsync", INSTALL, Remedy),
     (Here, "echo '!*' >>.gitignore", "repository", "broken", "could take secrets into the repository",

@@ -30,7 +30,7 @@ fn a_held_container_that_ends_before_the_vote_stops_it() {
 }
 
 #[test]
-fn a_held_container_that_does_not_answer_any_more_stops_the_vote_and_one_that_ends_after_it_is_rolled_back() {
+fn a_container_that_does_not_answer_any_more_stops_the_vote_and_one_that_ends_after_it_is_rolled_back() {
     if World::simulated_only("ends a container's server, and stops between vote and switch") {
         return;
     }
@@ -39,7 +39,15 @@ fn a_held_container_that_does_not_answer_any_more_stops_the_vote_and_one_that_en
     let host = &world.destination;
     let serves_beside = "printf 'busybox httpd -f -p $PORT -h www &\\nexec sleep 1000000\\n' >web\n";
     world.app("api").version("2").push();
-    world.app("web").version("2").builds_with(serves_beside).push();
+    let late = world.gate("late");
+    late.open();
+    let tasks = format!(
+        r#"{{"scripts": {{"dokku": {{"postdeploy": "{}"}}}}, "healthchecks": {{"web": [
+            {{"type": "startup", "name": "it answers", "path": "/", "attempts": 1000}}]}}}}"#,
+        late.script().trim()
+    );
+    world.app("web").version("2").file("app.json", &tasks).builds_with(serves_beside).push();
+    late.close();
     world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
     environment.update();
     let post = world.post_hook();
@@ -76,6 +84,21 @@ fn a_held_container_that_does_not_answer_any_more_stops_the_vote_and_one_that_en
         host.until_live(app, "1");
     }
     assert!(!environment.went_live("ended", "HEAD"));
+    world.nothing_is_left();
+
+    // Users are sent to it, and it ends before Dokku has come to the end of its deploy.
+    let push = environment.begin_graduation(&["quiet"], "late", "HEAD");
+    post.is_reached_by(&push);
+    let container = held(host, "web");
+    post.succeeds();
+    late.is_reached();
+    host.docker(&["stop", "-t", "0", &container]).succeeds();
+    late.open();
+    push.wait().is_refused().says("web: the deploy ended well, but its web container has ended since");
+    for app in ["api", "web"] {
+        host.until_live(app, "1");
+    }
+    assert!(!environment.went_live("late", "HEAD"));
     world.nothing_is_left();
 }
 

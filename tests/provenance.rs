@@ -85,6 +85,21 @@ fn what_cannot_be_carried_is_named() {
     env.graduate("untested", "HEAD").is_refused().says("api is wanted at [api 2], which never ran here");
     env.graduate_with(&["allow-untested"], "untested", "HEAD").succeeds();
     assert_eq!(world.destination.live("api"), "2");
+
+    // A push from a shallow clone that git was told to take: its history cannot be sent until it is whole.
+    let in_api = "cd \"$DOKKU_ROOT/api\" && git -c safe.directory='*'";
+    world.source.root(&format!("{in_api} config receive.shallowUpdate true")).succeeds();
+    let third = world.app("api").version("3").commit();
+    third.push_shallowly_to(&world.source).succeeds();
+    staging(&["graduate:commit"]).succeeds();
+    let refused = env.update().graduate("cut-off", "HEAD").is_refused();
+    let refused = refused.says("the history of api here ends at [api 3]").does_not_say("nothing changed");
+    let remedy = refused.raw.split('`').find(|text| text.contains("--unshallow")).expect("a remedy");
+    let [url, _] = third.publish_on(&world.source);
+    let remedy = remedy.replacen("git", "git -c safe.directory='*'", 1).replace("URL", &url);
+    world.source.root(&format!("{remedy} && cd \"$DOKKU_ROOT/api\" && chown -R --reference=. .")).succeeds();
+    let plan = staging(&["graduate:plan", "production"]).succeeds();
+    plan.says("api [api 2] -> [api 3]");
 }
 
 #[test]
@@ -100,6 +115,15 @@ fn an_app_that_does_not_serve_is_deployed_again_unless_it_was_stopped() {
     status().says("[web 1] down");
     env.graduate("dead", "HEAD").succeeds().says("web [web 1] -> [web 1]   build, is down there");
     assert_eq!(world.destination.live("web"), "1");
+
+    // It is frozen there, and is deployed again unless somebody lets it go on.
+    if !world.is_real() {
+        let container = world.destination.read("web/CONTAINER.web.1").expect("web runs there");
+        world.destination.docker(&["pause", container.trim()]).succeeds();
+        status().says("[web 1] down");
+        world.destination.docker(&["unpause", container.trim()]).succeeds();
+        status().does_not_say("down");
+    }
 
     // It was stopped there, and stays so.
     production(&["ps:stop", "web"]).succeeds();
@@ -119,6 +143,11 @@ fn an_app_that_does_not_serve_is_deployed_again_unless_it_was_stopped() {
     world.source.dokku(&["graduate:rm-hook", "POST", "1"]).succeeds();
     env.graduate("started", "HEAD").succeeds();
     assert_eq!(world.destination.live("web"), "2");
+
+    // Scaled to nothing, no deploy starts it.
+    production(&["ps:scale", "web", "web=0"]).succeeds();
+    let plan = env.graduate_with(&["plan", "redeploy=web"], "scaled", "HEAD").is_refused();
+    plan.says("is scaled to nothing there and stays so");
 }
 
 #[test]

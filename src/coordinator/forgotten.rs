@@ -90,6 +90,7 @@ mod tests {
             status: AppStatus { runs: Runs::Revision(revision(digit)), ..AppStatus::default() },
             broken: None,
             config_names: Vec::new(),
+            is_scaled_to_nothing: false,
             hold: HoldPoint::Healthy,
         };
         let wanted =

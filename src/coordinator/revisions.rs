@@ -17,8 +17,9 @@ use crate::names::{AppName, CommitId};
 use crate::plan::{Known, Plan, Problem, Row, Tested};
 use crate::protocol::{LiveApp, Report, Request, RevisionFacts};
 use crate::provenance::{self, Ran};
-use crate::repo::{RepoError, Settled};
+use crate::repo::{self, RepoError, Settled};
 use crate::runs::{AppStatus, Runs};
+use crate::ssh::quoted;
 use crate::transfer::check;
 
 /// How long a destination may take to answer.
@@ -89,7 +90,9 @@ impl Coordinator<'_> {
             log::error!("{error}");
             Tested::Never
         });
-        Known { facts, tested, is_there, trouble }
+        let unreadable = || repo::unreadable(&Dokku::new(self.vars).repository(app));
+        let unreadable = (!facts.exists).then(unreadable).flatten();
+        Known { facts, tested, is_there, trouble, unreadable }
     }
 
     /// Whether a revision ever ran here. What costs more is asked only of one that is not among those that were recorded.
@@ -152,6 +155,15 @@ impl Coordinator<'_> {
         let look = |row: &Row| {
             let repository = dokku.repository(&row.app);
             let from = row.from.revision().filter(|from| dokku.revision_facts(&row.app, *from).exists);
+            match check::cut_off(&repository, row.to, from) {
+                Ok(None) => {}
+                Ok(Some(at)) => {
+                    let place = quoted(&repository.to_string_lossy());
+                    let remedy = format!("git -C {place} fetch --unshallow URL");
+                    return Some(Problem::CutOff { app: row.app.clone(), at, remedy });
+                }
+                Err(error) => log::warn!("{error}"),
+            }
             let found =
                 check::danger(&repository, row.to, from, &self.vars.data()).unwrap_or_else(|error| {
                     log::warn!("{error}");

@@ -13,8 +13,10 @@ use crate::process::Program;
 pub struct Seen {
     /// The image that it was made from.
     pub image: ImageId,
-    /// Its process runs, and was not just started again after it had failed.
+    /// Its process runs: it was not just started again after it had failed, and is not frozen (`docker pause`).
     pub is_running: bool,
+    /// Its process is frozen: it neither serves nor has ended.
+    pub is_paused: bool,
     /// How it ended last.
     pub exit_code: i64,
     /// Its environment, `NAME=value`; values may be secrets.
@@ -28,6 +30,7 @@ impl Seen {
         Self {
             image: image.clone(),
             is_running: ended.is_none(),
+            is_paused: false,
             exit_code: ended.unwrap_or(0),
             environment: environment.iter().map(|one| (*one).to_owned()).collect(),
         }
@@ -82,6 +85,8 @@ pub fn survey(docker: &Path, containers: &[String], names: &[String]) -> Result<
         #[serde(default)]
         restarting: bool,
         #[serde(default)]
+        paused: bool,
+        #[serde(default)]
         exit_code: i64,
     }
     #[derive(Default, Deserialize)]
@@ -97,7 +102,8 @@ pub fn survey(docker: &Path, containers: &[String], names: &[String]) -> Result<
         for Container { id, image, state, config } in found {
             let seen = Seen {
                 image,
-                is_running: state.running && !state.restarting,
+                is_running: state.running && !state.restarting && !state.paused,
+                is_paused: state.paused,
                 exit_code: state.exit_code,
                 environment: config.env.unwrap_or_default(),
             };

@@ -1,8 +1,11 @@
 //! What the apps of the host run, and whether they can be graduated.
 
 use super::or_ok;
+use crate::dokku::Dokku;
 use crate::environment::Environment;
 use crate::finding::{Check, Finding};
+use crate::repo;
+use crate::ssh::quoted;
 use crate::vars::Vars;
 
 /// Each app's containers, branch and image agree.
@@ -26,6 +29,12 @@ pub(super) fn all(vars: &Vars) -> Vec<Finding> {
         found.extend(remarks.map(|remark| Finding::warning(Check::Apps, remark.found, remark.remedy)));
         if let Some(problem) = survey.unclear(app) {
             found.push(Finding::warning(Check::Apps, problem.to_string(), format!("dokku ps:rebuild {app}")));
+        }
+        let repository = Dokku::new(vars).repository(app);
+        if let Some(why) = repo::unreadable(&repository) {
+            let what = format!("the repository of {app} cannot be read: {why}");
+            let remedy = format!("git --git-dir={} fsck", quoted(&repository.to_string_lossy()));
+            found.push(Finding::warning(Check::Apps, what, remedy));
         }
         if let Some(broken) = &here.broken {
             found.push(Finding::warning(Check::Apps, broken.clone(), format!("dokku config:show {app}")));

@@ -34,7 +34,8 @@ impl Dokku {
 
     /// Why no objects can be sent to the app's repository here.
     pub fn trouble(&self, app: &AppName) -> Option<String> {
-        let why = repo::foreign_format(&self.repository(app))?;
+        let repository = self.repository(app);
+        let why = repo::foreign_format(&repository).or_else(|| repo::unreadable(&repository))?;
         Some(format!("the repository of {app} cannot be sent to: {why}"))
     }
 }

@@ -215,6 +215,40 @@ fn a_push_that_is_not_live_ends_with_a_failure() {
 }
 
 #[test]
+fn no_push_is_taken_past_the_hooks() {
+    let host = host();
+    run(&host);
+    let receive = "git-receive-pack";
+    let script = companion(&host, receive, "graduate").get_program().to_owned();
+    let wrapper = format!("#!/bin/sh\nexec '{}' {receive} \"'graduate'\"\n", script.display());
+    ensure_file(&host.dir.path().join("wrapper"), &wrapper, 0o755).unwrap();
+    let hook = |name: &str| host.vars.git_dir().join("hooks").join(name);
+    let push = |mode: u32| {
+        for name in ["pre-receive", "post-receive"] {
+            ensure_file(&hook(name), "#!/bin/sh\necho the hook says no >&2\nexit 1\n", mode).unwrap();
+        }
+        let push = command("git")
+            .args(["-C", &host.vars.dokku_root.to_string_lossy(), "push", "--quiet", "--receive-pack"])
+            .arg(host.dir.path().join("wrapper"))
+            .args([".", "main:refs/tags/x"])
+            .env("DOKKU_ROOT", &host.vars.dokku_root)
+            .env("TMPDIR", host.dir.path().join("tmp"))
+            .output()
+            .unwrap();
+        let tag = Settled::open(&host.vars).unwrap().read_ref("refs/tags/x").unwrap();
+        assert_eq!((push.status.success(), tag), (false, None));
+        String::from_utf8_lossy(&push.stderr).into_owned()
+    };
+    // Whoever set it in the repository itself; and a home whose files cannot be run, or a plugin that is disabled.
+    let config = host.vars.git_dir().join("config");
+    let set = ["config", "--file", &config.to_string_lossy(), "core.hooksPath", "/nowhere"];
+    assert!(command("git").args(set).status().unwrap().success());
+    assert!(push(0o755).contains("the hook says no"));
+    let told = push(0o644);
+    assert!(told.contains("are missing or cannot be run"), "{told}");
+}
+
+#[test]
 fn a_signal_does_not_end_the_companion_before_git() {
     let host = host();
     run(&host);

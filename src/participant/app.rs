@@ -13,7 +13,7 @@ mod undo;
 
 use std::collections::BTreeSet;
 
-use crate::docker::{self, DockerError, ImageId, Keeper};
+use crate::docker::{self, Container, DockerError, ImageId, Keeper};
 use crate::dokku::{Dokku, DokkuError};
 use crate::files::FileError;
 use crate::git::{self, Git, GitError};
@@ -231,13 +231,14 @@ impl<'a> App<'a> {
         Ok(git::update_app_ref(&repository, &before.branch, Some(before.to), head)?)
     }
 
-    /// After the deploy has ended well: says whether what is live is what was held, and makes sure that it stays so.
+    /// After the deploy has ended well: says why the new version is not live after all, if it is not: what is live is not
+    /// what was held, or users find nobody. Makes sure that it stays live.
     /// Somebody else may have restarted the old version while the app was held; such a deploy that has not come
     /// through its checks yet loses its containers, and ends.
     ///
     /// # Errors
     /// It could not be found out.
-    pub fn runs_new_version(&self, before: &Before, held: &Held) -> Result<bool, AppError> {
+    pub fn is_not_live(&self, before: &Before, held: &Held) -> Result<Option<&'static str>, AppError> {
         let containers = docker::containers_of(self.name)?;
         let live = self.live();
         for container in containers {
@@ -245,7 +246,15 @@ impl<'a> App<'a> {
                 docker::remove_container(&container.id)?;
             }
         }
-        self.runs(&held.image, before)
+        if !self.runs(&held.image, before)? {
+            return Ok(Some("what is live is not what was held"));
+        }
+        let is_new_web =
+            |(process, id): &(String, String)| process.starts_with("web.") && !before.containers.contains(id);
+        let web: Vec<String> =
+            self.dokku.containers(self.name).into_iter().filter(is_new_web).map(|(_, id)| id).collect();
+        let has_ended = !docker::containers(&web)?.iter().all(Container::is_running);
+        Ok(has_ended.then_some("its web container has ended since"))
     }
 
     /// Every live container is of the image, but for those of before: of a process that the Procfile does not have any

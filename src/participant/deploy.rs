@@ -117,21 +117,19 @@ impl Deploy {
         }
     }
 
-    /// What Dokku calls a success is one only if what is live at the end is what was held.
+    /// What Dokku calls a success is one only if what is live at the end is what was held, and serves.
     fn confirmed(&self, vars: &Vars, end: DeployEnd) -> DeployEnd {
         if end != DeployEnd::Succeeded || self.store.decision() != Some(Decision::Go) {
             return end;
         }
         let app = App::new(vars, &self.id, &self.app);
-        let runs_new_version = || -> Result<bool, AppError> {
-            let Some(held) = self.store.held(&self.app)? else { return Ok(true) };
-            app.runs_new_version(&self.before, &held)
+        let is_not_live = || -> Result<Option<&str>, AppError> {
+            let Some(held) = self.store.held(&self.app)? else { return Ok(None) };
+            app.is_not_live(&self.before, &held)
         };
-        match runs_new_version() {
-            Ok(true) => end,
-            Ok(false) => {
-                DeployEnd::Failed { how: "ended well, but what is live is not what was held".to_owned() }
-            }
+        match is_not_live() {
+            Ok(None) => end,
+            Ok(Some(why)) => DeployEnd::Failed { how: format!("ended well, but {why}") },
             Err(error) => DeployEnd::Failed { how: format!("cannot be looked at: {error}") },
         }
     }

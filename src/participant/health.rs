@@ -48,6 +48,9 @@ pub enum Ailment {
     /// It runs, but for the second time.
     #[error("its new container was restarted while it was held")]
     Restarted,
+    /// It is frozen. The kernel goes on to accept connections for it.
+    #[error("its new container is paused (`docker pause`)")]
+    Paused,
     /// It runs and does not answer.
     #[error("its new container does not accept connections on {0} any more, as it did when it was held")]
     Closed(SocketAddr),
@@ -67,13 +70,14 @@ impl Watched {
     /// It runs as it did, as far as Docker knows.
     ///
     /// # Errors
-    /// [`Ailment::Ended`], [`Ailment::Restarted`].
+    /// [`Ailment::Ended`], [`Ailment::Paused`], [`Ailment::Restarted`].
     pub fn still_runs(&self, found: Option<&Container>) -> Result<(), Ailment> {
         match found {
             Some(found) if !found.is_running() => Err(Ailment::Ended),
             Some(found) if found.started_at() != self.started_at || found.restarts() != self.restarts => {
                 Err(Ailment::Restarted)
             }
+            Some(found) if found.is_paused() => Err(Ailment::Paused),
             Some(_) => Ok(()),
             None => Err(Ailment::Ended),
         }
@@ -164,19 +168,29 @@ fn unknown(error: &dyn std::error::Error) -> String {
 mod tests {
     use std::net::TcpListener;
 
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
+    fn in_state(state: Value) -> Container {
+        let mut found = described(true, "2026-11-23T10:45:12.1Z", 0, "bridge");
+        let more = state.as_object().unwrap().clone();
+        found["State"].as_object_mut().unwrap().extend(more);
+        serde_json::from_value(found).unwrap()
+    }
+
     fn container(running: bool, started_at: &str, restarts: u32, network: &str) -> Container {
-        serde_json::from_value(json!({
+        serde_json::from_value(described(running, started_at, restarts, network)).unwrap()
+    }
+
+    fn described(running: bool, started_at: &str, restarts: u32, network: &str) -> Value {
+        json!({
             "Id": "ab".repeat(32), "Name": "/web.web.1.upcoming-7",
             "Image": format!("sha256:{}", "cd".repeat(32)), "RestartCount": restarts,
             "State": { "Running": running, "Restarting": false, "StartedAt": started_at },
             "HostConfig": { "RestartPolicy": { "Name": "no" }, "NetworkMode": network },
             "NetworkSettings": { "Networks": { "bridge": { "IPAddress": "127.0.0.1" } } },
-        }))
-        .unwrap()
+        })
     }
 
     fn now(restarts: u32) -> Container {
@@ -196,6 +210,13 @@ mod tests {
         ] {
             assert_eq!(watched.is_healthy(found.as_ref()), Err(ailment));
         }
+    }
+
+    #[test]
+    fn a_frozen_container_accepts_connections_and_is_not_healthy() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let watched = Watched::of(&now(0), listener.local_addr().ok());
+        assert_eq!(watched.is_healthy(Some(&in_state(json!({ "Paused": true })))), Err(Ailment::Paused));
     }
 
     #[test]

@@ -31,7 +31,14 @@ fn want(revision: char, names: &[&str]) -> WantedApp {
 fn run(revision: char) -> LiveApp {
     let config_names = vec!["GIT_REV".to_owned()];
     let status = AppStatus { runs: Runs::Revision(id(revision)), ..AppStatus::default() };
-    LiveApp { status, config_names, broken: None, hold: HoldPoint::Healthy, obstacles: Vec::new() }
+    LiveApp {
+        status,
+        config_names,
+        broken: None,
+        is_scaled_to_nothing: false,
+        hold: HoldPoint::Healthy,
+        obstacles: Vec::new(),
+    }
 }
 
 fn there(name: &str) -> DestinationApp {
@@ -46,6 +53,40 @@ fn routes(mapping: &str, wanted: &BTreeMap<AppName, WantedApp>) -> Routes {
         &"production".parse().unwrap(),
         false,
     )
+}
+
+#[test]
+fn what_is_scaled_to_nothing_stays_stopped_whatever_is_deployed() {
+    let wanted = BTreeMap::from([(app("api"), want('a', &[])), (app("web"), want('b', &[]))]);
+    let stopped = |is_scaled_to_nothing, revision| {
+        let live = run(revision);
+        let status = AppStatus { condition: Condition::Stopped, ..live.status.clone() };
+        LiveApp { status, is_scaled_to_nothing, ..live }
+    };
+    let plan = |is_scaled_to_nothing| {
+        let live = ["api", "web"].map(|name| (there(name), stopped(is_scaled_to_nothing, 'a'))).into();
+        let routes = routes("", &wanted);
+        make(&wanted, &routes, &live, &Options::default(), &DEFAULT, |_, _| known(ALL_THERE)).unwrap()
+    };
+    assert_eq!(plan(false).stopped, [app("api")], "a deploy of web starts it");
+    assert_eq!(plan(true).stopped, [app("api"), app("web")]);
+    assert_eq!(plan(true).rows.len(), 1);
+}
+
+#[test]
+fn a_repository_that_cannot_be_read_is_named_as_that() {
+    let wanted = BTreeMap::from([(app("web"), want('b', &[]))]);
+    let live = [(there("web"), run('a'))].into();
+    let here = AppsHere::from([(app("web"), Here { status: run('b').status, broken: None })]);
+    let policy = Policy { here: Some(&here), ..DEFAULT };
+    let told = |unreadable: Option<&str>| {
+        let known = Known { unreadable: unreadable.map(str::to_owned), ..known(RevisionFacts::default()) };
+        let made =
+            make(&wanted, &routes("", &wanted), &live, &Options::default(), &policy, |_, _| known.clone());
+        made.unwrap_err().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(told(Some("no HEAD")), ["the repository of web here cannot be read: no HEAD"]);
+    assert!(told(None)[0].contains("push from a shallow clone"));
 }
 
 #[test]

@@ -117,7 +117,7 @@ impl Facts<'_> {
         let is_served = |process: &String| {
             let of_it = self.containers.iter().filter(|(name, _)| process_of(name) == process);
             // Nobody can tell who stopped a container that ended with 0; a web process that ended does not serve.
-            let ended_well = |seen: &Seen| process != "web" && seen.exit_code == 0;
+            let ended_well = |seen: &Seen| process != "web" && seen.exit_code == 0 && !seen.is_paused;
             of_it.filter_map(|(_, (_, seen))| *seen).any(|seen| seen.is_running || ended_well(seen))
         };
         let web = "web".to_owned();
@@ -148,6 +148,24 @@ mod tests {
         built: Vec<(char, char, &'static str)>,
     }
 
+    /// An app that was deployed, with one web process and no container.
+    fn sample() -> Facts<'static> {
+        Facts {
+            is_deployed: true,
+            is_stopped: false,
+            is_local: true,
+            starts_latest: true,
+            scale: BTreeMap::from([("web".to_owned(), 1)]),
+            procfile: None,
+            containers: BTreeMap::new(),
+            images: Vec::new(),
+            latest: None,
+            records: Records::default(),
+            tip: Some(revision('a')),
+            revision_variable: Some("GIT_REV".to_owned()),
+        }
+    }
+
     fn judged(rows: &[Row], built: &[(char, char, &'static str)], facts: fn(&mut Facts<'_>)) -> AppStatus {
         let seen = |(name, id, digit, ended, own): &Row| {
             let own = own.map(|digit| format!("GIT_REV={}", revision(digit)));
@@ -157,12 +175,6 @@ mod tests {
         let case = Case { containers: rows.iter().map(seen).collect(), facts, built: built.to_vec() };
         let latest = rows.first().map_or(image('1'), |row| image(row.2));
         let mut facts = Facts {
-            is_deployed: true,
-            is_stopped: false,
-            is_local: true,
-            starts_latest: true,
-            scale: BTreeMap::from([("web".to_owned(), 1)]),
-            procfile: None,
             containers: case
                 .containers
                 .iter()
@@ -171,8 +183,7 @@ mod tests {
             images: case.containers.iter().map(|(_, _, seen)| &seen.image).collect(),
             latest: Some(&latest),
             records: records(&case.built),
-            tip: Some(revision('a')),
-            revision_variable: Some("GIT_REV".to_owned()),
+            ..sample()
         };
         (case.facts)(&mut facts);
         facts.judge().0
@@ -233,6 +244,18 @@ mod tests {
         assert_eq!(condition(ended, worker), Condition::Up, "a worker ended well");
         let failed: &[Row] = &[("web.1", "c1", '1', None, None), ("worker.1", "c2", '1', Some(1), None)];
         assert_eq!(condition(failed, worker), Condition::Down);
+        let frozen = |name: &str| {
+            let mut seen = Seen::sample(&image('1'), None, &[]);
+            (seen.is_running, seen.is_paused) = (false, true);
+            let scale = BTreeMap::from([("web".to_owned(), 1), (name.to_owned(), 1)]);
+            let web = Seen::sample(&image('1'), None, &[]);
+            let mut containers = BTreeMap::from([("web.1".to_owned(), ("c1".to_owned(), Some(&web)))]);
+            containers.insert(format!("{name}.1"), ("c2".to_owned(), Some(&seen)));
+            Facts { scale, containers, ..sample() }.judge().0.condition
+        };
+        for process in ["web", "worker"] {
+            assert_eq!(frozen(process), Condition::Down, "{process} is paused");
+        }
         let dropped = |facts: &mut Facts<'_>| {
             facts.scale.insert("worker".to_owned(), 1);
             facts.procfile = Some("web: sh ./web\n".to_owned());

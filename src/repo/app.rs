@@ -39,6 +39,14 @@ pub fn has_commit(repository: &Path, commit: CommitId) -> bool {
     Repository::open_bare(repository).is_ok_and(|repository| repository.find_commit(oid(commit)).is_ok())
 }
 
+/// Why a repository that is there cannot be read; none if it can.
+pub fn unreadable(repository: &Path) -> Option<String> {
+    // An app that was only created has none.
+    let is_one = repository.join("objects").exists();
+    let error = Repository::open_bare(repository).err().filter(|_| is_one)?;
+    Some(foreign_format(repository).unwrap_or_else(|| error.message().to_owned()))
+}
+
 /// What is foreign about the format of a repository; none if nothing is. What a host's git makes depends on its
 /// `init.defaultObjectFormat` and `init.defaultRefFormat`.
 pub fn foreign_format(repository: &Path) -> Option<String> {

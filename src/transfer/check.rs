@@ -1,9 +1,10 @@
 //! What of an app's history a transfer takes, and what it does not because it endangers whoever checks it out.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::files::FileError;
+use crate::files::{self, FileError};
 use crate::legible::shortened;
 use crate::names::CommitId;
 use crate::process::{ProcessError, Program};
@@ -37,6 +38,9 @@ const TAKEN: [&str; 23] = [
     "zeroPaddedDate",
     "zeroPaddedFilemode",
 ];
+
+/// The longest list of commits at which histories are cut off that is read, in bytes.
+const MAX_SHALLOW: u64 = 1 << 20;
 
 /// How long the look at one app's history may take. What is not found here is by the transfer, before anything is built.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -75,6 +79,28 @@ pub fn danger(
     let index = git().args(["index-pack", &format!("--strict={}", taken.join(",")), "-o"]);
     let (status, _, stderr) = index.arg(dir.path().join("history.idx")).arg(&path).capture()?;
     Ok((!status.success()).then(|| last_words(&stderr)))
+}
+
+/// Where the history of `to` is cut off, as a push from a shallow clone leaves it where `receive.shallowUpdate` lets it in;
+/// none if it is whole. git sends no such history. Commits that `from` has, if it is there, are not looked at.
+///
+/// # Errors
+/// git cannot be asked.
+pub fn cut_off(
+    repository: &Path,
+    to: CommitId,
+    from: Option<CommitId>,
+) -> Result<Option<CommitId>, CheckError> {
+    let oldest = files::read(&repository.join("shallow"), MAX_SHALLOW)?.unwrap_or_default();
+    let oldest = String::from_utf8_lossy(&oldest);
+    let oldest: BTreeSet<&str> = oldest.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    if oldest.is_empty() {
+        return Ok(None);
+    }
+    let list = Program::new("git").arg("--git-dir").arg(repository).within(LIMIT).args(["rev-list"]);
+    let without = from.map(|from| format!("^{from}"));
+    let history = list.arg(to.to_string()).args(without).read()?;
+    Ok(history.lines().find(|line| oldest.contains(line)).and_then(|line| line.parse().ok()))
 }
 
 /// What git says first is about the object, and what it says last about what it was doing.

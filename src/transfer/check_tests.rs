@@ -66,6 +66,29 @@ impl World {
 const GOOD: &str = "A <a@example.com> 1 +0000";
 
 #[test]
+fn a_history_that_is_cut_off_is_found_where_git_does_not_send_it() {
+    let world = World::new();
+    let tree = world.tree(&[]);
+    let [oldest, next] =
+        [None, Some(&"1".repeat(40))].map(|parent| world.commit(&tree, GOOD, parent.map(String::as_str)));
+    let later = world.commit(&tree, GOOD, Some(&next));
+    let cut_off = |to: &str, from: Option<&str>| {
+        let from = from.map(|from| from.parse().unwrap());
+        cut_off(&world.repository, to.parse().unwrap(), from).unwrap().map(|at| at.to_string())
+    };
+    assert_eq!(cut_off(&oldest, None), None, "nothing is cut off");
+    // As git notes it when it takes a push from a shallow clone.
+    fs::write(world.repository.join("shallow"), format!("{next}\n")).unwrap();
+    assert_eq!(cut_off(&oldest, None), None, "that one is whole");
+    assert!(world.is_received(&oldest));
+    for to in [&next, &later] {
+        assert_eq!(cut_off(to, None).as_ref(), Some(&next));
+        assert!(!world.is_received(to));
+    }
+    assert_eq!(cut_off(&later, Some(&next)), None, "what is cut off is there");
+}
+
+#[test]
 fn what_dokku_took_is_taken_but_what_endangers_a_checkout() {
     let world = World::new();
     let blob = world.object("blob", b"x");

@@ -45,6 +45,11 @@ pub enum Confusing {
         "{0} would change or hide the branch main, which only `dokku graduate:commit` writes: choose another name"
     )]
     Main(String),
+    /// What every clone reads as a branch of this repository.
+    #[error(
+        "git would read {0} in a clone as a branch of the repository that it was cloned from: choose another name"
+    )]
+    OfClones(String),
     /// What git reads as something else.
     #[error("git would read {0} as {1}: choose another name")]
     Special(String, &'static str),
@@ -60,6 +65,7 @@ impl Confusing {
             | Self::OfLedger(..)
             | Self::AboveLedger(_)
             | Self::Main(_)
+            | Self::OfClones(_)
             | Self::Special(..) => false,
         }
     }
@@ -73,6 +79,7 @@ impl Confusing {
             | Self::OfLedger(name, _)
             | Self::AboveLedger(name)
             | Self::Main(name)
+            | Self::OfClones(name)
             | Self::Special(name, _) => name,
         }
     }
@@ -110,6 +117,10 @@ pub fn confusing(name: &str, linked: &[EnvironmentName]) -> Option<Confusing> {
             _ => None,
         };
     }
+    // What `refs/remotes/origin/main` is called for short; git takes a tag first.
+    if short == "origin" || short.starts_with("origin/") {
+        return Some(Confusing::OfClones(full()));
+    }
     if short.starts_with("env/") {
         return Some(Confusing::OfLedger(full(), format!("refs/heads/{short}")));
     }
@@ -128,7 +139,10 @@ pub fn confusing(name: &str, linked: &[EnvironmentName]) -> Option<Confusing> {
 /// `HEAD:tags/graduate/production/now` is a branch `tags/graduate/...`, for git puts `refs/heads/` before what it does not know.
 fn without_namespaces(mut short: &str) -> &str {
     let inner = |short: &'_ str| {
-        ["refs/", "tags/", "heads/"].iter().find(|begin| short.starts_with(**begin)).map(|begin| begin.len())
+        ["refs/", "tags/", "tag/", "heads/"]
+            .iter()
+            .find(|begin| short.starts_with(**begin))
+            .map(|begin| begin.len())
     };
     while let Some(length) = inner(short) {
         short = &short[length..];
@@ -260,6 +274,10 @@ mod tests {
             ("heads/production/20261123104512", "could be taken for `refs/tags/production/20261123104512`"),
             ("tags/env/production", "could be taken for `refs/heads/env/production`"),
             ("heads/env", "kept free for the branches `env/<environment>`"),
+            ("heads/tag/graduate/production/now", "push to `refs/tags/graduate/production/now`"),
+            ("tags/origin/main", "as a branch of the repository that it was cloned from"),
+            ("tags/origin/env/production", "as a branch of the repository"),
+            ("tags/origin", "as a branch of the repository"),
             ("tags/main", "the branch main"),
             ("heads/main", "the branch main"),
             ("heads/main/x", "the branch main"),
@@ -299,6 +317,8 @@ mod tests {
             "heads/topic/graduate/production",
             "heads/domain",
             "tags/main-1",
+            "tags/original",
+            "heads/origin/main",
             "heads/ahead",
             "tags/release/HEAD",
             "tags/4f2a9c1",

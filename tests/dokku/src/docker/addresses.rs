@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::PathBuf;
 
-use super::model::{State, Status};
+use super::model::State;
 use crate::files;
 use crate::layout::Layout;
 
@@ -82,7 +82,7 @@ impl Addresses {
 }
 
 fn is_used(state: &State, address: Ipv4Addr) -> bool {
-    let mut running = state.containers.values().filter(|container| container.status == Status::Running);
+    let mut running = state.containers.values().filter(|container| container.status.has_process());
     running.any(|container| container.address == Some(address))
 }
 

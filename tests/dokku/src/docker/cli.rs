@@ -73,6 +73,9 @@ fn carry_out(call: &Call) -> Outcome {
             let signal = options.get("signal").unwrap_or("KILL").to_owned();
             each(call, &options, |name| Request::Kill { name, signal: signal.clone() })
         }
+        ("container" | "", verb @ ("pause" | "unpause")) => {
+            each(call, &options, |name| Request::Pause { name, go_on: verb == "unpause" })
+        }
         ("container" | "", "wait") => each(call, &options, |name| Request::Wait { name }),
         ("container" | "", "rm" | "remove") => {
             let (force, volumes) = (options.has("force"), options.has("volumes"));

@@ -141,6 +141,7 @@ impl Engine {
             | Request::Stop { .. }
             | Request::Restart { .. }
             | Request::Kill { .. }
+            | Request::Pause { .. }
             | Request::Wait { .. }
             | Request::Remove { .. }
             | Request::Retire { .. }

@@ -108,11 +108,11 @@ impl Engine {
             }
             let users: Vec<(&String, &Container)> =
                 state.containers.iter().filter(|(_, user)| user.image == id).collect();
-            let runs = |user: &&(&String, &Container)| user.1.status == Status::Running;
+            let runs = |user: &&(&String, &Container)| user.1.status.has_process();
             let Some((user, container)) = users.iter().find(runs).or(users.first()) else {
                 return Ok(self.delete_image(state, &id));
             };
-            let (running, user) = (container.status == Status::Running, &user[..12]);
+            let (running, user) = (container.status.has_process(), &user[..12]);
             if running && !by_tag || !force {
                 let (how, state) = if running { ("cannot", "running") } else { ("must", "stopped") };
                 return Err(format!(

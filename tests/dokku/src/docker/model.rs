@@ -38,6 +38,8 @@ pub(crate) enum Status {
     Created,
     /// Its process group lives.
     Running,
+    /// Its process group is frozen.
+    Paused,
     /// It ended by itself and is about to be started again.
     Restarting,
     /// It ended.
@@ -45,11 +47,17 @@ pub(crate) enum Status {
 }
 
 impl Status {
+    /// It has a process, be it frozen.
+    pub(crate) fn has_process(self) -> bool {
+        matches!(self, Status::Running | Status::Paused)
+    }
+
     /// As Docker writes it.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Status::Created => "created",
             Status::Running => "running",
+            Status::Paused => "paused",
             Status::Restarting => "restarting",
             Status::Exited => "exited",
         }
@@ -132,7 +140,7 @@ pub(crate) struct Container {
 impl Container {
     /// As `docker container inspect` shows it.
     pub(crate) fn describe(&self, id: &str) -> Value {
-        let running = matches!(self.status, Status::Running | Status::Restarting);
+        let running = self.status.has_process() || self.status == Status::Restarting;
         let address = self.address.map(|address| address.to_string()).unwrap_or_default();
         let started = self.started.map_or("0001-01-01T00:00:00Z".to_owned(), |time| time.to_rfc3339());
         json!({
@@ -145,7 +153,7 @@ impl Container {
             "RestartCount": self.restarts,
             "State": {
                 "Status": self.status.name(), "Running": running, "Pid": self.pid,
-                "Restarting": self.status == Status::Restarting,
+                "Restarting": self.status == Status::Restarting, "Paused": self.status == Status::Paused,
                 "StartedAt": started, "ExitCode": self.exit_code,
             },
             "Config": {
@@ -219,6 +227,8 @@ pub(crate) enum Request {
     Restart { name: String, timeout_s: u64 },
     /// Sends a signal to a container.
     Kill { name: String, signal: String },
+    /// Freezes a container, or lets it go on.
+    Pause { name: String, go_on: bool },
     /// Waits for the end of a container and gives its exit code.
     Wait { name: String },
     /// Removes a container, and its volumes if that is asked for.

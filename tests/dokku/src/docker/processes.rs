@@ -143,6 +143,24 @@ pub(crate) fn kill(engine: &Engine, name: &str, signal_name: &str) -> Answer {
     Ok(json!(id))
 }
 
+/// Freezes a running container, or lets a frozen one go on.
+pub(crate) fn pause(engine: &Engine, name: &str, go_on: bool) -> Answer {
+    let id = references::container(&engine.state(), name)?;
+    let (from, to, number, problem) = match go_on {
+        false => (Status::Running, Status::Paused, Signal::STOP, "is not running"),
+        true => (Status::Paused, Status::Running, Signal::CONT, "is not paused"),
+    };
+    engine.change(|state| {
+        let Some(container) = state.containers.get_mut(&id).filter(|container| container.status == from)
+        else {
+            return Err(format!("Container {id} {problem}"));
+        };
+        container.status = to;
+        signal(container, number);
+        Ok(json!(id))
+    })
+}
+
 /// Waits for the end of a container and gives its exit code.
 pub(crate) fn wait(engine: &Engine, name: &str) -> Answer {
     let id = references::container(&engine.state(), name)?;
@@ -179,6 +197,10 @@ fn send(engine: &Engine, id: &str, number: Signal, ends_it: bool) -> Result<(), 
         if container.status == Status::Restarting && ends_it {
             container.status = Status::Exited;
         }
+        if ends_it && container.status == Status::Paused {
+            container.status = Status::Running;
+            signal(container, Signal::CONT);
+        }
         signal(container, number);
         Ok(())
     })
@@ -189,7 +211,8 @@ fn wait_for_end(engine: &Engine, id: &str, timeout: Option<Duration>) -> bool {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let mut state = engine.state();
     loop {
-        let lives = |container: &Container| matches!(container.status, Status::Running | Status::Restarting);
+        let lives =
+            |container: &Container| container.status.has_process() || container.status == Status::Restarting;
         if !state.containers.get(id).is_some_and(lives) {
             return true;
         }
@@ -206,7 +229,7 @@ fn wait_for_end(engine: &Engine, id: &str, timeout: Option<Duration>) -> bool {
 pub(crate) fn boot(engine: &Arc<Engine>) -> Result<(), String> {
     engine.change(|state| {
         let running =
-            |container: &Container| matches!(container.status, Status::Running | Status::Restarting);
+            |container: &Container| container.status.has_process() || container.status == Status::Restarting;
         let ids: Vec<String> =
             state.containers.iter().filter(|(_, c)| running(c)).map(|(id, _)| id.clone()).collect();
         for id in ids {

@@ -70,6 +70,7 @@ fn carry_out(engine: &Arc<Engine>, request: Request) -> Answer {
             processes::start(engine, &name)
         }
         Request::Kill { name, signal } => processes::kill(engine, &name, &signal),
+        Request::Pause { name, go_on } => processes::pause(engine, &name, go_on),
         Request::Wait { name } => processes::wait(engine, &name),
         Request::Remove { name, force, volumes } => processes::remove(engine, &name, force, volumes),
         Request::Retire { app } => {
