@@ -113,6 +113,14 @@ impl Dokku {
         Self { root: vars.dokku_root.clone(), data: lib.join("data"), properties: lib.join("config") }
     }
 
+    /// The containers that Dokku is going to retire. For some minutes they run on, under whatever name they have: of two
+    /// restarts at once, those of the first keep that of containers which are on their way. No list is an empty one.
+    pub fn retired_containers(&self) -> BTreeSet<String> {
+        let list = self.data.join("scheduler-docker-local/dead-containers");
+        let text = fs::read_to_string(list).unwrap_or_default();
+        text.lines().filter_map(|line| line.split_whitespace().nth(1)).map(str::to_owned).collect()
+    }
+
     /// All apps. Directories of Dokku's root that are no apps are left out.
     ///
     /// # Errors

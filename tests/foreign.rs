@@ -137,7 +137,15 @@ fn an_app_that_somebody_deploys_is_left_to_them() {
     gate.open();
     restart.wait().succeeds();
     story.only_runs("3");
+
+    // Of two restarts at once, the first leaves a container of that name which runs until Dokku retires it.
+    let left = r#"list="$DOKKU_LIB_ROOT/data/scheduler-docker-local/dead-containers"
+        named="--name api.web.1.upcoming-1 --label com.dokku.app-name=api"
+        id=$(docker create $named dokku/api:latest sleep 1000)
+        docker start $id && echo "api $id $(($(date +%s) + 600))" >>"$list""#;
+    host.root(left).succeeds();
     story.post.succeeds();
     story.environment.graduate("now", "HEAD").succeeds();
+    host.docker(&["rm", "-f", "api.web.1.upcoming-1"]);
     story.only_runs("2");
 }

@@ -46,9 +46,9 @@ impl App<'_> {
             return Err(AppError::Deploying { app: self.name.clone() });
         }
         let containers = docker::containers_of(self.name)?;
-        let live = self.live();
-        let starts =
-            |found: &&Container| found.is_upcoming() && found.is_running() && !live.contains(&found.id);
+        let (live, retired) = (self.live(), self.dokku.retired_containers());
+        let is_over = |id: &String| live.contains(id) || retired.contains(id);
+        let starts = |found: &&Container| found.is_upcoming() && found.is_running() && !is_over(&found.id);
         match containers.iter().find(starts) {
             None => Ok(()),
             Some(found) => {
