@@ -79,7 +79,7 @@ fn every_kind_of_app_is_held_where_it_can_be() {
         runs_only(host, app);
     }
     post.succeeds();
-    graduation.wait().succeeds().says("=====> production runs");
+    graduation.wait().succeeds().says("=====> production has").says("; stopped: idle");
     for app in ["mixed", "plain"] {
         host.until_live(app, "2");
     }
