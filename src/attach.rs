@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -192,15 +192,6 @@ impl Attached {
     /// Waits for what comes next.
     pub fn next(&self) -> Step {
         self.steps.recv().unwrap_or(Step::Lost)
-    }
-
-    /// Waits for what comes next, at most for `limit`.
-    pub fn next_within(&self, limit: Duration) -> Option<Step> {
-        match self.steps.recv_timeout(limit) {
-            Ok(step) => Some(step),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => Some(Step::Lost),
-        }
     }
 
     /// Waits until it is over.

@@ -38,7 +38,7 @@ impl fmt::Display for Severity {
 pub enum Check {
     /// The plugin's version, and its commands and triggers.
     Plugin,
-    /// The three small plugins beside it.
+    /// The small plugins beside it.
     Companions,
     /// Nothing runs after the trigger that holds apps.
     TriggerOrder,

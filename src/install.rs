@@ -53,6 +53,9 @@ pub enum InstallError {
     /// What the plugin of 2015 has left.
     #[error("cannot take over what the plugin of 2015 has left: {0}")]
     Takeover(Box<takeover::TakeoverError>),
+    /// The key for other hosts.
+    #[error(transparent)]
+    Key(crate::ssh::SshError),
     /// There is no randomness for the secret.
     #[error("cannot make the secret of this host: {0}")]
     Random(getrandom::Error),

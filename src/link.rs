@@ -64,7 +64,7 @@ pub enum LinkError {
     #[error("the agent there said something else than was asked: {0}")]
     OutOfTurn(String),
     /// Its answer is longer than [`MAX_ANSWER`].
-    #[error("the agent there does not come to an end: its answer has more than {MAX_ANSWER} bytes")]
+    #[error("the agent's answer is larger than {} MiB", MAX_ANSWER >> 20)]
     TooMuch,
     /// The other side says what is no report.
     #[error("the agent there said something else than a report: {0}")]

@@ -1,6 +1,5 @@
 //! Every environment variable that the program looks at, read once.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::names::GraduationId;
@@ -148,6 +147,3 @@ pub fn host_name() -> String {
     let name = name.trim_matches(['-', '.']);
     if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
 }
-
-/// Variables for a child, by name.
-pub type Extra = BTreeMap<&'static str, String>;

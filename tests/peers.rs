@@ -91,7 +91,11 @@ fn what_is_no_agent_is_told_apart() {
             ["something else than was asked", "begun"],
         ),
         ("later", format!("{hello}; read live; echo oops"), ["something else than a report", "oops"]),
-        ("endless", format!("{hello}; {endless}"), ["cannot reach production", "does not come to an end"]),
+        (
+            "endless",
+            format!("{hello}; {endless}"),
+            ["cannot reach production", "the agent's answer is larger than 8 MiB"],
+        ),
     ];
     for (label, script, messages) in cases {
         replace_agent(&world.destination, &script);

@@ -325,7 +325,7 @@ impl<'c, 'v> Run<'c, 'v> {
             }
             Client::Asks(Ask::TagMoved {}) => self.voted.then(|| self.read_ref()).flatten(),
             Client::Asks(Ask::Stop { reason }) => Some(Event::Stop(Cause::new(reason))),
-            Client::AskerGone => Some(Event::Stop(Cause::new("whoever asked for it has gone"))),
+            Client::AskerGone => Some(Event::Stop(Cause::new("the client disconnected before the decision"))),
         }
     }
 

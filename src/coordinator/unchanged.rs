@@ -55,7 +55,9 @@ impl Coordinator<'_> {
                     return Ok(push);
                 }
                 Message::Client(Client::Asks(Ask::Stop { reason })) => return Err(reason),
-                Message::Client(Client::AskerGone) => return Err("whoever asked for it has gone".to_owned()),
+                Message::Client(Client::AskerGone) => {
+                    return Err("the client disconnected before the decision".to_owned());
+                }
                 // Nothing has been begun that could tell any of this.
                 Message::Client(Client::Asks(Ask::TagMoved {}))
                 | Message::Report(_)

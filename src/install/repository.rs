@@ -11,6 +11,7 @@ use crate::files::{self, FileError};
 use crate::git::{Git, GitError};
 use crate::manifest::GITIGNORE;
 use crate::process::Program;
+use crate::ssh;
 use crate::vars::{self, Vars};
 
 /// git's hooks that are ours, with their text.
@@ -81,9 +82,7 @@ fn prepare_ssh_key(vars: &Vars) -> Result<(), InstallError> {
         return Ok(());
     }
     make_private_dir(key.parent().unwrap_or(&key))?;
-    let comment = format!("dokku-graduate@{}", vars::host_name());
-    let made = Program::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", &comment, "-f"]);
-    Ok(made.arg(&key).run()?)
+    ssh::public_key(vars).map(drop).map_err(InstallError::Key)
 }
 
 fn settings(vars: &Vars) -> Vec<(&'static str, String)> {

@@ -267,7 +267,7 @@ impl Transaction {
                 self.state = State::Looking;
                 vec![Action::Look]
             }
-            State::Ready => self.abort_of_a_shaky_link(),
+            State::Ready => self.abort_of_a_silent_destination(),
             State::Locking
             | State::PreHooks
             | State::Preparing
@@ -286,7 +286,7 @@ impl Transaction {
                 self.state = State::Voted;
                 vec![Action::VoteYes]
             }
-            State::Looking => self.abort_of_a_shaky_link(),
+            State::Looking => self.abort_of_a_silent_destination(),
             State::Locking
             | State::PreHooks
             | State::Preparing
@@ -299,8 +299,8 @@ impl Transaction {
         }
     }
 
-    fn abort_of_a_shaky_link(&mut self) -> Vec<Action> {
-        self.abort(Cause::new("the link to the destination was too shaky to decide"))
+    fn abort_of_a_silent_destination(&mut self) -> Vec<Action> {
+        self.abort(Cause::new("the destination has not answered for half its lease"))
     }
 
     fn stop(&mut self, cause: Cause) -> Vec<Action> {
