@@ -213,7 +213,7 @@ fn a_changed_gitignore_is_put_right_before_it_lets_secrets_in() {
 }
 
 #[test]
-fn many_apps_are_fast() {
+fn many_apps_ask_docker_no_oftener_than_two() {
     let host = Host::new();
     for number in 0..300 {
         let app = format!("app-{number}");
@@ -222,12 +222,10 @@ fn many_apps_are_fast() {
         host.write(&format!("home/{app}/CONTAINER.web.1"), &format!("{number:064x}"));
         host.write(&format!("lib/config/{app}/ENV"), "A=\"1\"\nB=\"2\"\n");
     }
-    let environment = host.environment("[ $1 = image ] || echo '[]'");
-    let start = std::time::Instant::now();
+    let environment = host.environment("echo \"$1 $2\" >>\"$0.log\"; [ $1 = image ] || echo '[]'");
     environment.commit(None).unwrap();
     assert_eq!(environment.commit(None).unwrap().commit, None);
-    let elapsed = start.elapsed();
-    assert!(elapsed < Duration::from_secs(15), "{elapsed:?}");
+    assert_eq!(host.read("docker.log"), "container inspect\nimage inspect\n".repeat(2));
 }
 
 #[test]
