@@ -172,6 +172,9 @@ mod tests {
 
     use super::*;
 
+    /// An address at which nobody else opens a port while we expect one to be closed.
+    const OWN: &str = "127.99.1.1";
+
     fn in_state(state: Value) -> Container {
         let mut found = described(true, "2026-11-23T10:45:12.1Z", 0, "bridge");
         let more = state.as_object().unwrap().clone();
@@ -189,7 +192,7 @@ mod tests {
             "Image": format!("sha256:{}", "cd".repeat(32)), "RestartCount": restarts,
             "State": { "Running": running, "Restarting": false, "StartedAt": started_at },
             "HostConfig": { "RestartPolicy": { "Name": "no" }, "NetworkMode": network },
-            "NetworkSettings": { "Networks": { "bridge": { "IPAddress": "127.0.0.1" } } },
+            "NetworkSettings": { "Networks": { "bridge": { "IPAddress": OWN } } },
         })
     }
 
@@ -214,14 +217,14 @@ mod tests {
 
     #[test]
     fn a_frozen_container_accepts_connections_and_is_not_healthy() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind((OWN, 0)).unwrap();
         let watched = Watched::of(&now(0), listener.local_addr().ok());
         assert_eq!(watched.is_healthy(Some(&in_state(json!({ "Paused": true })))), Err(Ailment::Paused));
     }
 
     #[test]
     fn a_port_that_was_open_stays_open() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind((OWN, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let watched = Watched::of(&now(0), Some(address));
         assert_eq!(watched.is_healthy(Some(&now(0))), Ok(()));
@@ -229,7 +232,7 @@ mod tests {
         assert_eq!(watched.is_healthy(Some(&now(0))), Err(Ailment::Closed(address)));
         // One that was closed then, and one that is not the container's own, are nobody's business.
         assert_eq!(Watched::of(&now(0), Some(address)).is_healthy(Some(&now(0))), Ok(()));
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind((OWN, 0)).unwrap();
         let of_host = container(true, "2026-11-23T10:45:12.1Z", 0, "host");
         let watched = Watched::of(&of_host, listener.local_addr().ok());
         drop(listener);
