@@ -194,32 +194,45 @@ impl<'a> Participant<'a> {
         });
         self.carry_out_all(first);
         while !self.machine.is_over() {
-            let undone = std::mem::take(&mut self.undone);
-            self.carry_out_all(undone);
-            self.reports.catch_up();
-            let patience = self.patience();
-            let message = self.messages.recv_timeout(patience);
-            // A held trigger decides, too, when its lease ends.
-            if self.machine.decision().is_none()
-                && let Some(decision) = self.store.decision()
-            {
-                self.step(Event::Decided(decision));
-            }
-            match message {
-                Ok(message) => self.handle(message),
-                Err(_) if self.lease.left(&self.store).is_zero() => self.step(Event::LeaseEnded),
-                Err(_) => {}
-            }
+            self.turn();
+        }
+    }
+
+    /// Tries again what could not be done, and handles the next message, if one comes in time.
+    fn turn(&mut self) {
+        let undone = std::mem::take(&mut self.undone);
+        self.carry_out_all(undone);
+        self.reports.catch_up();
+        if self.machine.is_over() {
+            return;
+        }
+        let patience = self.patience();
+        let message = self.messages.recv_timeout(patience);
+        // A held trigger decides, too, when its lease ends.
+        if self.machine.decision().is_none()
+            && let Some(decision) = self.store.decision()
+        {
+            self.step(Event::Decided(decision));
+        }
+        match message {
+            Ok(message) => self.handle(message),
+            // What could not be done is tried again first.
+            Err(_) if !self.undone.is_empty() => {}
+            Err(_) if self.lease.left(&self.store).is_zero() => self.step(Event::LeaseEnded),
+            Err(_) => {}
         }
     }
 
     /// How long is waited for a message.
     fn patience(&mut self) -> Duration {
+        if !self.undone.is_empty() {
+            return RETRY_PERIOD;
+        }
         let limit = match self.machine.decision() {
             None => self.lease.left(&self.store),
             Some(_) => PATIENCE,
         };
-        if self.undone.is_empty() && !self.reports.is_behind() { limit } else { limit.min(RETRY_PERIOD) }
+        if self.reports.is_behind() { limit.min(RETRY_PERIOD) } else { limit }
     }
 
     fn handle(&mut self, message: Message) {
@@ -328,7 +341,7 @@ impl<'a> Participant<'a> {
                 Ok(process) => self.deploy(&app)?.adopt(self.vars, process),
                 Err(error) => {
                     log::error!("{error}");
-                    self.undone.push(Action::Follow(app));
+                    self.try_again(Action::Follow(app));
                 }
             },
             Action::Look(number) => self.look(number),
@@ -336,7 +349,7 @@ impl<'a> Participant<'a> {
                 Ok(decision) => return Some(Event::Decided(decision)),
                 Err(error) => {
                     log::error!("{error}");
-                    self.undone.push(Action::Decide(wanted));
+                    self.try_again(Action::Decide(wanted));
                 }
             },
             Action::NeedNotWait(app) => logged(self.store.arrive(&app)),
@@ -355,6 +368,13 @@ impl<'a> Participant<'a> {
             Action::Settle { decision, ends } => return self.settle(decision, ends),
         }
         None
+    }
+
+    /// It could not be done: it is tried again with whatever else could not, each once.
+    fn try_again(&mut self, action: Action) {
+        if !self.undone.contains(&action) {
+            self.undone.push(action);
+        }
     }
 
     /// Creating an app takes Dokku a while: on a thread of its own, so that leases are renewed meanwhile.
@@ -451,7 +471,7 @@ impl<'a> Participant<'a> {
             return Some(Event::Settled);
         }
         let Settled { decision, ends } = settled;
-        self.undone.push(Action::Settle { decision, ends });
+        self.try_again(Action::Settle { decision, ends });
         None
     }
 }
@@ -475,3 +495,6 @@ fn read_requests(connection: UnixStream, sender: &SyncSender<Message>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

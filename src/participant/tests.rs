@@ -1,0 +1,43 @@
+//! The executor where the disk does not do what it is asked for.
+
+use std::fs;
+
+use super::*;
+use crate::environment::tests::Host;
+use crate::protocol::OnFailure;
+
+#[test]
+fn a_decision_that_cannot_be_written_is_tried_again_once_a_second() {
+    let host = Host::without_repository();
+    let id = "20261129120000-abcdef".parse().unwrap();
+    let store = Store::at(&host.vars, &id);
+    let graduation = Graduation {
+        id,
+        environment: "production".parse().unwrap(),
+        source: "staging".to_owned(),
+        by: "alice".to_owned(),
+        lease_s: 0,
+        max_parallel: 1,
+        on_failure: OnFailure::Rollback,
+        since: chrono::Utc::now(),
+    };
+    store.create(&graduation).unwrap();
+    let in_its_way = store.vote_dir().join("decision");
+    fs::create_dir(&in_its_way).unwrap();
+    let reports = Recorder::open(&store.reports()).unwrap();
+    let machine = Destination::new(graduation.on_failure);
+    let mut participant = Participant::new(&host.vars, store, graduation, &reports, machine);
+    // The lease has ended: nothing is waited for before the first attempt.
+    for _ in 0..2 {
+        participant.turn();
+        assert_eq!(participant.undone, [Action::Decide(Decision::Abort)]);
+        assert_eq!(participant.patience(), RETRY_PERIOD);
+    }
+    fs::remove_dir(in_its_way).unwrap();
+    participant.sender.send(Message::Request(Request::Renew { number: 1 })).unwrap();
+    participant.turn();
+    assert!(participant.machine.is_over());
+    assert!(participant.messages.try_recv().is_ok(), "no message is waited for when it is over");
+    let settled = participant.store.settled().unwrap().unwrap();
+    assert_eq!(settled.decision, Decision::Abort);
+}
