@@ -42,6 +42,7 @@ pub fn sweep_quarantines(git_dir: &Path) -> Result<(), FileError> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::process::{Command, Stdio};
     use std::time::SystemTime;
 
@@ -66,8 +67,12 @@ mod tests {
         #[expect(clippy::disallowed_methods, reason = "a process that the product did not start")]
         let mut push = Command::new("cat");
         let named = format!("{}/./objects/{}", dir.path().display(), living.file_name().unwrap().display());
-        let push = push.env("GIT_QUARANTINE_PATH", named).stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+        let push =
+            push.env("GIT_QUARANTINE_PATH", named).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut push = push.unwrap();
+        // A process that has only just become another program has no variables yet.
+        push.stdin.as_mut().unwrap().write_all(b".").unwrap();
+        push.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         sweep_quarantines(dir.path()).unwrap();
         let left = [&dead, &young, &living, &other].map(|path| path.exists());
         assert_eq!(left, [false, true, true, true]);
