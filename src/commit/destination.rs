@@ -93,6 +93,26 @@ pub enum Judgement {
     Failed(String),
 }
 
+impl Judgement {
+    /// Of a deploy of which nothing runs any more, and nobody knows how it exited: what the app's files tell.
+    pub fn by(stage: Stage) -> Self {
+        match stage.when_over() {
+            Stage::Live | Stage::Confirmed => Self::Live,
+            Stage::Escaped => Self::Escaped,
+            Stage::Restoring => Self::Restoring,
+            Stage::Taken
+            | Stage::Open
+            | Stage::Deploying
+            | Stage::Built
+            | Stage::Held
+            | Stage::Released
+            | Stage::Failed
+            | Stage::Restored
+            | Stage::Stuck => Self::Failed("was interrupted".to_owned()),
+        }
+    }
+}
+
 /// What to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {

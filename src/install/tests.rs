@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use super::*;
 use crate::environment::tests::Host;
@@ -155,6 +155,23 @@ fn companion(host: &Host, name: &str, path: &str) -> Command {
     command
 }
 
+/// Pushes a tag of the environment repository's `main` through the companion; how the push ended, and what it told.
+fn push_through_the_companion(host: &Host) -> (ExitStatus, String) {
+    let receive = "git-receive-pack";
+    let script = companion(host, receive, "graduate").get_program().to_owned();
+    let wrapper = format!("#!/bin/sh\nexec '{}' {receive} \"'graduate'\"\n", script.display());
+    ensure_file(&host.dir.path().join("wrapper"), &wrapper, 0o755).unwrap();
+    let push = command("git")
+        .args(["-C", &host.vars.dokku_root.to_string_lossy(), "push", "--quiet", "--receive-pack"])
+        .arg(host.dir.path().join("wrapper"))
+        .args([".", "main:refs/tags/x"])
+        .env("DOKKU_ROOT", &host.vars.dokku_root)
+        .env("TMPDIR", host.dir.path().join("tmp"))
+        .output()
+        .unwrap();
+    (push.status, String::from_utf8_lossy(&push.stderr).into_owned())
+}
+
 #[test]
 fn companions_serve_our_repository_and_leave_the_rest_to_dokku() {
     let host = host();
@@ -192,22 +209,10 @@ fn a_push_that_is_not_live_ends_with_a_failure() {
         let host = host();
         run(&host);
         let hook = format!("#!/bin/sh\nprintf '%s' '{outcome}' > \"$GRADUATE_PUSH_STATUS\"\n");
-        let receive = "git-receive-pack";
         ensure_file(&host.vars.git_dir().join("hooks/post-receive"), &hook, 0o755).unwrap();
         fs::remove_file(host.vars.git_dir().join("hooks/pre-receive")).unwrap();
-        let script = companion(&host, receive, "graduate").get_program().to_owned();
-        let wrapper = format!("#!/bin/sh\nexec '{}' {receive} \"'graduate'\"\n", script.display());
-        ensure_file(&host.dir.path().join("wrapper"), &wrapper, 0o755).unwrap();
-        let push = command("git")
-            .args(["-C", &host.vars.dokku_root.to_string_lossy(), "push", "--quiet", "--receive-pack"])
-            .arg(host.dir.path().join("wrapper"))
-            .args([".", "main:refs/tags/x"])
-            .env("DOKKU_ROOT", &host.vars.dokku_root)
-            .env("TMPDIR", host.dir.path().join("tmp"))
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&push.stderr);
-        assert_eq!(push.status.code(), Some(expected), "{outcome}: {text}");
+        let (push, text) = push_through_the_companion(&host);
+        assert_eq!(push.code(), Some(expected), "{outcome}: {text}");
         let tag = Settled::open(&host.vars).unwrap().read_ref("refs/tags/x").unwrap();
         assert!(tag.is_some(), "{text}");
         assert_eq!(fs::read_dir(host.dir.path().join("tmp")).unwrap().count(), 0, "the status file is gone");
@@ -218,26 +223,15 @@ fn a_push_that_is_not_live_ends_with_a_failure() {
 fn no_push_is_taken_past_the_hooks() {
     let host = host();
     run(&host);
-    let receive = "git-receive-pack";
-    let script = companion(&host, receive, "graduate").get_program().to_owned();
-    let wrapper = format!("#!/bin/sh\nexec '{}' {receive} \"'graduate'\"\n", script.display());
-    ensure_file(&host.dir.path().join("wrapper"), &wrapper, 0o755).unwrap();
     let hook = |name: &str| host.vars.git_dir().join("hooks").join(name);
     let push = |mode: u32| {
         for name in ["pre-receive", "post-receive"] {
             ensure_file(&hook(name), "#!/bin/sh\necho the hook says no >&2\nexit 1\n", mode).unwrap();
         }
-        let push = command("git")
-            .args(["-C", &host.vars.dokku_root.to_string_lossy(), "push", "--quiet", "--receive-pack"])
-            .arg(host.dir.path().join("wrapper"))
-            .args([".", "main:refs/tags/x"])
-            .env("DOKKU_ROOT", &host.vars.dokku_root)
-            .env("TMPDIR", host.dir.path().join("tmp"))
-            .output()
-            .unwrap();
+        let (push, text) = push_through_the_companion(&host);
         let tag = Settled::open(&host.vars).unwrap().read_ref("refs/tags/x").unwrap();
-        assert_eq!((push.status.success(), tag), (false, None));
-        String::from_utf8_lossy(&push.stderr).into_owned()
+        assert_eq!((push.success(), tag), (false, None));
+        text
     };
     // Whoever set it in the repository itself; and a home whose files cannot be run, or a plugin that is disabled.
     let config = host.vars.git_dir().join("config");

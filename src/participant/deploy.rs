@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::commit::app::Stage;
+use crate::commit::destination::{Event, Judgement};
 use crate::files::{FileError, Watch};
 use crate::legible;
 use crate::names::{AppName, GraduationId, ObjectId};
@@ -95,25 +96,14 @@ impl Deploy {
     /// How a deploy has ended of which nobody knows the exit status. If it did not end well, nobody knows whether it
     /// was killed.
     fn judged_by_marks(&self) -> DeployEnd {
-        let interrupted = || DeployEnd::Killed { how: "was interrupted".to_owned() };
-        match self.store.stage(&self.app).map(Stage::when_over) {
-            Ok(Stage::Live | Stage::Escaped | Stage::Confirmed) => DeployEnd::Succeeded,
-            Ok(Stage::Restoring) => DeployEnd::PutBack,
-            Ok(
-                Stage::Taken
-                | Stage::Open
-                | Stage::Deploying
-                | Stage::Built
-                | Stage::Held
-                | Stage::Released
-                | Stage::Failed
-                | Stage::Restored
-                | Stage::Stuck,
-            ) => interrupted(),
-            Err(error) => {
-                log::error!("{error}");
-                interrupted()
-            }
+        let stage = self.store.stage(&self.app).unwrap_or_else(|error| {
+            log::error!("{error}");
+            Stage::Failed
+        });
+        match Judgement::by(stage) {
+            Judgement::Live | Judgement::Escaped => DeployEnd::Succeeded,
+            Judgement::Restoring => DeployEnd::PutBack,
+            Judgement::Failed(how) => DeployEnd::Killed { how },
         }
     }
 
@@ -284,7 +274,7 @@ impl Deploy {
             }
             if !held && let Some(found) = self.store.held(&self.app)? {
                 held = true;
-                self.send(Message::Held { app: self.app.clone(), at: found.at });
+                self.send(Message::Happened(Event::Held { app: self.app.clone(), at: found.at }));
             }
             let is_behind = passed_on == BATCH;
             if over {

@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use crate::commit::app::Way;
 use crate::commit::destination::{Action, Destination, Event, Judgement};
+use crate::files::FileError;
 use crate::names::{AppName, CommitId};
 use crate::participant::app::{App, AppError, DeployLock, Left};
 use crate::participant::closing::{Closed, Closing};
@@ -39,7 +40,7 @@ pub use crate::participant::leftovers::{Settler, owed, settle_left};
 use crate::participant::reports::Reports;
 use crate::participant::slots::Slots;
 use crate::participant::store::{Before, DEPLOYED, Graduation, LOCKING, LeaseEnd, Settled, Store};
-use crate::protocol::{self, AppEnd, Decision, HoldPoint, Report, Request};
+use crate::protocol::{self, AppEnd, Decision, Report, Request};
 use crate::records::Recorder;
 use crate::runs::Runs;
 use crate::vars::Vars;
@@ -64,20 +65,8 @@ pub enum Message {
     Request(Request),
     /// Something to tell the source that decides nothing.
     Report(Report),
-    /// An app is held.
-    Held {
-        /// The app.
-        app: AppName,
-        /// Where.
-        at: HoldPoint,
-    },
-    /// What is held of an app is not healthy.
-    Unhealthy {
-        /// The app.
-        app: AppName,
-        /// Why.
-        reason: String,
-    },
+    /// Something that the machine alone is to hear of.
+    Happened(Event),
     /// A deploy has ended.
     Ended {
         /// The app.
@@ -239,8 +228,7 @@ impl<'a> Participant<'a> {
         match message {
             Message::Report(report) => self.reports.say(report),
             Message::Request(request) => self.request(request),
-            Message::Held { app, at } => self.step(Event::Held { app, at }),
-            Message::Unhealthy { app, reason } => self.step(Event::Unhealthy { app, reason }),
+            Message::Happened(event) => self.step(event),
             Message::Looked { number, ailing } if ailing.is_empty() => self.step(Event::Looked(number)),
             Message::Looked { ailing, .. } => {
                 for (app, reason) in ailing {
@@ -363,7 +351,7 @@ impl<'a> Participant<'a> {
                     Err(error) => log::error!("{error}"),
                 }
             }
-            Action::Conclude(app, way) => self.conclude(app, way)?,
+            Action::Conclude(app, way) => self.conclude(app, way),
             Action::Leave(app) => self.leave(&app),
             Action::Settle { decision, ends } => return self.settle(decision, ends),
         }
@@ -433,8 +421,8 @@ impl<'a> Participant<'a> {
         }
     }
 
-    fn conclude(&mut self, app: AppName, way: Way) -> Option<()> {
-        let member = self.apps.get_mut(&app)?;
+    fn conclude(&mut self, app: AppName, way: Way) {
+        let Some(member) = self.apps.get_mut(&app) else { return };
         let closing = Closing {
             vars: self.vars.clone(),
             id: self.graduation.id.clone(),
@@ -448,7 +436,6 @@ impl<'a> Participant<'a> {
             app,
         };
         closing.start(way, self.hands.clone());
-        Some(())
     }
 
     /// An app that came to its end under a participant that died: it may not have been left, nor given Dokku's lock back.
@@ -476,7 +463,7 @@ impl<'a> Participant<'a> {
     }
 }
 
-fn logged(result: Result<(), crate::files::FileError>) {
+fn logged(result: Result<(), FileError>) {
     if let Err(error) = result {
         log::error!("{error}");
     }

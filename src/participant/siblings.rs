@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::Message;
+use crate::commit::destination::Event;
 use crate::docker::{self, DockerError, ImageId};
 use crate::dokku::Dokku;
 use crate::names::AppName;
@@ -42,7 +43,7 @@ pub(super) fn watch(vars: &Vars, store: &Store, news: &SyncSender<Message>) {
             match siblings.look(&dokku, &store) {
                 Ok(failed) => {
                     for (app, reason) in failed {
-                        if news.send(Message::Unhealthy { app, reason }).is_err() {
+                        if news.send(Message::Happened(Event::Unhealthy { app, reason })).is_err() {
                             return;
                         }
                     }

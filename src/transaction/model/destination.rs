@@ -136,24 +136,6 @@ impl App {
         }
         Left { stage: self.stage(), end: self.end.clone() }
     }
-
-    fn judgement(&self) -> Judgement {
-        match self.stage().when_over() {
-            Stage::Live => Judgement::Live,
-            Stage::Escaped => Judgement::Escaped,
-            Stage::Restoring => Judgement::Restoring,
-            Stage::Taken
-            | Stage::Open
-            | Stage::Deploying
-            | Stage::Built
-            | Stage::Held
-            | Stage::Released
-            | Stage::Failed
-            | Stage::Confirmed
-            | Stage::Restored
-            | Stage::Stuck => Judgement::Failed(String::new()),
-        }
-    }
 }
 
 fn news_of(report: &Report) -> Option<News> {
@@ -419,7 +401,7 @@ fn following(moves: &mut Moves, participant: &Participant, app: usize) -> bool {
         });
     }
     if is_over && !is_news {
-        let judgement = one.judgement();
+        let judgement = Judgement::by(one.stage());
         moves.step("a participant sees the end of a deploy", move |world| {
             if let Some(participant) = &mut world.there.participant {
                 participant.follows[app] = false;
