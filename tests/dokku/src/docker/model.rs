@@ -52,6 +52,11 @@ impl Status {
         matches!(self, Status::Running | Status::Paused)
     }
 
+    /// What Docker calls running: it has a process, or is about to have one again.
+    pub(crate) fn is_running(self) -> bool {
+        self.has_process() || self == Status::Restarting
+    }
+
     /// As Docker writes it.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -140,7 +145,7 @@ pub(crate) struct Container {
 impl Container {
     /// As `docker container inspect` shows it.
     pub(crate) fn describe(&self, id: &str) -> Value {
-        let running = self.status.has_process() || self.status == Status::Restarting;
+        let running = self.status.is_running();
         let address = self.address.map(|address| address.to_string()).unwrap_or_default();
         let started = self.started.map_or("0001-01-01T00:00:00Z".to_owned(), |time| time.to_rfc3339());
         json!({

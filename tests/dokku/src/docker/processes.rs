@@ -211,9 +211,7 @@ fn wait_for_end(engine: &Engine, id: &str, timeout: Option<Duration>) -> bool {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let mut state = engine.state();
     loop {
-        let lives =
-            |container: &Container| container.status.has_process() || container.status == Status::Restarting;
-        if !state.containers.get(id).is_some_and(lives) {
+        if !state.containers.get(id).is_some_and(|container| container.status.is_running()) {
             return true;
         }
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -228,10 +226,8 @@ fn wait_for_end(engine: &Engine, id: &str, timeout: Option<Duration>) -> bool {
 /// What Docker does when the host starts: containers that ran are started again, if their policy says so.
 pub(crate) fn boot(engine: &Arc<Engine>) -> Result<(), String> {
     engine.change(|state| {
-        let running =
-            |container: &Container| container.status.has_process() || container.status == Status::Restarting;
-        let ids: Vec<String> =
-            state.containers.iter().filter(|(_, c)| running(c)).map(|(id, _)| id.clone()).collect();
+        let running = state.containers.iter().filter(|(_, container)| container.status.is_running());
+        let ids: Vec<String> = running.map(|(id, _)| id.clone()).collect();
         for id in ids {
             let Some(container) = state.containers.get_mut(&id) else { continue };
             container.status = Status::Exited;
