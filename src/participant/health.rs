@@ -166,7 +166,8 @@ fn unknown(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::net::{Shutdown, TcpListener};
+    use std::os::fd::OwnedFd;
 
     use serde_json::{Value, json};
 
@@ -200,6 +201,12 @@ mod tests {
         container(true, "2026-11-23T10:45:12.1Z", restarts, "bridge")
     }
 
+    /// Shuts the socket down before it is dropped: a process that another test starts at this moment has a copy of it
+    /// until it executes its program, and the port would stay open as long.
+    fn close(listener: TcpListener) {
+        TcpStream::from(OwnedFd::from(listener)).shutdown(Shutdown::Both).unwrap();
+    }
+
     #[test]
     fn what_runs_as_it_did_is_healthy_and_nothing_else_is() {
         let watched = Watched::of(&now(1), None);
@@ -228,14 +235,14 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let watched = Watched::of(&now(0), Some(address));
         assert_eq!(watched.is_healthy(Some(&now(0))), Ok(()));
-        drop(listener);
+        close(listener);
         assert_eq!(watched.is_healthy(Some(&now(0))), Err(Ailment::Closed(address)));
         // One that was closed then, and one that is not the container's own, are nobody's business.
         assert_eq!(Watched::of(&now(0), Some(address)).is_healthy(Some(&now(0))), Ok(()));
         let listener = TcpListener::bind((OWN, 0)).unwrap();
         let of_host = container(true, "2026-11-23T10:45:12.1Z", 0, "host");
         let watched = Watched::of(&of_host, listener.local_addr().ok());
-        drop(listener);
+        close(listener);
         assert_eq!(watched.is_healthy(Some(&of_host)), Ok(()));
     }
 
