@@ -47,10 +47,10 @@ impl<'a> Story<'a> {
     #[track_caller]
     fn is_left_by_all(&self, push: Running) {
         let source = &self.world.source;
-        assert_eq!(source.kill("KILL", "hook post-receive"), 1);
+        source.kill_one("hook post-receive");
         source.until_runs("dokku-graduate told");
-        assert_eq!(source.kill("KILL", "dokku-graduate told"), 1);
-        assert_eq!(source.kill("KILL", "dokku-graduate coordinator"), 1);
+        source.kill_one("dokku-graduate told");
+        source.kill_one("dokku-graduate coordinator");
         push.wait().is_refused().says("nobody came to say how this ended");
     }
 
@@ -106,7 +106,7 @@ fn a_coordinator_that_dies_is_replaced_by_the_push_or_whoever_comes_next() {
     let world = World::new();
     let story = Story::new(&world);
     let push = story.decided("soon");
-    assert_eq!(world.source.kill("KILL", "dokku-graduate coordinator"), 1);
+    world.source.kill_one("dokku-graduate coordinator");
     world.source.until_runs("dokku-graduate coordinator");
     story.health.open();
     push.wait().succeeds().says("=====> production runs");
@@ -122,7 +122,7 @@ fn a_coordinator_that_dies_is_replaced_by_the_push_or_whoever_comes_next() {
     // The hook alone dies: the push waits all the same, and its exit status is the outcome's.
     story.rewind("here");
     let push = story.decided("hook");
-    assert_eq!(world.source.kill("KILL", "hook post-receive"), 1);
+    world.source.kill_one("hook post-receive");
     world.source.until_runs("dokku-graduate told");
     story.health.open();
     push.wait().succeeds().says("=====> production runs").does_not_say("nobody came");
@@ -143,7 +143,7 @@ fn a_participant_that_dies_is_replaced() {
     world.set(&world.source, "lease-s", 6);
     // By the coordinator, which notices.
     let push = story.decided("now");
-    assert_eq!(world.destination.kill("KILL", "dokku-graduate participant"), 1);
+    world.destination.kill_one("dokku-graduate participant");
     push.until_line("production is back");
     story.health.open();
     push.wait().succeeds().says("production runs");
@@ -153,7 +153,7 @@ fn a_participant_that_dies_is_replaced() {
     story.rewind("back");
     let push = story.decided("again");
     story.is_left_by_all(push);
-    assert_eq!(world.destination.kill("KILL", "dokku-graduate participant"), 1);
+    world.destination.kill_one("dokku-graduate participant");
     story.health.open();
     let recovered = world.source.dokku(&["graduate:recover", "production"]).succeeds();
     recovered.says("it was decided, and is live");

@@ -66,7 +66,7 @@ fn apps_that_ran_nothing_run_nothing_again() {
     until("the others are put back", || {
         host.read("fresh/HEAD").is_none() && host.read("idle/CONTAINER.web.1").is_none()
     });
-    assert_eq!(host.kill("KILL", "dokku-graduate participant"), 1);
+    host.kill_one("dokku-graduate participant");
     push.until_line("production is back");
     story.health.open();
     push.wait()

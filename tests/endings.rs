@@ -113,7 +113,7 @@ impl Drop for InTheWay<'_> {
 fn version_3_stays(world: &World, push: &Running, in_the_way: &InTheWay) {
     in_the_way.all_have_ended();
     assert!(!push.has_ended(), "it is told before it is so");
-    assert_eq!(world.destination.kill("KILL", "dokku-graduate participant"), 1);
+    world.destination.kill_one("dokku-graduate participant");
     world.app("api").with_worker().version("3").commit().push_to(&world.destination).succeeds();
     push.until_line("production is back");
 }

@@ -124,7 +124,8 @@ fn hooks_cannot_hang_it() {
         .says("[PRE] nobody answers")
         .says("[POST] gone to the background");
     assert_eq!(world.destination.live("api"), "2");
-    assert_eq!(world.source.kill("KILL", "sleep 98765"), 1, "a hook's own processes are its own affair");
+    // The processes that a hook leaves are its own affair.
+    world.source.kill_one("sleep 98765");
     world.source.keeps_no_trace();
 }
 
@@ -179,7 +180,7 @@ LAST_TAG=production/[TIME]
     let post = world.post_hook();
     let push = env.begin_graduation(&["quiet"], "killed", "HEAD");
     post.is_reached_by(&push);
-    assert_eq!(world.source.kill("KILL", "dokku-graduate coordinator"), 1);
+    world.source.kill_one("dokku-graduate coordinator");
     push.wait().is_refused().does_not_say("FAILURE");
     world.source.dokku(&["graduate:recover", "production"]).succeeds();
     let logs = world.source.dokku(&["graduate:logs", "production"]).succeeds();
@@ -264,7 +265,7 @@ fn a_coordinator_that_dies_while_hooks_hear_of_it_takes_nothing_back() {
     add(&world, "FAILURE", &gate.script());
     let killed_at_the_gate = |push: Running, line: &str| {
         push.until_line(line);
-        assert_eq!(world.source.kill("KILL", "dokku-graduate coordinator"), 1);
+        world.source.kill_one("dokku-graduate coordinator");
         push.wait().says("coordinator died when it had recorded how this ended")
     };
     let push = env.begin_graduation(&["quiet"], "now", "HEAD");

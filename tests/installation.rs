@@ -366,7 +366,7 @@ fn only_post_receive_is_installed() {
     refused(env.graduate("now", "empty"), "holds no manifests");
     let push = env.begin_graduation(&[], "now", "HEAD");
     post.is_reached_by(&push);
-    assert_eq!(source.kill("KILL", "hook post-receive"), 1);
+    source.kill_one("hook post-receive");
     refused(push.wait(), "nobody came to say how this ended");
     let push = env.begin_graduation(&[], "now", "HEAD");
     post.is_reached_by(&push);

@@ -161,7 +161,7 @@ fn a_coordinator_that_dies_leaves_the_old_state() {
     world.set(&world.source, "lease-s", 6);
     let died = "the coordinator of the graduation died before the decision";
     let push = story.building("now");
-    assert_eq!(world.source.kill("KILL", "dokku-graduate coordinator"), 1);
+    world.source.kill_one("dokku-graduate coordinator");
     push.wait().is_refused().says(died);
     story.is_as_before_but_unsettled("now");
 
@@ -169,7 +169,7 @@ fn a_coordinator_that_dies_leaves_the_old_state() {
     let push = story.begin("now");
     push.until_line("had been interrupted: it was not decided, and everything was put back");
     post.is_reached_by(&push);
-    assert_eq!(world.source.kill("KILL", "dokku-graduate coordinator"), 1);
+    world.source.kill_one("dokku-graduate coordinator");
     push.wait().is_refused().says(died);
     // The hook that its coordinator left behind may end.
     post.succeeds();
@@ -190,7 +190,7 @@ fn a_hook_of_a_coordinator_that_died_is_stopped_when_that_is_settled() {
     let push = story.begin("now");
     push.until_line("[PRE] begun");
     world.source.until_runs("sleep 987654");
-    assert_eq!(world.source.kill("KILL", "dokku-graduate coordinator"), 1);
+    world.source.kill_one("dokku-graduate coordinator");
     push.wait().is_refused();
     world.source.dokku(&["graduate:rm-hook", "PRE", "1"]).succeeds();
     world.source.dokku(&["graduate:recover", "production"]).succeeds();
@@ -204,7 +204,7 @@ fn a_push_whose_git_is_killed_says_where_to_ask() {
     let world = World::new();
     let story = Story::new(&world);
     let push = story.building("now");
-    assert_eq!(world.source.kill("KILL", "git receive-pack /"), 1);
+    world.source.kill_one("git receive-pack /");
     let ran = push.wait().says("nobody came to say how this ended; see `dokku graduate:status`");
     assert_ne!(ran.status, Some(0));
     story.is_as_before("now");
@@ -254,7 +254,7 @@ fn a_participant_that_dies_is_replaced_by_one_that_puts_everything_back() {
     let story = Story::new(&world);
     world.set(&world.source, "lease-s", 6);
     let push = story.building("now");
-    assert_eq!(world.destination.kill("KILL", "dokku-graduate participant"), 1);
+    world.destination.kill_one("dokku-graduate participant");
     story.build.open();
     push.wait().is_refused().says("nothing changed on production");
     story.is_as_before("now");
@@ -262,7 +262,7 @@ fn a_participant_that_dies_is_replaced_by_one_that_puts_everything_back() {
     let post = world.post_hook();
     let push = story.begin("now");
     post.is_reached_by(&push);
-    assert_eq!(world.destination.kill("KILL", "dokku-graduate participant"), 1);
+    world.destination.kill_one("dokku-graduate participant");
     push.wait().is_refused().says("nothing changed on production");
     story.is_as_before("now");
     post.succeeds();
@@ -319,7 +319,7 @@ fn what_a_killed_deploy_has_left_running_is_ended_by_whoever_settles_it() {
     let story = Story::new(&world);
     let push = story.building("now");
     // Nobody is left to end the rest of the build.
-    assert_eq!(world.destination.kill("KILL", "dokku-graduate participant"), 1);
+    world.destination.kill_one("dokku-graduate participant");
     assert!(world.destination.kill("KILL", "dokku git-hook api") > 0);
     push.wait().is_refused().says("lost production");
     // It would go on now.

@@ -242,7 +242,7 @@ fn what_dies_on_the_one_host_leaves_the_old_state_or_is_replaced() {
     let post = world.post_hook();
     let push = one.env.begin_graduation_to(&["live"], "second", "HEAD");
     post.is_reached_by(&push);
-    assert_eq!(source.kill("KILL", "dokku-graduate coordinator"), 1);
+    source.kill_one("dokku-graduate coordinator");
     push.wait().is_refused().says("the coordinator of the graduation died before the decision");
     post.succeeds_for("live");
     source.until_idle();
@@ -255,7 +255,7 @@ fn what_dies_on_the_one_host_leaves_the_old_state_or_is_replaced() {
     world.set(source, "lease-s", 120);
     let push = one.env.begin_graduation_to(&["live"], "second", "HEAD");
     post.is_reached_by(&push);
-    assert_eq!(source.kill("KILL", "graduate:agent"), 1);
+    source.kill_one("graduate:agent");
     push.until_line("live is back");
     post.succeeds_for("live");
     push.wait().succeeds();

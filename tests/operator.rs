@@ -255,7 +255,7 @@ fn only_what_there_is_is_settled_or_aborted() {
     post.is_reached_by(&push);
     let remove = || source.dokku(&["graduate:rm-environment", "production"]);
     remove().is_refused().says("production is being graduated to by");
-    assert_eq!(source.kill("KILL", "dokku-graduate coordinator"), 1);
+    source.kill_one("dokku-graduate coordinator");
     push.wait().is_refused();
     remove().succeeds().says("is in doubt; to settle it, add production again");
     source.dokku(&["graduate:add-environment", "production", &world.destination.url()]).succeeds();

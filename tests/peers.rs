@@ -423,7 +423,7 @@ fn what_a_destination_was_not_heard_to_put_back_stays_in_doubt() {
     let post = world.post_hook();
     let push = environment.begin_graduation(&[], "now", "HEAD");
     post.is_reached_by(&push);
-    assert_eq!(world.source.kill("KILL", "dokku-graduate coordinator"), 1);
+    world.source.kill_one("dokku-graduate coordinator");
     push.wait().is_refused().says("died before the decision");
     world.source.until_idle();
     post.succeeds();

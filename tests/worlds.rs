@@ -69,7 +69,7 @@ fn processes_of_one_host_are_told_from_those_of_the_other() {
         host.dokku(&["ps:scale", "worker", "worker=1"]).succeeds();
         host.until_runs("sleep 1000000");
     }
-    assert_eq!(world.source.kill("KILL", "sleep 1000000"), 1);
+    world.source.kill_one("sleep 1000000");
     assert_eq!(world.destination.running("sleep 1000000"), 1);
 }
 

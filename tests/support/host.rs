@@ -242,6 +242,17 @@ impl Host {
         self.root(&script).succeeds().raw.trim().parse().unwrap()
     }
 
+    /// Kills the one process of the host whose command line matches. One look can miss a process while others come
+    /// and go.
+    #[track_caller]
+    pub(crate) fn kill_one(&self, pattern: &str) {
+        let killed = (0..3).map(|_| self.kill("KILL", pattern)).find(|count| *count > 0);
+        if killed != Some(1) {
+            let all = self.root("ps -eo pid,ppid,stat,etime,args --width 200").raw;
+            panic!("{killed:?} processes of {} were killed as {pattern}; now there are\n{all}", self.name);
+        }
+    }
+
     /// How many processes of the host have a command line with this in it.
     pub(crate) fn running(&self, pattern: &str) -> usize {
         self.kill("0", pattern)

@@ -64,14 +64,15 @@ impl LoneHost {
     }
 
     fn normalised(&self, text: &str) -> String {
-        let replace = |text: String, (from, to): &(String, &str)| text.replace(from, to);
-        let text = self.replacements.iter().fold(text.to_owned(), replace);
+        // A fingerprint may have any short text in it: a port, or what the machine is called.
         let word = |word: &str| {
             let is_fingerprint = word.len() == 50 && word.starts_with("SHA256:");
             if is_fingerprint { "[FINGERPRINT]".to_owned() } else { word.to_owned() }
         };
         let line = |line: &str| line.split(' ').map(word).collect::<Vec<_>>().join(" ");
-        text.lines().map(|each| line(each) + "\n").collect()
+        let text = text.lines().map(|each| line(each) + "\n").collect::<String>();
+        let replace = |text: String, (from, to): &(String, &str)| text.replace(from, to);
+        self.replacements.iter().fold(text, replace)
     }
 }
 
