@@ -296,7 +296,7 @@ impl Ending {
             Self::Unreachable { .. } => 4,
             Self::Failed { outcome, .. } => match outcome {
                 Outcome::Live {} => 0,
-                Outcome::Aborted { after: AfterAbort::AsBefore {} | AfterAbort::Unheard {}, .. } => 1,
+                Outcome::Aborted { after: AfterAbort::AsBefore { .. } | AfterAbort::Unheard {}, .. } => 1,
                 Outcome::Aborted { after: AfterAbort::Stuck { .. }, .. }
                 | Outcome::Mixed { .. }
                 | Outcome::InDoubt { .. } => 3,

@@ -207,7 +207,10 @@ pub enum AppEnd {
     /// It runs the new revision.
     Live {},
     /// It is as it was before.
-    Restored {},
+    Restored {
+        /// It ran before and does not now: meanwhile somebody has stopped it, or it has ended by itself.
+        down: bool,
+    },
     /// It could not be brought to its end; a person must look.
     Stuck {
         /// What went wrong.

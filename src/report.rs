@@ -1,6 +1,6 @@
 //! Every sentence that people read while a graduation runs, in Dokku's look.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 
 use crate::legible::legible;
@@ -95,7 +95,7 @@ impl Reporter {
             News::PuttingBack {} => lines.step("Putting everything back"),
             News::GoingLive {} => lines.step("Going live"),
             News::AppEnded { app, end } => match end {
-                AppEnd::Live {} | AppEnd::Restored {} => {}
+                AppEnd::Live {} | AppEnd::Restored { .. } => {}
                 AppEnd::Stuck { reason } => lines.trouble(&format!("{app} is stuck: {reason}")),
             },
             News::Warning { text } => lines.trouble(text),
@@ -205,16 +205,24 @@ fn failed(lines: &mut Lines, environment: &str, outcome: &Outcome) {
             lines.trouble(&format!("not graduated to {environment}: {}", cause.what));
             after_abort(lines, environment, after);
         }
-        Outcome::RolledBack { cause } => {
+        Outcome::RolledBack { cause, down } => {
             lines.trouble(&format!("{environment} was rolled back: {}", cause.what));
-            lines.detail("every app runs what it ran before, and the tag is set back");
+            lines.detail(if down.is_empty() {
+                "every app runs what it ran before, and the tag is set back"
+            } else {
+                "every app is at what it ran before, and the tag is set back"
+            });
+            say_down(lines, down);
         }
         Outcome::Mixed { cause: Cause { what, .. }, ends } => {
             lines.trouble(&format!("{environment} is partly graduated: {what}"));
             for (app, end) in ends {
                 lines.detail(&match end {
                     AppEnd::Live {} => format!("{app} is live"),
-                    AppEnd::Restored {} => format!("{app} runs what it ran before"),
+                    AppEnd::Restored { down: false } => format!("{app} runs what it ran before"),
+                    AppEnd::Restored { down: true } => {
+                        format!("{app} is at what it ran before, and does not run")
+                    }
                     AppEnd::Stuck { reason } => format!("{app} is stuck: {reason}"),
                 });
             }
@@ -242,8 +250,12 @@ fn after_abort(lines: &mut Lines, environment: &str, after: &AfterAbort) {
         ));
     };
     match after {
-        AfterAbort::AsBefore {} => {
+        AfterAbort::AsBefore { down } if down.is_empty() => {
             lines.detail(&format!("nothing changed on {environment}: what ran there before runs now"));
+        }
+        AfterAbort::AsBefore { down } => {
+            lines.detail(&format!("this graduation has changed nothing on {environment}"));
+            say_down(lines, down);
         }
         AfterAbort::Unheard {} => by_itself(lines, "everything"),
         AfterAbort::Stuck { apps, others_unheard } => {
@@ -262,6 +274,18 @@ fn after_abort(lines: &mut Lines, environment: &str, after: &AfterAbort) {
     }
 }
 
+/// The graduation has put them back, and yet they do not run.
+fn say_down(lines: &mut Lines, down: &BTreeSet<AppName>) {
+    for app in down {
+        lines.trouble(&format!(
+            "{app} ran before and does not run now: it was stopped, or ended by itself, meanwhile"
+        ));
+    }
+    if !down.is_empty() {
+        lines.hint(Some("look at it there, and start it with `dokku ps:start`"));
+    }
+}
+
 fn settled_earlier(lines: &mut Lines, id: &str, outcome: &Outcome) {
     let how = match outcome {
         Outcome::Live {} => "it was decided, and is live".to_owned(),
@@ -272,10 +296,10 @@ fn settled_earlier(lines: &mut Lines, id: &str, outcome: &Outcome) {
         Outcome::Aborted { after: AfterAbort::Unheard {}, .. } => {
             "it was not decided; everything is put back by itself".to_owned()
         }
-        Outcome::Aborted { after: AfterAbort::AsBefore {}, .. } => {
+        Outcome::Aborted { after: AfterAbort::AsBefore { .. }, .. } => {
             "it was not decided, and everything was put back".to_owned()
         }
-        Outcome::RolledBack { cause } => format!("it was rolled back: {}", cause.what),
+        Outcome::RolledBack { cause, .. } => format!("it was rolled back: {}", cause.what),
         Outcome::Mixed { cause, .. } => format!("it is partly live: {}", cause.what),
         Outcome::InDoubt { cause } => format!("it is still in doubt: {}", cause.what),
     };

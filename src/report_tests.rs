@@ -1,3 +1,5 @@
+use snapbox::{assert_data_eq, file};
+
 use super::*;
 use crate::order::HookKind;
 use crate::plan::Missing;
@@ -59,16 +61,18 @@ fn outcomes() -> Vec<Outcome> {
         |others_unheard| AfterAbort::Stuck { apps: [(name("api"), stuck())].into(), others_unheard };
     let ends = [
         (name("api"), AppEnd::Live {}),
-        (name("docs"), AppEnd::Restored {}),
+        (name("docs"), AppEnd::Restored { down: false }),
         (name("worker"), AppEnd::Stuck { reason: stuck() }),
     ];
     vec![
         Outcome::Live {},
-        Outcome::Aborted { cause: cause(), after: AfterAbort::AsBefore {} },
+        Outcome::Aborted { cause: cause(), after: AfterAbort::AsBefore { down: BTreeSet::new() } },
+        Outcome::Aborted { cause: cause(), after: AfterAbort::AsBefore { down: [name("web")].into() } },
         Outcome::Aborted { cause: cause(), after: is_stuck(false) },
         Outcome::Aborted { cause: cause(), after: AfterAbort::Unheard {} },
         Outcome::Aborted { cause: cause(), after: is_stuck(true) },
-        Outcome::RolledBack { cause: cause() },
+        Outcome::RolledBack { cause: cause(), down: BTreeSet::new() },
+        Outcome::RolledBack { cause: cause(), down: [name("web")].into() },
         Outcome::Mixed { cause: cause(), ends: ends.into() },
         Outcome::InDoubt { cause: Cause::new("the destination cannot be reached") },
     ]
@@ -123,7 +127,7 @@ fn news() -> Vec<News> {
         News::PuttingBack {},
         News::GoingLive {},
         News::AppEnded { app: app(), end: AppEnd::Live {} },
-        News::AppEnded { app: app(), end: AppEnd::Restored {} },
+        News::AppEnded { app: app(), end: AppEnd::Restored { down: false } },
         News::AppEnded { app: app(), end: AppEnd::Stuck { reason: text("docker is away") } },
         News::Warning { text: text("the disk is nearly full") },
     ];
@@ -140,8 +144,7 @@ fn news() -> Vec<News> {
 fn every_sentence_is_in_the_snapshot() {
     let mut reporter = Reporter::new(false);
     let text: String = news().iter().map(|news| reporter.text(news)).collect();
-    let expected = include_str!("report_tests.txt");
-    assert!(text == expected, "people now read:\n{text}");
+    assert_data_eq!(text, file!["report_tests.txt"].raw());
 }
 
 #[test]

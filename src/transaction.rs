@@ -3,7 +3,7 @@
 //! It starts when a plan with something to do has been made. No clock, files or threads: time and decisions arrive
 //! as events. The coordinator feeds it and carries out what it asks for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -70,7 +70,10 @@ impl Cause {
 #[cfg_attr(test, derive(Hash))]
 pub enum AfterAbort {
     /// The destination has looked at each that it had touched: it is as it was.
-    AsBefore {},
+    AsBefore {
+        /// Those that ran before and do not now, which is not the graduation's doing.
+        down: BTreeSet<AppName>,
+    },
     /// It was not heard to have put them back. It does so by itself.
     Unheard {},
     /// Some could not be put back.
@@ -100,6 +103,8 @@ pub enum Outcome {
     RolledBack {
         /// Why.
         cause: Cause,
+        /// Those that ran before and do not now, which is not the graduation's doing.
+        down: BTreeSet<AppName>,
     },
     /// Some apps are live and some are not; a person must look.
     Mixed {

@@ -64,8 +64,8 @@ impl Phase {
             (News::AppEnded { app: of, end }, _) if of == app => match end {
                 AppEnd::Live {} => Self::Live,
                 // That it failed says more.
-                AppEnd::Restored {} if self == Self::Failed => self,
-                AppEnd::Restored {} => Self::AsBefore,
+                AppEnd::Restored { .. } if self == Self::Failed => self,
+                AppEnd::Restored { .. } => Self::AsBefore,
                 AppEnd::Stuck { .. } => Self::Stuck,
             },
             // All other news say nothing about an app's phase.
@@ -269,9 +269,15 @@ mod tests {
         assert_eq!(story(&[&held, &News::GoingLive {}]), "going live");
         assert_eq!(story(&[&held, &News::GoingLive {}, &ended(AppEnd::Live {})]), "live");
         assert_eq!(story(&[&held, &News::PuttingBack {}]), "put back");
-        assert_eq!(story(&[&held, &News::PuttingBack {}, &ended(AppEnd::Restored {})]), "as before");
+        assert_eq!(
+            story(&[&held, &News::PuttingBack {}, &ended(AppEnd::Restored { down: false })]),
+            "as before"
+        );
         assert_eq!(story(&[&News::PuttingBack {}]), "waiting");
-        assert_eq!(story(&[&failed, &News::PuttingBack {}, &ended(AppEnd::Restored {})]), "failed");
+        assert_eq!(
+            story(&[&failed, &News::PuttingBack {}, &ended(AppEnd::Restored { down: false })]),
+            "failed"
+        );
         assert_eq!(story(&[&held, &News::GoingLive {}, &ended(stuck)]), "stuck");
     }
 

@@ -30,6 +30,30 @@ fn a_held_container_that_ends_before_the_vote_stops_it() {
 }
 
 #[test]
+fn what_somebody_stops_while_an_app_is_held_is_not_said_to_run() {
+    let world = World::new();
+    let environment = world.with_news_of(&["api", "web"]);
+    let host = &world.destination;
+    let post = world.post_hook();
+    let live = host.docker(&["ps", "-q", "--no-trunc", "--filter", "name=^/web.web.1$"]).succeeds().raw;
+    for (label, stop) in [("stopped", "dokku ps:stop api"), ("ended", &format!("docker stop {live}"))] {
+        let push = environment.begin_graduation(&["quiet"], label, "HEAD");
+        post.is_reached_by(&push);
+        host.root(stop).succeeds();
+        post.fails();
+        let app = if label == "stopped" { "api" } else { "web" };
+        push.wait()
+            .is_refused()
+            .says("this graduation has changed nothing on production")
+            .says(&format!("{app} ran before and does not run now"))
+            .does_not_say("what ran there before runs now");
+        host.dokku(&["ps:start", app]).succeeds();
+        host.until_live(app, "1");
+        world.nothing_is_left();
+    }
+}
+
+#[test]
 fn a_container_that_does_not_answer_any_more_stops_the_vote_and_one_that_ends_after_it_is_rolled_back() {
     if World::simulated_only("ends a container's server, and stops between vote and switch") {
         return;
@@ -57,7 +81,7 @@ fn a_container_that_does_not_answer_any_more_stops_the_vote_and_one_that_ends_af
     post.is_reached_by(&push);
     let address = ["inspect", "-f", "{{.NetworkSettings.IPAddress}}", &held(host, "web")];
     let address = host.docker(&address).succeeds().raw;
-    assert_eq!(host.kill("KILL", &format!("^busybox httpd -f -p {}:", address.trim())), 1, "{address}");
+    host.kill_one(&format!("^busybox httpd -f -p {}:", address.trim()));
     post.succeeds();
     push.wait()
         .is_refused()

@@ -39,7 +39,7 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let ending = attached.wait_for_end().ok_or_else(|| Error::CoordinatorDied(environment.clone()))?;
     match ending {
         Ending::Failed {
-            outcome: Outcome::Aborted { after: AfterAbort::AsBefore {} | AfterAbort::Unheard {}, .. },
+            outcome: Outcome::Aborted { after: AfterAbort::AsBefore { .. } | AfterAbort::Unheard {}, .. },
             ..
         } => {
             tell(format_args!("Aborted graduation {id}"));

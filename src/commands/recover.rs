@@ -55,7 +55,9 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     };
     let status = match &outcome {
         Outcome::Live {} | Outcome::RolledBack { .. } => ExitStatus::Done,
-        Outcome::Aborted { after: AfterAbort::AsBefore {} | AfterAbort::Unheard {}, .. } => ExitStatus::Done,
+        Outcome::Aborted { after: AfterAbort::AsBefore { .. } | AfterAbort::Unheard {}, .. } => {
+            ExitStatus::Done
+        }
         Outcome::Aborted { after: AfterAbort::Stuck { .. }, .. }
         | Outcome::Mixed { .. }
         | Outcome::InDoubt { .. } => ExitStatus::Partly,

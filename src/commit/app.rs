@@ -89,7 +89,7 @@ impl Stage {
     pub fn ended(end: &AppEnd) -> Self {
         match end {
             AppEnd::Live {} => Self::Confirmed,
-            AppEnd::Restored {} => Self::Restored,
+            AppEnd::Restored { .. } => Self::Restored,
             AppEnd::Stuck { .. } => Self::Stuck,
         }
     }
@@ -275,6 +275,8 @@ pub fn foreign_container(stage: Stage, decision: Option<Decision>) -> Foreign {
 
 #[cfg(test)]
 mod tests {
+    use snapbox::{assert_data_eq, file};
+
     use super::*;
 
     const STAGES: [Stage; 13] = [
@@ -350,8 +352,7 @@ mod tests {
         for stage in STAGES {
             table += &format!("{:13}{:?}\n", format!("{stage:?}"), stage.when_over());
         }
-        let expected = include_str!("app.txt");
-        assert!(table == expected, "the table is now:\n{table}");
+        assert_data_eq!(table, file!["app.txt"].raw());
     }
 
     #[test]
@@ -366,7 +367,7 @@ mod tests {
             |marks| marks.released = true,
             |marks| marks.deployed = true,
             |marks| marks.put_back = true,
-            |marks| marks.end = Some(AppEnd::Restored {}),
+            |marks| marks.end = Some(AppEnd::Restored { down: false }),
         ];
         for set in set {
             set(&mut marks);

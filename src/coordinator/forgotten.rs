@@ -1,7 +1,7 @@
 //! A graduation that was decided, and of which the destination knows nothing any more: it was set up anew or brought back
 //! from a backup, or has graduated a lot for others since. What it runs tells how the graduation ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Coordinator, CoordinatorError, ask_live, ledger};
 use crate::decision::DecisionError;
@@ -55,15 +55,15 @@ fn judge<'a>(
         let Some(revision) = want.runs.revision() else { continue };
         if before.get(app) != Some(&revision) {
             let runs = live.get(app).is_some_and(|live| live.status.runs == Runs::Revision(revision));
-            ends.insert(app.clone(), if runs { AppEnd::Live {} } else { AppEnd::Restored {} });
+            ends.insert(app.clone(), if runs { AppEnd::Live {} } else { AppEnd::Restored { down: false } });
         }
     }
     let cause =
         || Cause::new("the destination knows nothing of it any more; this is told by what runs there");
     if ends.values().all(|end| *end == AppEnd::Live {}) {
         Outcome::Live {}
-    } else if ends.values().all(|end| *end == AppEnd::Restored {}) {
-        Outcome::RolledBack { cause: cause() }
+    } else if ends.values().all(|end| matches!(end, AppEnd::Restored { .. })) {
+        Outcome::RolledBack { cause: cause(), down: BTreeSet::new() }
     } else {
         Outcome::Mixed { cause: cause(), ends }
     }

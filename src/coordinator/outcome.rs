@@ -38,12 +38,12 @@ impl<'a> Told<'a> {
             Outcome::Live {} => Some(Self { kind: HookKind::Success, outcome: "live", reason: "", release }),
             Outcome::Aborted { cause, after } => {
                 let outcome = match after {
-                    AfterAbort::AsBefore {} | AfterAbort::Unheard {} => "aborted",
+                    AfterAbort::AsBefore { .. } | AfterAbort::Unheard {} => "aborted",
                     AfterAbort::Stuck { .. } => "stuck",
                 };
                 failure(outcome, &cause.what, release)
             }
-            Outcome::RolledBack { cause } => failure("rolled-back", &cause.what, release),
+            Outcome::RolledBack { cause, .. } => failure("rolled-back", &cause.what, release),
             Outcome::Mixed { cause, .. } => failure("mixed", &cause.what, release),
             Outcome::InDoubt { cause } => failure("in-doubt", &cause.what, release),
         }

@@ -413,7 +413,7 @@ impl<'c, 'v> Run<'c, 'v> {
 fn end_in_words(end: AppEnd, app: &AppName, there: &AppName) -> AppEnd {
     match end {
         AppEnd::Stuck { reason } if app != there => AppEnd::Stuck { reason: format!("as {there}: {reason}") },
-        AppEnd::Live {} | AppEnd::Restored {} | AppEnd::Stuck { .. } => end,
+        AppEnd::Live {} | AppEnd::Restored { .. } | AppEnd::Stuck { .. } => end,
     }
 }
 

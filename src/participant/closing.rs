@@ -36,10 +36,9 @@ impl Closed {
     /// What came of putting an app back, as it was seen; it may be kept although it was not there before.
     fn restored(result: Result<AsBefore, AppError>) -> Self {
         match result {
-            Ok(AsBefore { is_kept: false }) => Self::of(AppEnd::Restored {}),
-            Ok(AsBefore { is_kept: true }) => {
+            Ok(AsBefore { is_kept, is_down: down }) => {
                 let note = "is kept although this graduation created it: somebody has used it meanwhile";
-                Self { end: AppEnd::Restored {}, note: Some(note.to_owned()) }
+                Self { end: AppEnd::Restored { down }, note: is_kept.then(|| note.to_owned()) }
             }
             Err(error) => Self::of(AppEnd::Stuck { reason: error.to_string() }),
         }

@@ -138,7 +138,7 @@ pub fn owed(vars: &Vars) -> Result<Vec<(GraduationId, AppName)>, FileError> {
         for (app, end) in ends(&store) {
             match end {
                 AppEnd::Stuck { .. } if dokku.exists(&app) => owed.push((id.clone(), app)),
-                AppEnd::Stuck { .. } | AppEnd::Restored {} => {}
+                AppEnd::Stuck { .. } | AppEnd::Restored { .. } => {}
                 AppEnd::Live {} => owed.retain(|(_, other)| *other != app),
             }
         }

@@ -110,7 +110,7 @@ pub(super) fn bounded(report: Report) -> Report {
 pub(super) fn bounded_end(end: AppEnd) -> AppEnd {
     match end {
         AppEnd::Stuck { reason } => AppEnd::Stuck { reason: protocol::clipped(reason) },
-        AppEnd::Live {} | AppEnd::Restored {} => end,
+        AppEnd::Live {} | AppEnd::Restored { .. } => end,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The machine itself: what each event does in each state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Action, AfterAbort, Cause, Event, Go, Outcome, Phase};
 use crate::names::AppName;
@@ -404,8 +404,9 @@ impl Transaction {
                 if self.settled == Some(Decision::Go) && self.ends.values().all(|end| *end == AppEnd::Live {})
                 {
                     Outcome::Live {}
-                } else if self.ends.values().all(|end| *end == AppEnd::Restored {}) {
-                    Outcome::RolledBack { cause: cause("the destination put the apps back") }
+                } else if self.ends.values().all(|end| matches!(end, AppEnd::Restored { .. })) {
+                    let cause = cause("the destination put the apps back");
+                    Outcome::RolledBack { cause, down: self.down() }
                 } else {
                     let cause = cause("the destination could not bring all apps to their end");
                     Outcome::Mixed { cause, ends: self.ends.clone() }
@@ -443,11 +444,18 @@ impl Transaction {
         let apps: BTreeMap<_, _> = self.ends.iter().filter_map(stuck).collect();
         let is_unheard = unheard || !self.has_heard_all();
         let after = match (apps.is_empty(), is_unheard) {
-            (true, false) => AfterAbort::AsBefore {},
+            (true, false) => AfterAbort::AsBefore { down: self.down() },
             (true, true) => AfterAbort::Unheard {},
             (false, others_unheard) => AfterAbort::Stuck { apps, others_unheard },
         };
         Outcome::Aborted { cause, after }
+    }
+
+    /// The apps that are as they were, but run no more.
+    fn down(&self) -> BTreeSet<AppName> {
+        let is_down =
+            |(app, end): (&AppName, &AppEnd)| (*end == AppEnd::Restored { down: true }).then(|| app.clone());
+        self.ends.iter().filter_map(is_down).collect()
     }
 
     /// The destination has said how each app ended that it may have touched. When it is done, what it has not named is
@@ -509,6 +517,6 @@ impl Transaction {
 fn stuck((app, end): (&AppName, &AppEnd)) -> Option<(AppName, String)> {
     match end {
         AppEnd::Stuck { reason } => Some((app.clone(), reason.clone())),
-        AppEnd::Live {} | AppEnd::Restored {} => None,
+        AppEnd::Live {} | AppEnd::Restored { .. } => None,
     }
 }

@@ -1,3 +1,5 @@
+use snapbox::{assert_data_eq, file};
+
 use super::*;
 
 /// Every state that matters, by the events that lead to it.
@@ -42,19 +44,26 @@ fn states() -> Vec<(&'static str, Transaction)> {
     let aborting_stuck = {
         let mut stuck = aborting.clone();
         stuck.step(ended(api(), AppEnd::Stuck { reason: "docker".to_owned() }));
-        stuck.step(ended(web(), AppEnd::Restored {}));
+        stuck.step(ended(web(), AppEnd::Restored { down: false }));
         stuck
     };
     let aborting_told = {
         let mut told = aborting.clone();
-        told.step(ended(api(), AppEnd::Restored {}));
-        told.step(ended(web(), AppEnd::Restored {}));
+        told.step(ended(api(), AppEnd::Restored { down: false }));
+        told.step(ended(web(), AppEnd::Restored { down: false }));
+        told
+    };
+    let aborting_down = {
+        let mut told = aborting.clone();
+        told.step(ended(api(), AppEnd::Restored { down: false }));
+        told.step(ended(web(), AppEnd::Restored { down: true }));
         told
     };
     states.extend([
         ("looking", looking),
         ("aborting", aborting),
         ("aborting, all put back", aborting_told),
+        ("aborting, web put back and down", aborting_down),
         ("aborting, api stuck", aborting_stuck),
         ("voted", voted(vec![])),
         ("voted, app failed", voted(vec![Event::AppFailed(api(), "died".to_owned())])),
@@ -62,8 +71,8 @@ fn states() -> Vec<(&'static str, Transaction)> {
             "voted, put back",
             voted(vec![
                 Event::Destination(Decision::Abort),
-                ended(api(), AppEnd::Restored {}),
-                ended(web(), AppEnd::Restored {}),
+                ended(api(), AppEnd::Restored { down: false }),
+                ended(web(), AppEnd::Restored { down: false }),
                 Event::Settled(Decision::Abort),
             ]),
         ),
@@ -75,14 +84,14 @@ fn states() -> Vec<(&'static str, Transaction)> {
             going(vec![
                 Event::AppFailed(web(), "died".to_owned()),
                 ended(api(), AppEnd::Live {}),
-                ended(api(), AppEnd::Restored {}),
-                ended(web(), AppEnd::Restored {}),
+                ended(api(), AppEnd::Restored { down: false }),
+                ended(web(), AppEnd::Restored { down: false }),
             ]),
         ),
         (
             "going, web stuck",
             going(vec![
-                ended(api(), AppEnd::Restored {}),
+                ended(api(), AppEnd::Restored { down: false }),
                 ended(web(), AppEnd::Stuck { reason: "docker".to_owned() }),
             ]),
         ),
@@ -154,14 +163,15 @@ fn in_words(action: &Action) -> String {
         Action::End(Outcome::Live {}) => "end: live".to_owned(),
         Action::End(Outcome::Aborted { cause: why, after }) => {
             let after = match after {
-                AfterAbort::AsBefore {} => String::new(),
+                AfterAbort::AsBefore { down } if down.is_empty() => String::new(),
+                AfterAbort::AsBefore { down } => format!(", down {down:?}"),
                 AfterAbort::Unheard {} => ", unheard".to_owned(),
                 AfterAbort::Stuck { apps, others_unheard: false } => format!(", stuck {apps:?}"),
                 AfterAbort::Stuck { apps, others_unheard: true } => format!(", stuck {apps:?}, unheard"),
             };
             format!("end: aborted, {}{after}", cause(why))
         }
-        Action::End(Outcome::RolledBack { cause: why }) => format!("end: rolled back, {}", cause(why)),
+        Action::End(Outcome::RolledBack { cause: why, .. }) => format!("end: rolled back, {}", cause(why)),
         Action::End(Outcome::Mixed { cause: why, .. }) => format!("end: mixed, {}", cause(why)),
         Action::End(Outcome::InDoubt { cause: why }) => format!("end: in doubt, {}", cause(why)),
     }
@@ -181,8 +191,7 @@ fn every_event_in_every_state() {
             }
         }
     }
-    let expected = include_str!("table.txt");
-    assert!(table == expected, "the table is now:\n{table}");
+    assert_data_eq!(table, file!["table.txt"].raw());
 }
 
 fn story(events: Vec<Event>) -> Vec<String> {

@@ -1,5 +1,7 @@
 //! The machine's table, and the stories that it tells.
 
+use snapbox::{assert_data_eq, file};
+
 use super::*;
 
 fn api() -> AppName {
@@ -113,7 +115,7 @@ fn events() -> Vec<(&'static str, Event)> {
         ("api's deploy: failed", ended(api(), broke())),
         ("api's branch is moved", Event::BranchMoved(api())),
         ("api ended: live", concluded(api(), AppEnd::Live {})),
-        ("api ended: restored", concluded(api(), AppEnd::Restored {})),
+        ("api ended: restored", concluded(api(), AppEnd::Restored { down: false })),
         ("the end is written", Event::Settled),
     ]
 }
@@ -173,8 +175,7 @@ fn every_event_in_every_state() {
             }
         }
     }
-    let expected = include_str!("../destination.txt");
-    assert!(table == expected, "the table is now:\n{table}");
+    assert_data_eq!(table, file!["../destination.txt"].raw());
 }
 
 #[test]

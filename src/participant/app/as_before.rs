@@ -4,19 +4,35 @@ use std::collections::BTreeSet;
 
 use super::{App, AppError};
 use crate::docker::{self, ImageId};
-use crate::participant::store::{Noted, Variables};
+use crate::participant::store::{Before, Noted, Variables};
 
 /// An app is as it was, or is gone as it was before: the only way to one of these is the look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AsBefore {
     /// The graduation created it, and it is kept: somebody has used it meanwhile.
     pub is_kept: bool,
+    /// It ran before and does not now, which is not the graduation's doing.
+    pub is_down: bool,
 }
 
 impl App<'_> {
     /// Nothing was done to the app yet, or it is not there any more.
-    pub(super) fn untouched(&self) -> AsBefore {
-        AsBefore { is_kept: false }
+    ///
+    /// # Errors
+    /// Docker cannot be asked.
+    pub(super) fn untouched(&self, before: &Before) -> Result<AsBefore, AppError> {
+        Ok(AsBefore { is_kept: false, is_down: self.is_down(before)? })
+    }
+
+    /// It ran before, and something that should be live does not run. What did not run before, either, is left aside.
+    fn is_down(&self, before: &Before) -> Result<bool, AppError> {
+        let live = self.live();
+        let found = docker::containers(&live)?;
+        let is_up =
+            |id: &String| found.iter().any(|one| one.id == *id && one.is_running() && !one.is_paused());
+        let was_down = |id: &String| before.containers.contains(id) && !before.running.contains(id);
+        let is_down = live.is_empty() || live.iter().any(|id| !is_up(id) && !was_down(id));
+        Ok(!before.running.is_empty() && is_down)
     }
 
     /// Looks whether anything that runs, or that Dokku would start, is still of the version that was not to be. What others
@@ -54,6 +70,6 @@ impl App<'_> {
                 return still("has the revision");
             }
         }
-        Ok(AsBefore { is_kept: false })
+        Ok(AsBefore { is_kept: false, is_down: self.is_down(before)? })
     }
 }

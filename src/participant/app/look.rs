@@ -1,6 +1,6 @@
 //! What an app is: before the graduation touches it, and when it is built.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -82,13 +82,17 @@ impl App<'_> {
         }
         let found = docker::containers_of(app)?;
         let left = found.into_iter().filter(Container::is_upcoming).map(|container| container.id);
+        let containers: BTreeSet<String> = containers.into_values().collect();
+        let found = docker::containers(&containers.iter().collect::<Vec<_>>())?;
+        let running = found.into_iter().filter(Container::is_running).map(|container| container.id);
         Ok(Before {
             left: left.collect(),
+            running: running.collect(),
             created: !self.dokku.exists(app),
             from: self.dokku.head(app, &branch)?,
             to,
             branch,
-            containers: containers.into_values().collect(),
+            containers,
             image,
             unnamed: docker::unnamed_images(app)?,
             properties: self.properties(),

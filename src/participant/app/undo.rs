@@ -30,14 +30,14 @@ impl App<'_> {
     pub fn undo(&self, noted: &Noted) -> Result<AsBefore, AppError> {
         if !self.dokku.exists(self.name) {
             self.release_images()?;
-            return Ok(self.untouched());
+            return self.untouched(&noted.before);
         }
         let seen = match &noted.variables {
             Some(variables) => self.take_back(noted, variables)?,
             // Whatever names the app has by now, they are not ours.
             None => {
                 self.release_images()?;
-                self.untouched()
+                self.untouched(&noted.before)?
             }
         };
         self.take_leave(&noted.before, seen)
@@ -100,7 +100,7 @@ impl App<'_> {
     pub fn clear_away(&self, noted: &Noted) -> Result<AsBefore, AppError> {
         if !self.dokku.exists(self.name) {
             self.release_images()?;
-            return Ok(self.untouched());
+            return self.untouched(&noted.before);
         }
         // Until it is back nobody else may start it: whatever is on its way is the new version's, or of a restart that failed.
         self.sweep(noted, |_| true)?;
@@ -199,7 +199,7 @@ impl App<'_> {
         git.delete_graduation_refs(self.id)?;
         if before.created {
             if self.is_used()? {
-                return Ok(AsBefore { is_kept: true });
+                return Ok(AsBefore { is_kept: true, ..seen });
             }
             self.destroy()?;
         } else {

@@ -30,6 +30,8 @@ pub struct Before {
     pub branch: BranchName,
     /// The containers that were live.
     pub containers: BTreeSet<String>,
+    /// Those of them that ran.
+    pub running: BTreeSet<String>,
     /// Those that earlier deploys had left, which never became live.
     pub left: BTreeSet<String>,
     /// The image that ran, or was to run next.

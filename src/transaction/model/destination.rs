@@ -473,11 +473,11 @@ fn concluding(moves: &mut Moves, app: usize, way: Way) {
     }
     moves.step("an app is put back", move |world| {
         put_back(&mut world.there.apps[app]);
-        world.there.conclude(app, AppEnd::Restored {}, setting);
+        world.there.conclude(app, AppEnd::Restored { down: false }, setting);
     });
     moves.fault("the participant dies just after an app is put back", move |world| {
         put_back(&mut world.there.apps[app]);
-        world.there.end(app, AppEnd::Restored {});
+        world.there.end(app, AppEnd::Restored { down: false });
         world.there.participant = None;
     });
     moves.fault("an app cannot be put back", move |world| {
