@@ -1,6 +1,6 @@
 //! dokku-graduate: promotes a whole Dokku environment at once.
 //!
-//! ARCHITECTURE.md has the map, the transaction and its promises.
+//! ARCHITECTURE.md has the map, docs/internals/ the transaction and its promises.
 
 pub mod after_deploy;
 pub mod agent;
