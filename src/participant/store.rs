@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! <data>/incoming/<id>/graduation.json   who, from where, limits            written once
-//!                      reports           what the source is told            appended
-//!                      socket            the participant's ear
-//!                      vote/lease        until when news are awaited        replaced
+//!                      reports/lines     what the source is told            appended
+//!                      socket            the participant listens here
+//!                      vote/lease        until when the source is awaited   replaced
 //!                      vote/decision     go or abort                        created once, first writer wins
 //!                      switch/<app>      is at the proxy switch, or past it
 //!                      apps/<app>/before.json, variables.json, held.json, deploy.json, end.json, log,
