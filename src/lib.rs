@@ -19,6 +19,7 @@ pub mod dokku;
 pub mod dokku_version;
 pub mod environment;
 pub mod error;
+pub mod exit;
 pub mod factors;
 pub mod files;
 pub mod finding;

@@ -5,7 +5,8 @@ use serde_json::json;
 
 use crate::coordinator::{ask_factors, ask_live};
 use crate::diff::{self, AppDiff, FactorDiff};
-use crate::error::{self, Error, ExitStatus};
+use crate::error::{self, Error};
+use crate::exit::ExitStatus;
 use crate::hook;
 use crate::journal::Place;
 use crate::legible::one_line;

@@ -7,7 +7,8 @@ use std::fmt;
 use clap::Subcommand;
 
 use crate::agent;
-use crate::error::{Error, ExitStatus};
+use crate::error::Error;
+use crate::exit::ExitStatus;
 use crate::legible::one_line;
 use crate::lines::Lines;
 use crate::names::AppName;

@@ -4,7 +4,8 @@ use chrono::Utc;
 use clap::Args;
 
 use crate::coordinator::{self, Earlier, Holder};
-use crate::error::{Error, ExitStatus};
+use crate::error::Error;
+use crate::exit::ExitStatus;
 use crate::files::Locking;
 use crate::hook;
 use crate::journal;

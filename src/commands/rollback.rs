@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use crate::error::{Error, ExitStatus};
+use crate::error::Error;
+use crate::exit::ExitStatus;
 use crate::history;
 use crate::names::{EnvironmentName, ReleaseTag};
 use crate::plan::Options;
