@@ -7,8 +7,7 @@ use std::path::Path;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::commands::{Command, help};
-use crate::error::Error;
+use crate::commands::{Command, CommandError, help};
 use crate::trigger;
 
 /// Dokku's subcommands, each by the last part of its name: `subcommands/<name>`, `default` being `graduate`.
@@ -119,7 +118,7 @@ struct Own {
 }
 
 /// Parses with clap, whose help is a result and whose errors are wrong usage.
-fn parse<P: CommandFactory + FromArgMatches>(words: &[String]) -> Result<Result<P, String>, Error> {
+fn parse<P: CommandFactory + FromArgMatches>(words: &[String]) -> Result<Result<P, String>, CommandError> {
     let name = P::command().get_name().to_owned();
     let words = std::iter::once(&name).chain(words);
     let parsed =
@@ -128,13 +127,13 @@ fn parse<P: CommandFactory + FromArgMatches>(words: &[String]) -> Result<Result<
         Ok(parsed) => Ok(Ok(parsed)),
         Err(error) if error.use_stderr() => {
             let text = error.render().to_string();
-            Err(Error::Usage(text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned()))
+            Err(CommandError::Usage(text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned()))
         }
         Err(help) => Ok(Err(format!("{}\n", help.render().to_string().trim_end()))),
     }
 }
 
-fn command(words: &[String]) -> Result<Invocation, Error> {
+fn command(words: &[String]) -> Result<Invocation, CommandError> {
     match words {
         [] => Ok(Invocation::Command(Command::Help(help::Arguments::default()))),
         [graduate] if graduate == "graduate" => command(&[]),
@@ -145,7 +144,7 @@ fn command(words: &[String]) -> Result<Invocation, Error> {
     }
 }
 
-fn own(words: &[String]) -> Result<Invocation, Error> {
+fn own(words: &[String]) -> Result<Invocation, CommandError> {
     Ok(match parse::<Own>(words)? {
         Ok(own) => Invocation::Part(own.part),
         Err(text) => Invocation::Show(text),
@@ -153,7 +152,7 @@ fn own(words: &[String]) -> Result<Invocation, Error> {
 }
 
 /// What `commands` is asked: for help, or for anything, after everything else has been tried.
-fn commands(words: &[String]) -> Result<Invocation, Error> {
+fn commands(words: &[String]) -> Result<Invocation, CommandError> {
     match words.first().map(String::as_str) {
         Some("help") => Ok(Invocation::Command(Command::Help(help::Arguments::bare()))),
         Some("graduate:help") => command(words),
@@ -164,8 +163,8 @@ fn commands(words: &[String]) -> Result<Invocation, Error> {
 /// Parses the arguments of the process, the first being the path that it was started by.
 ///
 /// # Errors
-/// [`Error::Usage`].
-pub fn invocation(arguments: &[String]) -> Result<Invocation, Error> {
+/// [`CommandError::Usage`].
+pub fn invocation(arguments: &[String]) -> Result<Invocation, CommandError> {
     let (program, words) = arguments.split_first().map_or(("", [].as_slice()), |(first, rest)| (first, rest));
     let program = Path::new(program);
     let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -189,7 +188,7 @@ pub fn invocation(arguments: &[String]) -> Result<Invocation, Error> {
 mod tests {
     use super::*;
 
-    fn of(line: &str) -> Result<Invocation, Error> {
+    fn of(line: &str) -> Result<Invocation, CommandError> {
         invocation(&line.split(' ').map(str::to_owned).collect::<Vec<_>>())
     }
 
@@ -211,7 +210,7 @@ mod tests {
             of("dokku-graduate graduate:hooks PRE"),
             Ok(Invocation::Command(Command::Hooks(_)))
         ));
-        assert!(matches!(of("dokku-graduate nonsense"), Err(Error::Usage(_))));
+        assert!(matches!(of("dokku-graduate nonsense"), Err(CommandError::Usage(_))));
     }
 
     #[test]

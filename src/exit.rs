@@ -1,5 +1,7 @@
-//! How a process of this program ends. It uses nothing else of this crate, so that every module can say it.
+//! How a process of this program ends, and what an error says about that. It uses nothing else of this crate, so that every
+//! module can say it of its own errors.
 
+use std::error::Error;
 use std::process::ExitCode;
 
 /// What the process says about its outcome; README has the same table.
@@ -53,5 +55,18 @@ impl From<u8> for ExitStatus {
 impl From<ExitStatus> for ExitCode {
     fn from(status: ExitStatus) -> Self {
         Self::from(status.code())
+    }
+}
+
+/// An error that can end a command: it says itself how the command then ends, and what to do about it.
+pub trait Explain: Error {
+    /// The exit status of a command that ends with it.
+    fn exit_status(&self) -> ExitStatus {
+        ExitStatus::Refused
+    }
+
+    /// What to do about it, where there is something to do.
+    fn hint(&self) -> Option<String> {
+        None
     }
 }

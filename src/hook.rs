@@ -13,6 +13,7 @@ use crate::coordinator::control::Ask;
 use crate::coordinator::{self, Start};
 use crate::decision::DecisionError;
 use crate::error;
+use crate::exit::Explain;
 use crate::files::FileError;
 use crate::install;
 use crate::journal::{self, JournalError, Place, PushNote};
@@ -79,6 +80,8 @@ pub enum HookError {
     #[error("cannot read what git says: {0}")]
     Input(#[from] io::Error),
 }
+
+impl Explain for HookError {}
 
 /// pre-receive: exit status 0 is the vote yes.
 ///

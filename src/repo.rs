@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 use git2::{ErrorCode, ObjectType, Oid, Repository, Tree};
 
+use crate::exit::Explain;
 use crate::manifest::{MANIFEST_FILE, MAX_MANIFEST, Manifest, ManifestError, State};
 use crate::names::{AppName, CommitId, InvalidName, ObjectId, ReleaseTag};
 use crate::vars::Vars;
@@ -130,6 +131,8 @@ pub enum RepoError {
     #[error("this push brings more than {MAX_NEW_COMMITS} commits; push the history in several parts")]
     TooManyCommits,
 }
+
+impl Explain for RepoError {}
 
 fn reading(what: impl Into<String>) -> impl FnOnce(git2::Error) -> RepoError {
     let what = what.into();

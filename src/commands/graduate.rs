@@ -22,7 +22,7 @@ use crate::settings::Settings;
 use crate::vars::Vars;
 use crate::view::View;
 
-use super::detail;
+use super::{CommandError, detail};
 
 /// How many commits of the log are shown before the question.
 const LOGGED: usize = 20;
@@ -55,8 +55,8 @@ pub(super) struct How {
 }
 
 /// The options of a push, on the command line.
-pub(super) fn options(words: &[String]) -> Result<Options, Error> {
-    Options::parse(words).map_err(|error| Error::Usage(error.to_string()))
+pub(super) fn options(words: &[String]) -> Result<Options, CommandError> {
+    Options::parse(words).map_err(|error| CommandError::Usage(error.to_string()))
 }
 
 /// Runs the command: shows the plan and the log since the last release, asks, and graduates.
@@ -81,7 +81,7 @@ pub(super) fn commit_of(repo: &Settled, revision: Option<&str>) -> Result<Commit
         Some(revision) => repo.resolve(revision)?,
         None => repo.head()?,
     };
-    found.ok_or_else(|| Error::UnknownRevision(revision.unwrap_or("HEAD").to_owned()))
+    Ok(found.ok_or_else(|| CommandError::UnknownRevision(revision.unwrap_or("HEAD").to_owned()))?)
 }
 
 /// Graduates a revision of the environment repository.
@@ -135,7 +135,7 @@ pub(super) fn order(
     let (state, settings) = (repo.state_at(commit)?, Settings::load(vars)?);
     let mapping = settings.mapping(environment);
     Ok(Order {
-        id: hook::new_id().map_err(Error::Output)?,
+        id: hook::new_id().map_err(CommandError::Output)?,
         mode: Mode::Command,
         old: repo.read_ref(&tag.ref_name())?,
         tag,
@@ -158,7 +158,7 @@ fn graduate(order: &Order, look: Look, vars: &Vars) -> Result<(Ending, Option<Pl
     let mut attached = Attached::to_started(vars, &order.id, &started, look)?;
     attached.ask(&Ask::Asker { receive_pack: None });
     let ending = attached.wait_for_end();
-    let ending = ending.ok_or_else(|| Error::CoordinatorDied(order.tag.environment.clone()))?;
+    let ending = ending.ok_or_else(|| CommandError::CoordinatorDied(order.tag.environment.clone()))?;
     Ok((ending, Place::of(vars, &order.id).planned()))
 }
 
@@ -174,10 +174,10 @@ fn show_log(environment: &EnvironmentName, revision: Option<&str>, repo: &Settle
 /// Asks at a terminal. Without one there is nobody to ask, and silence is no yes.
 fn confirmed() -> Result<bool, Error> {
     if !io::stdin().is_terminal() {
-        return Err(Error::Usage("there is no terminal to ask at; say --yes".to_owned()));
+        return Err(CommandError::Usage("there is no terminal to ask at; say --yes".to_owned()).into());
     }
     output::ask_on_stderr(" ?     Graduate this? [y/N] ");
     let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).map_err(Error::Output)?;
+    io::stdin().lock().read_line(&mut answer).map_err(CommandError::Output)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes"))
 }

@@ -14,6 +14,8 @@ use crate::repo::{self, Settled};
 use crate::settings::Settings;
 use crate::vars::Vars;
 
+use super::CommandError;
+
 /// A revision of an app.
 type Revision = (AppName, CommitId);
 
@@ -57,7 +59,7 @@ fn without_what_is_there(
     let there = |app: &AppName| linked.mapping.there(app).ok().flatten();
     let asked: Vec<(DestinationApp, CommitId)> =
         missing.iter().filter_map(|(app, id)| Some((there(app)?, *id))).collect();
-    let control = Place::of(vars, &hook::new_id().map_err(Error::Output)?).control();
+    let control = Place::of(vars, &hook::new_id().map_err(CommandError::Output)?).control();
     let answered = link::connect(vars, environment, &control)
         .and_then(|(mut link, mut reports)| ask_revisions(&mut link, &mut reports, &asked));
     match answered {

@@ -16,7 +16,7 @@ use crate::settings::Settings;
 use crate::transaction::{AfterAbort, Outcome};
 use crate::vars::Vars;
 
-use super::tell;
+use super::{CommandError, tell};
 
 /// Which environment.
 #[derive(Debug, Args)]
@@ -35,12 +35,14 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
         // One that has been removed since can be in doubt all the same.
         Settings::load(vars)?.environment(environment)?;
     }
-    let id = hook::new_id().map_err(Error::Output)?;
+    let id = hook::new_id().map_err(CommandError::Output)?;
     let holder = Holder { id, by: vars.user.clone(), since: Utc::now() };
     let _lock = match coordinator::lock(vars, environment, &holder)? {
         Locking::Taken(lock) => lock,
         Locking::Busy(first) => {
-            return Err(Error::InProgress(environment.clone(), first.map(|first: Holder| first.by)));
+            return Err(
+                CommandError::InProgress(environment.clone(), first.map(|first: Holder| first.by)).into()
+            );
         }
     };
     let (id, outcome) = match coordinator::settle_earlier(vars, environment)? {

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::coordinator;
 use crate::dokku_version::TooOld;
-use crate::error::Error;
+use crate::exit::Explain;
 use crate::finding::{Check, Finding, tame};
 use crate::git::Git;
 use crate::hook;
@@ -245,13 +245,10 @@ impl Way<'_> {
             | SshError::Path(_)
             | SshError::Unreachable { .. }
             | SshError::OtherFingerprint { .. }
-            | SshError::Chatter { .. } => {
-                let error = Error::from(error);
-                without_remedy(&match error.hint() {
-                    Some(hint) => format!("{what}; {}", hint.replace('\n', "; ")),
-                    None => what,
-                })
-            }
+            | SshError::Chatter { .. } => without_remedy(&match error.hint() {
+                Some(hint) => format!("{what}; {}", hint.replace('\n', "; ")),
+                None => what,
+            }),
         }
         .tamed()
     }
