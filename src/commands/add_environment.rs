@@ -4,8 +4,6 @@ use clap::Args;
 
 use crate::error::{self, Error};
 use crate::exit::Explain;
-use crate::hook;
-use crate::journal::Place;
 use crate::link;
 use crate::names::EnvironmentName;
 use crate::repo::{self, Settled};
@@ -86,9 +84,7 @@ fn check_refs(name: &EnvironmentName, vars: &Vars) -> Result<(), Error> {
 
 /// The agent of this same host answers.
 fn answers_here(name: &EnvironmentName, vars: &Vars) -> Result<(), Error> {
-    let id = hook::new_id().map_err(CommandError::Output)?;
-    let control = Place::of(vars, &id).control();
-    link::connect_to(&Address::Local, vars, name, &control).map_err(CommandError::Local)?;
+    link::connect_to(&Address::Local, vars, name, None).map_err(CommandError::Local)?;
     Ok(())
 }
 
