@@ -10,37 +10,6 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use crate::commands::{Command, CommandError, help};
 use crate::trigger;
 
-/// Dokku's subcommands, each by the last part of its name: `subcommands/<name>`, `default` being `graduate`.
-pub const SUBCOMMANDS: [&str; 27] = [
-    "abort",
-    "add-environment",
-    "add-hook",
-    "agent",
-    "commit",
-    "default",
-    "diff",
-    "doctor",
-    "environments",
-    "freeze",
-    "help",
-    "hooks",
-    "key",
-    "logs",
-    "map",
-    "plan",
-    "receive",
-    "recover",
-    "releases",
-    "report",
-    "rm-environment",
-    "rm-hook",
-    "rollback",
-    "set",
-    "status",
-    "unfreeze",
-    "unmap",
-];
-
 /// What this process is to do.
 #[derive(Debug)]
 pub enum Invocation {
@@ -187,6 +156,7 @@ pub fn invocation(arguments: &[String]) -> Result<Invocation, CommandError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::install::SUBCOMMANDS;
 
     fn of(line: &str) -> Result<Invocation, CommandError> {
         invocation(&line.split(' ').map(str::to_owned).collect::<Vec<_>>())

@@ -14,7 +14,6 @@ use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
-use crate::cli::SUBCOMMANDS;
 use crate::dokku_version::{self, TooOld};
 use crate::files::{self, FileError};
 use crate::git::GitError;
@@ -26,6 +25,37 @@ use crate::vars::Vars;
 
 pub use companions::{Companion, GIT_READER, HOLDER, State, all as companions};
 pub use repository::{HOOKS, chained_hook, is_prepared, ssh_key_path, wrong_settings};
+
+/// Dokku's subcommands, each by the last part of its name: `subcommands/<name>`, `default` being `graduate`.
+pub const SUBCOMMANDS: [&str; 27] = [
+    "abort",
+    "add-environment",
+    "add-hook",
+    "agent",
+    "commit",
+    "default",
+    "diff",
+    "doctor",
+    "environments",
+    "freeze",
+    "help",
+    "hooks",
+    "key",
+    "logs",
+    "map",
+    "plan",
+    "receive",
+    "recover",
+    "releases",
+    "report",
+    "rm-environment",
+    "rm-hook",
+    "rollback",
+    "set",
+    "status",
+    "unfreeze",
+    "unmap",
+];
 
 /// The argument by which the second process knows that it is the one of Dokku's user.
 const AS_OWNER: &str = "as-owner";
