@@ -1,7 +1,6 @@
 //! Git's two hooks on the environment repository: pre-receive votes, post-receive brings the news that the tag
 //! has moved. Both attach to a coordinator and show what it says; neither holds anything.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 
@@ -17,14 +16,13 @@ use crate::exit::Explain;
 use crate::files::FileError;
 use crate::install;
 use crate::journal::{self, JournalError, Place, PushNote};
-use crate::manifest::{Manifest, State};
-use crate::mapping::Mapping;
-use crate::names::{AppName, CommitId, EnvironmentName, GraduationId, InvalidName, RequestTag};
+use crate::names::{GraduationId, InvalidName, RequestTag};
 use crate::order::{Mode, Order};
-use crate::plan::{OptionError, Options, WantedApp};
+use crate::plan::{OptionError, Options};
 use crate::process::{self, ProcessError, ProcessId, Program};
 use crate::receive::{self, ReceiveError};
 use crate::repo::{Incoming, RepoError, Store};
+use crate::request;
 use crate::settings::{Settings, SettingsError};
 use crate::updates::{self, Push, Request, UpdateError};
 use crate::vars::Vars;
@@ -138,44 +136,6 @@ fn is_in_use(vars: &Vars, tag: &RequestTag) -> Result<bool, HookError> {
     Ok(order.is_some_and(|order| order.tag == *tag))
 }
 
-/// The apps that a state wants.
-pub fn wanted(state: &State) -> BTreeMap<AppName, WantedApp> {
-    let wanted = state.0.iter().map(|(app, manifest)| {
-        let config_names = manifest.config.keys().cloned().collect();
-        (app.clone(), WantedApp { runs: manifest.deploy.revision, config_names })
-    });
-    wanted.collect()
-}
-
-/// A state is HEAD's, as far as it graduates along this mapping.
-///
-/// # Errors
-/// HEAD cannot be read.
-pub fn is_current(
-    repo: &Store,
-    commit: CommitId,
-    state: &State,
-    mapping: &Mapping,
-) -> Result<bool, RepoError> {
-    let Some(head) = repo.head()? else { return Ok(false) };
-    if repo.tree_of(head)? == repo.tree_of(commit)? {
-        return Ok(true);
-    }
-    // Without rules all of it graduates, so that it is another state.
-    let covered = |state: &State| -> BTreeMap<AppName, Manifest> {
-        let apps = state.0.iter().filter(|(app, _)| mapping.covers(app));
-        apps.map(|(app, manifest)| (app.clone(), manifest.clone())).collect()
-    };
-    Ok(!mapping.is_empty() && covered(&repo.manifests(head)?) == covered(state))
-}
-
-/// The apps of a state that never graduate to an environment, as `exclude` is set now.
-pub fn excluded(settings: &Settings, environment: &EnvironmentName, state: &State) -> BTreeSet<AppName> {
-    let excluded = settings.for_environment(environment).exclude.into_iter();
-    let known = excluded.filter_map(|app| app.as_str().parse::<AppName>().ok());
-    known.filter(|app| state.0.contains_key(app)).collect()
-}
-
 fn orders(
     repo: &Store,
     push: &Push,
@@ -189,16 +149,16 @@ fn orders(
         let commit = repo.commit_of(request.new)?;
         let state = repo.state_at(commit)?;
         Ok(Order {
-            id: new_id()?,
+            id: request::new_id()?,
             mode,
             tag: request.tag.clone(),
             old: request.old,
             new: request.new,
             commit,
             quarantine: vars.quarantine.clone(),
-            is_current: is_current(repo, commit, &state, &mapping)?,
-            apps: wanted(&state),
-            excluded: excluded(&settings, &request.tag.environment, &state),
+            is_current: request::is_current(repo, commit, &state, &mapping)?,
+            apps: request::wanted(&state),
+            excluded: request::excluded(&settings, &request.tag.environment, &state),
             mapping,
             options: options.clone(),
             by: vars.user.clone(),
@@ -206,16 +166,6 @@ fn orders(
         })
     };
     push.requests.iter().map(order).collect()
-}
-
-/// A fresh id.
-///
-/// # Errors
-/// The system has no random bytes.
-pub fn new_id() -> io::Result<GraduationId> {
-    let mut random = [0; 3];
-    getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
-    Ok(GraduationId::new(Utc::now(), random))
 }
 
 /// Runs the graduations of a push as far as their vote. They stand or fall together.

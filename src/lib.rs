@@ -51,6 +51,7 @@ pub mod receive;
 pub mod records;
 pub mod repo;
 pub mod report;
+pub mod request;
 pub mod runs;
 pub mod settings;
 pub mod ssh;

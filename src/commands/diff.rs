@@ -7,7 +7,6 @@ use crate::coordinator::{ask_factors, ask_live};
 use crate::diff::{self, AppDiff, FactorDiff};
 use crate::error::{self, Error};
 use crate::exit::ExitStatus;
-use crate::hook;
 use crate::legible::one_line;
 use crate::lines::Lines;
 use crate::link;
@@ -15,6 +14,7 @@ use crate::mapping::Routes;
 use crate::names::{AppName, CommitId, EnvironmentName};
 use crate::plan::named;
 use crate::repo::Settled;
+use crate::request;
 use crate::settings::Settings;
 use crate::vars::Vars;
 
@@ -68,7 +68,7 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
             return Ok(ExitStatus::Unreachable);
         }
     };
-    let excluded = hook::excluded(&settings, environment, &state);
+    let excluded = request::excluded(&settings, environment, &state);
     let is_local = linked.url.is_local();
     let routes = Routes::of(&linked.mapping, state.0.keys(), &excluded, environment, is_local);
     let mut apps = diff::compare(&state, &routes, &live, &factors, arguments.all);

@@ -11,13 +11,13 @@ use crate::coordinator::control::Ask;
 use crate::coordinator::{self, Start, ledger};
 use crate::error::Error;
 use crate::exit::ExitStatus;
-use crate::hook;
 use crate::journal::Place;
 use crate::names::{CommitId, EnvironmentName, Label, RequestTag};
 use crate::order::{Ending, Mode, Order};
 use crate::output;
 use crate::plan::{Options, Plan};
 use crate::repo::Settled;
+use crate::request;
 use crate::settings::Settings;
 use crate::vars::Vars;
 use crate::view::View;
@@ -135,17 +135,17 @@ pub(super) fn order(
     let (state, settings) = (repo.state_at(commit)?, Settings::load(vars)?);
     let mapping = settings.mapping(environment);
     Ok(Order {
-        id: hook::new_id().map_err(CommandError::Output)?,
+        id: request::new_id().map_err(CommandError::Output)?,
         mode: Mode::Command,
         old: repo.read_ref(&tag.ref_name())?,
         tag,
         new: commit,
         commit,
         quarantine: None,
-        is_current: hook::is_current(repo, commit, &state, &mapping)?,
-        apps: hook::wanted(&state),
+        is_current: request::is_current(repo, commit, &state, &mapping)?,
+        apps: request::wanted(&state),
         mapping,
-        excluded: hook::excluded(&settings, environment, &state),
+        excluded: request::excluded(&settings, environment, &state),
         options,
         by: vars.user.clone(),
         at: Utc::now(),

@@ -7,11 +7,11 @@ use crate::coordinator::{self, Earlier, Holder};
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::files::Locking;
-use crate::hook;
 use crate::journal;
 use crate::names::EnvironmentName;
 use crate::order::News;
 use crate::report::Reporter;
+use crate::request;
 use crate::settings::Settings;
 use crate::transaction::{AfterAbort, Outcome};
 use crate::vars::Vars;
@@ -35,7 +35,7 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
         // One that has been removed since can be in doubt all the same.
         Settings::load(vars)?.environment(environment)?;
     }
-    let id = hook::new_id().map_err(CommandError::Output)?;
+    let id = request::new_id().map_err(CommandError::Output)?;
     let holder = Holder { id, by: vars.user.clone(), since: Utc::now() };
     let _lock = match coordinator::lock(vars, environment, &holder)? {
         Locking::Taken(lock) => lock,
