@@ -4,8 +4,6 @@
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 
-use chrono::Utc;
-
 use crate::attach::{AttachError, Attached, Look, Step};
 use crate::client::{Client, ClientError};
 use crate::coordinator::control::Ask;
@@ -16,15 +14,15 @@ use crate::exit::Explain;
 use crate::files::FileError;
 use crate::install;
 use crate::journal::{self, JournalError, Place, PushNote};
-use crate::names::{GraduationId, InvalidName, RequestTag};
+use crate::names::{GraduationId, RequestTag};
 use crate::order::{Mode, Order};
 use crate::plan::{OptionError, Options};
 use crate::process::{self, ProcessError, ProcessId, Program};
 use crate::receive::{self, ReceiveError};
-use crate::repo::{Incoming, RepoError, Store};
-use crate::request;
+use crate::repo::{Incoming, RepoError};
+use crate::request::{Orders, RequestError};
 use crate::settings::{Settings, SettingsError};
-use crate::updates::{self, Push, Request, UpdateError};
+use crate::updates::{self, UpdateError};
 use crate::vars::Vars;
 
 mod news;
@@ -44,9 +42,9 @@ pub enum HookError {
     /// What was pushed.
     #[error("cannot accept the push: {0}")]
     Repo(#[from] RepoError),
-    /// A name.
+    /// What it asks for.
     #[error("cannot accept the push: {0}")]
-    Name(#[from] InvalidName),
+    Request(#[from] RequestError),
     /// A graduation decides by the tag.
     #[error("cannot delete {0}: a graduation that it asked for is in progress")]
     InUse(RequestTag),
@@ -108,7 +106,8 @@ pub fn pre_receive(vars: &Vars) -> Result<u8, HookError> {
             return Err(HookError::InUse(tag.clone()));
         }
     }
-    let orders = orders(&repo, &push, &options, vars, Mode::Push)?;
+    let orders = Orders { repo: &repo, settings: &settings, mode: Mode::Push, options: &options, vars };
+    let orders = orders.of_push(&push)?;
     if orders.is_empty() {
         return Ok(0);
     }
@@ -134,38 +133,6 @@ fn is_in_use(vars: &Vars, tag: &RequestTag) -> Result<bool, HookError> {
     let Some(current) = journal::current(vars, &tag.environment)? else { return Ok(false) };
     let order = Place::of(vars, &current).order()?;
     Ok(order.is_some_and(|order| order.tag == *tag))
-}
-
-fn orders(
-    repo: &Store,
-    push: &Push,
-    options: &Options,
-    vars: &Vars,
-    mode: Mode,
-) -> Result<Vec<Order>, HookError> {
-    let settings = Settings::load(vars)?;
-    let order = |request: &Request| -> Result<Order, HookError> {
-        let mapping = settings.mapping(&request.tag.environment);
-        let commit = repo.commit_of(request.new)?;
-        let state = repo.state_at(commit)?;
-        Ok(Order {
-            id: request::new_id()?,
-            mode,
-            tag: request.tag.clone(),
-            old: request.old,
-            new: request.new,
-            commit,
-            quarantine: vars.quarantine.clone(),
-            is_current: request::is_current(repo, commit, &state, &mapping)?,
-            apps: request::wanted(&state),
-            excluded: request::excluded(&settings, &request.tag.environment, &state),
-            mapping,
-            options: options.clone(),
-            by: vars.user.clone(),
-            at: Utc::now(),
-        })
-    };
-    push.requests.iter().map(order).collect()
 }
 
 /// Runs the graduations of a push as far as their vote. They stand or fall together.

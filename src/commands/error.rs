@@ -18,9 +18,6 @@ pub enum CommandError {
     /// The command line is wrong; the text says how and shows the usage.
     #[error("{0}")]
     Usage(String),
-    /// No commit has that name.
-    #[error("the environment repository has no commit {0:?}")]
-    UnknownRevision(String),
     /// A coordinator ended before it said how.
     #[error("the coordinator of the graduation to {0} died")]
     CoordinatorDied(EnvironmentName),
@@ -61,7 +58,6 @@ impl Explain for CommandError {
             Self::CoordinatorDied(_) => ExitStatus::Partly,
             Self::Local(_)
             | Self::Output(_)
-            | Self::UnknownRevision(_)
             | Self::InProgress(..)
             | Self::NotInProgress(_)
             | Self::BeingSettled(..)
@@ -89,7 +85,6 @@ impl Explain for CommandError {
             }
             Self::Local(_) => Some("`dokku plugin:install` puts it right".to_owned()),
             Self::Output(_)
-            | Self::UnknownRevision(_)
             | Self::InProgress(..)
             | Self::NotInProgress(_)
             | Self::BeingSettled(..)

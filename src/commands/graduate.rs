@@ -2,7 +2,6 @@
 
 use std::io::{self, BufRead, IsTerminal};
 
-use chrono::Utc;
 use clap::Args;
 
 use crate::attach::{Attached, Look};
@@ -12,12 +11,12 @@ use crate::coordinator::{self, Start, ledger};
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::journal::Place;
-use crate::names::{CommitId, EnvironmentName, Label, RequestTag};
+use crate::names::EnvironmentName;
 use crate::order::{Ending, Mode, Order};
 use crate::output;
 use crate::plan::{Options, Plan};
 use crate::repo::Settled;
-use crate::request;
+use crate::request::{self, Orders};
 use crate::settings::Settings;
 use crate::vars::Vars;
 use crate::view::View;
@@ -75,15 +74,6 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     )
 }
 
-/// The commit that a revision names; what is checked out, if none is given.
-pub(super) fn commit_of(repo: &Settled, revision: Option<&str>) -> Result<CommitId, Error> {
-    let found = match revision {
-        Some(revision) => repo.resolve(revision)?,
-        None => repo.head()?,
-    };
-    Ok(found.ok_or_else(|| CommandError::UnknownRevision(revision.unwrap_or("HEAD").to_owned()))?)
-}
-
 /// Graduates a revision of the environment repository.
 pub(super) fn graduate_to(
     environment: &EnvironmentName,
@@ -130,26 +120,9 @@ pub(super) fn order(
     repo: &Settled,
     vars: &Vars,
 ) -> Result<Order, Error> {
-    let commit = commit_of(repo, revision)?;
-    let tag = RequestTag { environment: environment.clone(), label: Label::cli() };
-    let (state, settings) = (repo.state_at(commit)?, Settings::load(vars)?);
-    let mapping = settings.mapping(environment);
-    Ok(Order {
-        id: request::new_id().map_err(CommandError::Output)?,
-        mode: Mode::Command,
-        old: repo.read_ref(&tag.ref_name())?,
-        tag,
-        new: commit,
-        commit,
-        quarantine: None,
-        is_current: request::is_current(repo, commit, &state, &mapping)?,
-        apps: request::wanted(&state),
-        mapping,
-        excluded: request::excluded(&settings, environment, &state),
-        options,
-        by: vars.user.clone(),
-        at: Utc::now(),
-    })
+    let settings = Settings::load(vars)?;
+    let orders = Orders { repo, settings: &settings, mode: Mode::Command, options: &options, vars };
+    Ok(orders.of_command(environment, revision)?)
 }
 
 /// Returns the plan as well, if it came so far.
@@ -164,7 +137,7 @@ fn graduate(order: &Order, look: Look, vars: &Vars) -> Result<(Ending, Option<Pl
 
 /// What is new since the release that runs there.
 fn show_log(environment: &EnvironmentName, revision: Option<&str>, repo: &Settled) -> Result<(), Error> {
-    let (to, runs) = (commit_of(repo, revision)?, repo.read_ref(&ledger::branch(environment))?);
+    let (to, runs) = (request::commit_of(repo, revision)?, repo.read_ref(&ledger::branch(environment))?);
     for commit in repo.log(runs, to, LOGGED)? {
         detail(format_args!("{} {} ({})", commit.id.short(), commit.subject, commit.author));
     }

@@ -35,7 +35,7 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
         // One that has been removed since can be in doubt all the same.
         Settings::load(vars)?.environment(environment)?;
     }
-    let id = request::new_id().map_err(CommandError::Output)?;
+    let id = request::new_id()?;
     let holder = Holder { id, by: vars.user.clone(), since: Utc::now() };
     let _lock = match coordinator::lock(vars, environment, &holder)? {
         Locking::Taken(lock) => lock,
