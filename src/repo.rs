@@ -11,12 +11,9 @@ use chrono::{DateTime, Utc};
 use git2::{ErrorCode, ObjectType, Oid, Repository, Tree};
 
 use crate::exit::Explain;
-use crate::manifest::{MANIFEST_FILE, MAX_MANIFEST, Manifest, ManifestError, State};
+use crate::manifest::{MANIFEST_FILE, MAX_APPS, MAX_MANIFEST, Manifest, ManifestError, State};
 use crate::names::{AppName, CommitId, InvalidName, ObjectId, ReleaseTag};
 use crate::vars::Vars;
-
-/// The most apps that one commit may describe.
-pub const MAX_APPS: usize = 2_000;
 
 /// The longest that all manifests of one commit may be, in bytes: room for a thousand large ones.
 pub const MAX_STATE: usize = 8 << 20;
