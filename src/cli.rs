@@ -8,7 +8,7 @@ use std::path::Path;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{Command, CommandError, help};
-use crate::trigger;
+use crate::links::{AFTER_ALL, BEFORE_ALL, IN_GRADUATE};
 
 /// What this process is to do.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub enum Invocation {
     NotOurs,
     /// One of Dokku's triggers, with its arguments.
     Trigger {
-        /// Its name, one of those in [`trigger`].
+        /// Its name, one of those in [`crate::links`].
         name: String,
         /// What Dokku gave it.
         arguments: Vec<String>,
@@ -144,7 +144,7 @@ pub fn invocation(arguments: &[String]) -> Result<Invocation, CommandError> {
     if name == "commands" {
         return commands(words);
     }
-    if trigger::IN_GRADUATE.contains(&name) || [trigger::BEFORE_ALL, trigger::AFTER_ALL].contains(&name) {
+    if IN_GRADUATE.contains(&name) || [BEFORE_ALL, AFTER_ALL].contains(&name) {
         return Ok(Invocation::Trigger { name: name.to_owned(), arguments: words.to_vec() });
     }
     match words.first().map(String::as_str) {
@@ -156,7 +156,7 @@ pub fn invocation(arguments: &[String]) -> Result<Invocation, CommandError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::install::SUBCOMMANDS;
+    use crate::links::SUBCOMMANDS;
 
     fn of(line: &str) -> Result<Invocation, CommandError> {
         invocation(&line.split(' ').map(str::to_owned).collect::<Vec<_>>())

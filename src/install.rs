@@ -18,44 +18,13 @@ use crate::dokku_version::{self, TooOld};
 use crate::files::{self, FileError};
 use crate::git::GitError;
 use crate::lines::Lines;
+use crate::links::{IN_GRADUATE, SUBCOMMANDS};
 use crate::output;
 use crate::process::{self, ProcessError, Program};
-use crate::trigger;
 use crate::vars::Vars;
 
 pub use companions::{Companion, GIT_READER, HOLDER, State, all as companions};
 pub use repository::{HOOKS, chained_hook, is_prepared, ssh_key_path, wrong_settings};
-
-/// Dokku's subcommands, each by the last part of its name: `subcommands/<name>`, `default` being `graduate`.
-pub const SUBCOMMANDS: [&str; 27] = [
-    "abort",
-    "add-environment",
-    "add-hook",
-    "agent",
-    "commit",
-    "default",
-    "diff",
-    "doctor",
-    "environments",
-    "freeze",
-    "help",
-    "hooks",
-    "key",
-    "logs",
-    "map",
-    "plan",
-    "receive",
-    "recover",
-    "releases",
-    "report",
-    "rm-environment",
-    "rm-hook",
-    "rollback",
-    "set",
-    "status",
-    "unfreeze",
-    "unmap",
-];
 
 /// The argument by which the second process knows that it is the one of Dokku's user.
 const AS_OWNER: &str = "as-owner";
@@ -190,7 +159,7 @@ fn prepare_plugin(vars: &Vars, notes: &mut Notes) {
 /// What is a link to the binary in the plugin's directory: each subcommand and trigger, with where it leads.
 fn links(plugin: &Path) -> impl Iterator<Item = (PathBuf, &'static Path)> {
     let subcommands = SUBCOMMANDS.iter().map(|name| Path::new("subcommands").join(name));
-    let triggers = trigger::IN_GRADUATE.iter().chain(&["commands"]).map(PathBuf::from);
+    let triggers = IN_GRADUATE.iter().chain(&["commands"]).map(PathBuf::from);
     let subcommands = subcommands.map(|name| (name, Path::new("../dokku-graduate")));
     let triggers = triggers.map(|name| (name, Path::new("dokku-graduate")));
     subcommands.chain(triggers).map(|(name, target)| (plugin.join(name), target))

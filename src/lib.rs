@@ -31,6 +31,7 @@ pub mod journal;
 pub mod legible;
 pub mod lines;
 pub mod link;
+pub mod links;
 pub mod listing;
 pub mod local;
 pub mod manifest;
