@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::commit::app::{self as stages, Barrier, Foreign};
 use crate::docker::{self, RestartPolicy};
 use crate::dokku::Dokku;
+use crate::exit::Explain;
 use crate::files::{FileError, Watch};
 use crate::names::{AppName, GraduationId};
 use crate::participant;
@@ -83,6 +84,8 @@ pub enum HoldError {
     #[error(transparent)]
     Docker(#[from] docker::DockerError),
 }
+
+impl Explain for HoldError {}
 
 /// `builder-release`, before Dokku's builders: the app is built, or somebody has changed its settings, and Dokku is about
 /// to run its predeploy task and to make the image that it starts then. Refuses what is not the graduation's, so that
