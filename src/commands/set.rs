@@ -31,9 +31,8 @@ pub struct Arguments {
     /// The environment, or --global for all that do not set it themselves
     #[arg(value_name = "ENVIRONMENT|--global", allow_hyphen_values = true)]
     scope: Scope,
-    /// One of max-parallel, hold-timeout, lease, on-failure, missing-config, ignore-config, exclude, hook-timeout,
-    /// keep-releases, keep-logs, auto-commit
-    #[arg(value_name = "PROPERTY")]
+    /// Which
+    #[arg(value_name = "PROPERTY", help = format!("One of {}", Property::known()))]
     property: String,
     /// Its value; without one it is reset. Names are separated by commas or blanks
     #[arg(value_name = "VALUE")]
