@@ -41,16 +41,23 @@ fn usage_of(argument: &clap::Arg) -> Option<String> {
     Some(if argument.is_required_set() { text } else { format!("[{text}]") })
 }
 
+/// All commands; those that no user runs are hidden.
+pub fn all() -> clap::Command {
+    Command::augment_subcommands(clap::Command::new("dokku"))
+}
+
+/// A command and its arguments: `graduate:logs [<id|environment>] [--follow] [--app <app>]`.
+pub fn usage(command: &clap::Command) -> String {
+    let arguments = command.get_arguments().filter_map(usage_of);
+    std::iter::once(command.get_name().to_owned()).chain(arguments).collect::<Vec<_>>().join(" ")
+}
+
 /// Each command's usage and what it does.
 fn lines() -> Vec<(String, String)> {
-    let all = Command::augment_subcommands(clap::Command::new("dokku"));
     let line = |command: &clap::Command| {
-        let arguments = command.get_arguments().filter_map(usage_of);
-        let usage =
-            std::iter::once(command.get_name().to_owned()).chain(arguments).collect::<Vec<_>>().join(" ");
-        (usage, command.get_about().map(ToString::to_string).unwrap_or_default())
+        (usage(command), command.get_about().map(ToString::to_string).unwrap_or_default())
     };
-    all.get_subcommands().filter(|command| !command.is_hide_set()).map(line).collect()
+    all().get_subcommands().filter(|command| !command.is_hide_set()).map(line).collect()
 }
 
 /// Runs the command.
