@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-/// What the process says about its outcome; README has the same table.
+/// What the process says about its outcome; docs/commands.md has the same table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
     /// 0: done, or nothing to do.
