@@ -1,5 +1,6 @@
 //! Links between documents lead to files and headings that are there.
 
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use crate::pages::{self, Kind, Page, root};
@@ -71,16 +72,29 @@ fn a_link_that_leads_nowhere_is_found() {
     }
 }
 
+/// The files that a page links, from the project's root.
+fn linked(page: &Page) -> Vec<PathBuf> {
+    let here = page.path.parent().unwrap_or(Path::new(""));
+    let lines = page.lines.iter().filter(|line| line.kind != Kind::Code);
+    let targets: Vec<String> =
+        lines.flat_map(|line| targets(&line.text).into_iter().map(str::to_owned)).collect();
+    let files =
+        targets.iter().map(|target| target.split('#').next().unwrap()).filter(|file| !file.is_empty());
+    files.filter_map(|file| normal(&here.join(file))).collect()
+}
+
 #[test]
-fn every_page_for_users_can_be_reached_from_the_readme() {
-    let readme = Page::read("README.md");
-    let linked: Vec<PathBuf> = readme
-        .lines
-        .iter()
-        .flat_map(|line| targets(&line.text))
-        .filter_map(|target| normal(Path::new(target.split('#').next().unwrap())))
-        .collect();
-    for page in pages::of_users().iter().filter(|page| page.path != readme.path) {
-        assert!(linked.contains(&page.path), "the README has no link to {}", page.path.display());
+fn every_document_can_be_reached_from_the_readme() {
+    let pages = pages::all();
+    let mut reached: BTreeSet<PathBuf> = ["README.md".into()].into();
+    let mut left: Vec<PathBuf> = reached.iter().cloned().collect();
+    while let Some(path) = left.pop() {
+        let page = pages.iter().find(|page| page.path == path);
+        left.extend(
+            page.map(linked).unwrap_or_default().into_iter().filter(|path| reached.insert(path.clone())),
+        );
     }
+    let unreached: Vec<&PathBuf> =
+        pages.iter().map(|page| &page.path).filter(|path| !reached.contains(*path)).collect();
+    assert!(unreached.is_empty(), "no link leads to {unreached:?}");
 }
