@@ -11,7 +11,7 @@ const MAX_README: usize = 90;
 #[test]
 fn lines_of_prose_end_at_120_columns() {
     let mut long = Vec::new();
-    for page in pages::of_users() {
+    for page in pages::all() {
         let is_prose = |kind| matches!(kind, Kind::Prose | Kind::Heading);
         for line in page.lines.iter().filter(|line| is_prose(line.kind)) {
             let width = line.text.chars().count();
