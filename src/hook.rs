@@ -15,7 +15,7 @@ use crate::decision::DecisionError;
 use crate::error;
 use crate::files::FileError;
 use crate::install;
-use crate::journal::{self, JournalError, Place, PushNote};
+use crate::journal::{self, Place, PushNote};
 use crate::manifest::{Manifest, State};
 use crate::mapping::Mapping;
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId, InvalidName, RequestTag};
@@ -63,9 +63,6 @@ pub enum HookError {
     /// The settings.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// The journal.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
     /// The tag.
     #[error(transparent)]
     Decision(#[from] DecisionError),

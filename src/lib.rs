@@ -32,6 +32,7 @@ pub mod lines;
 pub mod link;
 pub mod listing;
 pub mod local;
+pub mod log;
 pub mod manifest;
 pub mod mapping;
 pub mod names;
