@@ -84,7 +84,8 @@ impl<E: Serialize + DeserializeOwned> Log<E> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             read => read.map_err(FileError::of("read", &self.path))?,
         };
-        let unreadable = |what| FileError::of("read", &self.path)(io::Error::new(io::ErrorKind::InvalidData, what));
+        let unreadable =
+            |what| FileError::of("read", &self.path)(io::Error::new(io::ErrorKind::InvalidData, what));
         let entry = |(number, line)| {
             let json = checked(line).ok_or_else(|| unreadable(format!("line {number} is damaged")))?;
             serde_json::from_str(json).map_err(|error| {
@@ -100,8 +101,10 @@ impl<E: Serialize + DeserializeOwned> Log<E> {
 fn finished(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
     let has_own_end = |at: usize| lines.get(at + 1).is_some_and(|next| next.is_empty());
-    let finished: Vec<(usize, &[u8])> =
-        (0..lines.len()).filter(|at| !lines[*at].is_empty() && has_own_end(*at)).map(|at| (at + 1, lines[at])).collect();
+    let finished: Vec<(usize, &[u8])> = (0..lines.len())
+        .filter(|at| !lines[*at].is_empty() && has_own_end(*at))
+        .map(|at| (at + 1, lines[at]))
+        .collect();
     finished.into_iter()
 }
 
@@ -161,6 +164,9 @@ mod tests {
         fs::write(log.path(), &whole).unwrap();
         Log::<u8>::at(log.path()).append(&1).unwrap();
         let error = log.entries().unwrap_err().to_string();
-        assert!(error.contains("line 8 is not understood") && error.contains("install that one again"), "{error}");
+        assert!(
+            error.contains("line 6 is not understood") && error.contains("install that one again"),
+            "{error}"
+        );
     }
 }

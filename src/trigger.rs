@@ -9,7 +9,7 @@ use crate::environment;
 use crate::names::{AppName, GraduationId};
 use crate::participant::health;
 use crate::participant::hold::{self, HoldError};
-use crate::participant::store::{DEPLOYED, Store};
+use crate::participant::store::{Entry, Store};
 use crate::participant::{self, ParticipantError, Settler};
 use crate::provenance::{self, ProvenanceError};
 use crate::vars::Vars;
@@ -123,7 +123,7 @@ pub fn run(vars: &Vars, name: &str, arguments: &[String]) -> Result<(), HoldErro
 fn deployed(vars: &Vars, app: &AppName) {
     let done = match &vars.graduation {
         // Its manifests follow when all its apps have settled.
-        Some(id) => Store::at(vars, id).mark(app, DEPLOYED).map_err(|error| error.to_string()),
+        Some(id) => Store::at(vars, id).note(app, &Entry::Deployed {}).map_err(|error| error.to_string()),
         None => after_deploy::start(app).map_err(|error| error.to_string()),
     };
     if let Err(error) = done {
