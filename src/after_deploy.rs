@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::environment::{Environment, EnvironmentError};
+use crate::exit::Explain;
 use crate::names::{AppName, GraduationId};
 use crate::process::{self, ProcessError, ProcessId};
 use crate::settings::Settings;
@@ -43,6 +44,8 @@ pub enum AfterDeployError {
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
 }
+
+impl Explain for AfterDeployError {}
 
 /// Starts the process, from a trigger of the deploy.
 ///

@@ -18,6 +18,7 @@ use crate::doctor;
 use crate::dokku::{Dokku, DokkuError};
 use crate::dokku_version;
 use crate::error;
+use crate::exit::Explain;
 use crate::factors;
 use crate::files::FileError;
 use crate::git::{self, Git};
@@ -69,6 +70,8 @@ pub enum AgentError {
     #[error("a request that needs a graduation came before one was begun")]
     NoGraduation,
 }
+
+impl Explain for AgentError {}
 
 /// Serves one session, until its stdin ends.
 ///

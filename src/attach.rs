@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::coordinator::control::{Ask, Control, Tell};
+use crate::exit::Explain;
 use crate::files::FileError;
 use crate::journal::Place;
 use crate::names::GraduationId;
@@ -47,6 +48,8 @@ pub enum AttachError {
     #[error(transparent)]
     File(#[from] FileError),
 }
+
+impl Explain for AttachError {}
 
 impl AttachError {
     /// Why a coordinator ended before it listened, if it has.

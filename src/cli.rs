@@ -7,40 +7,8 @@ use std::path::Path;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::commands::{Command, help};
-use crate::error::Error;
-use crate::trigger;
-
-/// Dokku's subcommands, each by the last part of its name: `subcommands/<name>`, `default` being `graduate`.
-pub const SUBCOMMANDS: [&str; 27] = [
-    "abort",
-    "add-environment",
-    "add-hook",
-    "agent",
-    "commit",
-    "default",
-    "diff",
-    "doctor",
-    "environments",
-    "freeze",
-    "help",
-    "hooks",
-    "key",
-    "logs",
-    "map",
-    "plan",
-    "receive",
-    "recover",
-    "releases",
-    "report",
-    "rm-environment",
-    "rm-hook",
-    "rollback",
-    "set",
-    "status",
-    "unfreeze",
-    "unmap",
-];
+use crate::commands::{Command, CommandError, help};
+use crate::links::{AFTER_ALL, BEFORE_ALL, IN_GRADUATE};
 
 /// What this process is to do.
 #[derive(Debug)]
@@ -53,7 +21,7 @@ pub enum Invocation {
     NotOurs,
     /// One of Dokku's triggers, with its arguments.
     Trigger {
-        /// Its name, one of those in [`trigger`].
+        /// Its name, one of those in [`crate::links`].
         name: String,
         /// What Dokku gave it.
         arguments: Vec<String>,
@@ -119,7 +87,7 @@ struct Own {
 }
 
 /// Parses with clap, whose help is a result and whose errors are wrong usage.
-fn parse<P: CommandFactory + FromArgMatches>(words: &[String]) -> Result<Result<P, String>, Error> {
+fn parse<P: CommandFactory + FromArgMatches>(words: &[String]) -> Result<Result<P, String>, CommandError> {
     let name = P::command().get_name().to_owned();
     let words = std::iter::once(&name).chain(words);
     let parsed =
@@ -128,13 +96,13 @@ fn parse<P: CommandFactory + FromArgMatches>(words: &[String]) -> Result<Result<
         Ok(parsed) => Ok(Ok(parsed)),
         Err(error) if error.use_stderr() => {
             let text = error.render().to_string();
-            Err(Error::Usage(text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned()))
+            Err(CommandError::Usage(text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned()))
         }
         Err(help) => Ok(Err(format!("{}\n", help.render().to_string().trim_end()))),
     }
 }
 
-fn command(words: &[String]) -> Result<Invocation, Error> {
+fn command(words: &[String]) -> Result<Invocation, CommandError> {
     match words {
         [] => Ok(Invocation::Command(Command::Help(help::Arguments::default()))),
         [graduate] if graduate == "graduate" => command(&[]),
@@ -145,7 +113,7 @@ fn command(words: &[String]) -> Result<Invocation, Error> {
     }
 }
 
-fn own(words: &[String]) -> Result<Invocation, Error> {
+fn own(words: &[String]) -> Result<Invocation, CommandError> {
     Ok(match parse::<Own>(words)? {
         Ok(own) => Invocation::Part(own.part),
         Err(text) => Invocation::Show(text),
@@ -153,7 +121,7 @@ fn own(words: &[String]) -> Result<Invocation, Error> {
 }
 
 /// What `commands` is asked: for help, or for anything, after everything else has been tried.
-fn commands(words: &[String]) -> Result<Invocation, Error> {
+fn commands(words: &[String]) -> Result<Invocation, CommandError> {
     match words.first().map(String::as_str) {
         Some("help") => Ok(Invocation::Command(Command::Help(help::Arguments::bare()))),
         Some("graduate:help") => command(words),
@@ -164,8 +132,8 @@ fn commands(words: &[String]) -> Result<Invocation, Error> {
 /// Parses the arguments of the process, the first being the path that it was started by.
 ///
 /// # Errors
-/// [`Error::Usage`].
-pub fn invocation(arguments: &[String]) -> Result<Invocation, Error> {
+/// [`CommandError::Usage`].
+pub fn invocation(arguments: &[String]) -> Result<Invocation, CommandError> {
     let (program, words) = arguments.split_first().map_or(("", [].as_slice()), |(first, rest)| (first, rest));
     let program = Path::new(program);
     let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -176,7 +144,7 @@ pub fn invocation(arguments: &[String]) -> Result<Invocation, Error> {
     if name == "commands" {
         return commands(words);
     }
-    if trigger::IN_GRADUATE.contains(&name) || [trigger::BEFORE_ALL, trigger::AFTER_ALL].contains(&name) {
+    if IN_GRADUATE.contains(&name) || [BEFORE_ALL, AFTER_ALL].contains(&name) {
         return Ok(Invocation::Trigger { name: name.to_owned(), arguments: words.to_vec() });
     }
     match words.first().map(String::as_str) {
@@ -188,8 +156,9 @@ pub fn invocation(arguments: &[String]) -> Result<Invocation, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::links::SUBCOMMANDS;
 
-    fn of(line: &str) -> Result<Invocation, Error> {
+    fn of(line: &str) -> Result<Invocation, CommandError> {
         invocation(&line.split(' ').map(str::to_owned).collect::<Vec<_>>())
     }
 
@@ -211,7 +180,7 @@ mod tests {
             of("dokku-graduate graduate:hooks PRE"),
             Ok(Invocation::Command(Command::Hooks(_)))
         ));
-        assert!(matches!(of("dokku-graduate nonsense"), Err(Error::Usage(_))));
+        assert!(matches!(of("dokku-graduate nonsense"), Err(CommandError::Usage(_))));
     }
 
     #[test]

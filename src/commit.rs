@@ -4,3 +4,6 @@
 
 pub mod app;
 pub mod destination;
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::dokku::{Dokku, DokkuError, Uncarried};
+use crate::exit::Explain;
 use crate::factors;
 use crate::files::{self, FileError, Lock, Locking};
 use crate::git::{Git, GitError};
@@ -76,6 +77,8 @@ pub enum EnvironmentError {
     #[error("another commit in the environment repository has been running for {} s", COMMIT_PATIENCE.as_secs())]
     Busy,
 }
+
+impl Explain for EnvironmentError {}
 
 /// The secret of this host, 32 bytes in the plugin's data.
 pub fn secret_path(vars: &Vars) -> PathBuf {

@@ -16,6 +16,8 @@ use rustix::io::Errno;
 use serde::{Serialize, de::DeserializeOwned};
 use tempfile::NamedTempFile;
 
+use crate::exit::Explain;
+
 /// A file operation that did not work: what was tried, on which file, and the system's answer.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}: {source}", path.display())]
@@ -24,6 +26,8 @@ pub struct FileError {
     path: PathBuf,
     source: io::Error,
 }
+
+impl Explain for FileError {}
 
 impl FileError {
     /// Describes a failed operation; use with `map_err`.

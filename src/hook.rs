@@ -1,11 +1,8 @@
 //! Git's two hooks on the environment repository: pre-receive votes, post-receive brings the news that the tag
 //! has moved. Both attach to a coordinator and show what it says; neither holds anything.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io::{self, Write};
-
-use chrono::Utc;
 
 use crate::attach::{AttachError, Attached, Look, Step};
 use crate::client::{Client, ClientError};
@@ -13,19 +10,19 @@ use crate::coordinator::control::Ask;
 use crate::coordinator::{self, Start};
 use crate::decision::DecisionError;
 use crate::error;
+use crate::exit::Explain;
 use crate::files::FileError;
 use crate::install;
 use crate::journal::{self, Place, PushNote};
-use crate::manifest::{Manifest, State};
-use crate::mapping::Mapping;
-use crate::names::{AppName, CommitId, EnvironmentName, GraduationId, InvalidName, RequestTag};
+use crate::names::{GraduationId, RequestTag};
 use crate::order::{Mode, Order};
-use crate::plan::{OptionError, Options, WantedApp};
+use crate::plan::{OptionError, Options};
 use crate::process::{self, ProcessError, ProcessId, Program};
 use crate::receive::{self, ReceiveError};
-use crate::repo::{Incoming, RepoError, Store};
+use crate::repo::{Incoming, RepoError};
+use crate::request::{Orders, RequestError};
 use crate::settings::{Settings, SettingsError};
-use crate::updates::{self, Push, Request, UpdateError};
+use crate::updates::{self, UpdateError};
 use crate::vars::Vars;
 
 mod news;
@@ -45,9 +42,9 @@ pub enum HookError {
     /// What was pushed.
     #[error("cannot accept the push: {0}")]
     Repo(#[from] RepoError),
-    /// A name.
+    /// What it asks for.
     #[error("cannot accept the push: {0}")]
-    Name(#[from] InvalidName),
+    Request(#[from] RequestError),
     /// A graduation decides by the tag.
     #[error("cannot delete {0}: a graduation that it asked for is in progress")]
     InUse(RequestTag),
@@ -77,6 +74,8 @@ pub enum HookError {
     Input(#[from] io::Error),
 }
 
+impl Explain for HookError {}
+
 /// pre-receive: exit status 0 is the vote yes.
 ///
 /// # Errors
@@ -104,7 +103,8 @@ pub fn pre_receive(vars: &Vars) -> Result<u8, HookError> {
             return Err(HookError::InUse(tag.clone()));
         }
     }
-    let orders = orders(&repo, &push, &options, vars, Mode::Push)?;
+    let orders = Orders { repo: &repo, settings: &settings, mode: Mode::Push, options: &options, vars };
+    let orders = orders.of_push(&push)?;
     if orders.is_empty() {
         return Ok(0);
     }
@@ -130,86 +130,6 @@ fn is_in_use(vars: &Vars, tag: &RequestTag) -> Result<bool, HookError> {
     let Some(current) = journal::current(vars, &tag.environment)? else { return Ok(false) };
     let order = Place::of(vars, &current).order()?;
     Ok(order.is_some_and(|order| order.tag == *tag))
-}
-
-/// The apps that a state wants.
-pub fn wanted(state: &State) -> BTreeMap<AppName, WantedApp> {
-    let wanted = state.0.iter().map(|(app, manifest)| {
-        let config_names = manifest.config.keys().cloned().collect();
-        (app.clone(), WantedApp { runs: manifest.deploy.revision, config_names })
-    });
-    wanted.collect()
-}
-
-/// A state is HEAD's, as far as it graduates along this mapping.
-///
-/// # Errors
-/// HEAD cannot be read.
-pub fn is_current(
-    repo: &Store,
-    commit: CommitId,
-    state: &State,
-    mapping: &Mapping,
-) -> Result<bool, RepoError> {
-    let Some(head) = repo.head()? else { return Ok(false) };
-    if repo.tree_of(head)? == repo.tree_of(commit)? {
-        return Ok(true);
-    }
-    // Without rules all of it graduates, so that it is another state.
-    let covered = |state: &State| -> BTreeMap<AppName, Manifest> {
-        let apps = state.0.iter().filter(|(app, _)| mapping.covers(app));
-        apps.map(|(app, manifest)| (app.clone(), manifest.clone())).collect()
-    };
-    Ok(!mapping.is_empty() && covered(&repo.manifests(head)?) == covered(state))
-}
-
-/// The apps of a state that never graduate to an environment, as `exclude` is set now.
-pub fn excluded(settings: &Settings, environment: &EnvironmentName, state: &State) -> BTreeSet<AppName> {
-    let excluded = settings.for_environment(environment).exclude.into_iter();
-    let known = excluded.filter_map(|app| app.as_str().parse::<AppName>().ok());
-    known.filter(|app| state.0.contains_key(app)).collect()
-}
-
-fn orders(
-    repo: &Store,
-    push: &Push,
-    options: &Options,
-    vars: &Vars,
-    mode: Mode,
-) -> Result<Vec<Order>, HookError> {
-    let settings = Settings::load(vars)?;
-    let order = |request: &Request| -> Result<Order, HookError> {
-        let mapping = settings.mapping(&request.tag.environment);
-        let commit = repo.commit_of(request.new)?;
-        let state = repo.state_at(commit)?;
-        Ok(Order {
-            id: new_id()?,
-            mode,
-            tag: request.tag.clone(),
-            old: request.old,
-            new: request.new,
-            commit,
-            quarantine: vars.quarantine.clone(),
-            is_current: is_current(repo, commit, &state, &mapping)?,
-            apps: wanted(&state),
-            excluded: excluded(&settings, &request.tag.environment, &state),
-            mapping,
-            options: options.clone(),
-            by: vars.user.clone(),
-            at: Utc::now(),
-        })
-    };
-    push.requests.iter().map(order).collect()
-}
-
-/// A fresh id.
-///
-/// # Errors
-/// The system has no random bytes.
-pub fn new_id() -> io::Result<GraduationId> {
-    let mut random = [0; 3];
-    getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
-    Ok(GraduationId::new(Utc::now(), random))
 }
 
 /// Runs the graduations of a push as far as their vote. They stand or fall together.

@@ -14,14 +14,13 @@ use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
-use crate::cli::SUBCOMMANDS;
 use crate::dokku_version::{self, TooOld};
 use crate::files::{self, FileError};
 use crate::git::GitError;
 use crate::lines::Lines;
+use crate::links::{IN_GRADUATE, SUBCOMMANDS};
 use crate::output;
 use crate::process::{self, ProcessError, Program};
-use crate::trigger;
 use crate::vars::Vars;
 
 pub use companions::{Companion, GIT_READER, HOLDER, State, all as companions};
@@ -160,7 +159,7 @@ fn prepare_plugin(vars: &Vars, notes: &mut Notes) {
 /// What is a link to the binary in the plugin's directory: each subcommand and trigger, with where it leads.
 fn links(plugin: &Path) -> impl Iterator<Item = (PathBuf, &'static Path)> {
     let subcommands = SUBCOMMANDS.iter().map(|name| Path::new("subcommands").join(name));
-    let triggers = trigger::IN_GRADUATE.iter().chain(&["commands"]).map(PathBuf::from);
+    let triggers = IN_GRADUATE.iter().chain(&["commands"]).map(PathBuf::from);
     let subcommands = subcommands.map(|name| (name, Path::new("../dokku-graduate")));
     let triggers = triggers.map(|name| (name, Path::new("dokku-graduate")));
     subcommands.chain(triggers).map(|(name, target)| (plugin.join(name), target))

@@ -1,6 +1,6 @@
 //! dokku-graduate: promotes a whole Dokku environment at once.
 //!
-//! ARCHITECTURE.md has the map, the transaction and its promises.
+//! ARCHITECTURE.md has the map, docs/internals/ the transaction and its promises.
 
 pub mod after_deploy;
 pub mod agent;
@@ -19,6 +19,7 @@ pub mod dokku;
 pub mod dokku_version;
 pub mod environment;
 pub mod error;
+pub mod exit;
 pub mod factors;
 pub mod files;
 pub mod finding;
@@ -30,6 +31,7 @@ pub mod journal;
 pub mod legible;
 pub mod lines;
 pub mod link;
+pub mod links;
 pub mod listing;
 pub mod local;
 pub mod log;
@@ -51,6 +53,7 @@ pub mod receive;
 pub mod records;
 pub mod repo;
 pub mod report;
+pub mod request;
 pub mod runs;
 pub mod settings;
 pub mod ssh;

@@ -102,14 +102,15 @@ pub struct Reports {
     stderr: Tail,
 }
 
-/// Connects, and waits for the agent's hello. `control` is the socket by which git's own connections share this one.
+/// Connects, and waits for the agent's hello. `control` is the socket by which git's own connections share this one; whoever
+/// only asks needs none.
 ///
 /// # Errors
 /// See [`LinkError`]; nothing was changed anywhere.
 pub fn connect(
     vars: &Vars,
     environment: &EnvironmentName,
-    control: &Path,
+    control: Option<&Path>,
 ) -> Result<(Link, Reports), LinkError> {
     let settings = Settings::load(vars)?;
     connect_to(&settings.environment(environment)?.url, vars, environment, control)
@@ -123,11 +124,11 @@ pub fn connect_to(
     address: &Address,
     vars: &Vars,
     environment: &EnvironmentName,
-    control: &Path,
+    control: Option<&Path>,
 ) -> Result<(Link, Reports), LinkError> {
     let program = match address {
         Address::Local => local::agent(vars),
-        Address::Ssh(_) => ssh::command(vars, environment, Some(control), &["graduate:agent"])?,
+        Address::Ssh(_) => ssh::command(vars, environment, control, &["graduate:agent"])?,
     };
     let mut running = program.piped().in_own_group().spawn()?;
     let pipes = (running.child.stdin.take(), running.child.stdout.take(), running.child.stderr.take());

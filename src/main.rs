@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use dokku_graduate::cli::{self, Invocation};
 use dokku_graduate::cli::{GitHook, Part};
 use dokku_graduate::commands;
-use dokku_graduate::error::{self, Error, ExitStatus};
+use dokku_graduate::error::{self, Error};
+use dokku_graduate::exit::ExitStatus;
 use dokku_graduate::vars::Vars;
 use dokku_graduate::{after_deploy, coordinator, hook, install, participant, trigger};
 

@@ -14,6 +14,9 @@ use crate::legible::shortened;
 use crate::names::{self, AppName, CommitId, InvalidName};
 use crate::runs::Runs;
 
+/// The most apps that one commit may describe.
+pub const MAX_APPS: usize = 2_000;
+
 /// The longest manifest that is read, in bytes.
 pub const MAX_MANIFEST: usize = 256 * 1024;
 

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::exit::{ExitStatus, Explain};
 use crate::names::{AppName, InvalidName};
 
 mod routes;
@@ -124,6 +125,15 @@ pub enum RuleError {
     /// There is none.
     #[error("there is no rule {0}")]
     Unknown(String),
+}
+
+impl Explain for RuleError {
+    fn exit_status(&self) -> ExitStatus {
+        match self {
+            Self::Stars(..) => ExitStatus::Usage,
+            Self::Taken(..) | Self::Unknown(_) => ExitStatus::Refused,
+        }
+    }
 }
 
 /// The rules of one environment, in order: of several that fit an app, the first counts. Without any rule every app

@@ -16,6 +16,7 @@ use std::time::Duration;
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
+use crate::exit::Explain;
 use crate::vars;
 
 mod children;
@@ -66,6 +67,8 @@ pub enum ProcessError {
         source: io::Error,
     },
 }
+
+impl Explain for ProcessError {}
 
 fn tail(output: &str) -> String {
     let lines: Vec<&str> = output.trim_end().lines().collect();

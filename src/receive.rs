@@ -4,6 +4,7 @@
 //! ([`check`]) lets only the one ref be created that the graduation needs.
 
 use crate::dokku::Dokku;
+use crate::exit::Explain;
 use crate::files::FileError;
 use crate::git::{self, Git, GitError};
 use crate::names::{AppName, GraduationId};
@@ -47,6 +48,8 @@ pub enum ReceiveError {
     #[error(transparent)]
     Process(#[from] ProcessError),
 }
+
+impl Explain for ReceiveError {}
 
 /// Runs git-receive-pack on our stdin and stdout; returns its exit status.
 ///

@@ -10,12 +10,10 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 use git2::{ErrorCode, ObjectType, Oid, Repository, Tree};
 
-use crate::manifest::{MANIFEST_FILE, MAX_MANIFEST, Manifest, ManifestError, State};
+use crate::exit::Explain;
+use crate::manifest::{MANIFEST_FILE, MAX_APPS, MAX_MANIFEST, Manifest, ManifestError, State};
 use crate::names::{AppName, CommitId, InvalidName, ObjectId, ReleaseTag};
 use crate::vars::Vars;
-
-/// The most apps that one commit may describe.
-pub const MAX_APPS: usize = 2_000;
 
 /// The longest that all manifests of one commit may be, in bytes: room for a thousand large ones.
 pub const MAX_STATE: usize = 8 << 20;
@@ -130,6 +128,8 @@ pub enum RepoError {
     #[error("this push brings more than {MAX_NEW_COMMITS} commits; push the history in several parts")]
     TooManyCommits,
 }
+
+impl Explain for RepoError {}
 
 fn reading(what: impl Into<String>) -> impl FnOnce(git2::Error) -> RepoError {
     let what = what.into();

@@ -15,6 +15,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::exit::{ExitStatus, Explain};
 use crate::files::{self, FileError, Lock, Locking};
 use crate::mapping::{Mapping, RuleError};
 use crate::names::EnvironmentName;
@@ -77,6 +78,35 @@ pub enum SettingsError {
     /// Somebody else is changing the settings.
     #[error("the settings are being changed by {}", .0.map_or("another process".into(), |pid| format!("process {pid}")))]
     Busy(Option<u32>),
+}
+
+impl Explain for SettingsError {
+    fn exit_status(&self) -> ExitStatus {
+        match self {
+            Self::HookCommand(_) => ExitStatus::Usage,
+            Self::Property(error) => error.exit_status(),
+            Self::Rule { source, .. } => source.exit_status(),
+            Self::File(_)
+            | Self::UnknownEnvironment { .. }
+            | Self::EnvironmentExists { .. }
+            | Self::NoHook { .. }
+            | Self::Busy(_) => ExitStatus::Refused,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::UnknownEnvironment { name, .. } => {
+                Some(format!("link it with `dokku graduate:add-environment {name} HOST`"))
+            }
+            Self::EnvironmentExists { name, .. } => {
+                Some(format!("to link it elsewhere, first `dokku graduate:rm-environment {name}`"))
+            }
+            Self::NoHook { kind, .. } => Some(format!("`dokku graduate:hooks {kind}` lists them")),
+            Self::Busy(_) => Some("try again in a moment".to_owned()),
+            Self::Rule { .. } | Self::File(_) | Self::HookCommand(_) | Self::Property(_) => None,
+        }
+    }
 }
 
 fn listed(names: &[EnvironmentName]) -> String {

@@ -10,6 +10,7 @@ mod pins;
 use std::path::{Path, PathBuf};
 
 use crate::dokku_version::TooOld;
+use crate::exit::{ExitStatus, Explain};
 use crate::files::{self, FileError};
 use crate::names::EnvironmentName;
 use crate::process::{ProcessError, Program};
@@ -100,6 +101,50 @@ pub enum SshError {
         /// The first line, shortened.
         line: String,
     },
+}
+
+impl Explain for SshError {
+    fn exit_status(&self) -> ExitStatus {
+        match self {
+            Self::Unreachable { .. } => ExitStatus::Unreachable,
+            Self::File(_)
+            | Self::Process(_)
+            | Self::Path(_)
+            | Self::HostKeyChanged { .. }
+            | Self::OtherFingerprint { .. }
+            | Self::NotAuthorised { .. }
+            | Self::NoPlugin { .. }
+            | Self::OtherProtocol { .. }
+            | Self::Dokku(_)
+            | Self::Chatter { .. } => ExitStatus::Refused,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unreachable { .. } => {
+                Some("is the host up, and are name, port and firewall right?".to_owned())
+            }
+            Self::HostKeyChanged { .. } => Some(
+                "either the host was set up anew, or somebody stands in between: ask its operator\n\
+                 if the new key is right, run `graduate:add-environment` again with `--fingerprint` and the new key's"
+                    .to_owned(),
+            ),
+            Self::OtherFingerprint { .. } => {
+                Some("compare with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on that host".to_owned())
+            }
+            Self::NotAuthorised { remedy, .. } => Some(format!("run this there, as root:\n{remedy}")),
+            Self::NoPlugin { .. } => {
+                Some("install the plugin there as well: `dokku plugin:install`, see README".to_owned())
+            }
+            Self::Dokku(_) => Some(format!("run this there, as root:\n{}", TooOld::REMEDY)),
+            Self::OtherProtocol { .. } => Some("install the same version on both hosts".to_owned()),
+            Self::Chatter { .. } => {
+                Some("a login script (.bashrc, .profile, /etc/profile.d) of that user must not print".to_owned())
+            }
+            Self::File(_) | Self::Process(_) | Self::Path(_) => None,
+        }
+    }
 }
 
 impl SshError {
@@ -318,6 +363,14 @@ mod tests {
 
     fn vars(dir: &Path) -> Vars {
         Vars { lib_root: dir.to_owned(), ..Vars::from_environment() }
+    }
+
+    #[test]
+    fn an_unreachable_host_has_a_status_of_its_own() {
+        let url = "prod".parse().unwrap();
+        let error = SshError::Unreachable { url, said: "no route to host".into() };
+        assert_eq!(error.to_string(), "cannot reach prod: no route to host");
+        assert_eq!(error.exit_status().code(), 4);
     }
 
     #[test]

@@ -6,36 +6,14 @@ use std::time::{Duration, Instant};
 
 use crate::after_deploy;
 use crate::environment;
+use crate::links::{AFTER_ALL, BEFORE_ALL};
 use crate::names::{AppName, GraduationId};
 use crate::participant::health;
 use crate::participant::hold::{self, HoldError};
-use crate::participant::store::{Entry, Store};
+use crate::participant::store::{AppEntry, Store};
 use crate::participant::{self, ParticipantError, Settler};
 use crate::provenance::{self, ProvenanceError};
 use crate::vars::Vars;
-
-/// The triggers that are links to this program in the plugin `graduate`, and run before Dokku's own.
-pub const IN_GRADUATE: [&str; 13] = [
-    "post-app-clone-setup",
-    "post-app-rename",
-    "post-app-rename-setup",
-    "post-config-update",
-    "post-create",
-    "post-delete",
-    "post-deploy",
-    "post-domains-update",
-    "post-extract",
-    "post-proxy-ports-update",
-    "pre-restore",
-    "scheduler-deploy",
-    "scheduler-post-deploy-process",
-];
-
-/// The one in the companion `00_graduate`, which runs before Dokku's builders make an image that can be started.
-pub const BEFORE_ALL: &str = "builder-release";
-
-/// The one in the companion `zzz_graduate`, which runs after Dokku's own health check.
-pub const AFTER_ALL: &str = "check-deploy";
 
 /// How long the start of all apps after a boot may wait for graduations to be settled, and how often it looks.
 const SWEEP_LIMIT: Duration = Duration::from_secs(60);
@@ -123,7 +101,7 @@ pub fn run(vars: &Vars, name: &str, arguments: &[String]) -> Result<(), HoldErro
 fn deployed(vars: &Vars, app: &AppName) {
     let done = match &vars.graduation {
         // Its manifests follow when all its apps have settled.
-        Some(id) => Store::at(vars, id).note(app, &Entry::Deployed {}).map_err(|error| error.to_string()),
+        Some(id) => Store::at(vars, id).note(app, &AppEntry::Deployed {}).map_err(|error| error.to_string()),
         None => after_deploy::start(app).map_err(|error| error.to_string()),
     };
     if let Err(error) = done {

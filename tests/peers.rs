@@ -1,5 +1,5 @@
 //! Peers that are slow, broken or hostile: whatever comes from the other side ends in a clear message, in bounded time
-//! and bounded memory, and nothing is left of it. ARCHITECTURE.md states the bounds.
+//! and bounded memory, and nothing is left of it. docs/internals/protocol.md states the bounds.
 
 use std::io::Write;
 use std::time::{Duration, Instant};

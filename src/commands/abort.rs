@@ -5,7 +5,8 @@ use clap::Args;
 use crate::attach::{Attached, From};
 use crate::coordinator::control::Ask;
 use crate::coordinator::{self, Holder};
-use crate::error::{Error, ExitStatus};
+use crate::error::Error;
+use crate::exit::ExitStatus;
 use crate::journal::Place;
 use crate::names::EnvironmentName;
 use crate::order::Ending;
@@ -13,7 +14,7 @@ use crate::settings::Settings;
 use crate::transaction::{AfterAbort, Outcome};
 use crate::vars::Vars;
 
-use super::tell;
+use super::{CommandError, tell};
 
 /// Which environment.
 #[derive(Debug, Args)]
@@ -30,13 +31,13 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let environment = &arguments.environment;
     Settings::load(vars)?.environment(environment)?;
     let holder = coordinator::in_progress(vars, environment)?;
-    let Holder { id, by, .. } = holder.ok_or_else(|| Error::NotInProgress(environment.clone()))?;
+    let Holder { id, by, .. } = holder.ok_or_else(|| CommandError::NotInProgress(environment.clone()))?;
     if !Place::of(vars, &id).events().exists() {
-        return Err(Error::BeingSettled(environment.clone(), by));
+        return Err(CommandError::BeingSettled(environment.clone(), by).into());
     }
     let mut attached = Attached::to(vars, &id, From::Decision, false)?;
     attached.ask(&Ask::Stop { reason: format!("{} aborted it", vars.user) });
-    let ending = attached.wait_for_end().ok_or_else(|| Error::CoordinatorDied(environment.clone()))?;
+    let ending = attached.wait_for_end().ok_or_else(|| CommandError::CoordinatorDied(environment.clone()))?;
     match ending {
         Ending::Failed {
             outcome: Outcome::Aborted { after: AfterAbort::AsBefore { .. } | AfterAbort::Unheard {}, .. },
@@ -54,7 +55,7 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
         }
         Ending::Released { .. }
         | Ending::Failed { outcome: Outcome::Live {} | Outcome::RolledBack { .. }, .. } => {
-            Err(Error::TooLate(environment.clone()))
+            Err(CommandError::TooLate(environment.clone()).into())
         }
         Ending::Failed { .. } | Ending::Broken { .. } => Ok(ending.exit_status().into()),
     }

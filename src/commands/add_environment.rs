@@ -3,8 +3,7 @@
 use clap::Args;
 
 use crate::error::{self, Error};
-use crate::hook;
-use crate::journal::Place;
+use crate::exit::Explain;
 use crate::link;
 use crate::names::EnvironmentName;
 use crate::repo::{self, Settled};
@@ -12,7 +11,7 @@ use crate::settings::{Address, Settings, Url};
 use crate::ssh::{self, HostKey, SshError};
 use crate::vars::Vars;
 
-use super::{detail, tell};
+use super::{CommandError, detail, tell};
 
 /// The environment's name and address.
 #[derive(Debug, Args)]
@@ -80,18 +79,17 @@ fn check_refs(name: &EnvironmentName, vars: &Vars) -> Result<(), Error> {
         return Ok(());
     }
     let commands = found.iter().map(|found| repo::deletion(vars, found)).collect();
-    Err(Error::RefsOfEnvironment { name: name.clone(), found, commands })
+    Err(CommandError::RefsOfEnvironment { name: name.clone(), found, commands }.into())
 }
 
 /// The agent of this same host answers.
 fn answers_here(name: &EnvironmentName, vars: &Vars) -> Result<(), Error> {
-    let id = hook::new_id().map_err(Error::Output)?;
-    let control = Place::of(vars, &id).control();
-    link::connect_to(&Address::Local, vars, name, &control).map(drop).map_err(Error::Local)
+    link::connect_to(&Address::Local, vars, name, None).map_err(CommandError::Local)?;
+    Ok(())
 }
 
 fn show_trouble(trouble: Option<SshError>) {
-    if let Some(trouble) = trouble.map(Error::from) {
+    if let Some(trouble) = trouble {
         error::show(&trouble, trouble.hint().as_deref());
         detail("nothing can graduate to it before that is done; run this command again to test the link");
     }

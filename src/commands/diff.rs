@@ -5,21 +5,20 @@ use serde_json::json;
 
 use crate::coordinator::{ask_factors, ask_live};
 use crate::diff::{self, AppDiff, FactorDiff};
-use crate::error::{self, Error, ExitStatus};
-use crate::hook;
-use crate::journal::Place;
+use crate::error::{self, Error};
+use crate::exit::ExitStatus;
 use crate::legible::one_line;
 use crate::lines::Lines;
 use crate::link;
-use crate::mapping::Routes;
 use crate::names::{AppName, CommitId, EnvironmentName};
 use crate::plan::named;
 use crate::repo::Settled;
+use crate::request::{self, Candidate};
 use crate::settings::Settings;
 use crate::vars::Vars;
 
 use super::commits::Commits;
-use super::{Format, graduate, print, print_json};
+use super::{Format, print, print_json};
 
 /// What to compare, and how to show it.
 #[derive(Debug, Args)]
@@ -51,10 +50,9 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let settings = Settings::load(vars)?;
     let linked = settings.environment(environment)?;
     let repo = Settled::open(vars)?;
-    let commit = graduate::commit_of(&repo, arguments.revision.as_deref())?;
-    let state = repo.state_at(commit)?;
-    let id = hook::new_id().map_err(Error::Output)?;
-    let talk = link::connect(vars, environment, &Place::of(vars, &id).control());
+    let commit = request::commit_of(&repo, arguments.revision.as_deref())?;
+    let candidate = Candidate::of(&repo, &settings, environment, commit)?;
+    let talk = link::connect(vars, environment, None);
     let asked = talk.and_then(|(mut link, mut reports)| {
         Ok((ask_live(&mut link, &mut reports)?, ask_factors(&mut link, &mut reports)?))
     });
@@ -69,10 +67,8 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
             return Ok(ExitStatus::Unreachable);
         }
     };
-    let excluded = hook::excluded(&settings, environment, &state);
-    let is_local = linked.url.is_local();
-    let routes = Routes::of(&linked.mapping, state.0.keys(), &excluded, environment, is_local);
-    let mut apps = diff::compare(&state, &routes, &live, &factors, arguments.all);
+    let routes = candidate.routes(linked.url.is_local());
+    let mut apps = diff::compare(&candidate.state, &routes, &live, &factors, arguments.all);
     let count = apps.len();
     apps.retain(|app| !app.is_empty());
     let same = count - apps.len();

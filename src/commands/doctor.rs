@@ -7,7 +7,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::doctor::{self, Linked};
-use crate::error::{Error, ExitStatus};
+use crate::error::Error;
+use crate::exit::ExitStatus;
 use crate::finding::{Finding, Severity};
 use crate::legible::one_line;
 use crate::names::EnvironmentName;

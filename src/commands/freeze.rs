@@ -8,7 +8,7 @@ use crate::names::EnvironmentName;
 use crate::settings::{Frozen, Settings};
 use crate::vars::Vars;
 
-use super::tell;
+use super::{CommandError, tell};
 
 /// What to freeze, and why.
 #[derive(Debug, Args)]
@@ -35,7 +35,7 @@ pub fn freeze(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let environment = &arguments.environment;
     let reason = arguments.reason.join(" ").trim().replace(char::is_control, " ");
     if reason.is_empty() {
-        return Err(Error::Usage("a reason has words".to_owned()));
+        return Err(CommandError::Usage("a reason has words".to_owned()).into());
     }
     let frozen = Frozen { reason, by: vars.user.clone(), since: Utc::now() };
     Settings::change(vars, |settings| settings.freeze(environment, Some(frozen)))?;

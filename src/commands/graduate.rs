@@ -2,26 +2,26 @@
 
 use std::io::{self, BufRead, IsTerminal};
 
-use chrono::Utc;
 use clap::Args;
 
 use crate::attach::{Attached, Look};
 use crate::client;
 use crate::coordinator::control::Ask;
 use crate::coordinator::{self, Start, ledger};
-use crate::error::{Error, ExitStatus};
-use crate::hook;
+use crate::error::Error;
+use crate::exit::ExitStatus;
 use crate::journal::Place;
-use crate::names::{CommitId, EnvironmentName, Label, RequestTag};
+use crate::names::EnvironmentName;
 use crate::order::{Ending, Mode, Order};
 use crate::output;
 use crate::plan::{Options, Plan};
 use crate::repo::Settled;
+use crate::request::{self, Orders};
 use crate::settings::Settings;
 use crate::vars::Vars;
 use crate::view::View;
 
-use super::detail;
+use super::{CommandError, detail};
 
 /// How many commits of the log are shown before the question.
 const LOGGED: usize = 20;
@@ -54,8 +54,8 @@ pub(super) struct How {
 }
 
 /// The options of a push, on the command line.
-pub(super) fn options(words: &[String]) -> Result<Options, Error> {
-    Options::parse(words).map_err(|error| Error::Usage(error.to_string()))
+pub(super) fn options(words: &[String]) -> Result<Options, CommandError> {
+    Options::parse(words).map_err(|error| CommandError::Usage(error.to_string()))
 }
 
 /// Runs the command: shows the plan and the log since the last release, asks, and graduates.
@@ -72,15 +72,6 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
         &How { yes: arguments.yes, options },
         vars,
     )
-}
-
-/// The commit that a revision names; what is checked out, if none is given.
-pub(super) fn commit_of(repo: &Settled, revision: Option<&str>) -> Result<CommitId, Error> {
-    let found = match revision {
-        Some(revision) => repo.resolve(revision)?,
-        None => repo.head()?,
-    };
-    found.ok_or_else(|| Error::UnknownRevision(revision.unwrap_or("HEAD").to_owned()))
 }
 
 /// Graduates a revision of the environment repository.
@@ -129,26 +120,9 @@ pub(super) fn order(
     repo: &Settled,
     vars: &Vars,
 ) -> Result<Order, Error> {
-    let commit = commit_of(repo, revision)?;
-    let tag = RequestTag { environment: environment.clone(), label: Label::cli() };
-    let (state, settings) = (repo.state_at(commit)?, Settings::load(vars)?);
-    let mapping = settings.mapping(environment);
-    Ok(Order {
-        id: hook::new_id().map_err(Error::Output)?,
-        mode: Mode::Command,
-        old: repo.read_ref(&tag.ref_name())?,
-        tag,
-        new: commit,
-        commit,
-        quarantine: None,
-        is_current: hook::is_current(repo, commit, &state, &mapping)?,
-        apps: hook::wanted(&state),
-        mapping,
-        excluded: hook::excluded(&settings, environment, &state),
-        options,
-        by: vars.user.clone(),
-        at: Utc::now(),
-    })
+    let settings = Settings::load(vars)?;
+    let orders = Orders { repo, settings: &settings, mode: Mode::Command, options: &options, vars };
+    Ok(orders.of_command(environment, revision)?)
 }
 
 /// Returns the plan as well, if it came so far.
@@ -157,13 +131,13 @@ fn graduate(order: &Order, look: Look, vars: &Vars) -> Result<(Ending, Option<Pl
     let mut attached = Attached::to_started(vars, &order.id, &started, look)?;
     attached.ask(&Ask::Asker { receive_pack: None });
     let ending = attached.wait_for_end();
-    let ending = ending.ok_or_else(|| Error::CoordinatorDied(order.tag.environment.clone()))?;
+    let ending = ending.ok_or_else(|| CommandError::CoordinatorDied(order.tag.environment.clone()))?;
     Ok((ending, Place::of(vars, &order.id).planned()))
 }
 
 /// What is new since the release that runs there.
 fn show_log(environment: &EnvironmentName, revision: Option<&str>, repo: &Settled) -> Result<(), Error> {
-    let (to, runs) = (commit_of(repo, revision)?, repo.read_ref(&ledger::branch(environment))?);
+    let (to, runs) = (request::commit_of(repo, revision)?, repo.read_ref(&ledger::branch(environment))?);
     for commit in repo.log(runs, to, LOGGED)? {
         detail(format_args!("{} {} ({})", commit.id.short(), commit.subject, commit.author));
     }
@@ -173,10 +147,10 @@ fn show_log(environment: &EnvironmentName, revision: Option<&str>, repo: &Settle
 /// Asks at a terminal. Without one there is nobody to ask, and silence is no yes.
 fn confirmed() -> Result<bool, Error> {
     if !io::stdin().is_terminal() {
-        return Err(Error::Usage("there is no terminal to ask at; say --yes".to_owned()));
+        return Err(CommandError::Usage("there is no terminal to ask at; say --yes".to_owned()).into());
     }
     output::ask_on_stderr(" ?     Graduate this? [y/N] ");
     let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).map_err(Error::Output)?;
+    io::stdin().lock().read_line(&mut answer).map_err(CommandError::Output)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes"))
 }

@@ -17,7 +17,7 @@ use crate::records::Follower;
 use crate::report::Reporter;
 use crate::vars::Vars;
 
-use super::print;
+use super::{CommandError, print};
 
 /// How often is looked whether a graduation that is followed goes on.
 const FOLLOW_PERIOD: Duration = Duration::from_millis(200);
@@ -60,7 +60,7 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
         Some(Which::LatestOf(environment)) => journal::latest(vars, environment)?,
         None => journal::ids(vars)?.pop(),
     };
-    let id = id.filter(|id| Place::of(vars, id).events().exists()).ok_or(Error::NoGraduation)?;
+    let id = id.filter(|id| Place::of(vars, id).events().exists()).ok_or(CommandError::NoGraduation)?;
     let place = Place::of(vars, &id);
     let mut events = Follower::<News>::open(&place.events())?;
     let mut reporter = Reporter::new(false);
@@ -87,7 +87,7 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
             },
             // A line that a full disk has cut short, or that another version wrote.
             Err(LineError::Content { .. } | LineError::Shape(..)) => {}
-            Err(LineError::Read(error)) => return Err(Error::Output(error)),
+            Err(LineError::Read(error)) => return Err(CommandError::Output(error).into()),
         }
     }
     // Its coordinator may have died between the record and the last of the news.

@@ -7,7 +7,8 @@ use std::fmt;
 use clap::Subcommand;
 
 use crate::agent;
-use crate::error::{Error, ExitStatus};
+use crate::error::Error;
+use crate::exit::ExitStatus;
 use crate::legible::one_line;
 use crate::lines::Lines;
 use crate::names::AppName;
@@ -23,6 +24,7 @@ mod commits;
 pub mod diff;
 pub mod doctor;
 pub mod environments;
+mod error;
 pub mod freeze;
 pub mod graduate;
 pub mod help;
@@ -40,6 +42,8 @@ pub mod rm_hook;
 pub mod rollback;
 pub mod set;
 pub mod status;
+
+pub use error::CommandError;
 
 /// A command and its arguments. The first line of each is what help says; Dokku splits it at commas.
 #[derive(Debug, Subcommand)]
@@ -181,9 +185,9 @@ pub enum Format {
 /// Writes a result to stdout. A reader that is gone has seen enough.
 ///
 /// # Errors
-/// [`Error::Output`]: a full disk, for one.
+/// [`CommandError::Output`]: a full disk, for one.
 pub fn print(result: impl fmt::Display) -> Result<(), Error> {
-    output::to_stdout(&result.to_string()).map_err(Error::Output)
+    Ok(output::to_stdout(&result.to_string()).map_err(CommandError::Output)?)
 }
 
 /// Writes a value to stdout as one JSON document.
@@ -191,7 +195,7 @@ pub fn print(result: impl fmt::Display) -> Result<(), Error> {
 /// # Errors
 /// As [`print()`].
 pub fn print_json(value: &serde_json::Value) -> Result<(), Error> {
-    output::json_to_stdout(value).map_err(Error::Output)
+    Ok(output::json_to_stdout(value).map_err(CommandError::Output)?)
 }
 
 /// Lines of columns, under their names. A cell is one line, whatever stands in it.

@@ -8,7 +8,8 @@ use serde_json::json;
 use crate::attach::AttachError;
 use crate::coordinator::control::{Ask, Control};
 use crate::coordinator::{self, Start};
-use crate::error::{Error, ExitStatus};
+use crate::error::Error;
+use crate::exit::ExitStatus;
 use crate::journal::Place;
 use crate::lines::Lines;
 use crate::names::EnvironmentName;
@@ -21,7 +22,7 @@ use crate::settings::Settings;
 use crate::vars::{self, Vars};
 
 use super::commits::Commits;
-use super::{Format, graduate, print, print_json};
+use super::{CommandError, Format, graduate, print, print_json};
 
 /// How long a coordinator may take to answer.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -102,9 +103,9 @@ fn ask(order: &Order, vars: &Vars) -> Result<(Option<Plan>, Ending), Error> {
     let control = Control::attach(&place.socket(), PATIENCE, || !started.process.is_running());
     let mut control = control.map_err(|error| match AttachError::of_start(&started) {
         Some(failed) => Error::from(failed),
-        None => Error::Output(error),
+        None => CommandError::Output(error).into(),
     })?;
-    control.ask(&Ask::Asker { receive_pack: None }).map_err(Error::Output)?;
+    control.ask(&Ask::Asker { receive_pack: None }).map_err(CommandError::Output)?;
     let mut events = Follower::<News>::open(&place.events())?;
     let mut plan = None;
     loop {
@@ -114,7 +115,9 @@ fn ask(order: &Order, vars: &Vars) -> Result<(Option<Plan>, Ending), Error> {
             Ok(Some(News::Planned { plan: made })) => plan = Some(made),
             Ok(Some(News::Ended { ending, .. })) => return Ok((plan, ending)),
             Ok(None) if !is_gone => {}
-            Ok(None) | Err(_) => return Err(Error::CoordinatorDied(order.tag.environment.clone())),
+            Ok(None) | Err(_) => {
+                return Err(CommandError::CoordinatorDied(order.tag.environment.clone()).into());
+            }
             Ok(Some(
                 News::Started { .. }
                 | News::SettledEarlier { .. }

@@ -5,8 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::coordinator::ask_revisions;
 use crate::dokku::Dokku;
 use crate::error::Error;
-use crate::hook;
-use crate::journal::Place;
 use crate::link;
 use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId, EnvironmentName};
@@ -57,8 +55,7 @@ fn without_what_is_there(
     let there = |app: &AppName| linked.mapping.there(app).ok().flatten();
     let asked: Vec<(DestinationApp, CommitId)> =
         missing.iter().filter_map(|(app, id)| Some((there(app)?, *id))).collect();
-    let control = Place::of(vars, &hook::new_id().map_err(Error::Output)?).control();
-    let answered = link::connect(vars, environment, &control)
+    let answered = link::connect(vars, environment, None)
         .and_then(|(mut link, mut reports)| ask_revisions(&mut link, &mut reports, &asked));
     match answered {
         Ok(found) => {

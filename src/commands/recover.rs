@@ -4,18 +4,19 @@ use chrono::Utc;
 use clap::Args;
 
 use crate::coordinator::{self, Earlier, Holder};
-use crate::error::{Error, ExitStatus};
+use crate::error::Error;
+use crate::exit::ExitStatus;
 use crate::files::Locking;
-use crate::hook;
 use crate::journal;
 use crate::names::EnvironmentName;
 use crate::order::News;
 use crate::report::Reporter;
+use crate::request;
 use crate::settings::Settings;
 use crate::transaction::{AfterAbort, Outcome};
 use crate::vars::Vars;
 
-use super::tell;
+use super::{CommandError, tell};
 
 /// Which environment.
 #[derive(Debug, Args)]
@@ -34,12 +35,14 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
         // One that has been removed since can be in doubt all the same.
         Settings::load(vars)?.environment(environment)?;
     }
-    let id = hook::new_id().map_err(Error::Output)?;
+    let id = request::new_id()?;
     let holder = Holder { id, by: vars.user.clone(), since: Utc::now() };
     let _lock = match coordinator::lock(vars, environment, &holder)? {
         Locking::Taken(lock) => lock,
         Locking::Busy(first) => {
-            return Err(Error::InProgress(environment.clone(), first.map(|first: Holder| first.by)));
+            return Err(
+                CommandError::InProgress(environment.clone(), first.map(|first: Holder| first.by)).into()
+            );
         }
     };
     let (id, outcome) = match coordinator::settle_earlier(vars, environment)? {

@@ -8,7 +8,7 @@ use crate::names::EnvironmentName;
 use crate::settings::{Property, Settings};
 use crate::vars::Vars;
 
-use super::{Format, print, print_json};
+use super::{CommandError, Format, print, print_json};
 
 /// Which environment, what of it, and how to show it.
 #[derive(Debug, Args)]
@@ -44,10 +44,10 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
         arguments.environment.iter().chain(&arguments.flag).partition(|word| word.starts_with("--"));
     let (flag, name) = match (flags.as_slice(), names.as_slice()) {
         (flag @ ([] | [_]), name @ ([] | [_])) => (flag.first(), name.first()),
-        _ => return Err(Error::Usage("one environment and one value at most".to_owned())),
+        _ => return Err(CommandError::Usage("one environment and one value at most".to_owned()).into()),
     };
     let name: Option<EnvironmentName> =
-        name.map(|name| name.parse()).transpose().map_err(|error| Error::Usage(format!("{error}")))?;
+        name.map(|name| name.parse()).transpose().map_err(|error| CommandError::Usage(format!("{error}")))?;
     if let Some(name) = &name {
         settings.environment(name)?;
     }
@@ -95,7 +95,7 @@ fn only<'a>(
         }
     }
     if found.is_empty() {
-        return Err(Error::Usage(format!("there is no {flag}; there are {}", known.join(", "))));
+        return Err(CommandError::Usage(format!("there is no {flag}; there are {}", known.join(", "))).into());
     }
     Ok(found)
 }

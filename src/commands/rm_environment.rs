@@ -10,7 +10,7 @@ use crate::settings::{Settings, Url};
 use crate::ssh;
 use crate::vars::Vars;
 
-use super::tell;
+use super::{CommandError, tell};
 
 /// Which environment.
 #[derive(Debug, Args)]
@@ -28,7 +28,7 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let name = &arguments.name;
     // It could not come back to its destination without what is removed here.
     if let Some(Holder { by, .. }) = coordinator::in_progress(vars, name)? {
-        return Err(Error::InProgress(name.clone(), Some(by)));
+        return Err(CommandError::InProgress(name.clone(), Some(by)).into());
     }
     Settings::change(vars, |settings| {
         let removed = settings.remove_environment(name)?;

@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use crate::error::{Error, ExitStatus};
+use crate::error::Error;
+use crate::exit::ExitStatus;
 use crate::history;
 use crate::names::{EnvironmentName, ReleaseTag};
 use crate::plan::Options;
@@ -10,7 +11,7 @@ use crate::repo::Settled;
 use crate::settings::Settings;
 use crate::vars::Vars;
 
-use super::{graduate, tell};
+use super::{CommandError, graduate, tell};
 
 /// Where, and what to go back to.
 #[derive(Debug, Args)]
@@ -46,7 +47,7 @@ pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
         }
     };
     let Some(release) = found else {
-        return Err(Error::NoRelease(environment.clone(), arguments.release.clone()));
+        return Err(CommandError::NoRelease(environment.clone(), arguments.release.clone()).into());
     };
     tell(format_args!("Going back to {}", release.tag));
     let options = Options { despite_freeze: arguments.despite_freeze, ..Options::default() };

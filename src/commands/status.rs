@@ -12,7 +12,6 @@ use crate::coordinator::{self, ask_live, ledger};
 use crate::dokku::Dokku;
 use crate::error::Error;
 use crate::history;
-use crate::hook;
 use crate::journal::{self, Place};
 use crate::lines::Lines;
 use crate::link;
@@ -188,9 +187,7 @@ fn look(
 
 /// What runs there, or why nobody can say.
 fn live(name: &EnvironmentName, vars: &Vars) -> Result<BTreeMap<DestinationApp, AppStatus>, String> {
-    let id = hook::new_id().map_err(|error| error.to_string())?;
-    let control = Place::of(vars, &id).control();
-    let (mut link, mut reports) = link::connect(vars, name, &control).map_err(|error| error.to_string())?;
+    let (mut link, mut reports) = link::connect(vars, name, None).map_err(|error| error.to_string())?;
     let live = ask_live(&mut link, &mut reports).map_err(|error| error.to_string())?;
     Ok(live.into_iter().map(|(app, live)| (app, live.status)).collect())
 }

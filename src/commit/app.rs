@@ -43,7 +43,7 @@ pub enum Stage {
 
 /// What happened to an app, as its log tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum AppStep {
     /// What it was is noted.
     Opened,
     /// Its deploy is about to be started.
@@ -66,25 +66,25 @@ pub enum Step {
 
 impl Stage {
     /// The stage that the steps of an app lead to.
-    pub fn after<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Self {
+    pub fn after<'a>(steps: impl IntoIterator<Item = &'a AppStep>) -> Self {
         steps.into_iter().fold(Self::Taken, Self::next)
     }
 
     /// The stage after one more step. A full disk may have had no room for those in between, and several processes write:
     /// one that comes late or twice leads nowhere.
     #[must_use]
-    pub fn next(self, step: &Step) -> Self {
+    pub fn next(self, step: &AppStep) -> Self {
         let reached = match step {
-            Step::Opened => Self::Open,
-            Step::Started => Self::Deploying,
-            Step::Built => Self::Built,
-            Step::Held => Self::Held,
-            Step::Released => Self::Released,
-            Step::Deployed if self >= Self::Held => Self::Live,
-            Step::Deployed => Self::Escaped,
-            Step::Distrusted => return self.distrusted(),
-            Step::Restoring => Self::Restoring,
-            Step::Ended(end) => Self::ended(end),
+            AppStep::Opened => Self::Open,
+            AppStep::Started => Self::Deploying,
+            AppStep::Built => Self::Built,
+            AppStep::Held => Self::Held,
+            AppStep::Released => Self::Released,
+            AppStep::Deployed if self >= Self::Held => Self::Live,
+            AppStep::Deployed => Self::Escaped,
+            AppStep::Distrusted => return self.distrusted(),
+            AppStep::Restoring => Self::Restoring,
+            AppStep::Ended(end) => Self::ended(end),
         };
         if self.is_over() { self } else { self.max(reached) }
     }
@@ -317,17 +317,17 @@ mod tests {
         Stage::Stuck,
     ];
 
-    fn steps() -> [(&'static str, Step); 9] {
+    fn steps() -> [(&'static str, AppStep); 9] {
         [
-            ("opened", Step::Opened),
-            ("started", Step::Started),
-            ("built", Step::Built),
-            ("held", Step::Held),
-            ("released", Step::Released),
-            ("deployed", Step::Deployed),
-            ("distrusted", Step::Distrusted),
-            ("restoring", Step::Restoring),
-            ("ended: live", Step::Ended(AppEnd::Live {})),
+            ("opened", AppStep::Opened),
+            ("started", AppStep::Started),
+            ("built", AppStep::Built),
+            ("held", AppStep::Held),
+            ("released", AppStep::Released),
+            ("deployed", AppStep::Deployed),
+            ("distrusted", AppStep::Distrusted),
+            ("restoring", AppStep::Restoring),
+            ("ended: live", AppStep::Ended(AppEnd::Live {})),
         ]
     }
 

@@ -9,9 +9,9 @@
 use std::collections::BTreeMap;
 
 use super::app::{self, Stage, Way};
+use crate::manifest::MAX_APPS;
 use crate::names::AppName;
 use crate::protocol::{AppEnd, Decision, HoldPoint, OnFailure, Report};
-use crate::repo::MAX_APPS;
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -20,7 +20,7 @@ impl Coordinator<'_> {
     /// The destination or the environment repository cannot be read.
     pub(super) fn judge_by_what_runs(&self) -> Result<Outcome, CoordinatorError> {
         let environment = &self.order.tag.environment;
-        let (mut link, mut reports) = link::connect(self.vars, environment, &self.control_path)?;
+        let (mut link, mut reports) = link::connect(self.vars, environment, Some(&self.control_path))?;
         let live = ask_live(&mut link, &mut reports)?;
         let here = |(there, live)| Some((self.routes.here(&there)?.clone(), live));
         let live = live.into_iter().filter_map(here).collect();

@@ -33,6 +33,7 @@ use crate::coordinator::run::Run;
 pub use crate::coordinator::settle::{Earlier, settle_earlier};
 use crate::decision::{self, DecisionError};
 use crate::environment::EnvironmentError;
+use crate::exit::{ExitStatus, Explain};
 use crate::files::{FileError, Locking};
 use crate::git;
 use crate::journal::{self, Entry, Journal, Place};
@@ -90,6 +91,12 @@ pub enum CoordinatorError {
         "graduation {0} is in doubt: the push that decides it (process {1}) has not ended yet; try again when it has"
     )]
     Undecided(GraduationId, u32),
+}
+
+impl Explain for CoordinatorError {
+    fn exit_status(&self) -> ExitStatus {
+        ExitStatus::Partly
+    }
 }
 
 /// What reaches the main loop.

@@ -43,7 +43,7 @@ impl Coordinator<'_> {
         let (surveyed, asked) = thread::scope(|scope| {
             let (vars, control_path) = (self.vars, &self.control_path);
             let asked = scope.spawn(move || {
-                let (mut link, mut reports) = link::connect(vars, environment, control_path)?;
+                let (mut link, mut reports) = link::connect(vars, environment, Some(control_path))?;
                 let live = ask_live(&mut link, &mut reports)?;
                 Ok((link, reports, live))
             });

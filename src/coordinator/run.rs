@@ -106,7 +106,8 @@ impl<'c, 'v> Run<'c, 'v> {
         transaction: Transaction,
     ) -> Result<Self, CoordinatorError> {
         let environment = coordinator.order.tag.environment.clone();
-        let (mut link, reports) = link::connect(coordinator.vars, &environment, &coordinator.control_path)?;
+        let (mut link, reports) =
+            link::connect(coordinator.vars, &environment, Some(&coordinator.control_path))?;
         link.send(&Request::Resume { id: coordinator.order.id.clone(), seen: 0 })?;
         listen_to(reports, coordinator.sender.clone());
         let mut run = Self::new(coordinator, transaction, link);

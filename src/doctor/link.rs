@@ -1,18 +1,16 @@
 //! One environment: what this host has of it, the way there, and what the destination finds of itself.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::coordinator;
 use crate::dokku_version::TooOld;
-use crate::error::Error;
+use crate::exit::Explain;
 use crate::finding::{Check, Finding, tame};
 use crate::git::Git;
-use crate::hook;
 use crate::install;
-use crate::journal::{self, Place};
+use crate::journal;
 use crate::link::{self, Limit, Link, LinkError, Reports};
 use crate::names::EnvironmentName;
 use crate::protocol::{Report, Request};
@@ -118,11 +116,7 @@ impl Way<'_> {
 
     /// Of an environment on this same host.
     fn own_agent(&self) -> Finding {
-        let control = match self.control() {
-            Ok(control) => control,
-            Err(error) => return without_remedy(&error),
-        };
-        match link::connect(self.vars, self.name, &control) {
+        match link::connect(self.vars, self.name, None) {
             Ok(_) => Finding::ok(Check::Link, "it is this same host, and its agent answers"),
             Err(error) => without_remedy(&error),
         }
@@ -186,11 +180,7 @@ impl Way<'_> {
             let what = "this host has no whole key to go there with";
             return (vec![Finding::broken(Check::Link, what, "dokku graduate:key")], None);
         }
-        let control = match self.control() {
-            Ok(control) => control,
-            Err(error) => return (vec![without_remedy(&error)], None),
-        };
-        let (mut link, mut reports) = match link::connect(self.vars, self.name, &control) {
+        let (mut link, mut reports) = match link::connect(self.vars, self.name, None) {
             Ok(talk) => talk,
             Err(error) => return (vec![self.explained(url, error)], None),
         };
@@ -209,11 +199,6 @@ impl Way<'_> {
                 (found, None)
             }
         }
-    }
-
-    fn control(&self) -> Result<PathBuf, std::io::Error> {
-        let id = hook::new_id()?;
-        Ok(Place::of(self.vars, &id).control())
     }
 
     /// Why there is no talk: a test of the link tells more than the end of a session.
@@ -245,13 +230,10 @@ impl Way<'_> {
             | SshError::Path(_)
             | SshError::Unreachable { .. }
             | SshError::OtherFingerprint { .. }
-            | SshError::Chatter { .. } => {
-                let error = Error::from(error);
-                without_remedy(&match error.hint() {
-                    Some(hint) => format!("{what}; {}", hint.replace('\n', "; ")),
-                    None => what,
-                })
-            }
+            | SshError::Chatter { .. } => without_remedy(&match error.hint() {
+                Some(hint) => format!("{what}; {}", hint.replace('\n', "; ")),
+                None => what,
+            }),
         }
         .tamed()
     }

@@ -7,7 +7,7 @@ use super::{INSTALL, command, listed, or_ok};
 use crate::dokku_version::{self, TooOld};
 use crate::finding::{Check, Finding};
 use crate::install::{self, HOLDER, State};
-use crate::trigger;
+use crate::links::AFTER_ALL;
 use crate::vars::Vars;
 
 /// The plugin is of one version, and all that Dokku calls leads to it.
@@ -85,7 +85,7 @@ pub(super) fn companions(vars: &Vars) -> Vec<Finding> {
 /// Dokku runs a trigger's programs in the order of the plugins' names, and ours must be the last: what another one
 /// refuses after it would be refused after the decision.
 pub(super) fn trigger_order(vars: &Vars) -> Vec<Finding> {
-    let trigger = trigger::AFTER_ALL;
+    let trigger = AFTER_ALL;
     let enabled = &vars.plugins_enabled;
     let entries = match fs::read_dir(enabled) {
         Ok(entries) => entries,

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{HookError, PushStatus, note_push_status, orders};
+use super::{HookError, PushStatus, note_push_status};
 use crate::attach::{AttachError, Attached, From, Look, Step};
 use crate::client::Client;
 use crate::coordinator::control::Ask;
@@ -16,6 +16,7 @@ use crate::names::{EnvironmentName, GraduationId, ObjectId, RequestTag};
 use crate::order::{Ending, Mode, Order};
 use crate::plan::Options;
 use crate::repo::Settled;
+use crate::request::Orders;
 use crate::settings::Settings;
 use crate::updates::{self, Update};
 use crate::vars::Vars;
@@ -239,9 +240,12 @@ fn understood(vars: &Vars, client: &Client, updates: &[Update]) -> Result<Vec<Or
         note_push_status(vars, PushStatus::Undecided(&[]))?;
         client.is_there()?;
     }
-    let push = updates::understand(updates, &Settings::load(vars)?.names())?;
+    let settings = Settings::load(vars)?;
+    let push = updates::understand(updates, &settings.names())?;
     let options = Options::parse(&vars.push_options)?;
-    orders(&*Settled::open(vars)?, &push, &options, vars, Mode::AfterPush)
+    let repo = Settled::open(vars)?;
+    let orders = Orders { repo: &repo, settings: &settings, mode: Mode::AfterPush, options: &options, vars };
+    Ok(orders.of_push(&push)?)
 }
 
 fn set_back(vars: &Vars, update: &Update) -> Result<(), HookError> {

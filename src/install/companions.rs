@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::{InstallError, ensure_file, ensure_link, is_file};
 use crate::files::{self, FileError};
-use crate::trigger;
+use crate::links::{AFTER_ALL, BEFORE_ALL};
 use crate::vars::Vars;
 
 /// What the description of each companion says, also that which the 2015 plugin made.
@@ -66,8 +66,8 @@ pub fn all(vars: &Vars) -> [Companion; 4] {
     };
     let script = |text| Part::Script("subcommands/default", text);
     [
-        companion(GUARD, Part::Binary(trigger::BEFORE_ALL)),
-        companion(HOLDER, Part::Binary(trigger::AFTER_ALL)),
+        companion(GUARD, Part::Binary(BEFORE_ALL)),
+        companion(HOLDER, Part::Binary(AFTER_ALL)),
         companion(GIT_READER, script(include_str!("git-upload-pack"))),
         companion("git-receive-pack", script(include_str!("git-receive-pack"))),
     ]

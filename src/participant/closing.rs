@@ -11,7 +11,7 @@ use crate::commit::app::Way;
 use crate::names::{AppName, GraduationId};
 use crate::participant::app::{self, App, AppError, AsBefore, DeployLock, Left};
 use crate::participant::slots::Slots;
-use crate::participant::store::{Before, Entry, Noted, Store};
+use crate::participant::store::{AppEntry, Before, Noted, Store};
 use crate::protocol::{AppEnd, Report};
 use crate::vars::Vars;
 
@@ -82,7 +82,7 @@ impl Closing {
     /// what somebody else has deployed meanwhile. Dokku's lock goes last: whoever deploys then is not refused.
     fn close(mut self, way: Way) -> Closed {
         let mut closed = self.carry_out(way);
-        while let Err(error) = self.store.note(&self.app, &Entry::Ended { end: closed.end.clone() }) {
+        while let Err(error) = self.store.note(&self.app, &AppEntry::Ended { end: closed.end.clone() }) {
             log::error!("{error}");
             thread::sleep(RETRY_PERIOD);
             // By the disk that has no room for its end, most likely: it is not stuck before that is known.
@@ -94,7 +94,7 @@ impl Closing {
             log::error!("{error}");
         }
         if self.lock.take().is_some()
-            && let Err(error) = self.store.note(&self.app, &Entry::Unlocked {})
+            && let Err(error) = self.store.note(&self.app, &AppEntry::Unlocked {})
         {
             log::error!("{error}");
         }
@@ -136,7 +136,7 @@ impl Closing {
 
     fn compensate(&mut self) -> Result<AsBefore, AppError> {
         // Whoever comes after us must not take it for live. It is put back even where there is no room for the mark.
-        if let Err(error) = self.store.note(&self.app, &Entry::Restoring {}) {
+        if let Err(error) = self.store.note(&self.app, &AppEntry::Restoring {}) {
             log::error!("{error}");
         }
         let noted = self.prepared()?;

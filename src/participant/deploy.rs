@@ -16,7 +16,7 @@ use crate::names::{AppName, GraduationId, ObjectId};
 use crate::participant::Message;
 use crate::participant::app::{App, AppError};
 use crate::participant::slots::{Slot, Slots};
-use crate::participant::store::{Before, Entry, Store};
+use crate::participant::store::{AppEntry, Before, Store};
 use crate::process::{self, ProcessId, Program};
 use crate::protocol::{self, Decision, MAX_LOG_TEXT, Report};
 use crate::vars::{self, Vars};
@@ -166,7 +166,7 @@ impl Deploy {
             return Ok(DeployEnd::Failed { how: format!("was not started: {error}") });
         }
         let variables = app.variables(self.before.to)?;
-        self.store.note(&self.app, &Entry::Started { variables })?;
+        self.store.note(&self.app, &AppEntry::Started { variables })?;
         self.report(Report::Building { app: self.app.clone() });
         let path = self.store.app_dir(&self.app).join("log");
         let log =
@@ -182,7 +182,7 @@ impl Deploy {
             .in_own_group()
             .spawn()?;
         let process = running.identity().map_err(FileError::of("look at the deploy behind", &path))?;
-        if let Err(error) = self.store.note(&self.app, &Entry::Deploying { process }) {
+        if let Err(error) = self.store.note(&self.app, &AppEntry::Deploying { process }) {
             // Nobody who came after us would know of it.
             let _ = running.stop(STOP_GRACE);
             return Err(error.into());
@@ -195,7 +195,7 @@ impl Deploy {
         let waiter = thread::spawn(move || {
             let status = running.wait_with_group();
             // Wakes up the follower; if the disk is full it notices within a second by itself.
-            let _ = store.note(&app, &Entry::Exited {});
+            let _ = store.note(&app, &AppEntry::Exited {});
             status
         });
         let stopped = self.follow_to_end(&process, Some(slot));

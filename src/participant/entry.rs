@@ -11,6 +11,7 @@ use super::reports::bounded;
 use super::store::{Graduation, Store};
 use crate::after_deploy;
 use crate::commit::destination::Destination;
+use crate::exit::Explain;
 use crate::files::{self, FileError};
 use crate::names::GraduationId;
 use crate::process::{self, Detached, ProcessError};
@@ -53,6 +54,8 @@ pub enum ParticipantError {
     #[error("cannot talk to the agent: {0}")]
     Io(#[from] std::io::Error),
 }
+
+impl Explain for ParticipantError {}
 
 /// Starts a participant as a process of its own.
 ///

@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 use crate::commit::app::{self as stages, Barrier, Foreign};
 use crate::docker::{self, RestartPolicy};
 use crate::dokku::Dokku;
+use crate::exit::Explain;
 use crate::files::{FileError, Watch};
 use crate::names::{AppName, GraduationId};
 use crate::participant;
 use crate::participant::app::{App, AppError, Version};
 use crate::participant::health::{self, Ailment, Watched};
-use crate::participant::store::{Before, Entry, Held, LeaseEnd, Store, Variables};
+use crate::participant::store::{AppEntry, Before, Held, LeaseEnd, Store, Variables};
 use crate::protocol::{Decision, HoldPoint};
 use crate::vars::Vars;
 
@@ -84,6 +85,8 @@ pub enum HoldError {
     Docker(#[from] docker::DockerError),
 }
 
+impl Explain for HoldError {}
+
 /// `builder-release`, before Dokku's builders: the app is built, or somebody has changed its settings, and Dokku is about
 /// to run its predeploy task and to make the image that it starts then. Refuses what is not the graduation's, so that
 /// nobody moves `latest` under its feet.
@@ -102,7 +105,7 @@ pub fn builder_release(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
 pub fn scheduler_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(id) = &vars.graduation else { return foreign_deploy(vars, app) };
     let deploy = Deploy::open(vars, id, app)?;
-    deploy.store.note(app, &Entry::Built {})?;
+    deploy.store.note(app, &AppEntry::Built {})?;
     let dokku = Dokku::new(vars);
     let procfile = dokku.procfile(app, vars.dokku_pid.as_deref());
     let built_only = dokku.hold_point(app, procfile.as_deref()) == HoldPoint::Built;
@@ -183,7 +186,7 @@ pub fn check_deploy(
 ) -> Result<(), HoldError> {
     let Some(id) = &vars.graduation else { return foreign_container(vars, app) };
     let deploy = Deploy::open(vars, id, app)?;
-    deploy.store.note(app, &Entry::Checked { container: container.to_owned() })?;
+    deploy.store.note(app, &AppEntry::Checked { container: container.to_owned() })?;
     match deploy.store.decision() {
         Some(Decision::Abort) => Err(HoldError::Aborted(app.clone())),
         Some(Decision::Go) => deploy.check_image(container),
@@ -269,7 +272,7 @@ impl<'a> Deploy<'a> {
         let found = found.ok_or_else(|| self.unhealthy(Ailment::Ended))?;
         docker::set_restart_policy(started.id, &RestartPolicy::no())?;
         let watched = Watched::of(&found, started.address);
-        let entry = Entry::Watched { container: started.id.to_owned(), watched: watched.clone() };
+        let entry = AppEntry::Watched { container: started.id.to_owned(), watched: watched.clone() };
         self.store.note(self.app.name, &entry)?;
         Ok((watched, found.restart_policy().clone()))
     }
@@ -321,7 +324,7 @@ impl<'a> Deploy<'a> {
         let held = Held { at, image, properties: self.app.properties(), variables, switches };
         self.app.keep_new_image(&held)?;
         self.app.name_version(&self.before, &self.variables, Some(&held), Version::Old)?;
-        Ok(self.store.note(name, &Entry::Held { held: Box::new(held) })?)
+        Ok(self.store.note(name, &AppEntry::Held { held: Box::new(held) })?)
     }
 
     /// Waits for the decision. A container that ends meanwhile, healthy as it was, must not become live; nothing
@@ -376,7 +379,7 @@ impl<'a> Deploy<'a> {
             let held = known.held.ok_or_else(|| HoldError::Unknown(name.clone()))?;
             self.app.end_releases()?;
             self.app.name_version(&self.before, &self.variables, Some(&held), Version::New)?;
-            self.store.note(name, &Entry::Released {})?;
+            self.store.note(name, &AppEntry::Released {})?;
         }
         Ok(())
     }

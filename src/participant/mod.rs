@@ -39,7 +39,7 @@ pub use crate::participant::entry::{ParticipantError, Start, main, start};
 pub use crate::participant::leftovers::{Settler, owed, settle_left};
 use crate::participant::reports::Reports;
 use crate::participant::slots::Slots;
-use crate::participant::store::{Before, Entry, Graduation, LeaseEnd, Settled, Store};
+use crate::participant::store::{AppEntry, Before, Graduation, LeaseEnd, Settled, Store};
 use crate::protocol::{self, AppEnd, Decision, Report, Request};
 use crate::records::Recorder;
 use crate::runs::Runs;
@@ -341,7 +341,7 @@ impl<'a> Participant<'a> {
                 }
             },
             Action::NeedNotWait(app) => logged(self.store.arrive(&app)),
-            Action::Distrust(app) => logged(self.store.note(&app, &Entry::Distrusted {})),
+            Action::Distrust(app) => logged(self.store.note(&app, &AppEntry::Distrusted {})),
             Action::Lock(app) => self.lock(&app),
             Action::MoveBranch(app) => {
                 let before = &self.apps.get(&app)?.before;
@@ -411,7 +411,7 @@ impl<'a> Participant<'a> {
             self.store.note_locking(app);
             let lock = App::new(self.vars, &self.graduation.id, app).try_lock(member.left_lock())?;
             if lock.is_none() {
-                self.store.note(app, &Entry::Unlocked {})?;
+                self.store.note(app, &AppEntry::Unlocked {})?;
             }
             Ok(lock)
         };

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! <data>/incoming/<id>/graduation.json   who, from where, limits            written once
-//!                      reports           what the source is told            appended
-//!                      socket            the participant's ear
-//!                      vote/lease        until when news are awaited        replaced
+//!                      reports/lines     what the source is told            appended
+//!                      socket            the participant listens here
+//!                      vote/lease        until when the source is awaited   replaced
 //!                      vote/decision     go or abort                        created once, first writer wins
 //!                      switch/<app>      is at the proxy switch, or past it
 //!                      apps/<app>/events    all that is known of the app (log.rs)  appended
@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError};
 use crate::names::{AppName, EnvironmentName, GraduationId};
-pub use crate::participant::store::app::{Before, Entry, Held, Known, Noted, Variables};
+pub use crate::participant::store::app::{AppEntry, AppLog, Before, Held, Noted, Variables};
 use crate::protocol::{AppEnd, Decision, OnFailure};
 use crate::vars::Vars;
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::exit::{ExitStatus, Explain};
 use crate::names::{ConfigName, FoundApp};
 use crate::plan::{MissingConfig, Untested};
 use crate::protocol::OnFailure;
@@ -30,6 +31,14 @@ pub enum PropertyError {
     /// The property makes no sense for one environment.
     #[error("{0} belongs to the whole host, not to one environment; use --global")]
     OnlyGlobal(Property),
+}
+
+impl Explain for PropertyError {
+    fn exit_status(&self) -> ExitStatus {
+        match self {
+            Self::Unknown(_) | Self::Value { .. } | Self::OnlyGlobal(_) => ExitStatus::Usage,
+        }
+    }
 }
 
 /// The name of a property.

@@ -67,3 +67,15 @@ fn an_unknown_environment_is_answered_with_the_known_ones() {
     }
     assert_eq!(ask(&settings), "no environment is called prod; there are staging, uat");
 }
+
+#[test]
+fn wrong_words_are_wrong_usage_and_all_else_a_refusal() {
+    let property = PropertyError::Unknown("colour".to_owned());
+    assert_eq!(SettingsError::from(property).exit_status(), ExitStatus::Usage);
+    assert_eq!(SettingsError::HookCommand(String::new()).exit_status(), ExitStatus::Usage);
+    assert_eq!(SettingsError::Busy(None).exit_status(), ExitStatus::Refused);
+    let rule = |source| SettingsError::Rule { environment: "production".parse().unwrap(), source };
+    let stars = RuleError::Stars("a-*".parse().unwrap(), "b".parse().unwrap());
+    assert_eq!(rule(stars).exit_status(), ExitStatus::Usage);
+    assert_eq!(rule(RuleError::Unknown("a-*".to_owned())).exit_status(), ExitStatus::Refused);
+}

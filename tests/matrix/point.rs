@@ -131,7 +131,6 @@ impl Step {
     ];
 
     fn sign(self, scene: &Scene) -> Sign {
-        let api = |file: &str| scene.incoming().join("apps/api").join(file);
         match self {
             Self::Latest => Sign::File(scene.environments().join("production.latest")),
             Self::Ordered => Sign::Journal("ordered"),

@@ -63,7 +63,7 @@ impl Run<'_, '_> {
         thread::spawn(move || {
             let mut wait = Duration::from_millis(100);
             loop {
-                let message = match link::connect(&vars, &environment, &control) {
+                let message = match link::connect(&vars, &environment, Some(&control)) {
                     Ok((link, reports)) => Message::LinkBack(link, reports),
                     Err(_) if Instant::now() < until => {
                         thread::sleep(wait);

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::Store;
-use crate::commit::app::{Stage, Step};
+use crate::commit::app::{AppStep, Stage};
 use crate::docker::ImageId;
 use crate::files::{self, FileError};
 use crate::log::Log;
@@ -105,7 +105,7 @@ impl Noted {
 /// What happened to an app, with what must be known of it later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Entry {
+pub enum AppEntry {
     /// What it was; without that, nothing of it is put back. The last one counts.
     Opened {
         /// What it was.
@@ -162,18 +162,18 @@ pub enum Entry {
     },
 }
 
-impl Entry {
-    fn step(&self) -> Option<Step> {
+impl AppEntry {
+    fn step(&self) -> Option<AppStep> {
         match self {
-            Self::Opened { .. } => Some(Step::Opened),
-            Self::Started { .. } => Some(Step::Started),
-            Self::Built {} => Some(Step::Built),
-            Self::Held { .. } => Some(Step::Held),
-            Self::Released {} => Some(Step::Released),
-            Self::Deployed {} => Some(Step::Deployed),
-            Self::Distrusted {} => Some(Step::Distrusted),
-            Self::Restoring {} => Some(Step::Restoring),
-            Self::Ended { end } => Some(Step::Ended(end.clone())),
+            Self::Opened { .. } => Some(AppStep::Opened),
+            Self::Started { .. } => Some(AppStep::Started),
+            Self::Built {} => Some(AppStep::Built),
+            Self::Held { .. } => Some(AppStep::Held),
+            Self::Released {} => Some(AppStep::Released),
+            Self::Deployed {} => Some(AppStep::Deployed),
+            Self::Distrusted {} => Some(AppStep::Distrusted),
+            Self::Restoring {} => Some(AppStep::Restoring),
+            Self::Ended { end } => Some(AppStep::Ended(end.clone())),
             Self::Deploying { .. }
             | Self::Watched { .. }
             | Self::Checked { .. }
@@ -186,7 +186,7 @@ impl Entry {
 
 /// All that the log of an app says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
+pub struct AppLog {
     /// Where the app is.
     pub stage: Stage,
     /// What it was, if it was opened.
@@ -213,7 +213,7 @@ pub struct Known {
     pub end: Option<AppEnd>,
 }
 
-impl Known {
+impl AppLog {
     fn nothing() -> Self {
         Self {
             stage: Stage::Taken,
@@ -231,28 +231,28 @@ impl Known {
         }
     }
 
-    fn with(mut self, entry: Entry) -> Self {
+    fn with(mut self, entry: AppEntry) -> Self {
         if let Some(step) = entry.step() {
             self.stage = self.stage.next(&step);
         }
         match entry {
-            Entry::Opened { before } => self.before = Some(*before),
-            Entry::Started { variables } => self.variables = Some(variables),
-            Entry::Deploying { process } => self.deploy = Some(process),
-            Entry::Built {} => self.is_built = true,
-            Entry::Watched { container, watched } => {
+            AppEntry::Opened { before } => self.before = Some(*before),
+            AppEntry::Started { variables } => self.variables = Some(variables),
+            AppEntry::Deploying { process } => self.deploy = Some(process),
+            AppEntry::Built {} => self.is_built = true,
+            AppEntry::Watched { container, watched } => {
                 self.watched.insert(container, watched);
             }
-            Entry::Held { held } => self.held = Some(*held),
-            Entry::Checked { container } => {
+            AppEntry::Held { held } => self.held = Some(*held),
+            AppEntry::Checked { container } => {
                 self.checked.insert(container);
             }
-            Entry::Released {} => self.is_released = true,
-            Entry::Exited {} => self.has_exited = true,
-            Entry::Locking {} => self.is_locking = true,
-            Entry::Unlocked {} => self.is_locking = false,
-            Entry::Ended { end } => self.end = Some(end),
-            Entry::Deployed {} | Entry::Distrusted {} | Entry::Restoring {} => {}
+            AppEntry::Released {} => self.is_released = true,
+            AppEntry::Exited {} => self.has_exited = true,
+            AppEntry::Locking {} => self.is_locking = true,
+            AppEntry::Unlocked {} => self.is_locking = false,
+            AppEntry::Ended { end } => self.end = Some(end),
+            AppEntry::Deployed {} | AppEntry::Distrusted {} | AppEntry::Restoring {} => {}
         }
         self
     }
@@ -274,26 +274,26 @@ impl Store {
     ///
     /// # Errors
     /// Its log cannot be read, or is damaged.
-    pub fn app(&self, app: &AppName) -> Result<Known, FileError> {
-        Ok(self.log_of(app).entries()?.into_iter().fold(Known::nothing(), Known::with))
+    pub fn app(&self, app: &AppName) -> Result<AppLog, FileError> {
+        Ok(self.log_of(app).entries()?.into_iter().fold(AppLog::nothing(), AppLog::with))
     }
 
     /// Writes into the log of an app, and waits until that is on the disk.
     ///
     /// # Errors
     /// The disk is full, for one.
-    pub fn note(&self, app: &AppName, entry: &Entry) -> Result<(), FileError> {
+    pub fn note(&self, app: &AppName, entry: &AppEntry) -> Result<(), FileError> {
         self.log_of(app).append(entry)
     }
 
-    /// The same for [`Entry::Locking`]: a full disk is no reason not to take the lock.
+    /// The same for [`AppEntry::Locking`]: a full disk is no reason not to take the lock.
     pub fn note_locking(&self, app: &AppName) {
-        if let Err(error) = self.note(app, &Entry::Locking {}) {
+        if let Err(error) = self.note(app, &AppEntry::Locking {}) {
             log::error!("{error}");
         }
     }
 
-    fn log_of(&self, app: &AppName) -> Log<Entry> {
+    fn log_of(&self, app: &AppName) -> Log<AppEntry> {
         Log::at(self.app_dir(app).join("events"))
     }
 
@@ -334,7 +334,7 @@ impl Store {
     /// The disk is full, for one.
     pub fn set_before(&self, app: &AppName, before: &Before) -> Result<(), FileError> {
         files::make_dir(&self.app_dir(app))?;
-        self.note(app, &Entry::Opened { before: Box::new(before.clone()) })
+        self.note(app, &AppEntry::Opened { before: Box::new(before.clone()) })
     }
 
     fn id(&self) -> &[u8] {

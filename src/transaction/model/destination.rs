@@ -6,7 +6,7 @@ use super::world::{
     APPS, App, Defect, Deploy, Destination, News, Participant, Setting, Version, Wire, Work, World, index,
     name,
 };
-use crate::commit::app::{Barrier, Foreign, Stage, Step, Way, barrier, foreign_container, foreign_deploy};
+use crate::commit::app::{AppStep, Barrier, Foreign, Stage, Way, barrier, foreign_container, foreign_deploy};
 use crate::commit::destination::{Action, Destination as Machine, Event, Judgement, Left};
 use crate::protocol::{AppEnd, Decision, HoldPoint, Report};
 
@@ -78,7 +78,7 @@ impl Destination {
                     let decision = self.decide(wanted, setting);
                     self.feed(Event::Decided(decision), setting);
                 }
-                Action::Distrust(app) => self.apps[index(&app)].note(&Step::Distrusted),
+                Action::Distrust(app) => self.apps[index(&app)].note(&AppStep::Distrusted),
                 Action::MoveBranch(app) => self.feed(Event::BranchMoved(app), setting),
                 // Nobody else deploys here, and nobody waits at the switch.
                 Action::NeedNotWait(_) | Action::Lock(_) | Action::Leave(_) => {}
@@ -122,7 +122,7 @@ impl App {
     }
 
     /// Something is written into its log.
-    fn note(&mut self, step: &Step) {
+    fn note(&mut self, step: &AppStep) {
         self.logged = self.logged.next(step);
     }
 
@@ -317,7 +317,7 @@ fn deploy(moves: &mut Moves, app: usize) {
                 let app = &mut world.there.apps[app];
                 app.names = Version::Old;
                 app.held = true;
-                app.note(&Step::Held);
+                app.note(&AppStep::Held);
                 app.deploy = Deploy::Held;
             }),
         },
@@ -353,7 +353,7 @@ fn deploy(moves: &mut Moves, app: usize) {
             moves.step("an app goes live", move |world| {
                 let app = &mut world.there.apps[app];
                 app.runs = Version::New;
-                app.note(&Step::Deployed);
+                app.note(&AppStep::Deployed);
                 app.waits = false;
                 app.deploy = Deploy::Ended;
             });
@@ -370,7 +370,7 @@ fn pass(app: usize) -> impl Fn(&mut World) {
     move |world| {
         let app = &mut world.there.apps[app];
         app.obeyed = Some(Decision::Go);
-        app.note(&Step::Released);
+        app.note(&AppStep::Released);
         app.names = Version::New;
         app.deploy = Deploy::Passing;
     }
@@ -388,7 +388,7 @@ fn following(moves: &mut Moves, participant: &Participant, app: usize) -> bool {
         moves.step("the deploy's process is noted", move |world| {
             let app = &mut world.there.apps[app];
             app.is_noted = true;
-            app.note(&Step::Started);
+            app.note(&AppStep::Started);
         });
     }
     let ignores = participant.took_over && setting.has(Defect::WhoTakesOverDoesNotWait);
@@ -431,7 +431,7 @@ fn working(moves: &mut Moves, work: &Work) {
             moves.step("an app is opened", move |world| {
                 pop(world);
                 world.there.apps[app].taken = true;
-                world.there.apps[app].note(&Step::Opened);
+                world.there.apps[app].note(&AppStep::Opened);
                 world.there.feed(Event::Opened { app: name(app), created: false }, setting);
             });
             for (label, is_noted) in [("an app cannot be opened", false), ("an app is opened in part", true)]
@@ -440,7 +440,7 @@ fn working(moves: &mut Moves, work: &Work) {
                     pop(world);
                     world.there.apps[app].taken = is_noted;
                     if is_noted {
-                        world.there.apps[app].note(&Step::Opened);
+                        world.there.apps[app].note(&AppStep::Opened);
                     }
                     let reason = String::new();
                     world.there.feed(Event::NotOpened { app: name(app), reason, is_noted }, setting);
@@ -474,7 +474,7 @@ fn concluding(moves: &mut Moves, app: usize, way: Way) {
     }
     if way == Way::Compensate && moves.from.there.apps[app].logged != Stage::Restoring {
         return moves.step("an app begins to be put back", move |world| {
-            world.there.apps[app].note(&Step::Restoring);
+            world.there.apps[app].note(&AppStep::Restoring);
         });
     }
     moves.step("an app is put back", move |world| {

@@ -1,0 +1,94 @@
+//! What stops a command itself, besides the errors of what it uses.
+
+use std::io;
+
+use crate::exit::{ExitStatus, Explain};
+use crate::link::LinkError;
+use crate::names::EnvironmentName;
+
+/// A command cannot do what it is asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The agent on this same host.
+    #[error("the plugin on this host does not answer: {0}")]
+    Local(#[source] LinkError),
+    /// The result could not be written to stdout.
+    #[error("cannot write the result: {0}")]
+    Output(io::Error),
+    /// The command line is wrong; the text says how and shows the usage.
+    #[error("{0}")]
+    Usage(String),
+    /// A coordinator ended before it said how.
+    #[error("the coordinator of the graduation to {0} died")]
+    CoordinatorDied(EnvironmentName),
+    /// A graduation goes on.
+    #[error("{0} is being graduated to by {by}", by = .1.as_deref().unwrap_or("somebody"))]
+    InProgress(EnvironmentName, Option<String>),
+    /// No graduation goes on.
+    #[error("no graduation to {0} is in progress")]
+    NotInProgress(EnvironmentName),
+    /// `recover` is at work.
+    #[error("nothing to abort on {0}: {1} settles what an earlier graduation has left")]
+    BeingSettled(EnvironmentName, String),
+    /// It was decided already.
+    #[error("it was too late to abort: the graduation to {0} had been decided")]
+    TooLate(EnvironmentName),
+    /// There is no such release.
+    #[error("{0} has no release {release}", release = .1.as_deref().unwrap_or("before the one that runs"))]
+    NoRelease(EnvironmentName, Option<String>),
+    /// A name that an environment cannot have.
+    #[error("no environment can be called {name} as long as there are refs of that name: {}", found.join(", "))]
+    RefsOfEnvironment {
+        /// The name.
+        name: EnvironmentName,
+        /// The refs.
+        found: Vec<String>,
+        /// The commands that delete them.
+        commands: Vec<String>,
+    },
+    /// Nothing is remembered of it.
+    #[error("there is no such graduation; the last ones of each environment are remembered (keep-logs)")]
+    NoGraduation,
+}
+
+impl Explain for CommandError {
+    fn exit_status(&self) -> ExitStatus {
+        match self {
+            Self::Usage(_) => ExitStatus::Usage,
+            Self::CoordinatorDied(_) => ExitStatus::Partly,
+            Self::Local(_)
+            | Self::Output(_)
+            | Self::InProgress(..)
+            | Self::NotInProgress(_)
+            | Self::BeingSettled(..)
+            | Self::TooLate(_)
+            | Self::NoRelease(..)
+            | Self::RefsOfEnvironment { .. }
+            | Self::NoGraduation => ExitStatus::Refused,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Usage(_) => Some("`dokku graduate:help` lists the commands".to_owned()),
+            Self::CoordinatorDied(environment) => {
+                Some(format!("settle what it left with `dokku graduate:recover {environment}`"))
+            }
+            Self::TooLate(environment) => {
+                Some(format!("go back with `dokku graduate:rollback {environment}`"))
+            }
+            Self::NoRelease(environment, _) => {
+                Some(format!("`dokku graduate:releases {environment}` lists them"))
+            }
+            Self::RefsOfEnvironment { commands, .. } => {
+                Some(format!("delete them on this host:\n{}", commands.join("\n")))
+            }
+            Self::Local(_) => Some("`dokku plugin:install` puts it right".to_owned()),
+            Self::Output(_)
+            | Self::InProgress(..)
+            | Self::NotInProgress(_)
+            | Self::BeingSettled(..)
+            | Self::NoGraduation => None,
+        }
+    }
+}

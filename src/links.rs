@@ -1,0 +1,55 @@
+//! The names by which Dokku starts this program: links to the one binary.
+
+/// Dokku's subcommands, each by the last part of its name: `subcommands/<name>`, `default` being `graduate`.
+pub const SUBCOMMANDS: [&str; 27] = [
+    "abort",
+    "add-environment",
+    "add-hook",
+    "agent",
+    "commit",
+    "default",
+    "diff",
+    "doctor",
+    "environments",
+    "freeze",
+    "help",
+    "hooks",
+    "key",
+    "logs",
+    "map",
+    "plan",
+    "receive",
+    "recover",
+    "releases",
+    "report",
+    "rm-environment",
+    "rm-hook",
+    "rollback",
+    "set",
+    "status",
+    "unfreeze",
+    "unmap",
+];
+
+/// The triggers that are links to this program in the plugin `graduate`, and run before Dokku's own.
+pub const IN_GRADUATE: [&str; 13] = [
+    "post-app-clone-setup",
+    "post-app-rename",
+    "post-app-rename-setup",
+    "post-config-update",
+    "post-create",
+    "post-delete",
+    "post-deploy",
+    "post-domains-update",
+    "post-extract",
+    "post-proxy-ports-update",
+    "pre-restore",
+    "scheduler-deploy",
+    "scheduler-post-deploy-process",
+];
+
+/// The one in the companion `00_graduate`, which runs before Dokku's builders make an image that can be started.
+pub const BEFORE_ALL: &str = "builder-release";
+
+/// The one in the companion `zzz_graduate`, which runs after Dokku's own health check.
+pub const AFTER_ALL: &str = "check-deploy";

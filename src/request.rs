@@ -1,0 +1,187 @@
+//! What is asked for, whoever asks: the one place where an [`Order`] is made, of a push's updates or of a command's words.
+//!
+//! It reads the repository and the settings, and starts nothing. Git's hooks and the commands call it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use chrono::Utc;
+
+use crate::exit::Explain;
+use crate::manifest::{Manifest, State};
+use crate::mapping::{Mapping, Routes};
+use crate::names::{AppName, CommitId, EnvironmentName, GraduationId, Label, RequestTag};
+use crate::order::{Mode, Order};
+use crate::plan::{Options, WantedApp};
+use crate::repo::{RepoError, Store};
+use crate::settings::Settings;
+use crate::updates::{Push, Request};
+use crate::vars::Vars;
+
+/// There is no order for what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The environment repository, or what the commit holds.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    /// No commit has that name.
+    #[error("the environment repository has no commit {0:?}")]
+    UnknownRevision(String),
+    /// The system has no random bytes.
+    #[error("cannot make an id for the graduation: {0}")]
+    Id(#[source] io::Error),
+}
+
+impl Explain for RequestError {}
+
+/// What every order of a push or command has in common.
+pub struct Orders<'a> {
+    /// Where the commits are.
+    pub repo: &'a Store,
+    /// Where they can graduate to.
+    pub settings: &'a Settings,
+    /// What carries the decision.
+    pub mode: Mode,
+    /// How to graduate.
+    pub options: &'a Options,
+    /// Who asks, and from where.
+    pub vars: &'a Vars,
+}
+
+impl Orders<'_> {
+    /// The orders of a push.
+    ///
+    /// # Errors
+    /// What is pushed is no commit, or its state cannot be read.
+    pub fn of_push(&self, push: &Push) -> Result<Vec<Order>, RequestError> {
+        push.requests.iter().map(|request| self.of_request(request)).collect()
+    }
+
+    /// The order of a command: a commit by its name, or what is checked out. Its request tag is the one of all commands.
+    ///
+    /// # Errors
+    /// No commit has that name, or its state cannot be read.
+    pub fn of_command(
+        &self,
+        environment: &EnvironmentName,
+        revision: Option<&str>,
+    ) -> Result<Order, RequestError> {
+        let new = commit_of(self.repo, revision)?;
+        let tag = RequestTag { environment: environment.clone(), label: Label::cli() };
+        let old = self.repo.read_ref(&tag.ref_name())?;
+        self.of_request(&Request { tag, old, new })
+    }
+
+    fn of_request(&self, request: &Request) -> Result<Order, RequestError> {
+        let Request { tag, old, new } = request.clone();
+        let commit = self.repo.commit_of(new)?;
+        let candidate = Candidate::of(self.repo, self.settings, &tag.environment, commit)?;
+        Ok(Order {
+            id: new_id()?,
+            mode: self.mode,
+            tag,
+            old,
+            new,
+            commit,
+            quarantine: match self.mode {
+                Mode::Push | Mode::AfterPush => self.vars.quarantine.clone(),
+                Mode::Command => None,
+            },
+            is_current: candidate.is_current(self.repo)?,
+            apps: candidate.apps(),
+            mapping: candidate.mapping,
+            excluded: candidate.excluded,
+            options: self.options.clone(),
+            by: self.vars.user.clone(),
+            at: Utc::now(),
+        })
+    }
+}
+
+/// A commit's state, as what may graduate to an environment.
+pub struct Candidate {
+    /// The commit.
+    pub commit: CommitId,
+    /// The environment.
+    pub environment: EnvironmentName,
+    /// The state of all apps.
+    pub state: State,
+    /// What they are called there.
+    pub mapping: Mapping,
+    /// Those that never graduate there, as `exclude` is set now.
+    pub excluded: BTreeSet<AppName>,
+}
+
+impl Candidate {
+    /// The candidate that a commit is.
+    ///
+    /// # Errors
+    /// The commit's state cannot be read.
+    pub fn of(
+        repo: &Store,
+        settings: &Settings,
+        environment: &EnvironmentName,
+        commit: CommitId,
+    ) -> Result<Self, RepoError> {
+        let state = repo.state_at(commit)?;
+        let excluded = settings.for_environment(environment).exclude.into_iter();
+        let excluded = excluded.filter_map(|app| app.as_str().parse::<AppName>().ok());
+        Ok(Self {
+            commit,
+            environment: environment.clone(),
+            mapping: settings.mapping(environment),
+            excluded: excluded.filter(|app| state.0.contains_key(app)).collect(),
+            state,
+        })
+    }
+
+    /// The way of each of its apps, to an environment that `is_local` if it is on this same host.
+    pub fn routes(&self, is_local: bool) -> Routes {
+        Routes::of(&self.mapping, self.state.0.keys(), &self.excluded, &self.environment, is_local)
+    }
+
+    /// The apps that its state wants.
+    fn apps(&self) -> BTreeMap<AppName, WantedApp> {
+        let wanted = self.state.0.iter().map(|(app, manifest)| {
+            let config_names = manifest.config.keys().cloned().collect();
+            (app.clone(), WantedApp { runs: manifest.deploy.revision, config_names })
+        });
+        wanted.collect()
+    }
+
+    /// Its state is HEAD's, as far as it graduates along the mapping.
+    fn is_current(&self, repo: &Store) -> Result<bool, RepoError> {
+        let Some(head) = repo.head()? else { return Ok(false) };
+        if repo.tree_of(head)? == repo.tree_of(self.commit)? {
+            return Ok(true);
+        }
+        // Without rules all of it graduates, so that it is another state.
+        let covered = |state: &State| -> BTreeMap<AppName, Manifest> {
+            let apps = state.0.iter().filter(|(app, _)| self.mapping.covers(app));
+            apps.map(|(app, manifest)| (app.clone(), manifest.clone())).collect()
+        };
+        Ok(!self.mapping.is_empty() && covered(&repo.manifests(head)?) == covered(&self.state))
+    }
+}
+
+/// The commit that a revision names; what is checked out, if none is given.
+///
+/// # Errors
+/// [`RequestError::UnknownRevision`]; the repository cannot be read.
+pub fn commit_of(repo: &Store, revision: Option<&str>) -> Result<CommitId, RequestError> {
+    let found = match revision {
+        Some(revision) => repo.resolve(revision)?,
+        None => repo.head()?,
+    };
+    found.ok_or_else(|| RequestError::UnknownRevision(revision.unwrap_or("HEAD").to_owned()))
+}
+
+/// A fresh id.
+///
+/// # Errors
+/// [`RequestError::Id`].
+pub fn new_id() -> Result<GraduationId, RequestError> {
+    let mut random = [0; 3];
+    getrandom::fill(&mut random).map_err(|error| RequestError::Id(io::Error::other(error.to_string())))?;
+    Ok(GraduationId::new(Utc::now(), random))
+}
