@@ -13,7 +13,7 @@ use crate::error;
 use crate::exit::Explain;
 use crate::files::FileError;
 use crate::install;
-use crate::journal::{self, JournalError, Place, PushNote};
+use crate::journal::{self, Place, PushNote};
 use crate::names::{GraduationId, RequestTag};
 use crate::order::{Mode, Order};
 use crate::plan::{OptionError, Options};
@@ -60,9 +60,6 @@ pub enum HookError {
     /// The settings.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// The journal.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
     /// The tag.
     #[error(transparent)]
     Decision(#[from] DecisionError),

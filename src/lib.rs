@@ -34,6 +34,7 @@ pub mod link;
 pub mod links;
 pub mod listing;
 pub mod local;
+pub mod log;
 pub mod manifest;
 pub mod mapping;
 pub mod names;

@@ -15,7 +15,7 @@ use crate::dokku::Dokku;
 use crate::files::{Lock, holders};
 use crate::names::AppName;
 use crate::obstacle::Obstacle;
-use crate::participant::store::{LOCKING, Store};
+use crate::participant::store::Store;
 use crate::ports::{self, Listener};
 use crate::vars::Vars;
 
@@ -89,7 +89,8 @@ pub fn locked(vars: &Vars, dokku: &Dokku, apps: &[AppName]) -> BTreeSet<AppName>
     }
     let unsettled: Vec<Store> =
         known(Store::all(vars)).into_iter().flatten().map(|(_, store)| store).collect();
-    let is_ours = |app: &AppName| unsettled.iter().any(|store| store.has_mark(app, LOCKING));
+    let is_ours =
+        |app: &AppName| unsettled.iter().any(|store| store.app(app).is_ok_and(|known| known.is_locking));
     found.retain(|_, app| !is_ours(app));
     let held = holders::of(&found.keys().cloned().collect::<Vec<_>>());
     // To try a lock is in the way of whoever takes it just then: only of those that nobody has whom we may see.

@@ -41,48 +41,70 @@ pub enum Stage {
     Stuck,
 }
 
-/// What the files of an app say on the destination's disk.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Marks {
+/// What happened to an app, as its log tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppStep {
     /// What it was is noted.
-    pub opened: bool,
-    /// Its deploy was to be started.
-    pub started: bool,
+    Opened,
+    /// Its deploy is about to be started.
+    Started,
     /// It is built.
-    pub built: bool,
+    Built,
     /// What is held is noted.
-    pub held: bool,
-    /// The new version has got its names back.
-    pub released: bool,
-    /// Dokku's own last trigger of a good deploy ran, and nobody has judged otherwise since.
-    pub deployed: bool,
-    /// Somebody has begun to put it back although it is live.
-    pub put_back: bool,
-    /// How it ended.
-    pub end: Option<AppEnd>,
+    Held,
+    /// The new version has got its names back after the decision.
+    Released,
+    /// Dokku's own last trigger of a good deploy ran.
+    Deployed,
+    /// Somebody has looked, and it is not deployed as Dokku says.
+    Distrusted,
+    /// It is live, wholly or in part, and is about to be put back.
+    Restoring,
+    /// It has come to its end.
+    Ended(AppEnd),
 }
 
 impl Stage {
-    /// The stage that the files of an app tell.
-    pub fn of(marks: &Marks) -> Self {
-        if let Some(end) = &marks.end {
-            return Self::ended(end);
+    /// The stage that the steps of an app lead to.
+    pub fn after<'a>(steps: impl IntoIterator<Item = &'a AppStep>) -> Self {
+        steps.into_iter().fold(Self::Taken, Self::next)
+    }
+
+    /// The stage after one more step. A full disk may have had no room for those in between, and several processes write:
+    /// one that comes late or twice leads nowhere.
+    #[must_use]
+    pub fn next(self, step: &AppStep) -> Self {
+        let reached = match step {
+            AppStep::Opened => Self::Open,
+            AppStep::Started => Self::Deploying,
+            AppStep::Built => Self::Built,
+            AppStep::Held => Self::Held,
+            AppStep::Released => Self::Released,
+            AppStep::Deployed if self >= Self::Held => Self::Live,
+            AppStep::Deployed => Self::Escaped,
+            AppStep::Distrusted => return self.distrusted(),
+            AppStep::Restoring => Self::Restoring,
+            AppStep::Ended(end) => Self::ended(end),
+        };
+        if self.is_over() { self } else { self.max(reached) }
+    }
+
+    fn distrusted(self) -> Self {
+        match self {
+            Self::Live => Self::Released,
+            Self::Escaped => Self::Built,
+            Self::Taken
+            | Self::Open
+            | Self::Deploying
+            | Self::Built
+            | Self::Held
+            | Self::Released
+            | Self::Failed
+            | Self::Restoring
+            | Self::Confirmed
+            | Self::Restored
+            | Self::Stuck => self,
         }
-        let Marks { opened, started, built, held, released, deployed, put_back, end: _ } = *marks;
-        // The latest one counts: a full disk may have had no room for one before.
-        [
-            (put_back, Self::Restoring),
-            (deployed && held, Self::Live),
-            (deployed, Self::Escaped),
-            (released, Self::Released),
-            (held, Self::Held),
-            (built, Self::Built),
-            (started, Self::Deploying),
-            (opened, Self::Open),
-        ]
-        .into_iter()
-        .find_map(|(is_marked, stage)| is_marked.then_some(stage))
-        .unwrap_or(Self::Taken)
     }
 
     /// The last stage of an app that ended so.
@@ -295,6 +317,20 @@ mod tests {
         Stage::Stuck,
     ];
 
+    fn steps() -> [(&'static str, AppStep); 9] {
+        [
+            ("opened", AppStep::Opened),
+            ("started", AppStep::Started),
+            ("built", AppStep::Built),
+            ("held", AppStep::Held),
+            ("released", AppStep::Released),
+            ("deployed", AppStep::Deployed),
+            ("distrusted", AppStep::Distrusted),
+            ("restoring", AppStep::Restoring),
+            ("ended: live", AppStep::Ended(AppEnd::Live {})),
+        ]
+    }
+
     fn app(name: &str) -> AppName {
         name.parse().unwrap()
     }
@@ -348,44 +384,21 @@ mod tests {
             table += format!("{:13}{}", format!("{stage:?}"), cells.concat()).trim_end();
             table += "\n";
         }
+        table += "\nWhere a step leads\n";
+        let row = |first: String, cells: Vec<String>| {
+            let cells: String = cells.iter().map(|cell| format!("{cell:12}")).collect();
+            format!("{first:13}{cells}").trim_end().to_owned() + "\n"
+        };
+        table += &row("stage".to_owned(), steps().map(|(name, _)| name.to_owned()).into());
+        for stage in STAGES {
+            let cells = steps().map(|(_, step)| format!("{:?}", stage.next(&step)));
+            table += &row(format!("{stage:?}"), cells.into());
+        }
         table += "\nWhat a stage is when nothing of the app's deploy runs any more\n";
         for stage in STAGES {
             table += &format!("{:13}{:?}\n", format!("{stage:?}"), stage.when_over());
         }
         assert_data_eq!(table, file!["app.txt"].raw());
-    }
-
-    #[test]
-    fn the_latest_mark_tells_the_stage() {
-        let mut marks = Marks::default();
-        let mut stages = vec![Stage::of(&marks)];
-        let set: [fn(&mut Marks); 8] = [
-            |marks| marks.opened = true,
-            |marks| marks.started = true,
-            |marks| marks.built = true,
-            |marks| marks.held = true,
-            |marks| marks.released = true,
-            |marks| marks.deployed = true,
-            |marks| marks.put_back = true,
-            |marks| marks.end = Some(AppEnd::Restored { down: false }),
-        ];
-        for set in set {
-            set(&mut marks);
-            stages.push(Stage::of(&marks));
-        }
-        let expected = [
-            Stage::Taken,
-            Stage::Open,
-            Stage::Deploying,
-            Stage::Built,
-            Stage::Held,
-            Stage::Released,
-            Stage::Live,
-            Stage::Restoring,
-            Stage::Restored,
-        ];
-        assert_eq!(stages, expected);
-        assert_eq!(Stage::of(&Marks { deployed: true, ..Marks::default() }), Stage::Escaped);
     }
 
     #[test]

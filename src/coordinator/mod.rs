@@ -36,7 +36,7 @@ use crate::environment::EnvironmentError;
 use crate::exit::{ExitStatus, Explain};
 use crate::files::{FileError, Locking};
 use crate::git;
-use crate::journal::{self, Entry, Journal, JournalError, Place};
+use crate::journal::{self, Entry, Journal, Place};
 use crate::link::{Link, LinkError, Reports};
 use crate::mapping::Routes;
 use crate::names::{AppName, EnvironmentName, GraduationId, ReleaseTag};
@@ -77,9 +77,6 @@ pub enum CoordinatorError {
     /// The record.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The journal.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
     /// The link broke before anything was begun.
     #[error(transparent)]
     Link(#[from] LinkError),

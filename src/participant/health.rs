@@ -138,7 +138,7 @@ pub fn before_the_vote(store: &Store, apps: Vec<AppName>) -> BTreeMap<AppName, S
     let mut watched = BTreeMap::new();
     let mut why = BTreeMap::new();
     for app in apps {
-        match store.watched(&app) {
+        match store.app(&app).map(|known| known.watched) {
             Ok(containers) => drop(watched.insert(app, containers)),
             Err(error) => drop(why.insert(app, unknown(&error))),
         }

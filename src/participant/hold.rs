@@ -19,7 +19,7 @@ use crate::names::{AppName, GraduationId};
 use crate::participant;
 use crate::participant::app::{App, AppError, Version};
 use crate::participant::health::{self, Ailment, Watched};
-use crate::participant::store::{BUILT, Before, Held, LeaseEnd, RELEASED, Store, Variables};
+use crate::participant::store::{AppEntry, Before, Held, LeaseEnd, Store, Variables};
 use crate::protocol::{Decision, HoldPoint};
 use crate::vars::Vars;
 
@@ -105,7 +105,7 @@ pub fn builder_release(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
 pub fn scheduler_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(id) = &vars.graduation else { return foreign_deploy(vars, app) };
     let deploy = Deploy::open(vars, id, app)?;
-    deploy.store.mark(app, BUILT)?;
+    deploy.store.note(app, &AppEntry::Built {})?;
     let dokku = Dokku::new(vars);
     let procfile = dokku.procfile(app, vars.dokku_pid.as_deref());
     let built_only = dokku.hold_point(app, procfile.as_deref()) == HoldPoint::Built;
@@ -120,7 +120,7 @@ pub fn scheduler_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
 /// it soon does, too; what Dokku starts when the host or Docker has come up is not tried again.
 fn foreign_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(store) = Store::of_app(vars, app) else { return Ok(()) };
-    match stages::foreign_deploy(store.stage(app)?, store.decision()) {
+    match stages::foreign_deploy(store.app(app)?.stage, store.decision()) {
         Foreign::Pass => Ok(()),
         Foreign::Wait if is_put_back(vars, &store, app)? => Ok(()),
         Foreign::Wait | Foreign::Refuse => refuse(&store, app),
@@ -149,7 +149,7 @@ fn is_put_back(vars: &Vars, store: &Store, app: &AppName) -> Result<bool, HoldEr
 /// it may, for it is the old one.
 fn foreign_container(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(store) = Store::of_app(vars, app) else { return Ok(()) };
-    match stages::foreign_container(store.stage(app)?, store.decision()) {
+    match stages::foreign_container(store.app(app)?.stage, store.decision()) {
         Foreign::Pass => Ok(()),
         Foreign::Wait | Foreign::Refuse => refuse(&store, app),
     }
@@ -186,7 +186,7 @@ pub fn check_deploy(
 ) -> Result<(), HoldError> {
     let Some(id) = &vars.graduation else { return foreign_container(vars, app) };
     let deploy = Deploy::open(vars, id, app)?;
-    deploy.store.note_container(app, container)?;
+    deploy.store.note(app, &AppEntry::Checked { container: container.to_owned() })?;
     match deploy.store.decision() {
         Some(Decision::Abort) => Err(HoldError::Aborted(app.clone())),
         Some(Decision::Go) => deploy.check_image(container),
@@ -237,8 +237,9 @@ impl<'a> Deploy<'a> {
     fn open(vars: &'a Vars, id: &'a GraduationId, app: &'a AppName) -> Result<Self, HoldError> {
         let store = Store::at(vars, id);
         let unknown = || HoldError::Unknown(app.clone());
-        let before = store.before(app)?.ok_or_else(unknown)?;
-        let variables = store.variables(app)?.ok_or_else(unknown)?;
+        let known = store.app(app)?;
+        let before = known.before.ok_or_else(unknown)?;
+        let variables = known.variables.ok_or_else(unknown)?;
         Ok(Self { store, app: App::new(vars, id, app), before, variables })
     }
 
@@ -271,7 +272,8 @@ impl<'a> Deploy<'a> {
         let found = found.ok_or_else(|| self.unhealthy(Ailment::Ended))?;
         docker::set_restart_policy(started.id, &RestartPolicy::no())?;
         let watched = Watched::of(&found, started.address);
-        self.store.set_watched(self.app.name, started.id, &watched)?;
+        let entry = AppEntry::Watched { container: started.id.to_owned(), watched: watched.clone() };
+        self.store.note(self.app.name, &entry)?;
         Ok((watched, found.restart_policy().clone()))
     }
 
@@ -281,7 +283,7 @@ impl<'a> Deploy<'a> {
 
     /// What is held of the app is as healthy as it was. A Docker that does not answer says nothing of what runs.
     fn is_healthy(&self) -> Result<(), HoldError> {
-        let watched = BTreeMap::from([(self.app.name.clone(), self.store.watched(self.app.name)?)]);
+        let watched = BTreeMap::from([(self.app.name.clone(), self.store.app(self.app.name)?.watched)]);
         match health::ailments(&watched) {
             Ok(mut ailments) => {
                 ailments.remove(self.app.name).map_or(Ok(()), |ailment| Err(self.unhealthy(ailment)))
@@ -304,7 +306,7 @@ impl<'a> Deploy<'a> {
     fn enter(&self, at: HoldPoint, container: Option<Started<'_>>) -> Result<(), HoldError> {
         let name = self.app.name;
         let _lock = self.one_at_a_time()?;
-        if self.store.held(name)?.is_some() {
+        if self.store.app(name)?.held.is_some() {
             return container.map_or(Ok(()), |started| self.check_image(started.id));
         }
         let image = match container {
@@ -322,7 +324,7 @@ impl<'a> Deploy<'a> {
         let held = Held { at, image, properties: self.app.properties(), variables, switches };
         self.app.keep_new_image(&held)?;
         self.app.name_version(&self.before, &self.variables, Some(&held), Version::Old)?;
-        Ok(self.store.set_held(name, &held)?)
+        Ok(self.store.note(name, &AppEntry::Held { held: Box::new(held) })?)
     }
 
     /// Waits for the decision. A container that ends meanwhile, healthy as it was, must not become live; nothing
@@ -355,7 +357,7 @@ impl<'a> Deploy<'a> {
                     // An engine that is being restarted, for one, says nothing of what runs.
                     Err(error) => log::warn!("{error}"),
                 }
-                if let Some(held) = self.store.held(self.app.name)? {
+                if let Some(held) = self.store.app(self.app.name)?.held {
                     match self.app.has_new_image(&held) {
                         Err(gone @ AppError::NoNewImage { .. }) => return Err(gone.into()),
                         Ok(()) => {}
@@ -372,18 +374,19 @@ impl<'a> Deploy<'a> {
     fn release(&self) -> Result<(), HoldError> {
         let name = self.app.name;
         let _lock = self.one_at_a_time()?;
-        if !self.store.has_mark(name, RELEASED) {
-            let held = self.store.held(name)?.ok_or_else(|| HoldError::Unknown(name.clone()))?;
+        let known = self.store.app(name)?;
+        if !known.is_released {
+            let held = known.held.ok_or_else(|| HoldError::Unknown(name.clone()))?;
             self.app.end_releases()?;
             self.app.name_version(&self.before, &self.variables, Some(&held), Version::New)?;
-            self.store.mark(name, RELEASED)?;
+            self.store.note(name, &AppEntry::Released {})?;
         }
         Ok(())
     }
 
     fn check_image(&self, container: &str) -> Result<(), HoldError> {
         let name = self.app.name;
-        let Some(held) = self.store.held(name)? else { return Ok(()) };
+        let Some(held) = self.store.app(name)?.held else { return Ok(()) };
         let found = docker::containers(&[container])?;
         if found.first().is_none_or(|found| found.image != held.image) {
             return Err(HoldError::OtherImage(name.clone()));

@@ -66,7 +66,8 @@ pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> 
     let apps = store.apps()?;
     let mut left = BTreeMap::new();
     for app in apps.keys() {
-        left.insert(app.clone(), destination::Left { stage: store.stage(app)?, end: store.end(app)? });
+        let known = store.app(app)?;
+        left.insert(app.clone(), destination::Left { stage: known.stage, end: known.end });
     }
     let (machine, first) = Destination::take_over(graduation.on_failure, left);
     let mut participant = Participant::new(vars, store, graduation, reports, machine);

@@ -7,9 +7,9 @@
 //!                      vote/lease        until when the source is awaited   replaced
 //!                      vote/decision     go or abort                        created once, first writer wins
 //!                      switch/<app>      is at the proxy switch, or past it
-//!                      apps/<app>/before.json, variables.json, held.json, deploy.json, end.json, log,
-//!                                 built, released, deployed, exited, put-back, locking, lock,
-//!                                 container-<id>, watched-<id>
+//!                      apps/<app>/events    all that is known of the app (log.rs)  appended
+//!                      apps/<app>/log       what its deploy writes          appended
+//!                      apps/<app>/lock      held by the one of its triggers that changes names
 //!                      settled           the decision and how each app ended  written last
 //! <data>/apps/<app>                      the graduation that has the app
 //! ```
@@ -28,9 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError};
 use crate::names::{AppName, EnvironmentName, GraduationId};
-pub use crate::participant::store::app::{
-    BUILT, Before, DEPLOYED, EXITED, Held, LOCKING, Noted, PUT_BACK, RELEASED, Variables,
-};
+pub use crate::participant::store::app::{AppEntry, AppLog, Before, Held, Noted, Variables};
 use crate::protocol::{AppEnd, Decision, OnFailure};
 use crate::vars::Vars;
 
@@ -261,7 +259,7 @@ impl Store {
     /// A file is damaged.
     pub fn all_at_switch(&self) -> Result<bool, FileError> {
         for app in self.apps()?.keys() {
-            let comes = self.held(app)?.is_some_and(|held| held.switches);
+            let comes = self.app(app)?.held.is_some_and(|held| held.switches);
             if comes && !self.switch_dir().join(app.as_str()).exists() {
                 return Ok(false);
             }

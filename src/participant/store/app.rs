@@ -1,4 +1,5 @@
-//! What is noted of each app of a graduation.
+//! The log of each app of a graduation: all that its deploy, its triggers and its participant have to know of one another,
+//! and whoever takes over from them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,9 +9,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::Store;
-use crate::commit::app::{Marks, Stage};
+use crate::commit::app::{AppStep, Stage};
 use crate::docker::ImageId;
 use crate::files::{self, FileError};
+use crate::log::Log;
 use crate::names::{AppName, BranchName, CommitId};
 use crate::participant::health::Watched;
 use crate::process::ProcessId;
@@ -100,44 +102,205 @@ impl Noted {
     }
 }
 
-const BEFORE: &str = "before.json";
-const VARIABLES: &str = "variables.json";
-const HELD: &str = "held.json";
+/// What happened to an app, with what must be known of it later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "entry", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum AppEntry {
+    /// What it was; without that, nothing of it is put back. The last one counts.
+    Opened {
+        /// What it was.
+        before: Box<Before>,
+    },
+    /// Its deploy is about to be started, which sets these config variables. Their values may be secrets: they are in no
+    /// message, and the log goes when the graduation is over.
+    Started {
+        /// The variables as they were.
+        variables: Variables,
+    },
+    /// This process deploys it.
+    Deploying {
+        /// Which.
+        process: ProcessId,
+    },
+    /// It is built: what follows is mostly waiting, so that another app may build.
+    Built {},
+    /// A container is about to be held.
+    Watched {
+        /// Its id.
+        container: String,
+        /// What it is.
+        watched: Watched,
+    },
+    /// It is held.
+    Held {
+        /// What the held trigger found.
+        held: Box<Held>,
+    },
+    /// A container of its deploy has passed Dokku's check.
+    Checked {
+        /// Its id.
+        container: String,
+    },
+    /// The new version has got its names back after the decision.
+    Released {},
+    /// Its deploy came to its end well: the trigger `post-deploy` ran.
+    Deployed {},
+    /// What that says is not so.
+    Distrusted {},
+    /// The process that deploys it has ended.
+    Exited {},
+    /// Dokku's deploy lock of it is about to be ours, so that whoever comes after us knows whose it was.
+    Locking {},
+    /// It is not ours, or not any more.
+    Unlocked {},
+    /// It is live, wholly or in part, and is about to be put back.
+    Restoring {},
+    /// It has come to its end: nothing is done to it any more.
+    Ended {
+        /// How.
+        end: AppEnd,
+    },
+}
 
-/// How the marks of containers begin.
-const CONTAINER: &str = "container-";
+impl AppEntry {
+    fn step(&self) -> Option<AppStep> {
+        match self {
+            Self::Opened { .. } => Some(AppStep::Opened),
+            Self::Started { .. } => Some(AppStep::Started),
+            Self::Built {} => Some(AppStep::Built),
+            Self::Held { .. } => Some(AppStep::Held),
+            Self::Released {} => Some(AppStep::Released),
+            Self::Deployed {} => Some(AppStep::Deployed),
+            Self::Distrusted {} => Some(AppStep::Distrusted),
+            Self::Restoring {} => Some(AppStep::Restoring),
+            Self::Ended { end } => Some(AppStep::Ended(end.clone())),
+            Self::Deploying { .. }
+            | Self::Watched { .. }
+            | Self::Checked { .. }
+            | Self::Exited {}
+            | Self::Locking {}
+            | Self::Unlocked {} => None,
+        }
+    }
+}
 
-/// How the files of held containers begin.
-const WATCHED: &str = "watched-";
+/// All that the log of an app says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppLog {
+    /// Where the app is.
+    pub stage: Stage,
+    /// What it was, if it was opened.
+    pub before: Option<Before>,
+    /// The config variables that its deploy sets, as they were; none if it was never going to be started.
+    pub variables: Option<Variables>,
+    /// The process that deploys it, if that is known.
+    pub deploy: Option<ProcessId>,
+    /// It is built.
+    pub is_built: bool,
+    /// What the held trigger found; none before it is held.
+    pub held: Option<Held>,
+    /// Its containers that are held, or were until the decision, by their ids.
+    pub watched: BTreeMap<String, Watched>,
+    /// The containers of its deploy that have passed Dokku's check.
+    pub checked: BTreeSet<String>,
+    /// Its deploy went on after the decision.
+    pub is_released: bool,
+    /// The process that deploys it has ended.
+    pub has_exited: bool,
+    /// Dokku's deploy lock of it is ours, or was when a participant died.
+    pub is_locking: bool,
+    /// How it ended, if it has.
+    pub end: Option<AppEnd>,
+}
 
-/// The mark of an app that is built: what follows is mostly waiting, so that another one may build.
-pub const BUILT: &str = "built";
+impl AppLog {
+    fn nothing() -> Self {
+        Self {
+            stage: Stage::Taken,
+            before: None,
+            variables: None,
+            deploy: None,
+            is_built: false,
+            held: None,
+            watched: BTreeMap::new(),
+            checked: BTreeSet::new(),
+            is_released: false,
+            has_exited: false,
+            is_locking: false,
+            end: None,
+        }
+    }
 
-/// The mark of an app whose deploy came to its end well (the trigger `post-deploy` ran).
-pub const DEPLOYED: &str = "deployed";
+    fn with(mut self, entry: AppEntry) -> Self {
+        if let Some(step) = entry.step() {
+            self.stage = self.stage.next(&step);
+        }
+        match entry {
+            AppEntry::Opened { before } => self.before = Some(*before),
+            AppEntry::Started { variables } => self.variables = Some(variables),
+            AppEntry::Deploying { process } => self.deploy = Some(process),
+            AppEntry::Built {} => self.is_built = true,
+            AppEntry::Watched { container, watched } => {
+                self.watched.insert(container, watched);
+            }
+            AppEntry::Held { held } => self.held = Some(*held),
+            AppEntry::Checked { container } => {
+                self.checked.insert(container);
+            }
+            AppEntry::Released {} => self.is_released = true,
+            AppEntry::Exited {} => self.has_exited = true,
+            AppEntry::Locking {} => self.is_locking = true,
+            AppEntry::Unlocked {} => self.is_locking = false,
+            AppEntry::Ended { end } => self.end = Some(end),
+            AppEntry::Deployed {} | AppEntry::Distrusted {} | AppEntry::Restoring {} => {}
+        }
+        self
+    }
 
-/// The mark of an app that went live and is put back.
-pub const PUT_BACK: &str = "put-back";
-
-/// The mark of an app whose deploy process has ended.
-pub const EXITED: &str = "exited";
-
-/// The mark of an app of which we take Dokku's deploy lock when its own deploy is over.
-pub const LOCKING: &str = "locking";
-
-/// The mark of an app whose new version has got its names back after the decision.
-pub const RELEASED: &str = "released";
+    /// All that is needed to put an app back that was `before`.
+    pub fn noted(self, before: Before) -> Noted {
+        let Self { variables, held, deploy, checked: containers, is_released: released, .. } = self;
+        Noted { before, variables, held, deploy, containers, released }
+    }
+}
 
 impl Store {
-    /// The directory of one app.
+    /// The directory of one app: its log, and what its deploy writes.
     pub fn app_dir(&self, app: &AppName) -> PathBuf {
         self.dir.join("apps").join(app.as_str())
     }
 
-    /// The apps that were opened.
+    /// What is known of an app.
     ///
     /// # Errors
-    /// A file is damaged.
+    /// Its log cannot be read, or is damaged.
+    pub fn app(&self, app: &AppName) -> Result<AppLog, FileError> {
+        Ok(self.log_of(app).entries()?.into_iter().fold(AppLog::nothing(), AppLog::with))
+    }
+
+    /// Writes into the log of an app, and waits until that is on the disk.
+    ///
+    /// # Errors
+    /// The disk is full, for one.
+    pub fn note(&self, app: &AppName, entry: &AppEntry) -> Result<(), FileError> {
+        self.log_of(app).append(entry)
+    }
+
+    /// The same for [`AppEntry::Locking`]: a full disk is no reason not to take the lock.
+    pub fn note_locking(&self, app: &AppName) {
+        if let Err(error) = self.note(app, &AppEntry::Locking {}) {
+            log::error!("{error}");
+        }
+    }
+
+    fn log_of(&self, app: &AppName) -> Log<AppEntry> {
+        Log::at(self.app_dir(app).join("events"))
+    }
+
+    /// The apps that were opened, and what they were.
+    ///
+    /// # Errors
+    /// A log is damaged.
     pub fn apps(&self) -> Result<BTreeMap<AppName, Before>, FileError> {
         let dir = self.dir.join("apps");
         let mut apps = BTreeMap::new();
@@ -149,7 +312,7 @@ impl Store {
             let Some(app) = entry.file_name().to_str().and_then(|name| name.parse::<AppName>().ok()) else {
                 continue;
             };
-            if let Some(before) = files::read_json(&entry.path().join(BEFORE))? {
+            if let Some(before) = self.app(&app)?.before {
                 apps.insert(app, before);
             }
         }
@@ -165,13 +328,13 @@ impl Store {
         files::write_atomically(&self.active.join(app.as_str()), self.id())
     }
 
-    /// Remembers what an app was; without that, nothing of it is put back.
+    /// Remembers what an app was.
     ///
     /// # Errors
     /// The disk is full, for one.
     pub fn set_before(&self, app: &AppName, before: &Before) -> Result<(), FileError> {
         files::make_dir(&self.app_dir(app))?;
-        files::write_json(&self.app_dir(app).join(BEFORE), before)
+        self.note(app, &AppEntry::Opened { before: Box::new(before.clone()) })
     }
 
     fn id(&self) -> &[u8] {
@@ -196,194 +359,5 @@ impl Store {
             }
         }
         Ok(())
-    }
-
-    /// What an app was.
-    ///
-    /// # Errors
-    /// The file is damaged.
-    pub fn before(&self, app: &AppName) -> Result<Option<Before>, FileError> {
-        files::read_json(&self.app_dir(app).join(BEFORE))
-    }
-
-    /// The config variables that the app's deploy sets, as they were before it; `None` if it was not started.
-    ///
-    /// # Errors
-    /// The file is damaged.
-    pub fn variables(&self, app: &AppName) -> Result<Option<Variables>, FileError> {
-        files::read_json(&self.app_dir(app).join(VARIABLES))
-    }
-
-    /// Remembers them. Their values may be secrets: they are in no message, and go when the graduation is over.
-    ///
-    /// # Errors
-    /// The disk is full, for one.
-    pub fn set_variables(&self, app: &AppName, variables: &Variables) -> Result<(), FileError> {
-        files::write_json(&self.app_dir(app).join(VARIABLES), variables)
-    }
-
-    /// What the held trigger found; `None` while it is not held.
-    ///
-    /// # Errors
-    /// The file is damaged.
-    pub fn held(&self, app: &AppName) -> Result<Option<Held>, FileError> {
-        files::read_json(&self.app_dir(app).join(HELD))
-    }
-
-    /// Says that the app is held.
-    ///
-    /// # Errors
-    /// The disk is full, for one.
-    pub fn set_held(&self, app: &AppName, held: &Held) -> Result<(), FileError> {
-        files::write_json(&self.app_dir(app).join(HELD), held)
-    }
-
-    /// The process that deploys the app, if it was started.
-    ///
-    /// # Errors
-    /// The file is damaged.
-    pub fn deploy(&self, app: &AppName) -> Result<Option<ProcessId>, FileError> {
-        files::read_json(&self.app_dir(app).join("deploy.json"))
-    }
-
-    /// Remembers the process that deploys the app.
-    ///
-    /// # Errors
-    /// The disk is full, for one.
-    pub fn set_deploy(&self, app: &AppName, process: &ProcessId) -> Result<(), FileError> {
-        files::write_json(&self.app_dir(app).join("deploy.json"), process)
-    }
-
-    /// Sets a mark of an app, such as [`DEPLOYED`].
-    ///
-    /// # Errors
-    /// The disk is full, for one.
-    pub fn mark(&self, app: &AppName, mark: &str) -> Result<(), FileError> {
-        files::write_atomically(&self.app_dir(app).join(mark), b"")
-    }
-
-    /// Takes a mark of an app away.
-    ///
-    /// # Errors
-    /// It is still there.
-    pub fn unmark(&self, app: &AppName, mark: &str) -> Result<(), FileError> {
-        files::remove_durably(&self.app_dir(app).join(mark))
-    }
-
-    /// Says that Dokku's lock of the app is about to be ours, so that whoever comes after us knows whose it was. A full disk is
-    /// no reason not to take it.
-    pub fn note_locking(&self, app: &AppName) {
-        if let Err(error) = self.mark(app, LOCKING) {
-            log::error!("{error}");
-        }
-    }
-
-    /// How the app ended; `None` until it has.
-    ///
-    /// # Errors
-    /// The file is damaged.
-    pub fn end(&self, app: &AppName) -> Result<Option<AppEnd>, FileError> {
-        files::read_json(&self.app_dir(app).join("end.json"))
-    }
-
-    /// Says how the app ended: nothing is done to it any more.
-    ///
-    /// # Errors
-    /// The disk is full, for one.
-    pub fn set_end(&self, app: &AppName, end: &AppEnd) -> Result<(), FileError> {
-        files::write_json(&self.app_dir(app).join("end.json"), end)
-    }
-
-    /// Where the app is, as its files tell.
-    ///
-    /// # Errors
-    /// How it ended cannot be read.
-    pub fn stage(&self, app: &AppName) -> Result<Stage, FileError> {
-        Ok(Stage::of(&Marks {
-            opened: self.has_mark(app, BEFORE),
-            started: self.has_mark(app, VARIABLES),
-            built: self.has_mark(app, BUILT),
-            held: self.has_mark(app, HELD),
-            released: self.has_mark(app, RELEASED),
-            deployed: self.has_mark(app, DEPLOYED),
-            put_back: self.has_mark(app, PUT_BACK),
-            end: self.end(app)?,
-        }))
-    }
-
-    /// The mark is set.
-    pub fn has_mark(&self, app: &AppName, mark: &str) -> bool {
-        self.app_dir(app).join(mark).exists()
-    }
-
-    /// Remembers a container of the app's deploy.
-    ///
-    /// # Errors
-    /// The disk is full, for one.
-    pub fn note_container(&self, app: &AppName, container: &str) -> Result<(), FileError> {
-        self.mark(app, &format!("{CONTAINER}{container}"))
-    }
-
-    /// Remembers what a container is that is about to be held.
-    ///
-    /// # Errors
-    /// The disk is full, for one.
-    pub fn set_watched(&self, app: &AppName, container: &str, watched: &Watched) -> Result<(), FileError> {
-        files::write_json(&self.app_dir(app).join(format!("{WATCHED}{container}")), watched)
-    }
-
-    /// What a container was when it was held; `None` if it was not.
-    ///
-    /// # Errors
-    /// The file is damaged.
-    pub fn watched_one(&self, app: &AppName, container: &str) -> Result<Option<Watched>, FileError> {
-        files::read_json(&self.app_dir(app).join(format!("{WATCHED}{container}")))
-    }
-
-    /// The containers of an app that are held, or were until the decision, by their ids.
-    ///
-    /// # Errors
-    /// A file is damaged.
-    pub fn watched(&self, app: &AppName) -> Result<BTreeMap<String, Watched>, FileError> {
-        let dir = self.app_dir(app);
-        let mut all = BTreeMap::new();
-        for entry in fs::read_dir(&dir).map_err(FileError::of("read", &dir))?.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let Some(id) = name.strip_prefix(WATCHED) else { continue };
-            all.extend(self.watched_one(app, id)?.map(|watched| (id.to_owned(), watched)));
-        }
-        Ok(all)
-    }
-
-    /// A container of the app's deploy has passed Dokku's check.
-    pub fn has_come_to_check(&self, app: &AppName, container: &str) -> bool {
-        self.has_mark(app, &format!("{CONTAINER}{container}"))
-    }
-
-    /// All that is noted of an app that was `before`.
-    ///
-    /// # Errors
-    /// A file is damaged.
-    pub fn noted(&self, app: &AppName, before: Before) -> Result<Noted, FileError> {
-        let dir = self.app_dir(app);
-        let mut containers = BTreeSet::new();
-        for entry in fs::read_dir(&dir).map_err(FileError::of("read", &dir))?.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            containers.extend(name.strip_prefix(CONTAINER).map(str::to_owned));
-        }
-        // Without it some files are left that harm nobody.
-        let deploy = self.deploy(app).unwrap_or_else(|error| {
-            log::error!("{error}");
-            None
-        });
-        let released = self.has_mark(app, RELEASED);
-        Ok(Noted {
-            before,
-            variables: self.variables(app)?,
-            held: self.held(app)?,
-            deploy,
-            containers,
-            released,
-        })
     }
 }
