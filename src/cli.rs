@@ -65,6 +65,8 @@ pub enum Part {
         #[arg(hide = true)]
         arguments: Vec<String>,
     },
+    /// Say whether this program may be replaced now
+    Replaceable,
     /// Clean up, from the trigger of the same name
     Uninstall {
         /// The plugin that Dokku removes.

@@ -5,6 +5,7 @@
 //! by this program in a second process (root's git refuses a repository that is not root's).
 
 mod companions;
+mod in_use;
 mod repository;
 mod takeover;
 
@@ -115,12 +116,39 @@ fn check_dokku(vars: &Vars) -> Result<(), String> {
     dokku_version::check(found.as_deref(), None).map_err(|error| error.to_string())
 }
 
-/// The trigger `uninstall` with the name of the plugin that goes. The repository and its history stay.
-pub fn uninstall(vars: &Vars, args: &[String]) {
+/// Whether the program may be replaced now. If not, says why and what to do.
+pub fn is_replaceable(vars: &Vars) -> bool {
+    let mut notes = Notes::default();
+    let is_idle =
+        is_idle(vars, "run `dokku plugin:install` when that is over, for the new version", &mut notes);
+    notes.print();
+    is_idle
+}
+
+/// No graduation goes on, or nobody can tell.
+fn is_idle(vars: &Vars, remedy: &str, notes: &mut Notes) -> bool {
+    let found = notes.keep(in_use::graduations(vars).map_err(InstallError::from)).unwrap_or_default();
+    if !found.is_empty() {
+        notes.problem(format!("nothing was changed: {}; {remedy}", found.join(", and ")));
+    }
+    found.is_empty()
+}
+
+/// The trigger `uninstall` with the name of the plugin that goes. The repository and its history stay. `false` if a
+/// graduation goes on: then Dokku removes nothing.
+pub fn uninstall(vars: &Vars, args: &[String]) -> bool {
     if args.first().is_none_or(|name| name != "graduate") {
-        return;
+        return true;
     }
     let mut notes = Notes::default();
+    if !is_idle(
+        vars,
+        "try again when that is over; before its decision `dokku graduate:abort` on its source stops it",
+        &mut notes,
+    ) {
+        notes.print();
+        return false;
+    }
     let unhooked = repository::remove_hooks(&vars.git_dir());
     notes.keep(unhooked);
     for companion in companions::all(vars) {
@@ -128,6 +156,7 @@ pub fn uninstall(vars: &Vars, args: &[String]) {
     }
     notes.done(format!("removed; the history of the environment stays in {}", vars.git_dir().display()));
     notes.print();
+    true
 }
 
 /// What root does: the links in the plugin's directory, and the companions.

@@ -37,6 +37,10 @@ fn run() -> Result<ExitStatus, Error> {
     Ok(ExitStatus::Done)
 }
 
+fn done_or_refused(is_done: bool) -> ExitStatus {
+    if is_done { ExitStatus::Done } else { ExitStatus::Refused }
+}
+
 fn run_part(part: Part, vars: &Vars) -> Result<ExitStatus, Error> {
     match part {
         Part::Hook { hook: GitHook::PreReceive } => return Ok(hook::pre_receive(vars)?.into()),
@@ -46,10 +50,10 @@ fn run_part(part: Part, vars: &Vars) -> Result<ExitStatus, Error> {
         Part::Participant => participant::main(vars)?,
         Part::AfterDeploy => after_deploy::main(vars)?,
         Part::Install { arguments } => {
-            let is_usable = install::install(vars, &arguments);
-            return Ok(if is_usable { ExitStatus::Done } else { ExitStatus::Refused });
+            return Ok(done_or_refused(install::install(vars, &arguments)));
         }
-        Part::Uninstall { plugin } => install::uninstall(vars, &[plugin]),
+        Part::Replaceable => return Ok(done_or_refused(install::is_replaceable(vars))),
+        Part::Uninstall { plugin } => return Ok(done_or_refused(install::uninstall(vars, &[plugin]))),
     }
     Ok(ExitStatus::Done)
 }

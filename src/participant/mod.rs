@@ -35,6 +35,7 @@ use crate::names::{AppName, CommitId};
 use crate::participant::app::{App, AppError, DeployLock, Left};
 use crate::participant::closing::{Closed, Closing};
 use crate::participant::deploy::{Deploy, DeployEnd};
+pub use crate::participant::destination::in_progress;
 pub use crate::participant::entry::{ParticipantError, Start, main, start};
 pub use crate::participant::leftovers::{Settler, owed, settle_left};
 use crate::participant::reports::Reports;
