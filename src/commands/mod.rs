@@ -16,39 +16,39 @@ use crate::output;
 use crate::receive;
 use crate::vars::Vars;
 
-pub mod abort;
-pub mod add_environment;
-pub mod add_hook;
-pub mod commit;
+pub(crate) mod abort;
+pub(crate) mod add_environment;
+pub(crate) mod add_hook;
+pub(crate) mod commit;
 mod commits;
-pub mod diff;
-pub mod doctor;
-pub mod environments;
+pub(crate) mod diff;
+pub(crate) mod doctor;
+pub(crate) mod environments;
 mod error;
-pub mod freeze;
-pub mod graduate;
-pub mod help;
-pub mod hooks;
-pub mod key;
-pub mod logs;
-pub mod map;
-pub mod plan;
+pub(crate) mod freeze;
+pub(crate) mod graduate;
+pub(crate) mod help;
+pub(crate) mod hooks;
+pub(crate) mod key;
+pub(crate) mod logs;
+pub(crate) mod map;
+pub(crate) mod plan;
 mod reach;
-pub mod recover;
-pub mod releases;
-pub mod report;
-pub mod rm_environment;
-pub mod rm_hook;
-pub mod rollback;
-pub mod set;
-pub mod status;
+pub(crate) mod recover;
+pub(crate) mod releases;
+pub(crate) mod report;
+pub(crate) mod rm_environment;
+pub(crate) mod rm_hook;
+pub(crate) mod rollback;
+pub(crate) mod set;
+pub(crate) mod status;
 
-pub use error::CommandError;
+pub(crate) use error::CommandError;
 
 /// A command and its arguments. The first line of each is what help says; Dokku splits it at commas.
 #[derive(Debug, Subcommand)]
 #[command(disable_help_subcommand = true)]
-pub enum Command {
+pub(crate) enum Command {
     /// Graduate a state of this host to an environment: every app goes live together or none does
     #[command(name = "graduate")]
     Graduate(graduate::Arguments),
@@ -139,7 +139,7 @@ pub enum Command {
 ///
 /// # Errors
 /// Whatever stopped it.
-pub fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
+pub(crate) fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
     match command {
         Command::Graduate(arguments) => return graduate::run(&arguments, vars),
         Command::Recover(arguments) => return recover::run(&arguments, vars),
@@ -174,7 +174,7 @@ pub fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
 
 /// How a list is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// Lines for people and simple scripts.
     #[default]
     Text,
@@ -186,7 +186,7 @@ pub enum Format {
 ///
 /// # Errors
 /// [`CommandError::Output`]: a full disk, for one.
-pub fn print(result: impl fmt::Display) -> Result<(), Error> {
+pub(crate) fn print(result: impl fmt::Display) -> Result<(), Error> {
     Ok(output::to_stdout(&result.to_string()).map_err(CommandError::Output)?)
 }
 
@@ -194,7 +194,7 @@ pub fn print(result: impl fmt::Display) -> Result<(), Error> {
 ///
 /// # Errors
 /// As [`print()`].
-pub fn print_json(value: &serde_json::Value) -> Result<(), Error> {
+pub(crate) fn print_json(value: &serde_json::Value) -> Result<(), Error> {
     Ok(output::json_to_stdout(value).map_err(CommandError::Output)?)
 }
 

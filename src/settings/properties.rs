@@ -14,7 +14,7 @@ use crate::protocol::OnFailure;
 
 /// Why a property cannot be set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PropertyError {
+pub(crate) enum PropertyError {
     /// No property has that name.
     #[error("there is no property {0:?}; there are {known}", known = Property::known())]
     Unknown(String),
@@ -43,7 +43,7 @@ impl Explain for PropertyError {
 
 /// The name of a property.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Property {
+pub(crate) enum Property {
     /// `max-parallel`: how many apps build at once on a destination.
     MaxParallel,
     /// `hold-timeout`: how long an app may wait, held, for the others, in seconds.
@@ -72,7 +72,7 @@ pub enum Property {
 
 impl Property {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::MaxParallel,
         Self::HoldTimeout,
         Self::Lease,
@@ -88,7 +88,7 @@ impl Property {
     ];
 
     /// Its name, as in `graduate:set`.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::MaxParallel => "max-parallel",
             Self::HoldTimeout => "hold-timeout",
@@ -127,7 +127,7 @@ impl FromStr for Property {
 /// The values that were set, for one environment or for all; what is not set is not there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Properties {
+pub(crate) struct Properties {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_parallel: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -190,7 +190,7 @@ impl Properties {
     ///
     /// # Errors
     /// [`PropertyError::Value`].
-    pub fn set(&mut self, property: Property, value: Option<&str>) -> Result<(), PropertyError> {
+    pub(crate) fn set(&mut self, property: Property, value: Option<&str>) -> Result<(), PropertyError> {
         let seconds = |low, high| move |value| number(property, value, low, high, " of seconds");
         match property {
             Property::MaxParallel => {
@@ -240,7 +240,7 @@ impl Properties {
 
 /// The values that hold for a graduation to one environment: its own, else the global ones, else the defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// How many apps build at once; 2.
     pub max_parallel: u32,
     /// How long an app may wait, held, for the others; 600 s.
@@ -290,7 +290,7 @@ impl Limits {
     }
 
     /// The value of a property, as `graduate:set` takes it.
-    pub fn value(&self, property: Property) -> String {
+    pub(crate) fn value(&self, property: Property) -> String {
         let word = |value: serde_json::Result<serde_json::Value>| {
             value.ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
         };
