@@ -59,7 +59,7 @@ impl From<ExitStatus> for ExitCode {
 }
 
 /// An error that can end a command: it says itself how the command then ends, and what to do about it.
-pub trait Explain: Error {
+pub(crate) trait Explain: Error {
     /// The exit status of a command that ends with it.
     fn exit_status(&self) -> ExitStatus {
         ExitStatus::Refused

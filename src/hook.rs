@@ -32,7 +32,7 @@ const MAX_INPUT: u64 = 1 << 20;
 
 /// Why a hook refuses a push, or cannot do its work.
 #[derive(Debug, thiserror::Error)]
-pub enum HookError {
+pub(crate) enum HookError {
     /// The refs.
     #[error("cannot accept the push: {0}")]
     Updates(#[from] UpdateError),
@@ -80,7 +80,7 @@ impl Explain for HookError {}
 ///
 /// # Errors
 /// The push is refused.
-pub fn pre_receive(vars: &Vars) -> Result<u8, HookError> {
+pub(crate) fn pre_receive(vars: &Vars) -> Result<u8, HookError> {
     let client = Client::of_hook(vars);
     let input = process::read_stdin(MAX_INPUT)?;
     if let Some(id) = &vars.receiving {
@@ -220,7 +220,7 @@ fn note_push_status(vars: &Vars, status: PushStatus<'_>) -> Result<(), HookError
 ///
 /// # Errors
 /// The files of one cannot be read.
-pub fn told(vars: &Vars, ids: &[GraduationId]) -> Result<u8, HookError> {
+pub(crate) fn told(vars: &Vars, ids: &[GraduationId]) -> Result<u8, HookError> {
     let mut worst = Some(0);
     for id in ids {
         let ending = news::tell_end(vars, id)?;
@@ -235,7 +235,7 @@ pub fn told(vars: &Vars, ids: &[GraduationId]) -> Result<u8, HookError> {
 ///
 /// # Errors
 /// The graduation goes on without it.
-pub fn post_receive(vars: &Vars) -> Result<u8, HookError> {
+pub(crate) fn post_receive(vars: &Vars) -> Result<u8, HookError> {
     let client = Client::of_hook(vars);
     let input = process::read_stdin(MAX_INPUT)?;
     if vars.receiving.is_some() {

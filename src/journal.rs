@@ -32,8 +32,8 @@ use crate::vars::Vars;
 mod forget;
 mod push;
 
-pub use forget::prune;
-pub use push::{PushNote, of_push};
+pub(crate) use forget::prune;
+pub(crate) use push::{PushNote, of_push};
 
 /// How long a program of the user's that a dead coordinator left may take to end when it is told to.
 const PROGRAM_GRACE: Duration = Duration::from_secs(5);
@@ -70,14 +70,14 @@ pub enum Entry {
 
 /// The files of a graduation on its source.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub(crate) struct Place {
     dir: PathBuf,
     control: PathBuf,
 }
 
 impl Place {
     /// The place of a graduation, whether it exists or not.
-    pub fn of(vars: &Vars, id: &GraduationId) -> Self {
+    pub(crate) fn of(vars: &Vars, id: &GraduationId) -> Self {
         Self {
             dir: vars.data().join("graduations").join(id.as_str()),
             // Short, for ssh adds to it and a socket's path has 107 bytes: the random part of the id.
@@ -89,17 +89,17 @@ impl Place {
     ///
     /// # Errors
     /// They cannot be made.
-    pub fn create(&self) -> Result<(), FileError> {
+    pub(crate) fn create(&self) -> Result<(), FileError> {
         files::make_dir(&self.dir.join("events"))
     }
 
     /// The file of the events.
-    pub fn events(&self) -> PathBuf {
+    pub(crate) fn events(&self) -> PathBuf {
         self.dir.join("events/lines")
     }
 
     /// The plan that people were shown, which is told once; none before that, or if it is lost.
-    pub fn planned(&self) -> Option<Plan> {
+    pub(crate) fn planned(&self) -> Option<Plan> {
         let mut news = Follower::<News>::open(&self.events()).ok()?;
         while let Ok(Some(next)) = news.next(Duration::ZERO) {
             if let News::Planned { plan } = next {
@@ -110,17 +110,17 @@ impl Place {
     }
 
     /// Where the coordinator listens.
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.dir.join("socket")
     }
 
     /// Where ssh listens for git's pushes, which share its connection.
-    pub fn control(&self) -> PathBuf {
+    pub(crate) fn control(&self) -> PathBuf {
         self.control.clone()
     }
 
     /// Which program of the user's runs; there while one does.
-    pub fn program(&self) -> PathBuf {
+    pub(crate) fn program(&self) -> PathBuf {
         self.dir.join("program")
     }
 
@@ -133,14 +133,14 @@ impl Place {
     ///
     /// # Errors
     /// Something could not be removed; all else is.
-    pub fn close(&self) -> Result<(), FileError> {
+    pub(crate) fn close(&self) -> Result<(), FileError> {
         let removed = self.of_the_living().map(|file| files::remove(&file));
         let swept = files::sweep_temporary(&self.dir, "");
         removed.into_iter().chain([swept]).collect()
     }
 
     /// The journal's file.
-    pub fn journal(&self) -> PathBuf {
+    pub(crate) fn journal(&self) -> PathBuf {
         self.dir.join("journal")
     }
 
@@ -148,7 +148,7 @@ impl Place {
     ///
     /// # Errors
     /// The journal cannot be read, or is damaged.
-    pub fn order(&self) -> Result<Option<Order>, FileError> {
+    pub(crate) fn order(&self) -> Result<Option<Order>, FileError> {
         Ok(read(&self.journal())?.into_iter().next().and_then(|entry| match entry {
             Entry::Ordered { order } => Some(*order),
             Entry::Begun {} | Entry::Voted { .. } | Entry::Decided { .. } | Entry::Ended { .. } => None,
@@ -160,7 +160,7 @@ impl Place {
     ///
     /// # Errors
     /// The journal cannot be read, or is damaged.
-    pub fn ended(&self) -> Result<Option<(Ending, u64)>, FileError> {
+    pub(crate) fn ended(&self) -> Result<Option<(Ending, u64)>, FileError> {
         let path = self.journal();
         let entries = read(&path)?;
         let (Some(Entry::Ordered { order }), Some(Entry::Ended { outcome, release })) =
@@ -230,7 +230,7 @@ pub fn read(path: &Path) -> Result<Vec<Entry>, FileError> {
 ///
 /// # Errors
 /// The note is damaged.
-pub fn current(vars: &Vars, environment: &EnvironmentName) -> Result<Option<GraduationId>, FileError> {
+pub(crate) fn current(vars: &Vars, environment: &EnvironmentName) -> Result<Option<GraduationId>, FileError> {
     files::read_json(&current_path(vars, environment))
 }
 
@@ -238,7 +238,7 @@ pub fn current(vars: &Vars, environment: &EnvironmentName) -> Result<Option<Grad
 ///
 /// # Errors
 /// The disk is full, for one.
-pub fn set_current(
+pub(crate) fn set_current(
     vars: &Vars,
     environment: &EnvironmentName,
     id: Option<&GraduationId>,
@@ -262,7 +262,7 @@ fn latest_path(vars: &Vars, environment: &EnvironmentName) -> PathBuf {
 ///
 /// # Errors
 /// The note is damaged.
-pub fn latest(vars: &Vars, environment: &EnvironmentName) -> Result<Option<GraduationId>, FileError> {
+pub(crate) fn latest(vars: &Vars, environment: &EnvironmentName) -> Result<Option<GraduationId>, FileError> {
     files::read_json(&latest_path(vars, environment))
 }
 
@@ -270,7 +270,7 @@ pub fn latest(vars: &Vars, environment: &EnvironmentName) -> Result<Option<Gradu
 ///
 /// # Errors
 /// The disk is full, for one.
-pub fn set_latest(vars: &Vars, order: &Order) -> Result<(), FileError> {
+pub(crate) fn set_latest(vars: &Vars, order: &Order) -> Result<(), FileError> {
     files::write_json(&latest_path(vars, &order.tag.environment), &order.id)
 }
 
@@ -278,7 +278,7 @@ pub fn set_latest(vars: &Vars, order: &Order) -> Result<(), FileError> {
 ///
 /// # Errors
 /// The directory cannot be read.
-pub fn ids(vars: &Vars) -> Result<Vec<GraduationId>, FileError> {
+pub(crate) fn ids(vars: &Vars) -> Result<Vec<GraduationId>, FileError> {
     let dir = vars.data().join("graduations");
     let entries = match std::fs::read_dir(&dir) {
         Ok(entries) => entries,
@@ -294,7 +294,7 @@ pub fn ids(vars: &Vars) -> Result<Vec<GraduationId>, FileError> {
 /// Removes what coordinators that were killed have left besides what settles their graduations: sockets at which
 /// nobody listens, programs of the user's, and files that they were writing, among them those of this environment,
 /// whose lock must be ours. What cannot be removed is logged.
-pub fn sweep(vars: &Vars, environment: &EnvironmentName) {
+pub(crate) fn sweep(vars: &Vars, environment: &EnvironmentName) {
     let log = |swept: Result<(), FileError>| swept.unwrap_or_else(|error| log::warn!("{error}"));
     log(files::sweep_temporary(&vars.data().join("environments"), &format!("{environment}.")));
     let dir = vars.data().join("graduations");
@@ -312,6 +312,6 @@ pub fn sweep(vars: &Vars, environment: &EnvironmentName) {
 }
 
 /// The lock of an environment.
-pub fn lock_path(vars: &Vars, environment: &EnvironmentName) -> PathBuf {
+pub(crate) fn lock_path(vars: &Vars, environment: &EnvironmentName) -> PathBuf {
     vars.data().join("environments").join(format!("{environment}.lock"))
 }

@@ -22,19 +22,19 @@ use crate::files::{self, FileError};
 
 /// One log, whether it exists or not.
 #[derive(Clone, Debug)]
-pub struct Log<E> {
+pub(crate) struct Log<E> {
     path: PathBuf,
     entries: PhantomData<fn(E) -> E>,
 }
 
 impl<E: Serialize + DeserializeOwned> Log<E> {
     /// The log at `path`.
-    pub fn at(path: impl Into<PathBuf>) -> Self {
+    pub(crate) fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), entries: PhantomData }
     }
 
     /// Its file.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -42,7 +42,7 @@ impl<E: Serialize + DeserializeOwned> Log<E> {
     ///
     /// # Errors
     /// It cannot be opened.
-    pub fn open(&self) -> Result<File, FileError> {
+    pub(crate) fn open(&self) -> Result<File, FileError> {
         let options = || {
             let mut options = OpenOptions::new();
             options.append(true).mode(0o600);
@@ -63,7 +63,7 @@ impl<E: Serialize + DeserializeOwned> Log<E> {
     ///
     /// # Errors
     /// It may not be there; do not go on as if it were.
-    pub fn append(&self, entry: &E) -> Result<(), FileError> {
+    pub(crate) fn append(&self, entry: &E) -> Result<(), FileError> {
         let mut file = self.open()?;
         let json = serde_json::to_string(entry).map_err(io::Error::from);
         let write = json.and_then(|json| {
@@ -78,7 +78,7 @@ impl<E: Serialize + DeserializeOwned> Log<E> {
     ///
     /// # Errors
     /// It cannot be read, is damaged, or has an entry that this version does not understand.
-    pub fn entries(&self) -> Result<Vec<E>, FileError> {
+    pub(crate) fn entries(&self) -> Result<Vec<E>, FileError> {
         let mut bytes = Vec::new();
         match File::open(&self.path).and_then(|mut file| file.read_to_end(&mut bytes)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -23,7 +23,7 @@ const LOOK_PERIOD: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// The deploy that it belongs to must not go on.
-pub fn run(vars: &Vars, name: &str, arguments: &[String]) -> Result<(), HoldError> {
+pub(crate) fn run(vars: &Vars, name: &str, arguments: &[String]) -> Result<(), HoldError> {
     let argument = |index: usize| arguments.get(index).map(String::as_str).unwrap_or_default();
     // An app whose name we cannot parse cannot be part of any graduation.
     let app = |index: usize| argument(index).parse::<AppName>().ok();

@@ -297,7 +297,7 @@ fn an_environment_is_linked_step_by_step() {
     let key = world.dokku(&["graduate:key"]);
     let key = key.lines().nth(1).unwrap().to_owned();
     world.replace(&key, "[KEY]");
-    world.replace(format!("graduate-{}", dokku_graduate::vars::host_name()), "graduate-[HOST]");
+    world.replace(format!("graduate-{}", dokku_graduate::exposed::host_name()), "graduate-[HOST]");
     assert_data_eq!(
         world.dokku(&["graduate:key"]),
         str![[r#"

@@ -8,7 +8,7 @@ use super::{Command, print};
 
 /// How to list the commands.
 #[derive(Debug, Default, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Dokku's own columns, one command a line: its usage, a comma, what it does
     #[arg(long, hide = true)]
     bare: bool,
@@ -16,7 +16,7 @@ pub struct Arguments {
 
 impl Arguments {
     /// As Dokku wants it for `dokku help`.
-    pub fn bare() -> Self {
+    pub(crate) fn bare() -> Self {
         Self { bare: true }
     }
 }
@@ -64,7 +64,7 @@ fn lines() -> Vec<(String, String)> {
 ///
 /// # Errors
 /// Stdout cannot be written.
-pub fn run(arguments: &Arguments) -> Result<(), Error> {
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
     let lines = lines();
     if arguments.bare {
         let lines = lines.iter().map(|(usage, about)| format!("    {usage}, {about}\n"));

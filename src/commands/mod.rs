@@ -16,34 +16,34 @@ use crate::output;
 use crate::receive;
 use crate::vars::Vars;
 
-pub mod abort;
-pub mod add_environment;
-pub mod add_hook;
-pub mod commit;
+pub(crate) mod abort;
+pub(crate) mod add_environment;
+pub(crate) mod add_hook;
+pub(crate) mod commit;
 mod commits;
-pub mod diff;
-pub mod doctor;
-pub mod environments;
+pub(crate) mod diff;
+pub(crate) mod doctor;
+pub(crate) mod environments;
 mod error;
-pub mod freeze;
-pub mod graduate;
-pub mod help;
-pub mod hooks;
-pub mod key;
-pub mod logs;
-pub mod map;
-pub mod plan;
+pub(crate) mod freeze;
+pub(crate) mod graduate;
+pub(crate) mod help;
+pub(crate) mod hooks;
+pub(crate) mod key;
+pub(crate) mod logs;
+pub(crate) mod map;
+pub(crate) mod plan;
 mod reach;
-pub mod recover;
-pub mod releases;
-pub mod report;
-pub mod rm_environment;
-pub mod rm_hook;
-pub mod rollback;
-pub mod set;
-pub mod status;
+pub(crate) mod recover;
+pub(crate) mod releases;
+pub(crate) mod report;
+pub(crate) mod rm_environment;
+pub(crate) mod rm_hook;
+pub(crate) mod rollback;
+pub(crate) mod set;
+pub(crate) mod status;
 
-pub use error::CommandError;
+pub(crate) use error::CommandError;
 
 const ENDS_AS_A_GRADUATION: &str = "Exit status: 0 the environment runs the state; 1 refused, aborted, rolled back, or you \
     said no; 3 partly graduated or in doubt; 4 the destination cannot be reached";
@@ -52,7 +52,7 @@ const ENDS_AS_A_GRADUATION: &str = "Exit status: 0 the environment runs the stat
 /// rest is for `--help` and for docs/commands.md, which is made of all this.
 #[derive(Debug, Subcommand)]
 #[command(disable_help_subcommand = true)]
-pub enum Command {
+pub(crate) enum Command {
     /// Graduate a state of this host to an environment: every app goes live together or none does
     ///
     /// It does what a push of a request tag does, and its tag is `graduate/<environment>/cli`. It shows the plan and what
@@ -200,7 +200,7 @@ pub enum Command {
 ///
 /// # Errors
 /// Whatever stopped it.
-pub fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
+pub(crate) fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
     match command {
         Command::Graduate(arguments) => return graduate::run(&arguments, vars),
         Command::Recover(arguments) => return recover::run(&arguments, vars),
@@ -235,7 +235,7 @@ pub fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
 
 /// How a list is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// Lines for people and simple scripts.
     #[default]
     Text,
@@ -247,7 +247,7 @@ pub enum Format {
 ///
 /// # Errors
 /// [`CommandError::Output`]: a full disk, for one.
-pub fn print(result: impl fmt::Display) -> Result<(), Error> {
+pub(crate) fn print(result: impl fmt::Display) -> Result<(), Error> {
     Ok(output::to_stdout(&result.to_string()).map_err(CommandError::Output)?)
 }
 
@@ -255,7 +255,7 @@ pub fn print(result: impl fmt::Display) -> Result<(), Error> {
 ///
 /// # Errors
 /// As [`print()`].
-pub fn print_json(value: &serde_json::Value) -> Result<(), Error> {
+pub(crate) fn print_json(value: &serde_json::Value) -> Result<(), Error> {
     Ok(output::json_to_stdout(value).map_err(CommandError::Output)?)
 }
 

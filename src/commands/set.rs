@@ -27,7 +27,7 @@ impl FromStr for Scope {
 
 /// What to set, and where.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The environment, or --global for all that do not set it themselves
     #[arg(value_name = "ENVIRONMENT|--global", allow_hyphen_values = true)]
     scope: Scope,
@@ -43,7 +43,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// An unknown environment or property, or a value that the property cannot have.
-pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
+pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let property: Property = arguments.property.parse().map_err(SettingsError::Property)?;
     let value = arguments.value.join(" ");
     let value = Some(value.as_str()).filter(|value| !value.is_empty());

@@ -12,7 +12,7 @@ use crate::protocol::{AppEnd, Decision, OnFailure};
 /// Where an app is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(test, derive(Hash))]
-pub enum Stage {
+pub(crate) enum Stage {
     /// It belongs to the graduation and is looked at, or created.
     Taken,
     /// What it was is noted, so that it can be put back.
@@ -43,7 +43,7 @@ pub enum Stage {
 
 /// What happened to an app, as its log tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AppStep {
+pub(crate) enum AppStep {
     /// What it was is noted.
     Opened,
     /// Its deploy is about to be started.
@@ -65,15 +65,10 @@ pub enum AppStep {
 }
 
 impl Stage {
-    /// The stage that the steps of an app lead to.
-    pub fn after<'a>(steps: impl IntoIterator<Item = &'a AppStep>) -> Self {
-        steps.into_iter().fold(Self::Taken, Self::next)
-    }
-
     /// The stage after one more step. A full disk may have had no room for those in between, and several processes write:
     /// one that comes late or twice leads nowhere.
     #[must_use]
-    pub fn next(self, step: &AppStep) -> Self {
+    pub(crate) fn next(self, step: &AppStep) -> Self {
         let reached = match step {
             AppStep::Opened => Self::Open,
             AppStep::Started => Self::Deploying,
@@ -108,7 +103,7 @@ impl Stage {
     }
 
     /// The last stage of an app that ended so.
-    pub fn ended(end: &AppEnd) -> Self {
+    pub(crate) fn ended(end: &AppEnd) -> Self {
         match end {
             AppEnd::Live {} => Self::Confirmed,
             AppEnd::Restored { .. } => Self::Restored,
@@ -118,7 +113,7 @@ impl Stage {
 
     /// The stage when nothing of the app's deploy runs any more, and nobody knows how it exited.
     #[must_use]
-    pub fn when_over(self) -> Self {
+    pub(crate) fn when_over(self) -> Self {
         match self {
             Self::Taken | Self::Open | Self::Deploying | Self::Built | Self::Held | Self::Released => {
                 Self::Failed
@@ -134,7 +129,7 @@ impl Stage {
     }
 
     /// It has come to its end: nothing is done to it any more.
-    pub fn is_over(self) -> bool {
+    pub(crate) fn is_over(self) -> bool {
         match self {
             Self::Confirmed | Self::Restored | Self::Stuck => true,
             Self::Taken
@@ -151,7 +146,7 @@ impl Stage {
     }
 
     /// A deploy of it may still be running.
-    pub fn is_at_work(self) -> bool {
+    pub(crate) fn is_at_work(self) -> bool {
         match self {
             Self::Deploying | Self::Built | Self::Held | Self::Released => true,
             Self::Taken
@@ -186,7 +181,7 @@ impl Stage {
 /// What is done with an app to bring it to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(test, derive(Hash))]
-pub enum Way {
+pub(crate) enum Way {
     /// It never went live, and nothing of it is to be left.
     Undo,
     /// It is live, wholly or in part, and is put back.
@@ -199,7 +194,7 @@ pub enum Way {
 /// their end are not named.
 ///
 /// With [`OnFailure::Keep`], too, an app that failed is put back: one of which half is new is in nobody's ledger.
-pub fn resolution(
+pub(crate) fn resolution(
     stages: &BTreeMap<AppName, Stage>,
     decision: Decision,
     on_failure: OnFailure,
@@ -239,13 +234,13 @@ pub fn resolution(
 
 /// Whoever worked on it before has found every app live, for one stays so only then: what was found of the others is
 /// not looked at again.
-pub fn all_stay(stages: &BTreeMap<AppName, Stage>, on_failure: OnFailure) -> bool {
+pub(crate) fn all_stay(stages: &BTreeMap<AppName, Stage>, on_failure: OnFailure) -> bool {
     on_failure == OnFailure::Rollback && stages.values().any(|stage| *stage == Stage::Confirmed)
 }
 
 /// What a trigger does that holds a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Barrier {
+pub(crate) enum Barrier {
     /// It waits.
     Wait,
     /// Nobody has been heard of for a lease: it writes that the graduation is aborted, unless somebody else was first.
@@ -257,7 +252,7 @@ pub enum Barrier {
 }
 
 /// What a trigger that holds a container does.
-pub fn barrier(decision: Option<Decision>, lease_is_over: bool) -> Barrier {
+pub(crate) fn barrier(decision: Option<Decision>, lease_is_over: bool) -> Barrier {
     match (decision, lease_is_over) {
         (Some(Decision::Go), true | false) => Barrier::GoOn,
         (Some(Decision::Abort), true | false) => Barrier::GiveUp,
@@ -268,7 +263,7 @@ pub fn barrier(decision: Option<Decision>, lease_is_over: bool) -> Barrier {
 
 /// What happens to a deploy of an app that is somebody else's while a graduation has the app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Foreign {
+pub(crate) enum Foreign {
     /// It goes on: it starts the old version.
     Pass,
     /// It waits until the app is put back.
@@ -278,7 +273,7 @@ pub enum Foreign {
 }
 
 /// A deploy that is somebody else's begins: a `ps:restart`, a `config:set`.
-pub fn foreign_deploy(stage: Stage, decision: Option<Decision>) -> Foreign {
+pub(crate) fn foreign_deploy(stage: Stage, decision: Option<Decision>) -> Foreign {
     match decision {
         None if stage.has_old_names() => Foreign::Pass,
         Some(Decision::Abort) => Foreign::Wait,
@@ -288,7 +283,7 @@ pub fn foreign_deploy(stage: Stage, decision: Option<Decision>) -> Foreign {
 
 /// A container of such a deploy is about to become live. After the decision to go it would take the new version's
 /// place; after an abort it is the old one.
-pub fn foreign_container(stage: Stage, decision: Option<Decision>) -> Foreign {
+pub(crate) fn foreign_container(stage: Stage, decision: Option<Decision>) -> Foreign {
     match decision {
         None | Some(Decision::Abort) if stage.has_old_names() => Foreign::Pass,
         None | Some(Decision::Abort | Decision::Go) => Foreign::Refuse,

@@ -19,9 +19,9 @@ use crate::files::FileError;
 use crate::git::{self, Git, GitError};
 use crate::names::{AppName, GraduationId};
 use crate::obstacle::Obstacle;
-pub use crate::participant::app::as_before::AsBefore;
-pub use crate::participant::app::lock::{DeployLock, Left};
-pub use crate::participant::app::undo::sweep_temporary_files;
+pub(crate) use crate::participant::app::as_before::AsBefore;
+pub(crate) use crate::participant::app::lock::{DeployLock, Left};
+pub(crate) use crate::participant::app::undo::sweep_temporary_files;
 use crate::participant::store::{Before, Held};
 use crate::process::{ProcessError, Program};
 use crate::provenance::ProvenanceError;
@@ -31,7 +31,7 @@ use crate::vars::{self, Vars};
 
 /// An app could not be read or changed.
 #[derive(Debug, thiserror::Error)]
-pub enum AppError {
+pub(crate) enum AppError {
     /// Dokku's files could not be read.
     #[error(transparent)]
     Dokku(#[from] DokkuError),
@@ -125,7 +125,7 @@ pub enum AppError {
 
 /// Which version of an app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
+pub(crate) enum Version {
     /// What ran before the graduation.
     Old,
     /// What the graduation brings.
@@ -134,17 +134,17 @@ pub enum Version {
 
 /// An app that takes part in a graduation.
 #[derive(Debug)]
-pub struct App<'a> {
+pub(crate) struct App<'a> {
     vars: &'a Vars,
     dokku: Dokku,
     id: &'a GraduationId,
     /// Its name.
-    pub name: &'a AppName,
+    pub(crate) name: &'a AppName,
 }
 
 impl<'a> App<'a> {
     /// An app of the graduation `id`.
-    pub fn new(vars: &'a Vars, id: &'a GraduationId, name: &'a AppName) -> Self {
+    pub(crate) fn new(vars: &'a Vars, id: &'a GraduationId, name: &'a AppName) -> Self {
         Self { vars, dokku: Dokku::new(vars), id, name }
     }
 
@@ -167,7 +167,7 @@ impl<'a> App<'a> {
     ///
     /// # Errors
     /// Dokku does not.
-    pub fn create(&self) -> Result<(), AppError> {
+    pub(crate) fn create(&self) -> Result<(), AppError> {
         let create = self.command("apps:create").arg(self.name.as_str());
         // Nothing could be sent to a repository in another format.
         Ok(git::FORMATS.iter().fold(create, |create, (name, value)| create.env(name, value)).run()?)
@@ -179,7 +179,7 @@ impl<'a> App<'a> {
     ///
     /// # Errors
     /// Docker fails.
-    pub fn keep_old_image(&self, before: &Before) -> Result<(), AppError> {
+    pub(crate) fn keep_old_image(&self, before: &Before) -> Result<(), AppError> {
         before.image.as_ref().map_or(Ok(()), |old| Ok(self.keeper(Version::Old).keep(old)?))
     }
 
@@ -187,7 +187,7 @@ impl<'a> App<'a> {
     ///
     /// # Errors
     /// Docker fails.
-    pub fn keep_new_image(&self, held: &Held) -> Result<(), AppError> {
+    pub(crate) fn keep_new_image(&self, held: &Held) -> Result<(), AppError> {
         Ok(self.keeper(Version::New).keep(&held.image)?)
     }
 
@@ -195,7 +195,7 @@ impl<'a> App<'a> {
     ///
     /// # Errors
     /// [`AppError::NoNewImage`], or Docker does not answer.
-    pub fn has_new_image(&self, held: &Held) -> Result<(), AppError> {
+    pub(crate) fn has_new_image(&self, held: &Held) -> Result<(), AppError> {
         if docker::exists(&held.image)? {
             return Ok(());
         }
@@ -221,7 +221,7 @@ impl<'a> App<'a> {
     ///
     /// # Errors
     /// Something is left; repeat it.
-    pub fn settle_live(&self, before: &Before) -> Result<(), AppError> {
+    pub(crate) fn settle_live(&self, before: &Before) -> Result<(), AppError> {
         if !self.dokku.exists(self.name) {
             return Ok(());
         }
@@ -238,7 +238,7 @@ impl<'a> App<'a> {
     ///
     /// # Errors
     /// It could not be found out.
-    pub fn is_not_live(&self, before: &Before, held: &Held) -> Result<Option<&'static str>, AppError> {
+    pub(crate) fn is_not_live(&self, before: &Before, held: &Held) -> Result<Option<&'static str>, AppError> {
         let containers = docker::containers_of(self.name)?;
         let live = self.live();
         for container in containers {
@@ -274,7 +274,7 @@ impl<'a> App<'a> {
     ///
     /// # Errors
     /// It is not kept; repeat it.
-    pub fn keep(&self, before: &Before) -> Result<(), AppError> {
+    pub(crate) fn keep(&self, before: &Before) -> Result<(), AppError> {
         let keep = [before.to].into();
         Ok(Git::bare(&self.dokku.repository(self.name)).keep(&keep, &BTreeSet::new(), git::kept)?)
     }
@@ -283,7 +283,7 @@ impl<'a> App<'a> {
     ///
     /// # Errors
     /// git says no.
-    pub fn hold_on_to(&self, before: &Before) -> Result<(), AppError> {
+    pub(crate) fn hold_on_to(&self, before: &Before) -> Result<(), AppError> {
         let git = Git::bare(&self.dokku.repository(self.name));
         Ok(git.keep(&[before.to].into(), &BTreeSet::new(), |commit| transfer::ref_name(self.id, commit))?)
     }
@@ -292,7 +292,7 @@ impl<'a> App<'a> {
     ///
     /// # Errors
     /// Something is left; repeat it.
-    pub fn let_go(&self) -> Result<(), AppError> {
+    pub(crate) fn let_go(&self) -> Result<(), AppError> {
         Git::bare(&self.dokku.repository(self.name)).delete_graduation_refs(self.id)?;
         self.release_images()
     }

@@ -21,11 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How an app came to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Closed {
+pub(crate) struct Closed {
     /// How.
-    pub end: AppEnd,
+    pub(crate) end: AppEnd,
     /// What its users should know besides.
-    pub note: Option<String>,
+    pub(crate) note: Option<String>,
 }
 
 impl Closed {

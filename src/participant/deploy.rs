@@ -38,7 +38,7 @@ const BATCH: usize = 256;
 
 /// How a deploy ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DeployEnd {
+pub(crate) enum DeployEnd {
     /// Dokku says that the app is deployed.
     Succeeded,
     /// It failed, or was refused by our own triggers after an abort.
@@ -57,22 +57,22 @@ pub enum DeployEnd {
 
 /// One deploy and where its news go.
 #[derive(Clone, Debug)]
-pub struct Deploy {
+pub(crate) struct Deploy {
     /// Of which graduation.
-    pub id: GraduationId,
+    pub(crate) id: GraduationId,
     /// The app.
-    pub app: AppName,
+    pub(crate) app: AppName,
     /// What it was.
-    pub before: Before,
+    pub(crate) before: Before,
     /// The graduation's files.
-    pub store: Store,
+    pub(crate) store: Store,
     /// The participant's main loop.
-    pub news: SyncSender<Message>,
+    pub(crate) news: SyncSender<Message>,
 }
 
 impl Deploy {
     /// Starts Dokku's deploy when there is room, and follows it to its end on a thread of its own.
-    pub fn start(self, vars: &Vars, slots: Slots) {
+    pub(crate) fn start(self, vars: &Vars, slots: Slots) {
         let vars = vars.clone();
         thread::spawn(move || {
             let end = match self.run(&vars, &slots) {
@@ -84,7 +84,7 @@ impl Deploy {
     }
 
     /// Waits for the end of a deploy that another participant started, on a thread of its own.
-    pub fn adopt(self, vars: &Vars, noted: Option<ProcessId>) {
+    pub(crate) fn adopt(self, vars: &Vars, noted: Option<ProcessId>) {
         let vars = vars.clone();
         thread::spawn(move || {
             let running = noted.filter(ProcessId::is_running);

@@ -50,7 +50,7 @@ pub(super) fn take_destination(
 ///
 /// # Errors
 /// The lock cannot be looked at.
-pub fn in_progress(vars: &Vars) -> Result<Option<String>, FileError> {
+pub(crate) fn in_progress(vars: &Vars) -> Result<Option<String>, FileError> {
     Ok(Lock::holder::<Holder>(&vars.data().join("destination.lock"))?.map(|holder| holder.text))
 }
 

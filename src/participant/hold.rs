@@ -40,7 +40,7 @@ const ABORT_LOOK_PERIOD: Duration = Duration::from_millis(100);
 
 /// Why a trigger refuses to go on.
 #[derive(Debug, thiserror::Error)]
-pub enum HoldError {
+pub(crate) enum HoldError {
     /// The graduation was aborted.
     #[error("{0} does not go live: its graduation was aborted")]
     Aborted(AppName),
@@ -93,7 +93,7 @@ impl Explain for HoldError {}
 ///
 /// # Errors
 /// The deploy must not go on.
-pub fn builder_release(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
+pub(crate) fn builder_release(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     if vars.graduation.is_some() { Ok(()) } else { foreign_deploy(vars, app) }
 }
 
@@ -102,7 +102,7 @@ pub fn builder_release(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
 ///
 /// # Errors
 /// The deploy must not go on.
-pub fn scheduler_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
+pub(crate) fn scheduler_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(id) = &vars.graduation else { return foreign_deploy(vars, app) };
     let deploy = Deploy::open(vars, id, app)?;
     deploy.store.note(app, &AppEntry::Built {})?;
@@ -177,7 +177,7 @@ fn settle_left(store: &Store) -> Result<(), HoldError> {
 ///
 /// # Errors
 /// The container must not become live.
-pub fn check_deploy(
+pub(crate) fn check_deploy(
     vars: &Vars,
     app: &AppName,
     container: &str,
@@ -200,7 +200,7 @@ pub fn check_deploy(
 /// # Errors
 /// [`HoldError::Unhealthy`]: the container must not become live. Otherwise a file cannot be read or written, or Docker does
 /// not answer; the switch is then not worth a failed deploy, so callers only report it.
-pub fn meet_at_switch(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
+pub(crate) fn meet_at_switch(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(id) = &vars.graduation else { return Ok(()) };
     let deploy = Deploy::open(vars, id, app)?;
     let watch = Watch::new(&deploy.store.switch_dir())?;

@@ -78,7 +78,7 @@ pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> 
 
 /// Who settles a graduation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settler {
+pub(crate) enum Settler {
     /// Nobody need: it goes on, or is settled.
     Nobody,
     /// A participant that was there.
@@ -92,7 +92,7 @@ pub enum Settler {
 ///
 /// # Errors
 /// A file is damaged, or it could not be started.
-pub fn settle_left(id: &GraduationId, store: &Store) -> Result<Settler, ParticipantError> {
+pub(crate) fn settle_left(id: &GraduationId, store: &Store) -> Result<Settler, ParticipantError> {
     let is_over = store.decision().is_some() || store.lease_left().is_ok_and(|left| left.is_zero());
     if store.is_settled() || !store.is_there() || !is_over {
         return Ok(Settler::Nobody);
@@ -132,7 +132,7 @@ fn ends(store: &Store) -> BTreeMap<AppName, AppEnd> {
 ///
 /// # Errors
 /// The graduations cannot be listed.
-pub fn owed(vars: &Vars) -> Result<Vec<(GraduationId, AppName)>, FileError> {
+pub(crate) fn owed(vars: &Vars) -> Result<Vec<(GraduationId, AppName)>, FileError> {
     let dokku = Dokku::new(vars);
     let mut owed: Vec<(GraduationId, AppName)> = Vec::new();
     for (id, store) in Store::all(vars)? {

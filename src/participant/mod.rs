@@ -7,19 +7,19 @@
 //! the source comes back. If it dies itself, the next one ([`Start::Recover`]) settles what it left from the files of
 //! [`store`].
 
-pub mod app;
+pub(crate) mod app;
 mod closing;
-pub mod deploy;
+pub(crate) mod deploy;
 mod destination;
 mod entry;
-pub mod health;
-pub mod hold;
+pub(crate) mod health;
+pub(crate) mod hold;
 mod leftovers;
 mod opening;
 mod reports;
 mod siblings;
-pub mod slots;
-pub mod store;
+pub(crate) mod slots;
+pub(crate) mod store;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::BufReader;
@@ -35,9 +35,9 @@ use crate::names::{AppName, CommitId};
 use crate::participant::app::{App, AppError, DeployLock, Left};
 use crate::participant::closing::{Closed, Closing};
 use crate::participant::deploy::{Deploy, DeployEnd};
-pub use crate::participant::destination::in_progress;
-pub use crate::participant::entry::{ParticipantError, Start, main, start};
-pub use crate::participant::leftovers::{Settler, owed, settle_left};
+pub(crate) use crate::participant::destination::in_progress;
+pub(crate) use crate::participant::entry::{ParticipantError, Start, main, start};
+pub(crate) use crate::participant::leftovers::{Settler, owed, settle_left};
 use crate::participant::reports::Reports;
 use crate::participant::slots::Slots;
 use crate::participant::store::{AppEntry, Before, Graduation, LeaseEnd, Settled, Store};
@@ -61,7 +61,7 @@ const QUEUE: usize = 64;
 
 /// What reaches the main loop.
 #[derive(Debug)]
-pub enum Message {
+pub(crate) enum Message {
     /// A request of the source.
     Request(Request),
     /// Something to tell the source that decides nothing.

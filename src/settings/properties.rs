@@ -14,7 +14,7 @@ use crate::protocol::OnFailure;
 
 /// Why a property cannot be set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PropertyError {
+pub(crate) enum PropertyError {
     /// No property has that name.
     #[error("there is no property {0:?}; there are {known}", known = Property::known())]
     Unknown(String),
@@ -43,7 +43,7 @@ impl Explain for PropertyError {
 
 /// The name of a property.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Property {
+pub(crate) enum Property {
     /// `max-parallel`: how many apps build at once on a destination.
     MaxParallel,
     /// `hold-timeout`: how long an app may wait, held, for the others, in seconds.
@@ -96,7 +96,7 @@ impl fmt::Display for Kind {
 
 impl Property {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::MaxParallel,
         Self::HoldTimeout,
         Self::Lease,
@@ -112,7 +112,7 @@ impl Property {
     ];
 
     /// Its name, as in `graduate:set`.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::MaxParallel => "max-parallel",
             Self::HoldTimeout => "hold-timeout",
@@ -130,7 +130,7 @@ impl Property {
     }
 
     /// All names, as a sentence lists them.
-    pub fn known() -> String {
+    pub(crate) fn known() -> String {
         Self::ALL.map(Self::as_str).join(", ")
     }
 
@@ -151,12 +151,12 @@ impl Property {
     }
 
     /// What it can be, in words: `a number from 1 to 64`.
-    pub fn values(self) -> String {
+    pub(crate) fn values(self) -> String {
         self.kind().to_string()
     }
 
     /// What it does, as the documents say it.
-    pub fn meaning(self) -> &'static str {
+    pub(crate) fn meaning(self) -> &'static str {
         match self {
             Self::MaxParallel => {
                 "How many apps build at once on a destination. An app that is held frees its place."
@@ -208,7 +208,7 @@ impl FromStr for Property {
 /// The values that were set, for one environment or for all; what is not set is not there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Properties {
+pub(crate) struct Properties {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_parallel: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -287,7 +287,7 @@ impl Properties {
     ///
     /// # Errors
     /// [`PropertyError::Value`].
-    pub fn set(&mut self, property: Property, value: Option<&str>) -> Result<(), PropertyError> {
+    pub(crate) fn set(&mut self, property: Property, value: Option<&str>) -> Result<(), PropertyError> {
         match property {
             Property::MaxParallel => self.max_parallel = parsed(property, value, number)?,
             Property::HoldTimeout => self.hold_timeout_s = parsed(property, value, number)?,
@@ -313,7 +313,7 @@ impl Properties {
 
 /// The values that hold for a graduation to one environment: its own, else the global ones, else the defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// How many apps build at once; 2.
     pub max_parallel: u32,
     /// How long an app may wait, held, for the others; 600 s.
@@ -363,7 +363,7 @@ impl Limits {
     }
 
     /// The value of a property, as `graduate:set` takes it.
-    pub fn value(&self, property: Property) -> String {
+    pub(crate) fn value(&self, property: Property) -> String {
         let word = |value: serde_json::Result<serde_json::Value>| {
             value.ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
         };
@@ -382,6 +382,40 @@ impl Limits {
             Property::AutoCommit => self.auto_commit.to_string(),
         }
     }
+}
+
+/// What the documents say of a property.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+    /// What it can be, in words: `a number from 1 to 64`.
+    pub values: String,
+    /// What it is if it is not set; empty if that is nothing.
+    pub default: String,
+}
+
+/// All properties.
+pub fn described() -> Vec<Described> {
+    let defaults = Limits::of(&Properties::default(), &Properties::default());
+    let described = |property: Property| Described {
+        name: property.as_str(),
+        meaning: property.meaning(),
+        values: property.values(),
+        default: defaults.value(property),
+    };
+    Property::ALL.into_iter().map(described).collect()
+}
+
+/// Says what is wrong with a property and its value, as `graduate:set` does.
+///
+/// # Errors
+/// That, in words.
+pub fn check(property: &str, value: Option<&str>) -> Result<(), String> {
+    let property = property.parse::<Property>().map_err(|error| error.to_string())?;
+    Properties::default().set(property, value).map_err(|error| error.to_string())
 }
 
 fn chosen<T: Clone>(own: &Option<BTreeSet<T>>, global: &Option<BTreeSet<T>>) -> BTreeSet<T> {

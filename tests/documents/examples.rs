@@ -1,8 +1,6 @@
 //! What the documents tell to run can be run: commands with their arguments, properties, push options.
 
-use dokku_graduate::commands::help;
-use dokku_graduate::plan::Options;
-use dokku_graduate::settings::{Properties, Property};
+use dokku_graduate::exposed::{Options, help, properties};
 
 use crate::pages::{self, Kind, Line};
 
@@ -53,8 +51,7 @@ fn trouble(words: &[String]) -> Option<String> {
         return None;
     }
     let value = Some(value.join(" ")).filter(|value| !value.is_empty());
-    let set = |property: Property| Properties::default().set(property, value.as_deref());
-    property.parse().and_then(set).err().map(|error| error.to_string())
+    properties::check(property, value.as_deref()).err()
 }
 
 /// The texts of a line that are meant for a shell.

@@ -2,10 +2,8 @@
 
 use std::fmt::Write;
 
-use dokku_graduate::commands::help;
-use dokku_graduate::exit::ExitStatus;
-use dokku_graduate::plan::Options;
-use dokku_graduate::settings::{Property, Settings};
+use dokku_graduate::exposed::properties::{self, Described};
+use dokku_graduate::exposed::{ExitStatus, Options, help};
 use snapbox::{Data, assert_data_eq, file};
 
 use crate::pages::{Kind, Line, Page};
@@ -123,7 +121,7 @@ fn commands() -> String {
     page
 }
 
-fn properties() -> String {
+fn page_of_properties() -> String {
     let mut page = format!("# Properties\n\n{MADE}\n\n");
     page.push_str(&wrapped(
         "Set a property for one environment or for all, and leave out the value to reset it. An environment's own value \
@@ -133,14 +131,10 @@ fn properties() -> String {
         "\n```\ndokku graduate:set production hold-timeout 300\ndokku graduate:set --global max-parallel 4\n\
          dokku graduate:set production hold-timeout\ndokku graduate:report production --graduate-hold-timeout\n```\n",
     );
-    let defaults = Settings::default().for_environment(&"production".parse().unwrap());
-    for property in Property::ALL {
-        let value = match defaults.value(property) {
-            value if value.is_empty() => "none".to_owned(),
-            value => format!("`{value}`"),
-        };
-        write!(page, "\n## {property}\n\n{}\n", wrapped(property.meaning())).unwrap();
-        page.push_str(&wrapped(&format!("It is {}; the default is {value}.", property.values())));
+    for Described { name, meaning, values, default } in properties::described() {
+        let default = if default.is_empty() { "none".to_owned() } else { format!("`{default}`") };
+        write!(page, "\n## {name}\n\n{}\n", wrapped(meaning)).unwrap();
+        page.push_str(&wrapped(&format!("It is {values}; the default is {default}.")));
     }
     page
 }
@@ -157,7 +151,7 @@ fn the_page_of_commands_is_current() {
 
 #[test]
 fn the_page_of_properties_is_current() {
-    is_current(properties(), file!["../../docs/properties.md"]);
+    is_current(page_of_properties(), file!["../../docs/properties.md"]);
 }
 
 /// What is not generated names the same things: an option that is new must be explained.

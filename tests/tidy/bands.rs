@@ -6,7 +6,7 @@ use crate::source::{Crate, top};
 
 /// The bands from top to bottom, and what is in them. A directory is one module with the file that it belongs to.
 const BANDS: &[(&str, &[&str])] = &[
-    ("start", &["main", "lib", "cli"]),
+    ("start", &["main", "lib", "start", "cli"]),
     ("commands", &["commands"]),
     ("entry", &["agent", "doctor", "hook", "install", "preflight", "receive", "trigger"]),
     ("request", &["request"]),

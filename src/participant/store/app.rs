@@ -21,83 +21,83 @@ use crate::protocol::{AppEnd, HoldPoint};
 /// What an app was before the graduation touched it: all that an abort puts back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Before {
+pub(crate) struct Before {
     /// The graduation created the app.
-    pub created: bool,
+    pub(crate) created: bool,
     /// Where the deploy branch was.
-    pub from: Option<CommitId>,
+    pub(crate) from: Option<CommitId>,
     /// The revision that is to be deployed.
-    pub to: CommitId,
+    pub(crate) to: CommitId,
     /// The deploy branch.
-    pub branch: BranchName,
+    pub(crate) branch: BranchName,
     /// The containers that were live.
-    pub containers: BTreeSet<String>,
+    pub(crate) containers: BTreeSet<String>,
     /// Those of them that ran.
-    pub running: BTreeSet<String>,
+    pub(crate) running: BTreeSet<String>,
     /// Those that earlier deploys had left, which never became live.
-    pub left: BTreeSet<String>,
+    pub(crate) left: BTreeSet<String>,
     /// The image that ran, or was to run next.
-    pub image: Option<ImageId>,
+    pub(crate) image: Option<ImageId>,
     /// Its images without a name.
     #[serde(default)]
-    pub unnamed: BTreeSet<ImageId>,
+    pub(crate) unnamed: BTreeSet<ImageId>,
     /// Files that a deploy sets, by path below Dokku's library; none where there was none.
-    pub properties: BTreeMap<PathBuf, Option<String>>,
+    pub(crate) properties: BTreeMap<PathBuf, Option<String>>,
 }
 
 impl Before {
     /// It had no version, and nothing of it ran.
-    pub fn ran_nothing(&self) -> bool {
+    pub(crate) fn ran_nothing(&self) -> bool {
         self.from.is_none() && self.containers.is_empty()
     }
 
     /// Somebody had stopped the app with `ps:stop`: Dokku does not start it when the host does.
-    pub fn was_stopped(&self, app: &AppName) -> bool {
+    pub(crate) fn was_stopped(&self, app: &AppName) -> bool {
         let restore = PathBuf::from(format!("config/ps/{app}/restore"));
         self.properties.get(&restore).and_then(Option::as_deref).is_some_and(|value| value.trim() == "false")
     }
 }
 
 /// Config variables that a deploy sets, by name; none for one that is not set.
-pub type Variables = BTreeMap<String, Option<String>>;
+pub(crate) type Variables = BTreeMap<String, Option<String>>;
 
 /// What the held trigger found before it put the old version's names back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Held {
+pub(crate) struct Held {
     /// Where it is held.
-    pub at: HoldPoint,
+    pub(crate) at: HoldPoint,
     /// The new image.
-    pub image: ImageId,
+    pub(crate) image: ImageId,
     /// Files that the build has set, as in [`Before`].
-    pub properties: BTreeMap<PathBuf, Option<String>>,
+    pub(crate) properties: BTreeMap<PathBuf, Option<String>>,
     /// Config variables that the build has set.
-    pub variables: Variables,
+    pub(crate) variables: Variables,
     /// It has a web process, so that it comes to the proxy switch.
-    pub switches: bool,
+    pub(crate) switches: bool,
 }
 
 /// All that is noted of an app, for whoever puts it back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Noted {
+pub(crate) struct Noted {
     /// What it was.
-    pub before: Before,
+    pub(crate) before: Before,
     /// The config variables that its deploy sets, as they were; none if it was never going to be started.
-    pub variables: Option<Variables>,
+    pub(crate) variables: Option<Variables>,
     /// What the held trigger found.
-    pub held: Option<Held>,
+    pub(crate) held: Option<Held>,
     /// The process that deployed it, if that is known.
-    pub deploy: Option<ProcessId>,
+    pub(crate) deploy: Option<ProcessId>,
     /// The containers of its deploy that have been healthy.
-    pub containers: BTreeSet<String>,
+    pub(crate) containers: BTreeSet<String>,
     /// Its deploy went on after the decision.
-    pub released: bool,
+    pub(crate) released: bool,
 }
 
 impl Noted {
     /// The graduation has done something to the app that Dokku's other commands can see: has made it, or was going to
     /// deploy it.
-    pub fn is_touched(&self) -> bool {
+    pub(crate) fn is_touched(&self) -> bool {
         self.before.created || self.variables.is_some()
     }
 }
@@ -105,7 +105,7 @@ impl Noted {
 /// What happened to an app, with what must be known of it later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum AppEntry {
+pub(crate) enum AppEntry {
     /// What it was; without that, nothing of it is put back. The last one counts.
     Opened {
         /// What it was.
@@ -186,31 +186,31 @@ impl AppEntry {
 
 /// All that the log of an app says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AppLog {
+pub(crate) struct AppLog {
     /// Where the app is.
-    pub stage: Stage,
+    pub(crate) stage: Stage,
     /// What it was, if it was opened.
-    pub before: Option<Before>,
+    pub(crate) before: Option<Before>,
     /// The config variables that its deploy sets, as they were; none if it was never going to be started.
-    pub variables: Option<Variables>,
+    pub(crate) variables: Option<Variables>,
     /// The process that deploys it, if that is known.
-    pub deploy: Option<ProcessId>,
+    pub(crate) deploy: Option<ProcessId>,
     /// It is built.
-    pub is_built: bool,
+    pub(crate) is_built: bool,
     /// What the held trigger found; none before it is held.
-    pub held: Option<Held>,
+    pub(crate) held: Option<Held>,
     /// Its containers that are held, or were until the decision, by their ids.
-    pub watched: BTreeMap<String, Watched>,
+    pub(crate) watched: BTreeMap<String, Watched>,
     /// The containers of its deploy that have passed Dokku's check.
-    pub checked: BTreeSet<String>,
+    pub(crate) checked: BTreeSet<String>,
     /// Its deploy went on after the decision.
-    pub is_released: bool,
+    pub(crate) is_released: bool,
     /// The process that deploys it has ended.
-    pub has_exited: bool,
+    pub(crate) has_exited: bool,
     /// Dokku's deploy lock of it is ours, or was when a participant died.
-    pub is_locking: bool,
+    pub(crate) is_locking: bool,
     /// How it ended, if it has.
-    pub end: Option<AppEnd>,
+    pub(crate) end: Option<AppEnd>,
 }
 
 impl AppLog {
@@ -258,7 +258,7 @@ impl AppLog {
     }
 
     /// All that is needed to put an app back that was `before`.
-    pub fn noted(self, before: Before) -> Noted {
+    pub(crate) fn noted(self, before: Before) -> Noted {
         let Self { variables, held, deploy, checked: containers, is_released: released, .. } = self;
         Noted { before, variables, held, deploy, containers, released }
     }
@@ -266,7 +266,7 @@ impl AppLog {
 
 impl Store {
     /// The directory of one app: its log, and what its deploy writes.
-    pub fn app_dir(&self, app: &AppName) -> PathBuf {
+    pub(crate) fn app_dir(&self, app: &AppName) -> PathBuf {
         self.dir.join("apps").join(app.as_str())
     }
 
@@ -274,7 +274,7 @@ impl Store {
     ///
     /// # Errors
     /// Its log cannot be read, or is damaged.
-    pub fn app(&self, app: &AppName) -> Result<AppLog, FileError> {
+    pub(crate) fn app(&self, app: &AppName) -> Result<AppLog, FileError> {
         Ok(self.log_of(app).entries()?.into_iter().fold(AppLog::nothing(), AppLog::with))
     }
 
@@ -282,12 +282,12 @@ impl Store {
     ///
     /// # Errors
     /// The disk is full, for one.
-    pub fn note(&self, app: &AppName, entry: &AppEntry) -> Result<(), FileError> {
+    pub(crate) fn note(&self, app: &AppName, entry: &AppEntry) -> Result<(), FileError> {
         self.log_of(app).append(entry)
     }
 
     /// The same for [`AppEntry::Locking`]: a full disk is no reason not to take the lock.
-    pub fn note_locking(&self, app: &AppName) {
+    pub(crate) fn note_locking(&self, app: &AppName) {
         if let Err(error) = self.note(app, &AppEntry::Locking {}) {
             log::error!("{error}");
         }
@@ -301,7 +301,7 @@ impl Store {
     ///
     /// # Errors
     /// A log is damaged.
-    pub fn apps(&self) -> Result<BTreeMap<AppName, Before>, FileError> {
+    pub(crate) fn apps(&self) -> Result<BTreeMap<AppName, Before>, FileError> {
         let dir = self.dir.join("apps");
         let mut apps = BTreeMap::new();
         let entries = match fs::read_dir(&dir) {
@@ -324,7 +324,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk is full, for one.
-    pub fn take(&self, app: &AppName) -> Result<(), FileError> {
+    pub(crate) fn take(&self, app: &AppName) -> Result<(), FileError> {
         files::write_atomically(&self.active.join(app.as_str()), self.id())
     }
 
@@ -332,7 +332,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk is full, for one.
-    pub fn set_before(&self, app: &AppName, before: &Before) -> Result<(), FileError> {
+    pub(crate) fn set_before(&self, app: &AppName, before: &Before) -> Result<(), FileError> {
         files::make_dir(&self.app_dir(app))?;
         self.note(app, &AppEntry::Opened { before: Box::new(before.clone()) })
     }
@@ -345,7 +345,7 @@ impl Store {
     ///
     /// # Errors
     /// The mark is still there.
-    pub fn leave(&self, app: &AppName) -> Result<(), FileError> {
+    pub(crate) fn leave(&self, app: &AppName) -> Result<(), FileError> {
         files::remove_durably(&self.active.join(app.as_str()))
     }
 

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::path::Path;
 
-use dokku_graduate::journal::{self, Entry, Journal};
+use dokku_graduate::exposed::journal::{self, Entry, Journal};
 use tempfile::TempDir;
 
 pub(crate) const WORDS: &[&str] = &[
