@@ -89,8 +89,10 @@ impl<E: Serialize + DeserializeOwned> Log<E> {
         let entry = |(number, line)| {
             let json = checked(line).ok_or_else(|| unreadable(format!("line {number} is damaged")))?;
             serde_json::from_str(json).map_err(|error| {
-                let remedy = "another version of this plugin wrote it: install that one again";
-                unreadable(format!("line {number} is not understood ({error}); {remedy}"))
+                unreadable(format!(
+                    "line {number} is not understood ({error}); another version of this plugin wrote it: install \
+                     that one again"
+                ))
             })
         };
         finished(&bytes).map(entry).collect()

@@ -339,12 +339,12 @@ fn an_archive_is_upgraded_in_two_commands_and_never_while_a_graduation_goes_on()
     let post = world.post_hook();
     let push = environment.begin_graduation(&["quiet"], "now", "HEAD");
     post.is_reached_by(&push);
-    source.dokku(&["plugin:uninstall", "graduate"]).fails().says("alice graduates to production since");
+    source.dokku(&["plugin:uninstall", "graduate"]).exits_with(1).says("alice graduates to production since");
     host.dokku(&["plugin:uninstall", "graduate"])
-        .fails()
+        .exits_with(1)
         .says("graduates to this host")
         .says("graduate:abort");
-    host.dokku(&over).fails().says("Plugin already enabled");
+    host.dokku(&over).exits_with(1).says("Plugin already enabled");
     host.dokku(&["plugin:install"]).succeeds().says("nothing was changed: alice from");
     ending("the old one");
     post.succeeds();

@@ -270,8 +270,10 @@ fn version(there: &str) -> Finding {
     if there == here {
         return Finding::ok(Check::Version, format!("{here} there, as here"));
     }
-    let what =
-        format!("the plugin's version there is {there}, and here {here}; run it where the older one is");
+    let what = format!(
+        "the plugin's version there is {there}, and here {here}; upgrade the older one (docs/installing.md tells how an \
+         archive is upgraded)"
+    );
     Finding::warning(Check::Version, what, "dokku plugin:update graduate").tamed()
 }
 

@@ -44,7 +44,7 @@ const EXPLAINED: [(&str, &str); 4] = [
 /// The first lines of a type's messages. What is all holes is told by what is in them.
 fn of_type(file: &str, name: &str) -> Vec<String> {
     let source = fs::read_to_string(root().join(file)).unwrap();
-    let (_, behind) = source.split_once(&format!("pub enum {name} {{\n")).unwrap();
+    let (_, behind) = source.split_once(&format!(" enum {name} {{\n")).unwrap();
     let texts = literals::strings(behind.split_once("\n}\n").unwrap().0);
     let first_lines = texts.iter().filter_map(|text| text.lines().next());
     let is_text = |line: &&str| line.split(['{', '}']).step_by(2).any(|text| text.len() > 8);
