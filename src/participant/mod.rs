@@ -391,12 +391,16 @@ impl<'a> Participant<'a> {
         })
     }
 
-    /// Docker may take its time, and leases are renewed meanwhile.
+    /// Docker may take its time, and leases are renewed meanwhile. Who votes yes must be able to write down what is
+    /// decided: a lease that cannot be written says that there is no room for it.
     fn look(&self, number: u64) {
         let (store, sender) = (self.store.clone(), self.sender.clone());
-        let apps = self.apps.keys().cloned().collect();
+        let (lease_s, apps) = (self.graduation.lease_s, self.apps.keys().cloned().collect::<Vec<_>>());
         thread::spawn(move || {
-            let ailing = health::before_the_vote(&store, apps);
+            let ailing = match store.renew(lease_s) {
+                Ok(()) => health::before_the_vote(&store, apps),
+                Err(error) => apps.into_iter().map(|app| (app, error.to_string())).collect(),
+            };
             let _ = sender.send(Message::Looked { number, ailing });
         });
     }
