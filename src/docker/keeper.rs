@@ -55,14 +55,18 @@ impl Keeper {
         format!("{CONTAINER}{}", self.key)
     }
 
-    /// Keeps the image from now on; keeping it twice is fine.
+    /// Keeps the image from now on, and no other one; keeping it twice is fine.
     ///
     /// # Errors
     /// There is no such image.
     pub(crate) fn keep(&self, image: &ImageId) -> Result<(), DockerError> {
         let (name, container) = (self.name(), self.container());
         tag(image, &name)?;
-        if containers(&[&container])?.is_empty() {
+        let found = containers(&[&container])?;
+        if found.iter().any(|found| found.image != *image) {
+            remove_container(&container)?;
+        }
+        if found.iter().all(|found| found.image != *image) {
             let isolated = ["--network", "none", "--no-healthcheck", "--stop-signal", "KILL"];
             let create = docker().args(["create", "--name", &container, "--label", KEPT]).args(isolated);
             create.args(["--entrypoint", "sleep", &name, FOR_EVER]).run()?;

@@ -191,6 +191,16 @@ impl<'a> App<'a> {
         Ok(self.keeper(Version::New).keep(&held.image)?)
     }
 
+    /// The same for what has just been built. It may be the very image of a version that was live some minutes ago, which
+    /// Dokku's timer removes as soon as it is due and no container uses it.
+    ///
+    /// # Errors
+    /// Docker fails.
+    pub(crate) fn keep_built_image(&self) -> Result<(), AppError> {
+        let built = docker::image(&docker::latest(self.name))?;
+        built.map_or(Ok(()), |image| Ok(self.keeper(Version::New).keep(&image)?))
+    }
+
     /// The new image is still there; while the app is held, others may remove or prune it.
     ///
     /// # Errors

@@ -106,6 +106,7 @@ pub(crate) fn scheduler_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldErr
     let Some(id) = &vars.graduation else { return foreign_deploy(vars, app) };
     let deploy = Deploy::open(vars, id, app)?;
     deploy.store.note(app, &AppEntry::Built {})?;
+    deploy.app.keep_built_image()?;
     let dokku = Dokku::new(vars);
     let procfile = dokku.procfile(app, vars.dokku_pid.as_deref());
     let built_only = dokku.hold_point(app, procfile.as_deref()) == HoldPoint::Built;
