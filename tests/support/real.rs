@@ -42,12 +42,12 @@ pub(crate) fn hosts() -> Option<RealHosts> {
 
 /// Forgets everything that an earlier story left on a host.
 pub(super) const RESET: &str = r#"
+rm -f "$DOKKU_ROOT/.gitconfig"
 for app in $(dokku --quiet apps:list 2>/dev/null); do dokku --force apps:destroy "$app"; done
 for plugin in graduate aa-probe probe; do dokku plugin:uninstall $plugin; done
 dokku ssh-keys:remove graduate-staging
 rm -rf "$DOKKU_ROOT/.git" "$DOKKU_ROOT/.gitignore" "$DOKKU_LIB_ROOT/data/graduate" "$DOKKU_LIB_ROOT/config/graduate"
 docker network prune -f
-for key in init.defaultObjectFormat init.defaultRefFormat; do git config --file "$DOKKU_ROOT/.gitconfig" --unset $key; done
 rm -f /tmp/graduate-gate-*
 docker ps -aq --filter name=graduate --filter name=base-image | xargs -r docker rm -f
 docker images --format '{{.Repository}}:{{.Tag}}' graduate/kept | xargs -r docker rmi -f
