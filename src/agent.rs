@@ -31,7 +31,8 @@ use crate::process::{Detached, ProcessError, ProcessId};
 use crate::protocol::{self, LineError, LiveApp, PROTOCOL, Report, Request};
 use crate::provenance::{self, ProvenanceError};
 use crate::records::Follower;
-use crate::vars::{self, Vars};
+use crate::settings;
+use crate::vars::Vars;
 
 /// How long a participant may take to begin or to be reached.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -82,7 +83,7 @@ pub(crate) fn run(vars: &Vars) -> Result<(), AgentError> {
     let hello = Report::Hello {
         protocol: PROTOCOL,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        host: vars::host_name(),
+        host: settings::host_name(vars),
         dokku: dokku_version::of_this_host(vars)?,
     };
     tell(&hello)?;
