@@ -203,7 +203,9 @@ fn a_host_is_called_what_its_operator_says() {
         host.dokku(&["graduate:set", "--global", "name", name]).succeeds();
     }
     let staging = |words: &[&str]| world.source.dokku(words);
-    staging(&["graduate:set", "--global", "name", "two words"]).exits_with(2).says("it is the name of a host");
+    staging(&["graduate:set", "--global", "name", "two words"])
+        .exits_with(2)
+        .says("it is the name of a host");
     staging(&["graduate:set", "production", "name", "x"]).exits_with(2).says("use --global");
     staging(&["graduate:add-hook", "POST", "echo asked by $GRADUATE_SOURCE"]).succeeds();
     staging(&["graduate:doctor"]).says("staging-1 (this host)").says("production, as prod-1 finds itself");
