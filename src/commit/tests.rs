@@ -17,7 +17,7 @@ Code: [app.rs](../../src/commit/app.rs), [destination.rs](../../src/commit/desti
 const APP: &str = "\
 ## One app on its destination
 
-A stage is computed from the files of an app (`Stage::of`; [files.md](files.md) has them). The last three are ends.
+A stage is computed from the log of an app (`Stage::next`; [files.md](files.md) has its steps). The last three are ends.
 ";
 
 const DESTINATION: &str = "\
