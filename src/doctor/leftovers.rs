@@ -5,7 +5,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use super::{LEFT, command, is_older_than, listed, or_ok};
+use super::wording::{LEFT, command, is_older_than, listed, or_ok};
 use crate::docker::Keeper;
 use crate::dokku::Dokku;
 use crate::files::FileError;
