@@ -112,9 +112,9 @@ fn vote(vars: &Vars, receive_pack: ProcessId, orders: &[Order]) -> Result<u8, Ho
     }
     let ids: Vec<&str> = orders.iter().map(|order| order.id.as_str()).collect();
     note_push_status(vars, PushStatus::Undecided(&ids))?;
-    for Order { id, tag, new, .. } in orders {
-        Place::of(vars, id).note_push(&PushNote { receive_pack, tag: tag.clone(), new: *new })?;
-    }
+    let note = |order: &Order| PushNote { receive_pack, tag: order.tag.clone(), new: order.new };
+    let notes: Vec<_> = orders.iter().map(|order| (order.id.clone(), note(order))).collect();
+    journal::note_push(vars, &notes)?;
     for (one, step) in attached.iter_mut().zip(&ready) {
         if *step == Step::Ready {
             one.ask(&Ask::Vote {});
