@@ -1,80 +1,34 @@
 //! Git's two hooks on the environment repository: pre-receive votes, post-receive brings the news that the tag
 //! has moved. Both attach to a coordinator and show what it says; neither holds anything.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write};
-
-use crate::attach::{AttachError, Attached, Look, Step};
-use crate::client::{Client, ClientError};
+use crate::attach::{Attached, Look, Step};
+use crate::client::Client;
 use crate::coordinator::control::Ask;
 use crate::coordinator::{self, Start};
-use crate::decision::DecisionError;
 use crate::error;
-use crate::exit::Explain;
-use crate::files::FileError;
 use crate::install;
 use crate::journal::{self, Place, PushNote};
 use crate::names::{GraduationId, RequestTag};
 use crate::order::{Mode, Order};
-use crate::plan::{OptionError, Options};
-use crate::process::{self, ProcessError, ProcessId, Program};
-use crate::receive::{self, ReceiveError};
-use crate::repo::{Incoming, RepoError};
-use crate::request::{Orders, RequestError};
-use crate::settings::{Settings, SettingsError};
-use crate::updates::{self, UpdateError};
+use crate::plan::Options;
+use crate::process::{self, ProcessId, Program};
+use crate::receive;
+use crate::repo::Incoming;
+use crate::request::Orders;
+use crate::settings::Settings;
+use crate::updates;
 use crate::vars::Vars;
 
+mod failure;
 mod news;
+mod push_status;
+
+pub(crate) use failure::HookError;
+
+use push_status::{PushStatus, note_push_status};
 
 /// The longest input that git may write: a thousand refs.
 const MAX_INPUT: u64 = 1 << 20;
-
-/// Why a hook refuses a push, or cannot do its work.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum HookError {
-    /// The refs.
-    #[error("cannot accept the push: {0}")]
-    Updates(#[from] UpdateError),
-    /// The push options.
-    #[error("cannot accept the push: {0}")]
-    Option(#[from] OptionError),
-    /// What was pushed.
-    #[error("cannot accept the push: {0}")]
-    Repo(#[from] RepoError),
-    /// What it asks for.
-    #[error("cannot accept the push: {0}")]
-    Request(#[from] RequestError),
-    /// A graduation decides by the tag.
-    #[error("cannot delete {0}: a graduation that it asked for is in progress")]
-    InUse(RequestTag),
-    /// Nobody is there who could be told, or tell.
-    #[error("cannot accept the push: {0}")]
-    Client(#[from] ClientError),
-    /// The objects of an app.
-    #[error("cannot accept the objects: {0}")]
-    Receive(#[from] ReceiveError),
-    /// A file.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// The settings.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    /// The tag.
-    #[error(transparent)]
-    Decision(#[from] DecisionError),
-    /// The coordinator.
-    #[error(transparent)]
-    Attach(#[from] AttachError),
-    /// A process.
-    #[error(transparent)]
-    Process(#[from] ProcessError),
-    /// Our own stdin.
-    #[error("cannot read what git says: {0}")]
-    Input(#[from] io::Error),
-}
-
-impl Explain for HookError {}
 
 /// pre-receive: exit status 0 is the vote yes.
 ///
@@ -158,9 +112,9 @@ fn vote(vars: &Vars, receive_pack: ProcessId, orders: &[Order]) -> Result<u8, Ho
     }
     let ids: Vec<&str> = orders.iter().map(|order| order.id.as_str()).collect();
     note_push_status(vars, PushStatus::Undecided(&ids))?;
-    for Order { id, tag, new, .. } in orders {
-        Place::of(vars, id).note_push(&PushNote { receive_pack, tag: tag.clone(), new: *new })?;
-    }
+    let note = |order: &Order| PushNote { receive_pack, tag: order.tag.clone(), new: order.new };
+    let notes: Vec<_> = orders.iter().map(|order| (order.id.clone(), note(order))).collect();
+    journal::note_push(vars, &notes)?;
     for (one, step) in attached.iter_mut().zip(&ready) {
         if *step == Step::Ready {
             one.ask(&Ask::Vote {});
@@ -189,30 +143,6 @@ fn refusal(step: &Step) -> Option<u8> {
             Some(1)
         }
     }
-}
-
-/// How a push ended, as the companion `git-receive-pack` is told; it makes that the exit status of the session.
-#[derive(Clone, Copy, Debug)]
-enum PushStatus<'a> {
-    /// Nobody can say yet; these graduations, if any, were voted on.
-    Undecided(&'a [&'a str]),
-    /// What was asked for runs, all of it.
-    Live,
-    /// It does not.
-    Failed,
-}
-
-/// Tells the companion; the last line counts, so that one that cannot be written takes nothing back.
-fn note_push_status(vars: &Vars, status: PushStatus<'_>) -> Result<(), HookError> {
-    let Some(path) = &vars.push_status else { return Ok(()) };
-    let line = match status {
-        PushStatus::Undecided(ids) => format!("undecided {}\n", ids.join(" ")),
-        PushStatus::Live => "live\n".to_owned(),
-        PushStatus::Failed => "failed\n".to_owned(),
-    };
-    let written =
-        OpenOptions::new().append(true).open(path).and_then(|mut file| file.write_all(line.as_bytes()));
-    written.map_err(FileError::of("write", path)).map_err(Into::into)
 }
 
 /// Shows and notes how graduations ended that were voted on in a push which is over, and whose post-receive did not say

@@ -6,6 +6,7 @@
 //!                        socket          where hooks and commands attach
 //!                        program         which of the user's programs runs
 //!                        push            which push it is of, for post-receive
+//! <data>/pushes/<pid>-<start>            the graduations of a push, by its git-receive-pack(1)
 //! <data>/environments/<env>.lock         held by the coordinator
 //! <data>/environments/<env>.current      the graduation that is in progress, or was left in doubt
 //! <data>/environments/<env>.latest       the newest one, for `graduate:logs`
@@ -33,7 +34,7 @@ mod forget;
 mod push;
 
 pub(crate) use forget::prune;
-pub(crate) use push::{PushNote, of_push};
+pub(crate) use push::{PushNote, note_push, of_push};
 
 /// How long a program of the user's that a dead coordinator left may take to end when it is told to.
 const PROGRAM_GRACE: Duration = Duration::from_secs(5);

@@ -80,7 +80,8 @@ pub mod exposed {
     }
     /// What `--help` says.
     pub mod help {
-        pub use crate::commands::help::{all, usage};
+        pub use crate::commands::all;
+        pub use crate::commands::help::usage;
     }
     pub use crate::exit::ExitStatus;
     pub use crate::legible::legible;

@@ -14,7 +14,8 @@ use crate::settings::Settings;
 use crate::transaction::{AfterAbort, Outcome};
 use crate::vars::Vars;
 
-use super::{CommandError, tell};
+use super::error::CommandError;
+use super::printing::tell;
 
 /// Which environment.
 #[derive(Debug, Args)]

@@ -11,7 +11,8 @@ use crate::settings::{Address, Settings, Url};
 use crate::ssh::{self, HostKey, SshError};
 use crate::vars::Vars;
 
-use super::{CommandError, detail, tell};
+use super::error::CommandError;
+use super::printing::{detail, tell};
 
 /// The environment's name and address.
 #[derive(Debug, Args)]

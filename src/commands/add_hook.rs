@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::settings::{HookKind, Settings};
 use crate::vars::Vars;
 
-use super::tell;
+use super::printing::tell;
 
 /// The kind of hook and its command.
 #[derive(Debug, Args)]

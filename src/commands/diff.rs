@@ -18,7 +18,7 @@ use crate::settings::Settings;
 use crate::vars::Vars;
 
 use super::commits::Commits;
-use super::{Format, print, print_json};
+use super::printing::{Format, print, print_json};
 
 /// What to compare, and how to show it.
 #[derive(Debug, Args)]

@@ -15,7 +15,7 @@ use crate::names::EnvironmentName;
 use crate::settings::{Environment, Settings};
 use crate::vars::Vars;
 
-use super::{Format, print, print_json};
+use super::printing::{Format, print, print_json};
 
 /// Which environment, and how to show it.
 #[derive(Debug, Args)]

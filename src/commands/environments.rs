@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::settings::{Settings, Url};
 use crate::vars::Vars;
 
-use super::{Format, print, print_json};
+use super::printing::{Format, print, print_json};
 
 /// How to list them.
 #[derive(Debug, Args)]

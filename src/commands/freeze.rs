@@ -8,7 +8,8 @@ use crate::names::EnvironmentName;
 use crate::settings::{Frozen, Settings};
 use crate::vars::Vars;
 
-use super::{CommandError, tell};
+use super::error::CommandError;
+use super::printing::tell;
 
 /// What to freeze, and why.
 #[derive(Debug, Args)]

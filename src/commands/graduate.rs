@@ -21,7 +21,8 @@ use crate::settings::Settings;
 use crate::vars::Vars;
 use crate::view::View;
 
-use super::{CommandError, detail};
+use super::error::CommandError;
+use super::printing::detail;
 
 /// How many commits of the log are shown before the question.
 const LOGGED: usize = 20;

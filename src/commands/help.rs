@@ -1,10 +1,10 @@
 //! `graduate:help`, and the lines that Dokku asks for to print its own help.
 
-use clap::{Args, Subcommand};
+use clap::Args;
 
 use crate::error::Error;
 
-use super::{Command, print};
+use super::printing::print;
 
 /// How to list the commands.
 #[derive(Debug, Default, Args)]
@@ -41,31 +41,26 @@ fn usage_of(argument: &clap::Arg) -> Option<String> {
     Some(if argument.is_required_set() { text } else { format!("[{text}]") })
 }
 
-/// All commands; those that no user runs are hidden.
-pub fn all() -> clap::Command {
-    Command::augment_subcommands(clap::Command::new("dokku"))
-}
-
 /// A command and its arguments: `graduate:logs [<id|environment>] [--follow] [--app <app>]`.
 pub fn usage(command: &clap::Command) -> String {
     let arguments = command.get_arguments().filter_map(usage_of);
     std::iter::once(command.get_name().to_owned()).chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
-/// Each command's usage and what it does.
-fn lines() -> Vec<(String, String)> {
+/// The usage of each of these commands and what it does.
+fn lines(all: &clap::Command) -> Vec<(String, String)> {
     let line = |command: &clap::Command| {
         (usage(command), command.get_about().map(ToString::to_string).unwrap_or_default())
     };
-    all().get_subcommands().filter(|command| !command.is_hide_set()).map(line).collect()
+    all.get_subcommands().filter(|command| !command.is_hide_set()).map(line).collect()
 }
 
-/// Runs the command.
+/// Runs the command: lists all commands.
 ///
 /// # Errors
 /// Stdout cannot be written.
-pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
-    let lines = lines();
+pub(crate) fn run(arguments: &Arguments, all: &clap::Command) -> Result<(), Error> {
+    let lines = lines(all);
     if arguments.bare {
         let lines = lines.iter().map(|(usage, about)| format!("    {usage}, {about}\n"));
         return print(lines.collect::<String>());
@@ -86,14 +81,17 @@ Commands (each has --help):
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::all;
 
     #[test]
     fn a_line_has_one_comma_for_dokkus_columns() {
-        for (usage, about) in lines() {
+        for (usage, about) in lines(&all()) {
             assert!(!usage.contains(',') && !about.contains(',') && !about.is_empty(), "{usage}: {about}");
         }
         assert!(
-            lines().iter().any(|(usage, _)| usage == "graduate:rm-hook <PRE|POST|SUCCESS|FAILURE> <index>")
+            lines(&all())
+                .iter()
+                .any(|(usage, _)| usage == "graduate:rm-hook <PRE|POST|SUCCESS|FAILURE> <index>")
         );
     }
 }

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::settings::{HookKind, Settings};
 use crate::vars::Vars;
 
-use super::{Format, print, print_json};
+use super::printing::{Format, print, print_json};
 
 /// Which hooks, and how to list them.
 #[derive(Debug, Args)]

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::ssh;
 use crate::vars::Vars;
 
-use super::print;
+use super::printing::print;
 
 /// Nothing.
 #[derive(Debug, Args)]

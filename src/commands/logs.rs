@@ -17,7 +17,8 @@ use crate::records::Follower;
 use crate::report::Reporter;
 use crate::vars::Vars;
 
-use super::{CommandError, print};
+use super::error::CommandError;
+use super::printing::print;
 
 /// How often is looked whether a graduation that is followed goes on.
 const FOLLOW_PERIOD: Duration = Duration::from_millis(200);

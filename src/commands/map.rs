@@ -9,7 +9,7 @@ use crate::names::EnvironmentName;
 use crate::settings::Settings;
 use crate::vars::Vars;
 
-use super::{Format, print, print_json, tell};
+use super::printing::{Format, print, print_json, tell};
 
 /// Where, and which apps become which.
 #[derive(Debug, Args)]

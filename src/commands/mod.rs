@@ -2,17 +2,12 @@
 //!
 //! A result goes to stdout ([`print()`]), everything else to stderr. What a command could not do is its error.
 
-use std::fmt;
-
 use clap::Subcommand;
 
 use crate::agent;
 use crate::error::Error;
 use crate::exit::ExitStatus;
-use crate::legible::one_line;
-use crate::lines::Lines;
 use crate::names::AppName;
-use crate::output;
 use crate::receive;
 use crate::vars::Vars;
 
@@ -33,6 +28,7 @@ pub(crate) mod key;
 pub(crate) mod logs;
 pub(crate) mod map;
 pub(crate) mod plan;
+mod printing;
 mod reach;
 pub(crate) mod recover;
 pub(crate) mod releases;
@@ -44,6 +40,7 @@ pub(crate) mod set;
 pub(crate) mod status;
 
 pub(crate) use error::CommandError;
+pub(crate) use printing::print;
 
 const ENDS_AS_A_GRADUATION: &str = "Exit status: 0 the environment runs the state; 1 refused, aborted, rolled back, or you \
     said no; 3 partly graduated or in doubt; 4 the destination cannot be reached";
@@ -196,6 +193,11 @@ pub(crate) enum Command {
     Unmap(map::UnmapArguments),
 }
 
+/// All commands; those that no user runs are hidden.
+pub fn all() -> clap::Command {
+    Command::augment_subcommands(clap::Command::new("dokku"))
+}
+
 /// Runs a command.
 ///
 /// # Errors
@@ -216,7 +218,7 @@ pub(crate) fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
         Command::Commit(arguments) => commit::run(vars, &arguments)?,
         Command::Environments(arguments) => environments::run(&arguments, vars)?,
         Command::Freeze(arguments) => freeze::freeze(&arguments, vars)?,
-        Command::Help(arguments) => help::run(&arguments)?,
+        Command::Help(arguments) => help::run(&arguments, &all())?,
         Command::Hooks(arguments) => hooks::run(&arguments, vars)?,
         Command::Key(arguments) => key::run(&arguments, vars)?,
         Command::Logs(arguments) => logs::run(&arguments, vars)?,
@@ -231,58 +233,4 @@ pub(crate) fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
         Command::Unmap(arguments) => map::unmap(&arguments, vars)?,
     }
     Ok(ExitStatus::Done)
-}
-
-/// How a list is printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Format {
-    /// Lines for people and simple scripts.
-    #[default]
-    Text,
-    /// One JSON document.
-    Json,
-}
-
-/// Writes a result to stdout. A reader that is gone has seen enough.
-///
-/// # Errors
-/// [`CommandError::Output`]: a full disk, for one.
-pub(crate) fn print(result: impl fmt::Display) -> Result<(), Error> {
-    Ok(output::to_stdout(&result.to_string()).map_err(CommandError::Output)?)
-}
-
-/// Writes a value to stdout as one JSON document.
-///
-/// # Errors
-/// As [`print()`].
-pub(crate) fn print_json(value: &serde_json::Value) -> Result<(), Error> {
-    Ok(output::json_to_stdout(value).map_err(CommandError::Output)?)
-}
-
-/// Lines of columns, under their names. A cell is one line, whatever stands in it.
-fn table(names: &[String], rows: &[Vec<String>]) -> String {
-    let rows: Vec<Vec<String>> =
-        rows.iter().map(|row| row.iter().map(|cell| one_line(cell)).collect()).collect();
-    let all = || std::iter::once(names).chain(rows.iter().map(Vec::as_slice));
-    let width = |column: usize| all().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..names.len()).map(width).collect();
-    let line = |row: &[String]| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
-    };
-    all().map(line).collect()
-}
-
-/// Tells a person, on stderr, that a step is done.
-fn tell(step: impl fmt::Display) {
-    let mut lines = Lines::default();
-    lines.step(&step.to_string());
-    output::to_stderr(&lines.text());
-}
-
-/// Tells a person a detail of the step.
-fn detail(text: impl fmt::Display) {
-    let mut lines = Lines::default();
-    lines.detail(&text.to_string());
-    output::to_stderr(&lines.text());
 }

@@ -22,7 +22,9 @@ use crate::settings::{self, Settings};
 use crate::vars::Vars;
 
 use super::commits::Commits;
-use super::{CommandError, Format, graduate, print, print_json};
+use super::error::CommandError;
+use super::graduate;
+use super::printing::{Format, print, print_json};
 
 /// How long a coordinator may take to answer.
 const PATIENCE: Duration = Duration::from_secs(180);

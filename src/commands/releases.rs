@@ -11,7 +11,8 @@ use crate::names::{AppName, EnvironmentName};
 use crate::repo::Settled;
 use crate::vars::Vars;
 
-use super::{Format, print, print_json, reach, table};
+use super::printing::{Format, print, print_json, table};
+use super::reach;
 
 /// Whose releases, and how to list them.
 #[derive(Debug, Args)]

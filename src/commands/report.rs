@@ -8,7 +8,8 @@ use crate::names::EnvironmentName;
 use crate::settings::{Property, Settings};
 use crate::vars::Vars;
 
-use super::{CommandError, Format, print, print_json};
+use super::error::CommandError;
+use super::printing::{Format, print, print_json};
 
 /// Which environment, what of it, and how to show it.
 #[derive(Debug, Args)]

@@ -10,7 +10,8 @@ use crate::settings::{Settings, Url};
 use crate::ssh;
 use crate::vars::Vars;
 
-use super::{CommandError, tell};
+use super::error::CommandError;
+use super::printing::tell;
 
 /// Which environment.
 #[derive(Debug, Args)]

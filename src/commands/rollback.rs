@@ -11,7 +11,9 @@ use crate::repo::Settled;
 use crate::settings::Settings;
 use crate::vars::Vars;
 
-use super::{CommandError, graduate, tell};
+use super::error::CommandError;
+use super::graduate;
+use super::printing::tell;
 
 /// Where, and what to go back to.
 #[derive(Debug, Args)]

@@ -9,7 +9,7 @@ use crate::names::{EnvironmentName, InvalidName};
 use crate::settings::{Property, Settings, SettingsError};
 use crate::vars::Vars;
 
-use super::tell;
+use super::printing::tell;
 
 /// Where a property is set.
 #[derive(Clone, Debug)]

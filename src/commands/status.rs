@@ -25,7 +25,7 @@ use crate::runs::{AppStatus, Condition, Runs};
 use crate::settings::Settings;
 use crate::vars::Vars;
 
-use super::{Format, print, print_json, table};
+use super::printing::{Format, print, print_json, table};
 
 /// Which environment, and how to show it.
 #[derive(Debug, Args)]

@@ -1,6 +1,6 @@
 //! What the apps of the host run, and whether they can be graduated.
 
-use super::or_ok;
+use super::wording::or_ok;
 use crate::dokku::Dokku;
 use crate::environment::Environment;
 use crate::finding::{Check, Finding};

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use super::{LEFT, command, is_older_than, listed, or_ok};
+use super::wording::{LEFT, command, is_older_than, listed, or_ok};
 use crate::docker::Keeper;
 use crate::dokku::Dokku;
 use crate::files::FileError;
@@ -67,7 +67,9 @@ fn unsettled(store: &Store, graduation: Graduation) -> Option<Finding> {
 pub(super) fn files(vars: &Vars) -> Vec<Finding> {
     let data = vars.data();
     let mut left = Vec::new();
-    for dir in [data.clone(), data.join("ssh"), data.join("environments"), data.join("apps")] {
+    for dir in
+        [data.clone(), data.join("ssh"), data.join("environments"), data.join("apps"), data.join("pushes")]
+    {
         left.extend(abandoned(&dir, is_unfinished));
     }
     for dir in [data.join("graduations"), data.join("incoming")] {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{LEFT, command, is_older_than, listed, or_ok};
+use super::wording::{LEFT, command, is_older_than, listed, or_ok};
 use crate::dokku::Dokku;
 use crate::files::holders::{self, Holder};
 use crate::finding::{Check, Finding};

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{INSTALL, command, listed, or_ok};
+use super::wording::{INSTALL, command, listed, or_ok};
 use crate::finding::{Check, Finding};
 use crate::ssh;
 use crate::vars::Vars;

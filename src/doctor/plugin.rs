@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use super::{INSTALL, command, listed, or_ok};
+use super::wording::{INSTALL, command, listed, or_ok};
 use crate::dokku_version::{self, TooOld};
 use crate::finding::{Check, Finding};
 use crate::install::{self, HOLDER, State};

@@ -1,6 +1,6 @@
 //! Refs of the environment repository that no push could have made: those in the way of ours, and those that confuse.
 
-use super::or_ok;
+use super::wording::or_ok;
 use crate::environment::back_to_main;
 use crate::finding::{Check, Finding};
 use crate::repo::{RepoError, Settled, deletion};

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::{INSTALL, command, or_ok};
+use super::wording::{INSTALL, command, or_ok};
 use crate::files;
 use crate::finding::{Check, Finding};
 use crate::git::Git;

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use super::{INSTALL, command};
+use super::wording::{INSTALL, command};
 use crate::environment::{self, Environment};
 use crate::files;
 use crate::finding::{Check, Finding};

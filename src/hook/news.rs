@@ -4,7 +4,8 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{HookError, PushStatus, note_push_status};
+use super::failure::HookError;
+use super::push_status::{PushStatus, note_push_status};
 use crate::attach::{AttachError, Attached, From, Look, Step};
 use crate::client::Client;
 use crate::coordinator::control::Ask;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Place, ids};
+use super::Place;
 use crate::files::{self, FileError};
 use crate::names::{GraduationId, ObjectId, RequestTag};
 use crate::process::ProcessId;
@@ -27,14 +27,6 @@ impl Place {
         self.dir.join("push")
     }
 
-    /// Notes of which push the graduation is.
-    ///
-    /// # Errors
-    /// The disk is full, for one.
-    pub(crate) fn note_push(&self, note: &PushNote) -> Result<(), FileError> {
-        files::write_json(&self.push(), note)
-    }
-
     /// Of which push the graduation is; none if nobody has voted on it.
     ///
     /// # Errors
@@ -44,28 +36,57 @@ impl Place {
     }
 }
 
-/// The graduations that pre-receive has voted on in the push of this process; none if it did not run. What other pushes
-/// have left unreadable does not matter where there are some.
+/// Where the list of a push's graduations is, by the process that starts both of its hooks.
+fn list(vars: &Vars, receive_pack: ProcessId) -> PathBuf {
+    vars.data().join("pushes").join(format!("{}-{}", receive_pack.pid, receive_pack.start))
+}
+
+/// Notes of which push graduations are, and removes the lists of pushes that are over.
 ///
 /// # Errors
-/// A note cannot be read, and no other is of this push.
+/// The disk is full, for one.
+pub(crate) fn note_push(vars: &Vars, notes: &[(GraduationId, PushNote)]) -> Result<(), FileError> {
+    sweep(vars);
+    for (id, note) in notes {
+        files::write_json(&Place::of(vars, id).push(), note)?;
+    }
+    let Some((_, first)) = notes.first() else { return Ok(()) };
+    let list = list(vars, first.receive_pack);
+    files::make_dir(list.parent().unwrap_or(&list))?;
+    let ids: Vec<&GraduationId> = notes.iter().map(|(id, _)| id).collect();
+    // A power cut ends the push, too.
+    files::write_json_unsynced(&list, &ids)
+}
+
+/// Removes the lists of pushes whose processes have ended, and what was being written of one.
+fn sweep(vars: &Vars) {
+    let entries = std::fs::read_dir(vars.data().join("pushes")).into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let stem = name.trim_start_matches('.').split('.').next().unwrap_or_default();
+        let process = stem
+            .split_once('-')
+            .and_then(|(pid, start)| Some(ProcessId { pid: pid.parse().ok()?, start: start.parse().ok()? }));
+        if process.is_some_and(|process| !process.is_running()) {
+            files::remove(&entry.path()).unwrap_or_else(|error| log::warn!("{error}"));
+        }
+    }
+}
+
+/// The graduations that pre-receive has voted on in the push of this process; none if it did not run.
+///
+/// # Errors
+/// The list or a note cannot be read.
 pub(crate) fn of_push(
     vars: &Vars,
     receive_pack: ProcessId,
 ) -> Result<Vec<(GraduationId, PushNote)>, FileError> {
-    let (mut found, mut unreadable) = (Vec::new(), None);
-    for id in ids(vars)? {
-        match files::read_json::<PushNote>(&Place::of(vars, &id).push()) {
-            Ok(note) => {
-                found.extend(note.filter(|note| note.receive_pack == receive_pack).map(|note| (id, note)))
-            }
-            Err(error) => unreadable = Some(error),
-        }
+    let ids: Vec<GraduationId> = files::read_json(&list(vars, receive_pack))?.unwrap_or_default();
+    let mut found = Vec::new();
+    for id in ids {
+        found.extend(Place::of(vars, &id).push_note()?.map(|note| (id, note)));
     }
-    match unreadable {
-        Some(error) if found.is_empty() => Err(error),
-        _ => Ok(found),
-    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -73,25 +94,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_another_push_has_left_unreadable_stops_none_that_has_notes() {
+    fn a_push_finds_its_own_graduations_whatever_others_have_left() {
         let dir = tempfile::tempdir().unwrap();
         let vars = Vars { lib_root: dir.path().to_owned(), ..Vars::from_environment() };
-        let place = |id: &GraduationId| {
-            let place = Place::of(&vars, id);
-            place.create().unwrap();
-            place
-        };
-        let damaged: GraduationId = "20261123104500-000001".parse().unwrap();
-        std::fs::write(place(&damaged).push(), "{").unwrap();
-        let receive_pack = ProcessId { pid: 1, start: 2 };
-        let refused = of_push(&vars, receive_pack).unwrap_err().to_string();
-        assert!(refused.contains(damaged.as_str()), "{refused}");
-        assert!(refused.contains("it is damaged, or another version of this plugin wrote it"), "{refused}");
+        let id = |number: u32| format!("20261123104500-00000{number}").parse::<GraduationId>().unwrap();
+        let tag: RequestTag = "refs/tags/graduate/production/now".parse().unwrap();
+        let note =
+            |receive_pack| PushNote { receive_pack, tag: tag.clone(), new: "a".repeat(40).parse().unwrap() };
+        for number in 1..=3 {
+            Place::of(&vars, &id(number)).create().unwrap();
+        }
+        let over = ProcessId { pid: 1, start: 0 };
+        note_push(&vars, &[(id(1), note(over))]).unwrap();
+        std::fs::write(Place::of(&vars, &id(1)).push(), "{").unwrap();
+        let damaged = of_push(&vars, over).unwrap_err().to_string();
+        assert!(damaged.contains("it is damaged, or another version of this plugin wrote it"), "{damaged}");
 
-        let ours: GraduationId = "20261123104501-000002".parse().unwrap();
-        let tag = "refs/tags/graduate/production/now".parse().unwrap();
-        let note = PushNote { receive_pack, tag, new: "a".repeat(40).parse().unwrap() };
-        place(&ours).note_push(&note).unwrap();
-        assert_eq!(of_push(&vars, receive_pack).unwrap(), [(ours, note)]);
+        let ours = ProcessId::of(std::process::id()).unwrap();
+        assert_eq!(of_push(&vars, ours).unwrap(), [], "pre-receive has not run");
+        let notes = [(id(2), note(ours)), (id(3), note(ours))];
+        note_push(&vars, &notes).unwrap();
+        assert_eq!(of_push(&vars, ours).unwrap(), notes);
+        assert!(!list(&vars, over).exists(), "that push is over");
+        note_push(&vars, &[]).unwrap();
+        assert!(list(&vars, ours).exists(), "this one is not");
     }
 }

@@ -77,11 +77,7 @@ const DOORS: &[&str] = &["hook", "trigger"];
 
 /// Directories whose files stand in a circle today, each with what will end it.
 const CIRCLES: &[(&str, &str)] = &[
-    ("commands", "what all commands print with is to have a file of its own"),
     ("coordinator", "its parts use one another's; one peer for each destination is to cut it"),
-    ("docker", "the keeper is to be built on docker, not in it"),
-    ("doctor", "what all checks say with is to have a file of its own"),
-    ("hook", "what both hooks use is to have a file of its own"),
     ("install", "what all steps use is to have a file of its own"),
     ("participant", "the executor of the destination's machine is to be one loop"),
 ];

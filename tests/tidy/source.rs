@@ -150,46 +150,56 @@ pub(crate) fn types(code: &str) -> Vec<&str> {
 }
 
 fn imports(name: &str, code: &str, modules: &BTreeSet<String>) -> BTreeSet<String> {
-    let mut paths = Vec::new();
+    let (mut paths, mut shown) = (Vec::new(), Vec::new());
     let mut rest = code;
     let mut outside = String::new();
     while let Some(at) = find_use(rest) {
         outside.push_str(&rest[..at]);
         let end = rest[at..].find(';').map_or(rest.len(), |length| at + length);
         let tree: String = rest[at + "use ".len()..end].split_whitespace().collect::<Vec<_>>().join(" ");
-        // A door to a child's items is no use of them.
         let is_public = outside.ends_with("pub ") || outside.ends_with(") ");
-        let is_door = is_public && !tree.starts_with("crate::");
-        if !is_door {
-            expand("", &tree, &mut paths);
-        }
+        expand("", &tree, if is_public { &mut shown } else { &mut paths });
         rest = &rest[end..];
     }
     outside.push_str(rest);
     paths.extend(inline_paths(&outside));
-    let is_child = |first: &str| modules.contains(&format!("{name}::{first}"));
-    let found = paths.iter().filter_map(|path| {
-        let mut words: Vec<&str> = path.split("::").collect();
-        let mut base: Vec<&str> =
-            if matches!(name, "lib" | "main") { Vec::new() } else { name.split("::").collect() };
-        match words[0] {
-            "crate" | "dokku_graduate" => base.clear(),
-            "super" => {
-                while words[0] == "super" {
-                    base.pop();
-                    words.remove(0);
-                }
-                words.insert(0, "super");
-            }
-            "self" => {}
-            first if is_child(first) => words.insert(0, "self"),
-            _ => return None,
-        }
-        base.extend(&words[1..]);
-        let known = (1..=base.len()).rev().map(|length| base[..length].join("::"));
-        known.into_iter().find(|module| modules.contains(module))
+    let words: BTreeSet<&str> = outside.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    // A function is often called as its module; a type's name is its own.
+    let is_type = |item: &str| item.starts_with(char::is_uppercase);
+    let is_used =
+        |path: &str| path.rsplit("::").next().is_some_and(|item| is_type(item) && words.contains(item));
+    // A door to a child's items is no use of them.
+    let is_door = |path: &str, module: &str| module.starts_with(&format!("{name}::")) && !is_used(path);
+    let used = paths.iter().filter_map(|path| resolved(name, path, modules));
+    let shown = shown.iter().filter_map(|path| {
+        let module = resolved(name, path, modules)?;
+        (!is_door(path, &module)).then_some(module)
     });
-    found.filter(|module| module != name).collect()
+    used.chain(shown).filter(|module| module != name).collect()
+}
+
+/// The module whose file has what a path in the module `name` leads to.
+fn resolved(name: &str, path: &str, modules: &BTreeSet<String>) -> Option<String> {
+    let mut words: Vec<&str> = path.split("::").collect();
+    let mut base: Vec<&str> =
+        if matches!(name, "lib" | "main") { Vec::new() } else { name.split("::").collect() };
+    match words[0] {
+        "crate" | "dokku_graduate" => {
+            base.clear();
+            words.remove(0);
+        }
+        "super" => {
+            while words.first() == Some(&"super") {
+                base.pop();
+                words.remove(0);
+            }
+        }
+        "self" => drop(words.remove(0)),
+        first if modules.contains(&format!("{name}::{first}")) => {}
+        _ => return None,
+    }
+    base.extend(&words);
+    (1..=base.len()).rev().map(|length| base[..length].join("::")).find(|module| modules.contains(module))
 }
 
 /// Where the next `use` is that is a word of its own at the beginning of an item.
