@@ -31,7 +31,8 @@ use crate::process::{Detached, ProcessError};
 use crate::protocol::{self, LineError, LiveApp, PROTOCOL, Report, Request};
 use crate::provenance::{self, ProvenanceError};
 use crate::records::Follower;
-use crate::vars::{self, Vars};
+use crate::settings;
+use crate::vars::Vars;
 
 mod following;
 
@@ -83,7 +84,7 @@ pub(crate) fn run(vars: &Vars) -> Result<(), AgentError> {
     let hello = Report::Hello {
         protocol: PROTOCOL,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        host: vars::host_name(),
+        host: settings::host_name(vars),
         dokku: dokku_version::of_this_host(vars)?,
     };
     tell(&hello)?;

@@ -60,10 +60,12 @@ macro_rules! text_newtype {
 mod branch;
 mod config;
 mod found;
+mod host;
 
 pub(crate) use branch::{BranchName, is_ref_path};
 pub(crate) use config::{ConfigName, check_word};
 pub(crate) use found::FoundApp;
+pub(crate) use host::HostName;
 
 fn starts_with_letter_or_digit(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())

@@ -19,7 +19,7 @@ use crate::exit::{ExitStatus, Explain};
 use crate::files::{self, FileError, Lock, Locking};
 use crate::mapping::{Mapping, RuleError};
 use crate::names::EnvironmentName;
-use crate::vars::Vars;
+use crate::vars::{self, Vars};
 
 pub(crate) use crate::order::HookKind;
 pub(crate) use address::Address;
@@ -380,7 +380,7 @@ impl Settings {
         value: Option<&str>,
     ) -> Result<(), SettingsError> {
         let Some(name) = environment else { return Ok(self.properties.set(property, value)?) };
-        if property == Property::AutoCommit {
+        if matches!(property, Property::AutoCommit | Property::Name) {
             return Err(PropertyError::OnlyGlobal(property).into());
         }
         let error = self.unknown(name);
@@ -395,10 +395,21 @@ impl Settings {
         Limits::of(own, &self.properties)
     }
 
+    /// What this host is called: as somebody has set it, else as the kernel says.
+    pub(crate) fn host_name(&self) -> String {
+        let set = Limits::of(&Properties::default(), &self.properties).name;
+        set.map_or_else(vars::host_name, String::from)
+    }
+
     /// Every deploy commits the environment's state.
     pub(crate) fn auto_commit(&self) -> bool {
         Limits::of(&Properties::default(), &self.properties).auto_commit
     }
+}
+
+/// What this host is called; as the kernel says where the settings cannot be read.
+pub(crate) fn host_name(vars: &Vars) -> String {
+    Settings::load(vars).map_or_else(|_| vars::host_name(), |settings| settings.host_name())
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ fn settings_are_reported() {
        Graduate keep releases:        20
        Graduate keep logs:            7
        Graduate auto commit:          false
+       Graduate name:
        Graduate frozen:               false
 
 "#]]);
@@ -44,7 +45,7 @@ fn settings_are_reported() {
     one(&["--production-keep-logs"]).succeeds().shows("7\n");
     one(&["--graduate-lease"]).succeeds().shows("60\n");
     one(&["production", "--graduate-colour"]).exits_with(2).shows(str![[r#"
- !     there is no --graduate-colour; there are --graduate-url, --graduate-max-parallel, --graduate-hold-timeout, --graduate-lease, --graduate-on-failure, --graduate-missing-config, --graduate-ignore-config, --graduate-untested, --graduate-exclude, --graduate-hook-timeout, --graduate-keep-releases, --graduate-keep-logs, --graduate-auto-commit, --graduate-frozen
+ !     there is no --graduate-colour; there are --graduate-url, --graduate-max-parallel, --graduate-hold-timeout, --graduate-lease, --graduate-on-failure, --graduate-missing-config, --graduate-ignore-config, --graduate-untested, --graduate-exclude, --graduate-hook-timeout, --graduate-keep-releases, --graduate-keep-logs, --graduate-auto-commit, --graduate-name, --graduate-frozen
        hint: `dokku graduate:help` lists the commands
 
 "#]]);
@@ -62,7 +63,7 @@ fn what_cannot_be_set_is_told_with_what_can() {
     let world = World::new();
     let set = |words: &[&str]| world.source.dokku(&[&["graduate:set"], words].concat()).exits_with(2);
     set(&["production", "colour", "red"]).shows(str![[r#"
- !     there is no property "colour"; there are max-parallel, hold-timeout, lease, on-failure, missing-config, ignore-config, untested, exclude, hook-timeout, keep-releases, keep-logs, auto-commit
+ !     there is no property "colour"; there are max-parallel, hold-timeout, lease, on-failure, missing-config, ignore-config, untested, exclude, hook-timeout, keep-releases, keep-logs, auto-commit, name
 
 "#]]);
     set(&["production", "on-failure", "explode"]).says("it is rollback or keep");
@@ -192,4 +193,24 @@ fn old_graduations_are_forgotten() {
     let old = first.first().unwrap();
     world.source.dokku(&["graduate:logs", old]).is_refused().says("there is no such graduation");
     world.source.dokku(&["graduate:logs", left.first().unwrap()]).succeeds().says("second");
+}
+
+#[test]
+fn a_host_is_called_what_its_operator_says() {
+    let world = World::new();
+    let environment = world.with_news_of(&["api"]);
+    for (host, name) in [(&world.source, "staging-1"), (&world.destination, "prod-1")] {
+        host.dokku(&["graduate:set", "--global", "name", name]).succeeds();
+    }
+    let staging = |words: &[&str]| world.source.dokku(words);
+    staging(&["graduate:set", "--global", "name", "two words"])
+        .exits_with(2)
+        .says("it is the name of a host");
+    staging(&["graduate:set", "production", "name", "x"]).exits_with(2).says("use --global");
+    staging(&["graduate:add-hook", "POST", "echo asked by $GRADUATE_SOURCE"]).succeeds();
+    staging(&["graduate:doctor"]).says("staging-1 (this host)").says("production, as prod-1 finds itself");
+    let push = environment.graduate("now", "HEAD").succeeds();
+    push.says("Graduating staging-1@").says("[POST] asked by staging-1").says("production runs staging-1@");
+    staging(&["graduate:set", "--global", "name"]).succeeds();
+    staging(&["graduate:doctor"]).does_not_say("staging-1");
 }

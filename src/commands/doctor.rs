@@ -13,7 +13,7 @@ use crate::finding::{Finding, Severity};
 use crate::legible::one_line;
 use crate::names::EnvironmentName;
 use crate::settings::{Environment, Settings};
-use crate::vars::{self, Vars};
+use crate::vars::Vars;
 
 use super::printing::{Format, print, print_json};
 
@@ -35,6 +35,8 @@ pub(crate) struct Arguments {
 
 /// Everything that was found.
 struct Report<'a> {
+    /// What this host is called.
+    host: String,
     here: Vec<Finding>,
     environments: Vec<(&'a EnvironmentName, &'a Environment, Linked)>,
 }
@@ -59,7 +61,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Erro
         let answered = asked.into_iter().map(|(name, environment, thread)| {
             (name, environment, thread.join().expect("an examination does not panic"))
         });
-        Report { here, environments: answered.collect() }
+        Report { host: settings.host_name(), here, environments: answered.collect() }
     });
     match arguments.format {
         Format::Text => print(text(&report))?,
@@ -95,14 +97,14 @@ fn document(report: &Report<'_>) -> Value {
     });
     json!({
         "worst": worst(report),
-        "here": { "host": vars::host_name(), "findings": report.here },
+        "here": { "host": report.host, "findings": report.here },
         "environments": environments.collect::<Vec<_>>(),
     })
 }
 
 fn text(report: &Report<'_>) -> String {
     let mut text = String::new();
-    section(&mut text, &format!("{} (this host)", vars::host_name()), &report.here);
+    section(&mut text, &format!("{} (this host)", report.host), &report.here);
     for (name, environment, linked) in &report.environments {
         section(&mut text, &format!("{name} ({}), from here", environment.url.described()), &linked.link);
         if let Some(there) = &linked.there {

@@ -18,8 +18,8 @@ use crate::plan::{Options, Plan, Row};
 use crate::records::Follower;
 use crate::repo::Settled;
 use crate::report::Reporter;
-use crate::settings::Settings;
-use crate::vars::{self, Vars};
+use crate::settings::{self, Settings};
+use crate::vars::Vars;
 
 use super::commits::Commits;
 use super::error::CommandError;
@@ -148,7 +148,7 @@ fn text(order: &Order, plan: Option<&Plan>, ending: Ending, vars: &Vars) -> Stri
     let mut reporter = Reporter::new(false);
     // What it is about is said above.
     reporter.text(&News::Started {
-        source: vars::host_name(),
+        source: settings::host_name(vars),
         commit: order.commit,
         tag: order.tag.clone(),
         by: order.by.clone(),

@@ -1,7 +1,7 @@
 //! One app of a graduation on its destination: its stages, and what follows from them.
 //!
-//! "Why is this app live?" and "what happens to it if the participant dies now?" are answered here: [`Stage::next`] folds
-//! the steps of its log, [`Stage::when_over`] judges a deploy that nobody follows any more, and [`resolution`] says how
+//! "Why is this app live?" and "what happens to it if the participant dies now?" are answered here: [`Stage::next`] says
+//! where each step leads, [`Stage::when_over`] judges a deploy that nobody follows any more, and [`resolution`] says how
 //! each app is brought to its end.
 
 use std::collections::BTreeMap;

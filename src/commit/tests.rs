@@ -17,7 +17,8 @@ Code: [app.rs](../../src/commit/app.rs), [destination.rs](../../src/commit/desti
 const APP: &str = "\
 ## One app on its destination
 
-A stage is computed from the log of an app (`Stage::next`; [files.md](files.md) has its steps). The last three are ends.
+A stage is what the log of an app leads to, step by step (`Stage::next`; [files.md](files.md#the-log-of-an-app) has the
+log). The last three are ends.
 ";
 
 const DESTINATION: &str = "\

@@ -47,7 +47,7 @@ use crate::protocol::Report;
 use crate::records::Recorder;
 use crate::settings::{Limits, Settings, SettingsError};
 use crate::transaction::{Cause, Outcome, Phase, Transaction};
-use crate::vars::{self, Vars};
+use crate::vars::Vars;
 
 /// How long who asked for a graduation may take to come and hear how it ended.
 const ASKER_LIMIT: Duration = Duration::from_secs(5);
@@ -234,7 +234,7 @@ impl<'a> Coordinator<'a> {
 
     fn graduate(mut self) -> Result<(), CoordinatorError> {
         let Order { commit, tag, by, .. } = self.order.clone();
-        self.say(News::Started { source: vars::host_name(), commit, tag, by });
+        self.say(News::Started { source: self.settings.host_name(), commit, tag, by });
         let ending = self.whole().unwrap_or_else(|error| Ending::Broken { reason: error.to_string() });
         self.take_back_request(&ending);
         self.tell_hooks(&ending);

@@ -17,7 +17,6 @@ use crate::process::{self, Children, Program};
 use crate::protocol::MAX_LOG_TEXT;
 use crate::repo::Settled;
 use crate::transaction::Phase;
-use crate::vars;
 
 /// How long a hook that is told to end may take to do so.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
@@ -74,7 +73,7 @@ impl Programs {
             ("GRADUATE_BY", order.by.clone()),
             ("GRADUATE_APPS", apps.join(" ")),
             ("GRADUATE_DESTINATION_APPS", there.join(" ")),
-            ("GRADUATE_SOURCE", vars::host_name()),
+            ("GRADUATE_SOURCE", settings.host_name()),
         ];
         // They print it, send it, and put it into files.
         programs.variables.iter_mut().for_each(|(_, value)| *value = legible::plain(value));

@@ -18,7 +18,6 @@ use crate::order::{HookKind, Mode, News};
 use crate::process::{Children, ProcessId};
 use crate::protocol::{AppEnd, Report, Request};
 use crate::transaction::{Action, Cause, Event, Go, Outcome, Transaction};
-use crate::vars;
 
 /// How often the ref is read while a push that was voted on has not ended.
 pub(super) const REF_PERIOD: Duration = Duration::from_millis(50);
@@ -84,7 +83,7 @@ impl<'c, 'v> Run<'c, 'v> {
         let request = Request::Begin {
             id: coordinator.order.id.clone(),
             environment: coordinator.order.tag.environment.clone(),
-            source: vars::host_name(),
+            source: coordinator.settings.host_name(),
             by: coordinator.order.by.clone(),
             lease_s: seconds(coordinator.limits.lease),
             max_parallel: coordinator.limits.max_parallel,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::{ExitStatus, Explain};
-use crate::names::{ConfigName, FoundApp};
+use crate::names::{ConfigName, FoundApp, HostName};
 use crate::plan::{MissingConfig, Untested};
 use crate::protocol::OnFailure;
 
@@ -68,6 +68,8 @@ pub(crate) enum Property {
     KeepLogs,
     /// `auto-commit`: whether every deploy commits the environment's state; global only.
     AutoCommit,
+    /// `name`: what this host is called; global only.
+    Name,
 }
 
 /// What a property can be.
@@ -81,6 +83,8 @@ enum Kind {
     Word(&'static str),
     /// Names of these, separated by commas or blanks.
     Names(&'static str),
+    /// One name of this.
+    Name(&'static str),
 }
 
 impl fmt::Display for Kind {
@@ -90,13 +94,14 @@ impl fmt::Display for Kind {
             Self::Seconds { low, high } => write!(f, "a number of seconds from {low} to {high}"),
             Self::Word(words) => f.write_str(words),
             Self::Names(what) => write!(f, "names of {what}, such as A,B"),
+            Self::Name(what) => write!(f, "the name of {what}"),
         }
     }
 }
 
 impl Property {
     /// All of them, in the order of reports.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::MaxParallel,
         Self::HoldTimeout,
         Self::Lease,
@@ -109,6 +114,7 @@ impl Property {
         Self::KeepReleases,
         Self::KeepLogs,
         Self::AutoCommit,
+        Self::Name,
     ];
 
     /// Its name, as in `graduate:set`.
@@ -126,6 +132,7 @@ impl Property {
             Self::KeepReleases => "keep-releases",
             Self::KeepLogs => "keep-logs",
             Self::AutoCommit => "auto-commit",
+            Self::Name => "name",
         }
     }
 
@@ -147,6 +154,7 @@ impl Property {
             Self::KeepReleases => Kind::Number { low: 1, high: 400 },
             Self::KeepLogs => Kind::Number { low: 1, high: 10_000 },
             Self::AutoCommit => Kind::Word("true or false"),
+            Self::Name => Kind::Name("a host"),
         }
     }
 
@@ -186,6 +194,10 @@ impl Property {
             Self::AutoCommit => {
                 "Whether every deploy on the source commits the environment's state. It belongs to the whole host: `--global` \
                  only."
+            }
+            Self::Name => {
+                "What this host is called in messages, in hooks and by the hosts that it talks to, such as `staging`. Without it \
+                 that is what `hostname` says. It belongs to the whole host: `--global` only."
             }
         }
     }
@@ -233,6 +245,8 @@ pub(crate) struct Properties {
     keep_logs: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     auto_commit: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<HostName>,
 }
 
 /// What is to stand for a property: nothing, or its value as `parse` understands it.
@@ -242,6 +256,10 @@ fn parsed<T>(
     parse: impl Fn(Property, &str) -> Result<T, PropertyError>,
 ) -> Result<Option<T>, PropertyError> {
     value.map(|value| parse(property, value)).transpose()
+}
+
+fn name(property: Property, value: &str) -> Result<HostName, PropertyError> {
+    value.parse().map_err(|error| value_error(property, value, format!("{}: {error}", property.kind())))
 }
 
 fn truth(property: Property, value: &str) -> Result<bool, PropertyError> {
@@ -257,7 +275,7 @@ fn word<T: serde::de::DeserializeOwned>(property: Property, value: &str) -> Resu
 fn number(property: Property, value: &str) -> Result<u32, PropertyError> {
     let range = match property.kind() {
         Kind::Number { low, high } | Kind::Seconds { low, high } => low..=high,
-        Kind::Word(_) | Kind::Names(_) => return Err(refused(property, value)),
+        Kind::Word(_) | Kind::Names(_) | Kind::Name(_) => return Err(refused(property, value)),
     };
     value.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| refused(property, value))
 }
@@ -301,6 +319,7 @@ impl Properties {
             Property::KeepReleases => self.keep_releases = parsed(property, value, number)?,
             Property::KeepLogs => self.keep_logs = parsed(property, value, number)?,
             Property::AutoCommit => self.auto_commit = parsed(property, value, truth)?,
+            Property::Name => self.name = parsed(property, value, name)?,
         }
         Ok(())
     }
@@ -338,6 +357,8 @@ pub(crate) struct Limits {
     pub keep_logs: u32,
     /// Every deploy commits the environment's state; false.
     pub auto_commit: bool,
+    /// What this host is called, if it is not what the kernel says.
+    pub name: Option<HostName>,
 }
 
 impl Limits {
@@ -359,6 +380,7 @@ impl Limits {
             keep_releases: own.keep_releases.or(global.keep_releases).unwrap_or(20),
             keep_logs: own.keep_logs.or(global.keep_logs).unwrap_or(50),
             auto_commit: global.auto_commit.unwrap_or(false),
+            name: global.name.clone(),
         }
     }
 
@@ -380,6 +402,7 @@ impl Limits {
             Property::MissingConfig => word(serde_json::to_value(self.missing_config)),
             Property::Untested => word(serde_json::to_value(self.untested)),
             Property::AutoCommit => self.auto_commit.to_string(),
+            Property::Name => self.name.as_ref().map(ToString::to_string).unwrap_or_default(),
         }
     }
 }
@@ -460,6 +483,7 @@ mod tests {
             (Property::HookTimeout, "0"),
             (Property::KeepLogs, "none"),
             (Property::AutoCommit, "yes"),
+            (Property::Name, "two words"),
         ] {
             assert!(properties.set(property, Some(value)).is_err(), "{property}={value}");
         }

@@ -10,8 +10,8 @@ use crate::dokku_version;
 use crate::names::EnvironmentName;
 use crate::process::{ProcessError, Running, in_words};
 use crate::protocol::{self, LineError, PROTOCOL, Report};
-use crate::settings::Url;
-use crate::vars::{self, Vars};
+use crate::settings::{self, Url};
+use crate::vars::Vars;
 
 use super::{SshError, command, public_key};
 
@@ -135,7 +135,7 @@ fn last_lines(text: &str) -> String {
 
 /// The command that makes a destination accept our key, to be run there.
 fn remedy(vars: &Vars) -> String {
-    let name = vars::host_name();
+    let name = settings::host_name(vars);
     match public_key(vars) {
         Ok(key) => format!("echo {} | sudo dokku ssh-keys:add graduate-{name}", super::quoted(&key)),
         Err(error) => error.to_string(),

@@ -477,6 +477,9 @@ fn concluding(moves: &mut Moves, app: usize, way: Way) {
             world.there.apps[app].note(&AppStep::Restoring);
         });
     }
+    if setting.has(Defect::NeverGivesUp) {
+        moves.step("an app cannot be put back, and is tried again", |_| {});
+    }
     moves.step("an app is put back", move |world| {
         put_back(&mut world.there.apps[app]);
         world.there.conclude(app, AppEnd::Restored { down: false }, setting);

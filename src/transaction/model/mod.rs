@@ -4,9 +4,12 @@
 //! A state is a [`World`]. From each all steps are taken, breadth first; so what breaks a promise is found by its
 //! shortest history, which the test prints. `source`, `record`, `push` and `destination` say what can
 //! happen, `promises` what must hold. Time is no number here: a lease can end whenever nobody renews it.
+//!
+//! Two things make that it ends, too: where nothing more happens all is settled (`promises::at_rest`), and when nothing more
+//! goes wrong nothing happens for ever (`longest_run`).
 
-use std::collections::hash_map::DefaultHasher;
-use std::collections::{HashSet, VecDeque};
+use std::collections::hash_map::{DefaultHasher, Entry};
+use std::collections::{HashMap, VecDeque};
 use std::hash::{Hash, Hasher};
 
 mod destination;
@@ -51,6 +54,8 @@ impl Moves<'_> {
 struct Seen {
     states: usize,
     settled: usize,
+    /// The most steps that can follow one another in which nothing goes wrong.
+    longest_run: usize,
 }
 
 /// A promise that was broken, and the shortest history that leads there.
@@ -65,7 +70,9 @@ fn explore(setting: &Setting) -> Result<Seen, Broken> {
     let first = World::new(setting);
     // Of a state that was seen only a hash of 64 bits is kept: with a million of them, the chance that one hides
     // another is one in ten millions.
-    let mut known = HashSet::from([hash(&first)]);
+    let mut known = HashMap::from([(hash(&first), 0)]);
+    // Where the steps of each state lead in which nothing goes wrong.
+    let mut well: Vec<Vec<usize>> = vec![Vec::new()];
     let mut steps: Vec<(usize, &'static str)> = vec![(0, "")];
     let mut queue = VecDeque::from([(0, first)]);
     let mut settled = 0;
@@ -83,13 +90,71 @@ fn explore(setting: &Setting) -> Result<Seen, Broken> {
         }
         source::reboot(&mut moves);
         for (label, next) in found.into_iter().chain(moves.found) {
-            if known.insert(hash(&next)) {
-                steps.push((at, label));
-                queue.push_back((steps.len() - 1, next));
+            let goes_well = next.faults == world.faults;
+            let leads_to = match known.entry(hash(&next)) {
+                Entry::Occupied(seen) => *seen.get(),
+                Entry::Vacant(new) => {
+                    steps.push((at, label));
+                    well.push(Vec::new());
+                    queue.push_back((steps.len() - 1, next));
+                    *new.insert(steps.len() - 1)
+                }
+            };
+            if goes_well {
+                well[at].push(leads_to);
             }
         }
     }
-    Ok(Seen { states: known.len(), settled })
+    let in_circle =
+        |at| Broken { promise: "when nothing more goes wrong it ends", history: history(&steps, at) };
+    let longest_run = longest_run(&well).map_err(in_circle)?;
+    Ok(Seen { states: known.len(), settled, longest_run })
+}
+
+/// The longest way along these edges.
+///
+/// # Errors
+/// A state from which a way leads back to it.
+fn longest_run(edges: &[Vec<usize>]) -> Result<usize, usize> {
+    /// How far the search has come with a state.
+    #[derive(Clone, Copy)]
+    enum Search {
+        New,
+        Begun,
+        Done(usize),
+    }
+    let mut found = vec![Search::New; edges.len()];
+    for first in 0..edges.len() {
+        let mut open = vec![first];
+        while let Some(&at) = open.last() {
+            match found[at] {
+                Search::New => {
+                    found[at] = Search::Begun;
+                    for &next in &edges[at] {
+                        match found[next] {
+                            Search::New => open.push(next),
+                            Search::Begun => return Err(next),
+                            Search::Done(_) => {}
+                        }
+                    }
+                }
+                Search::Begun => {
+                    let length = |next: &usize| match found[*next] {
+                        Search::Done(length) => length + 1,
+                        Search::New | Search::Begun => 0,
+                    };
+                    found[at] = Search::Done(edges[at].iter().map(length).max().unwrap_or(0));
+                    open.pop();
+                }
+                Search::Done(_) => drop(open.pop()),
+            }
+        }
+    }
+    let length = |search: &Search| match search {
+        Search::Done(length) => *length,
+        Search::New | Search::Begun => 0,
+    };
+    Ok(found.iter().map(length).max().unwrap_or(0))
 }
 
 fn hash(world: &World) -> u64 {

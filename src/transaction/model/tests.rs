@@ -8,15 +8,19 @@ use super::world::{Defect, Setting};
 use crate::order::Mode;
 use crate::protocol::OnFailure;
 
+/// The most steps that a graduation of two apps takes when nothing more goes wrong.
+const LONGEST_RUN: usize = 100;
+
 fn holds(mode: Mode, on_failure: OnFailure, faults: u8) {
     let start = Instant::now();
     match explore(&Setting { mode, on_failure, faults, defect: None }) {
         Ok(seen) => {
             let seconds = start.elapsed().as_secs_f32();
-            let (states, ends) = (seen.states, seen.settled);
+            let (states, ends, longest) = (seen.states, seen.settled, seen.longest_run);
             let line = format!(
-                "{mode:?}, {on_failure:?}, {faults} faults: {states} states, {ends} ends, {seconds:.1} s\n"
+                "{mode:?}, {on_failure:?}, {faults} faults: {states} states, {ends} ends, a run of {longest} steps, {seconds:.1} s\n"
             );
+            assert!(longest <= LONGEST_RUN, "a run of {longest} steps");
             io::stdout().write_all(line.as_bytes()).unwrap();
         }
         Err(broken) => panic!("not so: {}\n  {}", broken.promise, broken.history.join("\n  ")),
@@ -103,5 +107,6 @@ defects! {
     a_failed_app_that_keep_keeps: Push, Keep, KeepKeepsWhatFailed, 1, "no held container is left";
     a_foreign_deploy_before_the_hold: Push, Rollback, ForeignDeployBeforeTheHold, 1, "no app goes live before the destination has decided so";
     a_foreign_container_after_the_decision: Push, Rollback, ForeignContainerAfterTheDecision, 1, "what Dokku would start is what runs";
+    a_try_that_never_ends: Push, Rollback, NeverGivesUp, 1, "when nothing more goes wrong it ends";
     a_deploy_that_works_before_it_is_noted: Push, Rollback, DeployBeforeItsNote, 1, "what Dokku would start is what runs";
 }

@@ -77,6 +77,8 @@ pub(super) enum Defect {
     ForeignDeployBeforeTheHold,
     /// What somebody else began to deploy may become live after the decision to go.
     ForeignContainerAfterTheDecision,
+    /// An app that cannot be put back is tried for ever.
+    NeverGivesUp,
 }
 
 /// A version of an app.
