@@ -24,21 +24,22 @@ use crate::files::FileError;
 use crate::git::{self, Git};
 use crate::manifest::FingerprintKey;
 use crate::names::{AppName, CommitId, GraduationId};
-use crate::participant::store::{Graduation, Settled, Store};
+use crate::participant::store::{Graduation, Store};
 use crate::participant::{self, Start};
 use crate::preflight;
-use crate::process::{Detached, ProcessError, ProcessId};
+use crate::process::{Detached, ProcessError};
 use crate::protocol::{self, LineError, LiveApp, PROTOCOL, Report, Request};
 use crate::provenance::{self, ProvenanceError};
 use crate::records::Follower;
 use crate::settings;
 use crate::vars::Vars;
 
+mod following;
+
+use following::{Following, Stop};
+
 /// How long a participant may take to begin or to be reached.
 const START_LIMIT: Duration = Duration::from_secs(20);
-
-/// How often is looked whether the participant still runs.
-const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
 /// The agent cannot go on; the source sees the session end.
 #[derive(Debug, thiserror::Error)]
@@ -96,14 +97,6 @@ pub(crate) fn run(vars: &Vars) -> Result<(), AgentError> {
 
 fn tell(report: &Report) -> io::Result<()> {
     protocol::write(&mut io::stdout().lock(), report)
-}
-
-/// Tells how each app ended, and that it is over, as the disk has it.
-fn tell_end(Settled { decision, ends }: Settled) -> io::Result<()> {
-    for (app, end) in ends {
-        tell(&Report::AppEnded { app, end })?;
-    }
-    tell(&Report::Settled { decision })
 }
 
 struct Session<'a> {
@@ -241,83 +234,29 @@ impl Session<'_> {
         started: Option<Detached>,
     ) -> Result<(), AgentError> {
         let process = started.as_ref().map(|started| started.process);
-        let died = |id| AgentError::Died(id, started.as_ref().map(why).unwrap_or_default());
         let end = Instant::now() + START_LIMIT;
-        let mut follower: Follower<Report> = loop {
+        let follower: Follower<Report> = loop {
             // Asked first: what it has written until it ended can be read.
             let is_gone = process.is_some_and(|process| !process.is_running());
             match Follower::open(&store.reports()) {
                 Ok(follower) => break follower,
-                Err(_) if is_gone => return Err(died(id)),
+                Err(_) if is_gone => {
+                    return Err(AgentError::Died(id, started.as_ref().map(why).unwrap_or_default()));
+                }
                 Err(_) if Instant::now() < end => thread::sleep(Duration::from_millis(5)),
                 Err(_) => return Err(AgentError::Silent(id)),
             }
         };
+        let following = Following::of(store.clone(), process, follower, seen, tell);
         let (of, at) = (id.clone(), store.clone());
         thread::spawn(move || {
-            let mut count = 0;
-            let mut end_is_told = false;
-            // The participant is gone; what it has written last may not have been read yet.
-            let mut is_last_look = false;
-            // Ends with the process, or when the source is gone.
-            loop {
-                let is_ended = is_last_look && !at.is_settled();
-                let next = follower.next(if is_ended { Duration::ZERO } else { LOOK_PERIOD });
-                let is_over = match &next {
-                    Ok(Some(report)) => matches!(report, Report::Settled { .. }),
-                    Ok(None) => !is_at_work(&at, process),
-                    Err(_) => false,
-                };
-                // Of the reports a crash may have taken some, the last one too; then the source's count is wrong.
-                if is_over && let Ok(Some(settled)) = at.settled() {
-                    if !end_is_told {
-                        // What one that was killed just then has left; the source needs us no more when it knows the end.
-                        if !is_at_work(&at, process)
-                            && let Err(error) = at.tidy()
-                        {
-                            log::error!("{error}");
-                        }
-                        if tell_end(settled).is_err() {
-                            return;
-                        }
-                        end_is_told = true;
-                    }
-                    continue;
-                }
-                match next {
-                    Ok(Some(report)) => {
-                        count += 1;
-                        is_last_look = false;
-                        end_is_told = end_is_told || is_over;
-                        if count > seen && tell(&report).is_err() {
-                            return;
-                        }
-                    }
-                    Ok(None) if end_is_told || !is_over => {}
-                    Ok(None) if !is_last_look => is_last_look = true,
-                    // The end of the session is how the source hears of it. It comes back, and the next
-                    // participant settles what this one left.
-                    Ok(None) => {
-                        // One that had not begun has left nothing to settle, only files.
-                        if matches!(at.graduation(), Ok(None))
-                            && let Err(error) = at.tidy()
-                        {
-                            log::error!("{error}");
-                        }
-                        error::show(
-                            &AgentError::Died(of, started.as_ref().map(why).unwrap_or_default()),
-                            None,
-                        );
-                        std::process::exit(1);
-                    }
-                    // A record that a full disk has cut short; the others still count.
-                    Err(error @ (LineError::Content { .. } | LineError::Shape(..))) => log::error!("{error}"),
-                    Err(error @ LineError::Read(_)) => {
-                        error::show(&error, None);
-                        std::process::exit(1);
-                    }
-                }
-            }
+            let error = match following.run() {
+                Stop::SourceGone => return,
+                Stop::Died => died(of, &at, started.as_ref()),
+                Stop::Unreadable(error) => AgentError::Line(error),
+            };
+            error::show(&error, None);
+            std::process::exit(1);
         });
         self.participant = Some(Participant { id, store, connection: None });
         Ok(())
@@ -330,9 +269,14 @@ fn why(started: &Detached) -> String {
     if words.is_empty() { words } else { format!(": {words}") }
 }
 
-/// There is a participant.
-fn is_at_work(store: &Store, process: Option<ProcessId>) -> bool {
-    process.is_some_and(|process| process.is_running()) || UnixStream::connect(store.socket()).is_ok()
+/// The participant is gone before its time. One that had not begun has left nothing to settle, only files.
+fn died(id: GraduationId, store: &Store, started: Option<&Detached>) -> AgentError {
+    if matches!(store.graduation(), Ok(None))
+        && let Err(error) = store.tidy()
+    {
+        log::error!("{error}");
+    }
+    AgentError::Died(id, started.map(why).unwrap_or_default())
 }
 
 impl Participant {

@@ -1,0 +1,212 @@
+//! How the agent passes on what a participant reports, up to the end that the disk knows.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use crate::participant::store::{Settled, Store};
+use crate::process::ProcessId;
+use crate::protocol::{LineError, Report};
+use crate::records::Follower;
+
+/// How often is looked whether the participant still runs.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
+
+/// Why nothing more is passed on.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The source reads no more.
+    SourceGone,
+    /// The participant is gone, and the graduation is not settled.
+    Died,
+    /// Its reports cannot be read.
+    Unreadable(LineError),
+}
+
+/// How far the participant is, as far as the agent knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FollowPhase {
+    /// Its reports are passed on as they come.
+    Reporting,
+    /// It is gone; what it has written last may not have been read yet.
+    LastLook,
+    /// The source knows the end. What comes still is passed on until it goes.
+    EndTold,
+}
+
+/// One participant's reports, on their way to the source.
+pub(super) struct Following<F> {
+    store: Store,
+    /// The participant, if it was started for this session.
+    process: Option<ProcessId>,
+    reports: Follower<Report>,
+    tell: F,
+    phase: FollowPhase,
+    /// How many of them the source knows from another session.
+    seen: u64,
+    count: u64,
+}
+
+impl<F: FnMut(&Report) -> io::Result<()>> Following<F> {
+    /// Follows the reports in `store`, of which the source has `seen` the first ones already.
+    pub(super) fn of(
+        store: Store,
+        process: Option<ProcessId>,
+        reports: Follower<Report>,
+        seen: u64,
+        tell: F,
+    ) -> Self {
+        Self { store, process, reports, tell, phase: FollowPhase::Reporting, seen, count: 0 }
+    }
+
+    /// Passes reports on until there is no sense in it. With the source's end the whole process ends.
+    pub(super) fn run(mut self) -> Stop {
+        loop {
+            if let Err(stop) = self.turn() {
+                return stop;
+            }
+        }
+    }
+
+    fn turn(&mut self) -> Result<(), Stop> {
+        let is_last = self.phase == FollowPhase::LastLook && !self.store.is_settled();
+        match self.reports.next(if is_last { Duration::ZERO } else { LOOK_PERIOD }) {
+            Ok(Some(report)) => self.pass_on(&report),
+            Ok(None) if self.is_at_work() => Ok(()),
+            Ok(None) => self.without_participant(),
+            // A record that a full disk has cut short; the others still count.
+            Err(error @ (LineError::Content { .. } | LineError::Shape(..))) => {
+                log::error!("{error}");
+                Ok(())
+            }
+            Err(error @ LineError::Read(_)) => Err(Stop::Unreadable(error)),
+        }
+    }
+
+    fn is_at_work(&self) -> bool {
+        is_at_work(&self.store, self.process)
+    }
+
+    fn pass_on(&mut self, report: &Report) -> Result<(), Stop> {
+        let is_end = matches!(report, Report::Settled { .. });
+        // Of the reports a crash may have taken some; the disk has the end.
+        if is_end && let Ok(Some(settled)) = self.store.settled() {
+            return self.tell_end(settled);
+        }
+        self.count += 1;
+        let is_told = is_end || self.phase == FollowPhase::EndTold;
+        self.phase = if is_told { FollowPhase::EndTold } else { FollowPhase::Reporting };
+        if self.count > self.seen { self.say(report) } else { Ok(()) }
+    }
+
+    /// No participant is there, and nothing is left to read.
+    fn without_participant(&mut self) -> Result<(), Stop> {
+        if let Ok(Some(settled)) = self.store.settled() {
+            return self.tell_end(settled);
+        }
+        match self.phase {
+            FollowPhase::Reporting => self.phase = FollowPhase::LastLook,
+            // The end of the session is how the source hears of it. It comes back, and the next participant settles what
+            // this one left.
+            FollowPhase::LastLook => return Err(Stop::Died),
+            FollowPhase::EndTold => {}
+        }
+        Ok(())
+    }
+
+    /// Tells how each app ended, and that it is over, as the disk has it: of the reports a crash may have taken the last
+    /// one, too, and then the source's count is wrong.
+    fn tell_end(&mut self, Settled { decision, ends }: Settled) -> Result<(), Stop> {
+        if self.phase == FollowPhase::EndTold {
+            return Ok(());
+        }
+        // What one that was killed just then has left; the source needs us no more when it knows the end.
+        if !self.is_at_work()
+            && let Err(error) = self.store.tidy()
+        {
+            log::error!("{error}");
+        }
+        for (app, end) in ends {
+            self.say(&Report::AppEnded { app, end })?;
+        }
+        self.say(&Report::Settled { decision })?;
+        self.phase = FollowPhase::EndTold;
+        Ok(())
+    }
+
+    fn say(&mut self, report: &Report) -> Result<(), Stop> {
+        (self.tell)(report).map_err(|_| Stop::SourceGone)
+    }
+}
+
+/// There is a participant.
+fn is_at_work(store: &Store, process: Option<ProcessId>) -> bool {
+    process.is_some_and(|process| process.is_running()) || UnixStream::connect(store.socket()).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::participant::store::Graduation;
+    use crate::protocol::{AppEnd, Decision, OnFailure};
+    use crate::records::Recorder;
+    use crate::vars::Vars;
+
+    /// What the source hears of a participant that is gone, and why that ends. The source leaves after `limit` reports.
+    fn heard(reported: &[Report], settled: Option<Settled>, seen: u64, limit: usize) -> (Vec<Report>, Stop) {
+        let dir = tempfile::tempdir().unwrap();
+        let vars = Vars { lib_root: dir.path().to_owned(), ..Vars::from_environment() };
+        let id = "20261123104500-000001".parse().unwrap();
+        let store = Store::at(&vars, &id);
+        store
+            .create(&Graduation {
+                id,
+                environment: "production".parse().unwrap(),
+                source: "staging".to_owned(),
+                by: "ann".to_owned(),
+                lease_s: 60,
+                max_parallel: 2,
+                on_failure: OnFailure::Rollback,
+                since: chrono::Utc::now(),
+            })
+            .unwrap();
+        let recorder = Recorder::open(&store.reports()).unwrap();
+        reported.iter().for_each(|report| recorder.append(report).unwrap());
+        settled.iter().for_each(|settled| store.settle(settled).unwrap());
+        let reports = Follower::open(&store.reports()).unwrap();
+        let mut told = Vec::new();
+        let tell = |report: &Report| {
+            told.push(report.clone());
+            if told.len() < limit { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+        };
+        let stop = Following::of(store, None, reports, seen, tell).run();
+        (told, stop)
+    }
+
+    fn log(text: &str) -> Report {
+        Report::Log { app: "api".parse().unwrap(), text: text.to_owned() }
+    }
+
+    #[test]
+    fn what_a_participant_wrote_before_it_died_is_passed_on() {
+        let (told, stop) = heard(&[log("one"), log("two")], None, 1, 10);
+        assert_eq!(told, [log("two")], "the source has seen the first one");
+        assert!(matches!(stop, Stop::Died), "{stop:?}");
+    }
+
+    #[test]
+    fn the_end_is_told_as_the_disk_has_it() {
+        let app = || "api".parse().unwrap();
+        let settled = Settled { decision: Decision::Go, ends: BTreeMap::from([(app(), AppEnd::Live {})]) };
+        let expected = [
+            Report::AppEnded { app: app(), end: AppEnd::Live {} },
+            Report::Settled { decision: Decision::Go },
+        ];
+        // The source counts more than a crash has left.
+        let (told, stop) = heard(&[log("one")], Some(settled), 7, 2);
+        assert_eq!(told, expected);
+        assert!(matches!(stop, Stop::SourceGone), "{stop:?}");
+    }
+}
