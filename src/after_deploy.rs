@@ -30,7 +30,7 @@ struct Deployed {
 
 /// What follows a deploy could not be begun.
 #[derive(Debug, thiserror::Error)]
-pub enum AfterDeployError {
+pub(crate) enum AfterDeployError {
     /// The process.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -51,7 +51,7 @@ impl Explain for AfterDeployError {}
 ///
 /// # Errors
 /// It could not be started.
-pub fn start(app: &AppName) -> Result<(), AfterDeployError> {
+pub(crate) fn start(app: &AppName) -> Result<(), AfterDeployError> {
     // A push over ssh and a command at a terminal each lead a process group with all that they start in it.
     let by = ProcessId::group_leader().or_else(|_| ProcessId::parent()).ok();
     let input = serde_json::to_vec(&Deployed { app: app.clone(), by })?;
@@ -63,7 +63,7 @@ pub fn start(app: &AppName) -> Result<(), AfterDeployError> {
 ///
 /// # Errors
 /// There is no manifest or no commit; the next deploy or `graduate:commit` makes up for it.
-pub fn main(vars: &Vars) -> Result<(), AfterDeployError> {
+pub(crate) fn main(vars: &Vars) -> Result<(), AfterDeployError> {
     process::leave_session()?;
     let Deployed { app, by } = serde_json::from_slice(&process::read_stdin(64 * 1024)?)?;
     if let Some(by) = by {
@@ -81,7 +81,7 @@ pub fn main(vars: &Vars) -> Result<(), AfterDeployError> {
 ///
 /// # Errors
 /// As [`main`].
-pub fn graduated(vars: &Vars, id: &GraduationId) -> Result<(), AfterDeployError> {
+pub(crate) fn graduated(vars: &Vars, id: &GraduationId) -> Result<(), AfterDeployError> {
     let environment = Environment::open(vars)?;
     if wants_commit(vars) {
         environment.commit(Some(&format!("Graduation {id}")))?;

@@ -41,7 +41,7 @@ const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
 /// The agent cannot go on; the source sees the session end.
 #[derive(Debug, thiserror::Error)]
-pub enum AgentError {
+pub(crate) enum AgentError {
     /// The source is gone, or sends what is no request.
     #[error(transparent)]
     Line(#[from] LineError),
@@ -77,7 +77,7 @@ impl Explain for AgentError {}
 ///
 /// # Errors
 /// See [`AgentError`].
-pub fn run(vars: &Vars) -> Result<(), AgentError> {
+pub(crate) fn run(vars: &Vars) -> Result<(), AgentError> {
     let mut session = Session { vars, participant: None };
     let hello = Report::Hello {
         protocol: PROTOCOL,

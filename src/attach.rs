@@ -32,7 +32,7 @@ const PIECE: usize = 64 * 1024;
 
 /// There is nobody to attach to.
 #[derive(Debug, thiserror::Error)]
-pub enum AttachError {
+pub(crate) enum AttachError {
     /// The coordinator does not listen.
     #[error("the coordinator of graduation {id} does not answer: {source}")]
     Silent {
@@ -53,7 +53,7 @@ impl Explain for AttachError {}
 
 impl AttachError {
     /// Why a coordinator ended before it listened, if it has.
-    pub fn of_start(started: &Detached) -> Option<Self> {
+    pub(crate) fn of_start(started: &Detached) -> Option<Self> {
         let words = || started.last_words();
         (!started.process.is_running()).then(|| Self::NotStarted(words()))
     }
@@ -61,7 +61,7 @@ impl AttachError {
 
 /// What a graduation has come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// It is ready to vote.
     Ready,
     /// It has voted yes.
@@ -74,7 +74,7 @@ pub enum Step {
 
 /// From where on the news are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum From {
+pub(crate) enum From {
     /// All of them.
     Start,
     /// What comes after the vote: the rest has been shown by another hook of the same push.
@@ -85,7 +85,7 @@ pub enum From {
 
 /// How the news are shown, on stderr.
 #[derive(Debug)]
-pub enum Look {
+pub(crate) enum Look {
     /// Line after line; `quiet` leaves out what builds write, unless one fails.
     Lines {
         /// Leave it out.
@@ -99,9 +99,7 @@ pub enum Look {
 
 /// An attached graduation.
 #[derive(Debug)]
-pub struct Attached {
-    /// Which.
-    pub id: GraduationId,
+pub(crate) struct Attached {
     control: Control,
     steps: Receiver<Step>,
     /// The shower has nothing left to show.
@@ -113,7 +111,7 @@ impl Attached {
     ///
     /// # Errors
     /// See [`AttachError`].
-    pub fn to_started(
+    pub(crate) fn to_started(
         vars: &Vars,
         id: &GraduationId,
         started: &Detached,
@@ -127,7 +125,7 @@ impl Attached {
     ///
     /// # Errors
     /// See [`AttachError`].
-    pub fn to(vars: &Vars, id: &GraduationId, from: From, quiet: bool) -> Result<Self, AttachError> {
+    pub(crate) fn to(vars: &Vars, id: &GraduationId, from: From, quiet: bool) -> Result<Self, AttachError> {
         Self::attach(vars, id, from, Look::Lines { quiet }, || true)
     }
 
@@ -169,14 +167,19 @@ impl Attached {
             }
         });
         thread::spawn(move || shower.run(&sender));
-        Ok(Self { id: id.clone(), control, steps, shown })
+        Ok(Self { control, steps, shown })
     }
 
     /// Shows the last of a graduation that is over.
     ///
     /// # Errors
     /// Its events cannot be read.
-    pub fn to_past(vars: &Vars, id: &GraduationId, from: From, quiet: bool) -> Result<Step, AttachError> {
+    pub(crate) fn to_past(
+        vars: &Vars,
+        id: &GraduationId,
+        from: From,
+        quiet: bool,
+    ) -> Result<Step, AttachError> {
         let gone = Arc::new(AtomicBool::new(true));
         let look = Look::Lines { quiet };
         let shower = Shower::new(Place::of(vars, id), from, look, gone)?;
@@ -186,19 +189,19 @@ impl Attached {
     }
 
     /// Asks for something; a coordinator that is gone shows in the next step.
-    pub fn ask(&mut self, ask: &Ask) {
+    pub(crate) fn ask(&mut self, ask: &Ask) {
         if let Err(error) = self.control.ask(ask) {
             log::warn!("{error}");
         }
     }
 
     /// Waits for what comes next.
-    pub fn next(&self) -> Step {
+    pub(crate) fn next(&self) -> Step {
         self.steps.recv().unwrap_or(Step::Lost)
     }
 
     /// Waits until it is over.
-    pub fn wait_for_end(&self) -> Option<Ending> {
+    pub(crate) fn wait_for_end(&self) -> Option<Ending> {
         loop {
             match self.next() {
                 Step::Ended(ending) => return Some(ending),
@@ -209,7 +212,7 @@ impl Attached {
     }
 
     /// Gives a reader that reads the time to see all that there is.
-    pub fn flush(&self) {
+    pub(crate) fn flush(&self) {
         let end = Instant::now() + READER_PATIENCE;
         while !self.shown.load(Ordering::Acquire) && Instant::now() < end {
             thread::sleep(Duration::from_millis(5));

@@ -16,14 +16,14 @@ use crate::repo::{RepoError, Store};
 use crate::vars::Vars;
 
 /// The note of a release tag that names the request's object.
-pub const OBJECT_NOTE: &str = "Requested-object";
+pub(crate) const OBJECT_NOTE: &str = "Requested-object";
 
 /// The note of a release tag that names the request.
-pub const TAG_NOTE: &str = "Requested-as";
+pub(crate) const TAG_NOTE: &str = "Requested-as";
 
 /// The index cannot be read, written or made.
 #[derive(Debug, thiserror::Error)]
-pub enum CarriedOutError {
+pub(crate) enum CarriedOutError {
     /// A file of it.
     #[error(transparent)]
     File(#[from] FileError),
@@ -52,7 +52,7 @@ fn file(dir: &Path, request: &RequestTag, object: ObjectId) -> PathBuf {
 ///
 /// # Errors
 /// Nobody knows.
-pub fn find(
+pub(crate) fn find(
     vars: &Vars,
     repo: &Store,
     request: &RequestTag,
@@ -70,7 +70,7 @@ pub fn find(
 ///
 /// # Errors
 /// It may not be on the disk.
-pub fn note(
+pub(crate) fn note(
     vars: &Vars,
     repo: &Store,
     request: &RequestTag,

@@ -12,7 +12,7 @@ use crate::links::{AFTER_ALL, BEFORE_ALL, IN_GRADUATE};
 
 /// What this process is to do.
 #[derive(Debug)]
-pub enum Invocation {
+pub(crate) enum Invocation {
     /// A command of a user.
     Command(Command),
     /// Print this on stdout: `--help` of a command.
@@ -32,7 +32,7 @@ pub enum Invocation {
 
 /// Which of git's hooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum GitHook {
+pub(crate) enum GitHook {
     /// Votes on a push.
     PreReceive,
     /// Hears that the refs have moved.
@@ -41,7 +41,7 @@ pub enum GitHook {
 
 /// The parts that no user starts.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-pub enum Part {
+pub(crate) enum Part {
     /// Answer one of git's hooks
     Hook {
         /// Which.
@@ -65,6 +65,8 @@ pub enum Part {
         #[arg(hide = true)]
         arguments: Vec<String>,
     },
+    /// Say whether this program may be replaced now
+    Replaceable,
     /// Clean up, from the trigger of the same name
     Uninstall {
         /// The plugin that Dokku removes.
@@ -133,7 +135,7 @@ fn commands(words: &[String]) -> Result<Invocation, CommandError> {
 ///
 /// # Errors
 /// [`CommandError::Usage`].
-pub fn invocation(arguments: &[String]) -> Result<Invocation, CommandError> {
+pub(crate) fn invocation(arguments: &[String]) -> Result<Invocation, CommandError> {
     let (program, words) = arguments.split_first().map_or(("", [].as_slice()), |(first, rest)| (first, rest));
     let program = Path::new(program);
     let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();

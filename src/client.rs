@@ -10,7 +10,7 @@ use crate::vars::Vars;
 
 /// A push cannot be decided with whoever asked for it gone.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientError {
+pub(crate) enum ClientError {
     /// Only its end tells whether the ref will move.
     #[error("the git that receives it has ended, or this hook was not started by git")]
     NoReceivePack,
@@ -21,7 +21,7 @@ pub enum ClientError {
 
 /// Who is at the other end of one of git's hooks, seen before the hook does anything else: later it may have gone.
 #[derive(Debug)]
-pub struct Client {
+pub(crate) struct Client {
     receive_pack: Option<ProcessId>,
     session: Option<ProcessId>,
     over_ssh: bool,
@@ -29,7 +29,7 @@ pub struct Client {
 
 impl Client {
     /// Whoever pushes.
-    pub fn of_hook(vars: &Vars) -> Self {
+    pub(crate) fn of_hook(vars: &Vars) -> Self {
         let (receive_pack, session) = (ProcessId::receive_pack(), ProcessId::ssh_session());
         Self { receive_pack, session, over_ssh: vars.over_ssh }
     }
@@ -38,7 +38,7 @@ impl Client {
     ///
     /// # Errors
     /// It has ended.
-    pub fn receive_pack(&self) -> Result<ProcessId, ClientError> {
+    pub(crate) fn receive_pack(&self) -> Result<ProcessId, ClientError> {
         self.receive_pack.ok_or(ClientError::NoReceivePack)
     }
 
@@ -46,13 +46,13 @@ impl Client {
     ///
     /// # Errors
     /// It has gone.
-    pub fn is_there(&self) -> Result<(), ClientError> {
+    pub(crate) fn is_there(&self) -> Result<(), ClientError> {
         if self.over_ssh && self.session.is_none() { Err(ClientError::NoSession) } else { Ok(()) }
     }
 
     /// Ends this process when the client goes: a hook that has gone makes git refuse the push, and a coordinator put
     /// everything back.
-    pub fn leave_with_it(&self) {
+    pub(crate) fn leave_with_it(&self) {
         if let Some(session) = self.session {
             leave_with(session);
         }
@@ -60,7 +60,7 @@ impl Client {
 }
 
 /// Ends this process, a command, when its ssh session ends, unless it was started so that it goes on.
-pub fn leave_with_session() {
+pub(crate) fn leave_with_session() {
     if let Some(session) = ProcessId::ssh_session().filter(|_| !process::ignores_hang_up()) {
         leave_with(session);
     }

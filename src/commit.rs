@@ -2,8 +2,8 @@
 //!
 //! Everything here is pure. Files, processes, time and the peer reach it as events, and it answers with actions.
 
-pub mod app;
-pub mod destination;
+pub(crate) mod app;
+pub(crate) mod destination;
 
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use crate::vars::Vars;
 
 /// The decision could not be read or made.
 #[derive(Debug, thiserror::Error)]
-pub enum DecisionError {
+pub(crate) enum DecisionError {
     /// The ref could not be read.
     #[error(transparent)]
     Repo(#[from] RepoError),
@@ -31,7 +31,7 @@ pub enum DecisionError {
 ///
 /// # Errors
 /// Nobody knows; ask again.
-pub fn by_ref(vars: &Vars, order: &Order) -> Result<Option<Go>, DecisionError> {
+pub(crate) fn by_ref(vars: &Vars, order: &Order) -> Result<Option<Go>, DecisionError> {
     let name = order.tag.ref_name();
     if Settled::open(vars)?.read_ref(&name)? != Some(order.new) {
         return Ok(None);
@@ -41,7 +41,7 @@ pub fn by_ref(vars: &Vars, order: &Order) -> Result<Option<Go>, DecisionError> {
 }
 
 /// Why a push that is over has not moved its tag, as far as that can be found out afterwards.
-pub fn why_unmoved(vars: &Vars, order: &Order) -> String {
+pub(crate) fn why_unmoved(vars: &Vars, order: &Order) -> String {
     let what = "the push ended before Git moved the tag";
     match Git::environment(vars).can_write_ref(&order.tag.ref_name()) {
         Ok(()) => what.to_owned(),
@@ -53,7 +53,7 @@ pub fn why_unmoved(vars: &Vars, order: &Order) -> String {
 ///
 /// # Errors
 /// Somebody has moved it meanwhile, which aborts.
-pub fn by_own_swap(vars: &Vars, order: &Order) -> Result<Go, DecisionError> {
+pub(crate) fn by_own_swap(vars: &Vars, order: &Order) -> Result<Go, DecisionError> {
     Git::environment(vars).compare_and_swap(&order.tag.ref_name(), Some(order.new), order.old)?;
     Ok(Go::witnessed())
 }
@@ -63,14 +63,14 @@ pub fn by_own_swap(vars: &Vars, order: &Order) -> Result<Go, DecisionError> {
 ///
 /// # Errors
 /// The line may not be there, which aborts.
-pub fn by_journal(vars: &Vars, order: &Order, journal: &mut Journal) -> Result<Go, DecisionError> {
+pub(crate) fn by_journal(vars: &Vars, order: &Order, journal: &mut Journal) -> Result<Go, DecisionError> {
     by_ref(vars, order)?;
     journal.append(&Entry::Decided { decision: Decision::Go })?;
     Ok(Go::witnessed())
 }
 
 /// What a journal that another coordinator left says by itself.
-pub fn in_journal(entries: &[Entry]) -> Option<Go> {
+pub(crate) fn in_journal(entries: &[Entry]) -> Option<Go> {
     let decided = Entry::Decided { decision: Decision::Go };
     entries.contains(&decided).then(Go::witnessed)
 }
@@ -80,7 +80,7 @@ pub fn in_journal(entries: &[Entry]) -> Option<Go> {
 ///
 /// # Errors
 /// It still names what does not run.
-pub fn set_tag_back(vars: &Vars, order: &Order) -> Result<(), DecisionError> {
+pub(crate) fn set_tag_back(vars: &Vars, order: &Order) -> Result<(), DecisionError> {
     set_back(vars, &order.tag.ref_name(), order.old, Some(order.new))
 }
 
@@ -88,7 +88,7 @@ pub fn set_tag_back(vars: &Vars, order: &Order) -> Result<(), DecisionError> {
 ///
 /// # Errors
 /// As [`set_tag_back`].
-pub fn set_back(
+pub(crate) fn set_back(
     vars: &Vars,
     name: &str,
     old: Option<ObjectId>,

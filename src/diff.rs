@@ -27,7 +27,7 @@ const MAX_VALUES: usize = 4 * 1024;
 
 /// How one app differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct AppDiff {
+pub(crate) struct AppDiff {
     /// The app, or what it is called there if it is only there.
     pub app: AppName,
     /// What it is called there.
@@ -50,7 +50,7 @@ pub struct AppDiff {
 
 /// One factor that differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FactorDiff {
+pub(crate) struct FactorDiff {
     /// The plugin of Dokku's whose property it is; `scale` and `domains` for these.
     pub plugin: String,
     /// The property.
@@ -63,7 +63,7 @@ pub struct FactorDiff {
 
 impl AppDiff {
     /// Nothing differs.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.is_here == self.is_there
             && self.here == self.there
             && self.config_only_here.is_empty()
@@ -74,7 +74,7 @@ impl AppDiff {
 
 /// Factors in the form in which those of two hosts can be compared: secrets hidden, scale among them, and those of more
 /// than `MAX_VALUES` told by their length alone.
-pub fn comparable(factors: &RawFactors, scale: &BTreeMap<String, u32>) -> RawFactors {
+pub(crate) fn comparable(factors: &RawFactors, scale: &BTreeMap<String, u32>) -> RawFactors {
     let hidden = |values: &Vec<String>| match values.iter().map(String::len).sum::<usize>() {
         0..=MAX_VALUES => values.iter().map(|value| hide(value)).collect(),
         length => vec![format!("({length} bytes)")],
@@ -100,7 +100,7 @@ fn hide(text: &str) -> String {
 
 /// Compares a state with what runs there: every app that has a route, and every app there that has nothing to do with the
 /// state. `all` also names what is meant to differ.
-pub fn compare(
+pub(crate) fn compare(
     state: &State,
     routes: &Routes,
     live: &BTreeMap<DestinationApp, LiveApp>,

@@ -11,16 +11,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::docker::keeper::Keeper;
+pub(crate) use crate::docker::keeper::Keeper;
 use crate::names::AppName;
 use crate::ports::{Listener, Protocol};
 use crate::process::{ProcessError, Program};
 
-pub use survey::{Seen, Survey, survey};
+pub(crate) use survey::{Seen, survey};
 
 /// Docker did not do what was asked, or answered what we do not understand.
 #[derive(Debug, thiserror::Error)]
-pub enum DockerError {
+pub(crate) enum DockerError {
     /// The command failed.
     #[error(transparent)]
     Run(#[from] ProcessError),
@@ -68,14 +68,14 @@ impl fmt::Display for ImageId {
 }
 
 /// The name under which Dokku starts an app: `dokku/<app>:latest`.
-pub fn latest(app: &AppName) -> String {
+pub(crate) fn latest(app: &AppName) -> String {
     format!("dokku/{app}:latest")
 }
 
 /// When Docker starts a container again by itself, as `docker update --restart` takes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct RestartPolicy {
+pub(crate) struct RestartPolicy {
     name: String,
     #[serde(default)]
     maximum_retry_count: u32,
@@ -83,7 +83,7 @@ pub struct RestartPolicy {
 
 impl RestartPolicy {
     /// Never.
-    pub fn no() -> Self {
+    pub(crate) fn no() -> Self {
         Self { name: "no".to_owned(), maximum_retry_count: 0 }
     }
 
@@ -99,7 +99,7 @@ impl RestartPolicy {
 /// A container, as far as it matters here.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Container {
+pub(crate) struct Container {
     /// Its id, 64 hex digits.
     pub id: String,
     /// Its name, with Docker's leading slash.
@@ -173,27 +173,27 @@ struct HostConfig {
 
 impl Container {
     /// Its process runs. One that has ended and is about to be started again does not, whatever Docker calls it.
-    pub fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         self.state.running && !self.state.restarting
     }
 
     /// Its process is frozen (`docker pause`): it runs, and answers nothing.
-    pub fn is_paused(&self) -> bool {
+    pub(crate) fn is_paused(&self) -> bool {
         self.state.paused
     }
 
     /// When its process was started, as Docker writes it.
-    pub fn started_at(&self) -> &str {
+    pub(crate) fn started_at(&self) -> &str {
         &self.state.started_at
     }
 
     /// It runs, or has ended. One that was only made has Docker's word for never.
-    pub fn was_started(&self) -> bool {
+    pub(crate) fn was_started(&self) -> bool {
         !self.state.started_at.is_empty() && !self.state.started_at.starts_with("0001-")
     }
 
     /// How often Docker has started it again by itself.
-    pub fn restarts(&self) -> u32 {
+    pub(crate) fn restarts(&self) -> u32 {
         self.restart_count
     }
 
@@ -202,17 +202,17 @@ impl Container {
     }
 
     /// The app that it is of, as Dokku has labelled it.
-    pub fn app(&self) -> Option<&str> {
+    pub(crate) fn app(&self) -> Option<&str> {
         self.label("com.dokku.app-name")
     }
 
     /// The process of the app that it runs.
-    pub fn process(&self) -> Option<&str> {
+    pub(crate) fn process(&self) -> Option<&str> {
         self.label("com.dokku.process-type")
     }
 
     /// The ports of the host that it has been given.
-    pub fn publishes(&self) -> impl Iterator<Item = Listener> {
+    pub(crate) fn publishes(&self) -> impl Iterator<Item = Listener> {
         let bindings = self.host_config.port_bindings.iter().flatten();
         bindings.flat_map(|(inner, bindings)| {
             let protocol = Protocol::of(inner.split_once('/').map_or("tcp", |(_, protocol)| protocol));
@@ -225,7 +225,7 @@ impl Container {
     }
 
     /// The address is its own: it does not share the host's network.
-    pub fn has_address(&self, address: IpAddr) -> bool {
+    pub(crate) fn has_address(&self, address: IpAddr) -> bool {
         let settings = &self.network_settings;
         let of_networks = settings
             .networks
@@ -239,12 +239,12 @@ impl Container {
     }
 
     /// When Docker starts it again.
-    pub fn restart_policy(&self) -> &RestartPolicy {
+    pub(crate) fn restart_policy(&self) -> &RestartPolicy {
         &self.host_config.restart_policy
     }
 
     /// Dokku's name for a container that has not become the live one: `<app>.<process>.<n>.upcoming-<random>`.
-    pub fn is_upcoming(&self) -> bool {
+    pub(crate) fn is_upcoming(&self) -> bool {
         self.name.contains(".upcoming-")
     }
 }
@@ -267,7 +267,7 @@ struct Image {
 ///
 /// # Errors
 /// Docker does not answer.
-pub fn image(reference: &str) -> Result<Option<ImageId>, DockerError> {
+pub(crate) fn image(reference: &str) -> Result<Option<ImageId>, DockerError> {
     let images: Vec<Image> = inspect(docker().args(["image", "inspect", reference]))?;
     Ok(images.into_iter().next().map(|image| image.id))
 }
@@ -277,7 +277,7 @@ pub fn image(reference: &str) -> Result<Option<ImageId>, DockerError> {
 ///
 /// # Errors
 /// Docker does not answer.
-pub fn existing(images: &BTreeSet<ImageId>) -> Result<BTreeSet<ImageId>, DockerError> {
+pub(crate) fn existing(images: &BTreeSet<ImageId>) -> Result<BTreeSet<ImageId>, DockerError> {
     if images.is_empty() {
         return Ok(BTreeSet::new());
     }
@@ -290,7 +290,7 @@ pub fn existing(images: &BTreeSet<ImageId>) -> Result<BTreeSet<ImageId>, DockerE
 ///
 /// # Errors
 /// Docker does not answer.
-pub fn exists(image: &ImageId) -> Result<bool, DockerError> {
+pub(crate) fn exists(image: &ImageId) -> Result<bool, DockerError> {
     Ok(!existing(&BTreeSet::from([image.clone()]))?.is_empty())
 }
 
@@ -298,7 +298,7 @@ pub fn exists(image: &ImageId) -> Result<bool, DockerError> {
 ///
 /// # Errors
 /// Docker does not answer.
-pub fn containers<S: AsRef<str>>(ids: &[S]) -> Result<Vec<Container>, DockerError> {
+pub(crate) fn containers<S: AsRef<str>>(ids: &[S]) -> Result<Vec<Container>, DockerError> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -310,7 +310,7 @@ pub fn containers<S: AsRef<str>>(ids: &[S]) -> Result<Vec<Container>, DockerErro
 ///
 /// # Errors
 /// Docker does not answer.
-pub fn containers_of(app: &AppName) -> Result<Vec<Container>, DockerError> {
+pub(crate) fn containers_of(app: &AppName) -> Result<Vec<Container>, DockerError> {
     let filter = labelled(app);
     let ids =
         docker().args(["ps", "-a", "-q", "--no-trunc", "--filter", &filter]).within(ANSWER_LIMIT).read()?;
@@ -321,7 +321,7 @@ pub fn containers_of(app: &AppName) -> Result<Vec<Container>, DockerError> {
 ///
 /// # Errors
 /// Docker does not answer.
-pub fn upcoming_containers() -> Result<Vec<Container>, DockerError> {
+pub(crate) fn upcoming_containers() -> Result<Vec<Container>, DockerError> {
     let ids = docker().args(["ps", "-a", "-q", "--no-trunc", "--filter", "name=.upcoming-"]);
     let ids = ids.within(ANSWER_LIMIT).read()?;
     containers(&ids.split_whitespace().collect::<Vec<_>>())
@@ -331,7 +331,7 @@ pub fn upcoming_containers() -> Result<Vec<Container>, DockerError> {
 ///
 /// # Errors
 /// Docker does not answer.
-pub fn running_containers() -> Result<Vec<Container>, DockerError> {
+pub(crate) fn running_containers() -> Result<Vec<Container>, DockerError> {
     let ids = docker().args(["ps", "-q", "--no-trunc"]).within(ANSWER_LIMIT).read()?;
     containers(&ids.split_whitespace().collect::<Vec<_>>())
 }
@@ -340,7 +340,7 @@ pub fn running_containers() -> Result<Vec<Container>, DockerError> {
 ///
 /// # Errors
 /// Docker does not answer.
-pub fn networks() -> Result<BTreeSet<String>, DockerError> {
+pub(crate) fn networks() -> Result<BTreeSet<String>, DockerError> {
     let names = docker().args(["network", "ls", "--format", "{{.Name}}"]).within(ANSWER_LIMIT).read()?;
     Ok(names.lines().map(str::to_owned).collect())
 }
@@ -368,7 +368,7 @@ fn says_that_one_is_missing(stderr: &str) -> bool {
 ///
 /// # Errors
 /// Docker does not answer.
-pub fn unnamed_images(app: &AppName) -> Result<BTreeSet<ImageId>, DockerError> {
+pub(crate) fn unnamed_images(app: &AppName) -> Result<BTreeSet<ImageId>, DockerError> {
     let filter = labelled(app);
     let ids = docker().args(["images", "-q", "--no-trunc", "--filter", "dangling=true", "--filter", &filter]);
     let ids = ids.within(ANSWER_LIMIT).read()?;
@@ -379,7 +379,7 @@ pub fn unnamed_images(app: &AppName) -> Result<BTreeSet<ImageId>, DockerError> {
 ///
 /// # Errors
 /// There is no such image.
-pub fn tag(image: &ImageId, name: &str) -> Result<(), DockerError> {
+pub(crate) fn tag(image: &ImageId, name: &str) -> Result<(), DockerError> {
     Ok(docker().args(["tag", &image.to_string(), name]).run()?)
 }
 
@@ -387,7 +387,7 @@ pub fn tag(image: &ImageId, name: &str) -> Result<(), DockerError> {
 ///
 /// # Errors
 /// The name is still there.
-pub fn untag(name: &str) -> Result<(), DockerError> {
+pub(crate) fn untag(name: &str) -> Result<(), DockerError> {
     if image(name)?.is_some() {
         docker().args(["rmi", name]).run()?;
     }
@@ -396,7 +396,7 @@ pub fn untag(name: &str) -> Result<(), DockerError> {
 
 /// Removes an image that has no name any more. One that is still used is left: Dokku prunes it with the app's next
 /// build.
-pub fn remove_unused_image(image: &ImageId) {
+pub(crate) fn remove_unused_image(image: &ImageId) {
     if let Err(error) = docker().args(["rmi", &image.to_string()]).run() {
         log::info!("{error}");
     }
@@ -406,7 +406,7 @@ pub fn remove_unused_image(image: &ImageId) {
 ///
 /// # Errors
 /// There is no such container.
-pub fn set_restart_policy(container: &str, policy: &RestartPolicy) -> Result<(), DockerError> {
+pub(crate) fn set_restart_policy(container: &str, policy: &RestartPolicy) -> Result<(), DockerError> {
     Ok(docker().args(["update", &policy.as_option(), container]).run()?)
 }
 
@@ -414,7 +414,7 @@ pub fn set_restart_policy(container: &str, policy: &RestartPolicy) -> Result<(),
 ///
 /// # Errors
 /// There is no such container, or another one has the name.
-pub fn rename_container(container: &str, name: &str) -> Result<(), DockerError> {
+pub(crate) fn rename_container(container: &str, name: &str) -> Result<(), DockerError> {
     Ok(docker().args(["rename", container, name]).run()?)
 }
 
@@ -423,7 +423,7 @@ pub fn rename_container(container: &str, name: &str) -> Result<(), DockerError> 
 ///
 /// # Errors
 /// It is still there.
-pub fn remove_container(container: &str) -> Result<(), DockerError> {
+pub(crate) fn remove_container(container: &str) -> Result<(), DockerError> {
     if containers(&[container])?.is_empty() {
         return Ok(());
     }

@@ -30,7 +30,7 @@ const GLOBAL: &str = "--global";
 
 /// Dokku's files could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum DokkuError {
+pub(crate) enum DokkuError {
     /// The list of apps.
     #[error("cannot list the apps: {0}; is DOKKU_ROOT right, and do we run as the user dokku?")]
     ListApps(#[source] FileError),
@@ -76,7 +76,7 @@ pub enum DokkuError {
 
 /// What Dokku's root holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Apps {
+pub(crate) struct Apps {
     /// The apps, sorted.
     pub names: Vec<AppName>,
     /// Apps with names under which they cannot be carried, sorted. Nothing is known of them but that they are there.
@@ -85,7 +85,7 @@ pub struct Apps {
 
 /// An app that runs on this host and that no graduation can carry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Uncarried {
+pub(crate) struct Uncarried {
     /// The app.
     pub app: FoundApp,
     /// Why, and the way out.
@@ -100,7 +100,7 @@ impl fmt::Display for Uncarried {
 
 /// The Dokku of this host.
 #[derive(Clone, Debug)]
-pub struct Dokku {
+pub(crate) struct Dokku {
     root: PathBuf,
     data: PathBuf,
     properties: PathBuf,
@@ -108,14 +108,14 @@ pub struct Dokku {
 
 impl Dokku {
     /// The Dokku whose paths the environment names.
-    pub fn new(vars: &Vars) -> Self {
+    pub(crate) fn new(vars: &Vars) -> Self {
         let lib = &vars.lib_root;
         Self { root: vars.dokku_root.clone(), data: lib.join("data"), properties: lib.join("config") }
     }
 
     /// The containers that Dokku is going to retire. For some minutes they run on, under whatever name they have: of two
     /// restarts at once, those of the first keep that of containers which are on their way. No list is an empty one.
-    pub fn retired_containers(&self) -> BTreeSet<String> {
+    pub(crate) fn retired_containers(&self) -> BTreeSet<String> {
         let list = self.data.join("scheduler-docker-local/dead-containers");
         let text = fs::read_to_string(list).unwrap_or_default();
         text.lines().filter_map(|line| line.split_whitespace().nth(1)).map(str::to_owned).collect()
@@ -125,7 +125,7 @@ impl Dokku {
     ///
     /// # Errors
     /// [`DokkuError::ListApps`].
-    pub fn apps(&self) -> Result<Apps, DokkuError> {
+    pub(crate) fn apps(&self) -> Result<Apps, DokkuError> {
         let failed = || FileError::of("list", &self.root);
         let entries = fs::read_dir(&self.root).map_err(failed()).map_err(DokkuError::ListApps)?;
         let mut apps = Apps::default();
@@ -147,7 +147,7 @@ impl Dokku {
     ///
     /// # Errors
     /// [`DokkuError::ListApps`].
-    pub fn uncarried(&self) -> Result<Vec<Uncarried>, DokkuError> {
+    pub(crate) fn uncarried(&self) -> Result<Vec<Uncarried>, DokkuError> {
         let Apps { names, misnamed } = self.apps()?;
         let misnamed = misnamed.into_iter().filter(|app| self.was_deployed(app.as_str())).map(|app| {
             let rule = app.as_str().parse::<AppName>().err().map_or(String::new(), |error| error.to_string());
@@ -169,20 +169,20 @@ impl Dokku {
     }
 
     /// There is an app of this name: a directory with `refs/`, or one that `apps:create` has noted.
-    pub fn exists(&self, app: &AppName) -> bool {
+    pub(crate) fn exists(&self, app: &AppName) -> bool {
         let repository = self.repository(app);
         repository.join("refs").is_dir()
             || (repository.is_dir() && self.property_path("apps", app.as_str(), "created-at").is_file())
     }
 
     /// The app's bare repository, which is its directory.
-    pub fn repository(&self, app: &AppName) -> PathBuf {
+    pub(crate) fn repository(&self, app: &AppName) -> PathBuf {
         self.root.join(app.as_str())
     }
 
     /// The file of the app's deploy lock. A push and `ps:rebuild` have it taken (flock(2)) as long as they go on; a
     /// restart does not take it.
-    pub fn deploy_lock(&self, app: &AppName) -> PathBuf {
+    pub(crate) fn deploy_lock(&self, app: &AppName) -> PathBuf {
         self.data.join("apps").join(app.as_str()).join(".deploy.lock")
     }
 
@@ -196,22 +196,22 @@ impl Dokku {
     }
 
     /// A property of an app, trimmed; none if it is absent or empty.
-    pub fn property(&self, plugin: &str, app: &AppName, name: &str) -> Option<String> {
+    pub(crate) fn property(&self, plugin: &str, app: &AppName, name: &str) -> Option<String> {
         self.raw_property(plugin, app.as_str(), name).filter(|value| !value.is_empty())
     }
 
     /// The lines of a property that is a list; none if it is absent.
-    pub fn property_lines(&self, plugin: &str, app: &AppName, name: &str) -> Vec<String> {
+    pub(crate) fn property_lines(&self, plugin: &str, app: &AppName, name: &str) -> Vec<String> {
         lines(&self.property(plugin, app, name).unwrap_or_default())
     }
 
     /// The names of an app's properties.
-    pub fn property_names(&self, plugin: &str, app: &AppName) -> Vec<String> {
+    pub(crate) fn property_names(&self, plugin: &str, app: &AppName) -> Vec<String> {
         names_in(&self.properties.join(plugin).join(app.as_str()))
     }
 
     /// What Dokku's storage plugin notes of an entry, in JSON; none if there is no such entry, or if it has no plain name.
-    pub fn storage_entry(&self, name: &str) -> Option<String> {
+    pub(crate) fn storage_entry(&self, name: &str) -> Option<String> {
         let is_plain = !name.starts_with('.') && !name.contains('/');
         let path = self.data.join("storage-registry/entries").join(format!("{name}.json"));
         let bytes = files::read(&path, MAX_PROPERTY).ok().flatten().filter(|_| is_plain)?;
@@ -219,27 +219,27 @@ impl Dokku {
     }
 
     /// A property that belongs to no app.
-    pub fn global_property(&self, plugin: &str, name: &str) -> Option<String> {
+    pub(crate) fn global_property(&self, plugin: &str, name: &str) -> Option<String> {
         self.raw_property(plugin, GLOBAL, name).filter(|value| !value.is_empty())
     }
 
     /// A property of an app, or else the global one.
-    pub fn property_or_global(&self, plugin: &str, app: &AppName, name: &str) -> Option<String> {
+    pub(crate) fn property_or_global(&self, plugin: &str, app: &AppName, name: &str) -> Option<String> {
         self.property(plugin, app, name).or_else(|| self.global_property(plugin, name))
     }
 
     /// A deploy of the app once ended well.
-    pub fn is_deployed(&self, app: &AppName) -> bool {
+    pub(crate) fn is_deployed(&self, app: &AppName) -> bool {
         self.was_deployed(app.as_str())
     }
 
     /// Somebody has stopped the app (`ps:stop`): Dokku does not start it when the host starts.
-    pub fn is_stopped(&self, app: &AppName) -> bool {
+    pub(crate) fn is_stopped(&self, app: &AppName) -> bool {
         self.property("ps", app, "restore").as_deref() == Some("false")
     }
 
     /// The config variable in which Dokku notes the revision (`git:set <app> rev-env-var`); none if it notes none.
-    pub fn revision_variable(&self, app: &AppName) -> Option<String> {
+    pub(crate) fn revision_variable(&self, app: &AppName) -> Option<String> {
         match self.raw_property("git", app.as_str(), "rev-env-var") {
             None => Some("GIT_REV".to_owned()),
             Some(name) if name.is_empty() => None,
@@ -248,7 +248,7 @@ impl Dokku {
     }
 
     /// The file of an app's config variables.
-    pub fn config_path(&self, app: &AppName) -> PathBuf {
+    pub(crate) fn config_path(&self, app: &AppName) -> PathBuf {
         self.properties.join(app.as_str()).join("ENV")
     }
 
@@ -256,7 +256,7 @@ impl Dokku {
     ///
     /// # Errors
     /// The file cannot be read, is longer than 4 MiB, or is not as Dokku writes it.
-    pub fn config(&self, app: &AppName) -> Result<BTreeMap<String, String>, DokkuError> {
+    pub(crate) fn config(&self, app: &AppName) -> Result<BTreeMap<String, String>, DokkuError> {
         read_config(app.as_str(), self.config_path(app))
     }
 
@@ -264,13 +264,13 @@ impl Dokku {
     ///
     /// # Errors
     /// As [`Dokku::config`].
-    pub fn global_config_names(&self) -> Result<BTreeSet<String>, DokkuError> {
+    pub(crate) fn global_config_names(&self) -> Result<BTreeSet<String>, DokkuError> {
         let variables = read_config(GLOBAL, self.properties.join(GLOBAL).join("ENV"))?;
         Ok(variables.into_keys().collect())
     }
 
     /// The containers that are live, by process and number (`web.1`).
-    pub fn containers(&self, app: &AppName) -> BTreeMap<String, String> {
+    pub(crate) fn containers(&self, app: &AppName) -> BTreeMap<String, String> {
         let repository = self.repository(app);
         let mut containers = BTreeMap::new();
         for name in names_in(&repository) {
@@ -285,7 +285,7 @@ impl Dokku {
     }
 
     /// How many containers each process has; empty for an app that was never scaled.
-    pub fn scale(&self, app: &AppName) -> BTreeMap<String, u32> {
+    pub(crate) fn scale(&self, app: &AppName) -> BTreeMap<String, u32> {
         let lines = self.property_lines("ps", app, "scale");
         let pairs = lines.iter().filter_map(|line| line.split_once('=').or_else(|| line.split_once(':')));
         pairs.filter_map(|(name, count)| Some((name.trim().to_owned(), count.trim().parse().ok()?))).collect()
@@ -295,7 +295,7 @@ impl Dokku {
     /// builds, else the app's; none if there is none.
     ///
     /// Source: Dokku's `plugins/ps/functions.go`, `hasProcfile`.
-    pub fn procfile(&self, app: &AppName, deploy: Option<&str>) -> Option<String> {
+    pub(crate) fn procfile(&self, app: &AppName, deploy: Option<&str>) -> Option<String> {
         let path = |end: &str| self.data.join("ps").join(app.as_str()).join(format!("Procfile{end}"));
         let own = deploy.map(|pid| format!(".{pid}"));
         if own.as_ref().is_some_and(|own| path(&format!("{own}.missing")).exists()) {
@@ -308,24 +308,24 @@ impl Dokku {
 
     /// A deploy by this Procfile starts `web`: the app has it scaled to one at least (one that was never scaled will
     /// be), and the Procfile, if there is one, names it.
-    pub fn starts_web(&self, app: &AppName, procfile: Option<&str>) -> bool {
+    pub(crate) fn starts_web(&self, app: &AppName, procfile: Option<&str>) -> bool {
         let scale = self.scale(app);
         let is_scaled = scale.is_empty() || scale.get("web").is_some_and(|count| *count >= 1);
         is_scaled && procfile.is_none_or(|text| procfile::has_process(text, "web"))
     }
 
     /// The scheduler that runs the app.
-    pub fn scheduler(&self, app: &AppName) -> String {
+    pub(crate) fn scheduler(&self, app: &AppName) -> String {
         self.property_or_global("scheduler", app, "selected").unwrap_or_else(|| "docker-local".to_owned())
     }
 
     /// Dokku starts the app's containers on this host; of those of other schedulers it keeps no files.
-    pub fn is_local(&self, app: &AppName) -> bool {
+    pub(crate) fn is_local(&self, app: &AppName) -> bool {
         self.scheduler(app) == "docker-local"
     }
 
     /// Dokku checks new containers of a process, beside the old ones, before it stops these.
-    pub fn is_checked(&self, app: &AppName, process: &str) -> bool {
+    pub(crate) fn is_checked(&self, app: &AppName, process: &str) -> bool {
         let disabled = self.property("checks", app, "disabled").unwrap_or_default();
         !disabled.split(',').map(str::trim).any(|one| one == "_all_" || one == process)
     }
@@ -334,7 +334,7 @@ impl Dokku {
     ///
     /// [`HoldPoint::Healthy`] needs that Dokku starts `web`, which is then first, asks check-deploy about it, and routes
     /// to it only after that: the scheduler docker-local, checks not disabled, and nginx or no proxy.
-    pub fn hold_point(&self, app: &AppName, procfile: Option<&str>) -> HoldPoint {
+    pub(crate) fn hold_point(&self, app: &AppName, procfile: Option<&str>) -> HoldPoint {
         let has_web = self.starts_web(app, procfile);
         let is_local = self.is_local(app);
         let is_checked = self.is_checked(app, "web");
@@ -349,7 +349,7 @@ impl Dokku {
     }
 
     /// Everything else that Dokku keeps for the app outside its repository, as it is stored: it may hold secrets.
-    pub fn factors(&self, app: &AppName) -> RawFactors {
+    pub(crate) fn factors(&self, app: &AppName) -> RawFactors {
         let mut found = RawFactors::new();
         for plugin in factors::PLUGINS {
             for property in names_in(&self.properties.join(plugin).join(app.as_str())) {

@@ -14,7 +14,7 @@ const MAX_FILE: u64 = 4096;
 
 /// A Dokku that is older than `NEEDED`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct TooOld {
+pub(crate) struct TooOld {
     /// What it calls itself.
     found: String,
     /// On which host; none for this one.
@@ -31,7 +31,7 @@ impl fmt::Display for TooOld {
 
 impl TooOld {
     /// What to run there.
-    pub const REMEDY: &str = "apt-get update && apt-get install --yes --no-install-recommends dokku";
+    pub(crate) const REMEDY: &str = "apt-get update && apt-get install --yes --no-install-recommends dokku";
 }
 
 /// What the Dokku of this host calls itself; none if it does not say.
@@ -40,7 +40,7 @@ impl TooOld {
 ///
 /// # Errors
 /// A file that is there cannot be read.
-pub fn of_this_host(vars: &Vars) -> Result<Option<String>, FileError> {
+pub(crate) fn of_this_host(vars: &Vars) -> Result<Option<String>, FileError> {
     let places = [
         vars.lib_root.join("STABLE_VERSION"),
         vars.lib_root.join("VERSION"),
@@ -60,7 +60,7 @@ pub fn of_this_host(vars: &Vars) -> Result<Option<String>, FileError> {
 ///
 /// # Errors
 /// It is too old.
-pub fn check(found: Option<&str>, host: Option<&str>) -> Result<(), TooOld> {
+pub(crate) fn check(found: Option<&str>, host: Option<&str>) -> Result<(), TooOld> {
     match found.and_then(|found| Some((found, number(found)?))) {
         Some((found, number)) if number < NEEDED => {
             Err(TooOld { found: shortened(found), host: host.map(shortened) })
@@ -70,7 +70,7 @@ pub fn check(found: Option<&str>, host: Option<&str>) -> Result<(), TooOld> {
 }
 
 /// `0.38.27`, `v0.38.27-3-g4f2a9c1` of a checkout, `1780000000:0.38.27` of a nightly package.
-pub fn number(text: &str) -> Option<(u32, u32)> {
+pub(crate) fn number(text: &str) -> Option<(u32, u32)> {
     let text = text.rsplit_once(':').map_or(text, |(_epoch, version)| version);
     let mut parts = text.trim().strip_prefix('v').unwrap_or(text.trim()).split(['.', '-', ' ']);
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))

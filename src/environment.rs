@@ -31,7 +31,7 @@ const COMMIT_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The manifests could not be made, written, compared or committed.
 #[derive(Debug, thiserror::Error)]
-pub enum EnvironmentError {
+pub(crate) enum EnvironmentError {
     /// Dokku's files.
     #[error(transparent)]
     Dokku(#[from] DokkuError),
@@ -81,13 +81,13 @@ pub enum EnvironmentError {
 impl Explain for EnvironmentError {}
 
 /// The secret of this host, 32 bytes in the plugin's data.
-pub fn secret_path(vars: &Vars) -> PathBuf {
+pub(crate) fn secret_path(vars: &Vars) -> PathBuf {
     vars.data().join("secret")
 }
 
 /// What a commit did.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Committed {
+pub(crate) struct Committed {
     /// The new commit; none if HEAD says what is already.
     pub commit: Option<CommitId>,
     /// What it changed; empty if the commit before could not be read.
@@ -98,7 +98,7 @@ pub struct Committed {
 
 /// The apps of this host as they are.
 #[derive(Clone, Debug, Default)]
-pub struct Survey {
+pub(crate) struct Survey {
     /// What a commit would say of them.
     pub state: State,
     /// What no manifest says of them.
@@ -109,7 +109,7 @@ pub struct Survey {
 
 impl Survey {
     /// Why nobody knows the one revision that an app runs, if that is so.
-    pub fn unclear(&self, app: &AppName) -> Option<Problem> {
+    pub(crate) fn unclear(&self, app: &AppName) -> Option<Problem> {
         let here = self.here.get(app)?;
         match here.status.runs {
             Runs::Unknown | Runs::Mixed => Some(plan::unclear(app, here)),
@@ -118,7 +118,7 @@ impl Survey {
     }
 
     /// What an operator should know of them, each in a sentence.
-    pub fn remarks(&self) -> Vec<String> {
+    pub(crate) fn remarks(&self) -> Vec<String> {
         let of_app = |(app, here): (&AppName, &Here)| {
             let broken = here.broken.clone();
             let unknown = self.unclear(app).map(|problem| problem.to_string());
@@ -132,7 +132,7 @@ impl Survey {
 
 /// The environment of this host.
 #[derive(Clone, Debug)]
-pub struct Environment {
+pub(crate) struct Environment {
     vars: Vars,
     dokku: Dokku,
     key: FingerprintKey,
@@ -144,7 +144,7 @@ impl Environment {
     ///
     /// # Errors
     /// [`EnvironmentError::Secret`], or the secret cannot be read.
-    pub fn open(vars: &Vars) -> Result<Self, EnvironmentError> {
+    pub(crate) fn open(vars: &Vars) -> Result<Self, EnvironmentError> {
         let path = secret_path(vars);
         let secret = files::read(&path, 32)?.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
         let key = FingerprintKey::new(&secret.ok_or(EnvironmentError::Secret(path))?);
@@ -155,7 +155,7 @@ impl Environment {
     ///
     /// # Errors
     /// The list of apps or Docker cannot be read.
-    pub fn survey(&self) -> Result<Survey, EnvironmentError> {
+    pub(crate) fn survey(&self) -> Result<Survey, EnvironmentError> {
         let survey = self.look(&self.dokku.apps()?.names)?;
         Ok(Survey { uncarried: self.dokku.uncarried()?, ..survey })
     }
@@ -225,7 +225,7 @@ impl Environment {
     ///
     /// # Errors
     /// As [`Environment::survey`].
-    pub fn refresh(&self) -> Result<Survey, EnvironmentError> {
+    pub(crate) fn refresh(&self) -> Result<Survey, EnvironmentError> {
         Ok(self.refresh_all()?.0)
     }
 
@@ -283,7 +283,7 @@ impl Environment {
     ///
     /// # Errors
     /// As [`Environment::refresh`].
-    pub fn refresh_app(&self, app: &AppName) -> Result<(), EnvironmentError> {
+    pub(crate) fn refresh_app(&self, app: &AppName) -> Result<(), EnvironmentError> {
         if self.remove_if_gone(app)? {
             return Ok(());
         }
@@ -296,7 +296,7 @@ impl Environment {
     ///
     /// # Errors
     /// As [`Environment::refresh_app`]; or its config cannot be read.
-    pub fn refresh_settings(&self, app: &AppName) -> Result<(), EnvironmentError> {
+    pub(crate) fn refresh_settings(&self, app: &AppName) -> Result<(), EnvironmentError> {
         match self.written(app) {
             Some(Manifest { deploy, .. }) if self.dokku.exists(app) => {
                 self.write(&self.manifest(app, self.fingerprints(app)?, deploy.revision, deploy.image))
@@ -311,7 +311,10 @@ impl Environment {
     ///
     /// # Errors
     /// As [`Environment::refresh`], or the commit cannot be read.
-    pub fn compare(&self, commit: Option<CommitId>) -> Result<(Survey, Vec<Difference>), EnvironmentError> {
+    pub(crate) fn compare(
+        &self,
+        commit: Option<CommitId>,
+    ) -> Result<(Survey, Vec<Difference>), EnvironmentError> {
         let live = self.refresh()?;
         let committed = match commit {
             Some(commit) => Settled::open(&self.vars)?.manifests(commit)?,
@@ -329,7 +332,7 @@ impl Environment {
     ///
     /// # Errors
     /// As [`Environment::refresh`]; git says no; foreign files in the index; another commit takes too long.
-    pub fn commit(&self, message: Option<&str>) -> Result<Committed, EnvironmentError> {
+    pub(crate) fn commit(&self, message: Option<&str>) -> Result<Committed, EnvironmentError> {
         let _lock = self.commit_lock()?;
         let git = Git::environment(&self.vars);
         let branch = Settled::open(&self.vars)?.branch()?;
@@ -365,7 +368,7 @@ impl Environment {
 }
 
 /// The command that makes `main` the branch that is checked out on this host, and touches no file.
-pub fn back_to_main(vars: &Vars) -> String {
+pub(crate) fn back_to_main(vars: &Vars) -> String {
     format!("git --git-dir={} symbolic-ref HEAD {MAIN}", quoted(&vars.git_dir().to_string_lossy()))
 }
 
@@ -373,7 +376,7 @@ pub fn back_to_main(vars: &Vars) -> String {
 ///
 /// # Errors
 /// As [`Environment::refresh_app`].
-pub fn refresh_app(vars: &Vars, app: &AppName) -> Result<(), EnvironmentError> {
+pub(crate) fn refresh_app(vars: &Vars, app: &AppName) -> Result<(), EnvironmentError> {
     Environment::open(vars)?.refresh_app(app)
 }
 
@@ -381,7 +384,7 @@ pub fn refresh_app(vars: &Vars, app: &AppName) -> Result<(), EnvironmentError> {
 ///
 /// # Errors
 /// As [`Environment::refresh_settings`].
-pub fn refresh_settings(vars: &Vars, app: &AppName) -> Result<(), EnvironmentError> {
+pub(crate) fn refresh_settings(vars: &Vars, app: &AppName) -> Result<(), EnvironmentError> {
     Environment::open(vars)?.refresh_settings(app)
 }
 

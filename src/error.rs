@@ -8,7 +8,7 @@ use crate::output;
 
 /// Any failure of a command: what went wrong, with its causes, the exit status, and a hint.
 #[derive(Debug)]
-pub struct Error(Box<dyn Explain>);
+pub(crate) struct Error(Box<dyn Explain>);
 
 impl<E: Explain + 'static> From<E> for Error {
     fn from(error: E) -> Self {
@@ -30,12 +30,12 @@ impl std::error::Error for Error {
 
 impl Error {
     /// The exit status of a command that ends with it.
-    pub fn exit_status(&self) -> ExitStatus {
+    pub(crate) fn exit_status(&self) -> ExitStatus {
         self.0.exit_status()
     }
 
     /// What to do about it, where there is something to do.
-    pub fn hint(&self) -> Option<String> {
+    pub(crate) fn hint(&self) -> Option<String> {
         self.0.hint()
     }
 }
@@ -55,12 +55,12 @@ fn in_dokkus_look(message: &dyn fmt::Display, hint: Option<&str>) -> String {
 }
 
 /// Shows trouble on stderr. A reader that is gone changes nothing.
-pub fn show(message: &dyn fmt::Display, hint: Option<&str>) {
+pub(crate) fn show(message: &dyn fmt::Display, hint: Option<&str>) {
     output::to_stderr(&in_dokkus_look(message, hint));
 }
 
 /// Shows an error on stderr with its hint, and says how to end.
-pub fn report(error: &Error) -> ExitStatus {
+pub(crate) fn report(error: &Error) -> ExitStatus {
     show(error, error.hint().as_deref());
     error.exit_status()
 }

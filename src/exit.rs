@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-/// What the process says about its outcome; README has the same table.
+/// What the process says about its outcome; docs/commands.md has the same table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
     /// 0: done, or nothing to do.
@@ -59,7 +59,7 @@ impl From<ExitStatus> for ExitCode {
 }
 
 /// An error that can end a command: it says itself how the command then ends, and what to do about it.
-pub trait Explain: Error {
+pub(crate) trait Explain: Error {
     /// The exit status of a command that ends with it.
     fn exit_status(&self) -> ExitStatus {
         ExitStatus::Refused

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use crate::manifest::FingerprintKey;
 
 /// Settings by plugin and property, as they are stored: they may hold secrets.
-pub type RawFactors = BTreeMap<String, BTreeMap<String, Vec<String>>>;
+pub(crate) type RawFactors = BTreeMap<String, BTreeMap<String, Vec<String>>>;
 
 /// The plugins of Dokku whose properties are looked at.
-pub const PLUGINS: &[&str] = &[
+pub(crate) const PLUGINS: &[&str] = &[
     "app-json",
     "builder",
     "builder-dockerfile",
@@ -38,7 +38,7 @@ pub const PLUGINS: &[&str] = &[
 
 /// How a property can be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Disclosure {
+pub(crate) enum Disclosure {
     /// As it is.
     Readable,
     /// As a fingerprint alone.
@@ -52,7 +52,7 @@ pub enum Disclosure {
 }
 
 /// How a property is shown; none if it is no factor, such as what a build finds out for itself.
-pub fn disclosure(plugin: &str, property: &str) -> Option<Disclosure> {
+pub(crate) fn disclosure(plugin: &str, property: &str) -> Option<Disclosure> {
     use Disclosure::{DockerOption, Fingerprinted, Mount, Place, Readable};
     match (plugin, property) {
         ("docker-options", _) => {
@@ -86,7 +86,7 @@ pub fn disclosure(plugin: &str, property: &str) -> Option<Disclosure> {
 }
 
 /// Makes all settings of an app safe to show.
-pub fn disclose(raw: &RawFactors, key: &FingerprintKey) -> RawFactors {
+pub(crate) fn disclose(raw: &RawFactors, key: &FingerprintKey) -> RawFactors {
     let plugins = raw.iter().map(|(plugin, properties)| {
         let shown = properties.iter().map(|(property, values)| {
             let how =

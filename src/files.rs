@@ -1,6 +1,6 @@
 //! Files that must never be half there: written atomically, created exclusively, watched, locked.
 
-pub mod holders;
+pub(crate) mod holders;
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -46,7 +46,7 @@ impl FileError {
 ///
 /// # Errors
 /// It cannot be made.
-pub fn make_dir(path: &Path) -> Result<(), FileError> {
+pub(crate) fn make_dir(path: &Path) -> Result<(), FileError> {
     let make = || {
         let new: Vec<&Path> = path.ancestors().take_while(|dir| !dir.exists()).collect();
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
@@ -59,7 +59,7 @@ pub fn make_dir(path: &Path) -> Result<(), FileError> {
 ///
 /// # Errors
 /// The directory cannot be synced.
-pub fn sync_parent(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
@@ -84,7 +84,7 @@ fn temporary_unsynced(path: &Path, content: &[u8]) -> io::Result<NamedTempFile> 
 ///
 /// # Errors
 /// Something is left.
-pub fn sweep_temporary(dir: &Path, name: &str) -> Result<(), FileError> {
+pub(crate) fn sweep_temporary(dir: &Path, name: &str) -> Result<(), FileError> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries.map_err(FileError::of("read", dir))?,
@@ -103,7 +103,7 @@ pub fn sweep_temporary(dir: &Path, name: &str) -> Result<(), FileError> {
 ///
 /// # Errors
 /// The old file stands.
-pub fn write_atomically(path: &Path, content: &[u8]) -> Result<(), FileError> {
+pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), FileError> {
     let write = || {
         temporary(path, content)?.persist(path).map_err(|error| error.error)?;
         sync_parent(path)
@@ -115,7 +115,7 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> Result<(), FileError> {
 ///
 /// # Errors
 /// The old file stands.
-pub fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
+pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
     let write = || {
         let file = temporary(path, content)?;
         let mode = match fs::metadata(path) {
@@ -134,7 +134,7 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
 ///
 /// # Errors
 /// Anything but that the file exists.
-pub fn create_exclusively(path: &Path, content: &[u8]) -> Result<bool, FileError> {
+pub(crate) fn create_exclusively(path: &Path, content: &[u8]) -> Result<bool, FileError> {
     let create = || {
         // The one step that gives a whole file a name and fails if the name is taken: renameat2(2) with
         // RENAME_NOREPLACE, or link(2) where the file system has no such thing.
@@ -154,7 +154,7 @@ pub fn create_exclusively(path: &Path, content: &[u8]) -> Result<bool, FileError
 ///
 /// # Errors
 /// As [`write_atomically`].
-pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
+pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
     let json = serde_json::to_vec_pretty(value).map_err(io::Error::from);
     write_atomically(path, &json.map_err(FileError::of("write", path))?)
 }
@@ -163,7 +163,7 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError>
 ///
 /// # Errors
 /// The old file stands.
-pub fn write_json_unsynced<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
+pub(crate) fn write_json_unsynced<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
     let write = || -> io::Result<()> {
         let json = serde_json::to_vec_pretty(value)?;
         temporary_unsynced(path, &json)?.persist(path).map(drop).map_err(|error| error.error)
@@ -175,7 +175,7 @@ pub fn write_json_unsynced<T: Serialize>(path: &Path, value: &T) -> Result<(), F
 ///
 /// # Errors
 /// It cannot be read, or is longer.
-pub fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FileError> {
+pub(crate) fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FileError> {
     let mut bytes = Vec::new();
     match File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes)) {
         Ok(length) if length as u64 > limit => {
@@ -191,7 +191,7 @@ pub fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FileError> {
 ///
 /// # Errors
 /// It cannot be read, or is not what is expected.
-pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileError> {
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileError> {
     let Some(bytes) = read(path, 16 << 20)? else { return Ok(None) };
     serde_json::from_slice(&bytes).map(Some).map_err(|error| {
         let hint = "it is damaged, or another version of this plugin wrote it: install that one again";
@@ -205,7 +205,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileErro
 ///
 /// # Errors
 /// It is still there.
-pub fn remove(path: &Path) -> Result<(), FileError> {
+pub(crate) fn remove(path: &Path) -> Result<(), FileError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::of("remove", path)(error)),
         _ => Ok(()),
@@ -216,20 +216,20 @@ pub fn remove(path: &Path) -> Result<(), FileError> {
 ///
 /// # Errors
 /// It is still there, or may come back.
-pub fn remove_durably(path: &Path) -> Result<(), FileError> {
+pub(crate) fn remove_durably(path: &Path) -> Result<(), FileError> {
     remove(path)?;
     sync_parent(path).map_err(FileError::of("remove", path))
 }
 
 /// A lock that ends with the process that holds it (flock(2)); the file says who that is.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     _file: File,
 }
 
 /// What came of trying to take a lock.
 #[derive(Debug)]
-pub enum Locking<T> {
+pub(crate) enum Locking<T> {
     /// It is ours until the value is dropped.
     Taken(Lock),
     /// Somebody has it; what they wrote about themselves, if it can be read.
@@ -241,7 +241,7 @@ impl Lock {
     ///
     /// # Errors
     /// The file cannot be opened or read.
-    pub fn holder<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileError> {
+    pub(crate) fn holder<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileError> {
         if !Self::is_taken(path)? {
             return Ok(None);
         }
@@ -258,7 +258,7 @@ impl Lock {
     ///
     /// # Errors
     /// The file cannot be opened or locked.
-    pub fn is_taken(path: &Path) -> Result<bool, FileError> {
+    pub(crate) fn is_taken(path: &Path) -> Result<bool, FileError> {
         let failed = || FileError::of("read the lock", path);
         let file = match File::open(path) {
             Ok(file) => file,
@@ -276,7 +276,7 @@ impl Lock {
     ///
     /// # Errors
     /// As [`Lock::try_take`].
-    pub fn take_within<T: Serialize + DeserializeOwned>(
+    pub(crate) fn take_within<T: Serialize + DeserializeOwned>(
         path: &Path,
         about: &T,
         patience: Duration,
@@ -295,7 +295,7 @@ impl Lock {
     ///
     /// # Errors
     /// The file cannot be opened or written.
-    pub fn try_take<T: Serialize + DeserializeOwned>(
+    pub(crate) fn try_take<T: Serialize + DeserializeOwned>(
         path: &Path,
         about: &T,
     ) -> Result<Locking<T>, FileError> {
@@ -321,7 +321,7 @@ impl Lock {
 
 /// Wakes up when something changes in a directory.
 #[derive(Debug)]
-pub struct Watch {
+pub(crate) struct Watch {
     /// None where the system has no watch left (`fs.inotify.max_user_instances` is 128 by default): then
     /// waiting is a short sleep.
     descriptor: Option<OwnedFd>,
@@ -335,7 +335,7 @@ impl Watch {
     ///
     /// # Errors
     /// There is no such directory.
-    pub fn new(dir: &Path) -> Result<Self, FileError> {
+    pub(crate) fn new(dir: &Path) -> Result<Self, FileError> {
         use inotify::{CreateFlags, WatchFlags};
         let watch = || {
             let descriptor = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
@@ -351,7 +351,7 @@ impl Watch {
     }
 
     /// Waits for a change since the last call, at most for `limit`. Waking up for nothing is allowed.
-    pub fn wait(&self, limit: Duration) {
+    pub(crate) fn wait(&self, limit: Duration) {
         let Some(descriptor) = &self.descriptor else {
             return thread::sleep(limit.min(WITHOUT_WATCH));
         };

@@ -170,7 +170,7 @@ impl Finding {
 }
 
 /// A foreign text, bounded, and without what could move a terminal's cursor.
-pub fn tame(text: &str) -> String {
+pub(crate) fn tame(text: &str) -> String {
     let mut tamed = String::new();
     for c in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {
         if tamed.len() + c.len_utf8() > MAX_TEXT {

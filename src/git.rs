@@ -24,22 +24,23 @@ mod objects;
 mod quarantine;
 mod settings;
 
-pub use harmful::Harmful;
-pub use keep::{kept, released};
-pub use objects::{INDEX, TagText};
-pub use quarantine::sweep_quarantines;
-pub use settings::program;
+pub(crate) use harmful::Harmful;
+pub(crate) use keep::{kept, released};
+pub(crate) use objects::{INDEX, TagText};
+pub(crate) use quarantine::sweep_quarantines;
+pub(crate) use settings::program;
 
 /// How long the lock file of a ref must stay the same to be nobody's.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The formats of every repository that is made here, whatever the host's `init.defaultObjectFormat` and
 /// `init.defaultRefFormat` say: git(1). A git that is older than a format does not know the variable and needs none.
-pub const FORMATS: [(&str, &str); 2] = [("GIT_DEFAULT_HASH", "sha1"), ("GIT_DEFAULT_REF_FORMAT", "files")];
+pub(crate) const FORMATS: [(&str, &str); 2] =
+    [("GIT_DEFAULT_HASH", "sha1"), ("GIT_DEFAULT_REF_FORMAT", "files")];
 
 /// A change of a repository that did not work.
 #[derive(Debug, thiserror::Error)]
-pub enum GitError {
+pub(crate) enum GitError {
     /// git said no.
     #[error("cannot {action} in {}: {source}", git_dir.display())]
     Command {
@@ -79,7 +80,7 @@ pub enum GitError {
 
 /// One change of a ref: `old` is what it must be now, none for absent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RefChange {
+pub(crate) struct RefChange {
     /// The full name.
     pub name: String,
     /// What it is to be; none deletes it.
@@ -90,7 +91,7 @@ pub struct RefChange {
 
 /// A repository, changed by git.
 #[derive(Clone, Debug)]
-pub struct Git {
+pub(crate) struct Git {
     git_dir: PathBuf,
     work_tree: Option<PathBuf>,
     user: String,
@@ -98,12 +99,12 @@ pub struct Git {
 
 impl Git {
     /// The environment repository; commits are authored by the user at the other end.
-    pub fn environment(vars: &Vars) -> Self {
+    pub(crate) fn environment(vars: &Vars) -> Self {
         Self { git_dir: vars.git_dir(), work_tree: Some(vars.dokku_root.clone()), user: person(&vars.user) }
     }
 
     /// A bare repository, such as an app's.
-    pub fn bare(git_dir: &Path) -> Self {
+    pub(crate) fn bare(git_dir: &Path) -> Self {
         Self { git_dir: git_dir.to_owned(), work_tree: None, user: "dokku-graduate".to_owned() }
     }
 
@@ -130,7 +131,7 @@ impl Git {
     ///
     /// # Errors
     /// git cannot write there.
-    pub fn init(&self, settings: &[(&str, &str)]) -> Result<(), GitError> {
+    pub(crate) fn init(&self, settings: &[(&str, &str)]) -> Result<(), GitError> {
         // `init --bare` makes a repository in exactly this place; core.bare is put right by the settings.
         let init = program().args(["init", "--quiet", "--bare", "--initial-branch=main", "--template="]);
         let init = FORMATS.iter().fold(init, |init, (name, value)| init.env(name, value));
@@ -142,7 +143,7 @@ impl Git {
     ///
     /// # Errors
     /// git cannot read its configuration.
-    pub fn setting(&self, name: &str) -> Result<Option<String>, GitError> {
+    pub(crate) fn setting(&self, name: &str) -> Result<Option<String>, GitError> {
         let file = self.git_dir.join("config");
         if !file.exists() {
             return Ok(None);
@@ -168,7 +169,7 @@ impl Git {
     ///
     /// # Errors
     /// git cannot read its configuration.
-    pub fn differing<'a>(
+    pub(crate) fn differing<'a>(
         &self,
         settings: &[(&'a str, &'a str)],
     ) -> Result<Vec<(&'a str, &'a str)>, GitError> {
@@ -186,7 +187,7 @@ impl Git {
     ///
     /// # Errors
     /// git cannot read or write its configuration.
-    pub fn configure(&self, settings: &[(&str, &str)]) -> Result<bool, GitError> {
+    pub(crate) fn configure(&self, settings: &[(&str, &str)]) -> Result<bool, GitError> {
         let differing = self.differing(settings)?;
         for (name, value) in &differing {
             let set = self.config().args(["--replace-all", name, value]);
@@ -200,7 +201,7 @@ impl Git {
     ///
     /// # Errors
     /// git says no; [`GitError::RefMoved`] if there is another commit at the same time.
-    pub fn commit_manifests(&self, message: &str) -> Result<Option<CommitId>, GitError> {
+    pub(crate) fn commit_manifests(&self, message: &str) -> Result<Option<CommitId>, GitError> {
         let add = self.command().args(["add", "--all", "--", ".gitignore"]);
         add.run().map_err(self.failed("add .gitignore"))?;
         // Without matching files and without matching index entries, git would call the pattern an error.
@@ -234,7 +235,7 @@ impl Git {
     }
 
     /// There is a first commit.
-    pub fn has_head(&self) -> bool {
+    pub(crate) fn has_head(&self) -> bool {
         self.command().args(["rev-parse", "--verify", "--quiet", "HEAD"]).run().is_ok()
     }
 
@@ -242,7 +243,7 @@ impl Git {
     ///
     /// # Errors
     /// The index cannot be read.
-    pub fn foreign_paths(&self) -> Result<Vec<String>, GitError> {
+    pub(crate) fn foreign_paths(&self) -> Result<Vec<String>, GitError> {
         let listed = self.command().args(["ls-files", "-z"]).read().map_err(self.failed("list the files"))?;
         let is_ours = |path: &str| {
             let app = path.strip_suffix("/graduate.json").map(str::parse::<AppName>);
@@ -256,7 +257,7 @@ impl Git {
     ///
     /// # Errors
     /// [`GitError::RefMoved`] if it is not `old`.
-    pub fn compare_and_swap(
+    pub(crate) fn compare_and_swap(
         &self,
         name: &str,
         new: Option<ObjectId>,
@@ -269,7 +270,7 @@ impl Git {
     ///
     /// # Errors
     /// [`GitError::RefMoved`] if a ref is not what its change expects.
-    pub fn change_refs(&self, changes: &[RefChange]) -> Result<(), GitError> {
+    pub(crate) fn change_refs(&self, changes: &[RefChange]) -> Result<(), GitError> {
         let mut input = "start\n".to_owned();
         for change in changes {
             self.free_ref(&change.name)?;
@@ -297,7 +298,7 @@ impl Git {
     ///
     /// # Errors
     /// git's own words.
-    pub fn could_write(&self, names: &[String], commit: CommitId) -> Result<(), GitError> {
+    pub(crate) fn could_write(&self, names: &[String], commit: CommitId) -> Result<(), GitError> {
         let mut input = "start\n".to_owned();
         for name in names {
             self.free_ref(name)?;
@@ -313,7 +314,7 @@ impl Git {
     ///
     /// # Errors
     /// It cannot be removed.
-    pub fn free_ref(&self, name: &str) -> Result<(), GitError> {
+    pub(crate) fn free_ref(&self, name: &str) -> Result<(), GitError> {
         check_ref_name(name)?;
         let lock = self.git_dir.join(format!("{name}.lock"));
         let which = || fs::metadata(&lock).ok().map(|found| (found.ino(), found.ctime(), found.ctime_nsec()));
@@ -332,7 +333,7 @@ impl Git {
     ///
     /// # Errors
     /// [`GitError::Sync`].
-    pub fn sync_ref(&self, name: &str) -> Result<(), GitError> {
+    pub(crate) fn sync_ref(&self, name: &str) -> Result<(), GitError> {
         check_ref_name(name)?;
         let loose = self.git_dir.join(name);
         let file = if loose.exists() { loose.clone() } else { self.git_dir.join("packed-refs") };
@@ -353,7 +354,7 @@ impl Git {
     ///
     /// # Errors
     /// The system's answer to an attempt.
-    pub fn can_write_ref(&self, name: &str) -> Result<(), GitError> {
+    pub(crate) fn can_write_ref(&self, name: &str) -> Result<(), GitError> {
         check_ref_name(name)?;
         let path = self.git_dir.join(name);
         let above = path.ancestors().skip(1).find(|dir| dir.is_dir()).unwrap_or(&self.git_dir);
@@ -366,7 +367,7 @@ impl Git {
     }
 
     /// The repository has this commit.
-    pub fn has_commit(&self, commit: CommitId) -> bool {
+    pub(crate) fn has_commit(&self, commit: CommitId) -> bool {
         self.command().args(["cat-file", "-e", &format!("{commit}^{{commit}}")]).run().is_ok()
     }
 
@@ -374,7 +375,7 @@ impl Git {
     ///
     /// # Errors
     /// git says no.
-    pub fn graduations_with_refs(&self) -> Result<BTreeSet<GraduationId>, GitError> {
+    pub(crate) fn graduations_with_refs(&self) -> Result<BTreeSet<GraduationId>, GitError> {
         if !self.git_dir.join("HEAD").exists() {
             return Ok(BTreeSet::new());
         }
@@ -389,7 +390,7 @@ impl Git {
     ///
     /// # Errors
     /// git says no.
-    pub fn delete_graduation_refs(&self, id: &GraduationId) -> Result<(), GitError> {
+    pub(crate) fn delete_graduation_refs(&self, id: &GraduationId) -> Result<(), GitError> {
         if !self.git_dir.join("HEAD").exists() {
             return Ok(());
         }
@@ -411,7 +412,7 @@ impl Git {
 ///
 /// # Errors
 /// [`GitError::RefMoved`] if it is not `old`.
-pub fn update_app_ref(
+pub(crate) fn update_app_ref(
     repository: &Path,
     branch: &BranchName,
     new: Option<CommitId>,

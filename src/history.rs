@@ -12,14 +12,14 @@ use crate::runs::Runs;
 
 /// The line of a release tag that names the latest earlier release of the same commit. It is written so that whoever reads
 /// one release need not read all others.
-pub const SAME_AS: &str = "Same-as";
+pub(crate) const SAME_AS: &str = "Same-as";
 
 /// How many releases are looked through, when one is recorded, for an earlier one of the same commit.
 const LOOKED_BACK: usize = 1_000;
 
 /// One release and how it differs from the one before it. Its JSON form is what `graduate:releases` prints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Episode {
+pub(crate) struct Episode {
     /// The name of its tag.
     pub release: String,
     /// When it went live.
@@ -49,7 +49,7 @@ pub struct Episode {
 ///
 /// # Errors
 /// The repository cannot be read.
-pub fn of(
+pub(crate) fn of(
     repo: &Store,
     environment: &EnvironmentName,
     runs: Option<CommitId>,
@@ -141,7 +141,7 @@ fn mark_rolled_back(history: &mut [Episode]) {
 ///
 /// # Errors
 /// The repository cannot be read.
-pub fn latest_of(
+pub(crate) fn latest_of(
     repo: &Store,
     environment: &EnvironmentName,
     commit: CommitId,
@@ -160,7 +160,7 @@ pub fn latest_of(
 ///
 /// # Errors
 /// The repository cannot be read.
-pub fn previous(repo: &Store, environment: &EnvironmentName) -> Result<Option<Release>, RepoError> {
+pub(crate) fn previous(repo: &Store, environment: &EnvironmentName) -> Result<Option<Release>, RepoError> {
     previous_of(repo.release_names(environment)?, |tag| repo.release(tag))
 }
 

@@ -13,7 +13,7 @@ use crate::error;
 use crate::exit::Explain;
 use crate::files::FileError;
 use crate::install;
-use crate::journal::{self, JournalError, Place, PushNote};
+use crate::journal::{self, Place, PushNote};
 use crate::names::{GraduationId, RequestTag};
 use crate::order::{Mode, Order};
 use crate::plan::{OptionError, Options};
@@ -32,7 +32,7 @@ const MAX_INPUT: u64 = 1 << 20;
 
 /// Why a hook refuses a push, or cannot do its work.
 #[derive(Debug, thiserror::Error)]
-pub enum HookError {
+pub(crate) enum HookError {
     /// The refs.
     #[error("cannot accept the push: {0}")]
     Updates(#[from] UpdateError),
@@ -60,9 +60,6 @@ pub enum HookError {
     /// The settings.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// The journal.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
     /// The tag.
     #[error(transparent)]
     Decision(#[from] DecisionError),
@@ -83,7 +80,7 @@ impl Explain for HookError {}
 ///
 /// # Errors
 /// The push is refused.
-pub fn pre_receive(vars: &Vars) -> Result<u8, HookError> {
+pub(crate) fn pre_receive(vars: &Vars) -> Result<u8, HookError> {
     let client = Client::of_hook(vars);
     let input = process::read_stdin(MAX_INPUT)?;
     if let Some(id) = &vars.receiving {
@@ -223,7 +220,7 @@ fn note_push_status(vars: &Vars, status: PushStatus<'_>) -> Result<(), HookError
 ///
 /// # Errors
 /// The files of one cannot be read.
-pub fn told(vars: &Vars, ids: &[GraduationId]) -> Result<u8, HookError> {
+pub(crate) fn told(vars: &Vars, ids: &[GraduationId]) -> Result<u8, HookError> {
     let mut worst = Some(0);
     for id in ids {
         let ending = news::tell_end(vars, id)?;
@@ -238,7 +235,7 @@ pub fn told(vars: &Vars, ids: &[GraduationId]) -> Result<u8, HookError> {
 ///
 /// # Errors
 /// The graduation goes on without it.
-pub fn post_receive(vars: &Vars) -> Result<u8, HookError> {
+pub(crate) fn post_receive(vars: &Vars) -> Result<u8, HookError> {
     let client = Client::of_hook(vars);
     let input = process::read_stdin(MAX_INPUT)?;
     if vars.receiving.is_some() {

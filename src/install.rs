@@ -5,6 +5,7 @@
 //! by this program in a second process (root's git refuses a repository that is not root's).
 
 mod companions;
+mod in_use;
 mod repository;
 mod takeover;
 
@@ -23,15 +24,15 @@ use crate::output;
 use crate::process::{self, ProcessError, Program};
 use crate::vars::Vars;
 
-pub use companions::{Companion, GIT_READER, HOLDER, State, all as companions};
-pub use repository::{HOOKS, chained_hook, is_prepared, ssh_key_path, wrong_settings};
+pub(crate) use companions::{GIT_READER, HOLDER, State, all as companions};
+pub(crate) use repository::{HOOKS, chained_hook, is_prepared, ssh_key_path, wrong_settings};
 
 /// The argument by which the second process knows that it is the one of Dokku's user.
 const AS_OWNER: &str = "as-owner";
 
 /// One step of the installation that did not work.
 #[derive(Debug, thiserror::Error)]
-pub enum InstallError {
+pub(crate) enum InstallError {
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),
@@ -85,7 +86,7 @@ impl Notes {
 
 /// The triggers `install` and `update`. Prints what it did and what does not work, which is no failure: Dokku runs them
 /// for every plugin that is installed. `false` only where this one is installed for the first time and cannot be.
-pub fn install(vars: &Vars, args: &[String]) -> bool {
+pub(crate) fn install(vars: &Vars, args: &[String]) -> bool {
     let mut notes = Notes::default();
     if let Err(why) = check_dokku(vars) {
         let is_first = !wrong_links(vars).is_empty();
@@ -115,12 +116,39 @@ fn check_dokku(vars: &Vars) -> Result<(), String> {
     dokku_version::check(found.as_deref(), None).map_err(|error| error.to_string())
 }
 
-/// The trigger `uninstall` with the name of the plugin that goes. The repository and its history stay.
-pub fn uninstall(vars: &Vars, args: &[String]) {
+/// Whether the program may be replaced now. If not, says why and what to do.
+pub(crate) fn is_replaceable(vars: &Vars) -> bool {
+    let mut notes = Notes::default();
+    let is_idle =
+        is_idle(vars, "run `dokku plugin:install` when that is over, for the new version", &mut notes);
+    notes.print();
+    is_idle
+}
+
+/// No graduation goes on, or nobody can tell.
+fn is_idle(vars: &Vars, remedy: &str, notes: &mut Notes) -> bool {
+    let found = notes.keep(in_use::graduations(vars).map_err(InstallError::from)).unwrap_or_default();
+    if !found.is_empty() {
+        notes.problem(format!("nothing was changed: {}; {remedy}", found.join(", and ")));
+    }
+    found.is_empty()
+}
+
+/// The trigger `uninstall` with the name of the plugin that goes. The repository and its history stay. `false` if a
+/// graduation goes on: then Dokku removes nothing.
+pub(crate) fn uninstall(vars: &Vars, args: &[String]) -> bool {
     if args.first().is_none_or(|name| name != "graduate") {
-        return;
+        return true;
     }
     let mut notes = Notes::default();
+    if !is_idle(
+        vars,
+        "try again when that is over; before its decision `dokku graduate:abort` on its source stops it",
+        &mut notes,
+    ) {
+        notes.print();
+        return false;
+    }
     let unhooked = repository::remove_hooks(&vars.git_dir());
     notes.keep(unhooked);
     for companion in companions::all(vars) {
@@ -128,6 +156,7 @@ pub fn uninstall(vars: &Vars, args: &[String]) {
     }
     notes.done(format!("removed; the history of the environment stays in {}", vars.git_dir().display()));
     notes.print();
+    true
 }
 
 /// What root does: the links in the plugin's directory, and the companions.
@@ -166,7 +195,7 @@ fn links(plugin: &Path) -> impl Iterator<Item = (PathBuf, &'static Path)> {
 }
 
 /// Those of the plugin's commands and triggers that are not as an installation makes them.
-pub fn wrong_links(vars: &Vars) -> Vec<PathBuf> {
+pub(crate) fn wrong_links(vars: &Vars) -> Vec<PathBuf> {
     let leads = |path: &Path, target: &Path| fs::read_link(path).is_ok_and(|link| link == target);
     let plugin = vars.plugin_dir();
     let wrong = links(&plugin).filter(|(path, target)| !leads(path, target));
@@ -209,7 +238,7 @@ fn ensure_link(path: &Path, target: &Path) -> Result<(), InstallError> {
 }
 
 /// The file has this content and mode.
-pub fn is_file(path: &Path, content: &str, mode: u32) -> bool {
+pub(crate) fn is_file(path: &Path, content: &str, mode: u32) -> bool {
     let has_mode = fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o7777 == mode);
     has_mode && fs::read(path).is_ok_and(|old| old == content.as_bytes())
 }

@@ -42,12 +42,12 @@ pub fn legible(text: String) -> String {
 }
 
 /// The text in one line and without colours: a value of others that stands within a sentence or in a cell of a table.
-pub fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     plain(text).chars().map(|c| if matches!(c, '\n' | '\t') { ' ' } else { c }).collect()
 }
 
 /// The text with its lines and tabs alone.
-pub fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let harmless = |c: char| match c {
         '\n' | '\t' => c,
         '\r' => ' ',
@@ -58,7 +58,7 @@ pub fn plain(text: &str) -> String {
 }
 
 /// The text without the sequences that set colours.
-pub fn without_colours(text: &str) -> String {
+pub(crate) fn without_colours(text: &str) -> String {
     let (mut plain, mut rest) = (String::with_capacity(text.len()), text);
     while let Some(c) = rest.chars().next() {
         match colour(rest) {
@@ -78,7 +78,7 @@ fn is_harmful(c: char) -> bool {
 }
 
 /// The beginning of a text that has no bounds of its own, for a message: 200 characters, and `...` where more was.
-pub fn shortened(text: &str) -> String {
+pub(crate) fn shortened(text: &str) -> String {
     let mut chars = text.chars();
     let mut start: String = chars.by_ref().take(200).collect();
     if chars.next().is_some() {

@@ -1,64 +1,119 @@
 //! dokku-graduate: promotes a whole Dokku environment at once.
 //!
-//! ARCHITECTURE.md has the map, docs/internals/ the transaction and its promises.
+//! ARCHITECTURE.md has the map, docs/internals/ the transaction and its promises. This is a library only for the tests of
+//! this repository: what it shows besides [`main`] is what they use.
 
-pub mod after_deploy;
-pub mod agent;
-pub mod attach;
-pub mod carried_out;
-pub mod cli;
-pub mod client;
-pub mod commands;
-pub mod commit;
-pub mod coordinator;
-pub mod decision;
-pub mod diff;
-pub mod docker;
-pub mod doctor;
-pub mod dokku;
-pub mod dokku_version;
-pub mod environment;
-pub mod error;
-pub mod exit;
-pub mod factors;
-pub mod files;
-pub mod finding;
-pub mod git;
-pub mod history;
-pub mod hook;
-pub mod install;
-pub mod journal;
-pub mod legible;
-pub mod lines;
-pub mod link;
-pub mod links;
-pub mod listing;
-pub mod local;
-pub mod manifest;
-pub mod mapping;
-pub mod names;
-pub mod obstacle;
-pub mod order;
-pub mod output;
-pub mod participant;
-pub mod plan;
-pub mod ports;
-pub mod preflight;
-pub mod process;
-pub mod procfile;
-pub mod protocol;
-pub mod provenance;
-pub mod receive;
-pub mod records;
-pub mod repo;
-pub mod report;
-pub mod request;
-pub mod runs;
-pub mod settings;
-pub mod ssh;
-pub mod transaction;
-pub mod transfer;
-pub mod trigger;
-pub mod updates;
-pub mod vars;
-pub mod view;
+mod after_deploy;
+mod agent;
+mod attach;
+mod carried_out;
+mod cli;
+mod client;
+mod commands;
+mod commit;
+mod coordinator;
+mod decision;
+mod diff;
+mod docker;
+mod doctor;
+mod dokku;
+mod dokku_version;
+mod environment;
+mod error;
+mod exit;
+mod factors;
+mod files;
+mod finding;
+mod git;
+mod history;
+mod hook;
+mod install;
+mod journal;
+mod legible;
+mod lines;
+mod link;
+mod links;
+mod listing;
+mod local;
+mod log;
+mod manifest;
+mod mapping;
+mod names;
+mod obstacle;
+mod order;
+mod output;
+mod participant;
+mod plan;
+mod ports;
+mod preflight;
+mod process;
+mod procfile;
+mod protocol;
+mod provenance;
+mod receive;
+mod records;
+mod repo;
+mod report;
+mod request;
+mod runs;
+mod settings;
+mod ssh;
+mod start;
+mod transaction;
+mod transfer;
+mod trigger;
+mod updates;
+mod vars;
+mod view;
+
+pub use start::main;
+
+/// What the tests and the fuzzers of this repository use. It is nobody else's, and changes with every version.
+pub mod exposed {
+    /// [`crate::coordinator`]'s talk with hooks and commands.
+    pub mod control {
+        pub use crate::coordinator::control::{Ask, Tell};
+    }
+    /// The journal's form.
+    pub mod journal {
+        pub use crate::journal::{Entry, Journal, read};
+    }
+    /// What `--help` says.
+    pub mod help {
+        pub use crate::commands::help::{all, usage};
+    }
+    pub use crate::exit::ExitStatus;
+    pub use crate::legible::legible;
+    /// What is in a commit.
+    pub mod manifest {
+        pub use crate::manifest::{GITIGNORE, MANIFEST_FILE, MAX_MANIFEST, Manifest};
+    }
+    /// Checked names and ids.
+    pub mod names {
+        pub use crate::names::{
+            AppName, CommitId, EnvironmentName, GraduationId, Label, ObjectId, ReleaseTag, RequestTag,
+        };
+    }
+    pub use crate::order::News;
+    pub use crate::plan::Options;
+    pub use crate::process::{Program, Running};
+    /// The messages between two hosts.
+    pub mod protocol {
+        pub use crate::protocol::{
+            MAX_LINE, MAX_LOG_TEXT, Report, Request, clipped, encode, parse, read_line,
+        };
+    }
+    pub use crate::repo::Incoming;
+    pub use crate::report::Reporter;
+    pub use crate::settings::url::Url;
+    /// What can be set.
+    pub mod properties {
+        pub use crate::settings::properties::{Described, check, described};
+    }
+    /// What a push wants.
+    pub mod updates {
+        pub use crate::updates::confusing::is_blocker;
+        pub use crate::updates::{Push, Update, parse, understand};
+    }
+    pub use crate::vars::host_name;
+}

@@ -7,7 +7,7 @@ use crate::listing::wrapped;
 
 /// Text in Dokku's look, line by line.
 #[derive(Debug, Default)]
-pub struct Lines(String);
+pub(crate) struct Lines(String);
 
 impl Lines {
     fn prefixed(&mut self, prefix: &str, text: &str) {
@@ -18,39 +18,39 @@ impl Lines {
     }
 
     /// A step: `-----> text`.
-    pub fn step(&mut self, text: &str) {
+    pub(crate) fn step(&mut self, text: &str) {
         self.prefixed("-----> ", text);
     }
 
     /// A step that is done: `=====> text`.
-    pub fn big_step(&mut self, text: &str) {
+    pub(crate) fn big_step(&mut self, text: &str) {
         self.prefixed("=====> ", text);
     }
 
     /// A detail of a step, behind seven spaces.
-    pub fn detail(&mut self, text: &str) {
+    pub(crate) fn detail(&mut self, text: &str) {
         self.prefixed("       ", text);
     }
 
     /// One line, whatever is in the text: no program can make its output look like ours.
-    pub fn plain(&mut self, text: &str) {
+    pub(crate) fn plain(&mut self, text: &str) {
         let _ = writeln!(self.0, "{}", text.trim_end().replace('\n', " "));
     }
 
     /// Trouble: ` !     text`.
-    pub fn trouble(&mut self, text: &str) {
+    pub(crate) fn trouble(&mut self, text: &str) {
         self.prefixed(" !     ", text);
     }
 
     /// What to do, below the trouble.
-    pub fn hint(&mut self, text: Option<&str>) {
+    pub(crate) fn hint(&mut self, text: Option<&str>) {
         if let Some(text) = text {
             self.prefixed("       hint: ", text);
         }
     }
 
     /// A detail that is a list, unless that is empty: `title: api, web`, in as many lines as it takes.
-    pub fn list<T: Display>(&mut self, title: &str, items: &[T]) {
+    pub(crate) fn list<T: Display>(&mut self, title: &str, items: &[T]) {
         if !items.is_empty() {
             let title = format!("{title}: ");
             self.detail(&format!("{title}{}", wrapped(title.chars().count(), items)));
@@ -58,12 +58,12 @@ impl Lines {
     }
 
     /// Lines that are in Dokku's look already.
-    pub fn append(&mut self, lines: &str) {
+    pub(crate) fn append(&mut self, lines: &str) {
         self.0.push_str(lines);
     }
 
     /// All of it.
-    pub fn text(self) -> String {
+    pub(crate) fn text(self) -> String {
         self.0
     }
 }

@@ -26,7 +26,7 @@ const KEPT_STDERR: usize = 16 * 1024;
 
 /// The longest answer of many reports, in bytes: what runs there, what is set there. Of two thousand apps each has
 /// 4 KiB.
-pub const MAX_ANSWER: usize = 8 << 20;
+pub(crate) const MAX_ANSWER: usize = 8 << 20;
 
 /// How many requests may wait until the other side reads them. A graduation of two thousand apps has two for each.
 const UNREAD: usize = 8192;
@@ -36,7 +36,7 @@ const HELLO_LIMIT: Duration = Duration::from_secs(60);
 
 /// The talk cannot begin, or has broken off.
 #[derive(Debug, thiserror::Error)]
-pub enum LinkError {
+pub(crate) enum LinkError {
     /// ssh cannot be configured or run.
     #[error(transparent)]
     Ssh(#[from] SshError),
@@ -86,7 +86,7 @@ pub enum LinkError {
 
 /// A talk that goes on.
 #[derive(Debug)]
-pub struct Link {
+pub(crate) struct Link {
     requests: SyncSender<Vec<u8>>,
     running: Running,
     /// The process at our end: ssh, or the agent itself.
@@ -97,7 +97,7 @@ pub struct Link {
 
 /// The other end of it: where reports are read.
 #[derive(Debug)]
-pub struct Reports {
+pub(crate) struct Reports {
     stdout: BufReader<ChildStdout>,
     stderr: Tail,
 }
@@ -107,7 +107,7 @@ pub struct Reports {
 ///
 /// # Errors
 /// See [`LinkError`]; nothing was changed anywhere.
-pub fn connect(
+pub(crate) fn connect(
     vars: &Vars,
     environment: &EnvironmentName,
     control: Option<&Path>,
@@ -120,7 +120,7 @@ pub fn connect(
 ///
 /// # Errors
 /// See [`LinkError`].
-pub fn connect_to(
+pub(crate) fn connect_to(
     address: &Address,
     vars: &Vars,
     environment: &EnvironmentName,
@@ -171,12 +171,12 @@ fn await_hello(reports: &mut Reports, limit: &mut Limit) -> Result<Peer, LinkErr
 
 impl LinkError {
     /// The destination answers, and cannot be graduated to as it is: nobody need look at the way there.
-    pub fn is_refusal(&self) -> bool {
+    pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::Dokku(_) | Self::Protocol { .. })
     }
 
     /// What came is a report, but not one that is an answer.
-    pub fn out_of_turn(report: &Report) -> Self {
+    pub(crate) fn out_of_turn(report: &Report) -> Self {
         Self::OutOfTurn(legible::shortened(&String::from_utf8_lossy(&protocol::encode(report))))
     }
 }
@@ -184,7 +184,7 @@ impl LinkError {
 /// Ends ssh if it is not dropped in time: what waits for the other side then sees the end of the session. A dead
 /// network ssh notices by itself; this is for a host that answers and does nothing.
 #[derive(Debug)]
-pub struct Limit {
+pub(crate) struct Limit {
     seconds: u64,
     /// How much has been answered, in bytes.
     heard: usize,
@@ -195,7 +195,7 @@ pub struct Limit {
 
 impl Limit {
     /// Ends the ssh `process` after `limit`.
-    pub fn on(process: ProcessId, limit: Duration) -> Self {
+    pub(crate) fn on(process: ProcessId, limit: Duration) -> Self {
         let (sender, dropped) = mpsc::channel::<()>();
         let has_passed = Arc::new(AtomicBool::new(false));
         let passed = Arc::clone(&has_passed);
@@ -214,7 +214,7 @@ impl Reports {
     ///
     /// # Errors
     /// As [`Reports::next_report`], [`LinkError::Silent`] and [`LinkError::TooMuch`].
-    pub fn next_answer(&mut self, limit: &mut Limit) -> Result<Report, LinkError> {
+    pub(crate) fn next_answer(&mut self, limit: &mut Limit) -> Result<Report, LinkError> {
         match self.next_line() {
             Err(_) if limit.has_passed.load(Ordering::Acquire) => Err(LinkError::Silent(limit.seconds)),
             Err(error) => Err(error),
@@ -230,7 +230,7 @@ impl Reports {
     ///
     /// # Errors
     /// The session has ended, with what was written to stderr at last; or what came is no report.
-    pub fn next_report(&mut self) -> Result<Report, LinkError> {
+    pub(crate) fn next_report(&mut self) -> Result<Report, LinkError> {
         Ok(protocol::parse(&self.next_line()?)?)
     }
 
@@ -250,7 +250,7 @@ impl Link {
     ///
     /// # Errors
     /// The session has ended, or nothing of it is read.
-    pub fn send(&mut self, request: &Request) -> Result<(), LinkError> {
+    pub(crate) fn send(&mut self, request: &Request) -> Result<(), LinkError> {
         self.requests.try_send(protocol::encode(request)).map_err(|error| match error {
             TrySendError::Full(_) => LinkError::Unread,
             TrySendError::Disconnected(_) => LinkError::Ended(String::new()),
@@ -261,7 +261,7 @@ impl Link {
     ///
     /// # Errors
     /// The session has ended.
-    pub fn announce_abort(&mut self) -> Result<(), LinkError> {
+    pub(crate) fn announce_abort(&mut self) -> Result<(), LinkError> {
         self.send(&Request::Decide { decision: Decision::Abort })
     }
 
@@ -269,7 +269,7 @@ impl Link {
     ///
     /// # Errors
     /// The session has ended.
-    pub fn announce_go(&mut self, _proof: &Go) -> Result<(), LinkError> {
+    pub(crate) fn announce_go(&mut self, _proof: &Go) -> Result<(), LinkError> {
         self.send(&Request::Decide { decision: Decision::Go })
     }
 }

@@ -1,7 +1,7 @@
 //! The names by which Dokku starts this program: links to the one binary.
 
 /// Dokku's subcommands, each by the last part of its name: `subcommands/<name>`, `default` being `graduate`.
-pub const SUBCOMMANDS: [&str; 27] = [
+pub(crate) const SUBCOMMANDS: [&str; 27] = [
     "abort",
     "add-environment",
     "add-hook",
@@ -32,7 +32,7 @@ pub const SUBCOMMANDS: [&str; 27] = [
 ];
 
 /// The triggers that are links to this program in the plugin `graduate`, and run before Dokku's own.
-pub const IN_GRADUATE: [&str; 13] = [
+pub(crate) const IN_GRADUATE: [&str; 13] = [
     "post-app-clone-setup",
     "post-app-rename",
     "post-app-rename-setup",
@@ -49,7 +49,7 @@ pub const IN_GRADUATE: [&str; 13] = [
 ];
 
 /// The one in the companion `00_graduate`, which runs before Dokku's builders make an image that can be started.
-pub const BEFORE_ALL: &str = "builder-release";
+pub(crate) const BEFORE_ALL: &str = "builder-release";
 
 /// The one in the companion `zzz_graduate`, which runs after Dokku's own health check.
-pub const AFTER_ALL: &str = "check-deploy";
+pub(crate) const AFTER_ALL: &str = "check-deploy";

@@ -9,7 +9,7 @@ const NAMED: usize = 8;
 const WIDTH: usize = 72;
 
 /// A list for a cell or a sentence: `api, web`; of more than eight, the first ones and how many more there are.
-pub fn listed<T: Display>(items: impl IntoIterator<Item = T>) -> String {
+pub(crate) fn listed<T: Display>(items: impl IntoIterator<Item = T>) -> String {
     let mut named: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
     let more = named.len().saturating_sub(NAMED);
     named.truncate(NAMED);
@@ -19,7 +19,7 @@ pub fn listed<T: Display>(items: impl IntoIterator<Item = T>) -> String {
 
 /// A list that has lines of its own: all of it, broken between two items so that no line is broken by a terminal. The
 /// first line has `begun` characters already.
-pub fn wrapped<T: Display>(begun: usize, items: impl IntoIterator<Item = T>) -> String {
+pub(crate) fn wrapped<T: Display>(begun: usize, items: impl IntoIterator<Item = T>) -> String {
     let (mut text, mut width) = (String::new(), begun);
     for item in items {
         let item = item.to_string();

@@ -6,14 +6,14 @@ use crate::process::Program;
 use crate::vars::Vars;
 
 /// The agent, which speaks on its stdin and stdout as it does at the other end of ssh.
-pub fn agent(vars: &Vars) -> Program {
+pub(crate) fn agent(vars: &Vars) -> Program {
     Program::new(vars.plugin_dir().join("dokku-graduate")).arg("graduate:agent").dir(&vars.dokku_root)
 }
 
 /// The address to which git(1) pushes an app's objects: `graduate:receive` behind a pipe, with neither a shell nor ssh.
 ///
 /// Source: git-remote-ext(1), which takes a blank or a percent sign of an argument only behind a percent sign.
-pub fn receive_url(vars: &Vars, app: &DestinationApp) -> String {
+pub(crate) fn receive_url(vars: &Vars, app: &DestinationApp) -> String {
     let program = vars.plugin_dir().join("dokku-graduate").to_string_lossy().into_owned();
     format!("ext::{} graduate:receive {app}", program.replace('%', "%%").replace(' ', "% "))
 }

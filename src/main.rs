@@ -1,55 +1,7 @@
-//! The one binary of the plugin: arguments and environment in, exit status out.
+//! The one binary of the plugin.
 
-use std::panic;
 use std::process::ExitCode;
 
-use dokku_graduate::cli::{self, Invocation};
-use dokku_graduate::cli::{GitHook, Part};
-use dokku_graduate::commands;
-use dokku_graduate::error::{self, Error};
-use dokku_graduate::exit::ExitStatus;
-use dokku_graduate::vars::Vars;
-use dokku_graduate::{after_deploy, coordinator, hook, install, participant, trigger};
-
 fn main() -> ExitCode {
-    panic::set_hook(Box::new(|bug| {
-        let hint = "this is a bug of dokku-graduate; please report it with what you did";
-        error::show(bug, Some(hint));
-    }));
-    let status = panic::catch_unwind(|| run().unwrap_or_else(|error| error::report(&error)));
-    status.unwrap_or(ExitStatus::Bug).into()
-}
-
-fn run() -> Result<ExitStatus, Error> {
-    let vars = Vars::from_environment();
-    if let Some(filter) = &vars.log {
-        env_logger::Builder::new().parse_filters(filter).init();
-    }
-    let arguments: Vec<String> =
-        std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
-    match cli::invocation(&arguments)? {
-        Invocation::Command(command) => return commands::run(command, &vars),
-        Invocation::Show(text) => commands::print(text)?,
-        Invocation::NotOurs => return Ok(ExitStatus::NotOurs(vars.not_implemented_exit)),
-        Invocation::Trigger { name, arguments } => trigger::run(&vars, &name, &arguments)?,
-        Invocation::Part(part) => return run_part(part, &vars),
-    }
-    Ok(ExitStatus::Done)
-}
-
-fn run_part(part: Part, vars: &Vars) -> Result<ExitStatus, Error> {
-    match part {
-        Part::Hook { hook: GitHook::PreReceive } => return Ok(hook::pre_receive(vars)?.into()),
-        Part::Hook { hook: GitHook::PostReceive } => return Ok(hook::post_receive(vars)?.into()),
-        Part::Told { ids } => return hook::told(vars, &ids).map(ExitStatus::from).map_err(Error::from),
-        Part::Coordinator => coordinator::main(vars)?,
-        Part::Participant => participant::main(vars)?,
-        Part::AfterDeploy => after_deploy::main(vars)?,
-        Part::Install { arguments } => {
-            let is_usable = install::install(vars, &arguments);
-            return Ok(if is_usable { ExitStatus::Done } else { ExitStatus::Refused });
-        }
-        Part::Uninstall { plugin } => install::uninstall(vars, &[plugin]),
-    }
-    Ok(ExitStatus::Done)
+    dokku_graduate::main()
 }

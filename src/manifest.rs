@@ -15,7 +15,7 @@ use crate::names::{self, AppName, CommitId, InvalidName};
 use crate::runs::Runs;
 
 /// The most apps that one commit may describe.
-pub const MAX_APPS: usize = 2_000;
+pub(crate) const MAX_APPS: usize = 2_000;
 
 /// The longest manifest that is read, in bytes.
 pub const MAX_MANIFEST: usize = 256 * 1024;
@@ -24,7 +24,7 @@ pub const MAX_MANIFEST: usize = 256 * 1024;
 pub const MANIFEST_FILE: &str = "graduate.json";
 
 /// The version of the format below.
-pub const MANIFEST_VERSION: u32 = 1;
+pub(crate) const MANIFEST_VERSION: u32 = 1;
 
 /// What the repository's `.gitignore` says: only it and the manifests are ever part of a commit.
 pub const GITIGNORE: &str = "\
@@ -305,7 +305,7 @@ impl From<Fingerprint> for String {
 
 /// The secret of this host, with which it makes fingerprints.
 #[derive(Clone)]
-pub struct FingerprintKey(Hmac<Sha256>);
+pub(crate) struct FingerprintKey(Hmac<Sha256>);
 
 impl fmt::Debug for FingerprintKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -315,12 +315,12 @@ impl fmt::Debug for FingerprintKey {
 
 impl FingerprintKey {
     /// Takes the secret, 32 random bytes.
-    pub fn new(secret: &[u8; 32]) -> Self {
+    pub(crate) fn new(secret: &[u8; 32]) -> Self {
         Self(Hmac::new_from_slice(secret).expect("HMAC takes keys of any length"))
     }
 
     /// The fingerprint of a text and of what it belongs to; each part counts with its length.
-    pub fn of(&self, parts: &[&str]) -> Fingerprint {
+    pub(crate) fn of(&self, parts: &[&str]) -> Fingerprint {
         let mut mac = self.0.clone();
         for part in parts {
             mac.update(&(part.len() as u64).to_be_bytes());

@@ -12,7 +12,7 @@ use crate::names::{AppName, InvalidName};
 
 mod routes;
 
-pub use routes::{MappingProblem, Routes};
+pub(crate) use routes::{MappingProblem, Routes};
 
 /// The name of an app on a destination, as its source knows it. It may be another one than the app has on the source.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

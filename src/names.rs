@@ -61,9 +61,9 @@ mod branch;
 mod config;
 mod found;
 
-pub use branch::{BranchName, is_ref_path};
-pub use config::{ConfigName, check_word};
-pub use found::FoundApp;
+pub(crate) use branch::{BranchName, is_ref_path};
+pub(crate) use config::{ConfigName, check_word};
+pub(crate) use found::FoundApp;
 
 fn starts_with_letter_or_digit(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())

@@ -288,7 +288,7 @@ impl Ending {
         matches!(self, Self::Failed { outcome: Outcome::InDoubt { .. }, .. })
     }
 
-    /// The exit status of the command or push that asked for it; see the README.
+    /// The exit status of the command or push that asked for it; see docs/commands.md.
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::Released { .. } | Self::NothingToDo {} => 0,

@@ -8,12 +8,12 @@ use std::io::{self, Write};
 use crate::legible::legible;
 
 /// Writes text for people to stderr. A reader that is gone changes nothing.
-pub fn to_stderr(text: &str) {
+pub(crate) fn to_stderr(text: &str) {
     let _ = io::stderr().lock().write_all(legible(text.to_owned()).as_bytes());
 }
 
 /// The same without waiting for the end of a line: a question.
-pub fn ask_on_stderr(question: &str) {
+pub(crate) fn ask_on_stderr(question: &str) {
     to_stderr(question);
     let _ = io::stderr().flush();
 }
@@ -22,7 +22,7 @@ pub fn ask_on_stderr(question: &str) {
 ///
 /// # Errors
 /// It cannot be written: a full disk, for one.
-pub fn to_stdout(text: &str) -> io::Result<()> {
+pub(crate) fn to_stdout(text: &str) -> io::Result<()> {
     let text = legible(text.to_owned());
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -35,7 +35,7 @@ pub fn to_stdout(text: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// As [`to_stdout`].
-pub fn json_to_stdout(value: &serde_json::Value) -> io::Result<()> {
+pub(crate) fn json_to_stdout(value: &serde_json::Value) -> io::Result<()> {
     to_stdout(&escaped(&format!("{value:#}\n")))
 }
 

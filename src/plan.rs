@@ -9,7 +9,7 @@ use crate::mapping::{DestinationApp, MappingProblem, Routes};
 use crate::names::{AppName, CommitId, ConfigName};
 use crate::obstacle::Obstacle;
 use crate::protocol::{HoldPoint, LiveApp};
-pub use crate::protocol::{RevisionFacts, SetByDeploy};
+pub(crate) use crate::protocol::{RevisionFacts, SetByDeploy};
 use crate::runs::{AppStatus, Condition, Runs};
 
 /// An app of the wanted state.
@@ -25,7 +25,7 @@ pub struct WantedApp {
 /// What is done about config names that the source has and the destination lacks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum MissingConfig {
+pub(crate) enum MissingConfig {
     /// The graduation is refused.
     #[default]
     Fail,
@@ -38,7 +38,7 @@ pub enum MissingConfig {
 /// What is done about a revision that never ran on the source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Untested {
+pub(crate) enum Untested {
     /// Nothing.
     Ignore,
     /// It is said, and it goes on.
@@ -75,7 +75,7 @@ pub struct Options {
 }
 
 /// The most push options that are read.
-pub const MAX_OPTIONS: usize = 100;
+pub(crate) const MAX_OPTIONS: usize = 100;
 
 /// Push options that cannot be heeded, all of them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -185,7 +185,7 @@ pub struct Plan {
 /// Something that the destination has found in the way of an app's deploy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct InTheWay {
+pub(crate) struct InTheWay {
     /// What the app is called there.
     pub there: DestinationApp,
     /// What it is.
@@ -200,7 +200,7 @@ impl fmt::Display for InTheWay {
 
 impl InTheWay {
     /// The command to run on the destination.
-    pub fn remedy(&self) -> String {
+    pub(crate) fn remedy(&self) -> String {
         self.obstacle.remedy(&self.there)
     }
 }
@@ -218,7 +218,7 @@ impl Row {
 }
 
 /// The name of an app, with that on the destination if it is another one: `api-staging as api`.
-pub fn named(app: &AppName, there: &DestinationApp) -> String {
+pub(crate) fn named(app: &AppName, there: &DestinationApp) -> String {
     if there.name() == app { app.to_string() } else { format!("{app} as {there}") }
 }
 
@@ -257,7 +257,7 @@ impl fmt::Display for Missing {
 
 /// One reason why the state cannot graduate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
+pub(crate) enum Problem {
     /// `-o only` names an app that the state does not have.
     #[error("`only` names {0}, which the state does not have")]
     OnlyUnknown(AppName),
@@ -393,7 +393,7 @@ pub enum Problem {
 
 /// What is set for an environment that a plan must heed.
 #[derive(Clone, Copy, Debug)]
-pub struct Policy<'a> {
+pub(crate) struct Policy<'a> {
     /// What a config name that the destination lacks leads to.
     pub missing_config: MissingConfig,
     /// What a revision that never ran here leads to.
@@ -408,7 +408,7 @@ pub struct Policy<'a> {
 
 /// What is known of an app of the current state on the source, besides the state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Here {
+pub(crate) struct Here {
     /// What it runs here.
     pub status: AppStatus,
     /// Why its settings here cannot be read.
@@ -416,11 +416,11 @@ pub struct Here {
 }
 
 /// All of them.
-pub type AppsHere = BTreeMap<AppName, Here>;
+pub(crate) type AppsHere = BTreeMap<AppName, Here>;
 
 /// Whether a revision ever ran on the source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Tested {
+pub(crate) enum Tested {
     /// It did.
     #[default]
     Ran,
@@ -432,7 +432,7 @@ pub enum Tested {
 
 /// What is known of a revision, here and on the destination.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Known {
+pub(crate) struct Known {
     /// What the repository says that has it: that of the source, or else that of the destination.
     pub facts: RevisionFacts,
     /// Whether it ever ran here.
@@ -451,7 +451,7 @@ pub(crate) fn is_set_by_dokku(name: &str) -> bool {
 }
 
 /// Why nobody knows the one revision that an app runs here.
-pub fn unclear(app: &AppName, here: &Here) -> Problem {
+pub(crate) fn unclear(app: &AppName, here: &Here) -> Problem {
     match here.status.runs {
         _ if here.status.is_deploying => Problem::Deploying(app.clone()),
         Runs::Mixed => Problem::Mixed(app.clone()),
@@ -463,7 +463,7 @@ pub fn unclear(app: &AppName, here: &Here) -> Problem {
 ///
 /// # Errors
 /// Every reason why the state cannot graduate.
-pub fn make(
+pub(crate) fn make(
     wanted: &BTreeMap<AppName, WantedApp>,
     routes: &Routes,
     live: &BTreeMap<DestinationApp, LiveApp>,

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The protocols of which Docker publishes ports and the kernel lists listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
+pub(crate) enum Protocol {
     /// TCP.
     Tcp,
     /// UDP.
@@ -14,7 +14,7 @@ pub enum Protocol {
 
 impl Protocol {
     /// The protocol as Docker writes it.
-    pub fn of(text: &str) -> Option<Self> {
+    pub(crate) fn of(text: &str) -> Option<Self> {
         match text {
             "tcp" => Some(Self::Tcp),
             "udp" => Some(Self::Udp),
@@ -25,7 +25,7 @@ impl Protocol {
 
 /// A port that somebody has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
+pub(crate) struct Listener {
     /// On this address; an unspecified one is all of them.
     pub ip: IpAddr,
     /// The port.
@@ -36,13 +36,13 @@ pub struct Listener {
 
 impl Listener {
     /// Both, as people write them.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         SocketAddr::new(self.ip, self.port)
     }
 }
 
 /// All who listen on this host.
-pub fn listeners() -> Vec<Listener> {
+pub(crate) fn listeners() -> Vec<Listener> {
     let tables = [
         ("/proc/net/tcp", Protocol::Tcp, "0A"),
         ("/proc/net/tcp6", Protocol::Tcp, "0A"),

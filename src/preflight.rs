@@ -15,7 +15,7 @@ use crate::dokku::Dokku;
 use crate::files::{Lock, holders};
 use crate::names::AppName;
 use crate::obstacle::Obstacle;
-use crate::participant::store::{LOCKING, Store};
+use crate::participant::store::Store;
 use crate::ports::{self, Listener};
 use crate::vars::Vars;
 
@@ -39,7 +39,7 @@ struct Needs {
 }
 
 /// The obstacles of each of these apps that has any.
-pub fn obstacles(vars: &Vars, dokku: &Dokku, apps: &[AppName]) -> BTreeMap<AppName, Vec<Obstacle>> {
+pub(crate) fn obstacles(vars: &Vars, dokku: &Dokku, apps: &[AppName]) -> BTreeMap<AppName, Vec<Obstacle>> {
     let needs: BTreeMap<&AppName, Needs> =
         apps.iter().filter(|app| dokku.is_local(app)).map(|app| (app, Needs::of(dokku, app))).collect();
     let networks = match needs.values().any(|needs| !needs.networks.is_empty()) {
@@ -80,7 +80,7 @@ fn known<T, E: std::fmt::Display>(answer: Result<T, E>) -> Option<T> {
 
 /// The apps whose lock stands there without a deploy that has it. What a graduation that is not settled yet has left of its
 /// own deploys goes when it is settled.
-pub fn locked(vars: &Vars, dokku: &Dokku, apps: &[AppName]) -> BTreeSet<AppName> {
+pub(crate) fn locked(vars: &Vars, dokku: &Dokku, apps: &[AppName]) -> BTreeSet<AppName> {
     let of = |app: &AppName| (dokku.deploy_lock(app), app.clone());
     let found = apps.iter().map(of).filter(|(path, app)| path.exists() && Store::of_app(vars, app).is_none());
     let mut found: BTreeMap<PathBuf, AppName> = found.collect();
@@ -89,7 +89,8 @@ pub fn locked(vars: &Vars, dokku: &Dokku, apps: &[AppName]) -> BTreeSet<AppName>
     }
     let unsettled: Vec<Store> =
         known(Store::all(vars)).into_iter().flatten().map(|(_, store)| store).collect();
-    let is_ours = |app: &AppName| unsettled.iter().any(|store| store.has_mark(app, LOCKING));
+    let is_ours =
+        |app: &AppName| unsettled.iter().any(|store| store.app(app).is_ok_and(|known| known.is_locking));
     found.retain(|_, app| !is_ours(app));
     let held = holders::of(&found.keys().cloned().collect::<Vec<_>>());
     // To try a lock is in the way of whoever takes it just then: only of those that nobody has whom we may see.

@@ -25,14 +25,14 @@ mod identity;
 mod kin;
 mod tail;
 
-pub use children::Children;
-pub use detach::{Detached, detach, detach_from_deploy, leave_session};
-pub use identity::{ProcessId, ignores_hang_up};
-pub use kin::{end_all_with, is_named_by_any, values_of};
-pub use tail::Tail;
+pub(crate) use children::Children;
+pub(crate) use detach::{Detached, detach, detach_from_deploy, leave_session};
+pub(crate) use identity::{ProcessId, ignores_hang_up};
+pub(crate) use kin::{end_all_with, is_named_by_any, values_of};
+pub(crate) use tail::Tail;
 
 /// How much of a child's output is kept for an error, in bytes.
-pub const KEPT_OUTPUT: usize = 64 * 1024;
+pub(crate) const KEPT_OUTPUT: usize = 64 * 1024;
 
 /// How long a child may take to end by itself when its time is up.
 const LIMIT_GRACE: Duration = Duration::from_secs(1);
@@ -77,7 +77,7 @@ fn tail(output: &str) -> String {
 }
 
 /// An exit status in words.
-pub fn in_words(status: ExitStatus) -> String {
+pub(crate) fn in_words(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exited with code {code}"),
         (None, Some(9)) => "was killed by SIGKILL".to_owned(),
@@ -353,7 +353,7 @@ impl Running {
 }
 
 /// This program's file.
-pub fn own_program() -> PathBuf {
+pub(crate) fn own_program() -> PathBuf {
     std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"))
 }
 
@@ -377,7 +377,7 @@ impl Program {
 ///
 /// # Errors
 /// It cannot be read, or is longer.
-pub fn read_stdin(limit: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_stdin(limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     io::stdin().lock().take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {

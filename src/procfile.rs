@@ -3,7 +3,7 @@
 /// The Procfile gives this process a command: a line `<process>: <command>`.
 ///
 /// Source: procfile-util, by which Dokku reads it; it skips lines of any other form.
-pub fn has_process(procfile: &str, process: &str) -> bool {
+pub(crate) fn has_process(procfile: &str, process: &str) -> bool {
     let is_it = |line: &str| {
         line.split_once(':').is_some_and(|(name, command)| name == process && !command.trim().is_empty())
     };

@@ -4,7 +4,7 @@
 //! deploy happens without its branch (a push from a shallow clone, which Git refuses when Dokku has deployed it), and
 //! `latest` is an image that was refused. So the plugin's triggers record each deploy (`record.rs`): which revision was
 //! built to which image, and which containers were started from it. Whoever wants to know what an app runs asks
-//! [`look`], and nothing else: it asks Docker for the live containers and looks up each in the records (`judge.rs`).
+//! [`look()`], and nothing else: it asks Docker for the live containers and looks up each in the records (`judge.rs`).
 //!
 //! ```text
 //! <data>/provenance/<app>/records.json    builds, and the containers that were started from them
@@ -18,8 +18,8 @@ mod look;
 mod record;
 mod records;
 
-pub use look::{Found, look};
-pub use record::{
+pub(crate) use look::{Found, look};
+pub(crate) use record::{
     Ran, clone, container_is_healthy, declare, deployed, extracted, forget, releasing, starting,
 };
 
@@ -29,7 +29,7 @@ use crate::files::FileError;
 
 /// What runs, or which deploys there were, could not be read or written.
 #[derive(Debug, thiserror::Error)]
-pub enum ProvenanceError {
+pub(crate) enum ProvenanceError {
     /// A file of ours.
     #[error(transparent)]
     File(#[from] FileError),

@@ -20,7 +20,7 @@ const MAX_INPUT: &str = "4294967296";
 
 /// The objects are not taken.
 #[derive(Debug, thiserror::Error)]
-pub enum ReceiveError {
+pub(crate) enum ReceiveError {
     /// Nobody graduates the app.
     #[error("{0} is not part of a graduation to this host")]
     NotOpen(AppName),
@@ -55,7 +55,7 @@ impl Explain for ReceiveError {}
 ///
 /// # Errors
 /// See [`ReceiveError`].
-pub fn run(vars: &Vars, app: &AppName) -> Result<u8, ReceiveError> {
+pub(crate) fn run(vars: &Vars, app: &AppName) -> Result<u8, ReceiveError> {
     let store = Store::of_app(vars, app).ok_or_else(|| ReceiveError::NotOpen(app.clone()))?;
     let graduation = store.graduation()?.ok_or_else(|| ReceiveError::NotOpen(app.clone()))?;
     let hooks = vars.plugin_dir().join("hooks");
@@ -96,7 +96,7 @@ fn is_aborted(store: &Store) -> bool {
 ///
 /// # Errors
 /// See [`ReceiveError`].
-pub fn check(vars: &Vars, id: &GraduationId, input: &[u8]) -> Result<(), ReceiveError> {
+pub(crate) fn check(vars: &Vars, id: &GraduationId, input: &[u8]) -> Result<(), ReceiveError> {
     let store = Store::at(vars, id);
     if is_aborted(&store) {
         return Err(ReceiveError::Aborted(id.clone()));

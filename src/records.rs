@@ -21,7 +21,7 @@ const MAX_RECORD: usize = 16 << 20;
 
 /// Writes records to the end of a file.
 #[derive(Debug)]
-pub struct Recorder<T> {
+pub(crate) struct Recorder<T> {
     path: PathBuf,
     /// The file, and whether its last record is cut short.
     file: Mutex<(File, bool)>,
@@ -33,7 +33,7 @@ impl<T: Serialize> Recorder<T> {
     ///
     /// # Errors
     /// It cannot be opened.
-    pub fn open(path: &Path) -> Result<Self, FileError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, FileError> {
         let opened = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(path);
         let file = opened.map_err(FileError::of("open", path))?;
         let is_torn = ends_in_midst(&file).map_err(FileError::of("read", path))?;
@@ -44,7 +44,7 @@ impl<T: Serialize> Recorder<T> {
     ///
     /// # Errors
     /// The disk is full, for one.
-    pub fn append(&self, record: &T) -> Result<(), FileError> {
+    pub(crate) fn append(&self, record: &T) -> Result<(), FileError> {
         let line = protocol::encode(record);
         let mut guard = self.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let (file, is_torn) = &mut *guard;
@@ -69,7 +69,7 @@ fn ends_in_midst(file: &File) -> io::Result<bool> {
 
 /// Reads the records of a file from its beginning, and waits for more.
 #[derive(Debug)]
-pub struct Follower<T> {
+pub(crate) struct Follower<T> {
     reader: BufReader<File>,
     watch: Watch,
     partial: Vec<u8>,
@@ -81,7 +81,7 @@ impl<T: DeserializeOwned> Follower<T> {
     ///
     /// # Errors
     /// It cannot be opened or watched.
-    pub fn open(path: &Path) -> Result<Self, FileError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, FileError> {
         let watch = Watch::new(path.parent().unwrap_or(Path::new("/")))?;
         let file = File::open(path).map_err(FileError::of("open", path))?;
         Ok(Self { reader: BufReader::new(file), watch, partial: Vec::new(), records: PhantomData })
@@ -91,7 +91,7 @@ impl<T: DeserializeOwned> Follower<T> {
     ///
     /// # Errors
     /// A line that is no record, which a writer of another version may leave.
-    pub fn next(&mut self, limit: Duration) -> Result<Option<T>, LineError> {
+    pub(crate) fn next(&mut self, limit: Duration) -> Result<Option<T>, LineError> {
         let begun = Instant::now();
         loop {
             if let Some(record) = self.read()? {

@@ -16,25 +16,25 @@ use crate::names::{AppName, CommitId, InvalidName, ObjectId, ReleaseTag};
 use crate::vars::Vars;
 
 /// The longest that all manifests of one commit may be, in bytes: room for a thousand large ones.
-pub const MAX_STATE: usize = 8 << 20;
+pub(crate) const MAX_STATE: usize = 8 << 20;
 
 /// The longest commit, tag or tree that is read, in bytes. A tree of [`MAX_APPS`] apps has an eighth of it.
-pub const MAX_OBJECT: usize = 2 << 20;
+pub(crate) const MAX_OBJECT: usize = 2 << 20;
 
 /// The most commits that one push may bring.
-pub const MAX_NEW_COMMITS: usize = 10_000;
+pub(crate) const MAX_NEW_COMMITS: usize = 10_000;
 
 mod app;
 mod blockers;
-pub mod former;
+pub(crate) mod former;
 mod incoming;
 mod past;
 
-pub use app::{
+pub(crate) use app::{
     commit_at, config_set_by_deploy, foreign_format, has_commit, has_release_tasks, names_web, unreadable,
     values_set_by_deploy,
 };
-pub use blockers::{deletion, in_the_way};
+pub(crate) use blockers::{deletion, in_the_way};
 pub use incoming::Incoming;
 
 /// The environment repository could not be read, or holds what does not belong there.
@@ -191,7 +191,7 @@ pub struct Store {
 }
 
 /// The repository as it is for everybody.
-pub struct Settled(Store);
+pub(crate) struct Settled(Store);
 
 impl Deref for Settled {
     type Target = Store;
@@ -205,7 +205,7 @@ impl Settled {
     ///
     /// # Errors
     /// [`RepoError::Open`].
-    pub fn open(vars: &Vars) -> Result<Self, RepoError> {
+    pub(crate) fn open(vars: &Vars) -> Result<Self, RepoError> {
         Self::open_at(vars.git_dir())
     }
 
@@ -213,7 +213,7 @@ impl Settled {
     ///
     /// # Errors
     /// [`RepoError::Open`].
-    pub fn open_at(path: PathBuf) -> Result<Self, RepoError> {
+    pub(crate) fn open_at(path: PathBuf) -> Result<Self, RepoError> {
         match Repository::open(&path) {
             Ok(repository) => Ok(Self(Store { repository })),
             Err(source) => Err(RepoError::Open { path, source }),

@@ -32,7 +32,7 @@ struct HookLines {
 
 /// How many lines of a phase's hooks a brief reporter shows as they come, and how many of the last ones when they have
 /// ended.
-pub const SHOWN: usize = 20;
+pub(crate) const SHOWN: usize = 20;
 
 #[derive(Clone, Debug)]
 struct Subject {
@@ -192,7 +192,7 @@ impl Reporter {
 
 /// The command, on the source, after which all apps run what the ledger says, some of which may be in no state to tell
 /// what they run. It is a whole graduation: these apps alone, in another release than the others, would be a mix.
-pub fn bring_back(environment: impl fmt::Display, apps: &str) -> String {
+pub(crate) fn bring_back(environment: impl fmt::Display, apps: &str) -> String {
     format!("dokku graduate {environment} refs/heads/env/{environment} -o redeploy={apps}")
 }
 

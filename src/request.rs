@@ -20,7 +20,7 @@ use crate::vars::Vars;
 
 /// There is no order for what was asked.
 #[derive(Debug, thiserror::Error)]
-pub enum RequestError {
+pub(crate) enum RequestError {
     /// The environment repository, or what the commit holds.
     #[error(transparent)]
     Repo(#[from] RepoError),
@@ -35,7 +35,7 @@ pub enum RequestError {
 impl Explain for RequestError {}
 
 /// What every order of a push or command has in common.
-pub struct Orders<'a> {
+pub(crate) struct Orders<'a> {
     /// Where the commits are.
     pub repo: &'a Store,
     /// Where they can graduate to.
@@ -53,7 +53,7 @@ impl Orders<'_> {
     ///
     /// # Errors
     /// What is pushed is no commit, or its state cannot be read.
-    pub fn of_push(&self, push: &Push) -> Result<Vec<Order>, RequestError> {
+    pub(crate) fn of_push(&self, push: &Push) -> Result<Vec<Order>, RequestError> {
         push.requests.iter().map(|request| self.of_request(request)).collect()
     }
 
@@ -61,7 +61,7 @@ impl Orders<'_> {
     ///
     /// # Errors
     /// No commit has that name, or its state cannot be read.
-    pub fn of_command(
+    pub(crate) fn of_command(
         &self,
         environment: &EnvironmentName,
         revision: Option<&str>,
@@ -99,7 +99,7 @@ impl Orders<'_> {
 }
 
 /// A commit's state, as what may graduate to an environment.
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// The commit.
     pub commit: CommitId,
     /// The environment.
@@ -117,7 +117,7 @@ impl Candidate {
     ///
     /// # Errors
     /// The commit's state cannot be read.
-    pub fn of(
+    pub(crate) fn of(
         repo: &Store,
         settings: &Settings,
         environment: &EnvironmentName,
@@ -136,7 +136,7 @@ impl Candidate {
     }
 
     /// The way of each of its apps, to an environment that `is_local` if it is on this same host.
-    pub fn routes(&self, is_local: bool) -> Routes {
+    pub(crate) fn routes(&self, is_local: bool) -> Routes {
         Routes::of(&self.mapping, self.state.0.keys(), &self.excluded, &self.environment, is_local)
     }
 
@@ -168,7 +168,7 @@ impl Candidate {
 ///
 /// # Errors
 /// [`RequestError::UnknownRevision`]; the repository cannot be read.
-pub fn commit_of(repo: &Store, revision: Option<&str>) -> Result<CommitId, RequestError> {
+pub(crate) fn commit_of(repo: &Store, revision: Option<&str>) -> Result<CommitId, RequestError> {
     let found = match revision {
         Some(revision) => repo.resolve(revision)?,
         None => repo.head()?,
@@ -180,7 +180,7 @@ pub fn commit_of(repo: &Store, revision: Option<&str>) -> Result<CommitId, Reque
 ///
 /// # Errors
 /// [`RequestError::Id`].
-pub fn new_id() -> Result<GraduationId, RequestError> {
+pub(crate) fn new_id() -> Result<GraduationId, RequestError> {
     let mut random = [0; 3];
     getrandom::fill(&mut random).map_err(|error| RequestError::Id(io::Error::other(error.to_string())))?;
     Ok(GraduationId::new(Utc::now(), random))

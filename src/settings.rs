@@ -4,8 +4,8 @@
 //! under a lock ([`Settings::change`]), which is the only way to change it.
 
 mod address;
-mod properties;
-mod url;
+pub(crate) mod properties;
+pub(crate) mod url;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,17 +21,17 @@ use crate::mapping::{Mapping, RuleError};
 use crate::names::EnvironmentName;
 use crate::vars::Vars;
 
-pub use crate::order::HookKind;
-pub use address::Address;
-pub use properties::{Limits, Properties, Property, PropertyError};
-pub use url::{InvalidUrl, Url};
+pub(crate) use crate::order::HookKind;
+pub(crate) use address::Address;
+pub(crate) use properties::{Limits, Properties, Property, PropertyError};
+pub(crate) use url::Url;
 
 /// How long a change waits for another one to end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Settings could not be read, changed, or do not hold what is asked for.
 #[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
+pub(crate) enum SettingsError {
     /// The file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -150,7 +150,7 @@ impl From<Version> for u32 {
 /// One linked environment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Environment {
+pub(crate) struct Environment {
     /// Where it is reached.
     pub url: Address,
     /// Graduations to it are refused.
@@ -166,7 +166,7 @@ pub struct Environment {
 /// Why, by whom and since when an environment is frozen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Frozen {
+pub(crate) struct Frozen {
     /// The reason, one line.
     pub reason: String,
     /// Who froze it.
@@ -184,7 +184,7 @@ impl fmt::Display for Frozen {
 /// Everything that is set on this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub(crate) struct Settings {
     version: Version,
     #[serde(default)]
     environments: BTreeMap<EnvironmentName, Environment>,
@@ -221,7 +221,7 @@ impl Settings {
     ///
     /// # Errors
     /// [`SettingsError::File`]: it cannot be read, or holds what this version does not know.
-    pub fn load(vars: &Vars) -> Result<Self, SettingsError> {
+    pub(crate) fn load(vars: &Vars) -> Result<Self, SettingsError> {
         Ok(files::read_json(&path(vars))?.unwrap_or_default())
     }
 
@@ -230,7 +230,7 @@ impl Settings {
     ///
     /// # Errors
     /// Those of `edit`, [`SettingsError::File`] and [`SettingsError::Busy`].
-    pub fn change<T, E: From<SettingsError>>(
+    pub(crate) fn change<T, E: From<SettingsError>>(
         vars: &Vars,
         edit: impl FnOnce(&mut Self) -> Result<T, E>,
     ) -> Result<T, E> {
@@ -247,12 +247,12 @@ impl Settings {
     }
 
     /// The environments, sorted by name.
-    pub fn environments(&self) -> &BTreeMap<EnvironmentName, Environment> {
+    pub(crate) fn environments(&self) -> &BTreeMap<EnvironmentName, Environment> {
         &self.environments
     }
 
     /// Their names.
-    pub fn names(&self) -> Vec<EnvironmentName> {
+    pub(crate) fn names(&self) -> Vec<EnvironmentName> {
         self.environments.keys().cloned().collect()
     }
 
@@ -260,7 +260,7 @@ impl Settings {
     ///
     /// # Errors
     /// [`SettingsError::UnknownEnvironment`], which lists those that there are.
-    pub fn environment(&self, name: &EnvironmentName) -> Result<&Environment, SettingsError> {
+    pub(crate) fn environment(&self, name: &EnvironmentName) -> Result<&Environment, SettingsError> {
         self.environments.get(name).ok_or_else(|| self.unknown(name))
     }
 
@@ -273,7 +273,11 @@ impl Settings {
     ///
     /// # Errors
     /// [`SettingsError::EnvironmentExists`] where the name leads elsewhere.
-    pub fn add_environment(&mut self, name: &EnvironmentName, url: &Address) -> Result<bool, SettingsError> {
+    pub(crate) fn add_environment(
+        &mut self,
+        name: &EnvironmentName,
+        url: &Address,
+    ) -> Result<bool, SettingsError> {
         match self.environments.get(name) {
             Some(there) if there.url == *url => Ok(false),
             Some(there) => {
@@ -296,7 +300,10 @@ impl Settings {
     ///
     /// # Errors
     /// [`SettingsError::UnknownEnvironment`].
-    pub fn remove_environment(&mut self, name: &EnvironmentName) -> Result<Environment, SettingsError> {
+    pub(crate) fn remove_environment(
+        &mut self,
+        name: &EnvironmentName,
+    ) -> Result<Environment, SettingsError> {
         self.environments.remove(name).ok_or_else(|| self.unknown(name))
     }
 
@@ -304,7 +311,11 @@ impl Settings {
     ///
     /// # Errors
     /// [`SettingsError::UnknownEnvironment`].
-    pub fn freeze(&mut self, name: &EnvironmentName, frozen: Option<Frozen>) -> Result<(), SettingsError> {
+    pub(crate) fn freeze(
+        &mut self,
+        name: &EnvironmentName,
+        frozen: Option<Frozen>,
+    ) -> Result<(), SettingsError> {
         let error = self.unknown(name);
         self.environments.get_mut(name).ok_or(error)?.frozen = frozen;
         Ok(())
@@ -314,7 +325,7 @@ impl Settings {
     ///
     /// # Errors
     /// [`SettingsError::UnknownEnvironment`], and what `edit` says.
-    pub fn change_mapping<T>(
+    pub(crate) fn change_mapping<T>(
         &mut self,
         name: &EnvironmentName,
         edit: impl FnOnce(&mut Mapping) -> Result<T, RuleError>,
@@ -325,12 +336,12 @@ impl Settings {
     }
 
     /// What the apps of an environment are called there; for one that is not linked, as they are here.
-    pub fn mapping(&self, name: &EnvironmentName) -> Mapping {
+    pub(crate) fn mapping(&self, name: &EnvironmentName) -> Mapping {
         self.environments.get(name).map(|environment| environment.mapping.clone()).unwrap_or_default()
     }
 
     /// The commands of one kind of hook, in the order in which they run.
-    pub fn hooks(&self, kind: HookKind) -> &[String] {
+    pub(crate) fn hooks(&self, kind: HookKind) -> &[String] {
         self.hooks.get(&kind).map_or(&[], Vec::as_slice)
     }
 
@@ -338,7 +349,7 @@ impl Settings {
     ///
     /// # Errors
     /// [`SettingsError::HookCommand`]: it is blank, or more than one line.
-    pub fn add_hook(&mut self, kind: HookKind, command: &str) -> Result<(), SettingsError> {
+    pub(crate) fn add_hook(&mut self, kind: HookKind, command: &str) -> Result<(), SettingsError> {
         if command.trim().is_empty() || command.contains(['\n', '\r', '\0']) {
             return Err(SettingsError::HookCommand(command.chars().take(80).collect()));
         }
@@ -350,7 +361,7 @@ impl Settings {
     ///
     /// # Errors
     /// [`SettingsError::NoHook`].
-    pub fn remove_hook(&mut self, kind: HookKind, index: usize) -> Result<String, SettingsError> {
+    pub(crate) fn remove_hook(&mut self, kind: HookKind, index: usize) -> Result<String, SettingsError> {
         let hooks = self.hooks.entry(kind).or_default();
         match index.checked_sub(1).filter(|position| *position < hooks.len()) {
             Some(position) => Ok(hooks.remove(position)),
@@ -362,7 +373,7 @@ impl Settings {
     ///
     /// # Errors
     /// An unknown environment, and those of [`Properties::set`].
-    pub fn set_property(
+    pub(crate) fn set_property(
         &mut self,
         environment: Option<&EnvironmentName>,
         property: Property,
@@ -378,14 +389,14 @@ impl Settings {
     }
 
     /// What holds for a graduation to that environment; for one that is not linked, the global values.
-    pub fn for_environment(&self, name: &EnvironmentName) -> Limits {
+    pub(crate) fn for_environment(&self, name: &EnvironmentName) -> Limits {
         let none = Properties::default();
         let own = self.environments.get(name).map_or(&none, |environment| &environment.properties);
         Limits::of(own, &self.properties)
     }
 
     /// Every deploy commits the environment's state.
-    pub fn auto_commit(&self) -> bool {
+    pub(crate) fn auto_commit(&self) -> bool {
         Limits::of(&Properties::default(), &self.properties).auto_commit
     }
 }

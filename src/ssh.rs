@@ -18,15 +18,15 @@ use crate::protocol::PROTOCOL;
 use crate::settings::Url;
 use crate::vars::{self, Vars};
 
-pub use link::{Peer, test_link};
-pub use pins::{HostKey, forget, is_pinned, pin, pinned, scan};
+pub(crate) use link::{Peer, test_link};
+pub(crate) use pins::{HostKey, forget, is_pinned, pin, pinned, scan};
 
 /// How long ssh tries to connect, in seconds.
 const CONNECT_TIMEOUT_S: u32 = 10;
 
 /// A destination cannot be reached as it should be.
 #[derive(Debug, thiserror::Error)]
-pub enum SshError {
+pub(crate) enum SshError {
     /// A file of ours cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -149,7 +149,7 @@ impl Explain for SshError {
 
 impl SshError {
     /// The destination is in the right place but not set up yet; linking it may go on.
-    pub fn is_unfinished(&self) -> bool {
+    pub(crate) fn is_unfinished(&self) -> bool {
         match self {
             Self::NotAuthorised { .. }
             | Self::NoPlugin { .. }
@@ -183,7 +183,7 @@ fn config(vars: &Vars, environment: &EnvironmentName) -> PathBuf {
 }
 
 /// The name by which ssh, and git through it, knows the environment's host: `graduate-<environment>`.
-pub fn alias(environment: &EnvironmentName) -> String {
+pub(crate) fn alias(environment: &EnvironmentName) -> String {
     format!("graduate-{environment}")
 }
 
@@ -192,7 +192,7 @@ pub fn alias(environment: &EnvironmentName) -> String {
 ///
 /// # Errors
 /// A file that cannot be written, or `ssh-keygen` that does not work.
-pub fn public_key(vars: &Vars) -> Result<String, SshError> {
+pub(crate) fn public_key(vars: &Vars) -> Result<String, SshError> {
     let private = private_key(vars);
     let public = private.with_extension("pub");
     if let (true, Some(key)) = (private.exists(), files::read(&public, 16 * 1024)?) {
@@ -277,7 +277,7 @@ Host {alias}
 ///
 /// # Errors
 /// It cannot be read.
-pub fn has_config(vars: &Vars, environment: &EnvironmentName, url: &Url) -> Result<bool, SshError> {
+pub(crate) fn has_config(vars: &Vars, environment: &EnvironmentName, url: &Url) -> Result<bool, SshError> {
     let written = files::read(&config(vars, environment), 64 * 1024)?;
     Ok(written
         .is_some_and(|written| config_text(vars, environment, url).is_ok_and(|t| t.into_bytes() == written)))
@@ -287,7 +287,7 @@ pub fn has_config(vars: &Vars, environment: &EnvironmentName, url: &Url) -> Resu
 ///
 /// # Errors
 /// It cannot be written.
-pub fn write_config(vars: &Vars, environment: &EnvironmentName, url: &Url) -> Result<(), SshError> {
+pub(crate) fn write_config(vars: &Vars, environment: &EnvironmentName, url: &Url) -> Result<(), SshError> {
     let text = config_text(vars, environment, url)?;
     files::make_dir(&dir(vars))?;
     Ok(files::write_atomically(&config(vars, environment), text.as_bytes())?)
@@ -297,7 +297,7 @@ pub fn write_config(vars: &Vars, environment: &EnvironmentName, url: &Url) -> Re
 ///
 /// # Errors
 /// It is still there.
-pub fn remove_config(vars: &Vars, environment: &EnvironmentName) -> Result<(), SshError> {
+pub(crate) fn remove_config(vars: &Vars, environment: &EnvironmentName) -> Result<(), SshError> {
     Ok(files::remove(&config(vars, environment))?)
 }
 
@@ -324,7 +324,7 @@ fn options(
 ///
 /// # Errors
 /// [`SshError::Path`].
-pub fn command(
+pub(crate) fn command(
     vars: &Vars,
     environment: &EnvironmentName,
     control: Option<&Path>,
@@ -338,7 +338,7 @@ pub fn command(
 ///
 /// # Errors
 /// [`SshError::Path`].
-pub fn git_ssh_command(
+pub(crate) fn git_ssh_command(
     vars: &Vars,
     environment: &EnvironmentName,
     control: Option<&Path>,
@@ -349,7 +349,7 @@ pub fn git_ssh_command(
 }
 
 /// A word as a POSIX shell takes it back unchanged; git hands `GIT_SSH_COMMAND` to one.
-pub fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:@".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();

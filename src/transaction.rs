@@ -16,7 +16,7 @@ mod model;
 #[cfg(test)]
 mod tests;
 
-pub use machine::Transaction;
+pub(crate) use machine::Transaction;
 
 /// Which of the user's own programs run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ pub enum Phase {
 /// Proof that the decision to go is durable. Only what reads it where it is durable makes one: see
 /// [`crate::decision`].
 #[derive(Debug, PartialEq, Eq)]
-pub struct Go(());
+pub(crate) struct Go(());
 
 impl Go {
     /// For [`crate::decision`] only.
@@ -122,7 +122,7 @@ pub enum Outcome {
 
 /// What happened.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     /// The destination is ours.
     Begun,
     /// The user's programs of a phase all succeeded.
@@ -159,7 +159,7 @@ pub enum Event {
 
 /// What to do about it.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Run the user's programs.
     RunHooks(Phase),
     /// Open an app there.

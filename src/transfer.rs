@@ -14,11 +14,11 @@ use crate::settings::{Address, Settings, SettingsError};
 use crate::ssh::{self, SshError};
 use crate::vars::Vars;
 
-pub mod check;
+pub(crate) mod check;
 
 /// The objects are not there.
 #[derive(Debug, thiserror::Error)]
-pub enum TransferError {
+pub(crate) enum TransferError {
     /// ssh cannot be configured.
     #[error(transparent)]
     Ssh(#[from] SshError),
@@ -43,13 +43,13 @@ pub enum TransferError {
 const GRACE: Duration = Duration::from_secs(1);
 
 /// The ref under which a graduation's objects arrive.
-pub fn ref_name(id: &GraduationId, commit: CommitId) -> String {
+pub(crate) fn ref_name(id: &GraduationId, commit: CommitId) -> String {
     format!("refs/graduate/{id}/{commit}")
 }
 
 /// One commit of an app, to be sent to a destination.
 #[derive(Debug)]
-pub struct Transfer<'a> {
+pub(crate) struct Transfer<'a> {
     /// Where everything is.
     pub vars: &'a Vars,
     /// The destination.
@@ -73,7 +73,7 @@ impl Transfer<'_> {
     ///
     /// # Errors
     /// It is not there; what arrived is of no effect.
-    pub fn run(&self, children: &Children) -> Result<(), TransferError> {
+    pub(crate) fn run(&self, children: &Children) -> Result<(), TransferError> {
         let (program, output) = self.push()?.output_in_one().map_err(TransferError::Pipe)?;
         let Some(mut running) = children.start(program)? else { return Err(TransferError::Stopped) };
         let identity = running.identity().map_err(TransferError::Pipe)?;

@@ -10,7 +10,7 @@ use crate::links::{AFTER_ALL, BEFORE_ALL};
 use crate::names::{AppName, GraduationId};
 use crate::participant::health;
 use crate::participant::hold::{self, HoldError};
-use crate::participant::store::{DEPLOYED, Store};
+use crate::participant::store::{AppEntry, Store};
 use crate::participant::{self, ParticipantError, Settler};
 use crate::provenance::{self, ProvenanceError};
 use crate::vars::Vars;
@@ -23,7 +23,7 @@ const LOOK_PERIOD: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// The deploy that it belongs to must not go on.
-pub fn run(vars: &Vars, name: &str, arguments: &[String]) -> Result<(), HoldError> {
+pub(crate) fn run(vars: &Vars, name: &str, arguments: &[String]) -> Result<(), HoldError> {
     let argument = |index: usize| arguments.get(index).map(String::as_str).unwrap_or_default();
     // An app whose name we cannot parse cannot be part of any graduation.
     let app = |index: usize| argument(index).parse::<AppName>().ok();
@@ -101,7 +101,7 @@ pub fn run(vars: &Vars, name: &str, arguments: &[String]) -> Result<(), HoldErro
 fn deployed(vars: &Vars, app: &AppName) {
     let done = match &vars.graduation {
         // Its manifests follow when all its apps have settled.
-        Some(id) => Store::at(vars, id).mark(app, DEPLOYED).map_err(|error| error.to_string()),
+        Some(id) => Store::at(vars, id).note(app, &AppEntry::Deployed {}).map_err(|error| error.to_string()),
         None => after_deploy::start(app).map_err(|error| error.to_string()),
     };
     if let Err(error) = done {

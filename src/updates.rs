@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use crate::legible::shortened;
 use crate::names::{EnvironmentName, InvalidName, ObjectId, ReleaseTag, RequestTag};
 
-mod confusing;
+pub(crate) mod confusing;
 
-pub use confusing::{Confusing, MAIN, blockers, confusing, is_blocker};
+pub(crate) use confusing::{Confusing, MAIN, blockers, confusing, is_blocker};
 
 /// How many refs one push may change.
 const MAX_UPDATES: usize = 1000;
@@ -155,7 +155,7 @@ fn refusal(name: &str, is_to_exist: bool, linked: &[EnvironmentName]) -> Option<
 }
 
 /// Those of a push that are refused by their names alone, whatever else it has.
-pub fn refused<'a>(updates: &'a [Update], linked: &[EnvironmentName]) -> Vec<&'a Update> {
+pub(crate) fn refused<'a>(updates: &'a [Update], linked: &[EnvironmentName]) -> Vec<&'a Update> {
     let is_refused = |update: &&Update| refusal(&update.name, update.new.is_some(), linked).is_some();
     updates.iter().filter(is_refused).collect()
 }

@@ -6,27 +6,27 @@ use crate::names::GraduationId;
 use crate::plan::MAX_OPTIONS;
 
 /// The variable by which a deploy tells the plugin's triggers that it belongs to a graduation.
-pub const GRADUATION: &str = "GRADUATE_GRADUATION";
+pub(crate) const GRADUATION: &str = "GRADUATE_GRADUATION";
 
 /// The variable by which all processes of a graduation's deploy are known: `<id>/<app>`. What our triggers start in it
 /// keeps it, too.
-pub const DEPLOY: &str = "GRADUATE_DEPLOY";
+pub(crate) const DEPLOY: &str = "GRADUATE_DEPLOY";
 
 /// The variable by which a deploy that puts an app back tells the plugin's triggers so, and by which its processes are
 /// known: `<id>/<app>`, with the graduation that does it, for which the app is kept from all others.
-pub const RESTORING: &str = "GRADUATE_RESTORING";
+pub(crate) const RESTORING: &str = "GRADUATE_RESTORING";
 
 /// The variable by which the companion `git-receive-pack` learns how a push ended: a file's path.
-pub const PUSH_STATUS: &str = "GRADUATE_PUSH_STATUS";
+pub(crate) const PUSH_STATUS: &str = "GRADUATE_PUSH_STATUS";
 
 /// The variable by which `graduate:receive` tells its pre-receive hook the graduation it may receive for.
-pub const RECEIVING: &str = "GRADUATE_RECEIVING";
+pub(crate) const RECEIVING: &str = "GRADUATE_RECEIVING";
 
 /// What the environment said when the process started.
 ///
 /// Where Dokku did not set a path (a hook that is run by hand, say), Dokku's own default stands.
 #[derive(Clone, Debug)]
-pub struct Vars {
+pub(crate) struct Vars {
     /// `DOKKU_ROOT`: the environment repository's work tree and the apps' repositories.
     pub dokku_root: PathBuf,
     /// `DOKKU_LIB_ROOT`: Dokku's properties and data.
@@ -63,7 +63,7 @@ pub struct Vars {
 
 impl Vars {
     /// Reads the process's environment.
-    pub fn from_environment() -> Self {
+    pub(crate) fn from_environment() -> Self {
         #[expect(clippy::disallowed_methods, reason = "this module is the one place that reads variables")]
         let get = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let text = |name: &str| get(name).and_then(|value| value.into_string().ok());
@@ -98,22 +98,22 @@ impl Vars {
     }
 
     /// The plugin's own data: `/var/lib/dokku/data/graduate`, mode 0700.
-    pub fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.lib_root.join("data/graduate")
     }
 
     /// The environment repository's Git directory.
-    pub fn git_dir(&self) -> PathBuf {
+    pub(crate) fn git_dir(&self) -> PathBuf {
         self.dokku_root.join(".git")
     }
 
     /// The plugin's directory, as Dokku uses it.
-    pub fn plugin_dir(&self) -> PathBuf {
+    pub(crate) fn plugin_dir(&self) -> PathBuf {
         self.plugins_enabled.join("graduate")
     }
 
     /// The repository of an app, or of anything below Dokku's root.
-    pub fn below_root(&self, name: impl AsRef<Path>) -> PathBuf {
+    pub(crate) fn below_root(&self, name: impl AsRef<Path>) -> PathBuf {
         self.dokku_root.join(name)
     }
 }
@@ -123,7 +123,7 @@ impl Vars {
 /// Git sets them for its hooks, and a child's git would act on our repository (git-rev-parse(1),
 /// `--local-env-vars`; `GIT_QUARANTINE_PATH` is missing there). Dokku's name temporary files and build records of
 /// the command that we run in, and a deploy that we start is not part of that.
-pub fn of_our_caller() -> Vec<String> {
+pub(crate) fn of_our_caller() -> Vec<String> {
     const KEPT: [&str; 4] =
         ["GIT_SSH_COMMAND", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"];
     const DROPPED: [&str; 7] = [

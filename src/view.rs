@@ -107,7 +107,7 @@ fn in_words(time: Duration) -> String {
 
 /// The lines of all apps that change, at the bottom of a terminal.
 #[derive(Debug)]
-pub struct View {
+pub(crate) struct View {
     lines: BTreeMap<AppName, Line>,
     width: usize,
     agreed: Option<Plan>,
@@ -119,7 +119,7 @@ impl View {
     /// The view of our stderr: none unless that is a terminal which can move its cursor (`TERM` is set and not
     /// `dumb`), and `NO_COLOR` is not set. A plan that has just been `agreed` to is not shown again, unless it is
     /// another one by now.
-    pub fn of_terminal(vars: &Vars, agreed: Option<Plan>) -> Option<Self> {
+    pub(crate) fn of_terminal(vars: &Vars, agreed: Option<Plan>) -> Option<Self> {
         let target = ProgressDrawTarget::stderr();
         if vars.no_color || target.is_hidden() {
             return None;
@@ -132,7 +132,7 @@ impl View {
     }
 
     /// Shows news, of which this is the text.
-    pub fn show(&mut self, news: &News, text: &str) {
+    pub(crate) fn show(&mut self, news: &News, text: &str) {
         #[expect(clippy::wildcard_enum_match_arm, reason = "all other news are shown as text")]
         match news {
             News::Planned { plan } => {
@@ -162,7 +162,7 @@ impl View {
     }
 
     /// Lets the time go on.
-    pub fn tick(&self) {
+    pub(crate) fn tick(&self) {
         for (app, line) in &self.lines {
             if !line.bar.is_finished() {
                 line.bar.set_message(line.text(app, self.width));
@@ -191,7 +191,7 @@ impl View {
     }
 
     /// Prints text above the lines.
-    pub fn print(&self, text: &str) {
+    pub(crate) fn print(&self, text: &str) {
         let text = text.trim_end_matches('\n');
         if text.is_empty() {
             return;

@@ -175,7 +175,9 @@ fn what_was_found_live_stays_so_whatever_a_later_look_would_find() {
         case "$*" in
         "rm -f -v graduate-"*-web-*)
             if mkdir "$struck"; then
-                until [ -e "$DOKKU_LIB_ROOT"/data/graduate/incoming/*/apps/api/end.json ]; do sleep 0.01; done
+                until grep -q '"entry":"ended"' "$DOKKU_LIB_ROOT"/data/graduate/incoming/*/apps/api/events; do
+                    sleep 0.01
+                done
                 kill -9 $PPID
             fi ;;
         *label=com.dokku.app-name=web*) [ ! -d "$struck" ] || exit 1 ;;

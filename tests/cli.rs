@@ -297,7 +297,7 @@ fn an_environment_is_linked_step_by_step() {
     let key = world.dokku(&["graduate:key"]);
     let key = key.lines().nth(1).unwrap().to_owned();
     world.replace(&key, "[KEY]");
-    world.replace(format!("graduate-{}", dokku_graduate::vars::host_name()), "graduate-[HOST]");
+    world.replace(format!("graduate-{}", dokku_graduate::exposed::host_name()), "graduate-[HOST]");
     assert_data_eq!(
         world.dokku(&["graduate:key"]),
         str![[r#"
@@ -528,15 +528,4 @@ fn a_trigger_without_a_graduation_lets_the_deploy_go_on() {
     let transcript =
         world.called_as("plugin/check-deploy", &["api", "c0ffee", "web", "5000", "172.17.0.2", "1"]);
     assert_eq!(transcript, "exit status 0\n");
-}
-
-#[test]
-fn the_readme_has_every_command() {
-    let readme = include_str!("../README.md");
-    let help = LoneHost::new().called_as("plugin/commands", &["help"]);
-    for line in help.lines().filter_map(|line| line.strip_prefix("    ")) {
-        let usage = line.split_once(',').map_or(line, |(usage, _)| usage);
-        let in_table = usage.replace('|', "\\|").replace("--format <text\\|json>", "--format json");
-        assert!(readme.contains(&format!("| `{in_table}")), "{in_table}");
-    }
 }

@@ -416,3 +416,26 @@ fn variables_that_app_json_sets_have_their_old_values_until_it_is_live() {
     assert_eq!(live.get("api config OWN"), Some("\"theirs\""));
     world.nothing_is_left();
 }
+
+#[test]
+fn an_image_that_dokku_is_about_to_retire_is_kept_from_its_build_on() {
+    let world = World::new();
+    let environment = world.with_news_of(&["api"]);
+    let host = &world.destination;
+    environment.graduate("now", "HEAD").succeeds();
+    // Dokku's timer comes between the build of the version before, from Docker's cache, and its first container.
+    let timer = r#"dir="$DOKKU_LIB_ROOT/plugins/available/probe" && mkdir -p "$dir" && cd "$dir" &&
+        printf '[plugin]\ndescription = "x"\nversion = "0"\n[plugin.config]\n' >plugin.toml &&
+        cat >scheduler-deploy <<'EOF' && chmod 755 . scheduler-deploy && dokku plugin:enable probe
+#!/usr/bin/env bash
+image=$(docker image inspect --format '{{.Id}}' "dokku/$2:latest")
+echo "$2 ${image#sha256:} 1" >>"$DOKKU_LIB_ROOT/data/scheduler-docker-local/dead-images"
+dokku ps:retire "$2"
+EOF
+    "#;
+    host.root(timer).succeeds();
+    environment.graduate("back", "graduate/production/first").succeeds().says("production runs");
+    assert_eq!(host.live("api"), "1");
+    host.dokku(&["plugin:uninstall", "probe"]).succeeds();
+    world.nothing_is_left();
+}

@@ -137,13 +137,13 @@ fn every_json_output_is_documented_to_its_last_field() {
     let files = files.map(|file| file.unwrap().file_name().into_string().unwrap());
     let documented: BTreeSet<String> = files.map(|file| file.trim_end_matches(".json").to_owned()).collect();
     assert_eq!(commands, documented);
-    let readme = include_str!("../README.md");
+    let page = include_str!("../docs/commands.md");
     for command in documented {
         let schema = schema::of(&command);
         jsonschema::meta::validate(&schema).unwrap_or_else(|error| panic!("{command}: {error}"));
         is_closed(&command, &schema);
-        let link = format!("(src/commands/schemas/{command}.json)");
-        assert!(readme.contains(&link), "the README has no link to {link}");
+        let link = format!("(../src/commands/schemas/{command}.json)");
+        assert!(page.contains(&link), "docs/commands.md has no link to {link}");
     }
     // What is not documented is found.
     let fine = json!([{ "type": "PRE", "index": 1, "command": "true" }]);

@@ -318,6 +318,59 @@ fn an_update_runs_without_a_further_step() {
 }
 
 #[test]
+fn an_archive_is_upgraded_in_two_commands_and_never_while_a_graduation_goes_on() {
+    let world = World::new();
+    let environment = world.with_news_of(&["api"]);
+    let (source, host) = (&world.source, &world.destination);
+    // A program may have more bytes than it needs: that is how the new one is told from the old.
+    let place = world.path("next").display().to_string();
+    let make = format!(
+        "mkdir -p {place}/graduate && cp -R \"$DOKKU_LIB_ROOT\"/plugins/available/graduate/. {place}/graduate && \
+         cd {place} && find graduate -type l -delete && printf newer >>graduate/dokku-graduate && \
+         tar czf next.tar.gz graduate"
+    );
+    host.root(&make).succeeds();
+    let archive = format!("file://{place}/next.tar.gz");
+    let over = ["plugin:install", &archive, "--name", "graduate"];
+    let ending = |expected: &str| {
+        let read = "tail -c 5 \"$DOKKU_LIB_ROOT/plugins/available/graduate/dokku-graduate\"";
+        assert_eq!(host.root(read).succeeds().raw == "newer", expected == "newer", "{expected}");
+    };
+    let post = world.post_hook();
+    let push = environment.begin_graduation(&["quiet"], "now", "HEAD");
+    post.is_reached_by(&push);
+    source.dokku(&["plugin:uninstall", "graduate"]).exits_with(1).says("alice graduates to production since");
+    host.dokku(&["plugin:uninstall", "graduate"])
+        .exits_with(1)
+        .says("graduates to this host")
+        .says("graduate:abort");
+    host.dokku(&over).exits_with(1).says("Plugin already enabled");
+    host.dokku(&["plugin:install"]).succeeds().says("nothing was changed: alice from");
+    ending("the old one");
+    post.succeeds();
+    push.wait().succeeds().says("production runs");
+    let unpacked = "another version was unpacked into";
+    host.dokku(&["graduate:doctor"]).says(unpacked).says("dokku plugin:install");
+    host.dokku(&["plugin:install"]).succeeds();
+    ending("newer");
+    host.dokku(&["graduate:doctor"]).does_not_say(unpacked);
+
+    // The way that the documents tell: nothing is lost.
+    host.dokku(&["plugin:uninstall", "graduate"]).succeeds();
+    host.dokku(&over).succeeds();
+    ending("newer");
+    world.app("api").version("3").push();
+    source.dokku(&["graduate:commit", "-m", "Version 3"]).succeeds();
+    environment.update();
+    let push = environment.begin_graduation(&["quiet"], "next", "HEAD");
+    post.is_reached_by(&push);
+    post.succeeds();
+    push.wait().succeeds().says("production runs");
+    host.root(&format!("rm -rf {place}"));
+    world.nothing_is_left();
+}
+
+#[test]
 fn only_post_receive_is_installed() {
     let world = World::new();
     let (source, host) = (&world.source, &world.destination);

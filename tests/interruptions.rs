@@ -281,12 +281,15 @@ fn a_deploy_that_cannot_be_noted_does_not_begin() {
     let push = story.environment.begin_graduation(&[], "now", "HEAD");
     push.until_line("] building ");
     // One of the two builds, and its process is noted. That of the other cannot be.
-    let in_the_way = r#"for app in "$DOKKU_LIB_ROOT"/data/graduate/incoming/*/apps/*; do
-        [ -e "$app/deploy.json" ] || mkdir "$app/deploy.json"
-    done"#;
-    world.destination.root(in_the_way).succeeds();
+    let of_each_log = |script: &str| {
+        let logs = r#""$DOKKU_LIB_ROOT"/data/graduate/incoming/*/apps/*/events"#;
+        world.destination.root(&format!("for log in {logs}; do {script}; done")).succeeds();
+    };
+    of_each_log(r#"grep -q '"entry":"deploying"' "$log" || chattr +i "$log""#);
     story.build.open();
-    let refused = push.wait().is_refused().says("deploy.json").says("nothing changed on production");
+    push.until_line("/events: Operation not permitted");
+    of_each_log(r#"chattr -i "$log""#);
+    let refused = push.wait().is_refused().says("nothing changed on production");
     assert_eq!(refused.transcript.matches("] building ").count(), 1, "{}", refused.transcript);
     world.destination.snapshot().assert_same_as(&story.before);
 }

@@ -18,7 +18,7 @@ use super::{CommandError, tell};
 
 /// Which environment.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The environment that is being graduated to
     environment: EnvironmentName,
 }
@@ -27,7 +27,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// Nothing goes on there, or it was too late.
-pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
+pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let environment = &arguments.environment;
     Settings::load(vars)?.environment(environment)?;
     let holder = coordinator::in_progress(vars, environment)?;

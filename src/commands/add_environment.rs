@@ -15,7 +15,7 @@ use super::{CommandError, detail, tell};
 
 /// The environment's name and address.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Its name, as in `graduate/<name>/now`: lower case letters, digits and `-`
     #[arg(value_name = "NAME")]
     name: EnvironmentName,
@@ -32,7 +32,7 @@ pub struct Arguments {
 /// # Errors
 /// The host cannot be reached, or is not the one that was pinned: nothing changed. A host that is only not set
 /// up yet is no error, but said.
-pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
+pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let Arguments { name, url, fingerprint } = arguments;
     let wanted = fingerprint.as_deref();
     Settings::change(vars, |settings| {

@@ -10,7 +10,7 @@ use super::tell;
 
 /// The kind of hook and its command.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// When it runs
     #[arg(value_name = "TYPE", ignore_case = true)]
     kind: HookKind,
@@ -23,7 +23,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// A command that is blank or more than one line.
-pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
+pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let kind = arguments.kind;
     Settings::change(vars, |settings| {
         settings.add_hook(kind, &arguments.command.join(" "))?;

@@ -16,7 +16,7 @@ const LISTED: usize = 40;
 
 /// Commits the current state of all apps to the environment repository.
 #[derive(Clone, Debug, clap::Args)]
-pub struct CommitArgs {
+pub(crate) struct CommitArgs {
     /// The commit's message; without one, it is made of what changed
     #[arg(short, long, value_name = "MESSAGE")]
     pub message: Option<String>,
@@ -27,7 +27,7 @@ pub struct CommitArgs {
 
 /// An app and the revision that it runs: `web=<40 hex digits>`.
 #[derive(Clone, Debug)]
-pub struct Declared {
+pub(crate) struct Declared {
     app: AppName,
     revision: CommitId,
 }
@@ -46,7 +46,7 @@ impl FromStr for Declared {
 ///
 /// # Errors
 /// As [`Environment::commit`].
-pub fn run(vars: &Vars, args: &CommitArgs) -> Result<(), EnvironmentError> {
+pub(crate) fn run(vars: &Vars, args: &CommitArgs) -> Result<(), EnvironmentError> {
     let message = args.message.as_deref().map(str::trim).filter(|message| !message.is_empty());
     for Declared { app, revision } in &args.runs {
         if !Git::bare(&Dokku::new(vars).repository(app)).has_commit(*revision) {

@@ -22,7 +22,7 @@ use super::{Format, print, print_json};
 
 /// What to compare, and how to show it.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The environment
     environment: EnvironmentName,
     /// The commit, tag or branch of the environment repository whose state it is; HEAD if not given
@@ -45,7 +45,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// An environment that is not linked, or a revision that does not exist.
-pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
+pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let environment = &arguments.environment;
     let settings = Settings::load(vars)?;
     let linked = settings.environment(environment)?;

@@ -19,7 +19,7 @@ use super::{Format, print, print_json};
 
 /// Which environment, and how to show it.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The environment; all of them if not given
     environment: Option<EnvironmentName>,
     /// A list for people, or one JSON document
@@ -43,7 +43,7 @@ struct Report<'a> {
 ///
 /// # Errors
 /// An environment that is not linked.
-pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
+pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     // Settings that cannot be read are one of the findings.
     let settings = Settings::load(vars).unwrap_or_default();
     let wanted: Vec<(&EnvironmentName, &Environment)> = match &arguments.environment {

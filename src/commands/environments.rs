@@ -11,7 +11,7 @@ use super::{Format, print, print_json};
 
 /// How to list them.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// One `<name>=<url>` a line, or one JSON document
     #[arg(
         long,
@@ -27,7 +27,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// The settings cannot be read.
-pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
+pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let settings = Settings::load(vars)?;
     let environments = settings.environments().iter();
     match arguments.format {

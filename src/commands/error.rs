@@ -8,7 +8,7 @@ use crate::names::EnvironmentName;
 
 /// A command cannot do what it is asked for.
 #[derive(Debug, thiserror::Error)]
-pub enum CommandError {
+pub(crate) enum CommandError {
     /// The agent on this same host.
     #[error("the plugin on this host does not answer: {0}")]
     Local(#[source] LinkError),

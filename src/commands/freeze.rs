@@ -12,7 +12,7 @@ use super::{CommandError, tell};
 
 /// What to freeze, and why.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The environment
     environment: EnvironmentName,
     /// Why, for those who are refused
@@ -22,7 +22,7 @@ pub struct Arguments {
 
 /// What to unfreeze.
 #[derive(Debug, Args)]
-pub struct UnfreezeArguments {
+pub(crate) struct UnfreezeArguments {
     /// The environment
     environment: EnvironmentName,
 }
@@ -31,7 +31,7 @@ pub struct UnfreezeArguments {
 ///
 /// # Errors
 /// An environment that is not linked, or a reason that is blank.
-pub fn freeze(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
+pub(crate) fn freeze(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let environment = &arguments.environment;
     let reason = arguments.reason.join(" ").trim().replace(char::is_control, " ");
     if reason.is_empty() {
@@ -47,7 +47,7 @@ pub fn freeze(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
 ///
 /// # Errors
 /// An environment that is not linked.
-pub fn unfreeze(arguments: &UnfreezeArguments, vars: &Vars) -> Result<(), Error> {
+pub(crate) fn unfreeze(arguments: &UnfreezeArguments, vars: &Vars) -> Result<(), Error> {
     let environment = &arguments.environment;
     Settings::change(vars, |settings| settings.freeze(environment, None))?;
     tell(format_args!("{environment} is not frozen"));

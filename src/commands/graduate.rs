@@ -28,7 +28,7 @@ const LOGGED: usize = 20;
 
 /// What to graduate, and where to.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The environment that is to run the state
     pub environment: EnvironmentName,
     /// The commit, tag or branch of the environment repository whose state it is; HEAD if not given
@@ -62,7 +62,7 @@ pub(super) fn options(words: &[String]) -> Result<Options, CommandError> {
 ///
 /// # Errors
 /// An environment that is not linked, a revision that does not exist, a coordinator that cannot be started.
-pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
+pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     Settings::load(vars)?.environment(&arguments.environment)?;
     let mut options = options(&arguments.options)?;
     options.plan |= arguments.plan;

@@ -8,7 +8,7 @@ use super::{Command, print};
 
 /// How to list the commands.
 #[derive(Debug, Default, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Dokku's own columns, one command a line: its usage, a comma, what it does
     #[arg(long, hide = true)]
     bare: bool,
@@ -16,7 +16,7 @@ pub struct Arguments {
 
 impl Arguments {
     /// As Dokku wants it for `dokku help`.
-    pub fn bare() -> Self {
+    pub(crate) fn bare() -> Self {
         Self { bare: true }
     }
 }
@@ -41,23 +41,30 @@ fn usage_of(argument: &clap::Arg) -> Option<String> {
     Some(if argument.is_required_set() { text } else { format!("[{text}]") })
 }
 
+/// All commands; those that no user runs are hidden.
+pub fn all() -> clap::Command {
+    Command::augment_subcommands(clap::Command::new("dokku"))
+}
+
+/// A command and its arguments: `graduate:logs [<id|environment>] [--follow] [--app <app>]`.
+pub fn usage(command: &clap::Command) -> String {
+    let arguments = command.get_arguments().filter_map(usage_of);
+    std::iter::once(command.get_name().to_owned()).chain(arguments).collect::<Vec<_>>().join(" ")
+}
+
 /// Each command's usage and what it does.
 fn lines() -> Vec<(String, String)> {
-    let all = Command::augment_subcommands(clap::Command::new("dokku"));
     let line = |command: &clap::Command| {
-        let arguments = command.get_arguments().filter_map(usage_of);
-        let usage =
-            std::iter::once(command.get_name().to_owned()).chain(arguments).collect::<Vec<_>>().join(" ");
-        (usage, command.get_about().map(ToString::to_string).unwrap_or_default())
+        (usage(command), command.get_about().map(ToString::to_string).unwrap_or_default())
     };
-    all.get_subcommands().filter(|command| !command.is_hide_set()).map(line).collect()
+    all().get_subcommands().filter(|command| !command.is_hide_set()).map(line).collect()
 }
 
 /// Runs the command.
 ///
 /// # Errors
 /// Stdout cannot be written.
-pub fn run(arguments: &Arguments) -> Result<(), Error> {
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
     let lines = lines();
     if arguments.bare {
         let lines = lines.iter().map(|(usage, about)| format!("    {usage}, {about}\n"));

@@ -11,7 +11,7 @@ use super::{Format, print, print_json};
 
 /// Which hooks, and how to list them.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Only the hooks of this type, as `<index> <command>`; without it all, as `<type> <index> <command>`
     #[arg(value_name = "TYPE", ignore_case = true)]
     kind: Option<HookKind>,
@@ -30,7 +30,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// The settings cannot be read.
-pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
+pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let settings = Settings::load(vars)?;
     let kinds = HookKind::ALL.into_iter().filter(|kind| arguments.kind.is_none_or(|only| only == *kind));
     let hooks = kinds.flat_map(|kind| {

@@ -10,12 +10,12 @@ use super::print;
 
 /// Nothing.
 #[derive(Debug, Args)]
-pub struct Arguments {}
+pub(crate) struct Arguments {}
 
 /// Runs the command; the key is made if there is none.
 ///
 /// # Errors
 /// The key cannot be read or made.
-pub fn run(_: &Arguments, vars: &Vars) -> Result<(), Error> {
+pub(crate) fn run(_: &Arguments, vars: &Vars) -> Result<(), Error> {
     print(format_args!("{}\n", ssh::public_key(vars)?))
 }

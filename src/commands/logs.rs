@@ -38,7 +38,7 @@ impl FromStr for Which {
 
 /// Which graduation, and how much of it.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Its id, or an environment for the latest one there; the latest of all if not given
     #[arg(value_name = "ID|ENVIRONMENT")]
     which: Option<Which>,
@@ -54,7 +54,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// There is no such graduation, or its events cannot be read.
-pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
+pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let id = match &arguments.which {
         Some(Which::Id(id)) => Some(id.clone()),
         Some(Which::LatestOf(environment)) => journal::latest(vars, environment)?,

@@ -13,7 +13,7 @@ use super::{Format, print, print_json, tell};
 
 /// Where, and which apps become which.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The environment
     environment: EnvironmentName,
     /// Apps of this host: a name, in which one `*` may stand for any part; without it the rules are listed
@@ -35,7 +35,7 @@ pub struct Arguments {
 
 /// Which rule to remove.
 #[derive(Debug, Args)]
-pub struct UnmapArguments {
+pub(crate) struct UnmapArguments {
     /// The environment
     environment: EnvironmentName,
     /// The rule's index, as `graduate:map` lists it, or its source pattern
@@ -47,7 +47,7 @@ pub struct UnmapArguments {
 ///
 /// # Errors
 /// An environment that is not linked, or a rule that cannot be added.
-pub fn map(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
+pub(crate) fn map(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let environment = &arguments.environment;
     let (Some(source), Some(destination)) = (arguments.source.clone(), arguments.destination.clone()) else {
         return list(environment, arguments.format, vars);
@@ -64,7 +64,7 @@ pub fn map(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
 ///
 /// # Errors
 /// An environment that is not linked, or no such rule.
-pub fn unmap(arguments: &UnmapArguments, vars: &Vars) -> Result<(), Error> {
+pub(crate) fn unmap(arguments: &UnmapArguments, vars: &Vars) -> Result<(), Error> {
     let UnmapArguments { environment, rule } = arguments;
     Settings::change(vars, |settings| {
         let removed = settings.change_mapping(environment, |map| map.remove(rule))?;

@@ -16,67 +16,101 @@ use crate::output;
 use crate::receive;
 use crate::vars::Vars;
 
-pub mod abort;
-pub mod add_environment;
-pub mod add_hook;
-pub mod commit;
+pub(crate) mod abort;
+pub(crate) mod add_environment;
+pub(crate) mod add_hook;
+pub(crate) mod commit;
 mod commits;
-pub mod diff;
-pub mod doctor;
-pub mod environments;
+pub(crate) mod diff;
+pub(crate) mod doctor;
+pub(crate) mod environments;
 mod error;
-pub mod freeze;
-pub mod graduate;
-pub mod help;
-pub mod hooks;
-pub mod key;
-pub mod logs;
-pub mod map;
-pub mod plan;
+pub(crate) mod freeze;
+pub(crate) mod graduate;
+pub(crate) mod help;
+pub(crate) mod hooks;
+pub(crate) mod key;
+pub(crate) mod logs;
+pub(crate) mod map;
+pub(crate) mod plan;
 mod reach;
-pub mod recover;
-pub mod releases;
-pub mod report;
-pub mod rm_environment;
-pub mod rm_hook;
-pub mod rollback;
-pub mod set;
-pub mod status;
+pub(crate) mod recover;
+pub(crate) mod releases;
+pub(crate) mod report;
+pub(crate) mod rm_environment;
+pub(crate) mod rm_hook;
+pub(crate) mod rollback;
+pub(crate) mod set;
+pub(crate) mod status;
 
-pub use error::CommandError;
+pub(crate) use error::CommandError;
 
-/// A command and its arguments. The first line of each is what help says; Dokku splits it at commas.
+const ENDS_AS_A_GRADUATION: &str = "Exit status: 0 the environment runs the state; 1 refused, aborted, rolled back, or you \
+    said no; 3 partly graduated or in doubt; 4 the destination cannot be reached";
+
+/// A command and its arguments. The first line of each is what `graduate:help` says; Dokku splits it at commas. The
+/// rest is for `--help` and for docs/commands.md, which is made of all this.
 #[derive(Debug, Subcommand)]
 #[command(disable_help_subcommand = true)]
-pub enum Command {
+pub(crate) enum Command {
     /// Graduate a state of this host to an environment: every app goes live together or none does
-    #[command(name = "graduate")]
+    ///
+    /// It does what a push of a request tag does, and its tag is `graduate/<environment>/cli`. It shows the plan and what
+    /// is new, and asks. At a terminal it then shows a line for each app with what it does and for how long; otherwise,
+    /// and with NO_COLOR or TERM=dumb, it prints lines as a push does. What builds write is in `graduate:logs`.
+    #[command(name = "graduate", after_help = ENDS_AS_A_GRADUATION)]
     Graduate(graduate::Arguments),
     /// Stop a graduation that has not been decided yet and put everything back
-    #[command(name = "graduate:abort")]
+    ///
+    /// It waits until everything is put back. After the decision it is too late, and `graduate:rollback` goes back.
+    #[command(
+        name = "graduate:abort",
+        after_help = "Exit status: 0 it was aborted, or had ended by itself with nothing changed; 1 there is none, or it is \
+                      too late; 3 not everything could be put back"
+    )]
     Abort(abort::Arguments),
     /// Link an environment: pin its host key and test the link
+    ///
+    /// Run again with the same address, it tests the link again. A destination that is not set up yet is no error: it
+    /// says what to run there. What else is set for the environment stays.
     #[command(name = "graduate:add-environment")]
     AddEnvironment(add_environment::Arguments),
     /// Add a hook that runs before a graduation or when all apps are held or when it is live or has failed
+    ///
+    /// Hooks run on this host, for graduations to every environment, one after another in the order in which they were
+    /// added.
     #[command(name = "graduate:add-hook")]
     AddHook(add_hook::Arguments),
     /// Talk to a source
     #[command(name = "graduate:agent", hide = true)]
     Agent,
     /// Commit the state of this environment as it is now
+    ///
+    /// Where nothing recorded what an app runs, since it was deployed before the plugin was installed, `--runs` says it;
+    /// nothing is deployed for that.
     #[command(name = "graduate:commit")]
     Commit(commit::CommitArgs),
     /// Show how a state differs from what an environment is: revisions and config names and other settings
-    #[command(name = "graduate:diff")]
+    ///
+    /// It compares and judges nothing; `graduate:plan` judges. It also shows what no graduation carries. What may be a
+    /// secret is shown as `(hidden)`, since two hosts cannot compare it.
+    #[command(
+        name = "graduate:diff",
+        after_help = "Exit status: 0 whether or not there are differences; 1 the destination refuses to tell; 4 it cannot \
+                      be reached"
+    )]
     Diff(diff::Arguments),
     /// Examine the installation and each link and say what puts right what is wrong
-    #[command(name = "graduate:doctor")]
+    ///
+    /// It changes nothing. Each destination runs the same checks on itself.
+    #[command(name = "graduate:doctor", after_help = "Exit status: 0 nothing is broken; 1 something is")]
     Doctor(doctor::Arguments),
     /// List the environments
     #[command(name = "graduate:environments")]
     Environments(environments::Arguments),
     /// Refuse graduations to an environment and say why
+    ///
+    /// To go back to a release is possible all the same, where `despite-freeze` is given.
     #[command(name = "graduate:freeze")]
     Freeze(freeze::Arguments),
     /// List the commands
@@ -89,13 +123,23 @@ pub enum Command {
     #[command(name = "graduate:key")]
     Key(key::Arguments),
     /// Show the whole story of a graduation; the latest one if not said
+    ///
+    /// It has all that builds and hooks wrote, of a graduation that runs and of those that are over.
     #[command(name = "graduate:logs")]
     Logs(logs::Arguments),
     /// Give the apps of an environment other names; without patterns list the rules
+    ///
+    /// Of the rules the first that fits an app counts. An app that no rule fits does not graduate there.
     #[command(name = "graduate:map")]
     Map(map::Arguments),
     /// Show what a graduation would do
-    #[command(name = "graduate:plan")]
+    ///
+    /// It lists the commits of each app, judges the state as a graduation does, and changes nothing.
+    #[command(
+        name = "graduate:plan",
+        after_help = "Exit status: 0 it would graduate, or there is nothing to do; 1 it would be refused; 4 the destination \
+                      cannot be reached"
+    )]
     Plan(plan::Arguments),
     /// Take the objects of an app that graduates
     #[command(name = "graduate:receive", hide = true)]
@@ -104,27 +148,44 @@ pub enum Command {
         app: AppName,
     },
     /// Settle a graduation that was left in doubt: finish it or undo it
-    #[command(name = "graduate:recover")]
+    ///
+    /// What was decided is finished, what was not is undone, and it says which. The next graduation to the environment
+    /// does the same first.
+    #[command(
+        name = "graduate:recover",
+        after_help = "Exit status: 0 it is settled, or nothing was in doubt; 1 a graduation is in progress; 3 it is still in \
+                      doubt, partly live, or not everything could be put back"
+    )]
     Recover(recover::Arguments),
     /// List the releases of an environment
     #[command(name = "graduate:releases")]
     Releases(releases::Arguments),
     /// Show what is set for the environments
+    ///
+    /// With `--graduate-<property>` or `--<environment>-<property>` it prints one value alone.
     #[command(name = "graduate:report")]
     Report(report::Arguments),
     /// Forget an environment and its pinned host key
+    ///
+    /// The host key goes with the last environment on that host. Its releases stay in the repository, and nothing changes on
+    /// the destination.
     #[command(name = "graduate:rm-environment")]
     RmEnvironment(rm_environment::Arguments),
     /// Remove a hook by its index
     #[command(name = "graduate:rm-hook")]
     RmHook(rm_hook::Arguments),
     /// Go back to the release before or to a given one: every app goes back together or none does
-    #[command(name = "graduate:rollback")]
+    ///
+    /// Without a release it goes to the one before what runs now; twice goes two back.
+    #[command(name = "graduate:rollback", after_help = ENDS_AS_A_GRADUATION)]
     Rollback(rollback::Arguments),
     /// Set a property of an environment or of all; no value resets it
     #[command(name = "graduate:set")]
     Set(set::Arguments),
     /// Show which revision of which app runs where
+    ///
+    /// It also shows how far this host is ahead, what was deployed on a destination by hand (drift), and which
+    /// graduation is in progress or in doubt.
     #[command(name = "graduate:status")]
     Status(status::Arguments),
     /// Let graduations to an environment pass again
@@ -139,7 +200,7 @@ pub enum Command {
 ///
 /// # Errors
 /// Whatever stopped it.
-pub fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
+pub(crate) fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
     match command {
         Command::Graduate(arguments) => return graduate::run(&arguments, vars),
         Command::Recover(arguments) => return recover::run(&arguments, vars),
@@ -174,7 +235,7 @@ pub fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
 
 /// How a list is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// Lines for people and simple scripts.
     #[default]
     Text,
@@ -186,7 +247,7 @@ pub enum Format {
 ///
 /// # Errors
 /// [`CommandError::Output`]: a full disk, for one.
-pub fn print(result: impl fmt::Display) -> Result<(), Error> {
+pub(crate) fn print(result: impl fmt::Display) -> Result<(), Error> {
     Ok(output::to_stdout(&result.to_string()).map_err(CommandError::Output)?)
 }
 
@@ -194,7 +255,7 @@ pub fn print(result: impl fmt::Display) -> Result<(), Error> {
 ///
 /// # Errors
 /// As [`print()`].
-pub fn print_json(value: &serde_json::Value) -> Result<(), Error> {
+pub(crate) fn print_json(value: &serde_json::Value) -> Result<(), Error> {
     Ok(output::json_to_stdout(value).map_err(CommandError::Output)?)
 }
 

@@ -32,7 +32,7 @@ const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
 /// What to plan, and how to show it.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The environment that is to run the state
     environment: EnvironmentName,
     /// The commit, tag or branch of the environment repository whose state it is; HEAD if not given
@@ -55,7 +55,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// An environment that is not linked, a revision that does not exist, a coordinator that cannot be started.
-pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
+pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     Settings::load(vars)?.environment(&arguments.environment)?;
     let repo = Settled::open(vars)?;
     let revision = arguments.revision.as_deref();

@@ -20,7 +20,7 @@ use super::{CommandError, tell};
 
 /// Which environment.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The environment whose last graduation was interrupted
     pub environment: EnvironmentName,
 }
@@ -29,7 +29,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// A graduation is in progress, or it stays in doubt.
-pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
+pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let environment = &arguments.environment;
     if journal::current(vars, environment)?.is_none() {
         // One that has been removed since can be in doubt all the same.

@@ -15,7 +15,7 @@ use super::{Format, print, print_json, reach, table};
 
 /// Whose releases, and how to list them.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The environment
     environment: EnvironmentName,
     /// How many, the newest first
@@ -36,7 +36,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// The repository cannot be read.
-pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
+pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let (repo, environment) = (Settled::open(vars)?, &arguments.environment);
     let runs = repo.read_ref(&ledger::branch(environment))?;
     let history = history::of(&repo, environment, runs, arguments.limit)?;

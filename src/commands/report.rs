@@ -12,7 +12,7 @@ use super::{CommandError, Format, print, print_json};
 
 /// Which environment, what of it, and how to show it.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The environment, all of them if not given; then perhaps one value alone, such as --graduate-lease, or
     /// --production-lease, which names the environment, too
     #[arg(value_name = "ENVIRONMENT", allow_hyphen_values = true)]
@@ -38,7 +38,7 @@ type Pair = (&'static str, String);
 ///
 /// # Errors
 /// An environment that is not linked, or a flag that there is not.
-pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
+pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let settings = Settings::load(vars)?;
     let (flags, names): (Vec<&String>, Vec<&String>) =
         arguments.environment.iter().chain(&arguments.flag).partition(|word| word.starts_with("--"));

@@ -14,7 +14,7 @@ use super::{CommandError, tell};
 
 /// Which environment.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Its name
     #[arg(value_name = "NAME")]
     name: EnvironmentName,
@@ -24,7 +24,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// No environment has that name, or it is being graduated to.
-pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
+pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let name = &arguments.name;
     // It could not come back to its destination without what is removed here.
     if let Some(Holder { by, .. }) = coordinator::in_progress(vars, name)? {

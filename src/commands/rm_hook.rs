@@ -10,7 +10,7 @@ use super::tell;
 
 /// Which hook.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Its type
     #[arg(value_name = "TYPE", ignore_case = true)]
     kind: HookKind,
@@ -23,7 +23,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// No hook has that index.
-pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
+pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let Arguments { kind, index } = *arguments;
     Settings::change(vars, |settings| {
         let command = settings.remove_hook(kind, index)?;

@@ -15,7 +15,7 @@ use super::{CommandError, graduate, tell};
 
 /// Where, and what to go back to.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The environment
     environment: EnvironmentName,
     /// The release, as `graduate:releases` lists it; the one before what runs now if not given
@@ -32,7 +32,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// There is no such release, or those of a graduation.
-pub fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
+pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let environment = &arguments.environment;
     Settings::load(vars)?.environment(environment)?;
     let repo = Settled::open(vars)?;

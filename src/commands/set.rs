@@ -27,13 +27,12 @@ impl FromStr for Scope {
 
 /// What to set, and where.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The environment, or --global for all that do not set it themselves
     #[arg(value_name = "ENVIRONMENT|--global", allow_hyphen_values = true)]
     scope: Scope,
-    /// One of max-parallel, hold-timeout, lease, on-failure, missing-config, ignore-config, exclude, hook-timeout,
-    /// keep-releases, keep-logs, auto-commit
-    #[arg(value_name = "PROPERTY")]
+    /// Which
+    #[arg(value_name = "PROPERTY", help = format!("One of {}", Property::known()))]
     property: String,
     /// Its value; without one it is reset. Names are separated by commas or blanks
     #[arg(value_name = "VALUE")]
@@ -44,7 +43,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// An unknown environment or property, or a value that the property cannot have.
-pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
+pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let property: Property = arguments.property.parse().map_err(SettingsError::Property)?;
     let value = arguments.value.join(" ");
     let value = Some(value.as_str()).filter(|value| !value.is_empty());

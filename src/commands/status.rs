@@ -29,7 +29,7 @@ use super::{Format, print, print_json, table};
 
 /// Which environment, and how to show it.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The environment; all of them if not given
     environment: Option<EnvironmentName>,
     /// A table, or one JSON document
@@ -96,7 +96,7 @@ struct There {
 ///
 /// # Errors
 /// An environment that is not linked; the repository cannot be read.
-pub fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
+pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let settings = Settings::load(vars)?;
     let names: Vec<&EnvironmentName> = match &arguments.environment {
         Some(name) => {

@@ -12,7 +12,7 @@ use crate::protocol::{AppEnd, Decision, OnFailure};
 /// Where an app is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(test, derive(Hash))]
-pub enum Stage {
+pub(crate) enum Stage {
     /// It belongs to the graduation and is looked at, or created.
     Taken,
     /// What it was is noted, so that it can be put back.
@@ -41,52 +41,69 @@ pub enum Stage {
     Stuck,
 }
 
-/// What the files of an app say on the destination's disk.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Marks {
+/// What happened to an app, as its log tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AppStep {
     /// What it was is noted.
-    pub opened: bool,
-    /// Its deploy was to be started.
-    pub started: bool,
+    Opened,
+    /// Its deploy is about to be started.
+    Started,
     /// It is built.
-    pub built: bool,
+    Built,
     /// What is held is noted.
-    pub held: bool,
-    /// The new version has got its names back.
-    pub released: bool,
-    /// Dokku's own last trigger of a good deploy ran, and nobody has judged otherwise since.
-    pub deployed: bool,
-    /// Somebody has begun to put it back although it is live.
-    pub put_back: bool,
-    /// How it ended.
-    pub end: Option<AppEnd>,
+    Held,
+    /// The new version has got its names back after the decision.
+    Released,
+    /// Dokku's own last trigger of a good deploy ran.
+    Deployed,
+    /// Somebody has looked, and it is not deployed as Dokku says.
+    Distrusted,
+    /// It is live, wholly or in part, and is about to be put back.
+    Restoring,
+    /// It has come to its end.
+    Ended(AppEnd),
 }
 
 impl Stage {
-    /// The stage that the files of an app tell.
-    pub fn of(marks: &Marks) -> Self {
-        if let Some(end) = &marks.end {
-            return Self::ended(end);
+    /// The stage after one more step. A full disk may have had no room for those in between, and several processes write:
+    /// one that comes late or twice leads nowhere.
+    #[must_use]
+    pub(crate) fn next(self, step: &AppStep) -> Self {
+        let reached = match step {
+            AppStep::Opened => Self::Open,
+            AppStep::Started => Self::Deploying,
+            AppStep::Built => Self::Built,
+            AppStep::Held => Self::Held,
+            AppStep::Released => Self::Released,
+            AppStep::Deployed if self >= Self::Held => Self::Live,
+            AppStep::Deployed => Self::Escaped,
+            AppStep::Distrusted => return self.distrusted(),
+            AppStep::Restoring => Self::Restoring,
+            AppStep::Ended(end) => Self::ended(end),
+        };
+        if self.is_over() { self } else { self.max(reached) }
+    }
+
+    fn distrusted(self) -> Self {
+        match self {
+            Self::Live => Self::Released,
+            Self::Escaped => Self::Built,
+            Self::Taken
+            | Self::Open
+            | Self::Deploying
+            | Self::Built
+            | Self::Held
+            | Self::Released
+            | Self::Failed
+            | Self::Restoring
+            | Self::Confirmed
+            | Self::Restored
+            | Self::Stuck => self,
         }
-        let Marks { opened, started, built, held, released, deployed, put_back, end: _ } = *marks;
-        // The latest one counts: a full disk may have had no room for one before.
-        [
-            (put_back, Self::Restoring),
-            (deployed && held, Self::Live),
-            (deployed, Self::Escaped),
-            (released, Self::Released),
-            (held, Self::Held),
-            (built, Self::Built),
-            (started, Self::Deploying),
-            (opened, Self::Open),
-        ]
-        .into_iter()
-        .find_map(|(is_marked, stage)| is_marked.then_some(stage))
-        .unwrap_or(Self::Taken)
     }
 
     /// The last stage of an app that ended so.
-    pub fn ended(end: &AppEnd) -> Self {
+    pub(crate) fn ended(end: &AppEnd) -> Self {
         match end {
             AppEnd::Live {} => Self::Confirmed,
             AppEnd::Restored { .. } => Self::Restored,
@@ -96,7 +113,7 @@ impl Stage {
 
     /// The stage when nothing of the app's deploy runs any more, and nobody knows how it exited.
     #[must_use]
-    pub fn when_over(self) -> Self {
+    pub(crate) fn when_over(self) -> Self {
         match self {
             Self::Taken | Self::Open | Self::Deploying | Self::Built | Self::Held | Self::Released => {
                 Self::Failed
@@ -112,7 +129,7 @@ impl Stage {
     }
 
     /// It has come to its end: nothing is done to it any more.
-    pub fn is_over(self) -> bool {
+    pub(crate) fn is_over(self) -> bool {
         match self {
             Self::Confirmed | Self::Restored | Self::Stuck => true,
             Self::Taken
@@ -129,7 +146,7 @@ impl Stage {
     }
 
     /// A deploy of it may still be running.
-    pub fn is_at_work(self) -> bool {
+    pub(crate) fn is_at_work(self) -> bool {
         match self {
             Self::Deploying | Self::Built | Self::Held | Self::Released => true,
             Self::Taken
@@ -164,7 +181,7 @@ impl Stage {
 /// What is done with an app to bring it to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(test, derive(Hash))]
-pub enum Way {
+pub(crate) enum Way {
     /// It never went live, and nothing of it is to be left.
     Undo,
     /// It is live, wholly or in part, and is put back.
@@ -177,7 +194,7 @@ pub enum Way {
 /// their end are not named.
 ///
 /// With [`OnFailure::Keep`], too, an app that failed is put back: one of which half is new is in nobody's ledger.
-pub fn resolution(
+pub(crate) fn resolution(
     stages: &BTreeMap<AppName, Stage>,
     decision: Decision,
     on_failure: OnFailure,
@@ -217,13 +234,13 @@ pub fn resolution(
 
 /// Whoever worked on it before has found every app live, for one stays so only then: what was found of the others is
 /// not looked at again.
-pub fn all_stay(stages: &BTreeMap<AppName, Stage>, on_failure: OnFailure) -> bool {
+pub(crate) fn all_stay(stages: &BTreeMap<AppName, Stage>, on_failure: OnFailure) -> bool {
     on_failure == OnFailure::Rollback && stages.values().any(|stage| *stage == Stage::Confirmed)
 }
 
 /// What a trigger does that holds a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Barrier {
+pub(crate) enum Barrier {
     /// It waits.
     Wait,
     /// Nobody has been heard of for a lease: it writes that the graduation is aborted, unless somebody else was first.
@@ -235,7 +252,7 @@ pub enum Barrier {
 }
 
 /// What a trigger that holds a container does.
-pub fn barrier(decision: Option<Decision>, lease_is_over: bool) -> Barrier {
+pub(crate) fn barrier(decision: Option<Decision>, lease_is_over: bool) -> Barrier {
     match (decision, lease_is_over) {
         (Some(Decision::Go), true | false) => Barrier::GoOn,
         (Some(Decision::Abort), true | false) => Barrier::GiveUp,
@@ -246,7 +263,7 @@ pub fn barrier(decision: Option<Decision>, lease_is_over: bool) -> Barrier {
 
 /// What happens to a deploy of an app that is somebody else's while a graduation has the app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Foreign {
+pub(crate) enum Foreign {
     /// It goes on: it starts the old version.
     Pass,
     /// It waits until the app is put back.
@@ -256,7 +273,7 @@ pub enum Foreign {
 }
 
 /// A deploy that is somebody else's begins: a `ps:restart`, a `config:set`.
-pub fn foreign_deploy(stage: Stage, decision: Option<Decision>) -> Foreign {
+pub(crate) fn foreign_deploy(stage: Stage, decision: Option<Decision>) -> Foreign {
     match decision {
         None if stage.has_old_names() => Foreign::Pass,
         Some(Decision::Abort) => Foreign::Wait,
@@ -266,7 +283,7 @@ pub fn foreign_deploy(stage: Stage, decision: Option<Decision>) -> Foreign {
 
 /// A container of such a deploy is about to become live. After the decision to go it would take the new version's
 /// place; after an abort it is the old one.
-pub fn foreign_container(stage: Stage, decision: Option<Decision>) -> Foreign {
+pub(crate) fn foreign_container(stage: Stage, decision: Option<Decision>) -> Foreign {
     match decision {
         None | Some(Decision::Abort) if stage.has_old_names() => Foreign::Pass,
         None | Some(Decision::Abort | Decision::Go) => Foreign::Refuse,
@@ -294,6 +311,20 @@ mod tests {
         Stage::Restored,
         Stage::Stuck,
     ];
+
+    fn steps() -> [(&'static str, AppStep); 9] {
+        [
+            ("opened", AppStep::Opened),
+            ("started", AppStep::Started),
+            ("built", AppStep::Built),
+            ("held", AppStep::Held),
+            ("released", AppStep::Released),
+            ("deployed", AppStep::Deployed),
+            ("distrusted", AppStep::Distrusted),
+            ("restoring", AppStep::Restoring),
+            ("ended: live", AppStep::Ended(AppEnd::Live {})),
+        ]
+    }
 
     fn app(name: &str) -> AppName {
         name.parse().unwrap()
@@ -348,44 +379,21 @@ mod tests {
             table += format!("{:13}{}", format!("{stage:?}"), cells.concat()).trim_end();
             table += "\n";
         }
+        table += "\nWhere a step leads\n";
+        let row = |first: String, cells: Vec<String>| {
+            let cells: String = cells.iter().map(|cell| format!("{cell:12}")).collect();
+            format!("{first:13}{cells}").trim_end().to_owned() + "\n"
+        };
+        table += &row("stage".to_owned(), steps().map(|(name, _)| name.to_owned()).into());
+        for stage in STAGES {
+            let cells = steps().map(|(_, step)| format!("{:?}", stage.next(&step)));
+            table += &row(format!("{stage:?}"), cells.into());
+        }
         table += "\nWhat a stage is when nothing of the app's deploy runs any more\n";
         for stage in STAGES {
             table += &format!("{:13}{:?}\n", format!("{stage:?}"), stage.when_over());
         }
         assert_data_eq!(table, file!["app.txt"].raw());
-    }
-
-    #[test]
-    fn the_latest_mark_tells_the_stage() {
-        let mut marks = Marks::default();
-        let mut stages = vec![Stage::of(&marks)];
-        let set: [fn(&mut Marks); 8] = [
-            |marks| marks.opened = true,
-            |marks| marks.started = true,
-            |marks| marks.built = true,
-            |marks| marks.held = true,
-            |marks| marks.released = true,
-            |marks| marks.deployed = true,
-            |marks| marks.put_back = true,
-            |marks| marks.end = Some(AppEnd::Restored { down: false }),
-        ];
-        for set in set {
-            set(&mut marks);
-            stages.push(Stage::of(&marks));
-        }
-        let expected = [
-            Stage::Taken,
-            Stage::Open,
-            Stage::Deploying,
-            Stage::Built,
-            Stage::Held,
-            Stage::Released,
-            Stage::Live,
-            Stage::Restoring,
-            Stage::Restored,
-        ];
-        assert_eq!(stages, expected);
-        assert_eq!(Stage::of(&Marks { deployed: true, ..Marks::default() }), Stage::Escaped);
     }
 
     #[test]

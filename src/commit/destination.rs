@@ -15,7 +15,7 @@ use crate::protocol::{AppEnd, Decision, HoldPoint, OnFailure, Report};
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     /// The source asks to open an app.
     OpenAsked(AppName),
     /// The source asks to build an app and to hold it.
@@ -82,7 +82,7 @@ pub enum Event {
 
 /// What became of a deploy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Judgement {
+pub(crate) enum Judgement {
     /// Dokku says that the app is deployed, and what is live is what was held.
     Live,
     /// Dokku says that the app is deployed, and it was never held.
@@ -95,7 +95,7 @@ pub enum Judgement {
 
 impl Judgement {
     /// Of a deploy of which nothing runs any more, and nobody knows how it exited: what the app's files tell.
-    pub fn by(stage: Stage) -> Self {
+    pub(crate) fn by(stage: Stage) -> Self {
         match stage.when_over() {
             Stage::Live | Stage::Confirmed => Self::Live,
             Stage::Escaped => Self::Escaped,
@@ -115,7 +115,7 @@ impl Judgement {
 
 /// What to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Tell the source.
     Say(Report),
     /// Open an app.
@@ -167,7 +167,7 @@ enum State {
 /// One graduation on its destination.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
-pub struct Destination {
+pub(crate) struct Destination {
     state: State,
     on_failure: OnFailure,
     apps: BTreeMap<AppName, Stage>,
@@ -177,16 +177,16 @@ pub struct Destination {
 
 /// An app as a participant that died has left it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Left {
+pub(crate) struct Left {
     /// Where it is, by its files.
-    pub stage: Stage,
+    pub(crate) stage: Stage,
     /// How it ended, if it has.
-    pub end: Option<AppEnd>,
+    pub(crate) end: Option<AppEnd>,
 }
 
 impl Destination {
     /// A graduation that has just begun.
-    pub fn new(on_failure: OnFailure) -> Self {
+    pub(crate) fn new(on_failure: OnFailure) -> Self {
         Self {
             state: State::Undecided { took_over: false },
             on_failure,
@@ -196,7 +196,7 @@ impl Destination {
     }
 
     /// A graduation whose participant has died: it is carried out as it was decided, and if it was not, aborted.
-    pub fn take_over(on_failure: OnFailure, left: BTreeMap<AppName, Left>) -> (Self, Vec<Action>) {
+    pub(crate) fn take_over(on_failure: OnFailure, left: BTreeMap<AppName, Left>) -> (Self, Vec<Action>) {
         let mut this = Self { state: State::Undecided { took_over: true }, ..Self::new(on_failure) };
         for (app, Left { stage, end }) in left {
             this.apps.insert(app.clone(), stage);
@@ -206,12 +206,12 @@ impl Destination {
     }
 
     /// Over: nothing more is done, and nothing more will happen.
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         matches!(self.state, State::Settled(_))
     }
 
     /// The decision that stands, as far as it is known here.
-    pub fn decision(&self) -> Option<Decision> {
+    pub(crate) fn decision(&self) -> Option<Decision> {
         match self.state {
             State::Undecided { .. } => None,
             State::Decided(decision)
@@ -222,7 +222,7 @@ impl Destination {
     }
 
     /// Takes one event.
-    pub fn step(&mut self, event: Event) -> Vec<Action> {
+    pub(crate) fn step(&mut self, event: Event) -> Vec<Action> {
         match event {
             Event::OpenAsked(app) => self.open_asked(app),
             Event::PrepareAsked(app) => self.prepare_asked(app),

@@ -57,7 +57,7 @@ pub enum Tell {
 
 /// What a client does, as the coordinator's main loop sees it.
 #[derive(Debug)]
-pub enum Client {
+pub(crate) enum Client {
     /// It asks for something.
     Asks(Ask),
     /// The one that asked for the graduation has gone.
@@ -66,7 +66,7 @@ pub enum Client {
 
 /// Those who have asked for something and are still there. One who only looks costs no more than its connection.
 #[derive(Clone, Debug, Default)]
-pub struct Clients(Arc<Mutex<Numbered>>);
+pub(crate) struct Clients(Arc<Mutex<Numbered>>);
 
 #[derive(Debug, Default)]
 struct Numbered {
@@ -81,13 +81,13 @@ impl Clients {
     }
 
     /// Somebody has come and asked for something, and may have left since.
-    pub fn have_come(&self) -> bool {
+    pub(crate) fn have_come(&self) -> bool {
         self.lock().count > 0
     }
 
     /// Tells all of them something. One that does not read is no concern of ours: a message is far smaller than a
     /// socket's buffer, and three are all that ever come.
-    pub fn tell(&self, message: &Tell) {
+    pub(crate) fn tell(&self, message: &Tell) {
         for client in self.lock().there.values_mut() {
             let _ = client.set_write_timeout(Some(Duration::from_millis(200)));
             let _ = protocol::write(client, message);
@@ -115,7 +115,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// The socket cannot be made.
-pub fn listen(path: &Path, clients: Clients, sender: SyncSender<Message>) -> io::Result<()> {
+pub(crate) fn listen(path: &Path, clients: Clients, sender: SyncSender<Message>) -> io::Result<()> {
     let listener = UnixListener::bind(path)?;
     thread::spawn(move || {
         for connection in listener.incoming() {
@@ -160,7 +160,7 @@ fn serve(connection: &UnixStream, clients: &Clients, sender: &SyncSender<Message
 
 /// A hook's or command's connection to a coordinator.
 #[derive(Debug)]
-pub struct Control {
+pub(crate) struct Control {
     stream: UnixStream,
 }
 
@@ -169,7 +169,7 @@ impl Control {
     ///
     /// # Errors
     /// Nobody does within `limit`, or `is_hopeless` says that nobody will.
-    pub fn attach(path: &Path, limit: Duration, is_hopeless: impl Fn() -> bool) -> io::Result<Self> {
+    pub(crate) fn attach(path: &Path, limit: Duration, is_hopeless: impl Fn() -> bool) -> io::Result<Self> {
         let end = Instant::now() + limit;
         loop {
             // Asked first: it may have listened and ended since.
@@ -186,7 +186,7 @@ impl Control {
     ///
     /// # Errors
     /// The coordinator is gone.
-    pub fn ask(&mut self, ask: &Ask) -> io::Result<()> {
+    pub(crate) fn ask(&mut self, ask: &Ask) -> io::Result<()> {
         protocol::write(&mut self.stream, ask)
     }
 
@@ -194,14 +194,14 @@ impl Control {
     ///
     /// # Errors
     /// The descriptor cannot be copied.
-    pub fn answers(&self) -> io::Result<Answers> {
+    pub(crate) fn answers(&self) -> io::Result<Answers> {
         Ok(Answers { reader: BufReader::new(self.stream.try_clone()?) })
     }
 }
 
 /// What a coordinator tells.
 #[derive(Debug)]
-pub struct Answers {
+pub(crate) struct Answers {
     reader: BufReader<UnixStream>,
 }
 
@@ -210,7 +210,7 @@ impl Answers {
     ///
     /// # Errors
     /// What came is no answer.
-    pub fn next_answer(&mut self) -> Result<Option<Tell>, LineError> {
+    pub(crate) fn next_answer(&mut self) -> Result<Option<Tell>, LineError> {
         match protocol::read_line(&mut self.reader)? {
             Some(line) => protocol::parse(&line).map(Some),
             None => Ok(None),

@@ -17,7 +17,7 @@ const LOOK_LIMIT: Duration = Duration::from_millis(200);
 /// Who has an environment, as its lock's file says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Holder {
+pub(crate) struct Holder {
     /// Which graduation.
     pub id: GraduationId,
     /// Who asked for it.
@@ -30,7 +30,7 @@ pub struct Holder {
 ///
 /// # Errors
 /// The lock cannot be looked at.
-pub fn in_progress(vars: &Vars, environment: &EnvironmentName) -> Result<Option<Holder>, FileError> {
+pub(crate) fn in_progress(vars: &Vars, environment: &EnvironmentName) -> Result<Option<Holder>, FileError> {
     Lock::holder(&journal::lock_path(vars, environment))
 }
 
@@ -38,7 +38,7 @@ pub fn in_progress(vars: &Vars, environment: &EnvironmentName) -> Result<Option<
 ///
 /// # Errors
 /// The lock cannot be opened or written.
-pub fn lock(
+pub(crate) fn lock(
     vars: &Vars,
     environment: &EnvironmentName,
     holder: &Holder,

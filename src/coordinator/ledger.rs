@@ -16,7 +16,7 @@ use crate::vars::Vars;
 
 /// The record could not be made; what runs there runs all the same.
 #[derive(Debug, thiserror::Error)]
-pub enum LedgerError {
+pub(crate) enum LedgerError {
     /// The repository cannot be read.
     #[error("it is live but could not be recorded: {0}")]
     Repo(#[from] RepoError),
@@ -29,7 +29,7 @@ pub enum LedgerError {
 }
 
 /// The branch that says what runs in an environment.
-pub fn branch(environment: &EnvironmentName) -> String {
+pub(crate) fn branch(environment: &EnvironmentName) -> String {
     format!("refs/heads/env/{environment}")
 }
 
@@ -37,7 +37,7 @@ pub fn branch(environment: &EnvironmentName) -> String {
 ///
 /// # Errors
 /// See [`LedgerError`].
-pub fn record<'a>(
+pub(crate) fn record<'a>(
     vars: &Vars,
     order: &Order,
     deployed: impl Iterator<Item = &'a AppName>,
@@ -54,7 +54,7 @@ pub fn record<'a>(
 ///
 /// # Errors
 /// See [`LedgerError`].
-pub fn record_mixed(
+pub(crate) fn record_mixed(
     vars: &Vars,
     order: &Order,
     ends: &BTreeMap<AppName, AppEnd>,
@@ -77,7 +77,11 @@ pub fn record_mixed(
 ///
 /// # Errors
 /// See [`LedgerError`].
-pub fn note_unchanged(vars: &Vars, order: &Order, there: &BTreeSet<AppName>) -> Result<(), LedgerError> {
+pub(crate) fn note_unchanged(
+    vars: &Vars,
+    order: &Order,
+    there: &BTreeSet<AppName>,
+) -> Result<(), LedgerError> {
     let ledger = Ledger::open(vars, order)?;
     let mut gone = if order.options.only.is_none() { ledger.gone()? } else { Vec::new() };
     gone.retain(|app| !there.contains(app));

@@ -4,11 +4,11 @@
 //! on. It holds the environment's lock, settles what an earlier one left, makes the plan, and feeds the
 //! [`crate::transaction`] in `run`. What it says goes into a file of [`News`].
 
-pub mod control;
+pub(crate) mod control;
 mod forgotten;
 mod holder;
 mod keep;
-pub mod ledger;
+pub(crate) mod ledger;
 mod outcome;
 mod prepare;
 mod programs;
@@ -25,18 +25,18 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::coordinator::control::{Client, Clients};
-pub use crate::coordinator::holder::{Holder, in_progress, lock};
+pub(crate) use crate::coordinator::holder::{Holder, in_progress, lock};
 use crate::coordinator::ledger::LedgerError;
-pub use crate::coordinator::prepare::{ask_factors, ask_live};
-pub use crate::coordinator::revisions::{There, ask_revisions};
+pub(crate) use crate::coordinator::prepare::{ask_factors, ask_live};
+pub(crate) use crate::coordinator::revisions::ask_revisions;
 use crate::coordinator::run::Run;
-pub use crate::coordinator::settle::{Earlier, settle_earlier};
+pub(crate) use crate::coordinator::settle::{Earlier, settle_earlier};
 use crate::decision::{self, DecisionError};
 use crate::environment::EnvironmentError;
 use crate::exit::{ExitStatus, Explain};
 use crate::files::{FileError, Locking};
 use crate::git;
-use crate::journal::{self, Entry, Journal, JournalError, Place};
+use crate::journal::{self, Entry, Journal, Place};
 use crate::link::{Link, LinkError, Reports};
 use crate::mapping::Routes;
 use crate::names::{AppName, EnvironmentName, GraduationId, ReleaseTag};
@@ -58,7 +58,7 @@ const QUEUE: usize = 64;
 
 /// The coordinator could not do its work.
 #[derive(Debug, thiserror::Error)]
-pub enum CoordinatorError {
+pub(crate) enum CoordinatorError {
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),
@@ -77,9 +77,6 @@ pub enum CoordinatorError {
     /// The record.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The journal.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
     /// The link broke before anything was begun.
     #[error(transparent)]
     Link(#[from] LinkError),
@@ -104,7 +101,7 @@ impl Explain for CoordinatorError {
 
 /// What reaches the main loop.
 #[derive(Debug)]
-pub enum Message {
+pub(crate) enum Message {
     /// A hook or command.
     Client(Client),
     /// The destination.
@@ -148,7 +145,7 @@ pub enum Message {
 /// What a coordinator is started for; JSON on its stdin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Start {
+pub(crate) enum Start {
     /// A graduation.
     Graduate(Box<Order>),
     /// Settle what another coordinator has left of this environment's.
@@ -159,7 +156,7 @@ pub enum Start {
 ///
 /// # Errors
 /// It could not be started.
-pub fn start(what: &Start) -> Result<Detached, ProcessError> {
+pub(crate) fn start(what: &Start) -> Result<Detached, ProcessError> {
     process::detach(&["coordinator"], serde_json::to_vec(what).expect("a start has a JSON form"))
 }
 
@@ -167,7 +164,7 @@ pub fn start(what: &Start) -> Result<Detached, ProcessError> {
 ///
 /// # Errors
 /// Nothing could be done, and nobody could be told.
-pub fn main(vars: &Vars) -> Result<(), CoordinatorError> {
+pub(crate) fn main(vars: &Vars) -> Result<(), CoordinatorError> {
     process::leave_session()?;
     match serde_json::from_slice(&process::read_stdin(256 << 20)?)? {
         Start::Graduate(order) => Coordinator::open(vars, *order)?.graduate(),
@@ -177,7 +174,7 @@ pub fn main(vars: &Vars) -> Result<(), CoordinatorError> {
 
 /// One graduation on its source.
 #[derive(Debug)]
-pub struct Coordinator<'a> {
+pub(crate) struct Coordinator<'a> {
     vars: &'a Vars,
     order: Order,
     limits: Limits,
@@ -405,7 +402,7 @@ impl<'a> Coordinator<'a> {
 }
 
 /// What is told of a graduation whose journal is gone.
-pub fn given_up(id: &GraduationId) -> String {
+pub(crate) fn given_up(id: &GraduationId) -> String {
     format!(
         "the journal of graduation {id} is gone, so it is given up: nobody can tell how it stood. `dokku graduate:status` \
          tells whether what runs is what was released"

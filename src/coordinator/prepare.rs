@@ -215,7 +215,7 @@ impl Coordinator<'_> {
 ///
 /// # Errors
 /// The link breaks, or something else is told.
-pub fn ask_live(
+pub(crate) fn ask_live(
     link: &mut Link,
     reports: &mut Reports,
 ) -> Result<BTreeMap<DestinationApp, LiveApp>, LinkError> {
@@ -238,7 +238,7 @@ pub fn ask_live(
 ///
 /// # Errors
 /// The link breaks, or something else is told.
-pub fn ask_factors(
+pub(crate) fn ask_factors(
     link: &mut Link,
     reports: &mut Reports,
 ) -> Result<BTreeMap<DestinationApp, RawFactors>, LinkError> {

@@ -32,13 +32,13 @@ const AT_ONCE: usize = 8;
 const LOOKS: usize = 2;
 
 /// What the destination says of revisions, and why nothing can be sent to an app's repository there.
-pub type There = BTreeMap<(DestinationApp, CommitId), (RevisionFacts, Option<String>)>;
+pub(crate) type There = BTreeMap<(DestinationApp, CommitId), (RevisionFacts, Option<String>)>;
 
 /// Asks a destination which revisions it has.
 ///
 /// # Errors
 /// The link breaks, or something else is told.
-pub fn ask_revisions(
+pub(crate) fn ask_revisions(
     link: &mut Link,
     reports: &mut Reports,
     wanted: &[(DestinationApp, CommitId)],

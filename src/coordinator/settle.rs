@@ -30,7 +30,7 @@ pub(super) fn settle_alone(vars: &Vars, environment: &EnvironmentName) -> Result
 
 /// What an earlier coordinator had left.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Earlier {
+pub(crate) enum Earlier {
     /// Nothing that is in doubt.
     Nothing,
     /// A graduation without a journal: somebody has removed it, and nobody can tell any more how it stood.
@@ -43,7 +43,10 @@ pub enum Earlier {
 ///
 /// # Errors
 /// It stays in doubt.
-pub fn settle_earlier(vars: &Vars, environment: &EnvironmentName) -> Result<Earlier, CoordinatorError> {
+pub(crate) fn settle_earlier(
+    vars: &Vars,
+    environment: &EnvironmentName,
+) -> Result<Earlier, CoordinatorError> {
     journal::sweep(vars, environment);
     let Some(id) = journal::current(vars, environment)? else { return Ok(Earlier::Nothing) };
     let place = Place::of(vars, &id);

@@ -34,35 +34,39 @@ const FOR_EVER: &str = "2147483647";
 /// The container's label is no app's, so that neither Dokku's lists nor its prunes meet it. Everything here may be repeated
 /// after a crash: a name without a container, or a container without its name, is one step of the way, in either direction.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Keeper {
+pub(crate) struct Keeper {
     /// `<graduation>-<app>-<which>`: 128 characters at most, as a tag may have.
     key: String,
 }
 
 impl Keeper {
     /// The keeper of one image of an app, `which` being a fixed word of three letters without a dash.
-    pub fn new(id: &GraduationId, app: &AppName, which: &'static str) -> Self {
+    pub(crate) fn new(id: &GraduationId, app: &AppName, which: &'static str) -> Self {
         Self { key: format!("{id}-{app}-{which}") }
     }
 
     /// The name of the image.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         format!("{REPOSITORY}:{}", self.key)
     }
 
     /// The name of the container.
-    pub fn container(&self) -> String {
+    pub(crate) fn container(&self) -> String {
         format!("{CONTAINER}{}", self.key)
     }
 
-    /// Keeps the image from now on; keeping it twice is fine.
+    /// Keeps the image from now on, and no other one; keeping it twice is fine.
     ///
     /// # Errors
     /// There is no such image.
-    pub fn keep(&self, image: &ImageId) -> Result<(), DockerError> {
+    pub(crate) fn keep(&self, image: &ImageId) -> Result<(), DockerError> {
         let (name, container) = (self.name(), self.container());
         tag(image, &name)?;
-        if containers(&[&container])?.is_empty() {
+        let found = containers(&[&container])?;
+        if found.iter().any(|found| found.image != *image) {
+            remove_container(&container)?;
+        }
+        if found.iter().all(|found| found.image != *image) {
             let isolated = ["--network", "none", "--no-healthcheck", "--stop-signal", "KILL"];
             let create = docker().args(["create", "--name", &container, "--label", KEPT]).args(isolated);
             create.args(["--entrypoint", "sleep", &name, FOR_EVER]).run()?;
@@ -77,7 +81,7 @@ impl Keeper {
     ///
     /// # Errors
     /// Docker does not answer.
-    pub fn all() -> Result<Vec<Self>, DockerError> {
+    pub(crate) fn all() -> Result<Vec<Self>, DockerError> {
         let filter = format!("label={KEPT}");
         let containers = docker().args(["ps", "-a", "--filter", &filter, "--format", "{{.Names}}"]);
         let containers = containers.within(ANSWER_LIMIT).read()?;
@@ -90,12 +94,12 @@ impl Keeper {
     }
 
     /// It is of this graduation.
-    pub fn is_of_graduation(&self, id: &GraduationId) -> bool {
+    pub(crate) fn is_of_graduation(&self, id: &GraduationId) -> bool {
         self.key.strip_prefix(id.as_str()).is_some_and(|rest| rest.starts_with('-'))
     }
 
     /// It keeps an image of this app for this graduation.
-    pub fn is_of(&self, id: &GraduationId, app: &AppName) -> bool {
+    pub(crate) fn is_of(&self, id: &GraduationId, app: &AppName) -> bool {
         let which = self.key.strip_prefix(&format!("{id}-{app}-"));
         which.is_some_and(|which| !which.contains('-'))
     }
@@ -106,7 +110,7 @@ impl Keeper {
     ///
     /// # Errors
     /// The container or the name is still there.
-    pub fn release(&self) -> Result<(), DockerError> {
+    pub(crate) fn release(&self) -> Result<(), DockerError> {
         remove_container(&self.container())?;
         let name = self.name();
         if image(&name)?.is_some() {

@@ -10,7 +10,7 @@ use crate::process::Program;
 
 /// A container, as far as it tells what its app runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// The image that it was made from.
     pub image: ImageId,
     /// Its process runs: it was not just started again after it had failed, and is not frozen (`docker pause`).
@@ -26,7 +26,7 @@ pub struct Seen {
 impl Seen {
     /// A container of this image that runs, or has ended with a status.
     #[cfg(test)]
-    pub fn sample(image: &ImageId, ended: Option<i64>, environment: &[&str]) -> Self {
+    pub(crate) fn sample(image: &ImageId, ended: Option<i64>, environment: &[&str]) -> Self {
         Self {
             image: image.clone(),
             is_running: ended.is_none(),
@@ -37,14 +37,14 @@ impl Seen {
     }
 
     /// The value of an environment variable.
-    pub fn variable(&self, name: &str) -> Option<&str> {
+    pub(crate) fn variable(&self, name: &str) -> Option<&str> {
         self.environment.iter().find_map(|one| one.strip_prefix(name)?.strip_prefix('='))
     }
 }
 
 /// What there is of what was asked for.
 #[derive(Clone, Debug, Default)]
-pub struct Survey {
+pub(crate) struct Survey {
     /// Containers by their full ids.
     containers: BTreeMap<String, Seen>,
     /// Images by name, and each by its id, too.
@@ -53,13 +53,13 @@ pub struct Survey {
 
 impl Survey {
     /// A container, by its id or the beginning of it: Dokku's files hold full ids, very old ones the short form.
-    pub fn container(&self, id: &str) -> Option<&Seen> {
+    pub(crate) fn container(&self, id: &str) -> Option<&Seen> {
         let next = self.containers.range(id.to_owned()..).next();
         next.filter(|(full, _)| full.starts_with(id)).map(|(_, seen)| seen)
     }
 
     /// The image that a name or an id stands for.
-    pub fn image(&self, reference: &str) -> Option<&ImageId> {
+    pub(crate) fn image(&self, reference: &str) -> Option<&ImageId> {
         self.images.get(reference)
     }
 }
@@ -68,7 +68,7 @@ impl Survey {
 ///
 /// # Errors
 /// Docker does not answer.
-pub fn survey(docker: &Path, containers: &[String], names: &[String]) -> Result<Survey, DockerError> {
+pub(crate) fn survey(docker: &Path, containers: &[String], names: &[String]) -> Result<Survey, DockerError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Container {

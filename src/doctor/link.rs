@@ -27,7 +27,7 @@ const CLOCK_LIMIT: TimeDelta = TimeDelta::seconds(5);
 
 /// What was found of one environment.
 #[derive(Clone, Debug)]
-pub struct Linked {
+pub(crate) struct Linked {
     /// On this host, and of the way there.
     pub link: Vec<Finding>,
     /// On the destination, if it could be asked.
@@ -36,7 +36,7 @@ pub struct Linked {
 
 /// What a destination finds of itself.
 #[derive(Clone, Debug)]
-pub struct There {
+pub(crate) struct There {
     /// What it calls itself.
     pub host: String,
     /// What it found.
@@ -44,7 +44,7 @@ pub struct There {
 }
 
 /// Examines one environment.
-pub fn examine(vars: &Vars, name: &EnvironmentName, environment: &Environment) -> Linked {
+pub(crate) fn examine(vars: &Vars, name: &EnvironmentName, environment: &Environment) -> Linked {
     let way = Way { vars, name, environment };
     let mut found = way.state();
     let Some(url) = environment.url.ssh() else {
@@ -270,8 +270,10 @@ fn version(there: &str) -> Finding {
     if there == here {
         return Finding::ok(Check::Version, format!("{here} there, as here"));
     }
-    let what =
-        format!("the plugin's version there is {there}, and here {here}; run it where the older one is");
+    let what = format!(
+        "the plugin's version there is {there}, and here {here}; upgrade the older one (docs/installing.md tells how an \
+         archive is upgraded)"
+    );
     Finding::warning(Check::Version, what, "dokku plugin:update graduate").tamed()
 }
 

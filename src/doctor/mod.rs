@@ -22,7 +22,7 @@ mod repository;
 mod secrets;
 mod space;
 
-pub use link::{Linked, There, examine};
+pub(crate) use link::{Linked, examine};
 
 /// What puts most of an installation right.
 const INSTALL: &str = "dokku plugin:install";
@@ -31,7 +31,7 @@ const INSTALL: &str = "dokku plugin:install";
 const LEFT: Duration = Duration::from_secs(600);
 
 /// Everything that is to be said of this host.
-pub fn host(vars: &Vars) -> Vec<Finding> {
+pub(crate) fn host(vars: &Vars) -> Vec<Finding> {
     let checks: [fn(&Vars) -> Vec<Finding>; 21] = [
         plugin::version_and_links,
         plugin::companions,

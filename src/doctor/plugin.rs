@@ -27,6 +27,11 @@ pub(super) fn version_and_links(vars: &Vars) -> Vec<Finding> {
             found.push(Finding::broken(Check::Plugin, what, "dokku plugin:update graduate"));
         }
     }
+    let unpacked = vars.plugin_dir().join("graduate");
+    if unpacked.is_dir() {
+        let what = format!("another version was unpacked into {}, and is not used yet", unpacked.display());
+        found.push(Finding::warning(Check::Plugin, what, INSTALL));
+    }
     let wrong = install::wrong_links(vars);
     if !wrong.is_empty() {
         let what = format!("these do not lead to the plugin's program: {}", listed(&wrong));

@@ -8,7 +8,7 @@ use crate::repo;
 
 impl Dokku {
     /// The branch that is deployed, as it is set: the app's, else the global one, else `master`.
-    pub fn deploy_branch_setting(&self, app: &AppName) -> String {
+    pub(crate) fn deploy_branch_setting(&self, app: &AppName) -> String {
         let branch = self.property_or_global("git", app, "deploy-branch");
         branch.map_or_else(|| BranchName::master().into(), |branch| shortened(&branch))
     }
@@ -17,7 +17,7 @@ impl Dokku {
     ///
     /// # Errors
     /// [`DokkuError::Branch`]: Dokku deploys nothing from a branch of a name that git does not allow.
-    pub fn deploy_branch(&self, app: &AppName) -> Result<BranchName, DokkuError> {
+    pub(crate) fn deploy_branch(&self, app: &AppName) -> Result<BranchName, DokkuError> {
         let branch = self.deploy_branch_setting(app).parse();
         branch.map_err(|source| DokkuError::Branch { app: app.clone(), source })
     }
@@ -27,7 +27,7 @@ impl Dokku {
     ///
     /// # Errors
     /// [`DokkuError::Repository`].
-    pub fn tip(&self, app: &AppName, branch: &BranchName) -> Result<Option<CommitId>, DokkuError> {
+    pub(crate) fn tip(&self, app: &AppName, branch: &BranchName) -> Result<Option<CommitId>, DokkuError> {
         match self.head(app, branch)? {
             Some(head) => Ok(Some(head)),
             None => self.look_up(app, &branch.tag()),
@@ -38,7 +38,7 @@ impl Dokku {
     ///
     /// # Errors
     /// [`DokkuError::Repository`].
-    pub fn head(&self, app: &AppName, branch: &BranchName) -> Result<Option<CommitId>, DokkuError> {
+    pub(crate) fn head(&self, app: &AppName, branch: &BranchName) -> Result<Option<CommitId>, DokkuError> {
         let name = branch.head();
         // Nearly always it is a loose file with an id, and then nothing else need be opened.
         let loose = files::read(&self.repository(app).join(&name), 1024).ok().flatten();

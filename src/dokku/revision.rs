@@ -8,7 +8,7 @@ use crate::repo;
 
 impl Dokku {
     /// What the app's repository here knows of a revision; nothing if it does not have all of it.
-    pub fn revision_facts(&self, app: &AppName, revision: CommitId) -> RevisionFacts {
+    pub(crate) fn revision_facts(&self, app: &AppName, revision: CommitId) -> RevisionFacts {
         let repository = self.repository(app);
         // What a branch names is whole, and no process need look at it.
         let is_tip = || {
@@ -33,7 +33,7 @@ impl Dokku {
     }
 
     /// Why no objects can be sent to the app's repository here.
-    pub fn trouble(&self, app: &AppName) -> Option<String> {
+    pub(crate) fn trouble(&self, app: &AppName) -> Option<String> {
         let repository = self.repository(app);
         let why = repo::foreign_format(&repository).or_else(|| repo::unreadable(&repository))?;
         Some(format!("the repository of {app} cannot be sent to: {why}"))

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// A process that holds a lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
+pub(crate) struct Holder {
     /// Its number.
     pub pid: u32,
     /// Its command line, shortened.
@@ -16,7 +16,7 @@ pub struct Holder {
 }
 
 /// Holders as a sentence lists them.
-pub fn listed(holders: &[Holder]) -> String {
+pub(crate) fn listed(holders: &[Holder]) -> String {
     let each = |holder: &Holder| format!("{} ({})", holder.pid, holder.command);
     holders.iter().map(each).collect::<Vec<_>>().join(", ")
 }
@@ -24,7 +24,7 @@ pub fn listed(holders: &[Holder]) -> String {
 /// Who holds a lock on which of these files, as far as we may see; Linux's proc(5), `/proc/<pid>/fdinfo`.
 ///
 /// A process that has inherited a lock holds it as well, also when the one that took it is gone.
-pub fn of(paths: &[PathBuf]) -> BTreeMap<PathBuf, Vec<Holder>> {
+pub(crate) fn of(paths: &[PathBuf]) -> BTreeMap<PathBuf, Vec<Holder>> {
     let mut holders: BTreeMap<PathBuf, Vec<Holder>> = BTreeMap::new();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());

@@ -12,7 +12,7 @@ const HIDES_FROM_CLONES: &str = "uploadpack.hiderefs";
 /// A setting that keeps pushes or clones from working.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("git's setting {name}={value} of {} {why}", origin.as_deref().unwrap_or("the environment"))]
-pub struct Harmful {
+pub(crate) struct Harmful {
     /// Its name, as git writes it.
     pub name: String,
     value: String,
@@ -23,12 +23,12 @@ pub struct Harmful {
 
 impl Harmful {
     /// It keeps a push from being what its pusher sees, not only a clone from having all.
-    pub fn stops_pushes(&self) -> bool {
+    pub(crate) fn stops_pushes(&self) -> bool {
         self.name != HIDES_FROM_CLONES
     }
 
     /// The command that takes it away.
-    pub fn remedy(&self) -> String {
+    pub(crate) fn remedy(&self) -> String {
         match &self.origin {
             Some(file) => format!("git config --file {} --unset-all {}", quoted(file), self.name),
             None => format!("env | grep GIT_CONFIG # and unset {}", self.name),
@@ -72,7 +72,7 @@ impl Git {
     ///
     /// # Errors
     /// git cannot read its configuration.
-    pub fn harmful_settings(&self) -> Result<Vec<Harmful>, GitError> {
+    pub(crate) fn harmful_settings(&self) -> Result<Vec<Harmful>, GitError> {
         // As who serves a push reads them: those of the user and of the system count.
         let list = Program::new("git").arg("--git-dir").arg(&self.git_dir).dir(Path::new("/"));
         let listed = list.args(["config", "--list", "--null", "--show-origin"]).read();

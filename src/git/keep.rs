@@ -9,12 +9,12 @@ use crate::names::{CommitId, EnvironmentName};
 const THERE: &str = "refs/graduate/keep";
 
 /// The ref by which a destination keeps a revision.
-pub fn kept(commit: CommitId) -> String {
+pub(crate) fn kept(commit: CommitId) -> String {
     format!("{THERE}/{commit}")
 }
 
 /// The ref by which a source keeps a revision that an environment was released with.
-pub fn released(environment: &EnvironmentName, commit: CommitId) -> String {
+pub(crate) fn released(environment: &EnvironmentName, commit: CommitId) -> String {
     format!("refs/graduate/released/{environment}/{commit}")
 }
 
@@ -24,7 +24,7 @@ impl Git {
     ///
     /// # Errors
     /// git says no.
-    pub fn keep(
+    pub(crate) fn keep(
         &self,
         keep: &BTreeSet<CommitId>,
         forget: &BTreeSet<CommitId>,
@@ -51,7 +51,7 @@ impl Git {
     }
 
     /// The repository has this commit and all that belongs to it, so that it can be checked out.
-    pub fn has_whole(&self, commit: CommitId) -> bool {
+    pub(crate) fn has_whole(&self, commit: CommitId) -> bool {
         let list =
             self.command().args(["rev-list", "--objects", "--quiet", &commit.to_string(), "--not", "--all"]);
         list.run().is_ok()

@@ -12,7 +12,7 @@ impl Git {
     ///
     /// # Errors
     /// Somebody else has the ref locked; it cannot be written.
-    pub fn make_loose(&self, name: &str) -> Result<(), GitError> {
+    pub(crate) fn make_loose(&self, name: &str) -> Result<(), GitError> {
         check_ref_name(name)?;
         let loose = self.git_dir.join(name);
         if loose.is_file() || !self.git_dir.join("packed-refs").exists() {

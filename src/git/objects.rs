@@ -7,11 +7,11 @@ use crate::process::Program;
 use crate::vars::host_name;
 
 /// How the directories in a repository begin in which trees are made.
-pub const INDEX: &str = "graduate-index";
+pub(crate) const INDEX: &str = "graduate-index";
 
 /// The text of an annotated tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TagText<'a> {
+pub(crate) struct TagText<'a> {
     /// The short name, `production/20261123104512`.
     pub name: &'a str,
     /// Who made it.
@@ -27,7 +27,7 @@ impl Git {
     ///
     /// # Errors
     /// git says no.
-    pub fn make_tag(&self, commit: CommitId, text: &TagText<'_>) -> Result<ObjectId, GitError> {
+    pub(crate) fn make_tag(&self, commit: CommitId, text: &TagText<'_>) -> Result<ObjectId, GitError> {
         let tagger = person(text.tagger);
         let content = format!(
             "object {commit}\ntype commit\ntag {}\ntagger {tagger} <{}@{}> {} +0000\n\n{}\n",
@@ -47,7 +47,7 @@ impl Git {
     ///
     /// # Errors
     /// git says no.
-    pub fn make_commit(
+    pub(crate) fn make_commit(
         &self,
         tree: ObjectId,
         parents: &[CommitId],
@@ -60,7 +60,7 @@ impl Git {
     ///
     /// # Errors
     /// git says no.
-    pub fn make_commit_of(
+    pub(crate) fn make_commit_of(
         &self,
         time_s: i64,
         tree: ObjectId,
@@ -77,7 +77,7 @@ impl Git {
     ///
     /// # Errors
     /// git says no.
-    pub fn make_tree(
+    pub(crate) fn make_tree(
         &self,
         base: Option<CommitId>,
         changes: &[(String, Option<Vec<u8>>)],

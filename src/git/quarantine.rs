@@ -22,7 +22,7 @@ const NAMED_IN: [&str; 3] =
 ///
 /// # Errors
 /// The objects or the processes cannot be looked at, or one cannot be removed.
-pub fn sweep_quarantines(git_dir: &Path) -> Result<(), FileError> {
+pub(crate) fn sweep_quarantines(git_dir: &Path) -> Result<(), FileError> {
     let objects = git_dir.join("objects");
     for entry in fs::read_dir(&objects).map_err(FileError::of("list", &objects))? {
         let entry = entry.map_err(FileError::of("list", &objects))?;

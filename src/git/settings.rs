@@ -59,7 +59,7 @@ const PINNED: &[(&str, &str)] = &[
 ];
 
 /// git(1), as we call it: without the settings and attributes of the user and of the system, asking nothing.
-pub fn program() -> Program {
+pub(crate) fn program() -> Program {
     let git = Program::new("git")
         .env("GIT_ATTR_NOSYSTEM", "1")
         .env("GIT_CONFIG_GLOBAL", "/dev/null")

@@ -30,14 +30,14 @@ enum Part {
 const GUARD: &str = "00_graduate";
 
 /// The companion with the trigger that holds apps.
-pub const HOLDER: &str = "zzz_graduate";
+pub(crate) const HOLDER: &str = "zzz_graduate";
 
 /// The companion that serves clones of the environment repository.
-pub const GIT_READER: &str = "git-upload-pack";
+pub(crate) const GIT_READER: &str = "git-upload-pack";
 
 /// What stands where a companion belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// It, as `Companion::install` makes it.
     Fine,
     /// Somebody else's plugin.
@@ -48,7 +48,7 @@ pub enum State {
 
 /// One companion.
 #[derive(Debug)]
-pub struct Companion {
+pub(crate) struct Companion {
     /// The plugin's name.
     pub name: &'static str,
     part: Part,
@@ -57,7 +57,7 @@ pub struct Companion {
 }
 
 /// All companions of this host.
-pub fn all(vars: &Vars) -> [Companion; 4] {
+pub(crate) fn all(vars: &Vars) -> [Companion; 4] {
     let companion = |name: &'static str, part| Companion {
         name,
         part,
@@ -105,7 +105,7 @@ impl Companion {
     }
 
     /// What stands in its place now.
-    pub fn state(&self, vars: &Vars) -> State {
+    pub(crate) fn state(&self, vars: &Vars) -> State {
         if let Some(path) = self.foreign() {
             return State::Foreign(path.to_owned());
         }

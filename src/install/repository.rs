@@ -15,7 +15,7 @@ use crate::ssh;
 use crate::vars::{self, Vars};
 
 /// git's hooks that are ours, with their text.
-pub const HOOKS: [(&str, &str); 2] = [
+pub(crate) const HOOKS: [(&str, &str); 2] = [
     ("pre-receive", include_str!("../../hooks/pre-receive")),
     ("post-receive", include_str!("../../hooks/post-receive")),
 ];
@@ -27,12 +27,12 @@ const HOOK_MARK: &str = "graduate/dokku-graduate";
 const VERSION: (&str, &str) = ("graduate.version", "1");
 
 /// The place of a hook that stood there before ours and is chained to it.
-pub fn chained_hook(git_dir: &Path, name: &str) -> PathBuf {
+pub(crate) fn chained_hook(git_dir: &Path, name: &str) -> PathBuf {
     git_dir.join("hooks").join(format!("{name}.before-graduate"))
 }
 
 /// The private key with which this host goes to its destinations; `.pub` beside it.
-pub fn ssh_key_path(vars: &Vars) -> PathBuf {
+pub(crate) fn ssh_key_path(vars: &Vars) -> PathBuf {
     vars.data().join("ssh/id_ed25519")
 }
 
@@ -112,7 +112,7 @@ fn settings(vars: &Vars) -> Vec<(&'static str, String)> {
 ///
 /// # Errors
 /// git cannot read its configuration.
-pub fn is_prepared(vars: &Vars) -> Result<bool, GitError> {
+pub(crate) fn is_prepared(vars: &Vars) -> Result<bool, GitError> {
     Ok(Git::environment(vars).setting(VERSION.0)?.is_some())
 }
 
@@ -120,7 +120,7 @@ pub fn is_prepared(vars: &Vars) -> Result<bool, GitError> {
 ///
 /// # Errors
 /// git cannot read its configuration.
-pub fn wrong_settings(vars: &Vars) -> Result<Vec<String>, GitError> {
+pub(crate) fn wrong_settings(vars: &Vars) -> Result<Vec<String>, GitError> {
     let wanted = settings(vars);
     let wanted: Vec<(&str, &str)> = wanted.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let wrong = Git::environment(vars).differing(&wanted)?;

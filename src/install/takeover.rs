@@ -45,7 +45,7 @@ const TAKEN: &str = "graduate-taken-over";
 
 /// What stood there could not be taken over.
 #[derive(Debug, thiserror::Error)]
-pub enum TakeoverError {
+pub(crate) enum TakeoverError {
     /// The settings.
     #[error(transparent)]
     Settings(#[from] SettingsError),

@@ -16,7 +16,7 @@ use crate::vars::Vars;
 ///
 /// # Errors
 /// A directory cannot be read or removed.
-pub fn prune(vars: &Vars, keep: impl Fn(Option<&EnvironmentName>) -> u32) -> Result<(), FileError> {
+pub(crate) fn prune(vars: &Vars, keep: impl Fn(Option<&EnvironmentName>) -> u32) -> Result<(), FileError> {
     let mut seen: HashMap<(Option<EnvironmentName>, bool), u32> = HashMap::new();
     for id in ids(vars)?.iter().rev() {
         let place = Place::of(vars, id);
@@ -58,7 +58,7 @@ fn is_over(vars: &Vars, place: &Place, entries: &[Entry]) -> bool {
 
 impl Place {
     /// Its coordinator does not live. A coordinator opens and locks its journal before it listens.
-    pub fn is_dead(&self) -> bool {
+    pub(crate) fn is_dead(&self) -> bool {
         match File::open(self.journal()) {
             Ok(journal) => journal.try_lock().is_ok(),
             Err(_) => !self.socket().exists(),

@@ -13,7 +13,7 @@ use crate::vars::Vars;
 /// What pre-receive notes of a graduation before it votes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PushNote {
+pub(crate) struct PushNote {
     /// git-receive-pack(1), which starts both hooks.
     pub receive_pack: ProcessId,
     /// The tag that asked for it.
@@ -31,7 +31,7 @@ impl Place {
     ///
     /// # Errors
     /// The disk is full, for one.
-    pub fn note_push(&self, note: &PushNote) -> Result<(), FileError> {
+    pub(crate) fn note_push(&self, note: &PushNote) -> Result<(), FileError> {
         files::write_json(&self.push(), note)
     }
 
@@ -39,7 +39,7 @@ impl Place {
     ///
     /// # Errors
     /// The note cannot be read.
-    pub fn push_note(&self) -> Result<Option<PushNote>, FileError> {
+    pub(crate) fn push_note(&self) -> Result<Option<PushNote>, FileError> {
         files::read_json(&self.push())
     }
 }
@@ -49,7 +49,10 @@ impl Place {
 ///
 /// # Errors
 /// A note cannot be read, and no other is of this push.
-pub fn of_push(vars: &Vars, receive_pack: ProcessId) -> Result<Vec<(GraduationId, PushNote)>, FileError> {
+pub(crate) fn of_push(
+    vars: &Vars,
+    receive_pack: ProcessId,
+) -> Result<Vec<(GraduationId, PushNote)>, FileError> {
     let (mut found, mut unreadable) = (Vec::new(), None);
     for id in ids(vars)? {
         match files::read_json::<PushNote>(&Place::of(vars, &id).push()) {

@@ -7,7 +7,7 @@ use crate::names::{AppName, EnvironmentName, InvalidName};
 
 /// Why a state cannot be mapped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MappingProblem {
+pub(crate) enum MappingProblem {
     /// Several apps become one.
     #[error(
         "{} would all become {there}; `dokku graduate:map {environment}` lists the rules",
@@ -54,7 +54,7 @@ pub enum MappingProblem {
 
 /// Which app of a state becomes which app of one destination, found once and for all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Routes {
+pub(crate) struct Routes {
     there: BTreeMap<AppName, DestinationApp>,
     here: BTreeMap<DestinationApp, AppName>,
     /// Apps there that nothing graduates to and that are no strangers: those of the state, where the destination is the
@@ -69,7 +69,7 @@ pub struct Routes {
 impl Routes {
     /// Finds the routes of these apps, less the `excluded` ones, to an environment, which `is_local` if it is on the
     /// same host.
-    pub fn of<'a>(
+    pub(crate) fn of<'a>(
         mapping: &Mapping,
         apps: impl IntoIterator<Item = &'a AppName>,
         excluded: &BTreeSet<AppName>,
@@ -129,17 +129,17 @@ impl Routes {
     }
 
     /// What an app of the state is called there; none if it does not graduate.
-    pub fn there(&self, app: &AppName) -> Option<&DestinationApp> {
+    pub(crate) fn there(&self, app: &AppName) -> Option<&DestinationApp> {
         self.there.get(app)
     }
 
     /// Which app of the state an app there is.
-    pub fn here(&self, there: &DestinationApp) -> Option<&AppName> {
+    pub(crate) fn here(&self, there: &DestinationApp) -> Option<&AppName> {
         self.here.get(there)
     }
 
     /// An app there that has nothing to do with the state, and is left alone.
-    pub fn is_foreign(&self, there: &DestinationApp) -> bool {
+    pub(crate) fn is_foreign(&self, there: &DestinationApp) -> bool {
         !self.here.contains_key(there) && !self.shared.contains(there)
     }
 }

@@ -49,7 +49,7 @@ impl FromStr for BranchName {
 }
 
 /// The text may follow `refs/` in the name of a ref: git-check-ref-format(1) with `--allow-onelevel`.
-pub fn is_ref_path(text: &str) -> bool {
+pub(crate) fn is_ref_path(text: &str) -> bool {
     let allowed = |c: char| !c.is_ascii_control() && !" ~^:?*[\\".contains(c);
     let is_part = |part: &str| {
         (1..=MAX_PART).contains(&part.len()) && !part.starts_with('.') && !part.ends_with(".lock")

@@ -35,7 +35,7 @@ impl FromStr for ConfigName {
 ///
 /// # Errors
 /// It is none.
-pub fn check_word(what: &'static str, text: &str) -> Result<(), InvalidName> {
+pub(crate) fn check_word(what: &'static str, text: &str) -> Result<(), InvalidName> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-_./:".contains(c);
     if !(1..=200).contains(&text.len()) || !text.chars().all(allowed) || text.starts_with('-') {
         return Err(InvalidName::new(

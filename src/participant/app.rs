@@ -20,9 +20,9 @@ use crate::files::FileError;
 use crate::git::{self, Git, GitError};
 use crate::names::{AppName, GraduationId};
 use crate::obstacle::Obstacle;
-pub use crate::participant::app::as_before::AsBefore;
-pub use crate::participant::app::lock::{DeployLock, Left};
-pub use crate::participant::app::undo::sweep_temporary_files;
+pub(crate) use crate::participant::app::as_before::AsBefore;
+pub(crate) use crate::participant::app::lock::{DeployLock, Left};
+pub(crate) use crate::participant::app::undo::sweep_temporary_files;
 use crate::participant::store::{Before, Held};
 use crate::process::{ProcessError, Program};
 use crate::provenance::ProvenanceError;
@@ -32,7 +32,7 @@ use crate::vars::{self, Vars};
 
 /// An app could not be read or changed.
 #[derive(Debug, thiserror::Error)]
-pub enum AppError {
+pub(crate) enum AppError {
     /// Dokku's files could not be read.
     #[error(transparent)]
     Dokku(#[from] DokkuError),
@@ -126,7 +126,7 @@ pub enum AppError {
 
 /// Which version of an app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
+pub(crate) enum Version {
     /// What ran before the graduation.
     Old,
     /// What the graduation brings.
@@ -135,17 +135,17 @@ pub enum Version {
 
 /// An app that takes part in a graduation.
 #[derive(Debug)]
-pub struct App<'a> {
+pub(crate) struct App<'a> {
     vars: &'a Vars,
     dokku: Dokku,
     id: &'a GraduationId,
     /// Its name.
-    pub name: &'a AppName,
+    pub(crate) name: &'a AppName,
 }
 
 impl<'a> App<'a> {
     /// An app of the graduation `id`.
-    pub fn new(vars: &'a Vars, id: &'a GraduationId, name: &'a AppName) -> Self {
+    pub(crate) fn new(vars: &'a Vars, id: &'a GraduationId, name: &'a AppName) -> Self {
         Self { vars, dokku: Dokku::new(vars), id, name }
     }
 
@@ -168,7 +168,7 @@ impl<'a> App<'a> {
     ///
     /// # Errors
     /// Dokku does not.
-    pub fn create(&self) -> Result<(), AppError> {
+    pub(crate) fn create(&self) -> Result<(), AppError> {
         let create = self.command("apps:create").arg(self.name.as_str());
         // Nothing could be sent to a repository in another format.
         Ok(git::FORMATS.iter().fold(create, |create, (name, value)| create.env(name, value)).run()?)
@@ -180,7 +180,7 @@ impl<'a> App<'a> {
     ///
     /// # Errors
     /// Docker fails.
-    pub fn keep_old_image(&self, before: &Before) -> Result<(), AppError> {
+    pub(crate) fn keep_old_image(&self, before: &Before) -> Result<(), AppError> {
         before.image.as_ref().map_or(Ok(()), |old| Ok(self.keeper(Version::Old).keep(old)?))
     }
 
@@ -188,15 +188,25 @@ impl<'a> App<'a> {
     ///
     /// # Errors
     /// Docker fails.
-    pub fn keep_new_image(&self, held: &Held) -> Result<(), AppError> {
+    pub(crate) fn keep_new_image(&self, held: &Held) -> Result<(), AppError> {
         Ok(self.keeper(Version::New).keep(&held.image)?)
+    }
+
+    /// The same for what has just been built. It may be the very image of a version that was live some minutes ago, which
+    /// Dokku's timer removes as soon as it is due and no container uses it.
+    ///
+    /// # Errors
+    /// Docker fails.
+    pub(crate) fn keep_built_image(&self) -> Result<(), AppError> {
+        let built = docker::image(&docker::latest(self.name))?;
+        built.map_or(Ok(()), |image| Ok(self.keeper(Version::New).keep(&image)?))
     }
 
     /// The new image is still there; while the app is held, others may remove or prune it.
     ///
     /// # Errors
     /// [`AppError::NoNewImage`], or Docker does not answer.
-    pub fn has_new_image(&self, held: &Held) -> Result<(), AppError> {
+    pub(crate) fn has_new_image(&self, held: &Held) -> Result<(), AppError> {
         if docker::exists(&held.image)? {
             return Ok(());
         }
@@ -222,7 +232,7 @@ impl<'a> App<'a> {
     ///
     /// # Errors
     /// Something is left; repeat it.
-    pub fn settle_live(&self, before: &Before) -> Result<(), AppError> {
+    pub(crate) fn settle_live(&self, before: &Before) -> Result<(), AppError> {
         if !self.dokku.exists(self.name) {
             return Ok(());
         }
@@ -239,7 +249,7 @@ impl<'a> App<'a> {
     ///
     /// # Errors
     /// It could not be found out.
-    pub fn is_not_live(&self, before: &Before, held: &Held) -> Result<Option<&'static str>, AppError> {
+    pub(crate) fn is_not_live(&self, before: &Before, held: &Held) -> Result<Option<&'static str>, AppError> {
         let containers = docker::containers_of(self.name)?;
         let live = self.live();
         for container in containers {
@@ -275,7 +285,7 @@ impl<'a> App<'a> {
     ///
     /// # Errors
     /// It is not kept; repeat it.
-    pub fn keep(&self, before: &Before) -> Result<(), AppError> {
+    pub(crate) fn keep(&self, before: &Before) -> Result<(), AppError> {
         let keep = [before.to].into();
         Ok(Git::bare(&self.dokku.repository(self.name)).keep(&keep, &BTreeSet::new(), git::kept)?)
     }
@@ -284,7 +294,7 @@ impl<'a> App<'a> {
     ///
     /// # Errors
     /// git says no.
-    pub fn hold_on_to(&self, before: &Before) -> Result<(), AppError> {
+    pub(crate) fn hold_on_to(&self, before: &Before) -> Result<(), AppError> {
         let git = Git::bare(&self.dokku.repository(self.name));
         Ok(git.keep(&[before.to].into(), &BTreeSet::new(), |commit| transfer::ref_name(self.id, commit))?)
     }
@@ -293,7 +303,7 @@ impl<'a> App<'a> {
     ///
     /// # Errors
     /// Something is left; repeat it.
-    pub fn let_go(&self) -> Result<(), AppError> {
+    pub(crate) fn let_go(&self) -> Result<(), AppError> {
         Git::bare(&self.dokku.repository(self.name)).delete_graduation_refs(self.id)?;
         self.release_images()
     }

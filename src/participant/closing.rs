@@ -11,7 +11,7 @@ use crate::commit::app::Way;
 use crate::names::{AppName, GraduationId};
 use crate::participant::app::{self, App, AppError, AsBefore, DeployLock, Left};
 use crate::participant::slots::Slots;
-use crate::participant::store::{Before, LOCKING, Noted, PUT_BACK, Store};
+use crate::participant::store::{AppEntry, Before, Noted, Store};
 use crate::protocol::{AppEnd, Report};
 use crate::vars::Vars;
 
@@ -21,11 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How an app came to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Closed {
+pub(crate) struct Closed {
     /// How.
-    pub end: AppEnd,
+    pub(crate) end: AppEnd,
     /// What its users should know besides.
-    pub note: Option<String>,
+    pub(crate) note: Option<String>,
 }
 
 impl Closed {
@@ -82,7 +82,7 @@ impl Closing {
     /// what somebody else has deployed meanwhile. Dokku's lock goes last: whoever deploys then is not refused.
     fn close(mut self, way: Way) -> Closed {
         let mut closed = self.carry_out(way);
-        while let Err(error) = self.store.set_end(&self.app, &closed.end) {
+        while let Err(error) = self.store.note(&self.app, &AppEntry::Ended { end: closed.end.clone() }) {
             log::error!("{error}");
             thread::sleep(RETRY_PERIOD);
             // By the disk that has no room for its end, most likely: it is not stuck before that is known.
@@ -94,7 +94,7 @@ impl Closing {
             log::error!("{error}");
         }
         if self.lock.take().is_some()
-            && let Err(error) = self.store.unmark(&self.app, LOCKING)
+            && let Err(error) = self.store.note(&self.app, &AppEntry::Unlocked {})
         {
             log::error!("{error}");
         }
@@ -136,7 +136,7 @@ impl Closing {
 
     fn compensate(&mut self) -> Result<AsBefore, AppError> {
         // Whoever comes after us must not take it for live. It is put back even where there is no room for the mark.
-        if let Err(error) = self.store.mark(&self.app, PUT_BACK) {
+        if let Err(error) = self.store.note(&self.app, &AppEntry::Restoring {}) {
             log::error!("{error}");
         }
         let noted = self.prepared()?;
@@ -151,7 +151,9 @@ impl Closing {
     /// What is noted of the app. From then on nobody else begins a push or a rebuild of it, and what a deploy that was
     /// killed has left is gone: nothing of it runs any more, so whoever has Dokku's lock is somebody else.
     fn prepared(&mut self) -> Result<Noted, AppError> {
-        let noted = self.store.noted(&self.app, self.before.clone())?;
+        let known = self.store.app(&self.app)?;
+        let is_ours = known.is_locking;
+        let noted = known.noted(self.before.clone());
         let killed = noted.deploy.filter(|_| self.was_killed);
         let app = App::new(&self.vars, &self.id, &self.app);
         if self.lock.is_none() && noted.is_touched() {
@@ -160,7 +162,6 @@ impl Closing {
                 // As at the end: the main loop waits for us.
                 let _ = self.news.send(Message::Report(Report::Log { app: self.app.clone(), text }));
             };
-            let is_ours = self.store.has_mark(&self.app, LOCKING);
             self.store.note_locking(&self.app);
             self.lock = app.lock(if is_ours { Left::ByUs } else { self.left_lock }, say)?;
         }

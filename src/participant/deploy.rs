@@ -16,7 +16,7 @@ use crate::names::{AppName, GraduationId, ObjectId};
 use crate::participant::Message;
 use crate::participant::app::{App, AppError};
 use crate::participant::slots::{Slot, Slots};
-use crate::participant::store::{BUILT, Before, EXITED, Store};
+use crate::participant::store::{AppEntry, Before, Store};
 use crate::process::{self, ProcessId, Program};
 use crate::protocol::{self, Decision, MAX_LOG_TEXT, Report};
 use crate::vars::{self, Vars};
@@ -38,7 +38,7 @@ const BATCH: usize = 256;
 
 /// How a deploy ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DeployEnd {
+pub(crate) enum DeployEnd {
     /// Dokku says that the app is deployed.
     Succeeded,
     /// It failed, or was refused by our own triggers after an abort.
@@ -57,22 +57,22 @@ pub enum DeployEnd {
 
 /// One deploy and where its news go.
 #[derive(Clone, Debug)]
-pub struct Deploy {
+pub(crate) struct Deploy {
     /// Of which graduation.
-    pub id: GraduationId,
+    pub(crate) id: GraduationId,
     /// The app.
-    pub app: AppName,
+    pub(crate) app: AppName,
     /// What it was.
-    pub before: Before,
+    pub(crate) before: Before,
     /// The graduation's files.
-    pub store: Store,
+    pub(crate) store: Store,
     /// The participant's main loop.
-    pub news: SyncSender<Message>,
+    pub(crate) news: SyncSender<Message>,
 }
 
 impl Deploy {
     /// Starts Dokku's deploy when there is room, and follows it to its end on a thread of its own.
-    pub fn start(self, vars: &Vars, slots: Slots) {
+    pub(crate) fn start(self, vars: &Vars, slots: Slots) {
         let vars = vars.clone();
         thread::spawn(move || {
             let end = match self.run(&vars, &slots) {
@@ -84,19 +84,19 @@ impl Deploy {
     }
 
     /// Waits for the end of a deploy that another participant started, on a thread of its own.
-    pub fn adopt(self, vars: &Vars, noted: Option<ProcessId>) {
+    pub(crate) fn adopt(self, vars: &Vars, noted: Option<ProcessId>) {
         let vars = vars.clone();
         thread::spawn(move || {
             let running = noted.filter(ProcessId::is_running);
             let stopped = running.and_then(|process| self.follow_to_end(&process, None));
-            self.over(&vars, stopped.unwrap_or_else(|| self.judged_by_marks()));
+            self.over(&vars, stopped.unwrap_or_else(|| self.judged_by_log()));
         });
     }
 
     /// How a deploy has ended of which nobody knows the exit status. If it did not end well, nobody knows whether it
     /// was killed.
-    fn judged_by_marks(&self) -> DeployEnd {
-        let stage = self.store.stage(&self.app).unwrap_or_else(|error| {
+    fn judged_by_log(&self) -> DeployEnd {
+        let stage = self.store.app(&self.app).map(|known| known.stage).unwrap_or_else(|error| {
             log::error!("{error}");
             Stage::Failed
         });
@@ -114,7 +114,7 @@ impl Deploy {
         }
         let app = App::new(vars, &self.id, &self.app);
         let is_not_live = || -> Result<Option<&str>, AppError> {
-            let Some(held) = self.store.held(&self.app)? else { return Ok(None) };
+            let Some(held) = self.store.app(&self.app)?.held else { return Ok(None) };
             app.is_not_live(&self.before, &held)
         };
         match is_not_live() {
@@ -166,7 +166,7 @@ impl Deploy {
             return Ok(DeployEnd::Failed { how: format!("was not started: {error}") });
         }
         let variables = app.variables(self.before.to)?;
-        self.store.set_variables(&self.app, &variables)?;
+        self.store.note(&self.app, &AppEntry::Started { variables })?;
         self.report(Report::Building { app: self.app.clone() });
         let path = self.store.app_dir(&self.app).join("log");
         let log =
@@ -182,7 +182,7 @@ impl Deploy {
             .in_own_group()
             .spawn()?;
         let process = running.identity().map_err(FileError::of("look at the deploy behind", &path))?;
-        if let Err(error) = self.store.set_deploy(&self.app, &process) {
+        if let Err(error) = self.store.note(&self.app, &AppEntry::Deploying { process }) {
             // Nobody who came after us would know of it.
             let _ = running.stop(STOP_GRACE);
             return Err(error.into());
@@ -195,7 +195,7 @@ impl Deploy {
         let waiter = thread::spawn(move || {
             let status = running.wait_with_group();
             // Wakes up the follower; if the disk is full it notices within a second by itself.
-            let _ = store.mark(&app, EXITED);
+            let _ = store.note(&app, &AppEntry::Exited {});
             status
         });
         let stopped = self.follow_to_end(&process, Some(slot));
@@ -261,7 +261,8 @@ impl Deploy {
         let stopped = Arc::new(AtomicBool::new(false));
         self.stop_after_abort(process, &stopped);
         loop {
-            let over = self.store.has_mark(&self.app, EXITED) || !process.is_running();
+            let known = self.store.app(&self.app)?;
+            let over = known.has_exited || !process.is_running();
             let mut passed_on = 0;
             while passed_on < BATCH
                 && let Some(text) = log.next_line()?
@@ -269,10 +270,10 @@ impl Deploy {
                 self.report(Report::Log { app: self.app.clone(), text });
                 passed_on += 1;
             }
-            if self.store.has_mark(&self.app, BUILT) {
+            if known.is_built {
                 slot = None;
             }
-            if !held && let Some(found) = self.store.held(&self.app)? {
+            if !held && let Some(found) = known.held {
                 held = true;
                 self.send(Message::Happened(Event::Held { app: self.app.clone(), at: found.at }));
             }
@@ -301,7 +302,7 @@ impl Deploy {
         thread::spawn(move || {
             while process.is_running() {
                 if store.decision() == Some(Decision::Abort) {
-                    let is_built = store.has_mark(&app, BUILT);
+                    let is_built = store.app(&app).is_ok_and(|known| known.is_built);
                     if !process.wait(if is_built { BUILT_GRACE } else { BUILD_GRACE }) {
                         stopped.store(true, Ordering::Release);
                         process.stop_group(STOP_GRACE);

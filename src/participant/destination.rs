@@ -46,6 +46,14 @@ pub(super) fn take_destination(
     })
 }
 
+/// Who graduates to this host right now, if anybody does.
+///
+/// # Errors
+/// The lock cannot be looked at.
+pub(crate) fn in_progress(vars: &Vars) -> Result<Option<String>, FileError> {
+    Ok(Lock::holder::<Holder>(&vars.data().join("destination.lock"))?.map(|holder| holder.text))
+}
+
 pub(super) fn described(graduation: &Graduation) -> String {
     let Graduation { by, source, environment, since, .. } = graduation;
     format!("{by} from {source} (as {environment}) since {}", since.format("%Y-%m-%d %H:%M:%SZ"))

@@ -22,7 +22,7 @@ use crate::vars::Vars;
 /// What a participant is started for; JSON on its stdin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Start {
+pub(crate) enum Start {
     /// A graduation begins.
     Begin(Graduation),
     /// A participant died; settle what it left.
@@ -40,7 +40,7 @@ impl Start {
 
 /// The participant could not do its work at all.
 #[derive(Debug, thiserror::Error)]
-pub enum ParticipantError {
+pub(crate) enum ParticipantError {
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),
@@ -61,7 +61,7 @@ impl Explain for ParticipantError {}
 ///
 /// # Errors
 /// It could not be started.
-pub fn start(what: &Start) -> Result<Detached, ProcessError> {
+pub(crate) fn start(what: &Start) -> Result<Detached, ProcessError> {
     let input = serde_json::to_vec(what).expect("a start has a JSON form");
     process::detach(&["participant"], input)
 }
@@ -70,7 +70,7 @@ pub fn start(what: &Start) -> Result<Detached, ProcessError> {
 ///
 /// # Errors
 /// Nothing could be done; the source sees no report.
-pub fn main(vars: &Vars) -> Result<(), ParticipantError> {
+pub(crate) fn main(vars: &Vars) -> Result<(), ParticipantError> {
     process::leave_session()?;
     let start: Start = serde_json::from_slice(&process::read_stdin(1 << 20)?)?;
     let store = Store::at(vars, start.id());

@@ -29,7 +29,7 @@ const RETRY_PERIOD: Duration = Duration::from_secs(1);
 /// A container when it was held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Watched {
+pub(crate) struct Watched {
     /// When it was started, as Docker says it.
     started_at: String,
     /// How often Docker had started it again.
@@ -41,7 +41,7 @@ pub struct Watched {
 
 /// What has become of a held container.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Ailment {
+pub(crate) enum Ailment {
     /// It does not run.
     #[error("its new container has ended while it was held")]
     Ended,
@@ -58,7 +58,7 @@ pub enum Ailment {
 
 impl Watched {
     /// A container that is about to be held; `web` is its address and port, as Dokku's check was told them.
-    pub fn of(container: &Container, web: Option<SocketAddr>) -> Self {
+    pub(crate) fn of(container: &Container, web: Option<SocketAddr>) -> Self {
         let own = web.filter(|address| container.has_address(address.ip()));
         Self {
             started_at: container.started_at().to_owned(),
@@ -71,7 +71,7 @@ impl Watched {
     ///
     /// # Errors
     /// [`Ailment::Ended`], [`Ailment::Paused`], [`Ailment::Restarted`].
-    pub fn still_runs(&self, found: Option<&Container>) -> Result<(), Ailment> {
+    pub(crate) fn still_runs(&self, found: Option<&Container>) -> Result<(), Ailment> {
         match found {
             Some(found) if !found.is_running() => Err(Ailment::Ended),
             Some(found) if found.started_at() != self.started_at || found.restarts() != self.restarts => {
@@ -87,7 +87,7 @@ impl Watched {
     ///
     /// # Errors
     /// See [`Ailment`].
-    pub fn is_healthy(&self, found: Option<&Container>) -> Result<(), Ailment> {
+    pub(crate) fn is_healthy(&self, found: Option<&Container>) -> Result<(), Ailment> {
         self.still_runs(found)?;
         match self.address {
             Some(address) if !accepts(&address) => Err(Ailment::Closed(address)),
@@ -97,7 +97,7 @@ impl Watched {
 }
 
 /// The address of a web container, as `check-deploy` is told it; none for a process that has no port.
-pub fn address(process: &str, ip: &str, port: &str) -> Option<SocketAddr> {
+pub(crate) fn address(process: &str, ip: &str, port: &str) -> Option<SocketAddr> {
     let address = SocketAddr::new(ip.parse::<IpAddr>().ok()?, port.parse().ok()?);
     (process == "web").then_some(address)
 }
@@ -118,7 +118,7 @@ fn accepts(address: &SocketAddr) -> bool {
 ///
 /// # Errors
 /// Docker does not answer.
-pub fn ailments(
+pub(crate) fn ailments(
     watched: &BTreeMap<AppName, BTreeMap<String, Watched>>,
 ) -> Result<BTreeMap<AppName, Ailment>, DockerError> {
     let ids: Vec<&String> = watched.values().flat_map(BTreeMap::keys).collect();
@@ -134,11 +134,11 @@ pub fn ailments(
 
 /// The look before the vote: which of these apps of the graduation cannot be voted for, and why. What could not be found
 /// out is no yes.
-pub fn before_the_vote(store: &Store, apps: Vec<AppName>) -> BTreeMap<AppName, String> {
+pub(crate) fn before_the_vote(store: &Store, apps: Vec<AppName>) -> BTreeMap<AppName, String> {
     let mut watched = BTreeMap::new();
     let mut why = BTreeMap::new();
     for app in apps {
-        match store.watched(&app) {
+        match store.app(&app).map(|known| known.watched) {
             Ok(containers) => drop(watched.insert(app, containers)),
             Err(error) => drop(why.insert(app, unknown(&error))),
         }

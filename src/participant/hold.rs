@@ -19,7 +19,7 @@ use crate::names::{AppName, GraduationId};
 use crate::participant;
 use crate::participant::app::{App, AppError, Version};
 use crate::participant::health::{self, Ailment, Watched};
-use crate::participant::store::{BUILT, Before, Held, LeaseEnd, RELEASED, Store, Variables};
+use crate::participant::store::{AppEntry, Before, Held, LeaseEnd, Store, Variables};
 use crate::protocol::{Decision, HoldPoint};
 use crate::vars::Vars;
 
@@ -40,7 +40,7 @@ const ABORT_LOOK_PERIOD: Duration = Duration::from_millis(100);
 
 /// Why a trigger refuses to go on.
 #[derive(Debug, thiserror::Error)]
-pub enum HoldError {
+pub(crate) enum HoldError {
     /// The graduation was aborted.
     #[error("{0} does not go live: its graduation was aborted")]
     Aborted(AppName),
@@ -94,7 +94,7 @@ impl Explain for HoldError {}
 ///
 /// # Errors
 /// The deploy must not go on.
-pub fn builder_release(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
+pub(crate) fn builder_release(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(id) = &vars.graduation else { return foreign_deploy(vars, app) };
     if let Err(error) = App::new(vars, id, app).spare_images() {
         log::warn!("{error}");
@@ -107,10 +107,11 @@ pub fn builder_release(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
 ///
 /// # Errors
 /// The deploy must not go on.
-pub fn scheduler_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
+pub(crate) fn scheduler_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(id) = &vars.graduation else { return foreign_deploy(vars, app) };
     let deploy = Deploy::open(vars, id, app)?;
-    deploy.store.mark(app, BUILT)?;
+    deploy.store.note(app, &AppEntry::Built {})?;
+    deploy.app.keep_built_image()?;
     let dokku = Dokku::new(vars);
     let procfile = dokku.procfile(app, vars.dokku_pid.as_deref());
     let built_only = dokku.hold_point(app, procfile.as_deref()) == HoldPoint::Built;
@@ -125,7 +126,7 @@ pub fn scheduler_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
 /// it soon does, too; what Dokku starts when the host or Docker has come up is not tried again.
 fn foreign_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(store) = Store::of_app(vars, app) else { return Ok(()) };
-    match stages::foreign_deploy(store.stage(app)?, store.decision()) {
+    match stages::foreign_deploy(store.app(app)?.stage, store.decision()) {
         Foreign::Pass => Ok(()),
         Foreign::Wait if is_put_back(vars, &store, app)? => Ok(()),
         Foreign::Wait | Foreign::Refuse => refuse(&store, app),
@@ -154,7 +155,7 @@ fn is_put_back(vars: &Vars, store: &Store, app: &AppName) -> Result<bool, HoldEr
 /// it may, for it is the old one.
 fn foreign_container(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(store) = Store::of_app(vars, app) else { return Ok(()) };
-    match stages::foreign_container(store.stage(app)?, store.decision()) {
+    match stages::foreign_container(store.app(app)?.stage, store.decision()) {
         Foreign::Pass => Ok(()),
         Foreign::Wait | Foreign::Refuse => refuse(&store, app),
     }
@@ -182,7 +183,7 @@ fn settle_left(store: &Store) -> Result<(), HoldError> {
 ///
 /// # Errors
 /// The container must not become live.
-pub fn check_deploy(
+pub(crate) fn check_deploy(
     vars: &Vars,
     app: &AppName,
     container: &str,
@@ -191,7 +192,7 @@ pub fn check_deploy(
 ) -> Result<(), HoldError> {
     let Some(id) = &vars.graduation else { return foreign_container(vars, app) };
     let deploy = Deploy::open(vars, id, app)?;
-    deploy.store.note_container(app, container)?;
+    deploy.store.note(app, &AppEntry::Checked { container: container.to_owned() })?;
     match deploy.store.decision() {
         Some(Decision::Abort) => Err(HoldError::Aborted(app.clone())),
         Some(Decision::Go) => deploy.check_image(container),
@@ -205,7 +206,7 @@ pub fn check_deploy(
 /// # Errors
 /// [`HoldError::Unhealthy`]: the container must not become live. Otherwise a file cannot be read or written, or Docker does
 /// not answer; the switch is then not worth a failed deploy, so callers only report it.
-pub fn meet_at_switch(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
+pub(crate) fn meet_at_switch(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(id) = &vars.graduation else { return Ok(()) };
     let deploy = Deploy::open(vars, id, app)?;
     let watch = Watch::new(&deploy.store.switch_dir())?;
@@ -242,8 +243,9 @@ impl<'a> Deploy<'a> {
     fn open(vars: &'a Vars, id: &'a GraduationId, app: &'a AppName) -> Result<Self, HoldError> {
         let store = Store::at(vars, id);
         let unknown = || HoldError::Unknown(app.clone());
-        let before = store.before(app)?.ok_or_else(unknown)?;
-        let variables = store.variables(app)?.ok_or_else(unknown)?;
+        let known = store.app(app)?;
+        let before = known.before.ok_or_else(unknown)?;
+        let variables = known.variables.ok_or_else(unknown)?;
         Ok(Self { store, app: App::new(vars, id, app), before, variables })
     }
 
@@ -276,7 +278,8 @@ impl<'a> Deploy<'a> {
         let found = found.ok_or_else(|| self.unhealthy(Ailment::Ended))?;
         docker::set_restart_policy(started.id, &RestartPolicy::no())?;
         let watched = Watched::of(&found, started.address);
-        self.store.set_watched(self.app.name, started.id, &watched)?;
+        let entry = AppEntry::Watched { container: started.id.to_owned(), watched: watched.clone() };
+        self.store.note(self.app.name, &entry)?;
         Ok((watched, found.restart_policy().clone()))
     }
 
@@ -286,7 +289,7 @@ impl<'a> Deploy<'a> {
 
     /// What is held of the app is as healthy as it was. A Docker that does not answer says nothing of what runs.
     fn is_healthy(&self) -> Result<(), HoldError> {
-        let watched = BTreeMap::from([(self.app.name.clone(), self.store.watched(self.app.name)?)]);
+        let watched = BTreeMap::from([(self.app.name.clone(), self.store.app(self.app.name)?.watched)]);
         match health::ailments(&watched) {
             Ok(mut ailments) => {
                 ailments.remove(self.app.name).map_or(Ok(()), |ailment| Err(self.unhealthy(ailment)))
@@ -309,7 +312,7 @@ impl<'a> Deploy<'a> {
     fn enter(&self, at: HoldPoint, container: Option<Started<'_>>) -> Result<(), HoldError> {
         let name = self.app.name;
         let _lock = self.one_at_a_time()?;
-        if self.store.held(name)?.is_some() {
+        if self.store.app(name)?.held.is_some() {
             return container.map_or(Ok(()), |started| self.check_image(started.id));
         }
         let image = match container {
@@ -327,7 +330,7 @@ impl<'a> Deploy<'a> {
         let held = Held { at, image, properties: self.app.properties(), variables, switches };
         self.app.keep_new_image(&held)?;
         self.app.name_version(&self.before, &self.variables, Some(&held), Version::Old)?;
-        Ok(self.store.set_held(name, &held)?)
+        Ok(self.store.note(name, &AppEntry::Held { held: Box::new(held) })?)
     }
 
     /// Waits for the decision. A container that ends meanwhile, healthy as it was, must not become live; nothing
@@ -360,7 +363,7 @@ impl<'a> Deploy<'a> {
                     // An engine that is being restarted, for one, says nothing of what runs.
                     Err(error) => log::warn!("{error}"),
                 }
-                if let Some(held) = self.store.held(self.app.name)? {
+                if let Some(held) = self.store.app(self.app.name)?.held {
                     match self.app.has_new_image(&held) {
                         Err(gone @ AppError::NoNewImage { .. }) => return Err(gone.into()),
                         Ok(()) => {}
@@ -377,18 +380,19 @@ impl<'a> Deploy<'a> {
     fn release(&self) -> Result<(), HoldError> {
         let name = self.app.name;
         let _lock = self.one_at_a_time()?;
-        if !self.store.has_mark(name, RELEASED) {
-            let held = self.store.held(name)?.ok_or_else(|| HoldError::Unknown(name.clone()))?;
+        let known = self.store.app(name)?;
+        if !known.is_released {
+            let held = known.held.ok_or_else(|| HoldError::Unknown(name.clone()))?;
             self.app.end_releases()?;
             self.app.name_version(&self.before, &self.variables, Some(&held), Version::New)?;
-            self.store.mark(name, RELEASED)?;
+            self.store.note(name, &AppEntry::Released {})?;
         }
         Ok(())
     }
 
     fn check_image(&self, container: &str) -> Result<(), HoldError> {
         let name = self.app.name;
-        let Some(held) = self.store.held(name)? else { return Ok(()) };
+        let Some(held) = self.store.app(name)?.held else { return Ok(()) };
         let found = docker::containers(&[container])?;
         if found.first().is_none_or(|found| found.image != held.image) {
             return Err(HoldError::OtherImage(name.clone()));

@@ -66,7 +66,8 @@ pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> 
     let apps = store.apps()?;
     let mut left = BTreeMap::new();
     for app in apps.keys() {
-        left.insert(app.clone(), destination::Left { stage: store.stage(app)?, end: store.end(app)? });
+        let known = store.app(app)?;
+        left.insert(app.clone(), destination::Left { stage: known.stage, end: known.end });
     }
     let (machine, first) = Destination::take_over(graduation.on_failure, left);
     let mut participant = Participant::new(vars, store, graduation, reports, machine);
@@ -77,7 +78,7 @@ pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> 
 
 /// Who settles a graduation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settler {
+pub(crate) enum Settler {
     /// Nobody need: it goes on, or is settled.
     Nobody,
     /// A participant that was there.
@@ -91,7 +92,7 @@ pub enum Settler {
 ///
 /// # Errors
 /// A file is damaged, or it could not be started.
-pub fn settle_left(id: &GraduationId, store: &Store) -> Result<Settler, ParticipantError> {
+pub(crate) fn settle_left(id: &GraduationId, store: &Store) -> Result<Settler, ParticipantError> {
     let is_over = store.decision().is_some() || store.lease_left().is_ok_and(|left| left.is_zero());
     if store.is_settled() || !store.is_there() || !is_over {
         return Ok(Settler::Nobody);
@@ -131,7 +132,7 @@ fn ends(store: &Store) -> BTreeMap<AppName, AppEnd> {
 ///
 /// # Errors
 /// The graduations cannot be listed.
-pub fn owed(vars: &Vars) -> Result<Vec<(GraduationId, AppName)>, FileError> {
+pub(crate) fn owed(vars: &Vars) -> Result<Vec<(GraduationId, AppName)>, FileError> {
     let dokku = Dokku::new(vars);
     let mut owed: Vec<(GraduationId, AppName)> = Vec::new();
     for (id, store) in Store::all(vars)? {

@@ -7,19 +7,19 @@
 //! the source comes back. If it dies itself, the next one ([`Start::Recover`]) settles what it left from the files of
 //! [`store`].
 
-pub mod app;
+pub(crate) mod app;
 mod closing;
-pub mod deploy;
+pub(crate) mod deploy;
 mod destination;
 mod entry;
-pub mod health;
-pub mod hold;
+pub(crate) mod health;
+pub(crate) mod hold;
 mod leftovers;
 mod opening;
 mod reports;
 mod siblings;
-pub mod slots;
-pub mod store;
+pub(crate) mod slots;
+pub(crate) mod store;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::BufReader;
@@ -35,11 +35,12 @@ use crate::names::{AppName, CommitId};
 use crate::participant::app::{App, AppError, DeployLock, Left};
 use crate::participant::closing::{Closed, Closing};
 use crate::participant::deploy::{Deploy, DeployEnd};
-pub use crate::participant::entry::{ParticipantError, Start, main, start};
-pub use crate::participant::leftovers::{Settler, owed, settle_left};
+pub(crate) use crate::participant::destination::in_progress;
+pub(crate) use crate::participant::entry::{ParticipantError, Start, main, start};
+pub(crate) use crate::participant::leftovers::{Settler, owed, settle_left};
 use crate::participant::reports::Reports;
 use crate::participant::slots::Slots;
-use crate::participant::store::{Before, DEPLOYED, Graduation, LOCKING, LeaseEnd, Settled, Store};
+use crate::participant::store::{AppEntry, Before, Graduation, LeaseEnd, Settled, Store};
 use crate::protocol::{self, AppEnd, Decision, Report, Request};
 use crate::records::Recorder;
 use crate::runs::Runs;
@@ -60,7 +61,7 @@ const QUEUE: usize = 64;
 
 /// What reaches the main loop.
 #[derive(Debug)]
-pub enum Message {
+pub(crate) enum Message {
     /// A request of the source.
     Request(Request),
     /// Something to tell the source that decides nothing.
@@ -281,7 +282,7 @@ impl<'a> Participant<'a> {
             }
             Err(reason) => {
                 // What was taken before the failure is put back with the rest.
-                let noted = self.store.before(&app).ok().flatten();
+                let noted = self.store.app(&app).ok().and_then(|known| known.before);
                 let is_noted = noted.is_some();
                 self.apps.extend(noted.map(|before| (app.clone(), Member::new(before))));
                 Event::NotOpened { app, reason, is_noted }
@@ -291,7 +292,7 @@ impl<'a> Participant<'a> {
     }
 
     fn ended(&mut self, app: AppName, end: DeployEnd) {
-        let was_held = self.store.held(&app).ok().flatten().is_some();
+        let was_held = self.store.app(&app).is_ok_and(|known| known.held.is_some());
         let judgement = match &end {
             DeployEnd::Succeeded if was_held => Judgement::Live,
             DeployEnd::Succeeded => Judgement::Escaped,
@@ -325,8 +326,8 @@ impl<'a> Participant<'a> {
             Action::Say(report) => self.reports.say(report),
             Action::Open(app) => self.open(app),
             Action::Deploy(app) => self.deploy(&app)?.start(self.vars, self.slots.clone()),
-            Action::Follow(app) => match self.store.deploy(&app) {
-                Ok(process) => self.deploy(&app)?.adopt(self.vars, process),
+            Action::Follow(app) => match self.store.app(&app) {
+                Ok(known) => self.deploy(&app)?.adopt(self.vars, known.deploy),
                 Err(error) => {
                     log::error!("{error}");
                     self.try_again(Action::Follow(app));
@@ -341,7 +342,7 @@ impl<'a> Participant<'a> {
                 }
             },
             Action::NeedNotWait(app) => logged(self.store.arrive(&app)),
-            Action::Distrust(app) => logged(self.store.unmark(&app, DEPLOYED)),
+            Action::Distrust(app) => logged(self.store.note(&app, &AppEntry::Distrusted {})),
             Action::Lock(app) => self.lock(&app),
             Action::MoveBranch(app) => {
                 let before = &self.apps.get(&app)?.before;
@@ -390,12 +391,16 @@ impl<'a> Participant<'a> {
         })
     }
 
-    /// Docker may take its time, and leases are renewed meanwhile.
+    /// Docker may take its time, and leases are renewed meanwhile. Who votes yes must be able to write down what is
+    /// decided: a lease that cannot be written says that there is no room for it.
     fn look(&self, number: u64) {
         let (store, sender) = (self.store.clone(), self.sender.clone());
-        let apps = self.apps.keys().cloned().collect();
+        let (lease_s, apps) = (self.graduation.lease_s, self.apps.keys().cloned().collect::<Vec<_>>());
         thread::spawn(move || {
-            let ailing = health::before_the_vote(&store, apps);
+            let ailing = match store.renew(lease_s) {
+                Ok(()) => health::before_the_vote(&store, apps),
+                Err(error) => apps.into_iter().map(|app| (app, error.to_string())).collect(),
+            };
             let _ = sender.send(Message::Looked { number, ailing });
         });
     }
@@ -405,13 +410,13 @@ impl<'a> Participant<'a> {
     fn lock(&mut self, app: &AppName) {
         let Some(member) = self.apps.get_mut(app) else { return };
         let lock = || -> Result<Option<DeployLock>, AppError> {
-            if !self.store.noted(app, member.before.clone())?.is_touched() {
+            if !self.store.app(app)?.noted(member.before.clone()).is_touched() {
                 return Ok(None);
             }
             self.store.note_locking(app);
             let lock = App::new(self.vars, &self.graduation.id, app).try_lock(member.left_lock())?;
             if lock.is_none() {
-                self.store.unmark(app, LOCKING)?;
+                self.store.note(app, &AppEntry::Unlocked {})?;
             }
             Ok(lock)
         };
@@ -441,7 +446,7 @@ impl<'a> Participant<'a> {
     /// An app that came to its end under a participant that died: it may not have been left, nor given Dokku's lock back.
     fn leave(&self, app: &AppName) {
         logged(self.store.leave(app));
-        if self.store.has_mark(app, LOCKING) {
+        if self.store.app(app).is_ok_and(|known| known.is_locking) {
             drop(App::new(self.vars, &self.graduation.id, app).try_lock(Left::ByUs));
         }
     }

@@ -14,7 +14,7 @@ use crate::commit::destination::Event;
 use crate::docker::{self, DockerError, ImageId};
 use crate::dokku::Dokku;
 use crate::names::AppName;
-use crate::participant::store::{BUILT, Store};
+use crate::participant::store::Store;
 use crate::vars::Vars;
 
 /// How often is looked.
@@ -61,8 +61,8 @@ impl Siblings {
         let apps: Vec<AppName> =
             store.apps().map(BTreeMap::into_keys).map(Iterator::collect).unwrap_or_default();
         let has_siblings = |app: &AppName| dokku.scale(app).get("web").is_some_and(|count| *count > 1);
-        let is_watched =
-            |app: &AppName| !self.told.contains(app) && store.has_mark(app, BUILT) && has_siblings(app);
+        let is_built = |app: &AppName| store.app(app).is_ok_and(|known| known.is_built);
+        let is_watched = |app: &AppName| !self.told.contains(app) && is_built(app) && has_siblings(app);
         let apps: Vec<AppName> = apps.into_iter().filter(is_watched).collect();
         if apps.is_empty() {
             return Ok(Vec::new());
@@ -78,7 +78,8 @@ impl Siblings {
         let renamed = docker::containers(&unlisted)?;
         let mut failed = Vec::new();
         for app in apps {
-            let Ok(Some(before)) = store.before(&app) else { continue };
+            let Ok(known) = store.app(&app) else { continue };
+            let Some(before) = known.before else { continue };
             let of_app = format!("/{app}.");
             let is_own = |found: &&docker::Container| {
                 found.name.starts_with(&of_app) && !before.left.contains(&found.id)
@@ -92,12 +93,12 @@ impl Siblings {
                 };
                 seen.insert(container.id.clone(), sibling);
             }
-            let Ok(Some(held)) = store.held(&app) else { continue };
+            let Some(held) = known.held else { continue };
             let runs =
                 |id: &String| found.iter().chain(&renamed).any(|one| one.id == *id && one.is_running());
             // Somebody else's restart of the old version is none of ours.
             let has_failed = |(id, sibling): &(&String, &Sibling)| {
-                sibling.image == held.image && !runs(id) && !store.has_come_to_check(&app, id)
+                sibling.image == held.image && !runs(id) && !known.checked.contains(*id)
             };
             if let Some((_, sibling)) = seen.iter().find(has_failed) {
                 let reason = format!("its container {} has ended before it was found healthy", sibling.name);

@@ -4,20 +4,20 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// The places.
 #[derive(Clone, Debug)]
-pub struct Slots(Arc<(Mutex<u32>, Condvar)>);
+pub(crate) struct Slots(Arc<(Mutex<u32>, Condvar)>);
 
 /// One place.
 #[derive(Debug)]
-pub struct Slot(Slots);
+pub(crate) struct Slot(Slots);
 
 impl Slots {
     /// `count` places, at least one.
-    pub fn new(count: u32) -> Self {
+    pub(crate) fn new(count: u32) -> Self {
         Self(Arc::new((Mutex::new(count.max(1)), Condvar::new())))
     }
 
     /// Waits for a place.
-    pub fn take(&self) -> Slot {
+    pub(crate) fn take(&self) -> Slot {
         let (free, freed) = &*self.0;
         let mut count = free.lock().unwrap_or_else(PoisonError::into_inner);
         while *count == 0 {

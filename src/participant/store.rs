@@ -7,9 +7,9 @@
 //!                      vote/lease        until when the source is awaited   replaced
 //!                      vote/decision     go or abort                        created once, first writer wins
 //!                      switch/<app>      is at the proxy switch, or past it
-//!                      apps/<app>/before.json, variables.json, held.json, deploy.json, end.json, log,
-//!                                 built, released, deployed, exited, put-back, locking, lock,
-//!                                 container-<id>, watched-<id>
+//!                      apps/<app>/events    all that is known of the app (log.rs)  appended
+//!                      apps/<app>/log       what its deploy writes          appended
+//!                      apps/<app>/lock      held by the one of its triggers that changes names
 //!                      settled           the decision and how each app ended  written last
 //! <data>/apps/<app>                      the graduation that has the app
 //! ```
@@ -28,42 +28,40 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError};
 use crate::names::{AppName, EnvironmentName, GraduationId};
-pub use crate::participant::store::app::{
-    BUILT, Before, DEPLOYED, EXITED, Held, LOCKING, Noted, PUT_BACK, RELEASED, Variables,
-};
+pub(crate) use crate::participant::store::app::{AppEntry, Before, Held, Noted, Variables};
 use crate::protocol::{AppEnd, Decision, OnFailure};
 use crate::vars::Vars;
 
 /// What the source said when it began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Graduation {
+pub(crate) struct Graduation {
     /// Which one.
-    pub id: GraduationId,
+    pub(crate) id: GraduationId,
     /// What the source calls this host.
-    pub environment: EnvironmentName,
+    pub(crate) environment: EnvironmentName,
     /// What the source's host calls itself.
-    pub source: String,
+    pub(crate) source: String,
     /// Who asked for it.
-    pub by: String,
+    pub(crate) by: String,
     /// How long to hold without news, in seconds.
-    pub lease_s: u32,
+    pub(crate) lease_s: u32,
     /// How many apps build at once.
-    pub max_parallel: u32,
+    pub(crate) max_parallel: u32,
     /// What to do when an app fails after the decision.
-    pub on_failure: OnFailure,
+    pub(crate) on_failure: OnFailure,
     /// When it began here.
-    pub since: DateTime<Utc>,
+    pub(crate) since: DateTime<Utc>,
 }
 
 /// How a graduation ended here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settled {
+pub(crate) struct Settled {
     /// The decision that was carried out.
-    pub decision: Decision,
+    pub(crate) decision: Decision,
     /// How each of its apps ended.
-    pub ends: BTreeMap<AppName, AppEnd>,
+    pub(crate) ends: BTreeMap<AppName, AppEnd>,
 }
 
 /// Until when a destination waits for news, on the clock that does not jump.
@@ -91,14 +89,14 @@ fn left_until(end_ms: u64) -> Duration {
 
 /// The end of a lease, as somebody knows it who waits for it.
 #[derive(Debug, Default)]
-pub struct LeaseEnd {
+pub(crate) struct LeaseEnd {
     known_ms: u64,
 }
 
 impl LeaseEnd {
     /// What is left until then. A lease that cannot be read just now (no file may be opened any more, say) has not
     /// ended for that: the one that was read last counts.
-    pub fn left(&mut self, store: &Store) -> Duration {
+    pub(crate) fn left(&mut self, store: &Store) -> Duration {
         match store.lease_end_ms() {
             Ok(end_ms) => self.known_ms = end_ms,
             Err(error) => log::warn!("{error}"),
@@ -109,14 +107,14 @@ impl LeaseEnd {
 
 /// The files of one graduation here.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub(crate) struct Store {
     dir: PathBuf,
     active: PathBuf,
 }
 
 impl Store {
     /// The place of a graduation's files, whether there are any or not.
-    pub fn at(vars: &Vars, id: &GraduationId) -> Self {
+    pub(crate) fn at(vars: &Vars, id: &GraduationId) -> Self {
         Self { dir: vars.data().join("incoming").join(id.as_str()), active: vars.data().join("apps") }
     }
 
@@ -124,7 +122,7 @@ impl Store {
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub fn all(vars: &Vars) -> Result<Vec<(GraduationId, Self)>, FileError> {
+    pub(crate) fn all(vars: &Vars) -> Result<Vec<(GraduationId, Self)>, FileError> {
         let dir = vars.data().join("incoming");
         let entries = match fs::read_dir(&dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -138,7 +136,7 @@ impl Store {
 
     /// The graduation that has the app now, unless it is the one that we are putting the app back for. One that is settled
     /// has none, even if its mark has come back with a power cut.
-    pub fn of_app(vars: &Vars, app: &AppName) -> Option<Self> {
+    pub(crate) fn of_app(vars: &Vars, app: &AppName) -> Option<Self> {
         let id = fs::read_to_string(vars.data().join("apps").join(app.as_str())).ok()?;
         let id: GraduationId = id.trim().parse().ok()?;
         let store = Self::at(vars, &id);
@@ -149,7 +147,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk is full, for one.
-    pub fn create(&self, graduation: &Graduation) -> Result<(), FileError> {
+    pub(crate) fn create(&self, graduation: &Graduation) -> Result<(), FileError> {
         for dir in ["vote", "switch", "apps", "reports"] {
             files::make_dir(&self.dir.join(dir))?;
         }
@@ -162,14 +160,14 @@ impl Store {
     ///
     /// # Errors
     /// Something could not be removed.
-    pub fn never_began(&self) -> Result<(), FileError> {
+    pub(crate) fn never_began(&self) -> Result<(), FileError> {
         files::remove(&self.dir.join("graduation.json"))?;
         self.sweep_unfinished()?;
         self.tidy()
     }
 
     /// It has begun, or was about to: of one that was refused there are only the reports that say so.
-    pub fn is_there(&self) -> bool {
+    pub(crate) fn is_there(&self) -> bool {
         self.vote_dir().is_dir()
     }
 
@@ -177,37 +175,37 @@ impl Store {
     ///
     /// # Errors
     /// The file is damaged.
-    pub fn graduation(&self) -> Result<Option<Graduation>, FileError> {
+    pub(crate) fn graduation(&self) -> Result<Option<Graduation>, FileError> {
         files::read_json(&self.dir.join("graduation.json"))
     }
 
     /// The file of the reports.
-    pub fn reports(&self) -> PathBuf {
+    pub(crate) fn reports(&self) -> PathBuf {
         self.dir.join("reports/lines")
     }
 
     /// The directory of the reports.
-    pub fn reports_dir(&self) -> PathBuf {
+    pub(crate) fn reports_dir(&self) -> PathBuf {
         self.dir.join("reports")
     }
 
     /// Where the participant listens.
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.dir.join("socket")
     }
 
     /// The directory to watch for a decision.
-    pub fn vote_dir(&self) -> PathBuf {
+    pub(crate) fn vote_dir(&self) -> PathBuf {
         self.dir.join("vote")
     }
 
     /// The directory to watch for apps at the switch.
-    pub fn switch_dir(&self) -> PathBuf {
+    pub(crate) fn switch_dir(&self) -> PathBuf {
         self.dir.join("switch")
     }
 
     /// The decision, if there is one. A file that cannot be read is no decision yet.
-    pub fn decision(&self) -> Option<Decision> {
+    pub(crate) fn decision(&self) -> Option<Decision> {
         files::read_json(&self.dir.join("vote/decision")).ok().flatten()
     }
 
@@ -215,7 +213,7 @@ impl Store {
     ///
     /// # Errors
     /// It could not be written, and there is none.
-    pub fn decide(&self, wanted: Decision) -> Result<Decision, FileError> {
+    pub(crate) fn decide(&self, wanted: Decision) -> Result<Decision, FileError> {
         let path = self.dir.join("vote/decision");
         let content = serde_json::to_vec(&wanted).expect("a word has a JSON form");
         if files::create_exclusively(&path, &content)? {
@@ -229,7 +227,7 @@ impl Store {
     ///
     /// # Errors
     /// The old one stands.
-    pub fn renew(&self, seconds: u32) -> Result<(), FileError> {
+    pub(crate) fn renew(&self, seconds: u32) -> Result<(), FileError> {
         let lease = Lease { boot: boot_id()?, ends_ms: since_boot_ms() + u64::from(seconds) * 1000 };
         files::write_json(&self.dir.join("vote/lease"), &lease)
     }
@@ -238,7 +236,7 @@ impl Store {
     ///
     /// # Errors
     /// It cannot be read, which says nothing of its end.
-    pub fn lease_left(&self) -> Result<Duration, FileError> {
+    pub(crate) fn lease_left(&self) -> Result<Duration, FileError> {
         self.lease_end_ms().map(left_until)
     }
 
@@ -251,7 +249,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk is full, for one.
-    pub fn arrive(&self, app: &AppName) -> Result<(), FileError> {
+    pub(crate) fn arrive(&self, app: &AppName) -> Result<(), FileError> {
         files::write_atomically(&self.switch_dir().join(app.as_str()), b"")
     }
 
@@ -259,9 +257,9 @@ impl Store {
     ///
     /// # Errors
     /// A file is damaged.
-    pub fn all_at_switch(&self) -> Result<bool, FileError> {
+    pub(crate) fn all_at_switch(&self) -> Result<bool, FileError> {
         for app in self.apps()?.keys() {
-            let comes = self.held(app)?.is_some_and(|held| held.switches);
+            let comes = self.app(app)?.held.is_some_and(|held| held.switches);
             if comes && !self.switch_dir().join(app.as_str()).exists() {
                 return Ok(false);
             }
@@ -270,7 +268,7 @@ impl Store {
     }
 
     /// It has ended, even if this version does not understand how.
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         self.dir.join("settled").is_file()
     }
 
@@ -278,7 +276,7 @@ impl Store {
     ///
     /// # Errors
     /// The file is damaged, or of another version.
-    pub fn settled(&self) -> Result<Option<Settled>, FileError> {
+    pub(crate) fn settled(&self) -> Result<Option<Settled>, FileError> {
         files::read_json(&self.dir.join("settled"))
     }
 
@@ -286,7 +284,7 @@ impl Store {
     ///
     /// # Errors
     /// Something could not be removed.
-    pub fn settle(&self, settled: &Settled) -> Result<(), FileError> {
+    pub(crate) fn settle(&self, settled: &Settled) -> Result<(), FileError> {
         self.leave_all()?;
         files::write_json(&self.dir.join("settled"), settled)?;
         self.sweep_unfinished()?;
@@ -298,7 +296,7 @@ impl Store {
     ///
     /// # Errors
     /// Something could not be removed.
-    pub fn sweep_unfinished(&self) -> Result<(), FileError> {
+    pub(crate) fn sweep_unfinished(&self) -> Result<(), FileError> {
         files::sweep_temporary(&self.active, "")
     }
 
@@ -307,7 +305,7 @@ impl Store {
     ///
     /// # Errors
     /// Something could not be removed.
-    pub fn tidy(&self) -> Result<(), FileError> {
+    pub(crate) fn tidy(&self) -> Result<(), FileError> {
         for dir in ["vote", "switch", "apps"] {
             remove_tree(&self.dir.join(dir))?;
         }
@@ -320,7 +318,7 @@ impl Store {
     ///
     /// # Errors
     /// Something could not be removed.
-    pub fn forget(&self) -> Result<(), FileError> {
+    pub(crate) fn forget(&self) -> Result<(), FileError> {
         remove_tree(&self.dir)
     }
 }

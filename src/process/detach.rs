@@ -12,7 +12,7 @@ use crate::legible;
 
 /// A process of this program that outlives us.
 #[derive(Debug)]
-pub struct Detached {
+pub(crate) struct Detached {
     /// Which process it is.
     pub process: ProcessId,
     stderr: Option<File>,
@@ -20,7 +20,7 @@ pub struct Detached {
 
 impl Detached {
     /// What it has written to stderr: why it ended, if it has.
-    pub fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         let mut bytes = vec![0; KEPT_OUTPUT];
         let read = self.stderr.as_ref().and_then(|file| file.read_at(&mut bytes, 0).ok());
         bytes.truncate(read.unwrap_or_default());
@@ -42,7 +42,7 @@ fn small_memory() -> io::Result<File> {
 ///
 /// # Errors
 /// It could not be started.
-pub fn detach(args: &[&str], input: Vec<u8>) -> Result<Detached, ProcessError> {
+pub(crate) fn detach(args: &[&str], input: Vec<u8>) -> Result<Detached, ProcessError> {
     let mut program = Program::new(own_program()).args(args).input_file(input)?.dir(Path::new("/"));
     // It is a convenience: a system without such files loses the words and nothing else.
     let stderr = small_memory().ok();
@@ -57,7 +57,7 @@ pub fn detach(args: &[&str], input: Vec<u8>) -> Result<Detached, ProcessError> {
 ///
 /// # Errors
 /// It could not be started.
-pub fn detach_from_deploy(args: &[&str], input: Vec<u8>) -> Result<ProcessId, ProcessError> {
+pub(crate) fn detach_from_deploy(args: &[&str], input: Vec<u8>) -> Result<ProcessId, ProcessError> {
     let close = r#"for fd in /proc/$$/fd/*; do fd=${fd##*/}; [ "$fd" -le 2 ] || eval "exec $fd>&-"; done; exec "$0" "$@""#;
     let bash = Program::new("bash").args(["-c", close]).arg(own_program()).args(args);
     bash.input_file(input)?.dir(Path::new("/")).spawn()?.known()
@@ -67,6 +67,6 @@ pub fn detach_from_deploy(args: &[&str], input: Vec<u8>) -> Result<ProcessId, Pr
 ///
 /// # Errors
 /// We lead a process group already, so were not started by [`detach`].
-pub fn leave_session() -> io::Result<()> {
+pub(crate) fn leave_session() -> io::Result<()> {
     rustix::process::setsid().map(drop).map_err(io::Error::from)
 }

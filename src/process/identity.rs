@@ -48,7 +48,7 @@ fn stat(pid: u32) -> io::Result<Stat> {
 }
 
 /// We were started so that the end of our terminal or session does not end us, as by nohup(1).
-pub fn ignores_hang_up() -> bool {
+pub(crate) fn ignores_hang_up() -> bool {
     fs::read_to_string("/proc/self/status").is_ok_and(|status| is_hang_up_ignored(&status))
 }
 
@@ -66,14 +66,6 @@ impl ProcessId {
     /// There is none.
     pub fn of(pid: u32) -> io::Result<Self> {
         stat(pid).map(|stat| Self { pid, start: stat.start })
-    }
-
-    /// Our own process.
-    ///
-    /// # Errors
-    /// `/proc` cannot be read.
-    pub fn own() -> io::Result<Self> {
-        Self::of(std::process::id())
     }
 
     /// The process that leads our process group.
@@ -199,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_process_is_known_by_its_start() {
-        let own = ProcessId::own().unwrap();
+        let own = ProcessId::of(std::process::id()).unwrap();
         assert!(own.is_running());
         assert!(!ProcessId { start: own.start + 1, ..own }.is_running());
         assert!(ProcessId { start: own.start + 1, ..own }.wait(Duration::from_secs(5)));

@@ -18,7 +18,7 @@ const ROUND: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// `/proc` cannot be read, or some do not even end by SIGKILL.
-pub fn end_all_with(name: &str, value: &str, patience: Duration, grace: Duration) -> io::Result<()> {
+pub(crate) fn end_all_with(name: &str, value: &str, patience: Duration, grace: Duration) -> io::Result<()> {
     let wanted = format!("{name}={value}");
     let begun = Instant::now();
     loop {
@@ -47,7 +47,12 @@ pub fn end_all_with(name: &str, value: &str, patience: Duration, grace: Duration
 ///
 /// # Errors
 /// `/proc` cannot be read.
-pub fn values_of(name: &str, marked: &str, program: &str, second: &str) -> io::Result<BTreeSet<String>> {
+pub(crate) fn values_of(
+    name: &str,
+    marked: &str,
+    program: &str,
+    second: &str,
+) -> io::Result<BTreeSet<String>> {
     let file_name = |word: &[u8]| word.rsplit(|byte| *byte == b'/').next() == Some(program.as_bytes());
     let runs_it = |words: &[u8]| {
         let words: Vec<&[u8]> = words.split(|byte| *byte == 0).collect();
@@ -71,7 +76,7 @@ pub fn values_of(name: &str, marked: &str, program: &str, second: &str) -> io::R
 ///
 /// # Errors
 /// `/proc` cannot be read.
-pub fn is_named_by_any(variables: &[&str], last_part: &str) -> io::Result<bool> {
+pub(crate) fn is_named_by_any(variables: &[&str], last_part: &str) -> io::Result<bool> {
     let names_it = |entry: &[u8]| {
         let value = variables.iter().find_map(|name| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
         let mut paths = value.into_iter().flat_map(|value| value.split(|byte| *byte == b':'));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// What a child writes, read to its end on a thread of its own, so that the child never waits for us; the last of it
 /// is kept.
 #[derive(Debug)]
-pub struct Tail {
+pub(crate) struct Tail {
     kept: Arc<Mutex<Kept>>,
     ended: Receiver<()>,
 }
@@ -22,7 +22,7 @@ struct Kept {
 
 impl Tail {
     /// Reads all of it and keeps the last `limit` bytes.
-    pub fn of(mut output: impl Read + Send + 'static, limit: usize) -> Self {
+    pub(crate) fn of(mut output: impl Read + Send + 'static, limit: usize) -> Self {
         let kept = Arc::new(Mutex::new(Kept { bytes: Vec::new(), heard: Instant::now() }));
         let sink = Arc::clone(&kept);
         let (at_its_end, ended) = mpsc::channel::<()>();
@@ -41,13 +41,13 @@ impl Tail {
     }
 
     /// How long nothing has been written.
-    pub fn silence(&self) -> Duration {
+    pub(crate) fn silence(&self) -> Duration {
         locked(&self.kept).heard.elapsed()
     }
 
     /// The end of it so far, when no more comes within `patience`: what explains the end of a child may still be on its
     /// way, and what it left running may keep the pipe open.
-    pub fn text(&self, patience: Duration) -> String {
+    pub(crate) fn text(&self, patience: Duration) -> String {
         // Both a timeout and the thread's end leave what there is.
         let _ = self.ended.recv_timeout(patience);
         String::from_utf8_lossy(&locked(&self.kept).bytes).trim().to_owned()

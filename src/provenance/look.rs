@@ -18,7 +18,7 @@ const NAMING: [&str; 3] = ["image-repo", "image-repo-template", "push-on-release
 
 /// What an app runs, and of which image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub(crate) struct Found {
     /// What it runs.
     pub status: AppStatus,
     /// The image that runs; none where nothing does.
@@ -30,7 +30,7 @@ pub struct Found {
 ///
 /// # Errors
 /// Docker does not answer. What is wrong with the records of one app makes that app's revision unknown, and is logged.
-pub fn look(
+pub(crate) fn look(
     vars: &Vars,
     docker: &Path,
     apps: &[AppName],

@@ -138,7 +138,7 @@ fn live(vars: &Vars, app: &AppName) -> BTreeSet<String> {
 ///
 /// # Errors
 /// A file cannot be written.
-pub fn extracted(vars: &Vars, app: &AppName, revision: CommitId) -> Result<(), ProvenanceError> {
+pub(crate) fn extracted(vars: &Vars, app: &AppName, revision: CommitId) -> Result<(), ProvenanceError> {
     let place = Place::of(vars, app);
     place.sweep()?;
     place.note_deploy(vars, |deploy| {
@@ -151,7 +151,7 @@ pub fn extracted(vars: &Vars, app: &AppName, revision: CommitId) -> Result<(), P
 ///
 /// # Errors
 /// A file cannot be written; Docker does not answer.
-pub fn releasing(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
+pub(crate) fn releasing(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
     let place = Place::of(vars, app);
     if place.deploy(vars).is_some_and(|deploy| deploy.revision.is_some()) {
         return Ok(());
@@ -164,7 +164,7 @@ pub fn releasing(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
 ///
 /// # Errors
 /// A file cannot be written; Docker does not answer.
-pub fn starting(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
+pub(crate) fn starting(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
     let place = Place::of(vars, app);
     let Some(image) = docker::image(&docker::latest(app))? else { return Ok(()) };
     let deploy = place.deploy(vars);
@@ -196,7 +196,11 @@ fn own_revision(vars: &Vars, app: &AppName) -> Option<CommitId> {
 ///
 /// # Errors
 /// A file cannot be written.
-pub fn container_is_healthy(vars: &Vars, app: &AppName, container: &str) -> Result<(), ProvenanceError> {
+pub(crate) fn container_is_healthy(
+    vars: &Vars,
+    app: &AppName,
+    container: &str,
+) -> Result<(), ProvenanceError> {
     let place = Place::of(vars, app);
     let Some((revision, image)) = place.deploy(vars).and_then(|deploy| deploy.starts) else { return Ok(()) };
     let live = live(vars, app);
@@ -207,7 +211,7 @@ pub fn container_is_healthy(vars: &Vars, app: &AppName, container: &str) -> Resu
 ///
 /// # Errors
 /// A file cannot be written.
-pub fn deployed(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
+pub(crate) fn deployed(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
     let place = Place::of(vars, app);
     let Some(Deploy { starts: Some((revision, image)), before, .. }) = place.deploy(vars) else {
         return Ok(());
@@ -228,7 +232,7 @@ pub fn deployed(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
 ///
 /// # Errors
 /// A file cannot be read or written.
-pub fn clone(vars: &Vars, old: &AppName, new: &AppName) -> Result<(), ProvenanceError> {
+pub(crate) fn clone(vars: &Vars, old: &AppName, new: &AppName) -> Result<(), ProvenanceError> {
     let (from, to) = (Place::of(vars, old), Place::of(vars, new));
     let records = from.records()?;
     files::make_dir(&to.dir)?;
@@ -243,7 +247,7 @@ pub fn clone(vars: &Vars, old: &AppName, new: &AppName) -> Result<(), Provenance
 ///
 /// # Errors
 /// The files are still there.
-pub fn forget(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
+pub(crate) fn forget(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
     let dir = Place::of(vars, app).dir;
     match fs::remove_dir_all(&dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -257,7 +261,7 @@ pub fn forget(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
 ///
 /// # Errors
 /// There is no container; a file cannot be written; Docker does not answer.
-pub fn declare(vars: &Vars, app: &AppName, revision: CommitId) -> Result<(), ProvenanceError> {
+pub(crate) fn declare(vars: &Vars, app: &AppName, revision: CommitId) -> Result<(), ProvenanceError> {
     let place = Place::of(vars, app);
     let live = live(vars, app);
     let ids: Vec<String> = live.iter().cloned().collect();
@@ -281,24 +285,24 @@ pub fn declare(vars: &Vars, app: &AppName, revision: CommitId) -> Result<(), Pro
 
 /// The revisions of an app that ever ran here.
 #[derive(Clone, Debug, Default)]
-pub struct Ran(BTreeSet<CommitId>);
+pub(crate) struct Ran(BTreeSet<CommitId>);
 
 impl Ran {
     /// Reads them.
     ///
     /// # Errors
     /// The list cannot be read.
-    pub fn of(vars: &Vars, app: &AppName) -> Result<Self, ProvenanceError> {
+    pub(crate) fn of(vars: &Vars, app: &AppName) -> Result<Self, ProvenanceError> {
         Ok(Self(Place::of(vars, app).ran()?))
     }
 
     /// This one ran.
-    pub fn includes(&self, revision: CommitId) -> bool {
+    pub(crate) fn includes(&self, revision: CommitId) -> bool {
         self.0.contains(&revision)
     }
 
     /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = CommitId> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = CommitId> {
         self.0.iter().copied()
     }
 }

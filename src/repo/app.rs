@@ -19,7 +19,7 @@ const MAX_FILE: usize = 1 << 20;
 ///
 /// # Errors
 /// Why the repository or the ref cannot be read, in words, and what puts it right.
-pub fn commit_at(repository: &Path, name: &str) -> Result<Option<CommitId>, String> {
+pub(crate) fn commit_at(repository: &Path, name: &str) -> Result<Option<CommitId>, String> {
     let opened = Repository::open_bare(repository);
     let opened = opened.map_err(|error| foreign_format(repository).unwrap_or(error.message().to_owned()))?;
     let found = opened.find_reference(name).and_then(|found| found.peel_to_commit());
@@ -35,12 +35,12 @@ pub fn commit_at(repository: &Path, name: &str) -> Result<Option<CommitId>, Stri
 }
 
 /// The repository has this commit.
-pub fn has_commit(repository: &Path, commit: CommitId) -> bool {
+pub(crate) fn has_commit(repository: &Path, commit: CommitId) -> bool {
     Repository::open_bare(repository).is_ok_and(|repository| repository.find_commit(oid(commit)).is_ok())
 }
 
 /// Why a repository that is there cannot be read; none if it can.
-pub fn unreadable(repository: &Path) -> Option<String> {
+pub(crate) fn unreadable(repository: &Path) -> Option<String> {
     // An app that was only created has none.
     let is_one = repository.join("objects").exists();
     let error = Repository::open_bare(repository).err().filter(|_| is_one)?;
@@ -49,7 +49,7 @@ pub fn unreadable(repository: &Path) -> Option<String> {
 
 /// What is foreign about the format of a repository; none if nothing is. What a host's git makes depends on its
 /// `init.defaultObjectFormat` and `init.defaultRefFormat`.
-pub fn foreign_format(repository: &Path) -> Option<String> {
+pub(crate) fn foreign_format(repository: &Path) -> Option<String> {
     let config = Config::open(&repository.join("config")).ok()?;
     let extension = |name: &str| config.get_string(&format!("extensions.{name}")).ok();
     let path = repository.display();
@@ -87,7 +87,7 @@ fn app_json(repository: &Path, revision: CommitId) -> Option<Value> {
 
 /// The revision names tasks that Dokku runs around a deploy and that no abort can undo: `release` in its Procfile,
 /// `predeploy` or `postdeploy` in its app.json. What cannot be read names none.
-pub fn has_release_tasks(repository: &Path, revision: CommitId) -> bool {
+pub(crate) fn has_release_tasks(repository: &Path, revision: CommitId) -> bool {
     let procfile = file(repository, revision, "Procfile").unwrap_or_default();
     let paths = ["/scripts/dokku/predeploy", "/scripts/dokku/postdeploy", "/scripts/postdeploy"];
     let scripted = |json: Value| paths.iter().any(|path| json.pointer(path).is_some());
@@ -95,7 +95,7 @@ pub fn has_release_tasks(repository: &Path, revision: CommitId) -> bool {
 }
 
 /// The revision has a `web` process, as far as its Procfile tells: that names one, or there is none.
-pub fn names_web(repository: &Path, revision: CommitId) -> bool {
+pub(crate) fn names_web(repository: &Path, revision: CommitId) -> bool {
     file(repository, revision, "Procfile").is_none_or(|text| procfile::has_process(&text, "web"))
 }
 
@@ -103,7 +103,7 @@ pub fn names_web(repository: &Path, revision: CommitId) -> bool {
 /// that has a default or is generated, in the app's first deploy, or in each if it says `sync`.
 ///
 /// Source: Dokku's `plugins/app-json/functions.go`, `processAppJSONEnv`.
-pub fn config_set_by_deploy(repository: &Path, revision: CommitId) -> BTreeMap<String, SetByDeploy> {
+pub(crate) fn config_set_by_deploy(repository: &Path, revision: CommitId) -> BTreeMap<String, SetByDeploy> {
     let when = |declared: &Value| match declared["sync"] == true {
         true => SetByDeploy::Each,
         false => SetByDeploy::First,
@@ -113,7 +113,10 @@ pub fn config_set_by_deploy(repository: &Path, revision: CommitId) -> BTreeMap<S
 }
 
 /// The values that Dokku gives to those variables; none for one that it generates.
-pub fn values_set_by_deploy(repository: &Path, revision: CommitId) -> BTreeMap<String, Option<String>> {
+pub(crate) fn values_set_by_deploy(
+    repository: &Path,
+    revision: CommitId,
+) -> BTreeMap<String, Option<String>> {
     let value = |declared: &Value| match is_generated(declared) {
         true => None,
         false => Some(default(declared).to_owned()),

@@ -16,7 +16,7 @@ const LOOKED_UP: [&str; 5] = ["", "refs/", "refs/tags/", "refs/heads/", "refs/re
 ///
 /// # Errors
 /// The refs cannot be read.
-pub fn in_the_way(
+pub(crate) fn in_the_way(
     vars: &Vars,
     repo: &Store,
     environment: &EnvironmentName,
@@ -32,7 +32,7 @@ pub fn in_the_way(
 }
 
 /// The command that deletes a ref of the environment repository, on this host.
-pub fn deletion(vars: &Vars, name: &str) -> String {
+pub(crate) fn deletion(vars: &Vars, name: &str) -> String {
     let git_dir = quoted(&vars.git_dir().to_string_lossy());
     format!("git --git-dir={git_dir} update-ref -d {}", quoted(name))
 }

@@ -14,7 +14,7 @@ const MAX_FILE: usize = 1024;
 
 /// One graduation of 2015.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FormerRelease {
+pub(crate) struct FormerRelease {
     /// Its tag. The time in it is that of the host's own clock, whatever zone that was in.
     pub tag: ReleaseTag,
     /// The commit that it names.
@@ -27,7 +27,7 @@ pub struct FormerRelease {
 
 /// An app at that time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FormerApp {
+pub(crate) struct FormerApp {
     /// The branch that was deployed.
     pub branch: String,
     /// The revision.
@@ -41,7 +41,7 @@ pub struct FormerApp {
 ///
 /// # Errors
 /// It cannot be read.
-pub fn releases(git_dir: &Path) -> Result<(Vec<FormerRelease>, Vec<String>), RepoError> {
+pub(crate) fn releases(git_dir: &Path) -> Result<(Vec<FormerRelease>, Vec<String>), RepoError> {
     let repository = Repository::open(git_dir).map_err(reading(git_dir.display().to_string()))?;
     let repo = Settled(Store { repository });
     let (mut found, mut left) = (Vec::new(), Vec::new());

@@ -14,7 +14,7 @@ use crate::protocol::OnFailure;
 
 /// Why a property cannot be set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PropertyError {
+pub(crate) enum PropertyError {
     /// No property has that name.
     #[error("there is no property {0:?}; there are {known}", known = Property::known())]
     Unknown(String),
@@ -43,7 +43,7 @@ impl Explain for PropertyError {
 
 /// The name of a property.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Property {
+pub(crate) enum Property {
     /// `max-parallel`: how many apps build at once on a destination.
     MaxParallel,
     /// `hold-timeout`: how long an app may wait, held, for the others, in seconds.
@@ -70,9 +70,33 @@ pub enum Property {
     AutoCommit,
 }
 
+/// What a property can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A number.
+    Number { low: u32, high: u32 },
+    /// A number of seconds.
+    Seconds { low: u32, high: u32 },
+    /// One word of these.
+    Word(&'static str),
+    /// Names of these, separated by commas or blanks.
+    Names(&'static str),
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number { low, high } => write!(f, "a number from {low} to {high}"),
+            Self::Seconds { low, high } => write!(f, "a number of seconds from {low} to {high}"),
+            Self::Word(words) => f.write_str(words),
+            Self::Names(what) => write!(f, "names of {what}, such as A,B"),
+        }
+    }
+}
+
 impl Property {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::MaxParallel,
         Self::HoldTimeout,
         Self::Lease,
@@ -88,7 +112,7 @@ impl Property {
     ];
 
     /// Its name, as in `graduate:set`.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::MaxParallel => "max-parallel",
             Self::HoldTimeout => "hold-timeout",
@@ -105,8 +129,65 @@ impl Property {
         }
     }
 
-    fn known() -> String {
+    /// All names, as a sentence lists them.
+    pub(crate) fn known() -> String {
         Self::ALL.map(Self::as_str).join(", ")
+    }
+
+    fn kind(self) -> Kind {
+        match self {
+            Self::MaxParallel => Kind::Number { low: 1, high: 64 },
+            Self::HoldTimeout => Kind::Seconds { low: 10, high: 86_400 },
+            Self::Lease => Kind::Seconds { low: 10, high: 3_600 },
+            Self::OnFailure => Kind::Word("rollback or keep"),
+            Self::MissingConfig | Self::Untested => Kind::Word("fail, warn or ignore"),
+            Self::IgnoreConfig => Kind::Names("config variables"),
+            Self::Exclude => Kind::Names("apps"),
+            Self::HookTimeout => Kind::Seconds { low: 1, high: 3_600 },
+            Self::KeepReleases => Kind::Number { low: 1, high: 400 },
+            Self::KeepLogs => Kind::Number { low: 1, high: 10_000 },
+            Self::AutoCommit => Kind::Word("true or false"),
+        }
+    }
+
+    /// What it can be, in words: `a number from 1 to 64`.
+    pub(crate) fn values(self) -> String {
+        self.kind().to_string()
+    }
+
+    /// What it does, as the documents say it.
+    pub(crate) fn meaning(self) -> &'static str {
+        match self {
+            Self::MaxParallel => {
+                "How many apps build at once on a destination. An app that is held frees its place."
+            }
+            Self::HoldTimeout => "How long apps are held at most. After that the graduation is aborted.",
+            Self::Lease => {
+                "How long held apps wait without hearing from the source. After that the destination aborts by itself."
+            }
+            Self::OnFailure => {
+                "When an app fails after the decision: `rollback` puts all apps back, `keep` leaves those live that are."
+            }
+            Self::MissingConfig => {
+                "When the source's app has a config variable that the destination's lacks: `fail` refuses, `warn` says so, \
+                 `ignore` is silent."
+            }
+            Self::IgnoreConfig => "Config variables that a destination may always lack.",
+            Self::Untested => {
+                "When a revision never ran on the source: `fail` refuses, `warn` says so, `ignore` is silent."
+            }
+            Self::Exclude => "Apps that never graduate. The plan names them.",
+            Self::HookTimeout => "How long each SUCCESS or FAILURE hook may take. After that it is ended.",
+            Self::KeepReleases => {
+                "To how many releases you can go back, whatever is force-pushed, renamed or destroyed meanwhile. Their \
+                 revisions are kept."
+            }
+            Self::KeepLogs => "How many graduations are remembered, with their logs.",
+            Self::AutoCommit => {
+                "Whether every deploy on the source commits the environment's state. It belongs to the whole host: `--global` \
+                 only."
+            }
+        }
     }
 }
 
@@ -127,7 +208,7 @@ impl FromStr for Property {
 /// The values that were set, for one environment or for all; what is not set is not there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Properties {
+pub(crate) struct Properties {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_parallel: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -154,35 +235,51 @@ pub struct Properties {
     auto_commit: Option<bool>,
 }
 
-/// A property's value: a word of a closed list, as JSON and the command line write it.
-fn word<T: serde::de::DeserializeOwned>(
+/// What is to stand for a property: nothing, or its value as `parse` understands it.
+fn parsed<T>(
     property: Property,
-    value: &str,
-    rule: &str,
-) -> Result<T, PropertyError> {
-    let json = serde_json::Value::String(value.to_owned());
-    serde_json::from_value(json).map_err(|_| refused(property, value, rule))
+    value: Option<&str>,
+    parse: impl Fn(Property, &str) -> Result<T, PropertyError>,
+) -> Result<Option<T>, PropertyError> {
+    value.map(|value| parse(property, value)).transpose()
 }
 
-fn number(property: Property, value: &str, low: u32, high: u32, unit: &str) -> Result<u32, PropertyError> {
-    let parsed = value.parse().ok().filter(|number| (low..=high).contains(number));
-    parsed.ok_or_else(|| refused(property, value, &format!("a number{unit} from {low} to {high}")))
+fn truth(property: Property, value: &str) -> Result<bool, PropertyError> {
+    value.parse().map_err(|_| refused(property, value))
+}
+
+/// A property's value: a word of a closed list, as JSON and the command line write it.
+fn word<T: serde::de::DeserializeOwned>(property: Property, value: &str) -> Result<T, PropertyError> {
+    let json = serde_json::Value::String(value.to_owned());
+    serde_json::from_value(json).map_err(|_| refused(property, value))
+}
+
+fn number(property: Property, value: &str) -> Result<u32, PropertyError> {
+    let range = match property.kind() {
+        Kind::Number { low, high } | Kind::Seconds { low, high } => low..=high,
+        Kind::Word(_) | Kind::Names(_) => return Err(refused(property, value)),
+    };
+    value.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| refused(property, value))
 }
 
 /// Names, separated by commas or blanks.
-fn names<T: FromStr + Ord>(property: Property, value: &str, what: &str) -> Result<BTreeSet<T>, PropertyError>
+fn names<T: FromStr + Ord>(property: Property, value: &str) -> Result<BTreeSet<T>, PropertyError>
 where
     T::Err: fmt::Display,
 {
     let words = value.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty());
     let words: Vec<&str> = words.collect();
     let words = if words.is_empty() { vec![""] } else { words };
-    let rule = |error: T::Err| refused(property, value, &format!("names of {what}, such as A,B: {error}"));
+    let rule = |error: T::Err| value_error(property, value, format!("{}: {error}", property.kind()));
     words.into_iter().map(str::parse).collect::<Result<_, _>>().map_err(rule)
 }
 
-fn refused(property: Property, value: &str, rule: &str) -> PropertyError {
-    PropertyError::Value { property, value: value.chars().take(80).collect(), rule: rule.to_owned() }
+fn refused(property: Property, value: &str) -> PropertyError {
+    value_error(property, value, property.values())
+}
+
+fn value_error(property: Property, value: &str, rule: String) -> PropertyError {
+    PropertyError::Value { property, value: value.chars().take(80).collect(), rule }
 }
 
 impl Properties {
@@ -190,44 +287,20 @@ impl Properties {
     ///
     /// # Errors
     /// [`PropertyError::Value`].
-    pub fn set(&mut self, property: Property, value: Option<&str>) -> Result<(), PropertyError> {
-        let seconds = |low, high| move |value| number(property, value, low, high, " of seconds");
+    pub(crate) fn set(&mut self, property: Property, value: Option<&str>) -> Result<(), PropertyError> {
         match property {
-            Property::MaxParallel => {
-                self.max_parallel = value.map(|value| number(property, value, 1, 64, "")).transpose()?;
-            }
-            Property::HoldTimeout => self.hold_timeout_s = value.map(seconds(10, 86_400)).transpose()?,
-            Property::Lease => self.lease_s = value.map(seconds(10, 3_600)).transpose()?,
-            Property::OnFailure => {
-                self.on_failure = value.map(|value| word(property, value, "rollback or keep")).transpose()?;
-            }
-            Property::MissingConfig => {
-                let rule = "fail, warn or ignore";
-                self.missing_config = value.map(|value| word(property, value, rule)).transpose()?;
-            }
-            Property::IgnoreConfig => {
-                let parse = |value| names(property, value, "config variables");
-                self.ignore_config = value.map(parse).transpose()?;
-            }
-            Property::Untested => {
-                let rule = "fail, warn or ignore";
-                self.untested = value.map(|value| word(property, value, rule)).transpose()?;
-            }
-            Property::Exclude => {
-                self.exclude = value.map(|value| names(property, value, "apps")).transpose()?;
-            }
-            Property::HookTimeout => self.hook_timeout_s = value.map(seconds(1, 3_600)).transpose()?,
-            Property::KeepReleases => {
-                self.keep_releases = value.map(|value| number(property, value, 1, 400, "")).transpose()?;
-            }
-            Property::KeepLogs => {
-                self.keep_logs = value.map(|value| number(property, value, 1, 10_000, "")).transpose()?;
-            }
-            Property::AutoCommit => {
-                let parse =
-                    |value: &str| value.parse().map_err(|_| refused(property, value, "true or false"));
-                self.auto_commit = value.map(parse).transpose()?;
-            }
+            Property::MaxParallel => self.max_parallel = parsed(property, value, number)?,
+            Property::HoldTimeout => self.hold_timeout_s = parsed(property, value, number)?,
+            Property::Lease => self.lease_s = parsed(property, value, number)?,
+            Property::OnFailure => self.on_failure = parsed(property, value, word)?,
+            Property::MissingConfig => self.missing_config = parsed(property, value, word)?,
+            Property::IgnoreConfig => self.ignore_config = parsed(property, value, names)?,
+            Property::Untested => self.untested = parsed(property, value, word)?,
+            Property::Exclude => self.exclude = parsed(property, value, names)?,
+            Property::HookTimeout => self.hook_timeout_s = parsed(property, value, number)?,
+            Property::KeepReleases => self.keep_releases = parsed(property, value, number)?,
+            Property::KeepLogs => self.keep_logs = parsed(property, value, number)?,
+            Property::AutoCommit => self.auto_commit = parsed(property, value, truth)?,
         }
         Ok(())
     }
@@ -240,7 +313,7 @@ impl Properties {
 
 /// The values that hold for a graduation to one environment: its own, else the global ones, else the defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// How many apps build at once; 2.
     pub max_parallel: u32,
     /// How long an app may wait, held, for the others; 600 s.
@@ -290,7 +363,7 @@ impl Limits {
     }
 
     /// The value of a property, as `graduate:set` takes it.
-    pub fn value(&self, property: Property) -> String {
+    pub(crate) fn value(&self, property: Property) -> String {
         let word = |value: serde_json::Result<serde_json::Value>| {
             value.ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
         };
@@ -309,6 +382,40 @@ impl Limits {
             Property::AutoCommit => self.auto_commit.to_string(),
         }
     }
+}
+
+/// What the documents say of a property.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+    /// What it can be, in words: `a number from 1 to 64`.
+    pub values: String,
+    /// What it is if it is not set; empty if that is nothing.
+    pub default: String,
+}
+
+/// All properties.
+pub fn described() -> Vec<Described> {
+    let defaults = Limits::of(&Properties::default(), &Properties::default());
+    let described = |property: Property| Described {
+        name: property.as_str(),
+        meaning: property.meaning(),
+        values: property.values(),
+        default: defaults.value(property),
+    };
+    Property::ALL.into_iter().map(described).collect()
+}
+
+/// Says what is wrong with a property and its value, as `graduate:set` does.
+///
+/// # Errors
+/// That, in words.
+pub fn check(property: &str, value: Option<&str>) -> Result<(), String> {
+    let property = property.parse::<Property>().map_err(|error| error.to_string())?;
+    Properties::default().set(property, value).map_err(|error| error.to_string())
 }
 
 fn chosen<T: Clone>(own: &Option<BTreeSet<T>>, global: &Option<BTreeSet<T>>) -> BTreeSet<T> {

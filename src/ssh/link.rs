@@ -23,7 +23,7 @@ const GRACE: Duration = Duration::from_secs(3);
 
 /// Who answered; empty before that.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// What the host calls itself.
     pub host: String,
     /// The version of the plugin there.
@@ -42,7 +42,7 @@ struct Session {
 ///
 /// # Errors
 /// Every way in which a link does not work has its variant of [`SshError`].
-pub fn test_link(vars: &Vars, environment: &EnvironmentName, url: &Url) -> Result<Peer, SshError> {
+pub(crate) fn test_link(vars: &Vars, environment: &EnvironmentName, url: &Url) -> Result<Peer, SshError> {
     public_key(vars)?;
     let program = command(vars, environment, None, &["graduate:agent"])?;
     let running = program.piped().in_own_group().spawn()?;

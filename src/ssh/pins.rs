@@ -9,7 +9,7 @@ use super::{CONNECT_TIMEOUT_S, SshError, dir, known_hosts};
 
 /// One host key, as a line of `known_hosts`, with its fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostKey {
+pub(crate) struct HostKey {
     line: String,
     /// `SHA256:...`
     pub fingerprint: String,
@@ -49,7 +49,7 @@ fn with_fingerprints(lines: &[&str]) -> Result<Vec<HostKey>, SshError> {
 ///
 /// # Errors
 /// [`SshError::Unreachable`]: no ssh server answers within 10 s.
-pub fn scan(url: &Url) -> Result<Vec<HostKey>, SshError> {
+pub(crate) fn scan(url: &Url) -> Result<Vec<HostKey>, SshError> {
     let (timeout, port) = (CONNECT_TIMEOUT_S.to_string(), url.port().to_string());
     let scan = Program::new("ssh-keyscan").args(["-T", &timeout, "-p", &port, "--", url.host()]);
     let (_, stdout, stderr) = scan.capture()?;
@@ -75,7 +75,7 @@ fn read(vars: &Vars) -> Result<String, SshError> {
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn pinned(vars: &Vars, url: &Url) -> Result<Vec<HostKey>, SshError> {
+pub(crate) fn pinned(vars: &Vars, url: &Url) -> Result<Vec<HostKey>, SshError> {
     with_fingerprints(&lines_of(url, &read(vars)?))
 }
 
@@ -83,7 +83,7 @@ pub fn pinned(vars: &Vars, url: &Url) -> Result<Vec<HostKey>, SshError> {
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn is_pinned(vars: &Vars, url: &Url) -> Result<bool, SshError> {
+pub(crate) fn is_pinned(vars: &Vars, url: &Url) -> Result<bool, SshError> {
     Ok(!lines_of(url, &read(vars)?).is_empty())
 }
 
@@ -91,7 +91,7 @@ pub fn is_pinned(vars: &Vars, url: &Url) -> Result<bool, SshError> {
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn pin(vars: &Vars, keys: &[HostKey]) -> Result<(), SshError> {
+pub(crate) fn pin(vars: &Vars, keys: &[HostKey]) -> Result<(), SshError> {
     let mut text = read(vars)?;
     for key in keys {
         text.push_str(&key.line);
@@ -105,7 +105,7 @@ pub fn pin(vars: &Vars, keys: &[HostKey]) -> Result<(), SshError> {
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn forget(vars: &Vars, url: &Url) -> Result<(), SshError> {
+pub(crate) fn forget(vars: &Vars, url: &Url) -> Result<(), SshError> {
     let text = read(vars)?;
     let ours = lines_of(url, &text);
     if ours.is_empty() {

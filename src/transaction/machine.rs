@@ -46,7 +46,7 @@ enum State {
 /// One graduation.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone, Hash))]
-pub struct Transaction {
+pub(crate) struct Transaction {
     state: State,
     stages: BTreeMap<AppName, Stage>,
     ends: BTreeMap<AppName, AppEnd>,
@@ -67,7 +67,7 @@ enum Gone {
 
 impl Transaction {
     /// A graduation of `apps`, of which the destination has been asked for.
-    pub fn new(apps: impl IntoIterator<Item = AppName>) -> Self {
+    pub(crate) fn new(apps: impl IntoIterator<Item = AppName>) -> Self {
         let stages = apps.into_iter().map(|app| (app, Stage::Waiting)).collect();
         Self {
             state: State::Locking,
@@ -80,19 +80,19 @@ impl Transaction {
     }
 
     /// A graduation that another coordinator has left, to be aborted.
-    pub fn left_to_abort(cause: Cause) -> (Self, Vec<Action>) {
+    pub(crate) fn left_to_abort(cause: Cause) -> (Self, Vec<Action>) {
         let this = Self { state: State::Aborting(cause), ..Self::new([]) };
         (this, vec![Action::AnnounceAbort])
     }
 
     /// A graduation that another coordinator has left, after it was decided.
-    pub fn left_to_go(go: Go) -> (Self, Vec<Action>) {
+    pub(crate) fn left_to_go(go: Go) -> (Self, Vec<Action>) {
         let this = Self { state: State::Going, ..Self::new([]) };
         (this, vec![Action::AnnounceGo(go)])
     }
 
     /// It is decided or voted on: stopping it is not ours any more.
-    pub fn is_too_late_to_stop(&self) -> bool {
+    pub(crate) fn is_too_late_to_stop(&self) -> bool {
         match self.state {
             State::Voted | State::Going | State::Ended => true,
             State::Locking
@@ -106,7 +106,7 @@ impl Transaction {
     }
 
     /// Some app is held, so that time counts.
-    pub fn is_holding(&self) -> bool {
+    pub(crate) fn is_holding(&self) -> bool {
         let undecided = match self.state {
             State::Preparing | State::PostHooks | State::Ready | State::Looking | State::Voted => true,
             State::Locking | State::PreHooks | State::Going | State::Aborting(_) | State::Ended => false,
@@ -115,7 +115,7 @@ impl Transaction {
     }
 
     /// What was asked of the destination and not yet answered: to be repeated after the link was lost.
-    pub fn unanswered(&self) -> Vec<Action> {
+    pub(crate) fn unanswered(&self) -> Vec<Action> {
         if self.state == State::Looking {
             return vec![Action::Look];
         }
@@ -131,24 +131,24 @@ impl Transaction {
     }
 
     /// How many apps are held.
-    pub fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.stages.values().filter(|stage| **stage == Stage::Held).count()
     }
 
     /// How many apps are held now that this one is, and how many there are; none if that is no news: a destination says it
     /// again to whoever comes back, also after the decision.
-    pub fn held_with(&self, app: &AppName) -> Option<(usize, usize)> {
+    pub(crate) fn held_with(&self, app: &AppName) -> Option<(usize, usize)> {
         let is_news = self.stages.get(app).is_some_and(|stage| *stage != Stage::Held);
         is_news.then(|| (self.held() + 1, self.stages.len()))
     }
 
     /// It has heard that the app ended so.
-    pub fn knows_end(&self, app: &AppName, end: &AppEnd) -> bool {
+    pub(crate) fn knows_end(&self, app: &AppName, end: &AppEnd) -> bool {
         self.ends.get(app) == Some(end)
     }
 
     /// Takes one event.
-    pub fn step(&mut self, event: Event) -> Vec<Action> {
+    pub(crate) fn step(&mut self, event: Event) -> Vec<Action> {
         match event {
             Event::Begun => self.begun(),
             Event::HooksDone(phase) => self.hooks_done(phase),

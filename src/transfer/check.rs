@@ -46,7 +46,7 @@ const MAX_SHALLOW: u64 = 1 << 20;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The settings by which git-receive-pack(1) takes that, and nothing else that its fsck minds.
-pub fn settings() -> impl Iterator<Item = String> {
+pub(crate) fn settings() -> impl Iterator<Item = String> {
     let taken = TAKEN.iter().map(|id| format!("receive.fsck.{id}=ignore"));
     std::iter::once("receive.fsckObjects=true".to_owned()).chain(taken)
 }
@@ -56,7 +56,7 @@ pub fn settings() -> impl Iterator<Item = String> {
 ///
 /// # Errors
 /// git cannot be asked, which says nothing about the history.
-pub fn danger(
+pub(crate) fn danger(
     repository: &Path,
     to: CommitId,
     from: Option<CommitId>,
@@ -86,7 +86,7 @@ pub fn danger(
 ///
 /// # Errors
 /// git cannot be asked.
-pub fn cut_off(
+pub(crate) fn cut_off(
     repository: &Path,
     to: CommitId,
     from: Option<CommitId>,
@@ -113,7 +113,7 @@ fn last_words(stderr: &[u8]) -> String {
 
 /// git could not be asked.
 #[derive(Debug, thiserror::Error)]
-pub enum CheckError {
+pub(crate) enum CheckError {
     /// A file of the look.
     #[error(transparent)]
     File(#[from] FileError),

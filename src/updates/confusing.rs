@@ -9,7 +9,7 @@ use crate::legible::shortened;
 use crate::names::{EnvironmentName, ReleaseTag, RequestTag};
 
 /// The branch that `graduate:commit` writes, and the only one.
-pub const MAIN: &str = "refs/heads/main";
+pub(crate) const MAIN: &str = "refs/heads/main";
 
 /// How many edits make another word of `graduate`.
 const TYPING_ERRORS: usize = 2;
@@ -87,7 +87,7 @@ impl Confusing {
 
 /// Says why a push may not create or move a ref of this full name, on a host that is linked to these environments; none
 /// if it may. Request tags and the ledger have rules of their own, which come first.
-pub fn confusing(name: &str, linked: &[EnvironmentName]) -> Option<Confusing> {
+pub(crate) fn confusing(name: &str, linked: &[EnvironmentName]) -> Option<Confusing> {
     let (is_tag, short) = match (name.strip_prefix("refs/tags/"), name.strip_prefix("refs/heads/")) {
         (Some(short), _) => (true, short),
         (_, Some(short)) => (false, short),
@@ -222,7 +222,7 @@ fn special(short: &str) -> Option<&'static str> {
 /// below another one, so each makes a release, the ledger's branch or the request tag impossible.
 ///
 /// `request` is the full name of the request tag.
-pub fn blockers(environment: &EnvironmentName, request: &str) -> (Vec<String>, Vec<String>) {
+pub(crate) fn blockers(environment: &EnvironmentName, request: &str) -> (Vec<String>, Vec<String>) {
     let names = ["refs/heads/env", "refs/tags/graduate"].map(str::to_owned).into_iter();
     let of_it = [format!("refs/tags/{environment}"), format!("refs/tags/graduate/{environment}")];
     (names.chain(of_it).collect(), vec![format!("refs/heads/env/{environment}/"), format!("{request}/")])

@@ -69,6 +69,8 @@ enum Sign {
     Ref(PathBuf),
     /// A line of the journal.
     Journal(&'static str),
+    /// A line of `api`'s log on the destination.
+    Log(&'static str),
     /// A report to the source, and the app it is about.
     Report(&'static str, Option<&'static str>),
     /// A line that the pusher reads.
@@ -129,7 +131,6 @@ impl Step {
     ];
 
     fn sign(self, scene: &Scene) -> Sign {
-        let api = |file: &str| scene.incoming().join("apps/api").join(file);
         match self {
             Self::Latest => Sign::File(scene.environments().join("production.latest")),
             Self::Ordered => Sign::Journal("ordered"),
@@ -139,18 +140,18 @@ impl Step {
             Self::Taken => Sign::File(scene.incoming().join("graduation.json")),
             Self::BegunTold => Sign::Report("begun", None),
             Self::PreHooks => Sign::Output("[PRE] "),
-            Self::Before => Sign::File(api("before.json")),
+            Self::Before => Sign::Log("opened"),
             Self::Marked => Sign::File(scene.marks().join("api")),
             Self::Created => Sign::Directory(scene.destination_home().join("fresh/refs")),
             Self::OpenedTold => Sign::Report("opened", Some("api")),
             Self::Sent => {
                 Sign::Directory(scene.destination_home().join("api/refs/graduate").join(scene.id()))
             }
-            Self::Variables => Sign::File(api("variables.json")),
+            Self::Variables => Sign::Log("started"),
             Self::BuildingTold => Sign::Report("building", Some("api")),
-            Self::Deploy => Sign::File(api("deploy.json")),
-            Self::Built => Sign::File(api("built")),
-            Self::Held => Sign::File(api("held.json")),
+            Self::Deploy => Sign::Log("deploying"),
+            Self::Built => Sign::Log("built"),
+            Self::Held => Sign::Log("held"),
             Self::HeldTold => Sign::Report("held", Some("api")),
             Self::AllHeld => Sign::Output("apps are held on"),
             Self::PostHooks => Sign::Output("[POST] "),
@@ -161,12 +162,12 @@ impl Step {
             Self::Decision => Sign::File(scene.incoming().join("vote/decision")),
             Self::DecidedNoted => Sign::Journal("decided"),
             Self::DecidedTold => Sign::Report("decided", None),
-            Self::Released => Sign::File(api("released")),
+            Self::Released => Sign::Log("released"),
             Self::Switch => Sign::File(scene.incoming().join("switch/api")),
-            Self::Deployed => Sign::File(api("deployed")),
-            Self::Exited => Sign::File(api("exited")),
-            Self::PutBack => Sign::File(api("put-back")),
-            Self::AppEnd => Sign::File(api("end.json")),
+            Self::Deployed => Sign::Log("deployed"),
+            Self::Exited => Sign::Log("exited"),
+            Self::PutBack => Sign::Log("restoring"),
+            Self::AppEnd => Sign::Log("ended"),
             Self::AppEndedTold => Sign::Report("app-ended", Some("api")),
             Self::Settled => Sign::File(scene.incoming().join("settled")),
             Self::SettledTold => Sign::Report("settled", None),
@@ -239,31 +240,26 @@ impl Step {
             | Self::Current
             | Self::Leased
             | Self::Taken
-            | Self::Before
             | Self::Marked
-            | Self::Variables
-            | Self::Deploy
-            | Self::Built
-            | Self::Held
             | Self::PushNoted
             | Self::TagMoved
             | Self::Decision
-            | Self::Released
             | Self::Switch
-            | Self::Deployed
-            | Self::Exited
-            | Self::PutBack
-            | Self::AppEnd
             | Self::Settled
             | Self::Release => true,
             Self::Ordered
             | Self::Begun
             | Self::BegunTold
             | Self::PreHooks
+            | Self::Before
             | Self::Created
             | Self::OpenedTold
             | Self::Sent
+            | Self::Variables
             | Self::BuildingTold
+            | Self::Deploy
+            | Self::Built
+            | Self::Held
             | Self::HeldTold
             | Self::AllHeld
             | Self::PostHooks
@@ -271,6 +267,11 @@ impl Step {
             | Self::GoingLive
             | Self::DecidedNoted
             | Self::DecidedTold
+            | Self::Released
+            | Self::Deployed
+            | Self::Exited
+            | Self::PutBack
+            | Self::AppEnd
             | Self::AppEndedTold
             | Self::SettledTold
             | Self::TagBack
@@ -282,7 +283,7 @@ impl Step {
 }
 
 impl Point {
-    /// All points. What is said, and a line of a journal, has no moment before it that can be seen: it is the one after
+    /// All points. What is said, and a line of a log, has no moment before it that can be seen: it is the one after
     /// the step before.
     pub(crate) fn all() -> Vec<Point> {
         let of = |step: Step| {
@@ -315,6 +316,7 @@ impl Point {
             _ if self.step != Step::Latest && scene.id().is_empty() => None,
             Sign::File(path) | Sign::Ref(path) => Some(path),
             Sign::Journal(_)
+            | Sign::Log(_)
             | Sign::Report(..)
             | Sign::Output(_)
             | Sign::Directory(_)
@@ -334,17 +336,23 @@ impl Point {
                 is_there || self.before && is_being_written(&path) || scene.is_settled()
             }
             Sign::Ref(path) => scene.has_moved(&path) || self.before && is_being_written(&path),
-            Sign::Journal(entry) => scene.journal().contains(&format!("\"entry\":\"{entry}\"")),
+            Sign::Journal(entry) => scene.journal().contains(&in_log(entry)),
+            Sign::Log(entry) => scene.log_of_api().contains(&in_log(entry)) || scene.is_settled(),
             Sign::Report(kind, app) => scene.has_reported(kind, app),
             Sign::Output(text) => scene.says(text),
             Sign::Directory(path) => path.exists() || scene.is_settled(),
             Sign::TagBack => scene.is_settled() && !scene.tag().exists(),
             Sign::CurrentGone => {
-                scene.journal().contains("\"entry\":\"ended\"")
+                scene.journal().contains(&in_log("ended"))
                     && !scene.environments().join("production.current").exists()
             }
         }
     }
+}
+
+/// How an entry of that kind stands in a log.
+fn in_log(entry: &str) -> String {
+    format!("\"entry\":\"{entry}\"")
 }
 
 /// The file or the ref is about to be there.

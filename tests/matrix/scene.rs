@@ -177,6 +177,11 @@ impl<'s> Scene<'s> {
         fs::read_to_string(self.graduation().join("journal")).unwrap_or_default()
     }
 
+    /// The destination's log of `api`.
+    pub(crate) fn log_of_api(&self) -> String {
+        fs::read_to_string(self.incoming().join("apps/api/events")).unwrap_or_default()
+    }
+
     /// The destination is done with it.
     pub(crate) fn is_settled(&self) -> bool {
         !self.id().is_empty() && self.incoming().join("settled").exists()

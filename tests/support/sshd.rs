@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use dokku_graduate::process::{Program, Running};
+use dokku_graduate::exposed::{Program, Running};
 use tempfile::TempDir;
 
 pub(crate) struct Sshd {

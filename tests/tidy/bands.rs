@@ -6,7 +6,7 @@ use crate::source::{Crate, top};
 
 /// The bands from top to bottom, and what is in them. A directory is one module with the file that it belongs to.
 const BANDS: &[(&str, &[&str])] = &[
-    ("start", &["main", "lib", "cli"]),
+    ("start", &["main", "lib", "start", "cli"]),
     ("commands", &["commands"]),
     ("entry", &["agent", "doctor", "hook", "install", "preflight", "receive", "trigger"]),
     ("request", &["request"]),
@@ -27,6 +27,7 @@ const BANDS: &[(&str, &[&str])] = &[
             "journal",
             "link",
             "local",
+            "log",
             "ports",
             "process",
             "provenance",
@@ -83,7 +84,6 @@ const CIRCLES: &[(&str, &str)] = &[
     ("hook", "what both hooks use is to have a file of its own"),
     ("install", "what all steps use is to have a file of its own"),
     ("participant", "the executor of the destination's machine is to be one loop"),
-    ("participant::app", "the log of an app is to replace its marks"),
 ];
 
 fn band(module: &str) -> Option<usize> {

@@ -158,7 +158,8 @@ fn imports(name: &str, code: &str, modules: &BTreeSet<String>) -> BTreeSet<Strin
         let end = rest[at..].find(';').map_or(rest.len(), |length| at + length);
         let tree: String = rest[at + "use ".len()..end].split_whitespace().collect::<Vec<_>>().join(" ");
         // A door to a child's items is no use of them.
-        let is_door = outside.ends_with("pub ") && !tree.starts_with("crate::");
+        let is_public = outside.ends_with("pub ") || outside.ends_with(") ");
+        let is_door = is_public && !tree.starts_with("crate::");
         if !is_door {
             expand("", &tree, &mut paths);
         }
@@ -239,7 +240,7 @@ fn inline_paths(code: &str) -> Vec<String> {
 fn what_is_read_is_what_stands_there() {
     let code = without_tests(&without_texts(
         "use crate::a::{self, b::{C, d}};\nlet x = '{'; let y = \"crate::no\"; // crate::no\nchild::f(r#\"\"}\"#);\n\
-         #[cfg(test)]\nmod tests { use crate::t; }\npub use child::G;\nsuper::h::<'a>();\n",
+         #[cfg(test)]\nmod tests { use crate::t; }\npub(crate) use child::G;\nsuper::h::<'a>();\n",
     ));
     let modules = ["m", "m::child", "a", "a::b", "a::b::d", "h", "t", "no"].map(str::to_owned);
     let found = imports("m", &code, &BTreeSet::from(modules));

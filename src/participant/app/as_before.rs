@@ -8,11 +8,11 @@ use crate::participant::store::{Before, Noted, Variables};
 
 /// An app is as it was, or is gone as it was before: the only way to one of these is the look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AsBefore {
+pub(crate) struct AsBefore {
     /// The graduation created it, and it is kept: somebody has used it meanwhile.
-    pub is_kept: bool,
+    pub(crate) is_kept: bool,
     /// It ran before and does not now, which is not the graduation's doing.
-    pub is_down: bool,
+    pub(crate) is_down: bool,
 }
 
 impl App<'_> {

@@ -25,7 +25,7 @@ const LOOK_PERIOD: Duration = Duration::from_millis(100);
 
 /// The lock, until this is dropped.
 #[derive(Debug)]
-pub struct DeployLock {
+pub(crate) struct DeployLock {
     file: File,
     path: PathBuf,
     /// The file was there before, and is somebody else's: it stays.
@@ -34,7 +34,7 @@ pub struct DeployLock {
 
 /// Whose a lock file is that nobody has locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Left {
+pub(crate) enum Left {
     /// A deploy of ours that ended badly can have left it, or a participant that died.
     ByUs,
     /// Somebody has set it with `apps:lock`, or it was left by somebody's deploy that was killed.
@@ -112,7 +112,7 @@ impl App<'_> {
     ///
     /// # Errors
     /// [`AppError::Deploying`], [`AppError::LockStands`].
-    pub fn is_unlocked(&self) -> Result<(), AppError> {
+    pub(crate) fn is_unlocked(&self) -> Result<(), AppError> {
         let path = self.dokku.deploy_lock(self.name);
         if Lock::is_taken(&path)? {
             return Err(AppError::Deploying { app: self.name.clone() });
@@ -127,7 +127,7 @@ impl App<'_> {
     ///
     /// # Errors
     /// The file cannot be made or locked.
-    pub fn try_lock(&self, left: Left) -> Result<Option<DeployLock>, AppError> {
+    pub(crate) fn try_lock(&self, left: Left) -> Result<Option<DeployLock>, AppError> {
         if !self.dokku.exists(self.name) {
             return Ok(None);
         }
@@ -139,7 +139,7 @@ impl App<'_> {
     ///
     /// # Errors
     /// [`AppError::Locked`].
-    pub fn lock(&self, left: Left, busy: impl FnOnce(String)) -> Result<Option<DeployLock>, AppError> {
+    pub(crate) fn lock(&self, left: Left, busy: impl FnOnce(String)) -> Result<Option<DeployLock>, AppError> {
         let mut busy = Some(busy);
         let deadline = Instant::now() + PATIENCE;
         while self.dokku.exists(self.name) {
@@ -164,7 +164,7 @@ impl App<'_> {
     }
 
     /// The deploy that we are part of has the lock: its processes inherit it.
-    pub fn is_locked_by_us(&self) -> bool {
+    pub(crate) fn is_locked_by_us(&self) -> bool {
         self.holders().iter().any(|holder| holder.pid == std::process::id())
     }
 

@@ -40,7 +40,7 @@ impl App<'_> {
     ///
     /// # Errors
     /// [`AppError::Deploying`], [`AppError::Starting`].
-    pub fn is_idle(&self) -> Result<(), AppError> {
+    pub(crate) fn is_idle(&self) -> Result<(), AppError> {
         self.is_unlocked()?;
         if self.is_being_released()? {
             return Err(AppError::Deploying { app: self.name.clone() });
@@ -62,7 +62,7 @@ impl App<'_> {
     ///
     /// # Errors
     /// The app does not run `planned`, or its image is gone: then an abort could not put it back.
-    pub fn look(&self, planned: Runs, to: CommitId) -> Result<Before, AppError> {
+    pub(crate) fn look(&self, planned: Runs, to: CommitId) -> Result<Before, AppError> {
         let app = self.name;
         let found = provenance::look(self.vars, Path::new("docker"), std::slice::from_ref(app))?;
         let runs = found.get(app).map(|found| found.status.runs).unwrap_or_default();
@@ -109,7 +109,7 @@ impl App<'_> {
     }
 
     /// The files that a deploy sets, as they are now.
-    pub fn properties(&self) -> BTreeMap<PathBuf, Option<String>> {
+    pub(crate) fn properties(&self) -> BTreeMap<PathBuf, Option<String>> {
         let content = |path: &str| fs::read_to_string(self.vars.lib_root.join(path)).ok();
         self.set_by_deploys().map(|path| (PathBuf::from(&path), content(&path))).collect()
     }
@@ -127,7 +127,7 @@ impl App<'_> {
     ///
     /// # Errors
     /// The config cannot be read.
-    pub fn variables(&self, revision: CommitId) -> Result<Variables, AppError> {
+    pub(crate) fn variables(&self, revision: CommitId) -> Result<Variables, AppError> {
         let config = self.dokku.config(self.name)?;
         let names = self.values_set_by_deploy(revision).into_keys();
         Ok(names.map(|name| (name.clone(), config.get(&name).cloned())).collect())
@@ -143,7 +143,7 @@ impl App<'_> {
     }
 
     /// The deploy that we are part of starts `web`.
-    pub fn starts_web(&self) -> bool {
+    pub(crate) fn starts_web(&self) -> bool {
         let procfile = self.dokku.procfile(self.name, self.vars.dokku_pid.as_deref());
         self.dokku.starts_web(self.name, procfile.as_deref())
     }

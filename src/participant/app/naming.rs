@@ -15,7 +15,7 @@ impl App<'_> {
     ///
     /// # Errors
     /// A part could not be set; repeat it.
-    pub fn name_version(
+    pub(crate) fn name_version(
         &self,
         before: &Before,
         variables: &Variables,

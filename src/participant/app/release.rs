@@ -34,7 +34,7 @@ impl App<'_> {
     ///
     /// # Errors
     /// One does not end.
-    pub fn end_releases(&self) -> Result<(), AppError> {
+    pub(crate) fn end_releases(&self) -> Result<(), AppError> {
         let own = self.vars.dokku_pid.as_deref().unwrap_or_default();
         for command in
             self.releasing_commands()?.iter().filter(|command| !command.is_empty() && *command != own)

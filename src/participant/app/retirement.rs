@@ -20,7 +20,7 @@ impl App<'_> {
     ///
     /// # Errors
     /// The list cannot be read or written.
-    pub fn spare_images(&self) -> Result<(), AppError> {
+    pub(crate) fn spare_images(&self) -> Result<(), AppError> {
         Ok(spare(&self.vars.lib_root.join("data").join(LIST), self.name)?)
     }
 }

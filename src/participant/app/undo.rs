@@ -27,7 +27,7 @@ impl App<'_> {
     ///
     /// # Errors
     /// Something is left; repeat it.
-    pub fn undo(&self, noted: &Noted) -> Result<AsBefore, AppError> {
+    pub(crate) fn undo(&self, noted: &Noted) -> Result<AsBefore, AppError> {
         if !self.dokku.exists(self.name) {
             self.release_images()?;
             return self.untouched(&noted.before);
@@ -74,7 +74,7 @@ impl App<'_> {
     ///
     /// # Errors
     /// It does not run its old version; repeat it.
-    pub fn bring_back(&self, noted: &Noted) -> Result<(), AppError> {
+    pub(crate) fn bring_back(&self, noted: &Noted) -> Result<(), AppError> {
         let Noted { before, variables, .. } = noted;
         if !self.dokku.exists(self.name) {
             return Ok(());
@@ -97,7 +97,7 @@ impl App<'_> {
     ///
     /// # Errors
     /// Something is left; repeat it.
-    pub fn clear_away(&self, noted: &Noted) -> Result<AsBefore, AppError> {
+    pub(crate) fn clear_away(&self, noted: &Noted) -> Result<AsBefore, AppError> {
         if !self.dokku.exists(self.name) {
             self.release_images()?;
             return self.untouched(&noted.before);
@@ -116,7 +116,7 @@ impl App<'_> {
 
     /// A participant that died while it put the app back may have left a command of Dokku's that goes on with it. Two
     /// at a time would take each other's containers.
-    pub fn wait_for_predecessor(&self) {
+    pub(crate) fn wait_for_predecessor(&self) {
         let (patience, grace) = (PREDECESSOR_PATIENCE, PREDECESSOR_GRACE);
         if let Err(error) = process::end_all_with(vars::RESTORING, &self.mark(), patience, grace) {
             log::error!("cannot wait for what put {} back before: {error}", self.name);
@@ -277,7 +277,7 @@ fn has_content(entry: fs::DirEntry) -> bool {
 
 /// Removes the directories and files that Dokku names after the process of a deploy, `/tmp/dokku-<pid>-*`, and that
 /// one which was killed leaves. What cannot be removed harms nobody.
-pub fn sweep_temporary_files(deploy: ProcessId) {
+pub(crate) fn sweep_temporary_files(deploy: ProcessId) {
     let prefix = format!("dokku-{}-", deploy.pid);
     for entry in fs::read_dir("/tmp").into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(&prefix) {

@@ -1,4 +1,5 @@
-//! What is noted of each app of a graduation.
+//! The log of each app of a graduation: all that its deploy, its triggers and its participant have to know of one another,
+//! and whoever takes over from them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,9 +9,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::Store;
-use crate::commit::app::{Marks, Stage};
+use crate::commit::app::{AppStep, Stage};
 use crate::docker::ImageId;
 use crate::files::{self, FileError};
+use crate::log::Log;
 use crate::names::{AppName, BranchName, CommitId};
 use crate::participant::health::Watched;
 use crate::process::ProcessId;
@@ -19,126 +21,287 @@ use crate::protocol::{AppEnd, HoldPoint};
 /// What an app was before the graduation touched it: all that an abort puts back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Before {
+pub(crate) struct Before {
     /// The graduation created the app.
-    pub created: bool,
+    pub(crate) created: bool,
     /// Where the deploy branch was.
-    pub from: Option<CommitId>,
+    pub(crate) from: Option<CommitId>,
     /// The revision that is to be deployed.
-    pub to: CommitId,
+    pub(crate) to: CommitId,
     /// The deploy branch.
-    pub branch: BranchName,
+    pub(crate) branch: BranchName,
     /// The containers that were live.
-    pub containers: BTreeSet<String>,
+    pub(crate) containers: BTreeSet<String>,
     /// Those of them that ran.
-    pub running: BTreeSet<String>,
+    pub(crate) running: BTreeSet<String>,
     /// Those that earlier deploys had left, which never became live.
-    pub left: BTreeSet<String>,
+    pub(crate) left: BTreeSet<String>,
     /// The image that ran, or was to run next.
-    pub image: Option<ImageId>,
+    pub(crate) image: Option<ImageId>,
     /// Its images without a name.
     #[serde(default)]
-    pub unnamed: BTreeSet<ImageId>,
+    pub(crate) unnamed: BTreeSet<ImageId>,
     /// Files that a deploy sets, by path below Dokku's library; none where there was none.
-    pub properties: BTreeMap<PathBuf, Option<String>>,
+    pub(crate) properties: BTreeMap<PathBuf, Option<String>>,
 }
 
 impl Before {
     /// It had no version, and nothing of it ran.
-    pub fn ran_nothing(&self) -> bool {
+    pub(crate) fn ran_nothing(&self) -> bool {
         self.from.is_none() && self.containers.is_empty()
     }
 
     /// Somebody had stopped the app with `ps:stop`: Dokku does not start it when the host does.
-    pub fn was_stopped(&self, app: &AppName) -> bool {
+    pub(crate) fn was_stopped(&self, app: &AppName) -> bool {
         let restore = PathBuf::from(format!("config/ps/{app}/restore"));
         self.properties.get(&restore).and_then(Option::as_deref).is_some_and(|value| value.trim() == "false")
     }
 }
 
 /// Config variables that a deploy sets, by name; none for one that is not set.
-pub type Variables = BTreeMap<String, Option<String>>;
+pub(crate) type Variables = BTreeMap<String, Option<String>>;
 
 /// What the held trigger found before it put the old version's names back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Held {
+pub(crate) struct Held {
     /// Where it is held.
-    pub at: HoldPoint,
+    pub(crate) at: HoldPoint,
     /// The new image.
-    pub image: ImageId,
+    pub(crate) image: ImageId,
     /// Files that the build has set, as in [`Before`].
-    pub properties: BTreeMap<PathBuf, Option<String>>,
+    pub(crate) properties: BTreeMap<PathBuf, Option<String>>,
     /// Config variables that the build has set.
-    pub variables: Variables,
+    pub(crate) variables: Variables,
     /// It has a web process, so that it comes to the proxy switch.
-    pub switches: bool,
+    pub(crate) switches: bool,
 }
 
 /// All that is noted of an app, for whoever puts it back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Noted {
+pub(crate) struct Noted {
     /// What it was.
-    pub before: Before,
+    pub(crate) before: Before,
     /// The config variables that its deploy sets, as they were; none if it was never going to be started.
-    pub variables: Option<Variables>,
+    pub(crate) variables: Option<Variables>,
     /// What the held trigger found.
-    pub held: Option<Held>,
+    pub(crate) held: Option<Held>,
     /// The process that deployed it, if that is known.
-    pub deploy: Option<ProcessId>,
+    pub(crate) deploy: Option<ProcessId>,
     /// The containers of its deploy that have been healthy.
-    pub containers: BTreeSet<String>,
+    pub(crate) containers: BTreeSet<String>,
     /// Its deploy went on after the decision.
-    pub released: bool,
+    pub(crate) released: bool,
 }
 
 impl Noted {
     /// The graduation has done something to the app that Dokku's other commands can see: has made it, or was going to
     /// deploy it.
-    pub fn is_touched(&self) -> bool {
+    pub(crate) fn is_touched(&self) -> bool {
         self.before.created || self.variables.is_some()
     }
 }
 
-const BEFORE: &str = "before.json";
-const VARIABLES: &str = "variables.json";
-const HELD: &str = "held.json";
+/// What happened to an app, with what must be known of it later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "entry", rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum AppEntry {
+    /// What it was; without that, nothing of it is put back. The last one counts.
+    Opened {
+        /// What it was.
+        before: Box<Before>,
+    },
+    /// Its deploy is about to be started, which sets these config variables. Their values may be secrets: they are in no
+    /// message, and the log goes when the graduation is over.
+    Started {
+        /// The variables as they were.
+        variables: Variables,
+    },
+    /// This process deploys it.
+    Deploying {
+        /// Which.
+        process: ProcessId,
+    },
+    /// It is built: what follows is mostly waiting, so that another app may build.
+    Built {},
+    /// A container is about to be held.
+    Watched {
+        /// Its id.
+        container: String,
+        /// What it is.
+        watched: Watched,
+    },
+    /// It is held.
+    Held {
+        /// What the held trigger found.
+        held: Box<Held>,
+    },
+    /// A container of its deploy has passed Dokku's check.
+    Checked {
+        /// Its id.
+        container: String,
+    },
+    /// The new version has got its names back after the decision.
+    Released {},
+    /// Its deploy came to its end well: the trigger `post-deploy` ran.
+    Deployed {},
+    /// What that says is not so.
+    Distrusted {},
+    /// The process that deploys it has ended.
+    Exited {},
+    /// Dokku's deploy lock of it is about to be ours, so that whoever comes after us knows whose it was.
+    Locking {},
+    /// It is not ours, or not any more.
+    Unlocked {},
+    /// It is live, wholly or in part, and is about to be put back.
+    Restoring {},
+    /// It has come to its end: nothing is done to it any more.
+    Ended {
+        /// How.
+        end: AppEnd,
+    },
+}
 
-/// How the marks of containers begin.
-const CONTAINER: &str = "container-";
+impl AppEntry {
+    fn step(&self) -> Option<AppStep> {
+        match self {
+            Self::Opened { .. } => Some(AppStep::Opened),
+            Self::Started { .. } => Some(AppStep::Started),
+            Self::Built {} => Some(AppStep::Built),
+            Self::Held { .. } => Some(AppStep::Held),
+            Self::Released {} => Some(AppStep::Released),
+            Self::Deployed {} => Some(AppStep::Deployed),
+            Self::Distrusted {} => Some(AppStep::Distrusted),
+            Self::Restoring {} => Some(AppStep::Restoring),
+            Self::Ended { end } => Some(AppStep::Ended(end.clone())),
+            Self::Deploying { .. }
+            | Self::Watched { .. }
+            | Self::Checked { .. }
+            | Self::Exited {}
+            | Self::Locking {}
+            | Self::Unlocked {} => None,
+        }
+    }
+}
 
-/// How the files of held containers begin.
-const WATCHED: &str = "watched-";
+/// All that the log of an app says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AppLog {
+    /// Where the app is.
+    pub(crate) stage: Stage,
+    /// What it was, if it was opened.
+    pub(crate) before: Option<Before>,
+    /// The config variables that its deploy sets, as they were; none if it was never going to be started.
+    pub(crate) variables: Option<Variables>,
+    /// The process that deploys it, if that is known.
+    pub(crate) deploy: Option<ProcessId>,
+    /// It is built.
+    pub(crate) is_built: bool,
+    /// What the held trigger found; none before it is held.
+    pub(crate) held: Option<Held>,
+    /// Its containers that are held, or were until the decision, by their ids.
+    pub(crate) watched: BTreeMap<String, Watched>,
+    /// The containers of its deploy that have passed Dokku's check.
+    pub(crate) checked: BTreeSet<String>,
+    /// Its deploy went on after the decision.
+    pub(crate) is_released: bool,
+    /// The process that deploys it has ended.
+    pub(crate) has_exited: bool,
+    /// Dokku's deploy lock of it is ours, or was when a participant died.
+    pub(crate) is_locking: bool,
+    /// How it ended, if it has.
+    pub(crate) end: Option<AppEnd>,
+}
 
-/// The mark of an app that is built: what follows is mostly waiting, so that another one may build.
-pub const BUILT: &str = "built";
+impl AppLog {
+    fn nothing() -> Self {
+        Self {
+            stage: Stage::Taken,
+            before: None,
+            variables: None,
+            deploy: None,
+            is_built: false,
+            held: None,
+            watched: BTreeMap::new(),
+            checked: BTreeSet::new(),
+            is_released: false,
+            has_exited: false,
+            is_locking: false,
+            end: None,
+        }
+    }
 
-/// The mark of an app whose deploy came to its end well (the trigger `post-deploy` ran).
-pub const DEPLOYED: &str = "deployed";
+    fn with(mut self, entry: AppEntry) -> Self {
+        if let Some(step) = entry.step() {
+            self.stage = self.stage.next(&step);
+        }
+        match entry {
+            AppEntry::Opened { before } => self.before = Some(*before),
+            AppEntry::Started { variables } => self.variables = Some(variables),
+            AppEntry::Deploying { process } => self.deploy = Some(process),
+            AppEntry::Built {} => self.is_built = true,
+            AppEntry::Watched { container, watched } => {
+                self.watched.insert(container, watched);
+            }
+            AppEntry::Held { held } => self.held = Some(*held),
+            AppEntry::Checked { container } => {
+                self.checked.insert(container);
+            }
+            AppEntry::Released {} => self.is_released = true,
+            AppEntry::Exited {} => self.has_exited = true,
+            AppEntry::Locking {} => self.is_locking = true,
+            AppEntry::Unlocked {} => self.is_locking = false,
+            AppEntry::Ended { end } => self.end = Some(end),
+            AppEntry::Deployed {} | AppEntry::Distrusted {} | AppEntry::Restoring {} => {}
+        }
+        self
+    }
 
-/// The mark of an app that went live and is put back.
-pub const PUT_BACK: &str = "put-back";
-
-/// The mark of an app whose deploy process has ended.
-pub const EXITED: &str = "exited";
-
-/// The mark of an app of which we take Dokku's deploy lock when its own deploy is over.
-pub const LOCKING: &str = "locking";
-
-/// The mark of an app whose new version has got its names back after the decision.
-pub const RELEASED: &str = "released";
+    /// All that is needed to put an app back that was `before`.
+    pub(crate) fn noted(self, before: Before) -> Noted {
+        let Self { variables, held, deploy, checked: containers, is_released: released, .. } = self;
+        Noted { before, variables, held, deploy, containers, released }
+    }
+}
 
 impl Store {
-    /// The directory of one app.
-    pub fn app_dir(&self, app: &AppName) -> PathBuf {
+    /// The directory of one app: its log, and what its deploy writes.
+    pub(crate) fn app_dir(&self, app: &AppName) -> PathBuf {
         self.dir.join("apps").join(app.as_str())
     }
 
-    /// The apps that were opened.
+    /// What is known of an app.
     ///
     /// # Errors
-    /// A file is damaged.
-    pub fn apps(&self) -> Result<BTreeMap<AppName, Before>, FileError> {
+    /// Its log cannot be read, or is damaged.
+    pub(crate) fn app(&self, app: &AppName) -> Result<AppLog, FileError> {
+        Ok(self.log_of(app).entries()?.into_iter().fold(AppLog::nothing(), AppLog::with))
+    }
+
+    /// Writes into the log of an app, and waits until that is on the disk.
+    ///
+    /// # Errors
+    /// The disk is full, for one.
+    pub(crate) fn note(&self, app: &AppName, entry: &AppEntry) -> Result<(), FileError> {
+        self.log_of(app).append(entry)
+    }
+
+    /// The same for [`AppEntry::Locking`]: a full disk is no reason not to take the lock.
+    pub(crate) fn note_locking(&self, app: &AppName) {
+        if let Err(error) = self.note(app, &AppEntry::Locking {}) {
+            log::error!("{error}");
+        }
+    }
+
+    fn log_of(&self, app: &AppName) -> Log<AppEntry> {
+        Log::at(self.app_dir(app).join("events"))
+    }
+
+    /// The apps that were opened, and what they were.
+    ///
+    /// # Errors
+    /// A log is damaged.
+    pub(crate) fn apps(&self) -> Result<BTreeMap<AppName, Before>, FileError> {
         let dir = self.dir.join("apps");
         let mut apps = BTreeMap::new();
         let entries = match fs::read_dir(&dir) {
@@ -149,7 +312,7 @@ impl Store {
             let Some(app) = entry.file_name().to_str().and_then(|name| name.parse::<AppName>().ok()) else {
                 continue;
             };
-            if let Some(before) = files::read_json(&entry.path().join(BEFORE))? {
+            if let Some(before) = self.app(&app)?.before {
                 apps.insert(app, before);
             }
         }
@@ -161,17 +324,17 @@ impl Store {
     ///
     /// # Errors
     /// The disk is full, for one.
-    pub fn take(&self, app: &AppName) -> Result<(), FileError> {
+    pub(crate) fn take(&self, app: &AppName) -> Result<(), FileError> {
         files::write_atomically(&self.active.join(app.as_str()), self.id())
     }
 
-    /// Remembers what an app was; without that, nothing of it is put back.
+    /// Remembers what an app was.
     ///
     /// # Errors
     /// The disk is full, for one.
-    pub fn set_before(&self, app: &AppName, before: &Before) -> Result<(), FileError> {
+    pub(crate) fn set_before(&self, app: &AppName, before: &Before) -> Result<(), FileError> {
         files::make_dir(&self.app_dir(app))?;
-        files::write_json(&self.app_dir(app).join(BEFORE), before)
+        self.note(app, &AppEntry::Opened { before: Box::new(before.clone()) })
     }
 
     fn id(&self) -> &[u8] {
@@ -182,7 +345,7 @@ impl Store {
     ///
     /// # Errors
     /// The mark is still there.
-    pub fn leave(&self, app: &AppName) -> Result<(), FileError> {
+    pub(crate) fn leave(&self, app: &AppName) -> Result<(), FileError> {
         files::remove_durably(&self.active.join(app.as_str()))
     }
 
@@ -196,194 +359,5 @@ impl Store {
             }
         }
         Ok(())
-    }
-
-    /// What an app was.
-    ///
-    /// # Errors
-    /// The file is damaged.
-    pub fn before(&self, app: &AppName) -> Result<Option<Before>, FileError> {
-        files::read_json(&self.app_dir(app).join(BEFORE))
-    }
-
-    /// The config variables that the app's deploy sets, as they were before it; `None` if it was not started.
-    ///
-    /// # Errors
-    /// The file is damaged.
-    pub fn variables(&self, app: &AppName) -> Result<Option<Variables>, FileError> {
-        files::read_json(&self.app_dir(app).join(VARIABLES))
-    }
-
-    /// Remembers them. Their values may be secrets: they are in no message, and go when the graduation is over.
-    ///
-    /// # Errors
-    /// The disk is full, for one.
-    pub fn set_variables(&self, app: &AppName, variables: &Variables) -> Result<(), FileError> {
-        files::write_json(&self.app_dir(app).join(VARIABLES), variables)
-    }
-
-    /// What the held trigger found; `None` while it is not held.
-    ///
-    /// # Errors
-    /// The file is damaged.
-    pub fn held(&self, app: &AppName) -> Result<Option<Held>, FileError> {
-        files::read_json(&self.app_dir(app).join(HELD))
-    }
-
-    /// Says that the app is held.
-    ///
-    /// # Errors
-    /// The disk is full, for one.
-    pub fn set_held(&self, app: &AppName, held: &Held) -> Result<(), FileError> {
-        files::write_json(&self.app_dir(app).join(HELD), held)
-    }
-
-    /// The process that deploys the app, if it was started.
-    ///
-    /// # Errors
-    /// The file is damaged.
-    pub fn deploy(&self, app: &AppName) -> Result<Option<ProcessId>, FileError> {
-        files::read_json(&self.app_dir(app).join("deploy.json"))
-    }
-
-    /// Remembers the process that deploys the app.
-    ///
-    /// # Errors
-    /// The disk is full, for one.
-    pub fn set_deploy(&self, app: &AppName, process: &ProcessId) -> Result<(), FileError> {
-        files::write_json(&self.app_dir(app).join("deploy.json"), process)
-    }
-
-    /// Sets a mark of an app, such as [`DEPLOYED`].
-    ///
-    /// # Errors
-    /// The disk is full, for one.
-    pub fn mark(&self, app: &AppName, mark: &str) -> Result<(), FileError> {
-        files::write_atomically(&self.app_dir(app).join(mark), b"")
-    }
-
-    /// Takes a mark of an app away.
-    ///
-    /// # Errors
-    /// It is still there.
-    pub fn unmark(&self, app: &AppName, mark: &str) -> Result<(), FileError> {
-        files::remove_durably(&self.app_dir(app).join(mark))
-    }
-
-    /// Says that Dokku's lock of the app is about to be ours, so that whoever comes after us knows whose it was. A full disk is
-    /// no reason not to take it.
-    pub fn note_locking(&self, app: &AppName) {
-        if let Err(error) = self.mark(app, LOCKING) {
-            log::error!("{error}");
-        }
-    }
-
-    /// How the app ended; `None` until it has.
-    ///
-    /// # Errors
-    /// The file is damaged.
-    pub fn end(&self, app: &AppName) -> Result<Option<AppEnd>, FileError> {
-        files::read_json(&self.app_dir(app).join("end.json"))
-    }
-
-    /// Says how the app ended: nothing is done to it any more.
-    ///
-    /// # Errors
-    /// The disk is full, for one.
-    pub fn set_end(&self, app: &AppName, end: &AppEnd) -> Result<(), FileError> {
-        files::write_json(&self.app_dir(app).join("end.json"), end)
-    }
-
-    /// Where the app is, as its files tell.
-    ///
-    /// # Errors
-    /// How it ended cannot be read.
-    pub fn stage(&self, app: &AppName) -> Result<Stage, FileError> {
-        Ok(Stage::of(&Marks {
-            opened: self.has_mark(app, BEFORE),
-            started: self.has_mark(app, VARIABLES),
-            built: self.has_mark(app, BUILT),
-            held: self.has_mark(app, HELD),
-            released: self.has_mark(app, RELEASED),
-            deployed: self.has_mark(app, DEPLOYED),
-            put_back: self.has_mark(app, PUT_BACK),
-            end: self.end(app)?,
-        }))
-    }
-
-    /// The mark is set.
-    pub fn has_mark(&self, app: &AppName, mark: &str) -> bool {
-        self.app_dir(app).join(mark).exists()
-    }
-
-    /// Remembers a container of the app's deploy.
-    ///
-    /// # Errors
-    /// The disk is full, for one.
-    pub fn note_container(&self, app: &AppName, container: &str) -> Result<(), FileError> {
-        self.mark(app, &format!("{CONTAINER}{container}"))
-    }
-
-    /// Remembers what a container is that is about to be held.
-    ///
-    /// # Errors
-    /// The disk is full, for one.
-    pub fn set_watched(&self, app: &AppName, container: &str, watched: &Watched) -> Result<(), FileError> {
-        files::write_json(&self.app_dir(app).join(format!("{WATCHED}{container}")), watched)
-    }
-
-    /// What a container was when it was held; `None` if it was not.
-    ///
-    /// # Errors
-    /// The file is damaged.
-    pub fn watched_one(&self, app: &AppName, container: &str) -> Result<Option<Watched>, FileError> {
-        files::read_json(&self.app_dir(app).join(format!("{WATCHED}{container}")))
-    }
-
-    /// The containers of an app that are held, or were until the decision, by their ids.
-    ///
-    /// # Errors
-    /// A file is damaged.
-    pub fn watched(&self, app: &AppName) -> Result<BTreeMap<String, Watched>, FileError> {
-        let dir = self.app_dir(app);
-        let mut all = BTreeMap::new();
-        for entry in fs::read_dir(&dir).map_err(FileError::of("read", &dir))?.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let Some(id) = name.strip_prefix(WATCHED) else { continue };
-            all.extend(self.watched_one(app, id)?.map(|watched| (id.to_owned(), watched)));
-        }
-        Ok(all)
-    }
-
-    /// A container of the app's deploy has passed Dokku's check.
-    pub fn has_come_to_check(&self, app: &AppName, container: &str) -> bool {
-        self.has_mark(app, &format!("{CONTAINER}{container}"))
-    }
-
-    /// All that is noted of an app that was `before`.
-    ///
-    /// # Errors
-    /// A file is damaged.
-    pub fn noted(&self, app: &AppName, before: Before) -> Result<Noted, FileError> {
-        let dir = self.app_dir(app);
-        let mut containers = BTreeSet::new();
-        for entry in fs::read_dir(&dir).map_err(FileError::of("read", &dir))?.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            containers.extend(name.strip_prefix(CONTAINER).map(str::to_owned));
-        }
-        // Without it some files are left that harm nobody.
-        let deploy = self.deploy(app).unwrap_or_else(|error| {
-            log::error!("{error}");
-            None
-        });
-        let released = self.has_mark(app, RELEASED);
-        Ok(Noted {
-            before,
-            variables: self.variables(app)?,
-            held: self.held(app)?,
-            deploy,
-            containers,
-            released,
-        })
     }
 }

@@ -6,7 +6,7 @@ use super::world::{
     APPS, App, Defect, Deploy, Destination, News, Participant, Setting, Version, Wire, Work, World, index,
     name,
 };
-use crate::commit::app::{Barrier, Foreign, Marks, Stage, Way, barrier, foreign_container, foreign_deploy};
+use crate::commit::app::{AppStep, Barrier, Foreign, Stage, Way, barrier, foreign_container, foreign_deploy};
 use crate::commit::destination::{Action, Destination as Machine, Event, Judgement, Left};
 use crate::protocol::{AppEnd, Decision, HoldPoint, Report};
 
@@ -78,7 +78,7 @@ impl Destination {
                     let decision = self.decide(wanted, setting);
                     self.feed(Event::Decided(decision), setting);
                 }
-                Action::Distrust(app) => self.apps[index(&app)].deployed = false,
+                Action::Distrust(app) => self.apps[index(&app)].note(&AppStep::Distrusted),
                 Action::MoveBranch(app) => self.feed(Event::BranchMoved(app), setting),
                 // Nobody else deploys here, and nobody waits at the switch.
                 Action::NeedNotWait(_) | Action::Lock(_) | Action::Leave(_) => {}
@@ -118,21 +118,17 @@ impl Destination {
 
 impl App {
     fn stage(&self) -> Stage {
-        Stage::of(&Marks {
-            opened: self.taken,
-            started: self.is_noted,
-            built: false,
-            held: self.held,
-            released: self.obeyed == Some(Decision::Go),
-            deployed: self.deployed,
-            put_back: self.put_back,
-            end: self.end.clone(),
-        })
+        self.end.as_ref().map_or(self.logged, Stage::ended)
+    }
+
+    /// Something is written into its log.
+    fn note(&mut self, step: &AppStep) {
+        self.logged = self.logged.next(step);
     }
 
     fn left(&self, setting: &Setting) -> Left {
         if setting.has(Defect::WhoTakesOverForgetsEnds) {
-            return Left { stage: Self { end: None, ..self.clone() }.stage(), end: None };
+            return Left { stage: self.logged, end: None };
         }
         Left { stage: self.stage(), end: self.end.clone() }
     }
@@ -321,6 +317,7 @@ fn deploy(moves: &mut Moves, app: usize) {
                 let app = &mut world.there.apps[app];
                 app.names = Version::Old;
                 app.held = true;
+                app.note(&AppStep::Held);
                 app.deploy = Deploy::Held;
             }),
         },
@@ -356,7 +353,7 @@ fn deploy(moves: &mut Moves, app: usize) {
             moves.step("an app goes live", move |world| {
                 let app = &mut world.there.apps[app];
                 app.runs = Version::New;
-                app.deployed = true;
+                app.note(&AppStep::Deployed);
                 app.waits = false;
                 app.deploy = Deploy::Ended;
             });
@@ -373,6 +370,7 @@ fn pass(app: usize) -> impl Fn(&mut World) {
     move |world| {
         let app = &mut world.there.apps[app];
         app.obeyed = Some(Decision::Go);
+        app.note(&AppStep::Released);
         app.names = Version::New;
         app.deploy = Deploy::Passing;
     }
@@ -387,7 +385,11 @@ fn following(moves: &mut Moves, participant: &Participant, app: usize) -> bool {
     let one = &moves.from.there.apps[app];
     let is_unknown = participant.took_over && !one.is_noted;
     if one.deploy == Deploy::Building && !one.is_noted && !is_unknown {
-        moves.step("the deploy's process is noted", move |world| world.there.apps[app].is_noted = true);
+        moves.step("the deploy's process is noted", move |world| {
+            let app = &mut world.there.apps[app];
+            app.is_noted = true;
+            app.note(&AppStep::Started);
+        });
     }
     let ignores = participant.took_over && setting.has(Defect::WhoTakesOverDoesNotWait);
     let is_over = matches!(one.deploy, Deploy::Ended | Deploy::None) || is_unknown || ignores;
@@ -429,6 +431,7 @@ fn working(moves: &mut Moves, work: &Work) {
             moves.step("an app is opened", move |world| {
                 pop(world);
                 world.there.apps[app].taken = true;
+                world.there.apps[app].note(&AppStep::Opened);
                 world.there.feed(Event::Opened { app: name(app), created: false }, setting);
             });
             for (label, is_noted) in [("an app cannot be opened", false), ("an app is opened in part", true)]
@@ -436,6 +439,9 @@ fn working(moves: &mut Moves, work: &Work) {
                 moves.fault(label, move |world| {
                     pop(world);
                     world.there.apps[app].taken = is_noted;
+                    if is_noted {
+                        world.there.apps[app].note(&AppStep::Opened);
+                    }
                     let reason = String::new();
                     world.there.feed(Event::NotOpened { app: name(app), reason, is_noted }, setting);
                 });
@@ -466,9 +472,9 @@ fn concluding(moves: &mut Moves, app: usize, way: Way) {
             world.there.conclude(app, AppEnd::Live {}, setting);
         });
     }
-    if way == Way::Compensate && !moves.from.there.apps[app].put_back {
+    if way == Way::Compensate && moves.from.there.apps[app].logged != Stage::Restoring {
         return moves.step("an app begins to be put back", move |world| {
-            world.there.apps[app].put_back = true;
+            world.there.apps[app].note(&AppStep::Restoring);
         });
     }
     moves.step("an app is put back", move |world| {

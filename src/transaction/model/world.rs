@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::commit::app::Way;
+use crate::commit::app::{self, Way};
 use crate::commit::destination::Destination as Machine;
 use crate::names::AppName;
 use crate::order::Mode;
@@ -250,12 +250,13 @@ pub(super) struct Destination {
 pub(super) struct App {
     pub(super) taken: bool,
     pub(super) deploy: Deploy,
-    /// `deploy.json` names its process.
+    /// Its log names its process.
     pub(super) is_noted: bool,
     pub(super) held: bool,
     /// Its held container has ended, and its trigger has not seen it yet.
     pub(super) has_ended: bool,
-    pub(super) deployed: bool,
+    /// What its log says, but for its end.
+    pub(super) logged: app::Stage,
     /// What serves.
     pub(super) runs: Version,
     /// What Dokku would start.
@@ -264,8 +265,6 @@ pub(super) struct App {
     pub(super) waits: bool,
     /// The decision that its trigger went by.
     pub(super) obeyed: Option<Decision>,
-    /// Somebody has begun to put it back although it is live.
-    pub(super) put_back: bool,
     /// How it ended, on the disk.
     pub(super) end: Option<AppEnd>,
     /// Somebody else deploys it, and this version comes of it.
@@ -280,12 +279,11 @@ impl Default for App {
             is_noted: false,
             held: false,
             has_ended: false,
-            deployed: false,
+            logged: app::Stage::Taken,
             runs: Version::Old,
             names: Version::Old,
             waits: false,
             obeyed: None,
-            put_back: false,
             end: None,
             foreign: None,
         }

@@ -1,12 +1,13 @@
 //! A journal as a crash, a full disk or another version may have left it: `journal.rs`.
 //!
-//! An input is some lines. One that begins with `+` is given its checksum, so that mutations get further than that.
+//! An input is some lines. One that begins with `+` is given its checksum and the newline that it begins with, so that
+//! mutations get further than that.
 
 use std::cell::RefCell;
 use std::fs;
 use std::path::Path;
 
-use dokku_graduate::journal::{self, Entry, Journal};
+use dokku_graduate::exposed::journal::{self, Entry, Journal};
 use tempfile::TempDir;
 
 pub(crate) const WORDS: &[&str] = &[
@@ -51,7 +52,7 @@ fn summed(data: &[u8]) -> Vec<u8> {
         let end = line.len() - usize::from(line.ends_with(b"\n"));
         if let (Some(b'+'), Ok(json)) = (line.first(), std::str::from_utf8(&line[..end])) {
             let sum = crc32fast::hash(&json.as_bytes()[1..]);
-            bytes.extend_from_slice(format!("{sum:08x} ").as_bytes());
+            bytes.extend_from_slice(format!("\n{sum:08x} ").as_bytes());
             bytes.extend_from_slice(&line[1..]);
         } else {
             bytes.extend_from_slice(line);

@@ -2,8 +2,8 @@
 
 use std::sync::LazyLock;
 
-use dokku_graduate::manifest::{MAX_MANIFEST, Manifest};
-use dokku_graduate::names::AppName;
+use dokku_graduate::exposed::manifest::{MAX_MANIFEST, Manifest};
+use dokku_graduate::exposed::names::AppName;
 
 pub(crate) const WORDS: &[&str] = &[
     "{",

@@ -4,10 +4,10 @@ use std::fmt::{Debug, Display};
 use std::path::{Component, Path};
 use std::str::FromStr;
 
-use dokku_graduate::names::{
+use dokku_graduate::exposed::Url;
+use dokku_graduate::exposed::names::{
     AppName, EnvironmentName, GraduationId, Label, ObjectId, ReleaseTag, RequestTag,
 };
-use dokku_graduate::settings::Url;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub(crate) const WORDS: &[&str] = &[

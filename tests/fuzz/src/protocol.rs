@@ -3,11 +3,11 @@
 use std::fmt::Debug;
 use std::io::{BufRead, BufReader};
 
-use dokku_graduate::coordinator::control::{Ask, Tell};
-use dokku_graduate::legible::legible;
-use dokku_graduate::order::News;
-use dokku_graduate::protocol::{self, MAX_LINE, MAX_LOG_TEXT, Report, Request};
-use dokku_graduate::report::Reporter;
+use dokku_graduate::exposed::News;
+use dokku_graduate::exposed::Reporter;
+use dokku_graduate::exposed::control::{Ask, Tell};
+use dokku_graduate::exposed::legible;
+use dokku_graduate::exposed::protocol::{self, MAX_LINE, MAX_LOG_TEXT, Report, Request};
 use serde::{Serialize, de::DeserializeOwned};
 
 pub(crate) const WORDS: &[&str] = &[

@@ -18,9 +18,9 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use dokku_graduate::manifest::{GITIGNORE, MANIFEST_FILE, MAX_MANIFEST};
-use dokku_graduate::names::{AppName, CommitId, ObjectId};
-use dokku_graduate::repo::Incoming;
+use dokku_graduate::exposed::Incoming;
+use dokku_graduate::exposed::manifest::{GITIGNORE, MANIFEST_FILE, MAX_MANIFEST};
+use dokku_graduate::exposed::names::{AppName, CommitId, ObjectId};
 use git2::{ObjectType, Oid, Repository};
 use tempfile::TempDir;
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use dokku_graduate::names::{EnvironmentName, ObjectId};
-use dokku_graduate::plan::Options;
-use dokku_graduate::updates::{self, Push, Update};
+use dokku_graduate::exposed::Options;
+use dokku_graduate::exposed::names::{EnvironmentName, ObjectId};
+use dokku_graduate::exposed::updates::{self, Push, Update};
 
 pub(crate) const WORDS: &[&str] = &[
     "0000000000000000000000000000000000000000",

@@ -104,12 +104,12 @@ fn install(call: &Call) -> Outcome {
     let name = name.unwrap_or_else(|| usual_name(source));
     let place = call.layout.available().join(&name);
     step(format_args!("Cloning plugin repo {source} to {}", place.display()));
-    if place.exists() {
-        return Err(Failure::new(format!("Plugin '{name}' is already installed")));
-    }
     fetch(call, source, &place)?;
     if let Some(committish) = committish {
         checked(call.command("git").current_dir(&place).args(["checkout", "-q", &committish]).status()?)?;
+    }
+    if call.layout.enabled().join(&name).exists() {
+        return Err(Failure::new("Plugin already enabled"));
     }
     enable(&call.layout, &name)?;
     step(format_args!("Plugin {name} enabled"));
@@ -126,13 +126,17 @@ fn usual_name(source: &str) -> String {
     stem.trim_start_matches("dokku-").to_owned()
 }
 
-/// A tarball with one top directory, a plain directory, or something to clone.
+/// A tarball with one top directory, a plain directory, or something to clone. What is there already plugn leaves, and
+/// unpacks a tarball into it; if it cannot, it removes all of it.
 fn fetch(call: &Call, source: &str, place: &Path) -> Outcome {
     let local = Path::new(source.strip_prefix("file://").unwrap_or(source));
     if source.ends_with(".tar.gz") || source.ends_with(".tgz") {
         fs::create_dir_all(place)?;
         let status =
             call.command("tar").arg("xzf").arg(local).arg("-C").arg(place).status().context("tar")?;
+        if !status.success() {
+            remove_tree_if_there(place)?;
+        }
         checked(status)?;
         let tops: Vec<_> = fs::read_dir(place)?.collect::<Result<_, _>>()?;
         if let [top] = tops.as_slice()
@@ -144,6 +148,13 @@ fn fetch(call: &Call, source: &str, place: &Path) -> Outcome {
             }
             fs::remove_dir(top.path())?;
         }
+        return Ok(());
+    }
+    if place.exists() {
+        if !place.join(".git").exists() {
+            return Err(Failure::new("it is already installed, but it does not seem to be a git repository"));
+        }
+        line("the plugin is already installed.");
         return Ok(());
     }
     if local.is_dir() && !local.join(".git").exists() && !local.join("HEAD").exists() {

@@ -1,0 +1,29 @@
+//! Whether a graduation is under way, whose processes and triggers would meet the files of another version, or none.
+
+use std::fs;
+
+use crate::coordinator;
+use crate::files::FileError;
+use crate::names::EnvironmentName;
+use crate::participant;
+use crate::vars::Vars;
+
+/// The graduations from and to this host that go on right now, in words.
+///
+/// # Errors
+/// A lock cannot be looked at.
+pub(super) fn graduations(vars: &Vars) -> Result<Vec<String>, FileError> {
+    let dir = vars.data().join("environments");
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_str().and_then(|name| name.strip_suffix(".lock"));
+        let Some(environment) = name.and_then(|name| name.parse::<EnvironmentName>().ok()) else { continue };
+        if let Some(holder) = coordinator::in_progress(vars, &environment)? {
+            let since = holder.since.format("%Y-%m-%d %H:%M:%SZ");
+            found.push(format!("{} graduates to {environment} since {since}", holder.by));
+        }
+    }
+    found.extend(participant::in_progress(vars)?.map(|by| format!("{by} graduates to this host")));
+    Ok(found)
+}
