@@ -1,5 +1,6 @@
 //! Docker's two image stores, and what others remove from them: an abort, a roll-back and a release are the same on both.
 
+use crate::contract::probe::Probe;
 use crate::support::{BeforeDocker, Checkout, Host, ImageStore, World};
 
 /// What a cautious operator's cron job does. What apps are built from stays: real hosts may have it from no registry.
@@ -128,4 +129,27 @@ fn an_app_whose_image_a_failed_push_has_taken_is_named_until_it_is_built_again()
     environment.graduate("again", "HEAD").succeeds().does_not_say(gone);
     world.nothing_is_left();
     host.dokku(&["graduate:doctor"]).does_not_say(known);
+}
+
+/// Dokku retires the image of what was replaced by its id, minutes later, and by then it may be made again from Docker's
+/// cache.
+#[test]
+fn an_image_that_dokku_would_retire_is_gone_back_to() {
+    let world = World::new();
+    let host = &world.destination;
+    host.dokku(&["apps:create", "api"]).succeeds();
+    host.dokku(&["checks:set", "api", "wait-to-retire", "600"]).succeeds();
+    let environment = world.with_release_of(&["api"]);
+    world.app("api").version("2").push();
+    world.source.dokku(&["graduate:commit"]).succeeds();
+    environment.update().graduate("forth", "HEAD").succeeds();
+
+    // As if its timer came between a build and the first container.
+    let retire = r#"for list in containers images; do
+        sed -i -E 's/ [0-9]+$/ 1/' "$DOKKU_LIB_ROOT/data/scheduler-docker-local/dead-$list"
+    done
+    env -u DOKKU_PID dokku ps:retire"#;
+    let _probe = Probe::install(host, "aa-probe", &[("post-release-builder", retire)]);
+    environment.graduate("back", "HEAD~1").succeeds();
+    assert_eq!(host.live("api"), "1");
 }

@@ -9,6 +9,7 @@ mod lock;
 mod look;
 mod naming;
 mod release;
+mod retirement;
 mod undo;
 
 use std::collections::BTreeSet;

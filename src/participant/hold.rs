@@ -89,12 +89,17 @@ impl Explain for HoldError {}
 
 /// `builder-release`, before Dokku's builders: the app is built, or somebody has changed its settings, and Dokku is about
 /// to run its predeploy task and to make the image that it starts then. Refuses what is not the graduation's, so that
-/// nobody moves `latest` under its feet.
+/// nobody moves `latest` under its feet. The graduation's image may be one that Dokku is about to remove: that need not
+/// stop it.
 ///
 /// # Errors
 /// The deploy must not go on.
 pub(crate) fn builder_release(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
-    if vars.graduation.is_some() { Ok(()) } else { foreign_deploy(vars, app) }
+    let Some(id) = &vars.graduation else { return foreign_deploy(vars, app) };
+    if let Err(error) = App::new(vars, id, app).spare_images() {
+        log::warn!("{error}");
+    }
+    Ok(())
 }
 
 /// `scheduler-deploy`: the app is built and about to be started. Holds it here if it cannot be held healthy;

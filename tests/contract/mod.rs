@@ -19,5 +19,5 @@
 mod branches;
 mod containers;
 mod deploys;
-mod probe;
+pub(crate) mod probe;
 mod ssh;

@@ -3,7 +3,7 @@
 use crate::support::{Host, Ran, World};
 
 /// A plugin of some programs on a host; it goes with this value.
-pub(super) struct Probe<'a> {
+pub(crate) struct Probe<'a> {
     host: &'a Host,
     name: &'static str,
 }
@@ -14,7 +14,7 @@ pub(super) const NOTE: &str =
 
 impl<'a> Probe<'a> {
     /// Installs a plugin of this name with these programs, shell scripts.
-    pub(super) fn install(host: &'a Host, name: &'static str, programs: &[(&str, &str)]) -> Probe<'a> {
+    pub(crate) fn install(host: &'a Host, name: &'static str, programs: &[(&str, &str)]) -> Probe<'a> {
         let mut script = format!(
             "set -e; dir=$(mktemp -d); mkdir -p $dir/{name}/subcommands; cd $dir/{name}\n\
              printf '[plugin]\\ndescription = \"%s\"\\nversion = \"1\"\\n[plugin.config]\\n' probe >plugin.toml\n"

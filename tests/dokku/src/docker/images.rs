@@ -1,8 +1,9 @@
 //! Images and their names, as Docker's two image stores keep them.
 //!
-//! What differs was tried on real hosts: on the containerd store a build over a name takes the image that had it away at
-//! once, even if a container of it runs, and a prune knows of a container by the words that it was made with: those of a
-//! name keep that name, those of an id keep the image.
+//! What differs was tried on real hosts: on the containerd store each build makes another image, for it is told in the
+//! image when it was built; a build over a name takes the image that had it away at once, even if a container of it runs;
+//! and a prune knows of a container by the words that it was made with: those of a name keep that name, those of an id
+//! keep the image.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -48,8 +49,8 @@ impl Engine {
         }
     }
 
-    /// Makes an image of a tree, which is moved away, and names it; an empty `tag` is none. What was made in the same way
-    /// before is the same image.
+    /// Makes an image of a tree, which is moved away, and names it; an empty `tag` is none. On Docker's own store what was
+    /// made in the same way before is the same image.
     pub(super) fn build(
         &self,
         tree: &str,
@@ -57,7 +58,11 @@ impl Engine {
         tag: &str,
         origin: &str,
     ) -> Answer {
-        let id = content::id(&self.layout, tree, &labels, origin).map_err(|error| error.to_string())?;
+        let origin = match self.store() {
+            Store::Overlay2 => origin.to_owned(),
+            Store::Containerd => format!("{origin} {:?}", Utc::now()),
+        };
+        let id = content::id(&self.layout, tree, &labels, &origin).map_err(|error| error.to_string())?;
         self.change(|state| {
             if state.images.contains_key(&id) {
                 fs::remove_dir_all(tree).map_err(|error| format!("{tree}: {error}"))?;
@@ -247,10 +252,15 @@ mod tests {
             bench
         }
 
+        /// Of what nothing was built before.
         fn build(&self, tag: &str) -> String {
+            let origin = self.engine.state().images.len().to_string();
+            self.build_in(origin, tag)
+        }
+
+        fn build_in(&self, origin: String, tag: &str) -> String {
             let tree = self.engine.layout.docker().join("tree");
             fs::create_dir_all(&tree).unwrap();
-            let origin = self.engine.state().images.len().to_string();
             let (key, value) = LABEL.split_once('=').unwrap();
             let labels = BTreeMap::from([(key.to_owned(), value.to_owned())]);
             let tree = tree.display().to_string();
@@ -297,6 +307,15 @@ mod tests {
 
         fn has(&self, name: &str) -> bool {
             references::image(&self.engine.state(), name).is_ok()
+        }
+    }
+
+    #[test]
+    fn a_second_build_of_the_same_is_the_same_image_but_on_containerd() {
+        for (store, is_same) in [(Store::Overlay2, true), (Store::Containerd, false)] {
+            let bench = Bench::new(store);
+            let [first, second] = ["one", "two"].map(|tag| bench.build_in("same".to_owned(), tag));
+            assert_eq!(first == second, is_same, "{store:?}");
         }
     }
 

@@ -203,8 +203,8 @@ pub(crate) enum Request {
     Containers,
     /// All images.
     Images,
-    /// Makes an image of a tree, which is moved away, and names it unless the name is empty. The same tree with the same labels, made in the
-    /// same way, is the same image: Docker's builder finds it in its cache.
+    /// Makes an image of a tree, which is moved away, and names it unless the name is empty. On Docker's own store the same
+    /// tree with the same labels, made in the same way, is the same image: Docker's builder finds it in its cache.
     Build { tree: String, labels: BTreeMap<String, String>, tag: String, origin: String },
     /// Names an image.
     Tag { source: String, target: String },
