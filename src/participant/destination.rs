@@ -51,7 +51,11 @@ pub(super) fn take_destination(
 /// # Errors
 /// The lock cannot be looked at.
 pub(crate) fn in_progress(vars: &Vars) -> Result<Option<String>, FileError> {
-    Ok(Lock::holder::<Holder>(&vars.data().join("destination.lock"))?.map(|holder| holder.text))
+    let path = vars.data().join("destination.lock");
+    if !Lock::is_taken(&path)? {
+        return Ok(None);
+    }
+    Ok(Some(Lock::holder::<Holder>(&path)?.map_or_else(|| "somebody".to_owned(), |holder| holder.text)))
 }
 
 pub(super) fn described(graduation: &Graduation) -> String {
