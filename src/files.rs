@@ -242,13 +242,21 @@ impl Lock {
     /// # Errors
     /// The file cannot be opened or read.
     pub(crate) fn holder<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileError> {
+        Ok(Self::look(path)?.flatten())
+    }
+
+    /// The same, and that somebody has it who says nothing that can be understood.
+    ///
+    /// # Errors
+    /// As [`Lock::holder`].
+    pub(crate) fn look<T: DeserializeOwned>(path: &Path) -> Result<Option<Option<T>>, FileError> {
         if !Self::is_taken(path)? {
             return Ok(None);
         }
         let mut content = Vec::new();
         let read = File::open(path).and_then(|file| file.take(64 * 1024).read_to_end(&mut content));
         match read {
-            Ok(_) => Ok(serde_json::from_slice(&content).ok()),
+            Ok(_) => Ok(Some(serde_json::from_slice(&content).ok())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(FileError::of("read the lock", path)(error)),
         }

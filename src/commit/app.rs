@@ -10,10 +10,11 @@ use crate::names::AppName;
 use crate::protocol::{AppEnd, Decision, OnFailure};
 
 /// Where an app is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(test, derive(Hash))]
 pub(crate) enum Stage {
     /// It belongs to the graduation and is looked at, or created.
+    #[default]
     Taken,
     /// What it was is noted, so that it can be put back.
     Open,

@@ -94,7 +94,7 @@ pub(crate) enum Judgement {
 }
 
 impl Judgement {
-    /// Of a deploy of which nothing runs any more, and nobody knows how it exited: what the app's files tell.
+    /// Of a deploy of which nothing runs any more, and nobody knows how it exited: what the app's log tells.
     pub(crate) fn by(stage: Stage) -> Self {
         match stage.when_over() {
             Stage::Live | Stage::Confirmed => Self::Live,
@@ -178,7 +178,7 @@ pub(crate) struct Destination {
 /// An app as a participant that died has left it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Left {
-    /// Where it is, by its files.
+    /// Where it is, by its log.
     pub(crate) stage: Stage,
     /// How it ended, if it has.
     pub(crate) end: Option<AppEnd>,

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::coordinator;
+use crate::coordinator::Holder;
 use crate::files::{FileError, Lock};
 use crate::names::EnvironmentName;
 use crate::participant;
@@ -19,15 +19,12 @@ pub(super) fn graduations(vars: &Vars) -> Result<Vec<String>, FileError> {
         let name = entry.file_name();
         let name = name.to_str().and_then(|name| name.strip_suffix(".lock"));
         let Some(environment) = name.and_then(|name| name.parse::<EnvironmentName>().ok()) else { continue };
-        if !Lock::is_taken(&entry.path())? {
-            continue;
-        }
-        let holder = coordinator::in_progress(vars, &environment)?;
-        let who = holder.map(|holder| (holder.by, holder.since.format("%Y-%m-%d %H:%M:%SZ").to_string()));
-        found.push(match who {
-            Some((by, since)) => format!("{by} graduates to {environment} since {since}"),
+        found.extend(Lock::look(&entry.path())?.map(|holder: Option<Holder>| match holder {
+            Some(Holder { by, since, .. }) => {
+                format!("{by} graduates to {environment} since {}", since.format("%Y-%m-%d %H:%M:%SZ"))
+            }
             None => format!("somebody graduates to {environment}"),
-        });
+        }));
     }
     found.extend(participant::in_progress(vars)?.map(|by| format!("{by} graduates to this host")));
     Ok(found)

@@ -52,10 +52,8 @@ pub(super) fn take_destination(
 /// The lock cannot be looked at.
 pub(crate) fn in_progress(vars: &Vars) -> Result<Option<String>, FileError> {
     let path = vars.data().join("destination.lock");
-    if !Lock::is_taken(&path)? {
-        return Ok(None);
-    }
-    Ok(Some(Lock::holder::<Holder>(&path)?.map_or_else(|| "somebody".to_owned(), |holder| holder.text)))
+    let who = |holder: Option<Holder>| holder.map_or_else(|| "somebody".to_owned(), |holder| holder.text);
+    Ok(Lock::look(&path)?.map(who))
 }
 
 pub(super) fn described(graduation: &Graduation) -> String {

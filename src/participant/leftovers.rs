@@ -63,15 +63,14 @@ pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> 
     files::remove(&store.socket())?;
     let socket = store.socket();
     let listener = UnixListener::bind(&socket).map_err(FileError::of("listen at", &socket))?;
-    let apps = store.apps()?;
-    let mut left = BTreeMap::new();
-    for app in apps.keys() {
-        let known = store.app(app)?;
-        left.insert(app.clone(), destination::Left { stage: known.stage, end: known.end });
+    let (mut left, mut apps) = (BTreeMap::new(), BTreeMap::new());
+    for (app, log) in store.opened()? {
+        left.insert(app.clone(), destination::Left { stage: log.stage, end: log.end });
+        apps.extend(log.before.map(|before| (app, Member::new(before))));
     }
     let (machine, first) = Destination::take_over(graduation.on_failure, left);
     let mut participant = Participant::new(vars, store, graduation, reports, machine);
-    participant.apps = apps.into_iter().map(|(app, before)| (app, Member::new(before))).collect();
+    participant.apps = apps;
     participant.serve(&listener, first);
     Ok(())
 }

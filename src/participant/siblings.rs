@@ -58,12 +58,9 @@ pub(super) fn watch(vars: &Vars, store: &Store, news: &SyncSender<Message>) {
 
 impl Siblings {
     fn look(&mut self, dokku: &Dokku, store: &Store) -> Result<Vec<(AppName, String)>, DockerError> {
-        let apps: Vec<AppName> =
-            store.apps().map(BTreeMap::into_keys).map(Iterator::collect).unwrap_or_default();
         let has_siblings = |app: &AppName| dokku.scale(app).get("web").is_some_and(|count| *count > 1);
-        let is_built = |app: &AppName| store.app(app).is_ok_and(|known| known.is_built);
-        let is_watched = |app: &AppName| !self.told.contains(app) && is_built(app) && has_siblings(app);
-        let apps: Vec<AppName> = apps.into_iter().filter(is_watched).collect();
+        let mut apps = store.opened().unwrap_or_default();
+        apps.retain(|app, log| !self.told.contains(app) && log.is_built && has_siblings(app));
         if apps.is_empty() {
             return Ok(Vec::new());
         }
@@ -77,7 +74,8 @@ impl Siblings {
             .collect();
         let renamed = docker::containers(&unlisted)?;
         let mut failed = Vec::new();
-        for app in apps {
+        for app in apps.into_keys() {
+            // Read again: what comes to the check while Docker answers is not what has failed.
             let Ok(known) = store.app(&app) else { continue };
             let Some(before) = known.before else { continue };
             let of_app = format!("/{app}.");

@@ -258,8 +258,8 @@ impl Store {
     /// # Errors
     /// A file is damaged.
     pub(crate) fn all_at_switch(&self) -> Result<bool, FileError> {
-        for app in self.apps()?.keys() {
-            let comes = self.app(app)?.held.is_some_and(|held| held.switches);
+        for (app, log) in self.opened()? {
+            let comes = log.held.is_some_and(|held| held.switches);
             if comes && !self.switch_dir().join(app.as_str()).exists() {
                 return Ok(false);
             }

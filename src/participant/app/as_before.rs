@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{App, AppError};
-use crate::docker::{self, ImageId};
+use crate::docker::{self, Container, ImageId};
 use crate::participant::store::{Before, Noted, Variables};
 
 /// An app is as it was, or is gone as it was before: the only way to one of these is the look.
@@ -21,18 +21,8 @@ impl App<'_> {
     /// # Errors
     /// Docker cannot be asked.
     pub(super) fn untouched(&self, before: &Before) -> Result<AsBefore, AppError> {
-        Ok(AsBefore { is_kept: false, is_down: self.is_down(before)? })
-    }
-
-    /// It ran before, and something that should be live does not run. What did not run before, either, is left aside.
-    fn is_down(&self, before: &Before) -> Result<bool, AppError> {
         let live = self.live();
-        let found = docker::containers(&live)?;
-        let is_up =
-            |id: &String| found.iter().any(|one| one.id == *id && one.is_running() && !one.is_paused());
-        let was_down = |id: &String| before.containers.contains(id) && !before.running.contains(id);
-        let is_down = live.is_empty() || live.iter().any(|id| !is_up(id) && !was_down(id));
-        Ok(!before.running.is_empty() && is_down)
+        Ok(AsBefore { is_kept: false, is_down: is_down(before, &live, &docker::containers(&live)?) })
     }
 
     /// Looks whether anything that runs, or that Dokku would start, is still of the version that was not to be. What others
@@ -60,7 +50,9 @@ impl App<'_> {
         if before.image.is_some() && named.is_empty() {
             return Err(AppError::NoOldImage { app: app.clone() });
         }
-        if docker::containers(&self.live())?.iter().any(|container| is_refused(&container.image)) {
+        let live = self.live();
+        let found = docker::containers(&live)?;
+        if found.iter().any(|container| is_refused(&container.image)) {
             return still("runs a container");
         }
         if let Some(variable) = self.dokku.revision_variable(app) {
@@ -70,6 +62,15 @@ impl App<'_> {
                 return still("has the revision");
             }
         }
-        Ok(AsBefore { is_kept: false, is_down: self.is_down(before)? })
+        Ok(AsBefore { is_kept: false, is_down: is_down(before, &live, &found) })
     }
+}
+
+/// It ran before, and something of what is live now does not run, as it was found. What did not run before, either, is left
+/// aside.
+fn is_down(before: &Before, live: &[String], found: &[Container]) -> bool {
+    let is_up = |id: &String| found.iter().any(|one| one.id == *id && one.is_running() && !one.is_paused());
+    let was_down = |id: &String| before.containers.contains(id) && !before.running.contains(id);
+    let is_down = live.is_empty() || live.iter().any(|id| !is_up(id) && !was_down(id));
+    !before.running.is_empty() && is_down
 }

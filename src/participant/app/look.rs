@@ -1,6 +1,6 @@
 //! What an app is: before the graduation touches it, and when it is built.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -71,7 +71,8 @@ impl App<'_> {
         }
         let branch = self.dokku.deploy_branch(app)?;
         let containers = self.dokku.containers(app);
-        let image = match self.image_of(&containers)? {
+        let live = docker::containers(&containers.values().collect::<Vec<_>>())?;
+        let image = match image_of(&containers, &live) {
             Some(image) => Some(image),
             None => docker::image(&docker::latest(app))?,
         };
@@ -82,9 +83,7 @@ impl App<'_> {
         }
         let found = docker::containers_of(app)?;
         let left = found.into_iter().filter(Container::is_upcoming).map(|container| container.id);
-        let containers: BTreeSet<String> = containers.into_values().collect();
-        let found = docker::containers(&containers.iter().collect::<Vec<_>>())?;
-        let running = found.into_iter().filter(Container::is_running).map(|container| container.id);
+        let running = live.into_iter().filter(Container::is_running).map(|container| container.id);
         Ok(Before {
             left: left.collect(),
             running: running.collect(),
@@ -92,20 +91,11 @@ impl App<'_> {
             from: self.dokku.head(app, &branch)?,
             to,
             branch,
-            containers,
+            containers: containers.into_values().collect(),
             image,
             unnamed: docker::unnamed_images(app)?,
             properties: self.properties(),
         })
-    }
-
-    /// The image of the version whose containers these are, by process and number. Of a process that the version does not
-    /// have any more, Dokku goes on naming the container of an earlier one, which it has stopped.
-    fn image_of(&self, live: &BTreeMap<String, String>) -> Result<Option<ImageId>, AppError> {
-        let is_web = |id: &String| live.iter().any(|(process, of)| process.starts_with("web.") && of == id);
-        let found = docker::containers(&live.values().collect::<Vec<_>>())?;
-        let first = found.into_iter().min_by_key(|found| (!found.is_running(), !is_web(&found.id)));
-        Ok(first.map(|container| container.image))
     }
 
     /// The files that a deploy sets, as they are now.
@@ -147,4 +137,12 @@ impl App<'_> {
         let procfile = self.dokku.procfile(self.name, self.vars.dokku_pid.as_deref());
         self.dokku.starts_web(self.name, procfile.as_deref())
     }
+}
+
+/// The image of the version whose containers `named` has by process and number, as they were found. Of a process that the
+/// version does not have any more, Dokku goes on naming the container of an earlier one, which it has stopped.
+fn image_of(named: &BTreeMap<String, String>, found: &[Container]) -> Option<ImageId> {
+    let is_web = |id: &String| named.iter().any(|(process, of)| process.starts_with("web.") && of == id);
+    let first = found.iter().min_by_key(|found| (!found.is_running(), !is_web(&found.id)));
+    first.map(|container| container.image.clone())
 }

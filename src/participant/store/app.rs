@@ -185,7 +185,7 @@ impl AppEntry {
 }
 
 /// All that the log of an app says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AppLog {
     /// Where the app is.
     pub(crate) stage: Stage,
@@ -214,23 +214,6 @@ pub(crate) struct AppLog {
 }
 
 impl AppLog {
-    fn nothing() -> Self {
-        Self {
-            stage: Stage::Taken,
-            before: None,
-            variables: None,
-            deploy: None,
-            is_built: false,
-            held: None,
-            watched: BTreeMap::new(),
-            checked: BTreeSet::new(),
-            is_released: false,
-            has_exited: false,
-            is_locking: false,
-            end: None,
-        }
-    }
-
     fn with(mut self, entry: AppEntry) -> Self {
         if let Some(step) = entry.step() {
             self.stage = self.stage.next(&step);
@@ -275,7 +258,7 @@ impl Store {
     /// # Errors
     /// Its log cannot be read, or is damaged.
     pub(crate) fn app(&self, app: &AppName) -> Result<AppLog, FileError> {
-        Ok(self.log_of(app).entries()?.into_iter().fold(AppLog::nothing(), AppLog::with))
+        Ok(self.log_of(app).entries()?.into_iter().fold(AppLog::default(), AppLog::with))
     }
 
     /// Writes into the log of an app, and waits until that is on the disk.
@@ -302,6 +285,15 @@ impl Store {
     /// # Errors
     /// A log is damaged.
     pub(crate) fn apps(&self) -> Result<BTreeMap<AppName, Before>, FileError> {
+        let opened = self.opened()?.into_iter();
+        Ok(opened.filter_map(|(app, log)| Some((app, log.before?))).collect())
+    }
+
+    /// The apps that were opened, with all that is known of them.
+    ///
+    /// # Errors
+    /// A log is damaged.
+    pub(crate) fn opened(&self) -> Result<BTreeMap<AppName, AppLog>, FileError> {
         let dir = self.dir.join("apps");
         let mut apps = BTreeMap::new();
         let entries = match fs::read_dir(&dir) {
@@ -312,8 +304,9 @@ impl Store {
             let Some(app) = entry.file_name().to_str().and_then(|name| name.parse::<AppName>().ok()) else {
                 continue;
             };
-            if let Some(before) = self.app(&app)?.before {
-                apps.insert(app, before);
+            let log = self.app(&app)?;
+            if log.before.is_some() {
+                apps.insert(app, log);
             }
         }
         Ok(apps)
