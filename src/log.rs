@@ -99,15 +99,12 @@ impl<E: Serialize + DeserializeOwned> Log<E> {
     }
 }
 
-/// The lines that were written to their end, with their numbers.
+/// The lines that were written to their end, with their numbers: after each comes the newline of the next one, or nothing.
 fn finished(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
-    let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
-    let has_own_end = |at: usize| lines.get(at + 1).is_some_and(|next| next.is_empty());
-    let finished: Vec<(usize, &[u8])> = (0..lines.len())
-        .filter(|at| !lines[*at].is_empty() && has_own_end(*at))
-        .map(|at| (at + 1, lines[at]))
-        .collect();
-    finished.into_iter()
+    let lines = bytes.split(|byte| *byte == b'\n');
+    let next = lines.clone().skip(1);
+    let is_finished = |(_, (line, next)): &(usize, (&[u8], &[u8]))| !line.is_empty() && next.is_empty();
+    (1..).zip(lines.zip(next)).filter(is_finished).map(|(number, (line, _))| (number, line))
 }
 
 /// The JSON of a line whose checksum is right.

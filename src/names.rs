@@ -35,6 +35,13 @@ macro_rules! text_newtype {
             }
         }
 
+        text_conversions!($name);
+    };
+}
+
+/// A name is written as its text, in JSON, too, and is parsed of it.
+macro_rules! text_conversions {
+    ($name:ident) => {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.pad(&self.0)

@@ -3,8 +3,7 @@
 use std::panic;
 use std::process::ExitCode;
 
-use crate::cli::{self, Invocation};
-use crate::cli::{GitHook, Part};
+use crate::cli::{self, GitHook, Invocation, Part};
 use crate::commands;
 use crate::error::{self, Error};
 use crate::exit::ExitStatus;

@@ -62,11 +62,15 @@ impl Keeper {
     pub(crate) fn keep(&self, image: &ImageId) -> Result<(), DockerError> {
         let (name, container) = (self.name(), self.container());
         tag(image, &name)?;
-        let found = containers(&[&container])?;
-        if found.iter().any(|found| found.image != *image) {
+        let found = containers(&[&container])?.pop();
+        let is_of_image = found.as_ref().is_some_and(|found| found.image == *image);
+        if found.is_some() && !is_of_image {
             remove_container(&container)?;
         }
-        if found.iter().all(|found| found.image != *image) {
+        if is_of_image && found.is_some_and(|found| found.is_running()) {
+            return Ok(());
+        }
+        if !is_of_image {
             let isolated = ["--network", "none", "--no-healthcheck", "--stop-signal", "KILL"];
             let create = docker().args(["create", "--name", &container, "--label", KEPT]).args(isolated);
             create.args(["--entrypoint", "sleep", &name, FOR_EVER]).run()?;

@@ -259,7 +259,7 @@ fn parsed<T>(
 }
 
 fn name(property: Property, value: &str) -> Result<HostName, PropertyError> {
-    value.parse().map_err(|error| value_error(property, value, format!("{}: {error}", property.kind())))
+    value.parse().map_err(|error| misnamed(property, value, &error))
 }
 
 fn truth(property: Property, value: &str) -> Result<bool, PropertyError> {
@@ -288,8 +288,12 @@ where
     let words = value.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty());
     let words: Vec<&str> = words.collect();
     let words = if words.is_empty() { vec![""] } else { words };
-    let rule = |error: T::Err| value_error(property, value, format!("{}: {error}", property.kind()));
-    words.into_iter().map(str::parse).collect::<Result<_, _>>().map_err(rule)
+    let names = words.into_iter().map(str::parse).collect::<Result<_, T::Err>>();
+    names.map_err(|error| misnamed(property, value, &error))
+}
+
+fn misnamed(property: Property, value: &str, why: &impl fmt::Display) -> PropertyError {
+    value_error(property, value, format!("{}: {why}", property.kind()))
 }
 
 fn refused(property: Property, value: &str) -> PropertyError {
