@@ -4,6 +4,10 @@
 
 pub(crate) mod app;
 pub(crate) mod destination;
+pub(crate) mod outcome;
+pub(crate) mod source;
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 //!
 //! [`Go`] can be had from here only.
 
+use crate::commit::source::Go;
 use crate::files::FileError;
 use crate::git::{Git, GitError};
 use crate::journal::{Entry, Journal};
@@ -9,7 +10,6 @@ use crate::names::ObjectId;
 use crate::order::Order;
 use crate::protocol::Decision;
 use crate::repo::{RepoError, Settled};
-use crate::transaction::Go;
 use crate::vars::Vars;
 
 /// The decision could not be read or made.

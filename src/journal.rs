@@ -19,6 +19,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::commit::outcome::Outcome;
 use crate::files::{self, FileError};
 use crate::log::Log;
 use crate::names::{EnvironmentName, GraduationId, ReleaseTag};
@@ -27,7 +28,6 @@ use crate::plan::Plan;
 use crate::process::ProcessId;
 use crate::protocol::Decision;
 use crate::records::Follower;
-use crate::transaction::Outcome;
 use crate::vars::Vars;
 
 mod forget;

@@ -59,7 +59,6 @@ mod runs;
 mod settings;
 mod ssh;
 mod start;
-mod transaction;
 mod transfer;
 mod trigger;
 mod updates;

@@ -10,6 +10,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender, SyncSender, TrySendError};
 use std::thread;
 use std::time::Duration;
 
+use crate::commit::source::Go;
 use crate::dokku_version::{self, TooOld};
 use crate::legible;
 use crate::local;
@@ -18,7 +19,6 @@ use crate::process::{ProcessError, ProcessId, Running, Tail};
 use crate::protocol::{self, Decision, LineError, PROTOCOL, Report, Request};
 use crate::settings::{Address, Settings, SettingsError};
 use crate::ssh::{self, Peer, SshError};
-use crate::transaction::Go;
 use crate::vars::Vars;
 
 /// How much of what ssh and the other side write to stderr is kept.

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::commit::outcome::{AfterAbort, Outcome};
+use crate::commit::source::Phase;
 use crate::mapping::Mapping;
 use crate::names::{AppName, CommitId, GraduationId, ObjectId, ReleaseTag, RequestTag};
 use crate::plan::{Options, Plan, WantedApp};
 use crate::protocol::{AppEnd, HoldPoint};
-use crate::transaction::{AfterAbort, Outcome, Phase};
 
 /// What carries the decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

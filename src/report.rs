@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 
+use crate::commit::outcome::{AfterAbort, Cause, Outcome};
 use crate::legible::legible;
 use crate::lines::Lines;
 use crate::names::{AppName, CommitId, RequestTag};
@@ -10,7 +11,6 @@ use crate::order::{Ending, News};
 use crate::plan::{Plan, Row};
 use crate::protocol::{AppEnd, HoldPoint};
 use crate::runs::Condition;
-use crate::transaction::{AfterAbort, Cause, Outcome};
 
 /// Turns [`News`] into text.
 #[derive(Clone, Debug, Default)]

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::attach::{Attached, From};
+use crate::commit::outcome::{AfterAbort, Outcome};
 use crate::coordinator::control::Ask;
 use crate::coordinator::{self, Holder};
 use crate::error::Error;
@@ -11,7 +12,6 @@ use crate::journal::Place;
 use crate::names::EnvironmentName;
 use crate::order::Ending;
 use crate::settings::Settings;
-use crate::transaction::{AfterAbort, Outcome};
 use crate::vars::Vars;
 
 use super::error::CommandError;

@@ -3,6 +3,7 @@
 use chrono::Utc;
 use clap::Args;
 
+use crate::commit::outcome::{AfterAbort, Outcome};
 use crate::coordinator::{self, Earlier, Holder};
 use crate::error::Error;
 use crate::exit::ExitStatus;
@@ -13,7 +14,6 @@ use crate::order::News;
 use crate::report::Reporter;
 use crate::request;
 use crate::settings::Settings;
-use crate::transaction::{AfterAbort, Outcome};
 use crate::vars::Vars;
 
 use super::error::CommandError;

@@ -11,7 +11,7 @@ here. `SNAPSHOTS=overwrite cargo test --lib` writes it anew: run it twice, the t
 how to read it, and what \"destination\", \"participant\" and \"coordinator\" are.
 
 Code: [app.rs](../../src/commit/app.rs), [destination.rs](../../src/commit/destination.rs),
-[machine.rs](../../src/transaction/machine.rs).
+[source.rs](../../src/commit/source.rs).
 ";
 
 const APP: &str = "\
@@ -39,7 +39,7 @@ the destination tells. What is not in a table does nothing at once: it may be re
 fn page() -> String {
     let app = include_str!("app.rs");
     let destination = include_str!("destination.rs");
-    let coordinator = include_str!("../transaction/machine.rs");
+    let coordinator = include_str!("source.rs");
     [
         HEAD.to_owned(),
         APP.to_owned(),
@@ -50,7 +50,7 @@ fn page() -> String {
         situations(include_str!("destination.txt")),
         COORDINATOR.to_owned(),
         described("state", coordinator, "enum State {"),
-        situations(include_str!("../transaction/table.txt")),
+        situations(include_str!("source.txt")),
     ]
     .join("\n")
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Coordinator, CoordinatorError, ask_live, ledger};
+use crate::commit::outcome::{Cause, Outcome};
 use crate::decision::DecisionError;
 use crate::link;
 use crate::names::{AppName, CommitId};
@@ -11,7 +12,6 @@ use crate::plan::WantedApp;
 use crate::protocol::{AppEnd, LiveApp};
 use crate::repo::{RepoError, Settled};
 use crate::runs::Runs;
-use crate::transaction::{Cause, Outcome};
 
 impl Coordinator<'_> {
     /// How it ended, by what the destination runs now.

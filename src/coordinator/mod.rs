@@ -2,7 +2,7 @@
 //!
 //! A hook or command starts it with an [`Order`] on its stdin and attaches to its socket; whoever leaves, it goes
 //! on. It holds the environment's lock, settles what an earlier one left, makes the plan, and feeds the
-//! [`crate::transaction`] in `run`. What it says goes into a file of [`News`].
+//! [`Transaction`] in `run`. What it says goes into a file of [`News`].
 
 pub(crate) mod control;
 mod forgotten;
@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::commit::outcome::{Cause, Outcome};
+use crate::commit::source::{Phase, Transaction};
 use crate::coordinator::control::{Client, Clients};
 pub(crate) use crate::coordinator::holder::{Holder, in_progress, lock};
 use crate::coordinator::ledger::LedgerError;
@@ -46,7 +48,6 @@ use crate::process::{self, Detached, ProcessError};
 use crate::protocol::Report;
 use crate::records::Recorder;
 use crate::settings::{Limits, Settings, SettingsError};
-use crate::transaction::{Cause, Outcome, Phase, Transaction};
 use crate::vars::Vars;
 
 /// How long who asked for a graduation may take to come and hear how it ended.

@@ -5,10 +5,10 @@
 
 use super::programs::Programs;
 use super::{Coordinator, CoordinatorError, Message};
+use crate::commit::outcome::{AfterAbort, Outcome};
 use crate::journal;
 use crate::names::ReleaseTag;
 use crate::order::{Ending, HookKind, News};
-use crate::transaction::{AfterAbort, Outcome};
 
 /// What hooks are told of an ending.
 struct Told<'a> {

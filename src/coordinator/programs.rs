@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::{Coordinator, CoordinatorError, Message};
+use crate::commit::source::Phase;
 use crate::decision::DecisionError;
 use crate::files;
 use crate::journal::Place;
@@ -16,7 +17,6 @@ use crate::order::HookKind;
 use crate::process::{self, Children, Program};
 use crate::protocol::MAX_LOG_TEXT;
 use crate::repo::Settled;
-use crate::transaction::Phase;
 
 /// How long a hook that is told to end may take to do so.
 pub(super) const GRACE: Duration = Duration::from_secs(5);

@@ -9,6 +9,8 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::commit::outcome::{Cause, Outcome};
+use crate::commit::source::{Action, Event, Go, Transaction};
 use crate::coordinator::control::{Ask, Client};
 use crate::coordinator::{Coordinator, CoordinatorError, Message, listen_to};
 use crate::decision;
@@ -17,7 +19,6 @@ use crate::names::AppName;
 use crate::order::{HookKind, Mode, News};
 use crate::process::{Children, ProcessId};
 use crate::protocol::{AppEnd, Report, Request};
-use crate::transaction::{Action, Cause, Event, Go, Outcome, Transaction};
 
 /// How often the ref is read while a push that was voted on has not ended.
 pub(super) const REF_PERIOD: Duration = Duration::from_millis(50);

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use super::run::Run;
 use super::{Coordinator, CoordinatorError, Holder};
+use crate::commit::outcome::{Cause, Outcome};
+use crate::commit::source::{Go, Transaction};
 use crate::decision;
 use crate::files::{self, Locking};
 use crate::journal::{self, Entry, Place};
 use crate::names::{EnvironmentName, GraduationId};
 use crate::order::{Ending, Mode, Order};
-use crate::transaction::{Cause, Go, Outcome, Transaction};
 use crate::vars::Vars;
 
 use chrono::Utc;

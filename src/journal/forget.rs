@@ -69,10 +69,10 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commit::outcome::Outcome;
     use crate::journal::Journal;
     use crate::names::GraduationId;
     use crate::records::Recorder;
-    use crate::transaction::Outcome;
 
     #[test]
     fn old_graduations_are_forgotten_unless_they_are_open() {

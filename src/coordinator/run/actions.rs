@@ -4,6 +4,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::{Announcement, Run, seconds};
+use crate::commit::outcome::{Cause, Outcome};
+use crate::commit::source::{Action, Event, Go, Phase};
 use crate::coordinator::control::Tell;
 use crate::coordinator::programs::{self, Programs};
 use crate::coordinator::{Coordinator, CoordinatorError, Message};
@@ -12,7 +14,6 @@ use crate::journal::Entry;
 use crate::names::{AppName, GraduationId};
 use crate::order::{HookKind, Mode, News};
 use crate::protocol::Decision;
-use crate::transaction::{Action, Cause, Event, Go, Outcome, Phase};
 use crate::transfer::Transfer;
 
 /// What came of an action.

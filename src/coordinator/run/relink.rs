@@ -4,13 +4,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Announcement, Run};
+use crate::commit::source::{Action, Event};
 use crate::coordinator::{Message, listen_to};
 use crate::link::{self, Link, LinkError, Reports};
 use crate::names::AppName;
 use crate::order::News;
 use crate::plan::Row;
 use crate::protocol::Request;
-use crate::transaction::{Action, Event};
 
 /// How long the source tries to come back to a destination after the lease has ended, once it is decided.
 const DECIDED_PATIENCE: Duration = Duration::from_secs(60);

@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 
 use crate::commit::app::{self, Way};
 use crate::commit::destination::Destination as Machine;
+use crate::commit::outcome::Outcome;
+use crate::commit::source::{Phase, Transaction};
 use crate::names::AppName;
 use crate::order::Mode;
 use crate::protocol::{AppEnd, Decision, OnFailure};
-use crate::transaction::{Outcome, Phase, Transaction};
 
 /// How many apps graduate.
 pub(super) const APPS: usize = 2;

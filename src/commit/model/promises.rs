@@ -2,9 +2,9 @@
 
 use super::record;
 use super::world::{APPS, Deploy, Setting, Told, Version, World};
+use crate::commit::outcome::Outcome;
 use crate::order::Mode;
 use crate::protocol::{AppEnd, Decision};
-use crate::transaction::Outcome;
 
 type Promise = Result<(), &'static str>;
 

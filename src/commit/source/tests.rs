@@ -191,7 +191,7 @@ fn every_event_in_every_state() {
             }
         }
     }
-    assert_data_eq!(table, file!["table.txt"].raw());
+    assert_data_eq!(table, file!["../source.txt"].raw());
 }
 
 fn story(events: Vec<Event>) -> Vec<String> {

@@ -3,9 +3,10 @@
 use super::Moves;
 use super::source::cause;
 use super::world::{APPS, Coordinator, Defect, Stage, Todo, Wire, World, name};
+use crate::commit::outcome::Outcome;
+use crate::commit::source::{Event, Go, Transaction};
 use crate::order::Mode;
 use crate::protocol::{AppEnd, OnFailure};
-use crate::transaction::{Event, Go, Outcome, Transaction};
 
 /// The next thing that a coordinator makes durable or tells.
 pub(super) fn working(moves: &mut Moves, todo: Todo) {

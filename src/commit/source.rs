@@ -1,10 +1,100 @@
-//! The machine itself: what each event does in each state.
+//! The coordinator's machine: the two-phase commit of one graduation as its source sees it.
+//!
+//! Events in, actions out. It starts when a plan with something to do has been made. No clock, files or threads: time
+//! and decisions arrive as events. The coordinator feeds it and carries out what it asks for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Action, AfterAbort, Cause, Event, Go, Outcome, Phase};
+use serde::{Deserialize, Serialize};
+
+use super::outcome::{AfterAbort, Cause, Outcome};
 use crate::names::AppName;
 use crate::protocol::{AppEnd, Decision};
+
+/// Which of the user's own programs run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[cfg_attr(test, derive(Hash))]
+pub enum Phase {
+    /// Before anything is built.
+    Pre,
+    /// When every app is held.
+    Post,
+}
+
+/// Proof that the decision to go is durable. Only what reads it where it is durable makes one: see
+/// [`crate::decision`].
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Go(());
+
+impl Go {
+    /// For [`crate::decision`] only.
+    pub(crate) fn witnessed() -> Self {
+        Self(())
+    }
+}
+
+/// What happened.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The destination is ours.
+    Begun,
+    /// The user's programs of a phase all succeeded.
+    HooksDone(Phase),
+    /// An app can receive objects.
+    Opened(AppName),
+    /// Its objects are there.
+    Sent(AppName),
+    /// It is held.
+    Held(AppName),
+    /// It failed.
+    AppFailed(AppName, String),
+    /// The push, or whoever else decides, asks for our vote; `true` if every lease has half its time left.
+    VoteAsked(bool),
+    /// All that is held is still healthy; `true` if every lease still has half its time left.
+    Looked(bool),
+    /// Somebody or something wants it to end: a client that left, an operator, a time limit, a failed hook.
+    Stop(Cause),
+    /// The decision to go is durable.
+    GoIsDurable(Go),
+    /// The ref has not moved and never will: the push is over without it, or nobody was told yes.
+    NotMoved(Cause),
+    /// The destination's own decision.
+    Destination(Decision),
+    /// An app came to its end there.
+    AppEnded(AppName, AppEnd),
+    /// All did.
+    Settled(Decision),
+    /// The destination has nothing of it any more, or refuses to begin.
+    Refused(String),
+    /// The destination cannot be reached, and nobody tries any longer.
+    LinkGone(String),
+}
+
+/// What to do about it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Run the user's programs.
+    RunHooks(Phase),
+    /// Open an app there.
+    Open(AppName),
+    /// Send its objects.
+    Send(AppName),
+    /// Have it built and held.
+    Prepare(AppName),
+    /// Say that all are held and the hooks have run: a vote may be asked for.
+    Ready,
+    /// Have all that is held looked at once more, just before the vote.
+    Look,
+    /// Vote yes. From here on the decision is not ours.
+    VoteYes,
+    /// Tell the destination to go.
+    AnnounceGo(Go),
+    /// Tell it to abort.
+    AnnounceAbort,
+    /// It is over.
+    End(Outcome),
+}
 
 /// Where an app is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -520,3 +610,6 @@ fn stuck((app, end): (&AppName, &AppEnd)) -> Option<(AppName, String)> {
         AppEnd::Live {} | AppEnd::Restored { .. } => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

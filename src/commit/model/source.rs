@@ -6,9 +6,10 @@ use super::world::{
     APPS, App, Coordinator, Defect, Deploy, Link, News, Setting, Stage, Todo, Version, Wire, World, index,
     name,
 };
+use crate::commit::outcome::Cause;
+use crate::commit::source::{Action, Event, Go};
 use crate::order::Mode;
 use crate::protocol::Decision;
-use crate::transaction::{Action, Cause, Event, Go};
 
 pub(super) fn cause() -> Cause {
     Cause::new("")
