@@ -58,9 +58,6 @@ fn deploys_go_on_as_if_the_plugin_were_not_there() {
 
 #[test]
 fn other_deploys_of_an_app_that_builds_are_refused() {
-    if World::simulated_only("needs a build gate") {
-        return;
-    }
     let world = World::new();
     world.app("api").version("1").push();
     world.app("web").version("1").push();
@@ -105,9 +102,6 @@ fn other_deploys_of_an_app_that_builds_are_refused() {
 
 #[test]
 fn a_changed_setting_makes_no_image_of_an_app_that_builds() {
-    if World::simulated_only("needs a build gate") {
-        return;
-    }
     let world = World::new();
     let host = &world.destination;
     let [build, task] = ["build", "task"].map(|name| world.gate(name));
@@ -296,9 +290,6 @@ fn a_setting_that_is_changed_while_its_app_is_held_outlives_the_abort() {
 
 #[test]
 fn what_dokku_starts_after_an_abort_waits_until_the_app_is_put_back() {
-    if World::simulated_only("needs a build gate") {
-        return;
-    }
     let world = World::new();
     let host = &world.destination;
     let env = world.with_release_of(&["api"]);

@@ -40,9 +40,6 @@ fn with_news_that_fails<'a>(world: &'a World, first: App<'a>) -> Checkout<'a> {
 
 #[test]
 fn an_abort_that_takes_longer_than_a_lease_is_heard_to_its_end() {
-    if World::simulated_only("makes the destination's Docker slow") {
-        return;
-    }
     let world = World::new();
     let environment = with_news(&world);
     let before = world.destination.snapshot();
@@ -68,9 +65,6 @@ fn an_abort_that_takes_longer_than_a_lease_is_heard_to_its_end() {
 
 #[test]
 fn a_roll_back_that_takes_longer_than_a_lease_is_heard_to_its_end() {
-    if World::simulated_only("has an app wait at a gate") {
-        return;
-    }
     let world = World::new();
     let health = world.gate("health");
     health.open();
@@ -127,9 +121,6 @@ fn is_version_3(world: &World) {
 
 #[test]
 fn an_abort_that_cannot_be_written_down_is_not_repeated_over_what_was_deployed_since() {
-    if World::simulated_only("puts something in the way of the destination's files") {
-        return;
-    }
     let world = World::new();
     let environment = with_news(&world);
     let post = world.post_hook();
@@ -147,9 +138,6 @@ fn an_abort_that_cannot_be_written_down_is_not_repeated_over_what_was_deployed_s
 
 #[test]
 fn a_roll_back_that_cannot_be_written_down_is_not_repeated_over_what_was_deployed_since() {
-    if World::simulated_only("puts something in the way of the destination's files") {
-        return;
-    }
     let world = World::new();
     let environment = with_news_that_fails(&world, world.app("api"));
     let post = world.post_hook();
@@ -173,15 +161,15 @@ fn is_locked(world: &World, app: App) {
 
 /// Version 2 of `api` is live as soon as its second container is healthy, while that of `web` goes on and fails when
 /// its queue does.
-struct OneIsLive {
-    health: Gate,
-    queue: Gate,
+struct OneIsLive<'a> {
+    health: Gate<'a>,
+    queue: Gate<'a>,
     push: Running,
 }
 
-impl OneIsLive {
+impl<'a> OneIsLive<'a> {
     /// Until it is decided, and `api` waits for its health.
-    fn soon(world: &World) -> OneIsLive {
+    fn soon(world: &'a World) -> OneIsLive<'a> {
         world.app("api").version("1").push();
         world.app("web").with_worker().version("1").push();
         let environment = world.with_first_release();
@@ -193,7 +181,7 @@ impl OneIsLive {
         health.open();
         world.app("api").version("2").healthy_behind(&health).push();
         let fails =
-            format!("if [ -n \"$BROKEN\" ]; then\n{}exit 1; fi\nexec sleep 1000000\n", queue.script());
+            format!("if [ -n \"$BROKEN\" ]; then\n{}\nexit 1; fi\nexec sleep 1000000\n", queue.script());
         let checks =
             r#"{"healthchecks": {"worker": [{"type": "startup", "name": "it stays", "uptime": 1000}]}}"#;
         world.app("web").version("2").with_worker().file("worker", &fails).file("app.json", checks).push();
@@ -220,9 +208,6 @@ impl OneIsLive {
 
 #[test]
 fn nobody_deploys_an_app_that_is_live_before_it_is_known_whether_it_stays() {
-    if World::simulated_only("has apps wait at gates") {
-        return;
-    }
     let world = World::new();
     let story = OneIsLive::soon(&world);
     story.health.open();
@@ -235,9 +220,6 @@ fn nobody_deploys_an_app_that_is_live_before_it_is_known_whether_it_stays() {
 
 #[test]
 fn an_app_is_put_back_when_the_deploy_of_somebody_who_was_quicker_is_over() {
-    if World::simulated_only("has apps wait at gates") {
-        return;
-    }
     let world = World::new();
     let story = OneIsLive::soon(&world);
     let host = &world.destination;
@@ -259,9 +241,6 @@ fn an_app_is_put_back_when_the_deploy_of_somebody_who_was_quicker_is_over() {
 
 #[test]
 fn nobody_deploys_an_app_while_an_abort_puts_it_back() {
-    if World::simulated_only("makes the destination's Docker slow") {
-        return;
-    }
     let world = World::new();
     let environment = with_news(&world);
     let before = world.destination.snapshot();
@@ -284,9 +263,6 @@ fn nobody_deploys_an_app_while_an_abort_puts_it_back() {
 
 #[test]
 fn nobody_deploys_an_app_while_it_is_put_back() {
-    if World::simulated_only("has an app wait at a gate") {
-        return;
-    }
     let world = World::new();
     let health = world.gate("health");
     health.open();

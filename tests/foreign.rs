@@ -2,15 +2,13 @@
 
 use crate::support::{Checkout, Gate, PostHook, Running, World, until};
 
-const WHY: &str = "needs gates";
-
 /// Production runs version 1 of `api`, whose containers become healthy when a gate is open; so do those of
 /// version 2, which is to come, at another one.
 struct Story<'a> {
     world: &'a World,
     environment: Checkout<'a>,
-    old: Gate,
-    new: Gate,
+    old: Gate<'a>,
+    new: Gate<'a>,
     post: PostHook<'a>,
 }
 
@@ -54,9 +52,6 @@ impl<'a> Story<'a> {
 
 #[test]
 fn a_restart_from_before_the_decision_is_not_what_is_live_after_it() {
-    if World::simulated_only(WHY) {
-        return;
-    }
     let world = World::new();
     let story = Story::new(&world);
     let (graduation, restart) = story.held_and_restarted("now");
@@ -70,9 +65,6 @@ fn a_restart_from_before_the_decision_is_not_what_is_live_after_it() {
 
 #[test]
 fn a_restart_that_is_healthy_only_after_the_decision_is_refused() {
-    if World::simulated_only(WHY) {
-        return;
-    }
     let world = World::new();
     let story = Story::new(&world);
     world.destination.dokku(&["ps:scale", "api", "web=2"]).succeeds();
@@ -94,9 +86,6 @@ fn a_restart_that_is_healthy_only_after_the_decision_is_refused() {
 
 #[test]
 fn an_app_that_somebody_deploys_is_left_to_them() {
-    if World::simulated_only(WHY) {
-        return;
-    }
     let world = World::new();
     let story = Story::new(&world);
     let host = &world.destination;

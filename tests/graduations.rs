@@ -89,12 +89,12 @@ fn nothing_new_is_live_before_everything_is() {
     for app in ["api", "web", "worker"] {
         env.pin(app, &world.app(app).version("2").commit().bring_to(&world.source).revision);
     }
-    let gate = world.hook_gate();
+    let gate = world.gate("hook");
     world.source.dokku(&["graduate:add-hook", "POST", &gate.script()]).succeeds();
     let before = world.destination.snapshot();
     let visitor = Visitor::of(&world.destination, &["api", "web", "worker"]);
     let push = env.begin_graduation(&["quiet"], "now", "HEAD");
-    push.until_line("[POST] at the gate");
+    gate.is_reached();
     let held = world.destination.snapshot();
     for app in ["api", "web", "worker"] {
         for fact in ["live", "CONTAINER.web.1", "latest", "config GIT_REV", "refs/heads/master"] {

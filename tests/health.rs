@@ -55,22 +55,26 @@ fn what_somebody_stops_while_an_app_is_held_is_not_said_to_run() {
 
 #[test]
 fn a_container_that_does_not_answer_any_more_stops_the_vote_and_one_that_ends_after_it_is_rolled_back() {
-    if World::simulated_only("ends a container's server, and stops between vote and switch") {
-        return;
-    }
     let world = World::new();
     let environment = world.with_release_of(&["api", "web"]);
     let host = &world.destination;
-    let serves_beside = "printf 'busybox httpd -f -p $PORT -h www &\\nexec sleep 1000000\\n' >web\n";
+    let [closing, closed] = ["closing", "closed"].map(|name| world.gate(name));
+    let serves_until_told = format!(
+        "cat >web <<'EOF'\nbusybox httpd -f -p $PORT -h www &\nif [ -n \"$CLOSES\" ]; then\n{}\nkill $!\nwait $!\n{}\nfi\n\
+         exec sleep 1000000\nEOF\n",
+        closing.script(),
+        closed.script()
+    );
+    host.dokku(&["config:set", "--no-restart", "web", "CLOSES=1"]).succeeds();
     world.app("api").version("2").push();
     let late = world.gate("late");
     late.open();
     let tasks = format!(
         r#"{{"scripts": {{"dokku": {{"postdeploy": "{}"}}}}, "healthchecks": {{"web": [
             {{"type": "startup", "name": "it answers", "path": "/", "attempts": 1000}}]}}}}"#,
-        late.script().trim()
+        late.script()
     );
-    world.app("web").version("2").file("app.json", &tasks).builds_with(serves_beside).push();
+    world.app("web").version("2").file("app.json", &tasks).builds_with(&serves_until_told).push();
     late.close();
     world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
     environment.update();
@@ -79,9 +83,9 @@ fn a_container_that_does_not_answer_any_more_stops_the_vote_and_one_that_ends_af
 
     let push = environment.begin_graduation(&["quiet"], "closed", "HEAD");
     post.is_reached_by(&push);
-    let address = ["inspect", "-f", "{{.NetworkSettings.IPAddress}}", &held(host, "web")];
-    let address = host.docker(&address).succeeds().raw;
-    host.kill_one(&format!("^busybox httpd -f -p {}:", address.trim()));
+    closing.open();
+    closed.is_reached();
+    closing.close();
     post.succeeds();
     push.wait()
         .is_refused()
@@ -128,9 +132,6 @@ fn a_container_that_does_not_answer_any_more_stops_the_vote_and_one_that_ends_af
 
 #[test]
 fn a_container_that_fails_its_check_beside_a_held_one_aborts_at_once() {
-    if World::simulated_only("has a container wait at a gate") {
-        return;
-    }
     let world = World::new();
     let environment = world.with_release_of(&["api", "web"]);
     let host = &world.destination;
@@ -138,7 +139,7 @@ fn a_container_that_fails_its_check_beside_a_held_one_aborts_at_once() {
     let before = host.snapshot();
     let gate = world.gate("second");
     let fails = format!(
-        "if [ \"$DYNO\" = web.2 ]; then\n{}echo 'cannot find the database'; exit 1; fi\n",
+        "if [ \"$DYNO\" = web.2 ]; then\n{}\necho 'cannot find the database'; exit 1; fi\n",
         gate.script()
     );
     let at_once = r#"{"formation": {"web": {"max_parallel": 2}}, "healthchecks": {"web": [

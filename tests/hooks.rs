@@ -260,9 +260,10 @@ fn a_hook_that_hears_of_it_changes_nothing() {
 fn a_coordinator_that_dies_while_hooks_hear_of_it_takes_nothing_back() {
     let world = World::new();
     let env = ready(&world);
-    let gate = world.hook_gate();
-    add(&world, "SUCCESS", &gate.script());
-    add(&world, "FAILURE", &gate.script());
+    let gate = world.gate("hook");
+    let waits = format!("echo at the gate; {}", gate.script());
+    add(&world, "SUCCESS", &waits);
+    add(&world, "FAILURE", &waits);
     let killed_at_the_gate = |push: Running, line: &str| {
         push.until_line(line);
         world.source.kill_one("dokku-graduate coordinator");
@@ -274,9 +275,9 @@ fn a_coordinator_that_dies_while_hooks_hear_of_it_takes_nothing_back() {
     world.source.dokku(&["graduate:logs", "production"]).succeeds().says("=====> production runs");
 
     // Whoever comes next ends the hook that was left.
-    assert_eq!(world.source.running(&gate.path), 1);
+    assert_eq!(world.source.running("echo at the gate"), 1);
     world.source.dokku(&["graduate:recover", "production"]).succeeds().says("nothing is in doubt");
-    assert_eq!(world.source.running(&gate.path), 0);
+    assert_eq!(world.source.running("echo at the gate"), 0);
     world.nothing_is_left();
 
     add(&world, "POST", "false");

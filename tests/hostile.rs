@@ -26,9 +26,6 @@ fn is_tame(what: &str, ran: &Ran) {
 
 #[test]
 fn text_of_others_is_legible_wherever_it_is_said() {
-    if World::simulated_only("it writes into Dokku's files") {
-        return;
-    }
     let world = World::new();
     let env = world.with_release_of(&["api"]);
     let source = &world.source;

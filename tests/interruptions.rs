@@ -9,7 +9,7 @@ use crate::support::{Checkout, Gate, Running, Snapshot, World};
 struct Story<'a> {
     world: &'a World,
     environment: Checkout<'a>,
-    build: Gate,
+    build: Gate<'a>,
     before: Snapshot,
 }
 
@@ -18,7 +18,7 @@ impl<'a> Story<'a> {
         let environment = world.with_release_of(&["api", "web"]);
         let build = world.gate("build");
         build.open();
-        world.app("api").version("2").builds_slowly(&build).push();
+        world.app("api").version("2").builds_behind(&build).push();
         world.app("web").version("2").push();
         world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
         environment.update();
@@ -29,7 +29,7 @@ impl<'a> Story<'a> {
     fn building(&self, label: &str) -> Running {
         self.build.close();
         let push = self.environment.begin_graduation(&[], label, "HEAD");
-        push.until_line("building api 2");
+        self.build.is_reached();
         push
     }
 
@@ -133,13 +133,13 @@ fn a_pusher_that_does_not_read_blocks_nothing() {
     let story = Story::new(&world);
     let source = &world.source;
     // It is noisy when the pusher reads no more, not before: then nothing would be left unread.
-    world.app("api").version("3").builds_slowly(&story.build).builds_noisily().push();
+    world.app("api").version("3").builds_behind(&story.build).builds_noisily().push();
     source.dokku(&["graduate:commit", "-m", "Version 3"]).succeeds();
     story.environment.update();
     world.set(source, "hold-timeout-s", 5);
     story.build.close();
     let push = story.environment.begin_graduation(&[], "now", "HEAD");
-    push.until_line("building api 3");
+    story.build.is_reached();
     push.signal_all(Signal::STOP);
     story.build.open();
     source.until_ended("dokku-graduate coordinator");
@@ -273,13 +273,13 @@ fn a_participant_that_dies_is_replaced_by_one_that_puts_everything_back() {
 fn a_deploy_that_cannot_be_noted_does_not_begin() {
     let world = World::new();
     let story = Story::new(&world);
-    world.app("web").version("3").builds_slowly(&story.build).push();
+    world.app("web").version("3").builds_behind(&story.build).push();
     world.source.dokku(&["graduate:commit", "-m", "Web 3"]).succeeds();
     story.environment.update();
     world.set(&world.source, "max-parallel", 1);
     story.build.close();
     let push = story.environment.begin_graduation(&[], "now", "HEAD");
-    push.until_line("] building ");
+    story.build.is_reached();
     // One of the two builds, and its process is noted. That of the other cannot be.
     let of_each_log = |script: &str| {
         let logs = r#""$DOKKU_LIB_ROOT"/data/graduate/incoming/*/apps/*/events"#;
@@ -315,9 +315,6 @@ fn a_deploy_that_is_killed_fails_the_graduation() {
 
 #[test]
 fn what_a_killed_deploy_has_left_running_is_ended_by_whoever_settles_it() {
-    if World::simulated_only("has a build wait at a gate") {
-        return;
-    }
     let world = World::new();
     let story = Story::new(&world);
     let push = story.building("now");

@@ -1,19 +1,16 @@
 //! What would stop an app's deploy on the destination is found before anything is built, and named with its remedy.
 
-use std::net::TcpListener;
-
-use crate::support::World;
+use crate::support::{World, until};
 
 #[test]
 fn what_docker_and_dokku_would_refuse_is_refused_by_the_plan() {
-    if World::simulated_only("takes a port of the host") {
-        return;
-    }
     let world = World::new();
     let environment = world.with_news_of(&["api", "web"]);
     let host = &world.destination;
-    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = socket.local_addr().unwrap().port();
+    let listen = r#"$| = 1; $at = IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1"); print $at->sockport, "\n"; sleep"#;
+    let listener = host.begin_root(&format!("exec perl -MIO::Socket::INET -e '{listen}'"));
+    until("it listens", || listener.so_far().ends_with('\n'));
+    let port = listener.so_far().trim().to_owned();
     let missing = world.path("not-there");
     let missing = missing.display();
     host.dokku(&["network:set", "api", "attach-post-deploy", "shared"]).succeeds();
@@ -55,10 +52,10 @@ fn what_docker_and_dokku_would_refuse_is_refused_by_the_plan() {
     // It is looked at again when the app is opened.
     host.dokku(&["apps:unlock", "web"]).succeeds();
     let before = host.snapshot();
-    let gate = world.hook_gate();
+    let gate = world.gate("hook");
     world.source.dokku(&["graduate:add-hook", "PRE", &gate.script()]).succeeds();
     let push = environment.begin_graduation(&[], "locked-later", "HEAD");
-    push.until_line("[PRE] at the gate");
+    gate.is_reached();
     host.dokku(&["apps:lock", "web"]).succeeds();
     gate.open();
     push.wait()

@@ -162,28 +162,25 @@ fn a_graduation_is_aborted_from_a_second_terminal() {
 
 #[test]
 fn a_build_is_aborted_and_a_decision_is_not() {
-    if World::simulated_only("its builds and health checks wait at gates") {
-        return;
-    }
     let world = World::new();
     let env = world.with_release_of(&["api"]);
     let (build, health) = (world.gate("build"), world.gate("health"));
     build.open();
     health.open();
     world.destination.dokku(&["ps:scale", "api", "web=2"]).succeeds();
-    world.app("api").version("2").builds_slowly(&build).push();
+    world.app("api").version("2").builds_behind(&build).push();
     world.source.dokku(&["graduate:commit", "-m", "Second"]).succeeds();
     env.update();
     build.close();
     let push = env.begin_graduation(&[], "now", "HEAD");
-    push.until_line("building api 2");
+    build.is_reached();
     world.source.dokku(&["graduate:abort", "production"]).succeeds();
     build.open();
     push.wait().is_refused().says("aborted it");
     assert_eq!(world.destination.live("api"), "1");
 
     // Decided: its first container is released and the second one takes its time.
-    world.app("api").version("3").healthy_slowly(&health).push();
+    world.app("api").version("3").healthy_behind(&health).push();
     world.source.dokku(&["graduate:commit", "-m", "Third"]).succeeds();
     env.update();
     let post = world.post_hook();
@@ -259,10 +256,10 @@ fn only_what_there_is_is_settled_or_aborted() {
     push.wait().is_refused();
     remove().succeeds().says("is in doubt; to settle it, add production again");
     source.dokku(&["graduate:add-environment", "production", &world.destination.url()]).succeeds();
-    let gate = world.hook_gate();
+    let gate = world.gate("hook");
     source.dokku(&["graduate:add-hook", "FAILURE", &gate.script()]).succeeds();
     let recover = source.begin_dokku(&["graduate:recover", "production"]);
-    source.until_runs(&gate.path);
+    gate.is_reached();
     source.dokku(&["graduate:abort", "production"]).is_refused().shows(str![[r#"
  !     nothing to abort on production: root settles what an earlier graduation has left
 

@@ -73,9 +73,6 @@ fn what_is_kept_outlives_every_prune_on_containerds_store() {
 
 #[test]
 fn a_new_image_that_is_gone_stops_all_before_the_decision() {
-    if World::simulated_only("has a Docker that cannot start what keeps an image") {
-        return;
-    }
     let Some(world) = World::on(ImageStore::Containerd) else { return };
     let host = &world.destination;
     let environment = world.with_news_of(&["api"]);

@@ -2,18 +2,13 @@
 
 use crate::support::{BeforeDocker, World};
 
-const WHY: &str = "breaks the destination's Docker on simulated hosts only";
-
 /// Production's `docker tag` of the image that an app runs now fails until this is dropped.
-fn broken_tag(world: &World, app: &str) -> BeforeDocker {
+fn broken_tag<'a>(world: &'a World, app: &str) -> BeforeDocker<'a> {
     BeforeDocker::tags_image_of(&world.destination, app, "echo 'no space left on device' >&2; exit 1")
 }
 
 #[test]
 fn after_an_abort_that_could_not_put_all_back_the_release_that_ran_does() {
-    if World::simulated_only(WHY) {
-        return;
-    }
     let world = World::new();
     let environment = world.with_release_of(&["api", "web"]);
     let before = world.destination.snapshot();
@@ -54,9 +49,6 @@ fn after_an_abort_that_could_not_put_all_back_the_release_that_ran_does() {
 
 #[test]
 fn what_could_not_be_let_go_is_by_the_next_graduation() {
-    if World::simulated_only(WHY) {
-        return;
-    }
     let world = World::new();
     let environment = world.with_release_of(&["api", "web"]);
     let host = &world.destination;
@@ -85,9 +77,6 @@ fn what_could_not_be_let_go_is_by_the_next_graduation() {
 
 #[test]
 fn what_an_app_needs_that_could_not_be_put_back_outlives_other_graduations() {
-    if World::simulated_only(WHY) {
-        return;
-    }
     let world = World::new();
     let environment = world.with_release_of(&["api", "web"]);
     let host = &world.destination;

@@ -27,15 +27,12 @@ fn rows_are_whole(screen: &str, phase: &str, count: usize) {
 
 #[test]
 fn a_graduation_is_agreed_to_with_the_plan_in_view_and_watched() {
-    if World::simulated_only("its builds wait at a gate") {
-        return;
-    }
     let world = World::new();
     let gate = world.gate("build");
     gate.open();
     world.with_release_of(&["api", "web"]);
     world.app("api").version("2").push();
-    world.app("web").version("2").builds_slowly(&gate).push();
+    world.app("web").version("2").builds_behind(&gate).push();
     world.source.dokku(&["graduate:commit", "-m", "Second"]).succeeds();
     gate.close();
     let before = world.destination.snapshot();

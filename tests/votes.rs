@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::support::{Checkout, HookGate, World};
+use crate::support::{Checkout, Gate, World};
 
 /// Production runs version 1 of `api`, released as `first`; version 2 of it is HEAD.
 fn with_next_version(world: &World) -> Checkout<'_> {
@@ -22,7 +22,7 @@ fn hook(world: &World, name: &str, script: &str) {
 }
 
 /// Makes git wait, when it has moved this tag to production, before it starts post-receive.
-fn wait_when_moved(world: &World, gate: &HookGate<'_>, label: &str) {
+fn wait_when_moved(world: &World, gate: &Gate<'_>, label: &str) {
     let script = format!(
         "#!/bin/sh\n[ \"$1\" = committed ] || exit 0\ngrep -q graduate/production/{label}$ || exit 0\n{}\n",
         gate.script()
@@ -76,10 +76,10 @@ fn a_push_tells_of_its_own_graduation_even_if_another_came_meanwhile() {
         ("live", "HEAD", "=====> production runs", "graduate/production/first", "1"),
         ("nothing", "graduate/production/first", "already: nothing to do", "HEAD", "2"),
     ] {
-        let gate = world.hook_gate();
+        let gate = world.gate("hook");
         wait_when_moved(&world, &gate, label);
         let push = environment.begin_graduation(&[], label, revision);
-        push.until_line("at the gate");
+        gate.is_reached();
         world.source.until_ended("dokku-graduate coordinator");
         bob.graduate(&format!("bob-{label}"), then).succeeds().says("=====> production runs");
         let releases = environment.remote_refs("refs/tags/production/");
@@ -97,12 +97,12 @@ fn the_tag_of_what_is_in_doubt_stays_though_others_are_tried() {
     let world = World::new();
     let environment = with_next_version(&world);
     let post = world.post_hook();
-    let gate = world.hook_gate();
+    let gate = world.gate("hook");
     wait_when_moved(&world, &gate, "now");
     let push = environment.begin_graduation(&[], "now", "HEAD");
     post.is_reached_by(&push);
     post.succeeds();
-    push.until_line("at the gate");
+    gate.is_reached();
     world.source.kill("KILL", "dokku-graduate coordinator");
     world.destination.dokku(&["ssh-keys:remove", "graduate-staging"]).succeeds();
     world.source.dokku(&["graduate:recover", "production"]).exits_with(3);
@@ -124,10 +124,10 @@ fn a_client_that_goes_while_another_hook_runs_wants_nothing_any_more() {
     let world = World::new();
     let environment = with_next_version(&world);
     let before = world.destination.snapshot();
-    let gate = world.hook_gate();
+    let gate = world.gate("hook");
     hook(&world, "pre-receive.before-graduate", &format!("#!/bin/sh\n{}\n", gate.script()));
     let push = environment.begin_graduation(&[], "now", "HEAD");
-    push.until_line("at the gate");
+    gate.is_reached();
     push.signal_all(Signal::KILL);
     push.wait();
     world.source.until_ended("hook pre-receive");

@@ -39,9 +39,6 @@ fn an_app_is_pushed_and_seen() {
 
 #[test]
 fn an_app_waits_at_a_gate() {
-    if World::simulated_only("needs a build gate") {
-        return;
-    }
     let world = World::without_plugin();
     world.app("api").version("1").push();
     let before = world.source.snapshot();

@@ -1,6 +1,6 @@
 //! A plugin that notes what Dokku calls, and does what a test tells it.
 
-use crate::support::{Host, Ran, World};
+use crate::support::{Host, Ran, World, install_plugin};
 
 /// A plugin of some programs on a host; it goes with this value.
 pub(crate) struct Probe<'a> {
@@ -15,21 +15,8 @@ pub(super) const NOTE: &str =
 impl<'a> Probe<'a> {
     /// Installs a plugin of this name with these programs, shell scripts.
     pub(crate) fn install(host: &'a Host, name: &'static str, programs: &[(&str, &str)]) -> Probe<'a> {
-        let mut script = format!(
-            "set -e; dir=$(mktemp -d); mkdir -p $dir/{name}/subcommands; cd $dir/{name}\n\
-             printf '[plugin]\\ndescription = \"%s\"\\nversion = \"1\"\\n[plugin.config]\\n' probe >plugin.toml\n"
-        );
-        for (file, text) in programs {
-            script.push_str(&format!(
-                "cat >{file} <<'END-OF-PROGRAM'\n#!/bin/sh\n{text}\nEND-OF-PROGRAM\nchmod 755 {file}\n"
-            ));
-        }
-        script.push_str(&format!(
-            "tar czf $dir/{name}.tar.gz -C $dir {name}\n\
-             dokku plugin:install file://$dir/{name}.tar.gz --name {name}\nrm -rf $dir\n\
-             : >\"$DOKKU_LIB_ROOT/probe\"; chmod 666 \"$DOKKU_LIB_ROOT/probe\""
-        ));
-        host.root(&script).succeeds();
+        install_plugin(host, name, programs);
+        host.root(r#": >"$DOKKU_LIB_ROOT/probe"; chmod 666 "$DOKKU_LIB_ROOT/probe""#).succeeds();
         Probe { host, name }
     }
 

@@ -41,8 +41,8 @@ impl<'a> App<'a> {
             build: String::new(),
             web: String::new(),
         };
-        // On a real host a container that crashes is asked so often, too, five seconds apart.
-        let attempts = if world.is_real() { 5 } else { 100 };
+        // On a real host a container that crashes is asked so often, too, a second apart and more.
+        let attempts = if world.is_real() { 10 } else { 100 };
         app.file("Procfile", "web: sh ./web\n").checks("/", attempts)
     }
 
@@ -92,28 +92,10 @@ impl<'a> App<'a> {
         self
     }
 
-    /// Its build goes on when the gate opens. Only simulated hosts have gates.
-    pub(crate) fn builds_behind(mut self, gate: &Gate) -> Self {
-        self.build.push_str(&gate.script());
+    /// Its build begins when the gate opens.
+    pub(crate) fn builds_behind(mut self, gate: &Gate<'_>) -> Self {
+        self.build.push_str(&gate.mark());
         self
-    }
-
-    /// Its build takes until the gate opens; some seconds on real hosts, which have no gates.
-    pub(crate) fn builds_slowly(mut self, gate: &Gate) -> Self {
-        if self.world.is_real() {
-            self.build.push_str("sleep 8\n");
-            return self;
-        }
-        self.builds_behind(gate)
-    }
-
-    /// It takes until the gate opens to become healthy; some seconds on real hosts, which have no gates.
-    pub(crate) fn healthy_slowly(mut self, gate: &Gate) -> Self {
-        if self.world.is_real() {
-            self.web.push_str("sleep 4\n");
-            return self;
-        }
-        self.healthy_behind(gate)
     }
 
     /// Its build runs this script.
@@ -143,9 +125,9 @@ impl<'a> App<'a> {
         self.with_worker().file("worker", script)
     }
 
-    /// It answers when the gate opens. Only simulated hosts have gates.
-    pub(crate) fn healthy_behind(mut self, gate: &Gate) -> Self {
-        self.web.push_str(&gate.script());
+    /// It answers when the gate opens.
+    pub(crate) fn healthy_behind(mut self, gate: &Gate<'_>) -> Self {
+        self.web.push_str(&format!("{}\n", gate.script()));
         self.checks("/", 10_000)
     }
 
@@ -156,8 +138,10 @@ impl<'a> App<'a> {
     }
 
     fn checks(self, path: &str, attempts: u32) -> Self {
+        // Dokku waits five seconds, and the simulation a tenth of one.
+        let wait = if self.world.is_real() { r#", "wait": 1"# } else { "" };
         let check = format!(
-            r#"{{"type": "startup", "name": "it answers", "path": "{path}", "attempts": {attempts}}}"#
+            r#"{{"type": "startup", "name": "it answers", "path": "{path}", "attempts": {attempts}{wait}}}"#
         );
         self.file("app.json", &format!("{{\"healthchecks\": {{\"web\": [{check}]}}}}\n"))
     }

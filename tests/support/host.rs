@@ -5,11 +5,10 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::image_store::ImageStore;
-use super::ran::{Ran, Running, command, patience, until};
+use super::ran::{Ran, Running, comes_true, command, until};
 use super::real::Place;
 use super::snapshot::{SCRIPT, Snapshot};
 use super::terminal::Terminal;
@@ -176,15 +175,11 @@ impl Host {
     #[track_caller]
     pub(crate) fn keeps_no_trace(&self) {
         let mut left = String::new();
-        let deadline = Instant::now() + patience();
-        while Instant::now() < deadline {
+        let is_clean = comes_true(|| {
             left = self.traces();
-            if left.is_empty() {
-                return;
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        panic!("left on {}:\n{left}", self.name);
+            left.is_empty()
+        });
+        assert!(is_clean, "left on {}:\n{left}", self.name);
     }
 
     /// The version of an app that is live; panics if none is.
@@ -227,6 +222,14 @@ impl Host {
              docker create --name {name} --label com.dokku.app-name={app} \"$image\" true"
         );
         self.root(&script).succeeds().raw.trim().to_owned()
+    }
+
+    /// There is a file of this path.
+    pub(super) fn has_file(&self, path: &str) -> bool {
+        match self.kind {
+            Kind::Simulated(_) => Path::new(path).exists(),
+            Kind::Real(_) => self.root(&format!("test -e {path}")).status == Some(0),
+        }
     }
 
     /// The text of a file below Dokku's home; nothing if there is none.

@@ -56,11 +56,24 @@ pub(crate) fn command(program: &str) -> Command {
 }
 
 /// Waits until something is so.
-pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + patience();
-    while !is_so() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        thread::sleep(Duration::from_millis(5));
+#[track_caller]
+pub(crate) fn until(what: &str, is_so: impl FnMut() -> bool) {
+    assert!(comes_true(is_so), "waited in vain until {what}");
+}
+
+/// Waits until something is so, or for too long. The longer it takes the fewer looks: a look may start processes, which
+/// what it waits for has to wait for.
+pub(super) fn comes_true(mut is_so: impl FnMut() -> bool) -> bool {
+    let began = Instant::now();
+    loop {
+        if is_so() {
+            return true;
+        }
+        let waited = began.elapsed();
+        if waited >= patience() {
+            return false;
+        }
+        thread::sleep((waited / 8).clamp(Duration::from_millis(5), Duration::from_millis(200)));
     }
 }
 

@@ -42,13 +42,14 @@ pub(crate) fn hosts() -> Option<RealHosts> {
 
 /// Forgets everything that an earlier story left on a host.
 pub(super) const RESET: &str = r#"
-rm -f "$DOKKU_ROOT/.gitconfig"
+rm -rf "$DOKKU_ROOT/.gitconfig" "$DOKKU_ROOT/told" "$DOKKU_LIB_ROOT/aside"
+docker=$(command -v docker); [ ! -e $docker.whole ] || mv $docker.whole $docker
 for app in $(dokku --quiet apps:list 2>/dev/null); do dokku --force apps:destroy "$app"; done
-for plugin in graduate aa-probe probe; do dokku plugin:uninstall $plugin; done
+for plugin in graduate aa-probe probe zz-gates; do dokku plugin:uninstall $plugin; done
 dokku ssh-keys:remove graduate-staging
 rm -rf "$DOKKU_ROOT/.git" "$DOKKU_ROOT/.gitignore" "$DOKKU_LIB_ROOT/data/graduate" "$DOKKU_LIB_ROOT/config/graduate"
 docker network prune -f
-rm -f /tmp/graduate-gate-*
+rm -rf /tmp/graduate-gates
 docker ps -aq --filter name=graduate --filter name=base-image | xargs -r docker rm -f
 docker images --format '{{.Repository}}:{{.Tag}}' graduate/kept | xargs -r docker rmi -f
 exit 0

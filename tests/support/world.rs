@@ -4,14 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use tempfile::TempDir;
 
 use super::app::App;
 use super::checkout::Checkout;
-use super::gate::Gate;
-use super::hook_gate::HookGate;
+use super::gate::{self, Gate};
 use super::host::Host;
 use super::image_store::ImageStore;
 use super::package;
@@ -38,6 +37,8 @@ pub(crate) struct World {
     pub(crate) destination: Host,
     normaliser: Normaliser,
     real: Option<(RealHosts, MutexGuard<'static, ()>)>,
+    /// Whether builds and containers see the hosts' gates.
+    gates: Once,
     dir: TempDir,
 }
 
@@ -111,7 +112,7 @@ impl World {
                 Host::simulated(&dir.path().join("d"), "production", normaliser.clone()),
             ),
         };
-        let world = World { source, destination, normaliser, real, dir };
+        let world = World { source, destination, normaliser, real, gates: Once::new(), dir };
         world.make_operator();
         world
     }
@@ -221,19 +222,17 @@ impl World {
         App::new(self, name)
     }
 
-    /// A gate at which apps of simulated hosts can be made to wait.
-    pub(crate) fn gate(&self, name: &str) -> Gate {
-        Gate::new(self.dir.path(), name)
+    /// A gate at which something on the hosts can be made to wait.
+    pub(crate) fn gate(&self, name: &str) -> Gate<'_> {
+        self.gates.call_once(|| [&self.source, &self.destination].into_iter().for_each(gate::install));
+        let place = self.dir.path().display().to_string();
+        let place = if self.is_real() { gate::PLACE } else { &place };
+        Gate::new([&self.source, &self.destination], place, name)
     }
 
     /// Makes every graduation of the source wait, when all its apps are held, in a POST hook.
     pub(crate) fn post_hook(&self) -> PostHook<'_> {
         PostHook::new(&self.source, &self.dir.path().file_name().unwrap().to_string_lossy())
-    }
-
-    /// A gate at which a hook of the source can be made to wait, on real hosts too.
-    pub(crate) fn hook_gate(&self) -> HookGate<'_> {
-        HookGate::new(&self.source)
     }
 
     /// Clones the environment repository of the source.
