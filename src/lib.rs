@@ -57,6 +57,7 @@ mod report;
 mod request;
 mod runs;
 mod settings;
+mod slots;
 mod ssh;
 mod start;
 mod transfer;

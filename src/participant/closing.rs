@@ -10,9 +10,9 @@ use super::{Message, RETRY_PERIOD, leftovers};
 use crate::commit::app::Way;
 use crate::names::{AppName, GraduationId};
 use crate::participant::app::{self, App, AppError, AsBefore, DeployLock, Left};
-use crate::participant::slots::Slots;
 use crate::participant::store::{AppEntry, Before, Noted, Store};
 use crate::protocol::{AppEnd, Report};
+use crate::slots::Slots;
 use crate::vars::Vars;
 
 /// How long an app is tried to be brought to its end, again and again: a disk that is full may have room again, and a

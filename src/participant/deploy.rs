@@ -15,10 +15,10 @@ use crate::legible;
 use crate::names::{AppName, GraduationId, ObjectId};
 use crate::participant::Message;
 use crate::participant::app::{App, AppError};
-use crate::participant::slots::{Slot, Slots};
 use crate::participant::store::{AppEntry, Before, Store};
 use crate::process::{self, ProcessId, Program};
 use crate::protocol::{self, Decision, MAX_LOG_TEXT, Report};
+use crate::slots::{Slot, Slots};
 use crate::vars::{self, Vars};
 
 /// How long a build may go on after an abort before it is stopped. Most end by themselves in less, and leave less

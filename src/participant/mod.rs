@@ -18,7 +18,6 @@ mod leftovers;
 mod opening;
 mod reports;
 mod siblings;
-pub(crate) mod slots;
 pub(crate) mod store;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -39,11 +38,11 @@ pub(crate) use crate::participant::destination::in_progress;
 pub(crate) use crate::participant::entry::{ParticipantError, Start, main, start};
 pub(crate) use crate::participant::leftovers::{Settler, owed, settle_left};
 use crate::participant::reports::Reports;
-use crate::participant::slots::Slots;
 use crate::participant::store::{AppEntry, Before, Graduation, LeaseEnd, Settled, Store};
 use crate::protocol::{self, AppEnd, Decision, Report, Request};
 use crate::records::Recorder;
 use crate::runs::Runs;
+use crate::slots::Slots;
 use crate::vars::Vars;
 
 /// How many apps are opened, or brought to their end, at once.

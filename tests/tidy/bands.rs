@@ -34,6 +34,7 @@ const BANDS: &[(&str, &[&str])] = &[
             "records",
             "repo",
             "settings",
+            "slots",
             "ssh",
             "transfer",
             "vars",

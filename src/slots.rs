@@ -1,4 +1,4 @@
-//! A bounded number of places, given back when dropped: how many apps build at once.
+//! A bounded number of places, given back when dropped: how many apps build at once, or are opened and closed.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 

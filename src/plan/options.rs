@@ -1,0 +1,91 @@
+//! What is asked for besides the state: push options, and those of commands.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::names::AppName;
+
+/// What the pusher asked for besides the state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// `-o plan`: show the plan and change nothing.
+    pub plan: bool,
+    /// `-o allow-dirty`: the live source may differ from its last commit.
+    pub allow_dirty: bool,
+    /// `-o allow-missing-config`.
+    pub allow_missing_config: bool,
+    /// `-o allow-untested`: revisions that never ran on the source.
+    pub allow_untested: bool,
+    /// `-o despite-freeze`: to a frozen environment, if it goes back to a release.
+    pub despite_freeze: bool,
+    /// `-o again`: a request that was carried out before.
+    pub again: bool,
+    /// `-o redeploy`: unchanged apps, too.
+    pub redeploy: bool,
+    /// `-o redeploy=api,web`: these apps, even if they are unchanged.
+    pub redeployed: BTreeSet<AppName>,
+    /// `-o only=api,web`: no other apps.
+    pub only: Option<BTreeSet<AppName>>,
+    /// `-o quiet`: no build output unless something fails.
+    pub quiet: bool,
+}
+
+/// The most push options that are read.
+pub(crate) const MAX_OPTIONS: usize = 100;
+
+/// Push options that cannot be heeded, all of them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OptionError {
+    /// One that does not exist or is malformed.
+    #[error(
+        "unknown push option {0:?}; there are plan, allow-dirty, allow-missing-config, allow-untested, again, \
+         despite-freeze, redeploy, redeploy=APP[,APP...], only=APP[,APP...] and quiet"
+    )]
+    Unknown(String),
+    /// More than [`MAX_OPTIONS`].
+    #[error("there are more than {MAX_OPTIONS} push options; `only=` takes many apps at once, only=api,web")]
+    TooMany,
+}
+
+impl Options {
+    /// The app is deployed even if it is unchanged.
+    pub fn redeploys(&self, app: &AppName) -> bool {
+        self.redeploy || self.redeployed.contains(app)
+    }
+
+    /// Parses push options, git-push(1) `-o`.
+    ///
+    /// # Errors
+    /// The first one that is unknown, or there are too many.
+    pub fn parse(options: &[String]) -> Result<Self, OptionError> {
+        if options.len() > MAX_OPTIONS {
+            return Err(OptionError::TooMany);
+        }
+        let mut parsed = Self::default();
+        for option in options {
+            let unknown = || OptionError::Unknown(option.chars().take(80).collect());
+            match option.split_once('=') {
+                None if option == "plan" => parsed.plan = true,
+                None if option == "allow-dirty" => parsed.allow_dirty = true,
+                None if option == "allow-missing-config" => parsed.allow_missing_config = true,
+                None if option == "allow-untested" => parsed.allow_untested = true,
+                None if option == "despite-freeze" => parsed.despite_freeze = true,
+                None if option == "again" => parsed.again = true,
+                None if option == "redeploy" => parsed.redeploy = true,
+                None if option == "quiet" => parsed.quiet = true,
+                Some((which @ ("only" | "redeploy"), names)) => {
+                    let names = names.split(',').map(str::parse).collect::<Result<BTreeSet<AppName>, _>>();
+                    let names = names.map_err(|_| unknown())?;
+                    match which {
+                        "only" => parsed.only.get_or_insert_default().extend(names),
+                        _ => parsed.redeployed.extend(names),
+                    }
+                }
+                None | Some(_) => return Err(unknown()),
+            }
+        }
+        Ok(parsed)
+    }
+}
