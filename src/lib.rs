@@ -13,6 +13,7 @@ mod commands;
 mod commit;
 mod coordinator;
 mod decision;
+mod delivery;
 mod diff;
 mod docker;
 mod doctor;

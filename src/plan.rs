@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::mapping::{DestinationApp, MappingProblem, Routes};
 use crate::names::{AppName, CommitId, ConfigName};
 use crate::obstacle::Obstacle;
-use crate::protocol::{HoldPoint, LiveApp};
+use crate::protocol::{Delivery, HoldPoint, LiveApp};
 pub(crate) use crate::protocol::{RevisionFacts, SetByDeploy};
 use crate::runs::{AppStatus, Condition, Runs};
 
@@ -75,6 +75,9 @@ pub struct Row {
     pub has_release_tasks: bool,
     /// The destination has its revision: nothing is sent.
     pub is_there: bool,
+    /// How it becomes an image there.
+    #[serde(default)]
+    pub delivery: Delivery,
 }
 
 /// What a graduation will do.
@@ -525,6 +528,7 @@ pub(crate) fn make(
             hold,
             has_release_tasks: found.has_release_tasks,
             is_there,
+            delivery: Delivery::Build,
         });
     }
     plan.left_alone.extend(live.keys().filter(|there| routes.is_foreign(there)).cloned());

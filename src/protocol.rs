@@ -17,7 +17,7 @@ use crate::obstacle::Obstacle;
 use crate::runs::{AppStatus, Runs};
 
 /// The version of the messages below. Both sides must have the same.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
 
 /// The longest line that either side accepts, in bytes, its newline included.
 pub const MAX_LINE: usize = 64 * 1024;
@@ -56,6 +56,15 @@ pub enum HoldPoint {
     Healthy,
     /// Built and not started: in the trigger `scheduler-deploy`.
     Built,
+}
+
+/// How an app's version gets to a destination and becomes an image there. The plan chooses it for each app.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Delivery {
+    /// Its revision is built there.
+    #[default]
+    Build,
 }
 
 /// From the coordinator to the agent.
@@ -120,10 +129,12 @@ pub enum Request {
         /// The revision to deploy.
         to: CommitId,
     },
-    /// Builds an opened app, whose objects are there by now, and holds it.
+    /// Deploys an opened app, whose objects are there by now, and holds it.
     Prepare {
         /// The app.
         app: AppName,
+        /// How its version becomes an image.
+        delivery: Delivery,
     },
     /// Is everything that is held still healthy? Answered by [`Report::Looked`], or by one [`Report::AppFailed`] for each
     /// app that is not.

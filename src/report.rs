@@ -9,7 +9,7 @@ use crate::lines::Lines;
 use crate::names::{AppName, CommitId, RequestTag};
 use crate::order::{Ending, News};
 use crate::plan::{Plan, Row};
-use crate::protocol::{AppEnd, HoldPoint};
+use crate::protocol::{AppEnd, Delivery, HoldPoint};
 use crate::runs::Condition;
 
 /// Turns [`News`] into text.
@@ -331,7 +331,10 @@ fn planned(lines: &mut Lines, plan: &Plan) {
 
 /// `stays` says that an app which is stopped is not started.
 fn row_line(row: &Row, width: usize, stays: bool) -> String {
-    let mut text = format!("{:width$} {:7} -> {}   build", row.described(), row.was(), row.to.short());
+    let delivery = match row.delivery {
+        Delivery::Build => "build",
+    };
+    let mut text = format!("{:width$} {:7} -> {}   {delivery}", row.described(), row.was(), row.to.short());
     match row.condition {
         Condition::Up => {}
         Condition::Stopped if stays => text.push_str(", is scaled to nothing there and stays so"),

@@ -24,6 +24,7 @@ fn row(app: &str, from: Option<&str>, is_new: bool) -> Row {
         hold: HoldPoint::Healthy,
         has_release_tasks: false,
         is_there: false,
+        delivery: Delivery::Build,
     }
 }
 

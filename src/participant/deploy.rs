@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::commit::app::Stage;
 use crate::commit::destination::{Event, Judgement};
+use crate::delivery;
 use crate::files::{FileError, Watch};
 use crate::legible;
 use crate::names::{AppName, GraduationId, ObjectId};
@@ -17,16 +18,12 @@ use crate::participant::Message;
 use crate::participant::app::{App, AppError};
 use crate::participant::store::{AppEntry, Before, Store};
 use crate::process::{self, ProcessId, Program};
-use crate::protocol::{self, Decision, MAX_LOG_TEXT, Report};
+use crate::protocol::{self, Decision, Delivery, MAX_LOG_TEXT, Report};
 use crate::slots::{Slot, Slots};
 use crate::vars::{self, Vars};
 
-/// How long a build may go on after an abort before it is stopped. Most end by themselves in less, and leave less
-/// behind than one that is killed.
-const BUILD_GRACE: Duration = Duration::from_secs(10);
-
-/// The same for an app that is built: our triggers end its deploy, at the latest after Dokku's health check, and Dokku
-/// then takes the new containers away. Killed instead, it would leave them.
+/// How long the deploy of an app that is built may go on after an abort: our triggers end it, at the latest after Dokku's
+/// health check, and Dokku then takes the new containers away. Killed instead, it would leave them.
 const BUILT_GRACE: Duration = Duration::from_secs(60);
 
 /// How long a stopped deploy may take to clean up after itself.
@@ -64,6 +61,8 @@ pub(crate) struct Deploy {
     pub(crate) app: AppName,
     /// What it was.
     pub(crate) before: Before,
+    /// How its version becomes an image.
+    pub(crate) delivery: Delivery,
     /// The graduation's files.
     pub(crate) store: Store,
     /// The participant's main loop.
@@ -156,7 +155,7 @@ impl Deploy {
     }
 
     fn run(&self, vars: &Vars, slots: &Slots) -> Result<DeployEnd, AppError> {
-        let slot = slots.take();
+        let slot = delivery::begin(self.delivery, slots);
         if self.store.decision().is_some() {
             return Ok(DeployEnd::Failed { how: "was not started".to_owned() });
         }
@@ -166,7 +165,7 @@ impl Deploy {
             return Ok(DeployEnd::Failed { how: format!("was not started: {error}") });
         }
         let variables = app.variables(self.before.to)?;
-        self.store.note(&self.app, &AppEntry::Started { variables })?;
+        self.store.note(&self.app, &AppEntry::Started { variables, delivery: self.delivery })?;
         self.report(Report::Building { app: self.app.clone() });
         let path = self.store.app_dir(&self.app).join("log");
         let log =
@@ -198,7 +197,7 @@ impl Deploy {
             let _ = store.note(&app, &AppEntry::Exited {});
             status
         });
-        let stopped = self.follow_to_end(&process, Some(slot));
+        let stopped = self.follow_to_end(&process, slot);
         let status = waiter.join().map_err(|_| {
             FileError::of("wait for the deploy behind", &path)(std::io::Error::other(
                 "the thread that waited is gone",
@@ -298,12 +297,12 @@ impl Deploy {
     /// Watches for an abort, and ends a deploy that does not end by itself after it.
     fn stop_after_abort(&self, process: &ProcessId, stopped: &Arc<AtomicBool>) {
         let (store, process, stopped) = (self.store.clone(), *process, Arc::clone(stopped));
-        let app = self.app.clone();
+        let (app, grace) = (self.app.clone(), delivery::grace(self.delivery));
         thread::spawn(move || {
             while process.is_running() {
                 if store.decision() == Some(Decision::Abort) {
                     let is_built = store.app(&app).is_ok_and(|known| known.is_built);
-                    if !process.wait(if is_built { BUILT_GRACE } else { BUILD_GRACE }) {
+                    if !process.wait(if is_built { BUILT_GRACE } else { grace }) {
                         stopped.store(true, Ordering::Release);
                         process.stop_group(STOP_GRACE);
                     }

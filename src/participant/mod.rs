@@ -39,7 +39,7 @@ pub(crate) use crate::participant::entry::{ParticipantError, Start, main, start}
 pub(crate) use crate::participant::leftovers::{Settler, owed, settle_left};
 use crate::participant::reports::Reports;
 use crate::participant::store::{AppEntry, Before, Graduation, LeaseEnd, Settled, Store};
-use crate::protocol::{self, AppEnd, Decision, Report, Request};
+use crate::protocol::{self, AppEnd, Decision, Delivery, Report, Request};
 use crate::records::Recorder;
 use crate::runs::Runs;
 use crate::slots::Slots;
@@ -101,6 +101,7 @@ pub(crate) enum Message {
 #[derive(Debug)]
 struct Member {
     before: Before,
+    delivery: Delivery,
     deploy: Option<DeployEnd>,
     /// Dokku's lock of it, from the end of its deploy on.
     lock: Option<DeployLock>,
@@ -108,7 +109,7 @@ struct Member {
 
 impl Member {
     fn new(before: Before) -> Self {
-        Self { before, deploy: None, lock: None }
+        Self { before, delivery: Delivery::default(), deploy: None, lock: None }
     }
 
     /// A deploy that ended well has removed its lock.
@@ -252,7 +253,12 @@ impl<'a> Participant<'a> {
                 self.asked.insert(app.clone(), (from, to));
                 self.step(Event::OpenAsked(app));
             }
-            Request::Prepare { app } => self.step(Event::PrepareAsked(app)),
+            Request::Prepare { app, delivery } => {
+                if let Some(member) = self.apps.get_mut(&app) {
+                    member.delivery = delivery;
+                }
+                self.step(Event::PrepareAsked(app));
+            }
             Request::Look { number } => self.step(Event::LookAsked(number)),
             Request::Renew { number } => match self.store.renew(self.graduation.lease_s) {
                 Ok(()) => self.reports.say(Report::Renewed { number }),
@@ -379,12 +385,13 @@ impl<'a> Participant<'a> {
     }
 
     fn deploy(&self, app: &AppName) -> Option<Deploy> {
-        let before = self.apps.get(app)?.before.clone();
+        let member = self.apps.get(app)?;
         let news = self.sender.clone();
         Some(Deploy {
             id: self.graduation.id.clone(),
             app: app.clone(),
-            before,
+            before: member.before.clone(),
+            delivery: member.delivery,
             store: self.store.clone(),
             news,
         })

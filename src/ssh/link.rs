@@ -150,9 +150,9 @@ mod tests {
     fn a_first_line_is_a_hello_of_ours_or_of_another_protocol_or_chatter() {
         let url: Url = "prod".parse().unwrap();
         let read = |line: &str| read_hello(line.as_bytes(), &url);
-        let hello = r#"{"type":"hello","protocol":1,"version":"0.1.0","host":"prod-1"}"#;
+        let hello = r#"{"type":"hello","protocol":2,"version":"0.1.0","host":"prod-1"}"#;
         assert_eq!(read(hello).unwrap(), Peer { host: "prod-1".into(), version: "0.1.0".into() });
-        let old = read(r#"{"type":"hello","protocol":1,"version":"0.1.0","host":"prod-1","dokku":"0.37.2"}"#);
+        let old = read(r#"{"type":"hello","protocol":2,"version":"0.1.0","host":"prod-1","dokku":"0.37.2"}"#);
         assert!(matches!(old, Err(SshError::Dokku(_))), "{old:?}");
         let newer = read(r#"{"type":"hello","protocol":7,"version":"9.0","more":[]}"#).unwrap_err();
         assert!(matches!(newer, SshError::OtherProtocol { theirs: 7, .. }));

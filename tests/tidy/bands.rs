@@ -12,6 +12,7 @@ const BANDS: &[(&str, &[&str])] = &[
     ("request", &["request"]),
     ("surface", &["attach", "client", "error", "output", "report", "view"]),
     ("drivers", &["after_deploy", "coordinator", "participant"]),
+    ("delivery", &["delivery"]),
     (
         "edges",
         &[

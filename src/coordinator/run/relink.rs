@@ -124,7 +124,8 @@ impl Run<'_, '_> {
     }
 
     pub(super) fn prepare(&self, app: &AppName) -> Request {
-        Request::Prepare { app: self.row(app).there.name().clone() }
+        let row = self.row(app);
+        Request::Prepare { app: row.there.name().clone(), delivery: row.delivery }
     }
 
     pub(super) fn look(&mut self) -> Request {

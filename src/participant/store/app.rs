@@ -16,7 +16,7 @@ use crate::log::Log;
 use crate::names::{AppName, BranchName, CommitId};
 use crate::participant::health::Watched;
 use crate::process::ProcessId;
-use crate::protocol::{AppEnd, HoldPoint};
+use crate::protocol::{AppEnd, Delivery, HoldPoint};
 
 /// What an app was before the graduation touched it: all that an abort puts back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +116,9 @@ pub(crate) enum AppEntry {
     Started {
         /// The variables as they were.
         variables: Variables,
+        /// How its version becomes an image.
+        #[serde(default)]
+        delivery: Delivery,
     },
     /// This process deploys it.
     Deploying {
@@ -193,6 +196,8 @@ pub(crate) struct AppLog {
     pub(crate) before: Option<Before>,
     /// The config variables that its deploy sets, as they were; none if it was never going to be started.
     pub(crate) variables: Option<Variables>,
+    /// How its version becomes an image.
+    pub(crate) delivery: Delivery,
     /// The process that deploys it, if that is known.
     pub(crate) deploy: Option<ProcessId>,
     /// It is built.
@@ -220,7 +225,9 @@ impl AppLog {
         }
         match entry {
             AppEntry::Opened { before } => self.before = Some(*before),
-            AppEntry::Started { variables } => self.variables = Some(variables),
+            AppEntry::Started { variables, delivery } => {
+                (self.variables, self.delivery) = (Some(variables), delivery);
+            }
             AppEntry::Deploying { process } => self.deploy = Some(process),
             AppEntry::Built {} => self.is_built = true,
             AppEntry::Watched { container, watched } => {
