@@ -26,8 +26,8 @@ const STORMS_OF_SLICE: usize = 6;
 /// How many cells do so when all are played.
 const STORMS: u64 = 60;
 
-/// How long a slice may take.
-const SLICE_LIMIT: Duration = Duration::from_secs(60);
+/// How long a slice may take, beside the stories.
+const SLICE_LIMIT: Duration = Duration::from_secs(120);
 
 /// The seed of a slice if none is given.
 const SEED: u64 = 20_261_124;

@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod bands;
+mod logs;
 mod names;
+mod scripts;
+mod shown;
 mod size;
 mod source;
 mod words;
