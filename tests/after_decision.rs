@@ -68,10 +68,15 @@ impl<'a> Story<'a> {
 }
 
 #[test]
-fn it_goes_live_without_the_pusher() {
+fn it_goes_live_without_the_connection_between_the_hosts_and_without_the_pusher() {
     let world = World::new();
     let story = Story::new(&world);
+    world.set(&world.source, "lease-s", 30);
     let push = story.decided("cut");
+    assert!(world.source.kill("KILL", "graduate-production graduate:agent") > 0);
+    push.until_line("production is back");
+    assert!(world.destination.kill("KILL", "subcommands/agent") > 0);
+    push.until_lines(2, "production is back");
     push.signal_all(Signal::KILL);
     push.wait();
     story.is_live("cut");
@@ -85,21 +90,6 @@ fn it_goes_live_without_the_pusher() {
 }
 
 #[test]
-fn it_goes_live_without_the_connection_between_the_hosts() {
-    let world = World::new();
-    let story = Story::new(&world);
-    world.set(&world.source, "lease-s", 30);
-    let push = story.decided("now");
-    assert!(world.source.kill("KILL", "graduate-production graduate:agent") > 0);
-    push.until_line("production is back");
-    assert!(world.destination.kill("KILL", "subcommands/agent") > 0);
-    push.until_lines(2, "production is back");
-    story.health.open();
-    push.wait().succeeds().says("production runs");
-    story.is_live("now");
-}
-
-#[test]
 fn a_coordinator_that_dies_is_replaced_by_the_push_or_whoever_comes_next() {
     let world = World::new();
     let story = Story::new(&world);
@@ -110,11 +100,18 @@ fn a_coordinator_that_dies_is_replaced_by_the_push_or_whoever_comes_next() {
     push.wait().succeeds().says("=====> production runs");
     story.is_live("soon");
 
+    // The log goes on from doubt to the end.
     story.rewind("before");
     story.is_left_by_all(story.decided("now"));
     story.health.open();
-    let recovered = world.source.dokku(&["graduate:recover", "production"]).succeeds();
-    recovered.says("it was decided, and is live").does_not_say("held (");
+    let recover = || world.source.dokku(&["graduate:recover", "production"]);
+    let logs = || world.source.dokku(&["graduate:logs", "production"]).succeeds();
+    world.destination.dokku(&["ssh-keys:remove", "graduate-staging"]).succeeds();
+    recover().exits_with(3);
+    logs().says("is in doubt").does_not_say("=====> production runs");
+    world.authorise(&world.source, &world.destination);
+    recover().succeeds().says("it was decided, and is live").does_not_say("held (");
+    logs().says("is in doubt").says("=====> production runs");
     story.is_live("now");
 
     // The hook alone dies: the push waits all the same, and its exit status is the outcome's.
@@ -241,24 +238,6 @@ fn a_destination_that_has_forgotten_it_tells_by_what_it_runs() {
 }
 
 #[test]
-fn the_log_of_what_was_in_doubt_goes_on_to_its_end() {
-    let world = World::new();
-    let story = Story::new(&world);
-    let push = story.decided("now");
-    story.is_left_by_all(push);
-    story.health.open();
-    let recover = || world.source.dokku(&["graduate:recover", "production"]);
-    let logs = || world.source.dokku(&["graduate:logs", "production"]).succeeds();
-    world.destination.dokku(&["ssh-keys:remove", "graduate-staging"]).succeeds();
-    recover().exits_with(3);
-    logs().says("is in doubt").does_not_say("=====> production runs");
-    world.authorise(&world.source, &world.destination);
-    recover().succeeds().says("it was decided, and is live");
-    logs().says("is in doubt").says("=====> production runs");
-    story.is_live("now");
-}
-
-#[test]
 fn a_graduation_whose_journal_is_gone_is_given_up() {
     let world = World::new();
     let story = Story::new(&world);
@@ -319,7 +298,7 @@ fn with_a_broken_worker(world: &World) -> Checkout<'_> {
 }
 
 #[test]
-fn a_second_process_that_fails_rolls_everything_back() {
+fn a_second_process_that_fails_rolls_everything_back_or_is_left_out() {
     let world = World::new();
     let environment = with_a_broken_worker(&world);
     let refs = environment.remote_refs("refs/");
@@ -338,18 +317,14 @@ fn a_second_process_that_fails_rolls_everything_back() {
             assert_eq!(after.get(&name), before.get(&name), "{name}");
         }
     }
-}
 
-#[test]
-fn with_on_failure_keep_the_ledger_says_what_runs() {
-    let world = World::new();
-    let environment = with_a_broken_worker(&world);
+    // With `keep` the ledger says what runs.
     world.set(&world.source, "on-failure", "keep");
-    let push = environment.graduate("now", "HEAD").is_refused();
+    let push = environment.graduate("keep", "HEAD").is_refused();
     push.says("production is partly graduated").says("web is live").says("api runs what it ran before");
     world.nothing_is_left();
     assert_eq!(environment.ledger("production", &world.destination), ["api 1", "web 2"]);
-    assert_eq!(environment.remote("refs/tags/graduate/production/now"), None, "the tag is set back");
+    assert_eq!(environment.remote("refs/tags/graduate/production/keep"), None, "the tag is set back");
 
     // A push of what was asked for first brings all of it back.
     world.destination.dokku(&["config:unset", "--no-restart", "api", "BROKEN"]).succeeds();

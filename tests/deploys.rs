@@ -349,33 +349,6 @@ fn a_deploy_is_committed_when_it_is_over() {
 }
 
 #[test]
-fn an_app_that_ends_while_it_is_held_stops_all() {
-    let world = World::new();
-    for app in ["api", "web"] {
-        world.app(app).version("1").push();
-    }
-    world.source.dokku(&["graduate:commit"]).succeeds();
-    let env = world.clone_environment();
-    env.graduate("now", "HEAD").succeeds();
-    for app in ["api", "web"] {
-        world.app(app).version("2").push();
-    }
-    world.source.dokku(&["graduate:commit"]).succeeds();
-    let before = world.destination.snapshot();
-
-    let held = world.post_hook();
-    let graduation = env.update().begin_graduation(&[], "now", "HEAD");
-    held.is_reached_by(&graduation);
-    world.destination.root("docker kill $(docker ps -q --filter name=api.web.1.upcoming)").succeeds();
-    graduation
-        .wait()
-        .is_refused()
-        .says("api does not go live: its new container has ended while it was held");
-    world.destination.snapshot().assert_same_as(&before);
-    world.nothing_is_left();
-}
-
-#[test]
 fn variables_that_app_json_sets_have_their_old_values_until_it_is_live() {
     let world = World::new();
     let env = world.with_release_of(&["api"]);
@@ -405,28 +378,5 @@ fn variables_that_app_json_sets_have_their_old_values_until_it_is_live() {
     let live = host.snapshot();
     assert_eq!(live.get("api config EACH"), Some("\"new\""));
     assert_eq!(live.get("api config OWN"), Some("\"theirs\""));
-    world.nothing_is_left();
-}
-
-#[test]
-fn an_image_that_dokku_is_about_to_retire_is_kept_from_its_build_on() {
-    let world = World::new();
-    let environment = world.with_news_of(&["api"]);
-    let host = &world.destination;
-    environment.graduate("now", "HEAD").succeeds();
-    // Dokku's timer comes between the build of the version before, from Docker's cache, and its first container.
-    let timer = r#"dir="$DOKKU_LIB_ROOT/plugins/available/probe" && mkdir -p "$dir" && cd "$dir" &&
-        printf '[plugin]\ndescription = "x"\nversion = "0"\n[plugin.config]\n' >plugin.toml &&
-        cat >scheduler-deploy <<'EOF' && chmod 755 . scheduler-deploy && dokku plugin:enable probe
-#!/usr/bin/env bash
-image=$(docker image inspect --format '{{.Id}}' "dokku/$2:latest")
-echo "$2 ${image#sha256:} 1" >>"$DOKKU_LIB_ROOT/data/scheduler-docker-local/dead-images"
-dokku ps:retire "$2"
-EOF
-    "#;
-    host.root(timer).succeeds();
-    environment.graduate("back", "graduate/production/first").succeeds().says("production runs");
-    assert_eq!(host.live("api"), "1");
-    host.dokku(&["plugin:uninstall", "probe"]).succeeds();
     world.nothing_is_left();
 }

@@ -39,7 +39,7 @@ fn with_news_that_fails<'a>(world: &'a World, first: App<'a>) -> Checkout<'a> {
 }
 
 #[test]
-fn an_abort_that_takes_longer_than_a_lease_is_heard_to_its_end() {
+fn an_abort_that_takes_longer_than_a_lease_is_heard_to_its_end_and_its_app_is_locked() {
     let world = World::new();
     let environment = with_news(&world);
     let before = world.destination.snapshot();
@@ -51,6 +51,7 @@ fn an_abort_that_takes_longer_than_a_lease_is_heard_to_its_end() {
     let slow = BeforeDocker::tags_image_of(&world.destination, "api", &gate.script());
     post.fails();
     gate.is_reached();
+    is_locked(&world, world.app("api"));
     two_leases_pass(&world);
     gate.open();
     push.wait()
@@ -61,10 +62,12 @@ fn an_abort_that_takes_longer_than_a_lease_is_heard_to_its_end() {
     drop(slow);
     world.destination.snapshot().assert_same_as(&before);
     world.nothing_is_left();
+    world.app("api").version("3").commit().push_to(&world.destination).succeeds();
+    assert_eq!(world.destination.live("api"), "3");
 }
 
 #[test]
-fn a_roll_back_that_takes_longer_than_a_lease_is_heard_to_its_end() {
+fn a_roll_back_that_takes_longer_than_a_lease_is_heard_to_its_end_and_its_app_is_locked() {
     let world = World::new();
     let health = world.gate("health");
     health.open();
@@ -73,11 +76,14 @@ fn a_roll_back_that_takes_longer_than_a_lease_is_heard_to_its_end() {
     health.close();
     let push = environment.begin_graduation(&[], "now", "HEAD");
     health.is_reached();
+    world.destination.dokku(&["ps:restart", "api"]).is_refused().says("api is being graduated by");
+    is_locked(&world, world.app("api").with_worker());
     two_leases_pass(&world);
     health.open();
     push.wait().is_refused().says("production was rolled back").does_not_say("lost production");
-    assert_eq!(environment.ledger("production", &world.destination), ["api 1", "web 1"]);
     world.nothing_is_left();
+    assert_eq!(environment.ledger("production", &world.destination), ["api 1", "web 1"]);
+    world.destination.dokku(&["ps:restart", "api"]).succeeds();
 }
 
 /// What says on the destination how a graduation ended cannot be written until this is dropped.
@@ -237,44 +243,4 @@ fn an_app_is_put_back_when_the_deploy_of_somebody_who_was_quicker_is_over() {
     build.open();
     version_3.wait().is_refused().says("api is being graduated by");
     story.until_rolled_back(&world);
-}
-
-#[test]
-fn nobody_deploys_an_app_while_an_abort_puts_it_back() {
-    let world = World::new();
-    let environment = with_news(&world);
-    let before = world.destination.snapshot();
-    let post = world.post_hook();
-    let push = environment.begin_graduation(&[], "now", "HEAD");
-    post.is_reached_by(&push);
-    let gate = world.gate("tag");
-    let slow = BeforeDocker::tags_image_of(&world.destination, "api", &gate.script());
-    post.fails();
-    gate.is_reached();
-    is_locked(&world, world.app("api"));
-    gate.open();
-    push.wait().is_refused().says("nothing changed on production");
-    drop(slow);
-    world.destination.snapshot().assert_same_as(&before);
-    world.nothing_is_left();
-    world.app("api").version("3").commit().push_to(&world.destination).succeeds();
-    assert_eq!(world.destination.live("api"), "3");
-}
-
-#[test]
-fn nobody_deploys_an_app_while_it_is_put_back() {
-    let world = World::new();
-    let health = world.gate("health");
-    health.open();
-    let environment = with_news_that_fails(&world, world.app("api").healthy_behind(&health));
-    health.close();
-    let push = environment.begin_graduation(&[], "now", "HEAD");
-    health.is_reached();
-    world.destination.dokku(&["ps:restart", "api"]).is_refused().says("api is being graduated by");
-    is_locked(&world, world.app("api").with_worker());
-    health.open();
-    push.wait().is_refused().says("production was rolled back");
-    world.nothing_is_left();
-    assert_eq!(environment.ledger("production", &world.destination), ["api 1", "web 1"]);
-    world.destination.dokku(&["ps:restart", "api"]).succeeds();
 }

@@ -183,23 +183,6 @@ fn a_coordinator_that_dies_leaves_the_old_state() {
 }
 
 #[test]
-fn a_hook_of_a_coordinator_that_died_is_stopped_when_that_is_settled() {
-    let world = World::new();
-    let story = Story::new(&world);
-    world.source.dokku(&["graduate:add-hook", "PRE", "echo begun; sleep 987654"]).succeeds();
-    let push = story.begin("now");
-    push.until_line("[PRE] begun");
-    world.source.until_runs("sleep 987654");
-    world.source.kill_one("dokku-graduate coordinator");
-    push.wait().is_refused();
-    world.source.dokku(&["graduate:rm-hook", "PRE", "1"]).succeeds();
-    world.source.dokku(&["graduate:recover", "production"]).succeeds();
-    assert_eq!(world.source.running("sleep 987654"), 0, "it runs on");
-    story.is_as_before("now");
-    story.next_push_works("now");
-}
-
-#[test]
 fn a_push_whose_git_is_killed_says_where_to_ask() {
     let world = World::new();
     let story = Story::new(&world);

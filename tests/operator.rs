@@ -269,31 +269,7 @@ fn only_what_there_is_is_settled_or_aborted() {
 }
 
 #[test]
-fn a_log_is_read_from_a_second_terminal() {
-    let world = World::new();
-    let env = with_next_version(&world);
-    let post = world.post_hook();
-    let push = env.begin_graduation(&["quiet"], "now", "HEAD");
-    post.is_reached_by(&push);
-    let so_far = world.source.dokku(&["graduate:logs"]).succeeds();
-    so_far.says("[api] ").says("[POST] held").does_not_say("Going live");
-    let followed = world.source.begin_dokku(&["graduate:logs", "production", "--follow"]);
-    followed.until_line("[POST] held");
-    post.succeeds();
-    push.wait().succeeds();
-    followed.wait().succeeds().says("-----> Going live").says("=====> production runs");
-
-    let whole = world.source.dokku(&["graduate:logs", "production"]).succeeds().raw;
-    let app = world.source.dokku(&["graduate:logs", "production", "--app", "api"]).succeeds();
-    assert!(app.raw.lines().all(|line| line.contains("api") && whole.contains(line)), "{app}");
-    world.source.dokku(&["graduate:logs", "20010101000000-abcdef"]).is_refused().shows(str![[r#"
- !     there is no such graduation; the last ones of each environment are remembered (keep-logs)
-
-"#]]);
-}
-
-#[test]
-fn whoever_reads_the_log_takes_nothing_from_the_coordinator() {
+fn a_log_is_read_from_other_terminals() {
     let world = World::new();
     let env = with_next_version(&world);
     let post = world.post_hook();
@@ -303,22 +279,33 @@ fn whoever_reads_the_log_takes_nothing_from_the_coordinator() {
         .succeeds();
     world.source.dokku(&["graduate:add-hook", "PRE", "echo begun; sleep 1"]).succeeds();
     let push = env.begin_graduation(&["quiet"], "now", "HEAD");
-    let logs = ["graduate:logs", "production", "--follow"];
     push.until_line("PRE hooks (2)");
+    let logs = ["graduate:logs", "production", "--follow"];
     let followers = [world.source.begin_dokku(&logs), world.source.begin_dokku(&logs)];
     for one in &followers {
         post.is_reached_by(one);
     }
+    // None of them takes anything from the coordinator.
     let open = r#"for process in /proc/[0-9]*; do
         ls -l $process/fd 2>/dev/null | grep -q "$DOKKU_LIB_ROOT/data/graduate/graduations/.*/journal" && ls $process/fd
     done | wc -l"#;
     let open: u32 = world.source.root(open).succeeds().raw.trim().parse().unwrap();
     assert!((1..64).contains(&open), "the coordinator has {open} files open");
+    let so_far = world.source.dokku(&["graduate:logs"]).succeeds();
+    so_far.says("[api] ").says("[POST] held").does_not_say("Going live");
     post.succeeds();
     push.wait().succeeds();
     for one in followers {
-        one.wait().succeeds().says("[PRE] 3000").says("=====> production runs");
+        one.wait().succeeds().says("[PRE] 3000").says("-----> Going live").says("=====> production runs");
     }
+
+    let whole = world.source.dokku(&["graduate:logs", "production"]).succeeds().raw;
+    let app = world.source.dokku(&["graduate:logs", "production", "--app", "api"]).succeeds();
+    assert!(app.raw.lines().all(|line| line.contains("api") && whole.contains(line)), "{app}");
+    world.source.dokku(&["graduate:logs", "20010101000000-abcdef"]).is_refused().shows(str![[r#"
+ !     there is no such graduation; the last ones of each environment are remembered (keep-logs)
+
+"#]]);
 }
 
 #[test]

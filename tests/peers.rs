@@ -367,7 +367,7 @@ fn a_disk_that_fills_while_apps_build_is_named() {
 }
 
 #[test]
-fn a_coordinator_that_cannot_start_says_why_at_once() {
+fn what_cannot_begin_says_why_at_once() {
     let world = World::new();
     let environment = with_news(&world, &["api"]);
     let dir = "cd \"$DOKKU_LIB_ROOT/data/graduate\"";
@@ -380,14 +380,7 @@ fn a_coordinator_that_cannot_start_says_why_at_once() {
     by_command.says(why);
     assert!(began.elapsed() < SOON, "it took {:?}", began.elapsed());
     world.source.root(&format!("{dir}; rm graduations; mv aside graduations")).succeeds();
-    environment.graduate("now", "HEAD").succeeds().says("production runs");
-    world.nothing_is_left();
-}
 
-#[test]
-fn what_cannot_begin_is_refused() {
-    let world = World::new();
-    let environment = with_news(&world, &["api"]);
     let broken = BeforeDocker::on(&world.source, "echo 'Cannot connect to the Docker daemon' >&2; exit 1");
     let refused = world.source.dokku(&["graduate", "production", "--yes"]).exits_with(1);
     refused.says("cannot graduate to production: ").says("Cannot connect to the Docker daemon");

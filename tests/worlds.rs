@@ -69,13 +69,3 @@ fn processes_of_one_host_are_told_from_those_of_the_other() {
     world.source.kill_one("sleep 1000000");
     assert_eq!(world.destination.running("sleep 1000000"), 1);
 }
-
-#[test]
-fn the_plugin_is_installed_on_both_hosts_and_they_are_linked() {
-    let world = World::new();
-    world.app("api").version("1").push();
-    world.source.dokku(&["graduate:commit", "-m", "The first state"]).succeeds();
-    let environment = world.clone_environment();
-    environment.git(&["log", "--format=%s", "--", "api"]).succeeds().says("The first state");
-    world.ssh(&world.source, "graduate:environments").succeeds().says("production");
-}
