@@ -230,18 +230,6 @@ fn output_of_every_kind_is_shown_as_the_apps_own() {
     assert_eq!(ran.raw.lines().find(is_own), None, "every piece of it is the app's");
 }
 
-/// The most memory that the process of this host with such a command line has had so far, in KiB.
-fn peak(host: &Host, pattern: &str) -> u64 {
-    let dir =
-        host.as_simulated().expect("only a simulated host's processes are ours").dir().display().to_string();
-    let script = format!(
-        "for p in $(pgrep -f '{pattern}'); do grep -qz -e '^SIMULATED_DOKKU={dir}$' -e '^PATH={dir}/bin:' \
-         /proc/$p/environ 2>/dev/null && cat /proc/$p/status; done | \
-         awk '/^VmHWM/ && $2 > most {{ most = $2 }} END {{ print most + 0 }}'"
-    );
-    host.root(&script).succeeds().raw.trim().parse().unwrap()
-}
-
 /// Asserts, and tells, how much memory the three took until now.
 fn memory_is_bounded(world: &World, what: &str) {
     let processes = [
@@ -249,7 +237,7 @@ fn memory_is_bounded(world: &World, what: &str) {
         (&world.destination, "agent", "subcommands/agent"),
         (&world.destination, "participant", "dokku-graduate participant"),
     ];
-    let peaks = processes.map(|(host, name, pattern)| (name, peak(host, pattern)));
+    let peaks = processes.map(|(host, name, pattern)| (name, host.peak(pattern)));
     let told = peaks.map(|(name, kib)| format!("{name} {kib} KiB")).join(", ");
     let told = format!("most memory with {what}: {told}");
     // Not by a macro: who runs a test that passes wants to see the figures, too.
@@ -270,9 +258,6 @@ fn until_said(running: &Running, text: &str) {
 
 #[test]
 fn an_app_that_writes_much_costs_disk_and_no_memory() {
-    if World::simulated_only("looks at processes by their command lines") {
-        return;
-    }
     let world = World::new();
     let environment = world.with_release_of(&["api"]);
     let megabytes = if is_full() { 100 } else { 8 };
@@ -297,9 +282,6 @@ fn an_app_that_writes_much_costs_disk_and_no_memory() {
 
 #[test]
 fn many_apps_are_graduated_in_bounded_memory() {
-    if World::simulated_only("makes apps by copying their repositories") {
-        return;
-    }
     let world = World::new();
     let environment = world.with_release_of(&["api"]);
     let count = if is_full() { 200 } else { 6 };

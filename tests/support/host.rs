@@ -241,7 +241,11 @@ impl Host {
     /// Signals the processes of the host whose command lines match this regular expression; gives how many there
     /// were.
     pub(crate) fn kill(&self, signal: &str, pattern: &str) -> usize {
-        let script = format!("{}signal_matching {signal} '{pattern}'", self.signal_matching());
+        let script = format!(
+            "{}\nfor process in $(matching '{pattern}'); do kill -{signal} $process 2>/dev/null && \
+             count=$((count + 1)); done; echo $((count))",
+            self.matching()
+        );
         self.root(&script).succeeds().raw.trim().parse().unwrap()
     }
 
@@ -273,34 +277,38 @@ impl Host {
         until(&format!("{pattern} has ended on {}", self.name), is_gone);
     }
 
-    /// A shell function that signals processes by their command lines, the shells that look excepted. Simulated
-    /// hosts share one table of processes: there the environment tells whose a process is.
-    fn signal_matching(&self) -> String {
+    /// The most memory that a process of the host with such a command line has had so far, in KiB.
+    pub(crate) fn peak(&self, pattern: &str) -> u64 {
+        let script = format!(
+            "{}\nfor process in $(matching '{pattern}'); do cat /proc/$process/status; done | \
+             awk '/^VmHWM/ && $2 > most {{ most = $2 }} END {{ print most + 0 }}'",
+            self.matching()
+        );
+        self.root(&script).succeeds().raw.trim().parse().unwrap()
+    }
+
+    /// A shell function that finds processes by their command lines, the shells that look excepted. Simulated hosts
+    /// share one table of processes: there the environment tells whose a process is.
+    fn matching(&self) -> String {
         let is_own = match &self.kind {
             Kind::Simulated(host) => {
                 let dir = host.dir().display();
                 format!(
-                    r#"grep -qz -e '^SIMULATED_DOKKU={dir}$' -e '^PATH={dir}/bin:' "$process/environ" 2>/dev/null"#
+                    r#"grep -qz -e '^SIMULATED_DOKKU={dir}$' -e '^PATH={dir}/bin:' /proc/$process/environ 2>/dev/null"#
                 )
             }
             Kind::Real(_) => "true".to_owned(),
         };
         // The pattern reaches awk as a variable, so that it does not find itself.
         format!(
-            r#"signal_matching() {{
-                count=0
-                for process in $(
-                    tail -v -c +1 /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' ' ' | pattern=$2 awk '
-                        /^==> .proc.[0-9]+.cmdline <==/ {{ split($2, path, "/"); process = path[3]; next }}
-                        $0 ~ ENVIRON["pattern"] && !index($0, "signal_matching") {{ print process }}
-                    ' | sort -u
-                ); do
-                    process=/proc/$process
-                    {is_own} && kill -"$1" "${{process#/proc/}}" 2>/dev/null && count=$((count + 1))
+            r#"matching() {{
+                tail -v -c +1 /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' ' ' | pattern=$1 awk '
+                    /^==> .proc.[0-9]+.cmdline <==/ {{ split($2, path, "/"); process = path[3]; next }}
+                    $0 ~ ENVIRON["pattern"] && !index($0, "$(matching ") {{ print process }}
+                ' | sort -u | while read -r process; do
+                    {is_own} && echo $process
                 done
-                echo $count
-            }}
-            "#
+            }}"#
         )
     }
 
