@@ -1,38 +1,44 @@
 //! The source's end of the talk with a destination: one ssh process, or an agent of this same host; JSON lines both
-//! ways.
+//! ways. It begins as an [`Inquiry`].
 
 use std::io::{BufReader, Write};
-use std::path::Path;
-use std::process::{ChildStdin, ChildStdout};
+use std::process::{ChildStdin, ChildStdout, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender, SyncSender, TrySendError};
 use std::thread;
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use crate::commit::source::Go;
 use crate::dokku_version::{self, TooOld};
 use crate::legible;
-use crate::local;
-use crate::names::EnvironmentName;
-use crate::process::{ProcessError, ProcessId, Running, Tail};
+use crate::process::{ProcessError, ProcessId, Program, Running, Tail};
 use crate::protocol::{self, Decision, LineError, PROTOCOL, Report, Request};
-use crate::settings::{Address, Settings, SettingsError};
-use crate::ssh::{self, Peer, SshError};
-use crate::vars::Vars;
+use crate::settings::SettingsError;
+use crate::ssh::SshError;
+
+mod diagnosis;
+mod inquiry;
+
+pub(crate) use inquiry::{Examination, Inquiry, Revisions};
 
 /// How much of what ssh and the other side write to stderr is kept.
 const KEPT_STDERR: usize = 16 * 1024;
 
 /// The longest answer of many reports, in bytes: what runs there, what is set there. Of two thousand apps each has
 /// 4 KiB.
-pub(crate) const MAX_ANSWER: usize = 8 << 20;
+const MAX_ANSWER: usize = 8 << 20;
 
 /// How many requests may wait until the other side reads them. A graduation of two thousand apps has two for each.
 const UNREAD: usize = 8192;
 
 /// How long a destination may take from the connection to the agent's first line.
 const HELLO_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long ssh may take to end once the agent has.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// The talk cannot begin, or has broken off.
 #[derive(Debug, thiserror::Error)]
@@ -47,8 +53,13 @@ pub(crate) enum LinkError {
     #[error(transparent)]
     Process(#[from] ProcessError),
     /// The session ended.
-    #[error("the connection ended{0}")]
-    Ended(String),
+    #[error("the connection ended{}{said}", if said.is_empty() { "" } else { ": " })]
+    Ended {
+        /// What was written to stderr at last.
+        said: String,
+        /// With what, if it ended before a hello.
+        status: Option<ExitStatus>,
+    },
     /// It does not read what it is sent.
     #[error("the other side does not read: {UNREAD} requests wait for it")]
     Unread,
@@ -78,7 +89,7 @@ pub(crate) enum LinkError {
     )]
     Protocol {
         /// The protocol there.
-        theirs: u32,
+        theirs: u64,
         /// The version there.
         version: String,
     },
@@ -90,9 +101,17 @@ pub(crate) struct Link {
     requests: SyncSender<Vec<u8>>,
     running: Running,
     /// The process at our end: ssh, or the agent itself.
-    pub process: ProcessId,
-    /// Who answered.
-    pub peer: Peer,
+    process: ProcessId,
+    agent: Agent,
+}
+
+/// Who answered; empty before that.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Agent {
+    /// What its host calls itself.
+    pub host: String,
+    /// The version of the plugin there.
+    pub version: String,
 }
 
 /// The other end of it: where reports are read.
@@ -102,45 +121,26 @@ pub(crate) struct Reports {
     stderr: Tail,
 }
 
-/// Connects, and waits for the agent's hello. `control` is the socket by which git's own connections share this one; whoever
-/// only asks needs none.
-///
-/// # Errors
-/// See [`LinkError`]; nothing was changed anywhere.
-pub(crate) fn connect(
-    vars: &Vars,
-    environment: &EnvironmentName,
-    control: Option<&Path>,
-) -> Result<(Link, Reports), LinkError> {
-    let settings = Settings::load(vars)?;
-    connect_to(&settings.environment(environment)?.url, vars, environment, control)
-}
-
-/// As [`connect`], to an address that is not in the settings yet.
-///
-/// # Errors
-/// See [`LinkError`].
-pub(crate) fn connect_to(
-    address: &Address,
-    vars: &Vars,
-    environment: &EnvironmentName,
-    control: Option<&Path>,
-) -> Result<(Link, Reports), LinkError> {
-    let program = match address {
-        Address::Local => local::agent(vars),
-        Address::Ssh(_) => ssh::command(vars, environment, control, &["graduate:agent"])?,
-    };
+/// Starts `program`, and waits for the agent's hello.
+fn open(program: Program) -> Result<(Link, Reports), LinkError> {
     let mut running = program.piped().in_own_group().spawn()?;
     let pipes = (running.child.stdin.take(), running.child.stdout.take(), running.child.stderr.take());
     let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
-        return Err(LinkError::Ended(": it has no pipes".to_owned()));
+        return Err(LinkError::ended("it has no pipes"));
     };
     let stderr = Tail::of(stderr, KEPT_STDERR);
-    let process = running.identity().map_err(|error| LinkError::Ended(format!(": {error}")))?;
+    let process = running.identity().map_err(LinkError::ended)?;
     // From here on ssh ends with the value.
-    let mut link = Link { requests: writer(stdin), running, process, peer: Peer::default() };
+    let mut link = Link { requests: writer(stdin), running, process, agent: Agent::default() };
     let mut reports = Reports { stdout: BufReader::new(stdout), stderr };
-    link.peer = await_hello(&mut reports, &mut Limit::on(process, HELLO_LIMIT))?;
+    link.agent = match await_hello(&mut reports, &mut Limit::on(process, HELLO_LIMIT)) {
+        Err(LinkError::Ended { .. }) => {
+            process.wait(GRACE);
+            let status = Some(link.running.stop(GRACE)?);
+            return Err(LinkError::Ended { said: reports.stderr.text(GRACE), status });
+        }
+        heard => heard?,
+    };
     Ok((link, reports))
 }
 
@@ -154,29 +154,45 @@ fn writer(mut stdin: ChildStdin) -> SyncSender<Vec<u8>> {
     sender
 }
 
-fn await_hello(reports: &mut Reports, limit: &mut Limit) -> Result<Peer, LinkError> {
-    match reports.next_answer(limit) {
-        Ok(Report::Hello { protocol: PROTOCOL, version, host, dokku }) => {
+/// As much of a hello as those of other protocols have, too.
+#[derive(Deserialize)]
+struct AnyHello {
+    protocol: u64,
+    version: String,
+}
+
+fn await_hello(reports: &mut Reports, limit: &mut Limit) -> Result<Agent, LinkError> {
+    let line = match reports.answered_line(limit) {
+        Err(LinkError::Line(error)) => return Err(LinkError::NoHello(error)),
+        line => line?,
+    };
+    if let Ok(AnyHello { protocol: theirs, version }) = protocol::parse(&line)
+        && theirs != u64::from(PROTOCOL)
+    {
+        return Err(LinkError::Protocol { theirs, version: legible::shortened(&version) });
+    }
+    match protocol::parse(&line) {
+        Ok(Report::Hello { version, host, dokku, .. }) => {
             dokku_version::check(dokku.as_deref(), Some(&host))?;
-            Ok(Peer { host, version })
-        }
-        Ok(Report::Hello { protocol, version, .. }) => {
-            Err(LinkError::Protocol { theirs: protocol, version: legible::shortened(&version) })
+            Ok(Agent { host, version })
         }
         Ok(other) => Err(LinkError::out_of_turn(&other)),
-        Err(LinkError::Line(line)) => Err(LinkError::NoHello(line)),
-        Err(error) => Err(error),
+        Err(error) => Err(LinkError::NoHello(error)),
     }
 }
 
 impl LinkError {
+    fn ended(said: impl ToString) -> Self {
+        Self::Ended { said: said.to_string(), status: None }
+    }
+
     /// The destination answers, and cannot be graduated to as it is: nobody need look at the way there.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::Dokku(_) | Self::Protocol { .. })
     }
 
     /// What came is a report, but not one that is an answer.
-    pub(crate) fn out_of_turn(report: &Report) -> Self {
+    fn out_of_turn(report: &Report) -> Self {
         Self::OutOfTurn(legible::shortened(&String::from_utf8_lossy(&protocol::encode(report))))
     }
 }
@@ -184,7 +200,7 @@ impl LinkError {
 /// Ends ssh if it is not dropped in time: what waits for the other side then sees the end of the session. A dead
 /// network ssh notices by itself; this is for a host that answers and does nothing.
 #[derive(Debug)]
-pub(crate) struct Limit {
+struct Limit {
     seconds: u64,
     /// How much has been answered, in bytes.
     heard: usize,
@@ -195,7 +211,7 @@ pub(crate) struct Limit {
 
 impl Limit {
     /// Ends the ssh `process` after `limit`.
-    pub(crate) fn on(process: ProcessId, limit: Duration) -> Self {
+    fn on(process: ProcessId, limit: Duration) -> Self {
         let (sender, dropped) = mpsc::channel::<()>();
         let has_passed = Arc::new(AtomicBool::new(false));
         let passed = Arc::clone(&has_passed);
@@ -211,17 +227,17 @@ impl Limit {
 
 impl Reports {
     /// The next report of an answer that must have come to its end within a limit and within [`MAX_ANSWER`].
-    ///
-    /// # Errors
-    /// As [`Reports::next_report`], [`LinkError::Silent`] and [`LinkError::TooMuch`].
-    pub(crate) fn next_answer(&mut self, limit: &mut Limit) -> Result<Report, LinkError> {
+    fn next_answer(&mut self, limit: &mut Limit) -> Result<Report, LinkError> {
+        Ok(protocol::parse(&self.answered_line(limit)?)?)
+    }
+
+    fn answered_line(&mut self, limit: &mut Limit) -> Result<Vec<u8>, LinkError> {
         match self.next_line() {
             Err(_) if limit.has_passed.load(Ordering::Acquire) => Err(LinkError::Silent(limit.seconds)),
             Err(error) => Err(error),
             Ok(line) => {
                 limit.heard += line.len();
-                let is_short = limit.heard <= MAX_ANSWER;
-                if is_short { Ok(protocol::parse(&line)?) } else { Err(LinkError::TooMuch) }
+                if limit.heard <= MAX_ANSWER { Ok(line) } else { Err(LinkError::TooMuch) }
             }
         }
     }
@@ -237,10 +253,7 @@ impl Reports {
     fn next_line(&mut self) -> Result<Vec<u8>, LinkError> {
         match protocol::read_line(&mut self.stdout)? {
             Some(line) => Ok(line),
-            None => {
-                let text = self.stderr.text(Duration::from_millis(50));
-                Err(LinkError::Ended(if text.is_empty() { text } else { format!(": {text}") }))
-            }
+            None => Err(LinkError::ended(self.stderr.text(Duration::from_millis(50)))),
         }
     }
 }
@@ -253,7 +266,7 @@ impl Link {
     pub(crate) fn send(&mut self, request: &Request) -> Result<(), LinkError> {
         self.requests.try_send(protocol::encode(request)).map_err(|error| match error {
             TrySendError::Full(_) => LinkError::Unread,
-            TrySendError::Disconnected(_) => LinkError::Ended(String::new()),
+            TrySendError::Disconnected(_) => LinkError::ended(""),
         })
     }
 
@@ -287,7 +300,7 @@ mod tests {
     use crate::process::Program;
 
     /// What comes of a session in which the other side is this shell script.
-    fn hello_of(script: &str, limit: Duration) -> Result<Peer, LinkError> {
+    fn hello_of(script: &str, limit: Duration) -> Result<Agent, LinkError> {
         let mut running = Program::new("sh").args(["-c", script]).piped().in_own_group().spawn().unwrap();
         let process = running.identity().unwrap();
         let stdout = BufReader::new(running.child.stdout.take().unwrap());
@@ -308,5 +321,17 @@ mod tests {
         assert_eq!(hello_of(&hello, patient).unwrap().host, "h");
         let early = hello_of("echo '{\"type\":\"begun\"}'", patient).unwrap_err().to_string();
         assert!(early.contains("something else than was asked: {\"type\":\"begun\"}"), "{early}");
+    }
+    #[test]
+    fn a_hello_is_of_our_protocol_or_says_of_which() {
+        let heard = |line: &str| hello_of(&format!("echo '{line}'"), Duration::from_secs(1000));
+        let old =
+            format!(r#"{{"type":"hello","protocol":{PROTOCOL},"version":"1","host":"h","dokku":"0.37.2"}}"#);
+        assert!(matches!(heard(&old), Err(LinkError::Dokku(_))));
+        let newer = heard(r#"{"type":"hello","protocol":7000,"version":"9.0","more":[]}"#).unwrap_err();
+        assert!(matches!(newer, LinkError::Protocol { theirs: 7000, .. }), "{newer}");
+        for chatter in ["Welcome to prod!", r#"{"a":1}"#] {
+            assert!(matches!(heard(chatter), Err(LinkError::NoHello(_))), "{chatter}");
+        }
     }
 }

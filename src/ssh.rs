@@ -4,7 +4,6 @@
 //! of the system changes how a destination is reached. A file written here decides the host, the user and the
 //! port, so that no command line ever carries them.
 
-mod link;
 mod pins;
 
 use std::path::{Path, PathBuf};
@@ -18,7 +17,6 @@ use crate::protocol::PROTOCOL;
 use crate::settings::Url;
 use crate::vars::{self, Vars};
 
-pub(crate) use link::{Peer, test_link};
 pub(crate) use pins::{HostKey, forget, is_pinned, pin, pinned, scan};
 
 /// How long ssh tries to connect, in seconds.

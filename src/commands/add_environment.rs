@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::error::{self, Error};
 use crate::exit::Explain;
-use crate::link;
+use crate::link::{Agent, Inquiry};
 use crate::names::EnvironmentName;
 use crate::repo::{self, Settled};
 use crate::settings::{Address, Settings, Url};
@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
         let done = if is_new { "added" } else { "was added before" };
         let said = format!("{name} ({}) {done}", url.described());
         let Address::Ssh(url) = url else {
-            answers_here(name, vars)?;
+            Inquiry::of_this_host(vars).map_err(CommandError::Local)?;
             tell(said);
             if settings.mapping(name).is_empty() {
                 detail(format_args!(
@@ -83,12 +83,6 @@ fn check_refs(name: &EnvironmentName, vars: &Vars) -> Result<(), Error> {
     Err(CommandError::RefsOfEnvironment { name: name.clone(), found, commands }.into())
 }
 
-/// The agent of this same host answers.
-fn answers_here(name: &EnvironmentName, vars: &Vars) -> Result<(), Error> {
-    link::connect_to(&Address::Local, vars, name, None).map_err(CommandError::Local)?;
-    Ok(())
-}
-
 fn show_trouble(trouble: Option<SshError>) {
     if let Some(trouble) = trouble {
         error::show(&trouble, trouble.hint().as_deref());
@@ -105,9 +99,10 @@ fn link(
 ) -> Result<Option<SshError>, SshError> {
     pin_keys(url, wanted, vars)?;
     ssh::write_config(vars, name, url)?;
-    match ssh::test_link(vars, name, url) {
-        Ok(peer) => {
-            detail(format_args!("the plugin's version {} answers on {}", peer.version, peer.host));
+    match Inquiry::test(vars, name, url) {
+        Ok(inquiry) => {
+            let Agent { host, version } = inquiry.agent();
+            detail(format_args!("the plugin's version {version} answers on {host}"));
             Ok(None)
         }
         Err(trouble) if trouble.is_unfinished() => Ok(Some(trouble)),

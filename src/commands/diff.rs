@@ -3,13 +3,12 @@
 use clap::Args;
 use serde_json::json;
 
-use crate::coordinator::{ask_factors, ask_live};
 use crate::diff::{self, AppDiff, FactorDiff};
 use crate::error::{self, Error};
 use crate::exit::ExitStatus;
 use crate::legible::one_line;
 use crate::lines::Lines;
-use crate::link;
+use crate::link::Inquiry;
 use crate::names::{AppName, CommitId, EnvironmentName};
 use crate::plan::named;
 use crate::repo::Settled;
@@ -52,10 +51,8 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Erro
     let repo = Settled::open(vars)?;
     let commit = request::commit_of(&repo, arguments.revision.as_deref())?;
     let candidate = Candidate::of(&repo, &settings, environment, commit)?;
-    let talk = link::connect(vars, environment, None);
-    let asked = talk.and_then(|(mut link, mut reports)| {
-        Ok((ask_live(&mut link, &mut reports)?, ask_factors(&mut link, &mut reports)?))
-    });
+    let asked = Inquiry::of(vars, environment, None)
+        .and_then(|mut inquiry| Ok((inquiry.live()?, inquiry.factors()?)));
     let (live, factors) = match asked {
         Ok(there) => there,
         Err(error) if error.is_refusal() => {

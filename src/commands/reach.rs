@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::coordinator::ask_revisions;
 use crate::dokku::Dokku;
 use crate::error::Error;
-use crate::link;
+use crate::link::Inquiry;
 use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId, EnvironmentName};
 use crate::repo::{self, Settled};
@@ -55,8 +54,7 @@ fn without_what_is_there(
     let there = |app: &AppName| linked.mapping.there(app).ok().flatten();
     let asked: Vec<(DestinationApp, CommitId)> =
         missing.iter().filter_map(|(app, id)| Some((there(app)?, *id))).collect();
-    let answered = link::connect(vars, environment, None)
-        .and_then(|(mut link, mut reports)| ask_revisions(&mut link, &mut reports, &asked));
+    let answered = Inquiry::of(vars, environment, None).and_then(|mut inquiry| inquiry.revisions(&asked));
     match answered {
         Ok(found) => {
             let is_there = |(app, id): &Revision| {

@@ -8,13 +8,13 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::coordinator::{self, ask_live, ledger};
+use crate::coordinator::{self, ledger};
 use crate::dokku::Dokku;
 use crate::error::Error;
 use crate::history;
 use crate::journal::{self, Place};
 use crate::lines::Lines;
-use crate::link;
+use crate::link::Inquiry;
 use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId};
 use crate::order::News;
@@ -187,8 +187,8 @@ fn look(
 
 /// What runs there, or why nobody can say.
 fn live(name: &EnvironmentName, vars: &Vars) -> Result<BTreeMap<DestinationApp, AppStatus>, String> {
-    let (mut link, mut reports) = link::connect(vars, name, None).map_err(|error| error.to_string())?;
-    let live = ask_live(&mut link, &mut reports).map_err(|error| error.to_string())?;
+    let live = Inquiry::of(vars, name, None).and_then(|mut inquiry| inquiry.live());
+    let live = live.map_err(|error| error.to_string())?;
     Ok(live.into_iter().map(|(app, live)| (app, live.status)).collect())
 }
 

@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Coordinator, CoordinatorError, ask_live, ledger};
+use super::{Coordinator, CoordinatorError, ledger};
 use crate::commit::outcome::{Cause, Outcome};
 use crate::decision::DecisionError;
-use crate::link;
+use crate::link::Inquiry;
 use crate::names::{AppName, CommitId};
 use crate::plan::WantedApp;
 use crate::protocol::{AppEnd, LiveApp};
@@ -20,8 +20,7 @@ impl Coordinator<'_> {
     /// The destination or the environment repository cannot be read.
     pub(super) fn judge_by_what_runs(&self) -> Result<Outcome, CoordinatorError> {
         let environment = &self.order.tag.environment;
-        let (mut link, mut reports) = link::connect(self.vars, environment, Some(&self.control_path))?;
-        let live = ask_live(&mut link, &mut reports)?;
+        let live = Inquiry::of(self.vars, environment, Some(&self.control_path))?.live()?;
         let here = |(there, live)| Some((self.routes.here(&there)?.clone(), live));
         let live = live.into_iter().filter_map(here).collect();
         let before = self.recorded_before().map_err(DecisionError::from)?;

@@ -29,8 +29,6 @@ use crate::commit::source::{Phase, Transaction};
 use crate::coordinator::control::{Client, Clients};
 pub(crate) use crate::coordinator::holder::{Holder, in_progress, lock};
 use crate::coordinator::ledger::LedgerError;
-pub(crate) use crate::coordinator::prepare::{ask_factors, ask_live};
-pub(crate) use crate::coordinator::revisions::ask_revisions;
 use crate::coordinator::run::Run;
 pub(crate) use crate::coordinator::settle::{Earlier, settle_earlier};
 use crate::decision::{self, DecisionError};
@@ -39,7 +37,7 @@ use crate::exit::{ExitStatus, Explain};
 use crate::files::{FileError, Locking};
 use crate::git;
 use crate::journal::{self, Entry, Journal, Place};
-use crate::link::{Link, LinkError, Reports};
+use crate::link::{Inquiry, LinkError, Reports};
 use crate::mapping::Routes;
 use crate::names::{AppName, EnvironmentName, GraduationId, ReleaseTag};
 use crate::order::{Ending, HookKind, Mode, News, Order};
@@ -110,7 +108,7 @@ pub(crate) enum Message {
     /// The link broke.
     LinkLost(String),
     /// It is back.
-    LinkBack(Link, Reports),
+    LinkBack(Inquiry),
     /// It will not come back.
     LinkGone(String),
     /// An app's objects are there, or not.
@@ -315,16 +313,16 @@ impl<'a> Coordinator<'a> {
             }
             Err(error) => return Ok(still_in_doubt(&environment, &error.to_string())),
         }
-        let (plan, link, reports) = match self.prepare() {
+        let (plan, inquiry) = match self.prepare() {
             Ok(prepared) => prepared,
             Err(ending) => return Ok(ending),
         };
         self.plan = plan;
         if self.plan.rows.is_empty() {
-            drop((link, reports));
+            drop(inquiry);
             return self.nothing_to_do();
         }
-        self.run(link, reports)
+        self.run(inquiry)
     }
 
     fn forget_old_ones(&self) {
@@ -340,13 +338,13 @@ impl<'a> Coordinator<'a> {
         }
     }
 
-    fn run(&mut self, link: Link, reports: Reports) -> Result<Ending, CoordinatorError> {
+    fn run(&mut self, inquiry: Inquiry) -> Result<Ending, CoordinatorError> {
         if let Err(error) = self.write_down() {
             journal::set_current(self.vars, &self.order.tag.environment, None)?;
             return Ok(cannot_begin(&error));
         }
         let transaction = Transaction::new(self.plan.rows.iter().map(|row| row.app.clone()));
-        let mut run = Run::begin(self, transaction, link, reports);
+        let mut run = Run::begin(self, transaction, inquiry);
         let outcome = run.drive(Vec::new());
         if outcome == (Outcome::Live {}) {
             run.keep();

@@ -1,35 +1,26 @@
 //! What comes before the destination is taken: connect, ask what runs there, plan, check.
 
-use std::collections::BTreeMap;
 use std::thread;
-use std::time::Duration;
 
-use super::revisions::ask_revisions;
 use super::{Coordinator, CoordinatorError, cannot_begin, ledger};
 use crate::carried_out;
 use crate::decision::DecisionError;
 use crate::dokku::Dokku;
 use crate::dokku_version::{self, TooOld};
 use crate::environment::{Environment, EnvironmentError};
-use crate::factors::RawFactors;
 use crate::git::{Git, Harmful};
-use crate::link::{self, Limit, Link, LinkError, Reports};
-use crate::mapping::DestinationApp;
+use crate::link::{Inquiry, LinkError};
 use crate::names::{AppName, FoundApp, ReleaseTag, RequestTag};
 use crate::order::{Ending, Mode, News, Order};
 use crate::plan::{self, AppsHere, Plan, Policy};
-use crate::protocol::{LiveApp, Report, Request};
 use crate::repo::{self, Release, Settled};
-
-/// How long a destination may take to say what runs there.
-const LIVE_LIMIT: Duration = Duration::from_secs(120);
 
 impl Coordinator<'_> {
     /// Everything before the destination is taken: connect, ask, plan, check. All problems are found together.
     ///
     /// # Errors
     /// How it ends, with nothing changed.
-    pub(super) fn prepare(&mut self) -> Result<(Plan, Link, Reports), Ending> {
+    pub(super) fn prepare(&mut self) -> Result<(Plan, Inquiry), Ending> {
         let refused = |problems| Err(Ending::Refused { problems, hint: None });
         self.check_dokku()?;
         let environment = &self.order.tag.environment;
@@ -43,24 +34,22 @@ impl Coordinator<'_> {
         let (surveyed, asked) = thread::scope(|scope| {
             let (vars, control_path) = (self.vars, &self.control_path);
             let asked = scope.spawn(move || {
-                let (mut link, mut reports) = link::connect(vars, environment, Some(control_path))?;
-                let live = ask_live(&mut link, &mut reports)?;
-                Ok((link, reports, live))
+                let mut inquiry = Inquiry::of(vars, environment, Some(control_path))?;
+                let live = inquiry.live()?;
+                Ok((inquiry, live))
             });
             (self.survey(), asked.join().expect("a look at an environment does not panic"))
         });
         let (here, unacknowledged) = surveyed.map_err(|error| cannot_begin(&error))?;
         problems.extend(unacknowledged);
         problems.extend(self.uncarried().map_err(|error| cannot_begin(&error))?);
-        let (mut link, mut reports, live) = match asked {
-            Ok(talk) => talk,
+        let (mut inquiry, live) = match asked {
+            Ok(answered) => answered,
             Err(error) if LinkError::is_refusal(&error) => return refused(vec![error.to_string()]),
             Err(error) => return Err(Ending::Unreachable { reason: error.to_string() }),
         };
-        let there = match ask_revisions(&mut link, &mut reports, &self.to_ask(&live)) {
-            Ok(there) => there,
-            Err(error) => return Err(Ending::Unreachable { reason: error.to_string() }),
-        };
+        let there = inquiry.revisions(&self.to_ask(&live));
+        let there = there.map_err(|error| Ending::Unreachable { reason: error.to_string() })?;
         let known = |app: &AppName, revision| {
             // Of the current state it is known already.
             let status = here.as_ref().and_then(|here| here.get(app)).map(|here| &here.status);
@@ -94,7 +83,7 @@ impl Coordinator<'_> {
         if self.order.options.plan {
             return Err(Ending::PlanShown {});
         }
-        Ok((plan, link, reports))
+        Ok((plan, inquiry))
     }
 
     /// This host has a Dokku that the plugin knows.
@@ -208,51 +197,5 @@ impl Coordinator<'_> {
             lines.join("\n    ")
         );
         Ok((Some(survey.here), (!is_acknowledged).then_some(problem)))
-    }
-}
-
-/// Asks a destination what runs there.
-///
-/// # Errors
-/// The link breaks, or something else is told.
-pub(crate) fn ask_live(
-    link: &mut Link,
-    reports: &mut Reports,
-) -> Result<BTreeMap<DestinationApp, LiveApp>, LinkError> {
-    let mut limit = Limit::on(link.process, LIVE_LIMIT);
-    link.send(&Request::Live {})?;
-    let mut apps = BTreeMap::new();
-    loop {
-        #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else comes here is wrong")]
-        match reports.next_answer(&mut limit)? {
-            Report::App { app, live } => {
-                apps.insert(app.into(), live);
-            }
-            Report::AllApps {} => return Ok(apps),
-            other => return Err(LinkError::out_of_turn(&other)),
-        }
-    }
-}
-
-/// Asks a destination what else is set for its apps, in the form of [`crate::diff::comparable`].
-///
-/// # Errors
-/// The link breaks, or something else is told.
-pub(crate) fn ask_factors(
-    link: &mut Link,
-    reports: &mut Reports,
-) -> Result<BTreeMap<DestinationApp, RawFactors>, LinkError> {
-    let mut limit = Limit::on(link.process, LIVE_LIMIT);
-    link.send(&Request::Factors {})?;
-    let mut factors: BTreeMap<DestinationApp, RawFactors> = BTreeMap::new();
-    loop {
-        #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else comes here is wrong")]
-        match reports.next_answer(&mut limit)? {
-            Report::Factor { app, plugin, property, values } => {
-                factors.entry(app.into()).or_default().entry(plugin).or_default().insert(property, values);
-            }
-            Report::AllApps {} => return Ok(factors),
-            other => return Err(LinkError::out_of_turn(&other)),
-        }
     }
 }

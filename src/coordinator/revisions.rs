@@ -4,63 +4,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
 
 use super::{Coordinator, CoordinatorError};
 use crate::decision::DecisionError;
 use crate::dokku::Dokku;
 use crate::environment::EnvironmentError;
-use crate::link::{Limit, Link, LinkError, Reports};
+use crate::link::Revisions;
 use crate::manifest::Manifest;
 use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId};
 use crate::plan::{Known, Plan, Problem, Row, Tested};
-use crate::protocol::{LiveApp, Report, Request, RevisionFacts};
+use crate::protocol::LiveApp;
 use crate::provenance::{self, Ran};
 use crate::repo::{self, RepoError, Settled};
 use crate::runs::{AppStatus, Runs};
 use crate::ssh::quoted;
 use crate::transfer::check;
 
-/// How long a destination may take to answer.
-const LIMIT: Duration = Duration::from_secs(120);
-
-/// How many questions are asked before the first answer is read: as many as a link takes unread.
-const AT_ONCE: usize = 8;
-
 /// How many apps' histories are looked at at once.
 const LOOKS: usize = 2;
-
-/// What the destination says of revisions, and why nothing can be sent to an app's repository there.
-pub(crate) type There = BTreeMap<(DestinationApp, CommitId), (RevisionFacts, Option<String>)>;
-
-/// Asks a destination which revisions it has.
-///
-/// # Errors
-/// The link breaks, or something else is told.
-pub(crate) fn ask_revisions(
-    link: &mut Link,
-    reports: &mut Reports,
-    wanted: &[(DestinationApp, CommitId)],
-) -> Result<There, LinkError> {
-    let mut limit = Limit::on(link.process, LIMIT);
-    let mut there = There::new();
-    for some in wanted.chunks(AT_ONCE) {
-        for (app, commit) in some {
-            link.send(&Request::Revision { app: app.name().clone(), commit: *commit })?;
-        }
-        for _ in some {
-            #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else comes here is wrong")]
-            match reports.next_answer(&mut limit)? {
-                Report::Revision { app, commit, facts, trouble } => {
-                    there.insert((app.into(), commit), (facts, trouble))
-                }
-                other => return Err(LinkError::out_of_turn(&other)),
-            };
-        }
-    }
-    Ok(there)
-}
 
 impl Coordinator<'_> {
     /// The revisions that may be deployed, of apps that are there.
@@ -78,7 +40,7 @@ impl Coordinator<'_> {
         &self,
         app: &AppName,
         revision: CommitId,
-        there: &There,
+        there: &Revisions,
         status_here: Option<&AppStatus>,
     ) -> Known {
         let here = Dokku::new(self.vars).revision_facts(app, revision);

@@ -14,7 +14,7 @@ use crate::commit::source::{Action, Event, Go, Transaction};
 use crate::coordinator::control::{Ask, Client};
 use crate::coordinator::{Coordinator, CoordinatorError, Message, listen_to};
 use crate::decision;
-use crate::link::{self, Link, Reports};
+use crate::link::{Inquiry, Link};
 use crate::names::AppName;
 use crate::order::{HookKind, Mode, News};
 use crate::process::{Children, ProcessId};
@@ -78,9 +78,9 @@ impl<'c, 'v> Run<'c, 'v> {
     pub(super) fn begin(
         coordinator: &'c mut Coordinator<'v>,
         transaction: Transaction,
-        mut link: Link,
-        reports: Reports,
+        inquiry: Inquiry,
     ) -> Self {
+        let (mut link, reports) = inquiry.into_talk();
         let request = Request::Begin {
             id: coordinator.order.id.clone(),
             environment: coordinator.order.tag.environment.clone(),
@@ -106,8 +106,8 @@ impl<'c, 'v> Run<'c, 'v> {
         transaction: Transaction,
     ) -> Result<Self, CoordinatorError> {
         let environment = coordinator.order.tag.environment.clone();
-        let (mut link, reports) =
-            link::connect(coordinator.vars, &environment, Some(&coordinator.control_path))?;
+        let inquiry = Inquiry::of(coordinator.vars, &environment, Some(&coordinator.control_path))?;
+        let (mut link, reports) = inquiry.into_talk();
         link.send(&Request::Resume { id: coordinator.order.id.clone(), seen: 0 })?;
         listen_to(reports, coordinator.sender.clone());
         let mut run = Self::new(coordinator, transaction, link);
@@ -289,7 +289,7 @@ impl<'c, 'v> Run<'c, 'v> {
             Message::Client(client) => self.client(client),
             Message::Report(report) => self.report(report),
             Message::LinkLost(reason) => self.link_lost(reason),
-            Message::LinkBack(link, reports) => self.link_back(link, reports),
+            Message::LinkBack(inquiry) => self.link_back(inquiry),
             Message::LinkGone(reason) => Some(Event::LinkGone(reason)),
             Message::Sent { app, result } => self.sent(app, result),
             Message::ProgramWrote { kind, text } => {

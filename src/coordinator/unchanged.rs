@@ -62,7 +62,7 @@ impl Coordinator<'_> {
                 Message::Client(Client::Asks(Ask::TagMoved {}))
                 | Message::Report(_)
                 | Message::LinkLost(_)
-                | Message::LinkBack(..)
+                | Message::LinkBack(_)
                 | Message::LinkGone(_)
                 | Message::Sent { .. }
                 | Message::ProgramWrote { .. }

@@ -1,8 +1,6 @@
 //! One environment: what this host has of it, the way there, and what the destination finds of itself.
 
-use std::time::Duration;
-
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 
 use crate::coordinator;
 use crate::dokku_version::TooOld;
@@ -11,15 +9,11 @@ use crate::finding::{Check, Finding, tame};
 use crate::git::Git;
 use crate::install;
 use crate::journal;
-use crate::link::{self, Limit, Link, LinkError, Reports};
+use crate::link::{Agent, Examination, Inquiry};
 use crate::names::EnvironmentName;
-use crate::protocol::{Report, Request};
 use crate::settings::{Environment, Url};
 use crate::ssh::{self, SshError};
 use crate::vars::{self, Vars};
-
-/// How long a destination may take to examine itself.
-const EXAMINATION_LIMIT: Duration = Duration::from_secs(120);
 
 /// How far two clocks may be apart. No promise hangs on them; but times of the two hosts are read side by side, in
 /// journals and in `status`, and a release is named by the source's.
@@ -116,7 +110,7 @@ impl Way<'_> {
 
     /// Of an environment on this same host.
     fn own_agent(&self) -> Finding {
-        match link::connect(self.vars, self.name, None) {
+        match Inquiry::of_this_host(self.vars) {
             Ok(_) => Finding::ok(Check::Link, "it is this same host, and its agent answers"),
             Err(error) => without_remedy(&error),
         }
@@ -180,18 +174,19 @@ impl Way<'_> {
             let what = "this host has no whole key to go there with";
             return (vec![Finding::broken(Check::Link, what, "dokku graduate:key")], None);
         }
-        let (mut link, mut reports) = match link::connect(self.vars, self.name, None) {
-            Ok(talk) => talk,
-            Err(error) => return (vec![self.explained(url, error)], None),
+        let mut inquiry = match Inquiry::test(self.vars, self.name, url) {
+            Ok(inquiry) => inquiry,
+            Err(error) => return (vec![self.explained(error)], None),
         };
-        let there = tame(&link.peer.host);
+        let Agent { host, version: theirs } = inquiry.agent();
+        let there = tame(host);
         let mut found = vec![
             Finding::ok(Check::Link, format!("{there} lets this host in, and its agent answers")),
-            version(&link.peer.version),
+            version(theirs),
         ];
-        match self.examination(&mut link, &mut reports) {
-            Ok((clock, findings)) => {
-                found.push(clock);
+        match inquiry.examination() {
+            Ok(Examination { ahead, findings }) => {
+                found.push(clock(ahead));
                 (found, Some(There { host: there, findings }))
             }
             Err(error) => {
@@ -201,13 +196,9 @@ impl Way<'_> {
         }
     }
 
-    /// Why there is no talk: a test of the link tells more than the end of a session.
-    fn explained(&self, url: &Url, error: LinkError) -> Finding {
+    /// Why there is no talk, and what to do about it.
+    fn explained(&self, error: SshError) -> Finding {
         let check = Check::Link;
-        let error = match (error, ssh::test_link(self.vars, self.name, url)) {
-            (_, Err(error)) => error,
-            (error, Ok(_)) => return without_remedy(&format!("it comes and goes: {error}")),
-        };
         let what = error.to_string();
         match error {
             SshError::NotAuthorised { remedy, .. } => {
@@ -237,27 +228,6 @@ impl Way<'_> {
         }
         .tamed()
     }
-
-    fn examination(
-        &self,
-        link: &mut Link,
-        reports: &mut Reports,
-    ) -> Result<(Finding, Vec<Finding>), LinkError> {
-        let mut limit = Limit::on(link.process, EXAMINATION_LIMIT);
-        let asked = Utc::now();
-        link.send(&Request::Examine {})?;
-        let (mut difference, mut findings) = (None, Vec::new());
-        loop {
-            #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else comes here is wrong")]
-            match reports.next_answer(&mut limit)? {
-                Report::Clock { at } => difference = Some(apart(asked, at, Utc::now())),
-                Report::Found { finding } => findings.push(finding.tamed()),
-                Report::Examined {} => break,
-                other => return Err(LinkError::out_of_turn(&other)),
-            }
-        }
-        Ok((clock(difference), findings))
-    }
 }
 
 /// What is broken and no command can put right.
@@ -275,17 +245,6 @@ fn version(there: &str) -> Finding {
          archive is upgraded)"
     );
     Finding::warning(Check::Version, what, "dokku plugin:update graduate").tamed()
-}
-
-/// How far the clock there is ahead of ours at least: it was read at some moment between question and answer.
-fn apart(asked: DateTime<Utc>, there: DateTime<Utc>, answered: DateTime<Utc>) -> TimeDelta {
-    if there > answered {
-        there - answered
-    } else if there < asked {
-        there - asked
-    } else {
-        TimeDelta::zero()
-    }
 }
 
 fn clock(ahead: Option<TimeDelta>) -> Finding {
@@ -310,11 +269,7 @@ mod tests {
     use crate::finding::Severity;
 
     #[test]
-    fn clocks_are_compared_without_the_time_that_the_question_took() {
-        let at = |seconds: i64| DateTime::from_timestamp(1_000_000 + seconds, 0).unwrap();
-        assert_eq!(apart(at(0), at(7), at(10)), TimeDelta::zero());
-        assert_eq!(apart(at(0), at(14), at(10)), TimeDelta::seconds(4));
-        assert_eq!(apart(at(0), at(-6), at(10)), TimeDelta::seconds(-6));
+    fn a_slow_clock_is_a_warning() {
         assert_eq!(clock(Some(TimeDelta::seconds(4))).severity, Severity::Ok);
         let slow = clock(Some(TimeDelta::seconds(-6)));
         assert_eq!(slow.severity, Severity::Warning);

@@ -29,7 +29,6 @@ const SHARED: &[&str] = &[
     "Report",
     "Reports",
     "Request",
-    "Session",
     "Settled",
     "Stage",
     "Start",

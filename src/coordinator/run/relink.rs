@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Announcement, Run};
 use crate::commit::source::{Action, Event};
 use crate::coordinator::{Message, listen_to};
-use crate::link::{self, Link, LinkError, Reports};
+use crate::link::{Inquiry, Link, LinkError};
 use crate::names::AppName;
 use crate::order::News;
 use crate::plan::Row;
@@ -63,8 +63,8 @@ impl Run<'_, '_> {
         thread::spawn(move || {
             let mut wait = Duration::from_millis(100);
             loop {
-                let message = match link::connect(&vars, &environment, Some(&control)) {
-                    Ok((link, reports)) => Message::LinkBack(link, reports),
+                let message = match Inquiry::of(&vars, &environment, Some(&control)) {
+                    Ok(inquiry) => Message::LinkBack(inquiry),
                     Err(_) if Instant::now() < until => {
                         thread::sleep(wait);
                         wait = (wait * 2).min(Duration::from_secs(5));
@@ -79,7 +79,8 @@ impl Run<'_, '_> {
         None
     }
 
-    pub(super) fn link_back(&mut self, mut link: Link, reports: Reports) -> Option<Event> {
+    pub(super) fn link_back(&mut self, inquiry: Inquiry) -> Option<Event> {
+        let (mut link, reports) = inquiry.into_talk();
         self.coordinator.say(News::LinkBack {});
         self.lease.hears(Instant::now());
         let resumed = self.resume_on(&mut link);

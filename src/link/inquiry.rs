@@ -1,0 +1,238 @@
+//! What is asked of a destination before anything is begun there, or without beginning anything: one question at a time,
+//! each with a limit.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::diagnosis::diagnosed;
+use super::{Agent, Limit, Link, LinkError, Reports};
+use crate::factors::RawFactors;
+use crate::finding::Finding;
+use crate::local;
+use crate::mapping::DestinationApp;
+use crate::names::{CommitId, EnvironmentName};
+use crate::process::Program;
+use crate::protocol::{LiveApp, Report, Request, RevisionFacts};
+use crate::settings::{Address, Settings, Url};
+use crate::ssh::{self, SshError};
+use crate::vars::Vars;
+
+/// How long a destination may take for the whole answer to a question.
+const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+
+/// How many revisions are asked for before the first answer is read: as many as a link takes unread.
+const AT_ONCE: usize = 8;
+
+/// A link to a destination, on which nothing is begun yet.
+#[derive(Debug)]
+pub(crate) struct Inquiry {
+    link: Link,
+    reports: Reports,
+}
+
+/// What a destination says of revisions, and why nothing can be sent to an app's repository there.
+pub(crate) type Revisions = BTreeMap<(DestinationApp, CommitId), (RevisionFacts, Option<String>)>;
+
+/// What a destination finds of itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Examination {
+    /// How far its clock is ahead of ours at least; none if it did not say.
+    pub ahead: Option<TimeDelta>,
+    /// What it found.
+    pub findings: Vec<Finding>,
+}
+
+impl Inquiry {
+    /// Connects to an environment's host, and waits for the agent's hello. `control` is the socket by which git's own
+    /// connections share this one; whoever only asks needs none.
+    ///
+    /// # Errors
+    /// See [`LinkError`]; nothing was changed anywhere.
+    pub(crate) fn of(
+        vars: &Vars,
+        environment: &EnvironmentName,
+        control: Option<&Path>,
+    ) -> Result<Self, LinkError> {
+        match Settings::load(vars)?.environment(environment)?.url {
+            Address::Local => Self::of_this_host(vars),
+            Address::Ssh(_) => Self::by(ssh::command(vars, environment, control, &[AGENT])?),
+        }
+    }
+
+    /// Talks to the agent of this same host.
+    ///
+    /// # Errors
+    /// As [`Inquiry::of`].
+    pub(crate) fn of_this_host(vars: &Vars) -> Result<Self, LinkError> {
+        Self::by(local::agent(vars))
+    }
+
+    /// As [`Inquiry::of`], to a host that may not be set up yet: it makes our key if there is none.
+    ///
+    /// # Errors
+    /// Every way in which a link does not work has its variant of [`SshError`].
+    pub(crate) fn test(vars: &Vars, environment: &EnvironmentName, url: &Url) -> Result<Self, SshError> {
+        ssh::public_key(vars)?;
+        let program = ssh::command(vars, environment, None, &[AGENT])?;
+        Self::by(program).map_err(|error| diagnosed(error, vars, url))
+    }
+
+    fn by(program: Program) -> Result<Self, LinkError> {
+        let (link, reports) = super::open(program)?;
+        Ok(Self { link, reports })
+    }
+
+    /// Who answers.
+    pub(crate) fn agent(&self) -> &Agent {
+        &self.link.agent
+    }
+
+    /// Ends the questions: from here on a graduation goes on over the link.
+    pub(crate) fn into_talk(self) -> (Link, Reports) {
+        (self.link, self.reports)
+    }
+
+    /// Asks, and hands on each report of the answer up to its `end`. What is handed back is none of it.
+    fn ask(
+        &mut self,
+        request: &Request,
+        end: &Report,
+        mut take: impl FnMut(Report) -> Option<Report>,
+    ) -> Result<(), LinkError> {
+        let mut limit = Limit::on(self.link.process, ANSWER_LIMIT);
+        self.link.send(request)?;
+        loop {
+            let report = self.reports.next_answer(&mut limit)?;
+            if report == *end {
+                return Ok(());
+            }
+            if let Some(other) = take(report) {
+                return Err(LinkError::out_of_turn(&other));
+            }
+        }
+    }
+
+    /// What runs there.
+    ///
+    /// # Errors
+    /// The link breaks, or something else is told.
+    pub(crate) fn live(&mut self) -> Result<BTreeMap<DestinationApp, LiveApp>, LinkError> {
+        let mut apps = BTreeMap::new();
+        self.ask(&Request::Live {}, &Report::AllApps {}, |report| {
+            let Report::App { app, live } = report else { return Some(report) };
+            apps.insert(app.into(), live);
+            None
+        })?;
+        Ok(apps)
+    }
+
+    /// What else is set for the apps there, in the form of [`crate::diff::comparable`].
+    ///
+    /// # Errors
+    /// As [`Inquiry::live`].
+    pub(crate) fn factors(&mut self) -> Result<BTreeMap<DestinationApp, RawFactors>, LinkError> {
+        let mut factors: BTreeMap<DestinationApp, RawFactors> = BTreeMap::new();
+        self.ask(&Request::Factors {}, &Report::AllApps {}, |report| {
+            let Report::Factor { app, plugin, property, values } = report else { return Some(report) };
+            factors.entry(app.into()).or_default().entry(plugin).or_default().insert(property, values);
+            None
+        })?;
+        Ok(factors)
+    }
+
+    /// Which of these revisions are there.
+    ///
+    /// # Errors
+    /// As [`Inquiry::live`].
+    pub(crate) fn revisions(
+        &mut self,
+        wanted: &[(DestinationApp, CommitId)],
+    ) -> Result<Revisions, LinkError> {
+        let mut limit = Limit::on(self.link.process, ANSWER_LIMIT);
+        let mut there = Revisions::new();
+        for some in wanted.chunks(AT_ONCE) {
+            for (app, commit) in some {
+                self.link.send(&Request::Revision { app: app.name().clone(), commit: *commit })?;
+            }
+            for _ in some {
+                let report = self.reports.next_answer(&mut limit)?;
+                let Report::Revision { app, commit, facts, trouble } = report else {
+                    return Err(LinkError::out_of_turn(&report));
+                };
+                there.insert((app.into(), commit), (facts, trouble));
+            }
+        }
+        Ok(there)
+    }
+
+    /// Lets the destination examine itself.
+    ///
+    /// # Errors
+    /// As [`Inquiry::live`].
+    pub(crate) fn examination(&mut self) -> Result<Examination, LinkError> {
+        let asked = Utc::now();
+        let mut found = Examination { ahead: None, findings: Vec::new() };
+        self.ask(&Request::Examine {}, &Report::Examined {}, |report| {
+            if let Report::Clock { at } = report {
+                found.ahead = Some(apart(asked, at, Utc::now()));
+            } else if let Report::Found { finding } = report {
+                found.findings.push(finding.tamed());
+            } else {
+                return Some(report);
+            }
+            None
+        })?;
+        Ok(found)
+    }
+}
+
+/// The one command of a destination that a source talks to.
+const AGENT: &str = "graduate:agent";
+
+/// How far the clock there is ahead of ours at least: it was read at some moment between question and answer.
+fn apart(asked: DateTime<Utc>, there: DateTime<Utc>, answered: DateTime<Utc>) -> TimeDelta {
+    if there > answered {
+        there - answered
+    } else if there < asked {
+        there - asked
+    } else {
+        TimeDelta::zero()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::PROTOCOL;
+
+    #[test]
+    fn clocks_are_compared_without_the_time_that_the_question_took() {
+        let at = |seconds: i64| DateTime::from_timestamp(1_000_000 + seconds, 0).unwrap();
+        assert_eq!(apart(at(0), at(7), at(10)), TimeDelta::zero());
+        assert_eq!(apart(at(0), at(14), at(10)), TimeDelta::seconds(4));
+        assert_eq!(apart(at(0), at(-6), at(10)), TimeDelta::seconds(-6));
+    }
+
+    /// A destination that answers with these lines, whatever it is asked.
+    fn answers(lines: &[&str]) -> Inquiry {
+        let hello = format!(r#"{{"type":"hello","protocol":{PROTOCOL},"version":"1","host":"h"}}"#);
+        let script = format!("printf '%s\\n' '{hello}' '{}'; sleep 1000", lines.join("' '"));
+        Inquiry::by(Program::new("sh").args(["-c", &script])).unwrap()
+    }
+
+    #[test]
+    fn an_answer_goes_up_to_its_end_and_has_nothing_else_in_it() {
+        let clock = r#"{"type":"clock","at":"2026-11-23T10:45:12Z"}"#;
+        let mut there = answers(&[clock, r#"{"type":"examined"}"#, r#"{"type":"all-apps"}"#, clock]);
+        let examined = there.examination().unwrap();
+        assert!(
+            examined.ahead.is_some_and(|ahead| ahead < TimeDelta::zero()) && examined.findings.is_empty()
+        );
+        assert_eq!(there.live().unwrap(), BTreeMap::new());
+        let other = there.factors().unwrap_err().to_string();
+        assert!(other.contains("something else than was asked: {\"type\":\"clock\""), "{other}");
+    }
+}
