@@ -259,7 +259,7 @@ impl Reports {
 }
 
 impl Link {
-    /// Sends a request that is no decision to go: that wants [`Link::announce_go`]. Waits for nobody to read it.
+    /// Sends a request that is no decision: that wants [`Link::announce`]. Waits for nobody to read it.
     ///
     /// # Errors
     /// The session has ended, or nothing of it is read.
@@ -270,21 +270,31 @@ impl Link {
         })
     }
 
-    /// Tells the destination to abort.
+    /// Tells the destination what is decided.
     ///
     /// # Errors
-    /// The session has ended.
-    pub(crate) fn announce_abort(&mut self) -> Result<(), LinkError> {
-        self.send(&Request::Decide { decision: Decision::Abort })
+    /// As [`Link::send`].
+    pub(crate) fn announce(&mut self, announcement: &Announcement) -> Result<(), LinkError> {
+        let decision = match announcement {
+            Announcement::Go(_) => Decision::Go,
+            Announcement::Abort => Decision::Abort,
+        };
+        self.send(&Request::Decide { decision })
     }
 
-    /// Tells the destination to go. Takes the proof that the decision is durable.
-    ///
-    /// # Errors
-    /// The session has ended.
-    pub(crate) fn announce_go(&mut self, _proof: &Go) -> Result<(), LinkError> {
-        self.send(&Request::Decide { decision: Decision::Go })
+    /// The process at our end still runs. That of a link that is lost has ended before its reader says so.
+    pub(crate) fn is_up(&self) -> bool {
+        self.process.is_running()
     }
+}
+
+/// What a destination is told in the end. To go takes the proof that this decision is durable.
+#[derive(Debug)]
+pub(crate) enum Announcement {
+    /// Go live.
+    Go(Go),
+    /// Put everything back.
+    Abort,
 }
 
 impl Drop for Link {

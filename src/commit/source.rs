@@ -195,6 +195,11 @@ impl Transaction {
         }
     }
 
+    /// It is voted on, and nobody here knows yet what is decided.
+    pub(crate) fn awaits_decision(&self) -> bool {
+        self.state == State::Voted
+    }
+
     /// Some app is held, so that time counts.
     pub(crate) fn is_holding(&self) -> bool {
         let undecided = match self.state {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::coordinator::Message;
+use crate::coordinator::message::Message;
 use crate::order::News;
 use crate::process::ProcessId;
 use crate::protocol::{self, LineError};

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Coordinator, CoordinatorError, ledger};
 use crate::commit::outcome::{Cause, Outcome};
 use crate::decision::DecisionError;
-use crate::link::Inquiry;
 use crate::names::{AppName, CommitId};
 use crate::plan::WantedApp;
 use crate::protocol::{AppEnd, LiveApp};
@@ -19,9 +18,8 @@ impl Coordinator<'_> {
     /// # Errors
     /// The destination or the environment repository cannot be read.
     pub(super) fn judge_by_what_runs(&self) -> Result<Outcome, CoordinatorError> {
-        let environment = &self.order.tag.environment;
-        let live = Inquiry::of(self.vars, environment, Some(&self.control_path))?.live()?;
-        let here = |(there, live)| Some((self.routes.here(&there)?.clone(), live));
+        let live = self.site.inquire()?.live()?;
+        let here = |(there, live)| Some((self.site.routes.here(&there)?.clone(), live));
         let live = live.into_iter().filter_map(here).collect();
         let before = self.recorded_before().map_err(DecisionError::from)?;
         let followed = self.order.followed();

@@ -2,14 +2,16 @@
 //!
 //! A hook or command starts it with an [`Order`] on its stdin and attaches to its socket; whoever leaves, it goes
 //! on. It holds the environment's lock, settles what an earlier one left, makes the plan, and feeds the
-//! [`Transaction`] in `run`. What it says goes into a file of [`News`].
+//! transaction in `run`. What it says goes into a file of [`News`].
 
 pub(crate) mod control;
 mod forgotten;
 mod holder;
 mod keep;
 pub(crate) mod ledger;
+mod message;
 mod outcome;
+mod peer;
 mod prepare;
 mod programs;
 mod revisions;
@@ -17,18 +19,18 @@ mod run;
 mod settle;
 mod unchanged;
 
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::commit::outcome::{Cause, Outcome};
-use crate::commit::source::{Phase, Transaction};
-use crate::coordinator::control::{Client, Clients};
+use crate::coordinator::control::Clients;
 pub(crate) use crate::coordinator::holder::{Holder, in_progress, lock};
 use crate::coordinator::ledger::LedgerError;
+use crate::coordinator::message::Message;
+use crate::coordinator::peer::Site;
 use crate::coordinator::run::Run;
 pub(crate) use crate::coordinator::settle::{Earlier, settle_earlier};
 use crate::decision::{self, DecisionError};
@@ -37,13 +39,12 @@ use crate::exit::{ExitStatus, Explain};
 use crate::files::{FileError, Locking};
 use crate::git;
 use crate::journal::{self, Entry, Journal, Place};
-use crate::link::{Inquiry, LinkError, Reports};
+use crate::link::{Inquiry, LinkError};
 use crate::mapping::Routes;
-use crate::names::{AppName, EnvironmentName, GraduationId, ReleaseTag};
-use crate::order::{Ending, HookKind, Mode, News, Order};
+use crate::names::{EnvironmentName, GraduationId, ReleaseTag};
+use crate::order::{Ending, Mode, News, Order};
 use crate::plan::Plan;
 use crate::process::{self, Detached, ProcessError};
-use crate::protocol::Report;
 use crate::records::Recorder;
 use crate::settings::{Limits, Settings, SettingsError};
 use crate::vars::Vars;
@@ -98,49 +99,6 @@ impl Explain for CoordinatorError {
     }
 }
 
-/// What reaches the main loop.
-#[derive(Debug)]
-pub(crate) enum Message {
-    /// A hook or command.
-    Client(Client),
-    /// The destination.
-    Report(Report),
-    /// The link broke.
-    LinkLost(String),
-    /// It is back.
-    LinkBack(Inquiry),
-    /// It will not come back.
-    LinkGone(String),
-    /// An app's objects are there, or not.
-    Sent {
-        /// The app.
-        app: AppName,
-        /// What git said, if they are not.
-        result: Result<(), String>,
-    },
-    /// A program of the user's wrote a line.
-    ProgramWrote {
-        /// Of which kind it is.
-        kind: HookKind,
-        /// The line.
-        text: String,
-    },
-    /// All of a phase have ended, or one has failed.
-    ProgramsDone {
-        /// Which.
-        phase: Phase,
-        /// What failed.
-        result: Result<(), String>,
-    },
-    /// Those that are told how it ended have all run.
-    OutcomeTold {
-        /// What failed of them.
-        failures: Vec<String>,
-    },
-    /// git-receive-pack(1) has ended: the ref will not move any more.
-    PushIsOver,
-}
-
 /// What a coordinator is started for; JSON on its stdin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -178,7 +136,7 @@ pub(crate) struct Coordinator<'a> {
     order: Order,
     limits: Limits,
     settings: Settings,
-    routes: Routes,
+    site: Arc<Site>,
     /// What it does; empty until that is known.
     plan: Plan,
     journal: Journal,
@@ -187,7 +145,6 @@ pub(crate) struct Coordinator<'a> {
     sender: SyncSender<Message>,
     messages: Receiver<Message>,
     started: Instant,
-    control_path: PathBuf,
 }
 
 impl<'a> Coordinator<'a> {
@@ -205,14 +162,20 @@ impl<'a> Coordinator<'a> {
         let clients = Clients::default();
         let listening = control::listen(&place.socket(), clients.clone(), sender.clone());
         listening.map_err(FileError::of("listen at", &place.socket()))?;
-        let control_path = place.control();
+        let site = Arc::new(Site {
+            vars: vars.clone(),
+            environment: environment.clone(),
+            id: order.id.clone(),
+            routes,
+            control: place.control(),
+        });
         let started = Instant::now();
         Ok(Self {
             vars,
             order,
             limits,
             settings,
-            routes,
+            site,
             plan: Plan::default(),
             journal,
             events,
@@ -220,7 +183,6 @@ impl<'a> Coordinator<'a> {
             sender,
             messages,
             started,
-            control_path,
         })
     }
 
@@ -343,8 +305,7 @@ impl<'a> Coordinator<'a> {
             journal::set_current(self.vars, &self.order.tag.environment, None)?;
             return Ok(cannot_begin(&error));
         }
-        let transaction = Transaction::new(self.plan.rows.iter().map(|row| row.app.clone()));
-        let mut run = Run::begin(self, transaction, inquiry);
+        let mut run = Run::begin(self, inquiry);
         let outcome = run.drive(Vec::new());
         if outcome == (Outcome::Live {}) {
             run.keep();
@@ -416,22 +377,4 @@ fn cannot_begin(error: &impl std::error::Error) -> Ending {
 fn still_in_doubt(environment: &EnvironmentName, why: &str) -> Ending {
     let hint = format!("settle it with `dokku graduate:recover {environment}`");
     Ending::Refused { problems: vec![why.to_owned()], hint: Some(hint) }
-}
-
-/// Starts reading reports on a thread of its own.
-fn listen_to(mut reports: Reports, sender: SyncSender<Message>) {
-    thread::spawn(move || {
-        loop {
-            let message = match reports.next_report() {
-                Ok(report) => Message::Report(report),
-                Err(error) => {
-                    let _ = sender.send(Message::LinkLost(error.to_string()));
-                    return;
-                }
-            };
-            if sender.send(message).is_err() {
-                return;
-            }
-        }
-    });
 }

@@ -3,8 +3,9 @@
 //! It is over and recorded by then, and its environment is free for the next one: nothing that they do changes how it
 //! ended. Whoever asked for it sees what they write, and waits for them as long as `hook-timeout` lets each of them.
 
+use super::message::Message;
 use super::programs::Programs;
-use super::{Coordinator, CoordinatorError, Message};
+use super::{Coordinator, CoordinatorError};
 use crate::commit::outcome::{AfterAbort, Outcome};
 use crate::journal;
 use crate::names::ReleaseTag;
@@ -92,11 +93,7 @@ impl Coordinator<'_> {
                 }
                 // All of this comes too late.
                 Message::Client(_)
-                | Message::Report(_)
-                | Message::LinkLost(_)
-                | Message::LinkBack(..)
-                | Message::LinkGone(_)
-                | Message::Sent { .. }
+                | Message::Peer { .. }
                 | Message::ProgramsDone { .. }
                 | Message::PushIsOver => {}
             }

@@ -32,9 +32,9 @@ impl Coordinator<'_> {
         problems.extend(self.frozen().map_err(|error| cannot_begin(&error))?);
         // Both hosts look at what they run at the same time.
         let (surveyed, asked) = thread::scope(|scope| {
-            let (vars, control_path) = (self.vars, &self.control_path);
+            let site = &self.site;
             let asked = scope.spawn(move || {
-                let mut inquiry = Inquiry::of(vars, environment, Some(control_path))?;
+                let mut inquiry = site.inquire()?;
                 let live = inquiry.live()?;
                 Ok((inquiry, live))
             });
@@ -55,7 +55,7 @@ impl Coordinator<'_> {
             let status = here.as_ref().and_then(|here| here.get(app)).map(|here| &here.status);
             self.known(app, revision, &there, status)
         };
-        let Self { order, routes, limits, .. } = &*self;
+        let Self { order, site, limits, .. } = &*self;
         let policy = Policy {
             missing_config: limits.missing_config,
             untested: limits.untested,
@@ -63,7 +63,7 @@ impl Coordinator<'_> {
             ignore_config: &limits.ignore_config,
             excluded: &order.excluded,
         };
-        let plan = match plan::make(&order.apps, routes, &live, &order.options, &policy, known) {
+        let plan = match plan::make(&order.apps, &site.routes, &live, &order.options, &policy, known) {
             // What runs already is no second graduation.
             Ok(plan) if plan.rows.is_empty() => plan,
             Ok(plan) => {

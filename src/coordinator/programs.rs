@@ -6,7 +6,8 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::Duration;
 
-use super::{Coordinator, CoordinatorError, Message};
+use super::message::Message;
+use super::{Coordinator, CoordinatorError};
 use crate::commit::source::Phase;
 use crate::decision::DecisionError;
 use crate::files;

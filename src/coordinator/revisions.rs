@@ -28,7 +28,7 @@ impl Coordinator<'_> {
     /// The revisions that may be deployed, of apps that are there.
     pub(super) fn to_ask(&self, live: &BTreeMap<DestinationApp, LiveApp>) -> Vec<(DestinationApp, CommitId)> {
         let asked = self.order.followed().into_iter().filter_map(|app| {
-            let (there, to) = (self.routes.there(app)?, self.order.apps.get(app)?.runs.revision()?);
+            let (there, to) = (self.site.routes.there(app)?, self.order.apps.get(app)?.runs.revision()?);
             let is_changed = self.order.options.redeploys(app) || !live.get(there)?.status.has(to);
             is_changed.then(|| (there.clone(), to))
         });
@@ -44,7 +44,8 @@ impl Coordinator<'_> {
         status_here: Option<&AppStatus>,
     ) -> Known {
         let here = Dokku::new(self.vars).revision_facts(app, revision);
-        let found = self.routes.there(app).and_then(|name| there.get(&(name.clone(), revision))).cloned();
+        let found =
+            self.site.routes.there(app).and_then(|name| there.get(&(name.clone(), revision))).cloned();
         let (found, trouble) = found.unwrap_or_default();
         let is_there = found.exists;
         let facts = if here.exists { here } else { found };

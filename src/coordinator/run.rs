@@ -1,24 +1,24 @@
 //! The main loop of a graduation: feeds events to the [`Transaction`] and carries out what it asks for.
 
 mod actions;
-mod lease;
-mod relink;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::commit::outcome::{Cause, Outcome};
-use crate::commit::source::{Action, Event, Go, Transaction};
+use crate::commit::source::{Action, Event, Transaction};
 use crate::coordinator::control::{Ask, Client};
-use crate::coordinator::{Coordinator, CoordinatorError, Message, listen_to};
+use crate::coordinator::message::Message;
+use crate::coordinator::peer::Peer;
+use crate::coordinator::{Coordinator, CoordinatorError};
 use crate::decision;
-use crate::link::{Inquiry, Link};
-use crate::names::AppName;
+use crate::link::Inquiry;
 use crate::order::{HookKind, Mode, News};
 use crate::process::{Children, ProcessId};
-use crate::protocol::{AppEnd, Report, Request};
+use crate::protocol::Request;
 
 /// How often the ref is read while a push that was voted on has not ended.
 pub(super) const REF_PERIOD: Duration = Duration::from_millis(50);
@@ -29,25 +29,13 @@ pub(super) const PUSH_GRACE: Duration = Duration::from_secs(5);
 /// How long whoever asked for it may take to attach. One that died on its way must not leave anything held.
 pub(super) const ASKER_PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long a destination may take to keep the revisions of a release, and how many apps it is asked for at once.
-const KEEP_PATIENCE: Duration = Duration::from_secs(20);
-const KEPT_AT_ONCE: usize = 8;
-
 use actions::{Carried, not_moved};
-use lease::Lease;
 
 /// One run of the transaction.
 pub(super) struct Run<'c, 'v> {
     coordinator: &'c mut Coordinator<'v>,
     transaction: Transaction,
-    link: Option<Link>,
-    /// How many of the participant's reports have arrived.
-    seen: u64,
-    begun: bool,
-    /// The destination knows nothing of it.
-    forgotten: bool,
-    announced: Option<Announcement>,
-    lease: Lease,
+    peer: Peer,
     holding_since: Option<Instant>,
     receive_pack: Option<ProcessId>,
     /// receive-pack has ended: a ref that has not moved never will.
@@ -56,45 +44,37 @@ pub(super) struct Run<'c, 'v> {
     asker_came: bool,
     /// Our vote has been asked for and not given yet.
     vote_asked: bool,
-    voted: bool,
-    /// The number of the last look that was asked for: an answer to an earlier one says nothing.
-    look: u64,
     /// What works here for it before the decision: PRE and POST hooks, pushes of objects.
     children: Children,
     /// Ends them, since it was aborted.
     stopping: Option<JoinHandle<()>>,
-    sending: VecDeque<AppName>,
-    sends_under_way: u32,
-}
-
-/// What the destination has been told, for the case that it did not hear it.
-enum Announcement {
-    Go(Go),
-    Abort,
 }
 
 impl<'c, 'v> Run<'c, 'v> {
-    /// A graduation that begins on a fresh link.
-    pub(super) fn begin(
-        coordinator: &'c mut Coordinator<'v>,
-        transaction: Transaction,
-        inquiry: Inquiry,
-    ) -> Self {
-        let (mut link, reports) = inquiry.into_talk();
+    /// A graduation that begins where nothing has been asked for but what is there.
+    pub(super) fn begin(coordinator: &'c mut Coordinator<'v>, inquiry: Inquiry) -> Self {
+        let Coordinator { order, limits, settings, plan, site, sender, .. } = &*coordinator;
         let request = Request::Begin {
-            id: coordinator.order.id.clone(),
-            environment: coordinator.order.tag.environment.clone(),
-            source: coordinator.settings.host_name(),
-            by: coordinator.order.by.clone(),
-            lease_s: seconds(coordinator.limits.lease),
-            max_parallel: coordinator.limits.max_parallel,
-            on_failure: coordinator.limits.on_failure,
+            id: order.id.clone(),
+            environment: order.tag.environment.clone(),
+            source: settings.host_name(),
+            by: order.by.clone(),
+            lease_s: seconds(limits.lease),
+            max_parallel: limits.max_parallel,
+            on_failure: limits.on_failure,
         };
-        if let Err(error) = link.send(&request) {
-            log::warn!("{error}");
-        }
-        listen_to(reports, coordinator.sender.clone());
-        Self::new(coordinator, transaction, link)
+        let transaction = Transaction::new(plan.rows.iter().map(|row| row.app.clone()));
+        let children = Children::default();
+        let peer = Peer::begin(
+            Arc::clone(site),
+            &plan.rows,
+            inquiry,
+            &request,
+            limits.lease,
+            children.clone(),
+            sender.clone(),
+        );
+        Self::new(coordinator, transaction, peer, children)
     }
 
     /// One that another coordinator has left.
@@ -105,51 +85,40 @@ impl<'c, 'v> Run<'c, 'v> {
         coordinator: &'c mut Coordinator<'v>,
         transaction: Transaction,
     ) -> Result<Self, CoordinatorError> {
-        let environment = coordinator.order.tag.environment.clone();
-        let inquiry = Inquiry::of(coordinator.vars, &environment, Some(&coordinator.control_path))?;
-        let (mut link, reports) = inquiry.into_talk();
-        link.send(&Request::Resume { id: coordinator.order.id.clone(), seen: 0 })?;
-        listen_to(reports, coordinator.sender.clone());
-        let mut run = Self::new(coordinator, transaction, link);
-        run.begun = true;
-        Ok(run)
+        let Coordinator { limits, site, sender, .. } = &*coordinator;
+        let peer = Peer::resume(Arc::clone(site), limits.lease, sender.clone())?;
+        Ok(Self::new(coordinator, transaction, peer, Children::default()))
     }
 
-    fn new(coordinator: &'c mut Coordinator<'v>, transaction: Transaction, link: Link) -> Self {
-        let now = Instant::now();
-        let lease = Lease::new(coordinator.limits.lease, now);
+    fn new(
+        coordinator: &'c mut Coordinator<'v>,
+        transaction: Transaction,
+        peer: Peer,
+        children: Children,
+    ) -> Self {
         Self {
             coordinator,
             transaction,
-            link: Some(link),
-            seen: 0,
-            begun: false,
-            forgotten: false,
-            announced: None,
-            lease,
+            peer,
             holding_since: None,
             receive_pack: None,
             push_is_over: false,
-            since: now,
+            since: Instant::now(),
             asker_came: false,
             vote_asked: false,
-            voted: false,
-            look: 0,
-            children: Children::default(),
+            children,
             stopping: None,
-            sending: VecDeque::new(),
-            sends_under_way: 0,
         }
     }
 
     /// The destination knows nothing of it any more.
     pub(super) fn is_forgotten(&self) -> bool {
-        self.forgotten
+        self.peer.is_forgotten()
     }
 
     /// The destination was ours at some time.
     pub(super) fn has_begun(&self) -> bool {
-        self.begun
+        self.peer.has_begun()
     }
 
     /// Runs until it is over.
@@ -177,59 +146,33 @@ impl<'c, 'v> Run<'c, 'v> {
         }
     }
 
-    /// After it went live: has the destination keep the revisions of the release that is recorded next. What a participant
-    /// brought live it keeps by itself; so what is not heard of in time is made good by the next release.
+    /// After it went live: has the destination keep what the release that is recorded next has.
     pub(super) fn keep(&mut self) {
-        let requests = match self.coordinator.keep_requests() {
-            Ok(requests) => requests,
-            Err(error) => return log::warn!("{error}"),
-        };
-        let end = Instant::now() + KEEP_PATIENCE;
-        for some in requests.chunks(KEPT_AT_ONCE) {
-            some.iter().for_each(|request| self.send(request));
-            let mut missing = some.len();
-            while missing > 0 && self.link.is_some() {
-                match self.coordinator.messages.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                    Ok(Message::Report(Report::Kept { .. })) => missing -= 1,
-                    Ok(message) => drop(self.event_of(message)),
-                    Err(_) => return log::warn!("the destination does not say that it keeps the release"),
-                }
-            }
+        match self.coordinator.keep_requests() {
+            Ok(requests) => self.peer.keep(&requests, &self.coordinator.messages),
+            Err(error) => log::warn!("{error}"),
         }
     }
 
     fn patience(&self) -> Duration {
-        if self.voted && self.announced.is_none() {
-            REF_PERIOD
-        } else {
-            (self.lease.length / 12).min(Duration::from_secs(1))
-        }
+        if self.transaction.awaits_decision() { REF_PERIOD } else { self.peer.period() }
     }
 
     /// The vote that was asked for, once it can be given. A link that has just broken may come back within the
     /// lease, and with news of the lease a yes is possible again.
     fn vote_due(&mut self) -> Option<Event> {
-        let leases_are_long = self.leases_are_long();
-        let may_come_back = self.lease.age(Instant::now()) < self.lease.length;
-        if !self.vote_asked || (!leases_are_long && may_come_back) {
+        let leases_are_long = self.peer.lease_is_long();
+        if !self.vote_asked || (!leases_are_long && self.peer.lease_lasts()) {
             return None;
         }
         self.vote_asked = false;
         Some(Event::VoteAsked(leases_are_long))
     }
 
-    fn leases_are_long(&self) -> bool {
-        self.link.is_some() && self.lease.age(Instant::now()) < self.lease.length / 2
-    }
-
     /// What time brings about.
     fn what_is_due(&mut self) -> Option<Event> {
-        if self.begun && self.lease.is_due(Instant::now()) {
-            let renew = self.renewal();
-            self.send(&renew);
-        }
-        if self.voted
-            && self.announced.is_none()
+        self.peer.renew_in_time();
+        if self.transaction.awaits_decision()
             && self.coordinator.order.mode == Mode::Push
             && let Some(event) = self.read_ref()
         {
@@ -238,7 +181,8 @@ impl<'c, 'v> Run<'c, 'v> {
         if let Some(event) = self.vote_due() {
             return Some(event);
         }
-        if let Some(event) = self.link_is_silent() {
+        let coordinator = &*self.coordinator;
+        if let Some(event) = self.peer.lose_if_silent(&|news| coordinator.say(news)) {
             return Some(event);
         }
         if !self.asker_came && self.since.elapsed() >= ASKER_PATIENCE {
@@ -287,11 +231,10 @@ impl<'c, 'v> Run<'c, 'v> {
     fn event_of(&mut self, message: Message) -> Option<Event> {
         match message {
             Message::Client(client) => self.client(client),
-            Message::Report(report) => self.report(report),
-            Message::LinkLost(reason) => self.link_lost(reason),
-            Message::LinkBack(inquiry) => self.link_back(inquiry),
-            Message::LinkGone(reason) => Some(Event::LinkGone(reason)),
-            Message::Sent { app, result } => self.sent(app, result),
+            Message::Peer { session, heard } => {
+                let coordinator = &*self.coordinator;
+                self.peer.hear(session, heard, &self.transaction, &|news| coordinator.say(news))
+            }
             Message::ProgramWrote { kind, text } => {
                 self.coordinator.say(News::HookLine { kind, text });
                 None
@@ -324,97 +267,11 @@ impl<'c, 'v> Run<'c, 'v> {
                 self.vote_asked = true;
                 self.vote_due()
             }
-            Client::Asks(Ask::TagMoved {}) => self.voted.then(|| self.read_ref()).flatten(),
+            Client::Asks(Ask::TagMoved {}) if self.transaction.awaits_decision() => self.read_ref(),
+            Client::Asks(Ask::TagMoved {}) => None,
             Client::Asks(Ask::Stop { reason }) => Some(Event::Stop(Cause::new(reason))),
             Client::AskerGone => Some(Event::Stop(Cause::new("the client disconnected before the decision"))),
         }
-    }
-
-    fn report(&mut self, report: Report) -> Option<Event> {
-        self.lease.hears(Instant::now());
-        let agents_own = matches!(
-            report,
-            Report::Hello { .. }
-                | Report::App { .. }
-                | Report::Factor { .. }
-                | Report::AllApps {}
-                | Report::Clock { .. }
-                | Report::Found { .. }
-                | Report::Examined {}
-                | Report::Revision { .. }
-                | Report::Kept { .. }
-                | Report::Unknown {}
-        );
-        if !agents_own {
-            self.seen += 1;
-        }
-        // The destination speaks of its own apps; from here on they have the names that they have here.
-        let routes = &self.coordinator.routes;
-        let app_here = |there: AppName| {
-            let app = routes.here(&there.clone().into()).cloned();
-            app.ok_or_else(|| log::error!("the destination tells of {there}, which is not part of this"))
-        };
-        match report {
-            Report::Hello { .. }
-            | Report::App { .. }
-            | Report::Factor { .. }
-            | Report::AllApps {}
-            | Report::Building { .. } => None,
-            Report::Clock { .. } | Report::Found { .. } | Report::Examined {} => None,
-            Report::Revision { .. } | Report::Kept { .. } => None,
-            Report::Begun {} => {
-                self.begun = true;
-                Some(Event::Begun)
-            }
-            Report::Refused { reason } if self.begun => Some(Event::Stop(Cause::new(reason))),
-            Report::Refused { reason } => Some(Event::Refused(reason)),
-            Report::Unknown {} => {
-                self.forgotten = true;
-                Some(Event::Refused("the destination knows nothing of it".to_owned()))
-            }
-            Report::Opened { app, .. } => Some(Event::Opened(app_here(app).ok()?)),
-            Report::Log { app, text } => {
-                let app = app_here(app).ok()?;
-                self.coordinator.say(News::Log { app, text });
-                None
-            }
-            Report::Held { app, at } => {
-                let app = app_here(app).ok()?;
-                if let Some((held, of)) = self.transaction.held_with(&app) {
-                    self.coordinator.say(News::Held { app: app.clone(), at, held, of });
-                }
-                Some(Event::Held(app))
-            }
-            Report::AppFailed { app, reason } => {
-                let app = app_here(app).ok()?;
-                self.coordinator.say(News::AppFailed { app: app.clone(), reason: reason.clone() });
-                Some(Event::AppFailed(app, reason))
-            }
-            Report::Looked { number } => (number == self.look).then(|| Event::Looked(self.leases_are_long())),
-            Report::Renewed { number } => {
-                self.lease.is_renewed(number);
-                None
-            }
-            Report::Decided { decision } => Some(Event::Destination(decision)),
-            Report::AppEnded { app: there, end } => {
-                let app = app_here(there.clone()).ok()?;
-                let end = end_in_words(end, &app, &there);
-                // The agent says it again when all have ended.
-                if !self.transaction.knows_end(&app, &end) {
-                    self.coordinator.say(News::AppEnded { app: app.clone(), end: end.clone() });
-                }
-                Some(Event::AppEnded(app, end))
-            }
-            Report::Settled { decision } => Some(Event::Settled(decision)),
-        }
-    }
-}
-
-/// A person must look at an app by the name that it has there.
-fn end_in_words(end: AppEnd, app: &AppName, there: &AppName) -> AppEnd {
-    match end {
-        AppEnd::Stuck { reason } if app != there => AppEnd::Stuck { reason: format!("as {there}: {reason}") },
-        AppEnd::Live {} | AppEnd::Restored { .. } | AppEnd::Stuck { .. } => end,
     }
 }
 

@@ -7,8 +7,9 @@
 use std::time::Instant;
 
 use super::control::{Ask, Client, Tell};
+use super::message::Message;
 use super::run::{ASKER_PATIENCE, PUSH_GRACE, REF_PERIOD};
-use super::{Coordinator, CoordinatorError, Message, ledger};
+use super::{Coordinator, CoordinatorError, ledger};
 use crate::decision;
 use crate::order::{Ending, Mode};
 use crate::process::ProcessId;
@@ -60,11 +61,7 @@ impl Coordinator<'_> {
                 }
                 // Nothing has been begun that could tell any of this.
                 Message::Client(Client::Asks(Ask::TagMoved {}))
-                | Message::Report(_)
-                | Message::LinkLost(_)
-                | Message::LinkBack(_)
-                | Message::LinkGone(_)
-                | Message::Sent { .. }
+                | Message::Peer { .. }
                 | Message::ProgramWrote { .. }
                 | Message::ProgramsDone { .. }
                 | Message::OutcomeTold { .. }

@@ -204,9 +204,20 @@ fn apart(asked: DateTime<Utc>, there: DateTime<Utc>, answered: DateTime<Utc>) ->
 }
 
 #[cfg(test)]
+impl Inquiry {
+    /// Of a destination that is this shell script, after its hello.
+    pub(crate) fn of_script(script: &str) -> Self {
+        let hello = format!(
+            r#"{{"type":"hello","protocol":{},"version":"1","host":"h"}}"#,
+            crate::protocol::PROTOCOL
+        );
+        Self::by(Program::new("sh").args(["-c", &format!("echo '{hello}'; {script}")])).unwrap()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::PROTOCOL;
 
     #[test]
     fn clocks_are_compared_without_the_time_that_the_question_took() {
@@ -216,17 +227,11 @@ mod tests {
         assert_eq!(apart(at(0), at(-6), at(10)), TimeDelta::seconds(-6));
     }
 
-    /// A destination that answers with these lines, whatever it is asked.
-    fn answers(lines: &[&str]) -> Inquiry {
-        let hello = format!(r#"{{"type":"hello","protocol":{PROTOCOL},"version":"1","host":"h"}}"#);
-        let script = format!("printf '%s\\n' '{hello}' '{}'; sleep 1000", lines.join("' '"));
-        Inquiry::by(Program::new("sh").args(["-c", &script])).unwrap()
-    }
-
     #[test]
     fn an_answer_goes_up_to_its_end_and_has_nothing_else_in_it() {
         let clock = r#"{"type":"clock","at":"2026-11-23T10:45:12Z"}"#;
-        let mut there = answers(&[clock, r#"{"type":"examined"}"#, r#"{"type":"all-apps"}"#, clock]);
+        let lines = [clock, r#"{"type":"examined"}"#, r#"{"type":"all-apps"}"#, clock];
+        let mut there = Inquiry::of_script(&format!("printf '%s\\n' '{}'; sleep 1000", lines.join("' '")));
         let examined = there.examination().unwrap();
         assert!(
             examined.ahead.is_some_and(|ahead| ahead < TimeDelta::zero()) && examined.findings.is_empty()

@@ -3,18 +3,18 @@
 use std::thread;
 use std::time::Duration;
 
-use super::{Announcement, Run, seconds};
+use super::{Run, seconds};
 use crate::commit::outcome::{Cause, Outcome};
 use crate::commit::source::{Action, Event, Go, Phase};
 use crate::coordinator::control::Tell;
+use crate::coordinator::message::Message;
 use crate::coordinator::programs::{self, Programs};
-use crate::coordinator::{Coordinator, CoordinatorError, Message};
+use crate::coordinator::{Coordinator, CoordinatorError};
 use crate::decision;
 use crate::journal::Entry;
-use crate::names::{AppName, GraduationId};
+use crate::link::Announcement;
 use crate::order::{HookKind, Mode, News};
 use crate::protocol::Decision;
-use crate::transfer::Transfer;
 
 /// What came of an action.
 pub(super) enum Carried {
@@ -27,25 +27,13 @@ impl Run<'_, '_> {
     pub(super) fn carry_out(&mut self, action: Action) -> Result<Carried, CoordinatorError> {
         match action {
             Action::RunHooks(phase) => return self.run_programs(phase),
-            Action::Open(app) => {
-                let request = self.open(&app);
-                self.send(&request);
-            }
-            // Nothing that is there is sent; a branch that went away since does not take it along, for it was opened.
-            Action::Send(app) if self.row(&app).is_there => return Ok(Carried::Event(Event::Sent(app))),
+            Action::Open(app) => self.peer.open(&app),
             Action::Send(app) => {
-                self.sending.push_back(app);
-                self.send_next();
+                return Ok(self.peer.send_objects(app).map_or(Carried::Nothing, Carried::Event));
             }
-            Action::Prepare(app) => {
-                let request = self.prepare(&app);
-                self.send(&request);
-            }
+            Action::Prepare(app) => self.peer.prepare(&app),
             Action::Ready => return self.ready(),
-            Action::Look => {
-                let request = self.look();
-                self.send(&request);
-            }
+            Action::Look => self.peer.look(),
             Action::VoteYes => return self.vote(),
             Action::AnnounceGo(go) => self.announce_go(go)?,
             Action::AnnounceAbort => self.announce_abort(),
@@ -55,40 +43,6 @@ impl Run<'_, '_> {
             }
         }
         Ok(Carried::Nothing)
-    }
-
-    /// Several apps at once share one connection; sshd allows ten sessions on it by default (`MaxSessions`).
-    pub(super) fn send_next(&mut self) {
-        while self.sends_under_way < 4
-            && let Some(app) = self.sending.pop_front()
-        {
-            self.sends_under_way += 1;
-            let row = self.row(&app);
-            let (there, commit) = (row.there.clone(), row.to);
-            let vars = self.coordinator.vars.clone();
-            let environment = self.coordinator.order.tag.environment.clone();
-            let control = self.coordinator.control_path.clone();
-            let id: GraduationId = self.coordinator.order.id.clone();
-            let (silence, children) = (self.lease.length, self.children.clone());
-            let sender = self.coordinator.sender.clone();
-            thread::spawn(move || {
-                let (vars, environment, control) = (&vars, &environment, control.as_path());
-                let (id, app_here, there) = (&id, &app, &there);
-                let transfer =
-                    Transfer { vars, environment, control, id, app: app_here, there, commit, silence };
-                let result = transfer.run(&children).map_err(|error| error.to_string());
-                let _ = sender.send(Message::Sent { app, result });
-            });
-        }
-    }
-
-    pub(super) fn sent(&mut self, app: AppName, result: Result<(), String>) -> Option<Event> {
-        self.sends_under_way -= 1;
-        self.send_next();
-        Some(match result {
-            Ok(()) => Event::Sent(app),
-            Err(reason) => Event::AppFailed(app, format!("its revision could not be sent: {reason}")),
-        })
     }
 
     pub(super) fn run_programs(&mut self, phase: Phase) -> Result<Carried, CoordinatorError> {
@@ -127,7 +81,7 @@ impl Run<'_, '_> {
             // Nobody could tell when the ref has come to rest.
             return Ok(Carried::Event(not_moved("the process of the push could not be found")));
         }
-        self.voted = true;
+        self.peer.persist();
         // Until this line is on the disk nobody has been told yes; if it cannot be written, nobody will be, and a
         // push whose hook is told nothing does not move the ref.
         if let Err(error) = self.coordinator.journal.append(&Entry::Voted { receive_pack }) {
@@ -159,12 +113,7 @@ impl Run<'_, '_> {
 
     pub(super) fn announce_go(&mut self, go: Go) -> Result<(), CoordinatorError> {
         self.coordinator.say(News::GoingLive {});
-        if let Some(link) = &mut self.link
-            && let Err(error) = link.announce_go(&go)
-        {
-            log::warn!("{error}");
-        }
-        self.announced = Some(Announcement::Go(go));
+        self.peer.announce(Announcement::Go(go));
         if self.coordinator.order.mode != Mode::AfterPush {
             // A note only: the decision is the ref's.
             self.coordinator.journal.append(&Entry::Decided { decision: Decision::Go })?;
@@ -173,21 +122,15 @@ impl Run<'_, '_> {
     }
 
     pub(super) fn announce_abort(&mut self) {
-        if self.begun {
+        if self.peer.has_begun() {
             self.coordinator.say(News::PuttingBack {});
         }
         self.stop_children();
-        if let Some(link) = &mut self.link
-            && let Err(error) = link.announce_abort()
-        {
-            log::warn!("{error}");
-        }
-        self.announced = Some(Announcement::Abort);
+        self.peer.announce(Announcement::Abort);
     }
 
     /// Ends what works here for it, beside all that is to be done meanwhile.
     fn stop_children(&mut self) {
-        self.sending.clear();
         let children = self.children.clone();
         self.stopping.get_or_insert_with(|| thread::spawn(move || children.stop(programs::GRACE)));
     }

@@ -1,5 +1,6 @@
 //! What is known of a destination's lease: until when it waits for us, and whether it still answers.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// The lease, as seen from the source.
@@ -10,28 +11,33 @@ pub(super) struct Lease {
     renewed: Instant,
     /// When anything was heard of the destination.
     heard: Instant,
+    /// When a renewal was asked for last.
     asked: Instant,
-    /// The number of the last request to renew.
+    /// The number of that request.
     number: u64,
+    /// When those were sent that may still be answered: on a slow link an answer comes after the next request.
+    unanswered: BTreeMap<u64, Instant>,
 }
 
 impl Lease {
     pub(super) fn new(length: Duration, now: Instant) -> Self {
-        Self { length, renewed: now, heard: now, asked: now, number: 0 }
+        Self { length, renewed: now, heard: now, asked: now, number: 0, unanswered: BTreeMap::new() }
     }
 
     /// The number of a new request to renew it.
     pub(super) fn ask(&mut self, now: Instant) -> u64 {
         self.number += 1;
         self.asked = now;
+        self.unanswered.retain(|_, asked| now.duration_since(*asked) < self.length);
+        self.unanswered.insert(self.number, now);
         self.number
     }
 
-    /// It counts from when it was asked for; and an answer to an earlier request, which comes again after a link was
-    /// lost, says nothing.
+    /// It counts from when this renewal was asked for. An answer that comes again after a link was lost says nothing.
     pub(super) fn is_renewed(&mut self, number: u64) {
-        if number == self.number {
-            self.renewed = self.asked;
+        if let Some(asked) = self.unanswered.remove(&number) {
+            self.renewed = asked;
+            self.unanswered.retain(|later, _| *later > number);
         }
     }
 
@@ -95,14 +101,37 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_to_an_earlier_request_renews_nothing() {
+    fn each_answer_renews_from_when_it_was_asked_for_and_only_once() {
         let start = Instant::now();
+        let age = |lease: &Lease| lease.age(start + 50 * SECOND);
         let mut lease = Lease::new(120 * SECOND, start);
         let first = lease.ask(start + 20 * SECOND);
         let second = lease.ask(start + 40 * SECOND);
         lease.is_renewed(first);
-        assert_eq!(lease.age(start + 50 * SECOND), 50 * SECOND);
+        assert_eq!(age(&lease), 30 * SECOND);
         lease.is_renewed(second);
-        assert_eq!(lease.age(start + 50 * SECOND), 10 * SECOND);
+        assert_eq!(age(&lease), 10 * SECOND);
+        for old in [first, second, second + 1] {
+            lease.is_renewed(old);
+            assert_eq!(age(&lease), 10 * SECOND);
+        }
+    }
+
+    #[test]
+    fn a_link_on_which_every_answer_is_late_keeps_the_lease() {
+        let mut now = Instant::now();
+        let mut lease = Lease::new(6 * SECOND, now);
+        let mut asked = Vec::new();
+        for second in 0..60 {
+            now += SECOND;
+            if lease.is_due(now) {
+                asked.push((second, lease.ask(now)));
+            }
+            // Each answer takes two seconds, and a renewal is asked for every second.
+            for (_, number) in asked.extract_if(.., |(sent, _)| second - *sent >= 2) {
+                lease.is_renewed(number);
+            }
+            assert!(lease.age(now) < 3 * SECOND, "after {second} s");
+        }
     }
 }

@@ -1,0 +1,128 @@
+//! What a destination tells, as events and news by the names that apps have here.
+
+use std::time::Instant;
+
+use super::{Peer, Say};
+use crate::commit::outcome::Cause;
+use crate::commit::source::{Event, Transaction};
+use crate::coordinator::message::Heard;
+use crate::names::AppName;
+use crate::order::News;
+use crate::protocol::{AppEnd, Report};
+
+impl Peer {
+    /// What follows for the transaction.
+    pub(in crate::coordinator) fn hear(
+        &mut self,
+        session: u32,
+        heard: Heard,
+        transaction: &Transaction,
+        say: Say<'_>,
+    ) -> Option<Event> {
+        let is_current = session == self.session;
+        match heard {
+            Heard::Sent { app, result } => self.sent(app, result, is_current),
+            Heard::Report(_) | Heard::Lost(_) | Heard::Back(_) | Heard::Gone(_) if !is_current => None,
+            Heard::Report(report) => self.report(report, transaction, say),
+            Heard::Lost(reason) => self.link_lost(reason, say),
+            Heard::Back(inquiry) => {
+                say(News::LinkBack {});
+                self.link_back(inquiry, transaction);
+                None
+            }
+            Heard::Gone(reason) => Some(Event::LinkGone(reason)),
+        }
+    }
+
+    fn report(&mut self, report: Report, transaction: &Transaction, say: Say<'_>) -> Option<Event> {
+        self.lease.hears(Instant::now());
+        let agents_own = matches!(
+            report,
+            Report::Hello { .. }
+                | Report::App { .. }
+                | Report::Factor { .. }
+                | Report::AllApps {}
+                | Report::Clock { .. }
+                | Report::Found { .. }
+                | Report::Examined {}
+                | Report::Revision { .. }
+                | Report::Kept { .. }
+                | Report::Unknown {}
+        );
+        if !agents_own {
+            self.seen += 1;
+        }
+        match report {
+            Report::Hello { .. }
+            | Report::App { .. }
+            | Report::Factor { .. }
+            | Report::AllApps {}
+            | Report::Clock { .. }
+            | Report::Found { .. }
+            | Report::Examined {}
+            | Report::Revision { .. }
+            | Report::Kept { .. }
+            | Report::Building { .. } => None,
+            Report::Begun {} => {
+                self.has_begun = true;
+                Some(Event::Begun)
+            }
+            Report::Refused { reason } if self.has_begun => Some(Event::Stop(Cause::new(reason))),
+            Report::Refused { reason } => Some(Event::Refused(reason)),
+            Report::Unknown {} => {
+                self.is_forgotten = true;
+                Some(Event::Refused("the destination knows nothing of it".to_owned()))
+            }
+            Report::Opened { app, .. } => Some(Event::Opened(self.here(&app)?)),
+            Report::Log { app, text } => {
+                say(News::Log { app: self.here(&app)?, text });
+                None
+            }
+            Report::Held { app, at } => {
+                let app = self.here(&app)?;
+                if let Some((held, of)) = transaction.held_with(&app) {
+                    say(News::Held { app: app.clone(), at, held, of });
+                }
+                Some(Event::Held(app))
+            }
+            Report::AppFailed { app, reason } => {
+                let app = self.here(&app)?;
+                say(News::AppFailed { app: app.clone(), reason: reason.clone() });
+                Some(Event::AppFailed(app, reason))
+            }
+            Report::Looked { number } => (number == self.look).then(|| Event::Looked(self.lease_is_long())),
+            Report::Renewed { number } => {
+                self.lease.is_renewed(number);
+                None
+            }
+            Report::Decided { decision } => Some(Event::Destination(decision)),
+            Report::AppEnded { app: there, end } => {
+                let app = self.here(&there)?;
+                let end = end_in_words(end, &app, &there);
+                // The agent says it again when all have ended.
+                if !transaction.knows_end(&app, &end) {
+                    say(News::AppEnded { app: app.clone(), end: end.clone() });
+                }
+                Some(Event::AppEnded(app, end))
+            }
+            Report::Settled { decision } => Some(Event::Settled(decision)),
+        }
+    }
+
+    /// The destination speaks of its own apps; from here on they have the names that they have here.
+    fn here(&self, there: &AppName) -> Option<AppName> {
+        let app = self.site.routes.here(&there.clone().into()).cloned();
+        if app.is_none() {
+            log::error!("the destination tells of {there}, which is not part of this");
+        }
+        app
+    }
+}
+
+/// A person must look at an app by the name that it has there.
+fn end_in_words(end: AppEnd, app: &AppName, there: &AppName) -> AppEnd {
+    match end {
+        AppEnd::Stuck { reason } if app != there => AppEnd::Stuck { reason: format!("as {there}: {reason}") },
+        AppEnd::Live {} | AppEnd::Restored { .. } | AppEnd::Stuck { .. } => end,
+    }
+}

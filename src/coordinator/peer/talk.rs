@@ -1,0 +1,104 @@
+//! The link to a destination: heard on a thread of its own, found silent, lost, and taken up again.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Peer, Say};
+use crate::commit::source::{Action, Event, Transaction};
+use crate::coordinator::message::Heard;
+use crate::link::Inquiry;
+use crate::order::News;
+use crate::protocol::Request;
+
+impl Peer {
+    /// Goes on over a new link.
+    pub(super) fn talk_over(&mut self, inquiry: Inquiry) {
+        let (link, mut reports) = inquiry.into_talk();
+        self.link = Some(link);
+        self.session += 1;
+        let tell = self.teller();
+        thread::spawn(move || {
+            let lost = loop {
+                match reports.next_report() {
+                    Ok(report) => {
+                        if !tell(Heard::Report(report)) {
+                            return;
+                        }
+                    }
+                    Err(error) => break error.to_string(),
+                }
+            };
+            tell(Heard::Lost(lost));
+        });
+    }
+
+    /// A session that stays open and says nothing for a whole lease is as good as lost: the destination has given
+    /// up waiting by then. One that has not begun yet may still do so, and then waits for a lease in vain.
+    pub(in crate::coordinator) fn lose_if_silent(&mut self, say: Say<'_>) -> Option<Event> {
+        if self.link.is_none() || !self.lease.is_silent(Instant::now()) {
+            return None;
+        }
+        self.link_lost(format!("nothing was heard from it for {} s", self.lease.length.as_secs()), say)
+    }
+
+    pub(super) fn link_lost(&mut self, reason: String, say: Say<'_>) -> Option<Event> {
+        // The reader of a session that we ended ourselves says so, too.
+        self.link.take()?;
+        if !self.has_begun {
+            // Nothing waits there that would be worth coming back for.
+            return Some(Event::LinkGone(reason));
+        }
+        say(News::LinkLost { reason: reason.clone() });
+        let until = self.lease.end() + self.patience;
+        if Instant::now() >= until {
+            return Some(Event::LinkGone(reason));
+        }
+        let (site, tell) = (Arc::clone(&self.site), self.teller());
+        thread::spawn(move || {
+            let mut wait = Duration::from_millis(100);
+            loop {
+                match site.inquire() {
+                    Ok(inquiry) => return tell(Heard::Back(inquiry)),
+                    Err(_) if Instant::now() < until => {
+                        thread::sleep(wait);
+                        wait = (wait * 2).min(Duration::from_secs(5));
+                    }
+                    Err(error) => {
+                        return tell(Heard::Gone(format!("the destination cannot be reached: {error}")));
+                    }
+                }
+            }
+        });
+        None
+    }
+
+    /// Asks for what was missed, and repeats what may not have arrived.
+    pub(super) fn link_back(&mut self, inquiry: Inquiry, transaction: &Transaction) {
+        self.talk_over(inquiry);
+        self.lease.hears(Instant::now());
+        self.ask_for_missed();
+        self.renew();
+        for action in transaction.unanswered() {
+            match action {
+                Action::Open(app) => self.open(&app),
+                Action::Prepare(app) => self.prepare(&app),
+                Action::Look => self.look(),
+                Action::RunHooks(_)
+                | Action::Send(_)
+                | Action::Ready
+                | Action::VoteYes
+                | Action::AnnounceGo(_)
+                | Action::AnnounceAbort
+                | Action::End(_) => {}
+            }
+        }
+        self.repeat_announcement();
+        self.send_next();
+    }
+
+    pub(super) fn ask_for_missed(&mut self) {
+        let id = self.site.id.clone();
+        self.send(&Request::Resume { id, seen: self.seen });
+    }
+}
