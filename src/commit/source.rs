@@ -11,6 +11,10 @@ use super::outcome::{AfterAbort, Cause, Outcome};
 use crate::names::AppName;
 use crate::protocol::{AppEnd, Decision};
 
+mod party;
+
+use party::{Gone, Party, Stage};
+
 /// Which of the user's own programs run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -96,18 +100,6 @@ pub(crate) enum Action {
     End(Outcome),
 }
 
-/// Where an app is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(test, derive(Hash))]
-enum Stage {
-    /// The destination has not been asked for it.
-    Waiting,
-    Opening,
-    Sending,
-    Preparing,
-    Held,
-}
-
 #[derive(Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Clone, Hash))]
 enum State {
@@ -138,47 +130,37 @@ enum State {
 #[cfg_attr(test, derive(Clone, Hash))]
 pub(crate) struct Transaction {
     state: State,
-    stages: BTreeMap<AppName, Stage>,
-    ends: BTreeMap<AppName, AppEnd>,
+    /// Its one destination. A second one would stand beside it here, by its name, and each event of a destination would
+    /// say whose it is; what waits for all asks [`Transaction::all`] already.
+    there: Party,
     failure: Option<Cause>,
-    settled: Option<Decision>,
-    gone: Option<Gone>,
-}
-
-/// Why nothing more will be heard from the destination.
-#[derive(Clone, Debug)]
-#[cfg_attr(test, derive(Hash))]
-enum Gone {
-    /// It has nothing of the graduation.
-    Nothing(Cause),
-    /// It cannot be reached.
-    Unreachable(Cause),
 }
 
 impl Transaction {
     /// A graduation of `apps`, of which the destination has been asked for.
     pub(crate) fn new(apps: impl IntoIterator<Item = AppName>) -> Self {
-        let stages = apps.into_iter().map(|app| (app, Stage::Waiting)).collect();
-        Self {
-            state: State::Locking,
-            stages,
-            ends: BTreeMap::new(),
-            failure: None,
-            settled: None,
-            gone: None,
-        }
+        Self { state: State::Locking, there: Party::of(apps), failure: None }
     }
 
     /// A graduation that another coordinator has left, to be aborted.
     pub(crate) fn left_to_abort(cause: Cause) -> (Self, Vec<Action>) {
-        let this = Self { state: State::Aborting(cause), ..Self::new([]) };
+        let this = Self { state: State::Aborting(cause), there: Party::left(), failure: None };
         (this, vec![Action::AnnounceAbort])
     }
 
     /// A graduation that another coordinator has left, after it was decided.
     pub(crate) fn left_to_go(go: Go) -> (Self, Vec<Action>) {
-        let this = Self { state: State::Going, ..Self::new([]) };
+        let this = Self { state: State::Going, there: Party::left(), failure: None };
         (this, vec![Action::AnnounceGo(go)])
+    }
+
+    fn parties(&self) -> impl Iterator<Item = &Party> {
+        std::iter::once(&self.there)
+    }
+
+    /// Nothing goes on before this is so of every destination.
+    fn all(&self, rule: impl Fn(&Party) -> bool) -> bool {
+        self.parties().all(rule)
     }
 
     /// It is decided or voted on: stopping it is not ours any more.
@@ -206,7 +188,7 @@ impl Transaction {
             State::Preparing | State::PostHooks | State::Ready | State::Looking | State::Voted => true,
             State::Locking | State::PreHooks | State::Going | State::Aborting(_) | State::Ended => false,
         };
-        undecided && self.stages.values().any(|stage| *stage == Stage::Held)
+        undecided && self.held() > 0
     }
 
     /// What was asked of the destination and not yet answered: to be repeated after the link was lost.
@@ -222,24 +204,24 @@ impl Transaction {
             Stage::Preparing => Some(Action::Prepare(app.clone())),
             Stage::Waiting | Stage::Sending | Stage::Held => None,
         };
-        self.stages.iter().filter_map(repeat).collect()
+        self.parties().flat_map(|party| &party.stages).filter_map(repeat).collect()
     }
 
     /// How many apps are held.
     pub(crate) fn held(&self) -> usize {
-        self.stages.values().filter(|stage| **stage == Stage::Held).count()
+        self.parties().map(Party::held).sum()
     }
 
     /// How many apps are held now that this one is, and how many there are; none if that is no news: a destination says it
     /// again to whoever comes back, also after the decision.
     pub(crate) fn held_with(&self, app: &AppName) -> Option<(usize, usize)> {
-        let is_news = self.stages.get(app).is_some_and(|stage| *stage != Stage::Held);
-        is_news.then(|| (self.held() + 1, self.stages.len()))
+        let is_news = self.there.stages.get(app).is_some_and(|stage| *stage != Stage::Held);
+        is_news.then(|| (self.held() + 1, self.parties().map(|party| party.stages.len()).sum()))
     }
 
     /// It has heard that the app ended so.
     pub(crate) fn knows_end(&self, app: &AppName, end: &AppEnd) -> bool {
-        self.ends.get(app) == Some(end)
+        self.there.ends.get(app) == Some(end)
     }
 
     /// Takes one event.
@@ -262,7 +244,7 @@ impl Transaction {
             Event::NotMoved(cause) => self.not_moved(cause),
             Event::Destination(decision) => self.destination(decision),
             Event::AppEnded(app, end) => {
-                self.ends.insert(app, end);
+                self.there.ends.insert(app, end);
                 Vec::new()
             }
             Event::Settled(decision) => self.settled(decision),
@@ -272,13 +254,15 @@ impl Transaction {
     }
 
     fn begun(&mut self) -> Vec<Action> {
+        self.there.has_begun = true;
         match self.state {
-            State::Locking => {
+            State::Locking if self.all(|party| party.has_begun) => {
                 self.state = State::PreHooks;
                 vec![Action::RunHooks(Phase::Pre)]
             }
             State::Aborting(_) => vec![Action::AnnounceAbort],
-            State::PreHooks
+            State::Locking
+            | State::PreHooks
             | State::Preparing
             | State::PostHooks
             | State::Ready
@@ -293,8 +277,8 @@ impl Transaction {
         match (&self.state, phase) {
             (State::PreHooks, Phase::Pre) => {
                 self.state = State::Preparing;
-                self.stages.values_mut().for_each(|stage| *stage = Stage::Opening);
-                self.stages.keys().cloned().map(Action::Open).collect()
+                self.there.stages.values_mut().for_each(|stage| *stage = Stage::Opening);
+                self.there.stages.keys().cloned().map(Action::Open).collect()
             }
             (State::PostHooks, Phase::Post) => {
                 self.state = State::Ready;
@@ -316,21 +300,16 @@ impl Transaction {
         }
     }
 
-    /// Moves an app on while apps are being prepared; news of an earlier or later time are old.
+    /// Moves an app on while apps are being prepared.
     fn advance(&mut self, app: &AppName, from: Stage, to: Stage, action: Action) -> Vec<Action> {
-        let Some(stage) = self.stages.get_mut(app) else { return Vec::new() };
-        if self.state != State::Preparing || *stage != from {
-            return Vec::new();
-        }
-        *stage = to;
-        vec![action]
+        let is_on = self.state == State::Preparing && self.there.advance(app, from, to);
+        if is_on { vec![action] } else { Vec::new() }
     }
 
     fn app_held(&mut self, app: &AppName) -> Vec<Action> {
-        let Some(stage) = self.stages.get_mut(app) else { return Vec::new() };
+        let Some(stage) = self.there.stages.get_mut(app) else { return Vec::new() };
         *stage = Stage::Held;
-        let all_held = self.stages.values().all(|stage| *stage == Stage::Held);
-        if self.state != State::Preparing || !all_held {
+        if self.state != State::Preparing || !self.all(Party::has_all_held) {
             return Vec::new();
         }
         self.state = State::PostHooks;
@@ -378,6 +357,10 @@ impl Transaction {
     fn looked(&mut self, leases_are_long: bool) -> Vec<Action> {
         match self.state {
             State::Looking if leases_are_long => {
+                self.there.has_looked = true;
+                if !self.all(|party| party.has_looked) {
+                    return Vec::new();
+                }
                 self.state = State::Voted;
                 vec![Action::VoteYes]
             }
@@ -472,7 +455,10 @@ impl Transaction {
     }
 
     fn settled(&mut self, decision: Decision) -> Vec<Action> {
-        self.settled = Some(decision);
+        self.there.settled = Some(decision);
+        if !self.all(Party::is_settled) {
+            return Vec::new();
+        }
         match self.state {
             // What it means is known when the ref has been read.
             State::Voted | State::Ended => Vec::new(),
@@ -487,24 +473,24 @@ impl Transaction {
         }
     }
 
-    /// The destination is done.
+    /// Every destination is done.
     fn conclude(&mut self) -> Vec<Action> {
         let outcome = match &self.state {
             // Whoever asks again hears it from the destination's own record.
-            State::Going if !self.has_heard_all() => {
+            State::Going if !self.all(Party::has_told_all_ends) => {
                 Outcome::InDoubt { cause: Cause::new("the destination did not say how each app ended") }
             }
             State::Going => {
                 let cause = |otherwise| self.failure.clone().unwrap_or_else(|| Cause::new(otherwise));
-                if self.settled == Some(Decision::Go) && self.ends.values().all(|end| *end == AppEnd::Live {})
-                {
+                let is_go = self.all(|party| party.settled == Some(Decision::Go));
+                if is_go && self.ends().all(|(_, end)| *end == AppEnd::Live {}) {
                     Outcome::Live {}
-                } else if self.ends.values().all(|end| matches!(end, AppEnd::Restored { .. })) {
+                } else if self.ends().all(|(_, end)| matches!(end, AppEnd::Restored { .. })) {
                     let cause = cause("the destination put the apps back");
                     Outcome::RolledBack { cause, down: self.down() }
                 } else {
                     let cause = cause("the destination could not bring all apps to their end");
-                    Outcome::Mixed { cause, ends: self.ends.clone() }
+                    self.mixed(cause)
                 }
             }
             State::Locking
@@ -516,10 +502,9 @@ impl Transaction {
             | State::Voted
             | State::Aborting(_)
             | State::Ended
-                if self.settled == Some(Decision::Go) =>
+                if self.parties().any(|party| party.settled == Some(Decision::Go)) =>
             {
-                let cause = Cause::new("the destination went live although it was not told to");
-                Outcome::Mixed { cause, ends: self.ends.clone() }
+                self.mixed(Cause::new("the destination went live although it was not told to"))
             }
             State::Aborting(cause) => self.aborted(cause.clone(), false),
             State::Locking
@@ -536,8 +521,8 @@ impl Transaction {
 
     /// Nobody is told that nothing has changed unless the destination has told it of each app that it was asked for.
     fn aborted(&self, cause: Cause, unheard: bool) -> Outcome {
-        let apps: BTreeMap<_, _> = self.ends.iter().filter_map(stuck).collect();
-        let is_unheard = unheard || !self.has_heard_all();
+        let apps: BTreeMap<_, _> = self.ends().filter_map(stuck).collect();
+        let is_unheard = unheard || !self.all(Party::has_told_all_ends);
         let after = match (apps.is_empty(), is_unheard) {
             (true, false) => AfterAbort::AsBefore { down: self.down() },
             (true, true) => AfterAbort::Unheard {},
@@ -550,25 +535,24 @@ impl Transaction {
     fn down(&self) -> BTreeSet<AppName> {
         let is_down =
             |(app, end): (&AppName, &AppEnd)| (*end == AppEnd::Restored { down: true }).then(|| app.clone());
-        self.ends.iter().filter_map(is_down).collect()
+        self.ends().filter_map(is_down).collect()
     }
 
-    /// The destination has said how each app ended that it may have touched. When it is done, what it has not named is
-    /// what it had not opened.
-    fn has_heard_all(&self) -> bool {
-        self.stages.iter().all(|(app, stage)| match stage {
-            Stage::Waiting => true,
-            Stage::Opening => self.settled.is_some() || self.ends.contains_key(app),
-            Stage::Sending | Stage::Preparing | Stage::Held => self.ends.contains_key(app),
-        })
+    fn ends(&self) -> impl Iterator<Item = (&AppName, &AppEnd)> {
+        self.parties().flat_map(|party| &party.ends)
+    }
+
+    fn mixed(&self, cause: Cause) -> Outcome {
+        let ends = self.ends().map(|(app, end)| (app.clone(), end.clone())).collect();
+        Outcome::Mixed { cause, ends }
     }
 
     /// What follows from the decision of a vote, if the destination came to its end or was given up before it.
     fn without_destination(&mut self) -> Option<Vec<Action>> {
-        if self.settled.is_some() {
+        if self.all(Party::is_settled) {
             return Some(self.conclude());
         }
-        self.gone.clone().map(|gone| self.lost(gone))
+        self.there.gone.clone().map(|gone| self.lost(gone))
     }
 
     /// Nothing more will be heard from the destination.
@@ -581,12 +565,12 @@ impl Transaction {
             State::Ended => return Vec::new(),
             // What it means is known when the ref has been read.
             State::Voted => {
-                self.gone = Some(gone);
+                self.there.gone = Some(gone);
                 return Vec::new();
             }
             State::Going => Outcome::InDoubt { cause: reason },
             // Nobody waits for it, and the next one asks again.
-            State::Aborting(_) if unheard && self.is_left() => Outcome::InDoubt { cause: reason },
+            State::Aborting(_) if unheard && self.there.is_left() => Outcome::InDoubt { cause: reason },
             State::Aborting(cause) => self.aborted(cause.clone(), unheard),
             State::Locking
             | State::PreHooks
@@ -596,11 +580,6 @@ impl Transaction {
             | State::Looking => self.aborted(reason, unheard),
         };
         self.end(outcome)
-    }
-
-    /// Another coordinator has left it: of its apps only that one knew.
-    fn is_left(&self) -> bool {
-        self.stages.is_empty()
     }
 
     fn end(&mut self, outcome: Outcome) -> Vec<Action> {

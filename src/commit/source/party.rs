@@ -1,0 +1,89 @@
+//! One destination of a graduation, as the coordinator's machine knows it: how far each app is, what was answered, how it
+//! ended.
+
+use std::collections::BTreeMap;
+
+use crate::commit::outcome::Cause;
+use crate::names::AppName;
+use crate::protocol::{AppEnd, Decision};
+
+/// Where an app is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+pub(super) enum Stage {
+    /// The destination has not been asked for it.
+    Waiting,
+    Opening,
+    Sending,
+    Preparing,
+    Held,
+}
+
+/// Why nothing more will be heard from a destination.
+#[derive(Clone, Debug)]
+#[cfg_attr(test, derive(Hash))]
+pub(super) enum Gone {
+    /// It has nothing of the graduation.
+    Nothing(Cause),
+    /// It cannot be reached.
+    Unreachable(Cause),
+}
+
+/// One destination.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone, Hash))]
+pub(super) struct Party {
+    pub(super) stages: BTreeMap<AppName, Stage>,
+    /// It is ours.
+    pub(super) has_begun: bool,
+    /// All that is held there was healthy when it was looked at just before the vote.
+    pub(super) has_looked: bool,
+    pub(super) ends: BTreeMap<AppName, AppEnd>,
+    pub(super) settled: Option<Decision>,
+    pub(super) gone: Option<Gone>,
+}
+
+impl Party {
+    /// One that has been asked for these apps.
+    pub(super) fn of(apps: impl IntoIterator<Item = AppName>) -> Self {
+        Self { stages: apps.into_iter().map(|app| (app, Stage::Waiting)).collect(), ..Self::default() }
+    }
+
+    /// One that another coordinator has begun with: of its apps only that one knew.
+    pub(super) fn left() -> Self {
+        Self { has_begun: true, ..Self::default() }
+    }
+
+    pub(super) fn is_left(&self) -> bool {
+        self.stages.is_empty()
+    }
+
+    /// Moves an app on; news of an earlier or later time are old.
+    pub(super) fn advance(&mut self, app: &AppName, from: Stage, to: Stage) -> bool {
+        let stage = self.stages.get_mut(app).filter(|stage| **stage == from);
+        stage.map(|stage| *stage = to).is_some()
+    }
+
+    /// How many of its apps are held.
+    pub(super) fn held(&self) -> usize {
+        self.stages.values().filter(|stage| **stage == Stage::Held).count()
+    }
+
+    pub(super) fn has_all_held(&self) -> bool {
+        self.held() == self.stages.len()
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled.is_some()
+    }
+
+    /// It has said how each app ended that it may have touched. When it is done, what it has not named is what it had not
+    /// opened.
+    pub(super) fn has_told_all_ends(&self) -> bool {
+        self.stages.iter().all(|(app, stage)| match stage {
+            Stage::Waiting => true,
+            Stage::Opening => self.settled.is_some() || self.ends.contains_key(app),
+            Stage::Sending | Stage::Preparing | Stage::Held => self.ends.contains_key(app),
+        })
+    }
+}
