@@ -237,18 +237,10 @@ pub(crate) enum Locking<T> {
 }
 
 impl Lock {
-    /// What the holder of the lock at `path` says of itself; none if nobody has it.
+    /// Whether somebody has the lock at `path`, and what its holder says of itself; none if that cannot be understood.
     ///
     /// # Errors
     /// The file cannot be opened or read.
-    pub(crate) fn holder<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileError> {
-        Ok(Self::look(path)?.flatten())
-    }
-
-    /// The same, and that somebody has it who says nothing that can be understood.
-    ///
-    /// # Errors
-    /// As [`Lock::holder`].
     pub(crate) fn look<T: DeserializeOwned>(path: &Path) -> Result<Option<Option<T>>, FileError> {
         if !Self::is_taken(path)? {
             return Ok(None);
@@ -406,11 +398,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let Locking::Taken(lock) = Lock::try_take(&path, &"alice".to_owned()).unwrap() else { panic!() };
-        assert_eq!(Lock::holder::<String>(&path).unwrap().unwrap(), "alice");
+        assert_eq!(Lock::look::<String>(&path).unwrap().flatten().unwrap(), "alice");
         let Locking::Busy(who) = Lock::try_take(&path, &"bob".to_owned()).unwrap() else { panic!() };
         assert_eq!(who.unwrap(), "alice");
         drop(lock);
-        assert_eq!(Lock::holder::<String>(&path).unwrap(), None);
+        assert_eq!(Lock::look::<String>(&path).unwrap(), None);
         assert!(matches!(Lock::try_take(&path, &"bob".to_owned()).unwrap(), Locking::Taken(_)));
     }
 

@@ -32,7 +32,8 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Erro
     let environment = &arguments.environment;
     Settings::load(vars)?.environment(environment)?;
     let holder = coordinator::in_progress(vars, environment)?;
-    let Holder { id, by, .. } = holder.ok_or_else(|| CommandError::NotInProgress(environment.clone()))?;
+    let holder = holder.ok_or_else(|| CommandError::NotInProgress(environment.clone()))?;
+    let Holder { id, by, .. } = holder.ok_or_else(|| CommandError::InProgress(environment.clone(), None))?;
     if !Place::of(vars, &id).events().exists() {
         return Err(CommandError::BeingSettled(environment.clone(), by).into());
     }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::coordinator::{self, Holder};
+use crate::coordinator;
 use crate::error::Error;
 use crate::journal;
 use crate::names::EnvironmentName;
@@ -28,8 +28,8 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let name = &arguments.name;
     // It could not come back to its destination without what is removed here.
-    if let Some(Holder { by, .. }) = coordinator::in_progress(vars, name)? {
-        return Err(CommandError::InProgress(name.clone(), Some(by)).into());
+    if let Some(holder) = coordinator::in_progress(vars, name)? {
+        return Err(CommandError::InProgress(name.clone(), holder.map(|holder| holder.by)).into());
     }
     Settings::change(vars, |settings| {
         let removed = settings.remove_environment(name)?;

@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::coordinator::{self, ledger};
+use crate::coordinator::{self, Holder, ledger};
 use crate::dokku::Dokku;
 use crate::error::Error;
 use crate::history;
@@ -69,9 +69,10 @@ struct Environment {
 
 #[derive(Debug, Serialize)]
 struct Progress {
-    id: GraduationId,
-    by: String,
-    since: chrono::DateTime<chrono::Utc>,
+    /// None of what is next if the lock's note cannot be read.
+    id: Option<GraduationId>,
+    by: Option<String>,
+    since: Option<chrono::DateTime<chrono::Utc>>,
     /// The last step that was told.
     step: String,
 }
@@ -139,11 +140,11 @@ fn look(
     let released = runs.map(|commit| repo.manifests(commit)).transpose()?.unwrap_or_default();
     let newest = history::of(&repo, name, runs, 1)?.pop();
     let (release, changed_since) = newest.map(|newest| (newest.release, newest.changed_since)).unzip();
-    let in_progress = coordinator::in_progress(vars, name)?.map(|holder| Progress {
-        step: last_step(vars, &holder.id),
-        id: holder.id,
-        by: holder.by,
-        since: holder.since,
+    let in_progress = coordinator::in_progress(vars, name)?.map(|holder| match holder {
+        Some(Holder { id, by, since }) => {
+            Progress { step: last_step(vars, &id), id: Some(id), by: Some(by), since: Some(since) }
+        }
+        None => Progress { id: None, by: None, since: None, step: String::new() },
     });
     let in_doubt = journal::current(vars, name)?.filter(|_| in_progress.is_none());
     let (live, unreachable) = match live {
@@ -254,9 +255,13 @@ fn about(lines: &mut Lines, place: &Environment) {
     if let Some(reason) = &place.unreachable {
         lines.trouble(&format!("cannot be asked: {reason}"));
     }
-    if let Some(Progress { id, by, since, step }) = &place.in_progress {
-        let since = since.format("%Y-%m-%d %H:%M:%SZ");
-        lines.detail(&format!("being graduated to by {by} since {since} (graduation {id}): {step}"));
+    match &place.in_progress {
+        Some(Progress { id: Some(id), by: Some(by), since: Some(since), step }) => {
+            let since = since.format("%Y-%m-%d %H:%M:%SZ");
+            lines.detail(&format!("being graduated to by {by} since {since} (graduation {id}): {step}"));
+        }
+        Some(_) => lines.detail("being graduated to by somebody"),
+        None => {}
     }
     if let Some(id) = &place.in_doubt {
         lines.trouble(&format!(

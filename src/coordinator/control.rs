@@ -7,14 +7,12 @@ use std::collections::BTreeMap;
 use std::io::{self, BufReader};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::coordinator::message::Message;
 use crate::order::News;
 use crate::process::ProcessId;
 use crate::protocol::{self, LineError};
@@ -111,17 +109,22 @@ impl Clients {
 /// How long nobody is let in after the system could not give us a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Listens on a thread of its own, and a thread for each client.
+/// Listens on a thread of its own, and a thread for each client, each of which tells what the client does as long as
+/// somebody hears that.
 ///
 /// # Errors
 /// The socket cannot be made.
-pub(crate) fn listen(path: &Path, clients: Clients, sender: SyncSender<Message>) -> io::Result<()> {
+pub(crate) fn listen(
+    path: &Path,
+    clients: Clients,
+    tell: impl Fn(Client) -> bool + Clone + Send + 'static,
+) -> io::Result<()> {
     let listener = UnixListener::bind(path)?;
     thread::spawn(move || {
         for connection in listener.incoming() {
-            let (clients, sender) = (clients.clone(), sender.clone());
+            let (clients, tell) = (clients.clone(), tell.clone());
             let served = connection.and_then(|connection| {
-                thread::Builder::new().spawn(move || serve(&connection, &clients, &sender))
+                thread::Builder::new().spawn(move || serve(&connection, &clients, &tell))
             });
             // No room for another open file or thread, for one. That passes; trying without a pause would be all
             // that we do.
@@ -134,8 +137,7 @@ pub(crate) fn listen(path: &Path, clients: Clients, sender: SyncSender<Message>)
     Ok(())
 }
 
-fn serve(connection: &UnixStream, clients: &Clients, sender: &SyncSender<Message>) {
-    let send = |client| sender.send(Message::Client(client)).is_ok();
+fn serve(connection: &UnixStream, clients: &Clients, tell: &impl Fn(Client) -> bool) {
     let mut number = None;
     let mut asker = false;
     let mut reader = BufReader::new(connection);
@@ -146,7 +148,7 @@ fn serve(connection: &UnixStream, clients: &Clients, sender: &SyncSender<Message
             number = Some(new);
         }
         asker = asker || matches!(ask, Ask::Asker { .. });
-        if !send(Client::Asks(ask)) {
+        if !tell(Client::Asks(ask)) {
             return;
         }
     }
@@ -154,7 +156,7 @@ fn serve(connection: &UnixStream, clients: &Clients, sender: &SyncSender<Message
         clients.let_go(number);
     }
     if asker {
-        send(Client::AskerGone);
+        tell(Client::AskerGone);
     }
 }
 

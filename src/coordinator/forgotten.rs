@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Coordinator, CoordinatorError, ledger};
+use super::context::Coordinator;
+use super::error::CoordinatorError;
+use super::ledger;
 use crate::commit::outcome::{Cause, Outcome};
 use crate::decision::DecisionError;
 use crate::names::{AppName, CommitId};

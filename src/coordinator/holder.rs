@@ -26,12 +26,16 @@ pub(crate) struct Holder {
     pub since: DateTime<Utc>,
 }
 
-/// Who graduates to an environment right now, if anybody does.
+/// Whether somebody graduates to an environment right now, and who, if the lock's note can be read: it is written after the
+/// lock is taken.
 ///
 /// # Errors
 /// The lock cannot be looked at.
-pub(crate) fn in_progress(vars: &Vars, environment: &EnvironmentName) -> Result<Option<Holder>, FileError> {
-    Lock::holder(&journal::lock_path(vars, environment))
+pub(crate) fn in_progress(
+    vars: &Vars,
+    environment: &EnvironmentName,
+) -> Result<Option<Option<Holder>>, FileError> {
+    Lock::look(&journal::lock_path(vars, environment))
 }
 
 /// Takes an environment, unless somebody has it. Who only looks ([`in_progress`]) has it for a moment, too.
@@ -55,4 +59,25 @@ pub(super) fn busy(environment: &EnvironmentName, first: Option<Holder>) -> Endi
     });
     let problem = format!("{environment} is being graduated to by {who}");
     Ending::Refused { problems: vec![problem], hint: Some("try again when it has ended".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_whose_note_cannot_be_read_is_somebodys() {
+        let dir = tempfile::tempdir().unwrap();
+        let vars = Vars { lib_root: dir.path().to_owned(), ..Vars::from_environment() };
+        let production = "production".parse().unwrap();
+        assert_eq!(in_progress(&vars, &production).unwrap(), None);
+        let id = "20261123104512-abcdef".parse().unwrap();
+        let holder = Holder { id, by: "alice".to_owned(), since: DateTime::UNIX_EPOCH };
+        let taken = lock(&vars, &production, &holder).unwrap();
+        assert_eq!(in_progress(&vars, &production).unwrap(), Some(Some(holder)));
+        std::fs::write(journal::lock_path(&vars, &production), "{").unwrap();
+        assert_eq!(in_progress(&vars, &production).unwrap(), Some(None));
+        drop(taken);
+        assert_eq!(in_progress(&vars, &production).unwrap(), None);
+    }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Coordinator;
+use super::context::Coordinator;
 use crate::dokku::Dokku;
 use crate::git::{Git, released};
 use crate::names::{AppName, CommitId};

@@ -9,7 +9,7 @@ use crate::protocol::Report;
 
 /// From one of the threads around the main loop.
 #[derive(Debug)]
-pub(crate) enum Message {
+pub(super) enum Message {
     /// Of a hook or command.
     Client(Client),
     /// Of the destination.
@@ -44,7 +44,7 @@ pub(crate) enum Message {
 
 /// What is heard of a destination.
 #[derive(Debug)]
-pub(crate) enum Heard {
+pub(super) enum Heard {
     /// It tells something.
     Report(Report),
     /// The link broke.

@@ -3,9 +3,10 @@
 //! It is over and recorded by then, and its environment is free for the next one: nothing that they do changes how it
 //! ended. Whoever asked for it sees what they write, and waits for them as long as `hook-timeout` lets each of them.
 
+use super::context::Coordinator;
+use super::error::CoordinatorError;
 use super::message::Message;
 use super::programs::Programs;
-use super::{Coordinator, CoordinatorError};
 use crate::commit::outcome::{AfterAbort, Outcome};
 use crate::journal;
 use crate::names::ReleaseTag;

@@ -2,7 +2,9 @@
 
 use std::thread;
 
-use super::{Coordinator, CoordinatorError, cannot_begin, ledger};
+use super::context::Coordinator;
+use super::error::CoordinatorError;
+use super::ledger;
 use crate::carried_out;
 use crate::decision::DecisionError;
 use crate::dokku::Dokku;
@@ -198,4 +200,9 @@ impl Coordinator<'_> {
         );
         Ok((Some(survey.here), (!is_acknowledged).then_some(problem)))
     }
+}
+
+/// Nothing has been changed.
+pub(super) fn cannot_begin(error: &impl std::error::Error) -> Ending {
+    Ending::Refused { problems: vec![error.to_string()], hint: None }
 }

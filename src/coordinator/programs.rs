@@ -6,8 +6,9 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::Duration;
 
+use super::context::Coordinator;
+use super::error::CoordinatorError;
 use super::message::Message;
-use super::{Coordinator, CoordinatorError};
 use crate::commit::source::Phase;
 use crate::decision::DecisionError;
 use crate::files;

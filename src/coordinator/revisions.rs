@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::thread;
 
-use super::{Coordinator, CoordinatorError};
+use super::context::Coordinator;
+use super::error::CoordinatorError;
 use crate::decision::DecisionError;
 use crate::dokku::Dokku;
 use crate::environment::EnvironmentError;

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use crate::commit::outcome::{Cause, Outcome};
 use crate::commit::source::{Action, Event, Transaction};
+use crate::coordinator::context::Coordinator;
 use crate::coordinator::control::{Ask, Client};
+use crate::coordinator::error::CoordinatorError;
 use crate::coordinator::message::Message;
 use crate::coordinator::peer::Peer;
-use crate::coordinator::{Coordinator, CoordinatorError};
 use crate::decision;
 use crate::link::Inquiry;
 use crate::order::{HookKind, Mode, News};
@@ -29,7 +30,12 @@ pub(super) const PUSH_GRACE: Duration = Duration::from_secs(5);
 /// How long whoever asked for it may take to attach. One that died on its way must not leave anything held.
 pub(super) const ASKER_PATIENCE: Duration = Duration::from_secs(30);
 
-use actions::{Carried, not_moved};
+/// What came of an action.
+enum Carried {
+    Nothing,
+    Event(Event),
+    Over(Outcome),
+}
 
 /// One run of the transaction.
 pub(super) struct Run<'c, 'v> {
@@ -277,4 +283,8 @@ impl<'c, 'v> Run<'c, 'v> {
 
 fn seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}
+
+fn not_moved(why: impl ToString) -> Event {
+    Event::NotMoved(Cause::new(why.to_string()))
 }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::context::Coordinator;
+use super::error::CoordinatorError;
+use super::holder::{self, Holder};
 use super::run::Run;
-use super::{Coordinator, CoordinatorError, Holder};
 use crate::commit::outcome::{Cause, Outcome};
 use crate::commit::source::{Go, Transaction};
 use crate::decision;
@@ -22,7 +24,7 @@ const PUSH_PATIENCE: Duration = Duration::from_secs(10);
 pub(super) fn settle_alone(vars: &Vars, environment: &EnvironmentName) -> Result<(), CoordinatorError> {
     let Some(id) = journal::current(vars, environment)? else { return Ok(()) };
     let holder = Holder { id, by: vars.user.clone(), since: Utc::now() };
-    match super::lock(vars, environment, &holder)? {
+    match holder::lock(vars, environment, &holder)? {
         // Whoever has the lock settles it.
         Locking::Busy(_) => Ok(()),
         Locking::Taken(_lock) => settle_earlier(vars, environment).map(drop),
@@ -114,4 +116,12 @@ fn decided_by_ref(vars: &Vars, order: &Order, entries: &[Entry]) -> Result<Optio
         }
         Some(_) | None => Ok(decision::by_ref(vars, order)?),
     }
+}
+
+/// What is told of a graduation whose journal is gone.
+pub(crate) fn given_up(id: &GraduationId) -> String {
+    format!(
+        "the journal of graduation {id} is gone, so it is given up: nobody can tell how it stood. `dokku graduate:status` \
+         tells whether what runs is what was released"
+    )
 }

@@ -6,10 +6,12 @@
 
 use std::time::Instant;
 
+use super::context::Coordinator;
 use super::control::{Ask, Client, Tell};
+use super::error::CoordinatorError;
+use super::ledger;
 use super::message::Message;
 use super::run::{ASKER_PATIENCE, PUSH_GRACE, REF_PERIOD};
-use super::{Coordinator, CoordinatorError, ledger};
 use crate::decision;
 use crate::order::{Ending, Mode};
 use crate::process::ProcessId;

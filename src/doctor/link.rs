@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 
-use crate::coordinator;
+use crate::coordinator::{self, Holder};
 use crate::dokku_version::TooOld;
 use crate::exit::Explain;
 use crate::finding::{Check, Finding, tame};
@@ -95,10 +95,13 @@ impl Way<'_> {
         let state = coordinator::in_progress(self.vars, self.name)
             .and_then(|holder| Ok((holder, journal::current(self.vars, self.name)?)));
         found.push(match state {
-            Ok((Some(holder), _)) => Finding::note(
+            Ok((Some(Some(Holder { id, by, .. })), _)) => Finding::note(
                 Check::InDoubt,
-                format!("its lock says that graduation {} by {} is under way", holder.id, holder.by),
+                format!("its lock says that graduation {id} by {by} is under way"),
             ),
+            Ok((Some(None), _)) => {
+                Finding::note(Check::InDoubt, "its lock is taken: a graduation is under way")
+            }
             Ok((None, Some(id))) => {
                 Finding::broken(Check::InDoubt, format!("graduation {id} was interrupted"), recover)
             }

@@ -62,7 +62,6 @@ const DOORS: &[&str] = &["hook", "trigger"];
 
 /// Directories whose files stand in a circle today, each with what will end it.
 const CIRCLES: &[(&str, &str)] = &[
-    ("coordinator", "its parts use one another's; one peer for each destination is to cut it"),
     ("install", "what all steps use is to have a file of its own"),
     ("participant", "the executor of the destination's machine is to be one loop"),
 ];

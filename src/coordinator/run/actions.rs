@@ -3,25 +3,18 @@
 use std::thread;
 use std::time::Duration;
 
-use super::{Run, seconds};
-use crate::commit::outcome::{Cause, Outcome};
+use super::{Carried, Run, not_moved, seconds};
 use crate::commit::source::{Action, Event, Go, Phase};
+use crate::coordinator::context::Coordinator;
 use crate::coordinator::control::Tell;
+use crate::coordinator::error::CoordinatorError;
 use crate::coordinator::message::Message;
 use crate::coordinator::programs::{self, Programs};
-use crate::coordinator::{Coordinator, CoordinatorError};
 use crate::decision;
 use crate::journal::Entry;
 use crate::link::Announcement;
 use crate::order::{HookKind, Mode, News};
 use crate::protocol::Decision;
-
-/// What came of an action.
-pub(super) enum Carried {
-    Nothing,
-    Event(Event),
-    Over(Outcome),
-}
 
 impl Run<'_, '_> {
     pub(super) fn carry_out(&mut self, action: Action) -> Result<Carried, CoordinatorError> {
@@ -144,8 +137,4 @@ impl Run<'_, '_> {
             log::error!("what worked here may not have ended");
         }
     }
-}
-
-pub(super) fn not_moved(why: impl ToString) -> Event {
-    Event::NotMoved(Cause::new(why.to_string()))
 }

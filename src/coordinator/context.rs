@@ -1,0 +1,103 @@
+//! One graduation on its source: what all parts of a coordinator work with.
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::time::Instant;
+
+use crate::coordinator::control::{self, Clients, Tell};
+use crate::coordinator::error::CoordinatorError;
+use crate::coordinator::message::Message;
+use crate::coordinator::peer::Site;
+use crate::files::FileError;
+use crate::journal::{Journal, Place};
+use crate::mapping::Routes;
+use crate::order::{Ending, News, Order};
+use crate::plan::Plan;
+use crate::records::Recorder;
+use crate::settings::{Limits, Settings};
+use crate::vars::Vars;
+
+/// How many messages wait for the main loop at most; whoever has another waits until there is room. None has more
+/// than a line of the protocol. The main loop itself sends none, and waits for nobody who does.
+const QUEUE: usize = 64;
+
+/// One graduation on its source.
+#[derive(Debug)]
+pub(crate) struct Coordinator<'a> {
+    pub(super) vars: &'a Vars,
+    pub(super) order: Order,
+    pub(super) limits: Limits,
+    pub(super) settings: Settings,
+    pub(super) site: Arc<Site>,
+    /// What it does; empty until that is known.
+    pub(super) plan: Plan,
+    pub(super) journal: Journal,
+    pub(super) events: Recorder<News>,
+    pub(super) clients: Clients,
+    pub(super) sender: SyncSender<Message>,
+    pub(super) messages: Receiver<Message>,
+    pub(super) started: Instant,
+}
+
+impl<'a> Coordinator<'a> {
+    pub(super) fn open(vars: &'a Vars, order: Order) -> Result<Self, CoordinatorError> {
+        let place = Place::of(vars, &order.id);
+        place.create()?;
+        let settings = Settings::load(vars)?;
+        let environment = &order.tag.environment;
+        let limits = settings.for_environment(environment);
+        let is_local = settings.environment(environment).is_ok_and(|found| found.url.is_local());
+        let routes = Routes::of(&order.mapping, order.apps.keys(), &order.excluded, environment, is_local);
+        let events = Recorder::open(&place.events())?;
+        let journal = Journal::open(&place.journal())?;
+        let (sender, messages) = mpsc::sync_channel(QUEUE);
+        let clients = Clients::default();
+        let listening = control::listen(&place.socket(), clients.clone(), {
+            let sender = sender.clone();
+            move |client| sender.send(Message::Client(client)).is_ok()
+        });
+        listening.map_err(FileError::of("listen at", &place.socket()))?;
+        let site = Arc::new(Site {
+            vars: vars.clone(),
+            environment: environment.clone(),
+            id: order.id.clone(),
+            routes,
+            control: place.control(),
+        });
+        let started = Instant::now();
+        Ok(Self {
+            vars,
+            order,
+            limits,
+            settings,
+            site,
+            plan: Plan::default(),
+            journal,
+            events,
+            clients,
+            sender,
+            messages,
+            started,
+        })
+    }
+
+    /// People are told through a file; a full disk must not stop what was decided.
+    pub(super) fn say(&self, news: News) {
+        if let Err(error) = self.events.append(&news) {
+            log::error!("cannot say {news:?}: {error}");
+        }
+    }
+
+    /// The last that is said. On a full disk those who are attached hear it all the same.
+    pub(super) fn end(&self, ending: Ending) {
+        let news = News::Ended { ending, seconds: self.started.elapsed().as_secs() };
+        let unwritten = self.events.append(&news).err().map(|error| {
+            log::error!("cannot say {news:?}: {error}");
+            Box::new(news)
+        });
+        self.clients.tell(&Tell::Ended { unwritten });
+        if let Err(error) = Place::of(self.vars, &self.order.id).close() {
+            log::warn!("{error}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The course of one graduation, from its order to its record.
+
+use std::time::{Duration, Instant};
+
+use crate::commit::outcome::{Cause, Outcome};
+use crate::coordinator::context::Coordinator;
+use crate::coordinator::error::CoordinatorError;
+use crate::coordinator::holder::{self, Holder};
+use crate::coordinator::prepare::cannot_begin;
+use crate::coordinator::run::Run;
+use crate::coordinator::settle::{Earlier, given_up, settle_earlier};
+use crate::decision;
+use crate::files::Locking;
+use crate::git;
+use crate::journal::{self, Entry};
+use crate::link::Inquiry;
+use crate::names::EnvironmentName;
+use crate::order::{Ending, Mode, News, Order};
+
+/// How long who asked for a graduation may take to come and hear how it ended.
+const ASKER_LIMIT: Duration = Duration::from_secs(5);
+
+impl Coordinator<'_> {
+    /// All of it. However it ends, that is told.
+    pub(super) fn graduate(mut self) -> Result<(), CoordinatorError> {
+        let Order { commit, tag, by, .. } = self.order.clone();
+        self.say(News::Started { source: self.settings.host_name(), commit, tag, by });
+        let ending = self.whole().unwrap_or_else(|error| Ending::Broken { reason: error.to_string() });
+        self.take_back_request(&ending);
+        self.tell_hooks(&ending);
+        self.let_asker_in();
+        self.end(ending);
+        Ok(())
+    }
+
+    /// A graduation that is refused at once can be over before whoever asked for it has come to hear of it.
+    fn let_asker_in(&self) {
+        let end = Instant::now() + ASKER_LIMIT;
+        while !self.clients.have_come() {
+            // Whatever comes is old news, but for who sends it.
+            if self.messages.recv_timeout(end.saturating_duration_since(Instant::now())).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Where the tag had moved before we were asked, one that was refused must not go on naming it. What was
+    /// begun has been taken back when it was concluded, or is in doubt.
+    fn take_back_request(&self, ending: &Ending) {
+        let order = &self.order;
+        let current = journal::current(self.vars, &order.tag.environment);
+        let is_over = current.is_ok_and(|current| current.as_ref() != Some(&order.id));
+        if order.mode == Mode::AfterPush
+            && ending.exit_status() != 0
+            && is_over
+            && let Err(error) = decision::set_tag_back(self.vars, order)
+        {
+            self.say(News::Warning { text: error.to_string() });
+        }
+    }
+
+    fn whole(&mut self) -> Result<Ending, CoordinatorError> {
+        if self.order.options.plan {
+            self.forget_old_ones();
+            // Nothing is taken, so that a plan can be made at any time.
+            return match self.prepare() {
+                Ok(_) => Ok(Ending::PlanShown {}),
+                Err(ending) => Ok(ending),
+            };
+        }
+        let environment = self.order.tag.environment.clone();
+        let holder = Holder { id: self.order.id.clone(), by: self.order.by.clone(), since: self.order.at };
+        let _lock = match holder::lock(self.vars, &environment, &holder) {
+            Ok(Locking::Taken(lock)) => lock,
+            Ok(Locking::Busy(first)) => return Ok(holder::busy(&environment, first)),
+            Err(error) => return Ok(cannot_begin(&error)),
+        };
+        if let Err(error) = journal::set_latest(self.vars, &self.order) {
+            return Ok(cannot_begin(&error));
+        }
+        self.forget_old_ones();
+        match settle_earlier(self.vars, &environment) {
+            Ok(Earlier::Nothing) => {}
+            Ok(Earlier::GivenUp(id)) => self.say(News::Warning { text: given_up(&id) }),
+            Ok(Earlier::Settled(id, outcome)) => {
+                let in_doubt = matches!(outcome, Outcome::InDoubt { .. });
+                self.say(News::SettledEarlier { id: id.clone(), outcome });
+                if in_doubt {
+                    return Ok(still_in_doubt(&environment, &format!("graduation {id} is in doubt")));
+                }
+            }
+            Err(error) => return Ok(still_in_doubt(&environment, &error.to_string())),
+        }
+        let (plan, inquiry) = match self.prepare() {
+            Ok(prepared) => prepared,
+            Err(ending) => return Ok(ending),
+        };
+        self.plan = plan;
+        if self.plan.rows.is_empty() {
+            drop(inquiry);
+            return self.nothing_to_do();
+        }
+        self.run(inquiry)
+    }
+
+    fn forget_old_ones(&self) {
+        let keep = |environment: Option<&EnvironmentName>| match environment {
+            Some(name) => self.settings.for_environment(name).keep_logs,
+            None => self.limits.keep_logs,
+        };
+        let pruned = journal::prune(self.vars, keep);
+        for result in [pruned, git::sweep_quarantines(&self.vars.git_dir())] {
+            if let Err(error) = result {
+                log::warn!("{error}");
+            }
+        }
+    }
+
+    fn run(&mut self, inquiry: Inquiry) -> Result<Ending, CoordinatorError> {
+        if let Err(error) = self.write_down() {
+            journal::set_current(self.vars, &self.order.tag.environment, None)?;
+            return Ok(cannot_begin(&error));
+        }
+        let mut run = Run::begin(self, inquiry);
+        let outcome = run.drive(Vec::new());
+        if outcome == (Outcome::Live {}) {
+            run.keep();
+        }
+        let begun = run.has_begun();
+        let release = match self.conclude(&outcome) {
+            Ok(release) => release,
+            // What is written down as far as it was is settled when it can be.
+            Err(error) => {
+                return Ok(Ending::of(Outcome::InDoubt { cause: Cause::new(error.to_string()) }, None));
+            }
+        };
+        if let Outcome::Aborted { cause, .. } = &outcome
+            && !begun
+        {
+            return Ok(Ending::Refused { problems: vec![cause.what.clone()], hint: None });
+        }
+        Ok(Ending::of(outcome, release))
+    }
+
+    /// Before the destination hears of it.
+    fn write_down(&mut self) -> Result<(), CoordinatorError> {
+        self.journal.append(&Entry::Ordered { order: Box::new(self.order.clone()) })?;
+        journal::set_current(self.vars, &self.order.tag.environment, Some(&self.order.id))?;
+        Ok(self.journal.append(&Entry::Begun {})?)
+    }
+}
+
+fn still_in_doubt(environment: &EnvironmentName, why: &str) -> Ending {
+    let hint = format!("settle it with `dokku graduate:recover {environment}`");
+    Ending::Refused { problems: vec![why.to_owned()], hint: Some(hint) }
+}
