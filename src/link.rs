@@ -116,13 +116,13 @@ pub(crate) struct Agent {
 
 /// The other end of it: where reports are read.
 #[derive(Debug)]
-pub(crate) struct Reports {
+pub(crate) struct ReportReader {
     stdout: BufReader<ChildStdout>,
     stderr: Tail,
 }
 
 /// Starts `program`, and waits for the agent's hello.
-fn open(program: Program) -> Result<(Link, Reports), LinkError> {
+fn open(program: Program) -> Result<(Link, ReportReader), LinkError> {
     let mut running = program.piped().in_own_group().spawn()?;
     let pipes = (running.child.stdin.take(), running.child.stdout.take(), running.child.stderr.take());
     let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
@@ -132,7 +132,7 @@ fn open(program: Program) -> Result<(Link, Reports), LinkError> {
     let process = running.identity().map_err(LinkError::ended)?;
     // From here on ssh ends with the value.
     let mut link = Link { requests: writer(stdin), running, process, agent: Agent::default() };
-    let mut reports = Reports { stdout: BufReader::new(stdout), stderr };
+    let mut reports = ReportReader { stdout: BufReader::new(stdout), stderr };
     link.agent = match await_hello(&mut reports, &mut Limit::on(process, HELLO_LIMIT)) {
         Err(LinkError::Ended { .. }) => {
             process.wait(GRACE);
@@ -161,7 +161,7 @@ struct AnyHello {
     version: String,
 }
 
-fn await_hello(reports: &mut Reports, limit: &mut Limit) -> Result<Agent, LinkError> {
+fn await_hello(reports: &mut ReportReader, limit: &mut Limit) -> Result<Agent, LinkError> {
     let line = match reports.answered_line(limit) {
         Err(LinkError::Line(error)) => return Err(LinkError::NoHello(error)),
         line => line?,
@@ -225,7 +225,7 @@ impl Limit {
     }
 }
 
-impl Reports {
+impl ReportReader {
     /// The next report of an answer that must have come to its end within a limit and within [`MAX_ANSWER`].
     fn next_answer(&mut self, limit: &mut Limit) -> Result<Report, LinkError> {
         Ok(protocol::parse(&self.answered_line(limit)?)?)
@@ -314,7 +314,7 @@ mod tests {
         let mut running = Program::new("sh").args(["-c", script]).piped().in_own_group().spawn().unwrap();
         let process = running.identity().unwrap();
         let stdout = BufReader::new(running.child.stdout.take().unwrap());
-        let mut reports = Reports { stdout, stderr: Tail::of(std::io::empty(), KEPT_STDERR) };
+        let mut reports = ReportReader { stdout, stderr: Tail::of(std::io::empty(), KEPT_STDERR) };
         let heard = await_hello(&mut reports, &mut Limit::on(process, limit));
         running.stop(Duration::from_secs(1)).unwrap();
         heard

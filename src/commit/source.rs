@@ -13,7 +13,7 @@ use crate::protocol::{AppEnd, Decision};
 
 mod party;
 
-use party::{Gone, Party, Stage};
+use party::{Gone, Party, Preparation};
 
 /// Which of the user's own programs run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -199,10 +199,10 @@ impl Transaction {
         if self.state != State::Preparing {
             return Vec::new();
         }
-        let repeat = |(app, stage): (&AppName, &Stage)| match stage {
-            Stage::Opening => Some(Action::Open(app.clone())),
-            Stage::Preparing => Some(Action::Prepare(app.clone())),
-            Stage::Waiting | Stage::Sending | Stage::Held => None,
+        let repeat = |(app, stage): (&AppName, &Preparation)| match stage {
+            Preparation::Opening => Some(Action::Open(app.clone())),
+            Preparation::Preparing => Some(Action::Prepare(app.clone())),
+            Preparation::Waiting | Preparation::Sending | Preparation::Held => None,
         };
         self.parties().flat_map(|party| &party.stages).filter_map(repeat).collect()
     }
@@ -215,7 +215,7 @@ impl Transaction {
     /// How many apps are held now that this one is, and how many there are; none if that is no news: a destination says it
     /// again to whoever comes back, also after the decision.
     pub(crate) fn held_with(&self, app: &AppName) -> Option<(usize, usize)> {
-        let is_news = self.there.stages.get(app).is_some_and(|stage| *stage != Stage::Held);
+        let is_news = self.there.stages.get(app).is_some_and(|stage| *stage != Preparation::Held);
         is_news.then(|| (self.held() + 1, self.parties().map(|party| party.stages.len()).sum()))
     }
 
@@ -230,10 +230,10 @@ impl Transaction {
             Event::Begun => self.begun(),
             Event::HooksDone(phase) => self.hooks_done(phase),
             Event::Opened(app) => {
-                self.advance(&app, Stage::Opening, Stage::Sending, Action::Send(app.clone()))
+                self.advance(&app, Preparation::Opening, Preparation::Sending, Action::Send(app.clone()))
             }
             Event::Sent(app) => {
-                self.advance(&app, Stage::Sending, Stage::Preparing, Action::Prepare(app.clone()))
+                self.advance(&app, Preparation::Sending, Preparation::Preparing, Action::Prepare(app.clone()))
             }
             Event::Held(app) => self.app_held(&app),
             Event::AppFailed(app, reason) => self.app_failed(app, reason),
@@ -277,7 +277,7 @@ impl Transaction {
         match (&self.state, phase) {
             (State::PreHooks, Phase::Pre) => {
                 self.state = State::Preparing;
-                self.there.stages.values_mut().for_each(|stage| *stage = Stage::Opening);
+                self.there.stages.values_mut().for_each(|stage| *stage = Preparation::Opening);
                 self.there.stages.keys().cloned().map(Action::Open).collect()
             }
             (State::PostHooks, Phase::Post) => {
@@ -301,14 +301,14 @@ impl Transaction {
     }
 
     /// Moves an app on while apps are being prepared.
-    fn advance(&mut self, app: &AppName, from: Stage, to: Stage, action: Action) -> Vec<Action> {
+    fn advance(&mut self, app: &AppName, from: Preparation, to: Preparation, action: Action) -> Vec<Action> {
         let is_on = self.state == State::Preparing && self.there.advance(app, from, to);
         if is_on { vec![action] } else { Vec::new() }
     }
 
     fn app_held(&mut self, app: &AppName) -> Vec<Action> {
         let Some(stage) = self.there.stages.get_mut(app) else { return Vec::new() };
-        *stage = Stage::Held;
+        *stage = Preparation::Held;
         if self.state != State::Preparing || !self.all(Party::has_all_held) {
             return Vec::new();
         }

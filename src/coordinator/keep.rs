@@ -19,7 +19,7 @@ const MAX_NAMED: usize = 1_000;
 
 /// What is kept of one app, and what is not any more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Kept {
+pub(super) struct KeptRevisions {
     pub(super) keep: BTreeSet<CommitId>,
     pub(super) forget: BTreeSet<CommitId>,
 }
@@ -29,8 +29,8 @@ pub(super) struct Kept {
 fn sorted(
     releases: impl IntoIterator<Item = BTreeMap<AppName, CommitId>>,
     count: usize,
-) -> BTreeMap<AppName, Kept> {
-    let mut apps: BTreeMap<AppName, Kept> = BTreeMap::new();
+) -> BTreeMap<AppName, KeptRevisions> {
+    let mut apps: BTreeMap<AppName, KeptRevisions> = BTreeMap::new();
     for (age, release) in releases.into_iter().enumerate() {
         for (app, revision) in release {
             let kept = apps.entry(app).or_default();
@@ -53,7 +53,7 @@ fn followed(order: &Order) -> BTreeMap<AppName, CommitId> {
 impl Coordinator<'_> {
     /// What is to be kept when this graduation is a release. As many releases as are kept are looked at besides, for what
     /// was kept of them; what is older was forgotten before.
-    fn to_keep(&self) -> Result<BTreeMap<AppName, Kept>, RepoError> {
+    fn to_keep(&self) -> Result<BTreeMap<AppName, KeptRevisions>, RepoError> {
         let count = usize::try_from(self.limits.keep_releases).unwrap_or(usize::MAX);
         let repo = Settled::open(self.vars)?;
         let mut releases = vec![followed(&self.order)];
@@ -68,7 +68,7 @@ impl Coordinator<'_> {
     pub(super) fn keep_requests(&self) -> Result<Vec<Request>, RepoError> {
         let there = |app: &AppName| self.order.mapping.there(app).ok().flatten();
         let bounded = |commits: BTreeSet<CommitId>| commits.into_iter().take(MAX_NAMED / 2).collect();
-        let requests = self.to_keep()?.into_iter().filter_map(|(app, Kept { keep, forget })| {
+        let requests = self.to_keep()?.into_iter().filter_map(|(app, KeptRevisions { keep, forget })| {
             let app = there(&app)?.name().clone();
             Some(Request::Keep { app, keep: bounded(keep), forget: bounded(forget) })
         });
@@ -81,7 +81,7 @@ impl Coordinator<'_> {
         let environment = &self.order.tag.environment;
         match self.to_keep() {
             Ok(apps) => {
-                for (app, Kept { keep, forget }) in apps {
+                for (app, KeptRevisions { keep, forget }) in apps {
                     let git = Git::bare(&dokku.repository(&app));
                     if let Err(error) = git.keep(&keep, &forget, |commit| released(environment, commit)) {
                         log::warn!("{error}");
@@ -112,8 +112,8 @@ mod tests {
         ];
         let set = |digits: &[&str]| digits.iter().map(|digit| id(digit)).collect::<BTreeSet<_>>();
         let apps = sorted(releases, 2);
-        assert_eq!(apps[&app("api")], Kept { keep: set(&["4", "3"]), forget: set(&["2"]) });
-        assert_eq!(apps[&app("web")], Kept { keep: set(&["1"]), forget: set(&[]) });
-        assert_eq!(apps[&app("old")], Kept { keep: set(&[]), forget: set(&["7"]) });
+        assert_eq!(apps[&app("api")], KeptRevisions { keep: set(&["4", "3"]), forget: set(&["2"]) });
+        assert_eq!(apps[&app("web")], KeptRevisions { keep: set(&["1"]), forget: set(&[]) });
+        assert_eq!(apps[&app("old")], KeptRevisions { keep: set(&[]), forget: set(&["7"]) });
     }
 }

@@ -28,7 +28,7 @@ use crate::process::Children;
 use crate::protocol::{Report, Request};
 use crate::vars::Vars;
 
-use lease::Lease;
+use lease::KnownLease;
 
 /// How long the source tries to come back to a destination after the lease has ended, once it may be decided.
 const DECIDED_PATIENCE: Duration = Duration::from_secs(60);
@@ -73,7 +73,7 @@ pub(super) struct Peer {
     is_forgotten: bool,
     /// What it has been told, for the case that it did not hear it.
     announced: Option<Announcement>,
-    lease: Lease,
+    lease: KnownLease,
     /// How long after the end of the lease it is worth coming back.
     patience: Duration,
     /// The number of the last look that was asked for: an answer to an earlier one says nothing.
@@ -140,7 +140,7 @@ impl Peer {
             has_begun: false,
             is_forgotten: false,
             announced: None,
-            lease: Lease::new(lease, Instant::now()),
+            lease: KnownLease::new(lease, Instant::now()),
             patience: Duration::ZERO,
             look: 0,
             children,

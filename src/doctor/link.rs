@@ -25,12 +25,12 @@ pub(crate) struct Linked {
     /// On this host, and of the way there.
     pub link: Vec<Finding>,
     /// On the destination, if it could be asked.
-    pub there: Option<There>,
+    pub there: Option<Examined>,
 }
 
 /// What a destination finds of itself.
 #[derive(Clone, Debug)]
-pub(crate) struct There {
+pub(crate) struct Examined {
     /// What it calls itself.
     pub host: String,
     /// What it found.
@@ -39,7 +39,7 @@ pub(crate) struct There {
 
 /// Examines one environment.
 pub(crate) fn examine(vars: &Vars, name: &EnvironmentName, environment: &Environment) -> Linked {
-    let way = Way { vars, name, environment };
+    let way = LinkCheck { vars, name, environment };
     let mut found = way.state();
     let Some(url) = environment.url.ssh() else {
         // What it would find of itself was found before: it is this host.
@@ -58,13 +58,13 @@ pub(crate) fn examine(vars: &Vars, name: &EnvironmentName, environment: &Environ
     Linked { link: found, there }
 }
 
-struct Way<'a> {
+struct LinkCheck<'a> {
     vars: &'a Vars,
     name: &'a EnvironmentName,
     environment: &'a Environment,
 }
 
-impl Way<'_> {
+impl LinkCheck<'_> {
     /// The command that writes what belongs to the link, and tests it. It forgets nothing that is set.
     fn link_again(&self) -> String {
         format!("dokku graduate:add-environment {} {}", self.name, self.environment.url)
@@ -170,7 +170,7 @@ impl Way<'_> {
     }
 
     /// Connects, and lets the other side examine itself.
-    fn talk(&self, url: &Url) -> (Vec<Finding>, Option<There>) {
+    fn talk(&self, url: &Url) -> (Vec<Finding>, Option<Examined>) {
         let key = install::ssh_key_path(self.vars);
         // Asking for a link test would make what is missing.
         if !key.exists() || !key.with_extension("pub").exists() {
@@ -190,7 +190,7 @@ impl Way<'_> {
         match inquiry.examination() {
             Ok(Examination { ahead, findings }) => {
                 found.push(clock(ahead));
-                (found, Some(There { host: there, findings }))
+                (found, Some(Examined { host: there, findings }))
             }
             Err(error) => {
                 found.push(without_remedy(&format!("the examination there broke off: {error}")));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::diagnosis::diagnosed;
-use super::{Agent, Limit, Link, LinkError, Reports};
+use super::{Agent, Limit, Link, LinkError, ReportReader};
 use crate::factors::RawFactors;
 use crate::finding::Finding;
 use crate::local;
@@ -30,7 +30,7 @@ const AT_ONCE: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Inquiry {
     link: Link,
-    reports: Reports,
+    reports: ReportReader,
 }
 
 /// What a destination says of revisions, and why nothing can be sent to an app's repository there.
@@ -91,7 +91,7 @@ impl Inquiry {
     }
 
     /// Ends the questions: from here on a graduation goes on over the link.
-    pub(crate) fn into_talk(self) -> (Link, Reports) {
+    pub(crate) fn into_talk(self) -> (Link, ReportReader) {
         (self.link, self.reports)
     }
 

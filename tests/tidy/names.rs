@@ -17,8 +17,6 @@ const SHARED: &[&str] = &[
     "Environment",
     "Event",
     "Holder",
-    "Kept",
-    "Lease",
     "Left",
     "Message",
     "Outcome",
@@ -27,17 +25,13 @@ const SHARED: &[&str] = &[
     "Phase",
     "Place",
     "Report",
-    "Reports",
     "Request",
     "Settled",
-    "Stage",
     "Start",
     "State",
     "Store",
     "Survey",
-    "There",
     "Version",
-    "Way",
 ];
 
 #[test]

@@ -10,7 +10,7 @@ use crate::protocol::{AppEnd, Decision};
 /// Where an app is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
-pub(super) enum Stage {
+pub(super) enum Preparation {
     /// The destination has not been asked for it.
     Waiting,
     Opening,
@@ -33,7 +33,7 @@ pub(super) enum Gone {
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone, Hash))]
 pub(super) struct Party {
-    pub(super) stages: BTreeMap<AppName, Stage>,
+    pub(super) stages: BTreeMap<AppName, Preparation>,
     /// It is ours.
     pub(super) has_begun: bool,
     /// All that is held there was healthy when it was looked at just before the vote.
@@ -46,7 +46,7 @@ pub(super) struct Party {
 impl Party {
     /// One that has been asked for these apps.
     pub(super) fn of(apps: impl IntoIterator<Item = AppName>) -> Self {
-        Self { stages: apps.into_iter().map(|app| (app, Stage::Waiting)).collect(), ..Self::default() }
+        Self { stages: apps.into_iter().map(|app| (app, Preparation::Waiting)).collect(), ..Self::default() }
     }
 
     /// One that another coordinator has begun with: of its apps only that one knew.
@@ -59,14 +59,14 @@ impl Party {
     }
 
     /// Moves an app on; news of an earlier or later time are old.
-    pub(super) fn advance(&mut self, app: &AppName, from: Stage, to: Stage) -> bool {
+    pub(super) fn advance(&mut self, app: &AppName, from: Preparation, to: Preparation) -> bool {
         let stage = self.stages.get_mut(app).filter(|stage| **stage == from);
         stage.map(|stage| *stage = to).is_some()
     }
 
     /// How many of its apps are held.
     pub(super) fn held(&self) -> usize {
-        self.stages.values().filter(|stage| **stage == Stage::Held).count()
+        self.stages.values().filter(|stage| **stage == Preparation::Held).count()
     }
 
     pub(super) fn has_all_held(&self) -> bool {
@@ -81,9 +81,9 @@ impl Party {
     /// opened.
     pub(super) fn has_told_all_ends(&self) -> bool {
         self.stages.iter().all(|(app, stage)| match stage {
-            Stage::Waiting => true,
-            Stage::Opening => self.settled.is_some() || self.ends.contains_key(app),
-            Stage::Sending | Stage::Preparing | Stage::Held => self.ends.contains_key(app),
+            Preparation::Waiting => true,
+            Preparation::Opening => self.settled.is_some() || self.ends.contains_key(app),
+            Preparation::Sending | Preparation::Preparing | Preparation::Held => self.ends.contains_key(app),
         })
     }
 }

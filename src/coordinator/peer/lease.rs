@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// The lease, as seen from the source.
 #[derive(Debug)]
-pub(super) struct Lease {
+pub(super) struct KnownLease {
     pub(super) length: Duration,
     /// It lasts from here on, at least.
     renewed: Instant,
@@ -19,7 +19,7 @@ pub(super) struct Lease {
     unanswered: BTreeMap<u64, Instant>,
 }
 
-impl Lease {
+impl KnownLease {
     pub(super) fn new(length: Duration, now: Instant) -> Self {
         Self { length, renewed: now, heard: now, asked: now, number: 0, unanswered: BTreeMap::new() }
     }
@@ -73,9 +73,9 @@ mod tests {
 
     /// A lease of two minutes, and the time after an hour of apps that are put back, in which one renewal in so many is
     /// answered.
-    fn after_an_hour(answered: u32) -> (Lease, Instant) {
+    fn after_an_hour(answered: u32) -> (KnownLease, Instant) {
         let mut now = Instant::now();
-        let mut lease = Lease::new(120 * SECOND, now);
+        let mut lease = KnownLease::new(120 * SECOND, now);
         for second in 0..3600 {
             now += SECOND;
             if lease.is_due(now) {
@@ -103,8 +103,8 @@ mod tests {
     #[test]
     fn each_answer_renews_from_when_it_was_asked_for_and_only_once() {
         let start = Instant::now();
-        let age = |lease: &Lease| lease.age(start + 50 * SECOND);
-        let mut lease = Lease::new(120 * SECOND, start);
+        let age = |lease: &KnownLease| lease.age(start + 50 * SECOND);
+        let mut lease = KnownLease::new(120 * SECOND, start);
         let first = lease.ask(start + 20 * SECOND);
         let second = lease.ask(start + 40 * SECOND);
         lease.is_renewed(first);
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn a_link_on_which_every_answer_is_late_keeps_the_lease() {
         let mut now = Instant::now();
-        let mut lease = Lease::new(6 * SECOND, now);
+        let mut lease = KnownLease::new(6 * SECOND, now);
         let mut asked = Vec::new();
         for second in 0..60 {
             now += SECOND;

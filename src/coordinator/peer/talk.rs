@@ -1,5 +1,6 @@
 //! The link to a destination: heard on a thread of its own, found silent, lost, and taken up again.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -49,10 +50,12 @@ impl Peer {
             // Nothing waits there that would be worth coming back for.
             return Some(Event::LinkGone(reason));
         }
-        say(News::LinkLost { reason: reason.clone() });
+        let gone = |why: &dyn Display| format!("the destination cannot be reached: {why}");
         let until = self.lease.end() + self.patience;
-        if Instant::now() >= until {
-            return Some(Event::LinkGone(reason));
+        let is_too_late = (Instant::now() >= until).then(|| Event::LinkGone(gone(&reason)));
+        say(News::LinkLost { reason });
+        if is_too_late.is_some() {
+            return is_too_late;
         }
         let (site, tell) = (Arc::clone(&self.site), self.teller());
         thread::spawn(move || {
@@ -64,9 +67,7 @@ impl Peer {
                         thread::sleep(wait);
                         wait = (wait * 2).min(Duration::from_secs(5));
                     }
-                    Err(error) => {
-                        return tell(Heard::Gone(format!("the destination cannot be reached: {error}")));
-                    }
+                    Err(error) => return tell(Heard::Gone(gone(&error))),
                 }
             }
         });
