@@ -1,16 +1,20 @@
-//! One graduation on its source: what all parts of a coordinator work with.
+//! One graduation on its source: what all parts of a coordinator work with, and how its end is written down.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::Instant;
 
+use crate::commit::outcome::Outcome;
 use crate::coordinator::control::{self, Clients, Tell};
 use crate::coordinator::error::CoordinatorError;
+use crate::coordinator::ledger;
 use crate::coordinator::message::Message;
 use crate::coordinator::peer::Site;
+use crate::decision;
 use crate::files::FileError;
-use crate::journal::{Journal, Place};
+use crate::journal::{self, Entry, Journal, Place};
 use crate::mapping::Routes;
+use crate::names::ReleaseTag;
 use crate::order::{Ending, News, Order};
 use crate::plan::Plan;
 use crate::records::Recorder;
@@ -63,6 +67,8 @@ impl<'a> Coordinator<'a> {
             id: order.id.clone(),
             routes,
             control: place.control(),
+            lease: limits.lease,
+            sender: sender.clone(),
         });
         let started = Instant::now();
         Ok(Self {
@@ -99,5 +105,32 @@ impl<'a> Coordinator<'a> {
         if let Err(error) = Place::of(self.vars, &self.order.id).close() {
             log::warn!("{error}");
         }
+    }
+
+    /// Records how it ended: the ledger first, then the journal.
+    pub(super) fn conclude(&mut self, outcome: &Outcome) -> Result<Option<ReleaseTag>, CoordinatorError> {
+        let release = match outcome {
+            Outcome::Live {} => {
+                self.keep_here();
+                let deployed = self.plan.rows.iter().map(|row| &row.app);
+                Some(ledger::record(self.vars, &self.order, deployed)?)
+            }
+            Outcome::Aborted { .. } | Outcome::RolledBack { .. } => {
+                decision::set_tag_back(self.vars, &self.order)?;
+                None
+            }
+            Outcome::Mixed { ends, .. } => {
+                let release = ledger::record_mixed(self.vars, &self.order, ends)?;
+                decision::set_tag_back(self.vars, &self.order)?;
+                release
+            }
+            Outcome::InDoubt { .. } => return Ok(None),
+        };
+        self.journal.append(&Entry::Ended { outcome: outcome.clone(), release: release.clone() })?;
+        if let Err(error) = journal::set_current(self.vars, &self.order.tag.environment, None) {
+            // Whoever comes next finds that it has ended.
+            log::error!("{error}");
+        }
+        Ok(release)
     }
 }

@@ -126,7 +126,7 @@ impl Coordinator<'_> {
         if outcome == (Outcome::Live {}) {
             run.keep();
         }
-        let begun = run.has_begun();
+        let begun = run.peer.has_begun;
         let release = match self.conclude(&outcome) {
             Ok(release) => release,
             // What is written down as far as it was is settled when it can be.

@@ -5,7 +5,6 @@
 //! transaction in `run`. What it says goes into a file of
 //! [`News`](crate::order::News).
 
-mod conclude;
 mod context;
 pub(crate) mod control;
 mod error;

@@ -46,6 +46,10 @@ pub(super) struct Site {
     pub(super) routes: Routes,
     /// The socket by which all connections share one.
     pub(super) control: PathBuf,
+    /// How long it waits for us without a renewal.
+    pub(super) lease: Duration,
+    /// To the main loop.
+    pub(super) sender: SyncSender<Message>,
 }
 
 impl Site {
@@ -61,7 +65,6 @@ impl Site {
 /// One destination of a graduation that has been asked for it.
 pub(super) struct Peer {
     site: Arc<Site>,
-    sender: SyncSender<Message>,
     /// What each app is to become there.
     rows: BTreeMap<AppName, Row>,
     link: Option<Link>,
@@ -69,8 +72,10 @@ pub(super) struct Peer {
     session: u32,
     /// How many of the participant's reports have arrived.
     seen: u64,
-    has_begun: bool,
-    is_forgotten: bool,
+    /// It was ours at some time.
+    pub(super) has_begun: bool,
+    /// It knows nothing of the graduation any more.
+    pub(super) is_forgotten: bool,
     /// What it has been told, for the case that it did not hear it.
     announced: Option<Announcement>,
     lease: KnownLease,
@@ -92,16 +97,14 @@ pub(super) type Say<'a> = &'a dyn Fn(News);
 impl Peer {
     /// One that is asked for the graduation, by `begin`. Pushes of objects are `children`.
     pub(super) fn begin(
-        site: Arc<Site>,
+        site: &Arc<Site>,
         rows: &[Row],
         inquiry: Inquiry,
         begin: &Request,
-        lease: Duration,
-        children: Children,
-        sender: SyncSender<Message>,
+        children: &Children,
     ) -> Self {
         let rows = rows.iter().map(|row| (row.app.clone(), row.clone())).collect();
-        let mut peer = Self::new(site, rows, inquiry, lease, children, sender);
+        let mut peer = Self::new(site, rows, inquiry, children.clone());
         peer.send(begin);
         peer
     }
@@ -110,29 +113,16 @@ impl Peer {
     ///
     /// # Errors
     /// It cannot be reached.
-    pub(super) fn resume(
-        site: Arc<Site>,
-        lease: Duration,
-        sender: SyncSender<Message>,
-    ) -> Result<Self, LinkError> {
-        let inquiry = site.inquire()?;
-        let mut peer = Self::new(site, BTreeMap::new(), inquiry, lease, Children::default(), sender);
+    pub(super) fn resume(site: &Arc<Site>) -> Result<Self, LinkError> {
+        let mut peer = Self::new(site, BTreeMap::new(), site.inquire()?, Children::default());
         peer.has_begun = true;
         peer.ask_for_missed();
         Ok(peer)
     }
 
-    fn new(
-        site: Arc<Site>,
-        rows: BTreeMap<AppName, Row>,
-        inquiry: Inquiry,
-        lease: Duration,
-        children: Children,
-        sender: SyncSender<Message>,
-    ) -> Self {
+    fn new(site: &Arc<Site>, rows: BTreeMap<AppName, Row>, inquiry: Inquiry, children: Children) -> Self {
         let mut peer = Self {
-            site,
-            sender,
+            site: Arc::clone(site),
             rows,
             link: None,
             session: 0,
@@ -140,7 +130,7 @@ impl Peer {
             has_begun: false,
             is_forgotten: false,
             announced: None,
-            lease: KnownLease::new(lease, Instant::now()),
+            lease: KnownLease::new(site.lease, Instant::now()),
             patience: Duration::ZERO,
             look: 0,
             children,
@@ -150,16 +140,6 @@ impl Peer {
         };
         peer.talk_over(inquiry);
         peer
-    }
-
-    /// It was ours at some time.
-    pub(super) fn has_begun(&self) -> bool {
-        self.has_begun
-    }
-
-    /// It knows nothing of the graduation any more.
-    pub(super) fn is_forgotten(&self) -> bool {
-        self.is_forgotten
     }
 
     /// It waits for us for half a lease more, at least.
@@ -266,7 +246,7 @@ impl Peer {
 
     /// What a thread of this session tells the main loop.
     fn teller(&self) -> impl Fn(Heard) -> bool + Send + use<> {
-        let (session, sender) = (self.session, self.sender.clone());
+        let (session, sender) = (self.session, self.site.sender.clone());
         move |heard| sender.send(Message::Peer { session, heard }).is_ok()
     }
 }

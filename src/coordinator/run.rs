@@ -3,7 +3,6 @@
 mod actions;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -41,7 +40,7 @@ enum Carried {
 pub(super) struct Run<'c, 'v> {
     coordinator: &'c mut Coordinator<'v>,
     transaction: Transaction,
-    peer: Peer,
+    pub(super) peer: Peer,
     holding_since: Option<Instant>,
     receive_pack: Option<ProcessId>,
     /// receive-pack has ended: a ref that has not moved never will.
@@ -59,7 +58,7 @@ pub(super) struct Run<'c, 'v> {
 impl<'c, 'v> Run<'c, 'v> {
     /// A graduation that begins where nothing has been asked for but what is there.
     pub(super) fn begin(coordinator: &'c mut Coordinator<'v>, inquiry: Inquiry) -> Self {
-        let Coordinator { order, limits, settings, plan, site, sender, .. } = &*coordinator;
+        let Coordinator { order, limits, settings, plan, site, .. } = &*coordinator;
         let request = Request::Begin {
             id: order.id.clone(),
             environment: order.tag.environment.clone(),
@@ -71,15 +70,7 @@ impl<'c, 'v> Run<'c, 'v> {
         };
         let transaction = Transaction::new(plan.rows.iter().map(|row| row.app.clone()));
         let children = Children::default();
-        let peer = Peer::begin(
-            Arc::clone(site),
-            &plan.rows,
-            inquiry,
-            &request,
-            limits.lease,
-            children.clone(),
-            sender.clone(),
-        );
+        let peer = Peer::begin(site, &plan.rows, inquiry, &request, &children);
         Self::new(coordinator, transaction, peer, children)
     }
 
@@ -91,8 +82,7 @@ impl<'c, 'v> Run<'c, 'v> {
         coordinator: &'c mut Coordinator<'v>,
         transaction: Transaction,
     ) -> Result<Self, CoordinatorError> {
-        let Coordinator { limits, site, sender, .. } = &*coordinator;
-        let peer = Peer::resume(Arc::clone(site), limits.lease, sender.clone())?;
+        let peer = Peer::resume(&coordinator.site)?;
         Ok(Self::new(coordinator, transaction, peer, Children::default()))
     }
 
@@ -115,16 +105,6 @@ impl<'c, 'v> Run<'c, 'v> {
             children,
             stopping: None,
         }
-    }
-
-    /// The destination knows nothing of it any more.
-    pub(super) fn is_forgotten(&self) -> bool {
-        self.peer.is_forgotten()
-    }
-
-    /// The destination was ours at some time.
-    pub(super) fn has_begun(&self) -> bool {
-        self.peer.has_begun()
     }
 
     /// Runs until it is over.

@@ -82,7 +82,7 @@ pub(crate) fn settle_earlier(
             if outcome == (Outcome::Live {}) {
                 run.keep();
             }
-            (outcome, run.is_forgotten())
+            (outcome, run.peer.is_forgotten)
         }
         Err(error) => (Outcome::InDoubt { cause: Cause::new(error.to_string()) }, false),
     };

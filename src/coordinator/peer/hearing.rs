@@ -36,22 +36,8 @@ impl Peer {
 
     fn report(&mut self, report: Report, transaction: &Transaction, say: Say<'_>) -> Option<Event> {
         self.lease.hears(Instant::now());
-        let agents_own = matches!(
-            report,
-            Report::Hello { .. }
-                | Report::App { .. }
-                | Report::Factor { .. }
-                | Report::AllApps {}
-                | Report::Clock { .. }
-                | Report::Found { .. }
-                | Report::Examined {}
-                | Report::Revision { .. }
-                | Report::Kept { .. }
-                | Report::Unknown {}
-        );
-        if !agents_own {
-            self.seen += 1;
-        }
+        // The participant's are counted, and not the agent's own, which come first here.
+        self.seen += 1;
         match report {
             Report::Hello { .. }
             | Report::App { .. }
@@ -61,18 +47,22 @@ impl Peer {
             | Report::Found { .. }
             | Report::Examined {}
             | Report::Revision { .. }
-            | Report::Kept { .. }
-            | Report::Building { .. } => None,
+            | Report::Kept { .. } => {
+                self.seen -= 1;
+                None
+            }
+            Report::Unknown {} => {
+                self.seen -= 1;
+                self.is_forgotten = true;
+                Some(Event::Refused("the destination knows nothing of it".to_owned()))
+            }
+            Report::Building { .. } => None,
             Report::Begun {} => {
                 self.has_begun = true;
                 Some(Event::Begun)
             }
             Report::Refused { reason } if self.has_begun => Some(Event::Stop(Cause::new(reason))),
             Report::Refused { reason } => Some(Event::Refused(reason)),
-            Report::Unknown {} => {
-                self.is_forgotten = true;
-                Some(Event::Refused("the destination knows nothing of it".to_owned()))
-            }
             Report::Opened { app, .. } => Some(Event::Opened(self.here(&app)?)),
             Report::Log { app, text } => {
                 say(News::Log { app: self.here(&app)?, text });

@@ -40,17 +40,17 @@ impl Around {
             };
             (app, row)
         });
+        let (sender, messages) = mpsc::sync_channel(64);
         let site = Arc::new(Site {
             vars: Vars { lib_root: dir.path().to_owned(), ..Vars::from_environment() },
             id: "20261123104512-abcdef".parse().unwrap(),
             routes: Routes::of(&Mapping::default(), &apps, &BTreeSet::new(), &environment, false),
             environment,
             control: dir.path().join("control"),
+            lease: Duration::from_secs(120),
+            sender,
         });
-        let (sender, messages) = mpsc::sync_channel(64);
-        let inquiry = Inquiry::of_script(script);
-        let lease = Duration::from_secs(120);
-        let mut peer = Peer::new(site, rows.into(), inquiry, lease, Children::default(), sender);
+        let mut peer = Peer::new(&site, rows.into(), Inquiry::of_script(script), Children::default());
         peer.has_begun = true;
         let mut transaction = Transaction::new(apps);
         transaction.step(Event::Begun);

@@ -115,7 +115,7 @@ impl Run<'_, '_> {
     }
 
     pub(super) fn announce_abort(&mut self) {
-        if self.peer.has_begun() {
+        if self.peer.has_begun {
             self.coordinator.say(News::PuttingBack {});
         }
         self.stop_children();
