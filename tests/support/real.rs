@@ -49,6 +49,8 @@ for plugin in graduate aa-probe probe zz-gates; do dokku plugin:uninstall $plugi
 dokku ssh-keys:remove graduate-staging
 rm -rf "$DOKKU_ROOT/.git" "$DOKKU_ROOT/.gitignore" "$DOKKU_LIB_ROOT/data/graduate" "$DOKKU_LIB_ROOT/config/graduate"
 docker network prune -f
+# What is built again is to be built.
+docker builder prune -af
 rm -rf /tmp/graduate-gates
 docker ps -aq --filter name=graduate --filter name=base-image | xargs -r docker rm -f
 docker images --format '{{.Repository}}:{{.Tag}}' graduate/kept | xargs -r docker rmi -f
