@@ -6,10 +6,11 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::client::ask;
+use super::client::{self, ask};
 use super::format::fill;
 use super::model::{Recipe, Request, RestartPolicy};
 use crate::call::Call;
+use crate::files;
 use crate::outcome::{Failure, Outcome, line};
 
 /// Runs one docker command; errors go to stderr in Docker's form.
@@ -55,6 +56,7 @@ fn carry_out(call: &Call) -> Outcome {
             ask(&call.layout, &Request::PruneContainers)?;
             ask(&call.layout, &Request::PruneImages { label: None, named: options.has("all") }).map(drop)
         }
+        ("image" | "", "build") => relabel(call, &options),
         ("image" | "", "tag") => {
             let [source, target] = options.two()?;
             ask(&call.layout, &Request::Tag { source, target }).map(drop)
@@ -174,6 +176,31 @@ fn create(call: &Call, options: &Options) -> Outcome {
     Ok(())
 }
 
+/// `docker build -` of a Dockerfile that names an image and sets labels.
+fn relabel(call: &Call, options: &Options) -> Outcome {
+    if options.names != ["-"] {
+        return Err(Failure::new("the simulated docker builds only what its stdin says"));
+    }
+    let recipe = io::read_to_string(io::stdin())?;
+    let line_of = |word: &str| recipe.lines().find_map(|line| line.strip_prefix(word)?.strip_prefix(' '));
+    let from = line_of("FROM").unwrap_or_default();
+    let base = client::image(&call.layout, from)?
+        .ok_or_else(|| Failure::new(format!("pull access denied for {from}, repository does not exist")))?;
+    let mut labels: BTreeMap<String, String> =
+        serde_json::from_value(base["Config"]["Labels"].clone()).map_err(Failure::new)?;
+    let pairs = line_of("LABEL").unwrap_or_default().split_whitespace();
+    labels.extend(
+        pairs.filter_map(|pair| pair.split_once('=')).map(|(key, value)| (key.to_owned(), value.to_owned())),
+    );
+    let origin = base["Id"].as_str().unwrap_or_default().to_owned();
+    let tree = call.layout.docker().join(format!("build-{}", files::random_hex(6)?));
+    files::copy_tree(&call.layout.docker().join("images").join(origin.trim_start_matches("sha256:")), &tree)?;
+    let (tree, tag) =
+        (tree.to_string_lossy().into_owned(), options.get("tag").unwrap_or_default().to_owned());
+    line(ask(&call.layout, &Request::Build { tree, labels, tag, origin })?.as_str().unwrap_or_default());
+    Ok(())
+}
+
 fn list_containers(call: &Call, options: &Options) -> Outcome {
     let Value::Array(all) = ask(&call.layout, &Request::Containers)? else { return Ok(()) };
     let filters: Vec<(&str, &str)> =
@@ -245,7 +272,7 @@ fn list_images(call: &Call, options: &Options) -> Outcome {
         for tag in if tags.is_empty() || options.has("quiet") { vec!["<none>:<none>"] } else { tags } {
             let (repository, tag) = tag.rsplit_once(':').unwrap_or((tag, "<none>"));
             let id = id_of(&image, options);
-            let row = json!({"ID": id, "Repository": repository, "Tag": tag, "CreatedAt": image["Created"]});
+            let row = json!({"ID": id, "Repository": repository, "Tag": tag, "CreatedAt": image["Created"], "Size": "1.2MB"});
             print_row(&row, options, "{{.Repository}}\\t{{.Tag}}\\t{{.ID}}")?;
         }
     }
@@ -324,6 +351,7 @@ impl Options {
                 ("-f", _) => "force",
                 ("-a", _) => "all",
                 ("-q", _) => "quiet",
+                ("-t", "build") => "tag",
                 ("-t" | "--timeout", _) => "time",
                 ("-v", "rm") => "volumes",
                 ("-s", _) => "signal",

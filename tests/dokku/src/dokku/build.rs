@@ -5,13 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
+
 use super::lock::DeployLock;
 use super::{apps, builds, config, git, procfile};
 use crate::call::Call;
 use crate::docker::client::{self, ask};
 use crate::docker::model::Request;
 use crate::files;
-use crate::outcome::{Context, Failure, Outcome, checked, exit_status, line, step};
+use crate::outcome::{Context, Failure, Outcome, checked, exit_status, line, step, warn};
 use crate::properties::{Properties, remove_tree_if_there};
 
 /// Builds and deploys a revision, or what the deploy branch says if it is empty, under the deploy lock.
@@ -63,11 +65,67 @@ fn build_tree(call: &mut Call, app: &str, tree: &Path, revision: &str) -> Outcom
     let path = tree.to_string_lossy().into_owned();
     call.trigger("core-post-extract", &[app, &path, revision])?;
     call.trigger("post-extract", &[app, &path, revision])?;
-    call.trigger("pre-receive-app", &[app, "dockerfile", &path, revision])?;
+    let builder = detect(call, app, &path)?;
+    call.trigger("pre-receive-app", &[app, &builder, &path, revision])?;
     clean_up(call, app)?;
-    call.trigger("builder-build", &["dockerfile", app, &path])
-        .map_err(|_| Failure::new("App build failed"))?;
+    call.trigger("builder-set-property", &[app, "detected", &builder])?;
+    let released = released_images(call, app)?;
+    call.trigger("builder-build", &[&builder, app, &path]).or_else(|_| {
+        repair(call, app, &released)?;
+        Err(Failure::new("App build failed"))
+    })?;
     call.trigger("release-and-deploy", &[app])
+}
+
+/// Who is to build: the first line that any plugin writes counts.
+fn detect(call: &Call, app: &str, tree: &str) -> Outcome<String> {
+    for program in call.triggers("builder-detect")? {
+        let output = call.command(&program).args([app, tree]).stdin(Stdio::null()).output();
+        let output = output.context(program.display())?;
+        if let Some(builder) = String::from_utf8_lossy(&output.stdout).lines().next() {
+            return Ok(builder.to_owned());
+        }
+        if !output.status.success() {
+            break;
+        }
+    }
+    Ok("herokuish".to_owned())
+}
+
+/// The images of the app that are labelled as released.
+fn released_images(call: &Call, app: &str) -> Outcome<Vec<String>> {
+    let all = ask(&call.layout, &Request::Images)?;
+    let is_released = |image: &&Value| {
+        let labels = &image["Config"]["Labels"];
+        labels["com.dokku.image-stage"] == "release" && labels["com.dokku.app-name"] == app
+    };
+    let found = all.as_array().into_iter().flatten().filter(is_released);
+    Ok(found.filter_map(|image| image["Id"].as_str().map(str::to_owned)).collect())
+}
+
+/// After a failed build the released image gets its name back. Of several Dokku makes one word, and nothing comes of it.
+fn repair(call: &Call, app: &str, released: &[String]) -> Outcome {
+    let name = format!("dokku/{app}:latest");
+    match released {
+        [] => {
+            warn(format_args!("Removing invalid image tag {name}"));
+            let _ = ask(&call.layout, &Request::RemoveImage { name, force: true });
+        }
+        [one] => {
+            warn(format_args!("Retagging old image {one} as {name}"));
+            let _ = ask(&call.layout, &Request::Tag { source: one.clone(), target: name });
+        }
+        several => warn(format_args!("Retagging old image {} as {name}", several.join("\n"))),
+    }
+    Ok(())
+}
+
+/// The ports that a Dockerfile exposes, as Dokku maps them.
+fn exposed(tree: &Path) -> String {
+    let dockerfile = fs::read_to_string(tree.join("Dockerfile")).unwrap_or_default();
+    let ports = dockerfile.lines().filter_map(|line| line.strip_prefix("EXPOSE "));
+    let ports: Vec<String> = ports.map(|port| format!("http:{port}:{port}", port = port.trim())).collect();
+    if ports.is_empty() { "http:80:5000".to_owned() } else { ports.join(" ") }
 }
 
 /// Unpacks a revision, which may still be in the quarantine of a push.
@@ -149,7 +207,7 @@ pub(super) fn build(call: &Call) -> Outcome {
         ("dokku", ""),
         ("com.dokku.app-name", app),
         ("com.dokku.builder-type", "dockerfile"),
-        ("com.dokku.image-stage", "release"),
+        ("com.dokku.image-stage", "build"),
         ("org.label-schema.schema-version", "1.0"),
         ("org.label-schema.vendor", "dokku"),
     ];
@@ -157,5 +215,6 @@ pub(super) fn build(call: &Call) -> Outcome {
     let tree_of_image = image.to_string_lossy().into_owned();
     let tag = format!("dokku/{app}:latest");
     ask(&call.layout, &Request::Build { tree: tree_of_image, labels, tag, origin: String::new() })?;
+    call.trigger("ports-set-detected", &[app, &exposed(Path::new(tree))])?;
     call.trigger("post-build", &[builder, app, tree])
 }

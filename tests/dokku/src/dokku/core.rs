@@ -5,7 +5,7 @@ use super::{
     registry, release, reports, scheduler, settings,
 };
 use crate::call::{Call, NOT_IMPLEMENTED};
-use crate::outcome::{Failure, Outcome};
+use crate::outcome::{Failure, Outcome, line};
 
 /// Dokku's own plugins and their programs. Triggers run in the order of the plugins' names.
 pub(crate) const PLUGINS: &[(&str, &[&str])] = &[
@@ -45,8 +45,17 @@ pub(crate) const PLUGINS: &[(&str, &[&str])] = &[
             "post-app-rename-setup",
         ],
     ),
-    ("builder", &["subcommands/set", "post-delete", "post-app-rename-setup"]),
-    ("builder-dockerfile", &["builder-build", "builder-release"]),
+    (
+        "builder",
+        &[
+            "subcommands/set",
+            "builder-set-property",
+            "post-release-builder",
+            "post-delete",
+            "post-app-rename-setup",
+        ],
+    ),
+    ("builder-dockerfile", &["builder-detect", "builder-build", "builder-release"]),
     ("builds", &["post-delete"]),
     (
         "checks",
@@ -138,6 +147,7 @@ pub(crate) const PLUGINS: &[(&str, &[&str])] = &[
     (
         "nginx-vhosts",
         &[
+            "core-post-extract",
             "core-post-deploy",
             "scheduler-post-deploy-process",
             "proxy-build-config",
@@ -168,6 +178,7 @@ pub(crate) const PLUGINS: &[(&str, &[&str])] = &[
             "subcommands/clear",
             "subcommands/list",
             "subcommands/report",
+            "ports-set-detected",
             "post-delete",
             "post-app-rename-setup",
         ],
@@ -274,6 +285,11 @@ fn find(call: &mut Call, plugin: &str, file: &str) -> Outcome {
         ("00_dokku-standard", "commands") => commands_help(call),
         ("app-json", _) => appjson::trigger(call, file),
         ("apps", _) => apps::run(call, file),
+        ("builder", "post-release-builder") => release::remove_built(call),
+        ("builder-dockerfile", "builder-detect") => {
+            line("dockerfile");
+            Ok(())
+        }
         ("builder-dockerfile", "builder-build") => build::build(call),
         ("builder-dockerfile", "builder-release") => release::builder_release(call),
         ("builds", "post-delete") => settings::forget_data(call, "builds"),

@@ -2,11 +2,13 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::path::Path;
 
+use super::procfile::NGINX;
 use super::{apps, container, domains, settings};
 use crate::call::Call;
 use crate::outcome::{Failure, Outcome, headline, step};
-use crate::properties::remove_if_there;
+use crate::properties::{remove_if_there, remove_tree_if_there};
 
 /// The name of the port in configurations.
 const PORT: &str = "5000";
@@ -25,8 +27,13 @@ pub(super) fn trigger(call: &Call, file: &str) -> Outcome {
             }
             call.trigger("proxy-build-config", &[app])
         }
+        "core-post-extract" => NGINX.extract(call, app, Path::new(call.arg(1))),
         "proxy-build-config" | "post-domains-update" | "post-proxy-ports-update" => build(call, app),
-        "proxy-clear-config" | "post-delete" => remove_if_there(&call.layout.app(app).join("nginx.conf")),
+        "proxy-clear-config" => remove_if_there(&call.layout.app(app).join("nginx.conf")),
+        "post-delete" => {
+            remove_tree_if_there(&call.layout.data("nginx-vhosts", &format!("app-{app}")))?;
+            remove_if_there(&call.layout.app(app).join("nginx.conf"))
+        }
         _ => Err(Failure::new(format!("nginx-vhosts/{file} is not simulated"))),
     }
 }
@@ -47,6 +54,7 @@ fn build(call: &Call, app: &str) -> Outcome {
     if settings::proxy_type(call, app) != "nginx" || !settings::is_proxied(call, app) {
         return Ok(());
     }
+    NGINX.adopt(call, app)?;
     note_addresses(call, app)?;
     let names = domains::of(call, app).join(" ");
     let mut servers = String::new();
@@ -62,8 +70,11 @@ fn build(call: &Call, app: &str) -> Outcome {
     }
     step(format_args!("Configuring {names}"));
     let upstream = format!("{app}-{PORT}");
+    // Of the app's own template only that it was used can be seen.
+    let template = NGINX.read(call, app).unwrap_or_default();
+    let template: String = template.lines().map(|line| format!("# {line}\n")).collect();
     let text = format!(
-        "server {{\n  listen 80;\n  server_name {names};\n  location / {{\n    proxy_pass http://{upstream};\n  }}\n}}\n\
+        "{template}server {{\n  listen 80;\n  server_name {names};\n  location / {{\n    proxy_pass http://{upstream};\n  }}\n}}\n\
          upstream {upstream} {{\n{servers}}}\n"
     );
     // Replaced as a whole: nginx, too, goes on with the old one until it has read all of the new one. Two deploys of

@@ -1,4 +1,4 @@
-//! The files of an app's tree that a deploy keeps: its Procfile and its app.json.
+//! The files of an app's tree that a deploy keeps: its Procfile, its app.json and its nginx.conf.sigil.
 //!
 //! A deploy reads copies of its own, named by `DOKKU_PID`, until it is live; then they replace the app's.
 
@@ -25,22 +25,30 @@ pub(super) const PROCFILE: Kept = Kept { plugin: "ps", name: "Procfile" };
 /// The app's checks, tasks and formation.
 pub(super) const APP_JSON: Kept = Kept { plugin: "app-json", name: "app.json" };
 
+/// What the app's web server is to be like. It is the app's from the first switch on, before the deploy is over.
+pub(super) const NGINX: Kept = Kept { plugin: "nginx-vhosts", name: "nginx.conf.sigil" };
+
 impl Kept {
+    fn dir(self, call: &Call, app: &str) -> PathBuf {
+        let app = if self.plugin == NGINX.plugin { format!("app-{app}") } else { app.to_owned() };
+        call.layout.data(self.plugin, &app)
+    }
+
     fn path(self, call: &Call, app: &str) -> PathBuf {
-        call.layout.data(self.plugin, app).join(self.name)
+        self.dir(call, app).join(self.name)
     }
 
     fn own(self, call: &Call, app: &str) -> PathBuf {
-        call.layout.data(self.plugin, app).join(format!("{}.{}", self.name, call.dokku_pid()))
+        self.dir(call, app).join(format!("{}.{}", self.name, call.dokku_pid()))
     }
 
     fn missing(self, call: &Call, app: &str) -> PathBuf {
-        call.layout.data(self.plugin, app).join(format!("{}.{}.missing", self.name, call.dokku_pid()))
+        self.dir(call, app).join(format!("{}.{}.missing", self.name, call.dokku_pid()))
     }
 
     /// Takes the file for this deploy only: from its work tree, or from the image that the app's source is.
     pub(super) fn extract(self, call: &Call, app: &str, tree: &Path) -> Outcome {
-        fs::create_dir_all(call.layout.data(self.plugin, app))?;
+        fs::create_dir_all(self.dir(call, app))?;
         remove_if_there(&self.own(call, app))?;
         remove_if_there(&self.missing(call, app))?;
         let source = Properties::of(&call.layout, "git", app).get("source-image");

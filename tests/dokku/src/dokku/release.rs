@@ -69,14 +69,17 @@ pub(super) fn builder_release(call: &Call) -> Outcome {
     let [builder, app, tag] = [call.arg(0), call.arg(1), call.arg(2)];
     let image = format!("dokku/{app}:{}", if tag.is_empty() { "latest" } else { tag });
     call.trigger("pre-release-builder", &[builder, app, &image])?;
-    label(call, &image)?;
+    label(call, app, &image)?;
     call.trigger("post-release-builder", &[builder, app, &image])
 }
 
 /// Dokku labels an image by building another of it, which takes its name. (Newer versions of Docker find that nothing has
 /// changed; older ones do not, and where the environment is part of the image, it has.)
-fn label(call: &Call, name: &str) -> Outcome {
-    let Some(found) = client::image(&call.layout, name)? else { return Ok(()) };
+fn label(call: &Call, app: &str, name: &str) -> Outcome {
+    let Some(mut found) = client::image(&call.layout, name)? else { return Ok(()) };
+    let labels = &mut found["Config"]["Labels"];
+    labels["com.dokku.image-stage"] = "release".into();
+    labels["com.dokku.app-name"] = app.into();
     let id = found["Id"].as_str().unwrap_or_default().trim_start_matches("sha256:");
     build_of(call, name, &found, &call.layout.docker().join("images").join(id), id).map(drop)
 }
@@ -97,6 +100,23 @@ fn build_of(call: &Call, name: &str, labelled: &Value, files: &Path, origin: &st
     let labels = serde_json::from_value(labelled["Config"]["Labels"].clone()).map_err(Failure::new)?;
     let tree = tree.to_string_lossy().into_owned();
     ask(&call.layout, &Request::Build { tree, labels, tag: name.to_owned(), origin: origin.to_owned() })
+}
+
+/// What was built is not needed when it is released.
+pub(super) fn remove_built(call: &Call) -> Outcome {
+    let all = ask(&call.layout, &Request::Images)?;
+    for image in all.as_array().into_iter().flatten() {
+        let labels = &image["Config"]["Labels"];
+        if labels["com.dokku.image-stage"] == "build" && labels["com.dokku.app-name"] == call.arg(1) {
+            let name = image["Id"].as_str().unwrap_or_default().to_owned();
+            if let Err(Failure::Said(message, _)) =
+                ask(&call.layout, &Request::RemoveImage { name, force: false })
+            {
+                warn(message);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The app has been deployed once.

@@ -34,6 +34,15 @@ pub(super) fn run(call: &Call, plugin: &str, file: &str) -> Outcome {
     match file {
         "post-delete" => return forget(call, plugin),
         "post-app-rename-setup" => return take_over(call, plugin),
+        "builder-set-property" => {
+            return Properties::of(&call.layout, "builder", call.arg(0))
+                .set_or_unset(call.arg(1), call.arg(2));
+        }
+        "ports-set-detected" => {
+            let mut ports: Vec<String> = call.arg(1).split_whitespace().map(str::to_owned).collect();
+            ports.sort();
+            return Properties::of(&call.layout, "ports", call.arg(0)).set_list("map-detected", &ports);
+        }
         "proxy-type" => {
             line(proxy_type(call, call.arg(0)));
             return Ok(());
