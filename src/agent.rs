@@ -28,7 +28,7 @@ use crate::participant::store::{Graduation, Store};
 use crate::participant::{self, Start};
 use crate::preflight;
 use crate::process::{Detached, ProcessError};
-use crate::protocol::{self, LineError, LiveApp, PROTOCOL, Report, Request};
+use crate::protocol::{self, LineError, LiveApp, MAX_KEPT, PROTOCOL, Report, Request};
 use crate::provenance::{self, ProvenanceError};
 use crate::records::Follower;
 use crate::settings;
@@ -141,6 +141,7 @@ impl Session<'_> {
         let apps = dokku.apps()?.names;
         let mut obstacles = preflight::obstacles(self.vars, &dokku, &apps);
         let mut found = provenance::look(self.vars, Path::new("docker"), &apps)?;
+        let mut kept = provenance::kept_revisions(self.vars, &apps)?;
         for app in apps {
             // What is broken of one app concerns that app alone.
             let (own, broken) = match dokku.config(&app) {
@@ -154,7 +155,9 @@ impl Session<'_> {
             let obstacles = obstacles.remove(&app).unwrap_or_default();
             let scale = dokku.scale(&app);
             let is_scaled_to_nothing = !scale.is_empty() && scale.values().all(|count| *count == 0);
-            let live = LiveApp { status, config_names, broken, is_scaled_to_nothing, hold, obstacles };
+            let mut kept = kept.remove(&app).unwrap_or_default();
+            kept.drain(..kept.len().saturating_sub(MAX_KEPT));
+            let live = LiveApp { status, config_names, broken, is_scaled_to_nothing, hold, obstacles, kept };
             tell(&Report::App { app, live })?;
         }
         Ok(tell(&Report::AllApps {})?)
@@ -188,6 +191,9 @@ impl Session<'_> {
     ) -> Result<(), AgentError> {
         // What was brought live is kept already; the source asks for all of it at the next release again.
         if let Err(error) = Git::bare(&Dokku::new(self.vars).repository(&app)).keep(keep, forget, git::kept) {
+            log::error!("{error}");
+        }
+        if let Err(error) = provenance::trim(self.vars, &app) {
             log::error!("{error}");
         }
         Ok(tell(&Report::Kept { app })?)

@@ -146,7 +146,7 @@ pub(crate) fn invocation(arguments: &[String]) -> Result<Invocation, CommandErro
     if name == "commands" {
         return commands(words);
     }
-    if IN_GRADUATE.contains(&name) || [BEFORE_ALL, AFTER_ALL].contains(&name) {
+    if IN_GRADUATE.contains(&name) || BEFORE_ALL.contains(&name) || name == AFTER_ALL {
         return Ok(Invocation::Trigger { name: name.to_owned(), arguments: words.to_vec() });
     }
     match words.first().map(String::as_str) {

@@ -5,22 +5,53 @@
 //! before there is an image.
 
 mod build;
+mod kept;
 
 use std::time::Duration;
 
+pub(crate) use kept::KeptError;
+
+use crate::names::{AppName, CommitId};
 use crate::protocol::Delivery;
 use crate::slots::{Slot, Slots};
+use crate::vars::Vars;
 
 /// Waits until the deploy may begin; `builds` are places for builds. What it gives is given back when the app is built.
 pub(crate) fn begin(delivery: Delivery, builds: &Slots) -> Option<Slot> {
     match delivery {
         Delivery::Build => Some(build::begin(builds)),
+        Delivery::Kept => None,
     }
 }
 
 /// How long the deploy may go on after an abort, as long as there is no image, before it is stopped.
 pub(crate) fn grace(delivery: Delivery) -> Duration {
     match delivery {
-        Delivery::Build => build::GRACE,
+        Delivery::Build | Delivery::Kept => build::GRACE,
+    }
+}
+
+/// The builder that Dokku is to use, if it is ours; it takes the first that a plugin names (`builder-detect`).
+pub(crate) fn builder(delivery: Delivery) -> Option<&'static str> {
+    match delivery {
+        Delivery::Build => None,
+        Delivery::Kept => Some(kept::BUILDER),
+    }
+}
+
+/// `builder-build`: makes the image that Dokku releases next, if `builder` is ours.
+///
+/// # Errors
+/// There is none.
+pub(crate) fn build(
+    vars: &Vars,
+    delivery: Delivery,
+    builder: &str,
+    app: &AppName,
+    revision: CommitId,
+) -> Result<(), KeptError> {
+    match delivery {
+        Delivery::Kept if builder == kept::BUILDER => kept::build(vars, app, revision),
+        Delivery::Build | Delivery::Kept => Ok(()),
     }
 }

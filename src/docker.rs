@@ -1,6 +1,7 @@
 //! What we ask of Docker on this host: which image a name or container has, names for images, and containers.
 
 mod keeper;
+mod kept;
 mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use crate::docker::keeper::Keeper;
+pub(crate) use crate::docker::kept::{KeptSeen, built, is_kept_of, keep_built, kept, kept_name};
 use crate::names::AppName;
 use crate::ports::{Listener, Protocol};
 use crate::process::{ProcessError, Program};
@@ -261,6 +263,8 @@ fn docker() -> Program {
 #[serde(rename_all = "PascalCase")]
 struct Image {
     id: ImageId,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
 }
 
 /// The image that a name or id stands for; `None` if there is none.
@@ -380,7 +384,15 @@ pub(crate) fn unnamed_images(app: &AppName) -> Result<BTreeSet<ImageId>, DockerE
 /// # Errors
 /// There is no such image.
 pub(crate) fn tag(image: &ImageId, name: &str) -> Result<(), DockerError> {
-    Ok(docker().args(["tag", &image.to_string(), name]).run()?)
+    tag_as(&image.to_string(), name)
+}
+
+/// The same for an image that has a name.
+///
+/// # Errors
+/// There is no such image.
+pub(crate) fn tag_as(image: &str, name: &str) -> Result<(), DockerError> {
+    Ok(docker().args(["tag", image, name]).run()?)
 }
 
 /// Takes a name away, and the image with it if nothing else names or uses it; no such name is no error.
@@ -394,10 +406,18 @@ pub(crate) fn untag(name: &str) -> Result<(), DockerError> {
     Ok(())
 }
 
-/// Removes an image that has no name any more. One that is still used is left: Dokku prunes it with the app's next
-/// build.
+/// Removes an image, unless it has a name: by its id Docker would remove one with a single name, too, as an image that is
+/// kept has. One that is still used is left: Dokku prunes it with the app's next build.
 pub(crate) fn remove_unused_image(image: &ImageId) {
-    if let Err(error) = docker().args(["rmi", &image.to_string()]).run() {
+    let remove = || -> Result<(), DockerError> {
+        let found: Vec<Image> = inspect(docker().args(["image", "inspect", &image.to_string()]))?;
+        let is_named = |one: &Image| one.repo_tags.as_ref().is_some_and(|names| !names.is_empty());
+        if found.is_empty() || found.iter().any(is_named) {
+            return Ok(());
+        }
+        Ok(docker().args(["rmi", &image.to_string()]).run()?)
+    };
+    if let Err(error) = remove() {
         log::info!("{error}");
     }
 }

@@ -22,6 +22,7 @@ use crate::lines::Lines;
 use crate::links::{IN_GRADUATE, SUBCOMMANDS};
 use crate::output;
 use crate::process::{self, ProcessError, Program};
+use crate::provenance::{self, ProvenanceError};
 use crate::vars::Vars;
 
 pub(crate) use companions::{GIT_READER, HOLDER, State, all as companions};
@@ -53,6 +54,9 @@ pub(crate) enum InstallError {
     /// What the plugin of 2015 has left.
     #[error("cannot take over what the plugin of 2015 has left: {0}")]
     Takeover(Box<takeover::TakeoverError>),
+    /// Kept images.
+    #[error("not all images of earlier deploys could be removed: {0}")]
+    KeptImages(#[from] ProvenanceError),
     /// The key for other hosts.
     #[error(transparent)]
     Key(crate::ssh::SshError),
@@ -154,6 +158,7 @@ pub(crate) fn uninstall(vars: &Vars, args: &[String]) -> bool {
     for companion in companions::all(vars) {
         notes.keep(companion.remove());
     }
+    notes.keep(provenance::forget_all_kept().map_err(InstallError::from));
     notes.done(format!("removed; the history of the environment stays in {}", vars.git_dir().display()));
     notes.print();
     true

@@ -48,8 +48,9 @@ pub(crate) const IN_GRADUATE: [&str; 13] = [
     "scheduler-post-deploy-process",
 ];
 
-/// The one in the companion `00_graduate`, which runs before Dokku's builders make an image that can be started.
-pub(crate) const BEFORE_ALL: &str = "builder-release";
+/// Those in the companion `00_graduate`, which run before Dokku's builders: that say who builds, that build, and that make an
+/// image which can be started.
+pub(crate) const BEFORE_ALL: [&str; 3] = ["builder-build", "builder-detect", "builder-release"];
 
 /// The one in the companion `zzz_graduate`, which runs after Dokku's own health check.
 pub(crate) const AFTER_ALL: &str = "check-deploy";

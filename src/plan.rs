@@ -104,6 +104,9 @@ pub struct Plan {
     pub remarks: Vec<String>,
     /// Config names that are missing there, where that does not stop the graduation.
     pub missing_config: Vec<Missing>,
+    /// Apps whose release tasks run again: the state is that of a release.
+    #[serde(default)]
+    pub runs_again: Vec<AppName>,
 }
 
 /// Something that the destination has found in the way of an app's deploy.
@@ -528,7 +531,11 @@ pub(crate) fn make(
             hold,
             has_release_tasks: found.has_release_tasks,
             is_there,
-            delivery: Delivery::Build,
+            delivery: match runs {
+                // Who asks for another deploy of the same wants it built.
+                Some(live) if live.kept.contains(&to) && !options.redeploys(app) => Delivery::Kept,
+                Some(_) | None => Delivery::Build,
+            },
         });
     }
     plan.left_alone.extend(live.keys().filter(|there| routes.is_foreign(there)).cloned());

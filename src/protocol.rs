@@ -25,6 +25,9 @@ pub const MAX_LINE: usize = 64 * 1024;
 /// The longest piece of an app's output in one message, in bytes before JSON's escapes.
 pub const MAX_LOG_TEXT: usize = 8 * 1024;
 
+/// Of how many revisions of an app it is told at most that an image is kept.
+pub(crate) const MAX_KEPT: usize = 200;
+
 /// The end of a graduation: the one word that all its apps obey.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -65,6 +68,8 @@ pub enum Delivery {
     /// Its revision is built there.
     #[default]
     Build,
+    /// An image of it that an earlier deploy has left there takes the place of a build.
+    Kept,
 }
 
 /// From the coordinator to the agent.
@@ -171,6 +176,8 @@ pub struct LiveApp {
     pub hold: HoldPoint,
     /// What would stop its next deploy.
     pub obstacles: Vec<Obstacle>,
+    /// The revisions of which an image is kept there, the latest [`MAX_KEPT`] of them.
+    pub kept: Vec<CommitId>,
 }
 
 fn config_names<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {

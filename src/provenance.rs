@@ -8,16 +8,22 @@
 //!
 //! ```text
 //! <data>/provenance/<app>/records.json    builds, and the containers that were started from them
+//!                         images.json     the images of earlier deploys that are kept (`kept.rs`)
 //!                         ran             each revision that ever ran here, one a line, oldest first
 //!                         deploy-<pid>    a deploy that goes on, by Dokku's DOKKU_PID
 //!                         lock            of whoever changes records.json
 //! ```
 
 mod judge;
+mod kept;
 mod look;
+mod place;
 mod record;
 mod records;
 
+pub(crate) use kept::{
+    forget_all_kept, keep_built, kept_image, kept_revisions, kept_space, rename_kept, trim,
+};
 pub(crate) use look::{Found, look};
 pub(crate) use record::{
     Ran, clone, container_is_healthy, declare, deployed, extracted, forget, releasing, starting,

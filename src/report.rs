@@ -21,6 +21,8 @@ pub struct Reporter {
     hooks: Option<HookLines>,
     /// Apps that the plan leaves stopped.
     stopped: Vec<AppName>,
+    /// Apps whose release tasks run again.
+    runs_again: Vec<AppName>,
 }
 
 /// Of what hooks write in one phase: how many lines there were, and the last ones that were not shown.
@@ -64,6 +66,7 @@ impl Reporter {
             News::SettledEarlier { id, outcome } => settled_earlier(&mut lines, id.as_str(), outcome),
             News::Planned { plan } => {
                 self.stopped.clone_from(&plan.stopped);
+                self.runs_again.clone_from(&plan.runs_again);
                 planned(&mut lines, plan);
             }
             News::HooksStarted { kind, count } => lines.step(&format!("{kind} hooks ({count})")),
@@ -142,11 +145,9 @@ impl Reporter {
 
     /// That it runs the state, or only has it: with the apps that somebody stopped there.
     fn runs(&self) -> (&'static str, String) {
-        let names: Vec<&str> = self.stopped.iter().map(AppName::as_str).collect();
-        if names.is_empty() {
-            ("runs", String::new())
-        } else {
-            ("has", format!("; stopped: {}", names.join(", ")))
+        match names(&self.stopped) {
+            names if names.is_empty() => ("runs", names),
+            names => ("has", format!("; stopped: {names}")),
         }
     }
 
@@ -155,8 +156,12 @@ impl Reporter {
         match ending {
             Ending::Released { release } => {
                 let (runs, stopped) = self.runs();
+                let again = match names(&self.runs_again) {
+                    names if names.is_empty() => names,
+                    names => format!("; release tasks ran again: {names}"),
+                };
                 lines.big_step(&format!(
-                    "{environment} {runs} {what}: release {release} ({seconds} s){stopped}"
+                    "{environment} {runs} {what}: release {release} ({seconds} s){stopped}{again}"
                 ));
             }
             Ending::NothingToDo {} => {
@@ -188,6 +193,10 @@ impl Reporter {
             }
         }
     }
+}
+
+fn names(apps: &[AppName]) -> String {
+    apps.iter().map(AppName::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// The command, on the source, after which all apps run what the ledger says, some of which may be in no state to tell
@@ -316,6 +325,7 @@ fn planned(lines: &mut Lines, plan: &Plan) {
         1 => lines.detail("1 app unchanged"),
         count => lines.detail(&format!("{count} apps unchanged")),
     }
+    lines.list("the state is that of a release, so release tasks run again", &plan.runs_again);
     lines.list("left alone", &plan.left_alone);
     lines.list("no rule of `graduate:map` fits, so not graduated", &plan.unmapped);
     lines.list("never graduated there", &plan.excluded);
@@ -333,6 +343,7 @@ fn planned(lines: &mut Lines, plan: &Plan) {
 fn row_line(row: &Row, width: usize, stays: bool) -> String {
     let delivery = match row.delivery {
         Delivery::Build => "build",
+        Delivery::Kept => "kept image",
     };
     let mut text = format!("{:width$} {:7} -> {}   {delivery}", row.described(), row.was(), row.to.short());
     match row.condition {

@@ -31,7 +31,7 @@ fn row(app: &str, from: Option<&str>, is_new: bool) -> Row {
 fn plan() -> Plan {
     Plan {
         rows: vec![
-            row("api", Some("4be21d0"), false),
+            Row { delivery: Delivery::Kept, ..row("api", Some("4be21d0"), false) },
             Row { hold: HoldPoint::Built, ..row("worker", None, true) },
             Row { has_release_tasks: true, ..row("web", None, false) },
             Row { from: Runs::Unknown, condition: Condition::Down, ..row("shop", None, false) },
@@ -46,6 +46,7 @@ fn plan() -> Plan {
         never_deployed: vec![name("empty")],
         unknown: vec![name("old")],
         remarks: vec!["api runs 4be21d0; its branch is at 9c0ffee".to_owned()],
+        runs_again: vec![name("web")],
         missing_config: vec![Missing {
             app: name("api"),
             there: name("api").into(),

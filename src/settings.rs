@@ -380,7 +380,7 @@ impl Settings {
         value: Option<&str>,
     ) -> Result<(), SettingsError> {
         let Some(name) = environment else { return Ok(self.properties.set(property, value)?) };
-        if matches!(property, Property::AutoCommit | Property::Name) {
+        if matches!(property, Property::AutoCommit | Property::KeepImages | Property::Name) {
             return Err(PropertyError::OnlyGlobal(property).into());
         }
         let error = self.unknown(name);
@@ -399,6 +399,11 @@ impl Settings {
     pub(crate) fn host_name(&self) -> String {
         let set = Limits::of(&Properties::default(), &self.properties).name;
         set.map_or_else(vars::host_name, String::from)
+    }
+
+    /// Of how many deploys of each app this host keeps the image.
+    pub(crate) fn keep_images(&self) -> u32 {
+        Limits::of(&Properties::default(), &self.properties).keep_images
     }
 
     /// Every deploy commits the environment's state.

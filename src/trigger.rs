@@ -5,9 +5,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::after_deploy;
+use crate::delivery;
 use crate::environment;
-use crate::links::{AFTER_ALL, BEFORE_ALL};
+use crate::lines::Lines;
+use crate::links::AFTER_ALL;
 use crate::names::{AppName, GraduationId};
+use crate::output;
 use crate::participant::health;
 use crate::participant::hold::{self, HoldError};
 use crate::participant::store::{AppEntry, Store};
@@ -35,9 +38,18 @@ pub(crate) fn run(vars: &Vars, name: &str, arguments: &[String]) -> Result<(), H
             }
             Ok(())
         }
-        (BEFORE_ALL, _, Some(app)) => {
+        ("builder-detect", Some(app), _) => {
+            say_builder(vars, &app);
+            Ok(())
+        }
+        ("builder-build", _, Some(app)) => match hold::delivery(vars, &app)? {
+            Some((delivery, to)) => Ok(delivery::build(vars, delivery, argument(0), &app, to)?),
+            None => Ok(()),
+        },
+        ("builder-release", _, Some(app)) => {
             hold::builder_release(vars, &app)?;
             recorded(provenance::releasing(vars, &app));
+            image_kept(provenance::keep_built(vars, &app));
             Ok(())
         }
         ("scheduler-deploy", _, Some(app)) => {
@@ -70,6 +82,7 @@ pub(crate) fn run(vars: &Vars, name: &str, arguments: &[String]) -> Result<(), H
         }
         ("post-app-rename-setup", Some(old), Some(new)) => {
             recorded(provenance::clone(vars, &old, &new));
+            recorded(provenance::rename_kept(vars, &old, &new));
             Ok(())
         }
         ("post-app-clone-setup", Some(old), Some(new)) => {
@@ -113,6 +126,31 @@ fn deployed(vars: &Vars, app: &AppName) {
 fn recorded(result: Result<(), ProvenanceError>) {
     if let Err(error) = result {
         log::error!("{error}");
+    }
+}
+
+/// Whatever fails here keeps Dokku from asking the other plugins; without an answer of ours it builds.
+fn say_builder(vars: &Vars, app: &AppName) {
+    let said = match hold::delivery(vars, app) {
+        Ok(delivery) => {
+            delivery.and_then(|(delivery, _)| delivery::builder(delivery)).map_or(Ok(()), |name| {
+                output::to_stdout(&format!("{name}\n")).map_err(|error| error.to_string())
+            })
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(error) = said {
+        log::error!("{error}");
+    }
+}
+
+/// A deploy goes on whose image is not kept, and says so.
+fn image_kept(result: Result<Option<String>, ProvenanceError>) {
+    let note = result.unwrap_or_else(|error| Some(format!("its image is not kept: {error}")));
+    if let Some(note) = note {
+        let mut lines = Lines::default();
+        lines.trouble(&format!("graduate: {note}"));
+        output::to_stderr(&lines.text());
     }
 }
 

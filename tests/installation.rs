@@ -36,6 +36,8 @@ fn installing_again_changes_nothing_and_uninstalling_leaves_the_history() {
 
     let before = traces(source);
     let made = [
+        "00_graduate/builder-build",
+        "00_graduate/builder-detect",
         "00_graduate/builder-release",
         "zzz_graduate/check-deploy",
         "enabled/git-receive-pack",

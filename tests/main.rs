@@ -20,6 +20,7 @@ mod graduations;
 mod health;
 mod hooks;
 mod hostile;
+mod images;
 mod installation;
 mod interruptions;
 mod mapping;

@@ -92,6 +92,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Erro
                 "unknown": plan.map(|plan| &plan.unknown),
                 "remarks": plan.map(|plan| &plan.remarks),
                 "missing_config": plan.map(|plan| &plan.missing_config),
+                "runs_again": plan.map(|plan| &plan.runs_again),
             }))?;
         }
     }
@@ -190,6 +191,7 @@ fn changed(row: &Row, vars: &Vars) -> serde_json::Value {
         "goes_back": commits.goes_back,
         "hold": row.hold,
         "has_release_tasks": row.has_release_tasks,
+        "delivery": row.delivery,
         "commits": commits.document(),
     })
 }

@@ -41,6 +41,38 @@ pub(super) fn lost(
     Ok(lost.filter(|(_, apps)| !apps.is_empty()).collect())
 }
 
+/// Which of these commits of releases can be gone back to without a build: the destination runs their revisions, or keeps
+/// images of them. None if it cannot be asked.
+///
+/// # Errors
+/// The settings cannot be read.
+pub(super) fn without_build(
+    commits: &BTreeSet<CommitId>,
+    environment: &EnvironmentName,
+    repo: &Settled,
+    vars: &Vars,
+) -> Result<Option<BTreeSet<CommitId>>, Error> {
+    let settings = Settings::load(vars)?;
+    let Some(linked) = settings.environments().get(environment).filter(|_| !commits.is_empty()) else {
+        return Ok(None);
+    };
+    let live = match Inquiry::of(vars, environment, None).and_then(|mut inquiry| inquiry.live()) {
+        Ok(live) => live,
+        Err(error) => {
+            log::warn!("{error}");
+            return Ok(None);
+        }
+    };
+    let is_there = |(app, revision): (AppName, CommitId)| {
+        let there = linked.mapping.there(&app).ok().flatten().and_then(|there| live.get(&there));
+        there.is_some_and(|live| live.status.has(revision) || live.kept.contains(&revision))
+    };
+    let is_ready = |commit: &&CommitId| {
+        repo.manifests(**commit).is_ok_and(|state| state.revisions().into_iter().all(is_there))
+    };
+    Ok(Some(commits.iter().filter(is_ready).copied().collect()))
+}
+
 /// Those that the destination does not have either; none if it cannot be asked.
 fn without_what_is_there(
     missing: BTreeSet<Revision>,

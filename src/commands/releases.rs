@@ -42,18 +42,21 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let runs = repo.read_ref(&ledger::branch(environment))?;
     let history = history::of(&repo, environment, runs, arguments.limit)?;
     let commits = history.iter().map(|episode| episode.commit).collect();
+    let ready = reach::without_build(&commits, environment, &repo, vars)?;
+    let ready = |episode: &Episode| ready.as_ref().map(|ready| ready.contains(&episode.commit));
     let lost = reach::lost(&commits, environment, &repo, vars)?;
     let lost = |episode: &Episode| lost.get(&episode.commit).map_or(&[][..], Vec::as_slice);
     match arguments.format {
         Format::Text => {
             let names = ["RELEASE", "COMMIT", "BY", "LABEL", "APPS", "TOOK"].map(str::to_owned);
-            let rows = history.iter().map(|episode| row(episode, lost(episode)));
+            let rows = history.iter().map(|episode| row(episode, lost(episode), ready(episode)));
             print(table(&names, &rows.collect::<Vec<_>>()))
         }
         Format::Json => {
             let documents = history.iter().map(|episode| {
                 let mut document = json!(episode);
                 document["lost"] = json!(lost(episode));
+                document["without_build"] = json!(ready(episode));
                 document
             });
             print_json(&documents.collect())
@@ -61,7 +64,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     }
 }
 
-fn row(episode: &Episode, lost: &[AppName]) -> Vec<String> {
+fn row(episode: &Episode, lost: &[AppName], ready: Option<bool>) -> Vec<String> {
     let apps = listed(&episode.apps);
     let mut notes = vec![if apps.is_empty() { "none".to_owned() } else { apps }];
     notes.extend(episode.same_as.as_ref().map(|release| format!("(as {release})")));
@@ -69,6 +72,7 @@ fn row(episode: &Episode, lost: &[AppName]) -> Vec<String> {
     notes.extend(episode.runs.then(|| "(runs)".to_owned()));
     let changed = listed(&episode.changed_since);
     notes.extend((!episode.changed_since.is_empty()).then(|| format!("(runs, except {changed})")));
+    notes.extend((ready == Some(true) && !episode.runs).then(|| "(without a build)".to_owned()));
     let gone =
         || format!("(cannot be gone back to: no repository has the revision of {} any more)", listed(lost));
     notes.extend((!lost.is_empty()).then(gone));

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::doctor;
 use crate::error::Error;
 use crate::names::EnvironmentName;
 use crate::settings::{Property, Settings};
@@ -125,6 +126,8 @@ fn values(settings: &Settings, name: &EnvironmentName) -> Result<Vec<Pair>, Erro
     let mut values = vec![("url", environment.url.to_string())];
     values.extend(Property::ALL.map(|property| (property.as_str(), limits.value(property))));
     let frozen = environment.frozen.as_ref();
+    let kept = doctor::kept_in_words().unwrap_or_else(|error| Some(format!("unknown: {error}")));
+    values.push(("kept-images", kept.unwrap_or_else(|| "none".to_owned())));
     values.push(("frozen", frozen.map(ToString::to_string).unwrap_or_else(|| "false".to_owned())));
     Ok(values)
 }

@@ -91,6 +91,7 @@ mod tests {
             config_names: Vec::new(),
             is_scaled_to_nothing: false,
             hold: HoldPoint::Healthy,
+            kept: Vec::new(),
         };
         let wanted =
             BTreeMap::from([(name("api"), want('2')), (name("docs"), want('3')), (name("web"), want('2'))]);

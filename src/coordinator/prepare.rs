@@ -68,7 +68,8 @@ impl Coordinator<'_> {
         let plan = match plan::make(&order.apps, &site.routes, &live, &order.options, &policy, known) {
             // What runs already is no second graduation.
             Ok(plan) if plan.rows.is_empty() => plan,
-            Ok(plan) => {
+            Ok(mut plan) => {
+                plan.runs_again = self.runs_again(&plan).map_err(|error| cannot_begin(&error))?;
                 problems.extend(self.carried_out().map_err(|error| cannot_begin(&error))?);
                 plan
             }
@@ -143,15 +144,7 @@ impl Coordinator<'_> {
     fn frozen(&self) -> Result<Vec<String>, CoordinatorError> {
         let environment = &self.order.tag.environment;
         let Some(frozen) = &self.settings.environment(environment)?.frozen else { return Ok(Vec::new()) };
-        let goes_back = Settled::open(self.vars).and_then(|repo| {
-            let mut releases = repo.releases(environment)?;
-            let is_it = |release: &Result<Release, _>| {
-                release.as_ref().is_ok_and(|release| release.commit == self.order.commit)
-            };
-            Ok(releases.any(|release| is_it(&release)))
-        });
-        let goes_back = goes_back.map_err(DecisionError::from)?;
-        let remedy = match (goes_back, self.order.options.despite_freeze) {
+        let remedy = match (self.is_release()?, self.order.options.despite_freeze) {
             (true, true) => return Ok(Vec::new()),
             (true, false) => {
                 "going back to a release is possible all the same: `-o despite-freeze`, or \
@@ -161,6 +154,23 @@ impl Coordinator<'_> {
             (false, false) => "when that is over: `dokku graduate:unfreeze`",
         };
         Ok(vec![format!("it is frozen {frozen}\n{remedy}")])
+    }
+
+    /// The state is one that the environment was released with.
+    fn is_release(&self) -> Result<bool, CoordinatorError> {
+        let repo = Settled::open(self.vars).map_err(DecisionError::from)?;
+        let mut releases = repo.releases(&self.order.tag.environment).map_err(DecisionError::from)?;
+        let is_it = |release: Result<Release, _>| {
+            release.as_ref().is_ok_and(|release| release.commit == self.order.commit)
+        };
+        Ok(releases.any(is_it))
+    }
+
+    /// Apps whose release tasks have run there before, with this very state.
+    fn runs_again(&self, plan: &Plan) -> Result<Vec<AppName>, CoordinatorError> {
+        let with_tasks = plan.rows.iter().filter(|row| row.has_release_tasks);
+        let apps: Vec<AppName> = with_tasks.map(|row| row.app.clone()).collect();
+        Ok(if !apps.is_empty() && self.is_release()? { apps } else { Vec::new() })
     }
 
     /// What runs here and would graduate with the current state, but cannot be carried.

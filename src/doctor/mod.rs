@@ -20,6 +20,7 @@ mod space;
 mod wording;
 
 pub(crate) use link::{Linked, examine};
+pub(crate) use space::kept_in_words;
 
 /// Everything that is to be said of this host.
 pub(crate) fn host(vars: &Vars) -> Vec<Finding> {

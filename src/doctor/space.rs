@@ -9,6 +9,7 @@ use rustix::fs::{StatVfs, statvfs};
 
 use super::docker::Info;
 use crate::finding::{Check, Finding};
+use crate::provenance::{self, ProvenanceError};
 use crate::vars::Vars;
 
 /// Less room than this, in bytes, and a graduation may well fail: 256 MiB.
@@ -43,7 +44,25 @@ pub(super) fn disks(vars: &Vars) -> Vec<Finding> {
             found.push(disk(place));
         }
     }
+    found.extend(kept_images());
     found
+}
+
+/// What the images of earlier deploys take; if Docker does not answer, its own check says so.
+fn kept_images() -> Option<Finding> {
+    Some(Finding::ok(Check::DiskSpace, kept_in_words().ok()??))
+}
+
+/// Of how many deploys the image is kept to go back to, and the room that they take; nothing where there is none. Which of
+/// them has a layer that several share nobody can say, so it counts for each.
+pub(crate) fn kept_in_words() -> Result<Option<String>, ProvenanceError> {
+    let (count, bytes) = provenance::kept_space()?;
+    let of = match count {
+        0 => return Ok(None),
+        1 => "the image of 1 deploy is".to_owned(),
+        _ => format!("the images of {count} deploys are"),
+    };
+    Ok(Some(format!("{of} kept, {} at most", amount(bytes))))
 }
 
 fn disk(place: &Path) -> Finding {

@@ -20,13 +20,13 @@ const MARK_OF_2015: &str = "Automatically installed dokku-graduate component";
 /// What a companion consists of, besides its `plugin.toml`.
 #[derive(Debug)]
 enum Part {
-    /// A link to the binary of the plugin.
-    Binary(&'static str),
+    /// Links to the binary of the plugin.
+    Binary(&'static [&'static str]),
     /// A script.
     Script(&'static str, &'static str),
 }
 
-/// The companion with the trigger that refuses other deploys.
+/// The companion with the triggers that keep images, deploy them, and refuse other deploys.
 const GUARD: &str = "00_graduate";
 
 /// The companion with the trigger that holds apps.
@@ -66,8 +66,8 @@ pub(crate) fn all(vars: &Vars) -> [Companion; 4] {
     };
     let script = |text| Part::Script("subcommands/default", text);
     [
-        companion(GUARD, Part::Binary(BEFORE_ALL)),
-        companion(HOLDER, Part::Binary(AFTER_ALL)),
+        companion(GUARD, Part::Binary(&BEFORE_ALL)),
+        companion(HOLDER, Part::Binary(&[AFTER_ALL])),
         companion(GIT_READER, script(include_str!("git-upload-pack"))),
         companion("git-receive-pack", script(include_str!("git-receive-pack"))),
     ]
@@ -112,8 +112,9 @@ impl Companion {
         let leads = |path: &Path, to: &Path| fs::read_link(path).is_ok_and(|link| link == to);
         let is_whole = match &self.part {
             Part::Script(name, text) => is_file(&self.available.join(name), text, 0o755),
-            Part::Binary(name) => {
-                leads(&self.available.join(name), &vars.plugin_dir().join("dokku-graduate"))
+            Part::Binary(names) => {
+                let binary = vars.plugin_dir().join("dokku-graduate");
+                names.iter().all(|name| leads(&self.available.join(name), &binary))
             }
         };
         if !exists(&self.available) {
@@ -145,9 +146,11 @@ impl Companion {
             Part::Script(name, text) => {
                 ensure_file(&self.available.join(name), text, 0o755)?;
             }
-            Part::Binary(name) => {
+            Part::Binary(names) => {
                 fs::create_dir_all(&self.available).map_err(FileError::of("make", &self.available))?;
-                ensure_link(&self.available.join(name), &vars.plugin_dir().join("dokku-graduate"))?;
+                for name in *names {
+                    ensure_link(&self.available.join(name), &vars.plugin_dir().join("dokku-graduate"))?;
+                }
             }
         }
         ensure_file(&self.available.join("plugin.toml"), &self.toml(), 0o644)?;

@@ -12,6 +12,7 @@ use crate::names::{AppName, GraduationId};
 use crate::participant::app::{self, App, AppError, AsBefore, DeployLock, Left};
 use crate::participant::store::{AppEntry, Before, Noted, Store};
 use crate::protocol::{AppEnd, Report};
+use crate::provenance;
 use crate::slots::Slots;
 use crate::vars::Vars;
 
@@ -105,11 +106,16 @@ impl Closing {
         if way != Way::Stay {
             App::new(&self.vars, &self.id, &self.app).wait_for_predecessor();
         }
-        match way {
+        let closed = match way {
             Way::Undo => Closed::restored(persistently(|| self.undo())),
             Way::Compensate => Closed::restored(persistently(|| self.compensate())),
             Way::Stay => Closed::of(self.stay()),
+        };
+        // What a deploy that failed has built is not kept.
+        if let Err(error) = provenance::trim(&self.vars, &self.app) {
+            log::error!("{error}");
         }
+        closed
     }
 
     fn stay(&self) -> AppEnd {

@@ -38,6 +38,7 @@ fn run(revision: char) -> LiveApp {
         is_scaled_to_nothing: false,
         hold: HoldPoint::Healthy,
         obstacles: Vec::new(),
+        kept: Vec::new(),
     }
 }
 
@@ -248,4 +249,24 @@ fn what_is_in_the_way_of_an_app_that_is_deployed_is_named() {
     assert!(texts[0].ends_with(":\n`dokku apps:unlock api`"), "{texts:?}");
     let passed = plan(live(&[volume])).unwrap();
     assert!(passed.remarks[0].starts_with("/srv/data, a volume of api, does not exist there"));
+}
+
+#[test]
+fn a_kept_image_takes_the_place_of_a_build_unless_the_same_is_to_be_deployed_again() {
+    let wanted: BTreeMap<_, _> =
+        [("api", 'a'), ("web", 'b')].map(|(name, revision)| (app(name), want(revision, &[]))).into();
+    let kept = |revision, kept| LiveApp { kept: vec![id(kept)], ..run(revision) };
+    let live = [(there("api"), kept('b', 'a')), (there("web"), kept('b', 'b'))].into();
+    let delivery = |options: &[&str]| {
+        let options =
+            Options::parse(&options.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>()).unwrap();
+        let plan =
+            make(&wanted, &routes("", &wanted), &live, &options, &DEFAULT, |_, _| known(ALL_THERE)).unwrap();
+        plan.rows.iter().map(|row| (row.app.to_string(), row.delivery)).collect::<Vec<_>>()
+    };
+    assert_eq!(delivery(&[]), [("api".to_owned(), Delivery::Kept)]);
+    assert_eq!(
+        delivery(&["redeploy=web"]),
+        [("api".to_owned(), Delivery::Kept), ("web".to_owned(), Delivery::Build)]
+    );
 }

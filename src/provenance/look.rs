@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::ProvenanceError;
 use super::judge::Facts;
-use super::record::Place;
+use super::place::Place;
 use crate::docker::{self, ImageId};
 use crate::dokku::Dokku;
 use crate::files::holders;

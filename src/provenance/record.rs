@@ -8,127 +8,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
-use super::ProvenanceError;
-use super::records::Records;
+use super::place::{Deploy, MAX_RAN, Place};
+use super::{ProvenanceError, kept};
 use crate::docker::{self, ImageId};
 use crate::dokku::Dokku;
-use crate::files::{self, FileError, Lock, Locking};
+use crate::files::{self, FileError};
 use crate::names::{AppName, CommitId};
-use crate::process::ProcessId;
 use crate::vars::Vars;
-
-/// How long one trigger waits for another that changes the same records.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The longest list of revisions that is read, in bytes: 400,000 of them.
-const MAX_RAN: u64 = 16 << 20;
-
-/// A deploy that goes on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Deploy {
-    /// The dokku command.
-    command: ProcessId,
-    /// The revision that it builds; none if it builds nothing.
-    revision: Option<CommitId>,
-    /// Without a build: the image of which it makes another one.
-    base: Option<ImageId>,
-    /// What its containers run, when that is known.
-    starts: Option<(CommitId, ImageId)>,
-    /// The containers that were live when it began to start its own.
-    before: BTreeSet<String>,
-}
-
-/// The files of one app.
-pub(super) struct Place {
-    dir: PathBuf,
-    app: AppName,
-}
-
-impl Place {
-    pub(super) fn of(vars: &Vars, app: &AppName) -> Self {
-        Self { dir: vars.data().join("provenance").join(app.as_str()), app: app.clone() }
-    }
-
-    /// The app's records; none if there are none.
-    pub(super) fn records(&self) -> Result<Records, FileError> {
-        Ok(files::read_json(&self.dir.join("records.json"))?.unwrap_or_default())
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Records)) -> Result<(), ProvenanceError> {
-        files::make_dir(&self.dir)?;
-        let lock = Lock::take_within(&self.dir.join("lock"), &std::process::id(), PATIENCE)?;
-        let Locking::Taken(_lock) = lock else { return Err(ProvenanceError::Busy(self.app.clone())) };
-        let before = self.records()?;
-        let mut records = before.clone();
-        change(&mut records);
-        if records != before {
-            files::write_json(&self.dir.join("records.json"), &records)?;
-        }
-        Ok(())
-    }
-
-    fn ran(&self) -> Result<BTreeSet<CommitId>, FileError> {
-        let text = files::read(&self.dir.join("ran"), MAX_RAN)?.unwrap_or_default();
-        Ok(String::from_utf8_lossy(&text).lines().filter_map(|line| line.parse().ok()).collect())
-    }
-
-    fn note_ran(&self, revision: CommitId) -> Result<(), ProvenanceError> {
-        if self.ran()?.contains(&revision) {
-            return Ok(());
-        }
-        let path = self.dir.join("ran");
-        let mut text = files::read(&path, MAX_RAN)?.unwrap_or_default();
-        text.extend_from_slice(format!("{revision}\n").as_bytes());
-        Ok(files::write_atomically(&path, &text)?)
-    }
-
-    /// The file of our own dokku command, and which one that is; none outside of one.
-    fn own(&self, vars: &Vars) -> Option<(PathBuf, ProcessId)> {
-        let pid = vars.dokku_pid.as_deref()?;
-        let command = ProcessId::of(pid.parse().ok()?).ok()?;
-        Some((self.dir.join(format!("deploy-{pid}")), command))
-    }
-
-    /// What is noted of our own command. What an earlier one of its number left is not of it; nor is what cannot be read,
-    /// for that was cut short by a power cut.
-    fn deploy(&self, vars: &Vars) -> Option<Deploy> {
-        let (path, command) = self.own(vars)?;
-        let noted = files::read_json::<Deploy>(&path).unwrap_or_else(|error| {
-            log::warn!("{error}");
-            None
-        });
-        noted.filter(|deploy| deploy.command == command)
-    }
-
-    fn note_deploy(&self, vars: &Vars, change: impl FnOnce(&mut Deploy)) -> Result<(), ProvenanceError> {
-        let Some((path, command)) = self.own(vars) else { return Ok(()) };
-        let new = || Deploy { command, revision: None, base: None, starts: None, before: BTreeSet::new() };
-        let mut deploy = self.deploy(vars).unwrap_or_else(new);
-        change(&mut deploy);
-        files::make_dir(&self.dir)?;
-        Ok(files::write_json_unsynced(&path, &deploy)?)
-    }
-
-    /// Removes what deploys have left that were killed.
-    fn sweep(&self) -> Result<(), FileError> {
-        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let Some(pid) = name.strip_prefix("deploy-").and_then(|pid| pid.parse::<u32>().ok()) else {
-                continue;
-            };
-            if ProcessId::of(pid).is_err() {
-                files::remove(&entry.path())?;
-            }
-        }
-        Ok(())
-    }
-}
 
 fn live(vars: &Vars, app: &AppName) -> BTreeSet<String> {
     Dokku::new(vars).containers(app).into_values().collect()
@@ -221,6 +109,7 @@ pub(crate) fn deployed(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError
     if !new.is_empty() || !Dokku::new(vars).is_local(app) {
         place.note_ran(revision)?;
         place.change(|records| records.note(revision, &image, new, &live))?;
+        kept::count(vars, &place)?;
     }
     if let Some((path, _)) = place.own(vars) {
         files::remove(&path)?;
@@ -248,7 +137,9 @@ pub(crate) fn clone(vars: &Vars, old: &AppName, new: &AppName) -> Result<(), Pro
 /// # Errors
 /// The files are still there.
 pub(crate) fn forget(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
-    let dir = Place::of(vars, app).dir;
+    let place = Place::of(vars, app);
+    kept::forget(&place)?;
+    let dir = place.dir;
     match fs::remove_dir_all(&dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(FileError::of("remove", &dir)(error).into())

@@ -1,6 +1,6 @@
 //! What an app's own repository tells about a revision.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use git2::{Config, ErrorClass, ErrorCode, Repository};
@@ -37,6 +37,17 @@ pub(crate) fn commit_at(repository: &Path, name: &str) -> Result<Option<CommitId
 /// The repository has this commit.
 pub(crate) fn has_commit(repository: &Path, commit: CommitId) -> bool {
     Repository::open_bare(repository).is_ok_and(|repository| repository.find_commit(oid(commit)).is_ok())
+}
+
+/// The revisions that releases can be gone back to, of environments that this host is the source or the destination of: as
+/// far as `refs/graduate` keeps them. None of a repository that cannot be read.
+pub(crate) fn released_revisions(repository: &Path) -> BTreeSet<CommitId> {
+    let Ok(repository) = Repository::open_bare(repository) else { return BTreeSet::new() };
+    let of = |glob: &str| -> Vec<CommitId> {
+        let found = repository.references_glob(glob).into_iter().flatten().flatten();
+        found.filter_map(|one| object_id(one.target()?)).collect()
+    };
+    ["refs/graduate/keep/*", "refs/graduate/released/*"].into_iter().flat_map(of).collect()
 }
 
 /// Why a repository that is there cannot be read; none if it can.

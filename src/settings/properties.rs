@@ -64,6 +64,8 @@ pub(crate) enum Property {
     HookTimeout,
     /// `keep-releases`: how many releases can be gone back to.
     KeepReleases,
+    /// `keep-images`: of how many deploys of each app this host keeps the image; global only.
+    KeepImages,
     /// `keep-logs`: how many graduations are remembered.
     KeepLogs,
     /// `auto-commit`: whether every deploy commits the environment's state; global only.
@@ -101,7 +103,7 @@ impl fmt::Display for Kind {
 
 impl Property {
     /// All of them, in the order of reports.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::MaxParallel,
         Self::HoldTimeout,
         Self::Lease,
@@ -112,6 +114,7 @@ impl Property {
         Self::Exclude,
         Self::HookTimeout,
         Self::KeepReleases,
+        Self::KeepImages,
         Self::KeepLogs,
         Self::AutoCommit,
         Self::Name,
@@ -130,6 +133,7 @@ impl Property {
             Self::Exclude => "exclude",
             Self::HookTimeout => "hook-timeout",
             Self::KeepReleases => "keep-releases",
+            Self::KeepImages => "keep-images",
             Self::KeepLogs => "keep-logs",
             Self::AutoCommit => "auto-commit",
             Self::Name => "name",
@@ -152,6 +156,7 @@ impl Property {
             Self::Exclude => Kind::Names("apps"),
             Self::HookTimeout => Kind::Seconds { low: 1, high: 3_600 },
             Self::KeepReleases => Kind::Number { low: 1, high: 400 },
+            Self::KeepImages => Kind::Number { low: 0, high: 100 },
             Self::KeepLogs => Kind::Number { low: 1, high: 10_000 },
             Self::AutoCommit => Kind::Word("true or false"),
             Self::Name => Kind::Name("a host"),
@@ -189,6 +194,10 @@ impl Property {
             Self::KeepReleases => {
                 "To how many releases you can go back, whatever is force-pushed, renamed or destroyed meanwhile. Their \
                  revisions are kept."
+            }
+            Self::KeepImages => {
+                "Of how many deploys of each app this host keeps the image, besides those of releases that can be gone back to. \
+                 With 0 it keeps none. It belongs to the whole host: `--global` only."
             }
             Self::KeepLogs => "How many graduations are remembered, with their logs.",
             Self::AutoCommit => {
@@ -241,6 +250,8 @@ pub(crate) struct Properties {
     hook_timeout_s: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_releases: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_images: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_logs: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -321,6 +332,7 @@ impl Properties {
             Property::Exclude => self.exclude = parsed(property, value, names)?,
             Property::HookTimeout => self.hook_timeout_s = parsed(property, value, number)?,
             Property::KeepReleases => self.keep_releases = parsed(property, value, number)?,
+            Property::KeepImages => self.keep_images = parsed(property, value, number)?,
             Property::KeepLogs => self.keep_logs = parsed(property, value, number)?,
             Property::AutoCommit => self.auto_commit = parsed(property, value, truth)?,
             Property::Name => self.name = parsed(property, value, name)?,
@@ -357,6 +369,8 @@ pub(crate) struct Limits {
     pub hook_timeout: Duration,
     /// How many releases can be gone back to; 20.
     pub keep_releases: u32,
+    /// Of how many deploys of each app this host keeps the image; 3.
+    pub keep_images: u32,
     /// How many graduations are remembered; 50.
     pub keep_logs: u32,
     /// Every deploy commits the environment's state; false.
@@ -382,6 +396,7 @@ impl Limits {
             exclude: chosen(&own.exclude, &global.exclude),
             hook_timeout: seconds(own.hook_timeout_s, global.hook_timeout_s, 60),
             keep_releases: own.keep_releases.or(global.keep_releases).unwrap_or(20),
+            keep_images: global.keep_images.unwrap_or(3),
             keep_logs: own.keep_logs.or(global.keep_logs).unwrap_or(50),
             auto_commit: global.auto_commit.unwrap_or(false),
             name: global.name.clone(),
@@ -398,6 +413,7 @@ impl Limits {
             Property::Exclude => joined(&self.exclude),
             Property::HookTimeout => self.hook_timeout.as_secs().to_string(),
             Property::KeepReleases => self.keep_releases.to_string(),
+            Property::KeepImages => self.keep_images.to_string(),
             Property::KeepLogs => self.keep_logs.to_string(),
             Property::MaxParallel => self.max_parallel.to_string(),
             Property::HoldTimeout => self.hold_timeout.as_secs().to_string(),

@@ -26,6 +26,7 @@ pub(crate) fn check(after: &After<'_>) -> bool {
         assert_eq!(host.left(), "", "left on {}{told}", host.name);
         assert_eq!(host.root(TEMPORARY).raw, "", "half written on {}{told}", host.name);
     }
+    assert_eq!(world.destination.half_kept_images(), "", "kept images{told}");
     let now = refs(&world.source);
     let branch = now.get("refs/heads/env/production").map(String::as_str);
     let live = branch == Some(after.wanted);

@@ -12,6 +12,10 @@ use crate::support::{Checkout, Host, Ran, Snapshot, World};
 /// The versions of `api`.
 const VERSIONS: [&str; 2] = ["1", "2"];
 
+/// Removes the kept images of `api`.
+const FORGET_IMAGES: &str =
+    "docker images --format '{{.Repository}}:{{.Tag}}' graduate/image | grep ':api-' | xargs -r docker rmi";
+
 /// Two hosts and the states that are graduated between them. Production runs `api` in one of two versions, with a worker,
 /// and `web`. A cell graduates the other version of `api` and a new app, `fresh`.
 pub(crate) struct Stage<'w> {
@@ -135,6 +139,9 @@ impl<'w> Stage<'w> {
         let (old, new) = (self.runs.get(), 1 - self.runs.get());
         let destination = &self.world.destination;
         self.arrange(cell.course, new);
+        if cell.builds_api() {
+            destination.root(FORGET_IMAGES).succeeds();
+        }
         let before = Before {
             snapshot: destination.snapshot(),
             images: destination.images(),

@@ -75,6 +75,12 @@ impl<'a> App<'a> {
         self.file("release", script)
     }
 
+    /// Its Dockerfile says that it listens there.
+    pub(crate) fn exposes(mut self, port: u16) -> Self {
+        self.dockerfile.push_str(&format!("EXPOSE {port}\n"));
+        self
+    }
+
     /// Its build prints this and fails.
     pub(crate) fn fails_to_build(mut self, message: &str) -> Self {
         self.build.push_str(&format!("echo '{message}'; exit 7\n"));

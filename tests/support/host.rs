@@ -209,8 +209,24 @@ impl Host {
 
     /// The images of all apps, with and without names.
     pub(crate) fn images(&self) -> BTreeSet<String> {
-        let ran = self.root("docker images -q --no-trunc --filter label=com.dokku.app-name");
-        ran.succeeds().raw.lines().map(str::to_owned).collect()
+        let ran = self.root(
+            "docker images --no-trunc --filter label=com.dokku.app-name --format '{{.Repository}} {{.ID}}'",
+        );
+        let all = ran.succeeds().raw;
+        let images = all.lines().filter_map(|line| line.split_once(' '));
+        images.filter(|(name, _)| *name != "graduate/image").map(|(_, id)| id.to_owned()).collect()
+    }
+
+    /// The apps and revisions of which an image is kept, each in seven digits, the oldest first.
+    pub(crate) fn kept_images(&self, app: &str) -> Vec<String> {
+        let ran = self.root("docker images --format '{{.Tag}}' graduate/image").succeeds();
+        let parts = |tag: &str| {
+            let mut parts = tag.rsplitn(3, '-').map(str::to_owned);
+            Some((parts.next()?, parts.next()?, parts.next()?))
+        };
+        let mut images: Vec<_> = ran.raw.lines().filter_map(parts).filter(|(_, _, of)| of == app).collect();
+        images.sort();
+        images.into_iter().map(|(_, revision, _)| revision).collect()
     }
 
     /// Makes a container of the image that a graduation keeps as the old one of an app, and labels it as the app's;
@@ -230,6 +246,33 @@ impl Host {
             Kind::Simulated(_) => Path::new(path).exists(),
             Kind::Real(_) => self.root(&format!("test -e {path}")).status == Some(0),
         }
+    }
+
+    /// What there is of kept images by name or by record alone, or of a deploy that has not ended well.
+    pub(crate) fn half_kept_images(&self) -> String {
+        let script = "docker images --format '{{.Tag}}' graduate/image | sort; echo --
+            for file in \"$DOKKU_LIB_ROOT\"/data/graduate/provenance/*/images.json; do
+                [ -e \"$file\" ] || continue
+                app=${file%/images.json}; echo \"== ${app##*/}\"; cat \"$file\"; echo
+            done";
+        let all = self.root(script).succeeds().raw;
+        let (named, files) = all.split_once("--\n").unwrap();
+        let mut left: BTreeSet<String> = named.lines().map(str::to_owned).collect();
+        let mut wrong = Vec::new();
+        for part in files.split("== ").skip(1) {
+            let (app, text) = part.split_once('\n').unwrap();
+            let images: serde_json::Value = serde_json::from_str(text).unwrap();
+            for image in images.as_array().unwrap() {
+                let at: chrono::DateTime<chrono::Utc> = image["at"].as_str().unwrap().parse().unwrap();
+                let revision = &image["revision"].as_str().unwrap()[..7];
+                let name = format!("{app}-{revision}-{}", at.timestamp_millis());
+                if !left.remove(&name) || !image["by"].is_null() {
+                    wrong.push(format!("{name}: {image}"));
+                }
+            }
+        }
+        wrong.extend(left);
+        wrong.join("\n")
     }
 
     /// The text of a file below Dokku's home; nothing if there is none.

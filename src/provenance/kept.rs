@@ -1,0 +1,403 @@
+//! The images of earlier deploys that this host keeps, so that going back to one needs no build.
+//!
+//! What a deploy has built is kept just before Dokku releases it (`builder-release`), and counts when the deploy has ended
+//! well (`post-deploy`). An entry is written before its image is made and goes after it: whatever is killed in between leaves
+//! an entry without an image, or of a deploy that is gone, and the app's next deploy removes either.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use rustix::fs::statvfs;
+use serde::{Deserialize, Serialize};
+
+use super::ProvenanceError;
+use super::place::Place;
+use crate::docker::{self, ImageId, KeptSeen};
+use crate::dokku::Dokku;
+use crate::files;
+use crate::names::{AppName, CommitId};
+use crate::process::ProcessId;
+use crate::repo;
+use crate::settings::Settings;
+use crate::vars::Vars;
+
+/// With less room than this, in bytes or as a share of the disk, nothing new is kept, and the oldest goes.
+const FLOOR_BYTES: u64 = 5 << 30;
+const FLOOR_SHARE: u64 = 10;
+
+/// Where Docker's two stores keep images if Docker does not say it.
+const STORES: [&str; 2] = ["/var/lib/containerd", "/var/lib/docker"];
+
+/// Builders that find out no ports: those of an earlier build stay.
+const PORTLESS: [&str; 2] = ["nixpacks", "railpack"];
+
+/// A kept image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeptImage {
+    /// What it was built from.
+    pub(crate) revision: CommitId,
+    /// By which builder of Dokku's.
+    pub(crate) builder: String,
+    /// The ports that the build has found, as `http:80:5000`; none if it looks for none.
+    pub(crate) ports: Option<Vec<String>>,
+    /// Its id; none before it is made.
+    image: Option<ImageId>,
+    /// When it was built, to the millisecond: by this and the revision it is named.
+    at: DateTime<Utc>,
+    /// The deploy that has built it and has not ended well yet.
+    by: Option<ProcessId>,
+}
+
+impl KeptImage {
+    /// Its name in Docker. The last two parts have no dash, so that no two apps share one.
+    pub(crate) fn name(&self, app: &AppName) -> String {
+        docker::kept_name(&format!("{app}-{}-{}", self.revision.short(), self.at.timestamp_millis()))
+    }
+
+    /// The deploy that has built it has failed, or was killed.
+    fn is_of_failed(&self) -> bool {
+        self.by.is_some_and(|by| !by.is_running())
+    }
+
+    /// It counts, and Docker has it.
+    fn is_there(&self, app: &AppName, seen: &BTreeMap<String, KeptSeen>) -> bool {
+        let found = seen.get(&self.name(app)).map(|found| &found.id);
+        self.by.is_none() && self.image.is_some() && found == self.image.as_ref()
+    }
+}
+
+/// The kept images of one app, the latest deploy last.
+type KeptImages = Vec<KeptImage>;
+
+impl Place {
+    fn kept(&self) -> Result<KeptImages, ProvenanceError> {
+        Ok(files::read_json(&self.kept_file())?.unwrap_or_default())
+    }
+
+    fn kept_file(&self) -> PathBuf {
+        self.dir.join("images.json")
+    }
+
+    fn change_kept(&self, change: impl FnOnce(&mut KeptImages)) -> Result<(), ProvenanceError> {
+        let _lock = self.lock()?;
+        let before = self.kept()?;
+        let mut images = before.clone();
+        change(&mut images);
+        if images != before {
+            files::write_json(&self.kept_file(), &images)?;
+        }
+        Ok(())
+    }
+
+    /// Removes these images, and then what is known of them.
+    fn drop_kept(&self, gone: &[KeptImage]) -> Result<(), ProvenanceError> {
+        for one in gone {
+            docker::untag(&one.name(&self.app))?;
+        }
+        if gone.is_empty() { Ok(()) } else { self.change_kept(|all| all.retain(|one| !gone.contains(one))) }
+    }
+
+    /// Removes what failed deploys have left, what is more than is kept, and what has only one of entry and image: Docker goes
+    /// on with an image whose deploy was killed, and a person may have removed one.
+    fn trim(&self, vars: &Vars) -> Result<(), ProvenanceError> {
+        // Asked first: the entry of an image is there before it.
+        let seen = docker::kept()?;
+        let images = self.kept()?;
+        let (counting, others): (KeptImages, KeptImages) = images
+            .iter()
+            .cloned()
+            .partition(|one| one.by.is_some() || seen.contains_key(&one.name(&self.app)));
+        let released = repo::released_revisions(&Dokku::new(vars).repository(&self.app));
+        self.drop_kept(&[others, too_many(&counting, limit(vars), &released)].concat())?;
+        let names: BTreeSet<String> = images.iter().map(|one| one.name(&self.app)).collect();
+        let is_orphan = |name: &&String| docker::is_kept_of(name, &self.app) && !names.contains(*name);
+        seen.keys().filter(is_orphan).try_for_each(|name| Ok(docker::untag(name)?))
+    }
+}
+
+/// Of how many deploys of each app the image is kept.
+fn limit(vars: &Vars) -> usize {
+    let settings = Settings::load(vars).unwrap_or_else(|error| {
+        log::error!("{error}");
+        Settings::default()
+    });
+    usize::try_from(settings.keep_images()).unwrap_or(usize::MAX)
+}
+
+/// What is not kept: of the deploys that ended well all but the last `limit`, unless a release has them. With a limit of
+/// nothing, all of them.
+fn too_many(images: &[KeptImage], limit: usize, released: &BTreeSet<CommitId>) -> KeptImages {
+    let ended_well = images.iter().filter(|one| one.by.is_none()).count();
+    let mut older = ended_well.saturating_sub(limit);
+    let mut is_kept = |one: &KeptImage| {
+        if one.by.is_some() {
+            return !one.is_of_failed();
+        }
+        let is_old = older > 0;
+        older = older.saturating_sub(1);
+        !is_old || (limit > 0 && released.contains(&one.revision))
+    };
+    images.iter().filter(|one| !is_kept(one)).cloned().collect()
+}
+
+/// `builder-release`, before Dokku's: keeps what was built, if this deploy has built something. Says why it is not kept, or
+/// what went for it, if that is worth knowing.
+///
+/// # Errors
+/// A file cannot be written; Docker does not make it.
+pub(crate) fn keep_built(vars: &Vars, app: &AppName) -> Result<Option<String>, ProvenanceError> {
+    let place = Place::of(vars, app);
+    let Some((command, revision)) = place.building(vars) else { return Ok(None) };
+    if limit(vars) == 0 {
+        return Ok(None);
+    }
+    let Some(built) = docker::built(app)? else { return Ok(None) };
+    let disk = built.place.into_iter().chain(STORES.map(PathBuf::from)).find_map(|dir| disk_of(&dir));
+    let note = match &disk {
+        Some(disk) if is_low(disk) => Some(make_room(vars, app, disk)?),
+        Some(_) | None => None,
+    };
+    if disk.as_deref().is_some_and(is_low) {
+        return Ok(note);
+    }
+    let builder = built.builder;
+    let looks_for_ports = !PORTLESS.contains(&builder.as_str());
+    let ports = looks_for_ports.then(|| Dokku::new(vars).property_lines("ports", app, "map-detected"));
+    let kept = KeptImage { revision, builder, ports, image: None, at: Utc::now(), by: Some(command) };
+    place.change_kept(|images| images.push(kept.clone()))?;
+    let image = docker::keep_built(app, &kept.name(app))?;
+    place.change_kept(|images| {
+        if let Some(made) = images.iter_mut().find(|one| **one == kept) {
+            made.image = image;
+        }
+    })?;
+    Ok(note)
+}
+
+/// `post-deploy`: what this deploy has built counts from now on, and what it was started from is the latest.
+///
+/// # Errors
+/// A file cannot be written; Docker does not answer.
+pub(super) fn count(vars: &Vars, place: &Place) -> Result<(), ProvenanceError> {
+    let Some((command, revision)) = place.building(vars) else { return Ok(()) };
+    let is_earlier = |one: &KeptImage| one.by.is_none() && one.revision == revision;
+    let mut replaced = Vec::new();
+    place.change_kept(|images| {
+        let own = images.iter().position(|one| one.by == Some(command));
+        let Some(at) = own.or_else(|| images.iter().rposition(is_earlier)) else { return };
+        let latest = KeptImage { by: None, ..images.remove(at) };
+        // Of a revision that was built again the later image is kept.
+        replaced = images.iter().filter(|one| is_earlier(one)).cloned().collect();
+        images.push(latest);
+    })?;
+    place.drop_kept(&replaced)?;
+    place.trim(vars)
+}
+
+/// Removes what deploys of the app that failed have built, and what is not among the last ones nor in a release any more.
+///
+/// # Errors
+/// A file cannot be written; Docker does not answer.
+pub(crate) fn trim(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
+    Place::of(vars, app).trim(vars)
+}
+
+/// The kept image of a revision, if Docker still has it.
+///
+/// # Errors
+/// A file cannot be read; Docker does not answer.
+pub(crate) fn kept_image(
+    vars: &Vars,
+    app: &AppName,
+    revision: CommitId,
+) -> Result<Option<KeptImage>, ProvenanceError> {
+    let seen = docker::kept()?;
+    let images = Place::of(vars, app).kept()?;
+    Ok(images.into_iter().rev().find(|one| one.revision == revision && one.is_there(app, &seen)))
+}
+
+/// The revisions of these apps of which Docker has an image, the latest last. What cannot be read of one app concerns that
+/// app alone, and is logged.
+///
+/// # Errors
+/// Docker does not answer.
+pub(crate) fn kept_revisions(
+    vars: &Vars,
+    apps: &[AppName],
+) -> Result<BTreeMap<AppName, Vec<CommitId>>, ProvenanceError> {
+    let seen = docker::kept()?;
+    let of = |app: &AppName| {
+        let images = Place::of(vars, app).kept().unwrap_or_else(|error| {
+            log::error!("{error}");
+            Vec::new()
+        });
+        images.iter().filter(|one| one.is_there(app, &seen)).map(|one| one.revision).collect()
+    };
+    Ok(apps.iter().map(|app| (app.clone(), of(app))).collect())
+}
+
+/// The app gets another name: its images get names of that, and the old ones go with it.
+///
+/// # Errors
+/// A file cannot be written; Docker does not answer.
+pub(crate) fn rename_kept(vars: &Vars, old: &AppName, new: &AppName) -> Result<(), ProvenanceError> {
+    let (from, to) = (Place::of(vars, old), Place::of(vars, new));
+    let seen = docker::kept()?;
+    let mut images = from.kept()?;
+    images.retain(|one| one.is_there(old, &seen));
+    to.change_kept(|all| all.clone_from(&images))?;
+    for one in &images {
+        if let Some(image) = &one.image {
+            docker::tag(image, &one.name(new))?;
+        }
+    }
+    Ok(())
+}
+
+/// The app is gone.
+pub(super) fn forget(place: &Place) -> Result<(), ProvenanceError> {
+    place.drop_kept(&place.kept()?)
+}
+
+/// The plugin goes: leaves no kept image.
+///
+/// # Errors
+/// One is still there.
+pub(crate) fn forget_all_kept() -> Result<(), ProvenanceError> {
+    docker::kept()?.keys().try_for_each(|name| Ok(docker::untag(name)?))
+}
+
+/// How many images are kept, and how many bytes they have together. Layers that they share count for each of them.
+///
+/// # Errors
+/// Docker does not answer.
+pub(crate) fn kept_space() -> Result<(usize, u64), ProvenanceError> {
+    let seen = docker::kept()?;
+    Ok((seen.len(), seen.values().map(|one| one.bytes).sum()))
+}
+
+/// The directory, or the nearest one above it, of which the system says how full its disk is.
+fn disk_of(dir: &Path) -> Option<PathBuf> {
+    let root = Path::new("/");
+    dir.ancestors().find(|dir| *dir != root && statvfs(*dir).is_ok()).map(Path::to_owned)
+}
+
+fn is_low(dir: &Path) -> bool {
+    let low = |state: rustix::fs::StatVfs| is_below_floor(free(&state), state.f_blocks * state.f_frsize);
+    statvfs(dir).is_ok_and(low)
+}
+
+fn free(state: &rustix::fs::StatVfs) -> u64 {
+    state.f_bavail.saturating_mul(state.f_frsize)
+}
+
+fn is_below_floor(free: u64, all: u64) -> bool {
+    free < FLOOR_BYTES || free < all / FLOOR_SHARE
+}
+
+/// Removes kept images, of whatever app, the oldest first, until there is room: first those that are neither what an app runs
+/// nor what it ran before. Says what went.
+fn make_room(vars: &Vars, app: &AppName, disk: &Path) -> Result<String, ProvenanceError> {
+    let mut all = Vec::new();
+    for app in Dokku::new(vars).apps()?.names {
+        let place = Place::of(vars, &app);
+        let images = place.kept()?;
+        let last = last_two(&images);
+        all.extend(images.into_iter().map(|one| (last.contains(&one.revision), one.at, app.clone(), one)));
+    }
+    all.sort_by_key(|(is_last, at, _, _)| (*is_last, *at));
+    let mut gone = BTreeMap::<AppName, usize>::new();
+    let mut are_last = false;
+    for (is_last, _, app, one) in all {
+        if !is_low(disk) {
+            break;
+        }
+        Place::of(vars, &app).drop_kept(&[one])?;
+        *gone.entry(app).or_default() += 1;
+        are_last |= is_last;
+    }
+    let gone: Vec<String> = gone.iter().map(|(app, count)| format!("{count} of {app}")).collect();
+    let mut said = format!("there is less than 5 GiB or 10 % of room where {} is", disk.display());
+    if !gone.is_empty() {
+        said += &format!("; these kept images were removed: {}", gone.join(", "));
+    }
+    if are_last {
+        said += ", also such as go back to what an app runs, or ran before";
+    }
+    if is_low(disk) {
+        said += &format!("; the image of {app} is not kept, so that going back to it will need a build");
+    }
+    Ok(said)
+}
+
+/// The revisions that an app runs and ran before, as far as their images are kept.
+fn last_two(images: &[KeptImage]) -> BTreeSet<CommitId> {
+    let mut last = Vec::new();
+    for one in images.iter().rev().filter(|one| one.by.is_none()) {
+        if !last.contains(&one.revision) {
+            last.push(one.revision);
+        }
+    }
+    last.into_iter().take(2).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(digits: &str) -> KeptImages {
+        let one = |digit: char| KeptImage {
+            revision: digit.to_string().repeat(40).parse().unwrap(),
+            builder: "dockerfile".to_owned(),
+            ports: None,
+            image: None,
+            at: Utc::now(),
+            by: None,
+        };
+        digits.chars().map(one).collect()
+    }
+
+    fn revisions(images: &[KeptImage]) -> String {
+        images.iter().filter_map(|one| one.revision.to_string().chars().next()).collect()
+    }
+
+    #[test]
+    fn the_last_ones_and_those_of_releases_are_kept() {
+        let images = kept("12345");
+        let released = [images[0].revision].into();
+        assert_eq!(revisions(&too_many(&images, 3, &BTreeSet::new())), "12");
+        assert_eq!(revisions(&too_many(&images, 3, &released)), "2");
+        assert_eq!(revisions(&too_many(&images, 0, &released)), "12345", "nothing is to be kept");
+        assert_eq!(revisions(&too_many(&images, 9, &released)), "");
+    }
+
+    #[test]
+    fn what_a_deploy_is_building_takes_no_ones_place_and_goes_if_it_fails() {
+        let mut images = kept("123");
+        images[2].by = Some(ProcessId::of(std::process::id()).unwrap());
+        assert_eq!(revisions(&too_many(&images, 2, &BTreeSet::new())), "");
+        let ended = std::process::id();
+        images[2].by = Some(ProcessId { pid: ended, ..ProcessId::of(1).unwrap() });
+        assert_eq!(revisions(&too_many(&images, 2, &BTreeSet::new())), "3");
+    }
+
+    #[test]
+    fn what_runs_and_what_ran_before_go_last() {
+        let last: BTreeSet<_> = last_two(&kept("12344")).into_iter().collect();
+        assert_eq!(last, kept("34").iter().map(|one| one.revision).collect());
+        assert!(is_below_floor(4 << 30, 10 << 30) && is_below_floor(6 << 30, 100 << 30));
+        assert!(!is_below_floor(6 << 30, 50 << 30));
+    }
+
+    #[test]
+    fn a_name_is_of_one_app_and_one_for_docker() {
+        let [api, api_1]: [AppName; 2] = ["api", "api-1234567"].map(|name| name.parse().unwrap());
+        let image = &kept("1")[0];
+        assert_ne!(image.name(&api), image.name(&api_1));
+        let longest: AppName = "a".repeat(100).parse().unwrap();
+        let tag = image.name(&longest).split_once(':').unwrap().1.len();
+        assert!(tag <= 128, "{tag}");
+    }
+}

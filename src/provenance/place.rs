@@ -1,0 +1,141 @@
+//! The files in which the deploys of one app are recorded.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::ProvenanceError;
+use super::records::Records;
+use crate::docker::ImageId;
+use crate::files::{self, FileError, Lock, Locking};
+use crate::names::{AppName, CommitId};
+use crate::process::ProcessId;
+use crate::vars::Vars;
+
+/// How long one trigger waits for another that changes the same records.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The longest list of revisions that is read, in bytes: 400,000 of them.
+pub(super) const MAX_RAN: u64 = 16 << 20;
+
+/// A deploy that goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Deploy {
+    /// The dokku command.
+    pub(super) command: ProcessId,
+    /// The revision that it builds; none if it builds nothing.
+    pub(super) revision: Option<CommitId>,
+    /// Without a build: the image of which it makes another one.
+    pub(super) base: Option<ImageId>,
+    /// What its containers run, when that is known.
+    pub(super) starts: Option<(CommitId, ImageId)>,
+    /// The containers that were live when it began to start its own.
+    pub(super) before: BTreeSet<String>,
+}
+
+/// The files of one app.
+pub(super) struct Place {
+    pub(super) dir: PathBuf,
+    pub(super) app: AppName,
+}
+
+impl Place {
+    pub(super) fn of(vars: &Vars, app: &AppName) -> Self {
+        Self { dir: vars.data().join("provenance").join(app.as_str()), app: app.clone() }
+    }
+
+    /// The app's records; none if there are none.
+    pub(super) fn records(&self) -> Result<Records, FileError> {
+        Ok(files::read_json(&self.dir.join("records.json"))?.unwrap_or_default())
+    }
+
+    /// Whoever has it may change what is recorded.
+    pub(super) fn lock(&self) -> Result<Lock, ProvenanceError> {
+        files::make_dir(&self.dir)?;
+        match Lock::take_within(&self.dir.join("lock"), &std::process::id(), PATIENCE)? {
+            Locking::Taken(lock) => Ok(lock),
+            Locking::Busy(_) => Err(ProvenanceError::Busy(self.app.clone())),
+        }
+    }
+
+    pub(super) fn change(&self, change: impl FnOnce(&mut Records)) -> Result<(), ProvenanceError> {
+        let _lock = self.lock()?;
+        let before = self.records()?;
+        let mut records = before.clone();
+        change(&mut records);
+        if records != before {
+            files::write_json(&self.dir.join("records.json"), &records)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn ran(&self) -> Result<BTreeSet<CommitId>, FileError> {
+        let text = files::read(&self.dir.join("ran"), MAX_RAN)?.unwrap_or_default();
+        Ok(String::from_utf8_lossy(&text).lines().filter_map(|line| line.parse().ok()).collect())
+    }
+
+    pub(super) fn note_ran(&self, revision: CommitId) -> Result<(), ProvenanceError> {
+        if self.ran()?.contains(&revision) {
+            return Ok(());
+        }
+        let path = self.dir.join("ran");
+        let mut text = files::read(&path, MAX_RAN)?.unwrap_or_default();
+        text.extend_from_slice(format!("{revision}\n").as_bytes());
+        Ok(files::write_atomically(&path, &text)?)
+    }
+
+    /// The file of our own dokku command, and which one that is; none outside of one.
+    pub(super) fn own(&self, vars: &Vars) -> Option<(PathBuf, ProcessId)> {
+        let pid = vars.dokku_pid.as_deref()?;
+        let command = ProcessId::of(pid.parse().ok()?).ok()?;
+        Some((self.dir.join(format!("deploy-{pid}")), command))
+    }
+
+    /// What is noted of our own command. What an earlier one of its number left is not of it; nor is what cannot be read,
+    /// for that was cut short by a power cut.
+    pub(super) fn deploy(&self, vars: &Vars) -> Option<Deploy> {
+        let (path, command) = self.own(vars)?;
+        let noted = files::read_json::<Deploy>(&path).unwrap_or_else(|error| {
+            log::warn!("{error}");
+            None
+        });
+        noted.filter(|deploy| deploy.command == command)
+    }
+
+    /// Our own dokku command, and the revision that it builds; none if it builds nothing.
+    pub(super) fn building(&self, vars: &Vars) -> Option<(ProcessId, CommitId)> {
+        let deploy = self.deploy(vars)?;
+        Some((deploy.command, deploy.revision?))
+    }
+
+    pub(super) fn note_deploy(
+        &self,
+        vars: &Vars,
+        change: impl FnOnce(&mut Deploy),
+    ) -> Result<(), ProvenanceError> {
+        let Some((path, command)) = self.own(vars) else { return Ok(()) };
+        let new = || Deploy { command, revision: None, base: None, starts: None, before: BTreeSet::new() };
+        let mut deploy = self.deploy(vars).unwrap_or_else(new);
+        change(&mut deploy);
+        files::make_dir(&self.dir)?;
+        Ok(files::write_json_unsynced(&path, &deploy)?)
+    }
+
+    /// Removes what deploys have left that were killed.
+    pub(super) fn sweep(&self) -> Result<(), FileError> {
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Some(pid) = name.strip_prefix("deploy-").and_then(|pid| pid.parse::<u32>().ok()) else {
+                continue;
+            };
+            if ProcessId::of(pid).is_err() {
+                files::remove(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
