@@ -118,7 +118,7 @@ fn an_app_that_does_not_serve_is_deployed_again_unless_it_was_stopped() {
     let container = world.destination.read("web/CONTAINER.web.1").expect("web runs there");
     world.destination.docker(&["kill", container.trim()]).succeeds();
     status().says("[web 1] down");
-    env.graduate("dead", "HEAD").succeeds().says("web [web 1] -> [web 1]   build, is down there");
+    env.graduate("dead", "HEAD").succeeds().says("web [web 1] -> [web 1]   kept image, is down there");
     assert_eq!(world.destination.live("web"), "1");
 
     // It is frozen there, and is deployed again unless somebody lets it go on.
