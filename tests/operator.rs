@@ -123,7 +123,7 @@ fn a_plan_tells_what_would_happen_and_changes_nothing() {
     plan(&["HEAD~1"]).succeeds().says("nothing to do");
     plan(&["graduate/production/first"]).succeeds().shows(str![[r#"
 =====> production and [..]
-       api [api 2] -> [api 1]   build
+       api [api 2] -> [api 1]   kept image
        1 app unchanged
 -----> api, going back
        [api 2] Version 2 (Alice)
