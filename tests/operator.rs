@@ -24,9 +24,9 @@ fn releases_are_listed_and_gone_back_to() {
     let width = by.len();
     commands(&["graduate:releases", "production"]).succeeds().shows(format!(
         "\
-RELEASE                    COMMIT   {:width$}  LABEL   APPS        TOOK
-production/[TIME]  [..]  {by}  second  api (runs)  [N] s
-production/[TIME]  [..]  {by}  first   api, web    [N] s
+RELEASE                    COMMIT   {:width$}  LABEL   APPS                        TOOK
+production/[TIME]  [..]  {by}  second  api (runs)                  [N] s
+production/[TIME]  [..]  {by}  first   api, web (without a build)  [N] s
 ",
         "BY"
     ));
@@ -48,8 +48,8 @@ production/[TIME]  [..]  {by}  first   api, web    [N] s
         "\
 RELEASE                    COMMIT   {:width$}  LABEL   APPS                                       TOOK
 production/[TIME]  [..]  {:width$}  cli     api (as production/[TIME]) (runs)  [N] s
-production/[TIME]  [..]  {by:width$}  second  api (rolled back)                          [N] s
-production/[TIME]  [..]  {by:width$}  first   api, web                                   [N] s
+production/[TIME]  [..]  {by:width$}  second  api (rolled back) (without a build)        [N] s
+production/[TIME]  [..]  {by:width$}  first   api, web (without a build)                 [N] s
 ",
         "BY", "root"
     ));
