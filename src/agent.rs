@@ -44,7 +44,7 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 /// The agent cannot go on; the source sees the session end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AgentError {
-    /// The source is gone, or sends what is no request.
+    /// The source is gone, or sends what is not a request.
     #[error(transparent)]
     Line(#[from] LineError),
     /// The source or the participant cannot be written to.

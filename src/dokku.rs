@@ -121,7 +121,7 @@ impl Dokku {
         text.lines().filter_map(|line| line.split_whitespace().nth(1)).map(str::to_owned).collect()
     }
 
-    /// All apps. Directories of Dokku's root that are no apps are left out.
+    /// All apps. Directories of Dokku's root that are not apps are left out.
     ///
     /// # Errors
     /// [`DokkuError::ListApps`].
@@ -417,7 +417,7 @@ mod dotenv {
                 rest = rest.split_once('\n').map_or("", |(_, after)| after);
                 continue;
             }
-            let (name, after) = name(rest).ok_or((line, "is no `NAME=value`"))?;
+            let (name, after) = name(rest).ok_or((line, "is not `NAME=value`"))?;
             let (value, after) = value(after).ok_or((line, "begins a quote that does not end"))?;
             variables.insert(name.to_owned(), value);
             rest = after;

@@ -110,7 +110,7 @@ fn refs_are_read_as_git_sees_them() {
     git(&["pack-refs", "--all"]);
     assert!(!repository.join("refs/heads/master").exists());
     assert_eq!(both(), told);
-    assert_eq!(host.dokku.head(&host.api, &"v1.0".parse().unwrap()).unwrap(), None, "a tag is no branch");
+    assert_eq!(host.dokku.head(&host.api, &"v1.0".parse().unwrap()).unwrap(), None, "a tag is not a branch");
     git(&["update-ref", "refs/heads/master", &two]);
     assert_eq!(tip("master"), Some(two), "a loose ref counts before a packed one");
     git(&["symbolic-ref", "refs/heads/other", "refs/heads/master"]);

@@ -45,7 +45,7 @@ pub(crate) enum EnvironmentError {
     #[error(transparent)]
     File(#[from] FileError),
     /// The secret that fingerprints are made with is not there or too short.
-    #[error("cannot make fingerprints: {} is no secret; `dokku plugin:install` makes it", .0.display())]
+    #[error("cannot make fingerprints: {} does not hold a secret of 32 bytes; `dokku plugin:install` makes it", .0.display())]
     Secret(PathBuf),
     /// What runs.
     #[error(transparent)]

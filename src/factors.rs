@@ -51,7 +51,7 @@ pub(crate) enum Disclosure {
     Mount,
 }
 
-/// How a property is shown; none if it is no factor, such as what a build finds out for itself.
+/// How a property is shown; none if it is not a factor, such as what a build finds out for itself.
 pub(crate) fn disclosure(plugin: &str, property: &str) -> Option<Disclosure> {
     use Disclosure::{DockerOption, Fingerprinted, Mount, Place, Readable};
     match (plugin, property) {
@@ -110,7 +110,7 @@ fn show(how: Disclosure, context: &str, value: &str, key: &FingerprintKey) -> St
     }
 }
 
-/// Options whose value is no secret. Not `--mount`, `--opt` and `--log-opt`: drivers take passwords there.
+/// Options whose value is not a secret. Not `--mount`, `--opt` and `--log-opt`: drivers take passwords there.
 const HARMLESS_OPTIONS: &[&str] = &[
     "-m",
     "-p",
@@ -199,7 +199,7 @@ fn docker_option(context: &str, text: &str, key: &FingerprintKey) -> String {
     }
 }
 
-/// Hides the user part and the query of a URL; anything else is no secret.
+/// Hides the user part and the query of a URL; anything else is not a secret.
 fn place(context: &str, text: &str, key: &FingerprintKey) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));

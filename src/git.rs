@@ -71,10 +71,10 @@ pub(crate) enum GitError {
     #[error(transparent)]
     File(#[from] FileError),
     /// A name that git must not be given.
-    #[error("{0:?} is no name of a ref")]
+    #[error("{0:?} is not a valid ref name")]
     RefName(String),
-    /// git answered what is no id.
-    #[error("git made an object and called it {0:?}, which is no id")]
+    /// git answered what is not an id.
+    #[error("git made an object and called it {0:?}, which is not an id")]
     Answer(String),
 }
 

@@ -88,7 +88,7 @@ impl Notes {
     }
 }
 
-/// The triggers `install` and `update`. Prints what it did and what does not work, which is no failure: Dokku runs them
+/// The triggers `install` and `update`. Prints what it did and what does not work, which is not a failure: Dokku runs them
 /// for every plugin that is installed. `false` only where this one is installed for the first time and cannot be.
 pub(crate) fn install(vars: &Vars, args: &[String]) -> bool {
     let mut notes = Notes::default();
@@ -226,7 +226,7 @@ fn link_binary(plugin: &Path) -> Result<(), InstallError> {
     Ok(())
 }
 
-/// Makes `path` a link to `target`, whatever link it was; a file that is no link is somebody's.
+/// Makes `path` a link to `target`, whatever link it was; a file that is not a link is somebody's.
 fn ensure_link(path: &Path, target: &Path) -> Result<(), InstallError> {
     if fs::read_link(path).is_ok_and(|link| link == target) {
         return Ok(());

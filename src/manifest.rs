@@ -48,7 +48,7 @@ pub enum ManifestError {
         /// Its size in bytes.
         size: usize,
     },
-    /// Not JSON, a field that is unknown, missing or of the wrong kind, or a revision that is no commit's id.
+    /// Not JSON, a field that is unknown, missing or of the wrong kind, or a revision that is not a commit's id.
     #[error("{app}/{MANIFEST_FILE} is no manifest: {cause}")]
     Content {
         /// Whose manifest it should be.
@@ -273,7 +273,7 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// A text that is no fingerprint. It is not quoted: it may be a secret that was written there by hand.
+/// A text that is not a fingerprint. It is not quoted: it may be a secret that was written there by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a config variable must have a fingerprint, `hmac-sha256:<12 hex digits>`, never its value")]
 pub struct NoFingerprint;
@@ -374,7 +374,7 @@ pub(crate) mod tests {
         let text = sample("api", Some("a")).to_text();
         let message = |text: &str| Manifest::parse(text.as_bytes(), &api).unwrap_err().to_string();
         let cases = [
-            ("x".to_owned(), "api/graduate.json is no manifest: expected value"),
+            ("x".to_owned(), "api/graduate.json is not a manifest: expected value"),
             (text.replace("\"scale\"", "\"extra\""), "unknown field `extra`"),
             (text.replace(&"a".repeat(40), "abc"), "40 lower case hex digits"),
             (

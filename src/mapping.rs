@@ -197,7 +197,7 @@ impl Mapping {
     /// What an app is called on the destination; none if no rule fits it.
     ///
     /// # Errors
-    /// What the rule makes of it is no app's name.
+    /// What the rule makes of it is not an app's name.
     pub fn there(&self, app: &AppName) -> Result<Option<DestinationApp>, InvalidName> {
         if self.is_empty() {
             return Ok(Some(DestinationApp(app.clone())));

@@ -1,7 +1,7 @@
 //! The one way of text to stdout and stderr. Whatever is in it, it is legible: text of others, which is in nearly everything
 //! that is said, moves no cursor and sets no title.
 //!
-//! A reader that is gone is no error for people, and must not stop what goes on.
+//! A reader that is gone is not an error for people, and must not stop what goes on.
 
 use std::io::{self, Write};
 

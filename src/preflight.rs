@@ -25,7 +25,7 @@ use options::{Publication, Wish};
 const MAX_OBSTACLES: usize = 20;
 const MAX_TEXT: usize = 500;
 
-/// Docker's own networks, and such that are no network.
+/// Docker's own networks, and what is not a network.
 const BUILT_IN: [&str; 4] = ["bridge", "default", "host", "none"];
 
 /// What the deploy of an app asks of Docker and of the host.
@@ -73,7 +73,7 @@ pub(crate) fn obstacles(vars: &Vars, dokku: &Dokku, apps: &[AppName]) -> BTreeMa
     all
 }
 
-/// What cannot be found out is no obstacle: the deploy itself will tell.
+/// What cannot be found out is not an obstacle: the deploy itself will tell.
 fn known<T, E: std::fmt::Display>(answer: Result<T, E>) -> Option<T> {
     answer.inspect_err(|error| log::warn!("{error}")).ok()
 }

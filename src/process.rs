@@ -211,7 +211,7 @@ impl Program {
         if let Some(input) = self.input.take()
             && let Some(mut stdin) = child.stdin.take()
         {
-            // A child may end without reading; that is no failure of its own.
+            // A child may end without reading; that is not a failure of its own.
             thread::spawn(move || stdin.write_all(&input).ok());
         }
         Ok(Running { child, name: self.name })
@@ -309,7 +309,7 @@ impl Running {
     }
 
     /// Gives it all of its input, which must be no longer than a pipe holds (4 KiB at least). A child may end
-    /// without reading; that is no failure of its own.
+    /// without reading; that is not a failure of its own.
     pub fn tell(&mut self, input: &[u8]) {
         if let Some(mut stdin) = self.child.stdin.take() {
             let _ = stdin.write_all(input);

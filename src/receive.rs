@@ -35,7 +35,7 @@ pub(crate) enum ReceiveError {
         /// What was pushed.
         found: String,
     },
-    /// git wrote what is no update.
+    /// git wrote what is not an update.
     #[error(transparent)]
     Update(#[from] UpdateError),
     /// A file.

@@ -90,7 +90,7 @@ impl<T: DeserializeOwned> Follower<T> {
     /// The next record, or `None` if none has come within `limit`. Never blocks longer.
     ///
     /// # Errors
-    /// A line that is no record, which a writer of another version may leave.
+    /// A line that is not a record, which a writer of another version may leave.
     pub(crate) fn next(&mut self, limit: Duration) -> Result<Option<T>, LineError> {
         let begun = Instant::now();
         loop {

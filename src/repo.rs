@@ -87,7 +87,7 @@ pub enum RepoError {
         size: usize,
     },
     /// A directory with a manifest that is named as no app can be.
-    #[error("{} holds a manifest for what is no app: {source}", commit.short())]
+    #[error("{} holds a manifest of a directory that is not an app: {source}", commit.short())]
     AppName {
         /// The commit.
         commit: CommitId,
@@ -174,7 +174,7 @@ pub struct Release {
     pub tag: ReleaseTag,
     /// What runs there since.
     pub commit: CommitId,
-    /// The whole message of the tag; empty if it is no annotated one.
+    /// The whole message of the tag; empty if it is not an annotated one.
     pub message: String,
 }
 
@@ -263,7 +263,7 @@ impl Store {
         self.read_ref("HEAD")
     }
 
-    /// The full name of the branch that is checked out; none if it is no branch.
+    /// The full name of the branch that is checked out; none if it is not a branch.
     ///
     /// # Errors
     /// `HEAD` cannot be read.

@@ -54,7 +54,7 @@ impl Reporter {
         Self { hooks: Some(HookLines::default()), ..Self::new(true) }
     }
 
-    /// What people are to read of this; empty for what is no news to them.
+    /// What people are to read of this; empty if it tells them nothing new.
     pub fn text(&mut self, news: &News) -> String {
         let mut lines = Lines::default();
         match news {

@@ -52,7 +52,7 @@ impl Orders<'_> {
     /// The orders of a push.
     ///
     /// # Errors
-    /// What is pushed is no commit, or its state cannot be read.
+    /// What is pushed is not a commit, or its state cannot be read.
     pub(crate) fn of_push(&self, push: &Push) -> Result<Vec<Order>, RequestError> {
         push.requests.iter().map(|request| self.of_request(request)).collect()
     }

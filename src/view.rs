@@ -199,7 +199,7 @@ impl View {
         if self.lines.is_empty() {
             output::to_stderr(&format!("{text}\n"));
         } else {
-            // A reader that is gone is no error.
+            // A reader that is gone is not an error.
             let _ = self.screen.println(text);
         }
     }

@@ -1,4 +1,4 @@
-//! Deploys that are no graduation: as if the plugin were not there, and beside a graduation.
+//! Deploys that are not graduations: as if the plugin were not there, and beside a graduation.
 
 use crate::support::{Gate, World, until};
 

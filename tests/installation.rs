@@ -130,7 +130,7 @@ fn repositories_are_reached_by_their_usual_names() {
     assert_eq!(clone("api").1.trim(), pushed.revision);
     assert_eq!(source.snapshot().apps(), ["api"], "no slip has made an app");
 
-    // Whatever is in the clone is no secret of the host.
+    // Whatever is in the clone is not a secret of the host.
     let mut grep = world.command("git");
     grep.arg("-C").arg(&tree).args(["log", "-p", "--all"]);
     world.run(grep).succeeds().says("PASSWORD").does_not_say("swordfish");

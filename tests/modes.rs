@@ -292,7 +292,7 @@ fn a_graduation_is_asked_for_on_the_host() {
     let releases = env.remote_refs("refs/tags/production/");
     assert_eq!(releases.len(), 1, "{releases:?}");
     source.dokku(&["graduate", "production", "--yes"]).succeeds().says("already: nothing to do");
-    assert_eq!(env.remote_refs("refs/tags/production/").len(), 1, "nothing done is no release");
+    assert_eq!(env.remote_refs("refs/tags/production/").len(), 1, "nothing done is not a release");
 
     world.app("api").version("2").push();
     source.dokku(&["graduate", "production", "--yes"]).is_refused().says("api").says("graduate:commit");

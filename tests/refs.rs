@@ -69,7 +69,7 @@ fn names_that_confuse_are_refused_and_those_made_by_hand_are_found_in_time() {
     on(source, "git config receive.procReceiveRefs refs/tags");
     env.graduate("now", "HEAD").is_refused().says("leaves it to another program").does_not_say("[api]");
     on(source, "git config --unset-all receive.procReceiveRefs");
-    // A name that only looks like another one is no revision.
+    // A name that only looks like another one is not a revision.
     on(source, "git update-ref refs/tags/topic HEAD && git update-ref refs/heads/topic HEAD");
     let ambiguous = "topic may be refs/tags/topic or refs/heads/topic: write one of them in full";
     for command in ["graduate:plan", "graduate:diff"] {
@@ -77,10 +77,10 @@ fn names_that_confuse_are_refused_and_those_made_by_hand_are_found_in_time() {
     }
     source.dokku(&["graduate", "production", "topic", "--yes"]).is_refused().says(ambiguous);
     source.dokku(&["graduate:plan", "production", "refs/heads/topic"]).succeeds();
-    // A name whose refs exist is no name of an environment.
+    // A name whose refs exist is not a name of an environment.
     source.dokku(&["graduate:add-environment", "staging", "local"]).is_refused().says("refs/tags/staging");
 
-    // The ledger's branch is no place to commit to.
+    // The ledger's branch is not a place to commit to.
     env.graduate("now", "HEAD").succeeds();
     let ledger = env.remote("refs/heads/env/production");
     on(source, "git checkout -q env/production");

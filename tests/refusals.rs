@@ -99,7 +99,7 @@ fn the_ledger_belongs_to_graduations() {
     env.git(&["push", "origin", "HEAD:refs/notes/x"]).is_refused().says("neither a branch nor a tag");
     assert_eq!(refs(), before.1);
 
-    // A label that is where it is pushed to is no request, says git; and to take one away does nothing.
+    // A label that is where it is pushed to is not a request, says git; and to take one away does nothing.
     env.git(&["push", "origin", "graduate/production/now"]).succeeds().says("Everything up-to-date");
     assert_eq!(refs(), before.1);
     env.git(&["push", "origin", ":refs/tags/graduate/production/now"]).succeeds().says("[deleted]");
@@ -121,7 +121,7 @@ fn manifests_that_are_none() {
         story.refuses("HEAD:refs/tags/graduate/production/now", "").says(message);
         env.git(&["reset", "-q", "--hard", "origin/HEAD"]).succeeds();
     };
-    by_hand(b"not JSON", "api/graduate.json is no manifest: expected");
+    by_hand(b"not JSON", "api/graduate.json is not a manifest: expected");
     by_hand(&vec![b' '; 10 << 20], "\"api/graduate.json\", which is larger than 256 KiB");
     let edited = |change: &dyn Fn(&mut Value), message: &str| {
         let mut manifest = env.manifest("api");
@@ -130,17 +130,17 @@ fn manifests_that_are_none() {
     };
     edited(
         &|manifest| manifest["surprise"] = 1.into(),
-        "api/graduate.json is no manifest: unknown field `surprise`",
+        "api/graduate.json is not a manifest: unknown field `surprise`",
     );
     edited(
         &|manifest| manifest["version"] = 99.into(),
         "has version 99, and this plugin knows 1: update the plugin",
     );
     edited(&|manifest| manifest["app"] = "web".into(), "api/graduate.json is the manifest of web");
-    edited(&|manifest| manifest["app"] = "../x".into(), "api/graduate.json is no manifest: \"../x\"");
+    edited(&|manifest| manifest["app"] = "../x".into(), "api/graduate.json is not a manifest: \"../x\"");
     edited(
         &|manifest| manifest["deploy"]["revision"] = "HEAD".into(),
-        "api/graduate.json is no manifest: \"HEAD\"",
+        "api/graduate.json is not a manifest: \"HEAD\"",
     );
     edited(
         &|manifest| manifest["config"]["PASSWORD"] = "hunter2".into(),
@@ -176,16 +176,16 @@ fn nothing_but_manifests_gets_in() {
         env.git(&["reset", "-q", "--hard", "origin/HEAD"]).succeeds();
         env.git(&["clean", "-qfdx"]).succeeds();
     };
-    let no_directory = "which is no directory of an app";
+    let no_directory = "which is not a directory of an app";
     refuses("mkdir .ssh; echo key >.ssh/authorized_keys", ".ssh", no_directory);
     refuses("echo hello >README", "README", no_directory);
-    refuses("mkdir api/hooks; echo exit 0 >api/hooks/pre-receive", "api/hooks", "which is no manifest");
-    refuses("echo secret >api/ENV", "api/ENV", "which is no manifest");
+    refuses("mkdir api/hooks; echo exit 0 >api/hooks/pre-receive", "api/hooks", "which is not a manifest");
+    refuses("echo secret >api/ENV", "api/ENV", "which is not a manifest");
     refuses("ln -s api web", "web", no_directory);
     refuses("ln -sf ../../.ssh/id_rsa api/graduate.json", "api/graduate.json", "which is not a plain file");
     refuses("chmod +x api/graduate.json", "api/graduate.json", "which is not a plain file (mode 100644)");
     refuses("echo '!*' >.gitignore", ".gitignore", "which is not as dokku-graduate made it");
-    refuses("mkdir web; git mv api web/api", "web/api", "which is no manifest");
+    refuses("mkdir web; git mv api web/api", "web/api", "which is not a manifest");
     refuses("git init -q sub; git -C sub commit -q --allow-empty -m Sub", "sub", no_directory);
     // Nor can it hide: in a commit between, in a tag, or beside a request.
     env.shell(
@@ -216,7 +216,7 @@ fn nothing_but_manifests_gets_in() {
     ]);
     story
         .refuses(&format!("{}:refs/heads/topic", commit.succeeds().raw.trim()), "")
-        .says("which is no manifest");
+        .says("which is not a manifest");
     // What is checked out on the host is moved by commits there alone.
     env.git(&["commit", "-q", "--allow-empty", "-m", "Mine"]).succeeds();
     env.git(&["push", "origin", "HEAD~0:refs/heads/main"]).is_refused();

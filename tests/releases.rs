@@ -28,7 +28,7 @@ fn a_graduation_with_nothing_to_do_keeps_what_is_known() {
         assert_eq!(runs, [true, false]);
     };
 
-    // The same code in another commit is no release, and what ran before still runs.
+    // The same code in another commit is not a release, and what ran before still runs.
     world.source.dokku(&["config:set", "--no-restart", "api", "COLOUR=blue"]).succeeds();
     commit("Another setting");
     env.graduate_with(&["quiet", "allow-missing-config"], "settings", "HEAD")

@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
 ///
 /// # Errors
 /// The host cannot be reached, or is not the one that was pinned: nothing changed. A host that is only not set
-/// up yet is no error, but said.
+/// up yet is not an error, but said.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let Arguments { name, url, fingerprint } = arguments;
     let wanted = fingerprint.as_deref();

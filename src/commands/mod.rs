@@ -68,7 +68,7 @@ pub(crate) enum Command {
     Abort(abort::Arguments),
     /// Link an environment: pin its host key and test the link
     ///
-    /// Run again with the same address, it tests the link again. A destination that is not set up yet is no error: it
+    /// Run again with the same address, it tests the link again. A destination that is not set up yet is not an error: it
     /// says what to run there. What else is set for the environment stays.
     #[command(name = "graduate:add-environment")]
     AddEnvironment(add_environment::Arguments),

@@ -1,4 +1,4 @@
-//! Locks whose holders are no graduation, and lock files that a killed git or Dokku has left.
+//! Locks whose holders are not graduations, and lock files that a killed git or Dokku has left.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -71,8 +71,11 @@ fn stray(path: &Path, holders: &[Holder]) -> Option<Finding> {
         return None;
     }
     let pids: Vec<String> = holders.iter().map(|each| each.pid.to_string()).collect();
-    let what =
-        format!("{} is held by what is no graduation: process {}", path.display(), holders::listed(holders));
+    let what = format!(
+        "{} is held by a process that is not a graduation: {}",
+        path.display(),
+        holders::listed(holders)
+    );
     Some(Finding::broken(Check::Locks, what, format!("kill {}", pids.join(" "))))
 }
 

@@ -61,7 +61,7 @@ pub(super) fn settings(vars: &Vars) -> Vec<Finding> {
     match install::is_prepared(vars) {
         Ok(true) => {}
         Ok(false) => {
-            let what = format!("{place} is no environment repository");
+            let what = format!("{place} is not an environment repository");
             return vec![Finding::broken(Check::Repository, what, INSTALL)];
         }
         Err(error) => return vec![Finding::broken(Check::Repository, error.to_string(), INSTALL)],

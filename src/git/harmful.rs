@@ -16,7 +16,7 @@ pub(crate) struct Harmful {
     /// Its name, as git writes it.
     pub name: String,
     value: String,
-    /// The file that sets it; none if it is no file.
+    /// The file that sets it; none if it is not a file.
     origin: Option<String>,
     why: &'static str,
 }

@@ -108,7 +108,7 @@ fn what_the_2015_plugin_made_is_replaced() {
     }
     let said = run(&host);
     assert!(said.contains("data/graduate/2015/1.git; its history"), "{said}");
-    // It is no whole repository, which is said once.
+    // It is not a whole repository, which is said once.
     assert_eq!(said.matches(" ! ").count(), 1, "{said}");
     assert!(said.contains("no releases of 2015 were taken over"), "{said}");
     assert_eq!(host.read("lib/data/graduate/2015/1.git/HEAD"), "ref: refs/heads/master\n");

@@ -21,7 +21,7 @@ pub(crate) enum MappingProblem {
         /// The environment.
         environment: EnvironmentName,
     },
-    /// A rule makes of it what is no name.
+    /// A rule makes of it what is not a name.
     #[error("{app} cannot be mapped: {source}; `dokku graduate:map {environment}` lists the rules")]
     NoName {
         /// The app of the state.
@@ -57,7 +57,7 @@ pub(crate) enum MappingProblem {
 pub(crate) struct Routes {
     there: BTreeMap<AppName, DestinationApp>,
     here: BTreeMap<DestinationApp, AppName>,
-    /// Apps there that nothing graduates to and that are no strangers: those of the state, where the destination is the
+    /// Apps there that nothing graduates to and that are not strangers: those of the state, where the destination is the
     /// same host, and those that excluded apps are called there.
     shared: BTreeSet<DestinationApp>,
     /// Apps of the state that no rule fits: they do not graduate.

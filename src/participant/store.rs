@@ -204,7 +204,7 @@ impl Store {
         self.dir.join("switch")
     }
 
-    /// The decision, if there is one. A file that cannot be read is no decision yet.
+    /// The decision, if there is one. A file that cannot be read is not a decision yet.
     pub(crate) fn decision(&self) -> Option<Decision> {
         files::read_json(&self.dir.join("vote/decision")).ok().flatten()
     }
@@ -349,7 +349,7 @@ mod tests {
         fs::rename(&lease, dir.path().join("aside")).unwrap();
         fs::create_dir(&lease).unwrap();
         assert!(store.lease_left().is_err());
-        assert!(end.left(&store) > Duration::from_secs(900), "it cannot be read, which is no news");
+        assert!(end.left(&store) > Duration::from_secs(900), "a file that cannot be read says nothing new");
         fs::remove_dir(&lease).unwrap();
         assert!(end.left(&store).is_zero());
 

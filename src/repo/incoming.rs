@@ -37,7 +37,7 @@ impl Incoming {
     /// but our `.gitignore` and manifests by name, mode and size. What a manifest says is not looked at.
     ///
     /// # Errors
-    /// The first file found that does not belong, an object that is no commit after all tags, or too many commits.
+    /// The first file found that does not belong, an object that is not a commit after all tags, or too many commits.
     pub fn check_new_commits(&self, new: ObjectId) -> Result<(), RepoError> {
         let commit = self.commit_of(new)?;
         let history = || reading(format!("the history of {}", commit.short()));
@@ -103,7 +103,7 @@ impl Incoming {
             }
             let is_app = std::str::from_utf8(name).is_ok_and(|name| name.parse::<AppName>().is_ok());
             if entry.kind() != Some(ObjectType::Tree) || !is_app {
-                return Err(foreign(name, "which is no directory of an app"));
+                return Err(foreign(name, "which is not a directory of an app"));
             }
             if !checked_apps.insert(entry.id()) {
                 continue;
@@ -122,7 +122,7 @@ impl Incoming {
         for entry in &tree {
             let name = entry.name_bytes().to_vec();
             if name != MANIFEST_FILE.as_bytes() {
-                return Ok(Some((name, "which is no manifest")));
+                return Ok(Some((name, "which is not a manifest")));
             }
             if entry.filemode_raw() != 0o100_644 {
                 return Ok(Some((name, "which is not a plain file (mode 100644)")));

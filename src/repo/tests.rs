@@ -170,9 +170,9 @@ fn only_manifests_and_our_gitignore_may_be_pushed() {
     let world = World::new();
     assert_eq!(world.check(world.state(&[("api", "a")], &[])), Ok(()));
     let cases: [(&[(&str, &str)], &str); 5] = [
-        (&[("secrets.txt", "x")], "\"secrets.txt\", which is no directory"),
-        (&[(".ssh/authorized_keys", "x")], "\".ssh\", which is no directory of an app"),
-        (&[("api/ENV", "x")], "\"api/ENV\", which is no manifest"),
+        (&[("secrets.txt", "x")], "\"secrets.txt\", which is not a directory"),
+        (&[(".ssh/authorized_keys", "x")], "\".ssh\", which is not a directory of an app"),
+        (&[("api/ENV", "x")], "\"api/ENV\", which is not a manifest"),
         (&[(".gitignore", "")], "not as dokku-graduate made it"),
         (&[("api/graduate.json/x", "")], "not a plain file"),
     ];

@@ -27,7 +27,7 @@ fn lines_of<'a>(url: &Url, text: &'a str) -> Vec<&'a str> {
     text.lines().map(str::trim_end).filter(is_ours).collect()
 }
 
-/// Adds the fingerprints; a line that is no key is left out.
+/// Adds the fingerprints; a line that is not a key is left out.
 fn with_fingerprints(lines: &[&str]) -> Result<Vec<HostKey>, SshError> {
     let mut keys = Vec::new();
     for line in lines {

@@ -1,6 +1,6 @@
 //! The product's source as the rules see it: its files, and what each of them imports.
 //!
-//! This is no parser of Rust. It removes comments, texts and tests, and reads `use`, paths that begin with `crate`, `super`
+//! This is not a parser of Rust. It removes comments, texts and tests, and reads `use`, paths that begin with `crate`, `super`
 //! or a child's name, and what is defined at the margin.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -168,7 +168,7 @@ fn imports(name: &str, code: &str, modules: &BTreeSet<String>) -> BTreeSet<Strin
     let is_type = |item: &str| item.starts_with(char::is_uppercase);
     let is_used =
         |path: &str| path.rsplit("::").next().is_some_and(|item| is_type(item) && words.contains(item));
-    // A door to a child's items is no use of them.
+    // A door to a child's items is not a use of them.
     let is_door = |path: &str, module: &str| module.starts_with(&format!("{name}::")) && !is_used(path);
     let used = paths.iter().filter_map(|path| resolved(name, path, modules));
     let shown = shown.iter().filter_map(|path| {
@@ -231,7 +231,7 @@ fn expand(prefix: &str, tree: &str, paths: &mut Vec<String>) {
     }
 }
 
-/// Paths of at least two words in what is no `use`.
+/// Paths of at least two words in what is not a `use`.
 fn inline_paths(code: &str) -> Vec<String> {
     let mut paths = Vec::new();
     let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == ':';

@@ -75,7 +75,7 @@ impl<T, E: Display> Context<T> for Result<T, E> {
     }
 }
 
-/// A line on stdout; a reader that is gone is no error.
+/// A line on stdout; a reader that is gone is not an error.
 pub fn line(text: impl Display) {
     let _ = writeln!(io::stdout(), "{text}");
 }

@@ -57,7 +57,7 @@ pub(crate) fn feed(data: &[u8]) {
     if text.len() <= MAX_MANIFEST {
         let again = Manifest::parse(text.as_bytes(), &API).expect("its own text is a manifest");
         assert_eq!(again, manifest);
-        assert_eq!(again.to_text(), text, "its text is no fixed point");
+        assert_eq!(again.to_text(), text, "its text is not a fixed point");
     }
     let value: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
     // The map of this crate is sorted.

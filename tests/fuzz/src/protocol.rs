@@ -93,7 +93,7 @@ fn is_written_back<T: Serialize + DeserializeOwned + Debug + PartialEq>(line: &[
     assert_eq!(written.iter().filter(|byte| **byte == b'\n').count(), 1, "a message of several lines");
     let again = protocol::parse::<T>(&written[..written.len() - 1]).expect("its own text is a message");
     assert_eq!(again, message);
-    assert_eq!(protocol::encode(&again), written, "its text is no fixed point");
+    assert_eq!(protocol::encode(&again), written, "its text is not a fixed point");
     true
 }
 

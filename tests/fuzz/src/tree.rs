@@ -160,7 +160,7 @@ fn is_told_apart(incoming: &Incoming, place: &Place, id: ObjectId, odb: &git2::O
         assert!(error.to_string().len() < 4096, "a long error");
     }
     let Ok(commit) = incoming.commit_of(id) else {
-        return assert!(checked.is_err(), "what is no commit was let in");
+        return assert!(checked.is_err(), "what is not a commit was let in");
     };
     if checked.is_ok() {
         let mut seen = BTreeSet::new();

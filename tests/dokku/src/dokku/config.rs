@@ -145,7 +145,7 @@ fn announce<'a>(call: &Call, app: &'a str, operation: &'a str, names: impl Itera
     }
 }
 
-/// A restart that fails is no failure of the command, on a real host neither.
+/// A restart that fails is not a failure of the command, on a real host neither.
 fn restart(call: &Call, app: &str, wanted: bool) -> Outcome {
     let restores = ps::get(call, app, "restore").is_none_or(|restore| restore != "false");
     if wanted && app != "--global" && restores && apps::is_deployed(&call.layout, app) {

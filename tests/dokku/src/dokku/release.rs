@@ -17,7 +17,7 @@ use crate::properties::Properties;
 
 /// The trigger `release-and-deploy <app> [<tag>] [<source>]`.
 ///
-/// An image that does not exist is no failure, on a real host neither.
+/// An image that does not exist is not a failure, on a real host neither.
 pub(super) fn release_and_deploy(call: &mut Call) -> Outcome {
     let (app, tag, source) = (call.arg(0).to_owned(), call.arg(1).to_owned(), call.arg(2).to_owned());
     let source = if source.is_empty() { "deploy" } else { &source };
