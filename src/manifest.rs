@@ -49,7 +49,7 @@ pub enum ManifestError {
         size: usize,
     },
     /// Not JSON, a field that is unknown, missing or of the wrong kind, or a revision that is not a commit's id.
-    #[error("{app}/{MANIFEST_FILE} is no manifest: {cause}")]
+    #[error("{app}/{MANIFEST_FILE} is not a manifest: {cause}")]
     Content {
         /// Whose manifest it should be.
         app: AppName,

@@ -198,7 +198,7 @@ fn modes_and_kinds_other_than_plain_files_are_refused() {
     }
     let tree = world.raw(&["mktree"], &format!("160000 commit {}\tapi\n", "1".repeat(40)));
     let commit = world.git.make_commit(tree, &[], "x").unwrap();
-    assert!(world.check(commit).unwrap_err().contains("no directory of an app"));
+    assert!(world.check(commit).unwrap_err().contains("not a directory of an app"));
     assert!(world.check(blob).unwrap_err().contains("is a blob"));
     assert!(world.check(tree).unwrap_err().contains("is a tree"));
 }
