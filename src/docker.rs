@@ -395,7 +395,7 @@ pub(crate) fn tag_as(image: &str, name: &str) -> Result<(), DockerError> {
     Ok(docker().args(["tag", image, name]).run()?)
 }
 
-/// Takes a name away, and the image with it if nothing else names or uses it; no such name is no error.
+/// Takes a name away, and the image with it if nothing else names or uses it; no such name is not an error.
 ///
 /// # Errors
 /// The name is still there.

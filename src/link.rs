@@ -77,7 +77,7 @@ pub(crate) enum LinkError {
     /// Its answer is longer than [`MAX_ANSWER`].
     #[error("the agent's answer is larger than {} MiB", MAX_ANSWER >> 20)]
     TooMuch,
-    /// The other side says what is no report.
+    /// The other side says what is not a report.
     #[error("the agent there said something else than a report: {0}")]
     Line(#[from] LineError),
     /// The other side has an older Dokku than we know.
@@ -245,7 +245,7 @@ impl ReportReader {
     /// The next report.
     ///
     /// # Errors
-    /// The session has ended, with what was written to stderr at last; or what came is no report.
+    /// The session has ended, with what was written to stderr at last; or what came is not a report.
     pub(crate) fn next_report(&mut self) -> Result<Report, LinkError> {
         Ok(protocol::parse(&self.next_line()?)?)
     }
@@ -259,7 +259,7 @@ impl ReportReader {
 }
 
 impl Link {
-    /// Sends a request that is no decision: that wants [`Link::announce`]. Waits for nobody to read it.
+    /// Sends a request that is not a decision: that wants [`Link::announce`]. Waits for nobody to read it.
     ///
     /// # Errors
     /// The session has ended, or nothing of it is read.

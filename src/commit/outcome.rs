@@ -19,7 +19,7 @@ pub struct Cause {
 }
 
 impl Cause {
-    /// A cause that is no one app's.
+    /// A cause that belongs to no one app.
     pub fn new(what: impl Into<String>) -> Self {
         Self { what: what.into(), app: None }
     }

@@ -212,7 +212,7 @@ impl Transaction {
         self.parties().map(Party::held).sum()
     }
 
-    /// How many apps are held now that this one is, and how many there are; none if that is no news: a destination says it
+    /// How many apps are held now that this one is, and how many there are; none if that says nothing new: a destination says it
     /// again to whoever comes back, also after the decision.
     pub(crate) fn held_with(&self, app: &AppName) -> Option<(usize, usize)> {
         let is_news = self.there.stages.get(app).is_some_and(|stage| *stage != Preparation::Held);

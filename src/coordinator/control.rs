@@ -211,7 +211,7 @@ impl Answers {
     /// Waits for the next answer; `None` when the coordinator is gone.
     ///
     /// # Errors
-    /// What came is no answer.
+    /// What came is not an answer.
     pub(crate) fn next_answer(&mut self) -> Result<Option<Tell>, LineError> {
         match protocol::read_line(&mut self.reader)? {
             Some(line) => protocol::parse(&line).map(Some),

@@ -66,7 +66,7 @@ impl Coordinator<'_> {
             excluded: &order.excluded,
         };
         let plan = match plan::make(&order.apps, &site.routes, &live, &order.options, &policy, known) {
-            // What runs already is no second graduation.
+            // What runs already is not a second graduation.
             Ok(plan) if plan.rows.is_empty() => plan,
             Ok(mut plan) => {
                 plan.runs_again = self.runs_again(&plan).map_err(|error| cannot_begin(&error))?;

@@ -111,7 +111,7 @@ impl Coordinator<'_> {
         Ok(false)
     }
 
-    /// What would be sent and not be taken there. git that cannot be asked is no problem of the plan: the other side looks
+    /// What would be sent and not be taken there. git that cannot be asked is not a problem of the plan: the other side looks
     /// at it again.
     pub(super) fn dangers(&self, plan: &Plan) -> Vec<Problem> {
         let sent: Vec<&Row> = plan.rows.iter().filter(|row| !row.is_there).collect();

@@ -91,7 +91,7 @@ pub(crate) fn settle_earlier(
     }
     let release = coordinator.conclude(&outcome)?;
     let ending = Ending::of(outcome.clone(), release);
-    // What is still in doubt is no news.
+    // What is still in doubt says nothing new.
     if !matches!(outcome, Outcome::InDoubt { .. }) {
         coordinator.tell_hooks(&ending);
     }

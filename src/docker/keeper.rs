@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{ANSWER_LIMIT, DockerError, ImageId, containers, docker, image, remove_container, tag};
 use crate::names::{AppName, GraduationId};
 
-/// The label of keepers, which is no app's.
+/// The label of keepers, which is not an app's.
 const KEPT: &str = "com.dokku.app-name=graduate.kept";
 
 /// The repository of the names of kept images.
@@ -31,7 +31,7 @@ const FOR_EVER: &str = "2147483647";
 ///   app's own entry point. An image that has no `sleep` is kept against everything but such a prune; whoever needs the
 ///   image then finds that it is gone ([`super::exists`]).
 ///
-/// The container's label is no app's, so that neither Dokku's lists nor its prunes meet it. Everything here may be repeated
+/// The container's label is not an app's, so that neither Dokku's lists nor its prunes meet it. Everything here may be repeated
 /// after a crash: a name without a container, or a container without its name, is one step of the way, in either direction.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Keeper {

@@ -3,7 +3,7 @@
 //!
 //! A state is a [`World`]. From each all steps are taken, breadth first; so what breaks a promise is found by its
 //! shortest history, which the test prints. `source`, `record`, `push` and `destination` say what can
-//! happen, `promises` what must hold. Time is no number here: a lease can end whenever nobody renews it.
+//! happen, `promises` what must hold. Time is not a number here: a lease can end whenever nobody renews it.
 //!
 //! Two things make that it ends, too: where nothing more happens all is settled (`promises::at_rest`), and when nothing more
 //! goes wrong nothing happens for ever (`longest_run`).
