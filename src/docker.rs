@@ -1,5 +1,6 @@
 //! What we ask of Docker on this host: which image a name or container has, names for images, and containers.
 
+pub(crate) mod images;
 mod keeper;
 mod kept;
 mod survey;
@@ -22,13 +23,16 @@ pub(crate) use survey::{Seen, survey};
 
 /// Docker did not do what was asked, or answered what we do not understand.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DockerError {
+pub enum DockerError {
     /// The command failed.
     #[error(transparent)]
     Run(#[from] ProcessError),
     /// `docker inspect` printed something else than its JSON.
     #[error("cannot understand the output of `docker inspect`: {0}")]
     Output(#[from] serde_json::Error),
+    /// `docker info` printed something else than what it was asked.
+    #[error("docker info does not say where its files are: {0:?}")]
+    Info(String),
     /// `docker images` printed something else than ids.
     #[error("cannot understand the output of `docker images`: {0}")]
     Image(String),
@@ -38,6 +42,13 @@ pub(crate) enum DockerError {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ImageId(String);
+
+impl ImageId {
+    /// The hex digits alone.
+    pub(crate) fn hex(&self) -> &str {
+        self.0.trim_start_matches("sha256:")
+    }
+}
 
 impl FromStr for ImageId {
     type Err = String;

@@ -28,6 +28,7 @@ mod finding;
 mod git;
 mod history;
 mod hook;
+mod image;
 mod install;
 mod journal;
 mod legible;
@@ -52,6 +53,7 @@ mod procfile;
 mod protocol;
 mod provenance;
 mod receive;
+mod receive_image;
 mod records;
 mod repo;
 mod report;
@@ -85,6 +87,14 @@ pub mod exposed {
         pub use crate::commands::help::usage;
     }
     pub use crate::exit::ExitStatus;
+    /// Images on their way.
+    pub mod image {
+        pub use crate::docker::images::{ImageContents, RunConfig, described, layers_of_all, load, save};
+        pub use crate::image::saved::{SavedError, pack};
+        pub use crate::image::talk::{Part, common_start};
+        pub use crate::image::unpack::{Awaited, UnpackError, unpack, unpack_parts};
+        pub use crate::image::{ConfigFile, is_loaded_as};
+    }
     pub use crate::legible::legible;
     /// What is in a commit.
     pub mod manifest {
@@ -93,7 +103,7 @@ pub mod exposed {
     /// Checked names and ids.
     pub mod names {
         pub use crate::names::{
-            AppName, CommitId, EnvironmentName, GraduationId, Label, ObjectId, ReleaseTag, RequestTag,
+            AppName, CommitId, Digest, EnvironmentName, GraduationId, Label, ObjectId, ReleaseTag, RequestTag,
         };
     }
     pub use crate::order::News;

@@ -1,7 +1,7 @@
 //! The names by which Dokku starts this program: links to the one binary.
 
 /// Dokku's subcommands, each by the last part of its name: `subcommands/<name>`, `default` being `graduate`.
-pub(crate) const SUBCOMMANDS: [&str; 27] = [
+pub(crate) const SUBCOMMANDS: [&str; 28] = [
     "abort",
     "add-environment",
     "add-hook",
@@ -19,6 +19,7 @@ pub(crate) const SUBCOMMANDS: [&str; 27] = [
     "map",
     "plan",
     "receive",
+    "receive-image",
     "recover",
     "releases",
     "report",

@@ -66,11 +66,13 @@ macro_rules! text_conversions {
 // Below the macro, which it uses.
 mod branch;
 mod config;
+mod digest;
 mod found;
 mod host;
 
 pub(crate) use branch::{BranchName, is_ref_path};
 pub(crate) use config::{ConfigName, check_word};
+pub use digest::Digest;
 pub(crate) use found::FoundApp;
 pub(crate) use host::HostName;
 

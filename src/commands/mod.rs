@@ -8,8 +8,8 @@ use crate::agent;
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::names::AppName;
-use crate::receive;
 use crate::vars::Vars;
+use crate::{receive, receive_image};
 
 pub(crate) mod abort;
 pub(crate) mod add_environment;
@@ -144,6 +144,12 @@ pub(crate) enum Command {
         /// The app
         app: AppName,
     },
+    /// Take the image of an app that graduates
+    #[command(name = "graduate:receive-image", hide = true)]
+    ReceiveImage {
+        /// The app
+        app: AppName,
+    },
     /// Settle a graduation that was left in doubt: finish it or undo it
     ///
     /// What was decided is finished, what was not is undone, and it says which. The next graduation to the environment
@@ -212,6 +218,10 @@ pub(crate) fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
         Command::Plan(arguments) => return plan::run(&arguments, vars),
         Command::Rollback(arguments) => return rollback::run(&arguments, vars),
         Command::Receive { app } => return Ok(receive::run(vars, &app)?.into()),
+        Command::ReceiveImage { app } => {
+            let is_here = receive_image::run(vars, &app)?;
+            return Ok(if is_here { ExitStatus::Done } else { ExitStatus::Refused });
+        }
         Command::Agent => agent::run(vars)?,
         Command::AddEnvironment(arguments) => add_environment::run(&arguments, vars)?,
         Command::AddHook(arguments) => add_hook::run(&arguments, vars)?,

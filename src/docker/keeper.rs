@@ -45,6 +45,11 @@ impl Keeper {
         Self { key: format!("{id}-{app}-{which}") }
     }
 
+    /// The keeper of the image of an app that a source sends.
+    pub(crate) fn sent(id: &GraduationId, app: &AppName) -> Self {
+        Self::new(id, app, "img")
+    }
+
     /// The name of the image.
     pub(crate) fn name(&self) -> String {
         format!("{REPOSITORY}:{}", self.key)

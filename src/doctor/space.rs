@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::{StatVfs, statvfs};
 
-use super::docker::Info;
+use crate::docker::images::Info;
 use crate::finding::{Check, Finding};
 use crate::provenance::{self, ProvenanceError};
 use crate::vars::Vars;

@@ -23,7 +23,7 @@ use crate::obstacle::Obstacle;
 pub(crate) use crate::participant::app::as_before::AsBefore;
 pub(crate) use crate::participant::app::lock::{DeployLock, Left};
 pub(crate) use crate::participant::app::undo::sweep_temporary_files;
-use crate::participant::store::{Before, Held};
+use crate::participant::store::{Before, Held, Store};
 use crate::process::{ProcessError, Program};
 use crate::provenance::ProvenanceError;
 use crate::runs::Runs;
@@ -224,6 +224,9 @@ impl<'a> App<'a> {
     fn release_images(&self) -> Result<(), AppError> {
         self.keeper(Version::New).release()?;
         self.keeper(Version::Old).release()?;
+        if Store::at(self.vars, self.id).image_lock(self.name).exists() {
+            Keeper::sent(self.id, self.name).release()?;
+        }
         Ok(())
     }
 

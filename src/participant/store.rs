@@ -9,6 +9,7 @@
 //!                      switch/<app>      is at the proxy switch, or past it
 //!                      apps/<app>/events    all that is known of the app (log.rs)  appended
 //!                      apps/<app>/log       what its deploy writes          appended
+//!                      apps/<app>/image     held by whoever receives an image of the app; left where one did
 //!                      apps/<app>/lock      held by the one of its triggers that changes names
 //!                      settled           the decision and how each app ended  written last
 //! <data>/apps/<app>                      the graduation that has the app

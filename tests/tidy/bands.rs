@@ -8,7 +8,7 @@ use crate::source::{Crate, top};
 const BANDS: &[(&str, &[&str])] = &[
     ("start", &["main", "lib", "start", "cli"]),
     ("commands", &["commands"]),
-    ("entry", &["agent", "doctor", "hook", "install", "preflight", "receive", "trigger"]),
+    ("entry", &["agent", "doctor", "hook", "install", "preflight", "receive", "receive_image", "trigger"]),
     ("request", &["request"]),
     ("surface", &["attach", "client", "error", "output", "report", "view"]),
     ("drivers", &["after_deploy", "coordinator", "participant"]),
@@ -25,6 +25,7 @@ const BANDS: &[(&str, &[&str])] = &[
             "files",
             "git",
             "history",
+            "image",
             "journal",
             "link",
             "local",

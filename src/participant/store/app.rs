@@ -287,6 +287,11 @@ impl Store {
         Log::at(self.app_dir(app).join("events"))
     }
 
+    /// Held by whoever receives an image of an app, and left where one did.
+    pub(crate) fn image_lock(&self, app: &AppName) -> PathBuf {
+        self.app_dir(app).join("image")
+    }
+
     /// The apps that were opened, and what they were.
     ///
     /// # Errors

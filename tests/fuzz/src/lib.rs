@@ -5,6 +5,7 @@
 //! nothing else, and `src/main.rs`, by which libFuzzer looks for inputs that reach new code (`scripts/fuzz`). What
 //! either finds becomes a file of `corpus/<target>`, and so a test from then on.
 
+mod image;
 mod journal;
 mod manifest;
 mod mutation;
@@ -27,11 +28,12 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target { name: "updates", feed: updates::feed, words: updates::WORDS },
     Target { name: "names", feed: names::feed, words: names::WORDS },
     Target { name: "manifest", feed: manifest::feed, words: manifest::WORDS },
     Target { name: "tree", feed: tree::feed, words: tree::WORDS },
     Target { name: "protocol", feed: protocol::feed, words: protocol::WORDS },
+    Target { name: "image", feed: image::feed, words: image::WORDS },
     Target { name: "journal", feed: journal::feed, words: journal::WORDS },
 ];

@@ -1,0 +1,183 @@
+//! Images as whole things: what they consist of, and how they leave and enter this host.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer};
+
+use super::{ANSWER_LIMIT, DockerError, docker, inspect, says_that_one_is_missing};
+use crate::names::Digest;
+use crate::process::Program;
+
+/// By what Docker describes the store of containerd.
+const CONTAINERD: &str = "io.containerd.snapshotter.v1";
+
+/// What Docker says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Info {
+    /// Where its files are.
+    pub(crate) root: PathBuf,
+    /// Its images are in the store of containerd, not in its own.
+    pub(crate) is_containerd: bool,
+}
+
+impl Info {
+    /// Asks Docker.
+    ///
+    /// # Errors
+    /// Docker does not answer.
+    pub(crate) fn ask() -> Result<Self, DockerError> {
+        let format = "{{.DockerRootDir}}\t{{json .DriverStatus}}";
+        let asked = docker().args(["info", "--format", format]).within(ANSWER_LIMIT).read()?;
+        Self::parse(asked.trim())
+    }
+
+    fn parse(text: &str) -> Result<Self, DockerError> {
+        match text.split_once('\t') {
+            Some((path, status)) if path.starts_with('/') => {
+                Ok(Self { root: PathBuf::from(path), is_containerd: status.contains(CONTAINERD) })
+            }
+            Some(_) | None => Err(DockerError::Info(text.to_owned())),
+        }
+    }
+}
+
+/// For which machines this engine starts containers, in Docker's words: `amd64`.
+///
+/// # Errors
+/// Docker does not answer.
+pub(crate) fn architecture() -> Result<String, DockerError> {
+    let asked = docker().args(["version", "--format", "{{.Server.Arch}}"]).within(ANSWER_LIMIT).read()?;
+    Ok(asked.trim().to_owned())
+}
+
+/// An image, as far as it can be compared between hosts. Its id cannot: each of Docker's stores makes it of something else.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "Inspected")]
+pub struct ImageContents {
+    /// For which machines it is.
+    pub architecture: String,
+    /// The digests of its unpacked layers, the lowest first.
+    pub layers: Vec<Digest>,
+    /// What its containers run.
+    pub config: RunConfig,
+    /// About how much its layers hold, in bytes.
+    pub bytes: u64,
+    /// Its id on this host.
+    pub id: super::ImageId,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    id: super::ImageId,
+    architecture: String,
+    #[serde(rename = "RootFS", default)]
+    root_fs: RootLayers,
+    #[serde(default)]
+    config: Option<RunConfig>,
+    #[serde(default)]
+    size: u64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RootLayers {
+    #[serde(default, deserialize_with = "null_as_empty")]
+    layers: Vec<Digest>,
+}
+
+impl From<Inspected> for ImageContents {
+    fn from(found: Inspected) -> Self {
+        Self {
+            architecture: found.architecture,
+            layers: found.root_fs.layers,
+            config: found.config.unwrap_or_default(),
+            bytes: found.size,
+            id: found.id,
+        }
+    }
+}
+
+/// What an image says of its containers. That nothing is said, and that it is said to be nothing, is the same: versions of
+/// Docker differ there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RunConfig {
+    #[serde(deserialize_with = "null_as_empty")]
+    env: Vec<String>,
+    #[serde(deserialize_with = "null_as_empty")]
+    entrypoint: Vec<String>,
+    #[serde(deserialize_with = "null_as_empty")]
+    cmd: Vec<String>,
+    /// Its labels.
+    #[serde(deserialize_with = "null_as_empty")]
+    pub labels: BTreeMap<String, String>,
+    #[serde(deserialize_with = "null_as_empty")]
+    user: String,
+    #[serde(deserialize_with = "null_as_empty")]
+    working_dir: String,
+    #[serde(deserialize_with = "null_as_empty")]
+    exposed_ports: BTreeMap<String, serde_json::Value>,
+    #[serde(deserialize_with = "null_as_empty")]
+    volumes: BTreeMap<String, serde_json::Value>,
+    #[serde(deserialize_with = "null_as_empty")]
+    on_build: Vec<String>,
+    #[serde(deserialize_with = "null_as_empty")]
+    stop_signal: String,
+}
+
+fn null_as_empty<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+/// The image of this name or id; `None` if there is none.
+///
+/// # Errors
+/// Docker does not answer.
+pub fn described(reference: &str) -> Result<Option<ImageContents>, DockerError> {
+    let found: Vec<ImageContents> = inspect(docker().args(["image", "inspect", reference]))?;
+    Ok(found.into_iter().next())
+}
+
+/// The layers of each image that there is.
+///
+/// # Errors
+/// Docker does not answer.
+pub fn layers_of_all() -> Result<Vec<Vec<Digest>>, DockerError> {
+    let ids = docker().args(["images", "-q", "--no-trunc"]).within(ANSWER_LIMIT).read()?;
+    let ids: Vec<&str> = ids.split_whitespace().collect();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ask = docker().args(["image", "inspect", "--format", "{{json .RootFS.Layers}}"]).args(ids);
+    let answer = ask.within(ANSWER_LIMIT).read_unless(says_that_one_is_missing)?;
+    let layers =
+        |line: &str| serde_json::from_str::<Option<Vec<Digest>>>(line).map(Option::unwrap_or_default);
+    Ok(answer.lines().filter(|line| !line.trim().is_empty()).map(layers).collect::<Result<_, _>>()?)
+}
+
+/// Writes an image as an archive to its stdout.
+pub fn save(reference: &str) -> Program {
+    docker().args(["save", reference])
+}
+
+/// Reads an archive from its stdin.
+pub fn load() -> Program {
+    docker().args(["load", "--quiet"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docker_tells_its_store() {
+        let of = |text: &str| Info::parse(text).map(|info| (info.root, info.is_containerd));
+        let containerd = "/var/lib/docker\t[[\"driver-type\",\"io.containerd.snapshotter.v1\"]]";
+        assert_eq!(of(containerd).unwrap(), (PathBuf::from("/var/lib/docker"), true));
+        let own = "/srv/docker data\t[[\"Backing Filesystem\",\"extfs\"],[\"Supports d_type\",\"true\"]]";
+        assert_eq!(of(own).unwrap(), (PathBuf::from("/srv/docker data"), false));
+        assert!(of("").unwrap_err().to_string().contains("does not say where its files are"));
+    }
+}

@@ -1,0 +1,220 @@
+//! The sender's filter: finds the wanted parts of an image in what `docker save` writes, and passes on nothing else.
+//!
+//! Forms of that archive, all of which have their members in the order of their names:
+//!
+//! | engine | config | layer | table of contents |
+//! |---|---|---|---|
+//! | up to 24 | `<hex of the id>.json` | `<id of 2014>/layer.tar`; a link where one is there twice | `manifest.json` |
+//! | from 25 | `blobs/sha256/<hex of the id>` | `blobs/sha256/<hex of the layer>` | `manifest.json`, `index.json` |
+//! | containerd's store | `blobs/sha256/<hex>` | `blobs/sha256/<hex>`, compressed or not | `manifest.json`, `index.json` |
+//!
+//! Layers come before the table of contents. So the first pass takes what a member's name tells, which is all in the
+//! second form. What is still missing then the table of contents has named, and a second `docker save` has it.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde::Deserialize;
+
+use super::contents::{ConfigFile, MAX_CONFIG};
+use super::talk::{PIECE, Part};
+use crate::docker::images::ImageContents;
+use crate::names::Digest;
+use crate::protocol;
+
+/// gzip, by a library in Rust alone: it needs no C for a static binary, and a destination is seldom nearer than this is fast.
+const LEVEL: Compression = Compression::new(3);
+
+/// The longest table of contents that is read, in bytes.
+const MAX_CONTENTS: u64 = 1 << 20;
+
+/// What `docker save` wrote cannot be sent on.
+#[derive(Debug, thiserror::Error)]
+pub enum SavedError {
+    /// It broke off, or is no archive.
+    #[error("cannot read what docker save writes: {0}")]
+    Read(#[from] io::Error),
+    /// What it has been found to be is not passed on.
+    #[error(transparent)]
+    Pass(io::Error),
+    /// It is not the archive of this image.
+    #[error("docker save did not write the image: {0}")]
+    Other(&'static str),
+}
+
+/// Writes the config of an image and its layers from `start` on, compressed, of what `save` opens once or twice: what
+/// `docker save` writes. Tells how many bytes each step was, before compression.
+///
+/// # Errors
+/// See [`SavedError`].
+pub fn pack<R: Read>(
+    image: &ImageContents,
+    start: usize,
+    to: impl Write,
+    mut save: impl FnMut() -> io::Result<R>,
+    told: &mut dyn FnMut(u64),
+) -> Result<(), SavedError> {
+    let mut packed = GzEncoder::new(to, LEVEL);
+    let mut wanted = Wanted::new(image, start);
+    for _ in 0..2 {
+        if !wanted.is_satisfied() {
+            wanted.read(save()?, &mut |part, bytes| {
+                packed.write_all(&protocol::encode(part))?;
+                copy(bytes, &mut packed, told)
+            })?;
+        }
+    }
+    if !wanted.is_satisfied() {
+        return Err(SavedError::Other("it left out what it lacks"));
+    }
+    packed.write_all(&protocol::encode(&Part::End {})).map_err(SavedError::Pass)?;
+    packed.finish().and_then(|mut to| to.flush()).map_err(SavedError::Pass)
+}
+
+fn copy(from: &mut dyn Read, to: &mut impl Write, told: &mut dyn FnMut(u64)) -> io::Result<()> {
+    let mut piece = vec![0; PIECE];
+    loop {
+        match from.read(&mut piece)? {
+            0 => return Ok(()),
+            count => {
+                to.write_all(&piece[..count])?;
+                told(count as u64);
+            }
+        }
+    }
+}
+
+/// What is wanted of an image, and not found yet.
+#[derive(Debug)]
+struct Wanted<'a> {
+    image: &'a ImageContents,
+    config: bool,
+    /// Which layers, by their place in the image.
+    layers: BTreeMap<Digest, usize>,
+    /// What the members of these names are.
+    places: BTreeMap<String, Place>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Config,
+    Layer(Digest),
+}
+
+/// The table of contents of an archive: one entry for each image.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct SavedImage {
+    config: String,
+    layers: Vec<String>,
+}
+
+impl<'a> Wanted<'a> {
+    /// The config and the layers from one on.
+    fn new(image: &'a ImageContents, from: usize) -> Self {
+        let numbered = image.layers.iter().enumerate().skip(from);
+        let layers: BTreeMap<Digest, usize> = numbered.map(|(index, layer)| (*layer, index)).collect();
+        let mut places: BTreeMap<String, Place> = layers
+            .keys()
+            .map(|layer| (format!("blobs/sha256/{}", layer.hex()), Place::Layer(*layer)))
+            .collect();
+        let id = image.id.hex();
+        places.insert(format!("blobs/sha256/{id}"), Place::Config);
+        places.insert(format!("{id}.json"), Place::Config);
+        Self { image, config: true, layers, places }
+    }
+
+    /// All was found.
+    fn is_satisfied(&self) -> bool {
+        !self.config && self.layers.is_empty()
+    }
+
+    /// Reads an archive to its end, and passes on each wanted part as it comes.
+    ///
+    /// # Errors
+    /// It is not this image's archive, or a part cannot be passed on.
+    fn read(
+        &mut self,
+        archive: impl Read,
+        pass: &mut dyn FnMut(&Part, &mut dyn Read) -> io::Result<()>,
+    ) -> Result<(), SavedError> {
+        let mut archive = tar::Archive::new(archive);
+        let mut contents: Option<Vec<SavedImage>> = None;
+        for member in archive.entries()? {
+            let mut member = member?;
+            let name = member.path()?.to_string_lossy().into_owned();
+            let is_file = member.header().entry_type().is_file();
+            match self.places.get(&name) {
+                _ if !is_file => {}
+                Some(Place::Config) if self.config => self.pass_config(&mut member, pass)?,
+                Some(Place::Layer(layer)) => {
+                    if let Some(index) = self.layers.remove(layer) {
+                        let part = Part::Layer {
+                            index,
+                            digest: named_digest(&name).unwrap_or(*layer),
+                            bytes: member.size(),
+                        };
+                        pass(&part, &mut member).map_err(SavedError::Pass)?;
+                    }
+                }
+                Some(Place::Config) | None if name == "manifest.json" => {
+                    contents = Some(
+                        serde_json::from_slice(&bounded(&mut member, MAX_CONTENTS)?)
+                            .map_err(io::Error::from)?,
+                    );
+                }
+                Some(Place::Config) | None => {}
+            }
+        }
+        // Whoever writes it may still have an end to write, and a status to tell.
+        io::copy(&mut archive.into_inner(), &mut io::sink())?;
+        self.look_up(contents.ok_or(SavedError::Other("it has no manifest.json"))?)
+    }
+
+    /// On containerd's store the id of an image is the digest of something else, which is left alone.
+    fn pass_config(
+        &mut self,
+        member: &mut impl Read,
+        pass: &mut dyn FnMut(&Part, &mut dyn Read) -> io::Result<()>,
+    ) -> Result<(), SavedError> {
+        let text = bounded(member, MAX_CONFIG)?;
+        if ConfigFile::parse(&text).is_some_and(|config| config.rootfs.diff_ids == self.image.layers) {
+            self.config = false;
+            let part = Part::Config { digest: Digest::of(&text), bytes: text.len() as u64 };
+            pass(&part, &mut text.as_slice()).map_err(SavedError::Pass)?;
+        }
+        Ok(())
+    }
+
+    fn look_up(&mut self, contents: Vec<SavedImage>) -> Result<(), SavedError> {
+        let [SavedImage { config, layers }] =
+            contents.try_into().map_err(|_| SavedError::Other("it holds more or less than one image"))?;
+        if layers.len() != self.image.layers.len() {
+            return Err(SavedError::Other(
+                "it has more or fewer layers, as containerd's store writes what it lacks",
+            ));
+        }
+        let places =
+            layers.into_iter().zip(&self.image.layers).map(|(path, layer)| (path, Place::Layer(*layer)));
+        self.places = places.chain([(config, Place::Config)]).collect();
+        Ok(())
+    }
+}
+
+fn bounded(member: &mut impl Read, limit: u64) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let count = member.take(limit + 1).read_to_end(&mut text)?;
+    if count as u64 > limit {
+        return Err(io::Error::other(format!("a description in it is larger than {limit} bytes")));
+    }
+    Ok(text)
+}
+
+/// The digest by which a member is called.
+fn named_digest(name: &str) -> Option<Digest> {
+    let hex = Path::new(name).strip_prefix("blobs/sha256").ok()?.to_str()?;
+    format!("sha256:{hex}").parse().ok()
+}
