@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::statvfs;
 
+use crate::commit::app::Stage;
 use crate::docker::images::{self, Info};
 use crate::docker::{DockerError, Keeper};
 use crate::exit::Explain;
@@ -144,7 +145,8 @@ fn receive(vars: &Vars, app: &AppName) -> Result<(), ReceiveImageError> {
     let not_open = || ReceiveImageError::NotOpen(app.clone());
     let store = Store::of_app(vars, app).ok_or_else(not_open)?;
     let graduation = store.graduation()?.ok_or_else(not_open)?;
-    let before = store.app(app)?.before.ok_or_else(not_open)?;
+    let log = store.app(app)?;
+    let before = log.before.filter(|_| log.stage == Stage::Open).ok_or_else(not_open)?;
     if store.decision().is_some() {
         return Err(not_open());
     }
@@ -156,10 +158,11 @@ fn receive(vars: &Vars, app: &AppName) -> Result<(), ReceiveImageError> {
     let announced: Announced = protocol::parse(&announced)?;
     let info = Info::ask()?;
     check(app, before.to, &announced, &info.root)?;
-    let is_whole = announced.whole || info.is_containerd;
-    let from = if is_whole { 0 } else { common_start(&announced.layers, &images::layers_of_all()?) };
+    // One that an earlier session has left is not what this one is completed by.
     let keeper = Keeper::sent(&graduation.id, app);
     keeper.release()?;
+    let is_whole = announced.whole || info.is_containerd;
+    let from = if is_whole { 0 } else { common_start(&announced.layers, &images::layers_of_all()?) };
     say(&Answer::Lacks { from })?;
     let Announced { layers, architecture, .. } = announced;
     let session = Session { store, awaited: Awaited { name: keeper.name(), architecture, layers, from } };
