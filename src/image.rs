@@ -6,10 +6,11 @@
 
 mod contents;
 pub(crate) mod saved;
+pub(crate) mod send;
 pub(crate) mod talk;
 pub(crate) mod unpack;
 
-pub use contents::{ConfigFile, is_loaded_as};
+pub(crate) use contents::{ConfigFile, is_loaded_as};
 
 #[cfg(test)]
 mod tests;

@@ -89,11 +89,9 @@ pub mod exposed {
     pub use crate::exit::ExitStatus;
     /// Images on their way.
     pub mod image {
-        pub use crate::docker::images::{ImageContents, RunConfig, described, layers_of_all, load, save};
-        pub use crate::image::saved::{SavedError, pack};
-        pub use crate::image::talk::{Part, common_start};
+        pub use crate::docker::DockerError;
+        pub use crate::image::send::{HowFar, SendError, Sending};
         pub use crate::image::unpack::{Awaited, UnpackError, unpack, unpack_parts};
-        pub use crate::image::{ConfigFile, is_loaded_as};
     }
     pub use crate::legible::legible;
     /// What is in a commit.
@@ -108,7 +106,7 @@ pub mod exposed {
     }
     pub use crate::order::News;
     pub use crate::plan::Options;
-    pub use crate::process::{Program, Running};
+    pub use crate::process::{Children, Program, Running};
     /// The messages between two hosts.
     pub mod protocol {
         pub use crate::protocol::{

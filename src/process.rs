@@ -25,7 +25,7 @@ mod identity;
 mod kin;
 mod tail;
 
-pub(crate) use children::Children;
+pub use children::Children;
 pub(crate) use detach::{Detached, detach, detach_from_deploy, leave_session};
 pub(crate) use identity::{ProcessId, ignores_hang_up};
 pub(crate) use kin::{end_all_with, is_named_by_any, values_of};

@@ -54,7 +54,7 @@ pub(crate) fn architecture() -> Result<String, DockerError> {
 /// An image, as far as it can be compared between hosts. Its id cannot: each of Docker's stores makes it of something else.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "Inspected")]
-pub struct ImageContents {
+pub(crate) struct ImageContents {
     /// For which machines it is.
     pub architecture: String,
     /// The digests of its unpacked layers, the lowest first.
@@ -103,7 +103,7 @@ impl From<Inspected> for ImageContents {
 /// Docker differ there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-pub struct RunConfig {
+pub(crate) struct RunConfig {
     #[serde(deserialize_with = "null_as_empty")]
     env: Vec<String>,
     #[serde(deserialize_with = "null_as_empty")]
@@ -135,7 +135,7 @@ fn null_as_empty<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from:
 ///
 /// # Errors
 /// Docker does not answer.
-pub fn described(reference: &str) -> Result<Option<ImageContents>, DockerError> {
+pub(crate) fn described(reference: &str) -> Result<Option<ImageContents>, DockerError> {
     let found: Vec<ImageContents> = inspect(docker().args(["image", "inspect", reference]))?;
     Ok(found.into_iter().next())
 }
@@ -144,7 +144,7 @@ pub fn described(reference: &str) -> Result<Option<ImageContents>, DockerError> 
 ///
 /// # Errors
 /// Docker does not answer.
-pub fn layers_of_all() -> Result<Vec<Vec<Digest>>, DockerError> {
+pub(crate) fn layers_of_all() -> Result<Vec<Vec<Digest>>, DockerError> {
     let ids = docker().args(["images", "-q", "--no-trunc"]).within(ANSWER_LIMIT).read()?;
     let ids: Vec<&str> = ids.split_whitespace().collect();
     if ids.is_empty() {
@@ -157,13 +157,29 @@ pub fn layers_of_all() -> Result<Vec<Vec<Digest>>, DockerError> {
     Ok(answer.lines().filter(|line| !line.trim().is_empty()).map(layers).collect::<Result<_, _>>()?)
 }
 
+/// About how many bytes the highest `count` layers of an image hold. What made no file has a layer of no bytes or none, which
+/// cannot be told apart.
+///
+/// # Errors
+/// Docker does not answer.
+pub(crate) fn bytes_above(reference: &str, count: usize) -> Result<u64, DockerError> {
+    let ask = docker().args(["history", "--human=false", "--format", "{{.Size}}", reference]);
+    let sizes = ask.within(ANSWER_LIMIT).read()?;
+    Ok(sizes
+        .lines()
+        .filter_map(|line| line.trim().parse::<u64>().ok())
+        .filter(|size| *size > 0)
+        .take(count)
+        .sum())
+}
+
 /// Writes an image as an archive to its stdout.
-pub fn save(reference: &str) -> Program {
+pub(crate) fn save(reference: &str) -> Program {
     docker().args(["save", reference])
 }
 
 /// Reads an archive from its stdin.
-pub fn load() -> Program {
+pub(crate) fn load() -> Program {
     docker().args(["load", "--quiet"])
 }
 

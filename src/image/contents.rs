@@ -45,7 +45,7 @@ impl ConfigFile {
 }
 
 /// What Docker has is the image of this config file. Its id says nothing: each of Docker's stores makes it of something else.
-pub fn is_loaded_as(config: &ConfigFile, found: &ImageContents) -> bool {
+pub(crate) fn is_loaded_as(config: &ConfigFile, found: &ImageContents) -> bool {
     config.rootfs.diff_ids == found.layers
         && config.architecture == found.architecture
         && config.config.clone().unwrap_or_default() == found.config

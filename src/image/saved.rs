@@ -50,7 +50,7 @@ pub enum SavedError {
 ///
 /// # Errors
 /// See [`SavedError`].
-pub fn pack<R: Read>(
+pub(crate) fn pack<R: Read>(
     image: &ImageContents,
     start: usize,
     to: impl Write,

@@ -77,7 +77,7 @@ pub(crate) enum Answer {
 /// What precedes the bytes of each part, in a line of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "part", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Part {
+pub(crate) enum Part {
     /// The image's config file.
     Config {
         /// The digest of its bytes.
@@ -100,7 +100,7 @@ pub enum Part {
 
 /// How many of the first of these layers are at hand in one of the images that are there. Docker finds a layer by all
 /// that are below it.
-pub fn common_start(layers: &[Digest], there: &[Vec<Digest>]) -> usize {
+pub(crate) fn common_start(layers: &[Digest], there: &[Vec<Digest>]) -> usize {
     let shared =
         |image: &Vec<Digest>| image.iter().zip(layers).take_while(|(has, wanted)| has == wanted).count();
     there.iter().map(shared).max().unwrap_or(0)

@@ -9,7 +9,7 @@ use super::{ProcessError, ProcessId, Program, Running};
 
 /// Children of several threads, each in a process group of its own.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Children {
+pub struct Children {
     all: Arc<Mutex<All>>,
 }
 
@@ -24,7 +24,7 @@ impl Children {
     ///
     /// # Errors
     /// [`ProcessError::Start`].
-    pub(crate) fn start(&self, program: Program) -> Result<Option<Running>, ProcessError> {
+    pub fn start(&self, program: Program) -> Result<Option<Running>, ProcessError> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         if all.are_stopped {
             return Ok(None);
@@ -39,7 +39,7 @@ impl Children {
 
     /// Ends all that run, with their groups: SIGTERM, and SIGKILL after `grace`; returns when they have ended. None is
     /// started any more.
-    pub(crate) fn stop(&self, grace: Duration) {
+    pub fn stop(&self, grace: Duration) {
         let started = {
             let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
             all.are_stopped = true;

@@ -1,5 +1,6 @@
 //! A destination with a real engine and the product's program, but without Dokku: one graduation is open there.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -67,13 +68,17 @@ impl Destination {
         assert!(["", "base:1"].contains(&left.trim()), "{left}");
     }
 
+    /// The environment of its programs.
+    pub(crate) fn env(&self) -> BTreeMap<&'static str, String> {
+        let dir = self.dir.display().to_string();
+        [("DOKKU_LIB_ROOT", dir.clone()), ("DOKKU_ROOT", dir), ("DOCKER_HOST", self.engine.host())].into()
+    }
+
     /// Begins a session with this announcement.
     pub(crate) fn session(&self, announcement: &Value) -> Session {
-        let program = Program::new(env!("CARGO_BIN_EXE_dokku-graduate"))
-            .args(["graduate:receive-image", "api"])
-            .env("DOKKU_LIB_ROOT", &self.dir)
-            .env("DOKKU_ROOT", &self.dir)
-            .env("DOCKER_HOST", self.engine.host());
+        let program =
+            Program::new(env!("CARGO_BIN_EXE_dokku-graduate")).args(["graduate:receive-image", "api"]);
+        let program = self.env().into_iter().fold(program, |program, (name, value)| program.env(name, value));
         let mut running = program.piped().spawn().unwrap();
         let mut to = running.child.stdin.take().unwrap();
         let from = BufReader::new(running.child.stdout.take().unwrap());
@@ -104,7 +109,7 @@ impl Session {
     pub(crate) fn lacks(&mut self) -> usize {
         match self.answer() {
             Last::Lacks(from) => from,
-            other => panic!("{other:?}"),
+            other @ (Last::Loaded | Last::Incomplete(_) | Last::Refused(_)) => panic!("{other:?}"),
         }
     }
 
@@ -125,7 +130,7 @@ impl Session {
     }
 
     /// Sends bytes, and then the connection is lost: nobody reads what is said any more.
-    pub(crate) fn is_lost_after(self, bytes: &[u8]) {
+    pub(crate) fn breaks_off_after(self, bytes: &[u8]) {
         let Self { mut running, to, from } = self;
         drop(from);
         to.unwrap().write_all(bytes).unwrap();

@@ -2,16 +2,19 @@
 //! what keeps an image against prunes. The engines are started here, each with its own files below a temporary directory, by
 //! the `dockerd` that is installed (`scripts/setup`). Where none can run, this says why and passes.
 //!
-//! The test plays the source: it packs with the product's code, and speaks with the product's own program on the destination.
+//! The source is the product's code in a process of its own; so is the destination, with the product's program.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod daemon;
 mod destination;
 
-use std::io::{Read, Write};
-use std::path::Path;
+use std::cell::Cell;
+use std::collections::BTreeMap;
 
 use daemon::{Daemon, Storage};
-use destination::{Destination, Last};
+use destination::{COMMIT, Destination, Last};
+use dokku_graduate::exposed::image::{HowFar, Sending};
+use dokku_graduate::exposed::{Children, Program};
 use serde_json::{Value, json};
 
 /// Where the image of the source is called so, on its host.
@@ -32,7 +35,10 @@ impl Hosts {
         let (source, destination) = match (start("source"), start("destination")) {
             (Ok(source), Ok(destination)) => (source, destination),
             (Err(reason), _) | (_, Err(reason)) => {
-                println!("skipped: no engine with {storage:?} can run here: {reason}");
+                #[expect(clippy::print_stdout, reason = "a test that is skipped says why")]
+                {
+                    println!("skipped: no engine with {storage:?} can run here: {reason}");
+                }
                 return None;
             }
         };
@@ -48,6 +54,13 @@ impl Hosts {
             Self { destination: Destination::new(destination, &dir.path().join("dokku")), source, dir };
         hosts.build("app", "one", "com.dokku.image-stage=graduate com.dokku.app-name=", KEPT);
         Some(hosts)
+    }
+
+    /// Lets the destination have the base of the images.
+    fn load_base(&self) {
+        self.destination
+            .engine()
+            .shell(&format!("docker load -q -i {}", self.dir.path().join("base.tar").display()));
     }
 
     /// Builds an image on the source as the plugin derives one that it keeps: of an app's file, and labels.
@@ -70,24 +83,39 @@ impl Hosts {
     fn announcement(&self, image: &str, whole: bool) -> Value {
         let image = self.described(image);
         json!({
-            "commit": destination::COMMIT, "architecture": image["Architecture"], "layers": image["RootFS"]["Layers"],
+            "commit": COMMIT, "architecture": image["Architecture"], "layers": image["RootFS"]["Layers"],
             "bytes": image["Size"], "whole": whole,
         })
     }
 
-    /// What the source sends of an image, from a layer on.
+    /// What the source sends of an image to a destination that has its first layers.
     fn packed(&self, image: &str, from: usize) -> Vec<u8> {
         let to = self.dir.path().join("packed");
-        self.source.part(&[("IMAGE", image), ("FROM", &from.to_string()), ("TO", &to.display().to_string())]);
+        let record = format!(
+            r#"read -r line; echo '{{"type":"lacks","from":{from}}}'; cat >{}; echo '{{"type":"refused","reason":"recorded"}}'"#,
+            to.display()
+        );
+        let sent = self.sent_by(image, &["sh", "-c", &record], &BTreeMap::new());
+        assert_eq!(sent, Err("the destination did not take the image: recorded".to_owned()));
         std::fs::read(to).unwrap()
     }
 
-    /// Sends an image as a source does; gives the last word, and how many bytes were sent.
-    fn send(&self, image: &str) -> (Last, usize) {
-        let mut session = self.destination.session(&self.announcement(image, false));
-        let from = session.lacks();
-        let packed = self.packed(image, from);
-        (session.send(&packed), packed.len())
+    /// Sends an image to the destination, and gives how many bytes of layers it sent.
+    fn send(&self, image: &str) -> Result<u64, String> {
+        let words = [env!("CARGO_BIN_EXE_dokku-graduate"), "graduate:receive-image", "api"];
+        self.sent_by(image, &words, &self.destination.env())
+    }
+
+    fn sent_by(&self, image: &str, words: &[&str], env: &BTreeMap<&str, String>) -> Result<u64, String> {
+        let to = self.dir.path().join("result");
+        let receiver = json!(words).to_string();
+        let variables = [("IMAGE", image), ("RECEIVER", &receiver), ("ENV", &json!(env).to_string())];
+        self.source.run_test("source", &variables, &to);
+        let told: Value = serde_json::from_slice(&std::fs::read(to).unwrap()).unwrap();
+        match told["result"]["Err"].as_str() {
+            Some(reason) => Err(reason.to_owned()),
+            None => Ok(told["done"].as_u64().unwrap()),
+        }
     }
 }
 
@@ -107,9 +135,9 @@ fn noise(count: usize) -> Vec<u8> {
 fn only_the_layers_that_are_missing_are_sent() {
     for storage in [Storage::Overlay2, Storage::Vfs] {
         let Some(hosts) = Hosts::with(storage) else { continue };
-        let (last, sent) = hosts.send(KEPT);
-        assert_eq!(last, Last::Loaded, "{storage:?}");
+        let sent = hosts.send(KEPT).unwrap();
         assert!(sent < 10_000, "{storage:?}: {sent} bytes were sent of an image of 2 MiB");
+        assert!(hosts.packed(KEPT, 1).len() < 5_000, "{storage:?}: it is not compressed");
         let there = hosts.destination.engine();
         let name = hosts.destination.name();
         assert_eq!(there.file(&name, "/app"), "one");
@@ -120,8 +148,7 @@ fn only_the_layers_that_are_missing_are_sent() {
         assert_eq!(sent, arrived);
         // Of a second one that changes a file only that is sent.
         hosts.build("app", "two", "com.dokku.image-stage=graduate com.dokku.app-name=", KEPT);
-        let (last, sent) = hosts.send(KEPT);
-        assert_eq!(last, Last::Loaded);
+        let sent = hosts.send(KEPT).unwrap();
         assert!(sent < 10_000, "{storage:?}: {sent} bytes were sent the second time");
         assert_eq!(there.file(&name, "/app"), "two");
         there.shell(
@@ -147,9 +174,14 @@ fn an_archive_without_layers_that_are_gone_is_refused_and_the_whole_is_taken() {
             "{storage:?}: {last:?}"
         );
         hosts.destination.has_nothing();
-        let mut session = hosts.destination.session(&hosts.announcement(KEPT, true));
-        assert_eq!(session.lacks(), 0);
-        assert_eq!(session.send(&hosts.packed(KEPT, 0)), Last::Loaded);
+        // A source that meets this sends all of it. The first byte after the announcement comes when it has been answered.
+        hosts.load_base();
+        let vanishes = format!(
+            "{{ read -r line; echo \"$line\"; head -c 1; docker rmi base:1 >&2 || :; cat; }} | {} graduate:receive-image api",
+            env!("CARGO_BIN_EXE_dokku-graduate")
+        );
+        let sent = hosts.sent_by(KEPT, &["sh", "-c", &vanishes], &hosts.destination.env()).unwrap();
+        assert!(sent > 2 << 20, "{storage:?}: {sent} bytes");
         assert_eq!(hosts.destination.engine().file(&hosts.destination.name(), "/app"), "one");
     }
 }
@@ -172,11 +204,12 @@ fn nothing_is_left_of_what_is_refused() {
     let at = damaged.len() - 8;
     damaged[at] ^= 1;
     refused(session().send(&damaged), "the image broke off");
-    session().is_lost_after(&packed[..packed.len() / 2]);
+    session().breaks_off_after(&packed[..packed.len() / 2]);
     hosts.destination.has_nothing();
 
     hosts.build("web", "one", "com.dokku.app-name=web", "web:1");
-    refused(hosts.send("web:1").0, "Dokku would prune");
+    assert!(hosts.send("web:1").unwrap_err().contains("Dokku would prune"));
+    hosts.destination.has_nothing();
     let mut foreign = hosts.announcement(KEPT, false);
     foreign["commit"] = json!("1".repeat(40));
     refused(hosts.destination.session(&foreign).last(), "the graduation deploys");
@@ -221,23 +254,26 @@ fn a_kept_image_outlives_prunes_and_can_be_named_back() {
     assert_eq!(engine.file("dokku/api:latest", "/app"), "one");
 }
 
-/// Parts of the tests above that need the product's code in a process whose `docker` is one engine's.
+/// The source's end of a session, in a process whose `docker` is the source's engine.
 #[test]
 #[ignore = "the other tests run it, with variables"]
-fn part() {
+fn source() {
+    #[expect(clippy::disallowed_methods, reason = "how the other tests tell this one what to do")]
     let variable = |name: &str| std::env::var(format!("ENGINE_TEST_{name}")).expect(name);
-    let (image, from) = (variable("IMAGE"), variable("FROM").parse().unwrap());
-    let described = dokku_graduate::exposed::image::described(&image).unwrap().expect("the image is there");
-    let to = std::fs::File::create(Path::new(&variable("TO"))).unwrap();
-    let save = || {
-        let mut saved = Vec::new();
-        let mut save = dokku_graduate::exposed::image::save(&image).piped().spawn().unwrap();
-        save.child.stdout.take().unwrap().read_to_end(&mut saved)?;
-        assert!(save.wait().unwrap().success());
-        Ok(std::io::Cursor::new(saved))
+    let receiver = || {
+        let words: Vec<String> = serde_json::from_str(&variable("RECEIVER")).unwrap();
+        let env: BTreeMap<String, String> = serde_json::from_str(&variable("ENV")).unwrap();
+        env.iter().fold(Program::new(&words[0]).args(&words[1..]), |program, (name, value)| {
+            program.env(name, value)
+        })
     };
-    let mut told = 0;
-    dokku_graduate::exposed::image::pack(&described, from, to, save, &mut |bytes| told += bytes).unwrap();
-    assert!(told > 0);
-    std::io::stdout().flush().unwrap();
+    let sending = Sending { image: &variable("IMAGE"), commit: COMMIT.parse().unwrap(), receiver: &receiver };
+    let last = Cell::new(None);
+    let told = |progress: HowFar| {
+        assert!(progress.done <= progress.of, "{progress:?}");
+        last.set(Some(progress));
+    };
+    let result = sending.run(&Children::default(), &told).map_err(|error| error.to_string());
+    let done = last.get().map(|last| last.done);
+    std::fs::write(variable("TO"), json!({"result": result, "done": done}).to_string()).unwrap();
 }

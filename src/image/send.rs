@@ -1,0 +1,273 @@
+//! The source's end of a session: sends an image of this host to an app of a graduation.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::process::ChildStdout;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::saved::{SavedError, pack};
+use super::talk::{Announced, Answer, STANDSTILL};
+use crate::docker::DockerError;
+use crate::docker::images::{self, ImageContents};
+use crate::legible;
+use crate::names::CommitId;
+use crate::process::{Children, KEPT_OUTPUT, ProcessError, ProcessId, Program, Running, Tail, in_words};
+use crate::protocol::{self, LineError};
+
+/// How long a process may take to end when it is told to.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The image is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// A program cannot be run.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// Docker does not tell of the image.
+    #[error(transparent)]
+    Docker(#[from] DockerError),
+    /// It has been removed.
+    #[error("there is no image {0} any more")]
+    Gone(String),
+    /// What Docker writes of it cannot be sent.
+    #[error(transparent)]
+    Saved(#[from] SavedError),
+    /// The other side does not take it.
+    #[error("the destination did not take the image: {0}")]
+    Refused(String),
+    /// The session ended without a last word.
+    #[error("the connection ended while the image was sent{0}")]
+    Ended(String),
+    /// The other side says something else.
+    #[error("the destination said something else than an answer: {0}")]
+    Line(#[from] LineError),
+    /// It says what makes no sense at that point.
+    #[error("the destination said something else than was asked: {0}")]
+    OutOfTurn(String),
+    /// A pipe of ours.
+    #[error("cannot talk to ssh: {0}")]
+    Pipe(#[source] io::Error),
+    /// Either side stands still.
+    #[error("sending the image made no progress for {} s", STANDSTILL.as_secs())]
+    Silent,
+    /// Nobody needs it any more.
+    #[error("the graduation was stopped")]
+    Stopped,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HowFar {
+    /// Bytes of layers that have been sent, before compression.
+    pub done: u64,
+    /// About how many there are to send.
+    pub of: u64,
+}
+
+/// An image, to be sent to a destination.
+pub struct Sending<'a> {
+    /// The image here.
+    pub image: &'a str,
+    /// The revision that it was built from.
+    pub commit: CommitId,
+    /// What leads to `graduate:receive-image` for the app there.
+    pub receiver: &'a dyn Fn() -> Program,
+}
+
+impl Sending<'_> {
+    /// Sends what the destination lacks of it, with children of `children`, and tells how far it is.
+    ///
+    /// # Errors
+    /// It is not there, and nothing of it is.
+    pub fn run(&self, children: &Children, told: &dyn Fn(HowFar)) -> Result<(), SendError> {
+        let image = images::described(self.image)?.ok_or_else(|| SendError::Gone(self.image.to_owned()))?;
+        let mut last = self.session(children, &image, false, told)?;
+        if let Answer::Incomplete { reason } = &last {
+            log::info!("sends all of {}: {reason}", self.image);
+            last = self.session(children, &image, true, told)?;
+        }
+        as_end(last)
+    }
+
+    fn session(
+        &self,
+        children: &Children,
+        image: &ImageContents,
+        whole: bool,
+        told: &dyn Fn(HowFar),
+    ) -> Result<Answer, SendError> {
+        let mut running = children.start((self.receiver)().piped())?.ok_or(SendError::Stopped)?;
+        let watch = Standstill::default();
+        watch.also(&running).map_err(SendError::Pipe)?;
+        let answer = watch
+            .over(|watch| Talk { sending: self, children, watch, told }.hold(&mut running, image, whole));
+        if answer.is_err() {
+            running.stop(GRACE)?;
+        }
+        running.wait()?;
+        if watch.found_silence.load(Ordering::Acquire) { Err(SendError::Silent) } else { answer }
+    }
+}
+
+fn as_end(answer: Answer) -> Result<(), SendError> {
+    match answer {
+        Answer::Loaded {} => Ok(()),
+        Answer::Refused { reason } | Answer::Incomplete { reason } => {
+            Err(SendError::Refused(legible::shortened(&reason)))
+        }
+        other @ (Answer::Lacks { .. } | Answer::Loading {}) => {
+            Err(SendError::OutOfTurn(format!("{other:?}")))
+        }
+    }
+}
+
+/// Ends processes when nothing has moved for [`STANDSTILL`].
+#[derive(Debug, Default)]
+struct Standstill {
+    /// Counts bytes, and whatever else is progress.
+    beat: AtomicU64,
+    found_silence: AtomicBool,
+    processes: Mutex<Vec<ProcessId>>,
+}
+
+impl Standstill {
+    fn also(&self, running: &Running) -> io::Result<()> {
+        let process = running.identity()?;
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner).push(process);
+        Ok(())
+    }
+
+    fn over<T>(&self, work: impl FnOnce(&Self) -> T) -> T {
+        let (working, over) = mpsc::channel::<()>();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let (mut last, mut since) = (0, Instant::now());
+                while over.recv_timeout(GRACE) == Err(RecvTimeoutError::Timeout) {
+                    let beat = self.beat.load(Ordering::Relaxed);
+                    if beat != last {
+                        (last, since) = (beat, Instant::now());
+                    } else if since.elapsed() > STANDSTILL {
+                        self.found_silence.store(true, Ordering::Release);
+                        let processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                        return processes.iter().for_each(|process| process.stop_group(GRACE));
+                    }
+                }
+            });
+            let done = work(self);
+            drop(working);
+            done
+        })
+    }
+}
+
+/// One session.
+struct Talk<'a> {
+    sending: &'a Sending<'a>,
+    children: &'a Children,
+    watch: &'a Standstill,
+    told: &'a dyn Fn(HowFar),
+}
+
+impl Talk<'_> {
+    fn hold(&self, running: &mut Running, image: &ImageContents, whole: bool) -> Result<Answer, SendError> {
+        let pipes = (running.child.stdin.take(), running.child.stdout.take(), running.child.stderr.take());
+        let (Some(mut to), Some(from), Some(stderr)) = pipes else {
+            return Err(SendError::Ended(": it has no pipes".to_owned()));
+        };
+        let (mut from, stderr) = (BufReader::new(from), Tail::of(stderr, KEPT_OUTPUT));
+        let ImageContents { architecture, layers, bytes, .. } = image.clone();
+        let announcement = Announced { commit: self.sending.commit, architecture, layers, bytes, whole };
+        // One that has ended already has said why.
+        let _ = to.write_all(&protocol::encode(&announcement));
+        let start = match self.answer(&mut from, &stderr)? {
+            Answer::Lacks { from } if from <= image.layers.len() && !(whole && from > 0) => from,
+            other @ (Answer::Loading {} | Answer::Loaded {} | Answer::Lacks { .. }) => {
+                return Err(SendError::OutOfTurn(format!("{other:?}")));
+            }
+            last @ (Answer::Incomplete { .. } | Answer::Refused { .. }) => return Ok(last),
+        };
+        let sent = self.send_parts(to, image, start);
+        // One that does not read on says why.
+        if let Err(error) = sent
+            && !matches!(error, SendError::Saved(SavedError::Pass(_)))
+        {
+            return Err(error);
+        }
+        loop {
+            let answer = self.answer(&mut from, &stderr)?;
+            if answer != (Answer::Loading {}) {
+                return Ok(answer);
+            }
+            self.watch.beat.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn answer(&self, from: &mut impl BufRead, stderr: &Tail) -> Result<Answer, SendError> {
+        match protocol::read_line(from)? {
+            Some(line) => Ok(protocol::parse(&line)?),
+            None => {
+                let said = legible::shortened(&stderr.text(Duration::from_millis(50)));
+                Err(SendError::Ended(if said.is_empty() { said } else { format!(": {said}") }))
+            }
+        }
+    }
+
+    fn send_parts(&self, to: impl Write, image: &ImageContents, start: usize) -> Result<(), SendError> {
+        let of = images::bytes_above(self.sending.image, image.layers.len() - start)?;
+        let mut progress = HowFar { done: 0, of };
+        (self.told)(progress);
+        let mut count = |bytes| {
+            progress.done += bytes;
+            progress.of = progress.of.max(progress.done);
+            (self.told)(progress);
+        };
+        Ok(pack(image, start, to, || self.save(), &mut count)?)
+    }
+
+    /// Starts `docker save`.
+    fn save(&self) -> io::Result<Saving<'_>> {
+        let save = self.children.start(images::save(self.sending.image).piped());
+        let mut running =
+            save.map_err(io::Error::other)?.ok_or_else(|| io::Error::other(SendError::Stopped))?;
+        self.watch.also(&running)?;
+        let pipes = (running.child.stdout.take(), running.child.stderr.take());
+        let (Some(stdout), Some(stderr)) = pipes else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        Ok(Saving { running, stdout, stderr: Tail::of(stderr, KEPT_OUTPUT), beat: &self.watch.beat })
+    }
+}
+
+/// `docker save`, as what it writes. Its end is a good one, or an error.
+struct Saving<'a> {
+    running: Running,
+    stdout: ChildStdout,
+    stderr: Tail,
+    beat: &'a AtomicU64,
+}
+
+impl Read for Saving<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.stdout.read(buffer)?;
+        self.beat.fetch_add(count as u64, Ordering::Relaxed);
+        if count > 0 || buffer.is_empty() {
+            return Ok(count);
+        }
+        let status = self.running.wait().map_err(io::Error::other)?;
+        if status.success() {
+            return Ok(0);
+        }
+        let (program, how, output) = ("docker save".to_owned(), in_words(status), self.stderr.text(GRACE));
+        Err(io::Error::other(ProcessError::Failed { program, how, output }))
+    }
+}
+
+impl Drop for Saving<'_> {
+    fn drop(&mut self) {
+        // Who stops reading it needs no more of it.
+        if !matches!(self.running.child.try_wait(), Ok(Some(_))) {
+            let _ = self.running.stop(GRACE);
+        }
+    }
+}
