@@ -207,6 +207,59 @@ fn only_a_container_keeps_an_image() {
 }
 
 #[test]
+fn an_image_travels_to_another_host_and_only_what_is_missing_must() {
+    for store in ["overlay2", "containerd"] {
+        let [here, there] = [Bench::new(), Bench::new()];
+        for bench in [&here, &there] {
+            let containerd = store == "containerd";
+            let config = format!("{{\"features\":{{\"containerd-snapshotter\":{containerd}}}}}");
+            bench.write_docker_config(&config);
+            bench.app("api").serves("one").commit();
+            bench.push("api").succeeds();
+        }
+        here.app("api").serves("two").commit();
+        here.push("api").succeeds();
+        let inspect = ["image", "inspect", "-f", "{{json .RootFS.Layers}}", "dokku/api:latest"];
+        let layers = |bench: &Bench| bench.docker(&inspect).succeeds().transcript();
+        assert_ne!(layers(&here), layers(&there));
+        let archive = here.path("archive.tar").display().to_string();
+        here.docker(&["save", "-o", &archive, "dokku/api:latest"]).succeeds();
+        there.docker(&["load", "-i", &archive]).succeeds().says("Loaded image: dokku/api:latest");
+        assert_eq!(layers(&here), layers(&there), "{store}");
+        there.dokku(&["ps:restart", "api"]).succeeds();
+        assert_eq!(there.get("api"), "two", "{store}");
+
+        // Without its lowest layer, and then without one that nobody has.
+        let [lowest, own] = here.layer_members(&archive);
+        let without = |member: &str| {
+            let dir = here.path("").display().to_string();
+            let script = "mkdir -p whole; tar -xf archive.tar -C whole; rm whole/MEMBER; tar -cf archive.tar -C whole .; rm -r whole";
+            here.sh(&format!("cd {dir}; {}", script.replace("MEMBER", member))).succeeds();
+        };
+        without(&lowest);
+        there.docker(&["load", "-i", &archive]).succeeds();
+        without(&own);
+        let fresh = Bench::new();
+        fresh.write_docker_config(&format!(
+            "{{\"features\":{{\"containerd-snapshotter\":{}}}}}",
+            store == "containerd"
+        ));
+        let refused = fresh.docker(&["load", "-i", &archive]).fails();
+        match store {
+            "overlay2" => {
+                refused.says("no such file or directory");
+                fresh.docker(&["image", "inspect", "dokku/api:latest"]).fails();
+            }
+            _ => {
+                refused.says("failed to unpack loaded image");
+                // The name is left on an image that nothing can run.
+                fresh.docker(&["image", "inspect", "dokku/api:latest"]).succeeds();
+            }
+        }
+    }
+}
+
+#[test]
 fn plugins_come_and_go() {
     let bench = Bench::new();
     bench.plugin(

@@ -6,8 +6,10 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
+use super::archive;
 use super::client::{self, ask};
 use super::format::fill;
+use super::layers;
 use super::model::{Recipe, Request, RestartPolicy};
 use crate::call::Call;
 use crate::files;
@@ -57,6 +59,12 @@ fn carry_out(call: &Call) -> Outcome {
             ask(&call.layout, &Request::PruneImages { label: None, named: options.has("all") }).map(drop)
         }
         ("image" | "", "build") => relabel(call, &options),
+        ("image" | "", "save") => {
+            let name = options.names.first().ok_or_else(|| Failure::new("requires at least 1 argument"))?;
+            archive::save(call, name, options.get("output"))
+        }
+        ("image" | "", "load") => archive::load(call, options.get("input")),
+        ("image" | "", "history") => history(call, &options),
         ("image" | "", "tag") => {
             let [source, target] = options.two()?;
             ask(&call.layout, &Request::Tag { source, target }).map(drop)
@@ -105,7 +113,13 @@ fn carry_out(call: &Call) -> Outcome {
             Ok(())
         }
         ("", "version") => {
-            line("Docker version 20.10.24 (simulated)");
+            match options.get("format") {
+                Some(template) => {
+                    let version = json!({ "Server": { "Version": "20.10.24", "Arch": "amd64" } });
+                    line(fill(template, &version).map_err(Failure::new)?);
+                }
+                None => line("Docker version 20.10.24 (simulated)"),
+            }
             Ok(())
         }
         _ => Err(Failure::new(format!("the simulated docker has no command `{}`", call.args.join(" ")))),
@@ -152,6 +166,18 @@ fn inspect(call: &Call, options: &Options, group: &str) -> Outcome {
         outcome = Err(Failure::Exit(1));
     }
     outcome
+}
+
+/// The sizes of the layers of an image, the highest first.
+fn history(call: &Call, options: &Options) -> Outcome {
+    let name = options.names.first().map(String::as_str).unwrap_or_default();
+    let image =
+        client::image(&call.layout, name)?.ok_or_else(|| Failure::new(format!("No such image: {name}")))?;
+    for layer in layers::of_config(image["ConfigFile"].as_str().unwrap_or_default()).iter().rev() {
+        let size = fs::metadata(layers::path(&call.layout, layer)).map_or(0, |file| file.len());
+        print_row(&json!({ "Size": size }), options, "{{.Size}}")?;
+    }
+    Ok(())
 }
 
 fn create(call: &Call, options: &Options) -> Outcome {
@@ -346,6 +372,9 @@ impl Options {
             let (name, value) =
                 word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
             let name = match (name, command) {
+                ("-o", "save") => "output",
+                ("-i", "load") => "input",
+                ("-f", "version" | "info") => "format",
                 ("-f", "inspect") => "format",
                 ("-f", "ps" | "images" | "ls") => "filter",
                 ("-f", _) => "force",

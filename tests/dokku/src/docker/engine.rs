@@ -93,6 +93,7 @@ impl Engine {
                 Ok(all.into_iter().filter_map(|(id, _)| state.describe_image(id)).collect())
             }
             Request::Build { tree, labels, tag, origin } => self.build(&tree, labels, &tag, &origin),
+            Request::Load { tree, config, tag } => self.load(&tree, config, &tag),
             Request::Tag { source, target } => self.tag(&source, &target),
             Request::RemoveImage { name, force } => self.remove_image(&name, force),
             Request::PruneImages { label, named } => self.prune_images(label.as_deref(), named),

@@ -7,12 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 
 use chrono::Utc;
 use serde_json::{Value, json};
 
 use super::content;
 use super::engine::{Answer, Engine};
+use super::layers;
 use super::model::{Container, Image, State, Status};
 use super::references;
 
@@ -62,13 +64,16 @@ impl Engine {
             Store::Overlay2 => origin.to_owned(),
             Store::Containerd => format!("{origin} {:?}", Utc::now()),
         };
-        let id = content::id(&self.layout, tree, &labels, &origin).map_err(|error| error.to_string())?;
+        let made = content::id(&self.layout, tree, &labels, &origin).map_err(|error| error.to_string())?;
+        let config = layers::make(&self.layout, Path::new(tree), &labels, &made);
+        let config = config.map_err(|error| error.to_string())?;
+        let id = self.id_of(&config);
         self.change(|state| {
             if state.images.contains_key(&id) {
                 fs::remove_dir_all(tree).map_err(|error| format!("{tree}: {error}"))?;
             } else {
                 fs::rename(tree, self.image_tree(&id)).map_err(|error| format!("{tree}: {error}"))?;
-                state.images.insert(id.clone(), Image { created: Utc::now(), labels });
+                state.images.insert(id.clone(), Image { created: Utc::now(), labels, config });
             }
             if !tag.is_empty() {
                 let before = state.tags.insert(references::tagged(tag), id.clone());
@@ -78,6 +83,31 @@ impl Engine {
                     }
                     (Store::Overlay2 | Store::Containerd, _) => {}
                 }
+            }
+            Ok(json!(format!("sha256:{id}")))
+        })
+    }
+
+    /// What an image of this config file is called by: each store has digests of something else.
+    fn id_of(&self, config: &str) -> String {
+        match self.store() {
+            Store::Overlay2 => layers::digest(config.as_bytes()),
+            Store::Containerd => layers::digest(format!("manifest of {config}").as_bytes()),
+        }
+    }
+
+    /// Takes an image of an archive. An image that had its name stays, on both stores.
+    pub(super) fn load(&self, tree: &str, config: String, tag: &str) -> Answer {
+        let id = self.id_of(&config);
+        let found: Value = serde_json::from_str(&config).map_err(|error| error.to_string())?;
+        let labels = serde_json::from_value(found["config"]["Labels"].clone()).unwrap_or_default();
+        self.change(|state| {
+            if Path::new(tree).exists() && !self.image_tree(&id).exists() {
+                fs::rename(tree, self.image_tree(&id)).map_err(|error| format!("{tree}: {error}"))?;
+            }
+            state.images.entry(id.clone()).or_insert(Image { created: Utc::now(), labels, config });
+            if !tag.is_empty() {
+                state.tags.insert(references::tagged(tag), id.clone());
             }
             Ok(json!(format!("sha256:{id}")))
         })

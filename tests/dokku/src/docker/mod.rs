@@ -4,12 +4,14 @@
 //! ([`client`]) ask it over a socket, one JSON line each way.
 
 mod addresses;
+mod archive;
 pub(crate) mod cli;
 pub(crate) mod client;
 mod content;
 pub(crate) mod engine;
 mod format;
 mod images;
+mod layers;
 pub(crate) mod model;
 pub(crate) mod processes;
 mod references;

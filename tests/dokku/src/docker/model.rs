@@ -28,6 +28,9 @@ pub(crate) struct Image {
     pub(crate) created: DateTime<Utc>,
     /// Its labels.
     pub(crate) labels: BTreeMap<String, String>,
+    /// Its config file, which names its layers.
+    #[serde(default)]
+    pub(crate) config: String,
 }
 
 /// Where a container is in its life.
@@ -178,13 +181,17 @@ impl State {
     pub(crate) fn describe_image(&self, id: &str) -> Option<Value> {
         let image = self.images.get(id)?;
         let tags: Vec<&String> = self.tags_of(id);
+        let config: Value = serde_json::from_str(&image.config).unwrap_or_default();
         Some(json!({
             "Id": format!("sha256:{id}"),
             "RepoTags": tags,
             "RepoDigests": [],
             "Created": image.created.to_rfc3339(),
-            "Architecture": "amd64",
-            "Config": { "Labels": image.labels },
+            "Architecture": config["architecture"],
+            "Config": config["config"],
+            "RootFS": { "Type": "layers", "Layers": config["rootfs"]["diff_ids"] },
+            "Size": 1 << 20,
+            "ConfigFile": image.config,
         }))
     }
 
@@ -206,6 +213,8 @@ pub(crate) enum Request {
     /// Makes an image of a tree, which is moved away, and names it unless the name is empty. On Docker's own store the same
     /// tree with the same labels, made in the same way, is the same image: Docker's builder finds it in its cache.
     Build { tree: String, labels: BTreeMap<String, String>, tag: String, origin: String },
+    /// Takes an image of a config file, as an archive had it, and its tree, which is moved away if it is there.
+    Load { tree: String, config: String, tag: String },
     /// Names an image.
     Tag { source: String, target: String },
     /// Takes a name from an image, or removes it.

@@ -37,6 +37,19 @@ impl Bench {
         bench
     }
 
+    /// Writes the `daemon.json` of the host's Docker.
+    pub(crate) fn write_docker_config(&self, config: &str) {
+        fs::write(self.host.layout().docker().join("daemon.json"), config).unwrap();
+    }
+
+    /// The members of an archive that are the two layers of its image.
+    pub(crate) fn layer_members(&self, archive: &str) -> [String; 2] {
+        let contents = self.sh(&format!("tar -xOf {archive} manifest.json")).succeeds().transcript();
+        let layers = contents.split_once("\"Layers\":[").unwrap().1.split_once(']').unwrap().0;
+        let layers: Vec<String> = layers.split(',').map(|layer| layer.trim_matches('"').to_owned()).collect();
+        layers.try_into().unwrap()
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
