@@ -17,7 +17,7 @@ use crate::protocol::LiveApp;
 use crate::runs::Runs;
 
 /// What stands for a value that may be a secret. Two hosts fingerprint with different keys, so that nobody can compare.
-const HIDDEN: &str = "(hidden)";
+pub(crate) const HIDDEN: &str = "(hidden)";
 
 /// The factors that are meant to differ between environments: shown only on request.
 const OF_EACH_ENVIRONMENT: [&str; 2] = ["domains", "scale"];

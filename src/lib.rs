@@ -59,6 +59,8 @@ mod repo;
 mod report;
 mod request;
 mod runs;
+#[cfg_attr(not(test), expect(dead_code, reason = "the plan will ask it where images are sent"))]
+mod sendable;
 mod settings;
 mod slots;
 mod ssh;

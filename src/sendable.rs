@@ -1,0 +1,279 @@
+//! Whether the image of an app is what a build on its destination would give; only such a one is sent.
+//!
+//! | the image | why it is not |
+//! |---|---|
+//! | of herokuish | it holds the config of the source, secrets and all, in its layers: never, not even on request |
+//! | of Cloud Native Buildpacks | they see the config while they build, and may write it into the image: on request alone |
+//! | for another architecture | it does not start there |
+//! | built with other settings | the docker options of the build, the builder and its files, the buildpacks |
+//! | with a `--build-arg` that has no value | its value is that of the source's config |
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::diff::HIDDEN;
+use crate::factors::RawFactors;
+
+/// What an image tells of how it was made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Make<'a> {
+    /// Its labels.
+    pub(crate) labels: &'a BTreeMap<String, String>,
+    /// Its environment, `NAME=value`.
+    pub(crate) env: &'a [String],
+    /// For which machines it is, in Docker's words.
+    pub(crate) architecture: &'a str,
+}
+
+/// Why an image is not sent, in words that go on "build: ".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum WhyNot {
+    /// Herokuish made it.
+    Herokuish,
+    /// Cloud Native Buildpacks made it, and nobody asked for images.
+    Buildpacks,
+    /// It is for other machines.
+    OtherMachine {
+        /// For which it is.
+        image: String,
+        /// Which the destination has.
+        there: String,
+    },
+    /// A value of the source's config is in it.
+    ValuelessBuildArg(String),
+    /// Values that nobody shows cannot be compared.
+    HiddenOption,
+    /// It was built with another setting.
+    Setting {
+        /// The plugin of Dokku's and the property.
+        property: String,
+        /// Its value on the source.
+        here: String,
+        /// Its value on the destination.
+        there: String,
+    },
+}
+
+impl fmt::Display for WhyNot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Herokuish => write!(f, "herokuish writes the config of the source into the image"),
+            Self::Buildpacks => {
+                write!(
+                    f,
+                    "buildpacks may write the config of the source into the image (`deliver image` sends it all the same)"
+                )
+            }
+            Self::OtherMachine { image, there } => {
+                write!(f, "the image is for {image} machines, and the destination is {there}")
+            }
+            Self::ValuelessBuildArg(name) => {
+                write!(f, "`--build-arg {name}` takes its value from the config of the source")
+            }
+            Self::HiddenOption => write!(
+                f,
+                "a docker option of the build has a value that may be a secret, and cannot be compared"
+            ),
+            Self::Setting { property, here, there } => {
+                write!(f, "{property} is {here} on the source and {there} on the destination")
+            }
+        }
+    }
+}
+
+/// The image may be sent to a destination of this architecture, whose settings of the app are `theirs`. `is_wanted`: somebody
+/// has asked for images (`deliver image`).
+///
+/// # Errors
+/// The first reason why not, the most certain ones first.
+pub(crate) fn may_be_sent(
+    image: &Make<'_>,
+    is_wanted: bool,
+    architecture: &str,
+    ours: &RawFactors,
+    theirs: &RawFactors,
+) -> Result<(), WhyNot> {
+    let builder = image.labels.get("com.dokku.builder-type").map(String::as_str);
+    // A herokuish image of an older Dokku has no such label.
+    if builder == Some("herokuish") || image.env.iter().any(|variable| variable == "USER=herokuishuser") {
+        return Err(WhyNot::Herokuish);
+    }
+    let is_of_buildpacks = builder == Some("pack") || image.labels.contains_key("io.buildpacks.stack.id");
+    if is_of_buildpacks && !is_wanted {
+        return Err(WhyNot::Buildpacks);
+    }
+    if image.architecture != architecture {
+        let (image, there) = (image.architecture.to_owned(), architecture.to_owned());
+        return Err(WhyNot::OtherMachine { image, there });
+    }
+    let options = || settings(ours).filter(|(plugin, _, _)| *plugin == "docker-options");
+    for option in options().flat_map(|(_, _, values)| values) {
+        if let Some(name) = valueless_build_arg(option) {
+            return Err(WhyNot::ValuelessBuildArg(name.to_owned()));
+        }
+        if option.contains(HIDDEN) {
+            return Err(WhyNot::HiddenOption);
+        }
+    }
+    let differing = |(plugin, property): (&str, &str)| {
+        let shown = |factors: &RawFactors| match factors.get(plugin).and_then(|all| all.get(property)) {
+            Some(values) if !values.is_empty() => values.join(", "),
+            Some(_) | None => "not set".to_owned(),
+        };
+        let (here, there) = (shown(ours), shown(theirs));
+        (here != there).then(|| WhyNot::Setting { property: format!("{plugin} {property}"), here, there })
+    };
+    let named = settings(ours).chain(settings(theirs)).map(|(plugin, property, _)| (plugin, property));
+    named.filter_map(differing).next().map_or(Ok(()), Err)
+}
+
+/// The settings of which a build is made.
+fn settings(factors: &RawFactors) -> impl Iterator<Item = (&str, &str, &Vec<String>)> {
+    let all = factors.iter().flat_map(|(plugin, properties)| {
+        properties.iter().map(move |(property, values)| (plugin.as_str(), property.as_str(), values))
+    });
+    all.filter(|(plugin, property, _)| match *plugin {
+        "docker-options" => property.ends_with(".build"),
+        "buildpacks" => true,
+        builder if builder.starts_with("builder") => {
+            ["selected", "build-dir"].contains(property) || property.ends_with("-path")
+        }
+        _ => false,
+    })
+}
+
+fn valueless_build_arg(option: &str) -> Option<&str> {
+    let mut words = option.split_whitespace();
+    while let Some(word) = words.next() {
+        let argument = if word == "--build-arg" { words.next() } else { word.strip_prefix("--build-arg=") };
+        if let Some(argument) = argument.filter(|argument| !argument.contains('=')) {
+            return Some(argument);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn factors(settings: &[(&str, &str, &str)]) -> RawFactors {
+        let mut factors = RawFactors::new();
+        for (plugin, property, value) in settings {
+            let properties = factors.entry((*plugin).to_owned()).or_default();
+            properties.entry((*property).to_owned()).or_default().push((*value).to_owned());
+        }
+        factors
+    }
+
+    type Word = &'static str;
+    type Labels = &'static [(Word, Word)];
+    type Settings = &'static [(Word, Word, Word)];
+
+    /// Labels, environment, settings here and there; whether images are wanted; and what is said.
+    const TABLE: &[(Labels, &[Word], Settings, Settings, bool, Word)] = &[
+        (&[("com.dokku.builder-type", "dockerfile")], &["PATH=/bin"], &[], &[], false, ""),
+        (&[("com.dokku.builder-type", "nixpacks")], &[], &[], &[], false, ""),
+        (&[], &[], &[], &[], false, ""),
+        (&[("com.dokku.builder-type", "herokuish")], &[], &[], &[], false, "herokuish writes the config"),
+        (&[("com.dokku.builder-type", "herokuish")], &[], &[], &[], true, "herokuish writes the config"),
+        (
+            &[("com.dokku.builder-type", "dockerfile")],
+            &["USER=herokuishuser"],
+            &[],
+            &[],
+            true,
+            "herokuish writes",
+        ),
+        (&[("com.dokku.builder-type", "pack")], &[], &[], &[], false, "buildpacks may write"),
+        (&[("io.buildpacks.stack.id", "heroku-24")], &[], &[], &[], false, "buildpacks may write"),
+        (&[("com.dokku.builder-type", "pack")], &[], &[], &[], true, ""),
+        (
+            &[],
+            &[],
+            &[("docker-options", "_default_.build", "--build-arg KEY")],
+            &[],
+            true,
+            "`--build-arg KEY` takes its value",
+        ),
+        (
+            &[],
+            &[],
+            &[("docker-options", "_default_.build", "--build-arg=KEY")],
+            &[],
+            true,
+            "`--build-arg KEY` takes",
+        ),
+        (
+            &[],
+            &[],
+            &[("docker-options", "_default_.build", "--build-arg KEY=1")],
+            &[("docker-options", "_default_.build", "--build-arg KEY=1")],
+            false,
+            "",
+        ),
+        (
+            &[],
+            &[],
+            &[("docker-options", "_default_.build", "--build-arg KEY=(hidden)")],
+            &[("docker-options", "_default_.build", "--build-arg KEY=(hidden)")],
+            true,
+            "may be a secret",
+        ),
+        (
+            &[],
+            &[],
+            &[("docker-options", "_default_.build", "--target web")],
+            &[],
+            false,
+            "docker-options _default_.build is --target web on the source and not set on the destination",
+        ),
+        (&[], &[], &[("docker-options", "_default_.deploy", "--memory 1g")], &[], false, ""),
+        (
+            &[],
+            &[],
+            &[],
+            &[("builder-dockerfile", "dockerfile-path", "Dockerfile.prod")],
+            false,
+            "dockerfile-path is not set on the source and Dockerfile.prod on",
+        ),
+        (
+            &[],
+            &[],
+            &[("builder", "build-dir", "api")],
+            &[("builder", "build-dir", "web")],
+            false,
+            "build-dir is api on",
+        ),
+        (&[], &[], &[("builder", "selected", "dockerfile")], &[], false, "builder selected is dockerfile on"),
+        (
+            &[],
+            &[],
+            &[("buildpacks", "buildpacks", "a")],
+            &[("buildpacks", "buildpacks", "b")],
+            false,
+            "buildpacks is a",
+        ),
+        (&[], &[], &[("builder", "skip-cleanup", "true"), ("ps", "procfile-path", "P")], &[], false, ""),
+    ];
+
+    #[test]
+    fn an_image_is_sent_only_where_it_is_what_a_build_there_would_be() {
+        for (labels, env, ours, theirs, is_wanted, said) in TABLE {
+            let labels =
+                labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let env: Vec<String> = env.iter().map(|one| (*one).to_owned()).collect();
+            let image = Make { labels: &labels, env: &env, architecture: "amd64" };
+            let (ours, theirs) = (factors(ours), factors(theirs));
+            let why =
+                may_be_sent(&image, *is_wanted, "amd64", &ours, &theirs).err().map(|why| why.to_string());
+            let why = why.unwrap_or_default();
+            assert!(
+                why.contains(said) && why.is_empty() == said.is_empty(),
+                "{labels:?} {ours:?} {theirs:?}: {why:?}"
+            );
+            let other = may_be_sent(&image, *is_wanted, "arm64", &ours, &theirs);
+            assert!(other.is_err(), "another architecture is never sent");
+        }
+    }
+}
