@@ -165,7 +165,7 @@ fn receive(vars: &Vars, app: &AppName) -> Result<(), ReceiveImageError> {
     let from = if is_whole { 0 } else { common_start(&announced.layers, &images::layers_of_all()?) };
     say(&Answer::Lacks { from })?;
     let Announced { layers, architecture, .. } = announced;
-    let session = Session { store, awaited: Awaited { name: keeper.name(), architecture, layers, from } };
+    let session = Arrival { store, awaited: Awaited { name: keeper.name(), architecture, layers, from } };
     let loaded = session.load(stdin).and_then(|config| session.kept(&config, &keeper));
     if loaded.is_err() {
         // containerd's store leaves the name on an image that it could not unpack.
@@ -201,12 +201,12 @@ fn check(
 }
 
 /// One image on its way to Docker.
-struct Session {
+struct Arrival {
     store: Store,
     awaited: Awaited,
 }
 
-impl Session {
+impl Arrival {
     /// Gives Docker what comes, and waits until it has unpacked it.
     fn load(&self, stdin: BufReader<io::Stdin>) -> Result<ConfigFile, ReceiveImageError> {
         let mut load = images::load().piped().in_own_group().spawn()?;

@@ -171,6 +171,7 @@ mod tests {
     type Settings = &'static [(Word, Word, Word)];
 
     /// Labels, environment, settings here and there; whether images are wanted; and what is said.
+    #[expect(clippy::type_complexity, reason = "each column is named above")]
     const TABLE: &[(Labels, &[Word], Settings, Settings, bool, Word)] = &[
         (&[("com.dokku.builder-type", "dockerfile")], &["PATH=/bin"], &[], &[], false, ""),
         (&[("com.dokku.builder-type", "nixpacks")], &[], &[], &[], false, ""),
