@@ -193,7 +193,7 @@ impl Session<'_> {
         if let Err(error) = Git::bare(&Dokku::new(self.vars).repository(&app)).keep(keep, forget, git::kept) {
             log::error!("{error}");
         }
-        if let Err(error) = provenance::trim(self.vars, &app) {
+        if let Err(error) = provenance::trim_forgotten(self.vars, &app, forget) {
             log::error!("{error}");
         }
         Ok(tell(&Report::Kept { app })?)

@@ -204,6 +204,21 @@ pub(crate) fn trim(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
     Place::of(vars, app).trim(vars)
 }
 
+/// The same when no release has these revisions any more. Docker is asked only if one of them has an image: a release of a
+/// thousand apps asks for each of them.
+///
+/// # Errors
+/// A file cannot be written; Docker does not answer.
+pub(crate) fn trim_forgotten(
+    vars: &Vars,
+    app: &AppName,
+    forgotten: &BTreeSet<CommitId>,
+) -> Result<(), ProvenanceError> {
+    let place = Place::of(vars, app);
+    let is_forgotten = |one: &KeptImage| forgotten.contains(&one.revision);
+    if place.kept()?.iter().any(is_forgotten) { place.trim(vars) } else { Ok(()) }
+}
+
 /// The kept image of a revision, if Docker still has it.
 ///
 /// # Errors
