@@ -60,7 +60,7 @@ fn what_is_no_agent_is_told_apart() {
     let environment = with_news(&world, &["api"]);
     let before = world.destination.snapshot();
     let hello = hello(2);
-    let endless = r#"read live; yes '{"type":"app","app":"a","live":{"status":{"runs":null,"condition":"up","branch_at":null,"starts_another_image":false,"image_is_gone":false,"is_deploying":false},"config_names":[],"broken":null,"is_scaled_to_nothing":false,"hold":"built","obstacles":[]}}'"#;
+    let endless = r#"read live; yes '{"type":"app","app":"a","live":{"status":{"runs":null,"condition":"up","branch_at":null,"starts_another_image":false,"image_is_gone":false,"is_deploying":false},"config_names":[],"broken":null,"is_scaled_to_nothing":false,"hold":"built","obstacles":[],"kept":[]}}'"#;
     let no_hello = "cannot reach production: the agent there did not begin with its hello";
     let cases = [
         ("garbage", "head -c 200000 /dev/urandom".to_owned(), [no_hello, "a login script or wrapper"]),
