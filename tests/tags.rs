@@ -39,7 +39,7 @@ fn an_older_release_is_pushed_to_go_back_and_a_newer_one_to_go_forward() {
     let back = format!("{first}:refs/tags/graduate/production/now");
     env.git(&["push", "-f", "-o", "quiet", "origin", &back])
         .succeeds()
-        .says("api [api 2] -> [api 1]   build")
+        .says("api [api 2] -> [api 1]   kept image")
         .says("1 app unchanged");
     runs("1", &commits[0]);
     let forward = format!("{second}:refs/tags/graduate/production/now");
