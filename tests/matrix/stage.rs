@@ -12,9 +12,10 @@ use crate::support::{Checkout, Host, Ran, Snapshot, World};
 /// The versions of `api`.
 const VERSIONS: [&str; 2] = ["1", "2"];
 
-/// Removes the kept images of `api`.
+/// Removes the kept images of `api`, and what is recorded of them.
 const FORGET_IMAGES: &str =
-    "docker images --format '{{.Repository}}:{{.Tag}}' graduate/image | grep ':api-' | xargs -r docker rmi";
+    "docker images --format '{{.Repository}}:{{.Tag}}' graduate/image | grep ':api-' | xargs -r docker rmi
+     rm -f \"$DOKKU_LIB_ROOT\"/data/graduate/provenance/api/images.json";
 
 /// Two hosts and the states that are graduated between them. Production runs `api` in one of two versions, with a worker,
 /// and `web`. A cell graduates the other version of `api` and a new app, `fresh`.
