@@ -12,7 +12,7 @@ use crate::exit::Explain;
 use crate::files::FileError;
 use crate::journal::Place;
 use crate::names::GraduationId;
-use crate::order::{Ending, News};
+use crate::order::{Ending, Notice};
 use crate::output;
 use crate::process::Detached;
 use crate::protocol::LineError;
@@ -72,7 +72,7 @@ pub(crate) enum Step {
     Lost,
 }
 
-/// From where on the news are shown.
+/// From where on the notices are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum From {
     /// All of them.
@@ -83,7 +83,7 @@ pub(crate) enum From {
     End,
 }
 
-/// How the news are shown, on stderr.
+/// How the notices are shown, on stderr.
 #[derive(Debug)]
 pub(crate) enum Look {
     /// Line after line; `quiet` leaves out what builds write, unless one fails.
@@ -107,7 +107,7 @@ pub(crate) struct Attached {
 }
 
 impl Attached {
-    /// Attaches to the coordinator that was `started` just now, and shows all news on stderr.
+    /// Attaches to the coordinator that was `started` just now, and shows all notices on stderr.
     ///
     /// # Errors
     /// See [`AttachError`].
@@ -121,7 +121,7 @@ impl Attached {
         attached.map_err(|error| AttachError::of_start(started).unwrap_or(error))
     }
 
-    /// Attaches to a coordinator that listens already, and begins to show the news on stderr.
+    /// Attaches to a coordinator that listens already, and begins to show the notices on stderr.
     ///
     /// # Errors
     /// See [`AttachError`].
@@ -151,7 +151,7 @@ impl Attached {
                 let step = match answers.next_answer() {
                     Ok(Some(Tell::Ready {})) => Step::Ready,
                     Ok(Some(Tell::Voted {})) => Step::Voted,
-                    // The last of the news tells how, unless there was no room for it.
+                    // The last notice tells how, unless there was no room for it.
                     Ok(Some(Tell::Ended { unwritten })) => {
                         *unwritten_too.lock().unwrap_or_else(PoisonError::into_inner) = unwritten;
                         continue;
@@ -220,9 +220,9 @@ impl Attached {
     }
 }
 
-/// Reads the news and shows them, on a thread of its own: only this thread waits for a reader that does not read.
+/// Reads the notices and shows them, on a thread of its own: only this thread waits for a reader that does not read.
 struct Shower {
-    news: Follower<News>,
+    notices: Follower<Notice>,
     place: Place,
     reporter: Reporter,
     look: Look,
@@ -233,7 +233,7 @@ struct Shower {
     coordinator_gone: Arc<AtomicBool>,
     idle: Arc<AtomicBool>,
     /// How it ended, if the coordinator had no room to write that down.
-    unwritten: Arc<Mutex<Option<Box<News>>>>,
+    unwritten: Arc<Mutex<Option<Box<Notice>>>>,
 }
 
 impl Shower {
@@ -245,7 +245,7 @@ impl Shower {
             Look::Lines { quiet: false } | Look::BeforeQuestion => Reporter::new(false),
         };
         Ok(Self {
-            news: Follower::open(&place.events())?,
+            notices: Follower::open(&place.events())?,
             place,
             reporter,
             look,
@@ -261,7 +261,7 @@ impl Shower {
     fn run(mut self, steps: &Sender<Step>) {
         loop {
             let gone = self.coordinator_gone.load(Ordering::Acquire);
-            let next = match self.news.next(Duration::from_millis(100)) {
+            let next = match self.notices.next(Duration::from_millis(100)) {
                 Ok(next) => next,
                 Err(error @ LineError::Content { .. }) => {
                     log::error!("{error}");
@@ -272,7 +272,7 @@ impl Shower {
                     None
                 }
             };
-            let Some(news) = next else {
+            let Some(notice) = next else {
                 if let Look::Live(view) = &self.look {
                     view.tick();
                 }
@@ -287,14 +287,14 @@ impl Shower {
                 continue;
             };
             self.idle.store(false, Ordering::Release);
-            if let News::Ended { ending, seconds } = &news
+            if let Notice::Ended { ending, seconds } = &notice
                 && ending.is_in_doubt()
             {
                 self.in_doubt = Some((ending.clone(), *seconds));
                 continue;
             }
-            self.show(&news);
-            if let News::Ended { ending, .. } = news {
+            self.show(&notice);
+            if let Notice::Ended { ending, .. } = notice {
                 self.idle.store(true, Ordering::Release);
                 let _ = steps.send(Step::Ended(ending));
                 return;
@@ -302,71 +302,76 @@ impl Shower {
         }
     }
 
-    /// How it ended, if the news of a coordinator that is gone do not say, or say that this is in doubt. One that died
+    /// How it ended, if the notices of a coordinator that is gone do not say, or say that this is in doubt. One that died
     /// may have recorded it.
     fn show_last(&mut self) -> Option<Ending> {
         let unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(news) = unwritten
-            && let News::Ended { ending, .. } = &*news
+        if let Some(notice) = unwritten
+            && let Notice::Ended { ending, .. } = &*notice
         {
             self.skipping = false;
-            self.show(&news);
+            self.show(&notice);
             return Some(ending.clone());
         }
         let recorded = self.place.ended().inspect_err(|error| log::error!("{error}")).ok().flatten();
         if recorded.is_some() {
             let text = "its coordinator died when it had recorded how this ended; SUCCESS and FAILURE hooks may not all have run";
             self.skipping = false;
-            self.show(&News::Warning { text: text.to_owned() });
+            self.show(&Notice::Warning { text: text.to_owned() });
         }
         let (ending, seconds) = recorded.or(self.in_doubt.take())?;
-        self.show(&News::Ended { ending: ending.clone(), seconds });
+        self.show(&Notice::Ended { ending: ending.clone(), seconds });
         Some(ending)
     }
 
-    fn show(&mut self, news: &News) {
-        let text = self.reporter.text(news);
+    fn show(&mut self, notice: &Notice) {
+        let text = self.reporter.text(notice);
         if self.skipping {
-            match news {
-                News::GoingLive {} if self.from == From::End => return,
-                News::GoingLive {} | News::Ended { .. } => self.skipping = false,
-                News::Started { .. }
-                | News::SettledEarlier { .. }
-                | News::Planned { .. }
-                | News::HooksStarted { .. }
-                | News::HookLine { .. }
-                | News::HooksEnded { .. }
-                | News::Log { .. }
-                | News::Held { .. }
-                | News::AllHeld { .. }
-                | News::AppFailed { .. }
-                | News::LinkLost { .. }
-                | News::LinkBack {}
-                | News::PuttingBack {}
-                | News::AppEnded { .. }
-                | News::Warning { .. } => return,
+            match notice {
+                Notice::GoingLive {} if self.from == From::End => return,
+                Notice::GoingLive {} | Notice::Ended { .. } => self.skipping = false,
+                Notice::Started { .. }
+                | Notice::SettledEarlier { .. }
+                | Notice::Planned { .. }
+                | Notice::HooksStarted { .. }
+                | Notice::HookLine { .. }
+                | Notice::HooksEnded { .. }
+                | Notice::Log { .. }
+                | Notice::Held { .. }
+                | Notice::AllHeld { .. }
+                | Notice::AppFailed { .. }
+                | Notice::LinkLost { .. }
+                | Notice::LinkBack {}
+                | Notice::PuttingBack {}
+                | Notice::AppEnded { .. }
+                | Notice::Warning { .. } => return,
             }
         }
-        if let (News::AppFailed { app, .. }, Look::Lines { quiet: true } | Look::Live(_)) = (news, &self.look)
+        if let (Notice::AppFailed { app, .. }, Look::Lines { quiet: true } | Look::Live(_)) =
+            (notice, &self.look)
         {
-            self.show_whole(0, |news| matches!(news, News::Log { app: of, .. } if of == app));
+            self.show_whole(0, |notice| matches!(notice, Notice::Log { app: of, .. } if of == app));
         }
-        if let (News::HooksEnded { kind, failed: true }, Look::Lines { quiet: true }) = (news, &self.look) {
+        if let (Notice::HooksEnded { kind, failed: true }, Look::Lines { quiet: true }) = (notice, &self.look)
+        {
             // Its first lines have been shown.
-            self.show_whole(SHOWN, |news| matches!(news, News::HookLine { kind: of, .. } if of == kind));
+            self.show_whole(
+                SHOWN,
+                |notice| matches!(notice, Notice::HookLine { kind: of, .. } if of == kind),
+            );
         }
         match &mut self.look {
-            Look::BeforeQuestion if matches!(news, News::Ended { ending: Ending::PlanShown {}, .. }) => {}
-            Look::Live(view) => view.show(news, &text),
+            Look::BeforeQuestion if matches!(notice, Notice::Ended { ending: Ending::PlanShown {}, .. }) => {}
+            Look::Live(view) => view.show(notice, &text),
             Look::Lines { .. } | Look::BeforeQuestion => print(&text),
         }
     }
 
     /// The log of what failed is always shown whole but for what has been `shown`, in pieces: it can be longer than what a
     /// process may hold.
-    fn show_whole(&self, mut shown: usize, is_of_it: impl Fn(&News) -> bool) {
-        let mut news = match Follower::<News>::open(&self.place.events()) {
-            Ok(news) => news,
+    fn show_whole(&self, mut shown: usize, is_of_it: impl Fn(&Notice) -> bool) {
+        let mut notices = match Follower::<Notice>::open(&self.place.events()) {
+            Ok(notices) => notices,
             Err(error) => return log::error!("{error}"),
         };
         let show = |piece: &str| match &self.look {
@@ -376,13 +381,13 @@ impl Shower {
         let mut reporter = Reporter::new(false);
         let mut piece = String::new();
         loop {
-            match news.next(Duration::ZERO) {
-                Ok(Some(news)) if is_of_it(&news) => {
+            match notices.next(Duration::ZERO) {
+                Ok(Some(notice)) if is_of_it(&notice) => {
                     if shown > 0 {
                         shown -= 1;
                         continue;
                     }
-                    piece += &reporter.text(&news);
+                    piece += &reporter.text(&notice);
                     if piece.len() >= PIECE {
                         show(&piece);
                         piece.clear();

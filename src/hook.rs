@@ -1,4 +1,4 @@
-//! Git's two hooks on the environment repository: pre-receive votes, post-receive brings the news that the tag
+//! Git's two hooks on the environment repository: pre-receive votes, post-receive tells that the tag
 //! has moved. Both attach to a coordinator and show what it says; neither holds anything.
 
 use crate::attach::{Attached, Look, Step};
@@ -20,7 +20,7 @@ use crate::updates;
 use crate::vars::Vars;
 
 mod failure;
-mod news;
+mod post_receive;
 mod push_status;
 
 pub(crate) use failure::HookError;
@@ -153,7 +153,7 @@ fn refusal(step: &Step) -> Option<u8> {
 pub(crate) fn told(vars: &Vars, ids: &[GraduationId]) -> Result<u8, HookError> {
     let mut worst = Some(0);
     for id in ids {
-        let ending = news::tell_end(vars, id)?;
+        let ending = post_receive::tell_end(vars, id)?;
         worst = worst.zip(ending).map(|(worst, ending)| worst.max(ending.exit_status()));
     }
     let Some(status) = worst else { return Ok(1) };
@@ -171,7 +171,7 @@ pub(crate) fn post_receive(vars: &Vars) -> Result<u8, HookError> {
     if vars.receiving.is_some() {
         return Ok(0);
     }
-    let result = news::of_push(vars, &client, &input);
+    let result = post_receive::of_push(vars, &client, &input);
     if result.is_err() {
         note_push_status(vars, PushStatus::Failed)?;
     }

@@ -23,7 +23,7 @@ use crate::commit::outcome::Outcome;
 use crate::files::{self, FileError};
 use crate::log::Log;
 use crate::names::{EnvironmentName, GraduationId, ReleaseTag};
-use crate::order::{Ending, News, Order};
+use crate::order::{Ending, Notice, Order};
 use crate::plan::Plan;
 use crate::process::ProcessId;
 use crate::protocol::Decision;
@@ -101,9 +101,9 @@ impl Place {
 
     /// The plan that people were shown, which is told once; none before that, or if it is lost.
     pub(crate) fn planned(&self) -> Option<Plan> {
-        let mut news = Follower::<News>::open(&self.events()).ok()?;
-        while let Ok(Some(next)) = news.next(Duration::ZERO) {
-            if let News::Planned { plan } = next {
+        let mut notices = Follower::<Notice>::open(&self.events()).ok()?;
+        while let Ok(Some(next)) = notices.next(Duration::ZERO) {
+            if let Notice::Planned { plan } = next {
                 return Some(plan);
             }
         }

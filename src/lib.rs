@@ -106,7 +106,7 @@ pub mod exposed {
             AppName, CommitId, Digest, EnvironmentName, GraduationId, Label, ObjectId, ReleaseTag, RequestTag,
         };
     }
-    pub use crate::order::News;
+    pub use crate::order::Notice;
     pub use crate::plan::Options;
     pub use crate::process::{Children, Program, Running};
     /// The messages between two hosts.

@@ -166,7 +166,7 @@ pub enum Ending {
 /// What people are shown while it runs, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum News {
+pub enum Notice {
     /// The first one.
     Started {
         /// What the source calls itself.

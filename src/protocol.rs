@@ -111,7 +111,7 @@ pub enum Request {
         source: String,
         /// Who asked for it.
         by: String,
-        /// How long held apps wait without news from the source, in seconds.
+        /// How long held apps wait without hearing from the source, in seconds.
         lease_s: u32,
         /// How many apps build at once.
         max_parallel: u32,

@@ -7,12 +7,12 @@ use crate::commit::outcome::{AfterAbort, Cause, Outcome};
 use crate::legible::legible;
 use crate::lines::Lines;
 use crate::names::{AppName, CommitId, RequestTag};
-use crate::order::{Ending, News};
+use crate::order::{Ending, Notice};
 use crate::plan::{Plan, Row};
 use crate::protocol::{AppEnd, Delivery, HoldPoint};
 use crate::runs::Condition;
 
-/// Turns [`News`] into text.
+/// Turns [`Notice`] into text.
 #[derive(Clone, Debug, Default)]
 pub struct Reporter {
     quiet: bool,
@@ -55,33 +55,33 @@ impl Reporter {
     }
 
     /// What people are to read of this; empty if it tells them nothing new.
-    pub fn text(&mut self, news: &News) -> String {
+    pub fn text(&mut self, notice: &Notice) -> String {
         let mut lines = Lines::default();
-        match news {
-            News::Started { source, commit, tag, by } => {
+        match notice {
+            Notice::Started { source, commit, tag, by } => {
                 self.subject = Some(Subject { source: source.clone(), commit: *commit, tag: tag.clone() });
                 let short = commit.short();
                 lines.step(&format!("Graduating {source}@{short} to {} ({tag} by {by})", tag.environment));
             }
-            News::SettledEarlier { id, outcome } => settled_earlier(&mut lines, id.as_str(), outcome),
-            News::Planned { plan } => {
+            Notice::SettledEarlier { id, outcome } => settled_earlier(&mut lines, id.as_str(), outcome),
+            Notice::Planned { plan } => {
                 self.stopped.clone_from(&plan.stopped);
                 self.runs_again.clone_from(&plan.runs_again);
                 planned(&mut lines, plan);
             }
-            News::HooksStarted { kind, count } => lines.step(&format!("{kind} hooks ({count})")),
-            News::HookLine { kind, text } => self.hook_line(&mut lines, format!("[{kind}] {text}")),
-            News::HooksEnded { failed, .. } => self.hooks_ended(&mut lines, *failed),
-            News::Log { app, text } if !self.quiet => lines.plain(&log_line(app, text)),
-            News::Log { .. } => {}
-            News::Held { app, at, held, of } => {
+            Notice::HooksStarted { kind, count } => lines.step(&format!("{kind} hooks ({count})")),
+            Notice::HookLine { kind, text } => self.hook_line(&mut lines, format!("[{kind}] {text}")),
+            Notice::HooksEnded { failed, .. } => self.hooks_ended(&mut lines, *failed),
+            Notice::Log { app, text } if !self.quiet => lines.plain(&log_line(app, text)),
+            Notice::Log { .. } => {}
+            Notice::Held { app, at, held, of } => {
                 let how = match at {
                     HoldPoint::Healthy => "healthy and held",
                     HoldPoint::Built => "built and held before it starts",
                 };
                 lines.step(&format!("{app} is {how} ({held}/{of})"));
             }
-            News::AllHeld { count, hold_limit_s } => {
+            Notice::AllHeld { count, hold_limit_s } => {
                 let what = match count {
                     1 => "The app is".to_owned(),
                     _ => format!("All {count} apps are"),
@@ -89,20 +89,20 @@ impl Reporter {
                 let limit = minutes(*hold_limit_s);
                 lines.big_step(&format!("{what} held on {}, for {limit} at most", self.environment()));
             }
-            News::AppFailed { app, reason } => lines.trouble(&format!("{app}: {reason}")),
-            News::LinkLost { reason } => {
+            Notice::AppFailed { app, reason } => lines.trouble(&format!("{app}: {reason}")),
+            Notice::LinkLost { reason } => {
                 lines.trouble(&format!("lost {}: {reason}", self.environment()));
                 lines.detail("held apps wait until their lease ends; trying to come back");
             }
-            News::LinkBack {} => lines.step(&format!("{} is back", self.environment())),
-            News::PuttingBack {} => lines.step("Putting everything back"),
-            News::GoingLive {} => lines.step("Going live"),
-            News::AppEnded { app, end } => match end {
+            Notice::LinkBack {} => lines.step(&format!("{} is back", self.environment())),
+            Notice::PuttingBack {} => lines.step("Putting everything back"),
+            Notice::GoingLive {} => lines.step("Going live"),
+            Notice::AppEnded { app, end } => match end {
                 AppEnd::Live {} | AppEnd::Restored { .. } => {}
                 AppEnd::Stuck { reason } => lines.trouble(&format!("{app} is stuck: {reason}")),
             },
-            News::Warning { text } => lines.trouble(text),
-            News::Ended { ending, seconds } => self.ended(&mut lines, ending, *seconds),
+            Notice::Warning { text } => lines.trouble(text),
+            Notice::Ended { ending, seconds } => self.ended(&mut lines, ending, *seconds),
         }
         legible(lines.text())
     }

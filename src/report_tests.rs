@@ -96,64 +96,64 @@ fn endings() -> Vec<Ending> {
     endings
 }
 
-fn news() -> Vec<News> {
+fn notices() -> Vec<Notice> {
     let app = || name("api");
     let text = |text: &str| text.to_owned();
-    let mut news = vec![
-        News::Started {
+    let mut notices = vec![
+        Notice::Started {
             source: text("staging"),
             commit: id("4f2a9c1"),
             tag: "refs/tags/graduate/production/now".parse().unwrap(),
             by: text("alice"),
         },
-        News::Planned { plan: plan() },
-        News::Planned { plan: Plan { unchanged: vec![app()], ..Plan::default() } },
-        News::Planned {
+        Notice::Planned { plan: plan() },
+        Notice::Planned { plan: Plan { unchanged: vec![app()], ..Plan::default() } },
+        Notice::Planned {
             plan: Plan {
                 rows: vec![Row { there: name("api").into(), ..row("api-staging", None, true) }],
                 unmapped: vec![name("cron"), name("docs")],
                 ..Plan::default()
             },
         },
-        News::HooksStarted { kind: HookKind::Pre, count: 2 },
-        News::HookLine { kind: HookKind::Post, text: text("backup done") },
-        News::Log { app: app(), text: text("-----> Building") },
-        News::Held { app: app(), at: HoldPoint::Healthy, held: 1, of: 2 },
-        News::Held { app: name("worker"), at: HoldPoint::Built, held: 2, of: 2 },
-        News::AllHeld { count: 1, hold_limit_s: 60 },
-        News::AllHeld { count: 2, hold_limit_s: 1800 },
-        News::AllHeld { count: 2, hold_limit_s: 90 },
-        News::AppFailed { app: app(), reason: text("the deploy exited with code 1") },
-        News::LinkLost { reason: text("the connection ended") },
-        News::LinkBack {},
-        News::PuttingBack {},
-        News::GoingLive {},
-        News::AppEnded { app: app(), end: AppEnd::Live {} },
-        News::AppEnded { app: app(), end: AppEnd::Restored { down: false } },
-        News::AppEnded { app: app(), end: AppEnd::Stuck { reason: text("docker is away") } },
-        News::Warning { text: text("the disk is nearly full") },
+        Notice::HooksStarted { kind: HookKind::Pre, count: 2 },
+        Notice::HookLine { kind: HookKind::Post, text: text("backup done") },
+        Notice::Log { app: app(), text: text("-----> Building") },
+        Notice::Held { app: app(), at: HoldPoint::Healthy, held: 1, of: 2 },
+        Notice::Held { app: name("worker"), at: HoldPoint::Built, held: 2, of: 2 },
+        Notice::AllHeld { count: 1, hold_limit_s: 60 },
+        Notice::AllHeld { count: 2, hold_limit_s: 1800 },
+        Notice::AllHeld { count: 2, hold_limit_s: 90 },
+        Notice::AppFailed { app: app(), reason: text("the deploy exited with code 1") },
+        Notice::LinkLost { reason: text("the connection ended") },
+        Notice::LinkBack {},
+        Notice::PuttingBack {},
+        Notice::GoingLive {},
+        Notice::AppEnded { app: app(), end: AppEnd::Live {} },
+        Notice::AppEnded { app: app(), end: AppEnd::Restored { down: false } },
+        Notice::AppEnded { app: app(), end: AppEnd::Stuck { reason: text("docker is away") } },
+        Notice::Warning { text: text("the disk is nearly full") },
     ];
-    let settled = |outcome| News::SettledEarlier { id: "20261123104512-ab0102".parse().unwrap(), outcome };
-    news.extend(outcomes().into_iter().map(settled));
-    news.extend(endings().into_iter().map(|ending| News::Ended { ending, seconds: 48 }));
+    let settled = |outcome| Notice::SettledEarlier { id: "20261123104512-ab0102".parse().unwrap(), outcome };
+    notices.extend(outcomes().into_iter().map(settled));
+    notices.extend(endings().into_iter().map(|ending| Notice::Ended { ending, seconds: 48 }));
     let plan = Plan { unchanged: vec![app(), name("web")], stopped: vec![name("web")], ..Plan::default() };
-    news.push(News::Planned { plan });
-    news.extend(endings().into_iter().take(2).map(|ending| News::Ended { ending, seconds: 48 }));
-    news
+    notices.push(Notice::Planned { plan });
+    notices.extend(endings().into_iter().take(2).map(|ending| Notice::Ended { ending, seconds: 48 }));
+    notices
 }
 
 #[test]
 fn every_sentence_is_in_the_snapshot() {
     let mut reporter = Reporter::new(false);
-    let text: String = news().iter().map(|news| reporter.text(news)).collect();
+    let text: String = notices().iter().map(|notice| reporter.text(notice)).collect();
     assert_data_eq!(text, file!["report_tests.txt"].raw());
 }
 
 #[test]
 fn quiet_leaves_out_only_what_builds_write() {
     let (mut quiet, mut full) = (Reporter::new(true), Reporter::new(false));
-    for news in news() {
-        let (quiet, full) = (quiet.text(&news), full.text(&news));
-        assert_eq!(quiet.is_empty(), full.is_empty() || matches!(news, News::Log { .. }), "{news:?}");
+    for notice in notices() {
+        let (quiet, full) = (quiet.text(&notice), full.text(&notice));
+        assert_eq!(quiet.is_empty(), full.is_empty() || matches!(notice, Notice::Log { .. }), "{notice:?}");
     }
 }

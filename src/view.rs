@@ -1,5 +1,5 @@
 //! The live view of a graduation, for a terminal: one line for each app, with its phase and for how long it has
-//! been in it, below what [`crate::report`] says of the same news.
+//! been in it, below what [`crate::report`] says of the same notices.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use console::strip_ansi_codes;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::names::AppName;
-use crate::order::News;
+use crate::order::Notice;
 use crate::output;
 use crate::plan::{Plan, Row};
 use crate::protocol::AppEnd;
@@ -51,24 +51,24 @@ impl Phase {
         }
     }
 
-    /// What the news make of an app that is so far.
-    fn after(self, app: &AppName, news: &News) -> Self {
-        match (news, self) {
-            (News::Log { app: of, .. }, Self::Waiting) if of == app => Self::Building,
-            (News::Held { app: of, .. }, _) if of == app => Self::Held,
-            (News::AppFailed { app: of, .. }, _) if of == app => Self::Failed,
-            (News::GoingLive {}, Self::Held) => Self::GoingLive,
-            (News::PuttingBack {}, Self::Building | Self::Held | Self::GoingLive | Self::Live) => {
+    /// What a notice makes of an app that is so far.
+    fn after(self, app: &AppName, notice: &Notice) -> Self {
+        match (notice, self) {
+            (Notice::Log { app: of, .. }, Self::Waiting) if of == app => Self::Building,
+            (Notice::Held { app: of, .. }, _) if of == app => Self::Held,
+            (Notice::AppFailed { app: of, .. }, _) if of == app => Self::Failed,
+            (Notice::GoingLive {}, Self::Held) => Self::GoingLive,
+            (Notice::PuttingBack {}, Self::Building | Self::Held | Self::GoingLive | Self::Live) => {
                 Self::PuttingBack
             }
-            (News::AppEnded { app: of, end }, _) if of == app => match end {
+            (Notice::AppEnded { app: of, end }, _) if of == app => match end {
                 AppEnd::Live {} => Self::Live,
                 // That it failed says more.
                 AppEnd::Restored { .. } if self == Self::Failed => self,
                 AppEnd::Restored { .. } => Self::AsBefore,
                 AppEnd::Stuck { .. } => Self::Stuck,
             },
-            // All other news say nothing about an app's phase.
+            // All other notices say nothing about an app's phase.
             _ => self,
         }
     }
@@ -131,32 +131,32 @@ impl View {
         Some(Self { lines, width: 0, agreed, started: Instant::now(), screen })
     }
 
-    /// Shows news, of which this is the text.
-    pub(crate) fn show(&mut self, news: &News, text: &str) {
-        #[expect(clippy::wildcard_enum_match_arm, reason = "all other news are shown as text")]
-        match news {
-            News::Planned { plan } => {
+    /// Shows a notice, of which this is the text.
+    pub(crate) fn show(&mut self, notice: &Notice, text: &str) {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "all other notices are shown as text")]
+        match notice {
+            Notice::Planned { plan } => {
                 if self.agreed.as_ref() != Some(plan) {
                     self.print(text);
                 }
                 self.begin(&plan.rows);
             }
-            News::Started { .. } if self.agreed.is_some() => {}
+            Notice::Started { .. } if self.agreed.is_some() => {}
             // The app's line says so.
-            News::Held { .. } => {}
-            News::Log { app, text } => {
+            Notice::Held { .. } => {}
+            Notice::Log { app, text } => {
                 if let Some(line) = self.lines.get_mut(app) {
                     line.said = legible(text);
                 }
             }
-            News::Ended { .. } => {
+            Notice::Ended { .. } => {
                 self.end();
                 self.print(text);
             }
             _ => self.print(text),
         }
         for (app, line) in &mut self.lines {
-            line.go_on(line.phase.after(app, news), self.started);
+            line.go_on(line.phase.after(app, notice), self.started);
         }
         self.tick();
     }
@@ -255,30 +255,30 @@ mod tests {
     #[test]
     fn an_apps_phase_follows_the_news() {
         let app = || name("api");
-        let log = |of: &str| News::Log { app: name(of), text: "x".to_owned() };
-        let held = News::Held { app: app(), at: HoldPoint::Healthy, held: 1, of: 2 };
-        let ended = |end| News::AppEnded { app: app(), end };
+        let log = |of: &str| Notice::Log { app: name(of), text: "x".to_owned() };
+        let held = Notice::Held { app: app(), at: HoldPoint::Healthy, held: 1, of: 2 };
+        let ended = |end| Notice::AppEnded { app: app(), end };
         let stuck = AppEnd::Stuck { reason: "x".to_owned() };
-        let failed = News::AppFailed { app: app(), reason: "x".to_owned() };
-        let story = |news: &[&News]| {
-            news.iter().fold(Phase::Waiting, |phase, news| phase.after(&app(), news)).in_words()
+        let failed = Notice::AppFailed { app: app(), reason: "x".to_owned() };
+        let story = |notices: &[&Notice]| {
+            notices.iter().fold(Phase::Waiting, |phase, notice| phase.after(&app(), notice)).in_words()
         };
         assert_eq!(story(&[&log("web")]), "waiting");
         assert_eq!(story(&[&log("api"), &log("api")]), "building");
         assert_eq!(story(&[&log("api"), &held, &log("api")]), "held");
-        assert_eq!(story(&[&held, &News::GoingLive {}]), "going live");
-        assert_eq!(story(&[&held, &News::GoingLive {}, &ended(AppEnd::Live {})]), "live");
-        assert_eq!(story(&[&held, &News::PuttingBack {}]), "put back");
+        assert_eq!(story(&[&held, &Notice::GoingLive {}]), "going live");
+        assert_eq!(story(&[&held, &Notice::GoingLive {}, &ended(AppEnd::Live {})]), "live");
+        assert_eq!(story(&[&held, &Notice::PuttingBack {}]), "put back");
         assert_eq!(
-            story(&[&held, &News::PuttingBack {}, &ended(AppEnd::Restored { down: false })]),
+            story(&[&held, &Notice::PuttingBack {}, &ended(AppEnd::Restored { down: false })]),
             "as before"
         );
-        assert_eq!(story(&[&News::PuttingBack {}]), "waiting");
+        assert_eq!(story(&[&Notice::PuttingBack {}]), "waiting");
         assert_eq!(
-            story(&[&failed, &News::PuttingBack {}, &ended(AppEnd::Restored { down: false })]),
+            story(&[&failed, &Notice::PuttingBack {}, &ended(AppEnd::Restored { down: false })]),
             "failed"
         );
-        assert_eq!(story(&[&held, &News::GoingLive {}, &ended(stuck)]), "stuck");
+        assert_eq!(story(&[&held, &Notice::GoingLive {}, &ended(stuck)]), "stuck");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A push, from its vote to the news of how it ended: which graduation it is of, and whose client is still there.
+//! A push, from its vote to the notice of how it ended: which graduation it is of, and whose client is still there.
 
 use rustix::process::Signal;
 

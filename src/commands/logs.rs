@@ -11,7 +11,7 @@ use crate::coordinator::CoordinatorError;
 use crate::error::Error;
 use crate::journal::{self, Place};
 use crate::names::{AppName, EnvironmentName, GraduationId, InvalidName};
-use crate::order::News;
+use crate::order::Notice;
 use crate::protocol::LineError;
 use crate::records::Follower;
 use crate::report::Reporter;
@@ -63,20 +63,20 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     };
     let id = id.filter(|id| Place::of(vars, id).events().exists()).ok_or(CommandError::NoGraduation)?;
     let place = Place::of(vars, &id);
-    let mut events = Follower::<News>::open(&place.events())?;
+    let mut events = Follower::<Notice>::open(&place.events())?;
     let mut reporter = Reporter::new(false);
     let mut coordinator = arguments.follow.then(|| Living::of(&place)).flatten();
     let mut patience = Duration::ZERO;
     let mut ended = None;
     loop {
         match events.next(patience) {
-            Ok(Some(news)) => {
-                let text = reporter.text(&news);
-                if arguments.app.as_ref().is_none_or(|app| app_of(&news) == Some(app)) {
+            Ok(Some(notice)) => {
+                let text = reporter.text(&notice);
+                if arguments.app.as_ref().is_none_or(|app| app_of(&notice) == Some(app)) {
                     print(text)?;
                 }
                 // Not the last, perhaps: one that is in doubt ends again when it is settled.
-                if let News::Ended { ending, .. } = news {
+                if let Notice::Ended { ending, .. } = notice {
                     ended = Some(ending);
                 }
             }
@@ -91,11 +91,11 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
             Err(LineError::Read(error)) => return Err(CommandError::Output(error).into()),
         }
     }
-    // Its coordinator may have died between the record and the last of the news.
+    // Its coordinator may have died between the record and the last notice.
     let is_told = ended.is_some_and(|ending| !ending.is_in_doubt());
     let recorded = place.ended().map_err(CoordinatorError::from)?;
     match recorded.filter(|_| !is_told && arguments.app.is_none()) {
-        Some((ending, seconds)) => print(reporter.text(&News::Ended { ending, seconds })),
+        Some((ending, seconds)) => print(reporter.text(&Notice::Ended { ending, seconds })),
         None => Ok(()),
     }
 }
@@ -116,22 +116,22 @@ impl Living {
     }
 }
 
-fn app_of(news: &News) -> Option<&AppName> {
-    match news {
-        News::Log { app, .. } | News::Held { app, .. } | News::AppFailed { app, .. } => Some(app),
-        News::AppEnded { app, .. } => Some(app),
-        News::Started { .. }
-        | News::SettledEarlier { .. }
-        | News::Planned { .. }
-        | News::HooksStarted { .. }
-        | News::HookLine { .. }
-        | News::HooksEnded { .. }
-        | News::AllHeld { .. }
-        | News::LinkLost { .. }
-        | News::LinkBack {}
-        | News::PuttingBack {}
-        | News::GoingLive {}
-        | News::Warning { .. }
-        | News::Ended { .. } => None,
+fn app_of(notice: &Notice) -> Option<&AppName> {
+    match notice {
+        Notice::Log { app, .. } | Notice::Held { app, .. } | Notice::AppFailed { app, .. } => Some(app),
+        Notice::AppEnded { app, .. } => Some(app),
+        Notice::Started { .. }
+        | Notice::SettledEarlier { .. }
+        | Notice::Planned { .. }
+        | Notice::HooksStarted { .. }
+        | Notice::HookLine { .. }
+        | Notice::HooksEnded { .. }
+        | Notice::AllHeld { .. }
+        | Notice::LinkLost { .. }
+        | Notice::LinkBack {}
+        | Notice::PuttingBack {}
+        | Notice::GoingLive {}
+        | Notice::Warning { .. }
+        | Notice::Ended { .. } => None,
     }
 }

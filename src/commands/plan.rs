@@ -13,7 +13,7 @@ use crate::exit::ExitStatus;
 use crate::journal::Place;
 use crate::lines::Lines;
 use crate::names::EnvironmentName;
-use crate::order::{Ending, News, Order};
+use crate::order::{Ending, Notice, Order};
 use crate::plan::{Options, Plan, Row};
 use crate::records::Follower;
 use crate::repo::Settled;
@@ -109,34 +109,34 @@ fn ask(order: &Order, vars: &Vars) -> Result<(Option<Plan>, Ending), Error> {
         None => CommandError::Output(error).into(),
     })?;
     control.ask(&Ask::Asker { receive_pack: None }).map_err(CommandError::Output)?;
-    let mut events = Follower::<News>::open(&place.events())?;
+    let mut events = Follower::<Notice>::open(&place.events())?;
     let mut plan = None;
     loop {
         // Looked at first: what it said before it ended is read after that.
         let is_gone = !started.process.is_running();
         match events.next(LOOK_PERIOD) {
-            Ok(Some(News::Planned { plan: made })) => plan = Some(made),
-            Ok(Some(News::Ended { ending, .. })) => return Ok((plan, ending)),
+            Ok(Some(Notice::Planned { plan: made })) => plan = Some(made),
+            Ok(Some(Notice::Ended { ending, .. })) => return Ok((plan, ending)),
             Ok(None) if !is_gone => {}
             Ok(None) | Err(_) => {
                 return Err(CommandError::CoordinatorDied(order.tag.environment.clone()).into());
             }
             Ok(Some(
-                News::Started { .. }
-                | News::SettledEarlier { .. }
-                | News::HooksStarted { .. }
-                | News::HookLine { .. }
-                | News::HooksEnded { .. }
-                | News::Log { .. }
-                | News::Held { .. }
-                | News::AllHeld { .. }
-                | News::AppFailed { .. }
-                | News::LinkLost { .. }
-                | News::LinkBack {}
-                | News::PuttingBack {}
-                | News::GoingLive {}
-                | News::AppEnded { .. }
-                | News::Warning { .. },
+                Notice::Started { .. }
+                | Notice::SettledEarlier { .. }
+                | Notice::HooksStarted { .. }
+                | Notice::HookLine { .. }
+                | Notice::HooksEnded { .. }
+                | Notice::Log { .. }
+                | Notice::Held { .. }
+                | Notice::AllHeld { .. }
+                | Notice::AppFailed { .. }
+                | Notice::LinkLost { .. }
+                | Notice::LinkBack {}
+                | Notice::PuttingBack {}
+                | Notice::GoingLive {}
+                | Notice::AppEnded { .. }
+                | Notice::Warning { .. },
             )) => {}
         }
     }
@@ -148,14 +148,14 @@ fn text(order: &Order, plan: Option<&Plan>, ending: Ending, vars: &Vars) -> Stri
     lines.big_step(&format!("{environment} and {}", order.commit.short()));
     let mut reporter = Reporter::new(false);
     // What it is about is said above.
-    reporter.text(&News::Started {
+    reporter.text(&Notice::Started {
         source: settings::host_name(vars),
         commit: order.commit,
         tag: order.tag.clone(),
         by: order.by.clone(),
     });
     if let Some(plan) = plan {
-        lines.append(&reporter.text(&News::Planned { plan: plan.clone() }));
+        lines.append(&reporter.text(&Notice::Planned { plan: plan.clone() }));
         for row in &plan.rows {
             let commits = Commits::between(&row.app, row.from.revision(), Some(row.to), vars);
             if !commits.is_empty() {
@@ -174,7 +174,7 @@ fn text(order: &Order, plan: Option<&Plan>, ending: Ending, vars: &Vars) -> Stri
         | Ending::Refused { .. }
         | Ending::Unreachable { .. }
         | Ending::Failed { .. }
-        | Ending::Broken { .. } => lines.append(&reporter.text(&News::Ended { ending, seconds: 0 })),
+        | Ending::Broken { .. } => lines.append(&reporter.text(&Notice::Ended { ending, seconds: 0 })),
     }
     lines.text()
 }

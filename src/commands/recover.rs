@@ -10,7 +10,7 @@ use crate::exit::ExitStatus;
 use crate::files::Locking;
 use crate::journal;
 use crate::names::EnvironmentName;
-use crate::order::News;
+use crate::order::Notice;
 use crate::report::Reporter;
 use crate::request;
 use crate::settings::Settings;
@@ -66,7 +66,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Erro
         | Outcome::Mixed { .. }
         | Outcome::InDoubt { .. } => ExitStatus::Partly,
     };
-    let text = Reporter::new(false).text(&News::SettledEarlier { id, outcome });
+    let text = Reporter::new(false).text(&Notice::SettledEarlier { id, outcome });
     tell(text.trim_start_matches("-----> ").trim_end());
     Ok(status)
 }

@@ -17,7 +17,7 @@ use crate::lines::Lines;
 use crate::link::Inquiry;
 use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId};
-use crate::order::News;
+use crate::order::Notice;
 use crate::records::Follower;
 use crate::repo::Settled;
 use crate::report::Reporter;
@@ -212,9 +212,9 @@ fn distance(
 fn last_step(vars: &Vars, id: &GraduationId) -> String {
     let mut reporter = Reporter::new(true);
     let mut step = String::new();
-    let Ok(mut events) = Follower::<News>::open(&Place::of(vars, id).events()) else { return step };
-    while let Ok(Some(news)) = events.next(Duration::ZERO) {
-        let text = reporter.text(&news);
+    let Ok(mut events) = Follower::<Notice>::open(&Place::of(vars, id).events()) else { return step };
+    while let Ok(Some(notice)) = events.next(Duration::ZERO) {
+        let text = reporter.text(&notice);
         let mut steps = text
             .lines()
             .filter_map(|line| line.strip_prefix("-----> ").or_else(|| line.strip_prefix("=====> ")));

@@ -258,7 +258,7 @@ impl Destination {
         vec![Action::Open(app)]
     }
 
-    /// The app is there, and in such a stage. What is not expected of an app is old news, and changes nothing.
+    /// The app is there, and in such a stage. What is not expected of an app changes nothing.
     fn is(&self, app: &AppName, expected: impl Fn(Stage) -> bool) -> bool {
         self.apps.get(app).is_some_and(|stage| expected(*stage))
     }

@@ -15,7 +15,7 @@ use crate::files::FileError;
 use crate::journal::{self, Entry, Journal, Place};
 use crate::mapping::Routes;
 use crate::names::ReleaseTag;
-use crate::order::{Ending, News, Order};
+use crate::order::{Ending, Notice, Order};
 use crate::plan::Plan;
 use crate::records::Recorder;
 use crate::settings::{Limits, Settings};
@@ -36,7 +36,7 @@ pub(crate) struct Coordinator<'a> {
     /// What it does; empty until that is known.
     pub(super) plan: Plan,
     pub(super) journal: Journal,
-    pub(super) events: Recorder<News>,
+    pub(super) events: Recorder<Notice>,
     pub(super) clients: Clients,
     pub(super) sender: SyncSender<Message>,
     pub(super) messages: Receiver<Message>,
@@ -88,18 +88,18 @@ impl<'a> Coordinator<'a> {
     }
 
     /// People are told through a file; a full disk must not stop what was decided.
-    pub(super) fn say(&self, news: News) {
-        if let Err(error) = self.events.append(&news) {
-            log::error!("cannot say {news:?}: {error}");
+    pub(super) fn say(&self, notice: Notice) {
+        if let Err(error) = self.events.append(&notice) {
+            log::error!("cannot say {notice:?}: {error}");
         }
     }
 
     /// The last that is said. On a full disk those who are attached hear it all the same.
     pub(super) fn end(&self, ending: Ending) {
-        let news = News::Ended { ending, seconds: self.started.elapsed().as_secs() };
-        let unwritten = self.events.append(&news).err().map(|error| {
-            log::error!("cannot say {news:?}: {error}");
-            Box::new(news)
+        let notice = Notice::Ended { ending, seconds: self.started.elapsed().as_secs() };
+        let unwritten = self.events.append(&notice).err().map(|error| {
+            log::error!("cannot say {notice:?}: {error}");
+            Box::new(notice)
         });
         self.clients.tell(&Tell::Ended { unwritten });
         if let Err(error) = Place::of(self.vars, &self.order.id).close() {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::order::News;
+use crate::order::Notice;
 use crate::process::ProcessId;
 use crate::protocol::{self, LineError};
 
@@ -49,7 +49,7 @@ pub enum Tell {
     Ended {
         /// How, if that could not be written down: on a full disk, for one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        unwritten: Option<Box<News>>,
+        unwritten: Option<Box<Notice>>,
     },
 }
 

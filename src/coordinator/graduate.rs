@@ -15,7 +15,7 @@ use crate::git;
 use crate::journal::{self, Entry};
 use crate::link::Inquiry;
 use crate::names::EnvironmentName;
-use crate::order::{Ending, Mode, News, Order};
+use crate::order::{Ending, Mode, Notice, Order};
 
 /// How long who asked for a graduation may take to come and hear how it ended.
 const ASKER_LIMIT: Duration = Duration::from_secs(5);
@@ -24,7 +24,7 @@ impl Coordinator<'_> {
     /// All of it. However it ends, that is told.
     pub(super) fn graduate(mut self) -> Result<(), CoordinatorError> {
         let Order { commit, tag, by, .. } = self.order.clone();
-        self.say(News::Started { source: self.settings.host_name(), commit, tag, by });
+        self.say(Notice::Started { source: self.settings.host_name(), commit, tag, by });
         let ending = self.whole().unwrap_or_else(|error| Ending::Broken { reason: error.to_string() });
         self.take_back_request(&ending);
         self.tell_hooks(&ending);
@@ -37,7 +37,7 @@ impl Coordinator<'_> {
     fn let_asker_in(&self) {
         let end = Instant::now() + ASKER_LIMIT;
         while !self.clients.have_come() {
-            // Whatever comes is old news, but for who sends it.
+            // Whatever comes says nothing new, but for who sends it.
             if self.messages.recv_timeout(end.saturating_duration_since(Instant::now())).is_err() {
                 return;
             }
@@ -55,7 +55,7 @@ impl Coordinator<'_> {
             && is_over
             && let Err(error) = decision::set_tag_back(self.vars, order)
         {
-            self.say(News::Warning { text: error.to_string() });
+            self.say(Notice::Warning { text: error.to_string() });
         }
     }
 
@@ -81,10 +81,10 @@ impl Coordinator<'_> {
         self.forget_old_ones();
         match settle_earlier(self.vars, &environment) {
             Ok(Earlier::Nothing) => {}
-            Ok(Earlier::GivenUp(id)) => self.say(News::Warning { text: given_up(&id) }),
+            Ok(Earlier::GivenUp(id)) => self.say(Notice::Warning { text: given_up(&id) }),
             Ok(Earlier::Settled(id, outcome)) => {
                 let in_doubt = matches!(outcome, Outcome::InDoubt { .. });
-                self.say(News::SettledEarlier { id: id.clone(), outcome });
+                self.say(Notice::SettledEarlier { id: id.clone(), outcome });
                 if in_doubt {
                     return Ok(still_in_doubt(&environment, &format!("graduation {id} is in doubt")));
                 }

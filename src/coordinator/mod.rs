@@ -3,7 +3,7 @@
 //! A hook or command starts it with an [`Order`] on its stdin and attaches to its socket; whoever leaves, it goes
 //! on. It holds the environment's lock, settles what an earlier one left, makes the plan, and feeds the
 //! transaction in `run`. What it says goes into a file of
-//! [`News`](crate::order::News).
+//! [`Notice`](crate::order::Notice).
 
 mod context;
 pub(crate) mod control;

@@ -10,7 +10,7 @@ use super::programs::Programs;
 use crate::commit::outcome::{AfterAbort, Outcome};
 use crate::journal;
 use crate::names::ReleaseTag;
-use crate::order::{Ending, HookKind, News};
+use crate::order::{Ending, HookKind, Notice};
 
 /// What hooks are told of an ending.
 struct Told<'a> {
@@ -62,7 +62,7 @@ impl Coordinator<'_> {
         }
         let kind = told.kind;
         if let Err(error) = self.run_hooks(&told) {
-            self.say(News::Warning { text: format!("{kind} hooks could not be run: {error}") });
+            self.say(Notice::Warning { text: format!("{kind} hooks could not be run: {error}") });
         }
     }
 
@@ -79,16 +79,16 @@ impl Coordinator<'_> {
             .with("GRADUATE_RELEASE", release)
             .with("GRADUATE_REASON", told.reason.to_owned())
             .with("GRADUATE_SECONDS", self.started.elapsed().as_secs().to_string());
-        self.say(News::HooksStarted { kind: told.kind, count: programs.count() });
+        self.say(Notice::HooksStarted { kind: told.kind, count: programs.count() });
         programs.start_all(self.sender.clone());
         // The sender is ours, too, so that the channel stays open until they are done.
         while let Ok(message) = self.messages.recv() {
             match message {
-                Message::ProgramWrote { kind, text } => self.say(News::HookLine { kind, text }),
+                Message::ProgramWrote { kind, text } => self.say(Notice::HookLine { kind, text }),
                 Message::OutcomeTold { failures } => {
-                    self.say(News::HooksEnded { kind: told.kind, failed: !failures.is_empty() });
+                    self.say(Notice::HooksEnded { kind: told.kind, failed: !failures.is_empty() });
                     for failure in failures {
-                        self.say(News::Warning { text: format!("{} {failure}", told.kind) });
+                        self.say(Notice::Warning { text: format!("{} {failure}", told.kind) });
                     }
                     return Ok(());
                 }

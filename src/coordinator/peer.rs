@@ -1,7 +1,7 @@
 //! One destination as the source sees it: its link and its lease, what it was told and what was heard of it, and the
 //! objects that are sent to it.
 //!
-//! What it tells becomes events of the transaction and [`News`] here, by the names that apps have on this side. A link
+//! What it tells becomes events of the transaction and [`Notice`] here, by the names that apps have on this side. A link
 //! that is lost costs nothing while the lease lasts: the peer connects again, asks for what it has missed, and repeats
 //! what may not have arrived.
 
@@ -22,7 +22,7 @@ use super::message::{Heard, Message};
 use crate::link::{Announcement, Inquiry, Link, LinkError};
 use crate::mapping::Routes;
 use crate::names::{AppName, EnvironmentName, GraduationId};
-use crate::order::News;
+use crate::order::Notice;
 use crate::plan::Row;
 use crate::process::Children;
 use crate::protocol::{Report, Request};
@@ -92,7 +92,7 @@ pub(super) struct Peer {
 }
 
 /// By which the peer tells people what happens.
-pub(super) type Say<'a> = &'a dyn Fn(News);
+pub(super) type Say<'a> = &'a dyn Fn(Notice);
 
 impl Peer {
     /// One that is asked for the graduation, by `begin`. Pushes of objects are `children`.

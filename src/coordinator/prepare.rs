@@ -13,7 +13,7 @@ use crate::environment::{Environment, EnvironmentError};
 use crate::git::{Git, Harmful};
 use crate::link::{Inquiry, LinkError};
 use crate::names::{AppName, FoundApp, ReleaseTag, RequestTag};
-use crate::order::{Ending, Mode, News, Order};
+use crate::order::{Ending, Mode, Notice, Order};
 use crate::plan::{self, AppsHere, Plan, Policy};
 use crate::repo::{self, Release, Settled};
 
@@ -79,7 +79,7 @@ impl Coordinator<'_> {
             }
         };
         problems.extend(self.dangers(&plan).iter().map(ToString::to_string));
-        self.say(News::Planned { plan: plan.clone() });
+        self.say(Notice::Planned { plan: plan.clone() });
         if !problems.is_empty() {
             return refused(problems);
         }

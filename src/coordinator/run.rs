@@ -16,7 +16,7 @@ use crate::coordinator::message::Message;
 use crate::coordinator::peer::Peer;
 use crate::decision;
 use crate::link::Inquiry;
-use crate::order::{HookKind, Mode, News};
+use crate::order::{HookKind, Mode, Notice};
 use crate::process::{Children, ProcessId};
 use crate::protocol::Request;
 
@@ -145,7 +145,7 @@ impl<'c, 'v> Run<'c, 'v> {
     }
 
     /// The vote that was asked for, once it can be given. A link that has just broken may come back within the
-    /// lease, and with news of the lease a yes is possible again.
+    /// lease, and when it answers again a yes is possible again.
     fn vote_due(&mut self) -> Option<Event> {
         let leases_are_long = self.peer.lease_is_long();
         if !self.vote_asked || (!leases_are_long && self.peer.lease_lasts()) {
@@ -168,7 +168,7 @@ impl<'c, 'v> Run<'c, 'v> {
             return Some(event);
         }
         let coordinator = &*self.coordinator;
-        if let Some(event) = self.peer.lose_if_silent(&|news| coordinator.say(news)) {
+        if let Some(event) = self.peer.lose_if_silent(&|notice| coordinator.say(notice)) {
             return Some(event);
         }
         if !self.asker_came && self.since.elapsed() >= ASKER_PATIENCE {
@@ -219,15 +219,15 @@ impl<'c, 'v> Run<'c, 'v> {
             Message::Client(client) => self.client(client),
             Message::Peer { session, heard } => {
                 let coordinator = &*self.coordinator;
-                self.peer.hear(session, heard, &self.transaction, &|news| coordinator.say(news))
+                self.peer.hear(session, heard, &self.transaction, &|notice| coordinator.say(notice))
             }
             Message::ProgramWrote { kind, text } => {
-                self.coordinator.say(News::HookLine { kind, text });
+                self.coordinator.say(Notice::HookLine { kind, text });
                 None
             }
             Message::ProgramsDone { phase, result } => {
                 let kind = HookKind::from(phase);
-                self.coordinator.say(News::HooksEnded { kind, failed: result.is_err() });
+                self.coordinator.say(Notice::HooksEnded { kind, failed: result.is_err() });
                 Some(match result {
                     Ok(()) => Event::HooksDone(phase),
                     Err(reason) => Event::Stop(Cause::new(format!("{kind} {reason}"))),

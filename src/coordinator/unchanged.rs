@@ -88,7 +88,7 @@ impl Coordinator<'_> {
             if voted.elapsed() >= self.limits.hold_timeout {
                 push.stop(PUSH_GRACE);
             }
-            // What comes is the news that the tag has moved, or nothing that matters now.
+            // What comes tells that the tag has moved, or nothing that matters now.
             let _ = self.messages.recv_timeout(REF_PERIOD);
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Entry, Place, current, ids, read};
 use crate::files::FileError;
 use crate::names::EnvironmentName;
-use crate::order::News;
+use crate::order::Notice;
 use crate::records::Follower;
 use crate::vars::Vars;
 
@@ -37,8 +37,8 @@ fn environment_of(place: &Place, entries: &[Entry]) -> Option<EnvironmentName> {
     if let Some(Entry::Ordered { order }) = entries.first() {
         return Some(order.tag.environment.clone());
     }
-    match Follower::<News>::open(&place.events()).ok()?.next(Duration::ZERO) {
-        Ok(Some(News::Started { tag, .. })) => Some(tag.environment),
+    match Follower::<Notice>::open(&place.events()).ok()?.next(Duration::ZERO) {
+        Ok(Some(Notice::Started { tag, .. })) => Some(tag.environment),
         Ok(_) | Err(_) => None,
     }
 }
@@ -84,7 +84,7 @@ mod tests {
             place.create().unwrap();
             let tag = format!("refs/tags/graduate/{environment}/now").parse().unwrap();
             let commit = "a".repeat(40).parse().unwrap();
-            let started = News::Started { source: "staging".into(), commit, tag, by: "alice".into() };
+            let started = Notice::Started { source: "staging".into(), commit, tag, by: "alice".into() };
             Recorder::open(&place.events()).unwrap().append(&started).unwrap();
             let mut journal = Journal::open(&place.journal()).unwrap();
             entries.iter().for_each(|entry| journal.append(entry).unwrap());

@@ -63,19 +63,19 @@ pub(super) struct Closing {
     /// Dokku's lock of the app, if we have had it since the end of its deploy.
     pub(super) lock: Option<DeployLock>,
     /// The main loop.
-    pub(super) news: SyncSender<Message>,
+    pub(super) sender: SyncSender<Message>,
 }
 
 impl Closing {
     /// Brings the app to its end when a hand is free, and tells the main loop.
     pub(super) fn start(self, way: Way, hands: Slots) {
-        let (app, news) = (self.app.clone(), self.news.clone());
+        let (app, sender) = (self.app.clone(), self.sender.clone());
         thread::spawn(move || {
             let _hand = hands.take();
             let closed = panic::catch_unwind(AssertUnwindSafe(|| self.close(way)));
             let bug = |_| Closed::of(AppEnd::Stuck { reason: "a bug stopped us midway".to_owned() });
             // The main loop waits for it; if that is gone, so is the process.
-            let _ = news.send(Message::Closed { app, closed: closed.unwrap_or_else(bug) });
+            let _ = sender.send(Message::Closed { app, closed: closed.unwrap_or_else(bug) });
         });
     }
 
@@ -166,7 +166,7 @@ impl Closing {
             let say = |holders| {
                 let text = format!("waits for somebody else's deploy of it to end: {holders}");
                 // As at the end: the main loop waits for us.
-                let _ = self.news.send(Message::Report(Report::Log { app: self.app.clone(), text }));
+                let _ = self.sender.send(Message::Report(Report::Log { app: self.app.clone(), text }));
             };
             self.store.note_locking(&self.app);
             self.lock = app.lock(if is_ours { Left::ByUs } else { self.left_lock }, say)?;

@@ -52,7 +52,7 @@ pub(crate) enum DeployEnd {
     PutBack,
 }
 
-/// One deploy and where its news go.
+/// One deploy and where it tells what happens.
 #[derive(Clone, Debug)]
 pub(crate) struct Deploy {
     /// Of which graduation.
@@ -66,7 +66,7 @@ pub(crate) struct Deploy {
     /// The graduation's files.
     pub(crate) store: Store,
     /// The participant's main loop.
-    pub(crate) news: SyncSender<Message>,
+    pub(crate) sender: SyncSender<Message>,
 }
 
 impl Deploy {
@@ -147,7 +147,7 @@ impl Deploy {
 
     fn send(&self, message: Message) {
         // The main loop ends only after every deploy has; if it is gone, so is the process.
-        let _ = self.news.send(message);
+        let _ = self.sender.send(message);
     }
 
     fn report(&self, report: Report) {

@@ -356,7 +356,7 @@ impl<'a> Deploy<'a> {
         let mut lease = LeaseEnd::default();
         let held_beside = u32::try_from(self.store.apps()?.len()).unwrap_or(u32::MAX);
         let look_period = LOOK_PERIOD.max(LOOK_SHARE.saturating_mul(held_beside));
-        // News of any kind wake us up, such as a renewed lease; where nothing can be watched we look around all the time.
+        // Events of any kind wake us up, such as a renewed lease; where nothing can be watched we look around all the time.
         let mut next_look = Instant::now();
         loop {
             let left = lease.left(&self.store);

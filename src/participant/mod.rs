@@ -386,14 +386,14 @@ impl<'a> Participant<'a> {
 
     fn deploy(&self, app: &AppName) -> Option<Deploy> {
         let member = self.apps.get(app)?;
-        let news = self.sender.clone();
+        let sender = self.sender.clone();
         Some(Deploy {
             id: self.graduation.id.clone(),
             app: app.clone(),
             before: member.before.clone(),
             delivery: member.delivery,
             store: self.store.clone(),
-            news,
+            sender,
         })
     }
 
@@ -443,7 +443,7 @@ impl<'a> Participant<'a> {
             is_back: false,
             left_lock: member.left_lock(),
             lock: member.lock.take(),
-            news: self.sender.clone(),
+            sender: self.sender.clone(),
             app,
         };
         closing.start(way, self.hands.clone());

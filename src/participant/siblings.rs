@@ -35,15 +35,15 @@ struct Siblings {
 }
 
 /// Watches the apps of a graduation on a thread of its own, until the decision.
-pub(super) fn watch(vars: &Vars, store: &Store, news: &SyncSender<Message>) {
-    let (dokku, store, news) = (Dokku::new(vars), store.clone(), news.clone());
+pub(super) fn watch(vars: &Vars, store: &Store, sender: &SyncSender<Message>) {
+    let (dokku, store, sender) = (Dokku::new(vars), store.clone(), sender.clone());
     thread::spawn(move || {
         let mut siblings = Siblings::default();
         while store.decision().is_none() && store.is_there() {
             match siblings.look(&dokku, &store) {
                 Ok(failed) => {
                     for (app, reason) in failed {
-                        if news.send(Message::Happened(Event::Unhealthy { app, reason })).is_err() {
+                        if sender.send(Message::Happened(Event::Unhealthy { app, reason })).is_err() {
                             return;
                         }
                     }

@@ -45,7 +45,7 @@ pub(crate) struct Graduation {
     pub(crate) source: String,
     /// Who asked for it.
     pub(crate) by: String,
-    /// How long to hold without news, in seconds.
+    /// How long to hold without hearing from the source, in seconds.
     pub(crate) lease_s: u32,
     /// How many apps build at once.
     pub(crate) max_parallel: u32,
@@ -65,7 +65,7 @@ pub(crate) struct Settled {
     pub(crate) ends: BTreeMap<AppName, AppEnd>,
 }
 
-/// Until when a destination waits for news, on the clock that does not jump.
+/// Until when a destination waits to hear from the source, on the clock that does not jump.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Lease {

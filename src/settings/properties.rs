@@ -48,7 +48,7 @@ pub(crate) enum Property {
     MaxParallel,
     /// `hold-timeout`: how long an app may wait, held, for the others, in seconds.
     HoldTimeout,
-    /// `lease`: how long held apps wait without news from the source, in seconds.
+    /// `lease`: how long held apps wait without hearing from the source, in seconds.
     Lease,
     /// `on-failure`: `rollback` or `keep`.
     OnFailure,
@@ -353,7 +353,7 @@ pub(crate) struct Limits {
     pub max_parallel: u32,
     /// How long an app may wait, held, for the others; 600 s.
     pub hold_timeout: Duration,
-    /// How long held apps wait without news from the source; 120 s.
+    /// How long held apps wait without hearing from the source; 120 s.
     pub lease: Duration,
     /// What happens to the apps that are live when another fails after the decision; rollback.
     pub on_failure: OnFailure,

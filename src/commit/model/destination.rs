@@ -3,8 +3,8 @@
 
 use super::Moves;
 use super::world::{
-    APPS, App, Defect, Deploy, Destination, News, Participant, Setting, Version, Wire, Work, World, index,
-    name,
+    APPS, App, Defect, Deploy, Destination, ModelReport, Participant, Setting, Version, Wire, Work, World,
+    index, name,
 };
 use crate::commit::app::{AppStep, Barrier, Foreign, Stage, Way, barrier, foreign_container, foreign_deploy};
 use crate::commit::destination::{Action, Destination as Machine, Event, Judgement, Left};
@@ -62,7 +62,7 @@ impl Destination {
                 Action::Say(Report::Settled { decision }) => {
                     participant.todo.push_back(Work::SaySettled(decision));
                 }
-                Action::Say(report) => self.reports.extend(news_of(&report)),
+                Action::Say(report) => self.reports.extend(modelled(&report)),
                 Action::Deploy(app) => {
                     participant.follows[index(&app)] = true;
                     self.apps[index(&app)].deploy = Deploy::Queued;
@@ -134,15 +134,15 @@ impl App {
     }
 }
 
-fn news_of(report: &Report) -> Option<News> {
+fn modelled(report: &Report) -> Option<ModelReport> {
     Some(match report {
-        Report::Refused { .. } => News::Refused,
-        Report::Opened { app, .. } => News::Opened(index(app)),
-        Report::Held { app, .. } => News::Held(index(app)),
-        Report::Looked { .. } => News::Looked,
-        Report::AppFailed { app, .. } => News::Failed(index(app)),
-        Report::Decided { decision } => News::Decided(*decision),
-        Report::AppEnded { app, end } => News::Ended(index(app), end.clone()),
+        Report::Refused { .. } => ModelReport::Refused,
+        Report::Opened { app, .. } => ModelReport::Opened(index(app)),
+        Report::Held { app, .. } => ModelReport::Held(index(app)),
+        Report::Looked { .. } => ModelReport::Looked,
+        Report::AppFailed { app, .. } => ModelReport::Failed(index(app)),
+        Report::Decided { decision } => ModelReport::Decided(*decision),
+        Report::AppEnded { app, end } => ModelReport::Ended(index(app), end.clone()),
                 Report::Hello { .. }
         | Report::App { .. }
         | Report::Factor { .. }
@@ -175,11 +175,11 @@ pub(super) fn moves(moves: &mut Moves) {
             world.wire.pop_front();
             world.there.begun = true;
             world.there.participant = Some(Participant::around(Machine::new(setting.on_failure)));
-            world.there.reports.push(News::Begun);
+            world.there.reports.push(ModelReport::Begun);
         });
         moves.fault("the destination refuses", |world| {
             world.wire.pop_front();
-            world.there.reports.push(News::Refused);
+            world.there.reports.push(ModelReport::Refused);
         });
     }
     if !there.begun {
@@ -457,7 +457,7 @@ fn working(moves: &mut Moves, work: &Work) {
             world.there.feed(Event::Settled, setting);
         }),
         Work::SaySettled(decision) => moves.step("the end is reported", |world| {
-            world.there.reports.push(News::Settled(decision));
+            world.there.reports.push(ModelReport::Settled(decision));
             world.there.participant = None;
         }),
     }

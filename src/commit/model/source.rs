@@ -3,8 +3,8 @@
 use super::Moves;
 use super::record::{conclusion, settling, working};
 use super::world::{
-    APPS, App, Coordinator, Defect, Deploy, Link, News, Setting, Stage, Todo, Version, Wire, World, index,
-    name,
+    APPS, App, Coordinator, Defect, Deploy, Link, ModelReport, Setting, Stage, Todo, Version, Wire, World,
+    index, name,
 };
 use crate::commit::outcome::Cause;
 use crate::commit::source::{Action, Event, Go};
@@ -71,21 +71,24 @@ impl World {
         }
     }
 
-    fn read(&mut self, setting: &Setting, news: &News) {
+    fn read(&mut self, setting: &Setting, report: &ModelReport) {
         let mode = setting.mode;
-        if matches!(news, News::Settled(_)) && !setting.has(Defect::OnlyReportsTellTheEnd) {
+        if matches!(report, ModelReport::Settled(_)) && !setting.has(Defect::OnlyReportsTellTheEnd) {
             // How each app ended the agent has from the disk: of the reports a crash may have taken some.
             self.hear_the_ends(mode);
         }
         let Some(coordinator) = &mut self.coordinator else { return };
         let at = coordinator.seen;
         coordinator.seen += 1;
-        coordinator.end_was_told |= matches!(news, News::Settled(_));
-        coordinator.begun |= *news == News::Begun;
-        let event = event_of(news, coordinator.begun);
+        coordinator.end_was_told |= matches!(report, ModelReport::Settled(_));
+        coordinator.begun |= *report == ModelReport::Begun;
+        let event = event_of(report, coordinator.begun);
         // Nobody acts on these twice; that they were there is all that still counts.
-        if matches!(news, News::Begun | News::Opened(_) | News::Held(_) | News::Looked) {
-            self.there.reports[at] = News::Old;
+        if matches!(
+            report,
+            ModelReport::Begun | ModelReport::Opened(_) | ModelReport::Held(_) | ModelReport::Looked
+        ) {
+            self.there.reports[at] = ModelReport::Old;
         }
         if let Some(event) = event {
             self.feed(mode, event);
@@ -103,11 +106,11 @@ impl World {
         while let Some(coordinator) = &self.coordinator
             && coordinator.link == Link::Up
             && coordinator.todo.is_empty()
-            && let Some(news) = self.there.reports.get(coordinator.seen).cloned()
-            && event_of(&news, coordinator.begun)
+            && let Some(report) = self.there.reports.get(coordinator.seen).cloned()
+            && event_of(&report, coordinator.begun)
                 .is_none_or(|event| coordinator.machine.clone().step(event).is_empty())
         {
-            self.read(setting, &news);
+            self.read(setting, &report);
         }
     }
 
@@ -142,8 +145,10 @@ impl World {
         let announced = coordinator.announced;
         let seen = coordinator.seen;
         // An answer to an earlier question; they are numbered.
-        for news in self.there.reports.iter_mut().skip(seen).filter(|news| **news == News::Looked) {
-            *news = News::Old;
+        for report in
+            self.there.reports.iter_mut().skip(seen).filter(|report| **report == ModelReport::Looked)
+        {
+            *report = ModelReport::Old;
         }
         self.there.take_over(setting);
         for action in unanswered {
@@ -244,8 +249,8 @@ fn talking(moves: &mut Moves, coordinator: &Coordinator) {
         }
         Link::Up => {
             moves.fault("the link breaks", |world| world.lose_link(mode));
-            if let Some(news) = world.there.reports.get(coordinator.seen) {
-                moves.step("a report arrives", |world| world.read(setting, news));
+            if let Some(report) = world.there.reports.get(coordinator.seen) {
+                moves.step("a report arrives", |world| world.read(setting, report));
             } else if let Some((decision, _)) = &world.there.settled {
                 if !coordinator.end_was_told && !setting.has(Defect::OnlyReportsTellTheEnd) {
                     moves.step("the agent tells the end that is on the disk", |world| {
@@ -261,19 +266,19 @@ fn talking(moves: &mut Moves, coordinator: &Coordinator) {
     }
 }
 
-fn event_of(news: &News, begun: bool) -> Option<Event> {
-    Some(match news {
-        News::Old => return None,
-        News::Begun => Event::Begun,
-        News::Refused if begun => Event::Stop(cause()),
-        News::Refused => Event::Refused(String::new()),
-        News::Opened(app) => Event::Opened(name(*app)),
-        News::Held(app) => Event::Held(name(*app)),
-        News::Looked => Event::Looked(true),
-        News::Failed(app) => Event::AppFailed(name(*app), String::new()),
-        News::Decided(decision) => Event::Destination(*decision),
-        News::Ended(app, end) => Event::AppEnded(name(*app), end.clone()),
-        News::Settled(decision) => Event::Settled(*decision),
+fn event_of(report: &ModelReport, begun: bool) -> Option<Event> {
+    Some(match report {
+        ModelReport::Old => return None,
+        ModelReport::Begun => Event::Begun,
+        ModelReport::Refused if begun => Event::Stop(cause()),
+        ModelReport::Refused => Event::Refused(String::new()),
+        ModelReport::Opened(app) => Event::Opened(name(*app)),
+        ModelReport::Held(app) => Event::Held(name(*app)),
+        ModelReport::Looked => Event::Looked(true),
+        ModelReport::Failed(app) => Event::AppFailed(name(*app), String::new()),
+        ModelReport::Decided(decision) => Event::Destination(*decision),
+        ModelReport::Ended(app, end) => Event::AppEnded(name(*app), end.clone()),
+        ModelReport::Settled(decision) => Event::Settled(*decision),
     })
 }
 

@@ -221,7 +221,7 @@ pub(super) enum Wire {
 
 /// A line in the participant's file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum News {
+pub(super) enum ModelReport {
     /// One that was read and says nothing to whoever reads it again.
     Old,
     Begun,
@@ -242,7 +242,7 @@ pub(super) struct Destination {
     pub(super) lease_is_over: bool,
     pub(super) decision: Option<Decision>,
     pub(super) settled: Option<(Decision, Vec<(usize, AppEnd)>)>,
-    pub(super) reports: Vec<News>,
+    pub(super) reports: Vec<ModelReport>,
     pub(super) participant: Option<Participant>,
     pub(super) apps: [App; APPS],
     /// An app was brought to its end that had come to it.

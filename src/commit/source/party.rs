@@ -58,7 +58,7 @@ impl Party {
         self.stages.is_empty()
     }
 
-    /// Moves an app on; news of an earlier or later time are old.
+    /// Moves an app on; what is told of an earlier or later time changes nothing.
     pub(super) fn advance(&mut self, app: &AppName, from: Preparation, to: Preparation) -> bool {
         let stage = self.stages.get_mut(app).filter(|stage| **stage == from);
         stage.map(|stage| *stage = to).is_some()

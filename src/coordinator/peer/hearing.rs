@@ -1,4 +1,4 @@
-//! What a destination tells, as events and news by the names that apps have here.
+//! What a destination tells, as events and notices by the names that apps have here.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use crate::commit::outcome::Cause;
 use crate::commit::source::{Event, Transaction};
 use crate::coordinator::message::Heard;
 use crate::names::AppName;
-use crate::order::News;
+use crate::order::Notice;
 use crate::protocol::{AppEnd, Report};
 
 impl Peer {
@@ -26,7 +26,7 @@ impl Peer {
             Heard::Report(report) => self.report(report, transaction, say),
             Heard::Lost(reason) => self.link_lost(reason, say),
             Heard::Back(inquiry) => {
-                say(News::LinkBack {});
+                say(Notice::LinkBack {});
                 self.link_back(inquiry, transaction);
                 None
             }
@@ -65,19 +65,19 @@ impl Peer {
             Report::Refused { reason } => Some(Event::Refused(reason)),
             Report::Opened { app, .. } => Some(Event::Opened(self.here(&app)?)),
             Report::Log { app, text } => {
-                say(News::Log { app: self.here(&app)?, text });
+                say(Notice::Log { app: self.here(&app)?, text });
                 None
             }
             Report::Held { app, at } => {
                 let app = self.here(&app)?;
                 if let Some((held, of)) = transaction.held_with(&app) {
-                    say(News::Held { app: app.clone(), at, held, of });
+                    say(Notice::Held { app: app.clone(), at, held, of });
                 }
                 Some(Event::Held(app))
             }
             Report::AppFailed { app, reason } => {
                 let app = self.here(&app)?;
-                say(News::AppFailed { app: app.clone(), reason: reason.clone() });
+                say(Notice::AppFailed { app: app.clone(), reason: reason.clone() });
                 Some(Event::AppFailed(app, reason))
             }
             Report::Looked { number } => (number == self.look).then(|| Event::Looked(self.lease_is_long())),
@@ -91,7 +91,7 @@ impl Peer {
                 let end = end_in_words(end, &app, &there);
                 // The agent says it again when all have ended.
                 if !transaction.knows_end(&app, &end) {
-                    say(News::AppEnded { app: app.clone(), end: end.clone() });
+                    say(Notice::AppEnded { app: app.clone(), end: end.clone() });
                 }
                 Some(Event::AppEnded(app, end))
             }

@@ -9,7 +9,7 @@ use super::{Peer, Say};
 use crate::commit::source::{Action, Event, Transaction};
 use crate::coordinator::message::Heard;
 use crate::link::Inquiry;
-use crate::order::News;
+use crate::order::Notice;
 use crate::protocol::Request;
 
 impl Peer {
@@ -53,7 +53,7 @@ impl Peer {
         let gone = |why: &dyn Display| format!("the destination cannot be reached: {why}");
         let until = self.lease.end() + self.patience;
         let is_too_late = (Instant::now() >= until).then(|| Event::LinkGone(gone(&reason)));
-        say(News::LinkLost { reason });
+        say(Notice::LinkLost { reason });
         if is_too_late.is_some() {
             return is_too_late;
         }

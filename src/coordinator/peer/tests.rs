@@ -16,7 +16,7 @@ struct Around {
     peer: Peer,
     messages: Receiver<Message>,
     transaction: Transaction,
-    news: RefCell<Vec<News>>,
+    notices: RefCell<Vec<Notice>>,
     _dir: tempfile::TempDir,
 }
 
@@ -54,11 +54,11 @@ impl Around {
         peer.has_begun = true;
         let mut transaction = Transaction::new(apps);
         transaction.step(Event::Begun);
-        Self { peer, messages, transaction, news: RefCell::default(), _dir: dir }
+        Self { peer, messages, transaction, notices: RefCell::default(), _dir: dir }
     }
 
     fn hear(&mut self, session: u32, heard: Heard) -> Option<Event> {
-        let say = |news| self.news.borrow_mut().push(news);
+        let say = |notice| self.notices.borrow_mut().push(notice);
         self.peer.hear(session, heard, &self.transaction, &say)
     }
 
@@ -84,7 +84,7 @@ fn a_push_of_objects_that_a_lost_link_took_along_is_repeated_once() {
     let mut around = Around::of("sleep 1000");
     assert_eq!(around.peer.send_objects(name("api")), None);
     let lost = around.hear(1, Heard::Lost("it broke".to_owned()));
-    assert!(lost.is_none() && matches!(around.news.borrow()[..], [News::LinkLost { .. }]));
+    assert!(lost.is_none() && matches!(around.notices.borrow()[..], [Notice::LinkLost { .. }]));
     assert_eq!(around.next_push_fails(), None, "its link was lost");
     assert_eq!(around.peer.send_objects(name("web")), None);
     assert_eq!(around.peer.sends_under_way, 0, "nothing is sent over a link that is lost");

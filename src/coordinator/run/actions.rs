@@ -13,7 +13,7 @@ use crate::coordinator::programs::{self, Programs};
 use crate::decision;
 use crate::journal::Entry;
 use crate::link::Announcement;
-use crate::order::{HookKind, Mode, News};
+use crate::order::{HookKind, Mode, Notice};
 use crate::protocol::Decision;
 
 impl Run<'_, '_> {
@@ -42,14 +42,14 @@ impl Run<'_, '_> {
         if phase == Phase::Post {
             let count = self.transaction.held();
             let hold_limit_s = seconds(self.coordinator.limits.hold_timeout);
-            self.coordinator.say(News::AllHeld { count, hold_limit_s });
+            self.coordinator.say(Notice::AllHeld { count, hold_limit_s });
         }
         let kind = HookKind::from(phase);
         let programs = Programs::of(self.coordinator, kind, None)?;
         if programs.count() == 0 {
             return Ok(Carried::Event(Event::HooksDone(phase)));
         }
-        self.coordinator.say(News::HooksStarted { kind, count: programs.count() });
+        self.coordinator.say(Notice::HooksStarted { kind, count: programs.count() });
         programs.start(phase, self.children.clone(), self.coordinator.sender.clone());
         Ok(Carried::Nothing)
     }
@@ -105,7 +105,7 @@ impl Run<'_, '_> {
     }
 
     pub(super) fn announce_go(&mut self, go: Go) -> Result<(), CoordinatorError> {
-        self.coordinator.say(News::GoingLive {});
+        self.coordinator.say(Notice::GoingLive {});
         self.peer.announce(Announcement::Go(go));
         if self.coordinator.order.mode != Mode::AfterPush {
             // A note only: the decision is the ref's.
@@ -116,7 +116,7 @@ impl Run<'_, '_> {
 
     pub(super) fn announce_abort(&mut self) {
         if self.peer.has_begun {
-            self.coordinator.say(News::PuttingBack {});
+            self.coordinator.say(Notice::PuttingBack {});
         }
         self.stop_children();
         self.peer.announce(Announcement::Abort);

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::io::{BufRead, BufReader};
 
-use dokku_graduate::exposed::News;
+use dokku_graduate::exposed::Notice;
 use dokku_graduate::exposed::Reporter;
 use dokku_graduate::exposed::control::{Ask, Tell};
 use dokku_graduate::exposed::legible;
@@ -71,7 +71,7 @@ fn is_one_message(line: &[u8]) {
         is_written_back::<Ask>(line),
         is_written_back::<Tell>(line),
     ];
-    if is_written_back::<News>(line) {
+    if is_written_back::<Notice>(line) {
         is_shown(&protocol::parse(line).expect("it was parsed just now"));
     }
     // Nothing that one says can be taken for what the other says.
@@ -104,10 +104,10 @@ fn is_readable(text: &str) {
 }
 
 /// Whatever the text of others says, it is shown as theirs.
-fn is_shown(news: &News) {
-    let text = Reporter::new(false).text(news);
+fn is_shown(notice: &Notice) {
+    let text = Reporter::new(false).text(notice);
     is_harmless(&text);
-    if let News::Log { app, .. } = news {
+    if let Notice::Log { app, .. } = notice {
         assert!(text.lines().count() == 1 && text.starts_with(&format!("[{app}]")), "{text:?}");
     }
 }

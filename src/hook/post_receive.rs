@@ -1,4 +1,4 @@
-//! post-receive: brings the news that the tags have moved, and shows how the graduations end.
+//! post-receive: tells that the tags have moved, and shows how the graduations end.
 
 use std::path::Path;
 use std::thread;
