@@ -16,8 +16,8 @@ use crate::docker::images::ImageContents;
 use crate::names::Digest;
 use crate::protocol;
 
-/// What `docker save` of engines writes, by their members. That of 20.10 was recorded; the others are as the sources of 26.1
-/// and of containerd 1.7 say, for such engines were not at hand.
+/// What `docker save` of engines writes, by their members, after listings of Docker 20.10.24 and of Docker 26.1.5 with each of
+/// its image stores. Later engines were not at hand.
 const FORMS: [(&str, &str); 3] = [
     ("docker-20.10", include_str!("archives/docker-20.10.txt")),
     ("docker-26.1", include_str!("archives/docker-26.1.txt")),
