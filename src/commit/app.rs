@@ -162,7 +162,8 @@ impl Stage {
         }
     }
 
-    /// Unless the decision is to go, Dokku's names are those of the old version: what somebody else deploys is that.
+    /// In these stages Dokku's names are those of the old version, unless the decision is to go: a deploy of somebody else's
+    /// starts that.
     fn has_old_names(self) -> bool {
         match self {
             Self::Held | Self::Released | Self::Live | Self::Restoring => true,

@@ -76,7 +76,7 @@ pub(crate) enum Event {
         /// How.
         end: AppEnd,
     },
-    /// That all have is written down.
+    /// The end of the graduation is written down.
     Settled,
 }
 
@@ -138,7 +138,7 @@ pub(crate) enum Action {
     MoveBranch(AppName),
     /// Bring an app to its end.
     Conclude(AppName, Way),
-    /// Leave an app that came to its end before we took over.
+    /// Free an app that had ended before we took over: what the dead participant has left of its mark and of Dokku's lock goes.
     Leave(AppName),
     /// Write down that all have come to their end.
     Settle {
@@ -158,7 +158,7 @@ enum State {
     Decided(Decision),
     /// No deploy runs; apps are brought to their ends.
     CarryingOut(Decision),
-    /// All are; that is being written down.
+    /// Every app has come to its end; that is being written down.
     Settling(Decision),
     /// Over.
     Settled(Decision),

@@ -64,7 +64,7 @@ const DOORS: &[&str] = &["hook", "trigger"];
 /// Directories whose files stand in a circle today, each with what will end it.
 const CIRCLES: &[(&str, &str)] = &[
     ("install", "what all steps use is to have a file of its own"),
-    ("participant", "the executor of the destination's machine is to be one loop"),
+    ("participant", "what its files share (Message, Member, errors) is to have a file of its own"),
 ];
 
 fn band(module: &str) -> Option<usize> {

@@ -199,6 +199,13 @@ fn what_comes_twice_counts_once() {
 }
 
 #[test]
+fn it_is_over_when_it_is_settled() {
+    for (name, machine) in states() {
+        assert_eq!(machine.is_over(), name == "it is over", "{name}");
+    }
+}
+
+#[test]
 fn an_ended_graduation_does_nothing_but_tell_its_decision() {
     let over = after(
         carrying_out(),

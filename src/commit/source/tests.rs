@@ -318,3 +318,33 @@ fn time_counts_while_an_app_is_held_and_nothing_is_decided() {
     ];
     assert_eq!(holding, expected);
 }
+
+#[test]
+fn it_is_too_late_to_stop_from_the_vote_on() {
+    let named = |wanted: fn(&Transaction) -> bool| -> Vec<&str> {
+        states().into_iter().filter(|(_, state)| wanted(state)).map(|(name, _)| name).collect()
+    };
+    let voted = ["voted", "voted, app failed", "voted, put back", "voted, given up"];
+    assert_eq!(named(Transaction::awaits_decision), voted);
+    let going = ["going", "going, all live", "going, all put back", "going, web stuck", "left to go"];
+    assert_eq!(named(Transaction::is_too_late_to_stop), [&voted[..], &going].concat());
+}
+
+#[test]
+fn what_a_destination_tells_again_is_not_told_to_people_again() {
+    let mut transaction = new();
+    let opened = |app: AppName| [Event::Opened(app.clone()), Event::Sent(app)];
+    let begun = [Event::Begun, Event::HooksDone(Phase::Pre)];
+    for event in begun.into_iter().chain(opened(api())).chain(opened(web())) {
+        transaction.step(event);
+    }
+    assert_eq!(transaction.held_with(&api()), Some((1, 2)));
+    transaction.step(Event::Held(api()));
+    assert_eq!(transaction.held_with(&api()), None);
+    assert_eq!(transaction.held_with(&web()), Some((2, 2)));
+    let live = AppEnd::Live {};
+    assert!(!transaction.knows_end(&api(), &live));
+    transaction.step(Event::AppEnded(api(), live.clone()));
+    assert!(transaction.knows_end(&api(), &live));
+    assert!(!transaction.knows_end(&api(), &AppEnd::Restored { down: false }));
+}
