@@ -11,7 +11,7 @@ fn of_revision(host: &Host, app: &str) -> Vec<String> {
          show data/app-json/{app}/app.json
          show data/nginx-vhosts/app-{app}/nginx.conf.sigil
          show config/ports/{app}/map-detected
-         show config/ps/{app}/scale
+         echo == scale; sort config/ps/{app}/scale
          show config/ps/{app}/can-scale
          show config/builder/{app}/detected
          echo == template; grep -o 'sigil of [a-z]*' \"$DOKKU_ROOT/{app}/nginx.conf\"
