@@ -67,7 +67,7 @@ fn an_earlier_version_comes_back_whole_and_without_a_build() {
         .says("kept image, runs release tasks, which an abort cannot undo")
         .says("the state is that of a release, so release tasks run again: shop");
     let went_back = env.graduate("back", "graduate/production/first").succeeds();
-    let went_back = went_back.does_not_say("building shop").says("migrating to one");
+    let went_back = went_back.does_not_say("from Dockerfile").says("migrating to one");
     went_back.says("; release tasks ran again: shop");
     assert_eq!(of_revision(&world.destination, "shop"), first);
     world.destination.keeps_no_trace();
@@ -75,11 +75,13 @@ fn an_earlier_version_comes_back_whole_and_without_a_build() {
     // What follows is as ever.
     world.destination.dokku(&["ps:restart", "shop"]).succeeds();
     assert_eq!(of_revision(&world.destination, "shop"), first);
-    world.destination.dokku(&["ps:rebuild", "shop"]).succeeds().says("building shop 1");
+    world.destination.dokku(&["ps:rebuild", "shop"]).succeeds().says("Building shop from Dockerfile");
     assert_eq!(of_revision(&world.destination, "shop"), first);
-    env.graduate_with(&["redeploy"], "again", "graduate/production/first").succeeds().says("building shop 1");
+    env.graduate_with(&["redeploy"], "again", "graduate/production/first")
+        .succeeds()
+        .says("Building shop from Dockerfile");
     // Forward is a way back, too.
-    env.graduate("forth", "graduate/production/second").succeeds().does_not_say("building shop");
+    env.graduate("forth", "graduate/production/second").succeeds().does_not_say("from Dockerfile");
     assert_eq!(of_revision(&world.destination, "shop"), second);
     world.destination.keeps_no_trace();
 }
