@@ -80,6 +80,12 @@ impl fmt::Display for ImageId {
     }
 }
 
+/// Dokku's label of what belongs to an app.
+pub(crate) const APP_LABEL: &str = "com.dokku.app-name";
+
+/// Dokku's label of how far an image is: `build` or `release`.
+pub(crate) const STAGE_LABEL: &str = "com.dokku.image-stage";
+
 /// The name under which Dokku starts an app: `dokku/<app>:latest`.
 pub(crate) fn latest(app: &AppName) -> String {
     format!("dokku/{app}:latest")
@@ -216,7 +222,7 @@ impl Container {
 
     /// The app that it is of, as Dokku has labelled it.
     pub(crate) fn app(&self) -> Option<&str> {
-        self.label("com.dokku.app-name")
+        self.label(APP_LABEL)
     }
 
     /// The process of the app that it runs.
@@ -362,7 +368,7 @@ pub(crate) fn networks() -> Result<BTreeSet<String>, DockerError> {
 
 /// The filter for Dokku's label of the app.
 fn labelled(app: &AppName) -> String {
-    format!("label=com.dokku.app-name={app}")
+    format!("label={APP_LABEL}={app}")
 }
 
 /// What `docker inspect` prints of those that exist. It fails if one does not, and also if the engine does not answer:

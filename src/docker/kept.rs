@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::{ANSWER_LIMIT, DockerError, ImageId, docker, inspect, latest};
+use super::{ANSWER_LIMIT, APP_LABEL, DockerError, ImageId, STAGE_LABEL, docker, inspect, latest};
 use crate::names::AppName;
 
 /// The repository of their names.
@@ -58,7 +58,7 @@ pub(crate) fn built(app: &AppName) -> Result<Option<Built>, DockerError> {
     let found: Vec<InspectedImage> = inspect(docker().args(["image", "inspect", &latest(app)]))?;
     let Some(InspectedImage { config, graph_driver }) = found.into_iter().next() else { return Ok(None) };
     let mut labels = config.labels.unwrap_or_default();
-    if labels.get("com.dokku.image-stage").is_none_or(|stage| stage != BUILT) {
+    if labels.get(STAGE_LABEL).is_none_or(|stage| stage != BUILT) {
         return Ok(None);
     }
     let Some(builder) = labels.remove("com.dokku.builder-type") else { return Ok(None) };
@@ -71,7 +71,7 @@ pub(crate) fn built(app: &AppName) -> Result<Option<Built>, DockerError> {
 /// # Errors
 /// Docker does not make it.
 pub(crate) fn keep_built(app: &AppName, name: &str) -> Result<Option<ImageId>, DockerError> {
-    let labels = format!("com.dokku.image-stage={KEPT} com.dokku.app-name=");
+    let labels = format!("{STAGE_LABEL}={KEPT} {APP_LABEL}=");
     let recipe = format!("FROM {}\nLABEL {labels}\n", latest(app));
     docker().args(["build", "--quiet", "--tag", name, "-"]).input(recipe).run()?;
     super::image(name)

@@ -3,16 +3,11 @@
 use serde::Deserialize;
 
 use crate::docker::images::{ImageContents, RunConfig};
+use crate::docker::{APP_LABEL, STAGE_LABEL};
 use crate::names::Digest;
 
 /// The longest config file that is taken, in bytes. It has a few lines for each instruction of a Dockerfile.
 pub(crate) const MAX_CONFIG: u64 = 1 << 20;
-
-/// Labels by which Dokku finds images of its apps, to prune and to remove them.
-const DOKKUS_APP: &str = "com.dokku.app-name";
-
-/// See [`DOKKUS_APP`].
-const DOKKUS_STAGE: &str = "com.dokku.image-stage";
 
 /// A config file, as far as it matters here; the form is that of Docker and of the OCI image specification.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -38,8 +33,8 @@ impl ConfigFile {
     pub(super) fn is_dokkus(&self) -> bool {
         let labels = self.config.iter().flat_map(|config| &config.labels);
         labels.into_iter().any(|(label, value)| {
-            let is_stage = label == DOKKUS_STAGE && ["build", "release"].contains(&value.as_str());
-            is_stage || label == DOKKUS_APP && !value.is_empty()
+            let is_stage = label == STAGE_LABEL && ["build", "release"].contains(&value.as_str());
+            is_stage || label == APP_LABEL && !value.is_empty()
         })
     }
 }
