@@ -365,6 +365,11 @@ impl Watch {
     }
 }
 
+/// How many bytes of a disk are free for users other than root.
+pub(crate) fn free_bytes(disk: &rustix::fs::StatVfs) -> u64 {
+    disk.f_bavail.saturating_mul(disk.f_frsize)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,7 +18,7 @@ use crate::commit::app::Stage;
 use crate::docker::images::{self, Info};
 use crate::docker::{DockerError, Keeper};
 use crate::exit::Explain;
-use crate::files::{FileError, Lock, Locking};
+use crate::files::{self, FileError, Lock, Locking};
 use crate::image::talk::{Announced, Answer, MAX_LAYERS, MAX_UNPACKED, STANDSTILL, common_start};
 use crate::image::unpack::{Awaited, UnpackError, unpack};
 use crate::image::{ConfigFile, is_loaded_as};
@@ -196,7 +196,7 @@ fn check(
     let disk = statvfs(docker)
         .map_err(|error| ReceiveImageError::System("ask for the room of Docker's disk", error.into()))?;
     // Docker writes an archive to its disk before it unpacks it.
-    let (needed, free) = (2 * bytes + ROOM, disk.f_bavail.saturating_mul(disk.f_frsize));
+    let (needed, free) = (2 * bytes + ROOM, files::free_bytes(&disk));
     if free < needed { Err(ReceiveImageError::NoRoom { needed, free }) } else { Ok(()) }
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::fs::{StatVfs, statvfs};
 
 use crate::docker::images::Info;
+use crate::files;
 use crate::finding::{Check, Finding};
 use crate::provenance::{self, ProvenanceError};
 use crate::vars::Vars;
@@ -76,7 +77,7 @@ fn disk(place: &Path) -> Finding {
 }
 
 fn judged(place: &Path, state: &StatVfs) -> Finding {
-    let bytes = state.f_bavail.saturating_mul(state.f_frsize);
+    let bytes = files::free_bytes(state);
     // Some file systems make files as they are needed, and count none.
     let files = if state.f_files == 0 { u64::MAX } else { state.f_favail };
     let place = place.display();

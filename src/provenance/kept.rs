@@ -300,12 +300,10 @@ fn disk_of(dir: &Path) -> Option<PathBuf> {
 }
 
 fn is_low(dir: &Path) -> bool {
-    let low = |state: rustix::fs::StatVfs| is_below_floor(free(&state), state.f_blocks * state.f_frsize);
+    let low = |state: rustix::fs::StatVfs| {
+        is_below_floor(files::free_bytes(&state), state.f_blocks * state.f_frsize)
+    };
     statvfs(dir).is_ok_and(low)
-}
-
-fn free(state: &rustix::fs::StatVfs) -> u64 {
-    state.f_bavail.saturating_mul(state.f_frsize)
 }
 
 fn is_below_floor(free: u64, all: u64) -> bool {
