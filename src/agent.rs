@@ -14,16 +14,18 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 
 use crate::diff;
+use crate::docker::DockerError;
+use crate::docker::images::{self, Info};
 use crate::doctor;
 use crate::dokku::{Dokku, DokkuError};
 use crate::dokku_version;
 use crate::error;
 use crate::exit::Explain;
-use crate::factors;
+use crate::factors::RawFactors;
 use crate::files::FileError;
 use crate::git::{self, Git};
-use crate::manifest::FingerprintKey;
-use crate::names::{AppName, CommitId, GraduationId};
+use crate::image;
+use crate::names::{AppName, CommitId, Digest, GraduationId};
 use crate::participant::store::{Graduation, Store};
 use crate::participant::{self, Start};
 use crate::preflight;
@@ -56,6 +58,9 @@ pub(crate) enum AgentError {
     /// What runs.
     #[error(transparent)]
     Provenance(#[from] ProvenanceError),
+    /// Docker.
+    #[error(transparent)]
+    Docker(#[from] DockerError),
     /// Ours.
     #[error(transparent)]
     File(#[from] FileError),
@@ -80,7 +85,7 @@ impl Explain for AgentError {}
 /// # Errors
 /// See [`AgentError`].
 pub(crate) fn run(vars: &Vars) -> Result<(), AgentError> {
-    let mut session = Session { vars, participant: None };
+    let mut session = Session { vars, images: None, participant: None };
     let hello = Report::Hello {
         protocol: PROTOCOL,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -99,9 +104,35 @@ fn tell(report: &Report) -> io::Result<()> {
     protocol::write(&mut io::stdout().lock(), report)
 }
 
+fn tell_factors(app: &AppName, factors: RawFactors) -> io::Result<()> {
+    for (plugin, properties) in factors {
+        for (property, values) in properties {
+            tell(&Report::Factor { app: app.clone(), plugin: plugin.clone(), property, values })?;
+        }
+    }
+    Ok(())
+}
+
 struct Session<'a> {
     vars: &'a Vars,
+    /// What Docker had when it was asked first.
+    images: Option<LocalImages>,
     participant: Option<Participant>,
+}
+
+/// What must be known of Docker here to receive an image.
+struct LocalImages {
+    architecture: String,
+    /// The layers of each image that could complete one that is sent in part.
+    layers: Vec<Vec<Digest>>,
+}
+
+impl LocalImages {
+    fn ask() -> Result<Self, DockerError> {
+        let is_whole = Info::ask()?.is_containerd;
+        let layers = if is_whole { Vec::new() } else { images::layers_of_all()? };
+        Ok(Self { architecture: images::architecture()?, layers })
+    }
 }
 
 struct Participant {
@@ -117,6 +148,7 @@ impl Session<'_> {
             Request::Factors {} => self.factors(),
             Request::Examine {} => self.examine(),
             Request::Revision { app, commit } => self.revision(app, commit),
+            Request::Layers { app, layers } => self.layers(app, &layers),
             Request::Keep { app, keep, forget } => self.keep(app, &keep, &forget),
             Request::Begin { id, environment, source, by, lease_s, max_parallel, on_failure } => {
                 let since = Utc::now();
@@ -166,13 +198,7 @@ impl Session<'_> {
     fn factors(&self) -> Result<(), AgentError> {
         let dokku = Dokku::new(self.vars);
         for app in dokku.apps()?.names {
-            // Nobody can compare what another host has fingerprinted: any key does, and the fingerprints go.
-            let disclosed = factors::disclose(&dokku.factors(&app), &FingerprintKey::new(&[0; 32]));
-            for (plugin, properties) in diff::comparable(&disclosed, &dokku.scale(&app)) {
-                for (property, values) in properties {
-                    tell(&Report::Factor { app: app.clone(), plugin: plugin.clone(), property, values })?;
-                }
-            }
+            tell_factors(&app, diff::comparable_of_stored(&dokku.factors(&app), &dokku.scale(&app)))?;
         }
         Ok(tell(&Report::AllApps {})?)
     }
@@ -181,6 +207,17 @@ impl Session<'_> {
         let dokku = Dokku::new(self.vars);
         let (facts, trouble) = (dokku.revision_facts(&app, commit), dokku.trouble(&app));
         Ok(tell(&Report::Revision { app, commit, facts, trouble })?)
+    }
+
+    fn layers(&mut self, app: AppName, layers: &[Digest]) -> Result<(), AgentError> {
+        tell_factors(&app, Dokku::new(self.vars).build_settings(&app))?;
+        let images = match self.images.take() {
+            Some(images) => images,
+            None => LocalImages::ask()?,
+        };
+        let LocalImages { architecture, layers: all } = self.images.insert(images);
+        let there = image::common_start(layers, all);
+        Ok(tell(&Report::Layers { app, architecture: architecture.clone(), there })?)
     }
 
     fn keep(

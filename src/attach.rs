@@ -337,6 +337,8 @@ impl Shower {
                 | Notice::HookLine { .. }
                 | Notice::HooksEnded { .. }
                 | Notice::Log { .. }
+                | Notice::SendingImage { .. }
+                | Notice::ImageSent { .. }
                 | Notice::Held { .. }
                 | Notice::AllHeld { .. }
                 | Notice::AppFailed { .. }

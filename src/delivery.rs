@@ -5,29 +5,43 @@
 //! before there is an image.
 
 mod build;
-mod kept;
+mod image;
 
 use std::time::Duration;
 
-pub(crate) use kept::KeptError;
+pub(crate) use image::DeliveryError;
 
-use crate::names::{AppName, CommitId};
+use crate::image::BuildFacts;
+use crate::names::{AppName, CommitId, GraduationId};
 use crate::protocol::Delivery;
 use crate::slots::{Slot, Slots};
 use crate::vars::Vars;
+
+/// How the version of an app comes in the deploy of a graduation.
+#[derive(Clone, Debug)]
+pub(crate) struct Delivered {
+    /// The graduation.
+    pub(crate) id: GraduationId,
+    /// The version.
+    pub(crate) revision: CommitId,
+    /// How.
+    pub(crate) delivery: Delivery,
+    /// What was found out by the build of the image that the source has sent, if it has.
+    pub(crate) received: Option<BuildFacts>,
+}
 
 /// Waits until the deploy may begin; `builds` are places for builds. What it gives is given back when the app is built.
 pub(crate) fn begin(delivery: Delivery, builds: &Slots) -> Option<Slot> {
     match delivery {
         Delivery::Build => Some(build::begin(builds)),
-        Delivery::Kept => None,
+        Delivery::Kept | Delivery::Image => None,
     }
 }
 
 /// How long the deploy may go on after an abort, as long as there is no image, before it is stopped.
 pub(crate) fn grace(delivery: Delivery) -> Duration {
     match delivery {
-        Delivery::Build | Delivery::Kept => build::GRACE,
+        Delivery::Build | Delivery::Kept | Delivery::Image => build::GRACE,
     }
 }
 
@@ -35,23 +49,21 @@ pub(crate) fn grace(delivery: Delivery) -> Duration {
 pub(crate) fn builder(delivery: Delivery) -> Option<&'static str> {
     match delivery {
         Delivery::Build => None,
-        Delivery::Kept => Some(kept::BUILDER),
+        Delivery::Kept | Delivery::Image => Some(image::BUILDER),
     }
 }
 
-/// `builder-build`: makes the image that Dokku releases next, if `builder` is ours.
-///
-/// # Errors
-/// There is none.
-pub(crate) fn build(
-    vars: &Vars,
-    delivery: Delivery,
-    builder: &str,
-    app: &AppName,
-    revision: CommitId,
-) -> Result<(), KeptError> {
-    match delivery {
-        Delivery::Kept if builder == kept::BUILDER => kept::build(vars, app, revision),
-        Delivery::Build | Delivery::Kept => Ok(()),
+impl Delivered {
+    /// `builder-build`: makes the image that Dokku releases next, if `builder` is ours.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn build(&self, vars: &Vars, builder: &str, app: &AppName) -> Result<(), DeliveryError> {
+        match self.delivery {
+            Delivery::Build => Ok(()),
+            Delivery::Kept | Delivery::Image if builder != image::BUILDER => Ok(()),
+            Delivery::Kept => image::use_kept(vars, app, self.revision),
+            Delivery::Image => image::use_sent(app, &self.id, self.received.as_ref()),
+        }
     }
 }

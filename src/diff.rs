@@ -8,16 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::factors::RawFactors;
-use crate::manifest::{Fingerprint, Manifest, State};
+use crate::factors::{self, HIDDEN, RawFactors};
+use crate::manifest::{Fingerprint, FingerprintKey, Manifest, State};
 use crate::mapping::{DestinationApp, Routes};
 use crate::names::AppName;
 use crate::plan::is_set_by_dokku;
 use crate::protocol::LiveApp;
 use crate::runs::Runs;
-
-/// What stands for a value that may be a secret. Two hosts fingerprint with different keys, so that nobody can compare.
-pub(crate) const HIDDEN: &str = "(hidden)";
 
 /// The factors that are meant to differ between environments: shown only on request.
 const OF_EACH_ENVIRONMENT: [&str; 2] = ["domains", "scale"];
@@ -90,6 +87,12 @@ pub(crate) fn comparable(factors: &RawFactors, scale: &BTreeMap<String, u32>) ->
         comparable.insert("scale".to_owned(), scale);
     }
     comparable
+}
+
+/// The same of factors as they are stored. Nobody can compare what another host has fingerprinted, so any key does, and the
+/// fingerprints go.
+pub(crate) fn comparable_of_stored(factors: &RawFactors, scale: &BTreeMap<String, u32>) -> RawFactors {
+    comparable(&factors::disclose(factors, &FingerprintKey::new(&[0; 32])), scale)
 }
 
 fn hide(text: &str) -> String {

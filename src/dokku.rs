@@ -8,12 +8,14 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::diff;
 use crate::factors::{self, RawFactors};
 use crate::files::{self, FileError};
 use crate::names::{AppName, FoundApp, InvalidName};
 use crate::procfile;
 use crate::protocol::HoldPoint;
 use crate::repo;
+use crate::sendable;
 use crate::vars::Vars;
 
 mod refs;
@@ -346,6 +348,24 @@ impl Dokku {
         } else {
             HoldPoint::Built
         }
+    }
+
+    /// What a build of the app depends on besides its revision, in the form of [`diff::comparable`]: its own settings, and
+    /// where it has none of a name, those for all apps. The app need not exist.
+    pub(crate) fn build_settings(&self, app: &AppName) -> RawFactors {
+        let mut found = RawFactors::new();
+        for plugin in factors::PLUGINS {
+            let of_all = names_in(&self.properties.join(plugin).join(GLOBAL));
+            let names: BTreeSet<String> =
+                self.property_names(plugin, app).into_iter().chain(of_all).collect();
+            for name in names.into_iter().filter(|name| sendable::is_of_a_build(plugin, name)) {
+                let values = lines(&self.property_or_global(plugin, app, &name).unwrap_or_default());
+                if !values.is_empty() {
+                    found.entry((*plugin).to_owned()).or_default().insert(name, values);
+                }
+            }
+        }
+        diff::comparable_of_stored(&found, &BTreeMap::new())
     }
 
     /// Everything else that Dokku keeps for the app outside its repository, as it is stored: it may hold secrets.

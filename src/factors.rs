@@ -36,6 +36,9 @@ pub(crate) const PLUGINS: &[&str] = &[
     "storage",
 ];
 
+/// What stands for a value that may be a secret where two hosts are compared: they fingerprint with different keys.
+pub(crate) const HIDDEN: &str = "(hidden)";
+
 /// How a property can be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Disclosure {

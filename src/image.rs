@@ -5,12 +5,15 @@
 //! [`unpack`] makes of them the one archive that `docker load` sees, with one name, which is ours.
 
 mod contents;
+mod facts;
 pub(crate) mod saved;
 pub(crate) mod send;
 pub(crate) mod talk;
 pub(crate) mod unpack;
 
 pub(crate) use contents::{ConfigFile, is_loaded_as};
+pub use facts::BuildFacts;
+pub(crate) use talk::common_start;
 
 #[cfg(test)]
 mod tests;

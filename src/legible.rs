@@ -41,6 +41,16 @@ pub fn legible(text: String) -> String {
     clean
 }
 
+/// An amount of data as Docker and people write it, in powers of a thousand: `12 MB`.
+pub(crate) fn amount(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{} kB", bytes / 1_000),
+        1_000_000..10_000_000_000 => format!("{} MB", bytes / 1_000_000),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
+}
+
 /// The text in one line and without colours: a value of others that stands within a sentence or in a cell of a table.
 pub(crate) fn one_line(text: &str) -> String {
     plain(text).chars().map(|c| if matches!(c, '\n' | '\t') { ' ' } else { c }).collect()

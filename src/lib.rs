@@ -59,7 +59,6 @@ mod repo;
 mod report;
 mod request;
 mod runs;
-#[cfg_attr(not(test), expect(dead_code, reason = "the plan will ask it where images are sent"))]
 mod sendable;
 mod settings;
 mod slots;
@@ -92,6 +91,7 @@ pub mod exposed {
     /// Images on their way.
     pub mod image {
         pub use crate::docker::DockerError;
+        pub use crate::image::BuildFacts;
         pub use crate::image::send::{HowFar, SendError, Sending};
         pub use crate::image::unpack::{Awaited, UnpackError, unpack, unpack_parts};
     }

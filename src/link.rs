@@ -22,7 +22,7 @@ use crate::ssh::SshError;
 mod diagnosis;
 mod inquiry;
 
-pub(crate) use inquiry::{Examination, Inquiry, Revisions};
+pub(crate) use inquiry::{Examination, Inquiry, Revisions, command_there};
 
 /// How much of what ssh and the other side write to stderr is kept.
 const KEPT_STDERR: usize = 16 * 1024;

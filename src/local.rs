@@ -1,13 +1,13 @@
-//! The way to a destination that is this same host (`graduate:add-environment <name> local`): the same two subcommands
+//! The way to a destination that is this same host (`graduate:add-environment <name> local`): the same subcommands
 //! as over ssh, as children of ours. There is no connection that could be lost, and no key.
 
 use crate::mapping::DestinationApp;
 use crate::process::Program;
 use crate::vars::Vars;
 
-/// The agent, which speaks on its stdin and stdout as it does at the other end of ssh.
-pub(crate) fn agent(vars: &Vars) -> Program {
-    Program::new(vars.plugin_dir().join("dokku-graduate")).arg("graduate:agent").dir(&vars.dokku_root)
+/// A subcommand, which speaks on its stdin and stdout as it does at the other end of ssh.
+pub(crate) fn command(vars: &Vars, words: &[&str]) -> Program {
+    Program::new(vars.plugin_dir().join("dokku-graduate")).args(words).dir(&vars.dokku_root)
 }
 
 /// The address to which git(1) pushes an app's objects: `graduate:receive` behind a pipe, with neither a shell nor ssh.

@@ -218,6 +218,20 @@ pub enum Notice {
         /// The text.
         text: String,
     },
+    /// The image of an app's version is on its way.
+    SendingImage {
+        /// The app.
+        app: AppName,
+        /// Bytes of layers that have been sent, before compression.
+        done: u64,
+        /// About how many there are to send.
+        of: u64,
+    },
+    /// It is there.
+    ImageSent {
+        /// The app.
+        app: AppName,
+    },
     /// An app is held.
     Held {
         /// The app.

@@ -8,12 +8,15 @@ use serde::{Deserialize, Serialize};
 use crate::mapping::{DestinationApp, MappingProblem, Routes};
 use crate::names::{AppName, CommitId, ConfigName};
 use crate::obstacle::Obstacle;
-use crate::protocol::{Delivery, HoldPoint, LiveApp};
+use crate::protocol::{HoldPoint, LiveApp};
 pub(crate) use crate::protocol::{RevisionFacts, SetByDeploy};
 use crate::runs::{AppStatus, Condition, Runs};
+use crate::sendable::WhyNot;
 
+mod delivery;
 mod options;
 
+pub(crate) use delivery::{Deliver, PlannedDelivery, is_kept, takes_images};
 pub use options::Options;
 pub(crate) use options::{MAX_OPTIONS, OptionError};
 
@@ -76,8 +79,7 @@ pub struct Row {
     /// The destination has its revision: nothing is sent.
     pub is_there: bool,
     /// How it becomes an image there.
-    #[serde(default)]
-    pub delivery: Delivery,
+    pub delivery: PlannedDelivery,
 }
 
 /// What a graduation will do.
@@ -301,6 +303,14 @@ pub(crate) enum Problem {
         /// The revision.
         revision: CommitId,
     },
+    /// `deliver image`, and there is none that could be sent.
+    #[error("{app} cannot be delivered by an image (`deliver` is `image`): {why}")]
+    NoImage {
+        /// The app.
+        app: AppName,
+        /// Why.
+        why: WhyNot,
+    },
     /// Config names are missing.
     #[error("{there} lacks config that {has} here; set it there:\n`{missing}`", there = missing.there, has = missing.has())]
     MissingConfig {
@@ -325,6 +335,8 @@ pub(crate) struct Policy<'a> {
     pub missing_config: MissingConfig,
     /// What a revision that never ran here leads to.
     pub untested: Untested,
+    /// How versions get there.
+    pub deliver: Deliver,
     /// The apps as they are here, if the state is the current one, which is judged by them.
     pub here: Option<&'a AppsHere>,
     /// Config names that are never asked for.
@@ -370,6 +382,9 @@ pub(crate) struct Known {
     pub trouble: Option<String>,
     /// Why the app's repository here cannot be read.
     pub unreadable: Option<String>,
+    /// Of the source's image of it: about how many bytes of layers are to be sent, or why it is not; none if that was not
+    /// looked up, because no image would be sent.
+    pub image: Option<Result<u64, WhyNot>>,
 }
 
 /// Dokku and this plugin set these themselves, so that nobody need set them.
@@ -451,7 +466,7 @@ pub(crate) fn make(
         if runs.is_some_and(|live| live.status.image_is_gone) {
             problems.push(Problem::ImageIsGone { there: there.clone() });
         }
-        let Known { facts: found, tested, is_there, trouble, unreadable } = known(app, to);
+        let Known { facts: found, tested, is_there, trouble, unreadable, image } = known(app, to);
         if !found.exists {
             let (app, revision) = (app.clone(), to);
             problems.push(match (unreadable, here.map(|here| here.status.runs)) {
@@ -519,6 +534,14 @@ pub(crate) fn make(
             // Dokku scales `web` of a new app to one.
             None => HoldPoint::Healthy,
         };
+        let delivery = if takes_images(app, options, policy.deliver) && is_kept(runs, to) {
+            PlannedDelivery::Kept {}
+        } else {
+            PlannedDelivery::without_kept(image, policy.deliver).unwrap_or_else(|why| {
+                problems.push(Problem::NoImage { app: app.clone(), why });
+                PlannedDelivery::Build { why: None }
+            })
+        };
         let stays_stopped = |live: &LiveApp| live.is_scaled_to_nothing;
         plan.stopped.extend(runs.is_some_and(stays_stopped).then(|| app.clone()));
         plan.rows.push(Row {
@@ -531,11 +554,7 @@ pub(crate) fn make(
             hold,
             has_release_tasks: found.has_release_tasks,
             is_there,
-            delivery: match runs {
-                // Who asks for another deploy of the same wants it built.
-                Some(live) if live.kept.contains(&to) && !options.redeploys(app) => Delivery::Kept,
-                Some(_) | None => Delivery::Build,
-            },
+            delivery,
         });
     }
     plan.left_alone.extend(live.keys().filter(|there| routes.is_foreign(there)).cloned());

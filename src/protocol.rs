@@ -12,12 +12,12 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::finding::Finding;
 use crate::legible;
-use crate::names::{self, AppName, CommitId, EnvironmentName, GraduationId};
+use crate::names::{self, AppName, CommitId, Digest, EnvironmentName, GraduationId};
 use crate::obstacle::Obstacle;
 use crate::runs::{AppStatus, Runs};
 
 /// The version of the messages below. Both sides must have the same.
-pub(crate) const PROTOCOL: u32 = 2;
+pub(crate) const PROTOCOL: u32 = 3;
 
 /// The longest line that either side accepts, in bytes, its newline included.
 pub const MAX_LINE: usize = 64 * 1024;
@@ -70,6 +70,8 @@ pub enum Delivery {
     Build,
     /// An image of it that an earlier deploy has left there takes the place of a build.
     Kept,
+    /// The image of it that the source has sent for this graduation does.
+    Image,
 }
 
 /// From the coordinator to the agent.
@@ -90,6 +92,14 @@ pub enum Request {
         app: AppName,
         /// The revision.
         commit: CommitId,
+    },
+    /// How would a build of the app there be set, and how many of these layers of an image are there? Answered by one
+    /// [`Report::Factor`] a setting, those that are set for all apps among them, then [`Report::Layers`]. Takes no lock.
+    Layers {
+        /// The app, which may not be there yet.
+        app: AppName,
+        /// The digests of the image's unpacked layers, the lowest first.
+        layers: Vec<Digest>,
     },
     /// Keeps revisions of an app that a release can be gone back to, as far as they are there. Answered by
     /// [`Report::Kept`]. Takes no lock: nothing else makes or deletes these refs.
@@ -297,6 +307,16 @@ pub enum Report {
         /// Why nothing can be sent to that repository.
         trouble: Option<String>,
     },
+    /// What there is of an image.
+    Layers {
+        /// The app.
+        app: AppName,
+        /// For which machines Docker there starts containers, in its words.
+        #[serde(deserialize_with = "word")]
+        architecture: String,
+        /// How many of the layers that were asked for are there, from the lowest on.
+        there: usize,
+    },
     /// What [`Request::Keep`] named is kept, or there is no such app.
     Kept {
         /// The app.
@@ -481,8 +501,8 @@ mod tests {
     #[test]
     fn the_wire_forms_are_pinned() {
         let requests = [
-            "live", "factors", "examine", "revision", "keep", "begin", "resume", "open", "prepare", "look",
-            "renew", "decide",
+            "live", "factors", "examine", "revision", "layers", "keep", "begin", "resume", "open", "prepare",
+            "look", "renew", "decide",
         ];
         is_pinned::<Request>(include_str!("../tests/wire/requests.jsonl"), &requests);
         let reports = [
@@ -494,6 +514,7 @@ mod tests {
             "found",
             "examined",
             "revision",
+            "layers",
             "kept",
             "begun",
             "refused",

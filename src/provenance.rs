@@ -22,7 +22,8 @@ mod record;
 mod records;
 
 pub(crate) use kept::{
-    forget_all_kept, keep_built, kept_image, kept_revisions, kept_space, rename_kept, trim, trim_forgotten,
+    forget_all_kept, keep_built, kept_image, kept_images, kept_revisions, kept_space, rename_kept, trim,
+    trim_forgotten,
 };
 pub(crate) use look::{Found, look};
 pub(crate) use record::{

@@ -19,11 +19,11 @@ use crate::docker::images::{self, Info};
 use crate::docker::{DockerError, Keeper};
 use crate::exit::Explain;
 use crate::files::{self, FileError, Lock, Locking};
-use crate::image::talk::{Announced, Answer, MAX_LAYERS, MAX_UNPACKED, STANDSTILL, common_start};
+use crate::image::talk::{Announced, Answer, MAX_LAYERS, MAX_UNPACKED, STANDSTILL};
 use crate::image::unpack::{Awaited, UnpackError, unpack};
-use crate::image::{ConfigFile, is_loaded_as};
+use crate::image::{ConfigFile, common_start, is_loaded_as};
 use crate::names::{AppName, CommitId};
-use crate::participant::store::Store;
+use crate::participant::store::{AppEntry, Store};
 use crate::process::{KEPT_OUTPUT, ProcessError, Running, Tail};
 use crate::protocol::{self, LineError};
 use crate::vars::Vars;
@@ -164,14 +164,15 @@ fn receive(vars: &Vars, app: &AppName) -> Result<(), ReceiveImageError> {
     let is_whole = announced.whole || info.is_containerd;
     let from = if is_whole { 0 } else { common_start(&announced.layers, &images::layers_of_all()?) };
     say(&Answer::Lacks { from })?;
-    let Announced { layers, architecture, .. } = announced;
+    let Announced { facts, layers, architecture, .. } = announced;
     let session = Arrival { store, awaited: Awaited { name: keeper.name(), architecture, layers, from } };
     let loaded = session.load(stdin).and_then(|config| session.kept(&config, &keeper));
     if loaded.is_err() {
         // containerd's store leaves the name on an image that it could not unpack.
         keeper.release()?;
     }
-    loaded
+    loaded?;
+    Ok(session.store.note(app, &AppEntry::Received { facts })?)
 }
 
 /// Nothing stands against an image that is announced so.

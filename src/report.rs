@@ -1,15 +1,15 @@
 //! Every sentence that people read while a graduation runs, in Dokku's look.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
 use crate::commit::outcome::{AfterAbort, Cause, Outcome};
-use crate::legible::legible;
+use crate::legible::{amount, legible};
 use crate::lines::Lines;
 use crate::names::{AppName, CommitId, RequestTag};
 use crate::order::{Ending, Notice};
-use crate::plan::{Plan, Row};
-use crate::protocol::{AppEnd, Delivery, HoldPoint};
+use crate::plan::{Plan, PlannedDelivery, Row};
+use crate::protocol::{AppEnd, HoldPoint};
 use crate::runs::Condition;
 
 /// Turns [`Notice`] into text.
@@ -19,10 +19,19 @@ pub struct Reporter {
     subject: Option<Subject>,
     /// What the hooks that run have written, if not all of it is shown.
     hooks: Option<HookLines>,
+    /// Apps whose image is on its way.
+    sent: BTreeMap<AppName, Sent>,
     /// Apps that the plan leaves stopped.
     stopped: Vec<AppName>,
     /// Apps whose release tasks run again.
     runs_again: Vec<AppName>,
+}
+
+/// How much of an image has been sent, in tenths, and of how many bytes.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    tenths: u64,
+    of: u64,
 }
 
 /// Of what hooks write in one phase: how many lines there were, and the last ones that were not shown.
@@ -67,13 +76,20 @@ impl Reporter {
             Notice::Planned { plan } => {
                 self.stopped.clone_from(&plan.stopped);
                 self.runs_again.clone_from(&plan.runs_again);
-                planned(&mut lines, plan);
+                let source = self.subject.as_ref().map_or("the source", |subject| &subject.source);
+                planned(&mut lines, plan, source);
             }
             Notice::HooksStarted { kind, count } => lines.step(&format!("{kind} hooks ({count})")),
             Notice::HookLine { kind, text } => self.hook_line(&mut lines, format!("[{kind}] {text}")),
             Notice::HooksEnded { failed, .. } => self.hooks_ended(&mut lines, *failed),
             Notice::Log { app, text } if !self.quiet => lines.plain(&log_line(app, text)),
             Notice::Log { .. } => {}
+            Notice::SendingImage { app, done, of } => self.sending(&mut lines, app, *done, *of),
+            Notice::ImageSent { app } => {
+                if let Some(Sent { of, .. }) = self.sent.remove(app) {
+                    lines.detail(&format!("{app}: its image is there ({})", amount(of)));
+                }
+            }
             Notice::Held { app, at, held, of } => {
                 let how = match at {
                     HoldPoint::Healthy => "healthy and held",
@@ -105,6 +121,19 @@ impl Reporter {
             Notice::Ended { ending, seconds } => self.ended(&mut lines, ending, *seconds),
         }
         legible(lines.text())
+    }
+
+    /// Told first, and then at each tenth: who reads it in a log has nothing of one line a second.
+    fn sending(&mut self, lines: &mut Lines, app: &AppName, done: u64, of: u64) {
+        let tenths = done.saturating_mul(10) / of.max(1);
+        let last = self.sent.insert(app.clone(), Sent { tenths, of });
+        match last {
+            None => lines.detail(&format!("{app}: sending its image, {}", amount(of))),
+            Some(last) if last.tenths < tenths => {
+                lines.detail(&format!("{app}: {} of {} sent", amount(done), amount(of)));
+            }
+            Some(_) => {}
+        }
     }
 
     fn hook_line(&mut self, lines: &mut Lines, line: String) {
@@ -315,10 +344,10 @@ fn settled_earlier(lines: &mut Lines, id: &str, outcome: &Outcome) {
     lines.step(&format!("Settled graduation {id}, which had been interrupted: {how}"));
 }
 
-fn planned(lines: &mut Lines, plan: &Plan) {
+fn planned(lines: &mut Lines, plan: &Plan, source: &str) {
     let width = plan.rows.iter().map(|row| row.described().len()).max().unwrap_or(0);
     for row in &plan.rows {
-        lines.detail(&row_line(row, width, plan.stopped.contains(&row.app)));
+        lines.detail(&row_line(row, width, source, plan.stopped.contains(&row.app)));
     }
     match plan.unchanged.len() {
         0 => {}
@@ -340,24 +369,30 @@ fn planned(lines: &mut Lines, plan: &Plan) {
 }
 
 /// `stays` says that an app which is stopped is not started.
-fn row_line(row: &Row, width: usize, stays: bool) -> String {
-    let delivery = match row.delivery {
-        Delivery::Build => "build",
-        Delivery::Kept => "kept image",
+fn row_line(row: &Row, width: usize, source: &str, stays: bool) -> String {
+    // A reason may have commas.
+    let next = if matches!(row.delivery, PlannedDelivery::Build { why: Some(_) }) { "; " } else { ", " };
+    let delivery = match &row.delivery {
+        PlannedDelivery::Build { why: None } => "build".to_owned(),
+        PlannedDelivery::Build { why: Some(why) } => format!("build: {why}"),
+        PlannedDelivery::Kept {} => "kept image".to_owned(),
+        PlannedDelivery::Image { bytes } => format!("image from {source}, {} to send", amount(*bytes)),
     };
     let mut text = format!("{:width$} {:7} -> {}   {delivery}", row.described(), row.was(), row.to.short());
-    match row.condition {
-        Condition::Up => {}
-        Condition::Stopped if stays => text.push_str(", is scaled to nothing there and stays so"),
-        Condition::Stopped => text.push_str(", is stopped there and will be started"),
-        Condition::Down => text.push_str(", is down there"),
-    }
-    match row.hold {
-        HoldPoint::Healthy => {}
-        HoldPoint::Built => text.push_str(", held before it starts"),
-    }
-    if row.has_release_tasks {
-        text.push_str(", runs release tasks, which an abort cannot undo");
+    let condition = match row.condition {
+        Condition::Up => None,
+        Condition::Stopped if stays => Some("is scaled to nothing there and stays so"),
+        Condition::Stopped => Some("is stopped there and will be started"),
+        Condition::Down => Some("is down there"),
+    };
+    let hold = match row.hold {
+        HoldPoint::Healthy => None,
+        HoldPoint::Built => Some("held before it starts"),
+    };
+    let tasks = row.has_release_tasks.then_some("runs release tasks, which an abort cannot undo");
+    for remark in [condition, hold, tasks].into_iter().flatten() {
+        text += next;
+        text += remark;
     }
     text
 }

@@ -24,15 +24,21 @@ fn row(app: &str, from: Option<&str>, is_new: bool) -> Row {
         hold: HoldPoint::Healthy,
         has_release_tasks: false,
         is_there: false,
-        delivery: Delivery::Build,
+        delivery: PlannedDelivery::Build { why: None },
     }
 }
 
 fn plan() -> Plan {
     Plan {
         rows: vec![
-            Row { delivery: Delivery::Kept, ..row("api", Some("4be21d0"), false) },
+            Row { delivery: PlannedDelivery::Kept {}, ..row("api", Some("4be21d0"), false) },
             Row { hold: HoldPoint::Built, ..row("worker", None, true) },
+            Row {
+                hold: HoldPoint::Built,
+                delivery: PlannedDelivery::Build { why: Some("no image of it is kept here".to_owned()) },
+                ..row("tasks", None, true)
+            },
+            Row { delivery: PlannedDelivery::Image { bytes: 12_345_678 }, ..row("site", None, true) },
             Row { has_release_tasks: true, ..row("web", None, false) },
             Row { from: Runs::Unknown, condition: Condition::Down, ..row("shop", None, false) },
             Row { condition: Condition::Stopped, ..row("wiki", Some("4be21d0"), false) },
@@ -118,6 +124,10 @@ fn notices() -> Vec<Notice> {
         Notice::HooksStarted { kind: HookKind::Pre, count: 2 },
         Notice::HookLine { kind: HookKind::Post, text: text("backup done") },
         Notice::Log { app: app(), text: text("-----> Building") },
+        Notice::SendingImage { app: app(), done: 0, of: 40_000_000 },
+        Notice::SendingImage { app: app(), done: 1_000_000, of: 40_000_000 },
+        Notice::SendingImage { app: app(), done: 31_000_000, of: 40_000_000 },
+        Notice::ImageSent { app: app() },
         Notice::Held { app: app(), at: HoldPoint::Healthy, held: 1, of: 2 },
         Notice::Held { app: name("worker"), at: HoldPoint::Built, held: 2, of: 2 },
         Notice::AllHeld { count: 1, hold_limit_s: 60 },

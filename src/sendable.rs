@@ -11,8 +11,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::diff::HIDDEN;
-use crate::factors::RawFactors;
+use crate::factors::{HIDDEN, RawFactors};
 
 /// What an image tells of how it was made.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +27,8 @@ pub(crate) struct Make<'a> {
 /// Why an image is not sent, in words that go on "build: ".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WhyNot {
+    /// There is none.
+    NotKept,
     /// Herokuish made it.
     Herokuish,
     /// Cloud Native Buildpacks made it, and nobody asked for images.
@@ -57,6 +58,7 @@ pub(crate) enum WhyNot {
 impl fmt::Display for WhyNot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NotKept => write!(f, "no image of it is kept here"),
             Self::Herokuish => write!(f, "herokuish writes the config of the source into the image"),
             Self::Buildpacks => {
                 write!(
@@ -132,14 +134,19 @@ fn settings(factors: &RawFactors) -> impl Iterator<Item = (&str, &str, &Vec<Stri
     let all = factors.iter().flat_map(|(plugin, properties)| {
         properties.iter().map(move |(property, values)| (plugin.as_str(), property.as_str(), values))
     });
-    all.filter(|(plugin, property, _)| match *plugin {
+    all.filter(|(plugin, property, _)| is_of_a_build(plugin, property))
+}
+
+/// What a build depends on, of all that is set for an app.
+pub(crate) fn is_of_a_build(plugin: &str, property: &str) -> bool {
+    match plugin {
         "docker-options" => property.ends_with(".build"),
         "buildpacks" => true,
         builder if builder.starts_with("builder") => {
-            ["selected", "build-dir"].contains(property) || property.ends_with("-path")
+            ["selected", "build-dir"].contains(&property) || property.ends_with("-path")
         }
         _ => false,
-    })
+    }
 }
 
 fn valueless_build_arg(option: &str) -> Option<&str> {

@@ -42,8 +42,8 @@ pub(crate) fn run(vars: &Vars, name: &str, arguments: &[String]) -> Result<(), H
             say_builder(vars, &app);
             Ok(())
         }
-        ("builder-build", _, Some(app)) => match hold::delivery(vars, &app)? {
-            Some((delivery, to)) => Ok(delivery::build(vars, delivery, argument(0), &app, to)?),
+        ("builder-build", _, Some(app)) => match hold::delivered(vars, &app)? {
+            Some(delivered) => Ok(delivered.build(vars, argument(0), &app)?),
             None => Ok(()),
         },
         ("builder-release", _, Some(app)) => {
@@ -131,9 +131,9 @@ fn recorded(result: Result<(), ProvenanceError>) {
 
 /// Whatever fails here keeps Dokku from asking the other plugins; without an answer of ours it builds.
 fn say_builder(vars: &Vars, app: &AppName) {
-    let said = match hold::delivery(vars, app) {
-        Ok(delivery) => {
-            delivery.and_then(|(delivery, _)| delivery::builder(delivery)).map_or(Ok(()), |name| {
+    let said = match hold::delivered(vars, app) {
+        Ok(delivered) => {
+            delivered.and_then(|delivered| delivery::builder(delivered.delivery)).map_or(Ok(()), |name| {
                 output::to_stdout(&format!("{name}\n")).map_err(|error| error.to_string())
             })
         }

@@ -7,17 +7,19 @@ use std::time::{Duration, Instant};
 use console::strip_ansi_codes;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::legible::amount;
 use crate::names::AppName;
 use crate::order::Notice;
 use crate::output;
 use crate::plan::{Plan, Row};
-use crate::protocol::AppEnd;
+use crate::protocol::{AppEnd, Delivery};
 use crate::vars::Vars;
 
 /// How far an app has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Waiting,
+    Sending,
     Building,
     Held,
     GoingLive,
@@ -32,6 +34,7 @@ impl Phase {
     fn in_words(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
+            Self::Sending => "sending",
             Self::Building => "building",
             Self::Held => "held",
             Self::GoingLive => "going live",
@@ -47,20 +50,27 @@ impl Phase {
     fn is_last(self) -> bool {
         match self {
             Self::Live | Self::Failed | Self::AsBefore | Self::Stuck => true,
-            Self::Waiting | Self::Building | Self::Held | Self::GoingLive | Self::PuttingBack => false,
+            Self::Waiting
+            | Self::Sending
+            | Self::Building
+            | Self::Held
+            | Self::GoingLive
+            | Self::PuttingBack => false,
         }
     }
 
     /// What a notice makes of an app that is so far.
     fn after(self, app: &AppName, notice: &Notice) -> Self {
         match (notice, self) {
-            (Notice::Log { app: of, .. }, Self::Waiting) if of == app => Self::Building,
+            (Notice::SendingImage { app: of, .. }, Self::Waiting) if of == app => Self::Sending,
+            (Notice::Log { app: of, .. }, Self::Waiting | Self::Sending) if of == app => Self::Building,
             (Notice::Held { app: of, .. }, _) if of == app => Self::Held,
             (Notice::AppFailed { app: of, .. }, _) if of == app => Self::Failed,
             (Notice::GoingLive {}, Self::Held) => Self::GoingLive,
-            (Notice::PuttingBack {}, Self::Building | Self::Held | Self::GoingLive | Self::Live) => {
-                Self::PuttingBack
-            }
+            (
+                Notice::PuttingBack {},
+                Self::Sending | Self::Building | Self::Held | Self::GoingLive | Self::Live,
+            ) => Self::PuttingBack,
             (Notice::AppEnded { app: of, end }, _) if of == app => match end {
                 AppEnd::Live {} => Self::Live,
                 // That it failed says more.
@@ -82,7 +92,9 @@ struct Line {
     since: Instant,
     /// How long all of it took, once nothing more will happen to the app.
     took: Option<Duration>,
-    /// The last that its build has written.
+    /// A build makes its image.
+    is_built: bool,
+    /// The last that its build has written, or how much of its image is sent.
     said: String,
     bar: ProgressBar,
 }
@@ -90,8 +102,10 @@ struct Line {
 impl Line {
     fn text(&self, app: &AppName, width: usize) -> String {
         let time = in_words(self.took.unwrap_or_else(|| self.since.elapsed()));
-        let said = if self.phase == Phase::Building { self.said.as_str() } else { "" };
-        let phase = self.phase.in_words();
+        let says = matches!(self.phase, Phase::Sending | Phase::Building);
+        let said = if says { self.said.as_str() } else { "" };
+        let starts = self.phase == Phase::Building && !self.is_built;
+        let phase = if starts { "starting" } else { self.phase.in_words() };
         let text = format!("{app:width$} {}   {phase:10} {time:>9}   {said}", self.change);
         text.trim_end().to_owned()
     }
@@ -144,6 +158,16 @@ impl View {
             Notice::Started { .. } if self.agreed.is_some() => {}
             // The app's line says so.
             Notice::Held { .. } => {}
+            Notice::SendingImage { app, done, of } => {
+                if let Some(line) = self.lines.get_mut(app) {
+                    line.said = format!("{} of {}", amount(*done), amount(*of));
+                }
+            }
+            Notice::ImageSent { app } => {
+                if let Some(line) = self.lines.get_mut(app) {
+                    line.said = "all of it is there".to_owned();
+                }
+            }
             Notice::Log { app, text } => {
                 if let Some(line) = self.lines.get_mut(app) {
                     line.said = legible(text);
@@ -183,6 +207,7 @@ impl View {
                 phase: Phase::Waiting,
                 since: Instant::now(),
                 took: None,
+                is_built: row.delivery.delivery() == Delivery::Build,
                 said: String::new(),
                 bar,
             };

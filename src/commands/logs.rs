@@ -118,8 +118,12 @@ impl Living {
 
 fn app_of(notice: &Notice) -> Option<&AppName> {
     match notice {
-        Notice::Log { app, .. } | Notice::Held { app, .. } | Notice::AppFailed { app, .. } => Some(app),
-        Notice::AppEnded { app, .. } => Some(app),
+        Notice::Log { app, .. }
+        | Notice::SendingImage { app, .. }
+        | Notice::ImageSent { app }
+        | Notice::Held { app, .. }
+        | Notice::AppFailed { app, .. }
+        | Notice::AppEnded { app, .. } => Some(app),
         Notice::Started { .. }
         | Notice::SettledEarlier { .. }
         | Notice::Planned { .. }

@@ -14,7 +14,7 @@ use crate::journal::Place;
 use crate::lines::Lines;
 use crate::names::EnvironmentName;
 use crate::order::{Ending, Notice, Order};
-use crate::plan::{Options, Plan, Row};
+use crate::plan::{Options, Plan, PlannedDelivery, Row};
 use crate::records::Follower;
 use crate::repo::Settled;
 use crate::report::Reporter;
@@ -128,6 +128,8 @@ fn ask(order: &Order, vars: &Vars) -> Result<(Option<Plan>, Ending), Error> {
                 | Notice::HookLine { .. }
                 | Notice::HooksEnded { .. }
                 | Notice::Log { .. }
+                | Notice::SendingImage { .. }
+                | Notice::ImageSent { .. }
                 | Notice::Held { .. }
                 | Notice::AllHeld { .. }
                 | Notice::AppFailed { .. }
@@ -181,6 +183,11 @@ fn text(order: &Order, plan: Option<&Plan>, ending: Ending, vars: &Vars) -> Stri
 
 fn changed(row: &Row, vars: &Vars) -> serde_json::Value {
     let commits = Commits::between(&row.app, row.from.revision(), Some(row.to), vars);
+    let (why_built, bytes_to_send) = match &row.delivery {
+        PlannedDelivery::Build { why } => (why.as_ref(), None),
+        PlannedDelivery::Kept {} => (None, None),
+        PlannedDelivery::Image { bytes } => (None, Some(bytes)),
+    };
     json!({
         "app": row.app,
         "there": row.there,
@@ -191,7 +198,9 @@ fn changed(row: &Row, vars: &Vars) -> serde_json::Value {
         "goes_back": commits.goes_back,
         "hold": row.hold,
         "has_release_tasks": row.has_release_tasks,
-        "delivery": row.delivery,
+        "delivery": row.delivery.delivery(),
+        "why_built": why_built,
+        "bytes_to_send": bytes_to_send,
         "commits": commits.document(),
     })
 }

@@ -2,6 +2,7 @@
 
 use crate::commit::source::Phase;
 use crate::coordinator::control::Client;
+use crate::image::send::HowFar;
 use crate::link::Inquiry;
 use crate::names::AppName;
 use crate::order::HookKind;
@@ -53,11 +54,23 @@ pub(super) enum Heard {
     Back(Inquiry),
     /// It will not come back.
     Gone(String),
-    /// An app's objects are there, or not.
+    /// How far the image of an app is on its way there.
+    SendingImage {
+        /// The app.
+        app: AppName,
+        /// How far.
+        how_far: HowFar,
+    },
+    /// An app's image is there.
+    ImageSent {
+        /// The app.
+        app: AppName,
+    },
+    /// All that is sent of an app is there, or not.
     Sent {
         /// The app.
         app: AppName,
-        /// What git said, if they are not.
+        /// What could not be sent, and why.
         result: Result<(), String>,
     },
 }

@@ -11,6 +11,7 @@ mod error;
 mod forgotten;
 mod graduate;
 mod holder;
+mod images;
 mod keep;
 pub(crate) mod ledger;
 mod message;

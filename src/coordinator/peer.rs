@@ -184,7 +184,7 @@ impl Peer {
     /// Asks it to build an app and to hold it.
     pub(super) fn prepare(&mut self, app: &AppName) {
         let row = self.row(app);
-        let request = Request::Prepare { app: row.there.name().clone(), delivery: row.delivery };
+        let request = Request::Prepare { app: row.there.name().clone(), delivery: row.delivery.delivery() };
         self.send(&request);
     }
 

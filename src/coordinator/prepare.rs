@@ -14,7 +14,7 @@ use crate::git::{Git, Harmful};
 use crate::link::{Inquiry, LinkError};
 use crate::names::{AppName, FoundApp, ReleaseTag, RequestTag};
 use crate::order::{Ending, Mode, Notice, Order};
-use crate::plan::{self, AppsHere, Plan, Policy};
+use crate::plan::{self, AppsHere, Known, Plan, Policy};
 use crate::repo::{self, Release, Settled};
 
 impl Coordinator<'_> {
@@ -52,15 +52,17 @@ impl Coordinator<'_> {
         };
         let there = inquiry.revisions(&self.to_ask(&live));
         let there = there.map_err(|error| Ending::Unreachable { reason: error.to_string() })?;
+        let images = self.images(&mut inquiry, &live)?;
         let known = |app: &AppName, revision| {
             // Of the current state it is known already.
             let status = here.as_ref().and_then(|here| here.get(app)).map(|here| &here.status);
-            self.known(app, revision, &there, status)
+            Known { image: images.get(app).cloned(), ..self.known(app, revision, &there, status) }
         };
         let Self { order, site, limits, .. } = &*self;
         let policy = Policy {
             missing_config: limits.missing_config,
             untested: limits.untested,
+            deliver: limits.deliver,
             here: here.as_ref(),
             ignore_config: &limits.ignore_config,
             excluded: &order.excluded,

@@ -56,7 +56,7 @@ impl Coordinator<'_> {
         });
         let unreadable = || repo::unreadable(&Dokku::new(self.vars).repository(app));
         let unreadable = (!facts.exists).then(unreadable).flatten();
-        Known { facts, tested, is_there, trouble, unreadable }
+        Known { facts, tested, is_there, trouble, unreadable, image: None }
     }
 
     /// Whether a revision ever ran here. What costs more is asked only of one that is not among those that were recorded.

@@ -104,8 +104,9 @@ impl From<Inspected> for ImageContents {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct RunConfig {
+    /// Its environment, `NAME=value`.
     #[serde(deserialize_with = "null_as_empty")]
-    env: Vec<String>,
+    pub env: Vec<String>,
     #[serde(deserialize_with = "null_as_empty")]
     entrypoint: Vec<String>,
     #[serde(deserialize_with = "null_as_empty")]

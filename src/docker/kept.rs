@@ -24,6 +24,8 @@ const KEPT: &str = "graduate";
 pub(crate) struct Built {
     /// By which builder of Dokku's.
     pub(crate) builder: String,
+    /// Its id, if it has the labels of a kept image already: it is one, or the source's that was sent here.
+    pub(crate) labelled: Option<ImageId>,
     /// Where Docker keeps the layers of images; none if it does not say.
     pub(crate) place: Option<PathBuf>,
 }
@@ -31,6 +33,7 @@ pub(crate) struct Built {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct InspectedImage {
+    id: ImageId,
     #[serde(default)]
     config: Labelled,
     #[serde(default)]
@@ -56,14 +59,16 @@ struct GraphDriver {
 /// Docker does not answer.
 pub(crate) fn built(app: &AppName) -> Result<Option<Built>, DockerError> {
     let found: Vec<InspectedImage> = inspect(docker().args(["image", "inspect", &latest(app)]))?;
-    let Some(InspectedImage { config, graph_driver }) = found.into_iter().next() else { return Ok(None) };
+    let Some(InspectedImage { id, config, graph_driver }) = found.into_iter().next() else { return Ok(None) };
     let mut labels = config.labels.unwrap_or_default();
-    if labels.get(STAGE_LABEL).is_none_or(|stage| stage != BUILT) {
-        return Ok(None);
-    }
+    let labelled = match labels.get(STAGE_LABEL).map(String::as_str) {
+        Some(BUILT) => None,
+        Some(KEPT) => Some(id),
+        Some(_) | None => return Ok(None),
+    };
     let Some(builder) = labels.remove("com.dokku.builder-type") else { return Ok(None) };
     let layer = graph_driver.and_then(|driver| driver.data?.remove("UpperDir"));
-    Ok(Some(Built { builder, place: layer.map(PathBuf::from) }))
+    Ok(Some(Built { builder, labelled, place: layer.map(PathBuf::from) }))
 }
 
 /// Keeps what stands under the app's name, as `name`, which no image has.

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::BuildFacts;
 use super::saved::{SavedError, pack};
 use super::talk::{Announced, Answer, STANDSTILL};
 use crate::docker::DockerError;
@@ -26,6 +27,9 @@ pub enum SendError {
     /// A program cannot be run.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// Nobody knows where the destination is.
+    #[error("{0}")]
+    NoWay(String),
     /// Docker does not tell of the image.
     #[error(transparent)]
     Docker(#[from] DockerError),
@@ -73,8 +77,10 @@ pub struct Sending<'a> {
     pub image: &'a str,
     /// The revision that it was built from.
     pub commit: CommitId,
-    /// What leads to `graduate:receive-image` for the app there.
-    pub receiver: &'a dyn Fn() -> Program,
+    /// What its build has found out.
+    pub facts: BuildFacts,
+    /// What leads to `graduate:receive-image` for the app there, or why nothing does.
+    pub receiver: &'a dyn Fn() -> Result<Program, String>,
 }
 
 impl Sending<'_> {
@@ -99,7 +105,9 @@ impl Sending<'_> {
         whole: bool,
         told: &dyn Fn(HowFar),
     ) -> Result<Answer, SendError> {
-        let mut running = children.start((self.receiver)().piped())?.ok_or(SendError::Stopped)?;
+        let mut running = children
+            .start((self.receiver)().map_err(SendError::NoWay)?.piped())?
+            .ok_or(SendError::Stopped)?;
         let watch = Standstill::default();
         watch.also(&running).map_err(SendError::Pipe)?;
         let answer = watch
@@ -179,7 +187,9 @@ impl Talk<'_> {
         };
         let (mut from, stderr) = (BufReader::new(from), Tail::of(stderr, KEPT_OUTPUT));
         let ImageContents { architecture, layers, bytes, .. } = image.clone();
-        let announcement = Announced { commit: self.sending.commit, architecture, layers, bytes, whole };
+        let Sending { commit, facts, .. } = self.sending;
+        let announcement =
+            Announced { commit: *commit, facts: facts.clone(), architecture, layers, bytes, whole };
         // One that has ended already has said why.
         let _ = to.write_all(&protocol::encode(&announcement));
         let start = match self.answer(&mut from, &stderr)? {

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::BuildFacts;
 use crate::names::{CommitId, Digest};
 
 /// The most layers of an image; Docker itself has 127.
@@ -39,6 +40,8 @@ pub(super) const PIECE: usize = 64 * 1024;
 pub(crate) struct Announced {
     /// The revision that it was built from.
     pub(crate) commit: CommitId,
+    /// What its build has found out.
+    pub(crate) facts: BuildFacts,
     /// For which machine it was built, in Docker's words.
     pub(crate) architecture: String,
     /// The digests of its unpacked layers, the lowest first.

@@ -13,7 +13,7 @@ use crate::factors::RawFactors;
 use crate::finding::Finding;
 use crate::local;
 use crate::mapping::DestinationApp;
-use crate::names::{CommitId, EnvironmentName};
+use crate::names::{CommitId, Digest, EnvironmentName};
 use crate::process::Program;
 use crate::protocol::{LiveApp, Report, Request, RevisionFacts};
 use crate::settings::{Address, Settings, Url};
@@ -56,10 +56,7 @@ impl Inquiry {
         environment: &EnvironmentName,
         control: Option<&Path>,
     ) -> Result<Self, LinkError> {
-        match Settings::load(vars)?.environment(environment)?.url {
-            Address::Local => Self::of_this_host(vars),
-            Address::Ssh(_) => Self::by(ssh::command(vars, environment, control, &[AGENT])?),
-        }
+        Self::by(command_there(vars, environment, control, &[AGENT])?)
     }
 
     /// Talks to the agent of this same host.
@@ -67,7 +64,7 @@ impl Inquiry {
     /// # Errors
     /// As [`Inquiry::of`].
     pub(crate) fn of_this_host(vars: &Vars) -> Result<Self, LinkError> {
-        Self::by(local::agent(vars))
+        Self::by(local::command(vars, &[AGENT]))
     }
 
     /// As [`Inquiry::of`], to a host that may not be set up yet: it makes our key if there is none.
@@ -168,6 +165,31 @@ impl Inquiry {
         Ok(there)
     }
 
+    /// How a build of an app there would be set, for which machines Docker there is, and how many of these layers of an
+    /// image are there, from the lowest on.
+    ///
+    /// # Errors
+    /// As [`Inquiry::live`].
+    pub(crate) fn layers(
+        &mut self,
+        app: &DestinationApp,
+        layers: Vec<Digest>,
+    ) -> Result<(RawFactors, String, usize), LinkError> {
+        let mut limit = Limit::on(self.link.process, ANSWER_LIMIT);
+        self.link.send(&Request::Layers { app: app.name().clone(), layers })?;
+        let mut settings = RawFactors::new();
+        loop {
+            let report = self.reports.next_answer(&mut limit)?;
+            if let Report::Factor { plugin, property, values, .. } = report {
+                settings.entry(plugin).or_default().insert(property, values);
+            } else if let Report::Layers { architecture, there, .. } = report {
+                return Ok((settings, architecture, there));
+            } else {
+                return Err(LinkError::out_of_turn(&report));
+            }
+        }
+    }
+
     /// Lets the destination examine itself.
     ///
     /// # Errors
@@ -191,6 +213,22 @@ impl Inquiry {
 
 /// The one command of a destination that a source talks to.
 const AGENT: &str = "graduate:agent";
+
+/// One of our commands on an environment's host, over ssh or on this same host. `control` is as in [`Inquiry::of`].
+///
+/// # Errors
+/// Nobody knows where the environment is; ssh cannot be configured.
+pub(crate) fn command_there(
+    vars: &Vars,
+    environment: &EnvironmentName,
+    control: Option<&Path>,
+    words: &[&str],
+) -> Result<Program, LinkError> {
+    Ok(match Settings::load(vars)?.environment(environment)?.url {
+        Address::Local => local::command(vars, words),
+        Address::Ssh(_) => ssh::command(vars, environment, control, words)?,
+    })
+}
 
 /// How far the clock there is ahead of ours at least: it was read at some moment between question and answer.
 fn apart(asked: DateTime<Utc>, there: DateTime<Utc>, answered: DateTime<Utc>) -> TimeDelta {

@@ -11,17 +11,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::commit::app::{self as stages, Barrier, Foreign};
-use crate::delivery::KeptError;
+use crate::delivery::{Delivered, DeliveryError};
 use crate::docker::{self, RestartPolicy};
 use crate::dokku::Dokku;
 use crate::exit::Explain;
 use crate::files::{FileError, Watch};
-use crate::names::{AppName, CommitId, GraduationId};
+use crate::names::{AppName, GraduationId};
 use crate::participant;
 use crate::participant::app::{App, AppError, Version};
 use crate::participant::health::{self, Ailment, Watched};
 use crate::participant::store::{AppEntry, Before, Held, LeaseEnd, Store, Variables};
-use crate::protocol::{Decision, Delivery, HoldPoint};
+use crate::protocol::{Decision, HoldPoint};
 use crate::vars::Vars;
 
 /// How long apps wait for one another just before the proxy switch. An app that is not there by then (its second
@@ -75,9 +75,9 @@ pub(crate) enum HoldError {
         /// When it began here.
         since: String,
     },
-    /// The kept image of the app's version.
+    /// The image of the app's version.
     #[error(transparent)]
-    Kept(#[from] KeptError),
+    Delivery(#[from] DeliveryError),
     /// An app could not be changed.
     #[error(transparent)]
     App(#[from] AppError),
@@ -91,15 +91,16 @@ pub(crate) enum HoldError {
 
 impl Explain for HoldError {}
 
-/// How the version of an app becomes an image in the deploy that we are part of, and which revision it is; none if that is no
-/// graduation's.
+/// How the version of an app becomes an image in the deploy that we are part of; none if that is no graduation's.
 ///
 /// # Errors
 /// The log of the app cannot be read.
-pub(crate) fn delivery(vars: &Vars, app: &AppName) -> Result<Option<(Delivery, CommitId)>, HoldError> {
+pub(crate) fn delivered(vars: &Vars, app: &AppName) -> Result<Option<Delivered>, HoldError> {
     let Some(id) = &vars.graduation else { return Ok(None) };
     let known = Store::at(vars, id).app(app)?;
-    Ok(known.before.map(|before| (known.delivery, before.to)))
+    let Some(before) = known.before else { return Ok(None) };
+    let (id, revision) = (id.clone(), before.to);
+    Ok(Some(Delivered { id, revision, delivery: known.delivery, received: known.received }))
 }
 
 /// `builder-release`, before Dokku's builders: the app is built, or somebody has changed its settings, and Dokku is about

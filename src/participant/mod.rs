@@ -269,6 +269,7 @@ impl<'a> Participant<'a> {
             | Request::Factors {}
             | Request::Examine {}
             | Request::Revision { .. }
+            | Request::Layers { .. }
             | Request::Keep { .. }
             | Request::Begin { .. }
             | Request::Resume { .. } => {

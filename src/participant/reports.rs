@@ -68,6 +68,7 @@ fn is_awaited(report: &Report) -> bool {
         | Report::Found { .. }
         | Report::Examined {}
         | Report::Revision { .. }
+        | Report::Layers { .. }
         | Report::Kept { .. }
         | Report::Begun {}
         | Report::Refused { .. }
@@ -93,6 +94,7 @@ pub(super) fn bounded(report: Report) -> Report {
         | Report::Found { .. }
         | Report::Examined {}
         | Report::Revision { .. }
+        | Report::Layers { .. }
         | Report::Kept { .. }
         | Report::Begun {}
         | Report::Unknown {}

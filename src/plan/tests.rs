@@ -1,11 +1,14 @@
 use super::*;
 use crate::mapping::Mapping;
+use crate::protocol::Delivery;
+use crate::sendable::WhyNot;
 
 const ALL_THERE: RevisionFacts =
     RevisionFacts { exists: true, names_web: true, has_release_tasks: false, set_by_deploy: BTreeMap::new() };
 const DEFAULT: Policy<'static> = Policy {
     missing_config: MissingConfig::Fail,
     untested: Untested::Fail,
+    deliver: Deliver::Auto,
     here: None,
     ignore_config: &BTreeSet::new(),
     excluded: &BTreeSet::new(),
@@ -262,11 +265,32 @@ fn a_kept_image_takes_the_place_of_a_build_unless_the_same_is_to_be_deployed_aga
             Options::parse(&options.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>()).unwrap();
         let plan =
             make(&wanted, &routes("", &wanted), &live, &options, &DEFAULT, |_, _| known(ALL_THERE)).unwrap();
-        plan.rows.iter().map(|row| (row.app.to_string(), row.delivery)).collect::<Vec<_>>()
+        plan.rows.iter().map(|row| (row.app.to_string(), row.delivery.delivery())).collect::<Vec<_>>()
     };
     assert_eq!(delivery(&[]), [("api".to_owned(), Delivery::Kept)]);
     assert_eq!(
         delivery(&["redeploy=web"]),
         [("api".to_owned(), Delivery::Kept), ("web".to_owned(), Delivery::Build)]
     );
+}
+
+#[test]
+fn the_sources_image_is_sent_where_it_can_be_and_is_wanted() {
+    let wanted: BTreeMap<_, _> = [(app("api"), want('a', &[]))].into();
+    let live = [(there("api"), run('b'))].into();
+    let planned = |deliver, image: Option<Result<u64, WhyNot>>| {
+        let policy = Policy { deliver, ..DEFAULT };
+        let known = Known { image, ..known(ALL_THERE) };
+        let made =
+            make(&wanted, &routes("", &wanted), &live, &Options::default(), &policy, |_, _| known.clone());
+        made.map(|plan| plan.rows[0].delivery.clone()).map_err(|problems| problems[0].to_string())
+    };
+    let build = |why: Option<&str>| PlannedDelivery::Build { why: why.map(str::to_owned) };
+    assert_eq!(planned(Deliver::Auto, Some(Ok(12))), Ok(PlannedDelivery::Image { bytes: 12 }));
+    assert_eq!(planned(Deliver::Image, Some(Ok(12))), Ok(PlannedDelivery::Image { bytes: 12 }));
+    assert_eq!(planned(Deliver::Auto, None), Ok(build(None)), "it was not looked up");
+    let none = "no image of it is kept here";
+    assert_eq!(planned(Deliver::Auto, Some(Err(WhyNot::NotKept))), Ok(build(Some(none))));
+    let refused = planned(Deliver::Image, Some(Err(WhyNot::NotKept))).unwrap_err();
+    assert_eq!(refused, format!("api cannot be delivered by an image (`deliver` is `image`): {none}"));
 }

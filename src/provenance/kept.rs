@@ -16,6 +16,7 @@ use super::place::Place;
 use crate::docker::{self, ImageId, KeptSeen};
 use crate::dokku::Dokku;
 use crate::files;
+use crate::image::BuildFacts;
 use crate::names::{AppName, CommitId};
 use crate::process::ProcessId;
 use crate::repo;
@@ -38,10 +39,8 @@ const PORTLESS: [&str; 2] = ["nixpacks", "railpack"];
 pub(crate) struct KeptImage {
     /// What it was built from.
     pub(crate) revision: CommitId,
-    /// By which builder of Dokku's.
-    pub(crate) builder: String,
-    /// The ports that the build has found, as `http:80:5000`; none if it looks for none.
-    pub(crate) ports: Option<Vec<String>>,
+    /// What its build has found out.
+    pub(crate) facts: BuildFacts,
     /// Its id; none before it is made.
     image: Option<ImageId>,
     /// When it was built, to the millisecond: by this and the revision it is named.
@@ -154,6 +153,11 @@ pub(crate) fn keep_built(vars: &Vars, app: &AppName) -> Result<Option<String>, P
         return Ok(None);
     }
     let Some(built) = docker::built(app)? else { return Ok(None) };
+    // The image of an earlier deploy took the place of a build, and is kept already.
+    let is_it = |one: &KeptImage| one.revision == revision && one.image == built.labelled;
+    if built.labelled.is_some() && place.kept()?.iter().any(is_it) {
+        return Ok(None);
+    }
     let disk = built.place.into_iter().chain(STORES.map(PathBuf::from)).find_map(|dir| disk_of(&dir));
     let note = match &disk {
         Some(disk) if is_low(disk) => Some(make_room(vars, app, disk)?),
@@ -165,9 +169,16 @@ pub(crate) fn keep_built(vars: &Vars, app: &AppName) -> Result<Option<String>, P
     let builder = built.builder;
     let looks_for_ports = !PORTLESS.contains(&builder.as_str());
     let ports = looks_for_ports.then(|| Dokku::new(vars).property_lines("ports", app, "map-detected"));
-    let kept = KeptImage { revision, builder, ports, image: None, at: Utc::now(), by: Some(command) };
+    let facts = BuildFacts { builder, ports };
+    let kept = KeptImage { revision, facts, image: None, at: Utc::now(), by: Some(command) };
     place.change_kept(|images| images.push(kept.clone()))?;
-    let image = docker::keep_built(app, &kept.name(app))?;
+    let image = match built.labelled {
+        None => docker::keep_built(app, &kept.name(app))?,
+        Some(image) => {
+            docker::tag(&image, &kept.name(app))?;
+            Some(image)
+        }
+    };
     place.change_kept(|images| {
         if let Some(made) = images.iter_mut().find(|one| **one == kept) {
             made.image = image;
@@ -228,9 +239,26 @@ pub(crate) fn kept_image(
     app: &AppName,
     revision: CommitId,
 ) -> Result<Option<KeptImage>, ProvenanceError> {
+    Ok(kept_images(vars, &[(app.clone(), revision)])?.remove(app))
+}
+
+/// The kept images of these revisions of apps, as far as Docker has them.
+///
+/// # Errors
+/// A file cannot be read; Docker does not answer.
+pub(crate) fn kept_images(
+    vars: &Vars,
+    wanted: &[(AppName, CommitId)],
+) -> Result<BTreeMap<AppName, KeptImage>, ProvenanceError> {
     let seen = docker::kept()?;
-    let images = Place::of(vars, app).kept()?;
-    Ok(images.into_iter().rev().find(|one| one.revision == revision && one.is_there(app, &seen)))
+    let mut found = BTreeMap::new();
+    for (app, revision) in wanted {
+        let images = Place::of(vars, app).kept()?;
+        let image =
+            images.into_iter().rev().find(|one| one.revision == *revision && one.is_there(app, &seen));
+        found.extend(image.map(|image| (app.clone(), image)));
+    }
+    Ok(found)
 }
 
 /// The revisions of these apps of which Docker has an image, the latest last. What cannot be read of one app concerns that
@@ -363,8 +391,7 @@ mod tests {
     fn kept(digits: &str) -> KeptImages {
         let one = |digit: char| KeptImage {
             revision: digit.to_string().repeat(40).parse().unwrap(),
-            builder: "dockerfile".to_owned(),
-            ports: None,
+            facts: BuildFacts { builder: "dockerfile".to_owned(), ports: None },
             image: None,
             at: Utc::now(),
             by: None,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::{ExitStatus, Explain};
 use crate::names::{ConfigName, FoundApp, HostName};
-use crate::plan::{MissingConfig, Untested};
+use crate::plan::{Deliver, MissingConfig, Untested};
 use crate::protocol::OnFailure;
 
 /// Why a property cannot be set.
@@ -60,6 +60,8 @@ pub(crate) enum Property {
     Untested,
     /// `exclude`: apps that never graduate.
     Exclude,
+    /// `deliver`: `auto`, `build` or `image`.
+    Deliver,
     /// `hook-timeout`: how long each SUCCESS or FAILURE hook may take, in seconds.
     HookTimeout,
     /// `keep-releases`: how many releases can be gone back to.
@@ -103,7 +105,7 @@ impl fmt::Display for Kind {
 
 impl Property {
     /// All of them, in the order of reports.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::MaxParallel,
         Self::HoldTimeout,
         Self::Lease,
@@ -112,6 +114,7 @@ impl Property {
         Self::IgnoreConfig,
         Self::Untested,
         Self::Exclude,
+        Self::Deliver,
         Self::HookTimeout,
         Self::KeepReleases,
         Self::KeepImages,
@@ -131,6 +134,7 @@ impl Property {
             Self::IgnoreConfig => "ignore-config",
             Self::Untested => "untested",
             Self::Exclude => "exclude",
+            Self::Deliver => "deliver",
             Self::HookTimeout => "hook-timeout",
             Self::KeepReleases => "keep-releases",
             Self::KeepImages => "keep-images",
@@ -154,6 +158,7 @@ impl Property {
             Self::MissingConfig | Self::Untested => Kind::Word("fail, warn or ignore"),
             Self::IgnoreConfig => Kind::Names("config variables"),
             Self::Exclude => Kind::Names("apps"),
+            Self::Deliver => Kind::Word("auto, build or image"),
             Self::HookTimeout => Kind::Seconds { low: 1, high: 3_600 },
             Self::KeepReleases => Kind::Number { low: 1, high: 400 },
             Self::KeepImages => Kind::Number { low: 0, high: 100 },
@@ -190,6 +195,10 @@ impl Property {
                 "When a revision never ran on the source: `fail` refuses, `warn` says so, `ignore` is silent."
             }
             Self::Exclude => "Apps that never graduate. The plan names them.",
+            Self::Deliver => {
+                "How versions get there that the environment keeps no image of: `auto` sends the source's image where it is what a \
+                 build there would give, and builds elsewhere; `build` never sends one; `image` refuses where none can be sent."
+            }
             Self::HookTimeout => "How long each SUCCESS or FAILURE hook may take. After that it is ended.",
             Self::KeepReleases => {
                 "To how many releases you can go back, whatever is force-pushed, renamed or destroyed meanwhile. Their \
@@ -246,6 +255,8 @@ pub(crate) struct Properties {
     untested: Option<Untested>,
     #[serde(skip_serializing_if = "Option::is_none")]
     exclude: Option<BTreeSet<FoundApp>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deliver: Option<Deliver>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hook_timeout_s: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -330,6 +341,7 @@ impl Properties {
             Property::IgnoreConfig => self.ignore_config = parsed(property, value, names)?,
             Property::Untested => self.untested = parsed(property, value, word)?,
             Property::Exclude => self.exclude = parsed(property, value, names)?,
+            Property::Deliver => self.deliver = parsed(property, value, word)?,
             Property::HookTimeout => self.hook_timeout_s = parsed(property, value, number)?,
             Property::KeepReleases => self.keep_releases = parsed(property, value, number)?,
             Property::KeepImages => self.keep_images = parsed(property, value, number)?,
@@ -365,6 +377,8 @@ pub(crate) struct Limits {
     pub untested: Untested,
     /// Apps that never graduate; none.
     pub exclude: BTreeSet<FoundApp>,
+    /// How versions get there; auto.
+    pub deliver: Deliver,
     /// How long each SUCCESS or FAILURE hook may take; 60 s.
     pub hook_timeout: Duration,
     /// How many releases can be gone back to; 20.
@@ -394,6 +408,7 @@ impl Limits {
             ignore_config: chosen(&own.ignore_config, &global.ignore_config),
             untested: own.untested.or(global.untested).unwrap_or_default(),
             exclude: chosen(&own.exclude, &global.exclude),
+            deliver: own.deliver.or(global.deliver).unwrap_or_default(),
             hook_timeout: seconds(own.hook_timeout_s, global.hook_timeout_s, 60),
             keep_releases: own.keep_releases.or(global.keep_releases).unwrap_or(20),
             keep_images: global.keep_images.unwrap_or(3),
@@ -421,6 +436,7 @@ impl Limits {
             Property::OnFailure => word(serde_json::to_value(self.on_failure)),
             Property::MissingConfig => word(serde_json::to_value(self.missing_config)),
             Property::Untested => word(serde_json::to_value(self.untested)),
+            Property::Deliver => word(serde_json::to_value(self.deliver)),
             Property::AutoCommit => self.auto_commit.to_string(),
             Property::Name => self.name.as_ref().map(ToString::to_string).unwrap_or_default(),
         }
@@ -497,6 +513,7 @@ mod tests {
             (Property::OnFailure, "Rollback"),
             (Property::MissingConfig, ""),
             (Property::Untested, "never"),
+            (Property::Deliver, "registry"),
             (Property::IgnoreConfig, "API_KEY,no-name"),
             (Property::IgnoreConfig, " , "),
             (Property::Exclude, "api,../x"),

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use daemon::{Daemon, Storage};
 use destination::{COMMIT, Destination, Last};
-use dokku_graduate::exposed::image::{HowFar, Sending};
+use dokku_graduate::exposed::image::{BuildFacts, HowFar, Sending};
 use dokku_graduate::exposed::{Children, Program};
 use serde_json::{Value, json};
 
@@ -83,7 +83,7 @@ impl Hosts {
     fn announcement(&self, image: &str, whole: bool) -> Value {
         let image = self.described(image);
         json!({
-            "commit": COMMIT, "architecture": image["Architecture"], "layers": image["RootFS"]["Layers"],
+            "commit": COMMIT, "facts": {"builder": "dockerfile", "ports": null}, "architecture": image["Architecture"], "layers": image["RootFS"]["Layers"],
             "bytes": image["Size"], "whole": whole,
         })
     }
@@ -260,14 +260,16 @@ fn a_kept_image_outlives_prunes_and_can_be_named_back() {
 fn source() {
     #[expect(clippy::disallowed_methods, reason = "how the other tests tell this one what to do")]
     let variable = |name: &str| std::env::var(format!("ENGINE_TEST_{name}")).expect(name);
+    let facts = BuildFacts { builder: "dockerfile".to_owned(), ports: None };
     let receiver = || {
         let words: Vec<String> = serde_json::from_str(&variable("RECEIVER")).unwrap();
         let env: BTreeMap<String, String> = serde_json::from_str(&variable("ENV")).unwrap();
-        env.iter().fold(Program::new(&words[0]).args(&words[1..]), |program, (name, value)| {
+        Ok(env.iter().fold(Program::new(&words[0]).args(&words[1..]), |program, (name, value)| {
             program.env(name, value)
-        })
+        }))
     };
-    let sending = Sending { image: &variable("IMAGE"), commit: COMMIT.parse().unwrap(), receiver: &receiver };
+    let sending =
+        Sending { image: &variable("IMAGE"), commit: COMMIT.parse().unwrap(), facts, receiver: &receiver };
     let last = Cell::new(None);
     let told = |progress: HowFar| {
         assert!(progress.done <= progress.of, "{progress:?}");

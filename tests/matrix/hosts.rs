@@ -33,6 +33,7 @@ impl Hosts {
         let url = link.instead_of(&world.destination.url());
         world.authorise(&world.source, &world.destination);
         world.source.dokku(&["graduate:add-environment", "production", &url]).succeeds();
+        world.source.dokku(&["graduate:set", "production", "deliver", "build"]).succeeds();
         Hosts { source_disk, destination_disk, link, pusher, world }
     }
 }

@@ -162,10 +162,17 @@ impl World {
         self.link_hosts(&self.source, "production", &self.destination);
     }
 
-    /// Links one host to another, which it calls `environment`.
+    /// Links one host to another, which it calls `environment`, and has everything built there: most stories are about builds
+    /// that fail, wait or are interrupted. Those about images say so ([`World::send_images`]).
     pub(crate) fn link_hosts(&self, source: &Host, environment: &str, destination: &Host) {
         self.authorise(source, destination);
         source.dokku(&["graduate:add-environment", environment, &destination.url()]).succeeds();
+        source.dokku(&["graduate:set", environment, "deliver", "build"]).succeeds();
+    }
+
+    /// Images are sent to production where they can be, as by default.
+    pub(crate) fn send_images(&self) {
+        self.source.dokku(&["graduate:set", "production", "deliver"]).succeeds();
     }
 
     /// Lets one host in at another.

@@ -139,6 +139,7 @@ fn in_words(action: &Action) -> String {
             | Report::Found { .. }
             | Report::Examined {}
             | Report::Revision { .. }
+            | Report::Layers { .. }
             | Report::Kept { .. }
             | Report::Begun {}
             | Report::Unknown {}

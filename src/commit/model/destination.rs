@@ -151,6 +151,7 @@ fn modelled(report: &Report) -> Option<ModelReport> {
         | Report::Found { .. }
         | Report::Examined {}
         | Report::Revision { .. }
+        | Report::Layers { .. }
         | Report::Kept { .. }
         | Report::Begun {}
         | Report::Unknown {}

@@ -6,6 +6,7 @@ use super::{Peer, Say};
 use crate::commit::outcome::Cause;
 use crate::commit::source::{Event, Transaction};
 use crate::coordinator::message::Heard;
+use crate::image::send::HowFar;
 use crate::names::AppName;
 use crate::order::Notice;
 use crate::protocol::{AppEnd, Report};
@@ -22,6 +23,14 @@ impl Peer {
         let is_current = session == self.session;
         match heard {
             Heard::Sent { app, result } => self.sent(app, result, is_current),
+            Heard::SendingImage { app, how_far: HowFar { done, of } } => {
+                say(Notice::SendingImage { app, done, of });
+                None
+            }
+            Heard::ImageSent { app } => {
+                say(Notice::ImageSent { app });
+                None
+            }
             Heard::Report(_) | Heard::Lost(_) | Heard::Back(_) | Heard::Gone(_) if !is_current => None,
             Heard::Report(report) => self.report(report, transaction, say),
             Heard::Lost(reason) => self.link_lost(reason, say),
@@ -47,6 +56,7 @@ impl Peer {
             | Report::Found { .. }
             | Report::Examined {}
             | Report::Revision { .. }
+            | Report::Layers { .. }
             | Report::Kept { .. } => {
                 self.seen -= 1;
                 None

@@ -1,24 +1,59 @@
-//! The objects of apps on their way to a destination.
+//! What is sent of apps on its way to a destination: objects, and images.
 
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use super::{Peer, Site};
 use crate::commit::source::Event;
+use crate::coordinator::images;
 use crate::coordinator::message::Heard;
 use crate::link::Link;
 use crate::names::AppName;
+use crate::plan::Row;
+use crate::process::Children;
+use crate::protocol::Delivery;
 use crate::transfer::Transfer;
 
 /// How many apps' objects are sent at once. They share one connection, on which sshd allows ten sessions by default
 /// (`MaxSessions`).
 const SENT_AT_ONCE: u32 = 4;
 
+/// Sends the objects of an app's version.
+fn push(site: &Site, row: &Row, children: &Children, silence: Duration) -> Result<(), String> {
+    let Site { vars, environment, control, id, .. } = site;
+    let Row { app, there, to: commit, .. } = row;
+    let transfer = Transfer { vars, environment, control, id, app, there, commit: *commit, silence };
+    transfer.run(children).map_err(|error| format!("its revision could not be sent: {error}"))
+}
+
+/// Sends its image.
+fn send_image(
+    site: &Site,
+    row: &Row,
+    children: &Children,
+    tell: &dyn Fn(Heard) -> bool,
+) -> Result<(), String> {
+    let Row { app, there, to, .. } = row;
+    let told = |how_far| {
+        tell(Heard::SendingImage { app: app.clone(), how_far });
+    };
+    images::send(site, app, there, *to, children, &told).map_err(|reason| {
+        let environment = &site.environment;
+        format!(
+            "its image could not be sent: {reason}\n`dokku graduate:set {environment} deliver build` has it built there instead"
+        )
+    })?;
+    tell(Heard::ImageSent { app: app.clone() });
+    Ok(())
+}
+
 impl Peer {
-    /// Sends an app's objects. What is there is not sent; a branch that went away since does not take it along, for the app
-    /// was opened.
-    pub(in crate::coordinator) fn send_objects(&mut self, app: AppName) -> Option<Event> {
-        if self.row(&app).is_there {
+    /// Sends what an app needs there: its objects, and its image if the plan says so. Objects that are there are not sent; a
+    /// branch that went away since does not take them along, for the app was opened.
+    pub(in crate::coordinator) fn send_version(&mut self, app: AppName) -> Option<Event> {
+        let row = self.row(&app);
+        if row.is_there && row.delivery.delivery() != Delivery::Image {
             return Some(Event::Sent(app));
         }
         self.sending.push_back(app);
@@ -32,17 +67,16 @@ impl Peer {
             && let Some(app) = self.sending.pop_front()
         {
             self.sends_under_way += 1;
-            let row = self.row(&app);
-            let (there, commit) = (row.there.clone(), row.to);
+            let row = self.row(&app).clone();
             let (site, children, silence) =
                 (Arc::clone(&self.site), self.children.clone(), self.lease.length);
             let tell = self.teller();
             thread::spawn(move || {
-                let Site { vars, environment, control, id, .. } = &*site;
-                let (app_here, there) = (&app, &there);
-                let transfer =
-                    Transfer { vars, environment, control, id, app: app_here, there, commit, silence };
-                let result = transfer.run(&children).map_err(|error| error.to_string());
+                let objects = if row.is_there { Ok(()) } else { push(&site, &row, &children, silence) };
+                let result = objects.and_then(|()| match row.delivery.delivery() {
+                    Delivery::Image => send_image(&site, &row, &children, &tell),
+                    Delivery::Build | Delivery::Kept => Ok(()),
+                });
                 tell(Heard::Sent { app, result });
             });
         }
@@ -63,7 +97,7 @@ impl Peer {
                 self.sending.push_front(app);
                 None
             }
-            Err(reason) => Some(Event::AppFailed(app, format!("its revision could not be sent: {reason}"))),
+            Err(reason) => Some(Event::AppFailed(app, reason)),
         };
         self.send_next();
         event

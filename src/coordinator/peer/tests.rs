@@ -4,7 +4,8 @@ use std::sync::mpsc::{self, Receiver};
 use super::*;
 use crate::commit::source::{Event, Transaction};
 use crate::mapping::Mapping;
-use crate::protocol::{Delivery, HoldPoint};
+use crate::plan::PlannedDelivery;
+use crate::protocol::HoldPoint;
 use crate::runs::{Condition, Runs};
 
 fn name(name: &str) -> AppName {
@@ -34,7 +35,7 @@ impl Around {
                 condition: Condition::Up,
                 to: "1".repeat(40).parse().unwrap(),
                 hold: HoldPoint::Healthy,
-                delivery: Delivery::Build,
+                delivery: PlannedDelivery::Build { why: None },
                 has_release_tasks: false,
                 is_there: false,
             };
@@ -82,11 +83,11 @@ impl Around {
 #[test]
 fn a_push_of_objects_that_a_lost_link_took_along_is_repeated_once() {
     let mut around = Around::of("sleep 1000");
-    assert_eq!(around.peer.send_objects(name("api")), None);
+    assert_eq!(around.peer.send_version(name("api")), None);
     let lost = around.hear(1, Heard::Lost("it broke".to_owned()));
     assert!(lost.is_none() && matches!(around.notices.borrow()[..], [Notice::LinkLost { .. }]));
     assert_eq!(around.next_push_fails(), None, "its link was lost");
-    assert_eq!(around.peer.send_objects(name("web")), None);
+    assert_eq!(around.peer.send_version(name("web")), None);
     assert_eq!(around.peer.sends_under_way, 0, "nothing is sent over a link that is lost");
     around.comes_back("sleep 1000");
     assert_eq!(around.peer.sends_under_way, 2);
@@ -94,7 +95,7 @@ fn a_push_of_objects_that_a_lost_link_took_along_is_repeated_once() {
         let failed = around.next_push_fails();
         assert!(matches!(failed, Some(Event::AppFailed(..))), "it failed by itself: {failed:?}");
     }
-    around.peer.send_objects(name("api"));
+    around.peer.send_version(name("api"));
     around.hear(2, Heard::Lost("it broke again".to_owned()));
     let failed = around.next_push_fails();
     assert!(matches!(failed, Some(Event::AppFailed(..))), "a second time it is not repeated: {failed:?}");

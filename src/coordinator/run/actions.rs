@@ -22,7 +22,7 @@ impl Run<'_, '_> {
             Action::RunHooks(phase) => return self.run_programs(phase),
             Action::Open(app) => self.peer.open(&app),
             Action::Send(app) => {
-                return Ok(self.peer.send_objects(app).map_or(Carried::Nothing, Carried::Event));
+                return Ok(self.peer.send_version(app).map_or(Carried::Nothing, Carried::Event));
             }
             Action::Prepare(app) => self.peer.prepare(&app),
             Action::Ready => return self.ready(),

@@ -12,6 +12,7 @@ use super::Store;
 use crate::commit::app::{AppStep, Stage};
 use crate::docker::ImageId;
 use crate::files::{self, FileError};
+use crate::image::BuildFacts;
 use crate::log::Log;
 use crate::names::{AppName, BranchName, CommitId};
 use crate::participant::health::Watched;
@@ -111,6 +112,11 @@ pub(crate) enum AppEntry {
         /// What it was.
         before: Box<Before>,
     },
+    /// The source's image of its version has arrived, and the graduation keeps it.
+    Received {
+        /// What its build had found out.
+        facts: BuildFacts,
+    },
     /// Its deploy is about to be started, which sets these config variables. Their values may be secrets: they are in no
     /// message, and the log goes when the graduation is over.
     Started {
@@ -178,6 +184,7 @@ impl AppEntry {
             Self::Restoring {} => Some(AppStep::Restoring),
             Self::Ended { end } => Some(AppStep::Ended(end.clone())),
             Self::Deploying { .. }
+            | Self::Received { .. }
             | Self::Watched { .. }
             | Self::Checked { .. }
             | Self::Exited {}
@@ -196,6 +203,8 @@ pub(crate) struct AppLog {
     pub(crate) before: Option<Before>,
     /// The config variables that its deploy sets, as they were; none if it was never going to be started.
     pub(crate) variables: Option<Variables>,
+    /// What was found out by the build of the image that the source has sent, if it has.
+    pub(crate) received: Option<BuildFacts>,
     /// How its version becomes an image.
     pub(crate) delivery: Delivery,
     /// The process that deploys it, if that is known.
@@ -225,6 +234,7 @@ impl AppLog {
         }
         match entry {
             AppEntry::Opened { before } => self.before = Some(*before),
+            AppEntry::Received { facts } => self.received = Some(facts),
             AppEntry::Started { variables, delivery } => {
                 (self.variables, self.delivery) = (Some(variables), delivery);
             }

@@ -1,0 +1,127 @@
+//! Which images of this host could take the place of builds on the destination, and one such image on its way.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::context::Coordinator;
+use super::error::CoordinatorError;
+use super::peer::Site;
+use super::prepare::cannot_begin;
+use crate::docker::images::{self, ImageContents};
+use crate::dokku::Dokku;
+use crate::environment::EnvironmentError;
+use crate::image::send::{HowFar, Sending};
+use crate::link::{Inquiry, command_there};
+use crate::mapping::DestinationApp;
+use crate::names::{AppName, CommitId};
+use crate::order::Ending;
+use crate::plan::{self, Deliver};
+use crate::process::Children;
+use crate::protocol::LiveApp;
+use crate::provenance;
+use crate::sendable::{self, Make, WhyNot};
+
+/// How often people are told how far an image is.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
+
+/// Of each app whose version could come as an image of this host: about how many bytes of layers would be sent, or why it is
+/// not.
+pub(super) type Images = BTreeMap<AppName, Result<u64, WhyNot>>;
+
+impl Coordinator<'_> {
+    /// Looks at the images of what changes and is not kept there, and asks the destination about each.
+    ///
+    /// # Errors
+    /// How the graduation ends, with nothing changed.
+    pub(super) fn images(
+        &self,
+        inquiry: &mut Inquiry,
+        live: &BTreeMap<DestinationApp, LiveApp>,
+    ) -> Result<Images, Ending> {
+        let wanted = self.undelivered(live);
+        if wanted.is_empty() {
+            return Ok(Images::new());
+        }
+        let kept = provenance::kept_images(self.vars, &wanted);
+        let kept =
+            kept.map_err(|error| cannot_begin(&CoordinatorError::from(EnvironmentError::from(error))))?;
+        let mut images = Images::new();
+        for (app, _) in wanted {
+            let (Some(kept), Some(there)) = (kept.get(&app), self.site.routes.there(&app)) else {
+                images.insert(app, Err(WhyNot::NotKept));
+                continue;
+            };
+            let name = kept.name(&app);
+            let image = images::described(&name).map_err(|error| cannot_begin(&error))?;
+            let Some(image) = image else {
+                images.insert(app, Err(WhyNot::NotKept));
+                continue;
+            };
+            let asked = inquiry.layers(there, image.layers.clone());
+            let (theirs, architecture, common) =
+                asked.map_err(|error| Ending::Unreachable { reason: error.to_string() })?;
+            let ours = Dokku::new(self.vars).build_settings(&app);
+            let ImageContents { architecture: built_for, config, layers, .. } = &image;
+            let make = Make { labels: &config.labels, env: &config.env, architecture: built_for };
+            let is_wanted = self.limits.deliver == Deliver::Image;
+            let found = match sendable::may_be_sent(&make, is_wanted, &architecture, &ours, &theirs) {
+                Ok(()) => {
+                    let missing = layers.len().saturating_sub(common);
+                    Ok(images::bytes_above(&name, missing).map_err(|error| cannot_begin(&error))?)
+                }
+                Err(why) => Err(why),
+            };
+            images.insert(app, found);
+        }
+        Ok(images)
+    }
+
+    /// What changes, and of what the destination keeps no image that could be used.
+    fn undelivered(&self, live: &BTreeMap<DestinationApp, LiveApp>) -> Vec<(AppName, CommitId)> {
+        let (options, deliver) = (&self.order.options, self.limits.deliver);
+        let undelivered = |app: &&AppName| {
+            let to = self.order.apps.get(*app)?.runs.revision()?;
+            let runs = live.get(self.site.routes.there(app)?);
+            let is_changed = options.redeploys(app) || !runs.is_some_and(|live| live.status.has(to));
+            let takes = plan::takes_images(app, options, deliver);
+            (is_changed && takes && !plan::is_kept(runs, to)).then(|| ((*app).clone(), to))
+        };
+        if deliver == Deliver::Build {
+            return Vec::new();
+        }
+        self.order.followed().iter().filter_map(undelivered).collect()
+    }
+}
+
+/// Sends the image of an app's version, with children of `children`, and tells from time to time how far it is.
+///
+/// # Errors
+/// Why it is not there, in words.
+pub(super) fn send(
+    site: &Site,
+    app: &AppName,
+    there: &DestinationApp,
+    commit: CommitId,
+    children: &Children,
+    tell: &dyn Fn(HowFar),
+) -> Result<(), String> {
+    let Site { vars, environment, control, .. } = site;
+    let kept = provenance::kept_image(vars, app, commit).map_err(|error| error.to_string())?;
+    let Some(kept) = kept else {
+        return Err("somebody has removed or pruned it since the plan was made; graduate again".to_owned());
+    };
+    let words = ["graduate:receive-image", there.name().as_str()];
+    let receiver =
+        || command_there(vars, environment, Some(control), &words).map_err(|error| error.to_string());
+    let last_told = RefCell::new(None::<Instant>);
+    let told = |how_far: HowFar| {
+        let is_due = last_told.borrow().is_none_or(|last| last.elapsed() >= TOLD_EVERY);
+        if is_due {
+            last_told.replace(Some(Instant::now()));
+            tell(how_far);
+        }
+    };
+    let sending = Sending { image: &kept.name(app), commit, facts: kept.facts, receiver: &receiver };
+    sending.run(children, &told).map_err(|error| error.to_string())
+}
