@@ -1,6 +1,7 @@
 //! An app fails after the decision, and what went live is put back: apps that ran something, apps that were there and
 //! ran nothing, and apps that were not there.
 
+use crate::contract::probe::Probe;
 use crate::support::{Checkout, Gate, PostHook, Running, World, until};
 
 /// A variable that Dokku sets with an app's first deploy, one that it sets with each, and a task for the crontab.
@@ -154,4 +155,41 @@ fn an_app_that_goes_live_unheld_is_put_back() {
     world.nothing_is_left();
     world.destination.dokku(&["plugin:install"]).succeeds();
     environment.graduate("again", "HEAD").succeeds();
+}
+
+#[test]
+fn what_goes_live_unheld_and_comes_to_no_good_end_is_put_back() {
+    let world = World::new();
+    let host = &world.destination;
+    world.app("api").version("1").push();
+    world.app("web").with_worker().version("1").push();
+    let environment = world.with_first_release();
+    host.dokku(&["ps:scale", "web", "worker=1"]).succeeds();
+    host.dokku(&["config:set", "--no-restart", "web", "BROKEN=1"]).succeeds();
+    let before = host.snapshot();
+    world.app("api").version("2").push();
+    world.app("web").with_worker_that_can_break().version("2").push();
+    world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
+
+    // `api` is live, and its deploy does not end; `web` is, and its worker fails.
+    let gate = world.gate("post-deploy");
+    let waits = format!("[ \"$1\" != api ] || {{ {}; }}", gate.script());
+    let _probe = Probe::install(host, "zz-probe", &[("post-deploy", &waits)]);
+    host.dokku(&["plugin:disable", "zzz_graduate"]).succeeds();
+    let push = environment.update().begin_graduation(&["allow-missing-config"], "now", "HEAD");
+    gate.is_reached();
+    assert_eq!(host.live("api"), "2");
+    push.until_line("web: went live in part before it was told to: the deploy exited with code");
+    assert!(host.kill("KILL", "dokku git-hook api") > 0);
+    gate.open();
+    push.wait().is_refused().says("nothing changed on production").does_not_say("partly graduated");
+    let after = host.snapshot();
+    for what in ["live", "latest", "refs/heads/master", "config GIT_REV", "upcoming", "lock"] {
+        for app in ["api", "web"] {
+            let key = format!("{app} {what}");
+            assert_eq!(after.get(&key), before.get(&key), "{key}");
+        }
+    }
+    assert_eq!(environment.ledger("production", host), ["api 1", "web 1"]);
+    world.nothing_is_left();
 }

@@ -28,7 +28,8 @@ pub(crate) enum Stage {
     Released,
     /// Its deploy came to a good end: what was held is live.
     Live,
-    /// Its deploy came to a good end without having been held: somebody has switched off the trigger that holds it.
+    /// It went live, wholly or in part, without having been held or told to: somebody has switched off the trigger that
+    /// holds it.
     Escaped,
     /// Its deploy came to no good end.
     Failed,

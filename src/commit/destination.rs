@@ -89,13 +89,19 @@ pub(crate) enum Judgement {
     Escaped,
     /// An earlier participant had begun to put it back.
     Restoring,
-    /// It failed, was refused after an abort, or was never started.
-    Failed(String),
+    /// It failed, was refused after an abort, was ended, or was never started.
+    Failed {
+        /// How, in words.
+        how: String,
+        /// Containers of it are live all the same.
+        is_live: bool,
+    },
 }
 
 impl Judgement {
-    /// Of a deploy of which nothing runs any more, and nobody knows how it exited: what the app's log tells.
-    pub(crate) fn by(stage: Stage) -> Self {
+    /// Of a deploy of which nothing runs any more, and nobody knows how it exited: what the app's log tells. `is_live`:
+    /// containers of it are live.
+    pub(crate) fn by(stage: Stage, is_live: bool) -> Self {
         match stage.when_over() {
             Stage::Live | Stage::Confirmed => Self::Live,
             Stage::Escaped => Self::Escaped,
@@ -108,7 +114,7 @@ impl Judgement {
             | Stage::Released
             | Stage::Failed
             | Stage::Restored
-            | Stage::Stuck => Self::Failed("was interrupted".to_owned()),
+            | Stage::Stuck => Self::Failed { how: "was interrupted".to_owned(), is_live },
         }
     }
 }
@@ -379,7 +385,11 @@ impl Destination {
             Judgement::Live => (Stage::Live, None),
             Judgement::Escaped => (Stage::Escaped, Some("was deployed without being held".to_owned())),
             Judgement::Restoring => (Stage::Restoring, Some("was being put back".to_owned())),
-            Judgement::Failed(how) => (Stage::Failed, Some(how)),
+            // Undone, it would stay live.
+            Judgement::Failed { how, is_live: true } if decision != Some(Decision::Go) => {
+                (Stage::Escaped, Some(format!("went live in part before it was told to: {how}")))
+            }
+            Judgement::Failed { how, .. } => (Stage::Failed, Some(how)),
         };
         self.apps.insert(app.clone(), stage);
         if decision != Some(Decision::Abort)

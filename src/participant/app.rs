@@ -23,7 +23,7 @@ use crate::obstacle::Obstacle;
 pub(crate) use crate::participant::app::as_before::AsBefore;
 pub(crate) use crate::participant::app::lock::{DeployLock, Left};
 pub(crate) use crate::participant::app::undo::sweep_temporary_files;
-use crate::participant::store::{Before, Held, Store};
+use crate::participant::store::{Before, Held, Noted, Store};
 use crate::process::{ProcessError, Program};
 use crate::provenance::ProvenanceError;
 use crate::runs::Runs;
@@ -269,6 +269,22 @@ impl<'a> App<'a> {
             self.dokku.containers(self.name).into_iter().filter(is_new_web).map(|(_, id)| id).collect();
         let has_ended = !docker::containers(&web)?.iter().all(Container::is_running);
         Ok(has_ended.then_some("its web container has ended since"))
+    }
+
+    /// Dokku has put containers of the graduation's deploy into the place of old ones: it does so with each that has passed
+    /// its checks, before the deploy has come to its end. While it is held others may start the old version anew; before
+    /// that nobody may.
+    ///
+    /// # Errors
+    /// Docker cannot be asked.
+    pub(crate) fn is_live(&self, noted: &Noted) -> Result<bool, AppError> {
+        let mut new = self.live();
+        new.retain(|id| !noted.before.containers.contains(id));
+        let Some(held) = &noted.held else { return Ok(!new.is_empty()) };
+        let is_new = |container: &Container| {
+            noted.before.image.as_ref() != Some(&held.image) && container.image == held.image
+        };
+        Ok(docker::containers(&new)?.iter().any(is_new))
     }
 
     /// Every live container is of the image, but for those of before: of a process that the Procfile does not have any

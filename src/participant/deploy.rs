@@ -99,10 +99,11 @@ impl Deploy {
             log::error!("{error}");
             Stage::Failed
         });
-        match Judgement::by(stage) {
+        // Whether it is live is asked when all of it has ended.
+        match Judgement::by(stage, false) {
             Judgement::Live | Judgement::Escaped => DeployEnd::Succeeded,
             Judgement::Restoring => DeployEnd::PutBack,
-            Judgement::Failed(how) => DeployEnd::Killed { how },
+            Judgement::Failed { how, .. } => DeployEnd::Killed { how },
         }
     }
 
@@ -127,17 +128,30 @@ impl Deploy {
     /// groups of their own, which live on when its first process is killed, and keep Dokku's lock.
     fn over(&self, vars: &Vars, end: DeployEnd) {
         let end = self.confirmed(vars, end);
-        match end {
-            DeployEnd::Succeeded => {}
+        let is_live = match end {
+            DeployEnd::Succeeded => true,
             DeployEnd::Failed { .. } | DeployEnd::Killed { .. } | DeployEnd::PutBack => {
                 if let Err(error) =
                     process::end_all_with(vars::DEPLOY, &self.mark(), Duration::ZERO, STOP_GRACE)
                 {
                     log::error!("cannot end all of the deploy of {}: {error}", self.app);
                 }
+                self.is_live(vars)
             }
-        }
-        self.send(Message::Ended { app: self.app.clone(), end });
+        };
+        self.send(Message::Ended { app: self.app.clone(), end, is_live });
+    }
+
+    /// Containers of it are live. If that cannot be found out, it is found when the app is undone, which looks again.
+    fn is_live(&self, vars: &Vars) -> bool {
+        let look = || -> Result<bool, AppError> {
+            let noted = self.store.app(&self.app)?.noted(self.before.clone());
+            App::new(vars, &self.id, &self.app).is_live(&noted)
+        };
+        look().unwrap_or_else(|error| {
+            log::error!("cannot see whether the deploy of {} is live: {error}", self.app);
+            false
+        })
     }
 
     /// What all of its processes have in their environment; see [`vars::DEPLOY`].

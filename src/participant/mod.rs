@@ -73,6 +73,8 @@ pub(crate) enum Message {
         app: AppName,
         /// How.
         end: DeployEnd,
+        /// Containers of it are live, however it ended.
+        is_live: bool,
     },
     /// What is held was looked at.
     Looked {
@@ -237,7 +239,7 @@ impl<'a> Participant<'a> {
                 }
             }
             Message::Opened { app, result } => self.opened(app, result),
-            Message::Ended { app, end } => self.ended(app, end),
+            Message::Ended { app, end, is_live } => self.ended(app, end, is_live),
             Message::Closed { app, closed: Closed { end, note } } => {
                 if let Some(text) = note {
                     self.reports.say(Report::Log { app: app.clone(), text });
@@ -297,14 +299,14 @@ impl<'a> Participant<'a> {
         self.step(event);
     }
 
-    fn ended(&mut self, app: AppName, end: DeployEnd) {
+    fn ended(&mut self, app: AppName, end: DeployEnd, is_live: bool) {
         let was_held = self.store.app(&app).is_ok_and(|known| known.held.is_some());
         let judgement = match &end {
             DeployEnd::Succeeded if was_held => Judgement::Live,
             DeployEnd::Succeeded => Judgement::Escaped,
             DeployEnd::PutBack => Judgement::Restoring,
             DeployEnd::Failed { how } | DeployEnd::Killed { how } => {
-                Judgement::Failed(format!("the deploy {how}"))
+                Judgement::Failed { how: format!("the deploy {how}"), is_live }
             }
         };
         if let Some(member) = self.apps.get_mut(&app) {

@@ -36,6 +36,10 @@ fn ended(app: AppName, judgement: Judgement) -> Event {
     Event::DeployEnded { app, judgement }
 }
 
+fn broke(is_live: bool) -> Judgement {
+    Judgement::Failed { how: "broke".to_owned(), is_live }
+}
+
 fn concluded(app: AppName, end: AppEnd) -> Event {
     Event::Concluded { app, end }
 }
@@ -69,9 +73,7 @@ fn states() -> Vec<(&'static str, Destination)> {
             after(held(), vec![Event::Decided(Decision::Go), ended(web(), Judgement::Live)])
         }),
         ("api and web are told to end", after(held(), vec![Event::Decided(Decision::Abort)])),
-        ("api has failed, and nothing is decided", {
-            after(deploying(), vec![ended(api(), Judgement::Failed("broke".to_owned()))])
-        }),
+        ("api has failed, and nothing is decided", { after(deploying(), vec![ended(api(), broke(false))]) }),
         ("both are live", carrying_out()),
         ("all has ended", settling()),
         ("it is over", after(settling(), vec![Event::Settled])),
@@ -91,7 +93,6 @@ fn states() -> Vec<(&'static str, Destination)> {
 }
 
 fn events() -> Vec<(&'static str, Event)> {
-    let broke = || Judgement::Failed("broke".to_owned());
     vec![
         ("asked to open api", Event::OpenAsked(api())),
         ("asked to prepare api", Event::PrepareAsked(api())),
@@ -112,7 +113,8 @@ fn events() -> Vec<(&'static str, Event)> {
         ("api's deploy: live", ended(api(), Judgement::Live)),
         ("api's deploy: not held", ended(api(), Judgement::Escaped)),
         ("api's deploy: put back", ended(api(), Judgement::Restoring)),
-        ("api's deploy: failed", ended(api(), broke())),
+        ("api's deploy: failed", ended(api(), broke(false))),
+        ("api's deploy: half live", ended(api(), broke(true))),
         ("api's branch is moved", Event::BranchMoved(api())),
         ("api ended: live", concluded(api(), AppEnd::Live {})),
         ("api ended: restored", concluded(api(), AppEnd::Restored { down: false })),

@@ -314,13 +314,20 @@ fn deploy(moves: &mut Moves, app: usize) {
             }
             Some(Decision::Abort) => moves.step("a deploy is refused after an abort", fails),
             Some(Decision::Go) => moves.step("an app goes on that was never held", pass(app)),
-            None => moves.step("an app is held", move |world| {
-                let app = &mut world.there.apps[app];
-                app.names = Version::Old;
-                app.held = true;
-                app.note(&AppStep::Held);
-                app.deploy = Deploy::Held;
-            }),
+            None => {
+                moves.step("an app is held", move |world| {
+                    let app = &mut world.there.apps[app];
+                    app.names = Version::Old;
+                    app.held = true;
+                    app.note(&AppStep::Held);
+                    app.deploy = Deploy::Held;
+                });
+                moves.fault("an app goes on that nothing holds", move |world| {
+                    let app = &mut world.there.apps[app];
+                    app.is_unheld = true;
+                    app.deploy = Deploy::Passing;
+                });
+            }
         },
         Deploy::Held => {
             match barrier(there.decision, there.lease_is_over) {
@@ -358,11 +365,18 @@ fn deploy(moves: &mut Moves, app: usize) {
                 app.waits = false;
                 app.deploy = Deploy::Ended;
             });
-            moves.fault("an app fails after the decision, before its switch", fails);
-            moves.fault("an app fails after its switch", move |world| {
+            let fails_live = move |world: &mut World| {
                 world.there.apps[app].runs = Version::New;
                 fails(world);
-            });
+            };
+            if one.is_unheld {
+                // Or it is ended: after an abort it is not waited for as long as it takes.
+                moves.step("an app that nothing holds fails before its switch", fails);
+                moves.step("an app that nothing holds fails after its switch", fails_live);
+            } else {
+                moves.fault("an app fails after the decision, before its switch", fails);
+                moves.fault("an app fails after its switch", fails_live);
+            }
         }
     }
 }
@@ -404,7 +418,8 @@ fn following(moves: &mut Moves, participant: &Participant, app: usize) -> bool {
         });
     }
     if is_over && !is_news {
-        let judgement = Judgement::by(one.stage());
+        let is_live = one.runs == Version::New && !setting.has(Defect::FailedIsTakenForNotLive);
+        let judgement = Judgement::by(one.stage(), is_live);
         moves.step("a participant sees the end of a deploy", move |world| {
             if let Some(participant) = &mut world.there.participant {
                 participant.follows[app] = false;
@@ -466,14 +481,15 @@ fn working(moves: &mut Moves, work: &Work) {
 
 fn concluding(moves: &mut Moves, app: usize, way: Way) {
     let setting = moves.setting;
-    let stays = (setting.has(Defect::WhatIsLiveStays) && moves.from.there.apps[app].runs == Version::New)
+    let one = &moves.from.there.apps[app];
+    let stays = (setting.has(Defect::WhatIsLiveStays) && one.runs == Version::New && !one.is_unheld)
         || setting.has(Defect::KeepKeepsWhatFailed);
     if way == Way::Stay || stays {
         return moves.step("an app stays live", move |world| {
             world.there.conclude(app, AppEnd::Live {}, setting);
         });
     }
-    if way == Way::Compensate && moves.from.there.apps[app].logged != Stage::Restoring {
+    if way == Way::Compensate && one.logged != Stage::Restoring {
         return moves.step("an app begins to be put back", move |world| {
             world.there.apps[app].note(&AppStep::Restoring);
         });
@@ -482,11 +498,11 @@ fn concluding(moves: &mut Moves, app: usize, way: Way) {
         moves.step("an app cannot be put back, and is tried again", |_| {});
     }
     moves.step("an app is put back", move |world| {
-        put_back(&mut world.there.apps[app]);
+        put_back(&mut world.there.apps[app], way);
         world.there.conclude(app, AppEnd::Restored { down: false }, setting);
     });
     moves.fault("the participant dies just after an app is put back", move |world| {
-        put_back(&mut world.there.apps[app]);
+        put_back(&mut world.there.apps[app], way);
         world.there.end(app, AppEnd::Restored { down: false });
         world.there.participant = None;
     });
@@ -495,8 +511,11 @@ fn concluding(moves: &mut Moves, app: usize, way: Way) {
     });
 }
 
-fn put_back(app: &mut App) {
-    app.runs = Version::Old;
+fn put_back(app: &mut App, way: Way) {
+    // What never went live is not started anew.
+    if way != Way::Undo {
+        app.runs = Version::Old;
+    }
     app.names = Version::Old;
     app.waits = false;
 }

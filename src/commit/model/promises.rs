@@ -1,7 +1,7 @@
 //! What must hold, always and when nothing more happens by itself.
 
 use super::record;
-use super::world::{APPS, Deploy, Setting, Told, Version, World};
+use super::world::{APPS, App, Deploy, Setting, Told, Version, World};
 use crate::commit::outcome::Outcome;
 use crate::order::Mode;
 use crate::protocol::{AppEnd, Decision};
@@ -16,7 +16,8 @@ fn holds(holds: bool, promise: &'static str) -> Promise {
 pub(super) fn always(world: &World, setting: &Setting) -> Promise {
     let there = &world.there;
     let decided = |decision| there.decision == Some(decision);
-    let goes = there.apps.iter().any(|app| app.deploy == Deploy::Passing || app.runs == Version::New);
+    let is_new = |app: &App| app.deploy == Deploy::Passing || app.runs == Version::New;
+    let goes = there.apps.iter().any(|app| !app.is_unheld && is_new(app));
     let go_stands = decided(Decision::Go)
         || there.settled.as_ref().is_some_and(|(decision, _)| *decision == Decision::Go);
     holds(!goes || go_stands, "no app goes live before the destination has decided so")?;

@@ -107,6 +107,7 @@ defects! {
     a_failed_app_that_keep_keeps: Push, Keep, KeepKeepsWhatFailed, 1, "no held container is left";
     a_foreign_deploy_before_the_hold: Push, Rollback, ForeignDeployBeforeTheHold, 1, "no app goes live before the destination has decided so";
     a_foreign_container_after_the_decision: Push, Rollback, ForeignContainerAfterTheDecision, 1, "what Dokku would start is what runs";
+    a_failed_app_that_is_taken_for_not_live: Push, Rollback, FailedIsTakenForNotLive, 1, "what Dokku would start is what runs";
     a_try_that_never_ends: Push, Rollback, NeverGivesUp, 1, "when nothing more goes wrong it ends";
     a_deploy_that_works_before_it_is_noted: Push, Rollback, DeployBeforeItsNote, 1, "what Dokku would start is what runs";
 }

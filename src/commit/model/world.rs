@@ -78,6 +78,8 @@ pub(super) enum Defect {
     ForeignDeployBeforeTheHold,
     /// What somebody else began to deploy may become live after the decision to go.
     ForeignContainerAfterTheDecision,
+    /// Of a deploy that came to no good end nobody looks whether it is live.
+    FailedIsTakenForNotLive,
     /// An app that cannot be put back is tried for ever.
     NeverGivesUp,
 }
@@ -256,6 +258,8 @@ pub(super) struct App {
     /// Its log names its process.
     pub(super) is_noted: bool,
     pub(super) held: bool,
+    /// Somebody has switched off the trigger that holds it.
+    pub(super) is_unheld: bool,
     /// Its held container has ended, and its trigger has not seen it yet.
     pub(super) has_ended: bool,
     /// What its log says, but for its end.
@@ -281,6 +285,7 @@ impl Default for App {
             deploy: Deploy::None,
             is_noted: false,
             held: false,
+            is_unheld: false,
             has_ended: false,
             logged: app::Stage::Taken,
             runs: Version::Old,

@@ -52,7 +52,12 @@ impl App<'_> {
         }
         let live = self.live();
         let found = docker::containers(&live)?;
-        if found.iter().any(|container| is_refused(&container.image)) {
+        // Of one that was never held nobody has noted the refused image, and nobody else may start the app before it is held.
+        let is_of_deploy = |container: &Container| {
+            let is_old = before.image.as_ref() == Some(&container.image);
+            noted.held.is_none() && !is_old && !before.containers.contains(&container.id)
+        };
+        if found.iter().any(|container| is_refused(&container.image) || is_of_deploy(container)) {
             return still("runs a container");
         }
         if let Some(variable) = self.dokku.revision_variable(app) {
