@@ -147,11 +147,23 @@ fn an_app_that_was_stopped_is_stopped_again() {
 #[test]
 fn an_app_that_goes_live_unheld_is_put_back() {
     let world = World::new();
+    let old = world.app("same").push();
     let environment = world.with_news_of(&["api", "web"]);
+    // The same files as before: the same image, and another revision.
+    world.app("same").push();
+    world.source.dokku(&["graduate:commit", "-m", "Version 3"]).succeeds();
+    environment.update();
     // It is what holds apps.
     world.destination.dokku(&["plugin:disable", "zzz_graduate"]).succeeds();
-    environment.graduate("now", "HEAD").is_refused().says("was deployed without being held");
-    assert_eq!(environment.ledger("production", &world.destination), ["api 1", "web 1"]);
+    for only in ["only=api,web", "only=same"] {
+        environment
+            .graduate_with(&[only], "now", "HEAD")
+            .is_refused()
+            .says("was deployed without being held");
+    }
+    assert_eq!(environment.ledger("production", &world.destination), ["api 1", "same 1", "web 1"]);
+    let container = world.destination.read("same/CONTAINER.web.1").unwrap();
+    world.destination.docker(&["inspect", "-f", "{{.Config.Env}}", container.trim()]).says(&old.revision);
     world.nothing_is_left();
     world.destination.dokku(&["plugin:install"]).succeeds();
     environment.graduate("again", "HEAD").succeeds();

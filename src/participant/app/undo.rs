@@ -142,10 +142,11 @@ impl App<'_> {
     }
 
     /// What a deploy that went on has in its files does not tell what serves: one that was killed may have had the old
-    /// container retired, which Dokku does in some seconds, or the proxy switched.
+    /// container retired, which Dokku does in some seconds, or the proxy switched. One that was built of the same files has
+    /// the same image.
     fn restart_old(&self, noted: &Noted) -> Result<(), AppError> {
         let before = &noted.before;
-        if !noted.released && self.runs_old_version(before)? {
+        if !noted.released && !self.is_live(noted)? && self.runs_old_version(before)? {
             return Ok(());
         }
         if let Err(error) = self.command("ps:restart").arg(self.name.as_str()).run() {
