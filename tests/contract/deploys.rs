@@ -1,7 +1,7 @@
 //! A deploy: which triggers, in which order, with which words; what one leaves that is refused, held or started by
 //! something other than a push.
 
-use super::probe::{NOTE, Probe, as_dokku, config, inspect, live, loose, property};
+use super::probe::{NOTE, Probe, as_dokku, config, inspect, live, loose, property, shown};
 use crate::support::{World, until};
 
 /// All that a probe notes of a deploy. Its name is before those of Dokku's own plugins that act on the same triggers.
@@ -27,19 +27,6 @@ const NOTED: [&str; 14] = [
 const CHECK: &str = r#"{ [ -p /dev/stdin ] && echo pipe; echo "env $GRADUATE_PROBE"; } >>"$DOKKU_LIB_ROOT/probe"
 while [ -e "$DOKKU_LIB_ROOT/probe-hold" ]; do sleep 0.05; done
 exit "$(cat "$DOKKU_LIB_ROOT/probe-answer" 2>/dev/null || echo 0)""#;
-
-/// Ids, addresses, ports and directories differ from run to run.
-fn shown(calls: &[String]) -> Vec<String> {
-    let differs = |word: &str| {
-        let word = word.trim_matches(['[', ']']);
-        let is_id = word.len() == 64;
-        is_id
-            || word.contains("/dokku-")
-            || word.split('.').filter(|part| part.parse::<u8>().is_ok()).count() == 4
-    };
-    let show = |word: &str| if differs(word) { "[*]".to_owned() } else { word.to_owned() };
-    calls.iter().map(|call| call.split(' ').map(show).collect::<Vec<_>>().join(" ")).collect()
-}
 
 #[test]
 fn a_deploy_and_its_triggers() {

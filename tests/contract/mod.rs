@@ -10,13 +10,14 @@
 //!   proxies other than nginx; nginx sends requests to a container that has got an old one's address after a reboot;
 //! - a killed deploy: what SIGTERM and SIGKILL leave (`simulated-dokku`'s own tests), `builds:cancel`;
 //! - a reboot while an app is held, `ps:restore` (`interruptions`);
-//! - builders other than `dockerfile`, `builder-detect`, `push-on-release`, schedulers other than `docker-local`;
+//! - builders other than `dockerfile`, `push-on-release`, schedulers other than `docker-local`;
 //! - networks (`attach-post-create`, `attach-post-deploy`), host networks, published ports, named storage;
 //! - `docker save` and `docker load`, partial archives;
 //! - `plugin:update`, `plugin:install` of a git url, `dokku help`; `user-auth`; access by forced commands (`peers`);
 //! - which release of Dokku brought what.
 
 mod branches;
+mod builders;
 mod containers;
 mod deploys;
 pub(crate) mod probe;

@@ -36,6 +36,19 @@ impl Drop for Probe<'_> {
     }
 }
 
+/// Calls without what differs from run to run: ids, addresses, ports and directories.
+pub(super) fn shown(calls: &[String]) -> Vec<String> {
+    let differs = |word: &str| {
+        let word = word.trim_matches(['[', ']']);
+        let is_id = word.len() == 64;
+        is_id
+            || word.contains("/dokku-")
+            || word.split('.').filter(|part| part.parse::<u8>().is_ok()).count() == 4
+    };
+    let show = |word: &str| if differs(word) { "[*]".to_owned() } else { word.to_owned() };
+    calls.iter().map(|call| call.split(' ').map(show).collect::<Vec<_>>().join(" ")).collect()
+}
+
 /// Runs a shell script on the source as Dokku's user.
 pub(super) fn as_dokku(world: &World, script: &str) -> Ran {
     if !world.is_real() {
