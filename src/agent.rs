@@ -148,7 +148,7 @@ impl Session<'_> {
             Request::Factors {} => self.factors(),
             Request::Examine {} => self.examine(),
             Request::Revision { app, commit } => self.revision(app, commit),
-            Request::Layers { app, layers } => self.layers(app, &layers),
+            Request::Layers { app, layers, key } => self.layers(app, &layers, &key),
             Request::Keep { app, keep, forget } => self.keep(app, &keep, &forget),
             Request::Begin { id, environment, source, by, lease_s, max_parallel, on_failure } => {
                 let since = Utc::now();
@@ -209,8 +209,8 @@ impl Session<'_> {
         Ok(tell(&Report::Revision { app, commit, facts, trouble })?)
     }
 
-    fn layers(&mut self, app: AppName, layers: &[Digest]) -> Result<(), AgentError> {
-        tell_factors(&app, Dokku::new(self.vars).build_settings(&app))?;
+    fn layers(&mut self, app: AppName, layers: &[Digest], key: &Digest) -> Result<(), AgentError> {
+        tell_factors(&app, Dokku::new(self.vars).build_settings(&app, key))?;
         let images = match self.images.take() {
             Some(images) => images,
             None => LocalImages::ask()?,

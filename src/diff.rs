@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::factors::{self, HIDDEN, RawFactors};
-use crate::manifest::{Fingerprint, FingerprintKey, Manifest, State};
+use crate::factors::{self, MAX_VALUES, RawFactors, hide};
+use crate::manifest::{FingerprintKey, Manifest, State};
 use crate::mapping::{DestinationApp, Routes};
 use crate::names::AppName;
 use crate::plan::is_set_by_dokku;
@@ -18,9 +18,6 @@ use crate::runs::Runs;
 
 /// The factors that are meant to differ between environments: shown only on request.
 const OF_EACH_ENVIRONMENT: [&str; 2] = ["domains", "scale"];
-
-/// The longest values of one property that are shown, in bytes: they must fit into a line of the protocol.
-const MAX_VALUES: usize = 4 * 1024;
 
 /// How one app differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -70,7 +67,7 @@ impl AppDiff {
 }
 
 /// Factors in the form in which those of two hosts can be compared: secrets hidden, scale among them, and those of more
-/// than `MAX_VALUES` told by their length alone.
+/// than [`MAX_VALUES`] told by their length alone.
 pub(crate) fn comparable(factors: &RawFactors, scale: &BTreeMap<String, u32>) -> RawFactors {
     let hidden = |values: &Vec<String>| match values.iter().map(String::len).sum::<usize>() {
         0..=MAX_VALUES => values.iter().map(|value| hide(value)).collect(),
@@ -89,16 +86,9 @@ pub(crate) fn comparable(factors: &RawFactors, scale: &BTreeMap<String, u32>) ->
     comparable
 }
 
-/// The same of factors as they are stored. Nobody can compare what another host has fingerprinted, so any key does, and the
-/// fingerprints go.
+/// The same of factors as they are stored. The fingerprints go, so any key does.
 pub(crate) fn comparable_of_stored(factors: &RawFactors, scale: &BTreeMap<String, u32>) -> RawFactors {
     comparable(&factors::disclose(factors, &FingerprintKey::new(&[0; 32])), scale)
-}
-
-fn hide(text: &str) -> String {
-    let mut parts = text.split(Fingerprint::PREFIX);
-    let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |shown, part| shown + HIDDEN + part.get(Fingerprint::DIGITS..).unwrap_or_default())
 }
 
 /// Compares a state with what runs there: every app that has a route, and every app there that has nothing to do with the
@@ -178,7 +168,7 @@ mod tests {
         let factors =
             [("logs".to_owned(), [("sink".to_owned(), vec!["hmac-sha256:0123456789ab".to_owned()])].into())];
         let comparable = comparable(&factors.into(), &[("web".to_owned(), 2)].into());
-        assert_eq!(comparable["logs"]["sink"], [HIDDEN]);
+        assert_eq!(comparable["logs"]["sink"], [crate::factors::HIDDEN]);
         assert_eq!(comparable["scale"]["web"], ["2"]);
     }
 

@@ -8,10 +8,10 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::diff;
 use crate::factors::{self, RawFactors};
 use crate::files::{self, FileError};
-use crate::names::{AppName, FoundApp, InvalidName};
+use crate::manifest::FingerprintKey;
+use crate::names::{AppName, Digest, FoundApp, InvalidName};
 use crate::procfile;
 use crate::protocol::HoldPoint;
 use crate::repo;
@@ -350,9 +350,9 @@ impl Dokku {
         }
     }
 
-    /// What a build of the app depends on besides its revision, in the form of [`diff::comparable`]: its own settings, and
-    /// where it has none of a name, those for all apps. The app need not exist.
-    pub(crate) fn build_settings(&self, app: &AppName) -> RawFactors {
+    /// What a build of the app depends on besides its revision: its own settings, and where it has none of a name, those for
+    /// all apps. The app need not exist. What may be a secret is fingerprinted with `key`, and so is what is long.
+    pub(crate) fn build_settings(&self, app: &AppName, key: &Digest) -> RawFactors {
         let mut found = RawFactors::new();
         for plugin in factors::PLUGINS {
             let of_all = names_in(&self.properties.join(plugin).join(GLOBAL));
@@ -365,7 +365,7 @@ impl Dokku {
                 }
             }
         }
-        diff::comparable_of_stored(&found, &BTreeMap::new())
+        factors::disclose_briefly(&found, &FingerprintKey::new(key.bytes()))
     }
 
     /// Everything else that Dokku keeps for the app outside its repository, as it is stored: it may hold secrets.

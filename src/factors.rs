@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::manifest::FingerprintKey;
+use crate::manifest::{Fingerprint, FingerprintKey};
 
 /// Settings by plugin and property, as they are stored: they may hold secrets.
 pub(crate) type RawFactors = BTreeMap<String, BTreeMap<String, Vec<String>>>;
@@ -38,6 +38,9 @@ pub(crate) const PLUGINS: &[&str] = &[
 
 /// What stands for a value that may be a secret where two hosts are compared: they fingerprint with different keys.
 pub(crate) const HIDDEN: &str = "(hidden)";
+
+/// The longest values of one property that are told another host, in bytes: they must fit into a line of the protocol.
+pub(crate) const MAX_VALUES: usize = 4 * 1024;
 
 /// How a property can be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +104,25 @@ pub(crate) fn disclose(raw: &RawFactors, key: &FingerprintKey) -> RawFactors {
         (plugin.clone(), shown.collect())
     });
     plugins.collect()
+}
+
+/// The same with a fingerprint alone in place of all values of a property that are longer than [`MAX_VALUES`] together.
+pub(crate) fn disclose_briefly(raw: &RawFactors, key: &FingerprintKey) -> RawFactors {
+    let mut shown = disclose(raw, key);
+    for values in shown.values_mut().flat_map(BTreeMap::values_mut) {
+        if values.iter().map(String::len).sum::<usize>() > MAX_VALUES {
+            let parts: Vec<&str> = values.iter().map(String::as_str).collect();
+            *values = vec![key.of(&parts).to_string()];
+        }
+    }
+    shown
+}
+
+/// The text with [`HIDDEN`] in place of each fingerprint.
+pub(crate) fn hide(text: &str) -> String {
+    let mut parts = text.split(Fingerprint::PREFIX);
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |shown, part| shown + HIDDEN + part.get(Fingerprint::DIGITS..).unwrap_or_default())
 }
 
 fn show(how: Disclosure, context: &str, value: &str, key: &FingerprintKey) -> String {

@@ -100,6 +100,9 @@ pub enum Request {
         app: AppName,
         /// The digests of the image's unpacked layers, the lowest first.
         layers: Vec<Digest>,
+        /// Random, and for this question alone: with it both sides fingerprint the values that are shown to nobody, so that
+        /// equal ones can be told.
+        key: Digest,
     },
     /// Keeps revisions of an app that a release can be gone back to, as far as they are there. Answered by
     /// [`Report::Kept`]. Takes no lock: nothing else makes or deletes these refs.

@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::factors::{HIDDEN, RawFactors};
+use crate::factors::{RawFactors, hide};
 
 /// What an image tells of how it was made.
 #[derive(Clone, Copy, Debug)]
@@ -42,15 +42,13 @@ pub(crate) enum WhyNot {
     },
     /// A value of the source's config is in it.
     ValuelessBuildArg(String),
-    /// Values that nobody shows cannot be compared.
-    HiddenOption,
     /// It was built with another setting.
     Setting {
         /// The plugin of Dokku's and the property.
         property: String,
-        /// Its value on the source.
+        /// Its value on the source, secrets hidden.
         here: String,
-        /// Its value on the destination.
+        /// Its value on the destination, secrets hidden.
         there: String,
     },
 }
@@ -72,10 +70,9 @@ impl fmt::Display for WhyNot {
             Self::ValuelessBuildArg(name) => {
                 write!(f, "`--build-arg {name}` takes its value from the config of the source")
             }
-            Self::HiddenOption => write!(
-                f,
-                "a docker option of the build has a value that may be a secret, and cannot be compared"
-            ),
+            Self::Setting { property, here, there } if here == there => {
+                write!(f, "{property} has another value on the source than on the destination: {here}")
+            }
             Self::Setting { property, here, there } => {
                 write!(f, "{property} is {here} on the source and {there} on the destination")
             }
@@ -113,9 +110,6 @@ pub(crate) fn may_be_sent(
         if let Some(name) = valueless_build_arg(option) {
             return Err(WhyNot::ValuelessBuildArg(name.to_owned()));
         }
-        if option.contains(HIDDEN) {
-            return Err(WhyNot::HiddenOption);
-        }
     }
     let differing = |(plugin, property): (&str, &str)| {
         let shown = |factors: &RawFactors| match factors.get(plugin).and_then(|all| all.get(property)) {
@@ -123,7 +117,12 @@ pub(crate) fn may_be_sent(
             Some(_) | None => "not set".to_owned(),
         };
         let (here, there) = (shown(ours), shown(theirs));
-        (here != there).then(|| WhyNot::Setting { property: format!("{plugin} {property}"), here, there })
+        let property = || format!("{plugin} {property}");
+        (here != there).then(|| WhyNot::Setting {
+            property: property(),
+            here: hide(&here),
+            there: hide(&there),
+        })
     };
     let named = settings(ours).chain(settings(theirs)).map(|(plugin, property, _)| (plugin, property));
     named.filter_map(differing).next().map_or(Ok(()), Err)
@@ -223,10 +222,18 @@ mod tests {
         (
             &[],
             &[],
-            &[("docker-options", "_default_.build", "--build-arg KEY=(hidden)")],
-            &[("docker-options", "_default_.build", "--build-arg KEY=(hidden)")],
+            &[("docker-options", "_default_.build", "--build-arg KEY=hmac-sha256:0123456789ab")],
+            &[("docker-options", "_default_.build", "--build-arg KEY=hmac-sha256:0123456789ab")],
             true,
-            "may be a secret",
+            "",
+        ),
+        (
+            &[],
+            &[],
+            &[("docker-options", "_default_.build", "--build-arg KEY=hmac-sha256:0123456789ab")],
+            &[("docker-options", "_default_.build", "--build-arg KEY=hmac-sha256:ba9876543210")],
+            true,
+            "_default_.build has another value on the source than on the destination: --build-arg KEY=(hidden)",
         ),
         (
             &[],

@@ -216,3 +216,112 @@ fn a_source_that_has_lost_an_app_goes_back_by_what_is_kept_there() {
     assert_eq!(world.destination.live("api"), "1");
     world.destination.keeps_no_trace();
 }
+
+#[test]
+fn the_image_that_staging_has_tested_goes_live_and_only_what_is_missing_is_sent() {
+    let world = World::new();
+    world.send_images();
+    let shop = |number: &str| {
+        let app = world.app("shop").version(number).with_worker().exposes(7000);
+        app.file("large", &"what does not change\n".repeat(20_000)).push()
+    };
+    shop("1");
+    let env = world.clone_environment();
+    let release = |label: &str| {
+        world.source.dokku(&["graduate:commit", "-m", label]).succeeds();
+        env.update();
+        env.graduate(label, "HEAD").succeeds().does_not_say("from Dockerfile")
+    };
+    let first = release("first");
+    first.says("image from ").says("shop: sending its image").says("shop: its image is there");
+    assert_eq!(world.destination.live("shop"), "1");
+    // All that a build finds out is there, too: only what was never scaled by hand on both sides is compared.
+    assert_eq!(of_revision(&world.source, "shop"), of_revision(&world.destination, "shop"));
+    assert_eq!(world.destination.kept_images("shop"), world.source.kept_images("shop"));
+    assert_eq!(world.destination.half_kept_images(), "");
+    world.destination.keeps_no_trace();
+
+    shop("2");
+    release("second").says("image from ");
+    assert_eq!(world.destination.live("shop"), "2");
+    env.graduate("back", "graduate/production/first").succeeds().says("kept image");
+    assert_eq!(world.destination.live("shop"), "1");
+    world.destination.dokku(&["ps:rebuild", "shop"]).succeeds().says("Building shop from Dockerfile");
+    world.destination.keeps_no_trace();
+}
+
+#[test]
+fn the_plan_says_why_an_app_is_built() {
+    let world = World::new();
+    world.send_images();
+    for app in ["api", "docs", "web"] {
+        world.app(app).version("1").push();
+    }
+    let env = world.with_first_release();
+    assert_eq!(world.destination.kept_images("api"), world.source.kept_images("api"));
+    for app in ["api", "docs", "web"] {
+        world.app(app).version("2").push();
+    }
+    world.source.dokku(&["docker-options:add", "api", "build", "--build-arg", "COLOUR=blue"]).succeeds();
+    world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
+    let remove =
+        "docker rmi $(docker images --format '{{.Repository}}:{{.Tag}}' graduate/image | grep ':docs-')";
+    world.source.root(remove).succeeds();
+    env.update();
+    let planned = env.graduate_with(&["plan"], "now", "HEAD").is_refused();
+    planned
+        .says("build: docker-options _default_.build is --build-arg COLOUR=(hidden) on the source and not set on the destination")
+        .says("build: no image of it is kept here")
+        .says("image from ");
+    let json = world.source.dokku(&["graduate:plan", "production", "--format", "json"]).succeeds().raw;
+    let plan: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let deliveries: Vec<&str> =
+        plan["changed"].as_array().unwrap().iter().map(|row| row["delivery"].as_str().unwrap()).collect();
+    assert_eq!(deliveries, ["build", "build", "image"]);
+
+    world.source.dokku(&["graduate:set", "production", "deliver", "image"]).succeeds();
+    let before = world.destination.snapshot();
+    env.graduate("now", "HEAD")
+        .is_refused()
+        .says("api cannot be delivered by an image (`deliver` is `image`): docker-options _default_.build is")
+        .says("docs cannot be delivered by an image (`deliver` is `image`): no image of it is kept here");
+    assert_eq!(world.destination.snapshot(), before);
+    world.source.dokku(&["graduate:set", "production", "deliver", "build"]).succeeds();
+    let built = env.graduate("now", "HEAD").succeeds();
+    built.says("building web 2").does_not_say("image from ");
+    world.destination.keeps_no_trace();
+}
+
+#[test]
+fn the_config_of_the_source_never_reaches_the_destination_in_an_image() {
+    if World::simulated_only("there is no buildpack to build with") {
+        return;
+    }
+    let world = World::new();
+    world.send_images();
+    for host in [&world.source, &world.destination] {
+        host.dokku(&["apps:create", "api"]).succeeds();
+        host.dokku(&["builder:set", "api", "selected", "herokuish"]).succeeds();
+        host.dokku(&["config:set", "--no-restart", "api", &format!("API_KEY=of-{}", host.name)]).succeeds();
+    }
+    world.app("api").version("1").push();
+    let found = |host: &Host, text: &str| {
+        let images = host.as_simulated().unwrap().layout().docker().join("images");
+        host.root(&format!("grep -rl '{text}' {} | wc -l", images.display())).succeeds().raw.trim() != "0"
+    };
+    let secret = format!("of-{}", world.source.name);
+    assert!(found(&world.source, &secret), "it is in the image there");
+    let env = world.clone_environment();
+    world.source.dokku(&["graduate:commit", "-m", "First"]).succeeds();
+    env.update();
+    for deliver in ["auto", "image"] {
+        world.source.dokku(&["graduate:set", "production", "deliver", deliver]).succeeds();
+        let planned = env.graduate_with(&["plan"], "now", "HEAD").is_refused();
+        planned.says("herokuish writes the config of the source into the image");
+    }
+    world.source.dokku(&["graduate:set", "production", "deliver"]).succeeds();
+    env.graduate("now", "HEAD").succeeds().says("Building api from herokuish");
+    assert_eq!(world.destination.live("api"), "1");
+    assert!(!found(&world.destination, &secret));
+    world.destination.keeps_no_trace();
+}

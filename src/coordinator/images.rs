@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io;
 use std::time::{Duration, Instant};
 
 use super::context::Coordinator;
@@ -14,7 +15,7 @@ use crate::environment::EnvironmentError;
 use crate::image::send::{HowFar, Sending};
 use crate::link::{Inquiry, command_there};
 use crate::mapping::DestinationApp;
-use crate::names::{AppName, CommitId};
+use crate::names::{AppName, CommitId, Digest};
 use crate::order::Ending;
 use crate::plan::{self, Deliver};
 use crate::process::Children;
@@ -46,6 +47,10 @@ impl Coordinator<'_> {
         let kept = provenance::kept_images(self.vars, &wanted);
         let kept =
             kept.map_err(|error| cannot_begin(&CoordinatorError::from(EnvironmentError::from(error))))?;
+        let mut random = [0; 32];
+        getrandom::fill(&mut random)
+            .map_err(|error| cannot_begin(&io::Error::other(format!("no randomness: {error}"))))?;
+        let key = Digest::of(&random);
         let mut images = Images::new();
         for (app, _) in wanted {
             let (Some(kept), Some(there)) = (kept.get(&app), self.site.routes.there(&app)) else {
@@ -58,10 +63,10 @@ impl Coordinator<'_> {
                 images.insert(app, Err(WhyNot::NotKept));
                 continue;
             };
-            let asked = inquiry.layers(there, image.layers.clone());
+            let asked = inquiry.layers(there, image.layers.clone(), key);
             let (theirs, architecture, common) =
                 asked.map_err(|error| Ending::Unreachable { reason: error.to_string() })?;
-            let ours = Dokku::new(self.vars).build_settings(&app);
+            let ours = Dokku::new(self.vars).build_settings(&app, &key);
             let ImageContents { architecture: built_for, config, layers, .. } = &image;
             let make = Make { labels: &config.labels, env: &config.env, architecture: built_for };
             let is_wanted = self.limits.deliver == Deliver::Image;

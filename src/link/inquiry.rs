@@ -174,9 +174,10 @@ impl Inquiry {
         &mut self,
         app: &DestinationApp,
         layers: Vec<Digest>,
+        key: Digest,
     ) -> Result<(RawFactors, String, usize), LinkError> {
         let mut limit = Limit::on(self.link.process, ANSWER_LIMIT);
-        self.link.send(&Request::Layers { app: app.name().clone(), layers })?;
+        self.link.send(&Request::Layers { app: app.name().clone(), layers, key })?;
         let mut settings = RawFactors::new();
         loop {
             let report = self.reports.next_answer(&mut limit)?;

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use super::environment::Environment;
 use super::lock::DeployLock;
 use super::{apps, builds, config, git, procfile};
 use crate::call::Call;
@@ -169,13 +170,15 @@ fn base_image(call: &Call, tree: &Path) -> Outcome<Option<PathBuf>> {
     Ok(client::image(&call.layout, name.trim())?.map(|image| procfile::images_tree(call, &image)))
 }
 
-/// The trigger `builder-build`: a file `build` in the tree is run by `sh`, in place of a Dockerfile's steps.
-pub(super) fn build(call: &Call) -> Outcome {
+/// The trigger `builder-build` of one builder: a file `build` in the tree is run by `sh`, in place of a Dockerfile's steps
+/// or of a buildpack. Herokuish writes the app's config into the image.
+pub(super) fn build(call: &Call, own: &str) -> Outcome {
     let [builder, app, tree] = [call.arg(0), call.arg(1), call.arg(2)];
-    if builder != "dockerfile" {
+    if builder != own {
         return Ok(());
     }
-    step(format_args!("Building {app} from Dockerfile"));
+    let by = if own == "dockerfile" { "Dockerfile" } else { own };
+    step(format_args!("Building {app} from {by}"));
     call.trigger("pre-build", &[builder, app, tree])?;
     let image = call.layout.docker().join(format!("build-{}", files::random_hex(6)?));
     if let Some(base) = base_image(call, Path::new(tree))? {
@@ -183,6 +186,12 @@ pub(super) fn build(call: &Call) -> Outcome {
     }
     let has_steps = Path::new(tree).join("build").is_file();
     files::copy_tree(Path::new(tree), &image)?;
+    if own == "herokuish" {
+        let config = Environment::merged(&call.layout, app);
+        let config: String =
+            config.iter().map(|(name, value)| format!("export {name}='{value}'\n")).collect();
+        fs::write(image.join(".env"), config)?;
+    }
     if has_steps {
         // Docker ends a step when the client that asked for it has gone.
         let status = Command::new("setpriv")
@@ -206,7 +215,7 @@ pub(super) fn build(call: &Call) -> Outcome {
     let labels = [
         ("dokku", ""),
         ("com.dokku.app-name", app),
-        ("com.dokku.builder-type", "dockerfile"),
+        ("com.dokku.builder-type", builder),
         ("com.dokku.image-stage", "build"),
         ("org.label-schema.schema-version", "1.0"),
         ("org.label-schema.vendor", "dokku"),

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::call::{Call, NOT_IMPLEMENTED};
 use crate::outcome::{Failure, Outcome, line};
+use crate::properties::Properties;
 
 /// Dokku's own plugins and their programs. Triggers run in the order of the plugins' names.
 pub(crate) const PLUGINS: &[(&str, &[&str])] = &[
@@ -49,6 +50,7 @@ pub(crate) const PLUGINS: &[(&str, &[&str])] = &[
         "builder",
         &[
             "subcommands/set",
+            "builder-detect",
             "builder-set-property",
             "post-release-builder",
             "post-delete",
@@ -56,6 +58,7 @@ pub(crate) const PLUGINS: &[(&str, &[&str])] = &[
         ],
     ),
     ("builder-dockerfile", &["builder-detect", "builder-build", "builder-release"]),
+    ("builder-herokuish", &["builder-build"]),
     ("builds", &["post-delete"]),
     (
         "checks",
@@ -285,12 +288,18 @@ fn find(call: &mut Call, plugin: &str, file: &str) -> Outcome {
         ("00_dokku-standard", "commands") => commands_help(call),
         ("app-json", _) => appjson::trigger(call, file),
         ("apps", _) => apps::run(call, file),
+        ("builder", "builder-detect") => {
+            let selected = Properties::of(&call.layout, "builder", call.arg(0)).get_or_global("selected");
+            selected.iter().for_each(line);
+            Ok(())
+        }
         ("builder", "post-release-builder") => release::remove_built(call),
         ("builder-dockerfile", "builder-detect") => {
             line("dockerfile");
             Ok(())
         }
-        ("builder-dockerfile", "builder-build") => build::build(call),
+        ("builder-dockerfile", "builder-build") => build::build(call, "dockerfile"),
+        ("builder-herokuish", "builder-build") => build::build(call, "herokuish"),
         ("builder-dockerfile", "builder-release") => release::builder_release(call),
         ("builds", "post-delete") => settings::forget_data(call, "builds"),
         ("checks", _) => checks::run(call, file),
