@@ -61,7 +61,11 @@ impl Delivered {
     pub(crate) fn build(&self, vars: &Vars, builder: &str, app: &AppName) -> Result<(), DeliveryError> {
         match self.delivery {
             Delivery::Build => Ok(()),
-            Delivery::Kept | Delivery::Image if builder != image::BUILDER => Ok(()),
+            // A build does as well.
+            Delivery::Kept if builder != image::BUILDER => Ok(()),
+            Delivery::Image if builder != image::BUILDER => {
+                Err(DeliveryError::OtherBuilder { app: app.clone(), builder: builder.to_owned() })
+            }
             Delivery::Kept => image::use_kept(vars, app, self.revision),
             Delivery::Image => image::use_sent(app, &self.id, self.received.as_ref()),
         }

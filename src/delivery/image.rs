@@ -39,6 +39,17 @@ pub(crate) enum DeliveryError {
         /// The revision.
         revision: CommitId,
     },
+    /// Dokku would build although the very image of the source was promised.
+    #[error(
+        "Dokku is about to build {app} by {builder} instead of using the image that the source has sent: another plugin has \
+         named that builder (trigger builder-detect); on the source, `graduate:set ENVIRONMENT deliver build` has it built"
+    )]
+    OtherBuilder {
+        /// The app.
+        app: AppName,
+        /// By which builder.
+        builder: String,
+    },
     /// It was there when its deploy began.
     #[error(
         "the image of {0} that the source has sent is gone from Docker: somebody has removed or pruned it; graduate again"
