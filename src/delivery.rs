@@ -71,3 +71,22 @@ impl Delivered {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_plugins_builder_builds_what_is_kept_and_not_what_was_promised_as_an_image() {
+        let (vars, app) = (Vars::from_environment(), "api".parse().unwrap());
+        let build_by = |delivery, builder: &str| {
+            let (id, revision) = ("20261123104512-ab0102".parse().unwrap(), "a".repeat(40).parse().unwrap());
+            let delivered = Delivered { id, revision, delivery, received: None };
+            delivered.build(&vars, builder, &app).map_err(|error| error.to_string())
+        };
+        assert_eq!(build_by(Delivery::Build, "dockerfile"), Ok(()));
+        assert_eq!(build_by(Delivery::Kept, "dockerfile"), Ok(()));
+        let refused = build_by(Delivery::Image, "dockerfile").unwrap_err();
+        assert!(refused.starts_with("Dokku is about to build api by dockerfile instead of"), "{refused}");
+    }
+}
