@@ -11,7 +11,7 @@
 //! does not count. One that has all its newlines and another checksum is damaged, and an error.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::marker::PhantomData;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -79,32 +79,76 @@ impl<E: Serialize + DeserializeOwned> Log<E> {
     /// # Errors
     /// It cannot be read, is damaged, or has an entry that this version does not understand.
     pub(crate) fn entries(&self) -> Result<Vec<E>, FileError> {
-        let mut bytes = Vec::new();
-        match File::open(&self.path).and_then(|mut file| file.read_to_end(&mut bytes)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            read => read.map_err(FileError::of("read", &self.path))?,
-        };
-        let unreadable =
-            |what| FileError::of("read", &self.path)(io::Error::new(io::ErrorKind::InvalidData, what));
-        let entry = |(number, line)| {
-            let json = checked(line).ok_or_else(|| unreadable(format!("line {number} is damaged")))?;
-            serde_json::from_str(json).map_err(|error| {
-                unreadable(format!(
-                    "line {number} is not understood ({error}); another version of this plugin wrote it: install \
-                     that one again"
-                ))
-            })
-        };
-        finished(&bytes).map(entry).collect()
+        self.follow().new_entries()
+    }
+
+    /// Reads it as it grows, from its beginning.
+    pub(crate) fn follow(&self) -> LogReader<E> {
+        LogReader { path: self.path.clone(), bytes: 0, lines: 0, entries: PhantomData }
     }
 }
 
-/// The lines that were written to their end, with their numbers: after each comes the newline of the next one, or nothing.
-fn finished(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+/// A log that is read as it grows: each entry once.
+#[derive(Debug)]
+pub(crate) struct LogReader<E> {
+    path: PathBuf,
+    /// What was read ends here, with the newline of an entry.
+    bytes: u64,
+    /// How many newlines that has.
+    lines: usize,
+    entries: PhantomData<fn() -> E>,
+}
+
+impl<E: DeserializeOwned> LogReader<E> {
+    /// The entries that have been finished since the last call, in their order; none if there is no such file.
+    ///
+    /// # Errors
+    /// As [`Log::entries`]; the next call tries the same again.
+    pub(crate) fn new_entries(&mut self) -> Result<Vec<E>, FileError> {
+        let mut bytes = Vec::new();
+        let read = File::open(&self.path).and_then(|mut file| {
+            file.seek(SeekFrom::Start(self.bytes))?;
+            file.read_to_end(&mut bytes)
+        });
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            read => read.map_err(FileError::of("read", &self.path))?,
+        };
+        let (mut entries, mut read) = (Vec::new(), (0, 0));
+        for (number, end, line) in finished(&bytes) {
+            entries.push(self.entry(self.lines + number, line)?);
+            read = (number, end);
+        }
+        self.lines += read.0;
+        self.bytes += read.1 as u64;
+        Ok(entries)
+    }
+
+    fn entry(&self, number: usize, line: &[u8]) -> Result<E, FileError> {
+        let unreadable =
+            |what| FileError::of("read", &self.path)(io::Error::new(io::ErrorKind::InvalidData, what));
+        let json = checked(line).ok_or_else(|| unreadable(format!("line {number} is damaged")))?;
+        serde_json::from_str(json).map_err(|error| {
+            unreadable(format!(
+                "line {number} is not understood ({error}); another version of this plugin wrote it: install that \
+                 one again"
+            ))
+        })
+    }
+}
+
+/// The lines that were written to their end, with their numbers and where they end: after each comes the newline of the
+/// next one, or nothing.
+fn finished(bytes: &[u8]) -> impl Iterator<Item = (usize, usize, &[u8])> {
     let lines = bytes.split(|byte| *byte == b'\n');
     let next = lines.clone().skip(1);
-    let is_finished = |(_, (line, next)): &(usize, (&[u8], &[u8]))| !line.is_empty() && next.is_empty();
-    (1..).zip(lines.zip(next)).filter(is_finished).map(|(number, (line, _))| (number, line))
+    let ends = lines.clone().scan(0, |end, line| {
+        *end += line.len() + 1;
+        Some(*end)
+    });
+    let all = (1..).zip(ends).zip(lines.zip(next));
+    let is_finished = |(_, (line, next)): &(_, (&[u8], &[u8]))| !line.is_empty() && next.is_empty();
+    all.filter(is_finished).map(|((number, end), (line, _))| (number, end, line))
 }
 
 /// The JSON of a line whose checksum is right.
@@ -144,6 +188,39 @@ mod tests {
         }
         fs::write(log.path(), &both).unwrap();
         assert_eq!(entries(&log), ["first", "second"]);
+    }
+
+    #[test]
+    fn who_follows_reads_each_entry_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let whole = log(dir.path());
+        for text in ["first", "second", "third"] {
+            whole.append(&text.to_owned()).unwrap();
+        }
+        let bytes = fs::read(whole.path()).unwrap();
+        for length in 0..bytes.len() {
+            let growing = Log::<String>::at(dir.path().join(format!("growing-{length}")));
+            let mut follower = growing.follow();
+            assert_eq!(follower.new_entries().unwrap(), [""; 0]);
+            fs::write(growing.path(), &bytes[..length]).unwrap();
+            let mut read = follower.new_entries().unwrap();
+            // Nothing comes, and then the rest of what is cut short there.
+            for rest in [&b""[..], &bytes[length..]] {
+                File::options().append(true).open(growing.path()).unwrap().write_all(rest).unwrap();
+                read.extend(follower.new_entries().unwrap());
+            }
+            assert_eq!(read, ["first", "second", "third"], "{length} bytes");
+            growing.append(&"fourth".to_owned()).unwrap();
+            assert_eq!(follower.new_entries().unwrap(), ["fourth"]);
+        }
+        fs::write(whole.path(), &bytes[..bytes.len() - 1]).unwrap();
+        let mut follower = whole.follow();
+        assert_eq!(follower.new_entries().unwrap(), ["first", "second"]);
+        whole.append(&"fourth".to_owned()).unwrap();
+        assert_eq!(follower.new_entries().unwrap(), ["fourth"]);
+        Log::<u8>::at(whole.path()).append(&1).unwrap();
+        let error = follower.new_entries().unwrap_err().to_string();
+        assert_eq!(error, whole.entries().unwrap_err().to_string(), "with the same number of a line");
     }
 
     #[test]

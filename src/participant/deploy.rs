@@ -269,12 +269,13 @@ impl Deploy {
         let dir = self.store.app_dir(&self.app);
         let watch = Watch::new(&dir)?;
         let mut log = LogFollower::open(&dir)?;
+        let mut events = self.store.follow(&self.app);
         let mut held = false;
         let mut end_of_log = None;
         let stopped = Arc::new(AtomicBool::new(false));
         self.stop_after_abort(process, &stopped);
         loop {
-            let known = self.store.app(&self.app)?;
+            let known = events.look()?;
             let over = known.has_exited || !process.is_running();
             let mut passed_on = 0;
             while passed_on < BATCH
@@ -286,7 +287,7 @@ impl Deploy {
             if known.is_built {
                 slot = None;
             }
-            if !held && let Some(found) = known.held {
+            if !held && let Some(found) = &known.held {
                 held = true;
                 self.send(Message::Happened(Event::Held { app: self.app.clone(), at: found.at }));
             }

@@ -13,7 +13,7 @@ use crate::commit::app::{AppStep, Stage};
 use crate::docker::ImageId;
 use crate::files::{self, FileError};
 use crate::image::BuildFacts;
-use crate::log::Log;
+use crate::log::{Log, LogReader};
 use crate::names::{AppName, BranchName, CommitId};
 use crate::participant::health::Watched;
 use crate::process::ProcessId;
@@ -257,10 +257,33 @@ impl AppLog {
         self
     }
 
+    fn with_all(self, entries: Vec<AppEntry>) -> Self {
+        entries.into_iter().fold(self, Self::with)
+    }
+
     /// All that is needed to put an app back that was `before`.
     pub(crate) fn noted(self, before: Before) -> Noted {
         let Self { variables, held, deploy, checked: containers, is_released: released, .. } = self;
         Noted { before, variables, held, deploy, containers, released }
+    }
+}
+
+/// What is known of an app, as more and more is.
+#[derive(Debug)]
+pub(crate) struct AppFollower {
+    log: LogReader<AppEntry>,
+    known: AppLog,
+}
+
+impl AppFollower {
+    /// What is known by now.
+    ///
+    /// # Errors
+    /// Its log cannot be read, or is damaged.
+    pub(crate) fn look(&mut self) -> Result<&AppLog, FileError> {
+        let new = self.log.new_entries()?;
+        self.known = std::mem::take(&mut self.known).with_all(new);
+        Ok(&self.known)
     }
 }
 
@@ -275,7 +298,12 @@ impl Store {
     /// # Errors
     /// Its log cannot be read, or is damaged.
     pub(crate) fn app(&self, app: &AppName) -> Result<AppLog, FileError> {
-        Ok(self.log_of(app).entries()?.into_iter().fold(AppLog::default(), AppLog::with))
+        Ok(AppLog::default().with_all(self.log_of(app).entries()?))
+    }
+
+    /// The same for who asks again and again.
+    pub(crate) fn follow(&self, app: &AppName) -> AppFollower {
+        AppFollower { log: self.log_of(app).follow(), known: AppLog::default() }
     }
 
     /// Writes into the log of an app, and waits until that is on the disk.
