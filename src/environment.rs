@@ -172,7 +172,7 @@ impl Environment {
                     (self.written(app).map(|old| old.config).unwrap_or_default(), Some(error.to_string()))
                 }
             };
-            let manifest = self.manifest(app, config, status.runs, image.map(String::from));
+            let manifest = self.manifest(app, config, status.runs, image.map(|image| image.to_string()));
             survey.state.0.insert(app.clone(), manifest);
             survey.here.insert(app.clone(), Here { status, broken });
         }
