@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::context::Coordinator;
+use super::context::{Coordinator, in_threads};
 use super::error::CoordinatorError;
 use super::peer::Site;
 use super::prepare::cannot_begin;
@@ -51,33 +51,30 @@ impl Coordinator<'_> {
         getrandom::fill(&mut random)
             .map_err(|error| cannot_begin(&io::Error::other(format!("no randomness: {error}"))))?;
         let key = Digest::of(&random);
-        let mut images = Images::new();
-        for (app, _) in wanted {
-            let (Some(kept), Some(there)) = (kept.get(&app), self.site.routes.there(&app)) else {
-                images.insert(app, Err(WhyNot::NotKept));
-                continue;
-            };
-            let name = kept.name(&app);
-            let image = images::described(&name).map_err(|error| cannot_begin(&error))?;
-            let Some(image) = image else {
-                images.insert(app, Err(WhyNot::NotKept));
-                continue;
-            };
+        let names: Vec<String> = kept.iter().map(|(app, image)| image.name(app)).collect();
+        let described = images::all_described(&names).map_err(|error| cannot_begin(&error))?;
+        let mut images: Images = wanted.into_iter().map(|(app, _)| (app, Err(WhyNot::NotKept))).collect();
+        let mut sent = Vec::new();
+        for (app, kept) in &kept {
+            let image = kept.image().and_then(|id| described.get(id));
+            let (Some(image), Some(there)) = (image, self.site.routes.there(app)) else { continue };
             let asked = inquiry.layers(there, image.layers.clone(), key);
             let (theirs, architecture, common) =
                 asked.map_err(|error| Ending::Unreachable { reason: error.to_string() })?;
-            let ours = Dokku::new(self.vars).build_settings(&app, &key);
-            let ImageContents { architecture: built_for, config, layers, .. } = &image;
+            let ours = Dokku::new(self.vars).build_settings(app, &key);
+            let ImageContents { architecture: built_for, config, layers, .. } = image;
             let make = Make { labels: &config.labels, env: &config.env, architecture: built_for };
             let is_wanted = self.limits.deliver == Deliver::Image;
-            let found = match sendable::may_be_sent(&make, is_wanted, &architecture, &ours, &theirs) {
-                Ok(()) => {
-                    let missing = layers.len().saturating_sub(common);
-                    Ok(images::bytes_above(&name, missing).map_err(|error| cannot_begin(&error))?)
+            match sendable::may_be_sent(&make, is_wanted, &architecture, &ours, &theirs) {
+                Ok(()) => sent.push((app, kept.name(app), layers.len().saturating_sub(common))),
+                Err(why) => {
+                    images.insert(app.clone(), Err(why));
                 }
-                Err(why) => Err(why),
-            };
-            images.insert(app, found);
+            }
+        }
+        let sizes = in_threads(&sent, |(_, name, missing)| images::bytes_above(name, *missing));
+        for ((app, ..), bytes) in sent.into_iter().zip(sizes) {
+            images.insert(app.clone(), Ok(bytes.map_err(|error| cannot_begin(&error))?));
         }
         Ok(images)
     }

@@ -3,9 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::thread;
 
-use super::context::Coordinator;
+use super::context::{Coordinator, in_threads};
 use super::error::CoordinatorError;
 use crate::decision::DecisionError;
 use crate::dokku::Dokku;
@@ -21,9 +20,6 @@ use crate::repo::{self, RepoError, Settled};
 use crate::runs::{AppStatus, Runs};
 use crate::ssh::quoted;
 use crate::transfer::check;
-
-/// How many apps' histories are looked at at once.
-const LOOKS: usize = 2;
 
 impl Coordinator<'_> {
     /// The revisions that may be deployed, of apps that are there.
@@ -135,14 +131,6 @@ impl Coordinator<'_> {
                 })?;
             Some(Problem::Danger { app: row.app.clone(), revision: row.to, found })
         };
-        thread::scope(|scope| {
-            let parts = sent.chunks(sent.len().div_ceil(LOOKS).max(1));
-            let look = &look;
-            let threads: Vec<_> = parts
-                .map(|part| scope.spawn(move || part.iter().filter_map(|row| look(row)).collect::<Vec<_>>()))
-                .collect();
-            let found = threads.into_iter().map(|thread| thread.join().expect("a look does not panic"));
-            found.flatten().collect()
-        })
+        in_threads(&sent, |row| look(row)).into_iter().flatten().collect()
     }
 }

@@ -1,6 +1,7 @@
 //! Images as whole things: what they consist of, and how they leave and enter this host.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer};
@@ -137,8 +138,21 @@ fn null_as_empty<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from:
 /// # Errors
 /// Docker does not answer.
 pub(crate) fn described(reference: &str) -> Result<Option<ImageContents>, DockerError> {
-    let found: Vec<ImageContents> = inspect(docker().args(["image", "inspect", reference]))?;
-    Ok(found.into_iter().next())
+    Ok(all_described(&[reference])?.into_values().next())
+}
+
+/// Those of these names or ids that there are, by id.
+///
+/// # Errors
+/// Docker does not answer.
+pub(crate) fn all_described(
+    references: &[impl AsRef<OsStr>],
+) -> Result<BTreeMap<super::ImageId, ImageContents>, DockerError> {
+    if references.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let found: Vec<ImageContents> = inspect(docker().args(["image", "inspect"]).args(references))?;
+    Ok(found.into_iter().map(|image| (image.id.clone(), image)).collect())
 }
 
 /// The layers of each image that there is.

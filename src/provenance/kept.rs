@@ -55,6 +55,11 @@ impl KeptImage {
         docker::kept_name(&format!("{app}-{}-{}", self.revision.short(), self.at.timestamp_millis()))
     }
 
+    /// Its id in Docker; none before it is made.
+    pub(crate) fn image(&self) -> Option<&ImageId> {
+        self.image.as_ref()
+    }
+
     /// The deploy that has built it has failed, or was killed.
     fn is_of_failed(&self) -> bool {
         self.by.is_some_and(|by| !by.is_running())
