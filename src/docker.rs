@@ -33,6 +33,9 @@ pub enum DockerError {
     /// `docker info` printed something else than what it was asked.
     #[error("docker info does not say where its files are: {0:?}")]
     Info(String),
+    /// A `docker load` that is to end does not.
+    #[error("a docker load that nobody waits for goes on: {0}")]
+    Load(#[source] std::io::Error),
     /// `docker images` printed something else than ids.
     #[error("cannot understand the output of `docker images`: {0}")]
     Image(InvalidName),

@@ -24,7 +24,7 @@ use crate::image::unpack::{Awaited, UnpackError, unpack};
 use crate::image::{ConfigFile, common_start, is_loaded_as};
 use crate::names::{AppName, CommitId};
 use crate::participant::store::{AppEntry, Store};
-use crate::process::{KEPT_OUTPUT, ProcessError, Running, Tail};
+use crate::process::{KEPT_OUTPUT, ProcessError, ProcessId, Running, Tail};
 use crate::protocol::{self, LineError};
 use crate::vars::Vars;
 
@@ -46,7 +46,7 @@ pub(crate) enum ReceiveImageError {
     /// Nobody graduates the app.
     #[error("{0} is not part of a graduation to this host that could still take an image")]
     NotOpen(AppName),
-    /// Another session has come first.
+    /// An earlier session does not end.
     #[error("an image of {0} is being received already")]
     Busy(AppName),
     /// The image is of a revision that the graduation does not deploy.
@@ -150,22 +150,22 @@ fn receive(vars: &Vars, app: &AppName) -> Result<(), ReceiveImageError> {
     if store.decision().is_some() {
         return Err(not_open());
     }
-    let Locking::Taken(_lock) = Lock::try_take(&store.image_lock(app), &std::process::id())? else {
-        return Err(ReceiveImageError::Busy(app.clone()));
-    };
+    let _lock = lock(&store, app)?;
     let mut stdin = BufReader::new(io::stdin());
     let announced = protocol::read_line(&mut stdin)?.ok_or(ReceiveImageError::Nothing)?;
     let announced: Announced = protocol::parse(&announced)?;
     let info = Info::ask()?;
     check(app, before.to, &announced, &info.root)?;
-    // One that an earlier session has left is not what this one is completed by.
-    let keeper = Keeper::sent(&graduation.id, app);
+    // What an earlier session has left is not what this one is completed by.
+    let (keeper, mark) = (Keeper::sent(&graduation.id, app), format!("{}/{app}", graduation.id));
+    images::end_loads(&mark)?;
     keeper.release()?;
     let is_whole = announced.whole || info.is_containerd;
     let from = if is_whole { 0 } else { common_start(&announced.layers, &images::layers_of_all()?) };
     say(&Answer::Lacks { from })?;
     let Announced { facts, layers, architecture, .. } = announced;
-    let session = Arrival { store, awaited: Awaited { name: keeper.name(), architecture, layers, from } };
+    let awaited = Awaited { name: keeper.name(), architecture, layers, from };
+    let session = Arrival { store, awaited, mark };
     let loaded = session.load(stdin).and_then(|config| session.kept(&config, &keeper));
     if loaded.is_err() {
         // containerd's store leaves the name on an image that it could not unpack.
@@ -173,6 +173,21 @@ fn receive(vars: &Vars, app: &AppName) -> Result<(), ReceiveImageError> {
     }
     loaded?;
     Ok(session.store.note(app, &AppEntry::Received { facts })?)
+}
+
+/// A source has one session for an app at a time: who holds the lock does not know yet that its link is gone.
+fn lock(store: &Store, app: &AppName) -> Result<Lock, ReceiveImageError> {
+    let (path, busy) = (store.image_lock(app), || ReceiveImageError::Busy(app.clone()));
+    let own = ProcessId::of(std::process::id());
+    let own = own.map_err(|error| ReceiveImageError::System("ask which process this is", error))?;
+    match Lock::try_take(&path, &own)? {
+        Locking::Taken(lock) => return Ok(lock),
+        Locking::Busy(earlier) => earlier.ok_or_else(busy)?.stop(GRACE),
+    }
+    match Lock::try_take(&path, &own)? {
+        Locking::Taken(lock) => Ok(lock),
+        Locking::Busy(_) => Err(busy()),
+    }
 }
 
 /// Nothing stands against an image that is announced so.
@@ -205,12 +220,14 @@ fn check(
 struct Arrival {
     store: Store,
     awaited: Awaited,
+    /// How Docker's process for it is known.
+    mark: String,
 }
 
 impl Arrival {
     /// Gives Docker what comes, and waits until it has unpacked it.
     fn load(&self, stdin: BufReader<io::Stdin>) -> Result<ConfigFile, ReceiveImageError> {
-        let mut load = images::load().piped().in_own_group().spawn()?;
+        let mut load = images::load(&self.mark).piped().in_own_group().spawn()?;
         let done = self.load_with(&mut load, stdin);
         if done.is_err() && !matches!(load.child.try_wait(), Ok(Some(_))) {
             load.stop(GRACE)?;

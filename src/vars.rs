@@ -16,6 +16,9 @@ pub(crate) const DEPLOY: &str = "GRADUATE_DEPLOY";
 /// known: `<id>/<app>`, with the graduation that does it, for which the app is kept from all others.
 pub(crate) const RESTORING: &str = "GRADUATE_RESTORING";
 
+/// The variable by which the `docker load` of an image that a source sends is known: `<id>/<app>`.
+pub(crate) const LOADING: &str = "GRADUATE_LOADING";
+
 /// The variable by which the companion `git-receive-pack` learns how a push ended: a file's path.
 pub(crate) const PUSH_STATUS: &str = "GRADUATE_PUSH_STATUS";
 

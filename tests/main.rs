@@ -33,6 +33,7 @@ mod provenance;
 mod refs;
 mod refusals;
 mod releases;
+mod sending;
 mod stores;
 mod stuck;
 mod support;

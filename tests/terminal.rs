@@ -1,6 +1,6 @@
 //! A graduation that somebody watches at a terminal: `ssh -t dokku@staging graduate production`.
 
-use crate::support::{Terminal, World};
+use crate::support::{Terminal, World, slow_save};
 
 /// The line of the live view about an app: the last one on the screen that begins with its name.
 fn line_of<'s>(screen: &'s str, app: &str) -> Option<&'s str> {
@@ -95,6 +95,30 @@ fn a_graduation_is_agreed_to_with_the_plan_in_view_and_watched() {
     let left = terminal.wait();
     let view = left.screen.split_once("-----> POST hooks").map_or("", |(_, view)| view);
     rows_are_whole(view, "live", 2);
+}
+
+#[test]
+fn an_image_that_is_sent_shows_its_bytes() {
+    let world = World::new();
+    world.with_release_of(&["api", "web"]);
+    world.app("api").version("2").of_megabytes().push();
+    world.app("web").version("2").push();
+    world.source.dokku(&["graduate:commit", "-m", "Second"]).succeeds();
+    world.send_images();
+    let docker = slow_save(&world);
+    let mut terminal = world.ssh_at_narrow_terminal(&world.source, "graduate production");
+    terminal.until_shows("Graduate this? [y/N]");
+    terminal.types("y\r");
+    terminal.until("the bytes of api grow", |screen| {
+        let has_grown = ["1 MB of 3 MB", "2 MB of 3 MB"].iter().any(|so_far| is(screen, "api", so_far));
+        has_grown && is(screen, "api", "   sending ")
+    });
+    let left = terminal.wait();
+    assert_eq!(left.status, Some(0), "{}", left.screen);
+    rows_are_whole(&left.screen, "live", 2);
+    assert!(!left.screen.contains("sending its image"), "its line says so:\n{}", left.screen);
+    drop(docker);
+    world.nothing_is_left();
 }
 
 #[test]

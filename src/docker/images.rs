@@ -3,15 +3,20 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
 use super::{ANSWER_LIMIT, DockerError, docker, inspect, says_that_one_is_missing};
 use crate::names::Digest;
-use crate::process::Program;
+use crate::process::{self, Program};
+use crate::vars::LOADING;
 
 /// By what Docker describes the store of containerd.
 const CONTAINERD: &str = "io.containerd.snapshotter.v1";
+
+/// How long a `docker load` may take to end when it is told to.
+const LOAD_GRACE: Duration = Duration::from_secs(1);
 
 /// What Docker says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,9 +198,17 @@ pub(crate) fn save(reference: &str) -> Program {
     docker().args(["save", reference])
 }
 
-/// Reads an archive from its stdin.
-pub(crate) fn load() -> Program {
-    docker().args(["load", "--quiet"])
+/// Reads an archive from its stdin, for an app of a graduation: `<id>/<app>`.
+pub(crate) fn load(mark: &str) -> Program {
+    docker().args(["load", "--quiet"]).env(LOADING, mark)
+}
+
+/// Ends those for this app of a graduation: one whose receiver was killed may have all of its archive, and goes on.
+///
+/// # Errors
+/// One does not end.
+pub(crate) fn end_loads(mark: &str) -> Result<(), DockerError> {
+    process::end_all_with(LOADING, mark, Duration::ZERO, LOAD_GRACE).map_err(DockerError::Load)
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ impl Sending<'_> {
         let mut running = children
             .start((self.receiver)().map_err(SendError::NoWay)?.piped())?
             .ok_or(SendError::Stopped)?;
-        let watch = Standstill::default();
+        let watch = Watcher::default();
         watch.also(&running).map_err(SendError::Pipe)?;
         let answer = watch
             .over(|watch| Talk { sending: self, children, watch, told }.hold(&mut running, image, whole));
@@ -132,20 +132,32 @@ fn as_end(answer: Answer) -> Result<(), SendError> {
     }
 }
 
-/// Ends processes when nothing has moved for [`STANDSTILL`].
+/// Ends processes when nothing has moved for [`STANDSTILL`], and the others when the session's own has ended: `docker save`
+/// may still prepare its first byte then, and nobody waits for that.
 #[derive(Debug, Default)]
-struct Standstill {
+struct Watcher {
     /// Counts bytes, and whatever else is progress.
     beat: AtomicU64,
     found_silence: AtomicBool,
+    found_end: AtomicBool,
+    /// The session's own first.
     processes: Mutex<Vec<ProcessId>>,
 }
 
-impl Standstill {
+impl Watcher {
     fn also(&self, running: &Running) -> io::Result<()> {
         let process = running.identity()?;
         self.processes.lock().unwrap_or_else(PoisonError::into_inner).push(process);
         Ok(())
+    }
+
+    fn processes(&self) -> Vec<ProcessId> {
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The session's own process has.
+    fn has_ended(&self) -> bool {
+        self.processes().first().is_some_and(|process| !process.is_running())
     }
 
     fn over<T>(&self, work: impl FnOnce(&Self) -> T) -> T {
@@ -155,13 +167,17 @@ impl Standstill {
                 let (mut last, mut since) = (0, Instant::now());
                 while over.recv_timeout(GRACE) == Err(RecvTimeoutError::Timeout) {
                     let beat = self.beat.load(Ordering::Relaxed);
-                    if beat != last {
+                    if self.has_ended() {
+                        self.found_end.store(true, Ordering::Release);
+                    } else if beat != last {
                         (last, since) = (beat, Instant::now());
+                        continue;
                     } else if since.elapsed() > STANDSTILL {
                         self.found_silence.store(true, Ordering::Release);
-                        let processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                        return processes.iter().for_each(|process| process.stop_group(GRACE));
+                    } else {
+                        continue;
                     }
+                    self.processes().iter().for_each(|process| process.stop_group(GRACE));
                 }
             });
             let done = work(self);
@@ -175,7 +191,7 @@ impl Standstill {
 struct Talk<'a> {
     sending: &'a Sending<'a>,
     children: &'a Children,
-    watch: &'a Standstill,
+    watch: &'a Watcher,
     told: &'a dyn Fn(HowFar),
 }
 
@@ -203,6 +219,7 @@ impl Talk<'_> {
         // One that does not read on says why.
         if let Err(error) = sent
             && !matches!(error, SendError::Saved(SavedError::Pass(_)))
+            && !self.watch.found_end.load(Ordering::Acquire)
         {
             return Err(error);
         }

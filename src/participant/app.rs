@@ -225,6 +225,7 @@ impl<'a> App<'a> {
         self.keeper(Version::New).release()?;
         self.keeper(Version::Old).release()?;
         if Store::at(self.vars, self.id).image_lock(self.name).exists() {
+            docker::images::end_loads(&self.mark())?;
             Keeper::sent(self.id, self.name).release()?;
         }
         Ok(())

@@ -110,7 +110,12 @@ impl<'a> App<'a> {
         self
     }
 
-    /// Its build writes some megabytes.
+    /// Its image has a file of three megabytes that cannot be compressed.
+    pub(crate) fn of_megabytes(self) -> Self {
+        self.builds_with("head -c 3000000 /dev/urandom >large\n")
+    }
+
+    /// Its build prints some megabytes.
     pub(crate) fn builds_noisily(mut self) -> Self {
         let line = "the compiler says at great length what it thinks of this file, and then says it again";
         let script = format!("yes '{line}' | head -n 40000\n");

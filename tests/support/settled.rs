@@ -5,9 +5,9 @@ use super::host::Host;
 use super::ran::until;
 use super::world::World;
 
-/// Processes of ours, by their command lines, and git's own that tidies up behind a push.
+/// Processes of ours, by their command lines, what moves images for them, and git's own that tidies up behind a push.
 const PROCESSES: &str = "dokku-graduate (coordinator|participant)|graduate:(agent|receive)|hook (pre|post)-receive\
-                         |git (gc|maintenance|pack-refs|repack)";
+                         |docker([.]whole)? (load|save) |git (gc|maintenance|pack-refs|repack)";
 
 /// Prints a line for whatever a graduation that is over has left; runs as root, with Dokku's two variables set.
 const LEFT: &str = r#"
