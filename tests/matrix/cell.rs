@@ -20,6 +20,17 @@ pub(crate) enum Course {
     AfterPush,
 }
 
+/// How the new version of `api` comes to the destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// It is built there, as `fresh` is.
+    Built,
+    /// Its image is kept there; `fresh` is built.
+    Kept,
+    /// The source sends the images of both.
+    Sent,
+}
+
 /// One cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cell {
@@ -90,16 +101,24 @@ impl Cell {
         self.fault.absence(self.course, self.point)
     }
 
-    /// `api` is built in it. In most cells it goes back to a version whose image is kept; `fresh` is built in all. It hangs on
-    /// the cell's name, too.
-    pub(crate) fn builds_api(self) -> bool {
-        self.to_string().bytes().map(u32::from).sum::<u32>() % 3 == 0
+    /// How the version comes. It hangs on the cell's name, too, where the point does not say it.
+    pub(crate) fn way(self) -> Way {
+        match self.sum() % 3 {
+            _ if self.point.step.is_of_an_image() => Way::Sent,
+            0 => Way::Built,
+            1 => Way::Kept,
+            _ => Way::Sent,
+        }
     }
 
     /// If something is left that has to be settled, the next push does it; else it is the command for it. Which one
     /// hangs on nothing but the cell's name, so that a cell played alone is the same cell.
     pub(crate) fn is_settled_by_a_push(self) -> bool {
-        self.to_string().bytes().map(u32::from).sum::<u32>() % 2 == 0
+        self.sum().is_multiple_of(2)
+    }
+
+    fn sum(self) -> u32 {
+        self.to_string().bytes().map(u32::from).sum()
     }
 }
 

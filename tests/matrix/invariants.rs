@@ -1,6 +1,6 @@
 //! What must be so after every cell, whatever happened in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -18,6 +18,10 @@ done
 exit 0
 "#;
 
+/// Prints the images that are made to be kept and that no kept name stands for.
+const STRAYED: &str = "docker images -a --filter label=com.dokku.image-stage=graduate \
+     --format '{{.Repository}}:{{.Tag}} {{.ID}}' | grep -v '^graduate/image:'; exit 0";
+
 /// Checks all of them, and says whether it went live. Panics with the one that does not hold.
 pub(crate) fn check(after: &After<'_>) -> bool {
     let world = after.world;
@@ -25,8 +29,14 @@ pub(crate) fn check(after: &After<'_>) -> bool {
     for host in [&world.source, &world.destination] {
         assert_eq!(host.left(), "", "left on {}{told}", host.name);
         assert_eq!(host.root(TEMPORARY).raw, "", "half written on {}{told}", host.name);
+        assert_eq!(host.root(STRAYED).raw, "", "strayed images on {}{told}", host.name);
     }
     assert_eq!(world.destination.half_kept_images(), "", "kept images{told}");
+    for app in ["api", "fresh", "web"] {
+        let kept = world.destination.kept_images(app);
+        let once: BTreeSet<&String> = kept.iter().collect();
+        assert_eq!(once.len(), kept.len(), "an image of {app} is kept twice: {kept:?}{told}");
+    }
     let now = refs(&world.source);
     let branch = now.get("refs/heads/env/production").map(String::as_str);
     let live = branch == Some(after.wanted);

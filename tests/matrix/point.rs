@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::scene::Scene;
+use crate::support::{Call, Moment};
 
 /// A moment of a graduation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,15 @@ pub(crate) enum Step {
     Created,
     OpenedTold,
     Sent,
+    Receiving,
+    SaveBegins,
+    Saving,
+    Saved,
+    LoadBegins,
+    Loading,
+    Loaded,
+    Received,
+    ImageTold,
     Variables,
     BuildingTold,
     Deploy,
@@ -75,8 +85,10 @@ enum Sign {
     Report(&'static str, Option<&'static str>),
     /// A line that the pusher reads.
     Output(&'static str),
-    /// A directory.
+    /// A directory, or an empty file.
     Directory(PathBuf),
+    /// A call of Docker has halted there.
+    Halted,
     /// The request tag is not there any more.
     TagBack,
     /// The graduation is in progress no more.
@@ -85,7 +97,7 @@ enum Sign {
 
 impl Step {
     /// All, in order.
-    pub(crate) const ALL: [Step; 42] = [
+    pub(crate) const ALL: [Step; 51] = [
         Step::Latest,
         Step::Ordered,
         Step::Current,
@@ -99,6 +111,15 @@ impl Step {
         Step::Created,
         Step::OpenedTold,
         Step::Sent,
+        Step::Receiving,
+        Step::SaveBegins,
+        Step::Saving,
+        Step::Saved,
+        Step::LoadBegins,
+        Step::Loading,
+        Step::Loaded,
+        Step::Received,
+        Step::ImageTold,
         Step::Variables,
         Step::BuildingTold,
         Step::Deploy,
@@ -147,6 +168,15 @@ impl Step {
             Self::Sent => {
                 Sign::Directory(scene.destination_home().join("api/refs/graduate").join(scene.id()))
             }
+            Self::Receiving => Sign::Directory(scene.incoming().join("apps/api/image")),
+            Self::SaveBegins
+            | Self::Saving
+            | Self::Saved
+            | Self::LoadBegins
+            | Self::Loading
+            | Self::Loaded => Sign::Halted,
+            Self::Received => Sign::Log("received"),
+            Self::ImageTold => Sign::Output("api: its image is there"),
             Self::Variables => Sign::Log("started"),
             Self::BuildingTold => Sign::Report("building", Some("api")),
             Self::Deploy => Sign::Log("deploying"),
@@ -176,6 +206,25 @@ impl Step {
             Self::Ended => Sign::Journal("ended"),
             Self::CurrentGone => Sign::CurrentGone,
             Self::Told => Sign::Output("heard of it"),
+        }
+    }
+
+    /// It comes only where an image is sent.
+    pub(crate) fn is_of_an_image(self) -> bool {
+        (Self::Receiving..=Self::ImageTold).contains(&self)
+    }
+
+    /// Which call of Docker halts at it, and where in that.
+    pub(crate) fn halt(self) -> Option<(Call, Moment)> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "no call of Docker halts at all others")]
+        match self {
+            Self::SaveBegins => Some((Call::Save, Moment::Before)),
+            Self::Saving => Some((Call::Save, Moment::Amid)),
+            Self::Saved => Some((Call::Save, Moment::After)),
+            Self::LoadBegins => Some((Call::Load, Moment::Before)),
+            Self::Loading => Some((Call::Load, Moment::Amid)),
+            Self::Loaded => Some((Call::Load, Moment::After)),
+            _ => None,
         }
     }
 
@@ -255,6 +304,15 @@ impl Step {
             | Self::Created
             | Self::OpenedTold
             | Self::Sent
+            | Self::Receiving
+            | Self::SaveBegins
+            | Self::Saving
+            | Self::Saved
+            | Self::LoadBegins
+            | Self::Loading
+            | Self::Loaded
+            | Self::Received
+            | Self::ImageTold
             | Self::Variables
             | Self::BuildingTold
             | Self::Deploy
@@ -320,6 +378,7 @@ impl Point {
             | Sign::Report(..)
             | Sign::Output(_)
             | Sign::Directory(_)
+            | Sign::Halted
             | Sign::TagBack
             | Sign::CurrentGone => None,
         }
@@ -341,6 +400,7 @@ impl Point {
             Sign::Report(kind, app) => scene.has_reported(kind, app),
             Sign::Output(text) => scene.says(text),
             Sign::Directory(path) => path.exists() || scene.is_settled(),
+            Sign::Halted => scene.has_halted(),
             Sign::TagBack => scene.is_settled() && !scene.tag().exists(),
             Sign::CurrentGone => {
                 scene.journal().contains(&in_log("ended"))

@@ -12,7 +12,7 @@ use crate::hosts::Hosts;
 use crate::point::Point;
 use crate::sentry::Sentry;
 use crate::stage::Before;
-use crate::support::{Checkout, Ran, Running};
+use crate::support::{Checkout, Halt, Ran, Running};
 
 /// The longest a graduation may take to end after it was struck.
 const SETTLE_LIMIT: Duration = Duration::from_secs(90);
@@ -29,6 +29,7 @@ pub(crate) struct Scene<'s> {
     known: Vec<String>,
     id: OnceCell<String>,
     refs: &'s BTreeMap<String, String>,
+    halt: Option<&'s Halt<'s>>,
 }
 
 impl<'s> Scene<'s> {
@@ -40,6 +41,7 @@ impl<'s> Scene<'s> {
         label: &str,
         wanted: &str,
         before: &'s Before,
+        halt: Option<&'s Halt<'s>>,
     ) -> Scene<'s> {
         let source = hosts.world.source.as_simulated().unwrap();
         let destination = hosts.world.destination.as_simulated().unwrap();
@@ -53,7 +55,7 @@ impl<'s> Scene<'s> {
             }
         };
         let (label, refs) = (label.to_owned(), &before.refs);
-        Scene { push, hosts, source, destination, label, known, id: OnceCell::new(), refs }
+        Scene { push, hosts, source, destination, label, known, id: OnceCell::new(), refs, halt }
     }
 
     /// Somebody who stops whoever is about to write what this point is before; nothing if it is after something, or
@@ -193,6 +195,11 @@ impl<'s> Scene<'s> {
         let kind = format!("\"type\":\"{kind}\"");
         let app = app.map(|name| format!("\"app\":\"{name}\"")).unwrap_or_default();
         text.lines().any(|line| line.contains(&kind) && line.contains(&app))
+    }
+
+    /// A call of Docker has come to the halt.
+    pub(crate) fn has_halted(&self) -> bool {
+        self.halt.is_some_and(Halt::is_reached)
     }
 
     /// The pusher has read a line with this in it.

@@ -3,11 +3,11 @@
 use std::cell::Cell as Slot;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cell::{Cell, Course};
+use crate::cell::{Cell, Course, Way};
 use crate::hosts::Hosts;
 use crate::invariants;
 use crate::scene::Scene;
-use crate::support::{Checkout, Host, Ran, Snapshot, World};
+use crate::support::{Checkout, Halt, Host, Ran, Snapshot, World};
 
 /// The versions of `api`.
 const VERSIONS: [&str; 2] = ["1", "2"];
@@ -140,9 +140,10 @@ impl<'w> Stage<'w> {
         let (old, new) = (self.runs.get(), 1 - self.runs.get());
         let destination = &self.world.destination;
         self.arrange(cell.course, new);
-        if cell.builds_api() {
+        if cell.way() != Way::Kept {
             destination.root(FORGET_IMAGES).succeeds();
         }
+        self.deliver(if cell.way() == Way::Sent { "auto" } else { "build" });
         let before = Before {
             snapshot: destination.snapshot(),
             images: destination.images(),
@@ -155,14 +156,18 @@ impl<'w> Stage<'w> {
             Course::Commanded => "cli".to_owned(),
         };
         let wanted = &self.states[1][new];
-        let scene = Scene::begin(self.hosts, &self.checkout, cell.course, &label, wanted, &before);
+        let halt = cell.point.step.halt().map(|(call, moment)| Halt::new(self.world, call, moment));
+        let scene =
+            Scene::begin(self.hosts, &self.checkout, cell.course, &label, wanted, &before, halt.as_ref());
         let sentry = scene.sentry(cell.point);
         let has_come = scene.until(cell, sentry.as_ref());
         let is_ahead = sentry.as_ref().map(|_| cell.point.is_ahead(&scene));
         let struck = has_come && cell.fault.happens(&scene);
         drop(sentry);
+        halt.iter().for_each(Halt::end);
         let (push, id) = scene.end(cell);
         self.until_idle();
+        drop(halt);
         let settled = self.settle(cell);
         let after = After {
             world: self.world,
@@ -180,6 +185,7 @@ impl<'w> Stage<'w> {
         };
         let live = invariants::check(&after);
         self.rearrange(cell.course);
+        self.deliver("build");
         // The next graduation works without a person's help.
         let next = if live { old } else { new };
         let graduated = self.checkout.graduate(&format!("n{play}"), &self.states[0][next]);
@@ -218,6 +224,11 @@ impl<'w> Stage<'w> {
             Course::AfterPush => source.root("cd \"$DOKKU_ROOT/.git\" && mv pre-receive hooks/"),
         }
         .succeeds();
+    }
+
+    /// Says how versions come that are not kept there: `build` or `auto`.
+    fn deliver(&self, how: &str) {
+        self.world.source.dokku(&["graduate:set", "production", "deliver", how]).succeeds();
     }
 
     /// Nobody works on it any more: what has to wait for the end of the lease has done so.

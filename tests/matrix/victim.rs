@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::cell::Course;
 use crate::point::{Point, Step};
 use crate::scene::Scene;
+use crate::support::Call;
 
 /// Who is struck.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,14 @@ pub(crate) enum Victim {
     /// `dokku graduate:agent` on the destination.
     Agent,
     Participant,
+    /// The ssh processes that images are sent by.
+    Sender,
+    /// `docker save` on the source.
+    Save,
+    /// `dokku graduate:receive-image` on the destination.
+    Receiver,
+    /// `docker load` there.
+    Load,
     /// Dokku's deploy of `api`.
     Deploy,
     /// Our triggers in that deploy: the one that is held, and at some points another.
@@ -35,7 +44,7 @@ const TRIGGERED: [Step; 3] = [Step::Built, Step::Switch, Step::Deployed];
 
 impl Victim {
     /// All of them.
-    pub(crate) const ALL: [Victim; 10] = [
+    pub(crate) const ALL: [Victim; 14] = [
         Victim::Pusher,
         Victim::ReceivePack,
         Victim::PreReceive,
@@ -44,6 +53,10 @@ impl Victim {
         Victim::Ssh,
         Victim::Agent,
         Victim::Participant,
+        Victim::Sender,
+        Victim::Save,
+        Victim::Receiver,
+        Victim::Load,
         Victim::Deploy,
         Victim::Trigger,
     ];
@@ -59,6 +72,10 @@ impl Victim {
             Self::Ssh => "ssh",
             Self::Agent => "agent",
             Self::Participant => "participant",
+            Self::Sender => "sender",
+            Self::Save => "save",
+            Self::Receiver => "receiver",
+            Self::Load => "load",
             Self::Deploy => "deploy",
             Self::Trigger => "trigger",
         }
@@ -80,6 +97,9 @@ impl Victim {
             (Self::PostReceive, Course::Declined) => return Some("git does not start it"),
             (Self::Ssh | Self::Agent, _) => Step::Ordered..=Step::SettledTold,
             (Self::Participant, _) => Step::Leased..=Step::Settled,
+            (Self::Sender | Self::Receiver, _) => Step::Receiving..=Step::Loaded,
+            (Self::Save, _) => Step::SaveBegins..=Step::Saved,
+            (Self::Load, _) => Step::LoadBegins..=Step::Loaded,
             (Self::Deploy, Course::Live | Course::Commanded | Course::AfterPush) => {
                 Step::Deploy..=Step::Deployed
             }
@@ -104,8 +124,12 @@ impl Victim {
             | Self::PreReceive
             | Self::PostReceive
             | Self::Coordinator
-            | Self::Ssh => true,
-            Self::Agent | Self::Participant | Self::Deploy | Self::Trigger => false,
+            | Self::Ssh
+            | Self::Sender
+            | Self::Save => true,
+            Self::Agent | Self::Participant | Self::Receiver | Self::Load | Self::Deploy | Self::Trigger => {
+                false
+            }
         }
     }
 
@@ -120,6 +144,10 @@ impl Victim {
             Self::Ssh => line.contains("graduate-production graduate:agent"),
             Self::Agent => line.contains("subcommands/agent"),
             Self::Participant => line.contains("dokku-graduate participant"),
+            Self::Sender => line.contains("graduate-production graduate:receive-image"),
+            Self::Save => Call::Save.is(line),
+            Self::Receiver => line.contains("subcommands/receive-image"),
+            Self::Load => Call::Load.is(line),
             Self::Deploy => line.contains("dokku git-hook api"),
             Self::Trigger => [
                 "graduate/check-deploy api ",
