@@ -107,6 +107,16 @@ impl Hosts {
     }
 
     fn sent_by(&self, image: &str, words: &[&str], env: &BTreeMap<&str, String>) -> Result<u64, String> {
+        self.sent_with_peak(image, words, env).map(|(done, _)| done)
+    }
+
+    /// The same with the most memory that the source's process has had, in kB.
+    fn sent_with_peak(
+        &self,
+        image: &str,
+        words: &[&str],
+        env: &BTreeMap<&str, String>,
+    ) -> Result<(u64, u64), String> {
         let to = self.dir.path().join("result");
         let receiver = json!(words).to_string();
         let variables = [("IMAGE", image), ("RECEIVER", &receiver), ("ENV", &json!(env).to_string())];
@@ -114,7 +124,7 @@ impl Hosts {
         let told: Value = serde_json::from_slice(&std::fs::read(to).unwrap()).unwrap();
         match told["result"]["Err"].as_str() {
             Some(reason) => Err(reason.to_owned()),
-            None => Ok(told["done"].as_u64().unwrap()),
+            None => Ok((told["done"].as_u64().unwrap(), told["peak"].as_u64().unwrap())),
         }
     }
 }
@@ -254,12 +264,64 @@ fn a_kept_image_outlives_prunes_and_can_be_named_back() {
     assert_eq!(engine.file("dokku/api:latest", "/app"), "one");
 }
 
+/// Counts what a receiver is sent, and what memory it has at most, as the kernel says it again and again.
+const MEASURED: &str = r#"
+exec 3<&0
+tee >(wc -c >"$FIGURES/bytes") <&3 | "$@" &
+receiver=$!
+exec 3<&-
+while awk '/^VmHWM/ { print $2 }' "/proc/$receiver/status" >"$FIGURES/new" 2>/dev/null && [ -s "$FIGURES/new" ]; do
+    mv "$FIGURES/new" "$FIGURES/peak"
+    sleep 0.01
+done
+wait "$receiver"
+until [ -s "$FIGURES/bytes" ]; do sleep 0.01; done"#;
+
+/// A large image is sent, and once more with another file in its uppermost layer.
+#[test]
+#[ignore = "it takes minutes and tells figures: scripts/bench --engine"]
+fn figures() {
+    let mib: u64 = variable("MIB").parse().unwrap();
+    let hosts = Hosts::with(Storage::Overlay2).expect("an engine can run here");
+    let context = hosts.dir.path().join("large");
+    std::fs::create_dir(&context).unwrap();
+    let steps = "FROM base:1\nCOPY dependencies /dependencies\nCOPY app /app\nCMD [\"/app\"]\n\
+                 LABEL com.dokku.image-stage=graduate com.dokku.app-name=\n";
+    std::fs::write(context.join("Dockerfile"), steps).unwrap();
+    let in_context = format!("cd {}; ", context.display());
+    // It is compressed to three quarters.
+    let dependencies =
+        format!("head -c {}K /dev/urandom | base64 -w0 | head -c {mib}M >dependencies", mib * 768 + 1);
+    hosts.source.shell(&format!("{in_context}{dependencies}"));
+    let mut told = format!("an image of {mib} MiB\n");
+    for (file, what) in [("one", "sent first"), ("two", "sent with one other file")] {
+        std::fs::write(context.join("app"), file).unwrap();
+        hosts.source.shell(&format!("{in_context}DOCKER_BUILDKIT=0 docker build -q -t {KEPT} ."));
+        let figures = tempfile::tempdir().unwrap();
+        let mut env = hosts.destination.env();
+        env.insert("FIGURES", figures.path().display().to_string());
+        let receiver = [env!("CARGO_BIN_EXE_dokku-graduate"), "graduate:receive-image", "api"];
+        let words = [&["bash", "-c", MEASURED, "bash"], receiver.as_slice()].concat();
+        let (_, sender) = hosts.sent_with_peak(KEPT, &words, &env).unwrap();
+        let figure = |name: &str| std::fs::read_to_string(figures.path().join(name)).unwrap();
+        told += &format!("{what}: {} bytes", figure("bytes").trim());
+        told +=
+            &format!(", at most {sender} kB for the sender, {} kB for the receiver\n", figure("peak").trim());
+    }
+    let gzip = hosts.source.shell(&format!("{in_context}tar -c dependencies app | gzip -c | wc -c"));
+    told += &format!("gzip of its own layers: {} bytes", gzip.trim());
+    println!("{told}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "how other processes tell this one what to do")]
+fn variable(name: &str) -> String {
+    std::env::var(format!("ENGINE_TEST_{name}")).expect(name)
+}
+
 /// The source's end of a session, in a process whose `docker` is the source's engine.
 #[test]
 #[ignore = "the other tests run it, with variables"]
 fn source() {
-    #[expect(clippy::disallowed_methods, reason = "how the other tests tell this one what to do")]
-    let variable = |name: &str| std::env::var(format!("ENGINE_TEST_{name}")).expect(name);
     let facts = BuildFacts { builder: "dockerfile".to_owned(), ports: None };
     let receiver = || {
         let words: Vec<String> = serde_json::from_str(&variable("RECEIVER")).unwrap();
@@ -277,5 +339,9 @@ fn source() {
     };
     let result = sending.run(&Children::default(), &told).map_err(|error| error.to_string());
     let done = last.get().map(|last| last.done);
-    std::fs::write(variable("TO"), json!({"result": result, "done": done}).to_string()).unwrap();
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+    let peak: u64 = peak.unwrap().parse().unwrap();
+    let all = json!({"result": result, "done": done, "peak": peak});
+    std::fs::write(variable("TO"), all.to_string()).unwrap();
 }
