@@ -231,6 +231,8 @@ pub enum Notice {
     ImageSent {
         /// The app.
         app: AppName,
+        /// How many bytes of layers were sent, before compression.
+        bytes: u64,
     },
     /// An app is held.
     Held {

@@ -19,19 +19,12 @@ pub struct Reporter {
     subject: Option<Subject>,
     /// What the hooks that run have written, if not all of it is shown.
     hooks: Option<HookLines>,
-    /// Apps whose image is on its way.
-    sent: BTreeMap<AppName, Sent>,
+    /// Of apps whose image is on its way: how many tenths of it have been told to be sent.
+    tenths_sent: BTreeMap<AppName, u64>,
     /// Apps that the plan leaves stopped.
     stopped: Vec<AppName>,
     /// Apps whose release tasks run again.
     runs_again: Vec<AppName>,
-}
-
-/// How much of an image has been sent, in tenths, and of how many bytes.
-#[derive(Clone, Copy, Debug)]
-struct Sent {
-    tenths: u64,
-    of: u64,
 }
 
 /// Of what hooks write in one phase: how many lines there were, and the last ones that were not shown.
@@ -85,10 +78,9 @@ impl Reporter {
             Notice::Log { app, text } if !self.quiet => lines.plain(&log_line(app, text)),
             Notice::Log { .. } => {}
             Notice::SendingImage { app, done, of } => self.sending(&mut lines, app, *done, *of),
-            Notice::ImageSent { app } => {
-                if let Some(Sent { of, .. }) = self.sent.remove(app) {
-                    lines.detail(&format!("{app}: its image is there ({})", amount(of)));
-                }
+            Notice::ImageSent { app, bytes } => {
+                self.tenths_sent.remove(app);
+                lines.detail(&format!("{app}: its image is there, {} were sent", amount(*bytes)));
             }
             Notice::Held { app, at, held, of } => {
                 let how = match at {
@@ -126,13 +118,8 @@ impl Reporter {
     /// Told first, and then at each tenth: who reads it in a log has nothing of one line a second.
     fn sending(&mut self, lines: &mut Lines, app: &AppName, done: u64, of: u64) {
         let tenths = done.saturating_mul(10) / of.max(1);
-        let last = self.sent.insert(app.clone(), Sent { tenths, of });
-        match last {
-            None => lines.detail(&format!("{app}: sending its image, {}", amount(of))),
-            Some(last) if last.tenths < tenths => {
-                lines.detail(&format!("{app}: {} of {} sent", amount(done), amount(of)));
-            }
-            Some(_) => {}
+        if self.tenths_sent.insert(app.clone(), tenths).is_none_or(|last| last < tenths) {
+            lines.detail(&format!("{app}: {} of {} of its image sent", amount(done), amount(of)));
         }
     }
 

@@ -163,7 +163,7 @@ impl View {
                     line.said = format!("{} of {}", amount(*done), amount(*of));
                 }
             }
-            Notice::ImageSent { app } => {
+            Notice::ImageSent { app, .. } => {
                 if let Some(line) = self.lines.get_mut(app) {
                     line.said = "all of it is there".to_owned();
                 }

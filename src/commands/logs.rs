@@ -120,7 +120,7 @@ fn app_of(notice: &Notice) -> Option<&AppName> {
     match notice {
         Notice::Log { app, .. }
         | Notice::SendingImage { app, .. }
-        | Notice::ImageSent { app }
+        | Notice::ImageSent { app, .. }
         | Notice::Held { app, .. }
         | Notice::AppFailed { app, .. }
         | Notice::AppEnded { app, .. } => Some(app),

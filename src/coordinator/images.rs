@@ -1,6 +1,6 @@
 //! Which images of this host could take the place of builds on the destination, and one such image on its way.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use crate::protocol::LiveApp;
 use crate::provenance;
 use crate::sendable::{self, Make, WhyNot};
 
-/// How often people are told how far an image is.
+/// How often people are told how far an image is. One that is there sooner is told of once.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// Of each app whose version could come as an image of this host: about how many bytes of layers would be sent, or why it is
@@ -96,7 +96,8 @@ impl Coordinator<'_> {
     }
 }
 
-/// Sends the image of an app's version, with children of `children`, and tells from time to time how far it is.
+/// Sends the image of an app's version, with children of `children`, and tells from time to time how far it is. Gives how
+/// many bytes of layers were sent, before compression.
 ///
 /// # Errors
 /// Why it is not there, in words.
@@ -107,7 +108,7 @@ pub(super) fn send(
     commit: CommitId,
     children: &Children,
     tell: &dyn Fn(HowFar),
-) -> Result<(), String> {
+) -> Result<u64, String> {
     let Site { vars, environment, control, .. } = site;
     let kept = provenance::kept_image(vars, app, commit).map_err(|error| error.to_string())?;
     let Some(kept) = kept else {
@@ -116,14 +117,15 @@ pub(super) fn send(
     let words = ["graduate:receive-image", there.name().as_str()];
     let receiver =
         || command_there(vars, environment, Some(control), &words).map_err(|error| error.to_string());
-    let last_told = RefCell::new(None::<Instant>);
+    let (bytes, last_told) = (Cell::new(0), Cell::new(Instant::now()));
     let told = |how_far: HowFar| {
-        let is_due = last_told.borrow().is_none_or(|last| last.elapsed() >= TOLD_EVERY);
-        if is_due {
-            last_told.replace(Some(Instant::now()));
+        bytes.set(how_far.done);
+        if last_told.get().elapsed() >= TOLD_EVERY {
+            last_told.set(Instant::now());
             tell(how_far);
         }
     };
     let sending = Sending { image: &kept.name(app), commit, facts: kept.facts, receiver: &receiver };
-    sending.run(children, &told).map_err(|error| error.to_string())
+    sending.run(children, &told).map_err(|error| error.to_string())?;
+    Ok(bytes.get())
 }

@@ -65,6 +65,8 @@ pub(super) enum Heard {
     ImageSent {
         /// The app.
         app: AppName,
+        /// How many bytes of layers were sent, before compression.
+        bytes: u64,
     },
     /// All that is sent of an app is there, or not.
     Sent {

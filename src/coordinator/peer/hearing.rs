@@ -27,8 +27,8 @@ impl Peer {
                 say(Notice::SendingImage { app, done, of });
                 None
             }
-            Heard::ImageSent { app } => {
-                say(Notice::ImageSent { app });
+            Heard::ImageSent { app, bytes } => {
+                say(Notice::ImageSent { app, bytes });
                 None
             }
             Heard::Report(_) | Heard::Lost(_) | Heard::Back(_) | Heard::Gone(_) if !is_current => None,

@@ -38,13 +38,14 @@ fn send_image(
     let told = |how_far| {
         tell(Heard::SendingImage { app: app.clone(), how_far });
     };
-    images::send(site, app, there, *to, children, &told).map_err(|reason| {
+    let sent = images::send(site, app, there, *to, children, &told);
+    let bytes = sent.map_err(|reason| {
         let environment = &site.environment;
         format!(
             "its image could not be sent: {reason}\n`dokku graduate:set {environment} deliver build` has it built there instead"
         )
     })?;
-    tell(Heard::ImageSent { app: app.clone() });
+    tell(Heard::ImageSent { app: app.clone(), bytes });
     Ok(())
 }
 
