@@ -76,3 +76,35 @@ fn an_app_of_an_image() {
     assert_eq!(loose(&world, "web", "master"), Some(revision));
     host.docker(&["rmi", "shop/web:7"]).succeeds();
 }
+
+#[test]
+fn an_image_gives_an_app_its_files_once_too_often() {
+    let world = World::without_plugin();
+    let host = &world.source;
+    let with_worker = |version: &str| world.app("api").version(version).with_worker();
+    with_worker("1").push();
+    host.docker(&["tag", "dokku/api:latest", "shop/web:1"]).succeeds();
+    host.dokku(&["apps:create", "web"]).succeeds();
+    // The image of an archive is an image as any other.
+    host.root("docker save shop/web:1 | dokku git:load-image web shop/web:1").succeeds().says("Loaded image");
+    let procfile = || host.root("cat \"$DOKKU_LIB_ROOT/data/ps/web/Procfile\"").succeeds().raw;
+    let noted = || {
+        let source = ["deploy-source", "deploy-source-metadata"].map(|name| format!("apps/web/{name}"));
+        [source[0].as_str(), &source[1], "git/web/source-image"]
+            .map(|name| property(&world, name).unwrap_or_default())
+    };
+    assert_eq!(noted(), ["docker-image", "shop/web:1", "shop/web:1"]);
+    assert!(procfile().contains("worker"), "{}", procfile());
+    host.root("docker save shop/web:1 | dokku git:load-image web shop/web:2")
+        .exits_with(1)
+        .says("Loaded image tarball but the specified docker image was not found: shop/web:2");
+
+    // A push has the files of the image that was before, and the next one its own.
+    let pushed = world.app("web").version("2").push();
+    assert_eq!(host.live("web"), "2");
+    assert_eq!(noted(), ["git-push", &pushed.revision, ""]);
+    assert!(procfile().contains("worker"), "{}", procfile());
+    world.app("web").version("3").push();
+    assert!(!procfile().contains("worker"), "{}", procfile());
+    host.docker(&["rmi", "-f", "shop/web:1"]).succeeds();
+}

@@ -77,6 +77,11 @@ impl Layout {
         self.dir.join("bin")
     }
 
+    /// What the hosts beside this one can pull, too.
+    pub fn registry(&self) -> PathBuf {
+        self.dir.with_file_name("registry")
+    }
+
     /// Images, containers and the socket of the simulated Docker.
     pub fn docker(&self) -> PathBuf {
         self.dir.join("docker")

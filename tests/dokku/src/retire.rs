@@ -10,8 +10,13 @@ use crate::docker::model::Request;
 use crate::docker::{client, processes};
 use crate::layout::Layout;
 use crate::outcome::Outcome;
+use crate::properties::Properties;
 
-/// Puts a container, and its image if nothing else of the app uses it, on the lists.
+/// The label by which an image names the one that an app was deployed from.
+pub(crate) const ALTERNATE_TAGS: &str = "com.dokku.docker-image-labeler/alternate-tags";
+
+/// Puts a container, and its image if nothing else of the app uses it, on the lists; and the image that this was deployed
+/// from, unless the app is deployed from that name again.
 pub(crate) fn register(layout: &Layout, app: &str, container: &str, wait_s: u64) -> Outcome {
     let due = Utc::now().timestamp() + i64::try_from(wait_s).unwrap_or(i64::MAX / 2);
     let image = client::container(layout, container)?
@@ -20,12 +25,30 @@ pub(crate) fn register(layout: &Layout, app: &str, container: &str, wait_s: u64)
     add(layout, "containers", app, container, due)?;
     let Some(image) = image else { return Ok(()) };
     let others = client::labelled(layout, "com.dokku.app-name", app)?;
-    let in_use = others.iter().any(|other| {
-        let id = other["Id"].as_str().unwrap_or_default();
-        let waits = id == container || waiting.iter().any(|entry| entry.id == id);
-        other["State"]["Running"] == true && !waits && other["Image"] == format!("sha256:{image}")
-    });
-    if in_use { Ok(()) } else { add(layout, "images", app, &image, due) }
+    let in_use = |image: &str| {
+        others.iter().any(|other| {
+            let id = other["Id"].as_str().unwrap_or_default();
+            let waits = id == container || waiting.iter().any(|entry| entry.id == id);
+            other["State"]["Running"] == true && !waits && other["Image"] == format!("sha256:{image}")
+        })
+    };
+    if !in_use(&image) {
+        add(layout, "images", app, &image, due)?;
+    }
+    let described = client::image(layout, &image)?.unwrap_or_default();
+    let tags = described["Config"]["Labels"][ALTERNATE_TAGS].as_str().unwrap_or("[]");
+    let source = Properties::of(layout, "git", app).get("source-image");
+    for tag in
+        serde_json::from_str::<Vec<String>>(tags)?.into_iter().filter(|tag| source.as_ref() != Some(tag))
+    {
+        let found = client::image(layout, &tag)?;
+        let id =
+            found.as_ref().and_then(|found| found["Id"].as_str()).map(|id| id.trim_start_matches("sha256:"));
+        if let Some(id) = id.filter(|id| !in_use(id)) {
+            add(layout, "images", app, id, due)?;
+        }
+    }
+    Ok(())
 }
 
 /// Stops and removes what is due of one app, or of all.

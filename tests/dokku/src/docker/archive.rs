@@ -114,16 +114,25 @@ fn members_of_containerd(call: &Call, config: &str, name: &str) -> Outcome<BTree
     Ok(members)
 }
 
-/// Takes the images of an archive from a file or from stdin.
-pub(super) fn load(call: &Call, file: Option<&str>) -> Outcome {
+/// Takes the images of an archive from a file or from stdin, with the names that they have there.
+pub(crate) fn load(call: &Call, file: Option<&str>) -> Outcome {
+    take(call, file, None).map(drop)
+}
+
+/// Takes the image of an archive under this name, or without one; gives its id.
+pub(super) fn load_as(call: &Call, file: Option<&str>, name: &str) -> Outcome<Vec<String>> {
+    take(call, file, Some(name))
+}
+
+fn take(call: &Call, file: Option<&str>, name: Option<&str>) -> Outcome<Vec<String>> {
     let dir = call.layout.docker().join(format!("docker-import-{}", crate::files::random_hex(5)?));
     fs::create_dir_all(&dir)?;
-    let done = load_from(call, file, &dir);
+    let done = load_from(call, file, &dir, name);
     fs::remove_dir_all(&dir)?;
     done
 }
 
-fn load_from(call: &Call, file: Option<&str>, dir: &Path) -> Outcome {
+fn load_from(call: &Call, file: Option<&str>, dir: &Path, name: Option<&str>) -> Outcome<Vec<String>> {
     let unpacked = match file {
         Some(path) => tar::Archive::new(File::open(path).context(path)?).unpack(dir),
         None => tar::Archive::new(io::stdin()).unpack(dir),
@@ -133,6 +142,7 @@ fn load_from(call: &Call, file: Option<&str>, dir: &Path) -> Outcome {
     let contents = dir.join("manifest.json");
     let missing = |path: &Path| Failure::new(format!("open {}: no such file or directory", path.display()));
     let contents: Vec<Value> = serde_json::from_slice(&fs::read(&contents).map_err(|_| missing(&contents))?)?;
+    let mut loaded = Vec::new();
     for image in contents {
         let path = |value: &Value| dir.join(value.as_str().unwrap_or_default());
         let config_path = path(&image["Config"]);
@@ -146,7 +156,7 @@ fn load_from(call: &Call, file: Option<&str>, dir: &Path) -> Outcome {
                 paths.len()
             )));
         }
-        let tag = image["RepoTags"][0].as_str().unwrap_or_default().to_owned();
+        let tag = name.or(image["RepoTags"][0].as_str()).unwrap_or_default().to_owned();
         let there = chains(call)?;
         let mut lost = None;
         for (index, (id, path)) in ids.iter().zip(&paths).enumerate() {
@@ -175,15 +185,18 @@ fn load_from(call: &Call, file: Option<&str>, dir: &Path) -> Outcome {
             layers::unpack(&call.layout, &ids, &tree)?;
         }
         let tree = tree.display().to_string();
-        ask(&call.layout, &Request::Load { tree, config, tag: tag.clone() })?;
+        let id = ask(&call.layout, &Request::Load { tree, config, tag: tag.clone() })?;
+        loaded.extend(id.as_str().map(str::to_owned));
         if let Some(id) = lost {
             return Err(Failure::new(format!(
                 "failed to unpack loaded image: content digest {id}: not found"
             )));
         }
-        line(format_args!("Loaded image: {tag}"));
+        if name.is_none() {
+            line(format_args!("Loaded image: {tag}"));
+        }
     }
-    Ok(())
+    Ok(loaded)
 }
 
 /// The layers of each image that there is.

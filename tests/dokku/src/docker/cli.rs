@@ -11,6 +11,7 @@ use super::client::{self, ask};
 use super::format::fill;
 use super::layers;
 use super::model::{Recipe, Request, RestartPolicy};
+use super::registry;
 use crate::call::Call;
 use crate::files;
 use crate::outcome::{Failure, Outcome, line};
@@ -64,6 +65,14 @@ fn carry_out(call: &Call) -> Outcome {
             archive::save(call, name, options.get("output"))
         }
         ("image" | "", "load") => archive::load(call, options.get("input")),
+        ("image" | "", "push") => {
+            let name = options.names.first().ok_or_else(|| Failure::new("requires 1 argument"))?;
+            registry::push(call, name)
+        }
+        ("image" | "", "pull") => {
+            let name = options.names.first().ok_or_else(|| Failure::new("requires 1 argument"))?;
+            registry::pull(call, name)
+        }
         ("image" | "", "history") => history(call, &options),
         ("image" | "", "tag") => {
             let [source, target] = options.two()?;

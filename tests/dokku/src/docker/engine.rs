@@ -94,6 +94,11 @@ impl Engine {
             }
             Request::Build { tree, labels, tag, origin } => self.build(&tree, labels, &tag, &origin),
             Request::Load { tree, config, tag } => self.load(&tree, config, &tag),
+            Request::NoteDigest { name, image } => self.change(|state| {
+                let id = references::image(state, &image)?;
+                state.digests.insert(name, id);
+                Ok(Value::Null)
+            }),
             Request::Tag { source, target } => self.tag(&source, &target),
             Request::RemoveImage { name, force } => self.remove_image(&name, force),
             Request::PruneImages { label, named } => self.prune_images(label.as_deref(), named),

@@ -213,6 +213,7 @@ impl Engine {
 
     fn delete_image(&self, state: &mut State, id: &str) -> Value {
         state.tags.retain(|_, image| image != id);
+        state.digests.retain(|_, image| image != id);
         state.images.remove(id);
         let _ = fs::remove_dir_all(self.image_tree(id));
         json!(format!("Deleted: sha256:{id}"))

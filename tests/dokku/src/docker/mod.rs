@@ -4,7 +4,7 @@
 //! ([`client`]) ask it over a socket, one JSON line each way.
 
 mod addresses;
-mod archive;
+pub(crate) mod archive;
 pub(crate) mod cli;
 pub(crate) mod client;
 mod content;
@@ -15,4 +15,5 @@ mod layers;
 pub(crate) mod model;
 pub(crate) mod processes;
 mod references;
+pub(crate) mod registry;
 pub(crate) mod server;

@@ -14,6 +14,9 @@ pub(crate) struct State {
     pub(crate) images: BTreeMap<String, Image>,
     /// From `repository:tag` to image id.
     pub(crate) tags: BTreeMap<String, String>,
+    /// From `repository@sha256:<digest>`, as a registry has it, to image id.
+    #[serde(default)]
+    pub(crate) digests: BTreeMap<String, String>,
     /// By id, 64 hex digits.
     pub(crate) containers: BTreeMap<String, Container>,
     /// The networks that somebody has made.
@@ -181,11 +184,13 @@ impl State {
     pub(crate) fn describe_image(&self, id: &str) -> Option<Value> {
         let image = self.images.get(id)?;
         let tags: Vec<&String> = self.tags_of(id);
+        let digests: Vec<&String> =
+            self.digests.iter().filter(|(_, image)| *image == id).map(|(name, _)| name).collect();
         let config: Value = serde_json::from_str(&image.config).unwrap_or_default();
         Some(json!({
             "Id": format!("sha256:{id}"),
             "RepoTags": tags,
-            "RepoDigests": [],
+            "RepoDigests": digests,
             "Created": image.created.to_rfc3339(),
             "Architecture": config["architecture"],
             "Config": config["config"],
@@ -215,6 +220,8 @@ pub(crate) enum Request {
     Build { tree: String, labels: BTreeMap<String, String>, tag: String, origin: String },
     /// Takes an image of a config file, as an archive had it, and its tree, which is moved away if it is there.
     Load { tree: String, config: String, tag: String },
+    /// A registry has an image under this digest.
+    NoteDigest { name: String, image: String },
     /// Names an image.
     Tag { source: String, target: String },
     /// Takes a name from an image, or removes it.

@@ -18,6 +18,7 @@ pub(crate) fn image(state: &State, name: &str) -> Result<String, String> {
     state
         .tags
         .get(&tagged(name))
+        .or_else(|| state.digests.get(name))
         .cloned()
         .or_else(|| by_prefix(state.images.keys(), id))
         .ok_or_else(|| format!("No such image: {name}"))

@@ -13,9 +13,11 @@ use super::{apps, builds, config, git, procfile};
 use crate::call::Call;
 use crate::docker::client::{self, ask};
 use crate::docker::model::Request;
+use crate::docker::registry;
 use crate::files;
 use crate::outcome::{Context, Failure, Outcome, checked, exit_status, line, step, warn};
 use crate::properties::{Properties, remove_tree_if_there};
+use crate::retire::ALTERNATE_TAGS;
 
 /// Builds and deploys a revision, or what the deploy branch says if it is empty, under the deploy lock.
 pub(super) fn receive(call: &mut Call, app: &str, revision: &str) -> Outcome {
@@ -163,11 +165,16 @@ fn clean_up(call: &Call, app: &str) -> Outcome {
         .map(drop)
 }
 
-/// The files of the image that a Dockerfile begins with, if this host has it.
+/// The files of the image that a Dockerfile begins with, which is pulled if this host does not have it. One without a
+/// namespace is one of everybody's, and of no interest.
 fn base_image(call: &Call, tree: &Path) -> Outcome<Option<PathBuf>> {
     let dockerfile = fs::read_to_string(tree.join("Dockerfile")).unwrap_or_default();
     let Some(name) = dockerfile.lines().find_map(|line| line.strip_prefix("FROM ")) else { return Ok(None) };
-    Ok(client::image(&call.layout, name.trim())?.map(|image| procfile::images_tree(call, &image)))
+    let name = name.trim();
+    if client::image(&call.layout, name)?.is_none() && name.contains('/') {
+        registry::pull(call, name)?;
+    }
+    Ok(client::image(&call.layout, name)?.map(|image| procfile::images_tree(call, &image)))
 }
 
 /// The trigger `builder-build` of one builder: a file `build` in the tree is run by `sh`, in place of a Dockerfile's steps
@@ -220,7 +227,13 @@ pub(super) fn build(call: &Call, own: &str) -> Outcome {
         ("org.label-schema.schema-version", "1.0"),
         ("org.label-schema.vendor", "dokku"),
     ];
-    let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let mut labels: BTreeMap<String, String> =
+        labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let dockerfile = fs::read_to_string(Path::new(tree).join("Dockerfile")).unwrap_or_default();
+    let alternate = format!("LABEL {ALTERNATE_TAGS}=");
+    if let Some(tags) = dockerfile.lines().find_map(|line| line.strip_prefix(&alternate)) {
+        labels.insert(ALTERNATE_TAGS.to_owned(), tags.replace('\\', ""));
+    }
     let tree_of_image = image.to_string_lossy().into_owned();
     let tag = format!("dokku/{app}:latest");
     ask(&call.layout, &Request::Build { tree: tree_of_image, labels, tag, origin: String::new() })?;

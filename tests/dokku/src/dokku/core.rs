@@ -127,6 +127,7 @@ pub(crate) const PLUGINS: &[(&str, &[&str])] = &[
             "subcommands/report",
             "subcommands/sync",
             "subcommands/from-image",
+            "subcommands/load-image",
             "receive-app",
             "deploy-source-set",
             "git-deploy-branch",

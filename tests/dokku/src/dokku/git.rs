@@ -45,7 +45,8 @@ pub(super) fn run(call: &mut Call, file: &str) -> Outcome {
             Ok(())
         }
         "sync" => sources::sync(call),
-        "from-image" => sources::from_image(call),
+        "from-image" => sources::from_image(call, false),
+        "load-image" => sources::from_image(call, true),
         "post-create" => make_repository(call, &app),
         "post-delete" => settings::forget(call, "git"),
         "post-app-rename-setup" => {

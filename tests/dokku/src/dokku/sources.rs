@@ -1,4 +1,4 @@
-//! What moves an app's deploy branch other than a push: `git:sync`, `git:from-image`.
+//! What moves an app's deploy branch other than a push: `git:sync`, `git:from-image`, `git:load-image`.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use chrono::Utc;
 use super::capture::Capture;
 use super::{apps, build, git};
 use crate::call::Call;
-use crate::docker::client;
+use crate::docker::{archive, client, registry};
 use crate::files;
 use crate::outcome::{Context, Failure, Outcome, checked, detail, step, warn};
 use crate::properties::{Properties, remove_tree_if_there};
@@ -126,14 +126,15 @@ fn fetch(call: &Call, app: &str, url: &str, reference: &str) -> Outcome {
     run_in(call, &repository, &["config", "--add", "core.bare", "true"])
 }
 
-/// `git:from-image [--build-dir <dir>] <app> <image> [<name> <email>]`.
-pub(super) fn from_image(call: &mut Call) -> Outcome {
+/// `git:from-image [--force] [--build-dir <dir>] <app> <image> [<name> <email>]`, and `git:load-image`, which takes the image
+/// from an archive on stdin.
+pub(super) fn from_image(call: &mut Call, loads: bool) -> Outcome {
     let mut words = Vec::new();
-    let (mut build_dir, mut args) = (None, call.args.iter().skip(1));
+    let (mut build_dir, mut pulls, mut args) = (None, false, call.args.iter().skip(1));
     while let Some(word) = args.next() {
         match word.as_str() {
             "--build-dir" => build_dir = args.next().cloned(),
-            "--force" => {}
+            "--force" if !loads => pulls = true,
             word => words.push(word.to_owned()),
         }
     }
@@ -142,8 +143,10 @@ pub(super) fn from_image(call: &mut Call) -> Outcome {
     if image.is_empty() {
         return Err(Failure::new("Please specify a docker image"));
     }
-    let capture = Capture::start(call, &app, "git:from-image")?;
-    let outcome = deploy_image(call, &app, &image, build_dir.as_deref())
+    let capture = Capture::start(call, &app, if loads { "git:load-image" } else { "git:from-image" })?;
+    let loaded = if loads { load(call, &image) } else { Ok(()) };
+    let outcome = loaded
+        .and_then(|()| deploy_image(call, &app, &image, build_dir.as_deref(), pulls))
         .and_then(|()| call.trigger("deploy-source-set", &[&app, "docker-image", &image]));
     if let Some(capture) = capture {
         capture.finish();
@@ -151,7 +154,19 @@ pub(super) fn from_image(call: &mut Call) -> Outcome {
     outcome
 }
 
-fn deploy_image(call: &mut Call, app: &str, image: &str, build_dir: Option<&str>) -> Outcome {
+/// Takes the images of an archive on stdin, among which this one is to be.
+fn load(call: &Call, image: &str) -> Outcome {
+    archive::load(call, None)?;
+    match client::image(&call.layout, image)? {
+        Some(_) => Ok(()),
+        None => {
+            let told = "Loaded image tarball but the specified docker image was not found";
+            Err(Failure::new(format!("{told}: {image}")))
+        }
+    }
+}
+
+fn deploy_image(call: &mut Call, app: &str, image: &str, build_dir: Option<&str>, pulls: bool) -> Outcome {
     step("Generating build context");
     let context = call.temporary_directory("git-from-image")?;
     if let Some(directory) = build_dir {
@@ -159,11 +174,12 @@ fn deploy_image(call: &mut Call, app: &str, image: &str, build_dir: Option<&str>
     }
     let label = format!("LABEL com.dokku.docker-image-labeler/alternate-tags=[\\\"{image}\\\"]");
     fs::write(context.join("Dockerfile"), format!("FROM {image}\n{label}\n"))?;
-    if client::image(&call.layout, image)?.is_none() {
-        step("Pulling image");
-        return Err(Failure::new(format!("Failed to pull image: {image}")));
+    if pulls || client::image(&call.layout, image)?.is_none() {
+        step(if pulls { "Force pulling image" } else { "Pulling image" });
+        registry::pull(call, image).map_err(|_| Failure::new(format!("Failed to pull image: {image}")))?;
+    } else {
+        step("Image exists on host, skipping pull");
     }
-    step("Image exists on host, skipping pull");
     Properties::of(&call.layout, "git", app).set("source-image", image)?;
     let outcome = from_directory(call, app, &context);
     std::env::set_current_dir(call.layout.home())?;
