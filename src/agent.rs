@@ -204,8 +204,8 @@ impl Session<'_> {
     }
 
     fn revision(&self, app: AppName, commit: CommitId) -> Result<(), AgentError> {
-        let dokku = Dokku::new(self.vars);
-        let (facts, trouble) = (dokku.revision_facts(&app, commit), dokku.trouble(&app));
+        let facts = provenance::revision_facts(self.vars, &app, commit);
+        let trouble = Dokku::new(self.vars).trouble(&app);
         Ok(tell(&Report::Revision { app, commit, facts, trouble })?)
     }
 

@@ -6,13 +6,14 @@
 
 mod build;
 mod image;
+mod origin;
 
 use std::time::Duration;
 
 pub(crate) use image::DeliveryError;
 
 use crate::image::BuildFacts;
-use crate::names::{AppName, CommitId, GraduationId};
+use crate::names::{AppName, CommitId, Digest, GraduationId};
 use crate::protocol::Delivery;
 use crate::slots::{Slot, Slots};
 use crate::vars::Vars;
@@ -26,6 +27,8 @@ pub(crate) struct Delivered {
     pub(crate) revision: CommitId,
     /// How.
     pub(crate) delivery: Delivery,
+    /// The digest of the image that the version deploys as it is, if it does and that is known.
+    pub(crate) digest: Option<Digest>,
     /// What was found out by the build of the image that the source has sent, if it has.
     pub(crate) received: Option<BuildFacts>,
 }
@@ -81,7 +84,7 @@ mod tests {
         let (vars, app) = (Vars::from_environment(), "api".parse().unwrap());
         let build_by = |delivery, builder: &str| {
             let (id, revision) = ("20261123104512-ab0102".parse().unwrap(), "a".repeat(40).parse().unwrap());
-            let delivered = Delivered { id, revision, delivery, received: None };
+            let delivered = Delivered { id, revision, delivery, digest: None, received: None };
             delivered.build(&vars, builder, &app).map_err(|error| error.to_string())
         };
         assert_eq!(build_by(Delivery::Build, "dockerfile"), Ok(()));

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use crate::docker::keeper::Keeper;
 pub(crate) use crate::docker::kept::{KeptSeen, built, is_kept_of, keep_built, kept, kept_name};
-use crate::names::{AppName, Digest, InvalidName};
+use crate::names::{AppName, Digest, ImageName, InvalidName};
 use crate::ports::{Listener, Protocol};
 use crate::process::{ProcessError, Program};
 
@@ -268,6 +268,8 @@ struct Image {
     id: ImageId,
     #[serde(default)]
     repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    repo_digests: Option<Vec<String>>,
 }
 
 /// The image that a name or id stands for; `None` if there is none.
@@ -277,6 +279,21 @@ struct Image {
 pub(crate) fn image(reference: &str) -> Result<Option<ImageId>, DockerError> {
     let images: Vec<Image> = inspect(docker().args(["image", "inspect", reference]))?;
     Ok(images.into_iter().next().map(|image| image.id))
+}
+
+/// The digest by which the registry in its name knows an image; none if no registry has told one, as of one that was built or
+/// loaded here.
+///
+/// # Errors
+/// Docker does not answer.
+pub(crate) fn digest_of(name: &ImageName) -> Result<Option<Digest>, DockerError> {
+    if let Some(digest) = name.digest() {
+        return Ok(Some(digest));
+    }
+    let found: Vec<Image> = inspect(docker().args(["image", "inspect", name.as_str()]))?;
+    let told = found.into_iter().flat_map(|image| image.repo_digests.unwrap_or_default());
+    let mut names = told.filter_map(|name| name.parse::<ImageName>().ok());
+    Ok(names.find(|one| one.is_of(name)).and_then(|one| one.digest()))
 }
 
 /// Those of these images that exist. A container may outlive its image: on the containerd store a build over a name takes

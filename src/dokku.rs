@@ -202,6 +202,29 @@ impl Dokku {
         self.raw_property(plugin, app.as_str(), name).filter(|value| !value.is_empty())
     }
 
+    /// Makes this the image from which Dokku takes the app's files; nothing is none.
+    ///
+    /// # Errors
+    /// The property cannot be written.
+    pub(crate) fn set_source_image(&self, app: &AppName, image: &str) -> Result<(), FileError> {
+        let path = self.property_path("git", app.as_str(), "source-image");
+        if self.property("git", app, "source-image").unwrap_or_default() == image {
+            return Ok(());
+        }
+        path.parent().map_or(Ok(()), files::make_dir)?;
+        files::replace(&path, image.as_bytes())
+    }
+
+    /// The directory with the app's own logins at registries, for `DOCKER_CONFIG`; none if it has none.
+    ///
+    /// Source: Dokku's `plugins/common/functions`, `fn-registry-docker-config-dir`.
+    pub(crate) fn registry_login(&self, app: &AppName) -> Option<PathBuf> {
+        let dir = self.properties.join("registry").join(app.as_str());
+        let text = files::read(&dir.join("config.json"), MAX_PROPERTY).ok().flatten()?;
+        let config: serde_json::Value = serde_json::from_slice(&text).ok()?;
+        config["auths"].as_object().is_some_and(|logins| !logins.is_empty()).then_some(dir)
+    }
+
     /// The lines of a property that is a list; none if it is absent.
     pub(crate) fn property_lines(&self, plugin: &str, app: &AppName, name: &str) -> Vec<String> {
         lines(&self.property(plugin, app, name).unwrap_or_default())
@@ -298,7 +321,17 @@ impl Dokku {
     ///
     /// Source: Dokku's `plugins/ps/functions.go`, `hasProcfile`.
     pub(crate) fn procfile(&self, app: &AppName, deploy: Option<&str>) -> Option<String> {
-        let path = |end: &str| self.data.join("ps").join(app.as_str()).join(format!("Procfile{end}"));
+        self.extracted(&self.data.join("ps").join(app.as_str()).join("Procfile"), deploy)
+    }
+
+    /// The app.json by which a deploy sets up the app, in the same way.
+    pub(crate) fn app_json(&self, app: &AppName, deploy: Option<&str>) -> Option<String> {
+        self.extracted(&self.data.join("app-json").join(app.as_str()).join("app.json"), deploy)
+    }
+
+    /// A file that each deploy takes from what it builds, and keeps for itself until it is live.
+    fn extracted(&self, of_app: &Path, deploy: Option<&str>) -> Option<String> {
+        let path = |end: &str| PathBuf::from(format!("{}{end}", of_app.display()));
         let own = deploy.map(|pid| format!(".{pid}"));
         if own.as_ref().is_some_and(|own| path(&format!("{own}.missing")).exists()) {
             return None;

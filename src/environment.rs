@@ -199,15 +199,14 @@ impl Environment {
         image: Option<String>,
     ) -> Manifest {
         let dokku = &self.dokku;
+        let source = dokku.property("apps", app, "deploy-source");
+        let is_image = source.as_deref() == Some("docker-image");
+        let from_image = revision.revision().filter(|_| is_image);
+        let from_image = from_image.and_then(|revision| provenance::image_of(&self.vars, app, revision));
         Manifest {
             app: app.clone(),
             config,
-            deploy: Deploy {
-                branch: dokku.deploy_branch_setting(app),
-                image,
-                revision,
-                source: dokku.property("apps", app, "deploy-source"),
-            },
+            deploy: Deploy { branch: dokku.deploy_branch_setting(app), from_image, image, revision, source },
             factors: factors::disclose(&dokku.factors(app), &self.key),
             scale: dokku.scale(app),
             version: MANIFEST_VERSION,

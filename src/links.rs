@@ -49,9 +49,10 @@ pub(crate) const IN_GRADUATE: [&str; 13] = [
     "scheduler-post-deploy-process",
 ];
 
-/// Those in the companion `00_graduate`, which run before Dokku's builders: that say who builds, that build, and that make an
-/// image which can be started.
-pub(crate) const BEFORE_ALL: [&str; 3] = ["builder-build", "builder-detect", "builder-release"];
+/// Those in the companion `00_graduate`, which run before Dokku's own: before that takes an app's files from what is deployed,
+/// and before its builders say who builds, build, and make an image which can be started.
+pub(crate) const BEFORE_ALL: [&str; 4] =
+    ["builder-build", "builder-detect", "builder-release", "core-post-extract"];
 
 /// The one in the companion `zzz_graduate`, which runs after Dokku's own health check.
 pub(crate) const AFTER_ALL: &str = "check-deploy";

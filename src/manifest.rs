@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use crate::legible::shortened;
-use crate::names::{self, AppName, CommitId, InvalidName};
+use crate::names::{self, AppName, CommitId, ImageName, InvalidName};
 use crate::runs::Runs;
 
 /// The most apps that one commit may describe.
@@ -90,6 +90,10 @@ pub enum ManifestError {
 pub struct Deploy {
     /// The branch that Dokku deploys.
     pub branch: String,
+    /// The image that the revision deploys as it is (`git:from-image`, `git:load-image`), with the digest by which its registry
+    /// knew it when it was deployed, if that is known: a tag may mean another image by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_image: Option<ImageName>,
     /// The id of the image that runs, `sha256:<64 hex>`; none where nothing runs.
     pub image: Option<String>,
     /// What it runs. An app that was never deployed has no revision, and does not graduate.
@@ -169,6 +173,7 @@ impl Manifest {
         let deploy = [
             (mine.revision != theirs.revision, "revision"),
             (mine.image != theirs.image, "image"),
+            (mine.from_image != theirs.from_image, "deployed image"),
             (mine.branch != theirs.branch, "deploy branch"),
             (mine.source != theirs.source, "deploy source"),
         ];
@@ -342,6 +347,7 @@ pub(crate) mod tests {
             config: BTreeMap::from([("URL".to_owned(), FingerprintKey::new(&[1; 32]).of(&["x"]))]),
             deploy: Deploy {
                 branch: "master".to_owned(),
+                from_image: None,
                 image: None,
                 revision: revision.map(|id| id.repeat(40).parse().unwrap()).into(),
                 source: Some("git-push".to_owned()),
@@ -366,6 +372,18 @@ pub(crate) mod tests {
         let sorted: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(serde_json::to_string_pretty(&sorted).unwrap() + "\n", text);
         assert_eq!(Manifest::parse(text.as_bytes(), &manifest.app).unwrap(), manifest);
+    }
+
+    #[test]
+    fn the_image_that_was_deployed_is_named_only_where_there_is_one() {
+        let mut manifest = sample("web", Some("a"));
+        assert!(!manifest.to_text().contains("from_image"));
+        let name = format!("host:5000/shop/web:1@sha256:{}", "0".repeat(64));
+        manifest.deploy.from_image = Some(name.parse().unwrap());
+        let text = manifest.to_text();
+        assert!(text.contains(&format!("\"from_image\": \"{name}\"")), "{text}");
+        assert_eq!(Manifest::parse(text.as_bytes(), &manifest.app).unwrap(), manifest);
+        assert_eq!(sample("web", Some("a")).differences(&manifest), ["deployed image"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::mapping::{DestinationApp, MappingProblem, Routes};
-use crate::names::{AppName, CommitId, ConfigName};
+use crate::names::{AppName, CommitId, ConfigName, ImageName};
 use crate::obstacle::Obstacle;
 use crate::protocol::{HoldPoint, LiveApp};
 pub(crate) use crate::protocol::{RevisionFacts, SetByDeploy};
@@ -28,6 +28,9 @@ pub struct WantedApp {
     pub runs: Runs,
     /// Names of its config variables on the source.
     pub config_names: BTreeSet<String>,
+    /// The image that its revision deploys as it is, with its digest if the state says that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_image: Option<ImageName>,
 }
 
 /// What is done about config names that the source has and the destination lacks.
@@ -80,6 +83,9 @@ pub struct Row {
     pub is_there: bool,
     /// How it becomes an image there.
     pub delivery: PlannedDelivery,
+    /// The image that its revision deploys as it is, with its digest if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_image: Option<ImageName>,
 }
 
 /// What a graduation will do.
@@ -378,6 +384,8 @@ pub(crate) struct Known {
     pub tested: Tested,
     /// The destination has it: nothing is sent.
     pub is_there: bool,
+    /// The image that it deploys as it is, as far as this host knows.
+    pub from_image: Option<ImageName>,
     /// Why nothing can be sent to the app's repository there.
     pub trouble: Option<String>,
     /// Why the app's repository here cannot be read.
@@ -466,7 +474,7 @@ pub(crate) fn make(
         if runs.is_some_and(|live| live.status.image_is_gone) {
             problems.push(Problem::ImageIsGone { there: there.clone() });
         }
-        let Known { facts: found, tested, is_there, trouble, unreadable, image } = known(app, to);
+        let Known { facts: found, tested, is_there, from_image, trouble, unreadable, image } = known(app, to);
         if !found.exists {
             let (app, revision) = (app.clone(), to);
             problems.push(match (unreadable, here.map(|here| here.status.runs)) {
@@ -555,6 +563,7 @@ pub(crate) fn make(
             has_release_tasks: found.has_release_tasks,
             is_there,
             delivery,
+            from_image: want.from_image.clone().or(from_image),
         });
     }
     plan.left_alone.extend(live.keys().filter(|there| routes.is_foreign(there)).cloned());

@@ -17,7 +17,7 @@ use crate::obstacle::Obstacle;
 use crate::runs::{AppStatus, Runs};
 
 /// The version of the messages below. Both sides must have the same.
-pub(crate) const PROTOCOL: u32 = 3;
+pub(crate) const PROTOCOL: u32 = 4;
 
 /// The longest line that either side accepts, in bytes, its newline included.
 pub const MAX_LINE: usize = 64 * 1024;
@@ -153,6 +153,9 @@ pub enum Request {
         app: AppName,
         /// How its version becomes an image.
         delivery: Delivery,
+        /// The digest of the image that its version deploys as it is, if it does and that is known: of what is built there
+        /// the image with this digest is the base, whatever its tag means there.
+        digest: Option<Digest>,
     },
     /// Is everything that is held still healthy? Answered by [`Report::Looked`], or by one [`Report::AppFailed`] for each
     /// app that is not.

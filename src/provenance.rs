@@ -9,6 +9,7 @@
 //! ```text
 //! <data>/provenance/<app>/records.json    builds, and the containers that were started from them
 //!                         images.json     the images of earlier deploys that are kept (`kept.rs`)
+//!                         of-image.json   revisions that deploy an image as it is, and what is known of it (`of_image.rs`)
 //!                         ran             each revision that ever ran here, one a line, oldest first
 //!                         deploy-<pid>    a deploy that goes on, by Dokku's DOKKU_PID
 //!                         lock            of whoever changes records.json
@@ -17,6 +18,7 @@
 mod judge;
 mod kept;
 mod look;
+mod of_image;
 mod place;
 mod record;
 mod records;
@@ -26,6 +28,7 @@ pub(crate) use kept::{
     trim_forgotten,
 };
 pub(crate) use look::{Found, look};
+pub(crate) use of_image::{Pin, image_of, revision_facts};
 pub(crate) use record::{
     Ran, clone, container_is_healthy, declare, deployed, extracted, forget, releasing, starting,
 };

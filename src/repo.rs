@@ -31,8 +31,8 @@ mod incoming;
 mod past;
 
 pub(crate) use app::{
-    commit_at, config_set_by_deploy, foreign_format, has_commit, has_release_tasks, names_web,
-    released_revisions, unreadable, values_set_by_deploy,
+    commit_at, facts, facts_of, foreign_format, has_commit, image_of, released_revisions, unreadable,
+    values_set_by, values_set_by_deploy,
 };
 pub(crate) use blockers::{deletion, in_the_way};
 pub use incoming::Incoming;

@@ -365,6 +365,12 @@ fn row_line(row: &Row, width: usize, source: &str, stays: bool) -> String {
         PlannedDelivery::Kept {} => "kept image".to_owned(),
         PlannedDelivery::Image { bytes } => format!("image from {source}, {} to send", amount(*bytes)),
     };
+    let pulls = match (&row.delivery, &row.from_image) {
+        (PlannedDelivery::Build { .. }, Some(image)) => {
+            Some(format!("from {}, which is pulled there if need be", image.without_digest()))
+        }
+        _ => None,
+    };
     let mut text = format!("{:width$} {:7} -> {}   {delivery}", row.described(), row.was(), row.to.short());
     let condition = match row.condition {
         Condition::Up => None,
@@ -377,7 +383,7 @@ fn row_line(row: &Row, width: usize, source: &str, stays: bool) -> String {
         HoldPoint::Built => Some("held before it starts"),
     };
     let tasks = row.has_release_tasks.then_some("runs release tasks, which an abort cannot undo");
-    for remark in [condition, hold, tasks].into_iter().flatten() {
+    for remark in [pulls.as_deref(), condition, hold, tasks].into_iter().flatten() {
         text += next;
         text += remark;
     }

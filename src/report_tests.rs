@@ -25,6 +25,7 @@ fn row(app: &str, from: Option<&str>, is_new: bool) -> Row {
         has_release_tasks: false,
         is_there: false,
         delivery: PlannedDelivery::Build { why: None },
+        from_image: None,
     }
 }
 
@@ -40,6 +41,11 @@ fn plan() -> Plan {
             },
             Row { delivery: PlannedDelivery::Image { bytes: 12_345_678 }, ..row("site", None, true) },
             Row { has_release_tasks: true, ..row("web", None, false) },
+            Row {
+                from_image: "shop/cart:1".parse().ok(),
+                has_release_tasks: true,
+                ..row("cart", None, true)
+            },
             Row { from: Runs::Unknown, condition: Condition::Down, ..row("shop", None, false) },
             Row { condition: Condition::Stopped, ..row("wiki", Some("4be21d0"), false) },
             Row { condition: Condition::Stopped, ..row("mail", Some("4be21d0"), false) },

@@ -144,7 +144,8 @@ impl Candidate {
     fn apps(&self) -> BTreeMap<AppName, WantedApp> {
         let wanted = self.state.0.iter().map(|(app, manifest)| {
             let config_names = manifest.config.keys().cloned().collect();
-            (app.clone(), WantedApp { runs: manifest.deploy.revision, config_names })
+            let from_image = manifest.deploy.from_image.clone();
+            (app.clone(), WantedApp { runs: manifest.deploy.revision, config_names, from_image })
         });
         wanted.collect()
     }

@@ -81,7 +81,7 @@ impl fmt::Display for WhyNot {
 }
 
 /// The image may be sent to a destination of this architecture, whose settings of the app are `theirs`. `is_wanted`: somebody
-/// has asked for images (`deliver image`).
+/// has asked for images (`deliver image`), or it is one that is deployed as it is.
 ///
 /// # Errors
 /// The first reason why not, the most certain ones first.

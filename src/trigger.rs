@@ -1,6 +1,7 @@
 //! Dokku's triggers, by name. Whatever fails here fails somebody's deploy, so only what must stop one returns an
 //! error; the rest is logged.
 
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use crate::delivery;
 use crate::environment;
 use crate::lines::Lines;
 use crate::links::AFTER_ALL;
-use crate::names::{AppName, GraduationId};
+use crate::names::{AppName, GraduationId, ImageName};
 use crate::output;
 use crate::participant::health;
 use crate::participant::hold::{self, HoldError};
@@ -31,12 +32,16 @@ pub(crate) fn run(vars: &Vars, name: &str, arguments: &[String]) -> Result<(), H
     // An app whose name we cannot parse cannot be part of any graduation.
     let app = |index: usize| argument(index).parse::<AppName>().ok();
     match (name, app(0), app(1)) {
+        ("core-post-extract", Some(app), _) => match hold::delivered(vars, &app)? {
+            Some(delivered) => Ok(delivered.extracting(vars, &app, &pulls)?),
+            None => Ok(()),
+        },
         ("post-extract", Some(app), _) => {
             match argument(2).parse() {
                 Ok(revision) => recorded(provenance::extracted(vars, &app, revision)),
                 Err(error) => log::error!("{app} is built from {:?}: {error}", argument(2)),
             }
-            Ok(())
+            hold::extracted(vars, &app, Path::new(argument(1)))
         }
         ("builder-detect", Some(app), _) => {
             say_builder(vars, &app);
@@ -53,7 +58,7 @@ pub(crate) fn run(vars: &Vars, name: &str, arguments: &[String]) -> Result<(), H
             Ok(())
         }
         ("scheduler-deploy", _, Some(app)) => {
-            recorded(provenance::starting(vars, &app));
+            recorded(provenance::starting(vars, &app, hold::pin(vars, &app)?));
             hold::scheduler_deploy(vars, &app)
         }
         (AFTER_ALL, Some(app), _) => {
@@ -142,6 +147,12 @@ fn say_builder(vars: &Vars, app: &AppName) {
     if let Err(error) = said {
         log::error!("{error}");
     }
+}
+
+fn pulls(image: &ImageName) {
+    let mut lines = Lines::default();
+    lines.step(&format!("Pulling {image}"));
+    output::to_stderr(&lines.text());
 }
 
 /// A deploy goes on whose image is not kept, and says so.

@@ -39,6 +39,7 @@ fn installing_again_changes_nothing_and_uninstalling_leaves_the_history() {
         "00_graduate/builder-build",
         "00_graduate/builder-detect",
         "00_graduate/builder-release",
+        "00_graduate/core-post-extract",
         "zzz_graduate/check-deploy",
         "enabled/git-receive-pack",
         "hooks/pre-receive",

@@ -15,6 +15,7 @@ mod disk;
 mod doctor;
 mod endings;
 mod foreign;
+mod from_image;
 mod full;
 mod graduations;
 mod health;

@@ -199,6 +199,7 @@ fn changed(row: &Row, vars: &Vars) -> serde_json::Value {
         "hold": row.hold,
         "has_release_tasks": row.has_release_tasks,
         "delivery": row.delivery.delivery(),
+        "from_image": row.from_image,
         "why_built": why_built,
         "bytes_to_send": bytes_to_send,
         "commits": commits.document(),

@@ -83,7 +83,10 @@ mod tests {
     /// Both apps ran `1`, and were to run `2`; `docs` was to stay as it is.
     fn judged(api: char, web: char) -> Outcome {
         let name = |name: &str| name.parse::<AppName>().unwrap();
-        let want = |digit| WantedApp { runs: Runs::Revision(revision(digit)), config_names: BTreeSet::new() };
+        let want = |digit| {
+            let runs = Runs::Revision(revision(digit));
+            WantedApp { runs, config_names: BTreeSet::new(), from_image: None }
+        };
         let runs = |digit| LiveApp {
             obstacles: Vec::new(),
             status: AppStatus { runs: Runs::Revision(revision(digit)), ..AppStatus::default() },

@@ -64,7 +64,8 @@ impl Coordinator<'_> {
             let ours = Dokku::new(self.vars).build_settings(app, &key);
             let ImageContents { architecture: built_for, config, layers, .. } = image;
             let make = Make { labels: &config.labels, env: &config.env, architecture: built_for };
-            let is_wanted = self.limits.deliver == Deliver::Image;
+            // One that is deployed as it is was made elsewhere, and saw nothing of the config here.
+            let is_wanted = self.limits.deliver == Deliver::Image || kept.image_of(self.vars, app).is_some();
             match sendable::may_be_sent(&make, is_wanted, &architecture, &ours, &theirs) {
                 Ok(()) => sent.push((app, kept.name(app), layers.len().saturating_sub(common))),
                 Err(why) => {

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use super::message::{Heard, Message};
 use crate::link::{Announcement, Inquiry, Link, LinkError};
 use crate::mapping::Routes;
-use crate::names::{AppName, EnvironmentName, GraduationId};
+use crate::names::{AppName, EnvironmentName, GraduationId, ImageName};
 use crate::order::Notice;
 use crate::plan::Row;
 use crate::process::Children;
@@ -184,7 +184,9 @@ impl Peer {
     /// Asks it to build an app and to hold it.
     pub(super) fn prepare(&mut self, app: &AppName) {
         let row = self.row(app);
-        let request = Request::Prepare { app: row.there.name().clone(), delivery: row.delivery.delivery() };
+        let digest = row.from_image.as_ref().and_then(ImageName::digest);
+        let (app, delivery) = (row.there.name().clone(), row.delivery.delivery());
+        let request = Request::Prepare { app, delivery, digest };
         self.send(&request);
     }
 

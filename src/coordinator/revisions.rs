@@ -40,7 +40,8 @@ impl Coordinator<'_> {
         there: &Revisions,
         status_here: Option<&AppStatus>,
     ) -> Known {
-        let here = Dokku::new(self.vars).revision_facts(app, revision);
+        let here = provenance::revision_facts(self.vars, app, revision);
+        let from_image = provenance::image_of(self.vars, app, revision);
         let found =
             self.site.routes.there(app).and_then(|name| there.get(&(name.clone(), revision))).cloned();
         let (found, trouble) = found.unwrap_or_default();
@@ -52,7 +53,7 @@ impl Coordinator<'_> {
         });
         let unreadable = || repo::unreadable(&Dokku::new(self.vars).repository(app));
         let unreadable = (!facts.exists).then(unreadable).flatten();
-        Known { facts, tested, is_there, trouble, unreadable, image: None }
+        Known { facts, tested, is_there, from_image, trouble, unreadable, image: None }
     }
 
     /// Whether a revision ever ran here. What costs more is asked only of one that is not among those that were recorded.

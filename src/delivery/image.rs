@@ -6,8 +6,9 @@
 //! what was built, and the app the settings that the build has found out. All else is an ordinary deploy of the revision.
 
 use crate::docker::{self, DockerError, Keeper};
+use crate::files::FileError;
 use crate::image::BuildFacts;
-use crate::names::{AppName, CommitId, GraduationId};
+use crate::names::{AppName, CommitId, GraduationId, ImageName};
 use crate::process::{ProcessError, Program};
 use crate::provenance::{self, ProvenanceError};
 use crate::vars::Vars;
@@ -50,6 +51,21 @@ pub(crate) enum DeliveryError {
         /// By which builder.
         builder: String,
     },
+    /// What a build begins with is nowhere to be had.
+    #[error(
+        "{image} cannot be pulled here: {error}; let this host log in at its registry (`dokku registry:login`), or have \
+         the image sent (on the source: `dokku graduate:set ENVIRONMENT deliver auto`)"
+    )]
+    NotPulled {
+        /// The image.
+        image: ImageName,
+        /// Why.
+        #[source]
+        error: DockerError,
+    },
+    /// A file of Dokku's.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// It was there when its deploy began.
     #[error(
         "the image of {0} that the source has sent is gone from Docker: somebody has removed or pruned it; graduate again"

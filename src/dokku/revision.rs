@@ -24,12 +24,7 @@ impl Dokku {
         if !exists {
             return RevisionFacts::default();
         }
-        RevisionFacts {
-            exists,
-            names_web: repo::names_web(&repository, revision),
-            has_release_tasks: repo::has_release_tasks(&repository, revision),
-            set_by_deploy: repo::config_set_by_deploy(&repository, revision),
-        }
+        repo::facts(&repository, revision)
     }
 
     /// Why no objects can be sent to the app's repository here.

@@ -269,6 +269,7 @@ fn make_state(
             app: app.clone(),
             config: BTreeMap::new(),
             deploy: Deploy {
+                from_image: None,
                 branch: former.branch.parse().unwrap_or_else(|_| BranchName::master()).into(),
                 image: None,
                 revision: Runs::Revision(former.revision),

@@ -18,7 +18,7 @@ use crate::docker::{self, Container, DockerError, ImageId, Keeper};
 use crate::dokku::{Dokku, DokkuError};
 use crate::files::FileError;
 use crate::git::{self, Git, GitError};
-use crate::names::{AppName, GraduationId};
+use crate::names::{AppName, GraduationId, ImageName};
 use crate::obstacle::Obstacle;
 pub(crate) use crate::participant::app::as_before::AsBefore;
 pub(crate) use crate::participant::app::lock::{DeployLock, Left};
@@ -26,6 +26,7 @@ pub(crate) use crate::participant::app::undo::sweep_temporary_files;
 use crate::participant::store::{Before, Held, Noted, Store};
 use crate::process::{ProcessError, Program};
 use crate::provenance::ProvenanceError;
+use crate::repo;
 use crate::runs::Runs;
 use crate::transfer;
 use crate::vars::{self, Vars};
@@ -231,8 +232,8 @@ impl<'a> App<'a> {
         Ok(())
     }
 
-    /// After the deploy has ended well: the branch says what runs, unless somebody has destroyed the app since. Its images
-    /// stay kept, for while another app may fail, this one may have to be put back.
+    /// After the deploy has ended well: the branch says what runs, and Dokku's notes say so of an image that was deployed as
+    /// it is, unless somebody has destroyed the app since. Its images stay kept, for while another app may fail, this one may have to be put back.
     ///
     /// # Errors
     /// Something is left; repeat it.
@@ -243,7 +244,19 @@ impl<'a> App<'a> {
         let repository = self.dokku.repository(self.name);
         // Somebody else's `git:sync` moves the branch before Dokku refuses to deploy it.
         let head = self.dokku.head(self.name, &before.branch)?;
-        Ok(git::update_app_ref(&repository, &before.branch, Some(before.to), head)?)
+        git::update_app_ref(&repository, &before.branch, Some(before.to), head)?;
+        repo::image_of(&repository, before.to).map_or(Ok(()), |image| self.note_image(&image))
+    }
+
+    /// Notes what `git:from-image` and `git:load-image` note at their end; `git-hook` has noted a push.
+    fn note_image(&self, image: &ImageName) -> Result<(), AppError> {
+        let noted = ["deploy-source", "deploy-source-metadata"]
+            .map(|name| self.dokku.property("apps", self.name, name));
+        if noted != ["docker-image", image.as_str()].map(|value| Some(value.to_owned())) {
+            let words = [self.name.as_str(), "docker-image", image.as_str()];
+            self.trigger("deploy-source-set").args(words).run()?;
+        }
+        Ok(self.dokku.set_source_image(self.name, image.as_str())?)
     }
 
     /// After the deploy has ended well: says why the new version is not live after all, if it is not: what is live is not

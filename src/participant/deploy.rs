@@ -13,7 +13,7 @@ use crate::commit::destination::{Event, Judgement};
 use crate::delivery;
 use crate::files::{FileError, Watch};
 use crate::legible;
-use crate::names::{AppName, GraduationId, ObjectId};
+use crate::names::{AppName, Digest, GraduationId, ObjectId};
 use crate::participant::Message;
 use crate::participant::app::{App, AppError};
 use crate::participant::store::{AppEntry, Before, Store};
@@ -63,6 +63,8 @@ pub(crate) struct Deploy {
     pub(crate) before: Before,
     /// How its version becomes an image.
     pub(crate) delivery: Delivery,
+    /// The digest of the image that its version deploys as it is, if it does and that is known.
+    pub(crate) digest: Option<Digest>,
     /// The graduation's files.
     pub(crate) store: Store,
     /// The participant's main loop.
@@ -179,7 +181,8 @@ impl Deploy {
             return Ok(DeployEnd::Failed { how: format!("was not started: {error}") });
         }
         let variables = app.variables(self.before.to)?;
-        self.store.note(&self.app, &AppEntry::Started { variables, delivery: self.delivery })?;
+        let Self { delivery, digest, .. } = *self;
+        self.store.note(&self.app, &AppEntry::Started { variables, delivery, digest })?;
         self.report(Report::Building { app: self.app.clone() });
         let path = self.store.app_dir(&self.app).join("log");
         let log =

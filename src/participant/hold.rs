@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,8 +21,9 @@ use crate::names::{AppName, GraduationId};
 use crate::participant;
 use crate::participant::app::{App, AppError, Version};
 use crate::participant::health::{self, Ailment, Watched};
-use crate::participant::store::{AppEntry, Before, Held, LeaseEnd, Store, Variables};
-use crate::protocol::{Decision, HoldPoint};
+use crate::participant::store::{AppEntry, AppLog, Before, Held, LeaseEnd, Store, Variables};
+use crate::protocol::{Decision, Delivery, HoldPoint};
+use crate::provenance::Pin;
 use crate::vars::Vars;
 
 /// How long apps wait for one another just before the proxy switch. An app that is not there by then (its second
@@ -100,7 +102,35 @@ pub(crate) fn delivered(vars: &Vars, app: &AppName) -> Result<Option<Delivered>,
     let known = Store::at(vars, id).app(app)?;
     let Some(before) = known.before else { return Ok(None) };
     let (id, revision) = (id.clone(), before.to);
-    Ok(Some(Delivered { id, revision, delivery: known.delivery, received: known.received }))
+    let AppLog { delivery, digest, received, .. } = known;
+    Ok(Some(Delivered { id, revision, delivery, digest, received }))
+}
+
+/// `post-extract`, after Dokku's: the files of what is deployed are there, in the tree `dir` or taken from an image. An abort
+/// puts back what app.json sets, and only the image may say what that is.
+///
+/// # Errors
+/// The deploy must not go on.
+pub(crate) fn extracted(vars: &Vars, app: &AppName, dir: &Path) -> Result<(), HoldError> {
+    let (Some(id), Some(delivered)) = (&vars.graduation, delivered(vars, app)?) else { return Ok(()) };
+    if delivered.extracted(vars, app, dir)?
+        && let Some(entry) = App::new(vars, id, app).set_by_image()?
+    {
+        Store::at(vars, id).note(app, &entry)?;
+    }
+    Ok(())
+}
+
+/// How the digest is known of the image that is deployed as it is, if it is: a graduation is told it, unless it pulls the image
+/// by its name.
+///
+/// # Errors
+/// The log of the app cannot be read.
+pub(crate) fn pin(vars: &Vars, app: &AppName) -> Result<Pin, HoldError> {
+    Ok(match delivered(vars, app)? {
+        None | Some(Delivered { delivery: Delivery::Build, digest: None, .. }) => Pin::Look,
+        Some(Delivered { digest, .. }) => Pin::Told(digest),
+    })
 }
 
 /// `builder-release`, before Dokku's builders: the app is built, or somebody has changed its settings, and Dokku is about

@@ -30,7 +30,7 @@ use std::time::Duration;
 use crate::commit::app::Way;
 use crate::commit::destination::{Action, Destination, Event, Judgement};
 use crate::files::FileError;
-use crate::names::{AppName, CommitId};
+use crate::names::{AppName, CommitId, Digest};
 use crate::participant::app::{App, AppError, DeployLock, Left};
 use crate::participant::closing::{Closed, Closing};
 use crate::participant::deploy::{Deploy, DeployEnd};
@@ -104,6 +104,8 @@ pub(crate) enum Message {
 struct Member {
     before: Before,
     delivery: Delivery,
+    /// Of the image that its version deploys as it is.
+    digest: Option<Digest>,
     deploy: Option<DeployEnd>,
     /// Dokku's lock of it, from the end of its deploy on.
     lock: Option<DeployLock>,
@@ -111,7 +113,7 @@ struct Member {
 
 impl Member {
     fn new(before: Before) -> Self {
-        Self { before, delivery: Delivery::default(), deploy: None, lock: None }
+        Self { before, delivery: Delivery::default(), digest: None, deploy: None, lock: None }
     }
 
     /// A deploy that ended well has removed its lock.
@@ -255,9 +257,9 @@ impl<'a> Participant<'a> {
                 self.asked.insert(app.clone(), (from, to));
                 self.step(Event::OpenAsked(app));
             }
-            Request::Prepare { app, delivery } => {
+            Request::Prepare { app, delivery, digest } => {
                 if let Some(member) = self.apps.get_mut(&app) {
-                    member.delivery = delivery;
+                    (member.delivery, member.digest) = (delivery, digest);
                 }
                 self.step(Event::PrepareAsked(app));
             }
@@ -395,6 +397,7 @@ impl<'a> Participant<'a> {
             app: app.clone(),
             before: member.before.clone(),
             delivery: member.delivery,
+            digest: member.digest,
             store: self.store.clone(),
             sender,
         })

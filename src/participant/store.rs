@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError};
 use crate::names::{AppName, EnvironmentName, GraduationId};
-pub(crate) use crate::participant::store::app::{AppEntry, Before, Held, Noted, Variables};
+pub(crate) use crate::participant::store::app::{AppEntry, AppLog, Before, Held, Noted, Variables};
 use crate::protocol::{AppEnd, Decision, OnFailure};
 use crate::vars::Vars;
 

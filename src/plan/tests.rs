@@ -28,7 +28,7 @@ fn app(name: &str) -> AppName {
 
 fn want(revision: char, names: &[&str]) -> WantedApp {
     let config_names = names.iter().map(|name| (*name).to_owned()).collect();
-    WantedApp { runs: Runs::Revision(id(revision)), config_names }
+    WantedApp { runs: Runs::Revision(id(revision)), config_names, from_image: None }
 }
 
 fn run(revision: char) -> LiveApp {

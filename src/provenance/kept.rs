@@ -17,7 +17,7 @@ use crate::docker::{self, ImageId, KeptSeen};
 use crate::dokku::Dokku;
 use crate::files;
 use crate::image::BuildFacts;
-use crate::names::{AppName, CommitId};
+use crate::names::{AppName, CommitId, ImageName};
 use crate::process::ProcessId;
 use crate::repo;
 use crate::settings::Settings;
@@ -58,6 +58,11 @@ impl KeptImage {
     /// Its id in Docker; none before it is made.
     pub(crate) fn image(&self) -> Option<&ImageId> {
         self.image.as_ref()
+    }
+
+    /// The image that its revision deploys as it is; none if it is another revision.
+    pub(crate) fn image_of(&self, vars: &Vars, app: &AppName) -> Option<ImageName> {
+        repo::image_of(&Dokku::new(vars).repository(app), self.revision)
     }
 
     /// The deploy that has built it has failed, or was killed.

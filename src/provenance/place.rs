@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::ProvenanceError;
-use super::records::Records;
+use super::records::{OfImage, Records};
 use crate::docker::ImageId;
 use crate::files::{self, FileError, Lock, Locking};
 use crate::names::{AppName, CommitId};
@@ -29,6 +29,9 @@ pub(super) struct Deploy {
     pub(super) command: ProcessId,
     /// The revision that it builds; none if it builds nothing.
     pub(super) revision: Option<CommitId>,
+    /// The image that the revision deploys as it is, and what is known by now of both.
+    #[serde(default)]
+    pub(super) of_image: Option<OfImage>,
     /// Without a build: the image of which it makes another one.
     pub(super) base: Option<ImageId>,
     /// What its containers run, when that is known.
@@ -118,7 +121,14 @@ impl Place {
         change: impl FnOnce(&mut Deploy),
     ) -> Result<(), ProvenanceError> {
         let Some((path, command)) = self.own(vars) else { return Ok(()) };
-        let new = || Deploy { command, revision: None, base: None, starts: None, before: BTreeSet::new() };
+        let new = || Deploy {
+            command,
+            revision: None,
+            of_image: None,
+            base: None,
+            starts: None,
+            before: BTreeSet::new(),
+        };
         let mut deploy = self.deploy(vars).unwrap_or_else(new);
         change(&mut deploy);
         files::make_dir(&self.dir)?;

@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use super::of_image::Pin;
 use super::place::{Deploy, MAX_RAN, Place};
+use super::records::OfImage;
 use super::{ProvenanceError, kept};
 use crate::docker::{self, ImageId};
 use crate::dokku::Dokku;
@@ -30,7 +32,8 @@ pub(crate) fn extracted(vars: &Vars, app: &AppName, revision: CommitId) -> Resul
     let place = Place::of(vars, app);
     place.sweep()?;
     place.note_deploy(vars, |deploy| {
-        *deploy = Deploy { revision: Some(revision), base: None, starts: None, ..deploy.clone() };
+        let revision = Some(revision);
+        *deploy = Deploy { revision, of_image: None, base: None, starts: None, ..deploy.clone() };
     })
 }
 
@@ -48,11 +51,12 @@ pub(crate) fn releasing(vars: &Vars, app: &AppName) -> Result<(), ProvenanceErro
     place.note_deploy(vars, |deploy| deploy.base = base)
 }
 
-/// `scheduler-deploy`, before Dokku's: containers are about to be started from `latest`.
+/// `scheduler-deploy`, before Dokku's: containers are about to be started from `latest`. What was built may be an image as it
+/// is; `pin` says how its digest is known.
 ///
 /// # Errors
 /// A file cannot be written; Docker does not answer.
-pub(crate) fn starting(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
+pub(crate) fn starting(vars: &Vars, app: &AppName, pin: Pin) -> Result<(), ProvenanceError> {
     let place = Place::of(vars, app);
     let Some(image) = docker::image(&docker::latest(app))? else { return Ok(()) };
     let deploy = place.deploy(vars);
@@ -67,7 +71,12 @@ pub(crate) fn starting(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError
     if let Some(revision) = revision {
         place.change(|records| records.note(revision, &image, [], &before))?;
     }
+    let of_image = match built {
+        Some(revision) => OfImage::look(vars, app, revision, pin)?,
+        None => None,
+    };
     place.note_deploy(vars, |deploy| {
+        deploy.of_image = of_image;
         deploy.starts = revision.map(|revision| (revision, image));
         deploy.before = before;
     })
@@ -101,7 +110,7 @@ pub(crate) fn container_is_healthy(
 /// A file cannot be written.
 pub(crate) fn deployed(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
     let place = Place::of(vars, app);
-    let Some(Deploy { starts: Some((revision, image)), before, .. }) = place.deploy(vars) else {
+    let Some(Deploy { starts: Some((revision, image)), before, of_image, .. }) = place.deploy(vars) else {
         return Ok(());
     };
     let live = live(vars, app);
@@ -109,6 +118,9 @@ pub(crate) fn deployed(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError
     if !new.is_empty() || !Dokku::new(vars).is_local(app) {
         place.note_ran(revision)?;
         place.change(|records| records.note(revision, &image, new, &live))?;
+        if let Some(of_image) = of_image {
+            place.note_of_image(revision, of_image)?;
+        }
         kept::count(vars, &place)?;
     }
     if let Some((path, _)) = place.own(vars) {
@@ -129,6 +141,7 @@ pub(crate) fn clone(vars: &Vars, old: &AppName, new: &AppName) -> Result<(), Pro
     if let Some(ran) = files::read(&from.dir.join("ran"), MAX_RAN)? {
         files::write_atomically(&to.dir.join("ran"), &ran)?;
     }
+    from.clone_of_images(&to)?;
     Ok(())
 }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::docker::ImageId;
-use crate::names::CommitId;
+use crate::names::{CommitId, ImageName};
+use crate::protocol::RevisionFacts;
 
 /// How many builds of an app are remembered besides those whose containers are live.
 const REMEMBERED: usize = 50;
@@ -17,6 +18,16 @@ struct Record {
     revision: CommitId,
     image: ImageId,
     containers: BTreeSet<String>,
+}
+
+/// What is known of the image that a revision deploys as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OfImage {
+    /// Its name in the revision, with its digest if that is known.
+    pub(super) image: ImageName,
+    /// What Procfile and app.json in it say.
+    pub(super) facts: RevisionFacts,
 }
 
 /// The records of one app, the latest last.
@@ -54,6 +65,11 @@ impl Records {
     /// Something is recorded of this image.
     pub(super) fn know(&self, image: &ImageId) -> bool {
         self.0.iter().any(|record| record.image == *image)
+    }
+
+    /// The revisions that are remembered.
+    pub(super) fn revisions(&self) -> BTreeSet<CommitId> {
+        self.0.iter().map(|record| record.revision).collect()
     }
 
     /// The revision of the latest record.

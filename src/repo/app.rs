@@ -7,9 +7,9 @@ use git2::{Config, ErrorClass, ErrorCode, Repository};
 use serde_json::Value;
 
 use super::{object_id, oid};
-use crate::names::{CommitId, ConfigName};
+use crate::names::{CommitId, ConfigName, ImageName};
 use crate::procfile;
-use crate::protocol::SetByDeploy;
+use crate::protocol::{RevisionFacts, SetByDeploy};
 
 /// The largest Procfile or app.json that is looked at, in bytes.
 const MAX_FILE: usize = 1 << 20;
@@ -92,35 +92,58 @@ fn file(repository: &Path, revision: CommitId, name: &str) -> Option<String> {
     String::from_utf8(blob.content().to_vec()).ok()
 }
 
-fn app_json(repository: &Path, revision: CommitId) -> Option<Value> {
-    serde_json::from_str(&file(repository, revision, "app.json")?).ok()
+/// The image that the revision deploys as it is: `git:from-image` and `git:load-image` commit a Dockerfile that ends with
+/// its name and a label of Dokku's own. None if it is another revision.
+///
+/// Source: Dokku's `plugins/git/git-from-image`.
+pub(crate) fn image_of(repository: &Path, revision: CommitId) -> Option<ImageName> {
+    image_of_dockerfile(&file(repository, revision, "Dockerfile")?)
 }
 
-/// The revision names tasks that Dokku runs around a deploy and that no abort can undo: `release` in its Procfile,
-/// `predeploy` or `postdeploy` in its app.json. What cannot be read names none.
-pub(crate) fn has_release_tasks(repository: &Path, revision: CommitId) -> bool {
-    let procfile = file(repository, revision, "Procfile").unwrap_or_default();
-    let paths = ["/scripts/dokku/predeploy", "/scripts/dokku/postdeploy", "/scripts/postdeploy"];
-    let scripted = |json: Value| paths.iter().any(|path| json.pointer(path).is_some());
-    procfile::has_process(&procfile, "release") || app_json(repository, revision).is_some_and(scripted)
+fn image_of_dockerfile(text: &str) -> Option<ImageName> {
+    let mut last = text.lines().rev();
+    let (label, from) = (last.next()?, last.next()?);
+    let name = from.strip_prefix("FROM ")?;
+    let labelled = format!("LABEL com.dokku.docker-image-labeler/alternate-tags=[\\\"{name}\\\"]");
+    (label == labelled).then(|| name.parse().ok())?
 }
 
-/// The revision has a `web` process, as far as its Procfile tells: that names one, or there is none.
-pub(crate) fn names_web(repository: &Path, revision: CommitId) -> bool {
-    file(repository, revision, "Procfile").is_none_or(|text| procfile::has_process(&text, "web"))
+fn parsed(app_json: &str) -> Option<Value> {
+    serde_json::from_str(app_json).ok()
 }
 
-/// The config variables that the revision declares in its app.json and to which Dokku gives a value by itself: one
-/// that has a default or is generated, in the app's first deploy, or in each if it says `sync`.
+/// What the files at the root of a revision that the repository has tell.
+pub(crate) fn facts(repository: &Path, revision: CommitId) -> RevisionFacts {
+    let text = |name| file(repository, revision, name);
+    facts_of(text("Procfile").as_deref(), text("app.json").as_deref())
+}
+
+/// The same of the text of each, where there is such a file:
+///
+/// - the tasks that Dokku runs around a deploy and that no abort can undo: `release` in Procfile, `predeploy` or `postdeploy`
+///   in app.json;
+/// - the config variables that app.json declares and to which Dokku gives a value by itself: one that has a default or is
+///   generated, in the app's first deploy, or in each if it says `sync`.
+///
+/// What cannot be read tells nothing.
 ///
 /// Source: Dokku's `plugins/app-json/functions.go`, `processAppJSONEnv`.
-pub(crate) fn config_set_by_deploy(repository: &Path, revision: CommitId) -> BTreeMap<String, SetByDeploy> {
+pub(crate) fn facts_of(procfile: Option<&str>, app_json: Option<&str>) -> RevisionFacts {
+    let json = app_json.and_then(parsed);
+    let paths = ["/scripts/dokku/predeploy", "/scripts/dokku/postdeploy", "/scripts/postdeploy"];
+    let is_scripted = json.as_ref().is_some_and(|json| paths.iter().any(|path| json.pointer(path).is_some()));
+    let is_in_procfile = procfile.is_some_and(|text| procfile::has_process(text, "release"));
     let when = |declared: &Value| match declared["sync"] == true {
         true => SetByDeploy::Each,
         false => SetByDeploy::First,
     };
-    let set = declared_config(repository, revision).into_iter().take(MAX_DECLARED);
-    set.map(|(name, declared)| (name, when(&declared))).collect()
+    let set = declared_config(json.as_ref()).into_iter().take(MAX_DECLARED);
+    RevisionFacts {
+        exists: true,
+        names_web: procfile.is_none_or(|text| procfile::has_process(text, "web")),
+        has_release_tasks: is_in_procfile || is_scripted,
+        set_by_deploy: set.map(|(name, declared)| (name, when(&declared))).collect(),
+    }
 }
 
 /// The values that Dokku gives to those variables; none for one that it generates.
@@ -128,17 +151,21 @@ pub(crate) fn values_set_by_deploy(
     repository: &Path,
     revision: CommitId,
 ) -> BTreeMap<String, Option<String>> {
+    values_set_by(file(repository, revision, "app.json").as_deref())
+}
+
+/// The same of the text of app.json.
+pub(crate) fn values_set_by(app_json: Option<&str>) -> BTreeMap<String, Option<String>> {
     let value = |declared: &Value| match is_generated(declared) {
         true => None,
         false => Some(default(declared).to_owned()),
     };
-    let set = declared_config(repository, revision).into_iter();
+    let set = declared_config(app_json.and_then(parsed).as_ref()).into_iter();
     set.map(|(name, declared)| (name, value(&declared))).collect()
 }
 
-fn declared_config(repository: &Path, revision: CommitId) -> BTreeMap<String, Value> {
-    let json = app_json(repository, revision);
-    let env = json.as_ref().and_then(|json| json.get("env")).and_then(Value::as_object).cloned();
+fn declared_config(json: Option<&Value>) -> BTreeMap<String, Value> {
+    let env = json.and_then(|json| json.get("env")).and_then(Value::as_object).cloned();
     let is_set = |declared: &Value| !default(declared).is_empty() || is_generated(declared);
     let is_name = |name: &str| name.parse::<ConfigName>().is_ok();
     env.into_iter().flatten().filter(|(name, declared)| is_name(name) && is_set(declared)).collect()
@@ -150,4 +177,20 @@ fn default(declared: &Value) -> &str {
 
 fn is_generated(declared: &Value) -> bool {
     declared["generator"] == "secret"
+}
+
+#[test]
+fn only_what_dokku_commits_for_an_image_is_one() {
+    let label = "LABEL com.dokku.docker-image-labeler/alternate-tags=[\\\"shop/web:1\\\"]\n";
+    let image = |text: &str| image_of_dockerfile(text).map(String::from);
+    let whole = format!("FROM shop/web:1\n{label}");
+    assert_eq!(image(&whole).as_deref(), Some("shop/web:1"));
+    assert_eq!(image(&format!("# of a build directory\n{whole}")).as_deref(), Some("shop/web:1"));
+    for text in
+        ["", "FROM shop/web:1\n", label, &format!("FROM shop/web:2\n{label}"), &format!("{whole}RUN true\n")]
+    {
+        assert_eq!(image(text), None, "{text}");
+    }
+    let odd = "FROM $(x)\nLABEL com.dokku.docker-image-labeler/alternate-tags=[\\\"$(x)\\\"]\n";
+    assert_eq!(image(odd), None, "not the name of an image");
 }

@@ -38,6 +38,7 @@ impl Around {
                 delivery: PlannedDelivery::Build { why: None },
                 has_release_tasks: false,
                 is_there: false,
+                from_image: None,
             };
             (app, row)
         });

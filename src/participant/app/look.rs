@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{App, AppError};
 use crate::docker::{self, Container, ImageId};
 use crate::names::CommitId;
-use crate::participant::store::{Before, Variables};
+use crate::participant::store::{AppEntry, Before, Store, Variables};
 use crate::provenance;
 use crate::repo;
 use crate::runs::Runs;
@@ -119,17 +119,34 @@ impl App<'_> {
     /// The config cannot be read.
     pub(crate) fn variables(&self, revision: CommitId) -> Result<Variables, AppError> {
         let config = self.dokku.config(self.name)?;
-        let names = self.values_set_by_deploy(revision).into_keys();
+        let names = self.values_set_by_deploy(revision)?.into_keys();
         Ok(names.map(|name| (name.clone(), config.get(&name).cloned())).collect())
     }
 
     /// The values that a deploy of `revision` gives to config variables: the revision to that in which Dokku keeps it,
     /// and what app.json says to others; none where nobody can foretell it.
-    pub(super) fn values_set_by_deploy(&self, revision: CommitId) -> Variables {
+    ///
+    /// # Errors
+    /// The log of the app cannot be read.
+    pub(super) fn values_set_by_deploy(&self, revision: CommitId) -> Result<Variables, AppError> {
         let mut values = repo::values_set_by_deploy(&self.dokku.repository(self.name), revision);
+        values.extend(Store::at(self.vars, self.id).app(self.name)?.values);
         let variable = self.dokku.revision_variable(self.name);
         values.extend(variable.map(|name| (name, Some(revision.to_string()))));
-        values
+        Ok(values)
+    }
+
+    /// What the app.json that our deploy has taken from an image says of config variables, and what these are now; for the
+    /// app's log. None if it says nothing.
+    ///
+    /// # Errors
+    /// The config cannot be read.
+    pub(crate) fn set_by_image(&self) -> Result<Option<AppEntry>, AppError> {
+        let app_json = self.dokku.app_json(self.name, self.vars.dokku_pid.as_deref());
+        let values = repo::values_set_by(app_json.as_deref());
+        let config = self.dokku.config(self.name)?;
+        let variables = values.keys().map(|name| (name.clone(), config.get(name).cloned())).collect();
+        Ok((!values.is_empty()).then_some(AppEntry::Extracted { variables, values }))
     }
 
     /// The deploy that we are part of starts `web`.

@@ -108,7 +108,7 @@ impl App<'_> {
         version: Version,
     ) -> Result<(), AppError> {
         let config = self.dokku.config(self.name)?;
-        let values = self.values_set_by_deploy(before.to);
+        let values = self.values_set_by_deploy(before.to)?;
         let (mut set, mut unset) = (Vec::new(), Vec::new());
         for (name, old) in variables {
             let found = config.get(name);

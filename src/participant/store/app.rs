@@ -14,7 +14,7 @@ use crate::docker::ImageId;
 use crate::files::{self, FileError};
 use crate::image::BuildFacts;
 use crate::log::{Log, LogReader};
-use crate::names::{AppName, BranchName, CommitId};
+use crate::names::{AppName, BranchName, CommitId, Digest};
 use crate::participant::health::Watched;
 use crate::process::ProcessId;
 use crate::protocol::{AppEnd, Delivery, HoldPoint};
@@ -125,6 +125,16 @@ pub(crate) enum AppEntry {
         /// How its version becomes an image.
         #[serde(default)]
         delivery: Delivery,
+        /// The digest of the image that its version deploys as it is, if it does and that is known.
+        #[serde(default)]
+        digest: Option<Digest>,
+    },
+    /// Dokku has taken app.json from the image that its version deploys as it is: the deploy sets these config variables, too.
+    Extracted {
+        /// The variables as they were.
+        variables: Variables,
+        /// What the deploy sets them to; none for what Dokku generates.
+        values: Variables,
     },
     /// This process deploys it.
     Deploying {
@@ -184,6 +194,7 @@ impl AppEntry {
             Self::Restoring {} => Some(AppStep::Restoring),
             Self::Ended { end } => Some(AppStep::Ended(end.clone())),
             Self::Deploying { .. }
+            | Self::Extracted { .. }
             | Self::Received { .. }
             | Self::Watched { .. }
             | Self::Checked { .. }
@@ -207,6 +218,10 @@ pub(crate) struct AppLog {
     pub(crate) received: Option<BuildFacts>,
     /// How its version becomes an image.
     pub(crate) delivery: Delivery,
+    /// The digest of the image that its version deploys as it is, if it does and that is known.
+    pub(crate) digest: Option<Digest>,
+    /// What its deploy sets config variables to, as far as only the image says it.
+    pub(crate) values: Variables,
     /// The process that deploys it, if that is known.
     pub(crate) deploy: Option<ProcessId>,
     /// It is built.
@@ -235,8 +250,12 @@ impl AppLog {
         match entry {
             AppEntry::Opened { before } => self.before = Some(*before),
             AppEntry::Received { facts } => self.received = Some(facts),
-            AppEntry::Started { variables, delivery } => {
-                (self.variables, self.delivery) = (Some(variables), delivery);
+            AppEntry::Started { variables, delivery, digest } => {
+                (self.variables, self.delivery, self.digest) = (Some(variables), delivery, digest);
+            }
+            AppEntry::Extracted { variables, values } => {
+                self.variables.get_or_insert_default().extend(variables);
+                self.values = values;
             }
             AppEntry::Deploying { process } => self.deploy = Some(process),
             AppEntry::Built {} => self.is_built = true,

@@ -1,0 +1,98 @@
+//! Where Dokku takes Procfile, app.json and the like from in a graduation's deploy: from the revision's tree, or, if that is
+//! an image as it is, from that image.
+//!
+//! Dokku goes by the property `source-image`, which names the image that was deployed last, whatever is deployed now, and
+//! takes a file for missing if there is no such image. So the property is set before: to nothing for a tree, and for an image
+//! to the very one that is delivered. Afterwards it is what `git:from-image` leaves.
+
+use std::fs;
+use std::path::Path;
+
+use crate::docker::{self, Keeper};
+use crate::dokku::Dokku;
+use crate::files::FileError;
+use crate::names::{AppName, ImageName};
+use crate::process::Program;
+use crate::provenance;
+use crate::repo;
+use crate::vars::Vars;
+
+use super::{Delivered, Delivery, DeliveryError};
+
+impl Delivered {
+    /// The image that the revision deploys as it is.
+    fn image(&self, vars: &Vars, app: &AppName) -> Option<ImageName> {
+        repo::image_of(&Dokku::new(vars).repository(app), self.revision)
+    }
+
+    /// `core-post-extract`, before Dokku's: from where the files are to come. `pulls` is told of an image that is about to be
+    /// pulled.
+    ///
+    /// # Errors
+    /// The image is not there, or cannot be pulled.
+    pub(crate) fn extracting(
+        &self,
+        vars: &Vars,
+        app: &AppName,
+        pulls: &dyn Fn(&ImageName),
+    ) -> Result<(), DeliveryError> {
+        let from = match self.image(vars, app) {
+            None => String::new(),
+            Some(image) => match self.delivery {
+                Delivery::Build => pulled(vars, app, self.base(image), pulls)?.into(),
+                Delivery::Image => Keeper::sent(&self.id, app).name(),
+                Delivery::Kept => {
+                    let kept = provenance::kept_image(vars, app, self.revision)?;
+                    let gone = || DeliveryError::Gone { app: app.clone(), revision: self.revision };
+                    kept.ok_or_else(gone)?.name(app)
+                }
+            },
+        };
+        Ok(Dokku::new(vars).set_source_image(app, &from)?)
+    }
+
+    /// `post-extract`: the files have come; true if they are those of an image. What is built of that is built of the image
+    /// that the source has deployed, whatever its tag means here: so says the Dockerfile in the tree `dir` from now on.
+    ///
+    /// # Errors
+    /// The property or the Dockerfile cannot be written.
+    pub(crate) fn extracted(&self, vars: &Vars, app: &AppName, dir: &Path) -> Result<bool, DeliveryError> {
+        let Some(image) = self.image(vars, app) else { return Ok(false) };
+        Dokku::new(vars).set_source_image(app, image.as_str())?;
+        let base = self.base(image.clone());
+        if self.delivery == Delivery::Build && base != image {
+            let path = dir.join("Dockerfile");
+            let text = fs::read_to_string(&path).map_err(FileError::of("read", &path))?;
+            let from = |name: &ImageName| format!("FROM {name}\n");
+            // The line above the last one; a build directory's own Dockerfile may come before.
+            let (before, label) = text.rsplit_once(&from(&image)).unwrap_or((&text, ""));
+            let pinned = format!("{before}{}{label}", from(&base));
+            fs::write(&path, pinned).map_err(FileError::of("write", &path))?;
+        }
+        Ok(true)
+    }
+
+    /// The name of what is built of.
+    fn base(&self, image: ImageName) -> ImageName {
+        self.digest.map_or(image.clone(), |digest| image.pinned(digest))
+    }
+}
+
+/// The image, which is pulled if this host does not have it.
+fn pulled(
+    vars: &Vars,
+    app: &AppName,
+    image: ImageName,
+    pulls: &dyn Fn(&ImageName),
+) -> Result<ImageName, DeliveryError> {
+    if docker::image(image.as_str())?.is_none() {
+        pulls(&image);
+        let pull = Program::new("docker").args(["pull", "--quiet", image.as_str()]);
+        let pull = match Dokku::new(vars).registry_login(app) {
+            Some(dir) => pull.env("DOCKER_CONFIG", dir),
+            None => pull,
+        };
+        pull.run().map_err(|error| DeliveryError::NotPulled { image: image.clone(), error: error.into() })?;
+    }
+    Ok(image)
+}
