@@ -117,6 +117,13 @@ impl Cell {
         self.sum().is_multiple_of(2)
     }
 
+    /// A call of Docker that halts goes on only when the graduation is over: nobody may wait for it. A full disk does not
+    /// end the session.
+    pub(crate) fn halts_to_the_end(self) -> bool {
+        let ends_it = !matches!(self.fault, Fault::FullSource | Fault::FullDestination);
+        ends_it && (self.sum() / 2).is_multiple_of(2)
+    }
+
     fn sum(self) -> u32 {
         self.to_string().bytes().map(u32::from).sum()
     }

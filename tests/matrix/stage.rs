@@ -164,8 +164,11 @@ impl<'w> Stage<'w> {
         let is_ahead = sentry.as_ref().map(|_| cell.point.is_ahead(&scene));
         let struck = has_come && cell.fault.happens(&scene);
         drop(sentry);
-        halt.iter().for_each(Halt::end);
+        if !struck || !cell.halts_to_the_end() {
+            halt.iter().for_each(Halt::end);
+        }
         let (push, id) = scene.end(cell);
+        halt.iter().for_each(Halt::end);
         self.until_idle();
         drop(halt);
         let settled = self.settle(cell);
