@@ -55,9 +55,10 @@ median() {
     sort -n "$1.ms" | awk '{ at[NR] = $1 } END { print at[int((NR + 1) / 2)] }'
 }
 
-# A row of the table: what, the sample, and optionally what it is compared with and that sample.
+# A row of the table: what, the sample, and optionally what it is compared with and that sample; none without a sample.
 row() {
     local with='' ratio=''
+    [[ -e $2.ms ]] || return 0
     if (($# > 2)); then
         with="$(median "$4") ms"
         ratio=$(awk -v a="$(median "$2")" -v b="$(median "$4")" 'BEGIN { printf "%.2f", a / b }')
