@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use crate::docker::keeper::Keeper;
-pub(crate) use crate::docker::kept::{KeptSeen, built, is_kept_of, keep_built, kept, kept_name};
+pub(crate) use crate::docker::kept::{KeptSeen, built, is_kept_of, keep_built, kept, kept_name, name_layers};
 use crate::names::{AppName, Digest, ImageName, InvalidName};
 use crate::ports::{Listener, Protocol};
 use crate::process::{ProcessError, Program};

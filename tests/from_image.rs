@@ -54,6 +54,12 @@ fn an_app_of_an_image_is_one_on_its_destination_too() {
         assert!(of_image.contains(line), "{of_image}");
     }
     destination.keeps_no_trace();
+    destination
+        .dokku(&["ps:rebuild", "web"])
+        .succeeds()
+        .says("Building web from Dockerfile")
+        .says("migrating to 1");
+    assert_eq!((destination.live("web"), about(destination, "web")), ("1".to_owned(), of_image.clone()));
 
     // What is aborted leaves it as it is: another image, and a push.
     let app_json = "{\"env\": {\"COLOUR\": {\"value\": \"blue\", \"sync\": true}}}\n";

@@ -82,6 +82,16 @@ pub(crate) fn keep_built(app: &AppName, name: &str) -> Result<Option<ImageId>, D
     super::image(name)
 }
 
+/// Gives an image of these layers a name of its own. It is another image, with a label less: who removes it by its id meets
+/// no other one.
+///
+/// # Errors
+/// Docker does not make it.
+pub(crate) fn name_layers(image: &str, name: &str) -> Result<(), DockerError> {
+    let recipe = format!("FROM {image}\nLABEL {STAGE_LABEL}= {APP_LABEL}=\n");
+    Ok(docker().args(["build", "--quiet", "--tag", name, "-"]).input(recipe).run()?)
+}
+
 /// The name of a kept image: `key` has up to 128 characters that a tag may have.
 pub(crate) fn kept_name(key: &str) -> String {
     format!("{REPOSITORY}:{key}")

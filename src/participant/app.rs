@@ -323,6 +323,20 @@ impl<'a> App<'a> {
         Ok(Git::bare(&self.dokku.repository(self.name)).keep(&keep, &BTreeSet::new(), git::kept)?)
     }
 
+    /// What was deployed as it is, and came from the source, gets its name here, if no image has it: by that name Dokku builds
+    /// the app again, and takes its files.
+    ///
+    /// # Errors
+    /// Docker fails; repeat it.
+    pub(crate) fn name_deployed_image(&self, before: &Before) -> Result<(), AppError> {
+        let Some(name) = repo::image_of(&self.dokku.repository(self.name), before.to) else { return Ok(()) };
+        let sent = Keeper::sent(self.id, self.name).name();
+        if docker::image(name.as_str())?.is_none() && docker::image(&sent)?.is_some() {
+            docker::name_layers(&sent, name.as_str())?;
+        }
+        Ok(())
+    }
+
     /// A revision that is here already is not sent. Nothing that git clears away meanwhile takes it away.
     ///
     /// # Errors

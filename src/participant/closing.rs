@@ -128,6 +128,9 @@ impl Closing {
         if let Err(error) = persistently(|| app.keep(&self.before)) {
             log::error!("{error}");
         }
+        if let Err(error) = persistently(|| app.name_deployed_image(&self.before)) {
+            log::error!("{error}");
+        }
         let let_go = persistently(|| app.let_go());
         if let Err(error) = let_go.and_then(|()| leftovers::let_go_of_stuck(&self.vars, &self.app)) {
             log::error!("{error}");
