@@ -8,6 +8,9 @@
 //! | from 25 | `blobs/sha256/<hex of the id>` | `blobs/sha256/<hex of the layer>` | `manifest.json`, `index.json` |
 //! | containerd's store | `blobs/sha256/<hex>` | `blobs/sha256/<hex>`, compressed or not | `manifest.json`, `index.json` |
 //!
+//! What BuildKit has built has more blobs in the third form: its id is that of an index, which also names a manifest of how
+//! it was built. From 25 on there is a file of 2014 beside each layer, in the second form. Neither is passed on.
+//!
 //! Layers come before the table of contents. So the first pass takes what a member's name tells, which is all in the
 //! second form. What is still missing then the table of contents has named, and a second `docker save` has it.
 

@@ -28,13 +28,22 @@ struct Hosts {
 }
 
 impl Hosts {
-    /// None where no engine can run with this storage, having said why.
+    /// With this storage on both.
     fn with(storage: Storage) -> Option<Self> {
+        Self::between(storage, storage)
+    }
+
+    /// None where no engine can run with these storages, having said why.
+    fn between(source: Storage, destination: Storage) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
-        let start = |name: &str| Daemon::start(&dir.path().join(name), storage);
-        let (source, destination) = match (start("source"), start("destination")) {
-            (Ok(source), Ok(destination)) => (source, destination),
-            (Err(reason), _) | (_, Err(reason)) => {
+        let start = |name: &str, storage| {
+            Daemon::start(&dir.path().join(name), storage).map_err(|reason| (storage, reason))
+        };
+        let started =
+            start("source", source).and_then(|source| Ok((source, start("destination", destination)?)));
+        let (source, destination) = match started {
+            Ok(both) => both,
+            Err((storage, reason)) => {
                 #[expect(clippy::print_stdout, reason = "a test that is skipped says why")]
                 {
                     println!("skipped: no engine with {storage:?} can run here: {reason}");
@@ -46,21 +55,18 @@ impl Hosts {
         std::fs::create_dir(&base).unwrap();
         // Nothing that could be compressed, so that it can be seen whether it was sent.
         std::fs::write(base.join("large"), noise(2 << 20)).unwrap();
-        source.shell(&format!("tar -C {} -c . | docker import - base:1", base.display()));
-        let archive = dir.path().join("base.tar");
-        source.shell(&format!("docker save -o {} base:1", archive.display()));
-        destination.shell(&format!("docker load -q -i {}", archive.display()));
         let hosts =
             Self { destination: Destination::new(destination, &dir.path().join("dokku")), source, dir };
+        hosts.import_base(&hosts.source);
+        hosts.import_base(hosts.destination.engine());
         hosts.build("app", "one", "com.dokku.image-stage=graduate com.dokku.app-name=", KEPT);
         Some(hosts)
     }
 
-    /// Lets the destination have the base of the images.
-    fn load_base(&self) {
-        self.destination
-            .engine()
-            .shell(&format!("docker load -q -i {}", self.dir.path().join("base.tar").display()));
+    /// Lets an engine have the base of the images. It is the same layer on each, which containerd's store compresses.
+    fn import_base(&self, engine: &Daemon) {
+        let base = self.dir.path().join("base");
+        engine.shell(&format!("tar -C {} -c . | docker import - base:1", base.display()));
     }
 
     /// Builds an image on the source as the plugin derives one that it keeps: of an app's file, and labels.
@@ -70,13 +76,22 @@ impl Hosts {
         std::fs::write(context.join("app"), content).unwrap();
         let steps = format!("FROM base:1\nCOPY app /app\nCMD [\"/app\"]\nLABEL {labels}\n");
         std::fs::write(context.join("Dockerfile"), steps).unwrap();
-        self.source.shell(&format!("DOCKER_BUILDKIT=0 docker build -q -t {tag} {}", context.display()));
+        self.source.shell(&format!("docker build -q -t {tag} {}", context.display()));
     }
 
     fn described(&self, image: &str) -> Value {
         let all: Value =
             serde_json::from_str(&self.source.shell(&format!("docker image inspect {image}"))).unwrap();
         all[0].clone()
+    }
+
+    /// What Docker there tells of the image that was sent is what Docker here tells of it.
+    #[track_caller]
+    fn is_the_same_there(&self) {
+        let format = "{{json .RootFS.Layers}} {{.Architecture}} {{json .Config.Env}} {{json .Config.Cmd}} {{json .Config.Labels}}";
+        let tell =
+            |engine: &Daemon, name: &str| engine.shell(&format!("docker image inspect -f '{format}' {name}"));
+        assert_eq!(tell(&self.source, KEPT), tell(self.destination.engine(), &self.destination.name()));
     }
 
     /// The first line of a session.
@@ -143,8 +158,13 @@ fn noise(count: usize) -> Vec<u8> {
 
 #[test]
 fn only_the_layers_that_are_missing_are_sent() {
-    for storage in [Storage::Overlay2, Storage::Vfs] {
-        let Some(hosts) = Hosts::with(storage) else { continue };
+    let pairs = [
+        (Storage::Overlay2, Storage::Overlay2),
+        (Storage::Vfs, Storage::Vfs),
+        (Storage::Containerd, Storage::Overlay2),
+    ];
+    for storage in pairs {
+        let Some(hosts) = Hosts::between(storage.0, storage.1) else { continue };
         let sent = hosts.send(KEPT).unwrap();
         assert!(sent < 10_000, "{storage:?}: {sent} bytes were sent of an image of 2 MiB");
         assert!(hosts.packed(KEPT, 1).len() < 5_000, "{storage:?}: it is not compressed");
@@ -152,10 +172,7 @@ fn only_the_layers_that_are_missing_are_sent() {
         let name = hosts.destination.name();
         assert_eq!(there.file(&name, "/app"), "one");
         assert_eq!(there.file(&name, "/large").len(), hosts.source.file(KEPT, "/large").len());
-        let layers = "docker image inspect -f '{{json .RootFS.Layers}} {{json .Config}}'";
-        let [sent, arrived] =
-            [hosts.source.shell(&format!("{layers} {KEPT}")), there.shell(&format!("{layers} {name}"))];
-        assert_eq!(sent, arrived);
+        hosts.is_the_same_there();
         // Of a second one that changes a file only that is sent.
         hosts.build("app", "two", "com.dokku.image-stage=graduate com.dokku.app-name=", KEPT);
         let sent = hosts.send(KEPT).unwrap();
@@ -166,9 +183,44 @@ fn only_the_layers_that_are_missing_are_sent() {
         );
         // It is whole there, and stays so when what it was completed by is gone.
         there.shell("docker rmi base:1");
-        let archive = there.shell(&format!("docker save {name} | wc -c"));
-        assert!(archive.trim().parse::<usize>().unwrap() > 2 << 20, "{archive}");
+        assert!(there.saved(&name) > 2 << 20, "{storage:?}");
     }
+}
+
+#[test]
+fn containerds_store_gets_all_of_an_image_whatever_it_has() {
+    for source in [Storage::Overlay2, Storage::Containerd] {
+        let Some(hosts) = Hosts::between(source, Storage::Containerd) else { continue };
+        let (there, name) = (hosts.destination.engine(), hosts.destination.name());
+        for content in ["one", "two"] {
+            hosts.build("app", content, "com.dokku.image-stage=graduate com.dokku.app-name=", KEPT);
+            let sent = hosts.send(KEPT).unwrap();
+            assert!(sent > 2 << 20, "{source:?}: {sent} bytes of an image of 2 MiB");
+            hosts.is_the_same_there();
+            assert_eq!(there.file(&name, "/app"), content);
+        }
+        there.shell("docker rmi base:1");
+        assert!(there.saved(&name) > 2 << 20, "{source:?}");
+        there.shell(&format!("echo 'FROM {name}' | docker build -q -t derived -"));
+        assert_eq!(there.file("derived", "/app"), "two");
+    }
+}
+
+#[test]
+fn containerds_store_takes_an_image_without_a_layer_that_it_has_in_another_form_and_cannot_give_it_again() {
+    let Some(hosts) = Hosts::between(Storage::Overlay2, Storage::Containerd) else { return };
+    let layer = hosts.described(KEPT)["RootFS"]["Layers"][0].as_str().unwrap().replace("sha256:", "");
+    let archive = hosts.dir.path().join("partial.tar").display().to_string();
+    hosts.source.shell(&format!(
+        "docker save -o {archive} {KEPT}
+         tar --delete -f {archive} blobs/sha256/{layer}"
+    ));
+    let there = hosts.destination.engine();
+    there.shell(&format!("docker load -q -i {archive}"));
+    assert_eq!(there.file(KEPT, "/app"), "one");
+    assert!(there.saved(KEPT) < 2 << 20, "it is there whole, so that what is missing could be left out");
+    hosts.send(KEPT).unwrap();
+    assert!(there.saved(&hosts.destination.name()) > 2 << 20);
 }
 
 #[test]
@@ -185,7 +237,7 @@ fn an_archive_without_layers_that_are_gone_is_refused_and_the_whole_is_taken() {
         );
         hosts.destination.has_nothing();
         // A source that meets this sends all of it. The first byte after the announcement comes when it has been answered.
-        hosts.load_base();
+        hosts.import_base(hosts.destination.engine());
         let vanishes = format!(
             "{{ read -r line; echo \"$line\"; head -c 1; docker rmi base:1 >&2 || :; cat; }} | {} graduate:receive-image api",
             env!("CARGO_BIN_EXE_dokku-graduate")
@@ -198,70 +250,76 @@ fn an_archive_without_layers_that_are_gone_is_refused_and_the_whole_is_taken() {
 
 #[test]
 fn nothing_is_left_of_what_is_refused() {
-    let Some(hosts) = Hosts::with(Storage::Overlay2) else { return };
-    let packed = hosts.packed(KEPT, 1);
-    let session = || {
-        let mut session = hosts.destination.session(&hosts.announcement(KEPT, false));
-        session.lacks();
-        session
-    };
-    let refused = |last: Last, reason: &str| {
-        assert!(matches!(&last, Last::Refused(said) if said.contains(reason)), "{last:?}");
+    // containerd's store wants all of it.
+    for (storage, from) in [(Storage::Overlay2, 1), (Storage::Containerd, 0)] {
+        let Some(hosts) = Hosts::with(storage) else { continue };
+        let packed = hosts.packed(KEPT, from);
+        let session = || {
+            let mut session = hosts.destination.session(&hosts.announcement(KEPT, false));
+            assert_eq!(session.lacks(), from);
+            session
+        };
+        let refused = |last: Last, reason: &str| {
+            assert!(matches!(&last, Last::Refused(said) if said.contains(reason)), "{last:?}");
+            hosts.destination.has_nothing();
+        };
+        refused(session().send(&packed[..packed.len() / 2]), "the image broke off");
+        let mut damaged = packed.clone();
+        let at = damaged.len() - 8;
+        damaged[at] ^= 1;
+        refused(session().send(&damaged), "the image broke off");
+        session().breaks_off_after(&packed[..packed.len() / 2]);
         hosts.destination.has_nothing();
-    };
-    refused(session().send(&packed[..packed.len() / 2]), "the image broke off");
-    let mut damaged = packed.clone();
-    let at = damaged.len() - 8;
-    damaged[at] ^= 1;
-    refused(session().send(&damaged), "the image broke off");
-    session().breaks_off_after(&packed[..packed.len() / 2]);
-    hosts.destination.has_nothing();
 
-    hosts.build("web", "one", "com.dokku.app-name=web", "web:1");
-    assert!(hosts.send("web:1").unwrap_err().contains("Dokku would prune"));
-    hosts.destination.has_nothing();
-    let mut foreign = hosts.announcement(KEPT, false);
-    foreign["commit"] = json!("1".repeat(40));
-    refused(hosts.destination.session(&foreign).last(), "the graduation deploys");
-    let mut foreign = hosts.announcement(KEPT, false);
-    foreign["architecture"] = json!("s390x");
-    refused(hosts.destination.session(&foreign).last(), "for s390x machines");
-    let mut huge = hosts.announcement(KEPT, false);
-    huge["bytes"] = json!(31_u64 << 30);
-    let said = hosts.destination.session(&huge).last();
-    // A disk with 64 GiB is a large one for a test.
-    if !matches!(said, Last::Lacks(_)) {
-        refused(said, "MiB");
+        hosts.build("web", "one", "com.dokku.app-name=web", "web:1");
+        assert!(hosts.send("web:1").unwrap_err().contains("Dokku would prune"));
+        hosts.destination.has_nothing();
+        let mut foreign = hosts.announcement(KEPT, false);
+        foreign["commit"] = json!("1".repeat(40));
+        refused(hosts.destination.session(&foreign).last(), "the graduation deploys");
+        let mut foreign = hosts.announcement(KEPT, false);
+        foreign["architecture"] = json!("s390x");
+        refused(hosts.destination.session(&foreign).last(), "for s390x machines");
+        let mut huge = hosts.announcement(KEPT, false);
+        huge["bytes"] = json!(31_u64 << 30);
+        let said = hosts.destination.session(&huge).last();
+        // A disk with 64 GiB is a large one for a test.
+        if !matches!(said, Last::Lacks(_)) {
+            refused(said, "MiB");
+        }
+        hosts.destination.decide("abort");
+        refused(
+            hosts.destination.session(&hosts.announcement(KEPT, false)).last(),
+            "is not part of a graduation",
+        );
     }
-    hosts.destination.decide("abort");
-    refused(
-        hosts.destination.session(&hosts.announcement(KEPT, false)).last(),
-        "is not part of a graduation",
-    );
 }
 
 #[test]
 fn a_kept_image_outlives_prunes_and_can_be_named_back() {
-    let Some(hosts) = Hosts::with(Storage::Overlay2) else { return };
-    let engine = &hosts.source;
-    // As Dokku builds an app, and as the plugin derives what it keeps.
-    hosts.build("app", "one", "com.dokku.image-stage=build com.dokku.app-name=api", "dokku/api:latest");
-    let context = hosts.dir.path().join("derived");
-    std::fs::create_dir(&context).unwrap();
-    let steps = "FROM dokku/api:latest\nLABEL com.dokku.image-stage=graduate com.dokku.app-name=\n";
-    std::fs::write(context.join("Dockerfile"), steps).unwrap();
-    let kept = "graduate/kept:api-2";
-    engine.shell(&format!("DOCKER_BUILDKIT=0 docker build -q -t {kept} {}", context.display()));
-    let layers =
-        |image: &str| engine.shell(&format!("docker image inspect -f '{{{{json .RootFS.Layers}}}}' {image}"));
-    assert_eq!(layers(kept), layers("dokku/api:latest"), "labels alone are no layer");
+    for storage in [Storage::Overlay2, Storage::Containerd] {
+        let Some(hosts) = Hosts::with(storage) else { continue };
+        let engine = &hosts.source;
+        // As Dokku builds an app, and as the plugin derives what it keeps.
+        hosts.build("app", "one", "com.dokku.image-stage=build com.dokku.app-name=api", "dokku/api:latest");
+        let context = hosts.dir.path().join("derived");
+        std::fs::create_dir(&context).unwrap();
+        let steps = "FROM dokku/api:latest\nLABEL com.dokku.image-stage=graduate com.dokku.app-name=\n";
+        std::fs::write(context.join("Dockerfile"), steps).unwrap();
+        let kept = "graduate/kept:api-2";
+        engine.shell(&format!("docker build -q -t {kept} {}", context.display()));
+        let layers = |image: &str| {
+            engine.shell(&format!("docker image inspect -f '{{{{json .RootFS.Layers}}}}' {image}"))
+        };
+        assert_eq!(layers(kept), layers("dokku/api:latest"), "labels alone are no layer");
 
-    hosts.build("app", "two", "com.dokku.image-stage=build com.dokku.app-name=api", "dokku/api:latest");
-    engine.shell("docker system prune -f");
-    engine.shell("docker image prune --all --force --filter label=com.dokku.app-name=api");
-    assert_eq!(engine.shell("docker images -q dokku/api"), "", "Dokku's own image is pruned");
-    engine.shell(&format!("docker tag {kept} dokku/api:latest"));
-    assert_eq!(engine.file("dokku/api:latest", "/app"), "one");
+        hosts.build("app", "two", "com.dokku.image-stage=build com.dokku.app-name=api", "dokku/api:latest");
+        engine.shell("docker system prune -f");
+        engine.shell("docker image prune --all --force --filter label=com.dokku.app-name=api");
+        assert_eq!(engine.shell("docker images -q dokku/api"), "", "Dokku's own image is pruned");
+        engine.shell(&format!("docker tag {kept} dokku/api:latest"));
+        assert_eq!(engine.file("dokku/api:latest", "/app"), "one");
+    }
 }
 
 /// Counts what a receiver is sent, and what memory it has at most, as the kernel says it again and again.
