@@ -5,7 +5,7 @@
 //! go when it is settled, as it does with all images that it keeps.
 
 use std::io::{self, BufReader};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::statvfs;
+use rustix::io::Errno;
 
 use crate::commit::app::Stage;
 use crate::docker::images::{self, Info};
@@ -155,12 +156,12 @@ fn receive(vars: &Vars, app: &AppName) -> Result<(), ReceiveImageError> {
     let announced = protocol::read_line(&mut stdin)?.ok_or(ReceiveImageError::Nothing)?;
     let announced: Announced = protocol::parse(&announced)?;
     let info = Info::ask()?;
-    check(app, before.to, &announced, &info.root)?;
+    let is_whole = announced.whole || info.is_containerd;
+    check(app, before.to, &announced, &info.places())?;
     // What an earlier session has left is not what this one is completed by.
     let (keeper, mark) = (Keeper::sent(&graduation.id, app), format!("{}/{app}", graduation.id));
     images::end_loads(&mark)?;
     keeper.release()?;
-    let is_whole = announced.whole || info.is_containerd;
     let from = if is_whole { 0 } else { common_start(&announced.layers, &images::layers_of_all()?) };
     say(&Answer::Lacks { from })?;
     let Announced { facts, layers, architecture, .. } = announced;
@@ -195,7 +196,7 @@ fn check(
     app: &AppName,
     wanted: CommitId,
     announced: &Announced,
-    docker: &Path,
+    disks: &[PathBuf],
 ) -> Result<(), ReceiveImageError> {
     let Announced { commit, architecture, layers, bytes, .. } = announced;
     if *commit != wanted {
@@ -209,11 +210,21 @@ fn check(
     if *architecture != here {
         return Err(ReceiveImageError::OtherMachine { found: architecture.clone(), here });
     }
-    let disk = statvfs(docker)
-        .map_err(|error| ReceiveImageError::System("ask for the room of Docker's disk", error.into()))?;
     // Docker writes an archive to its disk before it unpacks it.
-    let (needed, free) = (2 * bytes + ROOM, files::free_bytes(&disk));
-    if free < needed { Err(ReceiveImageError::NoRoom { needed, free }) } else { Ok(()) }
+    let needed = 2 * bytes + ROOM;
+    for disk in disks {
+        let free = match statvfs(disk) {
+            Ok(disk) => files::free_bytes(&disk),
+            Err(Errno::NOENT) => continue,
+            Err(error) => {
+                return Err(ReceiveImageError::System("ask for the room of Docker's disk", error.into()));
+            }
+        };
+        if free < needed {
+            return Err(ReceiveImageError::NoRoom { needed, free });
+        }
+    }
+    Ok(())
 }
 
 /// One image on its way to Docker.
@@ -314,6 +325,7 @@ impl Arrival {
         if !is_loaded_as(config, &found) {
             return Err(ReceiveImageError::LoadedOther);
         }
+        // Docker 28 says that it has loaded what containerd's store could not unpack. No container can be made of that.
         keeper.keep(&found.id)?;
         // An abort does not wait for an image that is under way: what came after it is nobody's.
         self.is_wanted()

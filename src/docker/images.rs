@@ -15,13 +15,16 @@ use crate::vars::LOADING;
 /// By what Docker describes the store of containerd.
 const CONTAINERD: &str = "io.containerd.snapshotter.v1";
 
+/// Where containerd has its files, unless it was started by Docker itself: then they are among Docker's.
+pub(crate) const CONTAINERD_FILES: &str = "/var/lib/containerd";
+
 /// How long a `docker load` may take to end when it is told to.
 const LOAD_GRACE: Duration = Duration::from_secs(1);
 
 /// What Docker says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Info {
-    /// Where its files are.
+    /// Where its own files are.
     pub(crate) root: PathBuf,
     /// Its images are in the store of containerd, not in its own.
     pub(crate) is_containerd: bool,
@@ -36,6 +39,12 @@ impl Info {
         let format = "{{.DockerRootDir}}\t{{json .DriverStatus}}";
         let asked = docker().args(["info", "--format", format]).within(ANSWER_LIMIT).read()?;
         Self::parse(asked.trim())
+    }
+
+    /// Where images may be written to. Docker does not tell where containerd has them, so that place may be missing.
+    pub(crate) fn places(self) -> Vec<PathBuf> {
+        let of_containerd = self.is_containerd.then(|| PathBuf::from(CONTAINERD_FILES));
+        std::iter::once(self.root).chain(of_containerd).collect()
     }
 
     fn parse(text: &str) -> Result<Self, DockerError> {
@@ -67,7 +76,7 @@ pub(crate) struct ImageContents {
     pub layers: Vec<Digest>,
     /// What its containers run.
     pub config: RunConfig,
-    /// About how much its layers hold, in bytes.
+    /// About how much its layers hold, in bytes; on containerd's store while they are compressed.
     pub bytes: u64,
     /// Its id on this host.
     pub id: super::ImageId,
@@ -222,6 +231,9 @@ mod tests {
         assert_eq!(of(containerd).unwrap(), (PathBuf::from("/var/lib/docker"), true));
         let own = "/srv/docker data\t[[\"Backing Filesystem\",\"extfs\"],[\"Supports d_type\",\"true\"]]";
         assert_eq!(of(own).unwrap(), (PathBuf::from("/srv/docker data"), false));
+        let places = |text: &str| Info::parse(text).unwrap().places();
+        assert_eq!(places(containerd), ["/var/lib/docker", CONTAINERD_FILES].map(PathBuf::from));
+        assert_eq!(places(own), [PathBuf::from("/srv/docker data")]);
         assert!(of("").unwrap_err().to_string().contains("does not say where its files are"));
     }
 }

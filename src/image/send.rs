@@ -89,7 +89,10 @@ impl Sending<'_> {
     /// # Errors
     /// It is not there, and nothing of it is.
     pub fn run(&self, children: &Children, told: &dyn Fn(HowFar)) -> Result<(), SendError> {
-        let image = images::described(self.image)?.ok_or_else(|| SendError::Gone(self.image.to_owned()))?;
+        let mut image =
+            images::described(self.image)?.ok_or_else(|| SendError::Gone(self.image.to_owned()))?;
+        // containerd's store tells how large it is while it is compressed, and the destination unpacks it.
+        image.bytes = image.bytes.max(images::bytes_above(self.image, image.layers.len())?);
         let mut last = self.session(children, &image, false, told)?;
         if let Answer::Incomplete { reason } = &last {
             log::info!("sends all of {}: {reason}", self.image);

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ProvenanceError;
 use super::place::Place;
+use crate::docker::images::CONTAINERD_FILES;
 use crate::docker::{self, ImageId, KeptSeen};
 use crate::dokku::Dokku;
 use crate::files;
@@ -28,7 +29,7 @@ const FLOOR_BYTES: u64 = 5 << 30;
 const FLOOR_SHARE: u64 = 10;
 
 /// Where Docker's two stores keep images if Docker does not say it.
-const STORES: [&str; 2] = ["/var/lib/containerd", "/var/lib/docker"];
+const STORES: [&str; 2] = [CONTAINERD_FILES, "/var/lib/docker"];
 
 /// Builders that find out no ports: those of an earlier build stay.
 const PORTLESS: [&str; 2] = ["nixpacks", "railpack"];

@@ -66,6 +66,8 @@ impl Destination {
     pub(crate) fn has_nothing(&self) {
         let left = self.engine.shell("docker images -a --format '{{.Repository}}:{{.Tag}}'; docker ps -aq");
         assert!(["", "base:1"].contains(&left.trim()), "{left}");
+        // Of one that lacks its layers containerd's store has a name, and no list shows it.
+        self.engine.shell(&format!("! docker image inspect {}", self.name()));
     }
 
     /// The environment of its programs.

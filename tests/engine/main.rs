@@ -10,12 +10,17 @@ mod destination;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
 
 use daemon::{Daemon, Storage};
 use destination::{COMMIT, Destination, Last};
 use dokku_graduate::exposed::image::{BuildFacts, HowFar, Sending};
 use dokku_graduate::exposed::{Children, Program};
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 /// Where the image of the source is called so, on its host.
 const KEPT: &str = "graduate/kept:api-1";
@@ -156,6 +161,35 @@ fn noise(count: usize) -> Vec<u8> {
     std::iter::repeat_with(&mut next).take(count / 8).flatten().collect()
 }
 
+/// The same parts with another second layer, which is compressed, as a layer may be. Its own digest is right.
+fn with_another_layer(packed: &[u8]) -> Vec<u8> {
+    let compressed = |bytes: &[u8]| {
+        let mut to = GzEncoder::new(Vec::new(), Compression::fast());
+        to.write_all(bytes).unwrap();
+        to.finish().unwrap()
+    };
+    let (mut parts, mut all) = (BufReader::new(GzDecoder::new(packed)), Vec::new());
+    loop {
+        let mut line = String::new();
+        parts.read_line(&mut line).unwrap();
+        let mut part: Value = serde_json::from_str(&line).unwrap();
+        let mut bytes = vec![0; part["bytes"].as_u64().unwrap_or(0) as usize];
+        parts.read_exact(&mut bytes).unwrap();
+        if part["index"] == 1 {
+            // An archive of no files.
+            bytes = compressed(&[0; 1024]);
+            let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+            part["digest"] = json!(format!("sha256:{digest}"));
+            part["bytes"] = json!(bytes.len());
+        }
+        writeln!(all, "{part}").unwrap();
+        all.extend(bytes);
+        if part["part"] == "end" {
+            return compressed(&all);
+        }
+    }
+}
+
 #[test]
 fn only_the_layers_that_are_missing_are_sent() {
     let pairs = [
@@ -224,6 +258,23 @@ fn containerds_store_takes_an_image_without_a_layer_that_it_has_in_another_form_
 }
 
 #[test]
+fn a_destination_is_told_how_large_an_image_is_when_it_is_unpacked() {
+    for storage in [Storage::Overlay2, Storage::Containerd] {
+        let Some(hosts) = Hosts::with(storage) else { continue };
+        hosts.build("large", &"0".repeat(8 << 20), "com.dokku.app-name=", "large:1");
+        let to = hosts.dir.path().join("announced");
+        let record = format!(
+            r#"read -r line; echo "$line" >{}; echo '{{"type":"refused","reason":"recorded"}}'"#,
+            to.display()
+        );
+        hosts.sent_by("large:1", &["sh", "-c", &record], &BTreeMap::new()).unwrap_err();
+        let announced: Value = serde_json::from_slice(&std::fs::read(to).unwrap()).unwrap();
+        let bytes = announced["bytes"].as_u64().unwrap();
+        assert!((10 << 20..11 << 20).contains(&bytes), "{storage:?}: {bytes} bytes of 10 MiB");
+    }
+}
+
+#[test]
 fn an_archive_without_layers_that_are_gone_is_refused_and_the_whole_is_taken() {
     for storage in [Storage::Overlay2, Storage::Vfs] {
         let Some(hosts) = Hosts::with(storage) else { continue };
@@ -268,6 +319,10 @@ fn nothing_is_left_of_what_is_refused() {
         let at = damaged.len() - 8;
         damaged[at] ^= 1;
         refused(session().send(&damaged), "the image broke off");
+        let mut whole = hosts.destination.session(&hosts.announcement(KEPT, true));
+        assert_eq!(whole.lacks(), 0);
+        // containerd's store has given it its name by the time that it unpacks, and from 28 on says that all is well.
+        refused(whole.send(&with_another_layer(&hosts.packed(KEPT, 0))), "docker");
         session().breaks_off_after(&packed[..packed.len() / 2]);
         hosts.destination.has_nothing();
 
