@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use dokku_graduate::exposed::{Program, Running};
 use serde_json::{Value, json};
@@ -14,10 +15,13 @@ use crate::daemon::Daemon;
 /// The revision that the graduation deploys.
 pub(crate) const COMMIT: &str = "31f503322f3a9c14f2a9c14f2a9c14f2a9c1abcd";
 
-const ID: &str = "20261123104512-abcdef";
+/// How many there have been in this process.
+static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// The host.
 pub(crate) struct Destination {
+    /// The id of the graduation, which no other has: a receiver ends every `docker load` for its own on the machine.
+    id: String,
     engine: Daemon,
     dir: PathBuf,
 }
@@ -25,14 +29,16 @@ pub(crate) struct Destination {
 impl Destination {
     /// Opens the app `api` for a graduation, as a participant does.
     pub(crate) fn new(engine: Daemon, dir: &Path) -> Self {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let id = format!("20261123104512-{:04x}{:02x}", std::process::id() & 0xffff, count & 0xff);
         let data = dir.join("data/graduate");
-        let incoming = data.join("incoming").join(ID);
+        let incoming = data.join("incoming").join(&id);
         fs::create_dir_all(incoming.join("apps/api")).unwrap();
         fs::create_dir_all(incoming.join("vote")).unwrap();
         fs::create_dir_all(data.join("apps")).unwrap();
-        fs::write(data.join("apps/api"), ID).unwrap();
+        fs::write(data.join("apps/api"), &id).unwrap();
         let graduation = json!({
-            "id": ID, "environment": "production", "source": "staging", "by": "ana", "lease_s": 120, "max_parallel": 2,
+            "id": id, "environment": "production", "source": "staging", "by": "ana", "lease_s": 120, "max_parallel": 2,
             "on_failure": "rollback", "since": "2026-11-23T10:45:12Z",
         });
         fs::write(incoming.join("graduation.json"), graduation.to_string()).unwrap();
@@ -43,7 +49,7 @@ impl Destination {
         let opened = json!({"entry": "opened", "before": before}).to_string();
         let line = format!("\n{:08x} {opened}\n", crc32fast::hash(opened.as_bytes()));
         fs::write(incoming.join("apps/api/events"), line).unwrap();
-        Self { engine, dir: dir.to_owned() }
+        Self { id, engine, dir: dir.to_owned() }
     }
 
     pub(crate) fn engine(&self) -> &Daemon {
@@ -52,12 +58,12 @@ impl Destination {
 
     /// The name that an image gets there.
     pub(crate) fn name(&self) -> String {
-        format!("graduate/kept:{ID}-api-img")
+        format!("graduate/kept:{}-api-img", self.id)
     }
 
     /// Writes the graduation's decision.
     pub(crate) fn decide(&self, decision: &str) {
-        let vote = self.dir.join("data/graduate/incoming").join(ID).join("vote/decision");
+        let vote = self.dir.join("data/graduate/incoming").join(&self.id).join("vote/decision");
         fs::write(vote, json!(decision).to_string()).unwrap();
     }
 
