@@ -112,7 +112,7 @@ pub mod exposed {
     /// The messages between two hosts.
     pub mod protocol {
         pub use crate::protocol::{
-            MAX_LINE, MAX_LOG_TEXT, Report, Request, clipped, encode, parse, read_line,
+            MAX_LINE, MAX_LOG_TEXT, PROTOCOL, Report, Request, clipped, encode, parse, read_line,
         };
     }
     pub use crate::repo::Incoming;

@@ -282,6 +282,11 @@ impl Link {
         self.send(&Request::Decide { decision })
     }
 
+    /// The process at our end, to be waited for.
+    pub(crate) fn process(&self) -> ProcessId {
+        self.process
+    }
+
     /// The process at our end still runs. That of a link that is lost has ended before its reader says so.
     pub(crate) fn is_up(&self) -> bool {
         self.process.is_running()

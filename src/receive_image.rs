@@ -38,6 +38,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// How often the source is told that Docker still unpacks.
 const STILL_LOADING: u64 = 5;
 
+/// How long an earlier session may take to end when it is told to, until its lock is free.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// How long Docker may take to end when it is told to, and its output to end after it.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -183,9 +186,11 @@ fn lock(store: &Store, app: &AppName) -> Result<Lock, ReceiveImageError> {
     let own = own.map_err(|error| ReceiveImageError::System("ask which process this is", error))?;
     match Lock::try_take(&path, &own)? {
         Locking::Taken(lock) => return Ok(lock),
-        Locking::Busy(earlier) => earlier.ok_or_else(busy)?.stop(GRACE),
+        Locking::Busy(Some(earlier)) => earlier.stop(GRACE),
+        // It has just taken it, or has just let it go.
+        Locking::Busy(None) => {}
     }
-    match Lock::try_take(&path, &own)? {
+    match Lock::take_within(&path, &own, PATIENCE)? {
         Locking::Taken(lock) => Ok(lock),
         Locking::Busy(_) => Err(busy()),
     }

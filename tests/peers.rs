@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use dokku_graduate::exposed::protocol::PROTOCOL;
 use rustix::process::Signal;
 
 use crate::disk::Disk;
@@ -59,7 +60,7 @@ fn what_is_no_agent_is_told_apart() {
     let world = World::new();
     let environment = with_news(&world, &["api"]);
     let before = world.destination.snapshot();
-    let hello = hello(2);
+    let hello = hello(PROTOCOL);
     let endless = r#"read live; yes '{"type":"app","app":"a","live":{"status":{"runs":null,"condition":"up","branch_at":null,"starts_another_image":false,"image_is_gone":false,"is_deploying":false},"config_names":[],"broken":null,"is_scaled_to_nothing":false,"hold":"built","obstacles":[],"kept":[]}}'"#;
     let no_hello = "cannot reach production: the agent there did not begin with its hello";
     let cases = [

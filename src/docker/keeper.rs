@@ -77,7 +77,9 @@ impl Keeper {
         }
         if !is_of_image {
             let isolated = ["--network", "none", "--no-healthcheck", "--stop-signal", "KILL"];
-            let create = docker().args(["create", "--name", &container, "--label", KEPT]).args(isolated);
+            // A name whose image is damaged Docker would ask a registry for.
+            let create = docker().args(["create", "--pull", "never", "--name", &container, "--label", KEPT]);
+            let create = create.args(isolated);
             create.args(["--entrypoint", "sleep", &name, FOR_EVER]).run()?;
         }
         if let Err(error) = docker().args(["start", &container]).run() {

@@ -19,6 +19,10 @@ use crate::transfer::Transfer;
 /// (`MaxSessions`).
 const SENT_AT_ONCE: u32 = 4;
 
+/// How long the process of a link may take to end when what is sent over its connection has failed with it: the kernel closes
+/// the connection first.
+const LINK_END: Duration = Duration::from_secs(1);
+
 /// Sends the objects of an app's version.
 fn push(site: &Site, row: &Row, children: &Children, silence: Duration) -> Result<(), String> {
     let Site { vars, environment, control, id, .. } = site;
@@ -64,7 +68,7 @@ impl Peer {
 
     pub(super) fn send_next(&mut self) {
         while self.sends_under_way < SENT_AT_ONCE
-            && self.link.as_ref().is_some_and(Link::is_up)
+            && let Some(link) = self.link.as_ref().filter(|link| link.is_up()).map(Link::process)
             && let Some(app) = self.sending.pop_front()
         {
             self.sends_under_way += 1;
@@ -78,6 +82,9 @@ impl Peer {
                     Delivery::Image => send_image(&site, &row, &children, &tell),
                     Delivery::Build | Delivery::Kept => Ok(()),
                 });
+                if result.is_err() {
+                    link.wait(LINK_END);
+                }
                 tell(Heard::Sent { app, result });
             });
         }
