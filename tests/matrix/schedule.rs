@@ -27,7 +27,7 @@ const STORMS_OF_SLICE: usize = 6;
 const STORMS: u64 = 60;
 
 /// How long a slice may take, beside the stories.
-const SLICE_LIMIT: Duration = Duration::from_secs(50);
+const SLICE_LIMIT: Duration = Duration::from_secs(25);
 
 /// The seed of a slice if none is given.
 const SEED: u64 = 20_261_124;
