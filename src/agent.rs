@@ -129,9 +129,7 @@ struct LocalImages {
 
 impl LocalImages {
     fn ask() -> Result<Self, DockerError> {
-        let is_whole = Info::ask()?.is_containerd;
-        let layers = if is_whole { Vec::new() } else { images::layers_of_all()? };
-        Ok(Self { architecture: images::architecture()?, layers })
+        Ok(Self { architecture: images::architecture()?, layers: Info::ask()?.completing_layers()? })
     }
 }
 

@@ -8,6 +8,7 @@ mod survey;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -294,6 +295,19 @@ pub(crate) fn digest_of(name: &ImageName) -> Result<Option<Digest>, DockerError>
     let told = found.into_iter().flat_map(|image| image.repo_digests.unwrap_or_default());
     let mut names = told.filter_map(|name| name.parse::<ImageName>().ok());
     Ok(names.find(|one| one.is_of(name)).and_then(|one| one.digest()))
+}
+
+/// Pulls an image, with the logins in the directory `login` or else those of our user.
+///
+/// # Errors
+/// Its registry does not give it.
+pub(crate) fn pull(name: &ImageName, login: Option<&Path>) -> Result<(), DockerError> {
+    let pull = docker().args(["pull", "--quiet", name.as_str()]);
+    let pull = match login {
+        Some(dir) => pull.env("DOCKER_CONFIG", dir),
+        None => pull,
+    };
+    Ok(pull.run()?)
 }
 
 /// Those of these images that exist. A container may outlive its image: on the containerd store a build over a name takes

@@ -461,7 +461,7 @@ pub(crate) fn make(
         plan.remarks.extend(told.map(|remark| remark.to_string()));
         let runs = live.get(there);
         let status = runs.map(|live| live.status.clone()).unwrap_or_default();
-        if status.has(to) && !options.redeploys(app) {
+        if !options.changes(app, runs, to) {
             plan.unchanged.push(app.clone());
             plan.stopped.extend((status.condition == Condition::Stopped).then(|| app.clone()));
             // Of an image that is gone it is said below, for apps that the state does not name, too.

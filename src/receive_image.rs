@@ -159,13 +159,12 @@ fn receive(vars: &Vars, app: &AppName) -> Result<(), ReceiveImageError> {
     let announced = protocol::read_line(&mut stdin)?.ok_or(ReceiveImageError::Nothing)?;
     let announced: Announced = protocol::parse(&announced)?;
     let info = Info::ask()?;
-    let is_whole = announced.whole || info.is_containerd;
     check(app, before.to, &announced, &info.places())?;
     // What an earlier session has left is not what this one is completed by.
     let (keeper, mark) = (Keeper::sent(&graduation.id, app), format!("{}/{app}", graduation.id));
     images::end_loads(&mark)?;
     keeper.release()?;
-    let from = if is_whole { 0 } else { common_start(&announced.layers, &images::layers_of_all()?) };
+    let from = if announced.whole { 0 } else { common_start(&announced.layers, &info.completing_layers()?) };
     say(&Answer::Lacks { from })?;
     let Announced { facts, layers, architecture, .. } = announced;
     let awaited = Awaited { name: keeper.name(), architecture, layers, from };

@@ -86,9 +86,9 @@ impl Coordinator<'_> {
         let undelivered = |app: &&AppName| {
             let to = self.order.apps.get(*app)?.runs.revision()?;
             let runs = live.get(self.site.routes.there(app)?);
-            let is_changed = options.redeploys(app) || !runs.is_some_and(|live| live.status.has(to));
             let takes = plan::takes_images(app, options, deliver);
-            (is_changed && takes && !plan::is_kept(runs, to)).then(|| ((*app).clone(), to))
+            (options.changes(app, runs, to) && takes && !plan::is_kept(runs, to))
+                .then(|| ((*app).clone(), to))
         };
         if deliver == Deliver::Build {
             return Vec::new();

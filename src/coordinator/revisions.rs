@@ -26,8 +26,7 @@ impl Coordinator<'_> {
     pub(super) fn to_ask(&self, live: &BTreeMap<DestinationApp, LiveApp>) -> Vec<(DestinationApp, CommitId)> {
         let asked = self.order.followed().into_iter().filter_map(|app| {
             let (there, to) = (self.site.routes.there(app)?, self.order.apps.get(app)?.runs.revision()?);
-            let is_changed = self.order.options.redeploys(app) || !live.get(there)?.status.has(to);
-            is_changed.then(|| (there.clone(), to))
+            self.order.options.changes(app, Some(live.get(there)?), to).then(|| (there.clone(), to))
         });
         asked.collect()
     }

@@ -12,7 +12,6 @@ use crate::docker::{self, Keeper};
 use crate::dokku::Dokku;
 use crate::files::FileError;
 use crate::names::{AppName, ImageName};
-use crate::process::Program;
 use crate::provenance;
 use crate::repo;
 use crate::vars::Vars;
@@ -87,12 +86,9 @@ fn pulled(
 ) -> Result<ImageName, DeliveryError> {
     if docker::image(image.as_str())?.is_none() {
         pulls(&image);
-        let pull = Program::new("docker").args(["pull", "--quiet", image.as_str()]);
-        let pull = match Dokku::new(vars).registry_login(app) {
-            Some(dir) => pull.env("DOCKER_CONFIG", dir),
-            None => pull,
-        };
-        pull.run().map_err(|error| DeliveryError::NotPulled { image: image.clone(), error: error.into() })?;
+        let login = Dokku::new(vars).registry_login(app);
+        docker::pull(&image, login.as_deref())
+            .map_err(|error| DeliveryError::NotPulled { image: image.clone(), error })?;
     }
     Ok(image)
 }

@@ -42,9 +42,18 @@ impl Info {
     }
 
     /// Where images may be written to. Docker does not tell where containerd has them, so that place may be missing.
-    pub(crate) fn places(self) -> Vec<PathBuf> {
+    pub(crate) fn places(&self) -> Vec<PathBuf> {
         let of_containerd = self.is_containerd.then(|| PathBuf::from(CONTAINERD_FILES));
-        std::iter::once(self.root).chain(of_containerd).collect()
+        std::iter::once(self.root.clone()).chain(of_containerd).collect()
+    }
+
+    /// The layers of each image that there is and that could complete one which is sent in part. containerd's store takes an
+    /// archive with missing layers and notices nothing, so none of its images could.
+    ///
+    /// # Errors
+    /// Docker does not answer.
+    pub(crate) fn completing_layers(&self) -> Result<Vec<Vec<Digest>>, DockerError> {
+        if self.is_containerd { Ok(Vec::new()) } else { layers_of_all() }
     }
 
     fn parse(text: &str) -> Result<Self, DockerError> {
@@ -173,7 +182,7 @@ pub(crate) fn all_described(
 ///
 /// # Errors
 /// Docker does not answer.
-pub(crate) fn layers_of_all() -> Result<Vec<Vec<Digest>>, DockerError> {
+fn layers_of_all() -> Result<Vec<Vec<Digest>>, DockerError> {
     let ids = docker().args(["images", "-q", "--no-trunc"]).within(ANSWER_LIMIT).read()?;
     let ids: Vec<&str> = ids.split_whitespace().collect();
     if ids.is_empty() {

@@ -34,7 +34,7 @@ pub(super) fn disks(vars: &Vars) -> Vec<Finding> {
     let places = [vars.git_dir(), data.join("graduations"), data.join("incoming")];
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
-    for place in places.into_iter().chain(Info::ask().map(Info::places).unwrap_or_default()) {
+    for place in places.into_iter().chain(Info::ask().map(|info| info.places()).unwrap_or_default()) {
         // What is not there yet will be made where its parents are.
         let Some((place, metadata)) =
             place.ancestors().find_map(|path| Some((path, fs::metadata(path).ok()?)))

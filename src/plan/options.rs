@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::AppName;
+use crate::names::{AppName, CommitId};
+use crate::protocol::LiveApp;
 
 /// What the pusher asked for besides the state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +54,11 @@ impl Options {
     /// The app is deployed even if it is unchanged.
     pub fn redeploys(&self, app: &AppName) -> bool {
         self.redeploy || self.redeployed.contains(app)
+    }
+
+    /// The app is deployed: it is to run this revision, and does not where it `runs` there, or is to be deployed all the same.
+    pub(crate) fn changes(&self, app: &AppName, runs: Option<&LiveApp>, to: CommitId) -> bool {
+        self.redeploys(app) || !runs.is_some_and(|live| live.status.has(to))
     }
 
     /// Parses push options, git-push(1) `-o`.
