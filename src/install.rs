@@ -7,86 +7,29 @@
 mod companions;
 mod in_use;
 mod repository;
+mod step;
 mod takeover;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
 use crate::dokku_version::{self, TooOld};
 use crate::files::{self, FileError};
-use crate::git::GitError;
-use crate::lines::Lines;
 use crate::links::{IN_GRADUATE, SUBCOMMANDS};
-use crate::output;
-use crate::process::{self, ProcessError, Program};
-use crate::provenance::{self, ProvenanceError};
+use crate::process::{self, Program};
+use crate::provenance;
 use crate::vars::Vars;
+
+use step::{InstallError, Notes, ensure_link};
 
 pub(crate) use companions::{GIT_READER, HOLDER, State, all as companions};
 pub(crate) use repository::{HOOKS, chained_hook, is_prepared, ssh_key_path, wrong_settings};
+pub(crate) use step::is_file;
 
 /// The argument by which the second process knows that it is the one of Dokku's user.
 const AS_OWNER: &str = "as-owner";
-
-/// One step of the installation that did not work.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum InstallError {
-    /// A file.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// The repository.
-    #[error(transparent)]
-    Git(#[from] GitError),
-    /// A program.
-    #[error(transparent)]
-    Process(#[from] ProcessError),
-    /// Something of somebody else stands where ours should be.
-    #[error("{} is not ours and was left alone; {remedy}", path.display())]
-    Foreign {
-        /// What stands there.
-        path: PathBuf,
-        /// What to do, and what does not work until then.
-        remedy: &'static str,
-    },
-    /// What the plugin of 2015 has left.
-    #[error("cannot take over what the plugin of 2015 has left: {0}")]
-    Takeover(Box<takeover::TakeoverError>),
-    /// Kept images.
-    #[error("not all images of earlier deploys could be removed: {0}")]
-    KeptImages(#[from] ProvenanceError),
-    /// The key for other hosts.
-    #[error(transparent)]
-    Key(crate::ssh::SshError),
-    /// There is no randomness for the secret.
-    #[error("cannot make the secret of this host: {0}")]
-    Random(getrandom::Error),
-}
-
-/// What an installation has to say.
-#[derive(Debug, Default)]
-struct Notes(Lines);
-
-impl Notes {
-    fn done(&mut self, text: impl AsRef<str>) {
-        self.0.step(&format!("graduate: {}", text.as_ref()));
-    }
-
-    fn problem(&mut self, text: impl AsRef<str>) {
-        self.0.trouble(&format!("graduate: {}", text.as_ref()));
-    }
-
-    /// Keeps the value of a step, or says why there is none.
-    fn keep<T>(&mut self, step: Result<T, InstallError>) -> Option<T> {
-        step.map_err(|error| self.problem(error.to_string())).ok()
-    }
-
-    fn print(self) {
-        output::to_stderr(&self.0.text());
-    }
-}
 
 /// The triggers `install` and `update`. Prints what it did and what does not work, which is not a failure: Dokku runs them
 /// for every plugin that is installed. `false` only where this one is installed for the first time and cannot be.
@@ -224,44 +167,6 @@ fn link_binary(plugin: &Path) -> Result<(), InstallError> {
         }
     }
     Ok(())
-}
-
-/// Makes `path` a link to `target`, whatever link it was; a file that is not a link is somebody's.
-fn ensure_link(path: &Path, target: &Path) -> Result<(), InstallError> {
-    if fs::read_link(path).is_ok_and(|link| link == target) {
-        return Ok(());
-    }
-    match path.symlink_metadata() {
-        Ok(metadata) if !metadata.is_symlink() => {
-            let remedy = "move it away and run `dokku plugin:install`";
-            return Err(InstallError::Foreign { path: path.to_owned(), remedy });
-        }
-        Ok(_) => files::remove(path)?,
-        Err(_) => {}
-    }
-    Ok(symlink(target, path).map_err(FileError::of("link", path))?)
-}
-
-/// The file has this content and mode.
-pub(crate) fn is_file(path: &Path, content: &str, mode: u32) -> bool {
-    let has_mode = fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o7777 == mode);
-    has_mode && fs::read(path).is_ok_and(|old| old == content.as_bytes())
-}
-
-/// Replaces a file by renaming, with a mode, if content or mode differ; says whether they did.
-fn ensure_file(path: &Path, content: &str, mode: u32) -> Result<bool, InstallError> {
-    if is_file(path, content, mode) {
-        return Ok(false);
-    }
-    let write = || {
-        let parent = path.parent().unwrap_or(Path::new("/"));
-        fs::create_dir_all(parent)?;
-        let mut file = tempfile::NamedTempFile::new_in(parent)?;
-        file.write_all(content.as_bytes())?;
-        file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
-        file.persist(path).map(|_| true).map_err(|error| error.error)
-    };
-    Ok(write().map_err(FileError::of("write", path))?)
 }
 
 /// Goes on as the owner of Dokku's root; that may be us.

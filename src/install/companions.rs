@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{InstallError, ensure_file, ensure_link, is_file};
+use super::step::{InstallError, ensure_file, ensure_link, is_file};
 use crate::files::{self, FileError};
 use crate::links::{AFTER_ALL, BEFORE_ALL};
 use crate::vars::Vars;

@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{InstallError, Notes, ensure_file, takeover};
+use super::step::{InstallError, Notes, ensure_file, former_dir, free_name, make_private_dir};
+use super::takeover;
 use crate::environment::{self, Environment};
 use crate::files::{self, FileError};
 use crate::git::{Git, GitError};
@@ -68,12 +68,6 @@ fn prepare_data(vars: &Vars) -> Result<(), InstallError> {
         files::create_exclusively(&secret, &bytes)?;
     }
     Ok(())
-}
-
-pub(super) fn make_private_dir(path: &Path) -> Result<(), InstallError> {
-    files::make_dir(path)?;
-    let private = fs::Permissions::from_mode(0o700);
-    Ok(fs::set_permissions(path, private).map_err(FileError::of("make private", path))?)
 }
 
 fn prepare_ssh_key(vars: &Vars) -> Result<(), InstallError> {
@@ -202,17 +196,6 @@ pub(super) fn remove_hooks(git_dir: &Path) -> Result<(), InstallError> {
         }
     }
     Ok(())
-}
-
-/// Where is kept what the plugin of 2015 has left.
-pub(super) fn former_dir(vars: &Vars) -> PathBuf {
-    vars.data().join("2015")
-}
-
-/// The first of some numbered names that nothing has.
-pub(super) fn free_name(dir: &Path, name: impl Fn(u32) -> String) -> PathBuf {
-    let free = (1..).map(|number| dir.join(name(number))).find(|path| path.symlink_metadata().is_err());
-    free.expect("a directory does not hold four billion files")
 }
 
 /// Moves a repository that is not ours where nobody is served from: its history may hold secrets.

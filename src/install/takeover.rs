@@ -8,19 +8,18 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::repository::{former_dir, free_name, make_private_dir};
-use super::{InstallError, Notes};
+use super::step::{InstallError, Notes, TakeoverError, former_dir, free_name, make_private_dir};
 use crate::coordinator::ledger;
 use crate::files::{self, FileError};
 use crate::git::{Git, RefChange, TagText};
 use crate::manifest::{Deploy, GITIGNORE, MANIFEST_FILE, MANIFEST_VERSION, Manifest};
 use crate::names::{AppName, BranchName, CommitId, EnvironmentName, ObjectId};
 use crate::process::Program;
+use crate::repo::Settled;
 use crate::repo::former::{self, FormerApp, FormerRelease};
-use crate::repo::{RepoError, Settled};
 use crate::runs::Runs;
 use crate::settings::{Address, HookKind, Settings, SettingsError, Url};
-use crate::ssh::{self, SshError};
+use crate::ssh;
 use crate::vars::Vars;
 
 /// The longest file that is taken over, in bytes.
@@ -42,26 +41,6 @@ const DESCRIPTION: &str = "manages dokku application pipelines";
 
 /// The mark of a repository whose releases have been taken over.
 const TAKEN: &str = "graduate-taken-over";
-
-/// What stood there could not be taken over.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum TakeoverError {
-    /// The settings.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    /// The configuration of ssh.
-    #[error(transparent)]
-    Ssh(#[from] SshError),
-    /// A repository.
-    #[error(transparent)]
-    Repo(#[from] RepoError),
-}
-
-impl From<TakeoverError> for InstallError {
-    fn from(error: TakeoverError) -> Self {
-        Self::Takeover(Box::new(error))
-    }
-}
 
 /// Takes over the settings: environments and hooks.
 pub(super) fn take_settings(vars: &Vars, notes: &mut Notes) {

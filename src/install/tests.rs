@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
+use std::os::unix::fs::symlink;
 use std::process::{Command, ExitStatus, Stdio};
 
+use super::step::ensure_file;
 use super::*;
 use crate::environment::tests::Host;
 use crate::repo::Settled;
@@ -19,7 +21,7 @@ fn run(host: &Host) -> String {
     let mut notes = Notes::default();
     prepare_plugin(&host.vars, &mut notes);
     repository::prepare(&host.vars, &mut notes);
-    notes.0.text()
+    notes.text()
 }
 
 /// Every path below, with its kind, mode, time and link target.

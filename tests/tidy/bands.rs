@@ -62,10 +62,8 @@ const STRANGERS: &[(&str, &str)] = &[("coordinator", "participant")];
 const DOORS: &[&str] = &["hook", "trigger"];
 
 /// Directories whose files stand in a circle today, each with what will end it.
-const CIRCLES: &[(&str, &str)] = &[
-    ("install", "what all steps use is to have a file of its own"),
-    ("participant", "what its files share (Message, Member, errors) is to have a file of its own"),
-];
+const CIRCLES: &[(&str, &str)] =
+    &[("participant", "what its files share (Message, Member, errors) is to have a file of its own")];
 
 fn band(module: &str) -> Option<usize> {
     BANDS.iter().position(|(_, modules)| modules.contains(&module))
