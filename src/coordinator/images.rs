@@ -67,13 +67,15 @@ impl Coordinator<'_> {
             // One that is deployed as it is was made elsewhere, and saw nothing of the config here.
             let is_wanted = self.limits.deliver == Deliver::Image || kept.image_of(self.vars, app).is_some();
             match sendable::may_be_sent(&make, is_wanted, &architecture, &ours, &theirs) {
-                Ok(()) => sent.push((app, kept.name(app), layers.len().saturating_sub(common))),
+                Ok(()) => sent.push((app, kept.name(app), layers.len(), common)),
                 Err(why) => {
                     images.insert(app.clone(), Err(why));
                 }
             }
         }
-        let sizes = in_threads(&sent, |(_, name, missing)| images::bytes_above(name, *missing));
+        let sizes = in_threads(&sent, |(_, name, all, common)| {
+            images::bytes_above(name, *all, all.saturating_sub(*common))
+        });
         for ((app, ..), bytes) in sent.into_iter().zip(sizes) {
             images.insert(app.clone(), Ok(bytes.map_err(|error| cannot_begin(&error))?));
         }

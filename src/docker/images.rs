@@ -195,20 +195,34 @@ fn layers_of_all() -> Result<Vec<Vec<Digest>>, DockerError> {
     Ok(answer.lines().filter(|line| !line.trim().is_empty()).map(layers).collect::<Result<_, _>>()?)
 }
 
-/// About how many bytes the highest `count` layers of an image hold. What made no file has a layer of no bytes or none, which
-/// cannot be told apart.
+/// About how many bytes the highest `count` of an image's `layers` layers hold.
 ///
 /// # Errors
 /// Docker does not answer.
-pub(crate) fn bytes_above(reference: &str, count: usize) -> Result<u64, DockerError> {
-    let ask = docker().args(["history", "--human=false", "--format", "{{.Size}}", reference]);
-    let sizes = ask.within(ANSWER_LIMIT).read()?;
-    Ok(sizes
-        .lines()
-        .filter_map(|line| line.trim().parse::<u64>().ok())
-        .filter(|size| *size > 0)
-        .take(count)
-        .sum())
+pub(crate) fn bytes_above(reference: &str, layers: usize, count: usize) -> Result<u64, DockerError> {
+    let ask = docker().args(["history", "--human=false", "--no-trunc", "--format"]);
+    let answer = ask.args(["{{.Size}} {{.CreatedBy}}", reference]).within(ANSWER_LIMIT).read()?;
+    Ok(layer_sizes(&answer, layers).iter().take(count).sum())
+}
+
+/// The bytes of each layer, the highest first, from what `docker history` says of each step of a build.
+///
+/// A step of no bytes has a layer without files or none; Docker does not say which. Where the steps that can change files are
+/// as many as the layers, they are the layers. Otherwise those that hold bytes are taken for the layers.
+fn layer_sizes(history: &str, layers: usize) -> Vec<u64> {
+    let steps = history.lines().filter_map(|line| {
+        let (size, step) = line.split_once(' ').unwrap_or((line, ""));
+        Some((size.parse::<u64>().ok()?, step))
+    });
+    let steps = Vec::from_iter(steps);
+    let can_change_files = |step: &str| {
+        let step = step.strip_prefix("/bin/sh -c #(nop)").unwrap_or(step).trim_start();
+        ["RUN ", "COPY ", "ADD ", "WORKDIR ", "/bin/sh -c ", "|"].iter().any(|start| step.starts_with(start))
+    };
+    let likely =
+        steps.iter().filter(|(size, step)| *size > 0 || can_change_files(step)).map(|(size, _)| *size);
+    let likely = Vec::from_iter(likely);
+    if likely.len() == layers { likely } else { likely.into_iter().filter(|size| *size > 0).collect() }
 }
 
 /// Writes an image as an archive to its stdout.
@@ -232,6 +246,23 @@ pub(crate) fn end_loads(mark: &str) -> Result<(), DockerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_layer_without_files_is_one_too() {
+        let base = "0 CMD [\"sh\"]\n4194304 COPY / / # buildkit\n0 ADD rootfs.tar / # buildkit\n";
+        let built = format!(
+            "0 LABEL a=b\n0 RUN /bin/sh -c true # buildkit\n9 COPY . . # buildkit\n0 WORKDIR /app\n{base}"
+        );
+        assert_eq!(layer_sizes(&built, 5), [0, 9, 0, 4_194_304, 0]);
+        // The classic builder makes no layer where nothing has changed.
+        let classic = "0 /bin/sh -c #(nop)  CMD [\"a\"]\n0 /bin/sh -c true\n9 /bin/sh -c #(nop) COPY dir:1 in . \n\
+                       0 |1 A=b /bin/sh -c true\n4194304 /bin/sh -c #(nop) ADD file:1 in / \n";
+        assert_eq!(layer_sizes(classic, 2), [9, 4_194_304]);
+        assert_eq!(layer_sizes(classic, 4), [0, 9, 0, 4_194_304]);
+        // An image that was imported.
+        assert_eq!(layer_sizes("77 ", 1), [77]);
+        assert_eq!(layer_sizes("", 1), [0; 0]);
+    }
 
     #[test]
     fn docker_tells_its_store() {

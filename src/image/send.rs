@@ -92,7 +92,8 @@ impl Sending<'_> {
         let mut image =
             images::described(self.image)?.ok_or_else(|| SendError::Gone(self.image.to_owned()))?;
         // containerd's store tells how large it is while it is compressed, and the destination unpacks it.
-        image.bytes = image.bytes.max(images::bytes_above(self.image, image.layers.len())?);
+        let all = image.layers.len();
+        image.bytes = image.bytes.max(images::bytes_above(self.image, all, all)?);
         let mut last = self.session(children, &image, false, told)?;
         if let Answer::Incomplete { reason } = &last {
             log::info!("sends all of {}: {reason}", self.image);
@@ -246,7 +247,8 @@ impl Talk<'_> {
     }
 
     fn send_parts(&self, to: impl Write, image: &ImageContents, start: usize) -> Result<(), SendError> {
-        let of = images::bytes_above(self.sending.image, image.layers.len() - start)?;
+        let all = image.layers.len();
+        let of = images::bytes_above(self.sending.image, all, all - start)?;
         let mut progress = HowFar { done: 0, of };
         (self.told)(progress);
         let mut count = |bytes| {

@@ -184,7 +184,7 @@ fn history(call: &Call, options: &Options) -> Outcome {
         client::image(&call.layout, name)?.ok_or_else(|| Failure::new(format!("No such image: {name}")))?;
     for layer in layers::of_config(image["ConfigFile"].as_str().unwrap_or_default()).iter().rev() {
         let size = fs::metadata(layers::path(&call.layout, layer)).map_or(0, |file| file.len());
-        print_row(&json!({ "Size": size }), options, "{{.Size}}")?;
+        print_row(&json!({ "Size": size, "CreatedBy": "COPY . . # buildkit" }), options, "{{.Size}}")?;
     }
     Ok(())
 }
