@@ -212,6 +212,11 @@ impl Container {
         self.label(APP_LABEL)
     }
 
+    /// It is one of those by which a deploy serves, not one of a task.
+    pub(crate) fn is_of_deploy(&self) -> bool {
+        self.label("com.dokku.container-type") == Some("deploy")
+    }
+
     /// The process of the app that it runs.
     pub(crate) fn process(&self) -> Option<&str> {
         self.label("com.dokku.process-type")
@@ -470,6 +475,17 @@ pub(crate) fn set_restart_policy(container: &str, policy: &RestartPolicy) -> Res
 /// There is no such container, or another one has the name.
 pub(crate) fn rename_container(container: &str, name: &str) -> Result<(), DockerError> {
     Ok(docker().args(["rename", container, name]).run()?)
+}
+
+/// Tells containers to end, each within so many seconds, and removes them then.
+///
+/// # Errors
+/// One is still there.
+pub(crate) fn retire_containers(ids: &[String], timeout_s: &str) -> Result<(), DockerError> {
+    if !ids.is_empty() {
+        docker().args(["stop", "--time", timeout_s]).args(ids).run()?;
+    }
+    ids.iter().try_for_each(|id| remove_container(id))
 }
 
 /// Removes a container, running or not, and the volumes without a name that Docker made for it; one that is not there is

@@ -2,7 +2,7 @@
 //! ran nothing, and apps that were not there.
 
 use crate::contract::probe::Probe;
-use crate::support::{Checkout, Gate, PostHook, Running, World, until};
+use crate::support::{Checkout, Gate, PostHook, Running, Visitor, World, until};
 
 /// A variable that Dokku sets with an app's first deploy, one that it sets with each, and a task for the crontab.
 const APP_JSON: &str = r#"{"env": {"FIRST": {"value": "new"}, "EACH": {"value": "new", "sync": true}},
@@ -204,4 +204,83 @@ fn what_goes_live_unheld_and_comes_to_no_good_end_is_put_back() {
     }
     assert_eq!(environment.ledger("production", host), ["api 1", "web 1"]);
     world.nothing_is_left();
+}
+
+/// What `docker ps` shows of an app's containers on production, in the order of their names: name, whether it runs, when it is
+/// started again, and its process.
+fn containers_of(world: &World, app: &str) -> String {
+    let script = format!(
+        "docker inspect -f '{{{{.Name}}}} {{{{.State.Status}}}} {{{{json .HostConfig.RestartPolicy}}}} {{{{.State.Pid}}}}' \
+         $(docker ps -aq --filter label=com.dokku.app-name={app}) | sort"
+    );
+    world.destination.root(&script).succeeds().raw
+}
+
+/// Makes all that Dokku is to retire on production due, and has it retired, as its timer does.
+fn retire_all(world: &World) {
+    let script = r#"for list in containers images; do
+        file="$DOKKU_LIB_ROOT/data/scheduler-docker-local/dead-$list"
+        [ ! -e "$file" ] || sed -i -E 's/ [0-9]+$/ 1/' "$file"
+    done
+    dokku ps:retire"#;
+    world.destination.root(script).succeeds();
+}
+
+#[test]
+fn an_app_that_fails_is_given_back_to_what_still_runs() {
+    let world = World::new();
+    let host = &world.destination;
+    let [damaged, second, late] = ["damaged", "second", "late"].map(|name| world.gate(name));
+    world.app("api").version("1").two_at_a_time().starts_unless_open(&damaged).push();
+    world.app("web").version("1").push();
+    let environment = world.with_first_release();
+    host.dokku(&["ps:scale", "api", "web=2"]).succeeds();
+    host.dokku(&["ps:scale", "web", "web=2"]).succeeds();
+    let second_version = world.app("api").version("2").others_healthy_behind(&second);
+    second_version.two_at_a_time().starts_unless_open(&damaged).push();
+    world.app("web").version("2").others_healthy_behind(&late).push();
+    world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
+    environment.update();
+    // What the scaling has replaced is not what this is about.
+    retire_all(&world);
+    let (before, containers) = (host.snapshot(), containers_of(&world, "api"));
+    let post = world.post_hook();
+    let visitor = Visitor::of(host, &["api", "web"]);
+
+    let push = environment.begin_graduation(&[], "now", "HEAD");
+    post.is_reached_by(&push);
+    second.is_reached();
+    post.succeeds();
+    // What damages the second container of version 2 keeps version 1 from being started, too.
+    until("the first container of version 2 is live", || {
+        host.snapshot().get("api CONTAINER.web.1") != before.get("api CONTAINER.web.1")
+    });
+    damaged.open();
+    second.open();
+    host.until_ended("dokku git-hook api");
+    // Another app takes its time, and meanwhile Dokku's timer comes.
+    retire_all(&world);
+    late.open();
+    push.wait()
+        .is_refused()
+        .says("production was rolled back: api: the deploy exited with code")
+        .does_not_say("partly graduated");
+    visitor.saw(&[("api", &["1"])]);
+    assert_eq!(containers_of(&world, "api"), containers);
+    retire_all(&world);
+    assert_eq!(containers_of(&world, "api"), containers);
+    let (after, mut same) = (host.snapshot(), 0);
+    for (fact, value) in before.of("api") {
+        assert_eq!(after.get(fact), Some(value), "{fact}");
+        same += 1;
+    }
+    assert_eq!(after.of("api").len(), same);
+    assert!(!environment.went_live("now", "HEAD"));
+
+    damaged.close();
+    post.succeeds();
+    environment.graduate("again", "HEAD").succeeds();
+    assert_eq!(environment.ledger("production", host), ["api 2", "web 2"]);
+    retire_all(&world);
+    host.until_live("api", "2");
 }

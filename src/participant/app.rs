@@ -5,6 +5,7 @@
 //! after a crash.
 
 mod as_before;
+mod give_back;
 mod lock;
 mod look;
 mod naming;

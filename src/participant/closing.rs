@@ -56,6 +56,8 @@ pub(super) struct Closing {
     pub(super) before: Before,
     /// Its deploy did not end by itself.
     pub(super) was_killed: bool,
+    /// Its deploy ended well: its old containers were told to end.
+    pub(super) has_ended_well: bool,
     /// It runs again what it ran before.
     pub(super) is_back: bool,
     /// Whose a lock is that stands there and nobody has.
@@ -108,7 +110,10 @@ impl Closing {
         }
         let closed = match way {
             Way::Undo => Closed::restored(persistently(|| self.undo())),
-            Way::Compensate => Closed::restored(persistently(|| self.compensate())),
+            Way::Compensate => match persistently(|| self.compensate()) {
+                Err(error) => Closed::of(AppEnd::Stuck { reason: self.with_what_runs(&error) }),
+                done => Closed::restored(done),
+            },
             Way::Stay => Closed::of(self.stay()),
         };
         // What a deploy that failed has built is not kept.
@@ -157,12 +162,28 @@ impl Closing {
         app.clear_away(&noted)
     }
 
+    /// Why it could not be put back, and what users have of it now.
+    fn with_what_runs(&self, error: &AppError) -> String {
+        let look = || -> Result<String, AppError> {
+            let noted = self.store.app(&self.app)?.noted(self.before.clone());
+            App::new(&self.vars, &self.id, &self.app).what_runs(&noted)
+        };
+        match look() {
+            Ok(runs) => format!("{error}\n{runs}"),
+            Err(looking) => {
+                log::error!("{looking}");
+                error.to_string()
+            }
+        }
+    }
+
     /// What is noted of the app. From then on nobody else begins a push or a rebuild of it, and what a deploy that was
     /// killed has left is gone: nothing of it runs any more, so whoever has Dokku's lock is somebody else.
     fn prepared(&mut self) -> Result<Noted, AppError> {
         let known = self.store.app(&self.app)?;
         let is_ours = known.is_locking;
-        let noted = known.noted(self.before.clone());
+        let mut noted = known.noted(self.before.clone());
+        noted.deployed |= self.has_ended_well;
         let killed = noted.deploy.filter(|_| self.was_killed);
         let app = App::new(&self.vars, &self.id, &self.app);
         if self.lock.is_none() && noted.is_touched() {

@@ -138,10 +138,22 @@ impl Deploy {
                 {
                     log::error!("cannot end all of the deploy of {}: {error}", self.app);
                 }
+                self.spare_old(vars);
                 self.is_live(vars)
             }
         };
         self.send(Message::Ended { app: self.app.clone(), end, is_live });
+    }
+
+    /// Until the app is put back Dokku's timer is not to end what it is given back to.
+    fn spare_old(&self, vars: &Vars) {
+        let spare = || -> Result<(), AppError> {
+            let noted = self.store.app(&self.app)?.noted(self.before.clone());
+            App::new(vars, &self.id, &self.app).spare_old(&noted)
+        };
+        if let Err(error) = spare() {
+            log::error!("the old containers of {} may be retired: {error}", self.app);
+        }
     }
 
     /// Containers of it are live. If that cannot be found out, it is found when the app is undone, which looks again.

@@ -431,7 +431,7 @@ impl<'a> Deploy<'a> {
             let held = known.held.ok_or_else(|| HoldError::Unknown(name.clone()))?;
             self.app.end_releases()?;
             self.app.name_version(&self.before, &self.variables, Some(&held), Version::New)?;
-            self.store.note(name, &AppEntry::Released {})?;
+            self.store.note(name, &AppEntry::Released { old: self.app.old()? })?;
         }
         Ok(())
     }

@@ -446,6 +446,7 @@ impl<'a> Participant<'a> {
             store: self.store.clone(),
             before: member.before.clone(),
             was_killed: matches!(member.deploy, Some(DeployEnd::Killed { .. } | DeployEnd::PutBack)),
+            has_ended_well: matches!(member.deploy, Some(DeployEnd::Succeeded)),
             is_back: false,
             left_lock: member.left_lock(),
             lock: member.lock.take(),

@@ -29,7 +29,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError};
 use crate::names::{AppName, EnvironmentName, GraduationId};
-pub(crate) use crate::participant::store::app::{AppEntry, AppLog, Before, Held, Noted, Variables};
+pub(crate) use crate::participant::store::app::{
+    AppEntry, AppLog, Before, Held, Noted, Old, Placed, Variables,
+};
 use crate::protocol::{AppEnd, Decision, OnFailure};
 use crate::vars::Vars;
 

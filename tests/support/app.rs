@@ -142,6 +142,28 @@ impl<'a> App<'a> {
         self.checks("/", 10_000)
     }
 
+    /// The first of its web containers answers at once, each other one when the gate opens.
+    pub(crate) fn others_healthy_behind(mut self, gate: &Gate<'_>) -> Self {
+        self.web.push_str(&format!("[ \"$DYNO\" = web.1 ] || {{ {}; }}\n", gate.script()));
+        self.checks("/", 10_000)
+    }
+
+    /// Whatever of it starts while the gate is open ends at once, as if a file that is mounted there were damaged.
+    pub(crate) fn starts_unless_open(mut self, gate: &Gate<'_>) -> Self {
+        let script =
+            format!("if {}; then echo 'cannot read its settings'; exit 1; fi\n", gate.is_open_script());
+        self.web.push_str(&script);
+        self
+    }
+
+    /// Its web containers are started two at a time.
+    pub(crate) fn two_at_a_time(mut self) -> Self {
+        let app_json = self.files.remove("app.json").unwrap_or_default();
+        let formation = r#"{"formation": {"web": {"max_parallel": 2}}, "#;
+        self.files.insert("app.json".to_owned(), app_json.replacen('{', formation, 1));
+        self
+    }
+
     /// Has this file in its tree.
     pub(crate) fn file(mut self, name: &str, text: &str) -> Self {
         self.files.insert(name.to_owned(), text.to_owned());

@@ -62,6 +62,11 @@ impl<'a> Gate<'a> {
         format!(": >{0}.reached; until [ -e {0} ]; do sleep 0.02; done", self.path)
     }
 
+    /// A command line that succeeds while it is open.
+    pub(super) fn is_open_script(&self) -> String {
+        format!("[ -e {} ]", self.path)
+    }
+
     /// A line of a build's script: such a build waits here before it begins.
     pub(super) fn mark(&self) -> String {
         format!("{MARK}{}\n", self.path)

@@ -93,6 +93,7 @@ impl App<'_> {
             branch,
             containers: containers.into_values().collect(),
             image,
+            old: self.old()?,
             unnamed: docker::unnamed_images(app)?,
             properties: self.properties(),
         })

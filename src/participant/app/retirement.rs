@@ -1,4 +1,4 @@
-//! Dokku's list of images to retire.
+//! Dokku's lists of images and containers to retire.
 //!
 //! Dokku lists the image of what was replaced by its id, and removes it minutes later under whatever name it has by then.
 //! A graduation that goes back makes the very same image again, from Docker's cache: it would lose it between the end of
@@ -7,13 +7,24 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::{App, AppError};
 use crate::files::FileError;
 use crate::names::AppName;
+use crate::participant::store::Old;
 
-/// What it is under the directory of Dokku's data: lines of an app, an image's id, and a time.
-const LIST: &str = "scheduler-docker-local/dead-images";
+/// What they are under the directory of Dokku's data: lines of an app, an id, and a time.
+const IMAGES: &str = "scheduler-docker-local/dead-images";
+const CONTAINERS: &str = "scheduler-docker-local/dead-containers";
+
+/// The lock of `ps:retire`, there.
+const LOCK: &str = "ps/retire";
+
+/// How long a `ps:retire` is waited for that goes on.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK_PERIOD: Duration = Duration::from_millis(50);
 
 impl App<'_> {
     /// Takes all images of the app off the list.
@@ -21,13 +32,42 @@ impl App<'_> {
     /// # Errors
     /// The list cannot be read or written.
     pub(crate) fn spare_images(&self) -> Result<(), AppError> {
-        Ok(spare(&self.vars.lib_root.join("data").join(LIST), self.name)?)
+        Ok(spare(&self.vars.lib_root.join("data").join(IMAGES), self.name, |_| true)?)
     }
+
+    /// Takes these containers of the app off the list, while Dokku retires nothing: what it has on its way to the end by then
+    /// has come to it.
+    pub(super) fn spare_containers(&self, old: &Old) -> Result<(), AppError> {
+        let data = self.vars.lib_root.join("data");
+        let _lock = lock_out_timer(&data.join(LOCK));
+        Ok(spare(&data.join(CONTAINERS), self.name, |id| old.running.contains_key(id))?)
+    }
+}
+
+/// Takes the lock of `ps:retire`. Without it, because it is somebody else's file or the timer takes longer than we wait, what
+/// is found to run afterwards counts.
+fn lock_out_timer(path: &Path) -> Option<File> {
+    let file = match File::options().create(true).truncate(false).write(true).open(path) {
+        Ok(file) => file,
+        Err(error) => {
+            log::warn!("{}", FileError::of("open", path)(error));
+            return None;
+        }
+    };
+    let end = Instant::now() + PATIENCE;
+    while let Err(error) = file.try_lock() {
+        if Instant::now() > end {
+            log::warn!("{}: {error}", path.display());
+            return None;
+        }
+        thread::sleep(LOOK_PERIOD);
+    }
+    Some(file)
 }
 
 /// In place: other apps of the graduation, and Dokku, change the list at the same time. What one of them adds in this
 /// moment may be lost; then an image stays until its app is built next.
-fn spare(list: &Path, app: &AppName) -> Result<(), FileError> {
+fn spare(list: &Path, app: &AppName, is_spared: impl Fn(&str) -> bool) -> Result<(), FileError> {
     let failed = || FileError::of("change", list);
     let file = match File::options().read(true).write(true).open(list) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -35,8 +75,11 @@ fn spare(list: &Path, app: &AppName) -> Result<(), FileError> {
     };
     file.lock().map_err(failed())?;
     let text = fs::read_to_string(list).map_err(failed())?;
-    let is_of_others = |line: &&str| line.split_whitespace().next() != Some(app.as_str());
-    let rest: String = text.split_inclusive('\n').filter(is_of_others).collect();
+    let stays = |line: &&str| {
+        let mut words = line.split_whitespace();
+        words.next() != Some(app.as_str()) || !words.next().is_some_and(&is_spared)
+    };
+    let rest: String = text.split_inclusive('\n').filter(stays).collect();
     if rest == text { Ok(()) } else { fs::write(list, rest).map_err(failed()) }
 }
 
@@ -49,10 +92,31 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let list = dir.path().join("dead-images");
         let app: AppName = "api".parse().unwrap();
-        spare(&list, &app).unwrap();
+        spare(&list, &app, |_| true).unwrap();
         assert!(!list.exists());
         fs::write(&list, "api 3a52 10\napi-2 4c7e 20\nweb api 30\napi 8521 40\n").unwrap();
-        spare(&list, &app).unwrap();
+        spare(&list, &app, |_| true).unwrap();
         assert_eq!(fs::read_to_string(&list).unwrap(), "api-2 4c7e 20\nweb api 30\n");
+    }
+
+    #[test]
+    fn of_the_containers_of_an_app_only_those_named_are_spared() {
+        let dir = tempfile::tempdir().unwrap();
+        let list = dir.path().join("dead-containers");
+        fs::write(&list, "api 3a52 10\napi 8521 40\nweb 3a52 10\n").unwrap();
+        spare(&list, &"api".parse().unwrap(), |id| id == "3a52").unwrap();
+        assert_eq!(fs::read_to_string(&list).unwrap(), "api 8521 40\nweb 3a52 10\n");
+    }
+
+    #[test]
+    fn the_timer_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("retire");
+        let held = lock_out_timer(&path).unwrap();
+        let waits = thread::spawn(move || lock_out_timer(&path).is_some());
+        assert!(!waits.is_finished());
+        drop(held);
+        assert!(waits.join().unwrap());
+        assert!(lock_out_timer(&dir.path().join("none/retire")).is_none());
     }
 }

@@ -4,9 +4,10 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
+use super::give_back::Given;
 use super::{App, AppError, AsBefore, Version};
 use crate::docker::{self, Container};
-use crate::files::{self, FileError};
+use crate::files;
 use crate::git::{self, Git};
 use crate::participant::store::{Before, Noted, Variables};
 use crate::process::{self, ProcessError, ProcessId};
@@ -79,6 +80,8 @@ impl App<'_> {
         if !self.dokku.exists(self.name) {
             return Ok(());
         }
+        // First of all: as long as both versions serve, users get now one and now the other.
+        let given = self.give_back(noted)?;
         if before.ran_nothing() {
             // This notes that the app is not to be started; the note goes back with the other names.
             self.command("ps:stop").arg(self.name.as_str()).run()?;
@@ -90,7 +93,20 @@ impl App<'_> {
             let repository = self.dokku.repository(self.name);
             git::update_app_ref(&repository, &before.branch, before.from, moved)?;
         }
-        if before.ran_nothing() { self.remove_live() } else { self.restart_old(noted) }
+        if before.ran_nothing() {
+            return self.remove_live();
+        }
+        let is_back = given == Given::All && self.settle_given_back(noted)?;
+        if !is_back {
+            self.restart_old(noted, given)?;
+        }
+        if !self.runs_old_version(before)? {
+            return Err(AppError::NotRestored { app: self.name.clone() });
+        }
+        if before.was_stopped(self.name) {
+            self.command("ps:stop").arg(self.name.as_str()).run()?;
+        }
+        Ok(())
     }
 
     /// After that: leaves nothing of the graduation. For an app that the graduation created, as [`App::undo`].
@@ -129,14 +145,15 @@ impl App<'_> {
             docker::remove_container(&container)?;
         }
         let dir = self.dokku.repository(self.name);
-        for entry in fs::read_dir(&dir).map_err(FileError::of("read", &dir))?.flatten() {
-            let name = entry.file_name();
-            let is_of_container = |kind: &&str| name.to_string_lossy().starts_with(*kind);
-            if ["CONTAINER.", "IP.", "PORT."].iter().any(is_of_container) {
-                files::remove(&entry.path())?;
-            }
+        for file in self.live_files()?.keys() {
+            files::remove(&dir.join(file))?;
         }
         self.command("proxy:clear-config").arg(self.name.as_str()).run()?;
+        self.write_crontab()
+    }
+
+    /// The tasks of the app in the host's crontab, as its app.json says.
+    pub(super) fn write_crontab(&self) -> Result<(), AppError> {
         let scheduler = self.dokku.scheduler(self.name);
         Ok(self.trigger("scheduler-cron-write").args([scheduler.as_str(), self.name.as_str()]).run()?)
     }
@@ -144,30 +161,32 @@ impl App<'_> {
     /// What a deploy that went on has in its files does not tell what serves: one that was killed may have had the old
     /// container retired, which Dokku does in some seconds, or the proxy switched. One that was built of the same files has
     /// the same image.
-    fn restart_old(&self, noted: &Noted) -> Result<(), AppError> {
-        let before = &noted.before;
-        if !noted.released && !self.is_live(noted)? && self.runs_old_version(before)? {
+    fn restart_old(&self, noted: &Noted, given: Given) -> Result<(), AppError> {
+        let is_untouched = given == Given::Nothing && !noted.released && !self.is_live(noted)?;
+        if is_untouched && self.runs_old_version(&noted.before)? {
             return Ok(());
         }
         if let Err(error) = self.command("ps:restart").arg(self.name.as_str()).run() {
             self.settle_failed_restart(noted, error)?;
         }
-        if !self.runs_old_version(before)? {
-            return Err(AppError::NotRestored { app: self.name.clone() });
-        }
-        if before.was_stopped(self.name) {
-            self.command("ps:stop").arg(self.name.as_str()).run()?;
-        }
-        Ok(())
+        self.retire_old(noted)
     }
 
     /// Dokku starts the containers, switches the proxy, and can still fail in what follows: at a network that does not exist any
     /// more, say, at which the new version has failed, too. If what is live then is the old version, it is back: what Dokku has
     /// not come to is done here. Otherwise the restart is tried again, and each try would leave its containers.
     fn settle_failed_restart(&self, noted: &Noted, error: ProcessError) -> Result<(), AppError> {
-        let live = self.live();
-        let found = docker::containers(&live)?;
-        if live.is_empty() || found.len() != live.len() || !found.iter().all(Container::is_running) {
+        let named = self.dokku.containers(self.name);
+        let found = docker::containers(&named.values().collect::<Vec<_>>())?;
+        let is_missing = |process: &str| !named.contains_key(process);
+        let is_partly = noted.old.running_processes().any(|(process, _)| is_missing(process));
+        if is_partly
+            || named.is_empty()
+            || found.len() != named.len()
+            || !found.iter().all(Container::is_running)
+        {
+            // Nobody asks them: they have ended.
+            self.sweep(noted, |container| !container.is_running())?;
             return Err(error.into());
         }
         log::error!("{error}");

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Store;
 use crate::commit::app::{AppStep, Stage};
-use crate::docker::ImageId;
+use crate::docker::{ImageId, RestartPolicy};
 use crate::files::{self, FileError};
 use crate::image::BuildFacts;
 use crate::log::{Log, LogReader};
@@ -39,6 +39,9 @@ pub(crate) struct Before {
     pub(crate) left: BTreeSet<String>,
     /// The image that ran, or was to run next.
     pub(crate) image: Option<ImageId>,
+    /// What served it, and how that stood there.
+    #[serde(default)]
+    pub(crate) old: Old,
     /// Its images without a name.
     #[serde(default)]
     pub(crate) unnamed: BTreeSet<ImageId>,
@@ -56,6 +59,38 @@ impl Before {
     pub(crate) fn was_stopped(&self, app: &AppName) -> bool {
         let restore = PathBuf::from(format!("config/ps/{app}/restore"));
         self.properties.get(&restore).and_then(Option::as_deref).is_some_and(|value| value.trim() == "false")
+    }
+}
+
+/// What was live of an app: as long as it still runs, the app can be given back to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Old {
+    /// Dokku's files that say so, by their names (`CONTAINER.web.1`).
+    pub(crate) files: BTreeMap<String, String>,
+    /// The containers of them that ran, by their ids.
+    pub(crate) running: BTreeMap<String, Placed>,
+}
+
+/// How a container stood there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Placed {
+    /// Its name.
+    pub(crate) name: String,
+    /// When Docker starts it again.
+    pub(crate) restart: RestartPolicy,
+}
+
+impl Old {
+    /// The containers that were live, with process and number of each (`web.1`).
+    pub(crate) fn processes(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.files.iter().filter_map(|(file, id)| Some((file.strip_prefix("CONTAINER.")?, id.trim())))
+    }
+
+    /// Those of them that ran.
+    pub(crate) fn running_processes(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.processes().filter(|(_, id)| self.running.contains_key(*id))
     }
 }
 
@@ -93,6 +128,10 @@ pub(crate) struct Noted {
     pub(crate) containers: BTreeSet<String>,
     /// Its deploy went on after the decision.
     pub(crate) released: bool,
+    /// What was live when it did, or when it was opened.
+    pub(crate) old: Old,
+    /// Its deploy came to its end well: Dokku tells the old containers to end then.
+    pub(crate) deployed: bool,
 }
 
 impl Noted {
@@ -100,6 +139,11 @@ impl Noted {
     /// deploy it.
     pub(crate) fn is_touched(&self) -> bool {
         self.before.created || self.variables.is_some()
+    }
+
+    /// What was live was not told to end, as far as is known.
+    pub(crate) fn may_be_given_back(&self) -> bool {
+        !self.deployed && !self.old.running.is_empty()
     }
 }
 
@@ -161,7 +205,11 @@ pub(crate) enum AppEntry {
         container: String,
     },
     /// The new version has got its names back after the decision.
-    Released {},
+    Released {
+        /// What was live by then: somebody may have restarted the old version while it was held.
+        #[serde(default)]
+        old: Old,
+    },
     /// Its deploy came to its end well: the trigger `post-deploy` ran.
     Deployed {},
     /// What that says is not so.
@@ -188,7 +236,7 @@ impl AppEntry {
             Self::Started { .. } => Some(AppStep::Started),
             Self::Built {} => Some(AppStep::Built),
             Self::Held { .. } => Some(AppStep::Held),
-            Self::Released {} => Some(AppStep::Released),
+            Self::Released { .. } => Some(AppStep::Released),
             Self::Deployed {} => Some(AppStep::Deployed),
             Self::Distrusted {} => Some(AppStep::Distrusted),
             Self::Restoring {} => Some(AppStep::Restoring),
@@ -234,6 +282,10 @@ pub(crate) struct AppLog {
     pub(crate) checked: BTreeSet<String>,
     /// Its deploy went on after the decision.
     pub(crate) is_released: bool,
+    /// What was live when it did; none if that was not noted.
+    pub(crate) old: Option<Old>,
+    /// Dokku said that it is deployed, whatever was found then.
+    pub(crate) was_deployed: bool,
     /// The process that deploys it has ended.
     pub(crate) has_exited: bool,
     /// Dokku's deploy lock of it is ours, or was when a participant died.
@@ -266,12 +318,16 @@ impl AppLog {
             AppEntry::Checked { container } => {
                 self.checked.insert(container);
             }
-            AppEntry::Released {} => self.is_released = true,
+            AppEntry::Released { old } => {
+                self.is_released = true;
+                self.old = Some(old).filter(|old| !old.running.is_empty());
+            }
+            AppEntry::Deployed {} => self.was_deployed = true,
             AppEntry::Exited {} => self.has_exited = true,
             AppEntry::Locking {} => self.is_locking = true,
             AppEntry::Unlocked {} => self.is_locking = false,
             AppEntry::Ended { end } => self.end = Some(end),
-            AppEntry::Deployed {} | AppEntry::Distrusted {} | AppEntry::Restoring {} => {}
+            AppEntry::Distrusted {} | AppEntry::Restoring {} => {}
         }
         self
     }
@@ -283,7 +339,9 @@ impl AppLog {
     /// All that is needed to put an app back that was `before`.
     pub(crate) fn noted(self, before: Before) -> Noted {
         let Self { variables, held, deploy, checked: containers, is_released: released, .. } = self;
-        Noted { before, variables, held, deploy, containers, released }
+        let old = self.old.unwrap_or_else(|| before.old.clone());
+        let deployed = self.was_deployed;
+        Noted { before, variables, held, deploy, containers, released, old, deployed }
     }
 }
 

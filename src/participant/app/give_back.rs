@@ -1,0 +1,238 @@
+//! An app is given back to the containers that it had before the graduation, where these still run: without a restart,
+//! which whatever the new version has failed at may make fail, too.
+//!
+//! Dokku puts a container that has passed its checks into the place of the old one, and lists that to be retired. Only at the
+//! end of a deploy does it tell the old ones to end; until then they run, and may serve again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+
+use super::{App, AppError};
+use crate::docker::{self, Container};
+use crate::files::{self, FileError};
+use crate::participant::store::{Noted, Old, Placed};
+
+/// The files by which Dokku knows what is live, each with a process and a number behind its dot.
+const KINDS: [&str; 3] = ["CONTAINER.", "IP.", "PORT."];
+
+/// How long a container may take to end that is told to, if Dokku has no other time for the app.
+const STOP_TIMEOUT_S: &str = "30";
+
+/// How much of an app its old containers have got back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Given {
+    /// All.
+    All,
+    /// What still runs; Dokku has to start the rest.
+    Part,
+    /// Nothing was to be given back, or nothing of it runs.
+    Nothing,
+}
+
+impl App<'_> {
+    /// What is live, and how it stands there.
+    ///
+    /// # Errors
+    /// Docker cannot be asked.
+    pub(crate) fn old(&self) -> Result<Old, AppError> {
+        let live = docker::containers(&self.live())?;
+        let placed = |container: Container| {
+            let name = container.name.trim_start_matches('/').to_owned();
+            (container.id.clone(), Placed { name, restart: container.restart_policy().clone() })
+        };
+        let running = live.into_iter().filter(Container::is_running).map(placed).collect();
+        Ok(Old { files: self.live_files()?, running })
+    }
+
+    /// Dokku's files of what is live, by their names.
+    pub(super) fn live_files(&self) -> Result<BTreeMap<String, String>, AppError> {
+        let dir = self.dokku.repository(self.name);
+        let mut found = BTreeMap::new();
+        let entries = match fs::read_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+            entries => entries.map_err(FileError::of("read", &dir))?,
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if KINDS.iter().any(|kind| name.starts_with(kind)) {
+                found.insert(name, fs::read_to_string(entry.path()).unwrap_or_default());
+            }
+        }
+        Ok(found)
+    }
+
+    /// After a deploy that failed: Dokku's timer leaves the old containers alone, however long other apps take.
+    ///
+    /// # Errors
+    /// Dokku's list cannot be changed.
+    pub(crate) fn spare_old(&self, noted: &Noted) -> Result<(), AppError> {
+        if noted.may_be_given_back() {
+            self.spare_containers(&noted.old)?;
+        }
+        Ok(())
+    }
+
+    /// Lets users come to the old containers again, as far as these still run, and to nothing else.
+    ///
+    /// A process of which one container still runs is given back to that; one of which none does is left to what is there,
+    /// until Dokku has started it again.
+    pub(super) fn give_back(&self, noted: &Noted) -> Result<Given, AppError> {
+        let old = &noted.old;
+        let went_on = noted.released || self.is_live(noted)?;
+        if !went_on || !noted.may_be_given_back() || self.is_started_anew(noted)? {
+            return Ok(Given::Nothing);
+        }
+        self.spare_containers(old)?;
+        let running = self.still_running(noted)?;
+        if running.is_empty() {
+            return Ok(Given::Nothing);
+        }
+        let is_all = running.len() == old.running.len();
+        let stays = |id: &str| running.contains(id) || !old.running.contains_key(id);
+        let kinds: BTreeSet<&str> = old
+            .running_processes()
+            .filter(|(_, id)| running.contains(*id))
+            .map(|(process, _)| kind_of(process))
+            .collect();
+        let gone: BTreeSet<&str> =
+            old.processes().filter(|(_, id)| !stays(id)).map(|(process, _)| process).collect();
+        let is_concerned = |file: &str| is_all || kinds.contains(kind_of(process_of(file)));
+        let wanted = |file: &str| old.files.get(file).filter(|_| !gone.contains(process_of(file)));
+        let found = self.live_files()?;
+        let dir = self.dokku.repository(self.name);
+        for file in found.keys().chain(old.files.keys()).filter(|file| is_concerned(file)) {
+            let path = dir.join(file);
+            match wanted(file) {
+                None => files::remove(&path)?,
+                // In place, as Dokku does: it would take a temporary file beside it for one of these.
+                Some(text) if found.get(file) != Some(text) => {
+                    fs::write(&path, text).map_err(FileError::of("write", &path))?;
+                }
+                Some(_) => {}
+            }
+        }
+        self.command("proxy:build-config").arg(self.name.as_str()).run()?;
+        Ok(if is_all { Given::All } else { Given::Part })
+    }
+
+    /// After all of it was given back: leaves nothing of the new version, and the old containers as they stood. Says whether
+    /// all of these still run: nobody has told them to end, but they may by themselves.
+    pub(super) fn settle_given_back(&self, noted: &Noted) -> Result<bool, AppError> {
+        self.write_crontab()?;
+        if self.still_running(noted)?.len() < noted.old.running.len() {
+            return Ok(false);
+        }
+        let new: Vec<String> = docker::containers_of(self.name)?
+            .into_iter()
+            .filter(|container| is_of_deploy(noted, container))
+            .map(|container| container.id)
+            .collect();
+        let property = self.dokku.property_or_global("ps", self.name, "stop-timeout-seconds");
+        docker::retire_containers(&new, property.as_deref().unwrap_or(STOP_TIMEOUT_S))?;
+        for (id, placed) in &noted.old.running {
+            self.put_in_place(id, placed)?;
+        }
+        Ok(true)
+    }
+
+    fn put_in_place(&self, id: &str, placed: &Placed) -> Result<(), AppError> {
+        let found = docker::containers(&[id])?;
+        let Some(found) = found.first() else { return Ok(()) };
+        if found.restart_policy() != &placed.restart {
+            docker::set_restart_policy(id, &placed.restart)?;
+        }
+        if found.name.trim_start_matches('/') != placed.name {
+            docker::rename_container(id, &placed.name)?;
+        }
+        Ok(())
+    }
+
+    /// After Dokku has started the old version again: those of the old containers that it did not replace are retired by its
+    /// timer after all.
+    pub(super) fn retire_old(&self, noted: &Noted) -> Result<(), AppError> {
+        let live = self.live();
+        let left: Vec<&String> = noted.old.running.keys().filter(|id| !live.contains(id)).collect();
+        for container in docker::containers(&left)? {
+            self.trigger("scheduler-register-retired").args([self.name.as_str(), &container.id]).run()?;
+        }
+        Ok(())
+    }
+
+    /// The old containers that run as they did, of the image that is to be gone back to.
+    fn still_running(&self, noted: &Noted) -> Result<BTreeSet<String>, AppError> {
+        let ids: Vec<&String> = noted.old.running.keys().collect();
+        let serves = |container: &Container| {
+            container.is_running()
+                && !container.is_paused()
+                && noted.before.image.as_ref() == Some(&container.image)
+        };
+        Ok(docker::containers(&ids)?.into_iter().filter(serves).map(|container| container.id).collect())
+    }
+
+    /// Dokku has begun to start the old version again: at the end of that it tells the old containers to end.
+    fn is_started_anew(&self, noted: &Noted) -> Result<bool, AppError> {
+        let mut new = self.live();
+        new.retain(|id| {
+            !noted.old.files.values().any(|text| text.trim() == id) && !noted.containers.contains(id)
+        });
+        let is_old = |container: &Container| noted.before.image.as_ref() == Some(&container.image);
+        Ok(docker::containers(&new)?.iter().any(is_old))
+    }
+
+    /// What of which version runs, for whoever is told that the app could not be put back.
+    ///
+    /// # Errors
+    /// Docker cannot be asked.
+    pub(crate) fn what_runs(&self, noted: &Noted) -> Result<String, AppError> {
+        let live = self.dokku.containers(self.name);
+        let found = docker::containers(&live.values().collect::<Vec<_>>())?;
+        let mut versions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (process, id) in &live {
+            let Some(container) = found.iter().find(|one| one.id == *id && one.is_running()) else {
+                continue;
+            };
+            let is_old = noted.before.image.as_ref() == Some(&container.image);
+            versions.entry(if is_old { "old" } else { "new" }).or_default().push(process);
+        }
+        let of = |version: &str| versions.get(version).map(|processes| processes.join(", "));
+        let missing: Vec<&str> = noted
+            .old
+            .running_processes()
+            .filter(|(process, _)| !versions.values().flatten().any(|one| one == process))
+            .map(|(process, _)| process)
+            .collect();
+        let runs = match (of("old"), of("new")) {
+            (Some(old), Some(new)) => {
+                format!("two versions of it run: {old} is the old one, {new} the new one")
+            }
+            (Some(_), None) => "its old version runs".to_owned(),
+            (None, Some(_)) => "its new version runs".to_owned(),
+            (None, None) => return Ok("nothing of it runs".to_owned()),
+        };
+        Ok(if missing.is_empty() { runs } else { format!("{runs}, without {}", missing.join(", ")) })
+    }
+}
+
+/// A container that the graduation's deploy has made.
+fn is_of_deploy(noted: &Noted, container: &Container) -> bool {
+    let is_known =
+        noted.old.running.contains_key(&container.id) || noted.before.containers.contains(&container.id);
+    let is_new = noted.held.as_ref().is_some_and(|held| {
+        held.image == container.image && noted.before.image.as_ref() != Some(&held.image)
+    });
+    !is_known
+        && (container.is_upcoming()
+            || noted.containers.contains(&container.id)
+            || (is_new && container.is_of_deploy()))
+}
+
+/// What a file says something of: `web.1` of `CONTAINER.web.1`.
+fn process_of(file: &str) -> &str {
+    file.split_once('.').map_or(file, |(_, process)| process)
+}
+
+/// Which process a container is one of: `web` of `web.1`.
+fn kind_of(process: &str) -> &str {
+    process.rsplit_once('.').map_or(process, |(kind, _)| kind)
+}
