@@ -483,7 +483,7 @@ pub(crate) fn rename_container(container: &str, name: &str) -> Result<(), Docker
 /// One is still there.
 pub(crate) fn retire_containers(ids: &[String], timeout_s: &str) -> Result<(), DockerError> {
     if !ids.is_empty() {
-        docker().args(["stop", "--time", timeout_s]).args(ids).run()?;
+        docker().args(["stop", "-t", timeout_s]).args(ids).run()?;
     }
     ids.iter().try_for_each(|id| remove_container(id))
 }

@@ -42,7 +42,10 @@ impl<'a> Story<'a> {
     fn failed(&self) -> Running {
         let push = self.environment.begin_graduation(&["allow-missing-config"], "now", "HEAD");
         self.post.is_reached_by(&push);
-        self.world.destination.dokku(&["config:set", "--no-restart", "used", "COLOUR=blue"]).succeeds();
+        let host = &self.world.destination;
+        host.dokku(&["config:set", "--no-restart", "used", "COLOUR=blue"]).succeeds();
+        // Not all of version 1 runs any more: it has to be started.
+        host.root("docker rm -f $(cat \"$DOKKU_ROOT/api/CONTAINER.worker.1\")").succeeds();
         self.health.close();
         self.post.succeeds();
         self.health.is_reached();
@@ -222,8 +225,50 @@ fn retire_all(world: &World) {
         file="$DOKKU_LIB_ROOT/data/scheduler-docker-local/dead-$list"
         [ ! -e "$file" ] || sed -i -E 's/ [0-9]+$/ 1/' "$file"
     done
-    dokku ps:retire"#;
+    # Its own timer may be at it.
+    timeout 60 sh -c 'until dokku ps:retire; do sleep 0.2; done'"#;
     world.destination.root(script).succeeds();
+}
+
+/// Production runs version 1 of `api` in this many web containers and a worker. Version 2 is held, and its worker will fail.
+/// While the gate is open whatever of version 1 is started fails, too.
+fn with_a_worker_that_will_fail<'a>(
+    world: &'a World,
+    damaged: &Gate<'_>,
+    web: u32,
+) -> (Checkout<'a>, PostHook<'a>, Running) {
+    let host = &world.destination;
+    world.app("api").with_worker().starts_unless_open(damaged).version("1").push();
+    let environment = world.with_first_release();
+    host.dokku(&["ps:scale", "api", &format!("web={web}"), "worker=1"]).succeeds();
+    host.dokku(&["config:set", "--no-restart", "api", "BROKEN=1"]).succeeds();
+    world.app("api").with_worker_that_can_break().version("2").push();
+    world.source.dokku(&["graduate:commit", "-m", "Version 2"]).succeeds();
+    environment.update();
+    retire_all(world);
+    let post = world.post_hook();
+    let push = environment.begin_graduation(&["allow-missing-config"], "now", "HEAD");
+    post.is_reached_by(&push);
+    (environment, post, push)
+}
+
+#[test]
+fn users_who_have_seen_the_new_version_are_given_the_old_one_back_at_once() {
+    let world = World::new();
+    let host = &world.destination;
+    let damaged = world.gate("damaged");
+    let (environment, post, push) = with_a_worker_that_will_fail(&world, &damaged, 1);
+    let before = containers_of(&world, "api");
+    let visitor = Visitor::of(host, &["api"]);
+    damaged.open();
+    post.succeeds();
+    push.wait().is_refused().says("production was rolled back").does_not_say("partly graduated");
+    let times = visitor.saw(&[("api", &["1", "2", "1"])]);
+    let shown = times[&("api".to_owned(), "2".to_owned())];
+    println!("users got version 2 for {} ms", shown.as_millis());
+    let old: Vec<&str> = before.lines().filter(|line| !line.contains("upcoming")).collect();
+    assert_eq!(containers_of(&world, "api").lines().collect::<Vec<_>>(), old);
+    assert!(!environment.went_live("now", "HEAD"));
 }
 
 #[test]
@@ -283,4 +328,28 @@ fn an_app_that_fails_is_given_back_to_what_still_runs() {
     assert_eq!(environment.ledger("production", host), ["api 2", "web 2"]);
     retire_all(&world);
     host.until_live("api", "2");
+}
+
+#[test]
+fn one_of_which_not_all_runs_any_more_has_no_two_versions_in_the_end() {
+    let world = World::new();
+    let host = &world.destination;
+    let damaged = world.gate("damaged");
+    let (_, post, push) = with_a_worker_that_will_fail(&world, &damaged, 2);
+    let second = host.read("api/CONTAINER.web.2").unwrap();
+    host.root("docker rm -f $(cat \"$DOKKU_ROOT/api/CONTAINER.web.1\")").succeeds();
+    damaged.open();
+    post.succeeds();
+    push.wait()
+        .is_refused()
+        .says("production is partly graduated")
+        .says("api is stuck: dokku ps:restart api exited with code")
+        .says("its old version runs, without web.1");
+    assert_eq!(host.read("api/CONTAINER.web.1"), None);
+    assert_eq!(host.read("api/CONTAINER.web.2"), Some(second));
+    Visitor::of(host, &["api"]).saw(&[("api", &["1"])]);
+    assert!(!host.left().contains("upcoming"), "{}", host.left());
+    damaged.close();
+    host.dokku(&["ps:restart", "api"]).succeeds();
+    assert_eq!(host.live("api"), "1");
 }

@@ -21,7 +21,7 @@ use crate::names::{AppName, GraduationId};
 use crate::participant;
 use crate::participant::app::{App, AppError, Version};
 use crate::participant::health::{self, Ailment, Watched};
-use crate::participant::store::{AppEntry, AppLog, Before, Held, LeaseEnd, Store, Variables};
+use crate::participant::store::{AppEntry, AppLog, Before, Held, LeaseEnd, Old, Store, Variables};
 use crate::protocol::{Decision, Delivery, HoldPoint};
 use crate::provenance::Pin;
 use crate::vars::Vars;
@@ -431,7 +431,12 @@ impl<'a> Deploy<'a> {
             let held = known.held.ok_or_else(|| HoldError::Unknown(name.clone()))?;
             self.app.end_releases()?;
             self.app.name_version(&self.before, &self.variables, Some(&held), Version::New)?;
-            self.store.note(name, &AppEntry::Released { old: self.app.old()? })?;
+            // Without it what was live when the app was opened counts.
+            let old = self.app.old().unwrap_or_else(|error| {
+                log::warn!("{error}");
+                Old::default()
+            });
+            self.store.note(name, &AppEntry::Released { old })?;
         }
         Ok(())
     }

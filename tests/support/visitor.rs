@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::host::{Address, Host};
 use super::real;
@@ -22,9 +22,19 @@ struct Visits {
     failed: Vec<String>,
     /// Each version when it was first seen after another.
     versions: Vec<String>,
+    /// When each was seen first and last.
+    times: BTreeMap<String, [Instant; 2]>,
 }
 
 impl Visits {
+    fn note(&mut self, version: String) {
+        let now = Instant::now();
+        self.times.entry(version.clone()).or_insert([now; 2])[1] = now;
+        if self.versions.last() != Some(&version) {
+            self.versions.push(version);
+        }
+    }
+
     /// The versions in the order of their coming. A real nginx that reloads lets its old workers answer beside the new
     /// ones for some milliseconds; what counts there is when a version came first, and what came last.
     fn changes(&self) -> Vec<&str> {
@@ -57,8 +67,7 @@ impl Visitor {
                 for (app, address) in &places {
                     let visits = seen.entry(app.clone()).or_default();
                     match address.ask() {
-                        Ok(version) if visits.versions.last() == Some(&version) => {}
-                        Ok(version) => visits.versions.push(version),
+                        Ok(version) => visits.note(version),
                         Err(reason) => visits.failed.push(reason),
                     }
                 }
@@ -70,9 +79,10 @@ impl Visitor {
         Visitor { over, visits: Some(visits) }
     }
 
-    /// Stops. No request may have failed, and this is what each app must have shown, in this order.
+    /// Stops. No request may have failed, and this is what each app must have shown, in this order. Gives the time from the
+    /// first answer of a version to its last one, by app and version.
     #[track_caller]
-    pub(crate) fn saw(mut self, expected: &[(&str, &[&str])]) {
+    pub(crate) fn saw(mut self, expected: &[(&str, &[&str])]) -> BTreeMap<(String, String), Duration> {
         self.over.store(true, Ordering::Release);
         let seen = self.visits.take().unwrap().join().unwrap();
         for (app, versions) in expected {
@@ -80,6 +90,10 @@ impl Visitor {
             assert!(visits.failed.is_empty(), "requests to {app} failed: {visits:?}");
             assert_eq!(visits.changes(), versions.to_vec(), "what {app} showed");
         }
+        let of = |app: &String, (version, [first, last]): (&String, &[Instant; 2])| {
+            ((app.clone(), version.clone()), last.duration_since(*first))
+        };
+        seen.iter().flat_map(|(app, visits)| visits.times.iter().map(move |times| of(app, times))).collect()
     }
 }
 

@@ -148,8 +148,8 @@ impl App<'_> {
         Ok(())
     }
 
-    /// After Dokku has started the old version again: those of the old containers that it did not replace are retired by its
-    /// timer after all.
+    /// After Dokku has started the old version again, or has failed to: those of the old containers that are not live are
+    /// retired by its timer after all.
     pub(super) fn retire_old(&self, noted: &Noted) -> Result<(), AppError> {
         let live = self.live();
         let left: Vec<&String> = noted.old.running.keys().filter(|id| !live.contains(id)).collect();

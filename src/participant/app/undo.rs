@@ -167,7 +167,7 @@ impl App<'_> {
             return Ok(());
         }
         if let Err(error) = self.command("ps:restart").arg(self.name.as_str()).run() {
-            self.settle_failed_restart(noted, error)?;
+            self.settle_failed_restart(noted, given, error)?;
         }
         self.retire_old(noted)
     }
@@ -175,7 +175,12 @@ impl App<'_> {
     /// Dokku starts the containers, switches the proxy, and can still fail in what follows: at a network that does not exist any
     /// more, say, at which the new version has failed, too. If what is live then is the old version, it is back: what Dokku has
     /// not come to is done here. Otherwise the restart is tried again, and each try would leave its containers.
-    fn settle_failed_restart(&self, noted: &Noted, error: ProcessError) -> Result<(), AppError> {
+    fn settle_failed_restart(
+        &self,
+        noted: &Noted,
+        given: Given,
+        error: ProcessError,
+    ) -> Result<(), AppError> {
         let named = self.dokku.containers(self.name);
         let found = docker::containers(&named.values().collect::<Vec<_>>())?;
         let is_missing = |process: &str| !named.contains_key(process);
@@ -185,8 +190,9 @@ impl App<'_> {
             || found.len() != named.len()
             || !found.iter().all(Container::is_running)
         {
-            // Nobody asks them: they have ended.
-            self.sweep(noted, |container| !container.is_running())?;
+            // Users may still be sent to what was live before the restart, unless something was given back.
+            self.sweep(noted, |container| given != Given::Nothing || !container.is_running())?;
+            self.retire_old(noted)?;
             return Err(error.into());
         }
         log::error!("{error}");

@@ -92,6 +92,12 @@ impl Old {
     pub(crate) fn running_processes(&self) -> impl Iterator<Item = (&str, &str)> {
         self.processes().filter(|(_, id)| self.running.contains_key(*id))
     }
+
+    /// Whatever ran earlier runs here, too.
+    fn is_no_less_than(&self, earlier: &Self) -> bool {
+        let runs = |wanted: &str| self.running_processes().any(|(process, _)| process == wanted);
+        earlier.running_processes().all(|(process, _)| runs(process))
+    }
 }
 
 /// Config variables that a deploy sets, by name; none for one that is not set.
@@ -128,7 +134,7 @@ pub(crate) struct Noted {
     pub(crate) containers: BTreeSet<String>,
     /// Its deploy went on after the decision.
     pub(crate) released: bool,
-    /// What was live when it did, or when it was opened.
+    /// What was live when it did; or when it was opened, if some of that had ended by then.
     pub(crate) old: Old,
     /// Its deploy came to its end well: Dokku tells the old containers to end then.
     pub(crate) deployed: bool,
@@ -320,7 +326,7 @@ impl AppLog {
             }
             AppEntry::Released { old } => {
                 self.is_released = true;
-                self.old = Some(old).filter(|old| !old.running.is_empty());
+                self.old = Some(old);
             }
             AppEntry::Deployed {} => self.was_deployed = true,
             AppEntry::Exited {} => self.has_exited = true,
@@ -339,7 +345,8 @@ impl AppLog {
     /// All that is needed to put an app back that was `before`.
     pub(crate) fn noted(self, before: Before) -> Noted {
         let Self { variables, held, deploy, checked: containers, is_released: released, .. } = self;
-        let old = self.old.unwrap_or_else(|| before.old.clone());
+        let old =
+            self.old.filter(|old| old.is_no_less_than(&before.old)).unwrap_or_else(|| before.old.clone());
         let deployed = self.was_deployed;
         Noted { before, variables, held, deploy, containers, released, old, deployed }
     }

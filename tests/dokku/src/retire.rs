@@ -9,7 +9,7 @@ use crate::docker::engine::Engine;
 use crate::docker::model::Request;
 use crate::docker::{client, processes};
 use crate::layout::Layout;
-use crate::outcome::Outcome;
+use crate::outcome::{Context, Outcome};
 use crate::properties::Properties;
 
 /// The label by which an image names the one that an app was deployed from.
@@ -49,6 +49,14 @@ pub(crate) fn register(layout: &Layout, app: &str, container: &str, wait_s: u64)
         }
     }
     Ok(())
+}
+
+/// The lock of `ps:retire`, which Dokku's timer runs, too; none if somebody has it.
+pub(crate) fn lock(layout: &Layout) -> Outcome<Option<File>> {
+    let path = layout.data("ps", "retire");
+    let file =
+        File::options().create(true).truncate(false).write(true).open(&path).context(path.display())?;
+    Ok(file.try_lock().is_ok().then_some(file))
 }
 
 /// Stops and removes what is due of one app, or of all.

@@ -31,7 +31,9 @@ pub(crate) fn run(layout: Layout) -> Outcome {
     thread::spawn(move || {
         loop {
             thread::sleep(RETIRE_EVERY);
-            retire::retire_due(&timer, None);
+            if let Ok(Some(_lock)) = retire::lock(&timer.layout) {
+                retire::retire_due(&timer, None);
+            }
         }
     });
     for connection in listener.incoming().flatten() {

@@ -8,6 +8,7 @@ use crate::call::Call;
 use crate::docker::client;
 use crate::outcome::{Failure, Outcome, headline, line, step, warn};
 use crate::properties::Properties;
+use crate::retire;
 
 /// How many containers of each process type, in name order.
 pub(super) fn scale(call: &Call, app: &str) -> Vec<(String, u64)> {
@@ -92,6 +93,9 @@ pub(super) fn run(call: &Call, file: &str) -> Outcome {
         }
         "restore" => restore(call, call.arg(1)),
         "retire" => {
+            let Some(_lock) = retire::lock(&call.layout)? else {
+                return Err(Failure::new("Failed to acquire ps:retire lock"));
+            };
             step("Retiring old containers and images");
             call.trigger("scheduler-retire", &["docker-local", call.arg(1)])
         }
