@@ -341,6 +341,8 @@ impl Shower {
                 | Notice::ImageSent { .. }
                 | Notice::Held { .. }
                 | Notice::AllHeld { .. }
+                | Notice::AwaitingGo { .. }
+                | Notice::ToldToGo { .. }
                 | Notice::AppFailed { .. }
                 | Notice::LinkLost { .. }
                 | Notice::LinkBack {}

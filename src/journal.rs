@@ -99,15 +99,15 @@ impl Place {
         self.dir.join("events/lines")
     }
 
+    /// What people were told so far, up to what cannot be read.
+    pub(crate) fn told(&self) -> impl Iterator<Item = Notice> {
+        let mut notices = Follower::<Notice>::open(&self.events()).ok();
+        std::iter::from_fn(move || notices.as_mut()?.next(Duration::ZERO).ok()?)
+    }
+
     /// The plan that people were shown, which is told once; none before that, or if it is lost.
     pub(crate) fn planned(&self) -> Option<Plan> {
-        let mut notices = Follower::<Notice>::open(&self.events()).ok()?;
-        while let Ok(Some(next)) = notices.next(Duration::ZERO) {
-            if let Notice::Planned { plan } = next {
-                return Some(plan);
-            }
-        }
-        None
+        self.told().find_map(|notice| if let Notice::Planned { plan } = notice { Some(plan) } else { None })
     }
 
     /// Where the coordinator listens.

@@ -1,7 +1,7 @@
 //! The names by which Dokku starts this program: links to the one binary.
 
 /// Dokku's subcommands, each by the last part of its name: `subcommands/<name>`, `default` being `graduate`.
-pub(crate) const SUBCOMMANDS: [&str; 28] = [
+pub(crate) const SUBCOMMANDS: [&str; 30] = [
     "abort",
     "add-environment",
     "add-hook",
@@ -12,6 +12,8 @@ pub(crate) const SUBCOMMANDS: [&str; 28] = [
     "doctor",
     "environments",
     "freeze",
+    "go",
+    "held",
     "help",
     "hooks",
     "key",

@@ -252,6 +252,16 @@ pub enum Notice {
         /// For how long at the most, in seconds.
         hold_limit_s: u32,
     },
+    /// It goes on when somebody says `graduate:go`.
+    AwaitingGo {
+        /// Until then; after that it is aborted.
+        until: DateTime<Utc>,
+    },
+    /// Somebody has.
+    ToldToGo {
+        /// Who.
+        by: String,
+    },
     /// An app failed.
     AppFailed {
         /// The app.

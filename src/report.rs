@@ -97,6 +97,13 @@ impl Reporter {
                 let limit = minutes(*hold_limit_s);
                 lines.big_step(&format!("{what} held on {}, for {limit} at most", self.environment()));
             }
+            Notice::AwaitingGo { until } => {
+                let environment = self.environment();
+                let until = until.format("%H:%M:%S");
+                lines.big_step(&format!("Waiting for `dokku graduate:go {environment}` until {until} UTC"));
+                lines.detail(&format!("`dokku graduate:abort {environment}` puts everything back"));
+            }
+            Notice::ToldToGo { by } => lines.step(&format!("{by} said go")),
             Notice::AppFailed { app, reason } => lines.trouble(&format!("{app}: {reason}")),
             Notice::LinkLost { reason } => {
                 lines.trouble(&format!("lost {}: {reason}", self.environment()));

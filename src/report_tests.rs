@@ -138,6 +138,8 @@ fn notices() -> Vec<Notice> {
         Notice::AllHeld { count: 1, hold_limit_s: 60 },
         Notice::AllHeld { count: 2, hold_limit_s: 1800 },
         Notice::AllHeld { count: 2, hold_limit_s: 90 },
+        Notice::AwaitingGo { until: "2026-01-02T03:04:05Z".parse().unwrap() },
+        Notice::ToldToGo { by: "alice".to_owned() },
         Notice::AppFailed { app: app(), reason: text("the deploy exited with code 1") },
         Notice::LinkLost { reason: text("the connection ended") },
         Notice::LinkBack {},

@@ -22,7 +22,7 @@ Usage: dokku graduate[:COMMAND]
 Promote a whole environment at once: every app goes live together or none does
 
 Commands (each has --help):
-    graduate <environment> [<revision>] [--yes] [--plan] [--option <option>]             Graduate a state of this host to an environment: every app goes live together or none does
+    graduate <environment> [<revision>] [--yes] [--plan] [--hold] [--option <option>]    Graduate a state of this host to an environment: every app goes live together or none does
     graduate:abort <environment>                                                         Stop a graduation that has not been decided yet and put everything back
     graduate:add-environment <name> <url> [--fingerprint <fingerprint>]                  Link an environment: pin its host key and test the link
     graduate:add-hook <PRE|POST|SUCCESS|FAILURE> <command>                               Add a hook that runs before a graduation or when all apps are held or when it is live or has failed
@@ -31,6 +31,8 @@ Commands (each has --help):
     graduate:doctor [<environment>] [--format <text|json>]                               Examine the installation and each link and say what puts right what is wrong
     graduate:environments [--format <text|json>]                                         List the environments
     graduate:freeze <environment> <reason>                                               Refuse graduations to an environment and say why
+    graduate:go <environment>                                                            Let a graduation that waits for a person go live
+    graduate:held <environment> [--format <text|json>]                                   List what is held for a graduation in progress and until when it waits
     graduate:help                                                                        List the commands
     graduate:hooks [<PRE|POST|SUCCESS|FAILURE>] [--format <text|json>]                   List hooks with their indexes
     graduate:key                                                                         Print the public key that a destination must accept
@@ -62,7 +64,7 @@ fn dokku_gets_its_columns_and_its_status() {
         world.called_as("plugin/commands", &["help"]),
         str![[r#"
 stdout:
-    graduate <environment> [<revision>] [--yes] [--plan] [--option <option>], Graduate a state of this host to an environment: every app goes live together or none does
+    graduate <environment> [<revision>] [--yes] [--plan] [--hold] [--option <option>], Graduate a state of this host to an environment: every app goes live together or none does
     graduate:abort <environment>, Stop a graduation that has not been decided yet and put everything back
     graduate:add-environment <name> <url> [--fingerprint <fingerprint>], Link an environment: pin its host key and test the link
     graduate:add-hook <PRE|POST|SUCCESS|FAILURE> <command>, Add a hook that runs before a graduation or when all apps are held or when it is live or has failed
@@ -71,6 +73,8 @@ stdout:
     graduate:doctor [<environment>] [--format <text|json>], Examine the installation and each link and say what puts right what is wrong
     graduate:environments [--format <text|json>], List the environments
     graduate:freeze <environment> <reason>, Refuse graduations to an environment and say why
+    graduate:go <environment>, Let a graduation that waits for a person go live
+    graduate:held <environment> [--format <text|json>], List what is held for a graduation in progress and until when it waits
     graduate:help, List the commands
     graduate:hooks [<PRE|POST|SUCCESS|FAILURE>] [--format <text|json>], List hooks with their indexes
     graduate:key, Print the public key that a destination must accept

@@ -41,6 +41,7 @@ mod support;
 mod tags;
 mod terminal;
 mod votes;
+mod waiting;
 mod walk;
 mod worlds;
 

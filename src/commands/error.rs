@@ -30,6 +30,9 @@ pub(crate) enum CommandError {
     /// `recover` is at work.
     #[error("nothing to abort on {0}: {1} settles what an earlier graduation has left")]
     BeingSettled(EnvironmentName, String),
+    /// A graduation goes on, and waits for nobody.
+    #[error("the graduation to {0} does not wait for graduate:go: {1}")]
+    NotWaiting(EnvironmentName, String),
     /// It was decided already.
     #[error("it was too late to abort: the graduation to {0} had been decided")]
     TooLate(EnvironmentName),
@@ -61,6 +64,7 @@ impl Explain for CommandError {
             | Self::InProgress(..)
             | Self::NotInProgress(_)
             | Self::BeingSettled(..)
+            | Self::NotWaiting(..)
             | Self::TooLate(_)
             | Self::NoRelease(..)
             | Self::RefsOfEnvironment { .. }
@@ -87,6 +91,7 @@ impl Explain for CommandError {
             Self::Output(_)
             | Self::InProgress(..)
             | Self::NotInProgress(_)
+            | Self::NotWaiting(..)
             | Self::BeingSettled(..)
             | Self::NoGraduation => None,
         }

@@ -40,6 +40,9 @@ pub(crate) struct Arguments {
     /// Show what would happen and change nothing
     #[arg(long)]
     pub plan: bool,
+    /// When all is held and the POST hooks have run, wait for `graduate:go`
+    #[arg(long)]
+    pub hold: bool,
     /// One of the options of a push, such as allow-missing-config or only=api,web; may be given several times
     #[arg(long = "option", short, value_name = "OPTION")]
     pub options: Vec<String>,
@@ -67,6 +70,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Erro
     Settings::load(vars)?.environment(&arguments.environment)?;
     let mut options = options(&arguments.options)?;
     options.plan |= arguments.plan;
+    options.hold |= arguments.hold;
     graduate_to(
         &arguments.environment,
         arguments.revision.as_deref(),

@@ -131,6 +131,8 @@ fn app_of(notice: &Notice) -> Option<&AppName> {
         | Notice::HookLine { .. }
         | Notice::HooksEnded { .. }
         | Notice::AllHeld { .. }
+        | Notice::AwaitingGo { .. }
+        | Notice::ToldToGo { .. }
         | Notice::LinkLost { .. }
         | Notice::LinkBack {}
         | Notice::PuttingBack {}

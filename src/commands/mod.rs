@@ -21,7 +21,9 @@ pub(crate) mod doctor;
 pub(crate) mod environments;
 mod error;
 pub(crate) mod freeze;
+pub(crate) mod go;
 pub(crate) mod graduate;
+pub(crate) mod held;
 pub(crate) mod help;
 pub(crate) mod hooks;
 pub(crate) mod key;
@@ -110,6 +112,19 @@ pub(crate) enum Command {
     /// To go back to a release is possible all the same, where `despite-freeze` is given.
     #[command(name = "graduate:freeze")]
     Freeze(freeze::Arguments),
+    /// Let a graduation that waits for a person go live
+    ///
+    /// It is for one that was pushed with `-o hold` or begun with `--hold`. What is held is looked at once more. The command
+    /// waits until all is over, and its exit status says how the graduation ended.
+    #[command(
+        name = "graduate:go",
+        after_help = "Exit status: 0 the environment runs the state; 1 nothing waits there, or it was aborted or rolled back; \
+                      3 partly graduated or in doubt"
+    )]
+    Go(go::Arguments),
+    /// List what is held for a graduation in progress and until when it waits
+    #[command(name = "graduate:held")]
+    Held(held::Arguments),
     /// List the commands
     #[command(name = "graduate:help")]
     Help(help::Arguments),
@@ -214,6 +229,7 @@ pub(crate) fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
         Command::Recover(arguments) => return recover::run(&arguments, vars),
         Command::Diff(arguments) => return diff::run(&arguments, vars),
         Command::Abort(arguments) => return abort::run(&arguments, vars),
+        Command::Go(arguments) => return go::run(&arguments, vars),
         Command::Doctor(arguments) => return doctor::run(&arguments, vars),
         Command::Plan(arguments) => return plan::run(&arguments, vars),
         Command::Rollback(arguments) => return rollback::run(&arguments, vars),
@@ -228,6 +244,7 @@ pub(crate) fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
         Command::Commit(arguments) => commit::run(vars, &arguments)?,
         Command::Environments(arguments) => environments::run(&arguments, vars)?,
         Command::Freeze(arguments) => freeze::freeze(&arguments, vars)?,
+        Command::Held(arguments) => held::run(&arguments, vars)?,
         Command::Help(arguments) => help::run(&arguments, &all())?,
         Command::Hooks(arguments) => hooks::run(&arguments, vars)?,
         Command::Key(arguments) => key::run(&arguments, vars)?,

@@ -132,6 +132,8 @@ fn ask(order: &Order, vars: &Vars) -> Result<(Option<Plan>, Ending), Error> {
                 | Notice::ImageSent { .. }
                 | Notice::Held { .. }
                 | Notice::AllHeld { .. }
+                | Notice::AwaitingGo { .. }
+                | Notice::ToldToGo { .. }
                 | Notice::AppFailed { .. }
                 | Notice::LinkLost { .. }
                 | Notice::LinkBack {}

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
-use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
@@ -17,8 +16,6 @@ use crate::lines::Lines;
 use crate::link::Inquiry;
 use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId};
-use crate::order::Notice;
-use crate::records::Follower;
 use crate::repo::Settled;
 use crate::report::Reporter;
 use crate::runs::{AppStatus, Condition, Runs};
@@ -212,8 +209,7 @@ fn distance(
 fn last_step(vars: &Vars, id: &GraduationId) -> String {
     let mut reporter = Reporter::new(true);
     let mut step = String::new();
-    let Ok(mut events) = Follower::<Notice>::open(&Place::of(vars, id).events()) else { return step };
-    while let Ok(Some(notice)) = events.next(Duration::ZERO) {
+    for notice in Place::of(vars, id).told() {
         let text = reporter.text(&notice);
         let mut steps = text
             .lines()

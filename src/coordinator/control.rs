@@ -30,6 +30,11 @@ pub enum Ask {
     Vote {},
     /// The refs have moved: read them.
     TagMoved {},
+    /// Go on from where it waits for a person.
+    Go {
+        /// Who says so.
+        by: String,
+    },
     /// Stop, if it is not too late.
     Stop {
         /// Who wants it and why.

@@ -36,6 +36,18 @@ enum Carried {
     Over(Outcome),
 }
 
+/// Whether it needs a person's word before a vote may be asked for. The machine knows nothing of that: it is ready, and time
+/// and a stop count as they do in every push whose hook has not asked yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Permission {
+    /// It does, but is not so far.
+    Needed,
+    /// It waits for that.
+    Awaited,
+    /// It does not, or has it.
+    Given,
+}
+
 /// One run of the transaction.
 pub(super) struct Run<'c, 'v> {
     coordinator: &'c mut Coordinator<'v>,
@@ -47,6 +59,7 @@ pub(super) struct Run<'c, 'v> {
     push_is_over: bool,
     since: Instant,
     asker_came: bool,
+    permission: Permission,
     /// Our vote has been asked for and not given yet.
     vote_asked: bool,
     /// What works here for it before the decision: PRE and POST hooks, pushes of objects.
@@ -92,10 +105,12 @@ impl<'c, 'v> Run<'c, 'v> {
         peer: Peer,
         children: Children,
     ) -> Self {
+        let permission = if coordinator.order.options.hold { Permission::Needed } else { Permission::Given };
         Self {
             coordinator,
             transaction,
             peer,
+            permission,
             holding_since: None,
             receive_pack: None,
             push_is_over: false,
@@ -242,6 +257,12 @@ impl<'c, 'v> Run<'c, 'v> {
         }
     }
 
+    /// What is left of the time that apps may be held.
+    fn hold_time_left(&self) -> Duration {
+        let held = self.holding_since.map(|since| since.elapsed()).unwrap_or_default();
+        self.coordinator.limits.hold_timeout.saturating_sub(held)
+    }
+
     fn client(&mut self, client: Client) -> Option<Event> {
         match client {
             Client::Asks(Ask::Asker { receive_pack }) => {
@@ -255,6 +276,7 @@ impl<'c, 'v> Run<'c, 'v> {
             }
             Client::Asks(Ask::TagMoved {}) if self.transaction.awaits_decision() => self.read_ref(),
             Client::Asks(Ask::TagMoved {}) => None,
+            Client::Asks(Ask::Go { by }) => self.told_to_go(by),
             Client::Asks(Ask::Stop { reason }) => Some(Event::Stop(Cause::new(reason))),
             Client::AskerGone => Some(Event::Stop(Cause::new("the client disconnected before the decision"))),
         }

@@ -62,7 +62,7 @@ impl Coordinator<'_> {
                     return Err("the client disconnected before the decision".to_owned());
                 }
                 // Nothing has been begun that could tell any of this.
-                Message::Client(Client::Asks(Ask::TagMoved {}))
+                Message::Client(Client::Asks(Ask::TagMoved {} | Ask::Go { .. }))
                 | Message::Peer { .. }
                 | Message::ProgramWrote { .. }
                 | Message::ProgramsDone { .. }

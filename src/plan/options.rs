@@ -29,6 +29,8 @@ pub struct Options {
     pub redeployed: BTreeSet<AppName>,
     /// `-o only=api,web`: no other apps.
     pub only: Option<BTreeSet<AppName>>,
+    /// `-o hold`: when all is held and the POST hooks have run, wait until somebody says `graduate:go`.
+    pub hold: bool,
     /// `-o quiet`: no build output unless something fails.
     pub quiet: bool,
 }
@@ -42,7 +44,7 @@ pub enum OptionError {
     /// One that does not exist or is malformed.
     #[error(
         "unknown push option {0:?}; there are plan, allow-dirty, allow-missing-config, allow-untested, again, \
-         despite-freeze, redeploy, redeploy=APP[,APP...], only=APP[,APP...] and quiet"
+         despite-freeze, hold, redeploy, redeploy=APP[,APP...], only=APP[,APP...] and quiet"
     )]
     Unknown(String),
     /// More than [`MAX_OPTIONS`].
@@ -79,6 +81,7 @@ impl Options {
                 None if option == "allow-untested" => parsed.allow_untested = true,
                 None if option == "despite-freeze" => parsed.despite_freeze = true,
                 None if option == "again" => parsed.again = true,
+                None if option == "hold" => parsed.hold = true,
                 None if option == "redeploy" => parsed.redeploy = true,
                 None if option == "quiet" => parsed.quiet = true,
                 Some((which @ ("only" | "redeploy"), names)) => {

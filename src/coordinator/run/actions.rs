@@ -3,7 +3,9 @@
 use std::thread;
 use std::time::Duration;
 
-use super::{Carried, Run, not_moved, seconds};
+use chrono::Utc;
+
+use super::{Carried, Permission, Run, not_moved, seconds};
 use crate::commit::source::{Action, Event, Go, Phase};
 use crate::coordinator::context::Coordinator;
 use crate::coordinator::control::Tell;
@@ -25,7 +27,7 @@ impl Run<'_, '_> {
                 return Ok(self.peer.send_version(app).map_or(Carried::Nothing, Carried::Event));
             }
             Action::Prepare(app) => self.peer.prepare(&app),
-            Action::Ready => return self.ready(),
+            Action::Ready => return Ok(self.ready().map_or(Carried::Nothing, Carried::Event)),
             Action::Look => self.peer.look(),
             Action::VoteYes => return self.vote(),
             Action::AnnounceGo(go) => self.announce_go(go)?,
@@ -54,16 +56,36 @@ impl Run<'_, '_> {
         Ok(Carried::Nothing)
     }
 
-    /// Everything is held. A push votes through its hook; a command is its own decision.
-    pub(super) fn ready(&mut self) -> Result<Carried, CoordinatorError> {
+    /// Everything is held, and the hooks have run.
+    fn ready(&mut self) -> Option<Event> {
+        if self.permission == Permission::Given {
+            return self.ask_for_vote();
+        }
+        self.permission = Permission::Awaited;
+        self.coordinator.say(Notice::AwaitingGo { until: Utc::now() + self.hold_time_left() });
+        None
+    }
+
+    /// Somebody says that it may go live. Before it waits for that it is not heard: whoever says so has seen what is held.
+    pub(super) fn told_to_go(&mut self, by: String) -> Option<Event> {
+        if self.permission != Permission::Awaited {
+            return None;
+        }
+        self.permission = Permission::Given;
+        self.coordinator.say(Notice::ToldToGo { by });
+        self.ask_for_vote()
+    }
+
+    /// A push votes through its hook; a command is its own decision.
+    fn ask_for_vote(&mut self) -> Option<Event> {
         match self.coordinator.order.mode {
             Mode::Push => {
                 self.coordinator.clients.tell(&Tell::Ready {});
-                Ok(Carried::Nothing)
+                None
             }
             Mode::Command | Mode::AfterPush => {
                 self.vote_asked = true;
-                Ok(self.vote_due().map_or(Carried::Nothing, Carried::Event))
+                self.vote_due()
             }
         }
     }

@@ -1,0 +1,146 @@
+//! `graduate:held <environment>`: what is held for the graduation in progress, and until when it waits.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use clap::Args;
+use serde_json::json;
+
+use crate::coordinator::{self, Holder};
+use crate::error::Error;
+use crate::journal::Place;
+use crate::lines::Lines;
+use crate::names::{AppName, EnvironmentName, GraduationId};
+use crate::order::Notice;
+use crate::protocol::HoldPoint;
+use crate::settings::Settings;
+use crate::vars::Vars;
+
+use super::error::CommandError;
+use super::printing::{Format, print, print_json, table};
+
+/// Which environment, and how to show it.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The environment that is being graduated to
+    environment: EnvironmentName,
+    /// A table, or one JSON document
+    #[arg(
+        long,
+        value_name = "text|json",
+        default_value = "text",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    format: Format,
+}
+
+/// Whether a graduation waits for a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// Until then.
+    Until(DateTime<Utc>),
+    /// It does not.
+    No {
+        /// Why not.
+        why: &'static str,
+    },
+}
+
+impl Waiting {
+    /// By what it has told.
+    pub(super) fn of(told: impl Iterator<Item = Notice>) -> Self {
+        told.fold(Self::No { why: "not everything is held yet, or it was begun without `hold`" }, Self::after)
+    }
+
+    fn after(self, notice: Notice) -> Self {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "no other notice changes it")]
+        match notice {
+            Notice::AwaitingGo { until } => Self::Until(until),
+            Notice::ToldToGo { .. } | Notice::GoingLive {} => Self::No { why: "somebody said go already" },
+            Notice::PuttingBack {} | Notice::Ended { .. } => {
+                Self::No { why: "it is being put back, or is over" }
+            }
+            _ => self,
+        }
+    }
+
+    fn until(self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Until(until) => Some(until),
+            Self::No { .. } => None,
+        }
+    }
+}
+
+/// The graduation to a linked environment that goes on.
+///
+/// # Errors
+/// The environment is not linked; somebody graduates, and who cannot be read.
+pub(super) fn in_progress(environment: &EnvironmentName, vars: &Vars) -> Result<Option<GraduationId>, Error> {
+    Settings::load(vars)?.environment(environment)?;
+    let holder = coordinator::in_progress(vars, environment)?;
+    let known =
+        |holder: Option<Holder>| holder.ok_or_else(|| CommandError::InProgress(environment.clone(), None));
+    Ok(holder.map(known).transpose()?.map(|holder| holder.id))
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// As [`in_progress`].
+pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
+    let environment = &arguments.environment;
+    let id = in_progress(environment, vars)?;
+    let told: Vec<Notice> = id.as_ref().map(|id| Place::of(vars, id).told().collect()).unwrap_or_default();
+    let held = held(&told);
+    let until = Waiting::of(told.into_iter()).until();
+    match arguments.format {
+        Format::Json => {
+            let apps: BTreeMap<&AppName, _> = held.iter().map(|(app, at)| (app, in_a_word(*at))).collect();
+            print_json(&json!({ "id": id, "apps": apps, "waits_until": until }))
+        }
+        Format::Text => print(text(environment, &held, until)),
+    }
+}
+
+/// The apps that are held, and where in their deploys.
+fn held(told: &[Notice]) -> BTreeMap<AppName, HoldPoint> {
+    let mut held = BTreeMap::new();
+    for notice in told {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "no other notice changes it")]
+        match notice {
+            Notice::Held { app, at, .. } => drop(held.insert(app.clone(), *at)),
+            Notice::GoingLive {} | Notice::PuttingBack {} | Notice::Ended { .. } => held.clear(),
+            Notice::AppFailed { app, .. } => drop(held.remove(app)),
+            _ => {}
+        }
+    }
+    held
+}
+
+fn in_a_word(at: HoldPoint) -> &'static str {
+    match at {
+        HoldPoint::Healthy => "healthy",
+        HoldPoint::Built => "built",
+    }
+}
+
+fn text(
+    environment: &EnvironmentName,
+    held: &BTreeMap<AppName, HoldPoint>,
+    until: Option<DateTime<Utc>>,
+) -> String {
+    let mut lines = Lines::default();
+    if held.is_empty() {
+        lines.step(&format!("Nothing is held on {environment}"));
+        return lines.text();
+    }
+    let rows = held.iter().map(|(app, at)| vec![app.to_string(), in_a_word(*at).to_owned()]);
+    lines.append(&table(&["APP", "HELD"].map(str::to_owned), &rows.collect::<Vec<_>>()));
+    if let Some(until) = until {
+        let until = until.format("%H:%M:%S");
+        lines.big_step(&format!("Waits for `dokku graduate:go {environment}` until {until} UTC"));
+    }
+    lines.text()
+}
