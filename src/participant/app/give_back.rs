@@ -62,12 +62,17 @@ impl App<'_> {
         Ok(found)
     }
 
+    /// Its deploy may have put new containers into the place of old ones.
+    fn went_on(&self, noted: &Noted) -> Result<bool, AppError> {
+        Ok(noted.released || self.is_live(noted)?)
+    }
+
     /// After a deploy that failed: Dokku's timer leaves the old containers alone, however long other apps take.
     ///
     /// # Errors
     /// Dokku's list cannot be changed.
     pub(crate) fn spare_old(&self, noted: &Noted) -> Result<(), AppError> {
-        if noted.may_be_given_back() {
+        if self.went_on(noted)? && noted.may_be_given_back() {
             self.spare_containers(&noted.old)?;
         }
         Ok(())
@@ -79,8 +84,7 @@ impl App<'_> {
     /// until Dokku has started it again.
     pub(super) fn give_back(&self, noted: &Noted) -> Result<Given, AppError> {
         let old = &noted.old;
-        let went_on = noted.released || self.is_live(noted)?;
-        if !went_on || !noted.may_be_given_back() || self.is_started_anew(noted)? {
+        if !self.went_on(noted)? || !noted.may_be_given_back() || self.is_started_anew(noted)? {
             return Ok(Given::Nothing);
         }
         self.spare_containers(old)?;

@@ -93,10 +93,12 @@ impl Old {
         self.processes().filter(|(_, id)| self.running.contains_key(*id))
     }
 
-    /// Whatever ran earlier runs here, too.
-    fn is_no_less_than(&self, earlier: &Self) -> bool {
-        let runs = |wanted: &str| self.running_processes().any(|(process, _)| process == wanted);
-        earlier.running_processes().all(|(process, _)| runs(process))
+    /// What an app is given back to that was `self` when it was opened, and was found as `at_go` at the decision. If somebody
+    /// has restarted it while it was held, Dokku has told the earlier containers to end; otherwise what has ended since is to
+    /// run again.
+    fn or_restarted(self, at_go: Option<Self>) -> Self {
+        let is_restarted = |found: &Self| found.running.keys().any(|id| !self.running.contains_key(id));
+        at_go.filter(is_restarted).unwrap_or(self)
     }
 }
 
@@ -134,7 +136,7 @@ pub(crate) struct Noted {
     pub(crate) containers: BTreeSet<String>,
     /// Its deploy went on after the decision.
     pub(crate) released: bool,
-    /// What was live when it did; or when it was opened, if some of that had ended by then.
+    /// What was live when it did.
     pub(crate) old: Old,
     /// Its deploy came to its end well: Dokku tells the old containers to end then.
     pub(crate) deployed: bool,
@@ -345,8 +347,7 @@ impl AppLog {
     /// All that is needed to put an app back that was `before`.
     pub(crate) fn noted(self, before: Before) -> Noted {
         let Self { variables, held, deploy, checked: containers, is_released: released, .. } = self;
-        let old =
-            self.old.filter(|old| old.is_no_less_than(&before.old)).unwrap_or_else(|| before.old.clone());
+        let old = before.old.clone().or_restarted(self.old);
         let deployed = self.was_deployed;
         Noted { before, variables, held, deploy, containers, released, old, deployed }
     }
@@ -486,5 +487,26 @@ impl Store {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_is_given_back_to_what_somebody_has_restarted_and_not_to_less_than_it_was() {
+        let old = |ids: &[&str]| {
+            let placed = Placed { name: "api.web.1".to_owned(), restart: RestartPolicy::no() };
+            let running = ids.iter().map(|id| ((*id).to_owned(), placed.clone())).collect();
+            Old { files: BTreeMap::new(), running }
+        };
+        let opened = || old(&["1a", "2b"]);
+        assert_eq!(opened().or_restarted(None), opened());
+        assert_eq!(opened().or_restarted(Some(old(&["1a"]))), opened());
+        assert_eq!(opened().or_restarted(Some(Old::default())), opened());
+        for restarted in [old(&["3c", "4d"]), old(&["3c"])] {
+            assert_eq!(opened().or_restarted(Some(restarted.clone())), restarted);
+        }
     }
 }
