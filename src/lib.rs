@@ -40,6 +40,7 @@ mod local;
 mod log;
 mod manifest;
 mod mapping;
+mod multiplex;
 mod names;
 mod obstacle;
 mod order;
