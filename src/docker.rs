@@ -237,6 +237,11 @@ impl Container {
 
     /// The address is its own: it does not share the host's network.
     pub(crate) fn has_address(&self, address: IpAddr) -> bool {
+        self.addresses().any(|own| own == address)
+    }
+
+    /// Its own addresses; none if it shares the network of the host.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         let settings = &self.network_settings;
         let of_networks = settings
             .networks
@@ -245,8 +250,8 @@ impl Container {
             .map(|(_, one)| one)
             .flat_map(|one| [&one.ip_address, &one.ipv6_address]);
         let own = of_networks.chain([&settings.ip_address]);
-        self.host_config.network_mode != "host"
-            && own.filter_map(|text| text.parse().ok()).any(|ip: IpAddr| ip == address)
+        let has_its_own = self.host_config.network_mode != "host";
+        own.filter(move |_| has_its_own).filter_map(|text| text.parse().ok())
     }
 
     /// When Docker starts it again.

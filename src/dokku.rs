@@ -401,6 +401,12 @@ impl Dokku {
         factors::disclose_briefly(&found, &FingerprintKey::new(key.bytes()))
     }
 
+    /// The app's domains, as Dokku's proxy knows them; none if it has none.
+    pub(crate) fn domains(&self, app: &AppName) -> Vec<String> {
+        let domains = files::read(&self.repository(app).join("VHOST"), MAX_PROPERTY).ok().flatten();
+        lines(&String::from_utf8_lossy(domains.as_deref().unwrap_or_default()))
+    }
+
     /// Everything else that Dokku keeps for the app outside its repository, as it is stored: it may hold secrets.
     pub(crate) fn factors(&self, app: &AppName) -> RawFactors {
         let mut found = RawFactors::new();
@@ -414,8 +420,7 @@ impl Dokku {
                 }
             }
         }
-        let domains = files::read(&self.repository(app).join("VHOST"), MAX_PROPERTY).ok().flatten();
-        let mut domains = lines(&String::from_utf8_lossy(domains.as_deref().unwrap_or_default()));
+        let mut domains = self.domains(app);
         domains.sort();
         if !domains.is_empty() {
             found.entry("domains".to_owned()).or_default().insert("vhost".to_owned(), domains);

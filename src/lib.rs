@@ -25,6 +25,7 @@ mod exit;
 mod factors;
 mod files;
 mod finding;
+mod forward;
 mod git;
 mod history;
 mod hook;

@@ -20,8 +20,10 @@ use crate::settings::SettingsError;
 use crate::ssh::SshError;
 
 mod diagnosis;
+mod forward;
 mod inquiry;
 
+pub(crate) use forward::{AppThere, Forward};
 pub(crate) use inquiry::{Examination, Inquiry, Revisions, command_there};
 
 /// How much of what ssh and the other side write to stderr is kept.
@@ -74,6 +76,9 @@ pub(crate) enum LinkError {
     /// It says what makes no sense at that point.
     #[error("the agent there said something else than was asked: {0}")]
     OutOfTurn(String),
+    /// It refuses what it was asked.
+    #[error("the destination refuses: {0}")]
+    Refused(String),
     /// Its answer is longer than [`MAX_ANSWER`].
     #[error("the agent's answer is larger than {} MiB", MAX_ANSWER >> 20)]
     TooMuch,
@@ -223,6 +228,10 @@ impl Limit {
         });
         Self { seconds: limit.as_secs(), heard: 0, has_passed, _dropped: sender }
     }
+
+    fn has_passed(&self) -> bool {
+        self.has_passed.load(Ordering::Acquire)
+    }
 }
 
 impl ReportReader {
@@ -233,7 +242,7 @@ impl ReportReader {
 
     fn answered_line(&mut self, limit: &mut Limit) -> Result<Vec<u8>, LinkError> {
         match self.next_line() {
-            Err(_) if limit.has_passed.load(Ordering::Acquire) => Err(LinkError::Silent(limit.seconds)),
+            Err(_) if limit.has_passed() => Err(LinkError::Silent(limit.seconds)),
             Err(error) => Err(error),
             Ok(line) => {
                 limit.heard += line.len();

@@ -1,7 +1,7 @@
 //! The names by which Dokku starts this program: links to the one binary.
 
 /// Dokku's subcommands, each by the last part of its name: `subcommands/<name>`, `default` being `graduate`.
-pub(crate) const SUBCOMMANDS: [&str; 30] = [
+pub(crate) const SUBCOMMANDS: [&str; 31] = [
     "abort",
     "add-environment",
     "add-hook",
@@ -11,6 +11,7 @@ pub(crate) const SUBCOMMANDS: [&str; 30] = [
     "diff",
     "doctor",
     "environments",
+    "forward",
     "freeze",
     "go",
     "held",

@@ -19,13 +19,13 @@ use crate::commit::app::Stage;
 use crate::docker::images::{self, Info};
 use crate::docker::{DockerError, Keeper};
 use crate::exit::Explain;
-use crate::files::{self, FileError, Lock, Locking};
+use crate::files::{self, FileError};
 use crate::image::talk::{Announced, Answer, MAX_LAYERS, MAX_UNPACKED, STANDSTILL};
 use crate::image::unpack::{Awaited, UnpackError, unpack};
 use crate::image::{ConfigFile, common_start, is_loaded_as};
 use crate::names::{AppName, CommitId};
-use crate::participant::store::{AppEntry, Store};
-use crate::process::{KEPT_OUTPUT, ProcessError, ProcessId, Running, Tail};
+use crate::participant::store::{AppEntry, Store, only_session};
+use crate::process::{KEPT_OUTPUT, ProcessError, Running, Tail};
 use crate::protocol::{self, LineError};
 use crate::vars::Vars;
 
@@ -37,9 +37,6 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// How often the source is told that Docker still unpacks.
 const STILL_LOADING: u64 = 5;
-
-/// How long an earlier session may take to end when it is told to, until its lock is free.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long Docker may take to end when it is told to, and its output to end after it.
 const GRACE: Duration = Duration::from_secs(1);
@@ -154,7 +151,7 @@ fn receive(vars: &Vars, app: &AppName) -> Result<(), ReceiveImageError> {
     if store.decision().is_some() {
         return Err(not_open());
     }
-    let _lock = lock(&store, app)?;
+    let _lock = only_session(&store.image_lock(app))?.ok_or_else(|| ReceiveImageError::Busy(app.clone()))?;
     let mut stdin = BufReader::new(io::stdin());
     let announced = protocol::read_line(&mut stdin)?.ok_or(ReceiveImageError::Nothing)?;
     let announced: Announced = protocol::parse(&announced)?;
@@ -176,23 +173,6 @@ fn receive(vars: &Vars, app: &AppName) -> Result<(), ReceiveImageError> {
     }
     loaded?;
     Ok(session.store.note(app, &AppEntry::Received { facts })?)
-}
-
-/// A source has one session for an app at a time: who holds the lock does not know yet that its link is gone.
-fn lock(store: &Store, app: &AppName) -> Result<Lock, ReceiveImageError> {
-    let (path, busy) = (store.image_lock(app), || ReceiveImageError::Busy(app.clone()));
-    let own = ProcessId::of(std::process::id());
-    let own = own.map_err(|error| ReceiveImageError::System("ask which process this is", error))?;
-    match Lock::try_take(&path, &own)? {
-        Locking::Taken(lock) => return Ok(lock),
-        Locking::Busy(Some(earlier)) => earlier.stop(GRACE),
-        // It has just taken it, or has just let it go.
-        Locking::Busy(None) => {}
-    }
-    match Lock::take_within(&path, &own, PATIENCE)? {
-        Locking::Taken(lock) => Ok(lock),
-        Locking::Busy(_) => Err(busy()),
-    }
 }
 
 /// Nothing stands against an image that is announced so.

@@ -299,18 +299,31 @@ pub(crate) fn remove_config(vars: &Vars, environment: &EnvironmentName) -> Resul
     Ok(files::remove(&config(vars, environment))?)
 }
 
-/// The arguments of ssh before the host: the configuration, and `control`, the socket by which several commands
-/// share one connection (the first opens it).
+/// How a command uses the socket by which several of them share one connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Control<'a> {
+    /// It opens the connection if there is none, and then ends with whatever goes over it.
+    Open(&'a Path),
+    /// It makes a connection of its own if there is none.
+    Join(&'a Path),
+}
+
+/// The arguments of ssh before the host: the configuration, and how it shares a connection.
 fn options(
     vars: &Vars,
     environment: &EnvironmentName,
-    control: Option<&Path>,
+    control: Option<Control<'_>>,
 ) -> Result<Vec<String>, SshError> {
     let config = config(vars, environment);
     let config_path = config.to_str().ok_or_else(|| SshError::Path(config.clone()))?;
     let mut options = vec!["-F".to_owned(), config_path.to_owned()];
-    if let Some(socket) = control {
-        options.extend(["-o".to_owned(), "ControlMaster=auto".to_owned()]);
+    let shared = match control {
+        Some(Control::Open(socket)) => Some((socket, "auto")),
+        Some(Control::Join(socket)) => Some((socket, "no")),
+        None => None,
+    };
+    if let Some((socket, opens)) = shared {
+        options.extend(["-o".to_owned(), format!("ControlMaster={opens}")]);
         options.extend(["-o".to_owned(), format!("ControlPath={}", config_word(socket)?)]);
     }
     Ok(options)
@@ -325,7 +338,7 @@ fn options(
 pub(crate) fn command(
     vars: &Vars,
     environment: &EnvironmentName,
-    control: Option<&Path>,
+    control: Option<Control<'_>>,
     words: &[&str],
 ) -> Result<Program, SshError> {
     let options = options(vars, environment, control)?;
@@ -341,7 +354,7 @@ pub(crate) fn git_ssh_command(
     environment: &EnvironmentName,
     control: Option<&Path>,
 ) -> Result<String, SshError> {
-    let options = options(vars, environment, control)?;
+    let options = options(vars, environment, control.map(Control::Open))?;
     let words = std::iter::once("ssh".to_owned()).chain(options);
     Ok(words.map(|word| quoted(&word)).collect::<Vec<_>>().join(" "))
 }
@@ -387,7 +400,7 @@ mod tests {
         let production = "production".parse().unwrap();
         write_config(&vars, &production, &"ssh://ops@[::1]:2222".parse().unwrap()).unwrap();
         let socket = dir.path().join("s");
-        let options = options(&vars, &production, Some(&socket)).unwrap();
+        let options = options(&vars, &production, Some(Control::Open(&socket))).unwrap();
         let seen = Program::new("ssh").args(options).args(["-G", "graduate-production"]).read().unwrap();
         let says = |line: &str| assert!(seen.lines().any(|each| each == line), "{line}:\n{seen}");
         says("hostname ::1");

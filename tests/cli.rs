@@ -7,7 +7,7 @@ use snapbox::{assert_data_eq, str};
 use crate::support::{LoneHost, Sshd};
 
 const HELLO: &str =
-    r#"echo '{"type":"hello","protocol":4,"version":"0.1.0","host":"prod-1"}'; cat >/dev/null"#;
+    r#"echo '{"type":"hello","protocol":5,"version":"0.1.0","host":"prod-1"}'; cat >/dev/null"#;
 
 #[test]
 fn help_lists_every_command() {
@@ -357,7 +357,7 @@ exit status 0
 
 "#]]
     );
-    sshd.authorise(&key, &HELLO.replace("\"protocol\":4", "\"protocol\":5"));
+    sshd.authorise(&key, &HELLO.replace("\"protocol\":5", "\"protocol\":6"));
     assert_data_eq!(
         world.dokku(&add),
         str![[r#"
@@ -365,7 +365,7 @@ stderr:
 -----> Host key pinned before
        [FINGERPRINT] ED25519
 -----> production ([LOGIN]) was added before
- !     [URL] runs version 0.1.0 of the plugin, which speaks protocol 5; here it is 4
+ !     [URL] runs version 0.1.0 of the plugin, which speaks protocol 6; here it is 5
        hint: install the same version on both hosts
        nothing can graduate to it before that is done; run this command again to test the link
 exit status 0

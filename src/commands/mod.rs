@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::names::AppName;
 use crate::vars::Vars;
-use crate::{receive, receive_image};
+use crate::{forward, receive, receive_image};
 
 pub(crate) mod abort;
 pub(crate) mod add_environment;
@@ -107,6 +107,9 @@ pub(crate) enum Command {
     /// List the environments
     #[command(name = "graduate:environments")]
     Environments(environments::Arguments),
+    /// Let the source reach what its graduation holds
+    #[command(name = "graduate:forward", hide = true)]
+    Forward,
     /// Refuse graduations to an environment and say why
     ///
     /// To go back to a release is possible all the same, where `despite-freeze` is given.
@@ -237,6 +240,10 @@ pub(crate) fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
         Command::ReceiveImage { app } => {
             let is_here = receive_image::run(vars, &app)?;
             return Ok(if is_here { ExitStatus::Done } else { ExitStatus::Refused });
+        }
+        Command::Forward => {
+            let was_possible = forward::run(vars)?;
+            return Ok(if was_possible { ExitStatus::Done } else { ExitStatus::Refused });
         }
         Command::Agent => agent::run(vars)?,
         Command::AddEnvironment(arguments) => add_environment::run(&arguments, vars)?,

@@ -22,6 +22,7 @@ use crate::process::Children;
 use crate::protocol::LiveApp;
 use crate::provenance;
 use crate::sendable::{self, Make, WhyNot};
+use crate::ssh::Control;
 
 /// How often people are told how far an image is. One that is there sooner is told of once.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
@@ -118,8 +119,10 @@ pub(super) fn send(
         return Err("somebody has removed or pruned it since the plan was made; graduate again".to_owned());
     };
     let words = ["graduate:receive-image", there.name().as_str()];
-    let receiver =
-        || command_there(vars, environment, Some(control), &words).map_err(|error| error.to_string());
+    let receiver = || {
+        command_there(vars, environment, Some(Control::Open(control)), &words)
+            .map_err(|error| error.to_string())
+    };
     let (bytes, last_told) = (Cell::new(0), Cell::new(Instant::now()));
     let told = |how_far: HowFar| {
         bytes.set(how_far.done);

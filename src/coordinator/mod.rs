@@ -10,6 +10,7 @@ pub(crate) mod control;
 mod error;
 mod forgotten;
 mod graduate;
+mod held;
 mod holder;
 mod images;
 mod keep;

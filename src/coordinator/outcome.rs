@@ -75,10 +75,10 @@ impl Coordinator<'_> {
     fn run_hooks(&mut self, told: &Told<'_>) -> Result<(), CoordinatorError> {
         let release = told.release.map(ToString::to_string).unwrap_or_default();
         let programs = Programs::of(self, told.kind, told.release)?
-            .with("GRADUATE_OUTCOME", told.outcome.to_owned())
-            .with("GRADUATE_RELEASE", release)
-            .with("GRADUATE_REASON", told.reason.to_owned())
-            .with("GRADUATE_SECONDS", self.started.elapsed().as_secs().to_string());
+            .with("GRADUATE_OUTCOME", told.outcome)
+            .with("GRADUATE_RELEASE", &release)
+            .with("GRADUATE_REASON", told.reason)
+            .with("GRADUATE_SECONDS", &self.started.elapsed().as_secs().to_string());
         self.say(Notice::HooksStarted { kind: told.kind, count: programs.count() });
         programs.start_all(self.sender.clone());
         // The sender is ours, too, so that the channel stays open until they are done.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::context::Coordinator;
 use super::error::CoordinatorError;
+use super::held::Reach;
 use super::message::Message;
 use crate::commit::source::Phase;
 use crate::decision::DecisionError;
@@ -31,7 +32,7 @@ pub(super) struct Programs {
     commands: Vec<String>,
     /// Where they run: Dokku's root, the work tree of the environment repository.
     dir: PathBuf,
-    variables: Vec<(&'static str, String)>,
+    variables: Vec<(String, String)>,
     /// How long each may take; none where the end of the graduation ends them.
     limit: Option<Duration>,
     /// Where the one that runs is noted, for whoever settles this if we die; without it the program would run on.
@@ -53,7 +54,7 @@ impl Programs {
         };
         let commands = settings.hooks(kind).to_vec();
         let note = Place::of(vars, &order.id).program();
-        let mut programs =
+        let programs =
             Self { kind, commands, dir: vars.dokku_root.clone(), variables: Vec::new(), limit, note };
         if programs.count() == 0 {
             return Ok(programs);
@@ -64,7 +65,7 @@ impl Programs {
         let last = releases.find(|release| Some(release) != own);
         let apps: Vec<&str> = plan.rows.iter().map(|row| row.app.as_str()).collect();
         let there: Vec<&str> = plan.rows.iter().map(|row| row.there.name().as_str()).collect();
-        programs.variables = vec![
+        let mut variables = vec![
             ("ENVIRONMENT", environment.to_string()),
             ("ENVIRONMENT_URL", settings.environment(environment)?.url.to_string()),
             ("LAST_TAG", last.map(|release| release.to_string()).unwrap_or_default()),
@@ -77,13 +78,11 @@ impl Programs {
             ("GRADUATE_DESTINATION_APPS", there.join(" ")),
             ("GRADUATE_SOURCE", settings.host_name()),
         ];
-        // They print it, send it, and put it into files.
-        programs.variables.iter_mut().for_each(|(_, value)| *value = legible::plain(value));
         // Their git can read what is being pushed; what it writes goes into the repository as ever.
         let quarantine = order.quarantine.as_ref().filter(|path| path.is_dir());
-        let objects = quarantine.map(|path| ("GIT_ALTERNATE_OBJECT_DIRECTORIES", path.display().to_string()));
-        programs.variables.extend(objects);
-        Ok(programs)
+        variables
+            .extend(quarantine.map(|path| ("GIT_ALTERNATE_OBJECT_DIRECTORIES", path.display().to_string())));
+        Ok(variables.into_iter().fold(programs, |programs, (name, value)| programs.with(name, &value)))
     }
 
     /// How many there are.
@@ -92,15 +91,31 @@ impl Programs {
     }
 
     /// Lets them see one variable more.
-    pub(super) fn with(mut self, name: &'static str, value: String) -> Self {
-        self.variables.push((name, legible::plain(&value)));
+    pub(super) fn with(mut self, name: &str, value: &str) -> Self {
+        // They print it, send it, and put it into files.
+        self.variables.push((name.to_owned(), legible::plain(value)));
         self
     }
 
-    /// Runs them one after another on a thread of its own, until one fails.
-    pub(super) fn start(self, phase: Phase, children: Children, sender: SyncSender<Message>) {
+    /// Runs them one after another on a thread of its own, until one fails. While they run they can reach what is held, if
+    /// that is wanted.
+    pub(super) fn start(
+        mut self,
+        phase: Phase,
+        reach: Option<Reach>,
+        children: Children,
+        sender: SyncSender<Message>,
+    ) {
         thread::spawn(move || {
+            let reached = reach.map(Reach::open);
+            if let Some(reached) = &reached {
+                if let Some(text) = reached.trouble.clone() {
+                    let _ = sender.send(Message::ProgramWrote { kind: self.kind, text });
+                }
+                self = reached.variables.iter().fold(self, |these, (name, value)| these.with(name, value));
+            }
             let result = (0..self.count()).try_for_each(|index| self.run(index, &children, &sender));
+            drop(reached);
             let _ = sender.send(Message::ProgramsDone { phase, result });
         });
     }
@@ -192,7 +207,7 @@ mod tests {
         };
         let children = Children::default();
         let (sender, messages) = mpsc::sync_channel(64);
-        programs.start(Phase::Post, children.clone(), sender);
+        programs.start(Phase::Post, None, children.clone(), sender);
         let mut heard = Vec::new();
         for message in &messages {
             if let Message::ProgramWrote { text, .. } = message {

@@ -64,6 +64,8 @@ pub(super) struct Run<'c, 'v> {
     vote_asked: bool,
     /// What works here for it before the decision: PRE and POST hooks, pushes of objects.
     children: Children,
+    /// What leads to what is held while POST hooks run.
+    forward: Children,
     /// Ends them, since it was aborted.
     stopping: Option<JoinHandle<()>>,
 }
@@ -118,6 +120,7 @@ impl<'c, 'v> Run<'c, 'v> {
             asker_came: false,
             vote_asked: false,
             children,
+            forward: Children::default(),
             stopping: None,
         }
     }

@@ -41,9 +41,11 @@ pub(super) fn diagnosed(error: LinkError, vars: &Vars, url: &Url) -> SshError {
                 unreachable(said.lines().last().unwrap_or("ssh gave no reason").to_owned())
             }
         }
-        LinkError::Settings(_) | LinkError::Unread | LinkError::TooMuch | LinkError::Line(_) => {
-            unreachable(error.to_string())
-        }
+        LinkError::Settings(_)
+        | LinkError::Unread
+        | LinkError::TooMuch
+        | LinkError::Line(_)
+        | LinkError::Refused(_) => unreachable(error.to_string()),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::names::{CommitId, Digest, EnvironmentName};
 use crate::process::Program;
 use crate::protocol::{LiveApp, Report, Request, RevisionFacts};
 use crate::settings::{Address, Settings, Url};
-use crate::ssh::{self, SshError};
+use crate::ssh::{self, Control, SshError};
 use crate::vars::Vars;
 
 /// How long a destination may take for the whole answer to a question.
@@ -56,7 +56,7 @@ impl Inquiry {
         environment: &EnvironmentName,
         control: Option<&Path>,
     ) -> Result<Self, LinkError> {
-        Self::by(command_there(vars, environment, control, &[AGENT])?)
+        Self::by(command_there(vars, environment, control.map(Control::Open), &[AGENT])?)
     }
 
     /// Talks to the agent of this same host.
@@ -215,14 +215,14 @@ impl Inquiry {
 /// The one command of a destination that a source talks to.
 const AGENT: &str = "graduate:agent";
 
-/// One of our commands on an environment's host, over ssh or on this same host. `control` is as in [`Inquiry::of`].
+/// One of our commands on an environment's host, over ssh or on this same host.
 ///
 /// # Errors
 /// Nobody knows where the environment is; ssh cannot be configured.
 pub(crate) fn command_there(
     vars: &Vars,
     environment: &EnvironmentName,
-    control: Option<&Path>,
+    control: Option<Control<'_>>,
     words: &[&str],
 ) -> Result<Program, LinkError> {
     Ok(match Settings::load(vars)?.environment(environment)?.url {

@@ -96,8 +96,8 @@ impl Incoming {
         self.0.extend_from_slice(bytes);
         let mut frames = Vec::new();
         let mut rest = self.0.as_slice();
-        while let Some((frame, length)) = first(rest)? {
-            frames.push(frame);
+        while let Some((stream, frame, length)) = first(rest)? {
+            frames.push((stream, frame));
             rest = &rest[length..];
         }
         let parsed = self.0.len() - rest.len();
@@ -107,7 +107,7 @@ impl Incoming {
 }
 
 /// The frame at the beginning of these bytes and how long it is, if it is whole.
-fn first(bytes: &[u8]) -> Result<Option<((StreamId, Frame), usize)>, FrameError> {
+fn first(bytes: &[u8]) -> Result<Option<(StreamId, Frame, usize)>, FrameError> {
     let Some((&[kind, s0, s1, s2, s3, l0, l1], rest)) = bytes.split_first_chunk::<HEADER>() else {
         return Ok(None);
     };
@@ -131,7 +131,7 @@ fn first(bytes: &[u8]) -> Result<Option<((StreamId, Frame), usize)>, FrameError>
         _ => return Err(FrameError::Kind(kind)),
     };
     let stream = StreamId(u32::from_be_bytes([s0, s1, s2, s3]));
-    Ok(Some(((stream, frame), HEADER + length)))
+    Ok(Some((stream, frame, HEADER + length)))
 }
 
 #[cfg(test)]

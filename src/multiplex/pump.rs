@@ -343,12 +343,12 @@ mod tests {
                 let mut pump = Pump::new(theirs, Side::Destination).unwrap();
                 loop {
                     match pump.turn(&[], None) {
-                        Ok(turn) => turn.opened.into_iter().for_each(|(id, _)| {
-                            match TcpStream::connect(there) {
+                        Ok(turn) => {
+                            turn.opened.into_iter().for_each(|(id, _)| match TcpStream::connect(there) {
                                 Ok(stream) => pump.attach(id, stream).unwrap(),
                                 Err(_) => pump.refuse(id),
-                            }
-                        }),
+                            })
+                        }
                         Err(PumpError::Ended) => return,
                         Err(error) => panic!("{error}"),
                     }

@@ -108,13 +108,7 @@ pub(super) struct Streams {
 
 impl Streams {
     pub(super) fn new(side: Side) -> Self {
-        Self {
-            side,
-            last: 0,
-            all: BTreeMap::new(),
-            incoming: Incoming::default(),
-            unsent: VecDeque::new(),
-        }
+        Self { side, last: 0, all: BTreeMap::new(), incoming: Incoming::default(), unsent: VecDeque::new() }
     }
 
     /// Another stream has room.
@@ -206,7 +200,8 @@ impl Streams {
     pub(super) fn send(&mut self, id: StreamId, bytes: Vec<u8>) {
         let Some(stream) = self.all.get_mut(&id) else { return };
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        stream.may_send = stream.may_send.checked_sub(length).expect("no more is taken than there is room for");
+        stream.may_send =
+            stream.may_send.checked_sub(length).expect("no more is taken than there is room for");
         self.say(id, &Frame::Data(bytes));
     }
 
@@ -365,12 +360,7 @@ mod tests {
     }
 
     /// One end takes from its sockets, gives to them, and sends a piece to the other end.
-    fn act(
-        dice: &mut Dice,
-        ends: &mut [Streams; 2],
-        from: usize,
-        loads: &mut BTreeMap<StreamId, [Load; 2]>,
-    ) {
+    fn act(dice: &mut Dice, ends: &mut [Streams; 2], from: usize, loads: &mut BTreeMap<StreamId, [Load; 2]>) {
         let to = 1 - from;
         for (id, directions) in loads.iter_mut() {
             let load = &mut directions[from];

@@ -37,6 +37,9 @@ pub(crate) struct Watched {
     /// Where it accepted a connection; none for a process without a port, for a container without an address of its own,
     /// and for one that did not listen yet.
     address: Option<SocketAddr>,
+    /// Where it serves, as Dokku's check was told; none for a process without a port.
+    #[serde(default)]
+    web: Option<SocketAddr>,
 }
 
 /// What has become of a held container.
@@ -64,7 +67,13 @@ impl Watched {
             started_at: container.started_at().to_owned(),
             restarts: container.restarts(),
             address: own.filter(|address| TcpStream::connect_timeout(address, CONNECT_LIMIT).is_ok()),
+            web,
         }
+    }
+
+    /// Where it serves, as Dokku's check was told; none for a process without a port.
+    pub(crate) fn web(&self) -> Option<SocketAddr> {
+        self.web
     }
 
     /// It runs as it did, as far as Docker knows.

@@ -13,6 +13,7 @@ pub(crate) mod deploy;
 mod destination;
 mod entry;
 pub(crate) mod health;
+pub(crate) mod held;
 pub(crate) mod hold;
 mod leftovers;
 mod opening;

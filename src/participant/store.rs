@@ -11,11 +11,13 @@
 //!                      apps/<app>/log       what its deploy writes          appended
 //!                      apps/<app>/image     held by whoever receives an image of the app; left where one did
 //!                      apps/<app>/lock      held by the one of its triggers that changes names
+//!                      forward           held by whoever lets the source reach what is held
 //!                      settled           the decision and how each app ended  written last
 //! <data>/apps/<app>                      the graduation that has the app
 //! ```
 
 mod app;
+mod session;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,6 +34,7 @@ use crate::names::{AppName, EnvironmentName, GraduationId};
 pub(crate) use crate::participant::store::app::{
     AppEntry, AppLog, Before, Held, Noted, Old, Placed, Variables,
 };
+pub(crate) use crate::participant::store::session::only_session;
 use crate::protocol::{AppEnd, Decision, OnFailure};
 use crate::vars::Vars;
 
@@ -197,6 +200,11 @@ impl Store {
         self.dir.join("socket")
     }
 
+    /// Held by whoever lets the source reach what is held.
+    pub(crate) fn forward_lock(&self) -> PathBuf {
+        self.dir.join("forward")
+    }
+
     /// The directory to watch for a decision.
     pub(crate) fn vote_dir(&self) -> PathBuf {
         self.dir.join("vote")
@@ -314,6 +322,7 @@ impl Store {
         }
         // What a participant or a trigger was writing when it was killed.
         files::sweep_temporary(&self.dir, "")?;
+        files::remove(&self.forward_lock())?;
         files::remove(&self.socket())
     }
 

@@ -1,5 +1,6 @@
 //! Carries out what the transaction asks for.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use crate::commit::source::{Action, Event, Go, Phase};
 use crate::coordinator::context::Coordinator;
 use crate::coordinator::control::Tell;
 use crate::coordinator::error::CoordinatorError;
+use crate::coordinator::held::Reach;
 use crate::coordinator::message::Message;
 use crate::coordinator::programs::{self, Programs};
 use crate::decision;
@@ -52,8 +54,16 @@ impl Run<'_, '_> {
             return Ok(Carried::Event(Event::HooksDone(phase)));
         }
         self.coordinator.say(Notice::HooksStarted { kind, count: programs.count() });
-        programs.start(phase, self.children.clone(), self.coordinator.sender.clone());
+        let reach = (phase == Phase::Post).then(|| self.reach());
+        programs.start(phase, reach, self.children.clone(), self.coordinator.sender.clone());
         Ok(Carried::Nothing)
+    }
+
+    /// What POST hooks need to reach what is held.
+    fn reach(&self) -> Reach {
+        let Coordinator { site, plan, .. } = &*self.coordinator;
+        let apps = plan.rows.iter().map(|row| (row.app.clone(), row.there.clone())).collect();
+        Reach { site: Arc::clone(site), apps, children: self.forward.clone() }
     }
 
     /// Everything is held, and the hooks have run.
@@ -146,8 +156,14 @@ impl Run<'_, '_> {
 
     /// Ends what works here for it, beside all that is to be done meanwhile.
     fn stop_children(&mut self) {
-        let children = self.children.clone();
-        self.stopping.get_or_insert_with(|| thread::spawn(move || children.stop(programs::GRACE)));
+        let (children, forward) = (self.children.clone(), self.forward.clone());
+        self.stopping.get_or_insert_with(|| {
+            thread::spawn(move || {
+                children.stop(programs::GRACE);
+                // Hooks have gone over it until now.
+                forward.stop(programs::GRACE);
+            })
+        });
     }
 
     /// Nothing that was started for it goes on when it is over.
