@@ -19,7 +19,7 @@ use crate::docker;
 use crate::dokku::Dokku;
 use crate::exit::Explain;
 use crate::files::{FileError, Lock};
-use crate::multiplex::talk::{MAX_VHOST, MAX_VHOSTS, Told, Wanted};
+use crate::multiplex::talk::{MAX_VHOST, MAX_VHOSTS, ToldOfHeld, WantsHeld};
 use crate::multiplex::{Pump, PumpError, Side, StreamId, bridge};
 use crate::names::{AppName, GraduationId};
 use crate::participant::held::{self, HeldError, HeldWeb, Unreachable};
@@ -74,7 +74,7 @@ pub(crate) fn run(vars: &Vars) -> Result<bool, ForwardError> {
     let (store, _lock, webs) = match begin(vars, &mut stdin) {
         Ok(begun) => begun,
         Err(error) => {
-            say(&Told::Refused { reason: protocol::clipped(error.to_string()) })?;
+            say(&ToldOfHeld::Refused { reason: protocol::clipped(error.to_string()) })?;
             return Ok(false);
         }
     };
@@ -84,9 +84,9 @@ pub(crate) fn run(vars: &Vars) -> Result<bool, ForwardError> {
         vhosts.retain(|name| name.len() <= MAX_VHOST);
         vhosts.truncate(MAX_VHOSTS);
         let why_not = found.as_ref().err().map(Unreachable::to_string);
-        say(&Told::App { app: app.clone(), process: "web".to_owned(), vhosts, why_not })?;
+        say(&ToldOfHeld::App { app: app.clone(), process: "web".to_owned(), vhosts, why_not })?;
     }
-    say(&Told::Ready {})?;
+    say(&ToldOfHeld::Ready {})?;
     let failed = |error| ForwardError::System("pass on connections", error);
     let stdout = io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
     let link = bridge(stdin, File::from(stdout)).map_err(failed)?;
@@ -98,7 +98,7 @@ pub(crate) fn run(vars: &Vars) -> Result<bool, ForwardError> {
     }
 }
 
-fn say(told: &Told) -> Result<(), ForwardError> {
+fn say(told: &ToldOfHeld) -> Result<(), ForwardError> {
     protocol::write(&mut io::stdout(), told).map_err(|error| ForwardError::System("answer", error))
 }
 
@@ -107,7 +107,7 @@ type Webs = BTreeMap<AppName, Result<Vec<HeldWeb>, Unreachable>>;
 /// Finds out what the source may reach.
 fn begin(vars: &Vars, stdin: &mut BufReader<io::Stdin>) -> Result<(Store, Lock, Webs), ForwardError> {
     let line = protocol::read_line(stdin)?.ok_or(ForwardError::Nothing)?;
-    let Wanted { graduation } = protocol::parse(&line)?;
+    let WantsHeld { graduation } = protocol::parse(&line)?;
     let store = Store::at(vars, &graduation);
     if store.graduation()?.is_none() || is_decided(&store) {
         return Err(ForwardError::NotHolding(graduation));

@@ -301,7 +301,7 @@ pub(crate) fn remove_config(vars: &Vars, environment: &EnvironmentName) -> Resul
 
 /// How a command uses the socket by which several of them share one connection.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Control<'a> {
+pub(crate) enum Sharing<'a> {
     /// It opens the connection if there is none, and then ends with whatever goes over it.
     Open(&'a Path),
     /// It makes a connection of its own if there is none.
@@ -312,14 +312,14 @@ pub(crate) enum Control<'a> {
 fn options(
     vars: &Vars,
     environment: &EnvironmentName,
-    control: Option<Control<'_>>,
+    control: Option<Sharing<'_>>,
 ) -> Result<Vec<String>, SshError> {
     let config = config(vars, environment);
     let config_path = config.to_str().ok_or_else(|| SshError::Path(config.clone()))?;
     let mut options = vec!["-F".to_owned(), config_path.to_owned()];
     let shared = match control {
-        Some(Control::Open(socket)) => Some((socket, "auto")),
-        Some(Control::Join(socket)) => Some((socket, "no")),
+        Some(Sharing::Open(socket)) => Some((socket, "auto")),
+        Some(Sharing::Join(socket)) => Some((socket, "no")),
         None => None,
     };
     if let Some((socket, opens)) = shared {
@@ -338,7 +338,7 @@ fn options(
 pub(crate) fn command(
     vars: &Vars,
     environment: &EnvironmentName,
-    control: Option<Control<'_>>,
+    control: Option<Sharing<'_>>,
     words: &[&str],
 ) -> Result<Program, SshError> {
     let options = options(vars, environment, control)?;
@@ -354,7 +354,7 @@ pub(crate) fn git_ssh_command(
     environment: &EnvironmentName,
     control: Option<&Path>,
 ) -> Result<String, SshError> {
-    let options = options(vars, environment, control.map(Control::Open))?;
+    let options = options(vars, environment, control.map(Sharing::Open))?;
     let words = std::iter::once("ssh".to_owned()).chain(options);
     Ok(words.map(|word| quoted(&word)).collect::<Vec<_>>().join(" "))
 }
@@ -400,7 +400,7 @@ mod tests {
         let production = "production".parse().unwrap();
         write_config(&vars, &production, &"ssh://ops@[::1]:2222".parse().unwrap()).unwrap();
         let socket = dir.path().join("s");
-        let options = options(&vars, &production, Some(Control::Open(&socket))).unwrap();
+        let options = options(&vars, &production, Some(Sharing::Open(&socket))).unwrap();
         let seen = Program::new("ssh").args(options).args(["-G", "graduate-production"]).read().unwrap();
         let says = |line: &str| assert!(seen.lines().any(|each| each == line), "{line}:\n{seen}");
         says("hostname ::1");

@@ -33,6 +33,7 @@ mod properties;
 mod provenance;
 mod refs;
 mod refusals;
+mod rehearsal;
 mod releases;
 mod sending;
 mod stores;

@@ -106,9 +106,9 @@ impl Reach {
             match self.session() {
                 Ok(Some(forward)) => break forward,
                 Ok(None) => return Ok(None),
-                Err(error @ LinkError::Refused(_)) => return Err(error),
-                Err(error) if Instant::now() + pause > end => return Err(error),
-                Err(error) => log::warn!("{error}"),
+                // The link is lost, and may come back.
+                Err(error @ LinkError::Ended { .. }) if Instant::now() + pause < end => log::warn!("{error}"),
+                Err(error) => return Err(error),
             }
             thread::sleep(pause);
             pause = (pause * 2).min(MAX_PAUSE);
@@ -254,11 +254,15 @@ fn shown(
     told: &BTreeMap<DestinationApp, AppThere>,
     mut address: impl FnMut(&DestinationApp) -> Result<String, String>,
 ) -> Shown {
+    let mut called: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for (app, _) in apps {
+        called.entry(variable(app)).or_default().insert(app.as_str());
+    }
     let mut all = Vec::new();
     let mut length = 0;
     for (app, there) in apps {
-        let clashing = apps.iter().filter(|(other, _)| other != app && variable(other) == variable(app));
-        let clashing: BTreeSet<&str> = clashing.map(|(other, _)| other.as_str()).collect();
+        let mut clashing = called[&variable(app)].clone();
+        clashing.remove(app.as_str());
         let found = told.get(there);
         let why_not = found.and_then(|found| found.why_not.as_deref());
         let address = match why_not {

@@ -22,7 +22,7 @@ use crate::process::Children;
 use crate::protocol::LiveApp;
 use crate::provenance;
 use crate::sendable::{self, Make, WhyNot};
-use crate::ssh::Control;
+use crate::ssh::Sharing;
 
 /// How often people are told how far an image is. One that is there sooner is told of once.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
@@ -120,7 +120,7 @@ pub(super) fn send(
     };
     let words = ["graduate:receive-image", there.name().as_str()];
     let receiver = || {
-        command_there(vars, environment, Some(Control::Open(control)), &words)
+        command_there(vars, environment, Some(Sharing::Open(control)), &words)
             .map_err(|error| error.to_string())
     };
     let (bytes, last_told) = (Cell::new(0), Cell::new(Instant::now()));

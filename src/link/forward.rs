@@ -8,12 +8,12 @@ use std::time::Duration;
 use super::{GRACE, HELLO_LIMIT, KEPT_STDERR, Limit, LinkError, command_there};
 use crate::legible;
 use crate::mapping::DestinationApp;
-use crate::multiplex::talk::{Told, Wanted};
+use crate::multiplex::talk::{ToldOfHeld, WantsHeld};
 use crate::multiplex::{Pump, Side, bridge};
 use crate::names::{EnvironmentName, GraduationId};
 use crate::process::{Children, Running, Tail};
 use crate::protocol;
-use crate::ssh::Control;
+use crate::ssh::Sharing;
 use crate::vars::Vars;
 
 /// What a destination tells of an app that it holds.
@@ -50,7 +50,7 @@ impl Forward {
         graduation: &GraduationId,
         children: &Children,
     ) -> Result<Option<Self>, LinkError> {
-        let program = command_there(vars, environment, Some(Control::Join(control)), &["graduate:forward"])?;
+        let program = command_there(vars, environment, Some(Sharing::Join(control)), &["graduate:forward"])?;
         let Some(mut running) = children.start(program.piped())? else { return Ok(None) };
         let opened = Self::talk(&mut running, graduation);
         match opened {
@@ -74,7 +74,7 @@ impl Forward {
         let limit = Limit::on(running.identity().map_err(LinkError::ended)?, HELLO_LIMIT);
         let mut stdout = BufReader::new(stdout);
         // One that has ended already has said why.
-        let _ = protocol::write(&mut stdin, &Wanted { graduation: graduation.clone() });
+        let _ = protocol::write(&mut stdin, &WantsHeld { graduation: graduation.clone() });
         let mut apps = BTreeMap::new();
         loop {
             let line = match protocol::read_line(&mut stdout) {
@@ -86,11 +86,13 @@ impl Forward {
                 Err(error) => return Err(error.into()),
             };
             match protocol::parse(&line)? {
-                Told::App { app, process, vhosts, why_not } => {
+                ToldOfHeld::App { app, process, vhosts, why_not } => {
                     apps.insert(app.into(), AppThere { process, vhosts, why_not });
                 }
-                Told::Ready {} => break,
-                Told::Refused { reason } => return Err(LinkError::Refused(legible::shortened(&reason))),
+                ToldOfHeld::Ready {} => break,
+                ToldOfHeld::Refused { reason } => {
+                    return Err(LinkError::Refused(legible::shortened(&reason)));
+                }
             }
         }
         let pump = bridge(stdout, stdin).and_then(|link| Pump::new(link, Side::Source));

@@ -17,7 +17,7 @@ use crate::names::{CommitId, Digest, EnvironmentName};
 use crate::process::Program;
 use crate::protocol::{LiveApp, Report, Request, RevisionFacts};
 use crate::settings::{Address, Settings, Url};
-use crate::ssh::{self, Control, SshError};
+use crate::ssh::{self, Sharing, SshError};
 use crate::vars::Vars;
 
 /// How long a destination may take for the whole answer to a question.
@@ -56,7 +56,7 @@ impl Inquiry {
         environment: &EnvironmentName,
         control: Option<&Path>,
     ) -> Result<Self, LinkError> {
-        Self::by(command_there(vars, environment, control.map(Control::Open), &[AGENT])?)
+        Self::by(command_there(vars, environment, control.map(Sharing::Open), &[AGENT])?)
     }
 
     /// Talks to the agent of this same host.
@@ -222,7 +222,7 @@ const AGENT: &str = "graduate:agent";
 pub(crate) fn command_there(
     vars: &Vars,
     environment: &EnvironmentName,
-    control: Option<Control<'_>>,
+    control: Option<Sharing<'_>>,
     words: &[&str],
 ) -> Result<Program, LinkError> {
     Ok(match Settings::load(vars)?.environment(environment)?.url {

@@ -85,9 +85,9 @@ impl Frame {
 
 /// Bytes as they come, until they are frames.
 #[derive(Debug, Default)]
-pub(super) struct Incoming(Vec<u8>);
+pub(super) struct Unparsed(Vec<u8>);
 
-impl Incoming {
+impl Unparsed {
     /// Takes bytes, and gives the frames that are whole now.
     ///
     /// # Errors
@@ -155,7 +155,7 @@ mod tests {
         all().iter().for_each(|(stream, frame)| frame.write(*stream, &mut bytes));
         assert_eq!(&bytes[..10], b"\x01\0\0\0\x01\0\x03api");
         for piece in [1, 2, 3, 7, 1000, bytes.len()] {
-            let mut incoming = Incoming::default();
+            let mut incoming = Unparsed::default();
             let read: Vec<_> = bytes.chunks(piece).flat_map(|bytes| incoming.take(bytes).unwrap()).collect();
             assert_eq!(read, all());
         }
@@ -175,7 +175,7 @@ mod tests {
             (b"\x01\0\0\0\x01\0\x04../x", "\"../x\" is not the name of an app"),
             (b"\x01\0\0\0\x01\0\x01\xff", "is not the name of an app"),
         ] {
-            let error = Incoming::default().take(bytes).unwrap_err().to_string();
+            let error = Unparsed::default().take(bytes).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
     }

@@ -17,7 +17,7 @@ use rustix::net::sockopt::set_socket_linger;
 use rustix::time::Timespec;
 
 use super::frame::StreamId;
-use super::streams::{Heard, Side, StreamError, Streams};
+use super::streams::{Arrived, Side, StreamError, Streams};
 use crate::names::AppName;
 
 /// How much is read of the pipes at once.
@@ -49,15 +49,32 @@ pub(crate) fn bridge(
     let (ours, mut into) = UnixStream::pair()?;
     let mut out_of = into.try_clone()?;
     thread::spawn(move || {
-        // Both its end and a failure end the session.
-        let _ = io::copy(&mut from, &mut into);
+        copy(&mut from, &mut into);
         let _ = into.shutdown(Shutdown::Write);
     });
     thread::spawn(move || {
-        let _ = io::copy(&mut out_of, &mut to);
+        copy(&mut out_of, &mut to);
         let _ = out_of.shutdown(Shutdown::Read);
     });
     Ok(ours)
+}
+
+/// Copies until either has its end, or fails. [`io::copy`] would use splice(2), which keeps a pipe locked while it waits for
+/// the socket: whoever reads the pipe (sshd, with all that it serves over the same connection) would wait as long.
+fn copy(from: &mut impl Read, to: &mut impl Write) {
+    let mut space = vec![0; PIECE];
+    loop {
+        match from.read(&mut space) {
+            Ok(0) => return,
+            Ok(count) => {
+                if to.write_all(&space[..count]).is_err() {
+                    return;
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    }
 }
 
 /// A stream's socket.
@@ -201,8 +218,8 @@ impl Pump {
         let mut opened = Vec::new();
         for heard in self.streams.receive(&space[..count])? {
             match heard {
-                Heard::Opened(id, app) => opened.push((id, app)),
-                Heard::Reset(id) => self.cut(id),
+                Arrived::Opened(id, app) => opened.push((id, app)),
+                Arrived::Reset(id) => self.cut(id),
             }
         }
         // An end has no bytes for which a socket would have to be waited for.
@@ -474,6 +491,7 @@ mod tests {
     fn two_pipes_are_one_socket() {
         let (from, mut to_us) = io::pipe().unwrap();
         let (mut of_us, to) = io::pipe().unwrap();
+        let mut also_theirs = to.try_clone().unwrap();
         let mut link = bridge(from, to).unwrap();
         to_us.write_all(b"in").unwrap();
         drop(to_us);
@@ -481,9 +499,14 @@ mod tests {
         link.read_to_string(&mut heard).unwrap();
         assert_eq!(heard, "in");
         link.write_all(b"out").unwrap();
-        drop(link);
-        let mut said = String::new();
-        of_us.read_to_string(&mut said).unwrap();
-        assert_eq!(said, "out");
+        let mut said = [0; 3];
+        of_us.read_exact(&mut said).unwrap();
+        assert_eq!(&said, b"out");
+        // While nothing comes of the socket, others can use the pipe.
+        also_theirs.write_all(b"too").unwrap();
+        of_us.read_exact(&mut said).unwrap();
+        assert_eq!(&said, b"too");
+        drop((link, also_theirs));
+        assert_eq!(of_us.read(&mut said).unwrap(), 0);
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! source                                 destination
-//! {"graduation":"20261123104512-.."} ->                                          Wanted
-//!                                    <-  {"type":"app","app":"api",..}           Told: one line an app
+//! {"graduation":"20261123104512-.."} ->                                          WantsHeld
+//!                                    <-  {"type":"app","app":"api",..}           ToldOfHeld: one line an app
 //!                                    <-  {"type":"ready"}                        or `refused`: the last line
 //! frames                             <-> frames
 //! ```
@@ -21,7 +21,7 @@ pub(crate) const MAX_VHOST: usize = 253;
 /// The first line of the source: what it wants to reach.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Wanted {
+pub(crate) struct WantsHeld {
     /// What is held by this graduation.
     pub(crate) graduation: GraduationId,
 }
@@ -29,7 +29,7 @@ pub(crate) struct Wanted {
 /// A line of the destination.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) enum Told {
+pub(crate) enum ToldOfHeld {
     /// One app of the graduation.
     App {
         /// Its name.

@@ -1,7 +1,7 @@
 //! One host of a story: simulated, or a real Dokku host somewhere.
 
 use std::collections::BTreeSet;
-use std::io::{self, Read, Write};
+use std::io::{self, PipeWriter, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -75,14 +75,20 @@ impl Host {
 
     /// The same with something on its stdin.
     pub(crate) fn root_with_input(&self, script: &str, input: &[u8]) -> Ran {
+        let (running, writer) = self.begin_root_with_input(script, input);
+        drop(writer);
+        running.wait()
+    }
+
+    /// Starts one that is given this on its stdin, and more as long as the writer is not dropped.
+    pub(crate) fn begin_root_with_input(&self, script: &str, input: &[u8]) -> (Running, PipeWriter) {
         let mut command = self.root_command(script);
         let (reader, mut writer) = io::pipe().unwrap();
         command.stdin(reader);
         let running = Running::start(command, self.normaliser.clone());
         // One that does not read all of it has its reason; its exit status tells.
         let _ = writer.write_all(input);
-        drop(writer);
-        running.wait()
+        (running, writer)
     }
 
     /// Starts a shell command as root on it.

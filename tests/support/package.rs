@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 use super::ran::command;
 
 /// What a plugin's directory has besides the binary.
-const FILES: [&str; 6] = ["install", "update", "uninstall", "plugin.toml", "hooks", "scripts/notify-chat"];
+const FILES: [&str; 7] =
+    ["install", "update", "uninstall", "plugin.toml", "hooks", "scripts/notify-chat", "scripts/hooks"];
 
 /// A directory `graduate` with the plugin, its binary the one under test; for simulated hosts.
 pub(crate) fn directory() -> &'static Path {
