@@ -74,7 +74,12 @@ fn a_roll_back_that_takes_longer_than_a_lease_is_heard_to_its_end_and_its_app_is
     let environment = with_news_that_fails(&world, world.app("api").healthy_behind(&health));
     world.set(&world.source, "lease-s", 4);
     health.close();
+    let post = world.post_hook();
     let push = environment.begin_graduation(&[], "now", "HEAD");
+    post.is_reached_by(&push);
+    // Not all of version 1 runs any more: it has to be started.
+    world.destination.root("docker rm -f $(cat \"$DOKKU_ROOT/api/CONTAINER.worker.1\")").succeeds();
+    post.succeeds();
     health.is_reached();
     world.destination.dokku(&["ps:restart", "api"]).is_refused().says("api is being graduated by");
     is_locked(&world, world.app("api").with_worker());

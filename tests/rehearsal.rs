@@ -192,6 +192,8 @@ fn only_what_this_graduation_holds_can_be_reached() {
     let question = b"GET / HTTP/1.0\r\n\r\n";
     input.extend([2, 0, 0, 0, 3, 0, question.len() as u8]);
     input.extend(question);
+    // This session takes the place of the graduation's own, which would take it back at once.
+    assert_eq!(world.source.kill("STOP", "dokku-graduate coordinator"), 1);
     let (session, writer) = host.begin_root_with_input("dokku graduate:forward", &input);
     let answers = |text: &str| session.so_far().contains(text);
     until("the held app answers", || answers("200 OK") && answers("\r\n\r\n2\n"));
@@ -199,9 +201,9 @@ fn only_what_this_graduation_holds_can_be_reached() {
     for reset in ["\u{4}\0\0\0\u{1}\0\0", "\u{4}\0\0\0\u{2}\0\0"] {
         assert!(answers(reset), "{:?}", session.so_far());
     }
-    // It has taken the place of the graduation's own session, which takes it back.
     drop(writer);
     session.wait().succeeds();
+    assert_eq!(world.source.kill("CONT", "dokku-graduate coordinator"), 1);
     post.succeeds();
     push.wait().succeeds();
     // What is live now is nobody's any more.
