@@ -3,21 +3,12 @@
 use rustix::process::Signal;
 use snapbox::str;
 
-use crate::support::{Checkout, World};
-
-/// Production runs version 1 of `api`; version 2 is committed on staging.
-fn with_next_version(world: &World) -> Checkout<'_> {
-    let env = world.with_release_of(&["api"]);
-    world.app("api").version("2").push();
-    world.source.dokku(&["graduate:commit", "-m", "Second"]).succeeds();
-    env.update();
-    env
-}
+use crate::support::World;
 
 #[test]
 fn what_is_held_goes_live_when_somebody_says_so() {
     let world = World::new();
-    let env = with_next_version(&world);
+    let env = world.with_news_of(&["api"]);
     let go = || world.source.dokku(&["graduate:go", "production"]);
     let held = || world.source.dokku(&["graduate:held", "production"]);
     go().is_refused().shows(str![[r#"
@@ -62,7 +53,7 @@ api  healthy
 #[test]
 fn what_nobody_lets_go_live_is_put_back() {
     let world = World::new();
-    let env = with_next_version(&world);
+    let env = world.with_news_of(&["api"]);
     let before = world.destination.snapshot();
     let waits = |label| {
         let push = env.begin_graduation(&["quiet", "hold"], label, "HEAD");
@@ -99,7 +90,7 @@ fn what_nobody_lets_go_live_is_put_back() {
 #[test]
 fn a_command_waits_as_a_push_does() {
     let world = World::new();
-    with_next_version(&world);
+    world.with_news_of(&["api"]);
     let command = world.source.begin_dokku(&["graduate", "production", "--yes", "--hold"]);
     command.until_line("Waiting for `dokku graduate:go production` until");
     assert_eq!(world.destination.live("api"), "1");

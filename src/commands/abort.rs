@@ -4,17 +4,17 @@ use clap::Args;
 
 use crate::attach::{Attached, From};
 use crate::commit::outcome::{AfterAbort, Outcome};
+use crate::coordinator::Holder;
 use crate::coordinator::control::Ask;
-use crate::coordinator::{self, Holder};
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::journal::Place;
 use crate::names::EnvironmentName;
 use crate::order::Ending;
-use crate::settings::Settings;
 use crate::vars::Vars;
 
 use super::error::CommandError;
+use super::in_progress::in_progress;
 use super::printing::tell;
 
 /// Which environment.
@@ -30,10 +30,8 @@ pub(crate) struct Arguments {
 /// Nothing goes on there, or it was too late.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let environment = &arguments.environment;
-    Settings::load(vars)?.environment(environment)?;
-    let holder = coordinator::in_progress(vars, environment)?;
-    let holder = holder.ok_or_else(|| CommandError::NotInProgress(environment.clone()))?;
-    let Holder { id, by, .. } = holder.ok_or_else(|| CommandError::InProgress(environment.clone(), None))?;
+    let holder = in_progress(environment, vars)?;
+    let Holder { id, by, .. } = holder.ok_or_else(|| CommandError::NotInProgress(environment.clone()))?;
     if !Place::of(vars, &id).events().exists() {
         return Err(CommandError::BeingSettled(environment.clone(), by).into());
     }

@@ -11,7 +11,8 @@ use crate::names::EnvironmentName;
 use crate::vars::Vars;
 
 use super::error::CommandError;
-use super::held::{Waiting, in_progress};
+use super::held::Waiting;
+use super::in_progress::in_progress;
 
 /// Which environment.
 #[derive(Debug, Args)]
@@ -26,8 +27,8 @@ pub(crate) struct Arguments {
 /// Nothing goes on there, or it does not wait for anybody.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let environment = &arguments.environment;
-    let id =
-        in_progress(environment, vars)?.ok_or_else(|| CommandError::NotInProgress(environment.clone()))?;
+    let holder = in_progress(environment, vars)?;
+    let id = holder.ok_or_else(|| CommandError::NotInProgress(environment.clone()))?.id;
     let mut attached = Attached::to(vars, &id, From::Decision, false)?;
     if let Waiting::No { why } = Waiting::of(Place::of(vars, &id).told()) {
         return Err(CommandError::NotWaiting(environment.clone(), why.to_owned()).into());

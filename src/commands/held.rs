@@ -6,17 +6,15 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use serde_json::json;
 
-use crate::coordinator::{self, Holder};
 use crate::error::Error;
 use crate::journal::Place;
 use crate::lines::Lines;
-use crate::names::{AppName, EnvironmentName, GraduationId};
+use crate::names::{AppName, EnvironmentName};
 use crate::order::Notice;
 use crate::protocol::HoldPoint;
-use crate::settings::Settings;
 use crate::vars::Vars;
 
-use super::error::CommandError;
+use super::in_progress::in_progress;
 use super::printing::{Format, print, print_json, table};
 
 /// Which environment, and how to show it.
@@ -73,25 +71,13 @@ impl Waiting {
     }
 }
 
-/// The graduation to a linked environment that goes on.
-///
-/// # Errors
-/// The environment is not linked; somebody graduates, and who cannot be read.
-pub(super) fn in_progress(environment: &EnvironmentName, vars: &Vars) -> Result<Option<GraduationId>, Error> {
-    Settings::load(vars)?.environment(environment)?;
-    let holder = coordinator::in_progress(vars, environment)?;
-    let known =
-        |holder: Option<Holder>| holder.ok_or_else(|| CommandError::InProgress(environment.clone(), None));
-    Ok(holder.map(known).transpose()?.map(|holder| holder.id))
-}
-
 /// Runs the command.
 ///
 /// # Errors
 /// As [`in_progress`].
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let environment = &arguments.environment;
-    let id = in_progress(environment, vars)?;
+    let id = in_progress(environment, vars)?.map(|holder| holder.id);
     let told: Vec<Notice> = id.as_ref().map(|id| Place::of(vars, id).told().collect()).unwrap_or_default();
     let held = held(&told);
     let until = Waiting::of(told.into_iter()).until();

@@ -26,6 +26,7 @@ pub(crate) mod graduate;
 pub(crate) mod held;
 pub(crate) mod help;
 pub(crate) mod hooks;
+mod in_progress;
 pub(crate) mod key;
 pub(crate) mod logs;
 pub(crate) mod map;
