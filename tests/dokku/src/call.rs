@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -89,7 +91,7 @@ impl Call {
 
     /// A command with exactly this call's environment.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new(program);
+        let mut command = found(program.as_ref(), self.env.get(OsStr::new("PATH")));
         command.env_clear().envs(&self.env);
         command
     }
@@ -128,6 +130,22 @@ impl Call {
         }
         plugins.sort();
         Ok(plugins)
+    }
+}
+
+/// A command of a program that is looked for on a search path here: with an environment of its own, it could only be
+/// looked for in a copy of this whole process.
+pub(crate) fn found(program: &OsStr, path: Option<&OsString>) -> Command {
+    let is_path = program.as_bytes().contains(&b'/');
+    let places = path.filter(|_| !is_path).map(std::env::split_paths).into_iter().flatten();
+    let mut candidates = places.map(|place| place.join(program));
+    match candidates.find(|candidate| is_executable(candidate)) {
+        Some(file) => {
+            let mut command = Command::new(file);
+            command.arg0(program);
+            command
+        }
+        None => Command::new(program),
     }
 }
 

@@ -1,7 +1,8 @@
 //! One simulated host, as tests see it.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::call::found;
 use crate::dokku::plugins;
 use crate::layout::{HOST_VARIABLE, Layout};
 use crate::outcome::{Context, Failure, Outcome, checked};
@@ -50,8 +52,9 @@ impl Host {
             fs::create_dir_all(&directory).context(directory.display())?;
         }
         for command in ["dokku", "plugn", "docker", "crontab"] {
-            write_shim(&layout, &binary, command)?;
+            symlink(&binary, layout.bin().join(command)).context(command)?;
         }
+        fs::write(layout.environment_file(), environment(&layout))?;
         fs::write(layout.home().join("VHOST"), format!("{name}.test\n"))?;
         fs::write(layout.home().join(".sshcommand"), format!("{}\n", layout.bin().join("dokku").display()))?;
         fs::write(layout.run().join("name"), name)?;
@@ -156,12 +159,12 @@ impl Host {
 
     /// One of the host's programs: `dokku`, `plugn`, `docker`, or anything else on its path.
     pub fn program(&self, program: &str, args: &[&str]) -> Command {
-        let own = self.layout.bin().join(program);
-        let mut command = Command::new(if own.exists() { own } else { PathBuf::from(program) });
+        let path = search_path(&self.layout);
+        let mut command = found(OsStr::new(program), Some(&OsString::from(&path)));
         command
             .args(args)
             .env_clear()
-            .env("PATH", search_path(&self.layout))
+            .env("PATH", path)
             .env("HOME", self.layout.home())
             .env(HOST_VARIABLE, self.dir())
             .env("LC_ALL", "C.UTF-8")
@@ -192,19 +195,15 @@ fn search_path(layout: &Layout) -> String {
     format!("{}:{path}", layout.bin().display())
 }
 
-/// A command of the host: it brings the host's variables, so that it works with a cleared environment.
-fn write_shim(layout: &Layout, binary: &Path, command: &str) -> Outcome {
+/// What each command of a host has in its environment, whatever it was called with.
+fn environment(layout: &Layout) -> String {
     let user = user_name();
     let (dir, home, path) = (layout.dir().display(), layout.home(), search_path(layout));
-    let text = format!(
-        "#!/bin/sh\nexport {HOST_VARIABLE}='{dir}' HOME='{home}' PATH='{path}' USER=dokku LOGNAME=dokku\n\
-         export DOKKU_SYSTEM_USER='{user}' DOKKU_SYSTEM_GROUP='{user}'\nexec '{binary}' {command} \"$@\"\n",
+    format!(
+        "{HOST_VARIABLE}={dir}\nHOME={home}\nPATH={path}\nUSER=dokku\nLOGNAME=dokku\n\
+         DOKKU_SYSTEM_USER={user}\nDOKKU_SYSTEM_GROUP={user}\n",
         home = home.display(),
-        binary = binary.display(),
-    );
-    let path = layout.bin().join(command);
-    fs::write(&path, text)?;
-    Ok(fs::set_permissions(path, Permissions::from_mode(0o755))?)
+    )
 }
 
 /// The name of the user who runs all this.

@@ -1,6 +1,9 @@
 //! Where everything of one simulated host lies below its directory.
 
+use std::fs;
 use std::path::{Path, PathBuf};
+
+use crate::outcome::{Context, Outcome};
 
 /// The variable that tells each process of a host which directory it belongs to.
 pub const HOST_VARIABLE: &str = "SIMULATED_DOKKU";
@@ -20,6 +23,26 @@ impl Layout {
     /// The host's own directory.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The host whose commands are in this directory, if it is such.
+    pub(crate) fn with_commands_in(directory: &Path) -> Option<Layout> {
+        let directory = directory.canonicalize().ok()?;
+        let layout = Layout::new(directory.parent()?);
+        (directory == layout.bin() && layout.environment_file().exists()).then_some(layout)
+    }
+
+    /// What each command of the host has in its environment, a variable a line.
+    pub(crate) fn environment_file(&self) -> PathBuf {
+        self.run().join("environment")
+    }
+
+    /// The names and values in that file.
+    pub(crate) fn environment(&self) -> Outcome<Vec<(String, String)>> {
+        let path = self.environment_file();
+        let text = fs::read_to_string(&path).context(path.display())?;
+        let variables = text.lines().filter_map(|line| line.split_once('='));
+        Ok(variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
 
     /// `/home/dokku` of the host.

@@ -3,8 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let mut args = std::env::args();
-    let program = args.next().unwrap_or_default();
-    let status = simulated_dokku::run(&program, args.collect());
+    let status = simulated_dokku::run(std::env::args().skip(1).collect());
     ExitCode::from(u8::try_from(status).unwrap_or(1))
 }
