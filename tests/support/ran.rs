@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{PipeReader, Read, pipe};
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -19,6 +20,9 @@ use super::{real, schema};
 pub(crate) fn patience() -> Duration {
     Duration::from_secs(if real::hosts().is_some() { 1200 } else { 300 })
 }
+
+/// Where the programs of whoever works with hosts are.
+pub(super) const SEARCH_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
 
 /// What has been printed so far, and whether more can come.
 #[derive(Default)]
@@ -47,11 +51,15 @@ pub(crate) struct Ran {
     name: String,
 }
 
-/// A command without an environment.
+/// A command without an environment. Its program is looked for here: it would otherwise be looked for, with the new
+/// environment, in a copy of all of this process.
 pub(crate) fn command(program: &str) -> Command {
+    use std::os::unix::process::CommandExt;
+    let mut files = SEARCH_PATH.split(':').map(|place| Path::new(place).join(program));
+    let file = files.find(|file| file.exists()).unwrap_or_else(|| program.into());
     #[expect(clippy::disallowed_methods, reason = "tests do not use the product's way to start programs")]
-    let mut command = Command::new(program);
-    command.env_clear().stdin(Stdio::null());
+    let mut command = Command::new(file);
+    command.arg0(program).env_clear().stdin(Stdio::null());
     command
 }
 

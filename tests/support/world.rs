@@ -15,7 +15,7 @@ use super::host::Host;
 use super::image_store::ImageStore;
 use super::package;
 use super::post_hook::PostHook;
-use super::ran::{Ran, Running, command};
+use super::ran::{Ran, Running, SEARCH_PATH, command};
 use super::real::{self, RealHosts};
 use super::terminal::Terminal;
 use super::transcript::Normaliser;
@@ -341,7 +341,7 @@ impl World {
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = command(program);
         command
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin")
+            .env("PATH", SEARCH_PATH)
             .env("HOME", self.path("home"))
             .env("LC_ALL", "C")
             .env("TZ", "UTC")
