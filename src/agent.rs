@@ -26,7 +26,7 @@ use crate::files::FileError;
 use crate::git::{self, Git};
 use crate::image;
 use crate::names::{AppName, CommitId, Digest, GraduationId};
-use crate::participant::store::{Graduation, Store};
+use crate::participant::store::{self, Graduation, Store};
 use crate::participant::{self, Start};
 use crate::preflight;
 use crate::process::{Detached, ProcessError};
@@ -148,18 +148,28 @@ impl Session<'_> {
             Request::Revision { app, commit } => self.revision(app, commit),
             Request::Layers { app, layers, key } => self.layers(app, &layers, &key),
             Request::Keep { app, keep, forget } => self.keep(app, &keep, &forget),
-            Request::Begin { id, environment, source, by, lease_s, max_parallel, on_failure } => {
+            Request::Begin { id, environment, source, by, lease_s, max_parallel, on_failure, soak_s } => {
                 let since = Utc::now();
-                let graduation =
-                    Graduation { id, environment, source, by, lease_s, max_parallel, on_failure, since };
-                self.begin(graduation)
+                self.begin(Graduation {
+                    id,
+                    environment,
+                    source,
+                    by,
+                    lease_s,
+                    max_parallel,
+                    on_failure,
+                    soak_s,
+                    since,
+                    boot: store::boot_id()?,
+                })
             }
             Request::Resume { id, seen } => self.resume(id, seen),
             Request::Open { .. }
             | Request::Prepare { .. }
             | Request::Look { .. }
             | Request::Renew { .. }
-            | Request::Decide { .. } => {
+            | Request::Decide { .. }
+            | Request::Judge { .. } => {
                 self.participant.as_mut().ok_or(AgentError::NoGraduation)?.pass_on(&request)
             }
         }

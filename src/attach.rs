@@ -343,6 +343,9 @@ impl Shower {
                 | Notice::AllHeld { .. }
                 | Notice::AwaitingGo { .. }
                 | Notice::ToldToGo { .. }
+                | Notice::Soaking { .. }
+                | Notice::VerdictAsked { .. }
+                | Notice::Judged { .. }
                 | Notice::AppFailed { .. }
                 | Notice::LinkLost { .. }
                 | Notice::LinkBack {}

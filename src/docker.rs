@@ -147,6 +147,8 @@ struct State {
     paused: bool,
     #[serde(default)]
     started_at: String,
+    #[serde(default)]
+    exit_code: i64,
 }
 
 /// Newer versions of Docker name the addresses only network by network, older ones that on the bridge beside them.
@@ -181,6 +183,11 @@ impl Container {
     /// Its process runs. One that has ended and is about to be started again does not, whatever Docker calls it.
     pub(crate) fn is_running(&self) -> bool {
         self.state.running && !self.state.restarting
+    }
+
+    /// Its process has ended with 0.
+    pub(crate) fn has_ended_well(&self) -> bool {
+        !self.state.running && self.state.exit_code == 0
     }
 
     /// Its process is frozen (`docker pause`): it runs, and answers nothing.

@@ -1,12 +1,13 @@
 //! The names by which Dokku starts this program: links to the one binary.
 
 /// Dokku's subcommands, each by the last part of its name: `subcommands/<name>`, `default` being `graduate`.
-pub(crate) const SUBCOMMANDS: [&str; 31] = [
+pub(crate) const SUBCOMMANDS: [&str; 32] = [
     "abort",
     "add-environment",
     "add-hook",
     "agent",
     "commit",
+    "confirm",
     "default",
     "diff",
     "doctor",
@@ -36,7 +37,7 @@ pub(crate) const SUBCOMMANDS: [&str; 31] = [
 ];
 
 /// The triggers that are links to this program in the plugin `graduate`, and run before Dokku's own.
-pub(crate) const IN_GRADUATE: [&str; 13] = [
+pub(crate) const IN_GRADUATE: [&str; 15] = [
     "post-app-clone-setup",
     "post-app-rename",
     "post-app-rename-setup",
@@ -47,9 +48,11 @@ pub(crate) const IN_GRADUATE: [&str; 13] = [
     "post-domains-update",
     "post-extract",
     "post-proxy-ports-update",
+    "pre-delete",
     "pre-restore",
     "scheduler-deploy",
     "scheduler-post-deploy-process",
+    "scheduler-stop",
 ];
 
 /// Those in the companion `00_graduate`, which run before Dokku's own: before that takes an app's files from what is deployed,

@@ -12,7 +12,7 @@ use crate::commit::source::Phase;
 use crate::mapping::Mapping;
 use crate::names::{AppName, CommitId, GraduationId, ObjectId, ReleaseTag, RequestTag};
 use crate::plan::{Options, Plan, WantedApp};
-use crate::protocol::{AppEnd, HoldPoint};
+use crate::protocol::{AppEnd, HoldPoint, Verdict};
 
 /// What carries the decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,9 @@ pub enum HookKind {
     /// When every app is held, before the decision.
     #[value(name = "POST")]
     Post,
+    /// When it is live, before it is confirmed.
+    #[value(name = "VERIFY")]
+    Verify,
     /// When it is live and recorded.
     #[value(name = "SUCCESS")]
     Success,
@@ -47,7 +50,7 @@ pub enum HookKind {
 
 impl HookKind {
     /// All kinds, in the order in which they run.
-    pub const ALL: [Self; 4] = [Self::Pre, Self::Post, Self::Success, Self::Failure];
+    pub const ALL: [Self; 5] = [Self::Pre, Self::Post, Self::Verify, Self::Success, Self::Failure];
 }
 
 impl fmt::Display for HookKind {
@@ -55,6 +58,7 @@ impl fmt::Display for HookKind {
         f.pad(match self {
             Self::Pre => "PRE",
             Self::Post => "POST",
+            Self::Verify => "VERIFY",
             Self::Success => "SUCCESS",
             Self::Failure => "FAILURE",
         })
@@ -184,6 +188,9 @@ pub enum Notice {
         id: GraduationId,
         /// How it ended.
         outcome: Outcome,
+        /// What else people should know of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        remark: Option<String>,
     },
     /// The plan.
     Planned {
@@ -280,6 +287,23 @@ pub enum Notice {
     PuttingBack {},
     /// The decision is made.
     GoingLive {},
+    /// All are live there. That is watched, and is not confirmed yet.
+    Soaking {
+        /// Until then, unless something is wrong or somebody says something else.
+        until: DateTime<Utc>,
+    },
+    /// Somebody says whether it stays.
+    VerdictAsked {
+        /// Who.
+        by: String,
+        /// What.
+        verdict: Verdict,
+    },
+    /// Whether it stays, as the destination has written it.
+    Judged {
+        /// What.
+        verdict: Verdict,
+    },
     /// An app came to its end after the decision.
     AppEnded {
         /// The app.

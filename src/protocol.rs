@@ -17,7 +17,7 @@ use crate::obstacle::Obstacle;
 use crate::runs::{AppStatus, Runs};
 
 /// The version of the messages below. Both sides must have the same.
-pub const PROTOCOL: u32 = 5;
+pub const PROTOCOL: u32 = 6;
 
 /// The longest line that either side accepts, in bytes, its newline included.
 pub const MAX_LINE: usize = 64 * 1024;
@@ -37,6 +37,19 @@ pub enum Decision {
     Go,
     /// Everything is put back.
     Abort,
+}
+
+/// What becomes of a graduation that is live and was watched: whether it stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(Hash))]
+pub enum Verdict {
+    /// It stays, for the source says so.
+    Confirm,
+    /// It stays, for nothing was seen to be wrong and nothing was heard of the source.
+    Unwatched,
+    /// All its apps go back to what ran before.
+    RollBack,
 }
 
 /// What happens to apps that went live when another fails after the decision.
@@ -130,6 +143,8 @@ pub enum Request {
         max_parallel: u32,
         /// What to do when an app fails after the decision.
         on_failure: OnFailure,
+        /// For how long it is watched when it is live, in seconds, before anything is said of it; none if it is not.
+        soak_s: Option<u32>,
     },
     /// Takes up a graduation again after the link was lost; reports after the first `seen` are repeated.
     Resume {
@@ -172,6 +187,11 @@ pub enum Request {
     Decide {
         /// The decision.
         decision: Decision,
+    },
+    /// Asks for the verdict on what is live. Answered by [`Report::Judged`]: another one may stand already.
+    Judge {
+        /// The verdict.
+        verdict: Verdict,
     },
 }
 
@@ -245,6 +265,9 @@ pub enum AppEnd {
         /// It ran before and does not now: meanwhile somebody has stopped it, or it has ended by itself.
         down: bool,
     },
+    /// While it was live and watched, somebody else has deployed another revision of it, stopped or destroyed it: it is left as
+    /// that.
+    Left {},
     /// It could not be brought to its end; a person must look.
     Stuck {
         /// What went wrong.
@@ -385,6 +408,13 @@ pub enum Report {
         /// The decision.
         decision: Decision,
     },
+    /// All apps are live, and are watched until there is a verdict.
+    Soaking {},
+    /// The verdict as it is written there, whoever wrote it first.
+    Judged {
+        /// The verdict.
+        verdict: Verdict,
+    },
     /// One app has come to its end.
     AppEnded {
         /// The app.
@@ -508,7 +538,7 @@ mod tests {
     fn the_wire_forms_are_pinned() {
         let requests = [
             "live", "factors", "examine", "revision", "layers", "keep", "begin", "resume", "open", "prepare",
-            "look", "renew", "decide",
+            "look", "renew", "decide", "judge",
         ];
         is_pinned::<Request>(include_str!("../tests/wire/requests.jsonl"), &requests);
         let reports = [
@@ -533,6 +563,8 @@ mod tests {
             "looked",
             "renewed",
             "decided",
+            "soaking",
+            "judged",
             "app-ended",
             "settled",
         ];

@@ -9,7 +9,7 @@ use crate::lines::Lines;
 use crate::names::{AppName, CommitId, RequestTag};
 use crate::order::{Ending, Notice};
 use crate::plan::{Plan, PlannedDelivery, Row};
-use crate::protocol::{AppEnd, HoldPoint};
+use crate::protocol::{AppEnd, HoldPoint, Verdict};
 use crate::runs::Condition;
 
 /// Turns [`Notice`] into text.
@@ -65,7 +65,10 @@ impl Reporter {
                 let short = commit.short();
                 lines.step(&format!("Graduating {source}@{short} to {} ({tag} by {by})", tag.environment));
             }
-            Notice::SettledEarlier { id, outcome } => settled_earlier(&mut lines, id.as_str(), outcome),
+            Notice::SettledEarlier { id, outcome, remark } => {
+                settled_earlier(&mut lines, id.as_str(), outcome);
+                remark.iter().for_each(|remark| lines.detail(remark));
+            }
             Notice::Planned { plan } => {
                 self.stopped.clone_from(&plan.stopped);
                 self.runs_again.clone_from(&plan.runs_again);
@@ -112,8 +115,28 @@ impl Reporter {
             Notice::LinkBack {} => lines.step(&format!("{} is back", self.environment())),
             Notice::PuttingBack {} => lines.step("Putting everything back"),
             Notice::GoingLive {} => lines.step("Going live"),
+            Notice::Soaking { until } => {
+                let (environment, what) = (self.environment(), self.what());
+                let until = until.format("%H:%M:%S");
+                lines.big_step(&format!("{environment} runs {what}, unconfirmed: it is verified until {until} UTC"));
+            }
+            Notice::VerdictAsked { by, verdict } => lines.step(&match verdict {
+                Verdict::Confirm | Verdict::Unwatched => format!("{by} confirmed it"),
+                Verdict::RollBack => format!("{by} asked to go back"),
+            }),
+            Notice::Judged { verdict } => match verdict {
+                Verdict::Confirm => {}
+                Verdict::Unwatched => lines.trouble(&format!(
+                    "{} has confirmed it by itself, for it had not heard of this host until the end of the soak",
+                    self.environment()
+                )),
+                Verdict::RollBack => lines.step("Going back to what ran before"),
+            },
             Notice::AppEnded { app, end } => match end {
                 AppEnd::Live {} | AppEnd::Restored { .. } => {}
+                AppEnd::Left {} => lines.trouble(&format!(
+                    "{app} was deployed, stopped or destroyed by somebody else meanwhile, and is left as it is"
+                )),
                 AppEnd::Stuck { reason } => lines.trouble(&format!("{app} is stuck: {reason}")),
             },
             Notice::Warning { text } => lines.trouble(text),
@@ -255,6 +278,7 @@ fn failed(lines: &mut Lines, environment: &str, outcome: &Outcome) {
                     AppEnd::Restored { down: true } => {
                         format!("{app} is at what it ran before, and does not run")
                     }
+                    AppEnd::Left {} => format!("{app} is what somebody else has made it"),
                     AppEnd::Stuck { reason } => format!("{app} is stuck: {reason}"),
                 });
             }

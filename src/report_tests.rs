@@ -140,6 +140,12 @@ fn notices() -> Vec<Notice> {
         Notice::AllHeld { count: 2, hold_limit_s: 90 },
         Notice::AwaitingGo { until: "2026-01-02T03:04:05Z".parse().unwrap() },
         Notice::ToldToGo { by: "alice".to_owned() },
+        Notice::Soaking { until: "2026-01-02T03:04:05Z".parse().unwrap() },
+        Notice::VerdictAsked { by: "alice".to_owned(), verdict: Verdict::Confirm },
+        Notice::VerdictAsked { by: "alice".to_owned(), verdict: Verdict::RollBack },
+        Notice::Judged { verdict: Verdict::Confirm },
+        Notice::Judged { verdict: Verdict::Unwatched },
+        Notice::Judged { verdict: Verdict::RollBack },
         Notice::AppFailed { app: app(), reason: text("the deploy exited with code 1") },
         Notice::LinkLost { reason: text("the connection ended") },
         Notice::LinkBack {},
@@ -150,7 +156,11 @@ fn notices() -> Vec<Notice> {
         Notice::AppEnded { app: app(), end: AppEnd::Stuck { reason: text("docker is away") } },
         Notice::Warning { text: text("the disk is nearly full") },
     ];
-    let settled = |outcome| Notice::SettledEarlier { id: "20261123104512-ab0102".parse().unwrap(), outcome };
+    let settled = |outcome| Notice::SettledEarlier {
+        id: "20261123104512-ab0102".parse().unwrap(),
+        outcome,
+        remark: None,
+    };
     notices.extend(outcomes().into_iter().map(settled));
     notices.extend(endings().into_iter().map(|ending| Notice::Ended { ending, seconds: 48 }));
     let plan = Plan { unchanged: vec![app(), name("web")], stopped: vec![name("web")], ..Plan::default() };

@@ -380,7 +380,10 @@ impl Settings {
         value: Option<&str>,
     ) -> Result<(), SettingsError> {
         let Some(name) = environment else { return Ok(self.properties.set(property, value)?) };
-        if matches!(property, Property::AutoCommit | Property::KeepImages | Property::Name) {
+        if matches!(
+            property,
+            Property::AutoCommit | Property::KeepImages | Property::MaxSoak | Property::Name
+        ) {
             return Err(PropertyError::OnlyGlobal(property).into());
         }
         let error = self.unknown(name);
@@ -406,6 +409,11 @@ impl Settings {
         Limits::of(&Properties::default(), &self.properties).keep_images
     }
 
+    /// For how long a source may have what is live on this host watched.
+    fn max_soak(&self) -> Duration {
+        Limits::of(&Properties::default(), &self.properties).max_soak
+    }
+
     /// Every deploy commits the environment's state.
     pub(crate) fn auto_commit(&self) -> bool {
         Limits::of(&Properties::default(), &self.properties).auto_commit
@@ -415,6 +423,15 @@ impl Settings {
 /// What this host is called; as the kernel says where the settings cannot be read.
 pub(crate) fn host_name(vars: &Vars) -> String {
     Settings::load(vars).map_or_else(|_| vars::host_name(), |settings| settings.host_name())
+}
+
+/// For how long sources may have what is live on this host watched; by default where the settings cannot be read.
+pub(crate) fn max_soak(vars: &Vars) -> Duration {
+    let settings = Settings::load(vars).unwrap_or_else(|error| {
+        log::error!("{error}");
+        Settings::default()
+    });
+    settings.max_soak()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::after_deploy;
+use crate::commit::app::Standing;
 use crate::delivery;
 use crate::environment;
 use crate::lines::Lines;
@@ -76,6 +77,8 @@ pub(crate) fn run(vars: &Vars, name: &str, arguments: &[String]) -> Result<(), H
                 Ok(()) => Ok(()),
             }
         }
+        ("scheduler-stop", _, Some(app)) => hold::about_to_end(vars, &app),
+        ("pre-delete", Some(app), _) => hold::about_to_end(vars, &app),
         ("pre-restore", _, _) => {
             sweep_after_boot(vars);
             Ok(())
@@ -195,6 +198,8 @@ fn settle_until(id: &GraduationId, store: &Store, end: Instant) -> Result<bool, 
     loop {
         match participant::settle_left(id, store)? {
             Settler::Nobody => return Ok(true),
+            // It is watched while Dokku starts its apps.
+            Settler::There | Settler::Started(_) if store.standing() == Standing::Soaking => return Ok(true),
             Settler::There => {}
             Settler::Started(process) => {
                 process.wait(end.saturating_duration_since(Instant::now()));

@@ -12,7 +12,7 @@ use crate::names::AppName;
 use crate::order::Notice;
 use crate::output;
 use crate::plan::{Plan, Row};
-use crate::protocol::{AppEnd, Delivery};
+use crate::protocol::{AppEnd, Delivery, Verdict};
 use crate::vars::Vars;
 
 /// How far an app has come.
@@ -23,6 +23,7 @@ enum Phase {
     Building,
     Held,
     GoingLive,
+    Verifying,
     Live,
     Failed,
     PuttingBack,
@@ -38,6 +39,7 @@ impl Phase {
             Self::Building => "building",
             Self::Held => "held",
             Self::GoingLive => "going live",
+            Self::Verifying => "verifying",
             Self::Live => "live",
             Self::Failed => "failed",
             Self::PuttingBack => "put back",
@@ -55,6 +57,7 @@ impl Phase {
             | Self::Building
             | Self::Held
             | Self::GoingLive
+            | Self::Verifying
             | Self::PuttingBack => false,
         }
     }
@@ -67,6 +70,13 @@ impl Phase {
             (Notice::Held { app: of, .. }, _) if of == app => Self::Held,
             (Notice::AppFailed { app: of, .. }, _) if of == app => Self::Failed,
             (Notice::GoingLive {}, Self::Held) => Self::GoingLive,
+            (Notice::Soaking { .. }, Self::Live) => Self::Verifying,
+            (Notice::Judged { verdict: Verdict::Confirm | Verdict::Unwatched }, Self::Verifying) => {
+                Self::Live
+            }
+            (Notice::Judged { verdict: Verdict::RollBack }, Self::Verifying | Self::Live) => {
+                Self::PuttingBack
+            }
             (
                 Notice::PuttingBack {},
                 Self::Sending | Self::Building | Self::Held | Self::GoingLive | Self::Live,
@@ -76,6 +86,7 @@ impl Phase {
                 // That it failed says more.
                 AppEnd::Restored { .. } if self == Self::Failed => self,
                 AppEnd::Restored { .. } => Self::AsBefore,
+                AppEnd::Left {} => Self::Failed,
                 AppEnd::Stuck { .. } => Self::Stuck,
             },
             // All other notices say nothing about an app's phase.

@@ -41,6 +41,7 @@ mod stuck;
 mod support;
 mod tags;
 mod terminal;
+mod verification;
 mod votes;
 mod waiting;
 mod walk;

@@ -44,11 +44,14 @@ pub(super) struct Following<F> {
     phase: FollowPhase,
     /// How many of them the source knows from another session.
     seen: u64,
+    /// It knows less of them than it believes.
+    repeats: bool,
     count: u64,
 }
 
 impl<F: FnMut(&Report) -> io::Result<()>> Following<F> {
-    /// Follows the reports in `store`, of which the source has `seen` the first ones already.
+    /// Follows the reports in `store`, of which the source has `seen` the first ones already. If the host went down meanwhile,
+    /// some of these may be lost, and others be in their place: all are repeated by which anybody acts.
     pub(super) fn of(
         store: Store,
         process: Option<ProcessId>,
@@ -56,7 +59,8 @@ impl<F: FnMut(&Report) -> io::Result<()>> Following<F> {
         seen: u64,
         tell: F,
     ) -> Self {
-        Self { store, process, reports, tell, phase: FollowPhase::Reporting, seen, count: 0 }
+        let repeats = store.has_rebooted();
+        Self { store, process, reports, tell, phase: FollowPhase::Reporting, seen, repeats, count: 0 }
     }
 
     /// Passes reports on until there is no sense in it. With the source's end the whole process ends.
@@ -96,7 +100,9 @@ impl<F: FnMut(&Report) -> io::Result<()>> Following<F> {
         self.count += 1;
         let is_told = is_end || self.phase == FollowPhase::EndTold;
         self.phase = if is_told { FollowPhase::EndTold } else { FollowPhase::Reporting };
-        if self.count > self.seen { self.say(report) } else { Ok(()) }
+        let is_new = self.count > self.seen;
+        let is_acted_on = !matches!(report, Report::Log { .. } | Report::Building { .. });
+        if is_new || (self.repeats && is_acted_on) { self.say(report) } else { Ok(()) }
     }
 
     /// No participant is there, and nothing is left to read.
@@ -149,13 +155,24 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::participant::store::Graduation;
+    use crate::participant::store::{self, Graduation};
     use crate::protocol::{AppEnd, Decision, OnFailure};
     use crate::records::Recorder;
     use crate::vars::Vars;
 
     /// What the source hears of a participant that is gone, and why that ends. The source leaves after `limit` reports.
     fn heard(reported: &[Report], settled: Option<Settled>, seen: u64, limit: usize) -> (Vec<Report>, Stop) {
+        heard_since(&store::boot_id().unwrap(), reported, settled, seen, limit)
+    }
+
+    /// The same of one that began in another boot of the host.
+    fn heard_since(
+        boot: &str,
+        reported: &[Report],
+        settled: Option<Settled>,
+        seen: u64,
+        limit: usize,
+    ) -> (Vec<Report>, Stop) {
         let dir = tempfile::tempdir().unwrap();
         let vars = Vars { lib_root: dir.path().to_owned(), ..Vars::from_environment() };
         let id = "20261123104500-000001".parse().unwrap();
@@ -169,7 +186,9 @@ mod tests {
                 lease_s: 60,
                 max_parallel: 2,
                 on_failure: OnFailure::Rollback,
+                soak_s: None,
                 since: chrono::Utc::now(),
+                boot: boot.to_owned(),
             })
             .unwrap();
         let recorder = Recorder::open(&store.reports()).unwrap();
@@ -194,6 +213,15 @@ mod tests {
         let (told, stop) = heard(&[log("one"), log("two")], None, 1, 10);
         assert_eq!(told, [log("two")], "the source has seen the first one");
         assert!(matches!(stop, Stop::Died), "{stop:?}");
+    }
+
+    #[test]
+    fn after_a_reboot_all_is_repeated_by_which_anybody_acts() {
+        let reported = [log("one"), Report::Begun {}, log("two"), Report::Soaking {}];
+        let (told, _) = heard_since("another", &reported, None, 9, 10);
+        assert_eq!(told, [Report::Begun {}, Report::Soaking {}]);
+        let (told, _) = heard(&reported, None, 3, 10);
+        assert_eq!(told, [Report::Soaking {}]);
     }
 
     #[test]

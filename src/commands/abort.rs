@@ -1,4 +1,5 @@
-//! `graduate:abort <environment>`: stops a graduation that has not been decided yet.
+//! `graduate:abort <environment>`: stops a graduation that has not been decided yet, or takes back one that is live and
+//! unconfirmed.
 
 use clap::Args;
 
@@ -16,6 +17,7 @@ use crate::vars::Vars;
 use super::error::CommandError;
 use super::in_progress::in_progress;
 use super::printing::tell;
+use super::verdict;
 
 /// Which environment.
 #[derive(Debug, Args)]
@@ -34,6 +36,9 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Erro
     let Holder { id, by, .. } = holder.ok_or_else(|| CommandError::NotInProgress(environment.clone()))?;
     if !Place::of(vars, &id).events().exists() {
         return Err(CommandError::BeingSettled(environment.clone(), by).into());
+    }
+    if verdict::unconfirmed_until(vars, &id).is_some() {
+        return verdict::roll_back(environment, &id, vars);
     }
     let mut attached = Attached::to(vars, &id, From::Decision, false)?;
     attached.ask(&Ask::Stop { reason: format!("{} aborted it", vars.user) });

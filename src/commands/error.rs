@@ -33,6 +33,12 @@ pub(crate) enum CommandError {
     /// A graduation goes on, and waits for nobody.
     #[error("the graduation to {0} does not wait for graduate:go: {1}")]
     NotWaiting(EnvironmentName, String),
+    /// A graduation goes on, and is not live, or has its verdict.
+    #[error("the graduation to {0} is not live and unconfirmed")]
+    NotVerified(EnvironmentName),
+    /// It was confirmed already.
+    #[error("it was too late to go back: the graduation to {0} had been confirmed")]
+    Confirmed(EnvironmentName),
     /// It was decided already.
     #[error("it was too late to abort: the graduation to {0} had been decided")]
     TooLate(EnvironmentName),
@@ -65,6 +71,8 @@ impl Explain for CommandError {
             | Self::NotInProgress(_)
             | Self::BeingSettled(..)
             | Self::NotWaiting(..)
+            | Self::NotVerified(_)
+            | Self::Confirmed(_)
             | Self::TooLate(_)
             | Self::NoRelease(..)
             | Self::RefsOfEnvironment { .. }
@@ -78,7 +86,7 @@ impl Explain for CommandError {
             Self::CoordinatorDied(environment) => {
                 Some(format!("settle what it left with `dokku graduate:recover {environment}`"))
             }
-            Self::TooLate(environment) => {
+            Self::TooLate(environment) | Self::Confirmed(environment) => {
                 Some(format!("go back with `dokku graduate:rollback {environment}`"))
             }
             Self::NoRelease(environment, _) => {
@@ -92,6 +100,7 @@ impl Explain for CommandError {
             | Self::InProgress(..)
             | Self::NotInProgress(_)
             | Self::NotWaiting(..)
+            | Self::NotVerified(_)
             | Self::BeingSettled(..)
             | Self::NoGraduation => None,
         }

@@ -133,6 +133,9 @@ fn app_of(notice: &Notice) -> Option<&AppName> {
         | Notice::AllHeld { .. }
         | Notice::AwaitingGo { .. }
         | Notice::ToldToGo { .. }
+        | Notice::Soaking { .. }
+        | Notice::VerdictAsked { .. }
+        | Notice::Judged { .. }
         | Notice::LinkLost { .. }
         | Notice::LinkBack {}
         | Notice::PuttingBack {}

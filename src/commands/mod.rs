@@ -16,6 +16,7 @@ pub(crate) mod add_environment;
 pub(crate) mod add_hook;
 pub(crate) mod commit;
 mod commits;
+pub(crate) mod confirm;
 pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod environments;
@@ -41,6 +42,7 @@ pub(crate) mod rm_hook;
 pub(crate) mod rollback;
 pub(crate) mod set;
 pub(crate) mod status;
+mod verdict;
 
 pub(crate) use error::CommandError;
 pub(crate) use printing::print;
@@ -75,7 +77,7 @@ pub(crate) enum Command {
     /// says what to run there. What else is set for the environment stays.
     #[command(name = "graduate:add-environment")]
     AddEnvironment(add_environment::Arguments),
-    /// Add a hook that runs before a graduation or when all apps are held or when it is live or has failed
+    /// Add a hook that runs before a graduation or when all apps are held or are live or when it is confirmed or has failed
     ///
     /// Hooks run on this host, for graduations to every environment, one after another in the order in which they were
     /// added.
@@ -90,6 +92,15 @@ pub(crate) enum Command {
     /// nothing is deployed for that.
     #[command(name = "graduate:commit")]
     Commit(commit::CommitArgs),
+    /// Confirm what is live before the end of its soak
+    ///
+    /// The release is recorded then. The command waits for that, and its exit status says how the graduation ended.
+    #[command(
+        name = "graduate:confirm",
+        after_help = "Exit status: 0 the environment runs the state; 1 nothing is unconfirmed there, or it was rolled back; \
+                      3 partly graduated or in doubt"
+    )]
+    Confirm(confirm::Arguments),
     /// Show how a state differs from what an environment is: revisions and config names and other settings
     ///
     /// It compares and judges nothing; `graduate:plan` judges. It also shows what no graduation carries. What may be a
@@ -233,6 +244,7 @@ pub(crate) fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
         Command::Recover(arguments) => return recover::run(&arguments, vars),
         Command::Diff(arguments) => return diff::run(&arguments, vars),
         Command::Abort(arguments) => return abort::run(&arguments, vars),
+        Command::Confirm(arguments) => return confirm::run(&arguments, vars),
         Command::Go(arguments) => return go::run(&arguments, vars),
         Command::Doctor(arguments) => return doctor::run(&arguments, vars),
         Command::Plan(arguments) => return plan::run(&arguments, vars),

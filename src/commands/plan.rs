@@ -134,6 +134,9 @@ fn ask(order: &Order, vars: &Vars) -> Result<(Option<Plan>, Ending), Error> {
                 | Notice::AllHeld { .. }
                 | Notice::AwaitingGo { .. }
                 | Notice::ToldToGo { .. }
+                | Notice::Soaking { .. }
+                | Notice::VerdictAsked { .. }
+                | Notice::Judged { .. }
                 | Notice::AppFailed { .. }
                 | Notice::LinkLost { .. }
                 | Notice::LinkBack {}

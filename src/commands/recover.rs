@@ -46,8 +46,8 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Erro
             );
         }
     };
-    let (id, outcome) = match coordinator::settle_earlier(vars, environment)? {
-        Earlier::Settled(id, outcome) => (id, outcome),
+    let (id, outcome, remark) = match coordinator::settle_earlier(vars, environment)? {
+        Earlier::Settled { id, outcome, remark } => (id, outcome, remark),
         Earlier::Nothing => {
             tell(format_args!("nothing is in doubt on {environment}"));
             return Ok(ExitStatus::Done);
@@ -66,7 +66,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Erro
         | Outcome::Mixed { .. }
         | Outcome::InDoubt { .. } => ExitStatus::Partly,
     };
-    let text = Reporter::new(false).text(&Notice::SettledEarlier { id, outcome });
+    let text = Reporter::new(false).text(&Notice::SettledEarlier { id, outcome, remark });
     tell(text.trim_start_matches("-----> ").trim_end());
     Ok(status)
 }

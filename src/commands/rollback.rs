@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::coordinator::Holder;
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::history;
@@ -13,14 +14,17 @@ use crate::vars::Vars;
 
 use super::error::CommandError;
 use super::graduate;
+use super::in_progress::in_progress;
 use super::printing::tell;
+use super::verdict;
 
 /// Where, and what to go back to.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The environment
     environment: EnvironmentName,
-    /// The release, as `graduate:releases` lists it; the one before what runs now if not given
+    /// The release, as `graduate:releases` lists it; the one before what runs now if not given, or what ran before a graduation
+    /// that is not confirmed yet
     release: Option<String>,
     /// Do not ask
     #[arg(long, short)]
@@ -37,6 +41,12 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let environment = &arguments.environment;
     Settings::load(vars)?.environment(environment)?;
+    if arguments.release.is_none()
+        && let Some(Holder { id, .. }) = in_progress(environment, vars)?
+        && verdict::unconfirmed_until(vars, &id).is_some()
+    {
+        return verdict::roll_back(environment, &id, vars);
+    }
     let repo = Settled::open(vars)?;
     let found = match &arguments.release {
         None => history::previous(&repo, environment)?,

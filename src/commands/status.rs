@@ -23,6 +23,7 @@ use crate::settings::Settings;
 use crate::vars::Vars;
 
 use super::printing::{Format, print, print_json, table};
+use super::verdict::unconfirmed_until;
 
 /// Which environment, and how to show it.
 #[derive(Debug, Args)]
@@ -72,6 +73,8 @@ struct Progress {
     since: Option<chrono::DateTime<chrono::Utc>>,
     /// The last step that was told.
     step: String,
+    /// Until when it is verified, if it is live and not confirmed.
+    unconfirmed_until: Option<chrono::DateTime<chrono::Utc>>,
 }
 
 /// An app, as an environment runs it.
@@ -139,9 +142,10 @@ fn look(
     let (release, changed_since) = newest.map(|newest| (newest.release, newest.changed_since)).unzip();
     let in_progress = coordinator::in_progress(vars, name)?.map(|holder| match holder {
         Some(Holder { id, by, since }) => {
-            Progress { step: last_step(vars, &id), id: Some(id), by: Some(by), since: Some(since) }
+            let (step, unconfirmed_until) = (last_step(vars, &id), unconfirmed_until(vars, &id));
+            Progress { id: Some(id), by: Some(by), since: Some(since), step, unconfirmed_until }
         }
-        None => Progress { id: None, by: None, since: None, step: String::new() },
+        None => Progress { id: None, by: None, since: None, step: String::new(), unconfirmed_until: None },
     });
     let in_doubt = journal::current(vars, name)?.filter(|_| in_progress.is_none());
     let (live, unreachable) = match live {
@@ -252,9 +256,16 @@ fn about(lines: &mut Lines, place: &Environment) {
         lines.trouble(&format!("cannot be asked: {reason}"));
     }
     match &place.in_progress {
-        Some(Progress { id: Some(id), by: Some(by), since: Some(since), step }) => {
+        Some(Progress { id: Some(id), by: Some(by), since: Some(since), step, unconfirmed_until }) => {
             let since = since.format("%Y-%m-%d %H:%M:%SZ");
-            lines.detail(&format!("being graduated to by {by} since {since} (graduation {id}): {step}"));
+            let what = match unconfirmed_until {
+                None => "being graduated to".to_owned(),
+                Some(until) => {
+                    let left = (*until - chrono::Utc::now()).num_seconds().max(0);
+                    format!("live and unconfirmed for {left} s more, graduated to")
+                }
+            };
+            lines.detail(&format!("{what} by {by} since {since} (graduation {id}): {step}"));
         }
         Some(_) => lines.detail("being graduated to by somebody"),
         None => {}

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::names::AppName;
-use crate::protocol::{AppEnd, Decision, OnFailure};
+use crate::protocol::{AppEnd, Decision, OnFailure, Verdict};
 
 /// Where an app is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +37,7 @@ pub(crate) enum Stage {
     Restoring,
     /// It is live and stays so; the old version is not kept any more.
     Confirmed,
-    /// It is as it was.
+    /// It is as it was, or as somebody else has made it.
     Restored,
     /// It could not be brought to its end.
     Stuck,
@@ -108,7 +108,7 @@ impl Stage {
     pub(crate) fn ended(end: &AppEnd) -> Self {
         match end {
             AppEnd::Live {} => Self::Confirmed,
-            AppEnd::Restored { .. } => Self::Restored,
+            AppEnd::Restored { .. } | AppEnd::Left {} => Self::Restored,
             AppEnd::Stuck { .. } => Self::Stuck,
         }
     }
@@ -193,16 +193,24 @@ pub(crate) enum Way {
     Stay,
 }
 
-/// How each app is brought to its end, when the decision stands and no deploy runs any more. Apps that have come to
-/// their end are not named.
+/// How each app is brought to its end, when the decision stands, and the verdict where there is to be one, and no deploy runs
+/// any more. Apps that have come to their end are not named.
 ///
 /// With [`OnFailure::Keep`], too, an app that failed is put back: one of which half is new is in nobody's ledger.
 pub(crate) fn resolution(
     stages: &BTreeMap<AppName, Stage>,
     decision: Decision,
+    verdict: Option<Verdict>,
     on_failure: OnFailure,
 ) -> BTreeMap<AppName, Way> {
-    let all_live = all_stay(stages, on_failure) || stages.values().all(|stage| *stage == Stage::Live);
+    let live_stay = match verdict {
+        Some(Verdict::Confirm | Verdict::Unwatched) => true,
+        Some(Verdict::RollBack) => false,
+        None => {
+            let all_live = all_stay(stages, on_failure) || stages.values().all(|stage| *stage == Stage::Live);
+            all_live || on_failure == OnFailure::Keep
+        }
+    };
     let way = |stage: Stage| match (decision, stage) {
         (_, Stage::Confirmed | Stage::Restored | Stage::Stuck) => None,
         // Somebody has switched off the trigger that holds apps.
@@ -217,7 +225,7 @@ pub(crate) fn resolution(
             | Stage::Released
             | Stage::Failed,
         ) => Some(Way::Undo),
-        (Decision::Go, Stage::Live) if all_live || on_failure == OnFailure::Keep => Some(Way::Stay),
+        (Decision::Go, Stage::Live) if live_stay => Some(Way::Stay),
         (
             Decision::Go,
             Stage::Taken
@@ -264,10 +272,41 @@ pub(crate) fn barrier(decision: Option<Decision>, lease_is_over: bool) -> Barrie
     }
 }
 
+/// How far a graduation is on its destination, as all of it sees by its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Nothing is decided.
+    Undecided,
+    /// It does not go live.
+    Aborted,
+    /// It goes live.
+    Going,
+    /// It is live and watched.
+    Soaking,
+    /// It was, and stays.
+    Confirmed,
+    /// It was, and goes back.
+    RollingBack,
+}
+
+impl Standing {
+    /// By the decision, by whether all was live and is watched, and by the verdict.
+    pub(crate) fn of(decision: Option<Decision>, soaks: bool, verdict: Option<Verdict>) -> Self {
+        match (decision, verdict) {
+            (None, _) => Self::Undecided,
+            (Some(Decision::Abort), _) => Self::Aborted,
+            (Some(Decision::Go), Some(Verdict::RollBack)) => Self::RollingBack,
+            (Some(Decision::Go), Some(Verdict::Confirm | Verdict::Unwatched)) => Self::Confirmed,
+            (Some(Decision::Go), None) if soaks => Self::Soaking,
+            (Some(Decision::Go), None) => Self::Going,
+        }
+    }
+}
+
 /// What happens to a deploy of an app that is somebody else's while a graduation has the app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Foreign {
-    /// It goes on: it starts the old version.
+    /// It goes on: it starts the old version, or what it has built itself.
     Pass,
     /// It waits until the app is put back.
     Wait,
@@ -275,21 +314,26 @@ pub(crate) enum Foreign {
     Refuse,
 }
 
-/// A deploy that is somebody else's begins: a `ps:restart`, a `config:set`.
-pub(crate) fn foreign_deploy(stage: Stage, decision: Option<Decision>) -> Foreign {
-    match decision {
-        None if stage.has_old_names() => Foreign::Pass,
-        Some(Decision::Abort) => Foreign::Wait,
-        None | Some(Decision::Go) => Foreign::Refuse,
+/// A deploy that is somebody else's begins: a `ps:restart`, a `config:set`, or, with Dokku's lock of the app, a push or a
+/// rebuild. Whoever puts an app back waits for that lock, and leaves alone what has come of such a deploy by then.
+pub(crate) fn foreign_deploy(stage: Stage, standing: Standing, has_lock: bool) -> Foreign {
+    match standing {
+        Standing::Undecided if stage.has_old_names() => Foreign::Pass,
+        Standing::Soaking | Standing::Confirmed => Foreign::Pass,
+        Standing::RollingBack if has_lock => Foreign::Pass,
+        Standing::Aborted | Standing::RollingBack => Foreign::Wait,
+        Standing::Undecided | Standing::Going => Foreign::Refuse,
     }
 }
 
 /// A container of such a deploy is about to become live. After the decision to go it would take the new version's
 /// place; after an abort it is the old one.
-pub(crate) fn foreign_container(stage: Stage, decision: Option<Decision>) -> Foreign {
-    match decision {
-        None | Some(Decision::Abort) if stage.has_old_names() => Foreign::Pass,
-        None | Some(Decision::Abort | Decision::Go) => Foreign::Refuse,
+pub(crate) fn foreign_container(stage: Stage, standing: Standing, has_lock: bool) -> Foreign {
+    match standing {
+        Standing::Undecided | Standing::Aborted if stage.has_old_names() => Foreign::Pass,
+        Standing::Soaking | Standing::Confirmed => Foreign::Pass,
+        Standing::RollingBack if has_lock => Foreign::Pass,
+        Standing::Undecided | Standing::Aborted | Standing::Going | Standing::RollingBack => Foreign::Refuse,
     }
 }
 
@@ -334,10 +378,10 @@ mod tests {
     }
 
     /// What becomes of an app in each stage, beside another one that is live or failed.
-    fn ways(stage: Stage, decision: Decision, on_failure: OnFailure) -> String {
+    fn ways(stage: Stage, decision: Decision, verdict: Option<Verdict>, on_failure: OnFailure) -> String {
         let way = |beside| {
             let stages = [(app("api"), stage), (app("web"), beside)].into();
-            match resolution(&stages, decision, on_failure).get(&app("api")) {
+            match resolution(&stages, decision, verdict, on_failure).get(&app("api")) {
                 Some(Way::Undo) => "undo",
                 Some(Way::Compensate) => "compensate",
                 Some(Way::Stay) => "stay",
@@ -360,25 +404,37 @@ mod tests {
     fn what_follows_from_each_stage() {
         let mut table = String::from(
             "How an app is brought to its end, beside another one that is live / failed\n\
-             stage        abort                      go, rollback               go, keep\n",
+             stage        abort                      go, rollback               go, keep                   go, and then confirm       \
+             go, and then roll-back\n",
         );
         for stage in STAGES {
             let cells = [
-                ways(stage, Decision::Abort, OnFailure::Rollback),
-                ways(stage, Decision::Go, OnFailure::Rollback),
-                ways(stage, Decision::Go, OnFailure::Keep),
+                ways(stage, Decision::Abort, None, OnFailure::Rollback),
+                ways(stage, Decision::Go, None, OnFailure::Rollback),
+                ways(stage, Decision::Go, None, OnFailure::Keep),
+                ways(stage, Decision::Go, Some(Verdict::Confirm), OnFailure::Rollback),
+                ways(stage, Decision::Go, Some(Verdict::RollBack), OnFailure::Rollback),
             ];
             table += format!("{:13}{}", format!("{stage:?}"), cells.concat()).trim_end();
             table += "\n";
         }
         table += "\nSomebody else's deploy begins / its container is about to become live\n\
-                  stage        undecided                  abort                      go\n";
+                  stage        undecided         aborted           going             soaking           rolling back      \
+                  rolling back, with Dokku's lock\n";
         for stage in STAGES {
-            let cell = |decision| {
-                let deploy = in_words(foreign_deploy(stage, decision));
-                format!("{:27}", format!("{deploy} / {}", in_words(foreign_container(stage, decision))))
+            let cell = |standing, has_lock| {
+                let deploy = in_words(foreign_deploy(stage, standing, has_lock));
+                let container = in_words(foreign_container(stage, standing, has_lock));
+                format!("{:18}", format!("{deploy} / {container}"))
             };
-            let cells = [cell(None), cell(Some(Decision::Abort)), cell(Some(Decision::Go))];
+            let cells = [
+                cell(Standing::Undecided, false),
+                cell(Standing::Aborted, false),
+                cell(Standing::Going, false),
+                cell(Standing::Soaking, false),
+                cell(Standing::RollingBack, false),
+                cell(Standing::RollingBack, true),
+            ];
             table += format!("{:13}{}", format!("{stage:?}"), cells.concat()).trim_end();
             table += "\n";
         }
@@ -405,9 +461,23 @@ mod tests {
         let stay = [(app("web"), Way::Stay)].into();
         let compensate = [(app("web"), Way::Compensate)].into();
         assert!(all_stay(&stages, OnFailure::Rollback) && !all_stay(&stages, OnFailure::Keep));
-        assert_eq!(resolution(&stages, Decision::Go, OnFailure::Keep), compensate);
+        assert_eq!(resolution(&stages, Decision::Go, None, OnFailure::Keep), compensate);
         let judged = [(app("api"), Stage::Confirmed), (app("web"), Stage::Live)].into();
-        assert_eq!(resolution(&judged, Decision::Go, OnFailure::Rollback), stay);
+        assert_eq!(resolution(&judged, Decision::Go, None, OnFailure::Rollback), stay);
+    }
+
+    #[test]
+    fn before_the_others_are_live_and_after_an_abort_nothing_is_watched() {
+        for soaks in [false, true] {
+            for verdict in [None, Some(Verdict::Confirm), Some(Verdict::RollBack)] {
+                assert_eq!(Standing::of(None, soaks, verdict), Standing::Undecided);
+                assert_eq!(Standing::of(Some(Decision::Abort), soaks, verdict), Standing::Aborted);
+            }
+            let go = |verdict| Standing::of(Some(Decision::Go), soaks, verdict);
+            assert_eq!(go(None), if soaks { Standing::Soaking } else { Standing::Going });
+            assert_eq!(go(Some(Verdict::RollBack)), Standing::RollingBack);
+            assert_eq!(go(Some(Verdict::Unwatched)), Standing::Confirmed);
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The destination's machine: one graduation as its participant sees it.
 //!
 //! Events in, actions out. It begins undecided, with no apps; or, where a participant has died ([`Destination::take_over`]),
-//! with what that one has left. Decided, it waits until no deploy runs; then every app is brought to its end, and
-//! when all are, that is written down once.
+//! with what that one has left. Decided, it waits until no deploy runs. If all are live then and are to be watched, it waits for
+//! the verdict ([`Soak`]). Then every app is brought to its end, and when all are, that is written down once.
 //!
 //! Requests of the source are repeated after a lost link, so each is answered once and does nothing a second time.
 
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use super::app::{self, Stage, Way};
 use crate::manifest::MAX_APPS;
 use crate::names::AppName;
-use crate::protocol::{AppEnd, Decision, HoldPoint, OnFailure, Report};
+use crate::protocol::{AppEnd, Decision, HoldPoint, OnFailure, Report, Verdict};
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +69,21 @@ pub(crate) enum Event {
     },
     /// An app that is live has its branch moved.
     BranchMoved(AppName),
+    /// It is written down that all are live and watched.
+    SoakBegun,
+    /// One that is live and watched is not well.
+    Ailing {
+        /// The app.
+        app: AppName,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The soak is over, and nothing was heard of the source for a lease.
+    SoakUnheard,
+    /// The source asks for a verdict.
+    VerdictAsked(Verdict),
+    /// The verdict stands.
+    Judged(Verdict),
     /// An app has come to its end, which is written down.
     Concluded {
         /// The app.
@@ -142,6 +157,10 @@ pub(crate) enum Action {
     Lock(AppName),
     /// Move the branch of an app that is live: other apps may take long.
     MoveBranch(AppName),
+    /// Write down that all are live, and watch them, unless there is a verdict already.
+    Soak,
+    /// Make this the verdict, unless there is one.
+    Judge(Verdict),
     /// Bring an app to its end.
     Conclude(AppName, Way),
     /// Free an app that had ended before we took over: what the dead participant has left of its mark and of Dokku's lock goes.
@@ -162,6 +181,8 @@ enum State {
     Undecided { took_over: bool },
     /// Decided; deploys come to their ends.
     Decided(Decision),
+    /// All are live and watched; there is no verdict.
+    Soaking,
     /// No deploy runs; apps are brought to their ends.
     CarryingOut(Decision),
     /// Every app has come to its end; that is being written down.
@@ -170,12 +191,27 @@ enum State {
     Settled(Decision),
 }
 
+/// Whether what is live is watched before it stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+pub(crate) enum Soak {
+    /// It is not.
+    No,
+    /// It is, when all are live.
+    Wanted,
+    /// All were live at some time, which is written down.
+    Begun,
+}
+
 /// One graduation on its destination.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub(crate) struct Destination {
     state: State,
     on_failure: OnFailure,
+    soak: Soak,
+    /// As it stands, as far as it is known here.
+    verdict: Option<Verdict>,
     apps: BTreeMap<AppName, Stage>,
     /// How each app ended, as the source was told last.
     told: BTreeMap<AppName, AppEnd>,
@@ -192,18 +228,24 @@ pub(crate) struct Left {
 
 impl Destination {
     /// A graduation that has just begun.
-    pub(crate) fn new(on_failure: OnFailure) -> Self {
+    pub(crate) fn new(on_failure: OnFailure, soak: Soak) -> Self {
         Self {
             state: State::Undecided { took_over: false },
             on_failure,
+            soak,
+            verdict: None,
             apps: BTreeMap::new(),
             told: BTreeMap::new(),
         }
     }
 
     /// A graduation whose participant has died: it is carried out as it was decided, and if it was not, aborted.
-    pub(crate) fn take_over(on_failure: OnFailure, left: BTreeMap<AppName, Left>) -> (Self, Vec<Action>) {
-        let mut this = Self { state: State::Undecided { took_over: true }, ..Self::new(on_failure) };
+    pub(crate) fn take_over(
+        on_failure: OnFailure,
+        soak: Soak,
+        left: BTreeMap<AppName, Left>,
+    ) -> (Self, Vec<Action>) {
+        let mut this = Self { state: State::Undecided { took_over: true }, ..Self::new(on_failure, soak) };
         for (app, Left { stage, end }) in left {
             this.apps.insert(app.clone(), stage);
             this.told.extend(end.map(|end| (app, end)));
@@ -216,10 +258,16 @@ impl Destination {
         matches!(self.state, State::Settled(_))
     }
 
+    /// All are live and watched, and there is no verdict.
+    pub(crate) fn is_soaking(&self) -> bool {
+        self.state == State::Soaking
+    }
+
     /// The decision that stands, as far as it is known here.
     pub(crate) fn decision(&self) -> Option<Decision> {
         match self.state {
             State::Undecided { .. } => None,
+            State::Soaking => Some(Decision::Go),
             State::Decided(decision)
             | State::CarryingOut(decision)
             | State::Settling(decision)
@@ -247,6 +295,12 @@ impl Destination {
                 self.say_end(app, AppEnd::Live {})
             }
             Event::BranchMoved(_) => Vec::new(),
+            Event::SoakBegun => self.soak_begun(),
+            Event::Ailing { app, reason } => self.ailing(app, reason),
+            Event::SoakUnheard if self.state == State::Soaking => vec![Action::Judge(Verdict::Unwatched)],
+            Event::SoakUnheard => Vec::new(),
+            Event::VerdictAsked(wanted) => self.verdict_asked(wanted),
+            Event::Judged(verdict) => self.judged(verdict),
             Event::Concluded { app, end } => self.concluded(app, end),
             Event::Settled => self.settled(),
         }
@@ -364,7 +418,10 @@ impl Destination {
                 let end = self.told.get(app).cloned();
                 actions.extend(end.map(|end| Action::Say(Report::AppEnded { app: app.clone(), end })));
                 actions.push(Action::Leave(app.clone()));
-            } else if all_stay {
+            } else if self.soak == Soak::Begun && *stage == Stage::Restoring {
+                // It was live, and the verdict stands.
+            } else if all_stay || self.soak == Soak::Begun {
+                // It was found live before it was watched. Somebody else may have deployed it since.
                 *stage = Stage::Live;
             } else {
                 // Whatever has been noted of it: nothing is done to it before nothing of its deploy runs.
@@ -412,8 +469,61 @@ impl Destination {
         if self.apps.values().any(|stage| stage.is_at_work() || *stage == Stage::Taken) {
             return Vec::new();
         }
+        let all_live = self.apps.values().all(|stage| *stage == Stage::Live);
+        let soaks = match self.soak {
+            Soak::No => false,
+            Soak::Wanted => all_live,
+            Soak::Begun => true,
+        };
+        if decision == Decision::Go && soaks {
+            self.state = State::Soaking;
+            return vec![Action::Soak];
+        }
+        self.conclude_all(decision)
+    }
+
+    fn soak_begun(&mut self) -> Vec<Action> {
+        if self.state != State::Soaking {
+            return Vec::new();
+        }
+        self.soak = Soak::Begun;
+        vec![Action::Say(Report::Soaking {})]
+    }
+
+    /// With [`OnFailure::Keep`] it stays all the same; the source hears why that is not well.
+    fn ailing(&mut self, app: AppName, reason: String) -> Vec<Action> {
+        if self.state != State::Soaking {
+            return Vec::new();
+        }
+        let verdict = match self.on_failure {
+            OnFailure::Rollback => Verdict::RollBack,
+            OnFailure::Keep => Verdict::Confirm,
+        };
+        vec![Action::Say(Report::AppFailed { app, reason }), Action::Judge(verdict)]
+    }
+
+    /// It is asked again after a lost link, and is to hear what stands.
+    fn verdict_asked(&self, wanted: Verdict) -> Vec<Action> {
+        match self.verdict {
+            Some(verdict) => vec![Action::Say(Report::Judged { verdict })],
+            None if self.state == State::Soaking => vec![Action::Judge(wanted)],
+            None => Vec::new(),
+        }
+    }
+
+    fn judged(&mut self, verdict: Verdict) -> Vec<Action> {
+        if self.state != State::Soaking {
+            return Vec::new();
+        }
+        self.verdict = Some(verdict);
+        let mut actions = vec![Action::Say(Report::Judged { verdict })];
+        actions.extend(self.conclude_all(Decision::Go));
+        actions
+    }
+
+    fn conclude_all(&mut self, decision: Decision) -> Vec<Action> {
         self.state = State::CarryingOut(decision);
-        let ways = app::resolution(&self.apps, decision, self.on_failure);
+        let ways = app::resolution(&self.apps, decision, self.verdict, self.on_failure);
         let mut actions: Vec<Action> =
             ways.into_iter().map(|(app, way)| Action::Conclude(app, way)).collect();
         actions.extend(self.settle());

@@ -3,14 +3,13 @@
 //! Events in, actions out. It starts when a plan with something to do has been made. No clock, files or threads: time
 //! and decisions arrive as events. The coordinator feeds it and carries out what it asks for.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use serde::{Deserialize, Serialize};
 
-use super::outcome::{AfterAbort, Cause, Outcome};
+use super::outcome::{Cause, Outcome};
 use crate::names::AppName;
-use crate::protocol::{AppEnd, Decision};
+use crate::protocol::{AppEnd, Decision, OnFailure, Verdict};
 
+mod ending;
 mod party;
 
 use party::{Gone, Party, Preparation};
@@ -65,6 +64,16 @@ pub(crate) enum Event {
     NotMoved(Cause),
     /// The destination's own decision.
     Destination(Decision),
+    /// All apps are live there, and are watched.
+    Soaking,
+    /// VERIFY hooks have found nothing wrong until the end of the soak.
+    Verified,
+    /// One of them has failed.
+    NotVerified(Cause),
+    /// A person says that it stays.
+    ConfirmAsked,
+    /// A person says that it goes back.
+    RollBackAsked(Cause),
     /// An app came to its end there.
     AppEnded(AppName, AppEnd),
     /// All did.
@@ -96,6 +105,10 @@ pub(crate) enum Action {
     AnnounceGo(Go),
     /// Tell it to abort.
     AnnounceAbort,
+    /// Run VERIFY hooks until the end of the soak.
+    Verify,
+    /// Ask the destination for a verdict.
+    Judge(Verdict),
     /// It is over.
     End(Outcome),
 }
@@ -119,6 +132,10 @@ enum State {
     Voted,
     /// Decided, and announced.
     Going,
+    /// All are live; VERIFY hooks run, and the destination watches.
+    Verifying,
+    /// The destination was asked for this verdict.
+    Judging(Verdict),
     /// Not to be; announced where there is somebody to tell.
     Aborting(Cause),
     /// Over.
@@ -133,25 +150,32 @@ pub(crate) struct Transaction {
     /// Its one destination. A second one would stand beside it here, by its name, and each event of a destination would
     /// say whose it is; what waits for all asks [`Transaction::all`] already.
     there: Party,
+    on_failure: OnFailure,
     failure: Option<Cause>,
+    /// It was live, and something was wrong: it is not called live although it may stay.
+    is_unwell: bool,
 }
 
 impl Transaction {
     /// A graduation of `apps`, of which the destination has been asked for.
-    pub(crate) fn new(apps: impl IntoIterator<Item = AppName>) -> Self {
-        Self { state: State::Locking, there: Party::of(apps), failure: None }
+    pub(crate) fn new(apps: impl IntoIterator<Item = AppName>, on_failure: OnFailure) -> Self {
+        Self { there: Party::of(apps), on_failure, ..Self::left(State::Locking) }
+    }
+
+    /// One that another coordinator has left.
+    fn left(state: State) -> Self {
+        let on_failure = OnFailure::default();
+        Self { state, there: Party::left(), on_failure, failure: None, is_unwell: false }
     }
 
     /// A graduation that another coordinator has left, to be aborted.
     pub(crate) fn left_to_abort(cause: Cause) -> (Self, Vec<Action>) {
-        let this = Self { state: State::Aborting(cause), there: Party::left(), failure: None };
-        (this, vec![Action::AnnounceAbort])
+        (Self::left(State::Aborting(cause)), vec![Action::AnnounceAbort])
     }
 
     /// A graduation that another coordinator has left, after it was decided.
-    pub(crate) fn left_to_go(go: Go) -> (Self, Vec<Action>) {
-        let this = Self { state: State::Going, there: Party::left(), failure: None };
-        (this, vec![Action::AnnounceGo(go)])
+    pub(crate) fn left_to_go(go: Go, on_failure: OnFailure) -> (Self, Vec<Action>) {
+        (Self { on_failure, ..Self::left(State::Going) }, vec![Action::AnnounceGo(go)])
     }
 
     fn parties(&self) -> impl Iterator<Item = &Party> {
@@ -163,10 +187,15 @@ impl Transaction {
         self.parties().all(rule)
     }
 
+    /// It is live, and nobody has said yet whether it stays.
+    pub(crate) fn awaits_verdict(&self) -> bool {
+        self.state == State::Verifying
+    }
+
     /// It is decided or voted on: stopping it is not ours any more.
     pub(crate) fn is_too_late_to_stop(&self) -> bool {
         match self.state {
-            State::Voted | State::Going | State::Ended => true,
+            State::Voted | State::Going | State::Verifying | State::Judging(_) | State::Ended => true,
             State::Locking
             | State::PreHooks
             | State::Preparing
@@ -186,18 +215,32 @@ impl Transaction {
     pub(crate) fn is_holding(&self) -> bool {
         let undecided = match self.state {
             State::Preparing | State::PostHooks | State::Ready | State::Looking | State::Voted => true,
-            State::Locking | State::PreHooks | State::Going | State::Aborting(_) | State::Ended => false,
+            State::Locking
+            | State::PreHooks
+            | State::Going
+            | State::Verifying
+            | State::Judging(_)
+            | State::Aborting(_)
+            | State::Ended => false,
         };
         undecided && self.held() > 0
     }
 
     /// What was asked of the destination and not yet answered: to be repeated after the link was lost.
     pub(crate) fn unanswered(&self) -> Vec<Action> {
-        if self.state == State::Looking {
-            return vec![Action::Look];
-        }
-        if self.state != State::Preparing {
-            return Vec::new();
+        match self.state {
+            State::Looking => return vec![Action::Look],
+            State::Judging(verdict) => return vec![Action::Judge(verdict)],
+            State::Preparing => {}
+            State::Locking
+            | State::PreHooks
+            | State::PostHooks
+            | State::Ready
+            | State::Voted
+            | State::Going
+            | State::Verifying
+            | State::Aborting(_)
+            | State::Ended => return Vec::new(),
         }
         let repeat = |(app, stage): (&AppName, &Preparation)| match stage {
             Preparation::Opening => Some(Action::Open(app.clone())),
@@ -243,6 +286,22 @@ impl Transaction {
             Event::GoIsDurable(go) => self.go(go),
             Event::NotMoved(cause) => self.not_moved(cause),
             Event::Destination(decision) => self.destination(decision),
+            Event::Soaking => self.soaking(),
+            Event::Verified | Event::ConfirmAsked => self.judge(Verdict::Confirm),
+            Event::NotVerified(cause) => {
+                // With `keep` it stays, and is not called live all the same.
+                let verdict = match self.on_failure {
+                    OnFailure::Rollback => Verdict::RollBack,
+                    OnFailure::Keep => Verdict::Confirm,
+                };
+                self.is_unwell |= self.awaits_verdict();
+                self.failure.get_or_insert(cause);
+                self.judge(verdict)
+            }
+            Event::RollBackAsked(cause) => {
+                self.failure.get_or_insert(cause);
+                self.judge(Verdict::RollBack)
+            }
             Event::AppEnded(app, end) => {
                 self.there.ends.insert(app, end);
                 Vec::new()
@@ -269,6 +328,8 @@ impl Transaction {
             | State::Looking
             | State::Voted
             | State::Going
+            | State::Verifying
+            | State::Judging(_)
             | State::Ended => Vec::new(),
         }
     }
@@ -293,6 +354,8 @@ impl Transaction {
                 | State::Looking
                 | State::Voted
                 | State::Going
+                | State::Verifying
+                | State::Judging(_)
                 | State::Aborting(_)
                 | State::Ended,
                 Phase::Pre | Phase::Post,
@@ -324,6 +387,12 @@ impl Transaction {
                 self.failure.get_or_insert(cause);
                 Vec::new()
             }
+            // It has seen that itself, and sees to the verdict.
+            State::Verifying | State::Judging(_) => {
+                self.is_unwell = true;
+                self.failure.get_or_insert(cause);
+                Vec::new()
+            }
             State::Locking
             | State::PreHooks
             | State::Preparing
@@ -349,6 +418,8 @@ impl Transaction {
             | State::Looking
             | State::Voted
             | State::Going
+            | State::Verifying
+            | State::Judging(_)
             | State::Aborting(_)
             | State::Ended => Vec::new(),
         }
@@ -372,6 +443,8 @@ impl Transaction {
             | State::Ready
             | State::Voted
             | State::Going
+            | State::Verifying
+            | State::Judging(_)
             | State::Aborting(_)
             | State::Ended => Vec::new(),
         }
@@ -391,7 +464,12 @@ impl Transaction {
             State::PreHooks | State::Preparing | State::PostHooks | State::Ready | State::Looking => {
                 self.abort(cause)
             }
-            State::Voted | State::Going | State::Aborting(_) | State::Ended => Vec::new(),
+            State::Voted
+            | State::Going
+            | State::Verifying
+            | State::Judging(_)
+            | State::Aborting(_)
+            | State::Ended => Vec::new(),
         }
     }
 
@@ -413,6 +491,8 @@ impl Transaction {
             | State::Ready
             | State::Looking
             | State::Going
+            | State::Verifying
+            | State::Judging(_)
             | State::Aborting(_)
             | State::Ended => Vec::new(),
         }
@@ -431,14 +511,33 @@ impl Transaction {
             | State::Ready
             | State::Looking
             | State::Going
+            | State::Verifying
+            | State::Judging(_)
             | State::Aborting(_)
             | State::Ended => Vec::new(),
         }
     }
 
+    fn soaking(&mut self) -> Vec<Action> {
+        if self.state != State::Going {
+            return Vec::new();
+        }
+        self.state = State::Verifying;
+        vec![Action::Verify]
+    }
+
+    /// Asks for a verdict. The destination may have another one by then.
+    fn judge(&mut self, verdict: Verdict) -> Vec<Action> {
+        if self.state != State::Verifying {
+            return Vec::new();
+        }
+        self.state = State::Judging(verdict);
+        vec![Action::Judge(verdict)]
+    }
+
     fn destination(&mut self, decision: Decision) -> Vec<Action> {
         match (decision, &self.state) {
-            (Decision::Abort, State::Voted | State::Going) => {
+            (Decision::Abort, State::Voted | State::Going | State::Verifying | State::Judging(_)) => {
                 let cause = Cause::new("the destination had given up waiting when the decision reached it");
                 self.failure.get_or_insert(cause);
                 Vec::new()
@@ -469,129 +568,10 @@ impl Transaction {
             | State::Ready
             | State::Looking
             | State::Going
+            | State::Verifying
+            | State::Judging(_)
             | State::Aborting(_) => self.conclude(),
         }
-    }
-
-    /// Every destination is done.
-    fn conclude(&mut self) -> Vec<Action> {
-        let outcome = match &self.state {
-            // Whoever asks again hears it from the destination's own record.
-            State::Going if !self.all(Party::has_told_all_ends) => {
-                Outcome::InDoubt { cause: Cause::new("the destination did not say how each app ended") }
-            }
-            State::Going => {
-                let cause = |otherwise| self.failure.clone().unwrap_or_else(|| Cause::new(otherwise));
-                let is_go = self.all(|party| party.settled == Some(Decision::Go));
-                if is_go && self.ends().all(|(_, end)| *end == AppEnd::Live {}) {
-                    Outcome::Live {}
-                } else if self.ends().all(|(_, end)| matches!(end, AppEnd::Restored { .. })) {
-                    let cause = cause("the destination put the apps back");
-                    Outcome::RolledBack { cause, down: self.down() }
-                } else {
-                    let cause = cause("the destination could not bring all apps to their end");
-                    self.mixed(cause)
-                }
-            }
-            State::Locking
-            | State::PreHooks
-            | State::Preparing
-            | State::PostHooks
-            | State::Ready
-            | State::Looking
-            | State::Voted
-            | State::Aborting(_)
-            | State::Ended
-                if self.parties().any(|party| party.settled == Some(Decision::Go)) =>
-            {
-                self.mixed(Cause::new("the destination went live although it was not told to"))
-            }
-            State::Aborting(cause) => self.aborted(cause.clone(), false),
-            State::Locking
-            | State::PreHooks
-            | State::Preparing
-            | State::PostHooks
-            | State::Ready
-            | State::Looking
-            | State::Voted
-            | State::Ended => self.aborted(Cause::new("the destination gave up"), false),
-        };
-        self.end(outcome)
-    }
-
-    /// Nobody is told that nothing has changed unless the destination has told it of each app that it was asked for.
-    fn aborted(&self, cause: Cause, unheard: bool) -> Outcome {
-        let apps: BTreeMap<_, _> = self.ends().filter_map(stuck).collect();
-        let is_unheard = unheard || !self.all(Party::has_told_all_ends);
-        let after = match (apps.is_empty(), is_unheard) {
-            (true, false) => AfterAbort::AsBefore { down: self.down() },
-            (true, true) => AfterAbort::Unheard {},
-            (false, others_unheard) => AfterAbort::Stuck { apps, others_unheard },
-        };
-        Outcome::Aborted { cause, after }
-    }
-
-    /// The apps that are as they were, but run no more.
-    fn down(&self) -> BTreeSet<AppName> {
-        let is_down =
-            |(app, end): (&AppName, &AppEnd)| (*end == AppEnd::Restored { down: true }).then(|| app.clone());
-        self.ends().filter_map(is_down).collect()
-    }
-
-    fn ends(&self) -> impl Iterator<Item = (&AppName, &AppEnd)> {
-        self.parties().flat_map(|party| &party.ends)
-    }
-
-    fn mixed(&self, cause: Cause) -> Outcome {
-        let ends = self.ends().map(|(app, end)| (app.clone(), end.clone())).collect();
-        Outcome::Mixed { cause, ends }
-    }
-
-    /// What follows from the decision of a vote, if the destination came to its end or was given up before it.
-    fn without_destination(&mut self) -> Option<Vec<Action>> {
-        if self.all(Party::is_settled) {
-            return Some(self.conclude());
-        }
-        self.there.gone.clone().map(|gone| self.lost(gone))
-    }
-
-    /// Nothing more will be heard from the destination.
-    fn lost(&mut self, gone: Gone) -> Vec<Action> {
-        let (reason, unheard) = match &gone {
-            Gone::Nothing(reason) => (reason.clone(), false),
-            Gone::Unreachable(reason) => (reason.clone(), true),
-        };
-        let outcome = match &self.state {
-            State::Ended => return Vec::new(),
-            // What it means is known when the ref has been read.
-            State::Voted => {
-                self.there.gone = Some(gone);
-                return Vec::new();
-            }
-            State::Going => Outcome::InDoubt { cause: reason },
-            // Nobody waits for it, and the next one asks again.
-            State::Aborting(_) if unheard && self.there.is_left() => Outcome::InDoubt { cause: reason },
-            State::Aborting(cause) => self.aborted(cause.clone(), unheard),
-            State::Locking
-            | State::PreHooks
-            | State::Preparing
-            | State::PostHooks
-            | State::Ready
-            | State::Looking => self.aborted(reason, unheard),
-        };
-        self.end(outcome)
-    }
-
-    fn end(&mut self, outcome: Outcome) -> Vec<Action> {
-        self.state = State::Ended;
-        vec![Action::End(outcome)]
-    }
-}
-
-fn stuck((app, end): (&AppName, &AppEnd)) -> Option<(AppName, String)> {
-    match end {
-        AppEnd::Stuck { reason } => Some((app.clone(), reason.clone())),
-        AppEnd::Live {} | AppEnd::Restored { .. } => None,
     }
 }
 

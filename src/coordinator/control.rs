@@ -35,6 +35,16 @@ pub enum Ask {
         /// Who says so.
         by: String,
     },
+    /// It is live and stays: end the soak.
+    Confirm {
+        /// Who says so.
+        by: String,
+    },
+    /// It is live and goes back.
+    RollBack {
+        /// Who says so.
+        by: String,
+    },
     /// Stop, if it is not too late.
     Stop {
         /// Who wants it and why.

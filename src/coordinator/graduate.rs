@@ -82,9 +82,9 @@ impl Coordinator<'_> {
         match settle_earlier(self.vars, &environment) {
             Ok(Earlier::Nothing) => {}
             Ok(Earlier::GivenUp(id)) => self.say(Notice::Warning { text: given_up(&id) }),
-            Ok(Earlier::Settled(id, outcome)) => {
+            Ok(Earlier::Settled { id, outcome, remark }) => {
                 let in_doubt = matches!(outcome, Outcome::InDoubt { .. });
-                self.say(Notice::SettledEarlier { id: id.clone(), outcome });
+                self.say(Notice::SettledEarlier { id: id.clone(), outcome, remark });
                 if in_doubt {
                     return Ok(still_in_doubt(&environment, &format!("graduation {id} is in doubt")));
                 }

@@ -34,6 +34,11 @@ pub(super) enum Message {
         /// What failed.
         result: Result<(), String>,
     },
+    /// All VERIFY hooks have ended, or one has failed.
+    Verified {
+        /// What failed.
+        result: Result<(), String>,
+    },
     /// Those that are told how it ended have all run.
     OutcomeTold {
         /// What failed of them.

@@ -72,6 +72,26 @@ impl Coordinator<'_> {
         current.is_ok_and(|current| current.as_ref() == Some(&self.order.id))
     }
 
+    /// The destination has confirmed what nobody here verified to the end: VERIFY hooks run once more, and what they find is
+    /// told.
+    pub(super) fn verify_late(&mut self) -> String {
+        let what = "it was confirmed there at the end of its soak, for nothing was heard of this host";
+        let found = Programs::of(self, HookKind::Verify, None).map(|programs| {
+            let count = programs.count();
+            let failures =
+                if count == 0 { Vec::new() } else { self.run_to_the_end(HookKind::Verify, programs) };
+            (count, failures)
+        });
+        match found {
+            Ok((0, _)) => what.to_owned(),
+            Ok((_, failures)) if failures.is_empty() => {
+                format!("{what}; VERIFY hooks find nothing wrong now")
+            }
+            Ok((_, failures)) => format!("{what}; now VERIFY {}", failures.join("; VERIFY ")),
+            Err(error) => format!("{what}; VERIFY hooks could not be run: {error}"),
+        }
+    }
+
     fn run_hooks(&mut self, told: &Told<'_>) -> Result<(), CoordinatorError> {
         let release = told.release.map(ToString::to_string).unwrap_or_default();
         let programs = Programs::of(self, told.kind, told.release)?
@@ -79,26 +99,32 @@ impl Coordinator<'_> {
             .with("GRADUATE_RELEASE", &release)
             .with("GRADUATE_REASON", told.reason)
             .with("GRADUATE_SECONDS", &self.started.elapsed().as_secs().to_string());
-        self.say(Notice::HooksStarted { kind: told.kind, count: programs.count() });
+        for failure in self.run_to_the_end(told.kind, programs) {
+            self.say(Notice::Warning { text: format!("{} {failure}", told.kind) });
+        }
+        Ok(())
+    }
+
+    /// Runs all of them, whatever becomes of each; gives what failed.
+    fn run_to_the_end(&mut self, kind: HookKind, programs: Programs) -> Vec<String> {
+        self.say(Notice::HooksStarted { kind, count: programs.count() });
         programs.start_all(self.sender.clone());
         // The sender is ours, too, so that the channel stays open until they are done.
         while let Ok(message) = self.messages.recv() {
             match message {
                 Message::ProgramWrote { kind, text } => self.say(Notice::HookLine { kind, text }),
                 Message::OutcomeTold { failures } => {
-                    self.say(Notice::HooksEnded { kind: told.kind, failed: !failures.is_empty() });
-                    for failure in failures {
-                        self.say(Notice::Warning { text: format!("{} {failure}", told.kind) });
-                    }
-                    return Ok(());
+                    self.say(Notice::HooksEnded { kind, failed: !failures.is_empty() });
+                    return failures;
                 }
                 // All of this comes too late.
                 Message::Client(_)
                 | Message::Peer { .. }
                 | Message::ProgramsDone { .. }
+                | Message::Verified { .. }
                 | Message::PushIsOver => {}
             }
         }
-        Ok(())
+        Vec::new()
     }
 }

@@ -25,7 +25,7 @@ use crate::names::{AppName, EnvironmentName, GraduationId, ImageName};
 use crate::order::Notice;
 use crate::plan::Row;
 use crate::process::Children;
-use crate::protocol::{Report, Request};
+use crate::protocol::{Report, Request, Verdict};
 use crate::vars::Vars;
 
 use lease::KnownLease;
@@ -76,6 +76,8 @@ pub(super) struct Peer {
     pub(super) has_begun: bool,
     /// It knows nothing of the graduation any more.
     pub(super) is_forgotten: bool,
+    /// It has confirmed the graduation by itself.
+    pub(super) is_unwatched: bool,
     /// What it has been told, for the case that it did not hear it.
     announced: Option<Announcement>,
     lease: KnownLease,
@@ -129,6 +131,7 @@ impl Peer {
             seen: 0,
             has_begun: false,
             is_forgotten: false,
+            is_unwatched: false,
             announced: None,
             lease: KnownLease::new(site.lease, Instant::now()),
             patience: Duration::ZERO,
@@ -204,6 +207,11 @@ impl Peer {
         self.sending.clear();
         self.announced = Some(announcement);
         self.repeat_announcement();
+    }
+
+    /// Asks it for a verdict.
+    pub(super) fn judge(&mut self, verdict: Verdict) {
+        self.send(&Request::Judge { verdict });
     }
 
     fn repeat_announcement(&mut self) {

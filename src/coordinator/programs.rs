@@ -10,7 +10,6 @@ use super::context::Coordinator;
 use super::error::CoordinatorError;
 use super::held::Reach;
 use super::message::Message;
-use crate::commit::source::Phase;
 use crate::decision::DecisionError;
 use crate::files;
 use crate::journal::Place;
@@ -50,7 +49,7 @@ impl Programs {
         let Coordinator { order, settings, vars, plan, limits, .. } = coordinator;
         let limit = match kind {
             HookKind::Pre | HookKind::Post => None,
-            HookKind::Success | HookKind::Failure => Some(limits.hook_timeout),
+            HookKind::Verify | HookKind::Success | HookKind::Failure => Some(limits.hook_timeout),
         };
         let commands = settings.hooks(kind).to_vec();
         let note = Place::of(vars, &order.id).program();
@@ -97,14 +96,14 @@ impl Programs {
         self
     }
 
-    /// Runs them one after another on a thread of its own, until one fails. While they run they can reach what is held, if
-    /// that is wanted.
+    /// Runs them one after another on a thread of its own, until one fails, and tells that by `done`. While they run they can
+    /// reach what is held, if that is wanted.
     pub(super) fn start(
         mut self,
-        phase: Phase,
         reach: Option<Reach>,
         children: Children,
         sender: SyncSender<Message>,
+        done: impl FnOnce(Result<(), String>) -> Message + Send + 'static,
     ) {
         thread::spawn(move || {
             let reached = reach.map(Reach::open);
@@ -116,7 +115,7 @@ impl Programs {
             }
             let result = (0..self.count()).try_for_each(|index| self.run(index, &children, &sender));
             drop(reached);
-            let _ = sender.send(Message::ProgramsDone { phase, result });
+            let _ = sender.send(done(result));
         });
     }
 
@@ -207,14 +206,14 @@ mod tests {
         };
         let children = Children::default();
         let (sender, messages) = mpsc::sync_channel(64);
-        programs.start(Phase::Post, None, children.clone(), sender);
+        programs.start(None, children.clone(), sender, |result| Message::Verified { result });
         let mut heard = Vec::new();
         for message in &messages {
             if let Message::ProgramWrote { text, .. } = message {
                 children.stop(Duration::ZERO);
                 heard.push(text);
             } else {
-                assert!(matches!(message, Message::ProgramsDone { result: Err(_), .. }), "{message:?}");
+                assert!(matches!(message, Message::Verified { result: Err(_) }), "{message:?}");
             }
         }
         assert_eq!(heard, ["first"]);

@@ -1,6 +1,7 @@
 //! The main loop of a graduation: feeds events to the [`Transaction`] and carries out what it asks for.
 
 mod actions;
+mod verify;
 
 use std::collections::VecDeque;
 use std::sync::mpsc::RecvTimeoutError;
@@ -18,7 +19,7 @@ use crate::decision;
 use crate::link::Inquiry;
 use crate::order::{HookKind, Mode, Notice};
 use crate::process::{Children, ProcessId};
-use crate::protocol::Request;
+use crate::protocol::{Request, Verdict};
 
 /// How often the ref is read while a push that was voted on has not ended.
 pub(super) const REF_PERIOD: Duration = Duration::from_millis(50);
@@ -48,6 +49,17 @@ enum Permission {
     Given,
 }
 
+/// How far the verification of what is live is.
+#[derive(Debug)]
+struct Verifying {
+    /// When the soak is over.
+    ends: Instant,
+    /// When the hooks run next; none while they run.
+    next: Option<Instant>,
+    /// How often they have run.
+    runs: u32,
+}
+
 /// One run of the transaction.
 pub(super) struct Run<'c, 'v> {
     coordinator: &'c mut Coordinator<'v>,
@@ -60,10 +72,14 @@ pub(super) struct Run<'c, 'v> {
     since: Instant,
     asker_came: bool,
     permission: Permission,
+    /// Another coordinator has begun with it.
+    is_resumed: bool,
     /// Our vote has been asked for and not given yet.
     vote_asked: bool,
     /// What works here for it before the decision: PRE and POST hooks, pushes of objects.
     children: Children,
+    /// What is live is being verified.
+    verifying: Option<Verifying>,
     /// What leads to what is held while POST hooks run.
     forward: Children,
     /// Ends them, since it was aborted.
@@ -82,8 +98,9 @@ impl<'c, 'v> Run<'c, 'v> {
             lease_s: seconds(limits.lease),
             max_parallel: limits.max_parallel,
             on_failure: limits.on_failure,
+            soak_s: coordinator.soaks().then(|| seconds(limits.soak)),
         };
-        let transaction = Transaction::new(plan.rows.iter().map(|row| row.app.clone()));
+        let transaction = Transaction::new(plan.rows.iter().map(|row| row.app.clone()), limits.on_failure);
         let children = Children::default();
         let peer = Peer::begin(site, &plan.rows, inquiry, &request, &children);
         Self::new(coordinator, transaction, peer, children)
@@ -98,7 +115,7 @@ impl<'c, 'v> Run<'c, 'v> {
         transaction: Transaction,
     ) -> Result<Self, CoordinatorError> {
         let peer = Peer::resume(&coordinator.site)?;
-        Ok(Self::new(coordinator, transaction, peer, Children::default()))
+        Ok(Self { is_resumed: true, ..Self::new(coordinator, transaction, peer, Children::default()) })
     }
 
     fn new(
@@ -120,6 +137,8 @@ impl<'c, 'v> Run<'c, 'v> {
             asker_came: false,
             vote_asked: false,
             children,
+            verifying: None,
+            is_resumed: false,
             forward: Children::default(),
             stopping: None,
         }
@@ -182,7 +201,7 @@ impl<'c, 'v> Run<'c, 'v> {
         {
             return Some(event);
         }
-        if let Some(event) = self.vote_due() {
+        if let Some(event) = self.vote_due().or_else(|| self.verification_due()) {
             return Some(event);
         }
         let coordinator = &*self.coordinator;
@@ -251,6 +270,7 @@ impl<'c, 'v> Run<'c, 'v> {
                     Err(reason) => Event::Stop(Cause::new(format!("{kind} {reason}"))),
                 })
             }
+            Message::Verified { result } => self.verified(result),
             // Nobody is told how it ended before it has.
             Message::OutcomeTold { .. } => None,
             Message::PushIsOver => {
@@ -280,6 +300,8 @@ impl<'c, 'v> Run<'c, 'v> {
             Client::Asks(Ask::TagMoved {}) if self.transaction.awaits_decision() => self.read_ref(),
             Client::Asks(Ask::TagMoved {}) => None,
             Client::Asks(Ask::Go { by }) => self.told_to_go(by),
+            Client::Asks(Ask::Confirm { by }) => self.told_verdict(by, Verdict::Confirm),
+            Client::Asks(Ask::RollBack { by }) => self.told_verdict(by, Verdict::RollBack),
             Client::Asks(Ask::Stop { reason }) => Some(Event::Stop(Cause::new(reason))),
             Client::AskerGone => Some(Event::Stop(Cause::new("the client disconnected before the decision"))),
         }

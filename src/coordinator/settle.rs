@@ -39,7 +39,14 @@ pub(crate) enum Earlier {
     /// A graduation without a journal: somebody has removed it, and nobody can tell any more how it stood.
     GivenUp(GraduationId),
     /// A graduation, and how it has ended now.
-    Settled(GraduationId, Outcome),
+    Settled {
+        /// Which.
+        id: GraduationId,
+        /// How.
+        outcome: Outcome,
+        /// What else people should know of it.
+        remark: Option<String>,
+    },
 }
 
 /// Settles the graduation that a dead coordinator has left, if there is one; the lock must be ours.
@@ -72,31 +79,32 @@ pub(crate) fn settle_earlier(
     files::remove(&place.socket())?;
     let mut coordinator = Coordinator::open(vars, *order)?;
     let (transaction, actions) = match go {
-        Some(go) => Transaction::left_to_go(go),
+        Some(go) => Transaction::left_to_go(go, coordinator.limits.on_failure),
         None => Transaction::left_to_abort(Cause::new("its coordinator died before it was decided")),
     };
     coordinator.plan = place.planned().unwrap_or_default();
-    let (mut outcome, is_forgotten) = match Run::resume(&mut coordinator, transaction) {
+    let (mut outcome, is_forgotten, is_unwatched) = match Run::resume(&mut coordinator, transaction) {
         Ok(mut run) => {
             let outcome = run.drive(actions);
             if outcome == (Outcome::Live {}) {
                 run.keep();
             }
-            (outcome, run.peer.is_forgotten)
+            (outcome, run.peer.is_forgotten, run.peer.is_unwatched)
         }
-        Err(error) => (Outcome::InDoubt { cause: Cause::new(error.to_string()) }, false),
+        Err(error) => (Outcome::InDoubt { cause: Cause::new(error.to_string()) }, false, false),
     };
     if is_forgotten && matches!(outcome, Outcome::InDoubt { .. }) {
         outcome = coordinator.judge_by_what_runs()?;
     }
     let release = coordinator.conclude(&outcome)?;
     let ending = Ending::of(outcome.clone(), release);
+    let remark = is_unwatched.then(|| coordinator.verify_late());
     // What is still in doubt says nothing new.
     if !matches!(outcome, Outcome::InDoubt { .. }) {
         coordinator.tell_hooks(&ending);
     }
     coordinator.end(ending);
-    Ok(Earlier::Settled(id, outcome))
+    Ok(Earlier::Settled { id, outcome, remark })
 }
 
 /// What the ref says of a graduation that was voted on. One that was not cannot have been decided.

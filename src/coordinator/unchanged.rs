@@ -62,10 +62,13 @@ impl Coordinator<'_> {
                     return Err("the client disconnected before the decision".to_owned());
                 }
                 // Nothing has been begun that could tell any of this.
-                Message::Client(Client::Asks(Ask::TagMoved {} | Ask::Go { .. }))
+                Message::Client(Client::Asks(
+                    Ask::TagMoved {} | Ask::Go { .. } | Ask::Confirm { .. } | Ask::RollBack { .. },
+                ))
                 | Message::Peer { .. }
                 | Message::ProgramWrote { .. }
                 | Message::ProgramsDone { .. }
+                | Message::Verified { .. }
                 | Message::OutcomeTold { .. }
                 | Message::PushIsOver => {}
             }

@@ -14,6 +14,7 @@ mod retirement;
 mod undo;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use crate::docker::{self, Container, DockerError, ImageId, Keeper};
 use crate::dokku::{Dokku, DokkuError};
@@ -26,7 +27,7 @@ pub(crate) use crate::participant::app::lock::{DeployLock, Left};
 pub(crate) use crate::participant::app::undo::sweep_temporary_files;
 use crate::participant::store::{Before, Held, Noted, Store};
 use crate::process::{ProcessError, Program};
-use crate::provenance::ProvenanceError;
+use crate::provenance::{self, ProvenanceError};
 use crate::repo;
 use crate::runs::Runs;
 use crate::transfer;
@@ -124,6 +125,11 @@ pub(crate) enum AppError {
         /// The app.
         app: AppName,
     },
+}
+
+/// Which process a container is one of: `web` of `web.1`.
+pub(crate) fn kind_of(process: &str) -> &str {
+    process.rsplit_once('.').map_or(process, |(kind, _)| kind)
 }
 
 /// Which version of an app.
@@ -308,6 +314,25 @@ impl<'a> App<'a> {
         let new: Vec<String> = self.live().into_iter().filter(|id| !before.containers.contains(id)).collect();
         let found = docker::containers(&new)?;
         Ok(found.len() == new.len() && found.iter().all(|container| container.image == *image))
+    }
+
+    /// While it was live and watched, somebody else has made it what it is: has deployed another revision, stopped it or
+    /// destroyed it.
+    ///
+    /// # Errors
+    /// It cannot be found out what runs.
+    pub(crate) fn has_left(&self, noted: &Noted) -> Result<bool, AppError> {
+        if !self.dokku.exists(self.name) || self.dokku.is_stopped(self.name) {
+            return Ok(true);
+        }
+        let app = std::slice::from_ref(self.name);
+        let mut found = provenance::look(self.vars, Path::new("docker"), app)?;
+        let runs = found.remove(self.name).unwrap_or_default().status.runs;
+        if runs == Runs::Revision(noted.before.to) {
+            return Ok(false);
+        }
+        // A start that was refused at its check may have left a record that says nothing.
+        noted.held.as_ref().map_or(Ok(true), |held| Ok(!self.runs(&held.image, &noted.before)?))
     }
 
     /// The containers that are live, as Dokku has noted them.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::reports::bounded_end;
 use super::{Message, RETRY_PERIOD, leftovers};
-use crate::commit::app::Way;
+use crate::commit::app::{Stage, Way};
 use crate::names::{AppName, GraduationId};
 use crate::participant::app::{self, App, AppError, AsBefore, DeployLock, Left};
 use crate::participant::store::{AppEntry, Before, Noted, Store};
@@ -60,6 +60,8 @@ pub(super) struct Closing {
     pub(super) has_ended_well: bool,
     /// It runs again what it ran before.
     pub(super) is_back: bool,
+    /// It was live and watched, and others might deploy it.
+    pub(super) was_soaking: bool,
     /// Whose a lock is that stands there and nobody has.
     pub(super) left_lock: Left,
     /// Dokku's lock of the app, if we have had it since the end of its deploy.
@@ -110,6 +112,7 @@ impl Closing {
         }
         let closed = match way {
             Way::Undo => Closed::restored(persistently(|| self.undo())),
+            Way::Stay | Way::Compensate if self.was_soaking && self.has_left() => Closed::of(self.leave()),
             Way::Compensate => match persistently(|| self.compensate()) {
                 Err(error) => Closed::of(AppEnd::Stuck { reason: self.with_what_runs(&error) }),
                 done => Closed::restored(done),
@@ -141,6 +144,30 @@ impl Closing {
             log::error!("{error}");
         }
         AppEnd::Live {}
+    }
+
+    /// What somebody else has made of it stays, and is waited for. Whoever had begun to put it back has found that it was not so.
+    fn has_left(&mut self) -> bool {
+        if self.is_back || self.store.app(&self.app).is_ok_and(|known| known.stage == Stage::Restoring) {
+            return false;
+        }
+        let found = persistently(|| {
+            let noted = self.prepared()?;
+            App::new(&self.vars, &self.id, &self.app).has_left(&noted)
+        });
+        found.unwrap_or_else(|error| {
+            log::error!("cannot see whether somebody else has deployed {}: {error}", self.app);
+            false
+        })
+    }
+
+    /// Leaves it as it is, and nothing of the graduation with it.
+    fn leave(&self) -> AppEnd {
+        let app = App::new(&self.vars, &self.id, &self.app);
+        if let Err(error) = persistently(|| app.let_go()) {
+            log::error!("{error}");
+        }
+        AppEnd::Left {}
     }
 
     fn undo(&mut self) -> Result<AsBefore, AppError> {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Participant;
 use super::destination::{Taken, take_destination};
-use super::leftovers::{prune, recover, release_images, settle_leftovers};
+use super::leftovers::{Leftovers, prune, recover, release_images, settle_left, settle_leftovers};
 use super::reports::bounded;
 use super::store::{Graduation, Store};
 use crate::after_deploy;
@@ -17,6 +17,7 @@ use crate::names::GraduationId;
 use crate::process::{self, Detached, ProcessError};
 use crate::protocol::Report;
 use crate::records::Recorder;
+use crate::settings;
 use crate::vars::Vars;
 
 /// What a participant is started for; JSON on its stdin.
@@ -86,6 +87,17 @@ pub(crate) fn main(vars: &Vars) -> Result<(), ParticipantError> {
     worked
 }
 
+fn too_long_a_soak(vars: &Vars, graduation: &Graduation) -> Option<String> {
+    let (wanted, allowed) = (graduation.soak_length(), settings::max_soak(vars));
+    (wanted > allowed).then(|| {
+        let (wanted, allowed) = (wanted.as_secs(), allowed.as_secs());
+        format!(
+            "a soak of {wanted} s is longer than this host allows ({allowed} s); there, \
+             `dokku graduate:set --global max-soak {wanted}` allows it"
+        )
+    })
+}
+
 fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> Result<(), ParticipantError> {
     let lock = match take_destination(vars, &start, &store)? {
         Ok(lock) => lock,
@@ -98,8 +110,19 @@ fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> 
     vars.graduation = Some(id.clone());
     match start {
         Start::Begin(graduation) => {
-            if let Some(reason) = settle_leftovers(&vars, &graduation.id)? {
+            if let Some(reason) = too_long_a_soak(&vars, &graduation) {
                 return Ok(reports.append(&Report::Refused { reason })?);
+            }
+            match settle_leftovers(&vars, &graduation.id)? {
+                Leftovers::Settled => {}
+                Leftovers::Waits { reason } => return Ok(reports.append(&Report::Refused { reason })?),
+                Leftovers::Soaks { id, store, reason } => {
+                    reports.append(&Report::Refused { reason })?;
+                    // It is watched by nobody, and takes the host when that is free.
+                    drop(lock);
+                    settle_left(&id, &store)?;
+                    return Ok(());
+                }
             }
             if let Err(error) = release_images(&vars) {
                 log::error!("{error}");
@@ -117,7 +140,7 @@ fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> 
                     log::error!("{error}");
                 }
             })?;
-            let machine = Destination::new(graduation.on_failure);
+            let machine = Destination::new(graduation.on_failure, graduation.soak());
             Participant::new(&vars, store, graduation, reports, machine).serve(&listener, Vec::new());
         }
         Start::Recover(_) => recover(&vars, store, reports)?,

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::commit::app::{self as stages, Barrier, Foreign};
+use crate::commit::app::{self as stages, Barrier, Foreign, Standing};
 use crate::delivery::{Delivered, DeliveryError};
 use crate::docker::{self, RestartPolicy};
 use crate::dokku::Dokku;
@@ -22,6 +22,7 @@ use crate::participant;
 use crate::participant::app::{App, AppError, Version};
 use crate::participant::health::{self, Ailment, Watched};
 use crate::participant::store::{AppEntry, AppLog, Before, Held, LeaseEnd, Old, Store, Variables};
+use crate::process::ProcessId;
 use crate::protocol::{Decision, Delivery, HoldPoint};
 use crate::provenance::Pin;
 use crate::vars::Vars;
@@ -172,8 +173,10 @@ pub(crate) fn scheduler_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldErr
 /// it soon does, too; what Dokku starts when the host or Docker has come up is not tried again.
 fn foreign_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(store) = Store::of_app(vars, app) else { return Ok(()) };
-    match stages::foreign_deploy(store.app(app)?.stage, store.decision()) {
-        Foreign::Pass => Ok(()),
+    let standing = store.standing();
+    match stages::foreign_deploy(store.app(app)?.stage, standing, has_lock(vars, &store, app)?) {
+        Foreign::Pass if standing == Standing::Undecided => Ok(()),
+        Foreign::Pass => use_watched(vars, &store, app),
         Foreign::Wait if is_put_back(vars, &store, app)? => Ok(()),
         Foreign::Wait | Foreign::Refuse => refuse(&store, app),
     }
@@ -201,10 +204,34 @@ fn is_put_back(vars: &Vars, store: &Store, app: &AppName) -> Result<bool, HoldEr
 /// it may, for it is the old one.
 fn foreign_container(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(store) = Store::of_app(vars, app) else { return Ok(()) };
-    match stages::foreign_container(store.app(app)?.stage, store.decision()) {
+    match stages::foreign_container(store.app(app)?.stage, store.standing(), has_lock(vars, &store, app)?) {
         Foreign::Pass => Ok(()),
         Foreign::Wait | Foreign::Refuse => refuse(&store, app),
     }
+}
+
+/// The deploy that we are part of has Dokku's lock of the app: it is a push or a rebuild.
+fn has_lock(vars: &Vars, store: &Store, app: &AppName) -> Result<bool, HoldError> {
+    let graduation = store.graduation()?;
+    Ok(graduation.is_some_and(|graduation| App::new(vars, &graduation.id, app).is_locked_by_us()))
+}
+
+/// `scheduler-stop` and `pre-delete`, before Dokku's own: somebody stops or destroys the app.
+///
+/// # Errors
+/// A file of the graduation that has the app cannot be read.
+pub(crate) fn about_to_end(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
+    let Some(store) = Store::of_app(vars, app) else { return Ok(()) };
+    if store.standing() == Standing::Soaking { use_watched(vars, &store, app) } else { Ok(()) }
+}
+
+/// What becomes of the app's containers as long as this command of Dokku's runs is its doing. A participant that has died
+/// would not see what becomes of them then.
+fn use_watched(vars: &Vars, store: &Store, app: &AppName) -> Result<(), HoldError> {
+    if let Some(process) = vars.dokku_pid.as_ref().and_then(|pid| ProcessId::of(pid.parse().ok()?).ok()) {
+        store.note(app, &AppEntry::Used { process })?;
+    }
+    settle_left(store)
 }
 
 fn refuse(store: &Store, app: &AppName) -> Result<(), HoldError> {

@@ -5,7 +5,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 use super::destination::{busy, described};
 use super::{Member, Participant, ParticipantError, Start};
-use crate::commit::destination::{self, Destination};
+use crate::commit::app::Standing;
+use crate::commit::destination::{self, Destination, Soak};
 use crate::docker::Keeper;
 use crate::dokku::Dokku;
 use crate::files::{self, FileError};
@@ -21,9 +22,28 @@ use crate::vars::Vars;
 /// How many finished graduations are remembered, for a source that asks late.
 const REMEMBERED: usize = 20;
 
-/// Before a graduation begins: settles those whose participant died. Returns why it cannot begin, if one of them
-/// still waits for its source.
-pub(super) fn settle_leftovers(vars: &Vars, own: &GraduationId) -> Result<Option<String>, ParticipantError> {
+/// What became of graduations whose participants have died.
+pub(super) enum Leftovers {
+    /// All are settled.
+    Settled,
+    /// One of them still waits for its source.
+    Waits {
+        /// Why nothing can begin.
+        reason: String,
+    },
+    /// One of them is live, and has no verdict yet.
+    Soaks {
+        /// Which.
+        id: GraduationId,
+        /// Its files.
+        store: Store,
+        /// Why nothing can begin.
+        reason: String,
+    },
+}
+
+/// Before a graduation begins: settles those whose participant died.
+pub(super) fn settle_leftovers(vars: &Vars, own: &GraduationId) -> Result<Leftovers, ParticipantError> {
     for (id, store) in Store::all(vars)? {
         if id == *own {
             continue;
@@ -40,14 +60,21 @@ pub(super) fn settle_leftovers(vars: &Vars, own: &GraduationId) -> Result<Option
         let left = store.lease_left()?;
         if store.decision().is_none() && !left.is_zero() {
             let left = left.as_secs();
-            return Ok(Some(format!("{}; it is given up in {left} s", busy(Some(described(&graduation))))));
+            let reason = format!("{}; it is given up in {left} s", busy(Some(described(&graduation))));
+            return Ok(Leftovers::Waits { reason });
+        }
+        if store.standing() == Standing::Soaking {
+            let soak = store.soak_left(left)?.as_secs();
+            let reason =
+                format!("{}; it is live and watched for {soak} s more", busy(Some(described(&graduation))));
+            return Ok(Leftovers::Soaks { id, store, reason });
         }
         let reports = Recorder::open(&store.reports())?;
         let mut theirs = vars.clone();
         theirs.graduation = Some(id);
         recover(&theirs, store, &reports)?;
     }
-    Ok(None)
+    Ok(Leftovers::Settled)
 }
 
 /// Settles a graduation whose participant died: as it was decided, and if it was not, by aborting it.
@@ -68,7 +95,12 @@ pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> 
         left.insert(app.clone(), destination::Left { stage: log.stage, end: log.end });
         apps.extend(log.before.map(|before| (app, Member::new(before))));
     }
-    let (machine, first) = Destination::take_over(graduation.on_failure, left);
+    let soak = if store.soaks() { Soak::Begun } else { graduation.soak() };
+    if soak == Soak::Begun && store.verdict().is_none() {
+        // The source has a lease to come back, even after a boot.
+        store.renew(graduation.lease_s)?;
+    }
+    let (machine, first) = Destination::take_over(graduation.on_failure, soak, left);
     let mut participant = Participant::new(vars, store, graduation, reports, machine);
     participant.apps = apps;
     participant.serve(&listener, first);
@@ -139,7 +171,7 @@ pub(crate) fn owed(vars: &Vars) -> Result<Vec<(GraduationId, AppName)>, FileErro
             match end {
                 AppEnd::Stuck { .. } if dokku.exists(&app) => owed.push((id.clone(), app)),
                 AppEnd::Stuck { .. } | AppEnd::Restored { .. } => {}
-                AppEnd::Live {} => owed.retain(|(_, other)| *other != app),
+                AppEnd::Live {} | AppEnd::Left {} => owed.retain(|(_, other)| *other != app),
             }
         }
     }

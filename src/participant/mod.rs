@@ -19,6 +19,7 @@ mod leftovers;
 mod opening;
 mod reports;
 mod siblings;
+mod soak;
 pub(crate) mod store;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -43,6 +44,7 @@ use crate::participant::store::{AppEntry, Before, Graduation, LeaseEnd, Settled,
 use crate::protocol::{self, AppEnd, Decision, Delivery, Report, Request};
 use crate::records::Recorder;
 use crate::runs::Runs;
+use crate::settings;
 use crate::slots::Slots;
 use crate::vars::Vars;
 
@@ -213,6 +215,9 @@ impl<'a> Participant<'a> {
             Ok(message) => self.handle(message),
             // What could not be done is tried again first.
             Err(_) if !self.undone.is_empty() => {}
+            Err(_) if self.machine.is_soaking() && self.soak_left().is_zero() => {
+                self.step(Event::SoakUnheard)
+            }
             Err(_) if self.lease.left(&self.store).is_zero() => self.step(Event::LeaseEnded),
             Err(_) => {}
         }
@@ -225,9 +230,19 @@ impl<'a> Participant<'a> {
         }
         let limit = match self.machine.decision() {
             None => self.lease.left(&self.store),
+            Some(_) if self.machine.is_soaking() => self.soak_left().min(PATIENCE),
             Some(_) => PATIENCE,
         };
         if self.reports.is_behind() { limit.min(RETRY_PERIOD) } else { limit }
+    }
+
+    /// How long the source is waited for while all are live. What cannot be read just now says nothing new.
+    fn soak_left(&mut self) -> Duration {
+        let lease = self.lease.left(&self.store);
+        self.store.soak_left(lease).unwrap_or_else(|error| {
+            log::warn!("{error}");
+            RETRY_PERIOD
+        })
     }
 
     fn handle(&mut self, message: Message) {
@@ -270,6 +285,7 @@ impl<'a> Participant<'a> {
                 Err(error) => log::error!("{error}"),
             },
             Request::Decide { decision } => self.step(Event::DecisionHeard(decision)),
+            Request::Judge { verdict } => self.step(Event::VerdictAsked(verdict)),
             Request::Live {}
             | Request::Factors {}
             | Request::Examine {}
@@ -363,6 +379,20 @@ impl<'a> Participant<'a> {
                     Err(error) => log::error!("{error}"),
                 }
             }
+            Action::Soak => match self.soak() {
+                Ok(event) => return Some(event),
+                Err(error) => {
+                    log::error!("{error}");
+                    self.try_again(Action::Soak);
+                }
+            },
+            Action::Judge(wanted) => match self.store.judge(wanted) {
+                Ok(verdict) => return Some(Event::Judged(verdict)),
+                Err(error) => {
+                    log::error!("{error}");
+                    self.try_again(Action::Judge(wanted));
+                }
+            },
             Action::Conclude(app, way) => self.conclude(app, way),
             Action::Leave(app) => self.leave(&app),
             Action::Settle { decision, ends } => return self.settle(decision, ends),
@@ -439,6 +469,22 @@ impl<'a> Participant<'a> {
         }
     }
 
+    /// Others may deploy the apps again, which are live. They are watched, unless there is a verdict by now.
+    fn soak(&mut self) -> Result<Event, FileError> {
+        if let Some(verdict) = self.store.verdict() {
+            return Ok(Event::Judged(verdict));
+        }
+        let is_new = !self.store.soaks();
+        self.store.begin_soak(self.graduation.soak_length(), settings::max_soak(self.vars))?;
+        for (app, member) in &mut self.apps {
+            if member.lock.take().is_some() {
+                logged(self.store.note(app, &AppEntry::Unlocked {}));
+            }
+        }
+        soak::watch(self.vars, &self.graduation.id, &self.store, is_new, self.sender.clone());
+        Ok(Event::SoakBegun)
+    }
+
     fn conclude(&mut self, app: AppName, way: Way) {
         let Some(member) = self.apps.get_mut(&app) else { return };
         let closing = Closing {
@@ -449,6 +495,7 @@ impl<'a> Participant<'a> {
             was_killed: matches!(member.deploy, Some(DeployEnd::Killed { .. } | DeployEnd::PutBack)),
             has_ended_well: matches!(member.deploy, Some(DeployEnd::Succeeded)),
             is_back: false,
+            was_soaking: self.store.soaks(),
             left_lock: member.left_lock(),
             lock: member.lock.take(),
             sender: self.sender.clone(),

@@ -58,6 +58,8 @@ fn is_awaited(report: &Report) -> bool {
         | Report::AppFailed { .. }
         | Report::Looked { .. }
         | Report::Decided { .. }
+        | Report::Soaking {}
+        | Report::Judged { .. }
         | Report::AppEnded { .. }
         | Report::Settled { .. } => true,
         Report::Hello { .. }
@@ -105,6 +107,8 @@ pub(super) fn bounded(report: Report) -> Report {
         | Report::Looked { .. }
         | Report::Renewed { .. }
         | Report::Decided { .. }
+        | Report::Soaking {}
+        | Report::Judged { .. }
         | Report::Settled { .. } => report,
     }
 }
@@ -112,7 +116,7 @@ pub(super) fn bounded(report: Report) -> Report {
 pub(super) fn bounded_end(end: AppEnd) -> AppEnd {
     match end {
         AppEnd::Stuck { reason } => AppEnd::Stuck { reason: protocol::clipped(reason) },
-        AppEnd::Live {} | AppEnd::Restored { .. } => end,
+        AppEnd::Live {} | AppEnd::Left {} | AppEnd::Restored { .. } => end,
     }
 }
 

@@ -6,6 +6,8 @@
 //!                      socket            the participant listens here
 //!                      vote/lease        until when the source is awaited   replaced
 //!                      vote/decision     go or abort                        created once, first writer wins
+//!                      vote/soak         all were live; until when that is watched   replaced after a boot
+//!                      vote/verdict      confirm, unwatched or roll-back    created once, first writer wins
 //!                      switch/<app>      is at the proxy switch, or past it
 //!                      apps/<app>/events    all that is known of the app (log.rs)  appended
 //!                      apps/<app>/log       what its deploy writes          appended
@@ -27,15 +29,18 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rustix::time::{ClockId, clock_gettime};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::commit::app::Standing;
+use crate::commit::destination::Soak;
 use crate::files::{self, FileError};
 use crate::names::{AppName, EnvironmentName, GraduationId};
 pub(crate) use crate::participant::store::app::{
     AppEntry, AppLog, Before, Held, Noted, Old, Placed, Variables,
 };
 pub(crate) use crate::participant::store::session::only_session;
-use crate::protocol::{AppEnd, Decision, OnFailure};
+use crate::protocol::{AppEnd, Decision, OnFailure, Verdict};
 use crate::vars::Vars;
 
 /// What the source said when it began.
@@ -56,8 +61,26 @@ pub(crate) struct Graduation {
     pub(crate) max_parallel: u32,
     /// What to do when an app fails after the decision.
     pub(crate) on_failure: OnFailure,
+    /// For how long it is watched when all of it is live, in seconds; none if it is not.
+    #[serde(default)]
+    pub(crate) soak_s: Option<u32>,
     /// When it began here.
     pub(crate) since: DateTime<Utc>,
+    /// In which boot of this host.
+    #[serde(default)]
+    pub(crate) boot: String,
+}
+
+impl Graduation {
+    /// Whether it is watched when all of it is live.
+    pub(crate) fn soak(&self) -> Soak {
+        if self.soak_s.is_some() { Soak::Wanted } else { Soak::No }
+    }
+
+    /// For how long.
+    pub(crate) fn soak_length(&self) -> Duration {
+        Duration::from_secs(self.soak_s.unwrap_or_default().into())
+    }
 }
 
 /// How a graduation ended here.
@@ -78,13 +101,27 @@ struct Lease {
     ends_ms: u64,
 }
 
+/// Until when what is live is watched, on the same clock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SoakEnd {
+    boot: String,
+    ends_ms: u64,
+    /// It is over then whatever the source says.
+    at_the_latest_ms: u64,
+}
+
 /// Milliseconds since boot, sleep included: a clock that nobody sets.
 fn since_boot_ms() -> u64 {
     let now = clock_gettime(ClockId::Boottime);
     u64::try_from(now.tv_sec).unwrap_or(0) * 1000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
 }
 
-fn boot_id() -> Result<String, FileError> {
+/// Which boot of this host this is.
+///
+/// # Errors
+/// The kernel does not say.
+pub(crate) fn boot_id() -> Result<String, FileError> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
     Ok(fs::read_to_string(path).map_err(FileError::of("read", path))?.trim().to_owned())
 }
@@ -185,6 +222,12 @@ impl Store {
         files::read_json(&self.dir.join("graduation.json"))
     }
 
+    /// The host went down since it began, and what was not synced may be lost.
+    pub(crate) fn has_rebooted(&self) -> bool {
+        let began = self.graduation().ok().flatten().map(|graduation| graduation.boot);
+        boot_id().is_ok_and(|boot| began.is_some_and(|began| began != boot))
+    }
+
     /// The file of the reports.
     pub(crate) fn reports(&self) -> PathBuf {
         self.dir.join("reports/lines")
@@ -225,13 +268,64 @@ impl Store {
     /// # Errors
     /// It could not be written, and there is none.
     pub(crate) fn decide(&self, wanted: Decision) -> Result<Decision, FileError> {
-        let path = self.dir.join("vote/decision");
-        let content = serde_json::to_vec(&wanted).expect("a word has a JSON form");
-        if files::create_exclusively(&path, &content)? {
-            return Ok(wanted);
+        first_word(&self.dir.join("vote/decision"), wanted)
+    }
+
+    /// The verdict, if there is one. A file that cannot be read is not a verdict yet.
+    pub(crate) fn verdict(&self) -> Option<Verdict> {
+        files::read_json(&self.dir.join("vote/verdict")).ok().flatten()
+    }
+
+    /// Tries to make `wanted` the verdict; returns the one that stands, whoever wrote it.
+    ///
+    /// # Errors
+    /// It could not be written, and there is none.
+    pub(crate) fn judge(&self, wanted: Verdict) -> Result<Verdict, FileError> {
+        first_word(&self.dir.join("vote/verdict"), wanted)
+    }
+
+    /// Notes that all are live, and that this is watched for so long, and for how long at the most. After a boot it begins
+    /// anew.
+    ///
+    /// # Errors
+    /// The disk is full, for one.
+    pub(crate) fn begin_soak(&self, length: Duration, at_most: Duration) -> Result<(), FileError> {
+        let boot = boot_id()?;
+        if self.soak_end()?.is_some_and(|soak| soak.boot == boot) {
+            return Ok(());
         }
-        let found = files::read_json(&path)?;
-        found.ok_or_else(|| FileError::of("read", &path)(io::ErrorKind::NotFound.into()))
+        let after = |time: Duration| since_boot_ms() + time.as_secs() * 1000;
+        let soak = SoakEnd { boot, ends_ms: after(length), at_the_latest_ms: after(at_most.max(length)) };
+        files::write_json(&self.soak_path(), &soak)
+    }
+
+    /// All were live at some time, and are watched since.
+    pub(crate) fn soaks(&self) -> bool {
+        self.soak_path().exists()
+    }
+
+    /// How long the source is waited for before what is live stays without its word: until the soak is over and a lease
+    /// has ended, whose rest is `lease`, but for no longer than the host allows.
+    ///
+    /// # Errors
+    /// The note cannot be read.
+    pub(crate) fn soak_left(&self, lease: Duration) -> Result<Duration, FileError> {
+        let boot = boot_id()?;
+        let Some(soak) = self.soak_end()?.filter(|soak| soak.boot == boot) else { return Ok(lease) };
+        Ok(left_until(soak.ends_ms).max(lease).min(left_until(soak.at_the_latest_ms)))
+    }
+
+    fn soak_end(&self) -> Result<Option<SoakEnd>, FileError> {
+        files::read_json(&self.soak_path())
+    }
+
+    fn soak_path(&self) -> PathBuf {
+        self.dir.join("vote/soak")
+    }
+
+    /// How far it is.
+    pub(crate) fn standing(&self) -> Standing {
+        Standing::of(self.decision(), self.soaks(), self.verdict())
     }
 
     /// Renews the lease for `seconds` from now.
@@ -333,6 +427,16 @@ impl Store {
     pub(crate) fn forget(&self) -> Result<(), FileError> {
         remove_tree(&self.dir)
     }
+}
+
+/// Makes a word the content of a file, unless it has one; returns the one that it has.
+fn first_word<T: Serialize + DeserializeOwned>(path: &Path, wanted: T) -> Result<T, FileError> {
+    let content = serde_json::to_vec(&wanted).expect("a word has a JSON form");
+    if files::create_exclusively(path, &content)? {
+        return Ok(wanted);
+    }
+    let found = files::read_json(path)?;
+    found.ok_or_else(|| FileError::of("read", path)(io::ErrorKind::NotFound.into()))
 }
 
 fn remove_tree(dir: &Path) -> Result<(), FileError> {

@@ -19,13 +19,15 @@ fn a_decision_that_cannot_be_written_is_tried_again_once_a_second() {
         lease_s: 0,
         max_parallel: 1,
         on_failure: OnFailure::Rollback,
+        soak_s: None,
         since: chrono::Utc::now(),
+        boot: String::new(),
     };
     store.create(&graduation).unwrap();
     let in_its_way = store.vote_dir().join("decision");
     fs::create_dir(&in_its_way).unwrap();
     let reports = Recorder::open(&store.reports()).unwrap();
-    let machine = Destination::new(graduation.on_failure);
+    let machine = Destination::new(graduation.on_failure, graduation.soak());
     let mut participant = Participant::new(&host.vars, store, graduation, &reports, machine);
     // The lease has ended: nothing is waited for before the first attempt.
     for _ in 0..2 {

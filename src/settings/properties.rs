@@ -62,8 +62,14 @@ pub(crate) enum Property {
     Exclude,
     /// `deliver`: `auto`, `build` or `image`.
     Deliver,
-    /// `hook-timeout`: how long each SUCCESS or FAILURE hook may take, in seconds.
+    /// `hook-timeout`: how long each VERIFY, SUCCESS or FAILURE hook may take, in seconds.
     HookTimeout,
+    /// `soak`: for how long what is live is watched before it is confirmed, in seconds.
+    Soak,
+    /// `verify-interval`: how often VERIFY hooks run meanwhile, in seconds.
+    VerifyInterval,
+    /// `max-soak`: for how long a source may have what is live here watched, in seconds; global only.
+    MaxSoak,
     /// `keep-releases`: how many releases can be gone back to.
     KeepReleases,
     /// `keep-images`: of how many deploys of each app this host keeps the image; global only.
@@ -105,7 +111,7 @@ impl fmt::Display for Kind {
 
 impl Property {
     /// All of them, in the order of reports.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::MaxParallel,
         Self::HoldTimeout,
         Self::Lease,
@@ -116,6 +122,9 @@ impl Property {
         Self::Exclude,
         Self::Deliver,
         Self::HookTimeout,
+        Self::Soak,
+        Self::VerifyInterval,
+        Self::MaxSoak,
         Self::KeepReleases,
         Self::KeepImages,
         Self::KeepLogs,
@@ -136,6 +145,9 @@ impl Property {
             Self::Exclude => "exclude",
             Self::Deliver => "deliver",
             Self::HookTimeout => "hook-timeout",
+            Self::Soak => "soak",
+            Self::VerifyInterval => "verify-interval",
+            Self::MaxSoak => "max-soak",
             Self::KeepReleases => "keep-releases",
             Self::KeepImages => "keep-images",
             Self::KeepLogs => "keep-logs",
@@ -159,7 +171,8 @@ impl Property {
             Self::IgnoreConfig => Kind::Names("config variables"),
             Self::Exclude => Kind::Names("apps"),
             Self::Deliver => Kind::Word("auto, build or image"),
-            Self::HookTimeout => Kind::Seconds { low: 1, high: 3_600 },
+            Self::HookTimeout | Self::VerifyInterval => Kind::Seconds { low: 1, high: 3_600 },
+            Self::Soak | Self::MaxSoak => Kind::Seconds { low: 0, high: 86_400 },
             Self::KeepReleases => Kind::Number { low: 1, high: 400 },
             Self::KeepImages => Kind::Number { low: 0, high: 100 },
             Self::KeepLogs => Kind::Number { low: 1, high: 10_000 },
@@ -199,7 +212,19 @@ impl Property {
                 "How versions get there that the environment keeps no image of: `auto` sends the source's image where it is what a \
                  build there would give, and builds elsewhere; `build` never sends one; `image` refuses where none can be sent."
             }
-            Self::HookTimeout => "How long each SUCCESS or FAILURE hook may take. After that it is ended.",
+            Self::HookTimeout => {
+                "How long each VERIFY, SUCCESS or FAILURE hook may take. After that it is ended; a VERIFY hook has failed then."
+            }
+            Self::Soak => {
+                "For how long what is live is watched before it is confirmed and recorded. With 0 VERIFY hooks run once, and \
+                 without them it is confirmed at once."
+            }
+            Self::VerifyInterval => {
+                "How long after one run of the VERIFY hooks the next begins during the soak."
+            }
+            Self::MaxSoak => {
+                "For how long sources may have what is live on this host watched. It belongs to the whole host: `--global` only."
+            }
             Self::KeepReleases => {
                 "To how many releases you can go back, whatever is force-pushed, renamed or destroyed meanwhile. Their \
                  revisions are kept."
@@ -259,6 +284,12 @@ pub(crate) struct Properties {
     deliver: Option<Deliver>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hook_timeout_s: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    soak_s: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verify_interval_s: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_soak_s: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_releases: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -343,6 +374,9 @@ impl Properties {
             Property::Exclude => self.exclude = parsed(property, value, names)?,
             Property::Deliver => self.deliver = parsed(property, value, word)?,
             Property::HookTimeout => self.hook_timeout_s = parsed(property, value, number)?,
+            Property::Soak => self.soak_s = parsed(property, value, number)?,
+            Property::VerifyInterval => self.verify_interval_s = parsed(property, value, number)?,
+            Property::MaxSoak => self.max_soak_s = parsed(property, value, number)?,
             Property::KeepReleases => self.keep_releases = parsed(property, value, number)?,
             Property::KeepImages => self.keep_images = parsed(property, value, number)?,
             Property::KeepLogs => self.keep_logs = parsed(property, value, number)?,
@@ -379,8 +413,14 @@ pub(crate) struct Limits {
     pub exclude: BTreeSet<FoundApp>,
     /// How versions get there; auto.
     pub deliver: Deliver,
-    /// How long each SUCCESS or FAILURE hook may take; 60 s.
+    /// How long each VERIFY, SUCCESS or FAILURE hook may take; 60 s.
     pub hook_timeout: Duration,
+    /// For how long what is live is watched before it is confirmed; not at all.
+    pub soak: Duration,
+    /// How often VERIFY hooks run meanwhile; 15 s.
+    pub verify_interval: Duration,
+    /// For how long sources may have what is live here watched; two hours.
+    pub max_soak: Duration,
     /// How many releases can be gone back to; 20.
     pub keep_releases: u32,
     /// Of how many deploys of each app this host keeps the image; 3.
@@ -410,6 +450,9 @@ impl Limits {
             exclude: chosen(&own.exclude, &global.exclude),
             deliver: own.deliver.or(global.deliver).unwrap_or_default(),
             hook_timeout: seconds(own.hook_timeout_s, global.hook_timeout_s, 60),
+            soak: seconds(own.soak_s, global.soak_s, 0),
+            verify_interval: seconds(own.verify_interval_s, global.verify_interval_s, 15),
+            max_soak: seconds(None, global.max_soak_s, 7_200),
             keep_releases: own.keep_releases.or(global.keep_releases).unwrap_or(20),
             keep_images: global.keep_images.unwrap_or(3),
             keep_logs: own.keep_logs.or(global.keep_logs).unwrap_or(50),
@@ -427,6 +470,9 @@ impl Limits {
             Property::IgnoreConfig => joined(&self.ignore_config),
             Property::Exclude => joined(&self.exclude),
             Property::HookTimeout => self.hook_timeout.as_secs().to_string(),
+            Property::Soak => self.soak.as_secs().to_string(),
+            Property::VerifyInterval => self.verify_interval.as_secs().to_string(),
+            Property::MaxSoak => self.max_soak.as_secs().to_string(),
             Property::KeepReleases => self.keep_releases.to_string(),
             Property::KeepImages => self.keep_images.to_string(),
             Property::KeepLogs => self.keep_logs.to_string(),

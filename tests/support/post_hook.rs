@@ -1,4 +1,4 @@
-//! A POST hook that waits until the story goes on, and ends as the story wants. It works on real hosts, too.
+//! A POST or VERIFY hook that waits until the story goes on, and ends as the story wants. It works on real hosts, too.
 
 use super::host::Host;
 use super::ran::Running;
@@ -6,22 +6,25 @@ use super::ran::Running;
 /// The hook, and the file on the source that it waits for: this name, and that of the environment.
 pub(crate) struct PostHook<'a> {
     source: &'a Host,
+    /// What it says when it waits.
+    says: String,
     file: String,
 }
 
 impl<'a> PostHook<'a> {
-    /// Installs the hook; `name` tells this story from any other.
-    pub(crate) fn new(source: &'a Host, name: &str) -> PostHook<'a> {
-        let file = format!("/tmp/{name}-post-");
+    /// Installs the hook of this kind; `name` tells this story from any other.
+    pub(crate) fn new(source: &'a Host, kind: &'static str, name: &str) -> PostHook<'a> {
+        let file = format!("/tmp/{name}-{kind}-");
         let its = format!("{file}$ENVIRONMENT");
-        let wait = format!("echo held; while [ ! -s {its} ]; do sleep 0.05; done; sh {its}");
-        source.dokku(&["graduate:add-hook", "POST", &wait]).succeeds();
-        PostHook { source, file }
+        let says = if kind == "POST" { "held" } else { "live" };
+        let wait = format!("echo {says}; while [ ! -s {its} ]; do sleep 0.05; done; sh {its}");
+        source.dokku(&["graduate:add-hook", kind, &wait]).succeeds();
+        PostHook { source, says: format!("[{kind}] {says}"), file }
     }
 
-    /// Waits until the graduation has come to it: all its apps are held.
+    /// Waits until the graduation has come to it: all its apps are held, or are live.
     pub(crate) fn is_reached_by<'r>(&self, graduation: &'r Running) -> &'r Running {
-        graduation.until_line("[POST] held")
+        graduation.until_line(&self.says)
     }
 
     /// Lets the next graduation to production, or the one that waits, go on.

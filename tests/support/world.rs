@@ -239,7 +239,16 @@ impl World {
 
     /// Makes every graduation of the source wait, when all its apps are held, in a POST hook.
     pub(crate) fn post_hook(&self) -> PostHook<'_> {
-        PostHook::new(&self.source, &self.dir.path().file_name().unwrap().to_string_lossy())
+        self.waiting_hook("POST")
+    }
+
+    /// Makes every graduation of the source wait, when all its apps are live, in a VERIFY hook.
+    pub(crate) fn verify_hook(&self) -> PostHook<'_> {
+        self.waiting_hook("VERIFY")
+    }
+
+    fn waiting_hook(&self, kind: &'static str) -> PostHook<'_> {
+        PostHook::new(&self.source, kind, &self.dir.path().file_name().unwrap().to_string_lossy())
     }
 
     /// Clones the environment repository of the source.

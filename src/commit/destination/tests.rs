@@ -20,7 +20,7 @@ fn after(mut machine: Destination, events: Vec<Event>) -> Destination {
 }
 
 fn new() -> Destination {
-    Destination::new(OnFailure::Rollback)
+    Destination::new(OnFailure::Rollback, Soak::No)
 }
 
 fn open(app: AppName) -> Vec<Event> {
@@ -54,9 +54,15 @@ fn carrying_out() -> Destination {
     after(held(), [vec![Event::Decided(Decision::Go)], live].concat())
 }
 
-fn left(ends: [(AppName, Stage, Option<AppEnd>); 2], on_failure: OnFailure) -> Destination {
+fn left(ends: [(AppName, Stage, Option<AppEnd>); 2], on_failure: OnFailure, soak: Soak) -> Destination {
     let left = ends.map(|(app, stage, end)| (app, Left { stage, end }));
-    Destination::take_over(on_failure, left.into()).0
+    Destination::take_over(on_failure, soak, left.into()).0
+}
+
+fn soaking(on_failure: OnFailure) -> Destination {
+    let live = vec![ended(api(), Judgement::Live), ended(web(), Judgement::Live)];
+    let watched = Destination { on_failure, soak: Soak::Wanted, ..held() };
+    after(watched, [vec![Event::Decided(Decision::Go)], live, vec![Event::SoakBegun]].concat())
 }
 
 fn states() -> Vec<(&'static str, Destination)> {
@@ -75,19 +81,45 @@ fn states() -> Vec<(&'static str, Destination)> {
         ("api and web are told to end", after(held(), vec![Event::Decided(Decision::Abort)])),
         ("api has failed, and nothing is decided", { after(deploying(), vec![ended(api(), broke(false))]) }),
         ("both are live", carrying_out()),
+        ("both are live and watched", soaking(OnFailure::Rollback)),
+        ("the same with `keep`, watched", soaking(OnFailure::Keep)),
+        (
+            "they were watched, and roll-back stands",
+            after(soaking(OnFailure::Rollback), vec![Event::Judged(Verdict::RollBack)]),
+        ),
         ("all has ended", settling()),
         ("it is over", after(settling(), vec![Event::Settled])),
         (
             "taken over, both held",
-            left([(api(), Stage::Held, None), (web(), Stage::Held, None)], OnFailure::Rollback),
+            left([(api(), Stage::Held, None), (web(), Stage::Held, None)], OnFailure::Rollback, Soak::Wanted),
         ),
         (
             "taken over, api is live for good",
-            left([(api(), Stage::Confirmed, Some(live())), (web(), Stage::Live, None)], OnFailure::Rollback),
+            left(
+                [(api(), Stage::Confirmed, Some(live())), (web(), Stage::Live, None)],
+                OnFailure::Rollback,
+                Soak::No,
+            ),
         ),
         (
             "the same with `keep`",
-            left([(api(), Stage::Confirmed, Some(live())), (web(), Stage::Live, None)], OnFailure::Keep),
+            left(
+                [(api(), Stage::Confirmed, Some(live())), (web(), Stage::Live, None)],
+                OnFailure::Keep,
+                Soak::No,
+            ),
+        ),
+        (
+            "taken over, both live and watched",
+            left([(api(), Stage::Live, None), (web(), Stage::Live, None)], OnFailure::Rollback, Soak::Begun),
+        ),
+        (
+            "taken over, watched, and api goes back",
+            left(
+                [(api(), Stage::Restoring, None), (web(), Stage::Live, None)],
+                OnFailure::Rollback,
+                Soak::Begun,
+            ),
         ),
     ]
 }
@@ -116,7 +148,15 @@ fn events() -> Vec<(&'static str, Event)> {
         ("api's deploy: failed", ended(api(), broke(false))),
         ("api's deploy: half live", ended(api(), broke(true))),
         ("api's branch is moved", Event::BranchMoved(api())),
+        ("the soak is written", Event::SoakBegun),
+        ("api is not well", Event::Ailing { app: api(), reason: "ended".to_owned() }),
+        ("the soak ends unheard", Event::SoakUnheard),
+        ("the source says confirm", Event::VerdictAsked(Verdict::Confirm)),
+        ("the source says roll-back", Event::VerdictAsked(Verdict::RollBack)),
+        ("confirm stands", Event::Judged(Verdict::Confirm)),
+        ("roll-back stands", Event::Judged(Verdict::RollBack)),
         ("api ended: live", concluded(api(), AppEnd::Live {})),
+        ("api ended: left", concluded(api(), AppEnd::Left {})),
         ("api ended: restored", concluded(api(), AppEnd::Restored { down: false })),
         ("the end is written", Event::Settled),
     ]
@@ -133,6 +173,8 @@ fn in_words(action: &Action) -> String {
             Report::Decided { decision } => format!("say decided {decision:?}"),
             Report::AppEnded { app, end } => format!("say {app} ended {end:?}"),
             Report::Settled { decision } => format!("say settled {decision:?}"),
+            Report::Soaking {} => "say that it is watched".to_owned(),
+            Report::Judged { verdict } => format!("say judged {verdict:?}"),
             Report::Hello { .. }
             | Report::App { .. }
             | Report::Factor { .. }
@@ -158,6 +200,8 @@ fn in_words(action: &Action) -> String {
         Action::Distrust(app) => format!("distrust {app}"),
         Action::Lock(app) => format!("lock {app}"),
         Action::MoveBranch(app) => format!("move the branch of {app}"),
+        Action::Soak => "write that it is watched".to_owned(),
+        Action::Judge(verdict) => format!("write {verdict:?}"),
         Action::Conclude(app, way) => format!("{way:?} {app}").to_lowercase(),
         Action::Leave(app) => format!("leave {app}"),
         Action::Settle { decision, ends } => format!("settle {decision:?} {}", ends.len()),

@@ -6,9 +6,11 @@ use super::world::{
     APPS, App, Defect, Deploy, Destination, ModelReport, Participant, Setting, Version, Wire, Work, World,
     index, name,
 };
-use crate::commit::app::{AppStep, Barrier, Foreign, Stage, Way, barrier, foreign_container, foreign_deploy};
-use crate::commit::destination::{Action, Destination as Machine, Event, Judgement, Left};
-use crate::protocol::{AppEnd, Decision, HoldPoint, Report};
+use crate::commit::app::{
+    AppStep, Barrier, Foreign, Stage, Standing, Way, barrier, foreign_container, foreign_deploy,
+};
+use crate::commit::destination::{Action, Destination as Machine, Event, Judgement, Left, Soak};
+use crate::protocol::{AppEnd, Decision, HoldPoint, Report, Verdict};
 
 impl Destination {
     /// Tries to write the decision; the one that stands.
@@ -19,6 +21,15 @@ impl Destination {
         *self.decision.get_or_insert(wanted)
     }
 
+    /// Tries to write the verdict; the one that stands.
+    fn judge(&mut self, wanted: Verdict) -> Verdict {
+        *self.verdict.get_or_insert(wanted)
+    }
+
+    fn standing(&self) -> Standing {
+        Standing::of(self.decision, self.soaks, self.verdict)
+    }
+
     /// A participant settles what a dead one has left, if one has.
     pub(super) fn take_over(&mut self, setting: &Setting) {
         if self.participant.is_some() || self.settled.is_some() || !self.begun {
@@ -26,7 +37,15 @@ impl Destination {
         }
         let taken = (0..APPS).filter(|app| self.apps[*app].taken);
         let left = taken.map(|app| (name(app), self.apps[app].left(setting))).collect();
-        let (machine, first) = Machine::take_over(setting.on_failure, left);
+        let soak = match (setting.soak, self.soaks && !setting.has(Defect::WhoTakesOverForgetsTheSoak)) {
+            (false, _) => Soak::No,
+            (true, false) => Soak::Wanted,
+            (true, true) => Soak::Begun,
+        };
+        if self.standing() == Standing::Soaking {
+            self.lease_is_over = false;
+        }
+        let (machine, first) = Machine::take_over(setting.on_failure, soak, left);
         self.participant = Some(Participant { took_over: true, ..Participant::around(machine) });
         self.carry_out(first, setting);
     }
@@ -77,6 +96,11 @@ impl Destination {
                     let wanted = if goes { Decision::Go } else { wanted };
                     let decision = self.decide(wanted, setting);
                     self.feed(Event::Decided(decision), setting);
+                }
+                Action::Soak => participant.todo.push_back(Work::Soak),
+                Action::Judge(wanted) => {
+                    let verdict = self.judge(wanted);
+                    self.feed(Event::Judged(verdict), setting);
                 }
                 Action::Distrust(app) => self.apps[index(&app)].note(&AppStep::Distrusted),
                 Action::MoveBranch(app) => self.feed(Event::BranchMoved(app), setting),
@@ -142,8 +166,11 @@ fn modelled(report: &Report) -> Option<ModelReport> {
         Report::Looked { .. } => ModelReport::Looked,
         Report::AppFailed { app, .. } => ModelReport::Failed(index(app)),
         Report::Decided { decision } => ModelReport::Decided(*decision),
+        Report::Soaking {} => ModelReport::Soaking,
         Report::AppEnded { app, end } => ModelReport::Ended(index(app), end.clone()),
-                Report::Hello { .. }
+                // The end tells it, too.
+                Report::Judged { .. }
+        | Report::Hello { .. }
         | Report::App { .. }
         | Report::Factor { .. }
         | Report::AllApps {}
@@ -175,7 +202,8 @@ pub(super) fn moves(moves: &mut Moves) {
         moves.step("the destination is taken", |world| {
             world.wire.pop_front();
             world.there.begun = true;
-            world.there.participant = Some(Participant::around(Machine::new(setting.on_failure)));
+            let soak = if setting.soak { Soak::Wanted } else { Soak::No };
+            world.there.participant = Some(Participant::around(Machine::new(setting.on_failure, soak)));
             world.there.reports.push(ModelReport::Begun);
         });
         moves.fault("the destination refuses", |world| {
@@ -217,6 +245,14 @@ pub(super) fn moves(moves: &mut Moves) {
             });
         }
     }
+    if participant.machine.is_soaking() && there.soaks {
+        moves.fault("a live container ends", |world| {
+            world.there.feed(Event::Ailing { app: name(0), reason: String::new() }, setting);
+        });
+        if there.lease_is_over {
+            moves.step("the soak ends unheard", |world| world.there.feed(Event::SoakUnheard, setting));
+        }
+    }
     // In their order, for in which one it sees what has happened to both changes nothing.
     for app in 0..APPS {
         if following(moves, participant, app) {
@@ -236,6 +272,7 @@ fn requested(moves: &mut Moves, request: Wire) {
         Wire::Prepare(app) => ("an app is to be prepared", Event::PrepareAsked(name(app))),
         Wire::Look => ("what is held is looked at", Event::LookAsked(0)),
         Wire::Decide(wanted) => ("the decision arrives", Event::DecisionHeard(wanted)),
+        Wire::Judge(wanted) => ("a verdict is asked for", Event::VerdictAsked(wanted)),
     };
     moves.step(label, |world| {
         world.wire.pop_front();
@@ -249,11 +286,11 @@ fn somebody_elses(moves: &mut Moves, app: usize) {
     let there = &moves.from.there;
     let one = &there.apps[app];
     let is_ours = one.taken && one.end.is_none() && there.settled.is_none();
-    let (stage, decision) = (one.stage(), there.decision);
+    let (stage, standing) = (one.stage(), there.standing());
     let passes = |by: Foreign| !is_ours || by == Foreign::Pass;
     if let Some(version) = one.foreign {
         let wrongly = setting.has(Defect::ForeignContainerAfterTheDecision);
-        let passes = wrongly || passes(foreign_container(stage, decision));
+        let passes = wrongly || passes(foreign_container(stage, standing, false));
         return moves.step("somebody else's deploy ends", move |world| {
             let app = &mut world.there.apps[app];
             app.foreign = None;
@@ -263,7 +300,7 @@ fn somebody_elses(moves: &mut Moves, app: usize) {
         });
     }
     let wrongly = setting.has(Defect::ForeignDeployBeforeTheHold) && stage < Stage::Held;
-    if wrongly || passes(foreign_deploy(stage, decision)) {
+    if wrongly || passes(foreign_deploy(stage, standing, false)) {
         moves.fault("somebody else's deploy begins", move |world| {
             let app = &mut world.there.apps[app];
             app.foreign = Some(app.names);
@@ -463,6 +500,15 @@ fn working(moves: &mut Moves, work: &Work) {
                 });
             }
         }
+        Work::Soak => moves.step("it is written that all are live", move |world| {
+            pop(world);
+            let event = match world.there.verdict {
+                Some(verdict) => Event::Judged(verdict),
+                None => Event::SoakBegun,
+            };
+            world.there.soaks = true;
+            world.there.feed(event, setting);
+        }),
         Work::Conclude(app, way) => concluding(moves, app, way),
         Work::Settle(decision, ref ends) => moves.step("the end is written", move |world| {
             pop(world);
@@ -483,7 +529,8 @@ fn concluding(moves: &mut Moves, app: usize, way: Way) {
     let setting = moves.setting;
     let one = &moves.from.there.apps[app];
     let stays = (setting.has(Defect::WhatIsLiveStays) && one.runs == Version::New && !one.is_unheld)
-        || setting.has(Defect::KeepKeepsWhatFailed);
+        || setting.has(Defect::KeepKeepsWhatFailed)
+        || (setting.has(Defect::RollBackIsNotCarriedOut) && moves.from.there.verdict.is_some());
     if way == Way::Stay || stays {
         return moves.step("an app stays live", move |world| {
             world.there.conclude(app, AppEnd::Live {}, setting);
@@ -531,6 +578,7 @@ fn reboot(moves: &mut Moves) {
             let there = &mut world.there;
             there.reports.truncate(kept);
             there.participant = None;
+            there.has_rebooted = true;
             there.lease_is_over = true;
             there.forget_the_queue();
             for app in &mut there.apps {

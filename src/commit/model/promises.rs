@@ -4,7 +4,7 @@ use super::record;
 use super::world::{APPS, App, Deploy, Setting, Told, Version, World};
 use crate::commit::outcome::Outcome;
 use crate::order::Mode;
-use crate::protocol::{AppEnd, Decision};
+use crate::protocol::{AppEnd, Decision, Verdict};
 
 type Promise = Result<(), &'static str>;
 
@@ -29,10 +29,13 @@ pub(super) fn always(world: &World, setting: &Setting) -> Promise {
     let is_dead = there.apps.iter().any(|app| app.has_ended && app.deploy == Deploy::Passing);
     holds(!is_dead, "no container that has ended goes live")?;
     holds(!there.ended_twice, "no app comes to its end twice")?;
+    let is_recorded = world.source.release == Some([true; APPS]);
+    let stays = matches!(there.verdict, Some(Verdict::Confirm | Verdict::Unwatched));
+    holds(!setting.soak || !is_recorded || stays, "nothing is recorded before it is confirmed")?;
     let voted = world.coordinator.as_ref().is_some_and(|coordinator| coordinator.voted);
     holds(!voted || !world.dead_when_asked, "nobody votes yes on a container that has ended before")?;
     let outcome = world.coordinator.as_ref().and_then(|coordinator| coordinator.outcome.as_ref());
-    let asked = outcome.is_none_or(|outcome| !record::is_unasked(outcome, setting.on_failure));
+    let asked = outcome.is_none_or(|outcome| !record::is_unasked(outcome, setting));
     holds(asked, "a mix is only what was asked for or what could not be put back")
 }
 
@@ -52,6 +55,12 @@ pub(super) fn at_rest(world: &World, setting: &Setting) -> Promise {
         holds(was_stuck || !app.waits, "no held container is left")?;
         holds(was_stuck || app.names == app.runs, "what Dokku would start is what runs")?;
     }
+    let judged = match there.verdict {
+        None => true,
+        Some(Verdict::Confirm | Verdict::Unwatched) => runs == [true; APPS],
+        Some(Verdict::RollBack) => runs == [false; APPS],
+    };
+    holds(was_stuck || judged, "the verdict is carried out")?;
     let mixed = matches!(world.source.ended, Some(Outcome::Mixed { .. }));
     holds(runs[0] == runs[1] || mixed || was_stuck, "old and new are never mixed")?;
     match &world.source.ended {

@@ -2,7 +2,7 @@
 
 use super::Moves;
 use super::source::cause;
-use super::world::{APPS, Coordinator, Defect, Stage, Todo, Wire, World, name};
+use super::world::{APPS, Coordinator, Defect, Setting, Stage, Todo, Wire, World, name};
 use crate::commit::outcome::Outcome;
 use crate::commit::source::{Event, Go, Transaction};
 use crate::order::Mode;
@@ -187,7 +187,7 @@ pub(super) fn settling(moves: &mut Moves) {
             let _ = world.ref_says_go(setting);
         }
         let (machine, actions) = match go {
-            true => Transaction::left_to_go(Go::witnessed()),
+            true => Transaction::left_to_go(Go::witnessed(), setting.on_failure),
             false => Transaction::left_to_abort(cause()),
         };
         world.coordinator = Some(Coordinator { begun: true, ..Coordinator::around(machine) });
@@ -199,10 +199,12 @@ pub(super) fn settling(moves: &mut Moves) {
 }
 
 /// An outcome that nobody can have asked for.
-pub(super) fn is_unasked(outcome: &Outcome, on_failure: OnFailure) -> bool {
+pub(super) fn is_unasked(outcome: &Outcome, setting: &Setting) -> bool {
     let Outcome::Mixed { ends, .. } = outcome else { return false };
     let is_stuck = |end: &AppEnd| matches!(end, AppEnd::Stuck { .. });
-    on_failure == OnFailure::Rollback && !ends.values().any(is_stuck)
+    // What the destination has confirmed by itself stays, whatever was found here meanwhile.
+    let is_confirmed = setting.soak && ends.values().all(|end| *end == AppEnd::Live {});
+    setting.on_failure == OnFailure::Rollback && !ends.values().any(is_stuck) && !is_confirmed
 }
 
 pub(super) fn conclusion(outcome: &Outcome) -> Vec<Todo> {

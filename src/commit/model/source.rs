@@ -33,6 +33,8 @@ impl World {
                 Action::Send(app) => self.feed(mode, Event::Sent(app)),
                 Action::Prepare(app) => self.send(Wire::Prepare(index(&app))),
                 Action::Look => self.send(Wire::Look),
+                Action::Verify => coordinator.verifies = true,
+                Action::Judge(verdict) => self.send(Wire::Judge(verdict)),
                 Action::Ready if mode == Mode::Push => self.push.heard_ready = true,
                 Action::Ready => coordinator.vote_asked = true,
                 Action::VoteYes => {
@@ -58,6 +60,7 @@ impl World {
                 }
                 Action::End(outcome) => {
                     coordinator.programs = None;
+                    coordinator.verifies = false;
                     coordinator.todo.extend(conclusion(&outcome));
                     coordinator.outcome = Some(outcome);
                 }
@@ -143,6 +146,10 @@ impl World {
         }
         let unanswered = coordinator.machine.unanswered();
         let announced = coordinator.announced;
+        if self.there.has_rebooted {
+            // The agent repeats all.
+            coordinator.seen = 0;
+        }
         let seen = coordinator.seen;
         // An answer to an earlier question; they are numbered.
         for report in
@@ -151,6 +158,9 @@ impl World {
             *report = ModelReport::Old;
         }
         self.there.take_over(setting);
+        if self.there.soaks {
+            self.there.lease_is_over = false;
+        }
         for action in unanswered {
             if let Action::Open(app) = &action {
                 self.send(Wire::Open(index(app)));
@@ -158,6 +168,8 @@ impl World {
                 self.send(Wire::Prepare(index(app)));
             } else if action == Action::Look {
                 self.send(Wire::Look);
+            } else if let Action::Judge(verdict) = action {
+                self.send(Wire::Judge(verdict));
             }
         }
         if let Some(decision) = announced {
@@ -201,6 +213,21 @@ pub(super) fn moves(moves: &mut Moves) {
             world.coordinator.as_mut().expect("it lives").programs = None;
             world.feed(mode, Event::Stop(cause()));
         });
+    }
+    if coordinator.verifies {
+        let judged = |event| {
+            move |world: &mut World| {
+                world.coordinator.as_mut().expect("it lives").verifies = false;
+                world.feed(mode, event);
+            }
+        };
+        moves.step("nothing wrong is found until the end of the soak", judged(Event::Verified));
+        moves.fault("a VERIFY hook fails", judged(Event::NotVerified(cause())));
+        moves.fault("somebody asks to go back", judged(Event::RollBackAsked(cause())));
+        if setting.has(Defect::RecordBeforeTheVerdict) {
+            moves
+                .step("what is not confirmed is recorded", |world| world.source.release = Some([true; APPS]));
+        }
     }
     if world.push.gone_unnoticed {
         moves.step("the coordinator sees that the asker has gone", |world| {
@@ -277,6 +304,7 @@ fn event_of(report: &ModelReport, begun: bool) -> Option<Event> {
         ModelReport::Looked => Event::Looked(true),
         ModelReport::Failed(app) => Event::AppFailed(name(*app), String::new()),
         ModelReport::Decided(decision) => Event::Destination(*decision),
+        ModelReport::Soaking => Event::Soaking,
         ModelReport::Ended(app, end) => Event::AppEnded(name(*app), end.clone()),
         ModelReport::Settled(decision) => Event::Settled(*decision),
     })

@@ -11,14 +11,14 @@ use crate::protocol::OnFailure;
 /// The most steps that a graduation of two apps takes when nothing more goes wrong.
 const LONGEST_RUN: usize = 100;
 
-fn holds(mode: Mode, on_failure: OnFailure, faults: u8) {
+fn holds(mode: Mode, on_failure: OnFailure, soak: bool, faults: u8) {
     let start = Instant::now();
-    match explore(&Setting { mode, on_failure, faults, defect: None }) {
+    match explore(&Setting { mode, on_failure, soak, faults, defect: None }) {
         Ok(seen) => {
             let seconds = start.elapsed().as_secs_f32();
             let (states, ends, longest) = (seen.states, seen.settled, seen.longest_run);
             let line = format!(
-                "{mode:?}, {on_failure:?}, {faults} faults: {states} states, {ends} ends, a run of {longest} steps, {seconds:.1} s\n"
+                "{mode:?}, {on_failure:?}, soak {soak}, {faults} faults: {states} states, {ends} ends, a run of {longest} steps, {seconds:.1} s\n"
             );
             assert!(longest <= LONGEST_RUN, "a run of {longest} steps");
             io::stdout().write_all(line.as_bytes()).unwrap();
@@ -29,32 +29,42 @@ fn holds(mode: Mode, on_failure: OnFailure, faults: u8) {
 
 #[test]
 fn a_push_keeps_every_promise() {
-    holds(Mode::Push, OnFailure::Rollback, 1);
+    holds(Mode::Push, OnFailure::Rollback, false, 1);
 }
 
 #[test]
 fn a_push_that_keeps_what_is_live_keeps_every_promise() {
-    holds(Mode::Push, OnFailure::Keep, 1);
+    holds(Mode::Push, OnFailure::Keep, false, 1);
 }
 
 #[test]
 fn a_command_keeps_every_promise() {
-    holds(Mode::Command, OnFailure::Rollback, 1);
+    holds(Mode::Command, OnFailure::Rollback, false, 1);
 }
 
 #[test]
 fn a_command_that_keeps_what_is_live_keeps_every_promise() {
-    holds(Mode::Command, OnFailure::Keep, 1);
+    holds(Mode::Command, OnFailure::Keep, false, 1);
 }
 
 #[test]
 fn post_receive_alone_keeps_every_promise() {
-    holds(Mode::AfterPush, OnFailure::Rollback, 1);
+    holds(Mode::AfterPush, OnFailure::Rollback, false, 1);
 }
 
 #[test]
 fn post_receive_alone_that_keeps_what_is_live_keeps_every_promise() {
-    holds(Mode::AfterPush, OnFailure::Keep, 1);
+    holds(Mode::AfterPush, OnFailure::Keep, false, 1);
+}
+
+#[test]
+fn a_push_that_is_verified_keeps_every_promise() {
+    holds(Mode::Push, OnFailure::Rollback, true, 1);
+}
+
+#[test]
+fn a_command_that_is_verified_and_keeps_what_is_live_keeps_every_promise() {
+    holds(Mode::Command, OnFailure::Keep, true, 1);
 }
 
 #[test]
@@ -62,14 +72,20 @@ fn post_receive_alone_that_keeps_what_is_live_keeps_every_promise() {
 fn two_faults_break_no_promise() {
     for mode in [Mode::Command, Mode::AfterPush, Mode::Push] {
         for on_failure in [OnFailure::Rollback, OnFailure::Keep] {
-            holds(mode, on_failure, 2);
+            for soak in [false, true] {
+                holds(mode, on_failure, soak, 2);
+            }
         }
     }
 }
 
 /// Plants a defect, which must be found by the promise that it breaks.
 fn breaks(mode: Mode, on_failure: OnFailure, defect: Defect, faults: u8, promise: &str) {
-    let broken = explore(&Setting { mode, on_failure, faults, defect: Some(defect) });
+    let soak = matches!(
+        defect,
+        Defect::RollBackIsNotCarriedOut | Defect::WhoTakesOverForgetsTheSoak | Defect::RecordBeforeTheVerdict
+    );
+    let broken = explore(&Setting { mode, on_failure, soak, faults, defect: Some(defect) });
     let broken = broken.expect_err("a defect is found");
     let history = broken.history.join("\n  ");
     assert_eq!(broken.promise, promise, "{history}");
@@ -109,5 +125,8 @@ defects! {
     a_foreign_container_after_the_decision: Push, Rollback, ForeignContainerAfterTheDecision, 1, "what Dokku would start is what runs";
     a_failed_app_that_is_taken_for_not_live: Push, Rollback, FailedIsTakenForNotLive, 1, "what Dokku would start is what runs";
     a_try_that_never_ends: Push, Rollback, NeverGivesUp, 1, "when nothing more goes wrong it ends";
+    a_roll_back_that_is_not_carried_out: Push, Rollback, RollBackIsNotCarriedOut, 1, "the verdict is carried out";
+    a_take_over_that_forgets_the_soak: Push, Rollback, WhoTakesOverForgetsTheSoak, 1, "no coordinator waits for what never comes";
+    a_release_before_the_verdict: Command, Rollback, RecordBeforeTheVerdict, 0, "nothing is recorded before it is confirmed";
     a_deploy_that_works_before_it_is_noted: Push, Rollback, DeployBeforeItsNote, 1, "what Dokku would start is what runs";
 }

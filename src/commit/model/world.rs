@@ -8,7 +8,7 @@ use crate::commit::outcome::Outcome;
 use crate::commit::source::{Phase, Transaction};
 use crate::names::AppName;
 use crate::order::Mode;
-use crate::protocol::{AppEnd, Decision, OnFailure};
+use crate::protocol::{AppEnd, Decision, OnFailure, Verdict};
 
 /// How many apps graduate.
 pub(super) const APPS: usize = 2;
@@ -26,6 +26,8 @@ pub(super) fn index(app: &AppName) -> usize {
 pub(super) struct Setting {
     pub(super) mode: Mode,
     pub(super) on_failure: OnFailure,
+    /// What is live is verified before it is confirmed.
+    pub(super) soak: bool,
     /// How many things may go wrong in one history.
     pub(super) faults: u8,
     pub(super) defect: Option<Defect>,
@@ -82,6 +84,12 @@ pub(super) enum Defect {
     FailedIsTakenForNotLive,
     /// An app that cannot be put back is tried for ever.
     NeverGivesUp,
+    /// What was watched and is to go back stays.
+    RollBackIsNotCarriedOut,
+    /// Whoever takes over does not see that all were live and watched.
+    WhoTakesOverForgetsTheSoak,
+    /// What is live and watched is recorded before its verdict.
+    RecordBeforeTheVerdict,
 }
 
 /// A version of an app.
@@ -121,6 +129,8 @@ pub(super) struct Coordinator {
     pub(super) vote_asked: bool,
     pub(super) voted: bool,
     pub(super) programs: Option<Phase>,
+    /// VERIFY hooks run.
+    pub(super) verifies: bool,
     pub(super) outcome: Option<Outcome>,
     /// The agent of this session has told the end.
     pub(super) end_was_told: bool,
@@ -219,6 +229,7 @@ pub(super) enum Wire {
     Prepare(usize),
     Look,
     Decide(Decision),
+    Judge(Verdict),
 }
 
 /// A line in the participant's file.
@@ -233,6 +244,7 @@ pub(super) enum ModelReport {
     Looked,
     Failed(usize),
     Decided(Decision),
+    Soaking,
     Ended(usize, AppEnd),
     Settled(Decision),
 }
@@ -243,8 +255,13 @@ pub(super) struct Destination {
     pub(super) begun: bool,
     pub(super) lease_is_over: bool,
     pub(super) decision: Option<Decision>,
+    /// All were live, and are watched.
+    pub(super) soaks: bool,
+    pub(super) verdict: Option<Verdict>,
     pub(super) settled: Option<(Decision, Vec<(usize, AppEnd)>)>,
     pub(super) reports: Vec<ModelReport>,
+    /// The host went down: the source may have heard of reports that are lost.
+    pub(super) has_rebooted: bool,
     pub(super) participant: Option<Participant>,
     pub(super) apps: [App; APPS],
     /// An app was brought to its end that had come to it.
@@ -316,6 +333,7 @@ pub(super) enum Deploy {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Work {
     Open(usize),
+    Soak,
     Conclude(usize, Way),
     Settle(Decision, Vec<(usize, AppEnd)>),
     SaySettled(Decision),
@@ -350,7 +368,10 @@ impl Participant {
 impl World {
     pub(super) fn new(setting: &Setting) -> Self {
         let todo = VecDeque::from([Todo::Order, Todo::Current, Todo::Begun, Todo::Begin]);
-        let coordinator = Coordinator { todo, ..Coordinator::around(Transaction::new((0..APPS).map(name))) };
+        let coordinator = Coordinator {
+            todo,
+            ..Coordinator::around(Transaction::new((0..APPS).map(name), setting.on_failure))
+        };
         let source = Source { tag_moved: setting.mode == Mode::AfterPush, ..Source::default() };
         Self {
             faults: setting.faults,
@@ -386,6 +407,7 @@ impl Coordinator {
             vote_asked: false,
             voted: false,
             programs: None,
+            verifies: false,
             outcome: None,
             end_was_told: false,
         }

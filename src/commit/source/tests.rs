@@ -1,6 +1,7 @@
 use snapbox::{assert_data_eq, file};
 
 use super::*;
+use crate::commit::outcome::AfterAbort;
 
 /// Every state that matters, by the events that lead to it.
 fn states() -> Vec<(&'static str, Transaction)> {
@@ -40,6 +41,10 @@ fn states() -> Vec<(&'static str, Transaction)> {
         voted(all)
     };
     let ended = |app, end| Event::AppEnded(app, end);
+    let verifying = |events: Vec<Event>| {
+        let live = vec![ended(api(), AppEnd::Live {}), ended(web(), AppEnd::Live {}), Event::Soaking];
+        going(live.into_iter().chain(events).collect())
+    };
     aborting.step(stop());
     let aborting_stuck = {
         let mut stuck = aborting.clone();
@@ -96,7 +101,30 @@ fn states() -> Vec<(&'static str, Transaction)> {
             ]),
         ),
         ("left to abort", Transaction::left_to_abort(Cause::new("left")).0),
-        ("left to go", Transaction::left_to_go(Go::witnessed()).0),
+        ("verifying", verifying(vec![])),
+        ("verifying, with `keep`", {
+            let mut keeps = verifying(vec![]);
+            keeps.on_failure = OnFailure::Keep;
+            keeps
+        }),
+        ("verifying, api ailing", verifying(vec![Event::AppFailed(api(), "ended".to_owned())])),
+        ("asked for confirm", verifying(vec![Event::Verified])),
+        ("asked for roll-back", verifying(vec![Event::NotVerified(Cause::new("VERIFY failed"))])),
+        (
+            "all put back after roll-back",
+            verifying(vec![
+                Event::NotVerified(Cause::new("VERIFY failed")),
+                ended(api(), AppEnd::Restored { down: false }),
+                ended(web(), AppEnd::Restored { down: false }),
+            ]),
+        ),
+        (
+            "stays although it was asked back",
+            verifying(vec![Event::RollBackAsked(Cause::new("alice asked for it"))]),
+        ),
+        ("stays although VERIFY failed", verifying(vec![Event::NotVerified(Cause::new("VERIFY failed"))])),
+        ("confirmed, and web left", verifying(vec![Event::Verified, ended(web(), AppEnd::Left {})])),
+        ("left to go", Transaction::left_to_go(Go::witnessed(), OnFailure::Rollback).0),
     ]);
     states
 }
@@ -123,6 +151,11 @@ fn events() -> Vec<Named> {
         ("not moved", || Event::NotMoved(Cause::new("not moved"))),
         ("there: go", || Event::Destination(Decision::Go)),
         ("there: abort", || Event::Destination(Decision::Abort)),
+        ("soaking", || Event::Soaking),
+        ("verified", || Event::Verified),
+        ("not verified", || Event::NotVerified(Cause::new("VERIFY failed"))),
+        ("asked to confirm", || Event::ConfirmAsked),
+        ("asked to go back", || Event::RollBackAsked(Cause::new("alice asked for it"))),
         ("ended api", || Event::AppEnded(api(), AppEnd::Live {})),
         ("settled go", || Event::Settled(Decision::Go)),
         ("settled abort", || Event::Settled(Decision::Abort)),
@@ -140,7 +173,7 @@ fn web() -> AppName {
 }
 
 fn new() -> Transaction {
-    Transaction::new([api(), web()])
+    Transaction::new([api(), web()], OnFailure::Rollback)
 }
 
 fn stop() -> Event {
@@ -157,6 +190,8 @@ fn in_words(action: &Action) -> String {
         Action::Prepare(app) => format!("prepare {app}"),
         Action::Ready => "ready".to_owned(),
         Action::Look => "look".to_owned(),
+        Action::Verify => "verify".to_owned(),
+        Action::Judge(verdict) => format!("ask for {verdict:?}"),
         Action::VoteYes => "VOTE YES".to_owned(),
         Action::AnnounceGo(_) => "ANNOUNCE GO".to_owned(),
         Action::AnnounceAbort => "announce abort".to_owned(),
@@ -297,6 +332,12 @@ fn a_lost_link_repeats_only_what_may_not_have_arrived() {
             ("api held", "open web".to_owned()),
             ("web preparing", "prepare web".to_owned()),
             ("looking", "look".to_owned()),
+            ("asked for confirm", "ask for Confirm".to_owned()),
+            ("asked for roll-back", "ask for RollBack".to_owned()),
+            ("all put back after roll-back", "ask for RollBack".to_owned()),
+            ("stays although it was asked back", "ask for RollBack".to_owned()),
+            ("stays although VERIFY failed", "ask for RollBack".to_owned()),
+            ("confirmed, and web left", "ask for Confirm".to_owned()),
         ]
     );
 }
@@ -326,8 +367,20 @@ fn it_is_too_late_to_stop_from_the_vote_on() {
     };
     let voted = ["voted", "voted, app failed", "voted, put back", "voted, given up"];
     assert_eq!(named(Transaction::awaits_decision), voted);
-    let going = ["going", "going, all live", "going, all put back", "going, web stuck", "left to go"];
-    assert_eq!(named(Transaction::is_too_late_to_stop), [&voted[..], &going].concat());
+    let going = ["going", "going, all live", "going, all put back", "going, web stuck"];
+    let verifying = ["verifying", "verifying, with `keep`", "verifying, api ailing"];
+    assert_eq!(named(Transaction::awaits_verdict), verifying);
+    let judging = [
+        "asked for confirm",
+        "asked for roll-back",
+        "all put back after roll-back",
+        "stays although it was asked back",
+        "stays although VERIFY failed",
+        "confirmed, and web left",
+        "left to go",
+    ];
+    let all = [&voted[..], &going, &verifying, &judging].concat();
+    assert_eq!(named(Transaction::is_too_late_to_stop), all);
 }
 
 #[test]

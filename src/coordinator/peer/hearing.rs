@@ -9,7 +9,7 @@ use crate::coordinator::message::Heard;
 use crate::image::send::HowFar;
 use crate::names::AppName;
 use crate::order::Notice;
-use crate::protocol::{AppEnd, Report};
+use crate::protocol::{AppEnd, Report, Verdict};
 
 impl Peer {
     /// What follows for the transaction.
@@ -96,6 +96,12 @@ impl Peer {
                 None
             }
             Report::Decided { decision } => Some(Event::Destination(decision)),
+            Report::Soaking {} => Some(Event::Soaking),
+            Report::Judged { verdict } => {
+                self.is_unwatched = verdict == Verdict::Unwatched;
+                say(Notice::Judged { verdict });
+                None
+            }
             Report::AppEnded { app: there, end } => {
                 let app = self.here(&there)?;
                 let end = end_in_words(end, &app, &there);
@@ -123,6 +129,6 @@ impl Peer {
 fn end_in_words(end: AppEnd, app: &AppName, there: &AppName) -> AppEnd {
     match end {
         AppEnd::Stuck { reason } if app != there => AppEnd::Stuck { reason: format!("as {there}: {reason}") },
-        AppEnd::Live {} | AppEnd::Restored { .. } | AppEnd::Stuck { .. } => end,
+        AppEnd::Live {} | AppEnd::Left {} | AppEnd::Restored { .. } | AppEnd::Stuck { .. } => end,
     }
 }

@@ -85,12 +85,14 @@ impl Peer {
                 Action::Open(app) => self.open(&app),
                 Action::Prepare(app) => self.prepare(&app),
                 Action::Look => self.look(),
+                Action::Judge(verdict) => self.judge(verdict),
                 Action::RunHooks(_)
                 | Action::Send(_)
                 | Action::Ready
                 | Action::VoteYes
                 | Action::AnnounceGo(_)
                 | Action::AnnounceAbort
+                | Action::Verify
                 | Action::End(_) => {}
             }
         }

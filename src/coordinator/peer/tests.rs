@@ -5,7 +5,7 @@ use super::*;
 use crate::commit::source::{Event, Transaction};
 use crate::mapping::Mapping;
 use crate::plan::PlannedDelivery;
-use crate::protocol::HoldPoint;
+use crate::protocol::{HoldPoint, OnFailure};
 use crate::runs::{Condition, Runs};
 
 fn name(name: &str) -> AppName {
@@ -54,7 +54,7 @@ impl Around {
         });
         let mut peer = Peer::new(&site, rows.into(), Inquiry::of_script(script), Children::default());
         peer.has_begun = true;
-        let mut transaction = Transaction::new(apps);
+        let mut transaction = Transaction::new(apps, OnFailure::Rollback);
         transaction.step(Event::Begun);
         Self { peer, messages, transaction, notices: RefCell::default(), _dir: dir }
     }

@@ -34,6 +34,8 @@ impl Run<'_, '_> {
             Action::VoteYes => return self.vote(),
             Action::AnnounceGo(go) => self.announce_go(go)?,
             Action::AnnounceAbort => self.announce_abort(),
+            Action::Verify => self.verify(),
+            Action::Judge(verdict) => self.peer.judge(verdict),
             Action::End(outcome) => {
                 self.await_children();
                 return Ok(Carried::Over(outcome));
@@ -55,7 +57,8 @@ impl Run<'_, '_> {
         }
         self.coordinator.say(Notice::HooksStarted { kind, count: programs.count() });
         let reach = (phase == Phase::Post).then(|| self.reach());
-        programs.start(phase, reach, self.children.clone(), self.coordinator.sender.clone());
+        let done = move |result| Message::ProgramsDone { phase, result };
+        programs.start(reach, self.children.clone(), self.coordinator.sender.clone(), done);
         Ok(Carried::Nothing)
     }
 

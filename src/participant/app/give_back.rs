@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 
-use super::{App, AppError};
+use super::{App, AppError, kind_of};
 use crate::docker::{self, Container};
 use crate::files::{self, FileError};
 use crate::participant::store::{Noted, Old, Placed};
@@ -234,9 +234,4 @@ fn is_of_deploy(noted: &Noted, container: &Container) -> bool {
 /// What a file says something of: `web.1` of `CONTAINER.web.1`.
 fn process_of(file: &str) -> &str {
     file.split_once('.').map_or(file, |(_, process)| process)
-}
-
-/// Which process a container is one of: `web` of `web.1`.
-fn kind_of(process: &str) -> &str {
-    process.rsplit_once('.').map_or(process, |(kind, _)| kind)
 }

@@ -1,6 +1,6 @@
 //! What an app is: before the graduation touches it, and when it is built.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -83,8 +83,13 @@ impl App<'_> {
         }
         let found = docker::containers_of(app)?;
         let left = found.into_iter().filter(Container::is_upcoming).map(|container| container.id);
+        let is_steady = |container: &&Container| container.is_running() && container.restarts() == 0;
+        let steady: BTreeSet<&str> = live.iter().filter(is_steady).map(|one| one.id.as_str()).collect();
+        let unsteady = containers.iter().filter(|(_, id)| !steady.contains(id.as_str()));
+        let unsteady = unsteady.map(|(process, _)| super::kind_of(process).to_owned()).collect();
         let running = live.into_iter().filter(Container::is_running).map(|container| container.id);
         Ok(Before {
+            unsteady,
             left: left.collect(),
             running: running.collect(),
             created: !self.dokku.exists(app),

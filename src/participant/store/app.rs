@@ -42,6 +42,9 @@ pub(crate) struct Before {
     /// What served it, and how that stood there.
     #[serde(default)]
     pub(crate) old: Old,
+    /// The processes of which a container had ended, or had been started again by Docker.
+    #[serde(default)]
+    pub(crate) unsteady: BTreeSet<String>,
     /// Its images without a name.
     #[serde(default)]
     pub(crate) unnamed: BTreeSet<ImageId>,
@@ -228,6 +231,11 @@ pub(crate) enum AppEntry {
     Locking {},
     /// It is not ours, or not any more.
     Unlocked {},
+    /// This process, which is somebody else's, deploys, stops or destroys it.
+    Used {
+        /// Which.
+        process: ProcessId,
+    },
     /// It is live, wholly or in part, and is about to be put back.
     Restoring {},
     /// It has come to its end: nothing is done to it any more.
@@ -256,6 +264,7 @@ impl AppEntry {
             | Self::Checked { .. }
             | Self::Exited {}
             | Self::Locking {}
+            | Self::Used { .. }
             | Self::Unlocked {} => None,
         }
     }
@@ -298,6 +307,8 @@ pub(crate) struct AppLog {
     pub(crate) has_exited: bool,
     /// Dokku's deploy lock of it is ours, or was when a participant died.
     pub(crate) is_locking: bool,
+    /// The processes of others that have deployed, stopped or destroyed it while it was watched.
+    pub(crate) used_by: Vec<ProcessId>,
     /// How it ended, if it has.
     pub(crate) end: Option<AppEnd>,
 }
@@ -334,6 +345,10 @@ impl AppLog {
             AppEntry::Exited {} => self.has_exited = true,
             AppEntry::Locking {} => self.is_locking = true,
             AppEntry::Unlocked {} => self.is_locking = false,
+            AppEntry::Used { process } => {
+                self.used_by.retain(ProcessId::is_running);
+                self.used_by.push(process);
+            }
             AppEntry::Ended { end } => self.end = Some(end),
             AppEntry::Distrusted {} | AppEntry::Restoring {} => {}
         }

@@ -1,0 +1,33 @@
+//! `graduate:confirm <environment>`: ends the soak of a graduation that is live.
+
+use clap::Args;
+
+use crate::error::Error;
+use crate::exit::ExitStatus;
+use crate::names::EnvironmentName;
+use crate::vars::Vars;
+
+use super::error::CommandError;
+use super::in_progress::in_progress;
+use super::verdict;
+
+/// Which environment.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The environment that is being graduated to
+    environment: EnvironmentName,
+}
+
+/// Runs the command, and waits until the graduation is over.
+///
+/// # Errors
+/// Nothing goes on there, or it is not live and unconfirmed.
+pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
+    let environment = &arguments.environment;
+    let holder = in_progress(environment, vars)?;
+    let id = holder.ok_or_else(|| CommandError::NotInProgress(environment.clone()))?.id;
+    if verdict::unconfirmed_until(vars, &id).is_none() {
+        return Err(CommandError::NotVerified(environment.clone()).into());
+    }
+    verdict::confirm(environment, &id, vars)
+}

@@ -1,0 +1,142 @@
+//! What a graduation comes to, when its destination is done or lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::party::{Gone, Party};
+use super::{Action, State, Transaction};
+use crate::commit::outcome::{AfterAbort, Cause, Outcome};
+use crate::names::AppName;
+use crate::protocol::{AppEnd, Decision};
+
+impl Transaction {
+    /// Every destination is done.
+    pub(super) fn conclude(&mut self) -> Vec<Action> {
+        let outcome = match &self.state {
+            // Whoever asks again hears it from the destination's own record.
+            State::Going | State::Verifying | State::Judging(_) if !self.all(Party::has_told_all_ends) => {
+                Outcome::InDoubt { cause: Cause::new("the destination did not say how each app ended") }
+            }
+            State::Going | State::Verifying | State::Judging(_) => {
+                let cause = |otherwise| self.failure.clone().unwrap_or_else(|| Cause::new(otherwise));
+                let is_go = self.all(|party| party.settled == Some(Decision::Go));
+                let are_all_live = is_go && self.ends().all(|(_, end)| *end == AppEnd::Live {});
+                if are_all_live && !self.is_unwell {
+                    Outcome::Live {}
+                } else if self.ends().all(|(_, end)| matches!(end, AppEnd::Restored { .. })) {
+                    let cause = cause("the destination put the apps back");
+                    Outcome::RolledBack { cause, down: self.down() }
+                } else {
+                    let left: Vec<&str> = self
+                        .ends()
+                        .filter_map(|(app, end)| (*end == AppEnd::Left {}).then_some(app.as_str()))
+                        .collect();
+                    let cause = if left.is_empty() {
+                        cause("the destination could not bring all apps to their end")
+                    } else {
+                        let left = left.join(", ");
+                        cause(&format!("somebody else has deployed, stopped or destroyed {left} meanwhile"))
+                    };
+                    self.mixed(cause)
+                }
+            }
+            State::Locking
+            | State::PreHooks
+            | State::Preparing
+            | State::PostHooks
+            | State::Ready
+            | State::Looking
+            | State::Voted
+            | State::Aborting(_)
+            | State::Ended
+                if self.parties().any(|party| party.settled == Some(Decision::Go)) =>
+            {
+                self.mixed(Cause::new("the destination went live although it was not told to"))
+            }
+            State::Aborting(cause) => self.aborted(cause.clone(), false),
+            State::Locking
+            | State::PreHooks
+            | State::Preparing
+            | State::PostHooks
+            | State::Ready
+            | State::Looking
+            | State::Voted
+            | State::Ended => self.aborted(Cause::new("the destination gave up"), false),
+        };
+        self.end(outcome)
+    }
+
+    /// Nobody is told that nothing has changed unless the destination has told it of each app that it was asked for.
+    fn aborted(&self, cause: Cause, unheard: bool) -> Outcome {
+        let apps: BTreeMap<_, _> = self.ends().filter_map(stuck).collect();
+        let is_unheard = unheard || !self.all(Party::has_told_all_ends);
+        let after = match (apps.is_empty(), is_unheard) {
+            (true, false) => AfterAbort::AsBefore { down: self.down() },
+            (true, true) => AfterAbort::Unheard {},
+            (false, others_unheard) => AfterAbort::Stuck { apps, others_unheard },
+        };
+        Outcome::Aborted { cause, after }
+    }
+
+    /// The apps that are as they were, but run no more.
+    fn down(&self) -> BTreeSet<AppName> {
+        let is_down =
+            |(app, end): (&AppName, &AppEnd)| (*end == AppEnd::Restored { down: true }).then(|| app.clone());
+        self.ends().filter_map(is_down).collect()
+    }
+
+    fn ends(&self) -> impl Iterator<Item = (&AppName, &AppEnd)> {
+        self.parties().flat_map(|party| &party.ends)
+    }
+
+    fn mixed(&self, cause: Cause) -> Outcome {
+        let ends = self.ends().map(|(app, end)| (app.clone(), end.clone())).collect();
+        Outcome::Mixed { cause, ends }
+    }
+
+    /// What follows from the decision of a vote, if the destination came to its end or was given up before it.
+    pub(super) fn without_destination(&mut self) -> Option<Vec<Action>> {
+        if self.all(Party::is_settled) {
+            return Some(self.conclude());
+        }
+        self.there.gone.clone().map(|gone| self.lost(gone))
+    }
+
+    /// Nothing more will be heard from the destination.
+    pub(super) fn lost(&mut self, gone: Gone) -> Vec<Action> {
+        let (reason, unheard) = match &gone {
+            Gone::Nothing(reason) => (reason.clone(), false),
+            Gone::Unreachable(reason) => (reason.clone(), true),
+        };
+        let outcome = match &self.state {
+            State::Ended => return Vec::new(),
+            // What it means is known when the ref has been read.
+            State::Voted => {
+                self.there.gone = Some(gone);
+                return Vec::new();
+            }
+            State::Going | State::Verifying | State::Judging(_) => Outcome::InDoubt { cause: reason },
+            // Nobody waits for it, and the next one asks again.
+            State::Aborting(_) if unheard && self.there.is_left() => Outcome::InDoubt { cause: reason },
+            State::Aborting(cause) => self.aborted(cause.clone(), unheard),
+            State::Locking
+            | State::PreHooks
+            | State::Preparing
+            | State::PostHooks
+            | State::Ready
+            | State::Looking => self.aborted(reason, unheard),
+        };
+        self.end(outcome)
+    }
+
+    fn end(&mut self, outcome: Outcome) -> Vec<Action> {
+        self.state = State::Ended;
+        vec![Action::End(outcome)]
+    }
+}
+
+fn stuck((app, end): (&AppName, &AppEnd)) -> Option<(AppName, String)> {
+    match end {
+        AppEnd::Stuck { reason } => Some((app.clone(), reason.clone())),
+        AppEnd::Live {} | AppEnd::Left {} | AppEnd::Restored { .. } => None,
+    }
+}

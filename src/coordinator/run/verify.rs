@@ -1,0 +1,95 @@
+//! What is live is verified before it is called live: VERIFY hooks run again and again until the end of the soak, while the
+//! destination watches.
+
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+
+use super::{Run, Verifying, seconds};
+use crate::commit::outcome::Cause;
+use crate::commit::source::Event;
+use crate::coordinator::context::Coordinator;
+use crate::coordinator::error::CoordinatorError;
+use crate::coordinator::message::Message;
+use crate::coordinator::programs::Programs;
+use crate::order::{HookKind, Notice};
+use crate::protocol::Verdict;
+
+impl Coordinator<'_> {
+    /// What is live is verified before it is confirmed.
+    pub(super) fn soaks(&self) -> bool {
+        !self.limits.soak.is_zero() || !self.settings.hooks(HookKind::Verify).is_empty()
+    }
+}
+
+impl Run<'_, '_> {
+    /// All are live. Whoever settles what another coordinator has left verifies it once.
+    pub(super) fn verify(&mut self) {
+        let soak = if self.is_resumed { Duration::ZERO } else { self.coordinator.limits.soak };
+        self.coordinator.say(Notice::Soaking { until: Utc::now() + soak });
+        let now = Instant::now();
+        self.verifying = Some(Verifying { ends: now + soak, next: Some(now), runs: 0 });
+    }
+
+    /// The hooks are to run again, or the soak is over.
+    pub(super) fn verification_due(&mut self) -> Option<Event> {
+        if !self.transaction.awaits_verdict() {
+            return None;
+        }
+        let verifying = self.verifying.as_mut()?;
+        let (now, next) = (Instant::now(), verifying.next?);
+        let hooks = self.coordinator.settings.hooks(HookKind::Verify).len();
+        if now >= verifying.ends && (hooks == 0 || verifying.runs > 0) {
+            return Some(Event::Verified);
+        }
+        if hooks == 0 || now < next {
+            return None;
+        }
+        verifying.runs += 1;
+        verifying.next = None;
+        let (run, left) = (verifying.runs, verifying.ends.saturating_duration_since(now));
+        match self.run_verify_hooks(run, seconds(left)) {
+            Ok(()) => None,
+            Err(error) => {
+                Some(Event::NotVerified(Cause::new(format!("VERIFY hooks could not be run: {error}"))))
+            }
+        }
+    }
+
+    fn run_verify_hooks(&mut self, run: u32, left_s: u32) -> Result<(), CoordinatorError> {
+        let programs = Programs::of(self.coordinator, HookKind::Verify, None)?
+            .with("GRADUATE_RUN", &run.to_string())
+            .with("GRADUATE_SOAK_LEFT", &left_s.to_string());
+        self.coordinator.say(Notice::HooksStarted { kind: HookKind::Verify, count: programs.count() });
+        let done = |result| Message::Verified { result };
+        programs.start(None, self.children.clone(), self.coordinator.sender.clone(), done);
+        Ok(())
+    }
+
+    /// They have all ended, or one has failed.
+    pub(super) fn verified(&mut self, result: Result<(), String>) -> Option<Event> {
+        let kind = HookKind::Verify;
+        self.coordinator.say(Notice::HooksEnded { kind, failed: result.is_err() });
+        match result {
+            Ok(()) => {
+                if let Some(verifying) = &mut self.verifying {
+                    verifying.next = Some(Instant::now() + self.coordinator.limits.verify_interval);
+                }
+                self.verification_due()
+            }
+            Err(reason) => Some(Event::NotVerified(Cause::new(format!("{kind} {reason}")))),
+        }
+    }
+
+    /// Somebody says whether it stays.
+    pub(super) fn told_verdict(&mut self, by: String, verdict: Verdict) -> Option<Event> {
+        if !self.transaction.awaits_verdict() {
+            return None;
+        }
+        self.coordinator.say(Notice::VerdictAsked { by: by.clone(), verdict });
+        Some(match verdict {
+            Verdict::Confirm | Verdict::Unwatched => Event::ConfirmAsked,
+            Verdict::RollBack => Event::RollBackAsked(Cause::new(format!("{by} asked for it"))),
+        })
+    }
+}

@@ -1,0 +1,339 @@
+//! Watches what is live until there is a verdict, on a thread of its own: the containers that Dokku names as the live ones.
+//!
+//! One that ends, or is started again, although no command of Dokku's asked for it, is not well, unless a container of the
+//! same process did so before the graduation, too. What somebody restarts or scales is watched from then on instead.
+//! [`Watcher`] judges; nothing here decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::sync::mpsc::SyncSender;
+use std::thread;
+use std::time::Duration;
+
+use crate::commit::destination::Event;
+use crate::docker::{self, Container, DockerError};
+use crate::dokku::Dokku;
+use crate::names::{AppName, GraduationId};
+use crate::participant::Message;
+use crate::participant::app::{App, AppError, kind_of};
+use crate::participant::store::{AppLog, Store};
+use crate::process::ProcessId;
+use crate::protocol::Report;
+use crate::vars::Vars;
+
+/// How often is looked. What is not well must be so in two looks.
+const LOOK_PERIOD: Duration = Duration::from_secs(2);
+
+/// Where Docker's daemon notes its process, by which another one is known.
+const DAEMON: &str = "/run/docker.pid";
+
+/// A container as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct State {
+    is_running: bool,
+    has_ended_well: bool,
+    started_at: String,
+}
+
+impl State {
+    fn of(container: &Container) -> Self {
+        Self {
+            is_running: container.is_running(),
+            has_ended_well: container.has_ended_well(),
+            started_at: container.started_at().to_owned(),
+        }
+    }
+
+    fn ended() -> Self {
+        Self { is_running: false, has_ended_well: false, started_at: String::new() }
+    }
+}
+
+/// The containers that are live of an app, by their processes with their numbers (`web.1`): id and state.
+type Live = BTreeMap<String, (String, State)>;
+
+/// What a look finds of an app.
+#[derive(Clone, Debug)]
+struct Look {
+    live: Live,
+    /// Somebody's command of Dokku's works on it.
+    is_used: bool,
+}
+
+/// What follows from a look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Symptom {
+    /// Other containers are live than before; whose they are is to be asked.
+    Changed,
+    /// It is not well.
+    Ailing(String),
+}
+
+/// What is known of one app.
+#[derive(Debug)]
+struct Baseline {
+    /// Its processes that were not steady before the graduation, either.
+    unsteady: BTreeSet<String>,
+    /// What was live when its watch began.
+    first: Live,
+    /// What was not well in the last look.
+    suspicion: Option<String>,
+}
+
+impl Baseline {
+    fn new(unsteady: BTreeSet<String>, first: Live) -> Self {
+        Self { unsteady, first, suspicion: None }
+    }
+
+    /// Begins anew with what is live now.
+    fn begin_anew(&mut self, live: Live) {
+        (self.first, self.suspicion) = (live, None);
+    }
+
+    fn look(&mut self, seen: &Look) -> Option<Symptom> {
+        if seen.is_used {
+            self.suspicion = None;
+            return None;
+        }
+        let ids = |live: &Live| -> BTreeSet<String> { live.values().map(|(id, _)| id.clone()).collect() };
+        if ids(&seen.live) != ids(&self.first) {
+            return Some(Symptom::Changed);
+        }
+        let now = self.what_is_wrong(&seen.live);
+        let before = std::mem::replace(&mut self.suspicion, now.clone());
+        now.filter(|_| before.is_some()).map(Symptom::Ailing)
+    }
+
+    fn what_is_wrong(&self, live: &Live) -> Option<String> {
+        let is_steady = |(process, _): &(&String, _)| !self.unsteady.contains(kind_of(process));
+        live.iter().filter(is_steady).find_map(|(process, (_, now))| {
+            let (_, first) = self.first.get(process)?;
+            // Nobody asks a web container to end.
+            let may_end = now.has_ended_well && kind_of(process) != "web";
+            let what = match (first.is_running, now.is_running) {
+                (true, false) if !may_end => "has ended",
+                (true, true) if first.started_at != now.started_at => "was started again",
+                (true | false, true | false) => return None,
+            };
+            Some(format!("its live container {process} {what}"))
+        })
+    }
+}
+
+/// All apps that are watched.
+struct Watcher {
+    vars: Vars,
+    id: GraduationId,
+    store: Store,
+    sender: SyncSender<Message>,
+    apps: BTreeMap<AppName, Baseline>,
+    daemon: Option<String>,
+    /// Docker did not answer, or is another process: what it runs is no news.
+    begins_anew: bool,
+}
+
+/// Watches until there is a verdict. `is_new`: all were found live just now.
+pub(super) fn watch(
+    vars: &Vars,
+    id: &GraduationId,
+    store: &Store,
+    is_new: bool,
+    sender: SyncSender<Message>,
+) {
+    let mut watch = Watcher {
+        vars: vars.clone(),
+        id: id.clone(),
+        store: store.clone(),
+        sender,
+        apps: BTreeMap::new(),
+        daemon: daemon(),
+        begins_anew: true,
+    };
+    thread::spawn(move || {
+        if is_new {
+            watch.first_look();
+        }
+        while watch.store.verdict().is_none() && !watch.store.is_settled() {
+            match watch.look() {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    watch.begins_anew = true;
+                    log::warn!("{error}");
+                }
+            }
+            thread::sleep(LOOK_PERIOD);
+        }
+    });
+}
+
+fn daemon() -> Option<String> {
+    fs::read_to_string(Path::new(DAEMON)).ok()
+}
+
+impl Watcher {
+    /// What has ended between the end of its deploy and the first look was running.
+    fn first_look(&mut self) {
+        match self.seen() {
+            Ok(seen) => {
+                for (app, (log, mut seen)) in seen {
+                    for (_, state) in seen.live.values_mut() {
+                        state.is_running = true;
+                    }
+                    let unsteady = log.before.map(|before| before.unsteady).unwrap_or_default();
+                    self.apps.insert(app, Baseline::new(unsteady, seen.live));
+                }
+                self.begins_anew = false;
+            }
+            Err(error) => log::warn!("{error}"),
+        }
+    }
+
+    /// Looks at all that have not come to their end; says whether anybody hears of it.
+    fn look(&mut self) -> Result<bool, DockerError> {
+        let now = daemon();
+        self.begins_anew |= self.daemon != now;
+        self.daemon = now;
+        let begins_anew = std::mem::take(&mut self.begins_anew);
+        for (app, (log, seen)) in self.seen()? {
+            let Some(watched) = self.apps.get_mut(&app).filter(|_| !begins_anew) else {
+                let unsteady = log.before.map(|before| before.unsteady).unwrap_or_default();
+                self.apps.insert(app, Baseline::new(unsteady, seen.live));
+                continue;
+            };
+            let heard = match watched.look(&seen) {
+                None => true,
+                Some(Symptom::Ailing(reason)) => {
+                    self.sender.send(Message::Happened(Event::Ailing { app, reason })).is_ok()
+                }
+                Some(Symptom::Changed) => {
+                    watched.begin_anew(seen.live);
+                    self.changed(app, log)
+                }
+            };
+            if !heard {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Other containers of an app are live: of the same revision they are watched from now on.
+    fn changed(&self, app: AppName, log: AppLog) -> bool {
+        let Some(before) = log.before.clone() else { return true };
+        let has_left = || -> Result<bool, AppError> {
+            App::new(&self.vars, &self.id, &app).has_left(&log.noted(before))
+        };
+        match has_left() {
+            Ok(false) => true,
+            Ok(true) => {
+                let text = "somebody else has deployed, stopped or destroyed it: it is left as it is";
+                self.sender.send(Message::Report(Report::Log { app, text: text.to_owned() })).is_ok()
+            }
+            Err(error) => {
+                log::warn!("{error}");
+                true
+            }
+        }
+    }
+
+    fn seen(&self) -> Result<BTreeMap<AppName, (AppLog, Look)>, DockerError> {
+        let dokku = Dokku::new(&self.vars);
+        let mut logs = self.store.opened().unwrap_or_else(|error| {
+            log::warn!("{error}");
+            BTreeMap::new()
+        });
+        logs.retain(|_, log| log.end.is_none());
+        let named: BTreeMap<AppName, BTreeMap<String, String>> =
+            logs.keys().map(|app| (app.clone(), dokku.containers(app))).collect();
+        let ids: Vec<&String> = named.values().flat_map(BTreeMap::values).collect();
+        let found = docker::containers(&ids)?;
+        let state = |id: &String| {
+            let one = found.iter().find(|container| container.id == *id);
+            one.map_or_else(State::ended, State::of)
+        };
+        let seen = |(app, log): (AppName, AppLog)| {
+            let containers = named.get(&app).into_iter().flatten();
+            let live = containers.map(|(process, id)| (process.clone(), (id.clone(), state(id)))).collect();
+            let is_stopped = !dokku.exists(&app) || dokku.is_stopped(&app);
+            let is_used = is_stopped || log.used_by.iter().any(ProcessId::is_running);
+            (app, (log, Look { live, is_used }))
+        };
+        Ok(logs.into_iter().map(seen).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(word: &str) -> State {
+        let (what, started_at) = word.split_once('@').unwrap_or((word, "1"));
+        State {
+            is_running: what == "runs",
+            has_ended_well: what == "done",
+            started_at: started_at.to_owned(),
+        }
+    }
+
+    /// `web.1=a:runs@1`
+    fn live(text: &str) -> Live {
+        let one = |word: &str| {
+            let (process, rest) = word.split_once('=').unwrap();
+            let (id, found) = rest.split_once(':').unwrap();
+            (process.to_owned(), (id.to_owned(), state(found)))
+        };
+        text.split_whitespace().map(one).collect()
+    }
+
+    fn seen(text: &str) -> Look {
+        Look { live: live(text), is_used: false }
+    }
+
+    fn watched(first: &str) -> Baseline {
+        Baseline::new(["cron".to_owned()].into(), live(first))
+    }
+
+    #[test]
+    fn what_is_not_well_in_two_looks_is_said() {
+        let first = "web.1=a:runs worker.1=b:runs cron.1=c:runs";
+        for (now, wrong) in [
+            ("web.1=a:runs worker.1=b:runs cron.1=c:runs", None),
+            ("web.1=a:broken worker.1=b:runs cron.1=c:runs", Some("its live container web.1 has ended")),
+            ("web.1=a:done worker.1=b:runs cron.1=c:runs", Some("its live container web.1 has ended")),
+            ("web.1=a:runs worker.1=b:broken cron.1=c:runs", Some("its live container worker.1 has ended")),
+            (
+                "web.1=a:runs@2 worker.1=b:runs cron.1=c:runs",
+                Some("its live container web.1 was started again"),
+            ),
+            // A job that is done, and what was no better before.
+            ("web.1=a:runs worker.1=b:done cron.1=c:runs", None),
+            ("web.1=a:runs worker.1=b:runs cron.1=c:broken", None),
+        ] {
+            let mut watched = watched(first);
+            assert_eq!(watched.look(&seen(now)), None, "{now}, once");
+            assert_eq!(watched.look(&seen(now)), wrong.map(|text| Symptom::Ailing(text.to_owned())), "{now}");
+        }
+    }
+
+    #[test]
+    fn what_a_command_of_dokkus_does_is_well() {
+        let mut watched = watched("web.1=a:runs");
+        let used = Look { is_used: true, ..seen("web.1=a:broken") };
+        assert_eq!(watched.look(&used), None);
+        assert_eq!(watched.look(&used), None);
+        assert_eq!(watched.look(&seen("web.1=b:runs")), Some(Symptom::Changed));
+        watched.begin_anew(live("web.1=b:runs"));
+        assert_eq!(watched.look(&seen("web.1=b:broken")), None);
+        assert!(matches!(watched.look(&seen("web.1=b:broken")), Some(Symptom::Ailing(_))));
+    }
+
+    #[test]
+    fn what_did_not_run_when_the_watch_began_cannot_end() {
+        let mut watched = watched("web.1=a:broken");
+        for now in ["web.1=a:broken", "web.1=a:runs@2", "web.1=a:runs@2"] {
+            assert_eq!(watched.look(&seen(now)), None);
+        }
+    }
+}
