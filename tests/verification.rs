@@ -156,13 +156,14 @@ fn what_nobody_asks_about_any_more_stays() {
     let env = with_news(&world);
     soaks(&world, 1);
     world.set(&world.source, "lease-s", 2);
-    let verify = world.verify_hook();
+    let gate = world.gate("verify");
+    world.source.dokku(&["graduate:add-hook", "VERIFY", &gate.script()]).succeeds();
     let push = env.begin_graduation(&["quiet"], "now", "HEAD");
-    verify.is_reached_by(&push);
+    gate.is_reached();
     source_is_gone(&world, push);
     world.destination.until_idle();
     runs(&world, "2");
-    verify.succeeds();
+    gate.open();
     world
         .source
         .dokku(&["graduate:recover", "production"])

@@ -2,7 +2,7 @@
 //!
 //! One that ends, or is started again, although no command of Dokku's asked for it, is not well, unless a container of the
 //! same process did so before the graduation, too. What somebody restarts or scales is watched from then on instead.
-//! [`Watcher`] judges; nothing here decides.
+//! [`Watchman`] judges; nothing here decides.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -55,7 +55,7 @@ type Live = BTreeMap<String, (String, State)>;
 
 /// What a look finds of an app.
 #[derive(Clone, Debug)]
-struct Look {
+struct Glance {
     live: Live,
     /// Somebody's command of Dokku's works on it.
     is_used: bool,
@@ -91,7 +91,7 @@ impl Baseline {
         (self.first, self.suspicion) = (live, None);
     }
 
-    fn look(&mut self, seen: &Look) -> Option<Symptom> {
+    fn look(&mut self, seen: &Glance) -> Option<Symptom> {
         if seen.is_used {
             self.suspicion = None;
             return None;
@@ -122,7 +122,7 @@ impl Baseline {
 }
 
 /// All apps that are watched.
-struct Watcher {
+struct Watchman {
     vars: Vars,
     id: GraduationId,
     store: Store,
@@ -141,7 +141,7 @@ pub(super) fn watch(
     is_new: bool,
     sender: SyncSender<Message>,
 ) {
-    let mut watch = Watcher {
+    let mut watch = Watchman {
         vars: vars.clone(),
         id: id.clone(),
         store: store.clone(),
@@ -172,7 +172,7 @@ fn daemon() -> Option<String> {
     fs::read_to_string(Path::new(DAEMON)).ok()
 }
 
-impl Watcher {
+impl Watchman {
     /// What has ended between the end of its deploy and the first look was running.
     fn first_look(&mut self) {
         match self.seen() {
@@ -238,7 +238,7 @@ impl Watcher {
         }
     }
 
-    fn seen(&self) -> Result<BTreeMap<AppName, (AppLog, Look)>, DockerError> {
+    fn seen(&self) -> Result<BTreeMap<AppName, (AppLog, Glance)>, DockerError> {
         let dokku = Dokku::new(&self.vars);
         let mut logs = self.store.opened().unwrap_or_else(|error| {
             log::warn!("{error}");
@@ -258,7 +258,7 @@ impl Watcher {
             let live = containers.map(|(process, id)| (process.clone(), (id.clone(), state(id)))).collect();
             let is_stopped = !dokku.exists(&app) || dokku.is_stopped(&app);
             let is_used = is_stopped || log.used_by.iter().any(ProcessId::is_running);
-            (app, (log, Look { live, is_used }))
+            (app, (log, Glance { live, is_used }))
         };
         Ok(logs.into_iter().map(seen).collect())
     }
@@ -287,8 +287,8 @@ mod tests {
         text.split_whitespace().map(one).collect()
     }
 
-    fn seen(text: &str) -> Look {
-        Look { live: live(text), is_used: false }
+    fn seen(text: &str) -> Glance {
+        Glance { live: live(text), is_used: false }
     }
 
     fn watched(first: &str) -> Baseline {
@@ -320,7 +320,7 @@ mod tests {
     #[test]
     fn what_a_command_of_dokkus_does_is_well() {
         let mut watched = watched("web.1=a:runs");
-        let used = Look { is_used: true, ..seen("web.1=a:broken") };
+        let used = Glance { is_used: true, ..seen("web.1=a:broken") };
         assert_eq!(watched.look(&used), None);
         assert_eq!(watched.look(&used), None);
         assert_eq!(watched.look(&seen("web.1=b:runs")), Some(Symptom::Changed));
