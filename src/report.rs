@@ -116,9 +116,8 @@ impl Reporter {
             Notice::PuttingBack {} => lines.step("Putting everything back"),
             Notice::GoingLive {} => lines.step("Going live"),
             Notice::Soaking { until } => {
-                let (environment, what) = (self.environment(), self.what());
-                let until = until.format("%H:%M:%S");
-                lines.big_step(&format!("{environment} runs {what}, unconfirmed: it is verified until {until} UTC"));
+                let (environment, until) = (self.environment(), until.format("%H:%M:%S"));
+                lines.big_step(&format!("Live on {environment}, and verified until {until} UTC before it is confirmed"));
             }
             Notice::VerdictAsked { by, verdict } => lines.step(&match verdict {
                 Verdict::Confirm | Verdict::Unwatched => format!("{by} confirmed it"),

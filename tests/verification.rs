@@ -2,7 +2,7 @@
 
 use crate::support::{Checkout, Running, Visitor, World, until};
 
-const VERIFIES: &str = "unconfirmed: it is verified until";
+const VERIFIES: &str = "=====> Live on production, and verified until";
 
 /// `api` and `web` run version 1 on production, and version 2 is to be graduated.
 fn with_news(world: &World) -> Checkout<'_> {

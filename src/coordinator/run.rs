@@ -302,6 +302,9 @@ impl<'c, 'v> Run<'c, 'v> {
             Client::Asks(Ask::Go { by }) => self.told_to_go(by),
             Client::Asks(Ask::Confirm { by }) => self.told_verdict(by, Verdict::Confirm),
             Client::Asks(Ask::RollBack { by }) => self.told_verdict(by, Verdict::RollBack),
+            Client::Asks(Ask::Stop { reason }) if self.transaction.awaits_verdict() => {
+                Some(Event::RollBackAsked(Cause::new(reason)))
+            }
             Client::Asks(Ask::Stop { reason }) => Some(Event::Stop(Cause::new(reason))),
             Client::AskerGone => Some(Event::Stop(Cause::new("the client disconnected before the decision"))),
         }

@@ -110,20 +110,27 @@ impl Closing {
         if way != Way::Stay {
             App::new(&self.vars, &self.id, &self.app).wait_for_predecessor();
         }
-        let closed = match way {
-            Way::Undo => Closed::restored(persistently(|| self.undo())),
-            Way::Stay | Way::Compensate if self.was_soaking && self.has_left() => Closed::of(self.leave()),
-            Way::Compensate => match persistently(|| self.compensate()) {
-                Err(error) => Closed::of(AppEnd::Stuck { reason: self.with_what_runs(&error) }),
-                done => Closed::restored(done),
-            },
-            Way::Stay => Closed::of(self.stay()),
+        let closed = match persistently(|| self.has_left(way)) {
+            Ok(false) => self.bring_to_end(way),
+            Ok(true) => Closed::of(self.leave()),
+            Err(error) => Closed::of(AppEnd::Stuck { reason: error.to_string() }),
         };
         // What a deploy that failed has built is not kept.
         if let Err(error) = provenance::trim(&self.vars, &self.app) {
             log::error!("{error}");
         }
         closed
+    }
+
+    fn bring_to_end(&mut self, way: Way) -> Closed {
+        match way {
+            Way::Undo => Closed::restored(persistently(|| self.undo())),
+            Way::Compensate => match persistently(|| self.compensate()) {
+                Err(error) => Closed::of(AppEnd::Stuck { reason: self.with_what_runs(&error) }),
+                done => Closed::restored(done),
+            },
+            Way::Stay => Closed::of(self.stay()),
+        }
     }
 
     fn stay(&self) -> AppEnd {
@@ -146,19 +153,21 @@ impl Closing {
         AppEnd::Live {}
     }
 
-    /// What somebody else has made of it stays, and is waited for. Whoever had begun to put it back has found that it was not so.
-    fn has_left(&mut self) -> bool {
-        if self.is_back || self.store.app(&self.app).is_ok_and(|known| known.stage == Stage::Restoring) {
-            return false;
+    /// What somebody else has made of an app that was live and watched stays, and before the app goes back it is waited for.
+    /// Whoever had begun to put it back has found that it was not so.
+    fn has_left(&mut self, way: Way) -> Result<bool, AppError> {
+        if !self.was_soaking || self.is_back {
+            return Ok(false);
         }
-        let found = persistently(|| {
-            let noted = self.prepared()?;
-            App::new(&self.vars, &self.id, &self.app).has_left(&noted)
-        });
-        found.unwrap_or_else(|error| {
-            log::error!("cannot see whether somebody else has deployed {}: {error}", self.app);
-            false
-        })
+        let known = self.store.app(&self.app)?;
+        if known.stage == Stage::Restoring {
+            return Ok(false);
+        }
+        let noted = match way {
+            Way::Compensate => self.prepared()?,
+            Way::Stay | Way::Undo => known.noted(self.before.clone()),
+        };
+        App::new(&self.vars, &self.id, &self.app).has_left(&noted)
     }
 
     /// Leaves it as it is, and nothing of the graduation with it.

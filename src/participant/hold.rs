@@ -229,7 +229,10 @@ pub(crate) fn about_to_end(vars: &Vars, app: &AppName) -> Result<(), HoldError> 
 /// would not see what becomes of them then.
 fn use_watched(vars: &Vars, store: &Store, app: &AppName) -> Result<(), HoldError> {
     if let Some(process) = vars.dokku_pid.as_ref().and_then(|pid| ProcessId::of(pid.parse().ok()?).ok()) {
-        store.note(app, &AppEntry::Used { process })?;
+        // It may have been settled just now. Whatever this says, nobody's command fails for that.
+        if let Err(error) = store.note(app, &AppEntry::Used { process }) {
+            log::warn!("{error}");
+        }
     }
     settle_left(store)
 }

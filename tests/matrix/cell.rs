@@ -14,6 +14,10 @@ pub(crate) enum Course {
     Declined,
     /// An app fails after the decision, and all is rolled back.
     Failing,
+    /// It is verified when it is live, and stays.
+    Verified,
+    /// It is verified when it is live, and goes back.
+    Rejected,
     /// It goes live, asked for by a command instead of a push.
     Commanded,
     /// It goes live by post-receive alone: there is no pre-receive, and the tag has moved before anything begins.
@@ -44,8 +48,15 @@ pub(crate) struct Cell {
 
 impl Course {
     /// All.
-    const ALL: [Course; 5] =
-        [Course::Live, Course::Declined, Course::Failing, Course::Commanded, Course::AfterPush];
+    const ALL: [Course; 7] = [
+        Course::Live,
+        Course::Declined,
+        Course::Failing,
+        Course::Verified,
+        Course::Rejected,
+        Course::Commanded,
+        Course::AfterPush,
+    ];
 
     /// What cells of it begin with.
     fn prefix(self) -> &'static str {
@@ -53,6 +64,8 @@ impl Course {
             Self::Live => "",
             Self::Declined => "declined-",
             Self::Failing => "failing-",
+            Self::Verified => "verified-",
+            Self::Rejected => "rejected-",
             Self::Commanded => "commanded-",
             Self::AfterPush => "after-push-",
         }
@@ -61,17 +74,19 @@ impl Course {
     /// If nothing happens it goes live.
     pub(crate) fn goes_live(self) -> bool {
         match self {
-            Self::Live | Self::Commanded | Self::AfterPush => true,
-            Self::Declined | Self::Failing => false,
+            Self::Live | Self::Verified | Self::Commanded | Self::AfterPush => true,
+            Self::Declined | Self::Failing | Self::Rejected => false,
         }
     }
 
     /// The graduation comes to this step, and not in the same way as one on another course.
     fn has(self, step: Step) -> bool {
         match self {
-            Self::Live => !step.is_of_a_roll_back_alone(),
+            Self::Live => !step.is_of_a_roll_back_alone() && !step.is_of_a_soak(),
             Self::Declined => step.is_of_an_abort(),
             Self::Failing => step.is_of_a_roll_back(),
+            Self::Verified => step.is_of_a_confirmation(),
+            Self::Rejected => step.is_of_a_rejection(),
             Self::Commanded => step.is_of_a_decision(),
             Self::AfterPush => step.is_of_a_beginning() || step.is_of_a_decision() && step != Step::TagMoved,
         }

@@ -141,15 +141,17 @@ impl Fault {
     }
 }
 
-/// What a lease knows the host's boots by does not change on simulated hosts, so the lease is made one of another boot.
+/// What files know the host's boots by does not change on simulated hosts, so they are made those of another boot.
 fn reboot(scene: &Scene) {
     let host = scene.hosts.world.destination.as_simulated().unwrap();
     host.stop();
-    let lease = scene.incoming().join("vote/lease");
-    if let Ok(text) = fs::read(&lease) {
-        let mut content: Value = serde_json::from_slice(&text).unwrap();
-        content["boot"] = "the boot before".into();
-        fs::write(lease, content.to_string()).unwrap();
+    for name in ["graduation.json", "vote/lease", "vote/soak"] {
+        let path = scene.incoming().join(name);
+        if let Ok(text) = fs::read(&path) {
+            let mut content: Value = serde_json::from_slice(&text).unwrap();
+            content["boot"] = "the boot before".into();
+            fs::write(path, content.to_string()).unwrap();
+        }
     }
     host.start().unwrap_or_else(|failure| panic!("production does not boot: {failure:?}"));
 }

@@ -59,6 +59,11 @@ pub(crate) enum Step {
     Switch,
     Deployed,
     Exited,
+    Soak,
+    SoakTold,
+    Verifying,
+    Verdict,
+    JudgedTold,
     PutBack,
     AppEnd,
     AppEndedTold,
@@ -97,7 +102,7 @@ enum Sign {
 
 impl Step {
     /// All, in order.
-    pub(crate) const ALL: [Step; 51] = [
+    pub(crate) const ALL: [Step; 56] = [
         Step::Latest,
         Step::Ordered,
         Step::Current,
@@ -139,6 +144,11 @@ impl Step {
         Step::Switch,
         Step::Deployed,
         Step::Exited,
+        Step::Soak,
+        Step::SoakTold,
+        Step::Verifying,
+        Step::Verdict,
+        Step::JudgedTold,
         Step::PutBack,
         Step::AppEnd,
         Step::AppEndedTold,
@@ -196,6 +206,11 @@ impl Step {
             Self::Switch => Sign::File(scene.incoming().join("switch/api")),
             Self::Deployed => Sign::Log("deployed"),
             Self::Exited => Sign::Log("exited"),
+            Self::Soak => Sign::File(scene.incoming().join("vote/soak")),
+            Self::SoakTold => Sign::Report("soaking", None),
+            Self::Verifying => Sign::Output("[VERIFY] "),
+            Self::Verdict => Sign::File(scene.incoming().join("vote/verdict")),
+            Self::JudgedTold => Sign::Report("judged", None),
             Self::PutBack => Sign::Log("restoring"),
             Self::AppEnd => Sign::Log("ended"),
             Self::AppEndedTold => Sign::Report("app-ended", Some("api")),
@@ -236,6 +251,21 @@ impl Step {
     /// One that fails after the decision comes to it, in a way of its own.
     pub(crate) fn is_of_a_roll_back(self) -> bool {
         self.is_of_a_roll_back_alone() || self.is_of_an_end()
+    }
+
+    /// One that is verified when it is live comes to it, and no other.
+    pub(crate) fn is_of_a_soak(self) -> bool {
+        (Self::Soak..=Self::JudgedTold).contains(&self)
+    }
+
+    /// One that was verified, and stays, comes to it in a way of its own.
+    pub(crate) fn is_of_a_confirmation(self) -> bool {
+        self.is_of_a_soak() || self.is_of_an_end() && self != Self::Exited || self == Self::Release
+    }
+
+    /// One that was verified, and goes back, comes to it in a way of its own.
+    pub(crate) fn is_of_a_rejection(self) -> bool {
+        self.is_of_a_soak() || self.is_of_a_roll_back() && self != Self::Exited
     }
 
     /// One that a command asks for, or post-receive alone, comes to it in a way of its own.
@@ -294,6 +324,8 @@ impl Step {
             | Self::TagMoved
             | Self::Decision
             | Self::Switch
+            | Self::Soak
+            | Self::Verdict
             | Self::Settled
             | Self::Release => true,
             Self::Ordered
@@ -328,6 +360,9 @@ impl Step {
             | Self::Released
             | Self::Deployed
             | Self::Exited
+            | Self::SoakTold
+            | Self::Verifying
+            | Self::JudgedTold
             | Self::PutBack
             | Self::AppEnd
             | Self::AppEndedTold

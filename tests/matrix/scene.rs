@@ -50,9 +50,12 @@ impl<'s> Scene<'s> {
             Course::Commanded => {
                 hosts.world.begin_ssh(&hosts.world.source, &format!("graduate production {wanted} --yes"))
             }
-            Course::Live | Course::Declined | Course::Failing | Course::AfterPush => {
-                checkout.begin_graduation(&[], label, wanted)
-            }
+            Course::Live
+            | Course::Declined
+            | Course::Failing
+            | Course::Verified
+            | Course::Rejected
+            | Course::AfterPush => checkout.begin_graduation(&[], label, wanted),
         };
         let (label, refs) = (label.to_owned(), &before.refs);
         Scene { push, hosts, source, destination, label, known, id: OnceCell::new(), refs, halt }

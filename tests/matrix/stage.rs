@@ -99,6 +99,9 @@ impl<'w> Stage<'w> {
     /// The end of one that the POST hook declines.
     const DECLINED: &'static str = "-declined";
 
+    /// The end of one that the VERIFY hook rejects.
+    const REJECTED: &'static str = "-rejected";
+
     /// Releases the first state, and makes the others.
     pub(crate) fn new(hosts: &'w Hosts) -> Stage<'w> {
         let world = &hosts.world;
@@ -151,7 +154,8 @@ impl<'w> Stage<'w> {
             processes: ["api", "web"].map(|app| destination.process_of(app)),
         };
         let label = match cell.course {
-            Course::Live | Course::Failing | Course::AfterPush => format!("m{play}"),
+            Course::Live | Course::Failing | Course::Verified | Course::AfterPush => format!("m{play}"),
+            Course::Rejected => format!("m{play}{}", Self::REJECTED),
             Course::Declined => format!("m{play}{}", Self::DECLINED),
             Course::Commanded => "cli".to_owned(),
         };
@@ -214,6 +218,12 @@ impl<'w> Stage<'w> {
                  refs/tags/graduate/production/cli refs/heads/env/production",
             ),
             Course::Failing => destination.dokku(&["config:set", "--no-restart", "api", &broken]),
+            Course::Verified | Course::Rejected => {
+                // A source that is lost for a moment must not find that what it rejects was confirmed without it.
+                self.world.set(source, "soak-s", if course == Course::Rejected { 600 } else { 0 });
+                let text = format!("echo looks; [[ $GRADUATE_LABEL != *{} ]]", Self::REJECTED);
+                source.dokku(&["graduate:add-hook", "VERIFY", &text])
+            }
             Course::AfterPush => source.root("cd \"$DOKKU_ROOT/.git/hooks\" && mv pre-receive .."),
         }
         .succeeds();
@@ -224,6 +234,10 @@ impl<'w> Stage<'w> {
         match course {
             Course::Live | Course::Declined | Course::Commanded => return,
             Course::Failing => destination.dokku(&["config:unset", "--no-restart", "api", "BROKEN"]),
+            Course::Verified | Course::Rejected => {
+                self.world.set(source, "soak-s", 0);
+                source.dokku(&["graduate:rm-hook", "VERIFY", "1"])
+            }
             Course::AfterPush => source.root("cd \"$DOKKU_ROOT/.git\" && mv pre-receive hooks/"),
         }
         .succeeds();

@@ -88,11 +88,15 @@ impl Victim {
                 return Some("nobody pushes");
             }
             (Self::Pusher | Self::ReceivePack | Self::Coordinator, _) => return None,
-            (Self::PreReceive, Course::Live | Course::Failing) => Step::Latest..=Step::Voted,
+            (Self::PreReceive, Course::Live | Course::Failing | Course::Verified | Course::Rejected) => {
+                Step::Latest..=Step::Voted
+            }
             // It shows how the abort ends.
             (Self::PreReceive, Course::Declined) => Step::Latest..=Step::Told,
             (Self::PreReceive, Course::AfterPush) => return Some("it is not installed"),
-            (Self::PostReceive, Course::Live | Course::Failing) => Step::GoingLive..=Step::Told,
+            (Self::PostReceive, Course::Live | Course::Failing | Course::Verified | Course::Rejected) => {
+                Step::GoingLive..=Step::Told
+            }
             (Self::PostReceive, Course::AfterPush) => Step::Latest..=Step::Told,
             (Self::PostReceive, Course::Declined) => return Some("git does not start it"),
             (Self::Ssh | Self::Agent, _) => Step::Ordered..=Step::SettledTold,
@@ -100,9 +104,10 @@ impl Victim {
             (Self::Sender | Self::Receiver, _) => Step::Receiving..=Step::Loaded,
             (Self::Save, _) => Step::SaveBegins..=Step::Saved,
             (Self::Load, _) => Step::LoadBegins..=Step::Loaded,
-            (Self::Deploy, Course::Live | Course::Commanded | Course::AfterPush) => {
-                Step::Deploy..=Step::Deployed
-            }
+            (
+                Self::Deploy,
+                Course::Live | Course::Verified | Course::Rejected | Course::Commanded | Course::AfterPush,
+            ) => Step::Deploy..=Step::Deployed,
             (Self::Deploy, Course::Declined | Course::Failing) => Step::Deploy..=Step::Exited,
             (Self::Trigger, _) if point.before && TRIGGERED.contains(&point.step) => return None,
             (Self::Trigger, Course::Declined) => Step::Held..=Step::DecidedTold,

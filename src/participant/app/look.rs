@@ -86,6 +86,8 @@ impl App<'_> {
         let is_steady = |container: &&Container| container.is_running() && container.restarts() == 0;
         let steady: BTreeSet<&str> = live.iter().filter(is_steady).map(|one| one.id.as_str()).collect();
         let unsteady = containers.iter().filter(|(_, id)| !steady.contains(id.as_str()));
+        // What somebody has stopped was not worse for that.
+        let unsteady = unsteady.filter(|_| !self.dokku.is_stopped(app));
         let unsteady = unsteady.map(|(process, _)| super::kind_of(process).to_owned()).collect();
         let running = live.into_iter().filter(Container::is_running).map(|container| container.id);
         Ok(Before {
