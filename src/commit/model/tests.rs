@@ -125,7 +125,7 @@ defects! {
     a_foreign_container_after_the_decision: Push, Rollback, ForeignContainerAfterTheDecision, 1, "what Dokku would start is what runs";
     a_failed_app_that_is_taken_for_not_live: Push, Rollback, FailedIsTakenForNotLive, 1, "what Dokku would start is what runs";
     a_try_that_never_ends: Push, Rollback, NeverGivesUp, 1, "when nothing more goes wrong it ends";
-    a_roll_back_that_is_not_carried_out: Push, Rollback, RollBackIsNotCarriedOut, 1, "the verdict is carried out";
+    a_roll_back_that_is_not_carried_out: Push, Rollback, RollBackIsNotCarriedOut, 1, "nothing is recorded before it is confirmed";
     a_take_over_that_forgets_the_soak: Push, Rollback, WhoTakesOverForgetsTheSoak, 1, "no coordinator waits for what never comes";
     a_release_before_the_verdict: Command, Rollback, RecordBeforeTheVerdict, 0, "nothing is recorded before it is confirmed";
     a_deploy_that_works_before_it_is_noted: Push, Rollback, DeployBeforeItsNote, 1, "what Dokku would start is what runs";
