@@ -477,7 +477,10 @@ impl<'a> Participant<'a> {
         let is_new = !self.store.soaks();
         self.store.begin_soak(self.graduation.soak_length(), settings::max_soak(self.vars))?;
         for (app, member) in &mut self.apps {
-            if member.lock.take().is_some() {
+            let was_locked = member.lock.take().is_some();
+            if was_locked || self.store.app(app).is_ok_and(|known| known.is_locking) {
+                // The file of a participant that died may still be there.
+                drop(App::new(self.vars, &self.graduation.id, app).try_lock(Left::ByUs));
                 logged(self.store.note(app, &AppEntry::Unlocked {}));
             }
         }
