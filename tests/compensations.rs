@@ -289,6 +289,8 @@ fn an_app_that_fails_is_given_back_to_what_still_runs() {
     // What the scaling has replaced is not what this is about.
     retire_all(&world);
     let (before, containers) = (host.snapshot(), containers_of(&world, "api"));
+    let old =
+        host.docker(&["ps", "-q", "--no-trunc", "--filter", "label=com.dokku.app-name=api"]).succeeds().raw;
     let post = world.post_hook();
     let visitor = Visitor::of(host, &["api", "web"]);
 
@@ -303,6 +305,11 @@ fn an_app_that_fails_is_given_back_to_what_still_runs() {
     damaged.open();
     second.open();
     host.until_ended("dokku git-hook api");
+    until("no old container is to be retired any more", || {
+        let list =
+            host.root("cat \"$DOKKU_LIB_ROOT/data/scheduler-docker-local/dead-containers\"").succeeds().raw;
+        !old.lines().any(|id| list.contains(id))
+    });
     // Another app takes its time, and meanwhile Dokku's timer comes.
     retire_all(&world);
     late.open();
