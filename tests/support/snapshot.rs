@@ -3,23 +3,30 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// Prints a line `<name>\t<value>` per fact, by reading alone; runs as root, with Dokku's two variables set.
+/// Prints a line `<name>\t<value>` per fact, by reading alone; runs as root, with Dokku's two variables set. The shell
+/// itself reads the many small files.
 pub(super) const SCRIPT: &str = r#"
 fact() { printf '%s\t%s\n' "$1" "$2"; }
+first_line() { line=; IFS= read -r line <"$2"; fact "$1" "$line"; }
+lines() {
+    all=
+    while IFS= read -r line || [ -n "$line" ]; do all="$all$line "; done <"$2"
+    fact "$1" "$all"
+}
 cd "$DOKKU_ROOT" || exit 1
 fact crontab "$(crontab -l -u dokku 2>/dev/null | grep cron:run | tr '\n' ';')"
 for app in [a-z0-9]*; do
     [ -d "$app/refs" ] || continue
     fact "$app" exists
-    for file in "$app"/CONTAINER.* "$app"/PORT.*; do [ -f "$file" ] && fact "$app ${file##*/}" "$(cat "$file")"; done
-    (cd "$app" && find refs -type f | sort) | while read -r ref; do fact "$app $ref" "$(cat "$app/$ref")"; done
-    [ -f "$app/VHOST" ] && fact "$app names" "$(tr '\n' ' ' <"$app/VHOST")"
+    for file in "$app"/CONTAINER.* "$app"/PORT.*; do [ -f "$file" ] && first_line "$app ${file##*/}" "$file"; done
+    (cd "$app" && find refs -type f | sort) | while read -r ref; do first_line "$app $ref" "$app/$ref"; done
+    [ -f "$app/VHOST" ] && lines "$app names" "$app/VHOST"
     fact "$app latest" "$(docker image inspect -f '{{.Id}}' "dokku/$app:latest" 2>/dev/null)"
     config="$DOKKU_LIB_ROOT/config"
     sort "$config/$app/ENV" 2>/dev/null | while read -r line; do [ -n "$line" ] && fact "$app config ${line%%=*}" "${line#*=}"; done
     data="$DOKKU_LIB_ROOT/data"
     for file in "$config"/*/"$app"/* "$data/app-json/$app/app.json" "$data/ps/$app/Procfile"; do
-        [ -f "$file" ] && fact "$app ${file#"$DOKKU_LIB_ROOT/"}" "$(tr '\n' ' ' <"$file")"
+        [ -f "$file" ] && lines "$app ${file#"$DOKKU_LIB_ROOT/"}" "$file"
     done
     lock="$DOKKU_LIB_ROOT/data/apps/$app/.deploy.lock"
     [ -e "$lock" ] && ! flock -n "$lock" true && fact "$app lock" taken

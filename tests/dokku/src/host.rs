@@ -208,8 +208,12 @@ fn environment(layout: &Layout) -> String {
 
 /// The name of the user who runs all this.
 fn user_name() -> String {
-    let output = Command::new("id").arg("-un").output();
-    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+    static NAME: OnceLock<String> = OnceLock::new();
+    let ask = || {
+        let output = Command::new("id").arg("-un").output();
+        output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+    };
+    NAME.get_or_init(ask).clone()
 }
 
 /// The binary that all commands and core plugins of a host are links to, built if need be.
@@ -224,25 +228,21 @@ fn find_binary() -> Outcome<PathBuf> {
     if own.file_name().is_some_and(|name| name == "simulated-dokku") {
         return Ok(own);
     }
-    // A test lies in `<target>/<profile>/deps`.
+    // A test lies in `<target>/<profile>/deps`, below a directory of its platform's where one has been asked for.
     let profile = own.ancestors().nth(2).ok_or_else(|| Failure::new("where am I?"))?;
-    let target = profile.parent().ok_or_else(|| Failure::new("where am I?"))?;
+    let mut target = profile.parent().ok_or_else(|| Failure::new("where am I?"))?;
+    let platform = std::env::var_os("CARGO_BUILD_TARGET");
+    if platform.is_some_and(|platform| target.file_name() == Some(&platform)) {
+        target = target.parent().ok_or_else(|| Failure::new("where am I?"))?;
+    }
+    // As the test of all members is built: by itself it has dependencies with other features, which take half a minute.
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    build
-        .args([
-            "build",
-            "--quiet",
-            "--package",
-            "simulated-dokku",
-            "--bin",
-            "simulated-dokku",
-            "--target-dir",
-        ])
-        .arg(target);
+    build.args(["test", "--quiet", "--no-run", "--workspace", "--test", "host", "--target-dir"]).arg(target);
     if profile.file_name().is_some_and(|name| name == "release") {
         build.arg("--release");
     }
     build.current_dir(env!("CARGO_MANIFEST_DIR"));
+    build.stdout(Stdio::null());
     checked(build.status().context("cargo")?)?;
     Ok(profile.join("simulated-dokku"))
 }

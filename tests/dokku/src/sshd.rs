@@ -61,7 +61,8 @@ fn listen(layout: &Layout, port: u16) -> Outcome<bool> {
     let log = layout.run().join("sshd.log");
     let output = File::create(&log)?;
     let mut child = Command::new(PROGRAM)
-        .args(["-D", "-e", "-f"])
+        // `-r`: a connection is served by a copy of this process. Newer ones do not know that and say so.
+        .args(["-D", "-e", "-r", "-f"])
         .arg(config)
         .env_clear()
         .env("PATH", "/usr/local/bin:/usr/bin:/bin")
