@@ -34,7 +34,7 @@ fn stat(pid: u32) -> io::Result<Stat> {
     let parsed = || {
         let (before, after) = text.rsplit_once(')')?;
         let command = before.split_once('(')?.1.to_owned();
-        let fields: Vec<&str> = after.split_whitespace().collect();
+        let fields: Vec<&str> = after.trim_start().split(' ').collect();
         let state = fields.first()?.chars().next()?;
         Some(Stat {
             command,
