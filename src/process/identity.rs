@@ -71,13 +71,15 @@ impl ProcessId {
     /// The process that leads our process group.
     ///
     /// # Errors
-    /// We do ourselves, or it has ended.
+    /// We do ourselves, it has ended, or it is outside our PID namespace, as where nsenter(1) has come in.
     pub fn group_leader() -> io::Result<Self> {
-        let leader = rustix::process::getpgrp().as_raw_nonzero().get().unsigned_abs();
-        if leader == std::process::id() {
-            return Err(io::ErrorKind::NotFound.into());
+        let own = std::process::id();
+        match stat(own)?.group {
+            // How a namespace shows what is outside it; getpgrp(2) of rustix takes that for impossible.
+            0 => Err(io::ErrorKind::NotFound.into()),
+            leader if leader == own => Err(io::ErrorKind::NotFound.into()),
+            leader => Self::of(leader),
         }
-        Self::of(leader)
     }
 
     /// The process that started us.
@@ -196,6 +198,21 @@ mod tests {
         assert!(!ProcessId { start: own.start + 1, ..own }.is_running());
         assert!(ProcessId { start: own.start + 1, ..own }.wait(Duration::from_secs(5)));
         assert!(!own.wait(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn a_process_group_from_outside_has_no_leader_here() {
+        let itself = std::env::current_exe().unwrap().display().to_string();
+        let test = "process::identity::tests::has_no_group_leader";
+        let inside = ["--pid", "--fork", "--mount-proc", &itself, "--ignored", "--exact", test];
+        let said = Program::new("unshare").args(inside).read().unwrap();
+        assert!(said.contains("1 passed"), "{said}");
+    }
+
+    #[test]
+    #[ignore = "another test has it run in a PID namespace"]
+    fn has_no_group_leader() {
+        assert_eq!(ProcessId::group_leader().unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]
