@@ -110,6 +110,20 @@ impl Place {
         self.told().find_map(|notice| if let Notice::Planned { plan } = notice { Some(plan) } else { None })
     }
 
+    /// Until when it is verified, if it is live and not confirmed yet, as people were told.
+    pub(crate) fn unconfirmed_until(&self) -> Option<DateTime<Utc>> {
+        let mut until = None;
+        for notice in self.told() {
+            #[expect(clippy::wildcard_enum_match_arm, reason = "no other notice changes it")]
+            match notice {
+                Notice::Soaking { until: told } => until = Some(told),
+                Notice::Judged { .. } | Notice::Ended { .. } => until = None,
+                _ => {}
+            }
+        }
+        until
+    }
+
     /// Where the coordinator listens.
     pub(crate) fn socket(&self) -> PathBuf {
         self.dir.join("socket")

@@ -25,8 +25,9 @@ Commands (each has --help):
     graduate <environment> [<revision>] [--yes] [--plan] [--hold] [--option <option>]    Graduate a state of this host to an environment: every app goes live together or none does
     graduate:abort <environment>                                                         Stop a graduation that has not been decided yet and put everything back
     graduate:add-environment <name> <url> [--fingerprint <fingerprint>]                  Link an environment: pin its host key and test the link
-    graduate:add-hook <PRE|POST|SUCCESS|FAILURE> <command>                               Add a hook that runs before a graduation or when all apps are held or when it is live or has failed
+    graduate:add-hook <PRE|POST|VERIFY|SUCCESS|FAILURE> <command>                        Add a hook that runs before a graduation or when all apps are held or are live or when it is confirmed or has failed
     graduate:commit [--message <message>] [--runs <app=revision>]                        Commit the state of this environment as it is now
+    graduate:confirm <environment>                                                       Confirm what is live before the end of its soak
     graduate:diff <environment> [<revision>] [--all] [--format <text|json>]              Show how a state differs from what an environment is: revisions and config names and other settings
     graduate:doctor [<environment>] [--format <text|json>]                               Examine the installation and each link and say what puts right what is wrong
     graduate:environments [--format <text|json>]                                         List the environments
@@ -34,7 +35,7 @@ Commands (each has --help):
     graduate:go <environment>                                                            Let a graduation that waits for a person go live
     graduate:held <environment> [--format <text|json>]                                   List what is held for a graduation in progress and until when it waits
     graduate:help                                                                        List the commands
-    graduate:hooks [<PRE|POST|SUCCESS|FAILURE>] [--format <text|json>]                   List hooks with their indexes
+    graduate:hooks [<PRE|POST|VERIFY|SUCCESS|FAILURE>] [--format <text|json>]            List hooks with their indexes
     graduate:key                                                                         Print the public key that a destination must accept
     graduate:logs [<id|environment>] [--follow] [--app <app>]                            Show the whole story of a graduation; the latest one if not said
     graduate:map <environment> [<from>] [<to>] [--format <text|json>]                    Give the apps of an environment other names; without patterns list the rules
@@ -43,7 +44,7 @@ Commands (each has --help):
     graduate:releases <environment> [--limit <count>] [--format <text|json>]             List the releases of an environment
     graduate:report [<environment>] [--format <text|json>]                               Show what is set for the environments
     graduate:rm-environment <name>                                                       Forget an environment and its pinned host key
-    graduate:rm-hook <PRE|POST|SUCCESS|FAILURE> <index>                                  Remove a hook by its index
+    graduate:rm-hook <PRE|POST|VERIFY|SUCCESS|FAILURE> <index>                           Remove a hook by its index
     graduate:rollback <environment> [<release>] [--yes] [--despite-freeze]               Go back to the release before or to a given one: every app goes back together or none does
     graduate:set <environment|--global> <property> [<value>]                             Set a property of an environment or of all; no value resets it
     graduate:status [<environment>] [--format <text|json>]                               Show which revision of which app runs where
@@ -67,8 +68,9 @@ stdout:
     graduate <environment> [<revision>] [--yes] [--plan] [--hold] [--option <option>], Graduate a state of this host to an environment: every app goes live together or none does
     graduate:abort <environment>, Stop a graduation that has not been decided yet and put everything back
     graduate:add-environment <name> <url> [--fingerprint <fingerprint>], Link an environment: pin its host key and test the link
-    graduate:add-hook <PRE|POST|SUCCESS|FAILURE> <command>, Add a hook that runs before a graduation or when all apps are held or when it is live or has failed
+    graduate:add-hook <PRE|POST|VERIFY|SUCCESS|FAILURE> <command>, Add a hook that runs before a graduation or when all apps are held or are live or when it is confirmed or has failed
     graduate:commit [--message <message>] [--runs <app=revision>], Commit the state of this environment as it is now
+    graduate:confirm <environment>, Confirm what is live before the end of its soak
     graduate:diff <environment> [<revision>] [--all] [--format <text|json>], Show how a state differs from what an environment is: revisions and config names and other settings
     graduate:doctor [<environment>] [--format <text|json>], Examine the installation and each link and say what puts right what is wrong
     graduate:environments [--format <text|json>], List the environments
@@ -76,7 +78,7 @@ stdout:
     graduate:go <environment>, Let a graduation that waits for a person go live
     graduate:held <environment> [--format <text|json>], List what is held for a graduation in progress and until when it waits
     graduate:help, List the commands
-    graduate:hooks [<PRE|POST|SUCCESS|FAILURE>] [--format <text|json>], List hooks with their indexes
+    graduate:hooks [<PRE|POST|VERIFY|SUCCESS|FAILURE>] [--format <text|json>], List hooks with their indexes
     graduate:key, Print the public key that a destination must accept
     graduate:logs [<id|environment>] [--follow] [--app <app>], Show the whole story of a graduation; the latest one if not said
     graduate:map <environment> [<from>] [<to>] [--format <text|json>], Give the apps of an environment other names; without patterns list the rules
@@ -85,7 +87,7 @@ stdout:
     graduate:releases <environment> [--limit <count>] [--format <text|json>], List the releases of an environment
     graduate:report [<environment>] [--format <text|json>], Show what is set for the environments
     graduate:rm-environment <name>, Forget an environment and its pinned host key
-    graduate:rm-hook <PRE|POST|SUCCESS|FAILURE> <index>, Remove a hook by its index
+    graduate:rm-hook <PRE|POST|VERIFY|SUCCESS|FAILURE> <index>, Remove a hook by its index
     graduate:rollback <environment> [<release>] [--yes] [--despite-freeze], Go back to the release before or to a given one: every app goes back together or none does
     graduate:set <environment|--global> <property> [<value>], Set a property of an environment or of all; no value resets it
     graduate:status [<environment>] [--format <text|json>], Show which revision of which app runs where
@@ -155,7 +157,7 @@ exit status 2
         str![[r#"
 stderr:
  !     invalid value 'DURING' for '<TYPE>'
-         [possible values: PRE, POST, SUCCESS, FAILURE]
+         [possible values: PRE, POST, VERIFY, SUCCESS, FAILURE]
 
        For more information, try '--help'.
        hint: `dokku graduate:help` lists the commands
@@ -187,6 +189,7 @@ Arguments:
           Possible values:
           - PRE:     Before anything is transferred
           - POST:    When every app is held, before the decision
+          - VERIFY:  When it is live, before it is confirmed
           - SUCCESS: When it is live and recorded
           - FAILURE: When it had begun and is not live
 
@@ -364,10 +367,8 @@ exit status 0
 stderr:
 -----> Host key pinned before
        [FINGERPRINT] ED25519
+       the plugin's version 0.1.0 answers on prod-1
 -----> production ([LOGIN]) was added before
- !     [URL] runs version 0.1.0 of the plugin, which speaks protocol 6; here it is 5
-       hint: install the same version on both hosts
-       nothing can graduate to it before that is done; run this command again to test the link
 exit status 0
 
 "#]]
@@ -379,8 +380,10 @@ exit status 0
 stderr:
 -----> Host key pinned before
        [FINGERPRINT] ED25519
-       the plugin's version 0.1.0 answers on prod-1
 -----> production ([LOGIN]) was added before
+ !     [URL] runs version 0.1.0 of the plugin, which speaks protocol 5; here it is 6
+       hint: install the same version on both hosts
+       nothing can graduate to it before that is done; run this command again to test the link
 exit status 0
 
 "#]]
@@ -452,8 +455,10 @@ exit status 0
 stderr:
 -----> Host key pinned; compare it with the host's own
        [FINGERPRINT] ED25519
-       the plugin's version 0.1.0 answers on prod-1
 -----> production ([LOGIN]) added
+ !     [URL] runs version 0.1.0 of the plugin, which speaks protocol 5; here it is 6
+       hint: install the same version on both hosts
+       nothing can graduate to it before that is done; run this command again to test the link
 exit status 0
 
 "#]]

@@ -41,7 +41,9 @@ fn what_is_verified_is_confirmed_and_then_recorded() {
     let document = world.source.dokku(&["graduate:status", "--format", "json"]).succeeds().json("status");
     assert!(document["environments"][0]["in_progress"]["unconfirmed_until"].is_string(), "{document}");
     assert_eq!(env.remote_refs("refs/tags/production/").last(), Some(&first), "nothing is recorded yet");
-    env.graduate("other", "HEAD").is_refused().says("is being graduated to by");
+    env.graduate("other", "HEAD").is_refused().says("is being graduated to by").says(
+        "`dokku graduate:confirm production` lets it stay, `dokku graduate:abort production` takes it back",
+    );
     verify.succeeds();
     let last = first.trim_start_matches("refs/tags/").to_owned();
     push.wait()

@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Erro
     if !Place::of(vars, &id).events().exists() {
         return Err(CommandError::BeingSettled(environment.clone(), by).into());
     }
-    if verdict::unconfirmed_until(vars, &id).is_some() {
+    if Place::of(vars, &id).unconfirmed_until().is_some() {
         return verdict::roll_back(environment, &id, vars);
     }
     let mut attached = Attached::to(vars, &id, From::Decision, false)?;

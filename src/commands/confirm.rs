@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::error::Error;
 use crate::exit::ExitStatus;
+use crate::journal::Place;
 use crate::names::EnvironmentName;
 use crate::vars::Vars;
 
@@ -26,7 +27,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Erro
     let environment = &arguments.environment;
     let holder = in_progress(environment, vars)?;
     let id = holder.ok_or_else(|| CommandError::NotInProgress(environment.clone()))?.id;
-    if verdict::unconfirmed_until(vars, &id).is_none() {
+    if Place::of(vars, &id).unconfirmed_until().is_none() {
         return Err(CommandError::NotVerified(environment.clone()).into());
     }
     verdict::confirm(environment, &id, vars)

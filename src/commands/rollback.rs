@@ -6,6 +6,7 @@ use crate::coordinator::Holder;
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::history;
+use crate::journal::Place;
 use crate::names::{EnvironmentName, ReleaseTag};
 use crate::plan::Options;
 use crate::repo::Settled;
@@ -43,7 +44,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Erro
     Settings::load(vars)?.environment(environment)?;
     if arguments.release.is_none()
         && let Some(Holder { id, .. }) = in_progress(environment, vars)?
-        && verdict::unconfirmed_until(vars, &id).is_some()
+        && Place::of(vars, &id).unconfirmed_until().is_some()
     {
         return verdict::roll_back(environment, &id, vars);
     }

@@ -23,7 +23,6 @@ use crate::settings::Settings;
 use crate::vars::Vars;
 
 use super::printing::{Format, print, print_json, table};
-use super::verdict::unconfirmed_until;
 
 /// Which environment, and how to show it.
 #[derive(Debug, Args)]
@@ -142,7 +141,7 @@ fn look(
     let (release, changed_since) = newest.map(|newest| (newest.release, newest.changed_since)).unzip();
     let in_progress = coordinator::in_progress(vars, name)?.map(|holder| match holder {
         Some(Holder { id, by, since }) => {
-            let (step, unconfirmed_until) = (last_step(vars, &id), unconfirmed_until(vars, &id));
+            let (step, unconfirmed_until) = (last_step(vars, &id), Place::of(vars, &id).unconfirmed_until());
             Progress { id: Some(id), by: Some(by), since: Some(since), step, unconfirmed_until }
         }
         None => Progress { id: None, by: None, since: None, step: String::new(), unconfirmed_until: None },

@@ -1,34 +1,17 @@
 //! What a graduation that is live and unconfirmed is asked for: `graduate:confirm`, and to go back, which
 //! `graduate:abort` and `graduate:rollback` ask for.
 
-use chrono::{DateTime, Utc};
-
 use crate::attach::{Attached, From};
 use crate::commit::outcome::Outcome;
 use crate::coordinator::control::Ask;
 use crate::error::Error;
 use crate::exit::ExitStatus;
-use crate::journal::Place;
 use crate::names::{EnvironmentName, GraduationId};
-use crate::order::{Ending, Notice};
+use crate::order::Ending;
 use crate::vars::Vars;
 
 use super::error::CommandError;
 use super::printing::tell;
-
-/// Until when a graduation is verified that is live and not confirmed yet; none if it is not one. As it has told.
-pub(super) fn unconfirmed_until(vars: &Vars, id: &GraduationId) -> Option<DateTime<Utc>> {
-    let mut until = None;
-    for notice in Place::of(vars, id).told() {
-        #[expect(clippy::wildcard_enum_match_arm, reason = "no other notice changes it")]
-        match notice {
-            Notice::Soaking { until: told } => until = Some(told),
-            Notice::Judged { .. } | Notice::Ended { .. } => until = None,
-            _ => {}
-        }
-    }
-    until
-}
 
 /// Says that it stays, and waits until that is recorded.
 pub(super) fn confirm(

@@ -72,7 +72,7 @@ impl Coordinator<'_> {
         let holder = Holder { id: self.order.id.clone(), by: self.order.by.clone(), since: self.order.at };
         let _lock = match holder::lock(self.vars, &environment, &holder) {
             Ok(Locking::Taken(lock)) => lock,
-            Ok(Locking::Busy(first)) => return Ok(holder::busy(&environment, first)),
+            Ok(Locking::Busy(first)) => return Ok(holder::busy(self.vars, &environment, first)),
             Err(error) => return Ok(cannot_begin(&error)),
         };
         if let Err(error) = journal::set_latest(self.vars, &self.order) {

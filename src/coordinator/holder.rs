@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError, Lock, Locking};
-use crate::journal;
+use crate::journal::{self, Place};
 use crate::names::{EnvironmentName, GraduationId};
 use crate::order::Ending;
 use crate::vars::Vars;
@@ -53,12 +53,22 @@ pub(crate) fn lock(
 }
 
 /// What is told to whoever comes second.
-pub(super) fn busy(environment: &EnvironmentName, first: Option<Holder>) -> Ending {
+pub(super) fn busy(vars: &Vars, environment: &EnvironmentName, first: Option<Holder>) -> Ending {
+    let is_unconfirmed =
+        first.as_ref().is_some_and(|first| Place::of(vars, &first.id).unconfirmed_until().is_some());
+    let hint = if is_unconfirmed {
+        format!(
+            "it is live and unconfirmed: `dokku graduate:confirm {environment}` lets it stay, \
+             `dokku graduate:abort {environment}` takes it back"
+        )
+    } else {
+        "try again when it has ended".to_owned()
+    };
     let who = first.map_or("somebody".to_owned(), |Holder { id, by, since }| {
         format!("{by} since {} (graduation {id})", since.format("%Y-%m-%d %H:%M:%SZ"))
     });
     let problem = format!("{environment} is being graduated to by {who}");
-    Ending::Refused { problems: vec![problem], hint: Some("try again when it has ended".to_owned()) }
+    Ending::Refused { problems: vec![problem], hint: Some(hint) }
 }
 
 #[cfg(test)]
