@@ -27,7 +27,7 @@ fn holds(mode: Mode, on_failure: OnFailure, soak: bool, faults: u8) {
     }
 }
 
-// Each mode, each policy, with a soak and without: all pairs of them are here, all three together only with two faults.
+// Not each mode with each policy, and with and without a soak: `two_faults` has them all.
 
 #[test]
 fn a_push_keeps_every_promise() {
