@@ -1,11 +1,15 @@
 //! One host of a story: simulated, or a real Dokku host somewhere.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::{self, PipeWriter, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
+
+use regex::Regex;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use super::image_store::ImageStore;
 use super::ran::{Ran, Running, comes_true, command, until};
@@ -290,10 +294,23 @@ impl Host {
     /// Signals the processes of the host whose command lines match this regular expression; gives how many there
     /// were.
     pub(crate) fn kill(&self, signal: &str, pattern: &str) -> usize {
+        if let Kind::Simulated(host) = &self.kind {
+            let signal = match signal {
+                "0" => None,
+                "KILL" => Some(Signal::KILL),
+                "STOP" => Some(Signal::STOP),
+                "CONT" => Some(Signal::CONT),
+                _ => panic!("no story sends {signal}"),
+            };
+            let sent = |process: &Pid| match signal {
+                Some(signal) => kill_process(*process, signal).is_ok(),
+                None => test_kill_process(*process).is_ok(),
+            };
+            return processes_of(host, pattern).iter().filter(|process| sent(process)).count();
+        }
         let script = format!(
-            "{}\nfor process in $(matching '{pattern}'); do kill -{signal} $process 2>/dev/null && \
-             count=$((count + 1)); done; echo $((count))",
-            self.matching()
+            "{MATCHING}\nfor process in $(matching '{pattern}'); do kill -{signal} $process 2>/dev/null && \
+             count=$((count + 1)); done; echo $((count))"
         );
         self.root(&script).succeeds().raw.trim().parse().unwrap()
     }
@@ -328,37 +345,20 @@ impl Host {
 
     /// The most memory that a process of the host with such a command line has had so far, in KiB.
     pub(crate) fn peak(&self, pattern: &str) -> u64 {
+        if let Kind::Simulated(host) = &self.kind {
+            let peak = |process: &Pid| -> Option<u64> {
+                let path = format!("/proc/{}/status", process.as_raw_nonzero());
+                let status = fs::read_to_string(path).ok()?;
+                let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+                line.split_whitespace().next()?.parse().ok()
+            };
+            return processes_of(host, pattern).iter().filter_map(peak).max().unwrap_or(0);
+        }
         let script = format!(
-            "{}\nfor process in $(matching '{pattern}'); do cat /proc/$process/status; done | \
-             awk '/^VmHWM/ && $2 > most {{ most = $2 }} END {{ print most + 0 }}'",
-            self.matching()
+            "{MATCHING}\nfor process in $(matching '{pattern}'); do cat /proc/$process/status; done | \
+             awk '/^VmHWM/ && $2 > most {{ most = $2 }} END {{ print most + 0 }}'"
         );
         self.root(&script).succeeds().raw.trim().parse().unwrap()
-    }
-
-    /// A shell function that finds processes by their command lines, the shells that look excepted. Simulated hosts
-    /// share one table of processes: there the environment tells whose a process is.
-    fn matching(&self) -> String {
-        let is_own = match &self.kind {
-            Kind::Simulated(host) => {
-                let dir = host.dir().display();
-                format!(
-                    r#"grep -qz -e '^SIMULATED_DOKKU={dir}$' -e '^PATH={dir}/bin:' /proc/$process/environ 2>/dev/null"#
-                )
-            }
-            Kind::Real(_) => "true".to_owned(),
-        };
-        // The pattern reaches awk as a variable, so that it does not find itself.
-        format!(
-            r#"matching() {{
-                tail -v -c +1 /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' ' ' | pattern=$1 awk '
-                    /^==> .proc.[0-9]+.cmdline <==/ {{ split($2, path, "/"); process = path[3]; next }}
-                    $0 ~ ENVIRON["pattern"] && !index($0, "$(matching ") {{ print process }}
-                ' | sort -u | while read -r process; do
-                    {is_own} && echo $process
-                done
-            }}"#
-        )
     }
 
     /// Cuts the power of a simulated host and switches it on again.
@@ -368,6 +368,34 @@ impl Host {
         host.start().unwrap_or_else(|failure| panic!("{}: {failure:?}", self.name));
     }
 }
+
+/// The processes of a simulated host with such command lines, words separated by blanks. All hosts share one table of
+/// processes: the environment tells whose a process is.
+fn processes_of(host: &simulated_dokku::Host, pattern: &str) -> Vec<Pid> {
+    let pattern = Regex::new(pattern).unwrap();
+    let dir = host.dir().display();
+    let (own, path) = (format!("SIMULATED_DOKKU={dir}"), format!("PATH={dir}/bin:"));
+    let is_own = |variable: &[u8]| variable == own.as_bytes() || variable.starts_with(path.as_bytes());
+    let matching = |entry: fs::DirEntry| {
+        let process = entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw)?;
+        let line = String::from_utf8_lossy(&fs::read(entry.path().join("cmdline")).ok()?).replace('\0', " ");
+        if !pattern.is_match(&line) {
+            return None;
+        }
+        let variables = fs::read(entry.path().join("environ")).ok()?;
+        variables.split(|byte| *byte == 0).any(is_own).then_some(process)
+    };
+    fs::read_dir("/proc").unwrap().flatten().filter_map(matching).collect()
+}
+
+/// A shell function that finds the processes of a real host by their command lines, the shells that look excepted. The
+/// pattern reaches awk as a variable, so that it does not find itself.
+const MATCHING: &str = r#"matching() {
+    tail -v -c +1 /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' ' ' | pattern=$1 awk '
+        /^==> .proc.[0-9]+.cmdline <==/ { split($2, path, "/"); process = path[3]; next }
+        $0 ~ ENVIRON["pattern"] && !index($0, "$(matching ") { print process }
+    ' | sort -u
+}"#;
 
 /// A shell command of these words.
 fn shell(program: &str, words: &[&str]) -> String {
