@@ -409,7 +409,10 @@ pub enum Report {
         decision: Decision,
     },
     /// All apps are live, and are watched until there is a verdict.
-    Soaking {},
+    Soaking {
+        /// They were watched before, and not all the while.
+        again: bool,
+    },
     /// The verdict as it is written there, whoever wrote it first.
     Judged {
         /// The verdict.

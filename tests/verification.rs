@@ -146,6 +146,7 @@ fn whoever_watches_may_die() {
     push.until_line(VERIFIES);
     world.destination.kill_one("dokku-graduate participant");
     push.until_line("production is back");
+    push.until_line("the watch on production was interrupted, and begins anew");
     until("it is watched again", || world.destination.running("dokku-graduate participant") == 1);
     world.source.dokku(&["graduate:confirm", "production"]).succeeds();
     push.wait().succeeds().says("=====> production runs");

@@ -217,11 +217,11 @@ mod tests {
 
     #[test]
     fn after_a_reboot_all_is_repeated_by_which_anybody_acts() {
-        let reported = [log("one"), Report::Begun {}, log("two"), Report::Soaking {}];
+        let reported = [log("one"), Report::Begun {}, log("two"), Report::Soaking { again: true }];
         let (told, _) = heard_since("another", &reported, None, 9, 10);
-        assert_eq!(told, [Report::Begun {}, Report::Soaking {}]);
+        assert_eq!(told, [Report::Begun {}, Report::Soaking { again: true }]);
         let (told, _) = heard(&reported, None, 3, 10);
-        assert_eq!(told, [Report::Soaking {}]);
+        assert_eq!(told, [Report::Soaking { again: true }]);
     }
 
     #[test]

@@ -486,8 +486,9 @@ impl Destination {
         if self.state != State::Soaking {
             return Vec::new();
         }
+        let again = self.soak == Soak::Begun;
         self.soak = Soak::Begun;
-        vec![Action::Say(Report::Soaking {})]
+        vec![Action::Say(Report::Soaking { again })]
     }
 
     /// With [`OnFailure::Keep`] it stays all the same; the source hears why that is not well.

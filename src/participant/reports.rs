@@ -58,7 +58,7 @@ fn is_awaited(report: &Report) -> bool {
         | Report::AppFailed { .. }
         | Report::Looked { .. }
         | Report::Decided { .. }
-        | Report::Soaking {}
+        | Report::Soaking { .. }
         | Report::Judged { .. }
         | Report::AppEnded { .. }
         | Report::Settled { .. } => true,
@@ -107,7 +107,7 @@ pub(super) fn bounded(report: Report) -> Report {
         | Report::Looked { .. }
         | Report::Renewed { .. }
         | Report::Decided { .. }
-        | Report::Soaking {}
+        | Report::Soaking { .. }
         | Report::Judged { .. }
         | Report::Settled { .. } => report,
     }

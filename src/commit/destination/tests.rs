@@ -173,7 +173,7 @@ fn in_words(action: &Action) -> String {
             Report::Decided { decision } => format!("say decided {decision:?}"),
             Report::AppEnded { app, end } => format!("say {app} ended {end:?}"),
             Report::Settled { decision } => format!("say settled {decision:?}"),
-            Report::Soaking {} => "say that it is watched".to_owned(),
+            Report::Soaking { again } => format!("say that it is watched (again: {again})"),
             Report::Judged { verdict } => format!("say judged {verdict:?}"),
             Report::Hello { .. }
             | Report::App { .. }

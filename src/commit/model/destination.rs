@@ -166,7 +166,7 @@ fn modelled(report: &Report) -> Option<ModelReport> {
         Report::Looked { .. } => ModelReport::Looked,
         Report::AppFailed { app, .. } => ModelReport::Failed(index(app)),
         Report::Decided { decision } => ModelReport::Decided(*decision),
-        Report::Soaking {} => ModelReport::Soaking,
+        Report::Soaking { .. } => ModelReport::Soaking,
         Report::AppEnded { app, end } => ModelReport::Ended(index(app), end.clone()),
                 // The end tells it, too.
                 Report::Judged { .. }

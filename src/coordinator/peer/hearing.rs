@@ -96,7 +96,15 @@ impl Peer {
                 None
             }
             Report::Decided { decision } => Some(Event::Destination(decision)),
-            Report::Soaking {} => Some(Event::Soaking),
+            Report::Soaking { again } => {
+                if again {
+                    let environment = &self.site.environment;
+                    say(Notice::Warning {
+                        text: format!("the watch on {environment} was interrupted, and begins anew"),
+                    });
+                }
+                Some(Event::Soaking)
+            }
             Report::Judged { verdict } => {
                 self.is_unwatched = verdict == Verdict::Unwatched;
                 say(Notice::Judged { verdict });
