@@ -174,7 +174,8 @@ pub(crate) fn scheduler_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldErr
 fn foreign_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(store) = Store::of_app(vars, app) else { return Ok(()) };
     let standing = store.standing();
-    match stages::foreign_deploy(store.app(app)?.stage, standing, has_lock(vars, &store, app)?) {
+    let has_lock = is_with_lock(vars, &store, app, standing)?;
+    match stages::foreign_deploy(store.app(app)?.stage, standing, has_lock) {
         Foreign::Pass if standing == Standing::Undecided => Ok(()),
         Foreign::Pass => use_watched(vars, &store, app),
         Foreign::Wait if is_put_back(vars, &store, app)? => Ok(()),
@@ -204,14 +205,20 @@ fn is_put_back(vars: &Vars, store: &Store, app: &AppName) -> Result<bool, HoldEr
 /// it may, for it is the old one.
 fn foreign_container(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(store) = Store::of_app(vars, app) else { return Ok(()) };
-    match stages::foreign_container(store.app(app)?.stage, store.standing(), has_lock(vars, &store, app)?) {
+    let standing = store.standing();
+    let has_lock = is_with_lock(vars, &store, app, standing)?;
+    match stages::foreign_container(store.app(app)?.stage, standing, has_lock) {
         Foreign::Pass => Ok(()),
         Foreign::Wait | Foreign::Refuse => refuse(&store, app),
     }
 }
 
-/// The deploy that we are part of has Dokku's lock of the app: it is a push or a rebuild.
-fn has_lock(vars: &Vars, store: &Store, app: &AppName) -> Result<bool, HoldError> {
+/// The deploy that we are part of has Dokku's lock of the app: it is a push or a rebuild. Only while the app is to go back does
+/// that matter, and only then all processes are looked through for it.
+fn is_with_lock(vars: &Vars, store: &Store, app: &AppName, standing: Standing) -> Result<bool, HoldError> {
+    if standing != Standing::RollingBack {
+        return Ok(false);
+    }
     let graduation = store.graduation()?;
     Ok(graduation.is_some_and(|graduation| App::new(vars, &graduation.id, app).is_locked_by_us()))
 }
