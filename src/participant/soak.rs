@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
 use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::Duration;
@@ -84,6 +83,10 @@ struct Baseline {
 impl Baseline {
     fn new(unsteady: BTreeSet<String>, first: Live) -> Self {
         Self { unsteady, first, suspicion: None }
+    }
+
+    fn of(log: AppLog, first: Live) -> Self {
+        Self::new(log.before.map(|before| before.unsteady).unwrap_or_default(), first)
     }
 
     /// Begins anew with what is live now.
@@ -169,7 +172,7 @@ pub(super) fn watch(
 }
 
 fn daemon() -> Option<String> {
-    fs::read_to_string(Path::new(DAEMON)).ok()
+    fs::read_to_string(DAEMON).ok()
 }
 
 impl Watchman {
@@ -181,8 +184,7 @@ impl Watchman {
                     for (_, state) in seen.live.values_mut() {
                         state.is_running = true;
                     }
-                    let unsteady = log.before.map(|before| before.unsteady).unwrap_or_default();
-                    self.apps.insert(app, Baseline::new(unsteady, seen.live));
+                    self.apps.insert(app, Baseline::of(log, seen.live));
                 }
                 self.begins_anew = false;
             }
@@ -198,8 +200,7 @@ impl Watchman {
         let begins_anew = std::mem::take(&mut self.begins_anew);
         for (app, (log, seen)) in self.seen()? {
             let Some(watched) = self.apps.get_mut(&app).filter(|_| !begins_anew) else {
-                let unsteady = log.before.map(|before| before.unsteady).unwrap_or_default();
-                self.apps.insert(app, Baseline::new(unsteady, seen.live));
+                self.apps.insert(app, Baseline::of(log, seen.live));
                 continue;
             };
             let heard = match watched.look(&seen) {
