@@ -3,7 +3,6 @@
 
 use clap::Args;
 
-use crate::attach::{Attached, From};
 use crate::commit::outcome::{AfterAbort, Outcome};
 use crate::coordinator::Holder;
 use crate::coordinator::control::Ask;
@@ -15,7 +14,7 @@ use crate::order::Ending;
 use crate::vars::Vars;
 
 use super::error::CommandError;
-use super::in_progress::in_progress;
+use super::in_progress::{ending_after, the_one_in_progress};
 use super::printing::tell;
 use super::verdict;
 
@@ -32,17 +31,15 @@ pub(crate) struct Arguments {
 /// Nothing goes on there, or it was too late.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let environment = &arguments.environment;
-    let holder = in_progress(environment, vars)?;
-    let Holder { id, by, .. } = holder.ok_or_else(|| CommandError::NotInProgress(environment.clone()))?;
+    let Holder { id, by, .. } = the_one_in_progress(environment, vars)?;
     if !Place::of(vars, &id).events().exists() {
         return Err(CommandError::BeingSettled(environment.clone(), by).into());
     }
     if Place::of(vars, &id).unconfirmed_until().is_some() {
         return verdict::roll_back(environment, &id, vars);
     }
-    let mut attached = Attached::to(vars, &id, From::Decision, false)?;
-    attached.ask(&Ask::Stop { reason: format!("{} aborted it", vars.user) });
-    let ending = attached.wait_for_end().ok_or_else(|| CommandError::CoordinatorDied(environment.clone()))?;
+    let ask = Ask::Stop { reason: format!("{} aborted it", vars.user) };
+    let ending = ending_after(environment, &id, &ask, vars)?;
     match ending {
         Ending::Failed {
             outcome: Outcome::Aborted { after: AfterAbort::AsBefore { .. } | AfterAbort::Unheard {}, .. },

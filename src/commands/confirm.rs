@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::coordinator::control::Ask;
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::journal::Place;
@@ -9,8 +10,7 @@ use crate::names::EnvironmentName;
 use crate::vars::Vars;
 
 use super::error::CommandError;
-use super::in_progress::in_progress;
-use super::verdict;
+use super::in_progress::{ending_after, the_one_in_progress};
 
 /// Which environment.
 #[derive(Debug, Args)]
@@ -25,10 +25,10 @@ pub(crate) struct Arguments {
 /// Nothing goes on there, or it is not live and unconfirmed.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let environment = &arguments.environment;
-    let holder = in_progress(environment, vars)?;
-    let id = holder.ok_or_else(|| CommandError::NotInProgress(environment.clone()))?.id;
+    let id = the_one_in_progress(environment, vars)?.id;
     if Place::of(vars, &id).unconfirmed_until().is_none() {
         return Err(CommandError::NotVerified(environment.clone()).into());
     }
-    verdict::confirm(environment, &id, vars)
+    let ask = Ask::Confirm { by: vars.user.clone() };
+    Ok(ending_after(environment, &id, &ask, vars)?.exit_status().into())
 }

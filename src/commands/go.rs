@@ -12,7 +12,7 @@ use crate::vars::Vars;
 
 use super::error::CommandError;
 use super::held::Waiting;
-use super::in_progress::in_progress;
+use super::in_progress::the_one_in_progress;
 
 /// Which environment.
 #[derive(Debug, Args)]
@@ -27,8 +27,7 @@ pub(crate) struct Arguments {
 /// Nothing goes on there, or it does not wait for anybody.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let environment = &arguments.environment;
-    let holder = in_progress(environment, vars)?;
-    let id = holder.ok_or_else(|| CommandError::NotInProgress(environment.clone()))?.id;
+    let id = the_one_in_progress(environment, vars)?.id;
     let mut attached = Attached::to(vars, &id, From::Decision, false)?;
     if let Waiting::No { why } = Waiting::of(Place::of(vars, &id).told()) {
         return Err(CommandError::NotWaiting(environment.clone(), why.to_owned()).into());
