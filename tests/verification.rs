@@ -14,6 +14,14 @@ fn soaks(world: &World, seconds: u32) {
     world.set(&world.source, "soak-s", seconds);
 }
 
+/// Asks for version 2 and waits until it is live, which is watched for long.
+fn unconfirmed(world: &World, env: &Checkout<'_>, label: &str) -> Running {
+    soaks(world, 600);
+    let push = env.begin_graduation(&["quiet"], label, "HEAD");
+    push.until_line(VERIFIES);
+    push
+}
+
 fn runs(world: &World, version: &str) {
     assert_eq!(["api", "web"].map(|app| world.destination.live(app)), [version, version]);
 }
@@ -90,17 +98,14 @@ fn a_person_says_whether_it_stays() {
     let env = with_news(&world);
     let asked = |command: &str| world.source.dokku(&[command, "production"]);
     asked("graduate:confirm").is_refused().says("no graduation to production is in progress");
-    soaks(&world, 600);
     for (label, command) in [("first", "graduate:abort"), ("second", "graduate:rollback")] {
-        let push = env.begin_graduation(&["quiet"], label, "HEAD");
-        push.until_line(VERIFIES);
+        let push = unconfirmed(&world, &env, label);
         asked(command).succeeds().says("was rolled back");
         push.wait().is_refused().says("-----> root asked to go back").says("root asked for it");
         runs(&world, "1");
         assert!(!env.went_live(label, "HEAD"));
     }
-    let push = env.begin_graduation(&["quiet"], "third", "HEAD");
-    push.until_line(VERIFIES);
+    let push = unconfirmed(&world, &env, "third");
     asked("graduate:confirm").succeeds().says("=====> production runs");
     push.wait().succeeds().says("-----> root confirmed it");
     assert!(env.went_live("third", "HEAD"));
@@ -120,9 +125,7 @@ fn a_person_says_whether_it_stays() {
 fn a_container_that_ends_while_nobody_else_looks_takes_all_back() {
     let world = World::new();
     let env = with_news(&world);
-    soaks(&world, 600);
-    let push = env.begin_graduation(&["quiet"], "now", "HEAD");
-    push.until_line(VERIFIES);
+    let push = unconfirmed(&world, &env, "now");
     // Nothing of the source is there any more.
     source_is_gone(&world, push);
     world.destination.root("docker kill $(cat \"$DOKKU_ROOT/api/CONTAINER.web.1\")").succeeds();
@@ -141,9 +144,7 @@ fn a_container_that_ends_while_nobody_else_looks_takes_all_back() {
 fn whoever_watches_may_die() {
     let world = World::new();
     let env = with_news(&world);
-    soaks(&world, 600);
-    let push = env.begin_graduation(&["quiet"], "now", "HEAD");
-    push.until_line(VERIFIES);
+    let push = unconfirmed(&world, &env, "now");
     world.destination.kill_one("dokku-graduate participant");
     push.until_line("production is back");
     push.until_line("the watch on production was interrupted, and begins anew");
@@ -181,9 +182,7 @@ fn what_others_deploy_meanwhile_is_theirs() {
     let world = World::new();
     let env = with_news(&world);
     let host = &world.destination;
-    soaks(&world, 600);
-    let push = env.begin_graduation(&["quiet"], "now", "HEAD");
-    push.until_line(VERIFIES);
+    let push = unconfirmed(&world, &env, "now");
     // The same revision goes on to be watched.
     host.dokku(&["config:set", "api", "COLOUR=blue"]).succeeds();
     host.dokku(&["ps:restart", "web"]).succeeds();
@@ -206,9 +205,7 @@ fn what_somebody_stops_meanwhile_is_no_failure() {
     let world = World::new();
     let env = with_news(&world);
     let host = &world.destination;
-    soaks(&world, 600);
-    let push = env.begin_graduation(&["quiet"], "now", "HEAD");
-    push.until_line(VERIFIES);
+    let push = unconfirmed(&world, &env, "now");
     host.dokku(&["ps:stop", "web"]).succeeds();
     world.source.dokku(&["graduate:confirm", "production"]).exits_with(3);
     push.wait().is_refused().says("web is what somebody else has made it").says("api is live");

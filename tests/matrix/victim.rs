@@ -1,14 +1,11 @@
 //! Those who take part in a graduation and can be struck, found by their command lines.
 
-use std::fs;
-use std::path::Path;
-
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cell::Course;
 use crate::point::{Point, Step};
 use crate::scene::Scene;
-use crate::support::Call;
+use crate::support::{Call, processes_of};
 
 /// Who is struck.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,27 +182,6 @@ impl Victim {
 
     fn processes(self, scene: &Scene) -> Vec<Pid> {
         let dir = if self.is_on_source() { scene.source_dir() } else { scene.destination_dir() };
-        processes(&dir, |line| self.is(line))
+        processes_of(&dir, |line| self.is(line))
     }
-}
-
-/// The processes of the simulated host in this directory whose command lines are such.
-fn processes(dir: &Path, is_wanted: impl Fn(&str) -> bool) -> Vec<Pid> {
-    let host = format!("SIMULATED_DOKKU={}", dir.display()).into_bytes();
-    let path = format!("PATH={}/bin:", dir.display()).into_bytes();
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let name = entry.file_name().into_string().unwrap_or_default();
-        let Some(process) = name.parse().ok().and_then(Pid::from_raw) else { continue };
-        let Ok(words) = fs::read(entry.path().join("cmdline")) else { continue };
-        let line = String::from_utf8_lossy(&words).replace('\0', " ");
-        if !is_wanted(&line) {
-            continue;
-        }
-        let Ok(variables) = fs::read(entry.path().join("environ")) else { continue };
-        if variables.split(|byte| *byte == 0).any(|one| one == host || one.starts_with(&path)) {
-            found.push(process);
-        }
-    }
-    found
 }

@@ -306,7 +306,7 @@ impl Host {
                 Some(signal) => kill_process(*process, signal).is_ok(),
                 None => test_kill_process(*process).is_ok(),
             };
-            return processes_of(host, pattern).iter().filter(|process| sent(process)).count();
+            return processes_of(host.dir(), matches(pattern)).iter().filter(|process| sent(process)).count();
         }
         let script = format!(
             "{MATCHING}\nfor process in $(matching '{pattern}'); do kill -{signal} $process 2>/dev/null && \
@@ -352,7 +352,7 @@ impl Host {
                 let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
                 line.split_whitespace().next()?.parse().ok()
             };
-            return processes_of(host, pattern).iter().filter_map(peak).max().unwrap_or(0);
+            return processes_of(host.dir(), matches(pattern)).iter().filter_map(peak).max().unwrap_or(0);
         }
         let script = format!(
             "{MATCHING}\nfor process in $(matching '{pattern}'); do cat /proc/$process/status; done | \
@@ -369,17 +369,21 @@ impl Host {
     }
 }
 
-/// The processes of a simulated host with such command lines, words separated by blanks. All hosts share one table of
-/// processes: the environment tells whose a process is.
-fn processes_of(host: &simulated_dokku::Host, pattern: &str) -> Vec<Pid> {
+fn matches(pattern: &str) -> impl Fn(&str) -> bool {
     let pattern = Regex::new(pattern).unwrap();
-    let dir = host.dir().display();
+    move |line| pattern.is_match(line)
+}
+
+/// The processes of the simulated host in this directory whose command lines are such, words separated by blanks. All hosts
+/// share one table of processes: the environment tells whose a process is.
+pub(crate) fn processes_of(dir: &Path, is_wanted: impl Fn(&str) -> bool) -> Vec<Pid> {
+    let dir = dir.display();
     let (own, path) = (format!("SIMULATED_DOKKU={dir}"), format!("PATH={dir}/bin:"));
     let is_own = |variable: &[u8]| variable == own.as_bytes() || variable.starts_with(path.as_bytes());
     let matching = |entry: fs::DirEntry| {
         let process = entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw)?;
         let line = String::from_utf8_lossy(&fs::read(entry.path().join("cmdline")).ok()?).replace('\0', " ");
-        if !pattern.is_match(&line) {
+        if !is_wanted(&line) {
             return None;
         }
         let variables = fs::read(entry.path().join("environ")).ok()?;

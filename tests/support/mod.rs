@@ -29,7 +29,7 @@ pub(crate) use before_docker::BeforeDocker;
 pub(crate) use checkout::Checkout;
 pub(crate) use gate::Gate;
 pub(crate) use halt::{Call, Halt, Moment, slow_save};
-pub(crate) use host::Host;
+pub(crate) use host::{Host, processes_of};
 pub(crate) use image_store::ImageStore;
 pub(crate) use lone_host::LoneHost;
 pub(crate) use package::directory as package_directory;
