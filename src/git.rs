@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use git2::ErrorCode;
+
 use crate::files::{self, FileError};
 use crate::names::{AppName, BranchName, CommitId, GraduationId, ObjectId, is_ref_path};
 use crate::process::{ProcessError, Program, in_words};
@@ -50,6 +52,14 @@ pub(crate) enum GitError {
         git_dir: PathBuf,
         /// What git says.
         source: ProcessError,
+    },
+    /// Its settings cannot be changed.
+    #[error("cannot change the settings in {}: {}", git_dir.display(), source.message())]
+    Settings {
+        /// Where.
+        git_dir: PathBuf,
+        /// What libgit2 says.
+        source: git2::Error,
     },
     /// A ref is not what the change was made for: somebody was faster.
     #[error("{name} was changed by somebody else meanwhile (git says: {detail})")]
@@ -189,11 +199,24 @@ impl Git {
     /// git cannot read or write its configuration.
     pub(crate) fn configure(&self, settings: &[(&str, &str)]) -> Result<bool, GitError> {
         let differing = self.differing(settings)?;
-        for (name, value) in &differing {
-            let set = self.config().args(["--replace-all", name, value]);
-            set.run().map_err(self.failed("change the settings"))?;
+        if differing.is_empty() {
+            return Ok(false);
         }
-        Ok(!differing.is_empty())
+        self.replace(&differing)
+            .map_err(|source| GitError::Settings { git_dir: self.git_dir.clone(), source })?;
+        Ok(true)
+    }
+
+    /// Gives the repository these settings, each once whatever it was. libgit2 does it for all in one process.
+    fn replace(&self, settings: &[(&str, &str)]) -> Result<(), git2::Error> {
+        let mut config = git2::Config::open(&self.git_dir.join("config"))?;
+        for (name, value) in settings {
+            match config.remove_multivar(name, ".*") {
+                Err(error) if error.code() != ErrorCode::NotFound => return Err(error),
+                Ok(()) | Err(_) => config.set_str(name, value)?,
+            }
+        }
+        Ok(())
     }
 
     /// Commits the whole of `.gitignore` and the manifests as they are in the work tree, and nothing else, to the branch

@@ -166,6 +166,11 @@ fn settings_are_written_once() {
     assert!(!world.git.configure(&[("core.bare", "false"), ("core.pager", "cat")]).unwrap());
     assert!(world.git.configure(&[("core.pager", "less")]).unwrap());
     assert_eq!(world.git.setting("core.pager").unwrap().as_deref(), Some("less"));
+    for value in ["one", "two"] {
+        read(&world.git, &["config", "--add", "graduate.twice", value]);
+    }
+    assert!(world.git.configure(&[("graduate.twice", "two")]).unwrap());
+    assert_eq!(read(&world.git, &["config", "--get-all", "graduate.twice"]).trim(), "two");
 }
 
 #[test]
