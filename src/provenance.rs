@@ -24,13 +24,13 @@ mod record;
 mod records;
 
 pub(crate) use kept::{
-    forget_all_kept, keep_built, kept_image, kept_images, kept_revisions, kept_space, rename_kept, trim,
+    forget_all_kept, keep_built, kept_image, kept_images, kept_revisions, kept_space, rename_kept,
     trim_forgotten,
 };
 pub(crate) use look::{Found, look};
 pub(crate) use of_image::{Pin, image_of, revision_facts};
 pub(crate) use record::{
-    Ran, clone, container_is_healthy, declare, deployed, extracted, forget, releasing, starting,
+    Ran, clone, container_is_healthy, declare, deployed, extracted, forget, releasing, starting, trim,
 };
 
 use crate::docker::DockerError;

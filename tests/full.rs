@@ -100,6 +100,24 @@ fn a_full_disk_is_named_as_the_cause() {
 }
 
 #[test]
+fn what_is_destroyed_on_a_full_disk_is_forgotten() {
+    if World::simulated_only("it fills disks") {
+        return;
+    }
+    let world = World::new();
+    let host = &world.source;
+    world.app("api").push();
+    assert_eq!(host.kept_images("api").len(), 1);
+    let Some(disk) = Small::over(data(host), "8m") else {
+        return World::skip("this machine lets nobody mount a file system");
+    };
+    disk.fill();
+    host.dokku(&["--force", "apps:destroy", "api"]).succeeds();
+    assert_eq!(host.half_kept_images(), "");
+    assert!(!data(host).join("provenance/api").exists(), "a later app of its name is another one");
+}
+
+#[test]
 fn a_directory_for_temporary_files_that_is_not_there_is_named_or_not_needed() {
     if World::simulated_only("it changes what sshd gives to its sessions") {
         return;

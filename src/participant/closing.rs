@@ -87,13 +87,19 @@ impl Closing {
     /// what somebody else has deployed meanwhile. Dokku's lock goes last: whoever deploys then is not refused.
     fn close(mut self, way: Way) -> Closed {
         let mut closed = self.carry_out(way);
+        let mut is_trimmed = self.trim();
         while let Err(error) = self.store.note(&self.app, &AppEntry::Ended { end: closed.end.clone() }) {
             log::error!("{error}");
             thread::sleep(RETRY_PERIOD);
             // By the disk that has no room for its end, most likely: it is not stuck before that is known.
             if matches!(closed.end, AppEnd::Stuck { .. }) {
                 closed = self.carry_out(way);
+                is_trimmed = self.trim();
             }
+        }
+        // There is room again.
+        if !is_trimmed {
+            self.trim();
         }
         if let Err(error) = self.store.leave(&self.app) {
             log::error!("{error}");
@@ -110,16 +116,20 @@ impl Closing {
         if way != Way::Stay {
             App::new(&self.vars, &self.id, &self.app).wait_for_predecessor();
         }
-        let closed = match persistently(|| self.has_left(way)) {
+        match persistently(|| self.has_left(way)) {
             Ok(false) => self.bring_to_end(way),
             Ok(true) => Closed::of(self.leave()),
             Err(error) => Closed::of(AppEnd::Stuck { reason: error.to_string() }),
-        };
-        // What a deploy that failed has built is not kept.
-        if let Err(error) = provenance::trim(&self.vars, &self.app) {
+        }
+    }
+
+    /// What a deploy that failed has built is not kept. Says whether that is so.
+    fn trim(&self) -> bool {
+        let trimmed = provenance::trim(&self.vars, &self.app);
+        if let Err(error) = &trimmed {
             log::error!("{error}");
         }
-        closed
+        trimmed.is_ok()
     }
 
     fn bring_to_end(&mut self, way: Way) -> Closed {

@@ -222,7 +222,7 @@ pub(super) fn count(vars: &Vars, place: &Place) -> Result<(), ProvenanceError> {
 ///
 /// # Errors
 /// A file cannot be written; Docker does not answer.
-pub(crate) fn trim(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
+pub(super) fn trim(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
     Place::of(vars, app).trim(vars)
 }
 
@@ -310,9 +310,12 @@ pub(crate) fn rename_kept(vars: &Vars, old: &AppName, new: &AppName) -> Result<(
     Ok(())
 }
 
-/// The app is gone.
+/// The app is gone: removes its images, whatever its list says. That goes with all that is recorded of the app, for a full disk
+/// has no room for a shorter one.
 pub(super) fn forget(place: &Place) -> Result<(), ProvenanceError> {
-    place.drop_kept(&place.kept()?)
+    let seen = docker::kept()?;
+    let mut own = seen.keys().filter(|name| docker::is_kept_of(name, &place.app));
+    own.try_for_each(|name| Ok(docker::untag(name)?))
 }
 
 /// The plugin goes: leaves no kept image.

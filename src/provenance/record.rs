@@ -161,6 +161,15 @@ pub(crate) fn forget(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> 
     }
 }
 
+/// Forgets what failed deploys of the app have left and what is not kept any more, and everything if the app is gone, which a
+/// trigger may have failed to do.
+///
+/// # Errors
+/// A file cannot be written; Docker does not answer.
+pub(crate) fn trim(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
+    if Dokku::new(vars).exists(app) { kept::trim(vars, app) } else { forget(vars, app) }
+}
+
 /// An operator says what the app's live containers run (`graduate:commit --runs`).
 ///
 /// # Errors
