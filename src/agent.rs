@@ -148,7 +148,17 @@ impl Session<'_> {
             Request::Revision { app, commit } => self.revision(app, commit),
             Request::Layers { app, layers, key } => self.layers(app, &layers, &key),
             Request::Keep { app, keep, forget } => self.keep(app, &keep, &forget),
-            Request::Begin { id, environment, source, by, lease_s, max_parallel, on_failure, soak_s } => {
+            Request::Begin {
+                id,
+                environment,
+                source,
+                by,
+                lease_s,
+                max_parallel,
+                on_failure,
+                soak_s,
+                verify_interval_s,
+            } => {
                 let since = Utc::now();
                 self.begin(Graduation {
                     id,
@@ -159,6 +169,7 @@ impl Session<'_> {
                     max_parallel,
                     on_failure,
                     soak_s,
+                    verify_interval_s,
                     since,
                     boot: store::boot_id()?,
                 })

@@ -365,6 +365,26 @@ impl Dokku {
         !disabled.split(',').map(str::trim).any(|one| one == "_all_" || one == process)
     }
 
+    /// Dokku runs the health checks of a process: they are neither disabled nor skipped.
+    pub(crate) fn runs_checks(&self, app: &AppName, process: &str) -> bool {
+        let skipped = self.property("checks", app, "skipped").unwrap_or_default();
+        let is_skipped = skipped.split(',').map(str::trim).any(|one| one == "_all_" || one == process);
+        self.is_checked(app, process) && !is_skipped
+    }
+
+    /// What Dokku notes of a live container in a file of this kind, `IP` or `PORT`; `process` is `web.1`. None if it notes nothing.
+    pub(crate) fn live_file(&self, app: &AppName, kind: &str, process: &str) -> Option<String> {
+        let path = self.repository(app).join(format!("{kind}.{process}"));
+        let text = String::from_utf8_lossy(&files::read(&path, 1024).ok()??).trim().to_owned();
+        (!text.is_empty()).then_some(text)
+    }
+
+    /// The app has a certificate: Dokku's proxy serves it over HTTPS, too.
+    pub(crate) fn has_certificate(&self, app: &AppName) -> bool {
+        let dir = self.repository(app).join("tls");
+        dir.join("server.crt").exists() && dir.join("server.key").exists()
+    }
+
     /// Where a version of the app with this Procfile would be held.
     ///
     /// [`HoldPoint::Healthy`] needs that Dokku starts `web`, which is then first, asks check-deploy about it, and routes

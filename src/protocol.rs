@@ -145,6 +145,8 @@ pub enum Request {
         on_failure: OnFailure,
         /// For how long it is watched when it is live, in seconds, before anything is said of it; none if it is not.
         soak_s: Option<u32>,
+        /// How often the health checks of what is live are asked then, in seconds.
+        verify_interval_s: u32,
     },
     /// Takes up a graduation again after the link was lost; reports after the first `seen` are repeated.
     Resume {

@@ -1,6 +1,6 @@
 //! What is live is verified before it is confirmed and recorded, and goes back by itself if something is wrong.
 
-use crate::support::{Checkout, Running, Visitor, World, until};
+use crate::support::{BeforeDocker, Checkout, Running, Visitor, World, until};
 
 const VERIFIES: &str = "=====> Live on production, and verified until";
 
@@ -141,6 +141,28 @@ fn a_container_that_ends_while_nobody_else_looks_takes_all_back() {
 }
 
 #[test]
+fn a_health_check_that_fails_when_it_is_live_takes_all_back() {
+    let world = World::new();
+    let env = with_news(&world);
+    let gate = world.gate("ill");
+    world.app("api").version("2").healthy_until(&gate).push();
+    world.source.dokku(&["graduate:commit", "-m", "It falls ill"]).succeeds();
+    env.update();
+    world.source.dokku(&["graduate:set", "production", "verify-interval", "1"]).succeeds();
+    let push = unconfirmed(&world, &env, "now");
+    gate.open();
+    push.wait()
+        .is_refused()
+        .says(
+            "production was rolled back: api: its live container web.1 fails its health check `it answers`: ",
+        )
+        .says("404");
+    runs(&world, "1");
+    assert!(!env.went_live("now", "HEAD"));
+    world.nothing_is_left();
+}
+
+#[test]
 fn whoever_watches_may_die() {
     let world = World::new();
     let env = with_news(&world);
@@ -151,6 +173,23 @@ fn whoever_watches_may_die() {
     until("it is watched again", || world.destination.running("dokku-graduate participant") == 1);
     world.source.dokku(&["graduate:confirm", "production"]).succeeds();
     push.wait().succeeds().says("=====> production runs");
+    assert!(env.went_live("now", "HEAD"));
+}
+
+#[test]
+fn a_docker_that_does_not_answer_leaves_a_gap_in_the_watch() {
+    let world = World::new();
+    let env = with_news(&world);
+    let push = unconfirmed(&world, &env, "now");
+    let gate = world.gate("silent");
+    let script = format!("[ \"$1 $2\" != 'container inspect' ] || {{ {}; exit 1; }}", gate.script());
+    let silent = BeforeDocker::on(&world.destination, &script);
+    gate.is_reached();
+    drop(silent);
+    gate.open();
+    push.until_line("the watch on production was interrupted, and begins anew");
+    world.source.dokku(&["graduate:confirm", "production"]).succeeds();
+    push.wait().succeeds();
     assert!(env.went_live("now", "HEAD"));
 }
 

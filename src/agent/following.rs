@@ -187,6 +187,7 @@ mod tests {
                 max_parallel: 2,
                 on_failure: OnFailure::Rollback,
                 soak_s: None,
+                verify_interval_s: 15,
                 since: chrono::Utc::now(),
                 boot: boot.to_owned(),
             })

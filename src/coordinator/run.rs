@@ -99,6 +99,7 @@ impl<'c, 'v> Run<'c, 'v> {
             max_parallel: limits.max_parallel,
             on_failure: limits.on_failure,
             soak_s: coordinator.soaks().then(|| seconds(limits.soak)),
+            verify_interval_s: seconds(limits.verify_interval),
         };
         let transaction = Transaction::new(plan.rows.iter().map(|row| row.app.clone()), limits.on_failure);
         let children = Children::default();

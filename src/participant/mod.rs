@@ -484,7 +484,9 @@ impl<'a> Participant<'a> {
                 logged(self.store.note(app, &AppEntry::Unlocked {}));
             }
         }
-        soak::watch(self.vars, &self.graduation.id, &self.store, is_new, self.sender.clone());
+        let (vars, graduation) = (self.vars, &self.graduation);
+        let interval = graduation.verify_interval();
+        soak::watch(vars, &graduation.id, &self.store, is_new, interval, self.sender.clone());
         Ok(Event::SoakBegun)
     }
 

@@ -1,12 +1,14 @@
 //! Watches what is live until there is a verdict, on a thread of its own: the containers that Dokku names as the live ones.
 //!
 //! One that ends, or is started again, although no command of Dokku's asked for it, is not well, unless a container of the
-//! same process did so before the graduation, too. What somebody restarts or scales is watched from then on instead.
-//! [`Watchman`] judges; nothing here decides.
+//! same process did so before the graduation, too. Nor is one whose health checks fail twice (`checks.rs`). What somebody
+//! restarts or scales is watched from then on instead. [`Watchman`] judges; nothing here decides.
+
+mod checks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::Duration;
 
@@ -15,7 +17,8 @@ use crate::docker::{self, Container, DockerError};
 use crate::dokku::Dokku;
 use crate::names::{AppName, GraduationId};
 use crate::participant::Message;
-use crate::participant::app::{App, AppError, kind_of};
+use crate::participant::app::{App, kind_of};
+use crate::participant::soak::checks::{Checked, Checks};
 use crate::participant::store::{AppLog, Store};
 use crate::process::ProcessId;
 use crate::protocol::Report;
@@ -78,11 +81,15 @@ struct Baseline {
     first: Live,
     /// What was not well in the last look.
     suspicion: Option<String>,
+    /// The containers, by their processes, whose health checks have failed when they were asked last.
+    failing: BTreeMap<String, String>,
+    /// Somebody else has made it what it is: it is not ours to judge.
+    has_left: bool,
 }
 
 impl Baseline {
     fn new(unsteady: BTreeSet<String>, first: Live) -> Self {
-        Self { unsteady, first, suspicion: None }
+        Self { unsteady, first, suspicion: None, failing: BTreeMap::new(), has_left: false }
     }
 
     fn of(log: AppLog, first: Live) -> Self {
@@ -90,8 +97,8 @@ impl Baseline {
     }
 
     /// Begins anew with what is live now.
-    fn begin_anew(&mut self, live: Live) {
-        (self.first, self.suspicion) = (live, None);
+    fn begin_anew(&mut self, live: Live, has_left: bool) {
+        *self = Self { has_left, ..Self::new(std::mem::take(&mut self.unsteady), live) };
     }
 
     fn look(&mut self, seen: &Glance) -> Option<Symptom> {
@@ -102,6 +109,9 @@ impl Baseline {
         let ids = |live: &Live| -> BTreeSet<String> { live.values().map(|(id, _)| id.clone()).collect() };
         if ids(&seen.live) != ids(&self.first) {
             return Some(Symptom::Changed);
+        }
+        if self.has_left {
+            return None;
         }
         let now = self.what_is_wrong(&seen.live);
         let before = std::mem::replace(&mut self.suspicion, now.clone());
@@ -122,6 +132,21 @@ impl Baseline {
             Some(format!("its live container {process} {what}"))
         })
     }
+
+    /// What the health checks of a container have said: not well is one that fails them twice, one time after the other. What
+    /// was asked of a container that is not the live one any more, or that somebody works on, says nothing.
+    fn hear(&mut self, checked: &Checked, seen: &Glance) -> Option<Symptom> {
+        let Checked { process, container, failure, .. } = checked;
+        let is_it = seen.live.get(process).is_some_and(|(id, now)| id == container && now.is_running);
+        let is_ours = is_it && !seen.is_used && !self.has_left && !self.unsteady.contains(kind_of(process));
+        let before = self.failing.remove(process);
+        let failure = failure.as_ref().filter(|_| is_ours)?;
+        self.failing.insert(process.clone(), container.clone());
+        let is_second = before.as_ref() == Some(container);
+        is_second.then(|| {
+            Symptom::Ailing(format!("its live container {process} fails its health check {failure}"))
+        })
+    }
 }
 
 /// All apps that are watched.
@@ -134,6 +159,10 @@ struct Watchman {
     daemon: Option<String>,
     /// Docker did not answer, or is another process: what it runs is no news.
     begins_anew: bool,
+    /// It has begun before, or what was live then was known: beginning anew leaves a gap, which is said.
+    has_begun: bool,
+    /// From whoever asks for health checks.
+    checked: Receiver<Checked>,
 }
 
 /// Watches until there is a verdict. `is_new`: all were found live just now.
@@ -142,8 +171,11 @@ pub(super) fn watch(
     id: &GraduationId,
     store: &Store,
     is_new: bool,
+    check_interval: Duration,
     sender: SyncSender<Message>,
 ) {
+    let (asking, checked) = mpsc::channel();
+    Checks { vars: vars.clone(), store: store.clone(), interval: check_interval, sender: asking }.begin();
     let mut watch = Watchman {
         vars: vars.clone(),
         id: id.clone(),
@@ -152,6 +184,8 @@ pub(super) fn watch(
         apps: BTreeMap::new(),
         daemon: daemon(),
         begins_anew: true,
+        has_begun: is_new,
+        checked,
     };
     thread::spawn(move || {
         if is_new {
@@ -197,21 +231,22 @@ impl Watchman {
         let now = daemon();
         self.begins_anew |= self.daemon != now;
         self.daemon = now;
+        let all = self.seen()?;
         let begins_anew = std::mem::take(&mut self.begins_anew);
-        for (app, (log, seen)) in self.seen()? {
-            let Some(watched) = self.apps.get_mut(&app).filter(|_| !begins_anew) else {
-                self.apps.insert(app, Baseline::of(log, seen.live));
-                continue;
-            };
-            let heard = match watched.look(&seen) {
+        let checked: Vec<Checked> = self.checked.try_iter().collect();
+        if begins_anew {
+            return Ok(self.begin_anew(all));
+        }
+        for (app, (log, seen)) in all {
+            let Some(watched) = self.apps.get_mut(&app) else { continue };
+            let mut of_app = checked.iter().filter(|one| one.app == app);
+            let symptom = watched.look(&seen).or_else(|| of_app.find_map(|one| watched.hear(one, &seen)));
+            let heard = match symptom {
                 None => true,
                 Some(Symptom::Ailing(reason)) => {
                     self.sender.send(Message::Happened(Event::Ailing { app, reason })).is_ok()
                 }
-                Some(Symptom::Changed) => {
-                    watched.begin_anew(seen.live);
-                    self.changed(app, log)
-                }
+                Some(Symptom::Changed) => self.changed(app, log, seen.live),
             };
             if !heard {
                 return Ok(false);
@@ -220,23 +255,35 @@ impl Watchman {
         Ok(true)
     }
 
-    /// Other containers of an app are live: of the same revision they are watched from now on.
-    fn changed(&self, app: AppName, log: AppLog) -> bool {
-        let Some(before) = log.before.clone() else { return true };
-        let has_left = || -> Result<bool, AppError> {
-            App::new(&self.vars, &self.id, &app).has_left(&log.noted(before))
-        };
-        match has_left() {
-            Ok(false) => true,
-            Ok(true) => {
-                let text = "somebody else has deployed, stopped or destroyed it: it is left as it is";
-                self.sender.send(Message::Report(Report::Log { app, text: text.to_owned() })).is_ok()
-            }
-            Err(error) => {
-                log::warn!("{error}");
-                true
-            }
+    /// Whatever is live now is watched from now on.
+    fn begin_anew(&mut self, all: BTreeMap<AppName, (AppLog, Glance)>) -> bool {
+        for (app, (log, seen)) in all {
+            let has_left = self.has_left(&app, log.clone());
+            let mut watched = Baseline::of(log, BTreeMap::new());
+            watched.begin_anew(seen.live, has_left);
+            self.apps.insert(app, watched);
         }
+        let has_gap = std::mem::replace(&mut self.has_begun, true);
+        !has_gap || self.sender.send(Message::Happened(Event::SoakBegun)).is_ok()
+    }
+
+    /// Other containers of an app are live: of the same revision they are watched from now on.
+    fn changed(&mut self, app: AppName, log: AppLog, live: Live) -> bool {
+        let has_left = self.has_left(&app, log);
+        if let Some(watched) = self.apps.get_mut(&app) {
+            watched.begin_anew(live, has_left);
+        }
+        let text = "somebody else has deployed, stopped or destroyed it: it is left as it is".to_owned();
+        !has_left || self.sender.send(Message::Report(Report::Log { app, text })).is_ok()
+    }
+
+    /// Somebody else has made it what it is.
+    fn has_left(&self, app: &AppName, log: AppLog) -> bool {
+        let Some(before) = log.before.clone() else { return false };
+        App::new(&self.vars, &self.id, app).has_left(&log.noted(before)).unwrap_or_else(|error| {
+            log::warn!("{error}");
+            false
+        })
     }
 
     fn seen(&self) -> Result<BTreeMap<AppName, (AppLog, Glance)>, DockerError> {
@@ -325,9 +372,85 @@ mod tests {
         assert_eq!(watched.look(&used), None);
         assert_eq!(watched.look(&used), None);
         assert_eq!(watched.look(&seen("web.1=b:runs")), Some(Symptom::Changed));
-        watched.begin_anew(live("web.1=b:runs"));
+        watched.begin_anew(live("web.1=b:runs"), false);
         assert_eq!(watched.look(&seen("web.1=b:broken")), None);
         assert!(matches!(watched.look(&seen("web.1=b:broken")), Some(Symptom::Ailing(_))));
+    }
+
+    #[test]
+    fn what_somebody_else_has_deployed_is_not_ours_to_judge() {
+        let mut watched = watched("web.1=a:runs");
+        watched.begin_anew(live("web.1=b:runs"), true);
+        for _ in 0..2 {
+            assert_eq!(watched.look(&seen("web.1=b:broken")), None);
+            assert_eq!(watched.hear(&checked("web.1=b", "404"), &seen("web.1=b:runs")), None);
+        }
+        assert_eq!(watched.look(&seen("web.1=c:runs")), Some(Symptom::Changed), "it may be ours again");
+    }
+
+    /// `web.1=a`, and how a check has failed, if one has.
+    fn checked(container: &str, failure: &str) -> Checked {
+        let (process, id) = container.split_once('=').unwrap();
+        Checked {
+            app: "api".parse().unwrap(),
+            process: process.to_owned(),
+            container: id.to_owned(),
+            failure: (!failure.is_empty()).then(|| failure.to_owned()),
+        }
+    }
+
+    #[test]
+    fn a_health_check_that_fails_twice_is_said() {
+        const LIVE: &str = "web.1=a:runs web.2=b:runs cron.1=c:runs";
+        let used = || Glance { is_used: true, ..seen(LIVE) };
+        // What is heard of which container, and what is live then.
+        for (heard, is_ailing) in [
+            (&[("web.1=a", "404", seen(LIVE)), ("web.1=a", "500", seen(LIVE))][..], true),
+            // Somebody else's success in between says nothing of it.
+            (
+                &[
+                    ("web.1=a", "404", seen(LIVE)),
+                    ("web.2=b", "", seen(LIVE)),
+                    ("web.1=a", "500", seen(LIVE)),
+                ],
+                true,
+            ),
+            (&[("web.1=a", "404", seen(LIVE))], false),
+            (
+                &[
+                    ("web.1=a", "404", seen(LIVE)),
+                    ("web.1=a", "", seen(LIVE)),
+                    ("web.1=a", "500", seen(LIVE)),
+                ],
+                false,
+            ),
+            (&[("web.1=a", "404", seen(LIVE)), ("web.2=b", "500", seen(LIVE))], false),
+            // It was replaced between the question and the answer, or between two of them.
+            (&[("web.1=x", "404", seen(LIVE)), ("web.1=x", "500", seen(LIVE))], false),
+            (&[("web.1=a", "404", seen(LIVE)), ("web.1=b", "500", seen("web.1=b:runs"))], false),
+            // It does not run: the watch says so.
+            (
+                &[("web.1=a", "404", seen("web.1=a:broken")), ("web.1=a", "500", seen("web.1=a:broken"))],
+                false,
+            ),
+            // A command of Dokku's works on it.
+            (&[("web.1=a", "404", used()), ("web.1=a", "500", used())], false),
+            (
+                &[("web.1=a", "404", seen(LIVE)), ("web.1=a", "500", used()), ("web.1=a", "500", seen(LIVE))],
+                false,
+            ),
+            // It was no better before.
+            (&[("cron.1=c", "404", seen(LIVE)), ("cron.1=c", "500", seen(LIVE))], false),
+        ] {
+            let mut watched = watched(LIVE);
+            let mut found = None;
+            for (container, failure, live) in heard {
+                assert_eq!(found, None, "{heard:?}");
+                found = watched.hear(&checked(container, failure), live);
+            }
+            let expected = "its live container web.1 fails its health check 500";
+            assert_eq!(found, is_ailing.then(|| Symptom::Ailing(expected.to_owned())), "{heard:?}");
+        }
     }
 
     #[test]

@@ -64,6 +64,9 @@ pub(crate) struct Graduation {
     /// For how long it is watched when all of it is live, in seconds; none if it is not.
     #[serde(default)]
     pub(crate) soak_s: Option<u32>,
+    /// How often its health checks are asked then, in seconds.
+    #[serde(default)]
+    pub(crate) verify_interval_s: u32,
     /// When it began here.
     pub(crate) since: DateTime<Utc>,
     /// In which boot of this host.
@@ -80,6 +83,11 @@ impl Graduation {
     /// For how long.
     pub(crate) fn soak_length(&self) -> Duration {
         Duration::from_secs(self.soak_s.unwrap_or_default().into())
+    }
+
+    /// How often its health checks are asked then: once a second at most, whatever the source says.
+    pub(crate) fn verify_interval(&self) -> Duration {
+        Duration::from_secs(self.verify_interval_s.max(1).into())
     }
 }
 

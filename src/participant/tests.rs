@@ -20,6 +20,7 @@ fn a_decision_that_cannot_be_written_is_tried_again_once_a_second() {
         max_parallel: 1,
         on_failure: OnFailure::Rollback,
         soak_s: None,
+        verify_interval_s: 15,
         since: chrono::Utc::now(),
         boot: String::new(),
     };

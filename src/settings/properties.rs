@@ -220,7 +220,8 @@ impl Property {
                  without them it is confirmed at once."
             }
             Self::VerifyInterval => {
-                "How long after one run of the VERIFY hooks the next begins during the soak."
+                "How long after one run of the VERIFY hooks the next begins during the soak, and one round of health checks \
+                 after another."
             }
             Self::MaxSoak => {
                 "For how long sources may have what is live on this host watched. It belongs to the whole host: `--global` only."

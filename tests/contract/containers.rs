@@ -58,6 +58,31 @@ fn stopped_pruned_locked_and_renamed() {
 }
 
 #[test]
+fn the_program_of_health_checks_only_looks() {
+    let world = World::without_plugin();
+    let host = &world.source;
+    world.app("api").version("1").push();
+    let container = live(&world, "api");
+    let asks = |path: &str| {
+        let check = format!(r#"{{"type": "startup", "name": "it", "path": "{path}", "attempts": 1}}"#);
+        let script = format!(
+            "docker-container-healthchecker check {container} --app-json /dev/stdin --process-type web \
+             --ip-address $(cat \"$DOKKU_ROOT/api/IP.web.1\") --port $(cat \"$DOKKU_ROOT/api/PORT.web.1\") \
+             --header 'X-Forwarded-Proto: https' --header 'Host: api.example.com'"
+        );
+        let checks = format!(r#"{{"healthchecks": {{"web": [{check}]}}}}"#);
+        host.root_with_input(&script, checks.as_bytes())
+    };
+    asks("/").succeeds();
+    asks("/no-such-page").exits_with(1).says("Failure in name='it': ").says("404");
+    assert_eq!(host.live("api"), "1");
+    assert_eq!(inspect(&world, "{{.HostConfig.RestartPolicy.Name}}", &container), "on-failure");
+    // What could not be asked has not failed.
+    host.docker(&["rm", "-f", &container]).succeeds();
+    asks("/").exits_with(1).does_not_say("Failure in name=");
+}
+
+#[test]
 fn an_app_of_an_image() {
     let world = World::without_plugin();
     let host = &world.source;

@@ -142,6 +142,12 @@ impl<'a> App<'a> {
         self.checks("/", 10_000)
     }
 
+    /// It has nothing to answer with any more when the gate opens.
+    pub(crate) fn healthy_until(mut self, gate: &Gate<'_>) -> Self {
+        self.web.push_str(&format!("({}; rm www/index.html) &\n", gate.script()));
+        self
+    }
+
     /// The first of its web containers answers at once, each other one when the gate opens.
     pub(crate) fn others_healthy_behind(mut self, gate: &Gate<'_>) -> Self {
         self.web.push_str(&format!("[ \"$DYNO\" = web.1 ] || {{ {}; }}\n", gate.script()));

@@ -51,7 +51,7 @@ impl Host {
         for directory in directories {
             fs::create_dir_all(&directory).context(directory.display())?;
         }
-        for command in ["dokku", "plugn", "docker", "crontab"] {
+        for command in ["dokku", "plugn", "docker", "crontab", "docker-container-healthchecker"] {
             symlink(&binary, layout.bin().join(command)).context(command)?;
         }
         fs::write(layout.environment_file(), environment(&layout))?;

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::call::Call;
 use crate::docker::{cli, server};
-use crate::dokku::{core, dispatch, plugins};
+use crate::dokku::{checks, core, dispatch, plugins};
 use crate::host::Host;
 use crate::layout::{HOST_VARIABLE, Layout};
 use crate::outcome::{Failure, Outcome, line};
@@ -73,6 +73,7 @@ fn as_command(path: &Path, layout: &Layout, command: &str, args: Vec<String>) ->
     match command {
         "dokku" => call.map_or_else(Failure::report, dispatch::run),
         "docker" => call.map_or_else(Failure::report, |call| cli::run(&call)),
+        "docker-container-healthchecker" => status(call.and_then(|call| checks::program(&call))),
         "plugn" => status(call.and_then(|call| plugins::plugn(&call))),
         "crontab" => status(call.map(|call| {
             print!("{}", std::fs::read_to_string(call.layout.crontab()).unwrap_or_default());

@@ -9,7 +9,7 @@ use super::environment::Environment;
 use super::procfile::{self, APP_JSON};
 use super::{config, ps, release, settings};
 use crate::call::Call;
-use crate::outcome::{Failure, Outcome, step};
+use crate::outcome::{Failure, Outcome, line, step};
 use crate::properties::Properties;
 
 /// The app's app.json, or null.
@@ -22,6 +22,11 @@ pub(super) fn read(call: &Call, app: &str) -> Outcome<Value> {
 pub(super) fn trigger(call: &Call, file: &str) -> Outcome {
     let app = if file.ends_with("-release-builder") { call.arg(1) } else { call.arg(0) };
     match file {
+        "app-json-get-content" => {
+            let content = read(call, app)?;
+            line(if content.is_null() { "{}".to_owned() } else { content.to_string() });
+            Ok(())
+        }
         "core-post-extract" => APP_JSON.extract(call, app, Path::new(call.arg(1))),
         "pre-release-builder" => {
             let content = read(call, app)?;

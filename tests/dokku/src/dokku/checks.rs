@@ -1,5 +1,6 @@
-//! `checks:*`, and Dokku's own health check: the trigger `check-deploy`.
+//! `checks:*`, and Dokku's own health check: the trigger `check-deploy` and the program `docker-container-healthchecker`.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
@@ -73,34 +74,57 @@ pub(super) fn check_deploy(call: &Call) -> Outcome {
         headline(format_args!("Zero downtime checks have been skipped ({dyno})"));
         return Ok(());
     }
-    let content = appjson::read(call, app)?;
+    let failed = failures(call, id, &appjson::read(call, app)?, process, ip, port);
+    failed.iter().for_each(detail);
+    if failed.is_empty() {
+        detail(format_args!("All checks successful ({dyno})"));
+        return Ok(());
+    }
+    release::print_log(call, id, &format!("{app} container ({dyno})"))?;
+    warn(format_args!("Could not start due to {} failed checks ({dyno})", failed.len()));
+    Err(Failure::Exit(1))
+}
+
+/// `docker-container-healthchecker check <container> --app-json <file> --process-type <process> --ip-address <ip> --port <port>`
+/// looks, and ends with the number of checks that have failed.
+pub(crate) fn program(call: &Call) -> Outcome {
+    let option = |name: &str| {
+        let pair = call.args.windows(2).find(|pair| pair[0] == name);
+        pair.map_or("", |pair| pair[1].as_str())
+    };
+    if call.arg(0) != "check" {
+        return Err(Failure::new(format!("docker-container-healthchecker {} is not simulated", call.arg(0))));
+    }
+    let text = fs::read_to_string(option("--app-json"))?;
+    let content = serde_json::from_str(&text).map_err(|error| Failure::new(error.to_string()))?;
+    let id = call.arg(1);
+    is_up(call, id).map_err(Failure::new)?;
+    let failed =
+        failures(call, id, &content, option("--process-type"), option("--ip-address"), option("--port"));
+    failed.iter().for_each(warn);
+    match i32::try_from(failed.len()) {
+        Ok(0) => Ok(()),
+        count => Err(Failure::Exit(count.unwrap_or(1))),
+    }
+}
+
+/// Which of the checks of a process, as app.json declares them, fail, and how.
+fn failures(call: &Call, id: &str, content: &Value, process: &str, ip: &str, port: &str) -> Vec<String> {
     let own: Vec<Value> = content["healthchecks"][process].as_array().cloned().unwrap_or_default();
     let mut startup: Vec<Value> =
         own.into_iter().filter(|check| check["type"].as_str().is_none_or(|kind| kind == "startup")).collect();
     if startup.is_empty() {
         startup.push(Value::Null);
     }
-    let mut failed = 0;
-    for check in &startup {
+    let failure = |check: &Value| {
         let outcome = match check["path"].as_str() {
             Some(path) => asks_for(call, id, check, path, ip, port),
             None => stays_up(call, id, check),
         };
-        if let Err(problem) = outcome {
-            detail(format_args!(
-                "Failure in name='{}': {problem}",
-                check["name"].as_str().unwrap_or("check")
-            ));
-            failed += 1;
-        }
-    }
-    if failed == 0 {
-        detail(format_args!("All checks successful ({dyno})"));
-        return Ok(());
-    }
-    release::print_log(call, id, &format!("{app} container ({dyno})"))?;
-    warn(format_args!("Could not start due to {failed} failed checks ({dyno})"));
-    Err(Failure::Exit(1))
+        let name = check["name"].as_str().unwrap_or("check");
+        outcome.err().map(|problem| format!("Failure in name='{name}': {problem}"))
+    };
+    startup.iter().filter_map(failure).collect()
 }
 
 fn seconds(check: &Value, field: &str) -> Option<Duration> {

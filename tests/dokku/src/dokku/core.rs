@@ -14,6 +14,7 @@ pub(crate) const PLUGINS: &[(&str, &[&str])] = &[
     (
         "app-json",
         &[
+            "app-json-get-content",
             "core-post-extract",
             "pre-release-builder",
             "post-release-builder",

@@ -3,6 +3,7 @@
 //! As on a real host, each piece of Dokku is a file in a plugin's directory and runs as a process of its
 //! own; here each such file is a link to one binary, and [`core`] says which function it stands for.
 
+pub(crate) mod checks;
 pub(crate) mod core;
 mod cron;
 pub(crate) mod dispatch;
@@ -13,7 +14,6 @@ mod apps;
 mod build;
 mod builds;
 mod capture;
-mod checks;
 mod config;
 mod container;
 mod domains;
