@@ -97,7 +97,7 @@ macro_rules! defects {
 }
 
 defects! {
-    a_decision_that_the_last_writer_makes: Push, Rollback, LastWriterDecides, 1, "no app goes live before the destination has decided so";
+    a_decision_that_the_last_writer_makes: Push, Rollback, LastWriterDecides, 1, "no two apps obey different decisions";
     a_go_before_its_ref_is_durable: Push, Rollback, GoBeforeTheRefIsDurable, 0, "the destination decides go only after the source";
     an_abort_while_the_push_lives: Push, Rollback, AbortWhileThePushLives, 0, "the tag names nothing that does not run";
     a_yes_before_it_is_journalled: Push, Rollback, YesBeforeTheJournal, 1, "the tag names nothing that does not run";
@@ -112,7 +112,7 @@ defects! {
     a_take_over_that_decides_to_go: Push, Rollback, WhoTakesOverDecidesToGo, 1, "the destination decides go only after the source";
     a_take_over_that_forgets_ends: Push, Rollback, WhoTakesOverForgetsEnds, 1, "no app comes to its end twice";
     a_take_over_that_does_not_wait: Push, Rollback, WhoTakesOverDoesNotWait, 1, "what Dokku would start is what runs";
-    a_failed_app_that_keep_keeps: Push, Keep, KeepKeepsWhatFailed, 1, "no held container is left";
+    a_failed_app_that_keep_keeps: Push, Keep, KeepKeepsWhatFailed, 1, "what Dokku would start is what runs";
     a_foreign_deploy_before_the_hold: Push, Rollback, ForeignDeployBeforeTheHold, 1, "no app goes live before the destination has decided so";
     a_foreign_container_after_the_decision: Push, Rollback, ForeignContainerAfterTheDecision, 1, "what Dokku would start is what runs";
     a_failed_app_that_is_taken_for_not_live: Push, Rollback, FailedIsTakenForNotLive, 1, "what Dokku would start is what runs";
