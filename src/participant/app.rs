@@ -4,14 +4,14 @@
 //! files and config variables that a build sets, the branch. Whatever gives names, puts back or lets go may be repeated
 //! after a crash.
 
-mod as_before;
+pub(crate) mod as_before;
 mod give_back;
-mod lock;
+pub(crate) mod lock;
 mod look;
 mod naming;
 mod release;
 mod retirement;
-mod undo;
+pub(crate) mod undo;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -22,9 +22,6 @@ use crate::files::FileError;
 use crate::git::{self, Git, GitError};
 use crate::names::{AppName, GraduationId, ImageName};
 use crate::obstacle::Obstacle;
-pub(crate) use crate::participant::app::as_before::AsBefore;
-pub(crate) use crate::participant::app::lock::{DeployLock, Left};
-pub(crate) use crate::participant::app::undo::sweep_temporary_files;
 use crate::participant::store::{Before, Held, Noted, Store};
 use crate::process::{ProcessError, Program};
 use crate::provenance::{self, ProvenanceError};

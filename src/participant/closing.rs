@@ -5,29 +5,27 @@ use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::reports::bounded_end;
-use super::{Message, RETRY_PERIOD, leftovers};
 use crate::commit::app::{Stage, Way};
 use crate::names::{AppName, GraduationId};
-use crate::participant::app::{self, App, AppError, AsBefore, DeployLock, Left};
+use crate::participant::app::as_before::AsBefore;
+use crate::participant::app::lock::{DeployLock, Left};
+use crate::participant::app::undo::sweep_temporary_files;
+use crate::participant::app::{App, AppError};
+use crate::participant::message::{Closed, Message};
+use crate::participant::owed;
+use crate::participant::reports::bounded_end;
 use crate::participant::store::{AppEntry, Before, Noted, Store};
 use crate::protocol::{AppEnd, Report};
 use crate::provenance;
 use crate::slots::Slots;
 use crate::vars::Vars;
 
+/// How often is tried again what a full disk has no room for.
+pub(super) const RETRY_PERIOD: Duration = Duration::from_secs(1);
+
 /// How long an app is tried to be brought to its end, again and again: a disk that is full may have room again, and a
 /// Docker that is being restarted comes back.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// How an app came to its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Closed {
-    /// How.
-    pub(crate) end: AppEnd,
-    /// What its users should know besides.
-    pub(crate) note: Option<String>,
-}
 
 impl Closed {
     fn of(end: AppEnd) -> Self {
@@ -157,7 +155,7 @@ impl Closing {
             log::error!("{error}");
         }
         let let_go = persistently(|| app.let_go());
-        if let Err(error) = let_go.and_then(|()| leftovers::let_go_of_stuck(&self.vars, &self.app)) {
+        if let Err(error) = let_go.and_then(|()| owed::let_go_of_stuck(&self.vars, &self.app)) {
             log::error!("{error}");
         }
         AppEnd::Live {}
@@ -242,7 +240,7 @@ impl Closing {
             self.lock = app.lock(if is_ours { Left::ByUs } else { self.left_lock }, say)?;
         }
         if let Some(killed) = killed {
-            app::sweep_temporary_files(killed);
+            sweep_temporary_files(killed);
         }
         Ok(noted)
     }

@@ -14,8 +14,8 @@ use crate::delivery;
 use crate::files::{FileError, Watch};
 use crate::legible;
 use crate::names::{AppName, Digest, GraduationId, ObjectId};
-use crate::participant::Message;
 use crate::participant::app::{App, AppError};
+use crate::participant::message::{DeployEnd, Message};
 use crate::participant::store::{AppEntry, Before, Store};
 use crate::process::{self, ProcessId, Program};
 use crate::protocol::{self, Decision, Delivery, MAX_LOG_TEXT, Report};
@@ -32,25 +32,6 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 /// How many lines of a deploy are passed on before it is looked at again: one that never stops writing must not
 /// go unnoticed when it is held.
 const BATCH: usize = 256;
-
-/// How a deploy ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum DeployEnd {
-    /// Dokku says that the app is deployed.
-    Succeeded,
-    /// It failed, or was refused by our own triggers after an abort.
-    Failed {
-        /// In words.
-        how: String,
-    },
-    /// We had to kill it, or somebody else did: it has cleaned up nothing.
-    Killed {
-        /// In words.
-        how: String,
-    },
-    /// Whatever it was, an earlier participant had begun to put the app back.
-    PutBack,
-}
 
 /// One deploy and where it tells what happens.
 #[derive(Clone, Debug)]

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Start;
 use crate::files::{self, FileError, Lock, Locking};
 use crate::names::GraduationId;
+use crate::participant::start::Start;
 use crate::participant::store::{Graduation, Store};
 use crate::vars::Vars;
 

@@ -1,71 +1,22 @@
-//! The process of a participant: what it is started for, and its main function.
+//! The main function of a participant's process.
 
 use std::os::unix::net::UnixListener;
 
-use serde::{Deserialize, Serialize};
-
-use super::Participant;
-use super::destination::{Taken, take_destination};
-use super::leftovers::{Leftovers, prune, recover, release_images, settle_left, settle_leftovers};
-use super::reports::bounded;
-use super::store::{Graduation, Store};
 use crate::after_deploy;
 use crate::commit::destination::Destination;
-use crate::exit::Explain;
 use crate::files::{self, FileError};
-use crate::names::GraduationId;
-use crate::process::{self, Detached, ProcessError};
+use crate::participant::destination::{Taken, take_destination};
+use crate::participant::leftovers::{Leftovers, prune, recover, settle_left, settle_leftovers};
+use crate::participant::owed::release_images;
+use crate::participant::reports::bounded;
+use crate::participant::run::Participant;
+use crate::participant::start::{ParticipantError, Start};
+use crate::participant::store::{Graduation, Store};
+use crate::process;
 use crate::protocol::Report;
 use crate::records::Recorder;
 use crate::settings;
 use crate::vars::Vars;
-
-/// What a participant is started for; JSON on its stdin.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) enum Start {
-    /// A graduation begins.
-    Begin(Graduation),
-    /// A participant died; settle what it left.
-    Recover(GraduationId),
-}
-
-impl Start {
-    pub(super) fn id(&self) -> &GraduationId {
-        match self {
-            Self::Begin(graduation) => &graduation.id,
-            Self::Recover(id) => id,
-        }
-    }
-}
-
-/// The participant could not do its work at all.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ParticipantError {
-    /// A file.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// A process.
-    #[error(transparent)]
-    Process(#[from] ProcessError),
-    /// It was started by hand, or by another version.
-    #[error("cannot understand what the participant was started for: {0}")]
-    Start(#[from] serde_json::Error),
-    /// The socket, the report file.
-    #[error("cannot talk to the agent: {0}")]
-    Io(#[from] std::io::Error),
-}
-
-impl Explain for ParticipantError {}
-
-/// Starts a participant as a process of its own.
-///
-/// # Errors
-/// It could not be started.
-pub(crate) fn start(what: &Start) -> Result<Detached, ProcessError> {
-    let input = serde_json::to_vec(what).expect("a start has a JSON form");
-    process::detach(&["participant"], input)
-}
 
 /// The main function of the process.
 ///

@@ -2,7 +2,7 @@
 
 use crate::names::{AppName, CommitId, GraduationId};
 use crate::participant::app::{App, AppError};
-use crate::participant::leftovers;
+use crate::participant::owed;
 use crate::participant::store::{Before, Store};
 use crate::runs::Runs;
 use crate::vars::Vars;
@@ -29,7 +29,7 @@ pub(super) fn open(
         store.leave(name)?;
     }
     let mut before = looked?;
-    if let Err(error) = leftovers::delete_refs(vars, id, name) {
+    if let Err(error) = owed::delete_refs(vars, id, name) {
         log::error!("{error}");
     }
     store.set_before(name, &before)?;

@@ -9,11 +9,11 @@ use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::Duration;
 
-use super::Message;
 use crate::commit::destination::Event;
 use crate::docker::{self, DockerError, ImageId};
 use crate::dokku::Dokku;
 use crate::names::AppName;
+use crate::participant::message::Message;
 use crate::participant::store::Store;
 use crate::vars::Vars;
 

@@ -19,6 +19,7 @@
 //! ```
 
 mod app;
+mod logs;
 mod session;
 
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::source::Crate;
 
 /// Who opens logs: an app's on its destination, and the source's journal.
-const OWNERS: &[&str] = &["src/journal.rs", "src/participant/store/app.rs"];
+const OWNERS: &[&str] = &["src/journal.rs", "src/participant/store/logs.rs"];
 
 /// Who has files in the directory of such an app, and what else than its state they hold.
 const NEIGHBOURS: &[(&str, &str)] = &[

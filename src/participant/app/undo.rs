@@ -4,8 +4,9 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
+use super::as_before::AsBefore;
 use super::give_back::Given;
-use super::{App, AppError, AsBefore, Version};
+use super::{App, AppError, Version};
 use crate::docker::{self, Container};
 use crate::files;
 use crate::git::{self, Git};

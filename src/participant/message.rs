@@ -1,0 +1,77 @@
+//! What reaches the participant's main loop, from the source and from the threads that work for it.
+
+use std::collections::BTreeMap;
+
+use crate::commit::destination::Event;
+use crate::names::AppName;
+use crate::participant::store::Before;
+use crate::protocol::{AppEnd, Report, Request};
+
+/// What reaches the main loop.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A request of the source.
+    Request(Request),
+    /// Something to tell the source that decides nothing.
+    Report(Report),
+    /// Something that the machine alone is to hear of.
+    Happened(Event),
+    /// A deploy has ended.
+    Ended {
+        /// The app.
+        app: AppName,
+        /// How.
+        end: DeployEnd,
+        /// Containers of it are live, however it ended.
+        is_live: bool,
+    },
+    /// What is held was looked at.
+    Looked {
+        /// The request's.
+        number: u64,
+        /// The apps that are not healthy any more, and why.
+        ailing: BTreeMap<AppName, String>,
+    },
+    /// An app was opened, or could not be.
+    Opened {
+        /// The app.
+        app: AppName,
+        /// What it was.
+        result: Result<Before, String>,
+    },
+    /// An app has come to its end.
+    Closed {
+        /// The app.
+        app: AppName,
+        /// How.
+        closed: Closed,
+    },
+}
+
+/// How a deploy ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum DeployEnd {
+    /// Dokku says that the app is deployed.
+    Succeeded,
+    /// It failed, or was refused by our own triggers after an abort.
+    Failed {
+        /// In words.
+        how: String,
+    },
+    /// We had to kill it, or somebody else did: it has cleaned up nothing.
+    Killed {
+        /// In words.
+        how: String,
+    },
+    /// Whatever it was, an earlier participant had begun to put the app back.
+    PutBack,
+}
+
+/// How an app came to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Closed {
+    /// How.
+    pub(crate) end: AppEnd,
+    /// What its users should know besides.
+    pub(crate) note: Option<String>,
+}

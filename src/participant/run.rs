@@ -1,0 +1,502 @@
+//! The executor of the destination's machine ([`crate::commit::destination`]): one loop that turns messages into events and
+//! carries out actions.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::BufReader;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread;
+use std::time::Duration;
+
+use crate::commit::app::Way;
+use crate::commit::destination::{Action, Destination, Event, Judgement};
+use crate::files::FileError;
+use crate::names::{AppName, CommitId, Digest};
+use crate::participant::app::lock::{DeployLock, Left};
+use crate::participant::app::{App, AppError};
+use crate::participant::ballot;
+use crate::participant::closing::{Closing, RETRY_PERIOD};
+use crate::participant::deploy::Deploy;
+use crate::participant::message::{Closed, DeployEnd, Message};
+use crate::participant::opening;
+use crate::participant::reports::Reports;
+use crate::participant::siblings;
+use crate::participant::soak;
+use crate::participant::store::{AppEntry, Before, Graduation, LeaseEnd, Settled, Store};
+use crate::protocol::{self, AppEnd, Decision, Delivery, Report, Request};
+use crate::records::Recorder;
+use crate::runs::Runs;
+use crate::settings;
+use crate::slots::Slots;
+use crate::vars::Vars;
+
+/// How many apps are opened, or brought to their end, at once.
+const HANDS: u32 = 4;
+
+/// How long is waited at most for the end of an app before the loop looks around again.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How many messages wait for the main loop at most; whoever has another waits until there is room. None has more
+/// than a line of the protocol. The main loop itself sends none, and waits for nobody who does.
+const QUEUE: usize = 64;
+
+/// An app of the graduation that was opened.
+#[derive(Debug)]
+struct Member {
+    before: Before,
+    delivery: Delivery,
+    /// Of the image that its version deploys as it is.
+    digest: Option<Digest>,
+    deploy: Option<DeployEnd>,
+    /// Dokku's lock of it, from the end of its deploy on.
+    lock: Option<DeployLock>,
+}
+
+impl Member {
+    fn new(before: Before) -> Self {
+        Self { before, delivery: Delivery::default(), digest: None, deploy: None, lock: None }
+    }
+
+    /// A deploy that ended well has removed its lock.
+    fn left_lock(&self) -> Left {
+        match self.deploy {
+            Some(DeployEnd::Failed { .. } | DeployEnd::Killed { .. } | DeployEnd::PutBack) => Left::ByUs,
+            Some(DeployEnd::Succeeded) | None => Left::ByOthers,
+        }
+    }
+}
+
+/// The executor of the machine.
+#[derive(Debug)]
+pub(super) struct Participant<'a> {
+    vars: &'a Vars,
+    store: Store,
+    graduation: Graduation,
+    machine: Destination,
+    reports: Reports<'a>,
+    /// Places for builds.
+    slots: Slots,
+    /// Places for Dokku's commands that open apps and bring them to their end.
+    hands: Slots,
+    apps: BTreeMap<AppName, Member>,
+    /// What apps that are not open yet run and are to run.
+    asked: BTreeMap<AppName, (Runs, CommitId)>,
+    /// What could not be written yet: the disk is full, say.
+    undone: Vec<Action>,
+    lease: LeaseEnd,
+    sender: SyncSender<Message>,
+    messages: Receiver<Message>,
+}
+
+impl<'a> Participant<'a> {
+    pub(super) fn new(
+        vars: &'a Vars,
+        store: Store,
+        graduation: Graduation,
+        reports: &'a Recorder<Report>,
+        machine: Destination,
+    ) -> Self {
+        let (sender, messages) = mpsc::sync_channel(QUEUE);
+        let slots = Slots::new(graduation.max_parallel);
+        Self {
+            vars,
+            store,
+            graduation,
+            machine,
+            reports: Reports::new(reports),
+            slots,
+            hands: Slots::new(HANDS),
+            apps: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            undone: Vec::new(),
+            lease: LeaseEnd::default(),
+            sender,
+            messages,
+        }
+    }
+
+    /// Another one has opened these apps, and died.
+    pub(super) fn with_opened(mut self, apps: BTreeMap<AppName, Before>) -> Self {
+        self.apps = apps.into_iter().map(|(app, before)| (app, Member::new(before))).collect();
+        self
+    }
+
+    /// Carries out the machine's first actions and whatever follows from them, until all is over. Requests are answered all
+    /// the while: the source takes one that is silent for a lease for lost.
+    pub(super) fn serve(mut self, listener: &UnixListener, first: Vec<Action>) {
+        let Ok(listener) = listener.try_clone() else { return };
+        let sender = self.sender.clone();
+        siblings::watch(self.vars, &self.store, &sender);
+        thread::spawn(move || {
+            for connection in listener.incoming().flatten() {
+                let sender = sender.clone();
+                thread::spawn(move || read_requests(connection, &sender));
+            }
+        });
+        self.carry_out_all(first);
+        while !self.machine.is_over() {
+            self.turn();
+        }
+    }
+
+    /// Tries again what could not be done, and handles the next message, if one comes in time.
+    fn turn(&mut self) {
+        let undone = std::mem::take(&mut self.undone);
+        self.carry_out_all(undone);
+        self.reports.catch_up();
+        if self.machine.is_over() {
+            return;
+        }
+        let patience = self.patience();
+        let message = self.messages.recv_timeout(patience);
+        // A held trigger decides, too, when its lease ends.
+        if self.machine.decision().is_none()
+            && let Some(decision) = self.store.decision()
+        {
+            self.step(Event::Decided(decision));
+        }
+        match message {
+            Ok(message) => self.handle(message),
+            // What could not be done is tried again first.
+            Err(_) if !self.undone.is_empty() => {}
+            Err(_) if self.machine.is_soaking() && self.soak_left().is_zero() => {
+                self.step(Event::SoakUnheard)
+            }
+            Err(_) if self.lease.left(&self.store).is_zero() => self.step(Event::LeaseEnded),
+            Err(_) => {}
+        }
+    }
+
+    /// How long is waited for a message.
+    fn patience(&mut self) -> Duration {
+        if !self.undone.is_empty() {
+            return RETRY_PERIOD;
+        }
+        let limit = match self.machine.decision() {
+            None => self.lease.left(&self.store),
+            Some(_) if self.machine.is_soaking() => self.soak_left().min(PATIENCE),
+            Some(_) => PATIENCE,
+        };
+        if self.reports.is_behind() { limit.min(RETRY_PERIOD) } else { limit }
+    }
+
+    /// How long the source is waited for while all are live. What cannot be read just now says nothing new.
+    fn soak_left(&mut self) -> Duration {
+        let lease = self.lease.left(&self.store);
+        self.store.soak_left(lease).unwrap_or_else(|error| {
+            log::warn!("{error}");
+            RETRY_PERIOD
+        })
+    }
+
+    fn handle(&mut self, message: Message) {
+        match message {
+            Message::Report(report) => self.reports.say(report),
+            Message::Request(request) => self.request(request),
+            Message::Happened(event) => self.step(event),
+            Message::Looked { number, ailing } if ailing.is_empty() => self.step(Event::Looked(number)),
+            Message::Looked { ailing, .. } => {
+                for (app, reason) in ailing {
+                    self.step(Event::Unhealthy { app, reason });
+                }
+            }
+            Message::Opened { app, result } => self.opened(app, result),
+            Message::Ended { app, end, is_live } => self.ended(app, end, is_live),
+            Message::Closed { app, closed: Closed { end, note } } => {
+                if let Some(text) = note {
+                    self.reports.say(Report::Log { app: app.clone(), text });
+                }
+                self.step(Event::Concluded { app, end });
+            }
+        }
+    }
+
+    fn request(&mut self, request: Request) {
+        match request {
+            Request::Open { app, from, to } => {
+                self.asked.insert(app.clone(), (from, to));
+                self.step(Event::OpenAsked(app));
+            }
+            Request::Prepare { app, delivery, digest } => {
+                if let Some(member) = self.apps.get_mut(&app) {
+                    (member.delivery, member.digest) = (delivery, digest);
+                }
+                self.step(Event::PrepareAsked(app));
+            }
+            Request::Look { number } => self.step(Event::LookAsked(number)),
+            Request::Renew { number } => match self.store.renew(self.graduation.lease_s) {
+                Ok(()) => self.reports.say(Report::Renewed { number }),
+                Err(error) => log::error!("{error}"),
+            },
+            Request::Decide { decision } => self.step(Event::DecisionHeard(decision)),
+            Request::Judge { verdict } => self.step(Event::VerdictAsked(verdict)),
+            Request::Live {}
+            | Request::Factors {}
+            | Request::Examine {}
+            | Request::Revision { .. }
+            | Request::Layers { .. }
+            | Request::Keep { .. }
+            | Request::Begin { .. }
+            | Request::Resume { .. } => {
+                let reason = "a graduation is under way in this session".to_owned();
+                self.reports.say(Report::Refused { reason });
+            }
+        }
+    }
+
+    fn opened(&mut self, app: AppName, result: Result<Before, String>) {
+        let event = match result {
+            Ok(before) => {
+                let created = before.created;
+                self.apps.insert(app.clone(), Member::new(before));
+                Event::Opened { app, created }
+            }
+            Err(reason) => {
+                // What was taken before the failure is put back with the rest.
+                let noted = self.store.app(&app).ok().and_then(|known| known.before);
+                let is_noted = noted.is_some();
+                self.apps.extend(noted.map(|before| (app.clone(), Member::new(before))));
+                Event::NotOpened { app, reason, is_noted }
+            }
+        };
+        self.step(event);
+    }
+
+    fn ended(&mut self, app: AppName, end: DeployEnd, is_live: bool) {
+        let was_held = self.store.app(&app).is_ok_and(|known| known.held.is_some());
+        let judgement = match &end {
+            DeployEnd::Succeeded if was_held => Judgement::Live,
+            DeployEnd::Succeeded => Judgement::Escaped,
+            DeployEnd::PutBack => Judgement::Restoring,
+            DeployEnd::Failed { how } | DeployEnd::Killed { how } => {
+                Judgement::Failed { how: format!("the deploy {how}"), is_live }
+            }
+        };
+        if let Some(member) = self.apps.get_mut(&app) {
+            member.deploy = Some(end);
+        }
+        self.step(Event::DeployEnded { app, judgement });
+    }
+
+    fn step(&mut self, event: Event) {
+        let actions = self.machine.step(event);
+        self.carry_out_all(actions);
+    }
+
+    fn carry_out_all(&mut self, actions: Vec<Action>) {
+        let mut actions = VecDeque::from(actions);
+        while let Some(action) = actions.pop_front() {
+            let event = self.carry_out(action);
+            actions.extend(event.into_iter().flat_map(|event| self.machine.step(event)));
+        }
+    }
+
+    /// Carries out one action, or begins to; says what has happened, if that is known at once.
+    fn carry_out(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::Say(report) => self.reports.say(report),
+            Action::Open(app) => self.open(app),
+            Action::Deploy(app) => self.deploy(&app)?.start(self.vars, self.slots.clone()),
+            Action::Follow(app) => match self.store.app(&app) {
+                Ok(known) => self.deploy(&app)?.adopt(self.vars, known.deploy),
+                Err(error) => {
+                    log::error!("{error}");
+                    self.try_again(Action::Follow(app));
+                }
+            },
+            Action::Look(number) => self.look(number),
+            Action::Decide(wanted) => match self.store.decide(wanted) {
+                Ok(decision) => return Some(Event::Decided(decision)),
+                Err(error) => {
+                    log::error!("{error}");
+                    self.try_again(Action::Decide(wanted));
+                }
+            },
+            Action::NeedNotWait(app) => logged(self.store.arrive(&app)),
+            Action::Distrust(app) => logged(self.store.note(&app, &AppEntry::Distrusted {})),
+            Action::Lock(app) => self.lock(&app),
+            Action::MoveBranch(app) => {
+                let before = &self.apps.get(&app)?.before;
+                match App::new(self.vars, &self.graduation.id, &app).settle_live(before) {
+                    Ok(()) => return Some(Event::BranchMoved(app)),
+                    // It is tried again at the app's end.
+                    Err(error) => log::error!("{error}"),
+                }
+            }
+            Action::Soak => match self.soak() {
+                Ok(event) => return Some(event),
+                Err(error) => {
+                    log::error!("{error}");
+                    self.try_again(Action::Soak);
+                }
+            },
+            Action::Judge(wanted) => match self.store.judge(wanted) {
+                Ok(verdict) => return Some(Event::Judged(verdict)),
+                Err(error) => {
+                    log::error!("{error}");
+                    self.try_again(Action::Judge(wanted));
+                }
+            },
+            Action::Conclude(app, way) => self.conclude(app, way),
+            Action::Leave(app) => self.leave(&app),
+            Action::Settle { decision, ends } => return self.settle(decision, ends),
+        }
+        None
+    }
+
+    /// It could not be done: it is tried again with whatever else could not, each once.
+    fn try_again(&mut self, action: Action) {
+        if !self.undone.contains(&action) {
+            self.undone.push(action);
+        }
+    }
+
+    /// Creating an app takes Dokku a while: on a thread of its own, so that leases are renewed meanwhile.
+    fn open(&mut self, app: AppName) {
+        let Some((from, to)) = self.asked.remove(&app) else { return };
+        let (vars, store, sender) = (self.vars.clone(), self.store.clone(), self.sender.clone());
+        let (id, hands) = (self.graduation.id.clone(), self.hands.clone());
+        thread::spawn(move || {
+            let _hand = hands.take();
+            let result = opening::open(&vars, &id, &store, &app, from, to);
+            let result = result.map_err(|error| error.to_string());
+            let _ = sender.send(Message::Opened { app, result });
+        });
+    }
+
+    fn deploy(&self, app: &AppName) -> Option<Deploy> {
+        let member = self.apps.get(app)?;
+        let sender = self.sender.clone();
+        Some(Deploy {
+            id: self.graduation.id.clone(),
+            app: app.clone(),
+            before: member.before.clone(),
+            delivery: member.delivery,
+            digest: member.digest,
+            store: self.store.clone(),
+            sender,
+        })
+    }
+
+    /// Docker may take its time, and leases are renewed meanwhile. Who votes yes must be able to write down what is
+    /// decided: a lease that cannot be written says that there is no room for it.
+    fn look(&self, number: u64) {
+        let (store, sender) = (self.store.clone(), self.sender.clone());
+        let (lease_s, apps) = (self.graduation.lease_s, self.apps.keys().cloned().collect::<Vec<_>>());
+        thread::spawn(move || {
+            let ailing = match store.renew(lease_s) {
+                Ok(()) => ballot::before_the_vote(&store, apps),
+                Err(error) => apps.into_iter().map(|app| (app, error.to_string())).collect(),
+            };
+            let _ = sender.send(Message::Looked { number, ailing });
+        });
+    }
+
+    /// Nobody else is to deploy the app until it has come to its own end, which other apps may take long to let it. Who
+    /// was quicker is waited for then.
+    fn lock(&mut self, app: &AppName) {
+        let Some(member) = self.apps.get_mut(app) else { return };
+        let lock = || -> Result<Option<DeployLock>, AppError> {
+            if !self.store.app(app)?.noted(member.before.clone()).is_touched() {
+                return Ok(None);
+            }
+            self.store.note_locking(app);
+            let lock = App::new(self.vars, &self.graduation.id, app).try_lock(member.left_lock())?;
+            if lock.is_none() {
+                self.store.note(app, &AppEntry::Unlocked {})?;
+            }
+            Ok(lock)
+        };
+        match lock() {
+            Ok(lock) => member.lock = lock,
+            Err(error) => log::error!("{error}"),
+        }
+    }
+
+    /// Others may deploy the apps again, which are live. They are watched, unless there is a verdict by now.
+    fn soak(&mut self) -> Result<Event, FileError> {
+        if let Some(verdict) = self.store.verdict() {
+            return Ok(Event::Judged(verdict));
+        }
+        let is_new = !self.store.soaks();
+        self.store.begin_soak(self.graduation.soak_length(), settings::max_soak(self.vars))?;
+        for (app, member) in &mut self.apps {
+            let was_locked = member.lock.take().is_some();
+            if was_locked || self.store.app(app).is_ok_and(|known| known.is_locking) {
+                // The file of a participant that died may still be there.
+                drop(App::new(self.vars, &self.graduation.id, app).try_lock(Left::ByUs));
+                logged(self.store.note(app, &AppEntry::Unlocked {}));
+            }
+        }
+        let (vars, graduation) = (self.vars, &self.graduation);
+        let interval = graduation.verify_interval();
+        soak::watch(vars, &graduation.id, &self.store, is_new, interval, self.sender.clone());
+        Ok(Event::SoakBegun)
+    }
+
+    fn conclude(&mut self, app: AppName, way: Way) {
+        let Some(member) = self.apps.get_mut(&app) else { return };
+        let closing = Closing {
+            vars: self.vars.clone(),
+            id: self.graduation.id.clone(),
+            store: self.store.clone(),
+            before: member.before.clone(),
+            was_killed: matches!(member.deploy, Some(DeployEnd::Killed { .. } | DeployEnd::PutBack)),
+            has_ended_well: matches!(member.deploy, Some(DeployEnd::Succeeded)),
+            is_back: false,
+            was_soaking: self.store.soaks(),
+            left_lock: member.left_lock(),
+            lock: member.lock.take(),
+            sender: self.sender.clone(),
+            app,
+        };
+        closing.start(way, self.hands.clone());
+    }
+
+    /// An app that came to its end under a participant that died: it may not have been left, nor given Dokku's lock back.
+    fn leave(&self, app: &AppName) {
+        logged(self.store.leave(app));
+        if self.store.app(app).is_ok_and(|known| known.is_locking) {
+            drop(App::new(self.vars, &self.graduation.id, app).try_lock(Left::ByUs));
+        }
+    }
+
+    /// Nothing new may begin on this host before that is written, and nobody be told that it is over.
+    fn settle(&mut self, decision: Decision, ends: BTreeMap<AppName, AppEnd>) -> Option<Event> {
+        let settled = Settled { decision, ends };
+        match self.store.settle(&settled) {
+            Ok(()) => return Some(Event::Settled),
+            Err(error) => log::error!("{error}"),
+        }
+        if self.store.is_settled() {
+            // What could not be removed is by the next one.
+            return Some(Event::Settled);
+        }
+        let Settled { decision, ends } = settled;
+        self.try_again(Action::Settle { decision, ends });
+        None
+    }
+}
+
+fn logged(result: Result<(), FileError>) {
+    if let Err(error) = result {
+        log::error!("{error}");
+    }
+}
+
+fn read_requests(connection: UnixStream, sender: &SyncSender<Message>) {
+    let mut reader = BufReader::new(connection);
+    while let Ok(Some(line)) = protocol::read_line(&mut reader) {
+        match protocol::parse::<Request>(&line) {
+            Ok(request) => {
+                if sender.send(Message::Request(request)).is_err() {
+                    return;
+                }
+            }
+            Err(error) => log::error!("{error}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+//! What a participant is started for, and what keeps it from its work.
+
+use serde::{Deserialize, Serialize};
+
+use crate::exit::Explain;
+use crate::files::FileError;
+use crate::names::GraduationId;
+use crate::participant::store::Graduation;
+use crate::process::{self, Detached, ProcessError};
+
+/// What a participant is started for; JSON on its stdin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum Start {
+    /// A graduation begins.
+    Begin(Graduation),
+    /// A participant died; settle what it left.
+    Recover(GraduationId),
+}
+
+impl Start {
+    pub(super) fn id(&self) -> &GraduationId {
+        match self {
+            Self::Begin(graduation) => &graduation.id,
+            Self::Recover(id) => id,
+        }
+    }
+}
+
+/// The participant could not do its work at all.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ParticipantError {
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A process.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// It was started by hand, or by another version.
+    #[error("cannot understand what the participant was started for: {0}")]
+    Start(#[from] serde_json::Error),
+    /// The socket, the report file.
+    #[error("cannot talk to the agent: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl Explain for ParticipantError {}
+
+/// Starts a participant as a process of its own.
+///
+/// # Errors
+/// It could not be started.
+pub(crate) fn start(what: &Start) -> Result<Detached, ProcessError> {
+    let input = serde_json::to_vec(what).expect("a start has a JSON form");
+    process::detach(&["participant"], input)
+}
