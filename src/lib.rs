@@ -124,6 +124,11 @@ pub mod exposed {
     pub mod properties {
         pub use crate::settings::properties::{Described, check, described};
     }
+    /// Connections over one pair of pipes.
+    pub mod multiplex {
+        pub use crate::multiplex::frame::{FrameError, StreamId};
+        pub use crate::multiplex::streams::{Arrived, Side, StreamError, Streams, WINDOW};
+    }
     /// What a push wants.
     pub mod updates {
         pub use crate::updates::confusing::is_blocker;

@@ -4,9 +4,9 @@
 //! [`pump`] the loop around it with real sockets. Which connections there may be, and where they lead, is for those who use
 //! it: `forward.rs` on the destination, `coordinator/held.rs` on the source.
 
-mod frame;
+pub(crate) mod frame;
 mod pump;
-mod streams;
+pub(crate) mod streams;
 pub(crate) mod talk;
 
 pub(crate) use frame::StreamId;

@@ -16,7 +16,7 @@ const HEADER: usize = 7;
 
 /// The number of a stream. The source gives each the next one, from 1 on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct StreamId(pub(super) u32);
+pub struct StreamId(pub(super) u32);
 
 /// What is said of one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub(super) enum Frame {
 
 /// What came is not a frame.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum FrameError {
+pub enum FrameError {
     /// A kind that this version does not know.
     #[error("{0} is not a kind of frame")]
     Kind(u8),

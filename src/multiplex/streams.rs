@@ -13,7 +13,7 @@ use crate::names::AppName;
 pub(crate) const MAX_STREAMS: usize = 256;
 
 /// How many bytes of one direction of a stream may be on their way.
-pub(super) const WINDOW: u32 = 128 * 1024;
+pub const WINDOW: u32 = 128 * 1024;
 
 /// While so many bytes wait to be sent, nothing more is taken of sockets.
 const BACKLOG: usize = 64 * 1024;
@@ -23,7 +23,7 @@ const MAX_UNSENT: usize = 1 << 20;
 
 /// Which end this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
+pub enum Side {
     /// Opens streams.
     Source,
     /// Takes them.
@@ -32,7 +32,7 @@ pub(crate) enum Side {
 
 /// What came makes no sense, and nothing more is taken of that end.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum StreamError {
+pub enum StreamError {
     /// It is not a frame.
     #[error(transparent)]
     Frame(#[from] FrameError),
@@ -58,7 +58,7 @@ pub(crate) enum StreamError {
 
 /// What came, besides bytes.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Arrived {
+pub enum Arrived {
     /// A stream begins, which leads to this app.
     Opened(StreamId, AppName),
     /// It is over in both directions.
@@ -97,7 +97,7 @@ impl Stream {
 
 /// One end.
 #[derive(Debug)]
-pub(super) struct Streams {
+pub struct Streams {
     side: Side,
     /// The highest number that was given.
     last: u32,
@@ -107,17 +107,18 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    pub(super) fn new(side: Side) -> Self {
+    /// An end without streams.
+    pub fn new(side: Side) -> Self {
         Self { side, last: 0, all: BTreeMap::new(), incoming: Unparsed::default(), unsent: VecDeque::new() }
     }
 
     /// Another stream has room.
-    pub(super) fn has_room(&self) -> bool {
+    pub fn has_room(&self) -> bool {
         self.all.len() < MAX_STREAMS && self.last < u32::MAX && self.unsent.len() < BACKLOG
     }
 
     /// Opens a stream to an app. Ask [`Streams::has_room`] first.
-    pub(super) fn open(&mut self, app: AppName) -> StreamId {
+    pub fn open(&mut self, app: AppName) -> StreamId {
         self.last += 1;
         let id = StreamId(self.last);
         self.all.insert(id, Stream::new());
@@ -138,7 +139,7 @@ impl Streams {
     ///
     /// # Errors
     /// See [`StreamError`]; this end is of no use any more.
-    pub(super) fn receive(&mut self, bytes: &[u8]) -> Result<Vec<Arrived>, StreamError> {
+    pub fn receive(&mut self, bytes: &[u8]) -> Result<Vec<Arrived>, StreamError> {
         let mut heard = Vec::new();
         for (id, frame) in self.incoming.take(bytes)? {
             heard.extend(self.hear(id, frame)?);
@@ -222,12 +223,12 @@ impl Streams {
     }
 
     /// What its socket is to be given next; perhaps not all of it.
-    pub(super) fn inbox(&self, id: StreamId) -> &[u8] {
+    pub fn inbox(&self, id: StreamId) -> &[u8] {
         self.all.get(&id).map_or(&[], |stream| stream.inbox.as_slices().0)
     }
 
     /// Its socket has taken so much of that.
-    pub(super) fn passed_on(&mut self, id: StreamId, count: usize) {
+    pub fn passed_on(&mut self, id: StreamId, count: usize) {
         let Some(stream) = self.all.get_mut(&id) else { return };
         let count = stream.inbox.drain(..count).count();
         stream.passed_on += u32::try_from(count).unwrap_or(u32::MAX);
@@ -252,12 +253,12 @@ impl Streams {
     }
 
     /// What is to go over the pipes next; perhaps not all of it.
-    pub(super) fn unsent(&self) -> &[u8] {
+    pub fn unsent(&self) -> &[u8] {
         self.unsent.as_slices().0
     }
 
     /// So much of that was sent.
-    pub(super) fn sent(&mut self, count: usize) {
+    pub fn sent(&mut self, count: usize) {
         self.unsent.drain(..count);
     }
 }

@@ -11,6 +11,7 @@ mod manifest;
 mod mutation;
 mod names;
 mod protocol;
+mod streams;
 mod tree;
 mod updates;
 
@@ -28,7 +29,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "updates", feed: updates::feed, words: updates::WORDS },
     Target { name: "names", feed: names::feed, words: names::WORDS },
     Target { name: "manifest", feed: manifest::feed, words: manifest::WORDS },
@@ -36,4 +37,5 @@ pub const TARGETS: [Target; 7] = [
     Target { name: "protocol", feed: protocol::feed, words: protocol::WORDS },
     Target { name: "image", feed: image::feed, words: image::WORDS },
     Target { name: "journal", feed: journal::feed, words: journal::WORDS },
+    Target { name: "streams", feed: streams::feed, words: streams::WORDS },
 ];
