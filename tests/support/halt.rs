@@ -1,9 +1,7 @@
 //! A call of Docker that moves an image halts before, amid or after its work, so that something can happen while it does.
 
-use std::fs;
-use std::path::PathBuf;
-
 use super::before_docker::BeforeDocker;
+use super::host::Host;
 use super::ran::until;
 use super::world::World;
 
@@ -32,7 +30,9 @@ pub(crate) enum Moment {
 
 /// The first such call halts, until it is told to go on; others pass.
 pub(crate) struct Halt<'w> {
-    place: PathBuf,
+    host: &'w Host,
+    /// A directory on that host.
+    place: String,
     _docker: BeforeDocker<'w>,
 }
 
@@ -55,9 +55,11 @@ impl Call {
 impl<'w> Halt<'w> {
     /// Lets the first such call halt.
     pub(crate) fn new(world: &'w World, call: Call, moment: Moment) -> Halt<'w> {
-        let places = (0..).map(|number| world.path(format!("halt-{number}")));
-        let place = places.into_iter().find(|place| fs::create_dir(place).is_ok()).unwrap();
-        let (path, word) = (place.display(), call.word());
+        let host = match call {
+            Call::Save => &world.source,
+            Call::Load => &world.destination,
+        };
+        let (path, word) = (world.directory_on(host, "halt"), call.word());
         let docker = "\"$0.whole\" \"$@\"";
         let amid = format!("{{ head -c {AMID}; halt; cat; }}");
         let work = match (moment, call) {
@@ -73,16 +75,12 @@ impl<'w> Halt<'w> {
                  if mkdir {path}/first 2>/dev/null; then {work}; fi
              fi"
         );
-        let host = match call {
-            Call::Save => &world.source,
-            Call::Load => &world.destination,
-        };
-        Halt { place, _docker: BeforeDocker::on(host, &script) }
+        Halt { host, place: path, _docker: BeforeDocker::on(host, &script) }
     }
 
     /// A call halts there, or has.
     pub(crate) fn is_reached(&self) -> bool {
-        self.place.join("halted").exists()
+        self.host.has_file(&format!("{}/halted", self.place))
     }
 
     /// Waits until one does.
@@ -92,12 +90,12 @@ impl<'w> Halt<'w> {
 
     /// It goes on.
     pub(crate) fn end(&self) {
-        fs::write(self.place.join("ended"), "").unwrap();
+        self.host.root(&format!("touch {}/ended", self.place)).succeeds();
     }
 
     /// How many such calls there have been.
     pub(crate) fn calls(&self) -> usize {
-        fs::read_to_string(self.place.join("calls")).unwrap_or_default().lines().count()
+        self.host.root(&format!("cat {}/calls", self.place)).raw.lines().count()
     }
 }
 
@@ -109,8 +107,7 @@ impl Drop for Halt<'_> {
 
 /// Lets `docker save` on the source write some hundred kilobytes a second, as a slow disk or line would.
 pub(crate) fn slow_save(world: &World) -> BeforeDocker<'_> {
-    let piece = world.path("piece");
-    let path = piece.display();
+    let path = world.directory_on(&world.source, "piece") + "/piece";
     let slow = format!("while head -c 250000 >{path} && [ -s {path} ]; do cat {path}; sleep 0.3; done");
     BeforeDocker::on(
         &world.source,

@@ -232,9 +232,21 @@ impl World {
     /// A gate at which something on the hosts can be made to wait.
     pub(crate) fn gate(&self, name: &str) -> Gate<'_> {
         self.gates.call_once(|| [&self.source, &self.destination].into_iter().for_each(gate::install));
-        let place = self.dir.path().display().to_string();
-        let place = if self.is_real() { gate::PLACE } else { &place };
-        Gate::new([&self.source, &self.destination], place, name)
+        Gate::new([&self.source, &self.destination], &self.place_on_hosts(), name)
+    }
+
+    /// Where stories have their files on a host.
+    fn place_on_hosts(&self) -> String {
+        if self.is_real() { gate::PLACE.to_owned() } else { self.dir.path().display().to_string() }
+    }
+
+    /// A new directory on a host, for whoever is a user there.
+    pub(super) fn directory_on(&self, host: &Host, name: &str) -> String {
+        let place = self.place_on_hosts();
+        let script = format!(
+            "mkdir -p {place} && directory=$(mktemp -d {place}/{name}-XXXXXX) && chmod 777 $directory && echo $directory"
+        );
+        host.root(&script).succeeds().raw.trim().to_owned()
     }
 
     /// Makes every graduation of the source wait, when all its apps are held, in a POST hook.
