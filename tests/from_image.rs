@@ -1,6 +1,6 @@
 //! Apps that are deployed from an image (`git:from-image`, `git:load-image`): they graduate as what they are.
 
-use crate::support::{App, Host, World};
+use crate::support::{App, BeforeDocker, Host, World};
 
 /// Makes an image of what an app's build makes, on the source, which belongs to no app there.
 fn make_image(world: &World, name: &str, app: App<'_>) {
@@ -142,5 +142,38 @@ fn what_is_built_there_is_built_of_the_image_that_was_tested() {
         (destination.live("cart"), about(destination, "cart")),
         ("3".to_owned(), about(source, "cart"))
     );
+    destination.keeps_no_trace();
+}
+
+#[test]
+fn an_image_named_by_its_digest_is_sent_and_not_given_that_name() {
+    if World::simulated_only("real hosts have no registry in common") {
+        return;
+    }
+    let world = World::new();
+    world.send_images();
+    let (source, destination) = (&world.source, &world.destination);
+    make_image(&world, "shop/web:1", maker(&world, "1"));
+    source.docker(&["push", "shop/web:1"]).succeeds();
+    let names =
+        source.docker(&["image", "inspect", "-f", "{{json .RepoDigests}}", "shop/web:1"]).succeeds().raw;
+    let name = names.trim().trim_matches(['[', ']', '"']).to_owned();
+    assert!(name.starts_with("shop/web@sha256:"), "{names}");
+    source.dokku(&["apps:create", "web"]).succeeds();
+    source.dokku(&["git:from-image", "web", &name]).succeeds();
+    source.dokku(&["graduate:commit", "-m", "Version 1"]).succeeds();
+    let env = world.clone_environment();
+    assert_eq!(env.manifest("web")["deploy"]["from_image"], name.as_str());
+
+    // Docker refuses that, each time that it is tried.
+    let tried = world.path("tried");
+    let notes = format!("case \"$*\" in *--tag*@sha256:*) : >{};; esac", tried.display());
+    let docker = BeforeDocker::on(destination, &notes);
+    env.graduate("first", "HEAD").succeeds().says("image from ").says("migrating to 1");
+    drop(docker);
+    assert!(!tried.exists(), "it was to be named {name}");
+    let of_image = about(destination, "web");
+    assert_eq!((destination.live("web"), &of_image), ("1".to_owned(), &about(source, "web")));
+    assert!(of_image.contains(&format!("config/git/web/source-image: {name}\n")), "{of_image}");
     destination.keeps_no_trace();
 }

@@ -347,12 +347,13 @@ impl<'a> App<'a> {
     }
 
     /// What was deployed as it is, and came from the source, gets its name here, if no image has it: by that name Dokku builds
-    /// the app again, and takes its files.
+    /// the app again, and takes its files. A name with a digest cannot be given: only what a registry has sent gets it.
     ///
     /// # Errors
     /// Docker fails; repeat it.
     pub(crate) fn name_deployed_image(&self, before: &Before) -> Result<(), AppError> {
-        let Some(name) = repo::image_of(&self.dokku.repository(self.name), before.to) else { return Ok(()) };
+        let name = repo::image_of(&self.dokku.repository(self.name), before.to);
+        let Some(name) = name.filter(|name| name.digest().is_none()) else { return Ok(()) };
         let sent = Keeper::sent(self.id, self.name).name();
         if docker::image(name.as_str())?.is_none() && docker::image(&sent)?.is_some() {
             docker::name_layers(&sent, name.as_str())?;

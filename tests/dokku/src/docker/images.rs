@@ -60,6 +60,7 @@ impl Engine {
         tag: &str,
         origin: &str,
     ) -> Answer {
+        let tag = if tag.is_empty() { None } else { Some(references::given(tag)?) };
         let origin = match self.store() {
             Store::Overlay2 => origin.to_owned(),
             Store::Containerd => format!("{origin} {:?}", Utc::now()),
@@ -75,8 +76,8 @@ impl Engine {
                 fs::rename(tree, self.image_tree(&id)).map_err(|error| format!("{tree}: {error}"))?;
                 state.images.insert(id.clone(), Image { created: Utc::now(), labels, config });
             }
-            if !tag.is_empty() {
-                let before = state.tags.insert(references::tagged(tag), id.clone());
+            if let Some(tag) = tag {
+                let before = state.tags.insert(tag, id.clone());
                 match (self.store(), before) {
                     (Store::Containerd, Some(before)) if state.tags_of(&before).is_empty() => {
                         self.delete_image(state, &before);
@@ -117,7 +118,7 @@ impl Engine {
     pub(super) fn tag(&self, source: &str, target: &str) -> Answer {
         self.change(|state| {
             let id = references::image(state, source)?;
-            state.tags.insert(references::tagged(target), id);
+            state.tags.insert(references::given(target)?, id);
             Ok(Value::Null)
         })
     }

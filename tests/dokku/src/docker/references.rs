@@ -30,6 +30,14 @@ pub(crate) fn tagged(name: &str) -> String {
     if last.contains(':') { name.to_owned() } else { format!("{name}:latest") }
 }
 
+/// A name that somebody gives an image: those with a digest are left to registries.
+pub(crate) fn given(name: &str) -> Result<String, String> {
+    match name.contains('@') {
+        true => Err("refusing to create a tag with a digest reference".to_owned()),
+        false => Ok(tagged(name)),
+    }
+}
+
 /// The repository of a tagged name.
 pub(crate) fn repository(tag: &str) -> &str {
     tag.rsplit_once(':').map_or(tag, |(repository, _)| repository)
