@@ -117,7 +117,7 @@ struct Session<'a> {
     vars: &'a Vars,
     /// What Docker had when it was asked first.
     images: Option<LocalImages>,
-    participant: Option<Participant>,
+    participant: Option<ParticipantHandle>,
 }
 
 /// What must be known of Docker here to receive an image.
@@ -133,7 +133,7 @@ impl LocalImages {
     }
 }
 
-struct Participant {
+struct ParticipantHandle {
     id: GraduationId,
     store: Store,
     connection: Option<UnixStream>,
@@ -320,7 +320,7 @@ impl Session<'_> {
             error::show(&error, None);
             std::process::exit(1);
         });
-        self.participant = Some(Participant { id, store, connection: None });
+        self.participant = Some(ParticipantHandle { id, store, connection: None });
         Ok(())
     }
 }
@@ -341,7 +341,7 @@ fn died(id: GraduationId, store: &Store, started: Option<&Detached>) -> AgentErr
     AgentError::Died(id, started.map(why).unwrap_or_default())
 }
 
-impl Participant {
+impl ParticipantHandle {
     /// Sends a request to the participant. One that is settled needs none any more.
     fn pass_on(&mut self, request: &Request) -> Result<(), AgentError> {
         if self.connection.is_none() {

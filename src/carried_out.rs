@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError};
 use crate::names::{EnvironmentName, ObjectId, ReleaseTag, RequestTag};
-use crate::repo::{RepoError, Store};
+use crate::repo::{RepoError, RepositoryReader};
 use crate::vars::Vars;
 
 /// The note of a release tag that names the request's object.
@@ -35,7 +35,7 @@ pub(crate) enum CarriedOutError {
 /// What a file of it says.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct CarriedOut {
     release: String,
 }
 
@@ -54,7 +54,7 @@ fn file(dir: &Path, request: &RequestTag, object: ObjectId) -> PathBuf {
 /// Nobody knows.
 pub(crate) fn find(
     vars: &Vars,
-    repo: &Store,
+    repo: &RepositoryReader,
     request: &RequestTag,
     object: ObjectId,
 ) -> Result<Option<ReleaseTag>, CarriedOutError> {
@@ -62,7 +62,7 @@ pub(crate) fn find(
     if !dir.exists() {
         make(&dir, repo, &request.environment)?;
     }
-    let entry: Option<Entry> = files::read_json(&file(&dir, request, object))?;
+    let entry: Option<CarriedOut> = files::read_json(&file(&dir, request, object))?;
     Ok(entry.and_then(|entry| entry.release.parse().ok()))
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn find(
 /// It may not be on the disk.
 pub(crate) fn note(
     vars: &Vars,
-    repo: &Store,
+    repo: &RepositoryReader,
     request: &RequestTag,
     object: ObjectId,
     release: &ReleaseTag,
@@ -89,11 +89,11 @@ pub(crate) fn note(
 fn write(dir: &Path, request: &RequestTag, object: ObjectId, release: &ReleaseTag) -> Result<(), FileError> {
     let file = file(dir, request, object);
     files::make_dir(file.parent().unwrap_or(dir))?;
-    files::write_json(&file, &Entry { release: release.to_string() })
+    files::write_json(&file, &CarriedOut { release: release.to_string() })
 }
 
 /// Makes the index of what the release tags say, under another name first, so that what has the name is whole.
-fn make(dir: &Path, repo: &Store, environment: &EnvironmentName) -> Result<(), CarriedOutError> {
+fn make(dir: &Path, repo: &RepositoryReader, environment: &EnvironmentName) -> Result<(), CarriedOutError> {
     let parent = dir.parent().unwrap_or(dir);
     files::make_dir(parent)?;
     let name = format!(".{environment}.requests.");
@@ -121,7 +121,7 @@ fn make(dir: &Path, repo: &Store, environment: &EnvironmentName) -> Result<(), C
 mod tests {
     use super::*;
     use crate::git::{Git, RefChange, TagText};
-    use crate::repo::Settled;
+    use crate::repo::GitRepository;
 
     #[test]
     fn what_was_carried_out_is_found_by_label_and_object_and_made_anew_of_the_releases() {
@@ -138,7 +138,7 @@ mod tests {
         let text =
             TagText { name: "production/20261123104512", tagger: "alice", time_s: 1, message: &message };
         let object = git.make_tag(commit, &text).unwrap();
-        let repo = Settled::open_at(dir.path().join("env.git")).unwrap();
+        let repo = GitRepository::open_at(dir.path().join("env.git")).unwrap();
         assert_eq!(find(&vars, &repo, &request, commit).unwrap(), None, "no release says so");
 
         git.change_refs(&[RefChange { name: release.ref_name(), new: Some(object), old: None }]).unwrap();

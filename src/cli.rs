@@ -26,8 +26,8 @@ pub(crate) enum Invocation {
         /// What Dokku gave it.
         arguments: Vec<String>,
     },
-    /// A part of the plugin that the plugin itself, git or Dokku starts.
-    Part(Part),
+    /// A command that the plugin itself, git or Dokku starts.
+    Internal(InternalCommand),
 }
 
 /// Which of git's hooks.
@@ -39,9 +39,9 @@ pub(crate) enum GitHook {
     PostReceive,
 }
 
-/// The parts that no user starts.
+/// The commands that no user starts.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-pub(crate) enum Part {
+pub(crate) enum InternalCommand {
     /// Answer one of git's hooks
     Hook {
         /// Which.
@@ -76,7 +76,7 @@ pub(crate) enum Part {
 
 #[derive(Debug, Parser)]
 #[command(name = "dokku", disable_help_subcommand = true)]
-struct Dokku {
+struct DokkuCommandLine {
     #[command(subcommand)]
     command: Command,
 }
@@ -85,7 +85,7 @@ struct Dokku {
 #[command(name = "dokku-graduate", disable_help_subcommand = true, version, about)]
 struct Own {
     #[command(subcommand)]
-    part: Part,
+    command: InternalCommand,
 }
 
 /// Parses with clap, whose help is a result and whose errors are wrong usage.
@@ -108,7 +108,7 @@ fn command(words: &[String]) -> Result<Invocation, CommandError> {
     match words {
         [] => Ok(Invocation::Command(Command::Help(help::Arguments::default()))),
         [graduate] if graduate == "graduate" => command(&[]),
-        _ => Ok(match parse::<Dokku>(words)? {
+        _ => Ok(match parse::<DokkuCommandLine>(words)? {
             Ok(dokku) => Invocation::Command(dokku.command),
             Err(text) => Invocation::Show(text),
         }),
@@ -117,7 +117,7 @@ fn command(words: &[String]) -> Result<Invocation, CommandError> {
 
 fn own(words: &[String]) -> Result<Invocation, CommandError> {
     Ok(match parse::<Own>(words)? {
-        Ok(own) => Invocation::Part(own.part),
+        Ok(own) => Invocation::Internal(own.command),
         Err(text) => Invocation::Show(text),
     })
 }
@@ -177,7 +177,10 @@ mod tests {
         assert!(matches!(trigger, Ok(Invocation::Trigger { name, arguments })
             if name == "check-deploy" && arguments.len() == 6));
         let hook = of("dokku-graduate hook pre-receive");
-        assert!(matches!(hook, Ok(Invocation::Part(Part::Hook { hook: GitHook::PreReceive }))));
+        assert!(matches!(
+            hook,
+            Ok(Invocation::Internal(InternalCommand::Hook { hook: GitHook::PreReceive }))
+        ));
         assert!(matches!(
             of("dokku-graduate graduate:hooks PRE"),
             Ok(Invocation::Command(Command::Hooks(_)))
@@ -189,9 +192,9 @@ mod tests {
     fn every_subcommand_file_has_a_command() {
         for file in SUBCOMMANDS {
             let name = if file == "default" { "graduate".to_owned() } else { format!("graduate:{file}") };
-            let found = Dokku::command().find_subcommand(&name).is_some();
+            let found = DokkuCommandLine::command().find_subcommand(&name).is_some();
             assert!(found, "{name}");
         }
-        assert_eq!(Dokku::command().get_subcommands().count(), SUBCOMMANDS.len());
+        assert_eq!(DokkuCommandLine::command().get_subcommands().count(), SUBCOMMANDS.len());
     }
 }

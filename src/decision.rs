@@ -9,7 +9,7 @@ use crate::journal::{Entry, Journal};
 use crate::names::ObjectId;
 use crate::order::Order;
 use crate::protocol::Decision;
-use crate::repo::{RepoError, Settled};
+use crate::repo::{GitRepository, RepoError};
 use crate::vars::Vars;
 
 /// The decision could not be read or made.
@@ -33,7 +33,7 @@ pub(crate) enum DecisionError {
 /// Nobody knows; ask again.
 pub(crate) fn by_ref(vars: &Vars, order: &Order) -> Result<Option<Go>, DecisionError> {
     let name = order.tag.ref_name();
-    if Settled::open(vars)?.read_ref(&name)? != Some(order.new) {
+    if GitRepository::open(vars)?.read_ref(&name)? != Some(order.new) {
         return Ok(None);
     }
     Git::environment(vars).sync_ref(&name)?;
@@ -95,7 +95,7 @@ pub(crate) fn set_back(
     new: Option<ObjectId>,
 ) -> Result<(), DecisionError> {
     let git = Git::environment(vars);
-    if Settled::open(vars)?.read_ref(name)? == new && old != new {
+    if GitRepository::open(vars)?.read_ref(name)? == new && old != new {
         git.compare_and_swap(name, old, new)?;
     }
     // A push that was killed before the tag moved would be in the way of the next one under its label.

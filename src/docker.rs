@@ -115,7 +115,7 @@ pub(crate) struct Container {
     #[serde(default)]
     restart_count: u32,
     host_config: HostConfig,
-    state: State,
+    state: ContainerState,
     #[serde(default)]
     network_settings: NetworkSettings,
     #[serde(default)]
@@ -139,7 +139,7 @@ struct Binding {
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct State {
+struct ContainerState {
     running: bool,
     #[serde(default)]
     restarting: bool,

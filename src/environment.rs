@@ -20,7 +20,7 @@ use crate::manifest::{
 use crate::names::{AppName, CommitId};
 use crate::plan::{self, AppsHere, Here, Problem};
 use crate::provenance::{self, Found, ProvenanceError};
-use crate::repo::{RepoError, Settled};
+use crate::repo::{GitRepository, RepoError};
 use crate::runs::Runs;
 use crate::ssh::quoted;
 use crate::updates::MAIN;
@@ -316,7 +316,7 @@ impl Environment {
     ) -> Result<(Survey, Vec<Difference>), EnvironmentError> {
         let live = self.refresh()?;
         let committed = match commit {
-            Some(commit) => Settled::open(&self.vars)?.manifests(commit)?,
+            Some(commit) => GitRepository::open(&self.vars)?.manifests(commit)?,
             None => State::default(),
         };
         let mut differences = live.state.differences(&committed);
@@ -334,7 +334,7 @@ impl Environment {
     pub(crate) fn commit(&self, message: Option<&str>) -> Result<Committed, EnvironmentError> {
         let _lock = self.commit_lock()?;
         let git = Git::environment(&self.vars);
-        let branch = Settled::open(&self.vars)?.branch()?;
+        let branch = GitRepository::open(&self.vars)?.branch()?;
         if branch.as_deref() != Some(MAIN) {
             let branch = branch.unwrap_or_else(|| "no branch".to_owned());
             let branch = branch.strip_prefix("refs/heads/").unwrap_or(&branch).to_owned();
@@ -348,7 +348,7 @@ impl Environment {
         if let Some(error) = stale.into_iter().next() {
             return Err(error);
         }
-        let repo = Settled::open(&self.vars)?;
+        let repo = GitRepository::open(&self.vars)?;
         // A commit that cannot be read, made by another version, must not stop the one that replaces it.
         let before = repo.head()?.and_then(|head| repo.manifests(head).ok()).unwrap_or_default();
         let differences = live.state.differences(&before);

@@ -194,7 +194,7 @@ fn a_commit_acknowledges_and_says_what_changed() {
     let found = environment.compare(first.commit).unwrap().1;
     assert_eq!(found[0].to_string(), "api: config NEW");
     let second = environment.commit(None).unwrap();
-    let repo = Settled::open(&host.vars).unwrap();
+    let repo = GitRepository::open(&host.vars).unwrap();
     let info = repo.describe(second.commit.unwrap()).unwrap();
     assert_eq!((info.subject.as_str(), info.author.as_str()), ("Update api", "alice"));
     assert!(repo.is_ancestor(first.commit.unwrap(), second.commit.unwrap()).unwrap());

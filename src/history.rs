@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::mapping::Mapping;
 use crate::names::{AppName, CommitId, EnvironmentName, ReleaseTag};
-use crate::repo::{Release, RepoError, Store};
+use crate::repo::{Release, RepoError, RepositoryReader};
 use crate::runs::Runs;
 
 /// The line of a release tag that names the latest earlier release of the same commit. It is written so that whoever reads
@@ -50,7 +50,7 @@ pub(crate) struct Episode {
 /// # Errors
 /// The repository cannot be read.
 pub(crate) fn of(
-    repo: &Store,
+    repo: &RepositoryReader,
     environment: &EnvironmentName,
     runs: Option<CommitId>,
     limit: usize,
@@ -72,7 +72,7 @@ pub(crate) fn of(
 
 /// What the commits of releases say of their apps.
 struct States<'a> {
-    repo: &'a Store,
+    repo: &'a RepositoryReader,
 }
 
 impl States<'_> {
@@ -142,7 +142,7 @@ fn mark_rolled_back(history: &mut [Episode]) {
 /// # Errors
 /// The repository cannot be read.
 pub(crate) fn latest_of(
-    repo: &Store,
+    repo: &RepositoryReader,
     environment: &EnvironmentName,
     commit: CommitId,
 ) -> Result<Option<ReleaseTag>, RepoError> {
@@ -160,7 +160,10 @@ pub(crate) fn latest_of(
 ///
 /// # Errors
 /// The repository cannot be read.
-pub(crate) fn previous(repo: &Store, environment: &EnvironmentName) -> Result<Option<Release>, RepoError> {
+pub(crate) fn previous(
+    repo: &RepositoryReader,
+    environment: &EnvironmentName,
+) -> Result<Option<Release>, RepoError> {
     previous_of(repo.release_names(environment)?, |tag| repo.release(tag))
 }
 

@@ -4,7 +4,7 @@
 use crate::attach::{Attached, Look, Step};
 use crate::client::Client;
 use crate::coordinator::control::Ask;
-use crate::coordinator::{self, Start};
+use crate::coordinator::{self, CoordinatorTask};
 use crate::error;
 use crate::install;
 use crate::journal::{self, Place, PushNote};
@@ -90,7 +90,7 @@ fn is_in_use(vars: &Vars, tag: &RequestTag) -> Result<bool, HookError> {
 fn vote(vars: &Vars, receive_pack: ProcessId, orders: &[Order]) -> Result<u8, HookError> {
     let mut attached = Vec::new();
     for order in orders {
-        let started = coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
+        let started = coordinator::start(&CoordinatorTask::Graduate(Box::new(order.clone())))?;
         let mut one =
             Attached::to_started(vars, &order.id, &started, Look::Lines { quiet: order.options.quiet })?;
         one.ask(&Ask::Asker { receive_pack: Some(receive_pack) });

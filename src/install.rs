@@ -24,7 +24,7 @@ use crate::vars::Vars;
 
 use step::{InstallError, Notes, ensure_link};
 
-pub(crate) use companions::{GIT_READER, HOLDER, State, all as companions};
+pub(crate) use companions::{CompanionState, GIT_READER, HOLDER, all as companions};
 pub(crate) use repository::{HOOKS, chained_hook, is_prepared, ssh_key_path, wrong_settings};
 pub(crate) use step::is_file;
 

@@ -1,7 +1,7 @@
 //! Every libgit2 call: reading the environment repository. Nothing here writes; `git.rs` does, with git itself.
 //!
 //! There are two ways in. [`Incoming`] is for pre-receive: it sees the objects in git's quarantine, which exist for
-//! nobody else and may vanish. [`Settled`] is for everything else. Both read through [`Store`].
+//! nobody else and may vanish. [`GitRepository`] is for everything else. Both read through [`RepositoryReader`].
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -186,21 +186,21 @@ impl Release {
 }
 
 /// Reads a repository.
-pub struct Store {
+pub struct RepositoryReader {
     repository: Repository,
 }
 
 /// The repository as it is for everybody.
-pub(crate) struct Settled(Store);
+pub(crate) struct GitRepository(RepositoryReader);
 
-impl Deref for Settled {
-    type Target = Store;
-    fn deref(&self) -> &Store {
+impl Deref for GitRepository {
+    type Target = RepositoryReader;
+    fn deref(&self) -> &RepositoryReader {
         &self.0
     }
 }
 
-impl Settled {
+impl GitRepository {
     /// Opens the environment repository of this host.
     ///
     /// # Errors
@@ -215,13 +215,13 @@ impl Settled {
     /// [`RepoError::Open`].
     pub(crate) fn open_at(path: PathBuf) -> Result<Self, RepoError> {
         match Repository::open(&path) {
-            Ok(repository) => Ok(Self(Store { repository })),
+            Ok(repository) => Ok(Self(RepositoryReader { repository })),
             Err(source) => Err(RepoError::Open { path, source }),
         }
     }
 }
 
-impl Store {
+impl RepositoryReader {
     fn header(&self, id: Oid) -> Result<(usize, ObjectType), RepoError> {
         let odb = self.repository.odb().map_err(reading("the objects"))?;
         odb.read_header(id).map_err(reading(format!("object {id}")))
@@ -385,7 +385,7 @@ impl Store {
     /// The state that a commit describes, read from its tree alone.
     ///
     /// # Errors
-    /// As [`Store::manifests`], and [`RepoError::NoManifests`].
+    /// As [`RepositoryReader::manifests`], and [`RepoError::NoManifests`].
     pub fn state_at(&self, commit: CommitId) -> Result<State, RepoError> {
         let state = self.manifests(commit)?;
         if state.0.is_empty() { Err(RepoError::NoManifests(commit)) } else { Ok(state) }

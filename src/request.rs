@@ -13,9 +13,9 @@ use crate::mapping::{Mapping, Routes};
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId, Label, RequestTag};
 use crate::order::{Mode, Order};
 use crate::plan::{Options, WantedApp};
-use crate::repo::{RepoError, Store};
+use crate::repo::{RepoError, RepositoryReader};
 use crate::settings::Settings;
-use crate::updates::{Push, Request};
+use crate::updates::{GraduationRequest, Push};
 use crate::vars::Vars;
 
 /// There is no order for what was asked.
@@ -37,7 +37,7 @@ impl Explain for RequestError {}
 /// What every order of a push or command has in common.
 pub(crate) struct Orders<'a> {
     /// Where the commits are.
-    pub repo: &'a Store,
+    pub repo: &'a RepositoryReader,
     /// Where they can graduate to.
     pub settings: &'a Settings,
     /// What carries the decision.
@@ -69,11 +69,11 @@ impl Orders<'_> {
         let new = commit_of(self.repo, revision)?;
         let tag = RequestTag { environment: environment.clone(), label: Label::cli() };
         let old = self.repo.read_ref(&tag.ref_name())?;
-        self.of_request(&Request { tag, old, new })
+        self.of_request(&GraduationRequest { tag, old, new })
     }
 
-    fn of_request(&self, request: &Request) -> Result<Order, RequestError> {
-        let Request { tag, old, new } = request.clone();
+    fn of_request(&self, request: &GraduationRequest) -> Result<Order, RequestError> {
+        let GraduationRequest { tag, old, new } = request.clone();
         let commit = self.repo.commit_of(new)?;
         let candidate = Candidate::of(self.repo, self.settings, &tag.environment, commit)?;
         Ok(Order {
@@ -118,7 +118,7 @@ impl Candidate {
     /// # Errors
     /// The commit's state cannot be read.
     pub(crate) fn of(
-        repo: &Store,
+        repo: &RepositoryReader,
         settings: &Settings,
         environment: &EnvironmentName,
         commit: CommitId,
@@ -151,7 +151,7 @@ impl Candidate {
     }
 
     /// Its state is HEAD's, as far as it graduates along the mapping.
-    fn is_current(&self, repo: &Store) -> Result<bool, RepoError> {
+    fn is_current(&self, repo: &RepositoryReader) -> Result<bool, RepoError> {
         let Some(head) = repo.head()? else { return Ok(false) };
         if repo.tree_of(head)? == repo.tree_of(self.commit)? {
             return Ok(true);
@@ -169,7 +169,7 @@ impl Candidate {
 ///
 /// # Errors
 /// [`RequestError::UnknownRevision`]; the repository cannot be read.
-pub(crate) fn commit_of(repo: &Store, revision: Option<&str>) -> Result<CommitId, RequestError> {
+pub(crate) fn commit_of(repo: &RepositoryReader, revision: Option<&str>) -> Result<CommitId, RequestError> {
     let found = match revision {
         Some(revision) => repo.resolve(revision)?,
         None => repo.head()?,

@@ -129,9 +129,9 @@ fn count(number: usize) -> String {
 /// The form of the file; another one is refused instead of misread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
-struct Version;
+struct SettingsVersion;
 
-impl TryFrom<u32> for Version {
+impl TryFrom<u32> for SettingsVersion {
     type Error = String;
     fn try_from(number: u32) -> Result<Self, String> {
         match number {
@@ -141,8 +141,8 @@ impl TryFrom<u32> for Version {
     }
 }
 
-impl From<Version> for u32 {
-    fn from(_: Version) -> u32 {
+impl From<SettingsVersion> for u32 {
+    fn from(_: SettingsVersion) -> u32 {
         1
     }
 }
@@ -150,7 +150,7 @@ impl From<Version> for u32 {
 /// One linked environment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Environment {
+pub(crate) struct LinkedEnvironment {
     /// Where it is reached.
     pub url: Address,
     /// Graduations to it are refused.
@@ -185,9 +185,9 @@ impl fmt::Display for Frozen {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Settings {
-    version: Version,
+    version: SettingsVersion,
     #[serde(default)]
-    environments: BTreeMap<EnvironmentName, Environment>,
+    environments: BTreeMap<EnvironmentName, LinkedEnvironment>,
     #[serde(default)]
     hooks: BTreeMap<HookKind, Vec<String>>,
     #[serde(default, skip_serializing_if = "Properties::is_empty")]
@@ -197,7 +197,7 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            version: Version,
+            version: SettingsVersion,
             environments: BTreeMap::new(),
             hooks: BTreeMap::new(),
             properties: Properties::default(),
@@ -247,7 +247,7 @@ impl Settings {
     }
 
     /// The environments, sorted by name.
-    pub(crate) fn environments(&self) -> &BTreeMap<EnvironmentName, Environment> {
+    pub(crate) fn environments(&self) -> &BTreeMap<EnvironmentName, LinkedEnvironment> {
         &self.environments
     }
 
@@ -260,7 +260,7 @@ impl Settings {
     ///
     /// # Errors
     /// [`SettingsError::UnknownEnvironment`], which lists those that there are.
-    pub(crate) fn environment(&self, name: &EnvironmentName) -> Result<&Environment, SettingsError> {
+    pub(crate) fn environment(&self, name: &EnvironmentName) -> Result<&LinkedEnvironment, SettingsError> {
         self.environments.get(name).ok_or_else(|| self.unknown(name))
     }
 
@@ -284,7 +284,7 @@ impl Settings {
                 Err(SettingsError::EnvironmentExists { name: name.clone(), url: Box::new(there.url.clone()) })
             }
             None => {
-                let environment = Environment {
+                let environment = LinkedEnvironment {
                     url: url.clone(),
                     frozen: None,
                     mapping: Mapping::default(),
@@ -303,7 +303,7 @@ impl Settings {
     pub(crate) fn remove_environment(
         &mut self,
         name: &EnvironmentName,
-    ) -> Result<Environment, SettingsError> {
+    ) -> Result<LinkedEnvironment, SettingsError> {
         self.environments.remove(name).ok_or_else(|| self.unknown(name))
     }
 

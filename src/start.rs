@@ -3,7 +3,7 @@
 use std::panic;
 use std::process::ExitCode;
 
-use crate::cli::{self, GitHook, Invocation, Part};
+use crate::cli::{self, GitHook, InternalCommand, Invocation};
 use crate::commands;
 use crate::error::{self, Error};
 use crate::exit::ExitStatus;
@@ -32,7 +32,7 @@ fn run() -> Result<ExitStatus, Error> {
         Invocation::Show(text) => commands::print(text)?,
         Invocation::NotOurs => return Ok(ExitStatus::NotOurs(vars.not_implemented_exit)),
         Invocation::Trigger { name, arguments } => trigger::run(&vars, &name, &arguments)?,
-        Invocation::Part(part) => return run_part(part, &vars),
+        Invocation::Internal(command) => return run_internal(command, &vars),
     }
     Ok(ExitStatus::Done)
 }
@@ -41,19 +41,23 @@ fn done_or_refused(is_done: bool) -> ExitStatus {
     if is_done { ExitStatus::Done } else { ExitStatus::Refused }
 }
 
-fn run_part(part: Part, vars: &Vars) -> Result<ExitStatus, Error> {
-    match part {
-        Part::Hook { hook: GitHook::PreReceive } => return Ok(hook::pre_receive(vars)?.into()),
-        Part::Hook { hook: GitHook::PostReceive } => return Ok(hook::post_receive(vars)?.into()),
-        Part::Told { ids } => return hook::told(vars, &ids).map(ExitStatus::from).map_err(Error::from),
-        Part::Coordinator => coordinator::main(vars)?,
-        Part::Participant => participant::main(vars)?,
-        Part::AfterDeploy => after_deploy::main(vars)?,
-        Part::Install { arguments } => {
+fn run_internal(command: InternalCommand, vars: &Vars) -> Result<ExitStatus, Error> {
+    match command {
+        InternalCommand::Hook { hook: GitHook::PreReceive } => return Ok(hook::pre_receive(vars)?.into()),
+        InternalCommand::Hook { hook: GitHook::PostReceive } => return Ok(hook::post_receive(vars)?.into()),
+        InternalCommand::Told { ids } => {
+            return hook::told(vars, &ids).map(ExitStatus::from).map_err(Error::from);
+        }
+        InternalCommand::Coordinator => coordinator::main(vars)?,
+        InternalCommand::Participant => participant::main(vars)?,
+        InternalCommand::AfterDeploy => after_deploy::main(vars)?,
+        InternalCommand::Install { arguments } => {
             return Ok(done_or_refused(install::install(vars, &arguments)));
         }
-        Part::Replaceable => return Ok(done_or_refused(install::is_replaceable(vars))),
-        Part::Uninstall { plugin } => return Ok(done_or_refused(install::uninstall(vars, &[plugin]))),
+        InternalCommand::Replaceable => return Ok(done_or_refused(install::is_replaceable(vars))),
+        InternalCommand::Uninstall { plugin } => {
+            return Ok(done_or_refused(install::uninstall(vars, &[plugin])));
+        }
     }
     Ok(ExitStatus::Done)
 }

@@ -32,7 +32,7 @@ impl Update {
 
 /// A request tag that is created or moved.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct GraduationRequest {
     /// The tag.
     pub tag: RequestTag,
     /// What it was.
@@ -45,7 +45,7 @@ pub struct Request {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Push {
     /// Graduations that it asks for, at most one an environment.
-    pub requests: Vec<Request>,
+    pub requests: Vec<GraduationRequest>,
     /// Request tags that it deletes.
     pub forgotten: Vec<RequestTag>,
     /// Everything that it brings, requests included.
@@ -134,7 +134,7 @@ pub fn understand(updates: &[Update], linked: &[EnvironmentName]) -> Result<Push
             return Err(UpdateError::Twice(tag.environment.to_string(), first.clone(), tag));
         }
         seen.push(tag.clone());
-        push.requests.push(Request { tag, old: *old, new });
+        push.requests.push(GraduationRequest { tag, old: *old, new });
     }
     push.arriving = push.arriving.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
     Ok(push)

@@ -17,7 +17,7 @@ use crate::vars::Vars;
 
 /// How far an app has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum AppProgress {
     Waiting,
     Sending,
     Building,
@@ -31,7 +31,7 @@ enum Phase {
     Stuck,
 }
 
-impl Phase {
+impl AppProgress {
     fn in_words(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
@@ -99,7 +99,7 @@ impl Phase {
 #[derive(Debug)]
 struct Line {
     change: String,
-    phase: Phase,
+    phase: AppProgress,
     since: Instant,
     /// How long all of it took, once nothing more will happen to the app.
     took: Option<Duration>,
@@ -113,9 +113,9 @@ struct Line {
 impl Line {
     fn text(&self, app: &AppName, width: usize) -> String {
         let time = in_words(self.took.unwrap_or_else(|| self.since.elapsed()));
-        let says = matches!(self.phase, Phase::Sending | Phase::Building);
+        let says = matches!(self.phase, AppProgress::Sending | AppProgress::Building);
         let said = if says { self.said.as_str() } else { "" };
-        let starts = self.phase == Phase::Building && !self.is_built;
+        let starts = self.phase == AppProgress::Building && !self.is_built;
         let phase = if starts { "starting" } else { self.phase.in_words() };
         let text = format!("{app:width$} {}   {phase:10} {time:>9}   {said}", self.change);
         text.trim_end().to_owned()
@@ -215,7 +215,7 @@ impl View {
             let bar = self.screen.add(ProgressBar::new_spinner().with_style(style.clone()));
             let line = Line {
                 change: format!("{:7} -> {}", row.was(), row.to.short()),
-                phase: Phase::Waiting,
+                phase: AppProgress::Waiting,
                 since: Instant::now(),
                 took: None,
                 is_built: row.delivery.delivery() == Delivery::Build,
@@ -253,7 +253,7 @@ impl View {
 }
 
 impl Line {
-    fn go_on(&mut self, phase: Phase, started: Instant) {
+    fn go_on(&mut self, phase: AppProgress, started: Instant) {
         if self.phase == phase {
             return;
         }
@@ -297,7 +297,7 @@ mod tests {
         let stuck = AppEnd::Stuck { reason: "x".to_owned() };
         let failed = Notice::AppFailed { app: app(), reason: "x".to_owned() };
         let story = |notices: &[&Notice]| {
-            notices.iter().fold(Phase::Waiting, |phase, notice| phase.after(&app(), notice)).in_words()
+            notices.iter().fold(AppProgress::Waiting, |phase, notice| phase.after(&app(), notice)).in_words()
         };
         assert_eq!(story(&[&log("web")]), "waiting");
         assert_eq!(story(&[&log("api"), &log("api")]), "building");

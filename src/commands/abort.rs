@@ -4,7 +4,7 @@
 use clap::Args;
 
 use crate::commit::outcome::{AfterAbort, Outcome};
-use crate::coordinator::Holder;
+use crate::coordinator::EnvironmentHolder;
 use crate::coordinator::control::Ask;
 use crate::error::Error;
 use crate::exit::ExitStatus;
@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
 /// Nothing goes on there, or it was too late.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let environment = &arguments.environment;
-    let Holder { id, by, .. } = the_one_in_progress(environment, vars)?;
+    let EnvironmentHolder { id, by, .. } = the_one_in_progress(environment, vars)?;
     if !Place::of(vars, &id).events().exists() {
         return Err(CommandError::BeingSettled(environment.clone(), by).into());
     }

@@ -6,7 +6,7 @@ use crate::error::{self, Error};
 use crate::exit::Explain;
 use crate::link::{Agent, Inquiry};
 use crate::names::EnvironmentName;
-use crate::repo::{self, Settled};
+use crate::repo::{self, GitRepository};
 use crate::settings::{Address, Settings, Url};
 use crate::ssh::{self, HostKey, SshError};
 use crate::vars::Vars;
@@ -74,7 +74,7 @@ fn check_refs(name: &EnvironmentName, vars: &Vars) -> Result<(), Error> {
     if !vars.git_dir().exists() {
         return Ok(());
     }
-    let (mut found, confusing) = Settled::open(vars)?.misnamed(std::slice::from_ref(name))?;
+    let (mut found, confusing) = GitRepository::open(vars)?.misnamed(std::slice::from_ref(name))?;
     found.extend(confusing.iter().filter(|why| why.is_of(name)).map(|why| why.name().to_owned()));
     if found.is_empty() {
         return Ok(());

@@ -1,6 +1,5 @@
 //! `graduate:commit`: acknowledges the environment as it is now.
 
-use std::fmt;
 use std::str::FromStr;
 
 use crate::dokku::Dokku;
@@ -56,31 +55,26 @@ pub(crate) fn run(vars: &Vars, args: &CommitArgs) -> Result<(), EnvironmentError
     }
     let committed = Environment::open(vars)?.commit(message)?;
     // Whoever does not read this has the commit all the same.
-    output::to_stderr(&Outcome(&committed).to_string());
+    output::to_stderr(&in_words(&committed));
     Ok(())
 }
 
 /// What was done, in words.
-struct Outcome<'a>(&'a Committed);
-
-impl fmt::Display for Outcome<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Committed { commit, differences, remarks } = self.0;
-        match commit {
-            None => writeln!(f, "-----> Nothing to commit: the repository says what runs")?,
-            Some(commit) => {
-                writeln!(f, "-----> Committed {}", commit.short())?;
-                for difference in differences.iter().take(LISTED) {
-                    writeln!(f, "       {difference}")?;
-                }
-                match differences.len().saturating_sub(LISTED) {
-                    0 => {}
-                    more => writeln!(f, "       and {more} more apps")?,
-                }
-            }
+fn in_words(Committed { commit, differences, remarks }: &Committed) -> String {
+    let mut lines = match commit {
+        None => vec!["-----> Nothing to commit: the repository says what runs".to_owned()],
+        Some(commit) => {
+            let first = format!("-----> Committed {}", commit.short());
+            let listed = differences.iter().take(LISTED).map(|difference| format!("       {difference}"));
+            let more = match differences.len().saturating_sub(LISTED) {
+                0 => None,
+                more => Some(format!("       and {more} more apps")),
+            };
+            std::iter::once(first).chain(listed).chain(more).collect()
         }
-        remarks.iter().try_for_each(|remark| writeln!(f, " !     {remark}"))
-    }
+    };
+    lines.extend(remarks.iter().map(|remark| format!(" !     {remark}")));
+    lines.into_iter().map(|line| line + "\n").collect()
 }
 
 #[cfg(test)]
@@ -89,16 +83,16 @@ mod tests {
     use crate::manifest::{Change, Difference};
 
     #[test]
-    fn the_outcome_lists_what_changed() {
+    fn what_was_done_is_listed() {
         let nothing =
             Committed { commit: None, differences: Vec::new(), remarks: vec!["api is down".to_owned()] };
-        let text = Outcome(&nothing).to_string();
+        let text = in_words(&nothing);
         assert!(text.contains("Nothing to commit") && text.ends_with(" !     api is down\n"), "{text}");
         let difference =
             |n: u32| Difference { app: format!("app-{n}").parse().unwrap(), change: Change::Appeared };
         let commit = "a".repeat(40).parse().ok();
         let differences = (0..42).map(difference).collect();
-        let text = Outcome(&Committed { commit, differences, remarks: Vec::new() }).to_string();
+        let text = in_words(&Committed { commit, differences, remarks: Vec::new() });
         assert!(text.starts_with("-----> Committed aaaaaaa\n       app-0: new\n"), "{text}");
         assert!(text.ends_with("       and 2 more apps\n"), "{text}");
     }

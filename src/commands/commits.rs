@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::dokku::Dokku;
 use crate::names::{AppName, CommitId};
-use crate::repo::{CommitInfo, Settled};
+use crate::repo::{CommitInfo, GitRepository};
 use crate::vars::Vars;
 
 /// How many commits of an app are shown.
@@ -23,7 +23,9 @@ pub(super) struct Commits {
 impl Commits {
     pub(super) fn between(app: &AppName, from: Option<CommitId>, to: Option<CommitId>, vars: &Vars) -> Self {
         let (Some(from), Some(to)) = (from, to) else { return Self::default() };
-        let Ok(repo) = Settled::open_at(Dokku::new(vars).repository(app)) else { return Self::default() };
+        let Ok(repo) = GitRepository::open_at(Dokku::new(vars).repository(app)) else {
+            return Self::default();
+        };
         let goes_back = from != to && repo.is_ancestor(to, from).unwrap_or(false);
         let (old, new) = if goes_back { (to, from) } else { (from, to) };
         Self { goes_back, list: repo.log(Some(old), new, SHOWN).unwrap_or_default() }

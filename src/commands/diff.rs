@@ -11,7 +11,7 @@ use crate::lines::Lines;
 use crate::link::Inquiry;
 use crate::names::{AppName, CommitId, EnvironmentName};
 use crate::plan::named;
-use crate::repo::Settled;
+use crate::repo::GitRepository;
 use crate::request::{self, Candidate};
 use crate::settings::Settings;
 use crate::vars::Vars;
@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Erro
     let environment = &arguments.environment;
     let settings = Settings::load(vars)?;
     let linked = settings.environment(environment)?;
-    let repo = Settled::open(vars)?;
+    let repo = GitRepository::open(vars)?;
     let commit = request::commit_of(&repo, arguments.revision.as_deref())?;
     let candidate = Candidate::of(&repo, &settings, environment, commit)?;
     let asked = Inquiry::of(vars, environment, None)

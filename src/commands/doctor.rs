@@ -12,7 +12,7 @@ use crate::exit::ExitStatus;
 use crate::finding::{Finding, Severity};
 use crate::legible::one_line;
 use crate::names::EnvironmentName;
-use crate::settings::{Environment, Settings};
+use crate::settings::{LinkedEnvironment, Settings};
 use crate::vars::Vars;
 
 use super::printing::{Format, print, print_json};
@@ -34,11 +34,11 @@ pub(crate) struct Arguments {
 }
 
 /// Everything that was found.
-struct Report<'a> {
+struct Findings<'a> {
     /// What this host is called.
     host: String,
     here: Vec<Finding>,
-    environments: Vec<(&'a EnvironmentName, &'a Environment, Linked)>,
+    environments: Vec<(&'a EnvironmentName, &'a LinkedEnvironment, Linked)>,
 }
 
 /// Runs the command. Changes nothing; the status is 1 if anything is broken, here or there.
@@ -48,11 +48,11 @@ struct Report<'a> {
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     // Settings that cannot be read are one of the findings.
     let settings = Settings::load(vars).unwrap_or_default();
-    let wanted: Vec<(&EnvironmentName, &Environment)> = match &arguments.environment {
+    let wanted: Vec<(&EnvironmentName, &LinkedEnvironment)> = match &arguments.environment {
         Some(name) => vec![(name, settings.environment(name)?)],
         None => settings.environments().iter().collect(),
     };
-    let report = thread::scope(|scope| {
+    let findings = thread::scope(|scope| {
         let examine = |(name, environment)| {
             (name, environment, scope.spawn(move || doctor::examine(vars, name, environment)))
         };
@@ -61,19 +61,19 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Erro
         let answered = asked.into_iter().map(|(name, environment, thread)| {
             (name, environment, thread.join().expect("an examination does not panic"))
         });
-        Report { host: settings.host_name(), here, environments: answered.collect() }
+        Findings { host: settings.host_name(), here, environments: answered.collect() }
     });
     match arguments.format {
-        Format::Text => print(text(&report))?,
-        Format::Json => print_json(&document(&report))?,
+        Format::Text => print(text(&findings))?,
+        Format::Json => print_json(&document(&findings))?,
     }
-    Ok(match worst(&report) {
+    Ok(match worst(&findings) {
         Severity::Broken => ExitStatus::Refused,
         Severity::Ok | Severity::Note | Severity::Warning => ExitStatus::Done,
     })
 }
 
-impl Report<'_> {
+impl Findings<'_> {
     fn all(&self) -> impl Iterator<Item = &Finding> {
         let links = self.environments.iter().flat_map(|(_, _, linked)| &linked.link);
         let theres = self.environments.iter().filter_map(|(_, _, linked)| linked.there.as_ref());
@@ -81,12 +81,12 @@ impl Report<'_> {
     }
 }
 
-fn worst(report: &Report<'_>) -> Severity {
-    report.all().map(|finding| finding.severity).max().unwrap_or(Severity::Ok)
+fn worst(findings: &Findings<'_>) -> Severity {
+    findings.all().map(|finding| finding.severity).max().unwrap_or(Severity::Ok)
 }
 
-fn document(report: &Report<'_>) -> Value {
-    let environments = report.environments.iter().map(|(name, environment, linked)| {
+fn document(findings: &Findings<'_>) -> Value {
+    let environments = findings.environments.iter().map(|(name, environment, linked)| {
         let there = linked.there.as_ref();
         json!({
             "name": name,
@@ -96,22 +96,22 @@ fn document(report: &Report<'_>) -> Value {
         })
     });
     json!({
-        "worst": worst(report),
-        "here": { "host": report.host, "findings": report.here },
+        "worst": worst(findings),
+        "here": { "host": findings.host, "findings": findings.here },
         "environments": environments.collect::<Vec<_>>(),
     })
 }
 
-fn text(report: &Report<'_>) -> String {
+fn text(findings: &Findings<'_>) -> String {
     let mut text = String::new();
-    section(&mut text, &format!("{} (this host)", report.host), &report.here);
-    for (name, environment, linked) in &report.environments {
+    section(&mut text, &format!("{} (this host)", findings.host), &findings.here);
+    for (name, environment, linked) in &findings.environments {
         section(&mut text, &format!("{name} ({}), from here", environment.url.described()), &linked.link);
         if let Some(there) = &linked.there {
             section(&mut text, &format!("{name}, as {} finds itself", there.host), &there.findings);
         }
     }
-    let count = |severity| report.all().filter(|finding| finding.severity == severity).count();
+    let count = |severity| findings.all().filter(|finding| finding.severity == severity).count();
     let _ = match (count(Severity::Broken), count(Severity::Warning)) {
         (0, 0) => writeln!(text, "=====> Nothing is wrong"),
         (0, warnings) => writeln!(text, "=====> Nothing is broken; warnings: {warnings}"),

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::attach::{Attached, Look};
 use crate::client;
 use crate::coordinator::control::Ask;
-use crate::coordinator::{self, Start, ledger};
+use crate::coordinator::{self, CoordinatorTask, ledger};
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::journal::Place;
@@ -15,7 +15,7 @@ use crate::names::EnvironmentName;
 use crate::order::{Ending, Mode, Order};
 use crate::output;
 use crate::plan::{Options, Plan};
-use crate::repo::Settled;
+use crate::repo::GitRepository;
 use crate::request::{self, Orders};
 use crate::settings::Settings;
 use crate::vars::Vars;
@@ -88,7 +88,7 @@ pub(super) fn graduate_to(
 ) -> Result<ExitStatus, Error> {
     // A terminal tells of its end; a session without one, such as a CI job's, does not.
     client::leave_with_session();
-    let repo = Settled::open(vars)?;
+    let repo = GitRepository::open(vars)?;
     let quiet = how.options.quiet;
     let mut agreed = None;
     if how.options.plan || !how.yes {
@@ -122,7 +122,7 @@ pub(super) fn order(
     environment: &EnvironmentName,
     revision: Option<&str>,
     options: Options,
-    repo: &Settled,
+    repo: &GitRepository,
     vars: &Vars,
 ) -> Result<Order, Error> {
     let settings = Settings::load(vars)?;
@@ -132,7 +132,7 @@ pub(super) fn order(
 
 /// Returns the plan as well, if it came so far.
 fn graduate(order: &Order, look: Look, vars: &Vars) -> Result<(Ending, Option<Plan>), Error> {
-    let started = coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
+    let started = coordinator::start(&CoordinatorTask::Graduate(Box::new(order.clone())))?;
     let mut attached = Attached::to_started(vars, &order.id, &started, look)?;
     attached.ask(&Ask::Asker { receive_pack: None });
     let ending = attached.wait_for_end();
@@ -141,7 +141,11 @@ fn graduate(order: &Order, look: Look, vars: &Vars) -> Result<(Ending, Option<Pl
 }
 
 /// What is new since the release that runs there.
-fn show_log(environment: &EnvironmentName, revision: Option<&str>, repo: &Settled) -> Result<(), Error> {
+fn show_log(
+    environment: &EnvironmentName,
+    revision: Option<&str>,
+    repo: &GitRepository,
+) -> Result<(), Error> {
     let (to, runs) = (request::commit_of(repo, revision)?, repo.read_ref(&ledger::branch(environment))?);
     for commit in repo.log(runs, to, LOGGED)? {
         detail(format_args!("{} {} ({})", commit.id.short(), commit.subject, commit.author));

@@ -2,7 +2,7 @@
 
 use crate::attach::{Attached, From};
 use crate::coordinator::control::Ask;
-use crate::coordinator::{self, Holder};
+use crate::coordinator::{self, EnvironmentHolder};
 use crate::error::Error;
 use crate::names::{EnvironmentName, GraduationId};
 use crate::order::Ending;
@@ -15,10 +15,14 @@ use super::error::CommandError;
 ///
 /// # Errors
 /// The environment is not linked; somebody graduates, and who cannot be read.
-pub(super) fn in_progress(environment: &EnvironmentName, vars: &Vars) -> Result<Option<Holder>, Error> {
+pub(super) fn in_progress(
+    environment: &EnvironmentName,
+    vars: &Vars,
+) -> Result<Option<EnvironmentHolder>, Error> {
     Settings::load(vars)?.environment(environment)?;
-    let known =
-        |holder: Option<Holder>| holder.ok_or_else(|| CommandError::InProgress(environment.clone(), None));
+    let known = |holder: Option<EnvironmentHolder>| {
+        holder.ok_or_else(|| CommandError::InProgress(environment.clone(), None))
+    };
     Ok(coordinator::in_progress(vars, environment)?.map(known).transpose()?)
 }
 
@@ -26,7 +30,10 @@ pub(super) fn in_progress(environment: &EnvironmentName, vars: &Vars) -> Result<
 ///
 /// # Errors
 /// As [`in_progress`], and none goes on.
-pub(super) fn the_one_in_progress(environment: &EnvironmentName, vars: &Vars) -> Result<Holder, Error> {
+pub(super) fn the_one_in_progress(
+    environment: &EnvironmentName,
+    vars: &Vars,
+) -> Result<EnvironmentHolder, Error> {
     Ok(in_progress(environment, vars)?.ok_or_else(|| CommandError::NotInProgress(environment.clone()))?)
 }
 

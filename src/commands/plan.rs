@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::attach::AttachError;
 use crate::coordinator::control::{Ask, Control};
-use crate::coordinator::{self, Start};
+use crate::coordinator::{self, CoordinatorTask};
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::journal::Place;
@@ -16,7 +16,7 @@ use crate::names::EnvironmentName;
 use crate::order::{Ending, Notice, Order};
 use crate::plan::{Options, Plan, PlannedDelivery, Row};
 use crate::records::Follower;
-use crate::repo::Settled;
+use crate::repo::GitRepository;
 use crate::report::Reporter;
 use crate::settings::{self, Settings};
 use crate::vars::Vars;
@@ -59,7 +59,7 @@ pub(crate) struct Arguments {
 /// An environment that is not linked, a revision that does not exist, a coordinator that cannot be started.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     Settings::load(vars)?.environment(&arguments.environment)?;
-    let repo = Settled::open(vars)?;
+    let repo = GitRepository::open(vars)?;
     let revision = arguments.revision.as_deref();
     let options = Options { plan: true, ..graduate::options(&arguments.options)? };
     let order = graduate::order(&arguments.environment, revision, options, &repo, vars)?;
@@ -101,7 +101,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Erro
 
 /// Has a coordinator make the plan, and reads what it says.
 fn ask(order: &Order, vars: &Vars) -> Result<(Option<Plan>, Ending), Error> {
-    let started = coordinator::start(&Start::Graduate(Box::new(order.clone())))?;
+    let started = coordinator::start(&CoordinatorTask::Graduate(Box::new(order.clone())))?;
     let place = Place::of(vars, &order.id);
     let control = Control::attach(&place.socket(), PATIENCE, || !started.process.is_running());
     let mut control = control.map_err(|error| match AttachError::of_start(&started) {

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::link::Inquiry;
 use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId, EnvironmentName};
-use crate::repo::{self, Settled};
+use crate::repo::{self, GitRepository};
 use crate::settings::Settings;
 use crate::vars::Vars;
 
@@ -22,7 +22,7 @@ type Revision = (AppName, CommitId);
 pub(super) fn lost(
     commits: &BTreeSet<CommitId>,
     environment: &EnvironmentName,
-    repo: &Settled,
+    repo: &GitRepository,
     vars: &Vars,
 ) -> Result<BTreeMap<CommitId, Vec<AppName>>, Error> {
     let dokku = Dokku::new(vars);
@@ -49,7 +49,7 @@ pub(super) fn lost(
 pub(super) fn without_build(
     commits: &BTreeSet<CommitId>,
     environment: &EnvironmentName,
-    repo: &Settled,
+    repo: &GitRepository,
     vars: &Vars,
 ) -> Result<Option<BTreeSet<CommitId>>, Error> {
     let settings = Settings::load(vars)?;

@@ -4,7 +4,7 @@ use chrono::Utc;
 use clap::Args;
 
 use crate::commit::outcome::{AfterAbort, Outcome};
-use crate::coordinator::{self, Earlier, Holder};
+use crate::coordinator::{self, Earlier, EnvironmentHolder};
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::files::Locking;
@@ -37,13 +37,15 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Erro
         Settings::load(vars)?.environment(environment)?;
     }
     let id = request::new_id()?;
-    let holder = Holder { id, by: vars.user.clone(), since: Utc::now() };
+    let holder = EnvironmentHolder { id, by: vars.user.clone(), since: Utc::now() };
     let _lock = match coordinator::lock(vars, environment, &holder)? {
         Locking::Taken(lock) => lock,
         Locking::Busy(first) => {
-            return Err(
-                CommandError::InProgress(environment.clone(), first.map(|first: Holder| first.by)).into()
-            );
+            return Err(CommandError::InProgress(
+                environment.clone(),
+                first.map(|first: EnvironmentHolder| first.by),
+            )
+            .into());
         }
     };
     let (id, outcome, remark) = match coordinator::settle_earlier(vars, environment)? {

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::history::{self, Episode};
 use crate::listing::listed;
 use crate::names::{AppName, EnvironmentName};
-use crate::repo::Settled;
+use crate::repo::GitRepository;
 use crate::vars::Vars;
 
 use super::printing::{Format, print, print_json, table};
@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
 /// # Errors
 /// The repository cannot be read.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
-    let (repo, environment) = (Settled::open(vars)?, &arguments.environment);
+    let (repo, environment) = (GitRepository::open(vars)?, &arguments.environment);
     let runs = repo.read_ref(&ledger::branch(environment))?;
     let history = history::of(&repo, environment, runs, arguments.limit)?;
     let commits = history.iter().map(|episode| episode.commit).collect();

@@ -2,14 +2,14 @@
 
 use clap::Args;
 
-use crate::coordinator::Holder;
+use crate::coordinator::EnvironmentHolder;
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::history;
 use crate::journal::Place;
 use crate::names::{EnvironmentName, ReleaseTag};
 use crate::plan::Options;
-use crate::repo::Settled;
+use crate::repo::GitRepository;
 use crate::settings::Settings;
 use crate::vars::Vars;
 
@@ -43,12 +43,12 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Erro
     let environment = &arguments.environment;
     Settings::load(vars)?.environment(environment)?;
     if arguments.release.is_none()
-        && let Some(Holder { id, .. }) = in_progress(environment, vars)?
+        && let Some(EnvironmentHolder { id, .. }) = in_progress(environment, vars)?
         && Place::of(vars, &id).unconfirmed_until().is_some()
     {
         return verdict::roll_back(environment, &id, vars);
     }
-    let repo = Settled::open(vars)?;
+    let repo = GitRepository::open(vars)?;
     let found = match &arguments.release {
         None => history::previous(&repo, environment)?,
         Some(given) => {

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::coordinator::{self, Holder, ledger};
+use crate::coordinator::{self, EnvironmentHolder, ledger};
 use crate::dokku::Dokku;
 use crate::error::Error;
 use crate::history;
@@ -16,7 +16,7 @@ use crate::lines::Lines;
 use crate::link::Inquiry;
 use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId};
-use crate::repo::Settled;
+use crate::repo::GitRepository;
 use crate::report::Reporter;
 use crate::runs::{AppStatus, Condition, Runs};
 use crate::settings::Settings;
@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
 
 /// What is known of one environment.
 #[derive(Debug, Serialize)]
-struct Environment {
+struct EnvironmentStatus {
     name: EnvironmentName,
     /// The release that was recorded last.
     release: Option<String>,
@@ -133,14 +133,14 @@ fn look(
     settings: &Settings,
     here: &BTreeMap<AppName, Runs>,
     vars: &Vars,
-) -> Result<Environment, Error> {
-    let repo = Settled::open(vars)?;
+) -> Result<EnvironmentStatus, Error> {
+    let repo = GitRepository::open(vars)?;
     let runs = repo.read_ref(&ledger::branch(name))?;
     let released = runs.map(|commit| repo.manifests(commit)).transpose()?.unwrap_or_default();
     let newest = history::of(&repo, name, runs, 1)?.pop();
     let (release, changed_since) = newest.map(|newest| (newest.release, newest.changed_since)).unzip();
     let in_progress = coordinator::in_progress(vars, name)?.map(|holder| match holder {
-        Some(Holder { id, by, since }) => {
+        Some(EnvironmentHolder { id, by, since }) => {
             let (step, unconfirmed_until) = (last_step(vars, &id), Place::of(vars, &id).unconfirmed_until());
             Progress { id: Some(id), by: Some(by), since: Some(since), step, unconfirmed_until }
         }
@@ -172,7 +172,7 @@ fn look(
         let drift = recorded.is_some_and(|recorded| recorded != revision);
         apps.insert(app, There { name: there, revision, condition: status.condition, ahead, behind, drift });
     }
-    Ok(Environment {
+    Ok(EnvironmentStatus {
         name: name.clone(),
         release,
         changed_since: changed_since.unwrap_or_default(),
@@ -201,7 +201,7 @@ fn distance(
     vars: &Vars,
 ) -> (Option<usize>, Option<usize>) {
     let (Some(ours), Some(theirs)) = (ours, theirs) else { return (None, None) };
-    let Ok(repo) = Settled::open_at(Dokku::new(vars).repository(app)) else { return (None, None) };
+    let Ok(repo) = GitRepository::open_at(Dokku::new(vars).repository(app)) else { return (None, None) };
     match repo.ahead_behind(ours, theirs) {
         Ok((ahead, behind)) => (Some(ahead), Some(behind)),
         Err(_) => (None, None),
@@ -222,7 +222,7 @@ fn last_step(vars: &Vars, id: &GraduationId) -> String {
     step
 }
 
-fn text(here: &BTreeMap<AppName, Runs>, places: &[Environment]) -> String {
+fn text(here: &BTreeMap<AppName, Runs>, places: &[EnvironmentStatus]) -> String {
     let mut names = vec!["APP".to_owned(), "HERE".to_owned()];
     names.extend(places.iter().map(|place| place.name.to_string()));
     let apps: BTreeSet<&AppName> =
@@ -248,7 +248,7 @@ fn text(here: &BTreeMap<AppName, Runs>, places: &[Environment]) -> String {
 }
 
 /// What is to be said of an environment besides its apps.
-fn about(lines: &mut Lines, place: &Environment) {
+fn about(lines: &mut Lines, place: &EnvironmentStatus) {
     lines.big_step(&format!("{}: {}", place.name, place.release.as_deref().unwrap_or("no release yet")));
     lines.list("deployed there since, without a graduation", &place.changed_since);
     if let Some(reason) = &place.unreachable {

@@ -176,7 +176,7 @@ pub(crate) enum Action {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
-enum State {
+enum DestinationState {
     /// Nothing is decided. `took_over`: nobody may have decided, and so we abort.
     Undecided { took_over: bool },
     /// Decided; deploys come to their ends.
@@ -207,7 +207,7 @@ pub(crate) enum Soak {
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub(crate) struct Destination {
-    state: State,
+    state: DestinationState,
     on_failure: OnFailure,
     soak: Soak,
     /// As it stands, as far as it is known here.
@@ -230,7 +230,7 @@ impl Destination {
     /// A graduation that has just begun.
     pub(crate) fn new(on_failure: OnFailure, soak: Soak) -> Self {
         Self {
-            state: State::Undecided { took_over: false },
+            state: DestinationState::Undecided { took_over: false },
             on_failure,
             soak,
             verdict: None,
@@ -245,7 +245,8 @@ impl Destination {
         soak: Soak,
         left: BTreeMap<AppName, Left>,
     ) -> (Self, Vec<Action>) {
-        let mut this = Self { state: State::Undecided { took_over: true }, ..Self::new(on_failure, soak) };
+        let mut this =
+            Self { state: DestinationState::Undecided { took_over: true }, ..Self::new(on_failure, soak) };
         for (app, Left { stage, end }) in left {
             this.apps.insert(app.clone(), stage);
             this.told.extend(end.map(|end| (app, end)));
@@ -255,23 +256,23 @@ impl Destination {
 
     /// Over: nothing more is done, and nothing more will happen.
     pub(crate) fn is_over(&self) -> bool {
-        matches!(self.state, State::Settled(_))
+        matches!(self.state, DestinationState::Settled(_))
     }
 
     /// All are live and watched, and there is no verdict.
     pub(crate) fn is_soaking(&self) -> bool {
-        self.state == State::Soaking
+        self.state == DestinationState::Soaking
     }
 
     /// The decision that stands, as far as it is known here.
     pub(crate) fn decision(&self) -> Option<Decision> {
         match self.state {
-            State::Undecided { .. } => None,
-            State::Soaking => Some(Decision::Go),
-            State::Decided(decision)
-            | State::CarryingOut(decision)
-            | State::Settling(decision)
-            | State::Settled(decision) => Some(decision),
+            DestinationState::Undecided { .. } => None,
+            DestinationState::Soaking => Some(Decision::Go),
+            DestinationState::Decided(decision)
+            | DestinationState::CarryingOut(decision)
+            | DestinationState::Settling(decision)
+            | DestinationState::Settled(decision) => Some(decision),
         }
     }
 
@@ -297,7 +298,9 @@ impl Destination {
             Event::BranchMoved(_) => Vec::new(),
             Event::SoakBegun => self.soak_begun(),
             Event::Ailing { app, reason } => self.ailing(app, reason),
-            Event::SoakUnheard if self.state == State::Soaking => vec![Action::Judge(Verdict::Unwatched)],
+            Event::SoakUnheard if self.state == DestinationState::Soaking => {
+                vec![Action::Judge(Verdict::Unwatched)]
+            }
             Event::SoakUnheard => Vec::new(),
             Event::VerdictAsked(wanted) => self.verdict_asked(wanted),
             Event::Judged(verdict) => self.judged(verdict),
@@ -399,8 +402,8 @@ impl Destination {
     }
 
     fn decided(&mut self, decision: Decision) -> Vec<Action> {
-        let State::Undecided { took_over } = self.state else { return Vec::new() };
-        self.state = State::Decided(decision);
+        let DestinationState::Undecided { took_over } = self.state else { return Vec::new() };
+        self.state = DestinationState::Decided(decision);
         let mut actions = vec![Action::Say(Report::Decided { decision })];
         if took_over {
             actions.extend(self.taken_over());
@@ -465,7 +468,7 @@ impl Destination {
 
     /// When the decision stands and no deploy runs: every app to its end.
     fn carry_out(&mut self) -> Vec<Action> {
-        let State::Decided(decision) = self.state else { return Vec::new() };
+        let DestinationState::Decided(decision) = self.state else { return Vec::new() };
         if self.apps.values().any(|stage| stage.is_at_work() || *stage == Stage::Taken) {
             return Vec::new();
         }
@@ -476,14 +479,14 @@ impl Destination {
             Soak::Begun => true,
         };
         if decision == Decision::Go && soaks {
-            self.state = State::Soaking;
+            self.state = DestinationState::Soaking;
             return vec![Action::Soak];
         }
         self.conclude_all(decision)
     }
 
     fn soak_begun(&mut self) -> Vec<Action> {
-        if self.state != State::Soaking {
+        if self.state != DestinationState::Soaking {
             return Vec::new();
         }
         let again = self.soak == Soak::Begun;
@@ -493,7 +496,7 @@ impl Destination {
 
     /// With [`OnFailure::Keep`] it stays all the same; the source hears why that is not well.
     fn ailing(&mut self, app: AppName, reason: String) -> Vec<Action> {
-        if self.state != State::Soaking {
+        if self.state != DestinationState::Soaking {
             return Vec::new();
         }
         let verdict = match self.on_failure {
@@ -507,13 +510,13 @@ impl Destination {
     fn verdict_asked(&self, wanted: Verdict) -> Vec<Action> {
         match self.verdict {
             Some(verdict) => vec![Action::Say(Report::Judged { verdict })],
-            None if self.state == State::Soaking => vec![Action::Judge(wanted)],
+            None if self.state == DestinationState::Soaking => vec![Action::Judge(wanted)],
             None => Vec::new(),
         }
     }
 
     fn judged(&mut self, verdict: Verdict) -> Vec<Action> {
-        if self.state != State::Soaking {
+        if self.state != DestinationState::Soaking {
             return Vec::new();
         }
         self.verdict = Some(verdict);
@@ -523,7 +526,7 @@ impl Destination {
     }
 
     fn conclude_all(&mut self, decision: Decision) -> Vec<Action> {
-        self.state = State::CarryingOut(decision);
+        self.state = DestinationState::CarryingOut(decision);
         let ways = app::resolution(&self.apps, decision, self.verdict, self.on_failure);
         let mut actions: Vec<Action> =
             ways.into_iter().map(|(app, way)| Action::Conclude(app, way)).collect();
@@ -532,7 +535,8 @@ impl Destination {
     }
 
     fn concluded(&mut self, app: AppName, end: AppEnd) -> Vec<Action> {
-        if !matches!(self.state, State::CarryingOut(_)) || !self.is(&app, |stage| !stage.is_over()) {
+        if !matches!(self.state, DestinationState::CarryingOut(_)) || !self.is(&app, |stage| !stage.is_over())
+        {
             return Vec::new();
         }
         self.apps.insert(app.clone(), Stage::ended(&end));
@@ -550,17 +554,17 @@ impl Destination {
     }
 
     fn settle(&mut self) -> Vec<Action> {
-        let State::CarryingOut(decision) = self.state else { return Vec::new() };
+        let DestinationState::CarryingOut(decision) = self.state else { return Vec::new() };
         if !self.apps.values().all(|stage| stage.is_over()) {
             return Vec::new();
         }
-        self.state = State::Settling(decision);
+        self.state = DestinationState::Settling(decision);
         vec![Action::Settle { decision, ends: self.told.clone() }]
     }
 
     fn settled(&mut self) -> Vec<Action> {
-        let State::Settling(decision) = self.state else { return Vec::new() };
-        self.state = State::Settled(decision);
+        let DestinationState::Settling(decision) = self.state else { return Vec::new() };
+        self.state = DestinationState::Settled(decision);
         vec![Action::Say(Report::Settled { decision })]
     }
 }

@@ -39,7 +39,7 @@ impl Go {
 
 /// What happened.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub(crate) enum TransactionEvent {
     /// The destination is ours.
     Begun,
     /// The user's programs of a phase all succeeded.
@@ -86,7 +86,7 @@ pub(crate) enum Event {
 
 /// What to do about it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Action {
+pub(crate) enum TransactionAction {
     /// Run the user's programs.
     RunHooks(Phase),
     /// Open an app there.
@@ -115,7 +115,7 @@ pub(crate) enum Action {
 
 #[derive(Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Clone, Hash))]
-enum State {
+enum TransactionState {
     /// Asked for the destination.
     Locking,
     /// PRE hooks run.
@@ -146,7 +146,7 @@ enum State {
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone, Hash))]
 pub(crate) struct Transaction {
-    state: State,
+    state: TransactionState,
     /// Its one destination. A second one would stand beside it here, by its name, and each event of a destination would
     /// say whose it is; what waits for all asks [`Transaction::all`] already.
     there: Party,
@@ -159,23 +159,23 @@ pub(crate) struct Transaction {
 impl Transaction {
     /// A graduation of `apps`, of which the destination has been asked for.
     pub(crate) fn new(apps: impl IntoIterator<Item = AppName>, on_failure: OnFailure) -> Self {
-        Self { there: Party::of(apps), on_failure, ..Self::left(State::Locking) }
+        Self { there: Party::of(apps), on_failure, ..Self::left(TransactionState::Locking) }
     }
 
     /// One that another coordinator has left.
-    fn left(state: State) -> Self {
+    fn left(state: TransactionState) -> Self {
         let on_failure = OnFailure::default();
         Self { state, there: Party::left(), on_failure, failure: None, is_unwell: false }
     }
 
     /// A graduation that another coordinator has left, to be aborted.
-    pub(crate) fn left_to_abort(cause: Cause) -> (Self, Vec<Action>) {
-        (Self::left(State::Aborting(cause)), vec![Action::AnnounceAbort])
+    pub(crate) fn left_to_abort(cause: Cause) -> (Self, Vec<TransactionAction>) {
+        (Self::left(TransactionState::Aborting(cause)), vec![TransactionAction::AnnounceAbort])
     }
 
     /// A graduation that another coordinator has left, after it was decided.
-    pub(crate) fn left_to_go(go: Go, on_failure: OnFailure) -> (Self, Vec<Action>) {
-        (Self { on_failure, ..Self::left(State::Going) }, vec![Action::AnnounceGo(go)])
+    pub(crate) fn left_to_go(go: Go, on_failure: OnFailure) -> (Self, Vec<TransactionAction>) {
+        (Self { on_failure, ..Self::left(TransactionState::Going) }, vec![TransactionAction::AnnounceGo(go)])
     }
 
     fn parties(&self) -> impl Iterator<Item = &Party> {
@@ -189,62 +189,70 @@ impl Transaction {
 
     /// It is live, and nobody has said yet whether it stays.
     pub(crate) fn awaits_verdict(&self) -> bool {
-        self.state == State::Verifying
+        self.state == TransactionState::Verifying
     }
 
     /// It is decided or voted on: stopping it is not ours any more.
     pub(crate) fn is_too_late_to_stop(&self) -> bool {
         match self.state {
-            State::Voted | State::Going | State::Verifying | State::Judging(_) | State::Ended => true,
-            State::Locking
-            | State::PreHooks
-            | State::Preparing
-            | State::PostHooks
-            | State::Ready
-            | State::Looking
-            | State::Aborting(_) => false,
+            TransactionState::Voted
+            | TransactionState::Going
+            | TransactionState::Verifying
+            | TransactionState::Judging(_)
+            | TransactionState::Ended => true,
+            TransactionState::Locking
+            | TransactionState::PreHooks
+            | TransactionState::Preparing
+            | TransactionState::PostHooks
+            | TransactionState::Ready
+            | TransactionState::Looking
+            | TransactionState::Aborting(_) => false,
         }
     }
 
     /// It is voted on, and nobody here knows yet what is decided.
     pub(crate) fn awaits_decision(&self) -> bool {
-        self.state == State::Voted
+        self.state == TransactionState::Voted
     }
 
     /// Some app is held, so that time counts.
     pub(crate) fn is_holding(&self) -> bool {
         let undecided = match self.state {
-            State::Preparing | State::PostHooks | State::Ready | State::Looking | State::Voted => true,
-            State::Locking
-            | State::PreHooks
-            | State::Going
-            | State::Verifying
-            | State::Judging(_)
-            | State::Aborting(_)
-            | State::Ended => false,
+            TransactionState::Preparing
+            | TransactionState::PostHooks
+            | TransactionState::Ready
+            | TransactionState::Looking
+            | TransactionState::Voted => true,
+            TransactionState::Locking
+            | TransactionState::PreHooks
+            | TransactionState::Going
+            | TransactionState::Verifying
+            | TransactionState::Judging(_)
+            | TransactionState::Aborting(_)
+            | TransactionState::Ended => false,
         };
         undecided && self.held() > 0
     }
 
     /// What was asked of the destination and not yet answered: to be repeated after the link was lost.
-    pub(crate) fn unanswered(&self) -> Vec<Action> {
+    pub(crate) fn unanswered(&self) -> Vec<TransactionAction> {
         match self.state {
-            State::Looking => return vec![Action::Look],
-            State::Judging(verdict) => return vec![Action::Judge(verdict)],
-            State::Preparing => {}
-            State::Locking
-            | State::PreHooks
-            | State::PostHooks
-            | State::Ready
-            | State::Voted
-            | State::Going
-            | State::Verifying
-            | State::Aborting(_)
-            | State::Ended => return Vec::new(),
+            TransactionState::Looking => return vec![TransactionAction::Look],
+            TransactionState::Judging(verdict) => return vec![TransactionAction::Judge(verdict)],
+            TransactionState::Preparing => {}
+            TransactionState::Locking
+            | TransactionState::PreHooks
+            | TransactionState::PostHooks
+            | TransactionState::Ready
+            | TransactionState::Voted
+            | TransactionState::Going
+            | TransactionState::Verifying
+            | TransactionState::Aborting(_)
+            | TransactionState::Ended => return Vec::new(),
         }
         let repeat = |(app, stage): (&AppName, &Preparation)| match stage {
-            Preparation::Opening => Some(Action::Open(app.clone())),
-            Preparation::Preparing => Some(Action::Prepare(app.clone())),
+            Preparation::Opening => Some(TransactionAction::Open(app.clone())),
+            Preparation::Preparing => Some(TransactionAction::Prepare(app.clone())),
             Preparation::Waiting | Preparation::Sending | Preparation::Held => None,
         };
         self.parties().flat_map(|party| &party.stages).filter_map(repeat).collect()
@@ -268,27 +276,33 @@ impl Transaction {
     }
 
     /// Takes one event.
-    pub(crate) fn step(&mut self, event: Event) -> Vec<Action> {
+    pub(crate) fn step(&mut self, event: TransactionEvent) -> Vec<TransactionAction> {
         match event {
-            Event::Begun => self.begun(),
-            Event::HooksDone(phase) => self.hooks_done(phase),
-            Event::Opened(app) => {
-                self.advance(&app, Preparation::Opening, Preparation::Sending, Action::Send(app.clone()))
-            }
-            Event::Sent(app) => {
-                self.advance(&app, Preparation::Sending, Preparation::Preparing, Action::Prepare(app.clone()))
-            }
-            Event::Held(app) => self.app_held(&app),
-            Event::AppFailed(app, reason) => self.app_failed(app, reason),
-            Event::VoteAsked(leases_are_long) => self.vote_asked(leases_are_long),
-            Event::Looked(leases_are_long) => self.looked(leases_are_long),
-            Event::Stop(cause) => self.stop(cause),
-            Event::GoIsDurable(go) => self.go(go),
-            Event::NotMoved(cause) => self.not_moved(cause),
-            Event::Destination(decision) => self.destination(decision),
-            Event::Soaking => self.soaking(),
-            Event::Verified | Event::ConfirmAsked => self.judge(Verdict::Confirm),
-            Event::NotVerified(cause) => {
+            TransactionEvent::Begun => self.begun(),
+            TransactionEvent::HooksDone(phase) => self.hooks_done(phase),
+            TransactionEvent::Opened(app) => self.advance(
+                &app,
+                Preparation::Opening,
+                Preparation::Sending,
+                TransactionAction::Send(app.clone()),
+            ),
+            TransactionEvent::Sent(app) => self.advance(
+                &app,
+                Preparation::Sending,
+                Preparation::Preparing,
+                TransactionAction::Prepare(app.clone()),
+            ),
+            TransactionEvent::Held(app) => self.app_held(&app),
+            TransactionEvent::AppFailed(app, reason) => self.app_failed(app, reason),
+            TransactionEvent::VoteAsked(leases_are_long) => self.vote_asked(leases_are_long),
+            TransactionEvent::Looked(leases_are_long) => self.looked(leases_are_long),
+            TransactionEvent::Stop(cause) => self.stop(cause),
+            TransactionEvent::GoIsDurable(go) => self.go(go),
+            TransactionEvent::NotMoved(cause) => self.not_moved(cause),
+            TransactionEvent::Destination(decision) => self.destination(decision),
+            TransactionEvent::Soaking => self.soaking(),
+            TransactionEvent::Verified | TransactionEvent::ConfirmAsked => self.judge(Verdict::Confirm),
+            TransactionEvent::NotVerified(cause) => {
                 // With `keep` it stays, and is not called live all the same.
                 let verdict = match self.on_failure {
                     OnFailure::Rollback => Verdict::RollBack,
@@ -298,279 +312,300 @@ impl Transaction {
                 self.failure.get_or_insert(cause);
                 self.judge(verdict)
             }
-            Event::RollBackAsked(cause) => {
+            TransactionEvent::RollBackAsked(cause) => {
                 self.failure.get_or_insert(cause);
                 self.judge(Verdict::RollBack)
             }
-            Event::AppEnded(app, end) => {
+            TransactionEvent::AppEnded(app, end) => {
                 self.there.ends.insert(app, end);
                 Vec::new()
             }
-            Event::Settled(decision) => self.settled(decision),
-            Event::Refused(reason) => self.lost(Gone::Nothing(Cause::new(reason))),
-            Event::LinkGone(reason) => self.lost(Gone::Unreachable(Cause::new(reason))),
+            TransactionEvent::Settled(decision) => self.settled(decision),
+            TransactionEvent::Refused(reason) => self.lost(Gone::Nothing(Cause::new(reason))),
+            TransactionEvent::LinkGone(reason) => self.lost(Gone::Unreachable(Cause::new(reason))),
         }
     }
 
-    fn begun(&mut self) -> Vec<Action> {
+    fn begun(&mut self) -> Vec<TransactionAction> {
         self.there.has_begun = true;
         match self.state {
-            State::Locking if self.all(|party| party.has_begun) => {
-                self.state = State::PreHooks;
-                vec![Action::RunHooks(Phase::Pre)]
+            TransactionState::Locking if self.all(|party| party.has_begun) => {
+                self.state = TransactionState::PreHooks;
+                vec![TransactionAction::RunHooks(Phase::Pre)]
             }
-            State::Aborting(_) => vec![Action::AnnounceAbort],
-            State::Locking
-            | State::PreHooks
-            | State::Preparing
-            | State::PostHooks
-            | State::Ready
-            | State::Looking
-            | State::Voted
-            | State::Going
-            | State::Verifying
-            | State::Judging(_)
-            | State::Ended => Vec::new(),
+            TransactionState::Aborting(_) => vec![TransactionAction::AnnounceAbort],
+            TransactionState::Locking
+            | TransactionState::PreHooks
+            | TransactionState::Preparing
+            | TransactionState::PostHooks
+            | TransactionState::Ready
+            | TransactionState::Looking
+            | TransactionState::Voted
+            | TransactionState::Going
+            | TransactionState::Verifying
+            | TransactionState::Judging(_)
+            | TransactionState::Ended => Vec::new(),
         }
     }
 
-    fn hooks_done(&mut self, phase: Phase) -> Vec<Action> {
+    fn hooks_done(&mut self, phase: Phase) -> Vec<TransactionAction> {
         match (&self.state, phase) {
-            (State::PreHooks, Phase::Pre) => {
-                self.state = State::Preparing;
+            (TransactionState::PreHooks, Phase::Pre) => {
+                self.state = TransactionState::Preparing;
                 self.there.stages.values_mut().for_each(|stage| *stage = Preparation::Opening);
-                self.there.stages.keys().cloned().map(Action::Open).collect()
+                self.there.stages.keys().cloned().map(TransactionAction::Open).collect()
             }
-            (State::PostHooks, Phase::Post) => {
-                self.state = State::Ready;
-                vec![Action::Ready]
+            (TransactionState::PostHooks, Phase::Post) => {
+                self.state = TransactionState::Ready;
+                vec![TransactionAction::Ready]
             }
             (
-                State::Locking
-                | State::PreHooks
-                | State::Preparing
-                | State::PostHooks
-                | State::Ready
-                | State::Looking
-                | State::Voted
-                | State::Going
-                | State::Verifying
-                | State::Judging(_)
-                | State::Aborting(_)
-                | State::Ended,
+                TransactionState::Locking
+                | TransactionState::PreHooks
+                | TransactionState::Preparing
+                | TransactionState::PostHooks
+                | TransactionState::Ready
+                | TransactionState::Looking
+                | TransactionState::Voted
+                | TransactionState::Going
+                | TransactionState::Verifying
+                | TransactionState::Judging(_)
+                | TransactionState::Aborting(_)
+                | TransactionState::Ended,
                 Phase::Pre | Phase::Post,
             ) => Vec::new(),
         }
     }
 
     /// Moves an app on while apps are being prepared.
-    fn advance(&mut self, app: &AppName, from: Preparation, to: Preparation, action: Action) -> Vec<Action> {
-        let is_on = self.state == State::Preparing && self.there.advance(app, from, to);
+    fn advance(
+        &mut self,
+        app: &AppName,
+        from: Preparation,
+        to: Preparation,
+        action: TransactionAction,
+    ) -> Vec<TransactionAction> {
+        let is_on = self.state == TransactionState::Preparing && self.there.advance(app, from, to);
         if is_on { vec![action] } else { Vec::new() }
     }
 
-    fn app_held(&mut self, app: &AppName) -> Vec<Action> {
+    fn app_held(&mut self, app: &AppName) -> Vec<TransactionAction> {
         let Some(stage) = self.there.stages.get_mut(app) else { return Vec::new() };
         *stage = Preparation::Held;
-        if self.state != State::Preparing || !self.all(Party::has_all_held) {
+        if self.state != TransactionState::Preparing || !self.all(Party::has_all_held) {
             return Vec::new();
         }
-        self.state = State::PostHooks;
-        vec![Action::RunHooks(Phase::Post)]
+        self.state = TransactionState::PostHooks;
+        vec![TransactionAction::RunHooks(Phase::Post)]
     }
 
-    fn app_failed(&mut self, app: AppName, reason: String) -> Vec<Action> {
+    fn app_failed(&mut self, app: AppName, reason: String) -> Vec<TransactionAction> {
         let cause = Cause::of(app.clone(), format!("{app}: {reason}"));
         match self.state {
             // After a vote the decision is not ours; the destination puts back what fails.
-            State::Voted | State::Going => {
+            TransactionState::Voted | TransactionState::Going => {
                 self.failure.get_or_insert(cause);
                 Vec::new()
             }
             // It has seen that itself, and sees to the verdict.
-            State::Verifying | State::Judging(_) => {
+            TransactionState::Verifying | TransactionState::Judging(_) => {
                 self.is_unwell = true;
                 self.failure.get_or_insert(cause);
                 Vec::new()
             }
-            State::Locking
-            | State::PreHooks
-            | State::Preparing
-            | State::PostHooks
-            | State::Ready
-            | State::Looking
-            | State::Aborting(_)
-            | State::Ended => self.stop(cause),
+            TransactionState::Locking
+            | TransactionState::PreHooks
+            | TransactionState::Preparing
+            | TransactionState::PostHooks
+            | TransactionState::Ready
+            | TransactionState::Looking
+            | TransactionState::Aborting(_)
+            | TransactionState::Ended => self.stop(cause),
         }
     }
 
-    fn vote_asked(&mut self, leases_are_long: bool) -> Vec<Action> {
+    fn vote_asked(&mut self, leases_are_long: bool) -> Vec<TransactionAction> {
         match self.state {
-            State::Ready if leases_are_long => {
-                self.state = State::Looking;
-                vec![Action::Look]
+            TransactionState::Ready if leases_are_long => {
+                self.state = TransactionState::Looking;
+                vec![TransactionAction::Look]
             }
-            State::Ready => self.abort_of_a_silent_destination(),
-            State::Locking
-            | State::PreHooks
-            | State::Preparing
-            | State::PostHooks
-            | State::Looking
-            | State::Voted
-            | State::Going
-            | State::Verifying
-            | State::Judging(_)
-            | State::Aborting(_)
-            | State::Ended => Vec::new(),
+            TransactionState::Ready => self.abort_of_a_silent_destination(),
+            TransactionState::Locking
+            | TransactionState::PreHooks
+            | TransactionState::Preparing
+            | TransactionState::PostHooks
+            | TransactionState::Looking
+            | TransactionState::Voted
+            | TransactionState::Going
+            | TransactionState::Verifying
+            | TransactionState::Judging(_)
+            | TransactionState::Aborting(_)
+            | TransactionState::Ended => Vec::new(),
         }
     }
 
-    fn looked(&mut self, leases_are_long: bool) -> Vec<Action> {
+    fn looked(&mut self, leases_are_long: bool) -> Vec<TransactionAction> {
         match self.state {
-            State::Looking if leases_are_long => {
+            TransactionState::Looking if leases_are_long => {
                 self.there.has_looked = true;
                 if !self.all(|party| party.has_looked) {
                     return Vec::new();
                 }
-                self.state = State::Voted;
-                vec![Action::VoteYes]
+                self.state = TransactionState::Voted;
+                vec![TransactionAction::VoteYes]
             }
-            State::Looking => self.abort_of_a_silent_destination(),
-            State::Locking
-            | State::PreHooks
-            | State::Preparing
-            | State::PostHooks
-            | State::Ready
-            | State::Voted
-            | State::Going
-            | State::Verifying
-            | State::Judging(_)
-            | State::Aborting(_)
-            | State::Ended => Vec::new(),
+            TransactionState::Looking => self.abort_of_a_silent_destination(),
+            TransactionState::Locking
+            | TransactionState::PreHooks
+            | TransactionState::Preparing
+            | TransactionState::PostHooks
+            | TransactionState::Ready
+            | TransactionState::Voted
+            | TransactionState::Going
+            | TransactionState::Verifying
+            | TransactionState::Judging(_)
+            | TransactionState::Aborting(_)
+            | TransactionState::Ended => Vec::new(),
         }
     }
 
-    fn abort_of_a_silent_destination(&mut self) -> Vec<Action> {
+    fn abort_of_a_silent_destination(&mut self) -> Vec<TransactionAction> {
         self.abort(Cause::new("the destination has not answered for half its lease"))
     }
 
-    fn stop(&mut self, cause: Cause) -> Vec<Action> {
+    fn stop(&mut self, cause: Cause) -> Vec<TransactionAction> {
         match self.state {
-            State::Locking => {
+            TransactionState::Locking => {
                 // Whether there is anybody to tell shows when the destination answers.
-                self.state = State::Aborting(cause);
+                self.state = TransactionState::Aborting(cause);
                 Vec::new()
             }
-            State::PreHooks | State::Preparing | State::PostHooks | State::Ready | State::Looking => {
-                self.abort(cause)
-            }
-            State::Voted
-            | State::Going
-            | State::Verifying
-            | State::Judging(_)
-            | State::Aborting(_)
-            | State::Ended => Vec::new(),
+            TransactionState::PreHooks
+            | TransactionState::Preparing
+            | TransactionState::PostHooks
+            | TransactionState::Ready
+            | TransactionState::Looking => self.abort(cause),
+            TransactionState::Voted
+            | TransactionState::Going
+            | TransactionState::Verifying
+            | TransactionState::Judging(_)
+            | TransactionState::Aborting(_)
+            | TransactionState::Ended => Vec::new(),
         }
     }
 
-    fn abort(&mut self, cause: Cause) -> Vec<Action> {
-        self.state = State::Aborting(cause);
-        vec![Action::AnnounceAbort]
+    fn abort(&mut self, cause: Cause) -> Vec<TransactionAction> {
+        self.state = TransactionState::Aborting(cause);
+        vec![TransactionAction::AnnounceAbort]
     }
 
-    fn go(&mut self, go: Go) -> Vec<Action> {
+    fn go(&mut self, go: Go) -> Vec<TransactionAction> {
         match self.state {
-            State::Voted => {
-                self.state = State::Going;
-                self.without_destination().unwrap_or_else(|| vec![Action::AnnounceGo(go)])
+            TransactionState::Voted => {
+                self.state = TransactionState::Going;
+                self.without_destination().unwrap_or_else(|| vec![TransactionAction::AnnounceGo(go)])
             }
-            State::Locking
-            | State::PreHooks
-            | State::Preparing
-            | State::PostHooks
-            | State::Ready
-            | State::Looking
-            | State::Going
-            | State::Verifying
-            | State::Judging(_)
-            | State::Aborting(_)
-            | State::Ended => Vec::new(),
+            TransactionState::Locking
+            | TransactionState::PreHooks
+            | TransactionState::Preparing
+            | TransactionState::PostHooks
+            | TransactionState::Ready
+            | TransactionState::Looking
+            | TransactionState::Going
+            | TransactionState::Verifying
+            | TransactionState::Judging(_)
+            | TransactionState::Aborting(_)
+            | TransactionState::Ended => Vec::new(),
         }
     }
 
-    fn not_moved(&mut self, cause: Cause) -> Vec<Action> {
+    fn not_moved(&mut self, cause: Cause) -> Vec<TransactionAction> {
         match self.state {
-            State::Voted => {
+            TransactionState::Voted => {
                 let actions = self.abort(cause);
                 self.without_destination().unwrap_or(actions)
             }
-            State::Locking
-            | State::PreHooks
-            | State::Preparing
-            | State::PostHooks
-            | State::Ready
-            | State::Looking
-            | State::Going
-            | State::Verifying
-            | State::Judging(_)
-            | State::Aborting(_)
-            | State::Ended => Vec::new(),
+            TransactionState::Locking
+            | TransactionState::PreHooks
+            | TransactionState::Preparing
+            | TransactionState::PostHooks
+            | TransactionState::Ready
+            | TransactionState::Looking
+            | TransactionState::Going
+            | TransactionState::Verifying
+            | TransactionState::Judging(_)
+            | TransactionState::Aborting(_)
+            | TransactionState::Ended => Vec::new(),
         }
     }
 
-    fn soaking(&mut self) -> Vec<Action> {
-        if self.state != State::Going {
+    fn soaking(&mut self) -> Vec<TransactionAction> {
+        if self.state != TransactionState::Going {
             return Vec::new();
         }
-        self.state = State::Verifying;
-        vec![Action::Verify]
+        self.state = TransactionState::Verifying;
+        vec![TransactionAction::Verify]
     }
 
     /// Asks for a verdict. The destination may have another one by then.
-    fn judge(&mut self, verdict: Verdict) -> Vec<Action> {
-        if self.state != State::Verifying {
+    fn judge(&mut self, verdict: Verdict) -> Vec<TransactionAction> {
+        if self.state != TransactionState::Verifying {
             return Vec::new();
         }
-        self.state = State::Judging(verdict);
-        vec![Action::Judge(verdict)]
+        self.state = TransactionState::Judging(verdict);
+        vec![TransactionAction::Judge(verdict)]
     }
 
-    fn destination(&mut self, decision: Decision) -> Vec<Action> {
+    fn destination(&mut self, decision: Decision) -> Vec<TransactionAction> {
         match (decision, &self.state) {
-            (Decision::Abort, State::Voted | State::Going | State::Verifying | State::Judging(_)) => {
+            (
+                Decision::Abort,
+                TransactionState::Voted
+                | TransactionState::Going
+                | TransactionState::Verifying
+                | TransactionState::Judging(_),
+            ) => {
                 let cause = Cause::new("the destination had given up waiting when the decision reached it");
                 self.failure.get_or_insert(cause);
                 Vec::new()
             }
-            (Decision::Abort, State::Locking | State::PreHooks | State::Preparing | State::PostHooks)
-            | (Decision::Abort, State::Ready | State::Looking) => {
+            (
+                Decision::Abort,
+                TransactionState::Locking
+                | TransactionState::PreHooks
+                | TransactionState::Preparing
+                | TransactionState::PostHooks,
+            )
+            | (Decision::Abort, TransactionState::Ready | TransactionState::Looking) => {
                 // It knows; to announce it ends what still works for it here.
                 self.abort(Cause::new(
                     "the destination gave up waiting: its lease ended, or its host was restarted",
                 ))
             }
-            (Decision::Abort, State::Aborting(_) | State::Ended) | (Decision::Go, _) => Vec::new(),
+            (Decision::Abort, TransactionState::Aborting(_) | TransactionState::Ended)
+            | (Decision::Go, _) => Vec::new(),
         }
     }
 
-    fn settled(&mut self, decision: Decision) -> Vec<Action> {
+    fn settled(&mut self, decision: Decision) -> Vec<TransactionAction> {
         self.there.settled = Some(decision);
         if !self.all(Party::is_settled) {
             return Vec::new();
         }
         match self.state {
             // What it means is known when the ref has been read.
-            State::Voted | State::Ended => Vec::new(),
-            State::Locking
-            | State::PreHooks
-            | State::Preparing
-            | State::PostHooks
-            | State::Ready
-            | State::Looking
-            | State::Going
-            | State::Verifying
-            | State::Judging(_)
-            | State::Aborting(_) => self.conclude(),
+            TransactionState::Voted | TransactionState::Ended => Vec::new(),
+            TransactionState::Locking
+            | TransactionState::PreHooks
+            | TransactionState::Preparing
+            | TransactionState::PostHooks
+            | TransactionState::Ready
+            | TransactionState::Looking
+            | TransactionState::Going
+            | TransactionState::Verifying
+            | TransactionState::Judging(_)
+            | TransactionState::Aborting(_) => self.conclude(),
         }
     }
 }

@@ -46,10 +46,10 @@ fn page() -> String {
         described("stage", app, "enum Stage {"),
         include_str!("app.txt").split("\n\n").map(rules).collect::<Vec<_>>().join("\n"),
         DESTINATION.to_owned(),
-        described("state", destination, "enum State {"),
+        described("state", destination, "enum DestinationState {"),
         situations(include_str!("destination.txt")),
         COORDINATOR.to_owned(),
-        described("state", coordinator, "enum State {"),
+        described("state", coordinator, "enum TransactionState {"),
         situations(include_str!("source.txt")),
     ]
     .join("\n")

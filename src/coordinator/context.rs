@@ -9,7 +9,7 @@ use crate::commit::outcome::Outcome;
 use crate::coordinator::control::{self, Clients, Tell};
 use crate::coordinator::error::CoordinatorError;
 use crate::coordinator::ledger;
-use crate::coordinator::message::Message;
+use crate::coordinator::message::CoordinatorMessage;
 use crate::coordinator::peer::Site;
 use crate::decision;
 use crate::files::FileError;
@@ -53,8 +53,8 @@ pub(crate) struct Coordinator<'a> {
     pub(super) journal: Journal,
     pub(super) events: Recorder<Notice>,
     pub(super) clients: Clients,
-    pub(super) sender: SyncSender<Message>,
-    pub(super) messages: Receiver<Message>,
+    pub(super) sender: SyncSender<CoordinatorMessage>,
+    pub(super) messages: Receiver<CoordinatorMessage>,
     pub(super) started: Instant,
 }
 
@@ -73,7 +73,7 @@ impl<'a> Coordinator<'a> {
         let clients = Clients::default();
         let listening = control::listen(&place.socket(), clients.clone(), {
             let sender = sender.clone();
-            move |client| sender.send(Message::Client(client)).is_ok()
+            move |client| sender.send(CoordinatorMessage::Client(client)).is_ok()
         });
         listening.map_err(FileError::of("listen at", &place.socket()))?;
         let site = Arc::new(Site {

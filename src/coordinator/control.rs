@@ -70,7 +70,7 @@ pub enum Tell {
 
 /// What a client does, as the coordinator's main loop sees it.
 #[derive(Debug)]
-pub(crate) enum Client {
+pub(crate) enum ClientEvent {
     /// It asks for something.
     Asks(Ask),
     /// The one that asked for the graduation has gone.
@@ -132,7 +132,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) fn listen(
     path: &Path,
     clients: Clients,
-    tell: impl Fn(Client) -> bool + Clone + Send + 'static,
+    tell: impl Fn(ClientEvent) -> bool + Clone + Send + 'static,
 ) -> io::Result<()> {
     let listener = UnixListener::bind(path)?;
     thread::spawn(move || {
@@ -152,7 +152,7 @@ pub(crate) fn listen(
     Ok(())
 }
 
-fn serve(connection: &UnixStream, clients: &Clients, tell: &impl Fn(Client) -> bool) {
+fn serve(connection: &UnixStream, clients: &Clients, tell: &impl Fn(ClientEvent) -> bool) {
     let mut number = None;
     let mut asker = false;
     let mut reader = BufReader::new(connection);
@@ -163,7 +163,7 @@ fn serve(connection: &UnixStream, clients: &Clients, tell: &impl Fn(Client) -> b
             number = Some(new);
         }
         asker = asker || matches!(ask, Ask::Asker { .. });
-        if !tell(Client::Asks(ask)) {
+        if !tell(ClientEvent::Asks(ask)) {
             return;
         }
     }
@@ -171,7 +171,7 @@ fn serve(connection: &UnixStream, clients: &Clients, tell: &impl Fn(Client) -> b
         clients.let_go(number);
     }
     if asker {
-        tell(Client::AskerGone);
+        tell(ClientEvent::AskerGone);
     }
 }
 

@@ -11,7 +11,7 @@ use crate::decision::DecisionError;
 use crate::names::{AppName, CommitId};
 use crate::plan::WantedApp;
 use crate::protocol::{AppEnd, LiveApp};
-use crate::repo::{RepoError, Settled};
+use crate::repo::{GitRepository, RepoError};
 use crate::runs::Runs;
 
 impl Coordinator<'_> {
@@ -31,7 +31,7 @@ impl Coordinator<'_> {
 
     /// The revisions that the ledger has of the environment.
     fn recorded_before(&self) -> Result<BTreeMap<AppName, CommitId>, RepoError> {
-        let repo = Settled::open(self.vars)?;
+        let repo = GitRepository::open(self.vars)?;
         let Some(runs) = repo.read_ref(&ledger::branch(&self.order.tag.environment))? else {
             return Ok(BTreeMap::new());
         };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::commit::outcome::{Cause, Outcome};
 use crate::coordinator::context::Coordinator;
 use crate::coordinator::error::CoordinatorError;
-use crate::coordinator::holder::{self, Holder};
+use crate::coordinator::holder::{self, EnvironmentHolder};
 use crate::coordinator::prepare::cannot_begin;
 use crate::coordinator::run::Run;
 use crate::coordinator::settle::{Earlier, given_up, settle_earlier};
@@ -69,7 +69,8 @@ impl Coordinator<'_> {
             };
         }
         let environment = self.order.tag.environment.clone();
-        let holder = Holder { id: self.order.id.clone(), by: self.order.by.clone(), since: self.order.at };
+        let holder =
+            EnvironmentHolder { id: self.order.id.clone(), by: self.order.by.clone(), since: self.order.at };
         let _lock = match holder::lock(self.vars, &environment, &holder) {
             Ok(Locking::Taken(lock)) => lock,
             Ok(Locking::Busy(first)) => return Ok(holder::busy(self.vars, &environment, first)),

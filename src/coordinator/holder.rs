@@ -17,7 +17,7 @@ const LOOK_LIMIT: Duration = Duration::from_millis(200);
 /// Who has an environment, as its lock's file says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Holder {
+pub(crate) struct EnvironmentHolder {
     /// Which graduation.
     pub id: GraduationId,
     /// Who asked for it.
@@ -34,7 +34,7 @@ pub(crate) struct Holder {
 pub(crate) fn in_progress(
     vars: &Vars,
     environment: &EnvironmentName,
-) -> Result<Option<Option<Holder>>, FileError> {
+) -> Result<Option<Option<EnvironmentHolder>>, FileError> {
     Lock::look(&journal::lock_path(vars, environment))
 }
 
@@ -45,15 +45,15 @@ pub(crate) fn in_progress(
 pub(crate) fn lock(
     vars: &Vars,
     environment: &EnvironmentName,
-    holder: &Holder,
-) -> Result<Locking<Holder>, FileError> {
+    holder: &EnvironmentHolder,
+) -> Result<Locking<EnvironmentHolder>, FileError> {
     let path = journal::lock_path(vars, environment);
     files::make_dir(path.parent().unwrap_or(&path))?;
     Lock::take_within(&path, holder, LOOK_LIMIT)
 }
 
 /// What is told to whoever comes second.
-pub(super) fn busy(vars: &Vars, environment: &EnvironmentName, first: Option<Holder>) -> Ending {
+pub(super) fn busy(vars: &Vars, environment: &EnvironmentName, first: Option<EnvironmentHolder>) -> Ending {
     let is_unconfirmed =
         first.as_ref().is_some_and(|first| Place::of(vars, &first.id).unconfirmed_until().is_some());
     let hint = if is_unconfirmed {
@@ -64,7 +64,7 @@ pub(super) fn busy(vars: &Vars, environment: &EnvironmentName, first: Option<Hol
     } else {
         "try again when it has ended".to_owned()
     };
-    let who = first.map_or("somebody".to_owned(), |Holder { id, by, since }| {
+    let who = first.map_or("somebody".to_owned(), |EnvironmentHolder { id, by, since }| {
         format!("{by} since {} (graduation {id})", since.format("%Y-%m-%d %H:%M:%SZ"))
     });
     let problem = format!("{environment} is being graduated to by {who}");
@@ -82,7 +82,7 @@ mod tests {
         let production = "production".parse().unwrap();
         assert_eq!(in_progress(&vars, &production).unwrap(), None);
         let id = "20261123104512-abcdef".parse().unwrap();
-        let holder = Holder { id, by: "alice".to_owned(), since: DateTime::UNIX_EPOCH };
+        let holder = EnvironmentHolder { id, by: "alice".to_owned(), since: DateTime::UNIX_EPOCH };
         let taken = lock(&vars, &production, &holder).unwrap();
         assert_eq!(in_progress(&vars, &production).unwrap(), Some(Some(holder)));
         std::fs::write(journal::lock_path(&vars, &production), "{").unwrap();

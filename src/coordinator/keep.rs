@@ -12,7 +12,7 @@ use crate::git::{Git, released};
 use crate::names::{AppName, CommitId};
 use crate::order::Order;
 use crate::protocol::Request;
-use crate::repo::{RepoError, Settled};
+use crate::repo::{GitRepository, RepoError};
 
 /// The most revisions of one app that one message names, kept and forgotten.
 const MAX_NAMED: usize = 1_000;
@@ -55,7 +55,7 @@ impl Coordinator<'_> {
     /// was kept of them; what is older was forgotten before.
     fn to_keep(&self) -> Result<BTreeMap<AppName, KeptRevisions>, RepoError> {
         let count = usize::try_from(self.limits.keep_releases).unwrap_or(usize::MAX);
-        let repo = Settled::open(self.vars)?;
+        let repo = GitRepository::open(self.vars)?;
         let mut releases = vec![followed(&self.order)];
         for release in repo.releases(&self.order.tag.environment)?.take(count.saturating_mul(2)) {
             // A release of another version of the plugin must not be in the way of this one.

@@ -11,7 +11,7 @@ use crate::manifest::{GITIGNORE, MANIFEST_FILE};
 use crate::names::{AppName, CommitId, EnvironmentName, ReleaseTag};
 use crate::order::Order;
 use crate::protocol::AppEnd;
-use crate::repo::{RepoError, Settled};
+use crate::repo::{GitRepository, RepoError};
 use crate::vars::Vars;
 
 /// The record could not be made; what runs there runs all the same.
@@ -97,13 +97,13 @@ pub(crate) fn note_unchanged(
 struct Ledger<'a> {
     order: &'a Order,
     git: Git,
-    repo: Settled,
+    repo: GitRepository,
     runs: Option<CommitId>,
 }
 
 impl<'a> Ledger<'a> {
     fn open(vars: &Vars, order: &'a Order) -> Result<Self, LedgerError> {
-        let repo = Settled::open(vars)?;
+        let repo = GitRepository::open(vars)?;
         let runs = repo.read_ref(&branch(&order.tag.environment))?;
         Ok(Self { order, git: Git::environment(vars), repo, runs })
     }

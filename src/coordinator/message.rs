@@ -1,7 +1,7 @@
 //! What reaches a coordinator's main loop.
 
 use crate::commit::source::Phase;
-use crate::coordinator::control::Client;
+use crate::coordinator::control::ClientEvent;
 use crate::image::send::HowFar;
 use crate::link::Inquiry;
 use crate::names::AppName;
@@ -10,9 +10,9 @@ use crate::protocol::Report;
 
 /// From one of the threads around the main loop.
 #[derive(Debug)]
-pub(super) enum Message {
+pub(super) enum CoordinatorMessage {
     /// Of a hook or command.
-    Client(Client),
+    Client(ClientEvent),
     /// Of the destination.
     Peer {
         /// Over which of its links, counted.

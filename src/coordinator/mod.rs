@@ -34,13 +34,13 @@ use crate::vars::Vars;
 
 use context::Coordinator;
 pub(crate) use error::CoordinatorError;
-pub(crate) use holder::{Holder, in_progress, lock};
+pub(crate) use holder::{EnvironmentHolder, in_progress, lock};
 pub(crate) use settle::{Earlier, given_up, settle_earlier};
 
 /// What a coordinator is started for; JSON on its stdin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) enum Start {
+pub(crate) enum CoordinatorTask {
     /// A graduation.
     Graduate(Box<Order>),
     /// Settle what another coordinator has left of this environment's.
@@ -51,7 +51,7 @@ pub(crate) enum Start {
 ///
 /// # Errors
 /// It could not be started.
-pub(crate) fn start(what: &Start) -> Result<Detached, ProcessError> {
+pub(crate) fn start(what: &CoordinatorTask) -> Result<Detached, ProcessError> {
     process::detach(&["coordinator"], serde_json::to_vec(what).expect("a start has a JSON form"))
 }
 
@@ -62,7 +62,7 @@ pub(crate) fn start(what: &Start) -> Result<Detached, ProcessError> {
 pub(crate) fn main(vars: &Vars) -> Result<(), CoordinatorError> {
     process::leave_session()?;
     match serde_json::from_slice(&process::read_stdin(256 << 20)?)? {
-        Start::Graduate(order) => Coordinator::open(vars, *order)?.graduate(),
-        Start::Settle(environment) => settle::settle_alone(vars, &environment),
+        CoordinatorTask::Graduate(order) => Coordinator::open(vars, *order)?.graduate(),
+        CoordinatorTask::Settle(environment) => settle::settle_alone(vars, &environment),
     }
 }

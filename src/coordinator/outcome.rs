@@ -5,7 +5,7 @@
 
 use super::context::Coordinator;
 use super::error::CoordinatorError;
-use super::message::Message;
+use super::message::CoordinatorMessage;
 use super::programs::Programs;
 use crate::commit::outcome::{AfterAbort, Outcome};
 use crate::journal;
@@ -112,17 +112,17 @@ impl Coordinator<'_> {
         // The sender is ours, too, so that the channel stays open until they are done.
         while let Ok(message) = self.messages.recv() {
             match message {
-                Message::ProgramWrote { kind, text } => self.say(Notice::HookLine { kind, text }),
-                Message::OutcomeTold { failures } => {
+                CoordinatorMessage::ProgramWrote { kind, text } => self.say(Notice::HookLine { kind, text }),
+                CoordinatorMessage::OutcomeTold { failures } => {
                     self.say(Notice::HooksEnded { kind, failed: !failures.is_empty() });
                     return failures;
                 }
                 // All of this comes too late.
-                Message::Client(_)
-                | Message::Peer { .. }
-                | Message::ProgramsDone { .. }
-                | Message::Verified { .. }
-                | Message::PushIsOver => {}
+                CoordinatorMessage::Client(_)
+                | CoordinatorMessage::Peer { .. }
+                | CoordinatorMessage::ProgramsDone { .. }
+                | CoordinatorMessage::Verified { .. }
+                | CoordinatorMessage::PushIsOver => {}
             }
         }
         Vec::new()

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
-use super::message::{Heard, Message};
+use super::message::{CoordinatorMessage, Heard};
 use crate::link::{Announcement, Inquiry, Link, LinkError};
 use crate::mapping::Routes;
 use crate::names::{AppName, EnvironmentName, GraduationId, ImageName};
@@ -49,7 +49,7 @@ pub(super) struct Site {
     /// How long it waits for us without a renewal.
     pub(super) lease: Duration,
     /// To the main loop.
-    pub(super) sender: SyncSender<Message>,
+    pub(super) sender: SyncSender<CoordinatorMessage>,
 }
 
 impl Site {
@@ -224,15 +224,17 @@ impl Peer {
 
     /// Has it keep the revisions of the release that is recorded next, by these requests. What a participant brought
     /// live it keeps by itself; so what is not heard of in time is made good by the next release.
-    pub(super) fn keep(&mut self, requests: &[Request], messages: &Receiver<Message>) {
+    pub(super) fn keep(&mut self, requests: &[Request], messages: &Receiver<CoordinatorMessage>) {
         let end = Instant::now() + KEEP_PATIENCE;
         for some in requests.chunks(KEPT_AT_ONCE) {
             some.iter().for_each(|request| self.send(request));
             let mut missing = some.len();
             while missing > 0 {
                 match messages.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                    Ok(Message::Peer { heard: Heard::Report(Report::Kept { .. }), .. }) => missing -= 1,
-                    Ok(Message::Peer { heard: Heard::Lost(_), .. }) | Err(_) => {
+                    Ok(CoordinatorMessage::Peer { heard: Heard::Report(Report::Kept { .. }), .. }) => {
+                        missing -= 1
+                    }
+                    Ok(CoordinatorMessage::Peer { heard: Heard::Lost(_), .. }) | Err(_) => {
                         return log::warn!("the destination does not say that it keeps the release");
                     }
                     Ok(_) => {}
@@ -257,6 +259,6 @@ impl Peer {
     /// What a thread of this session tells the main loop.
     fn teller(&self) -> impl Fn(Heard) -> bool + Send + use<> {
         let (session, sender) = (self.session, self.site.sender.clone());
-        move |heard| sender.send(Message::Peer { session, heard }).is_ok()
+        move |heard| sender.send(CoordinatorMessage::Peer { session, heard }).is_ok()
     }
 }

@@ -15,7 +15,7 @@ use crate::link::{Inquiry, LinkError};
 use crate::names::{AppName, FoundApp, ReleaseTag, RequestTag};
 use crate::order::{Ending, Mode, Notice, Order};
 use crate::plan::{self, AppsHere, Known, Plan, Policy};
-use crate::repo::{self, Release, Settled};
+use crate::repo::{self, GitRepository, Release};
 
 impl Coordinator<'_> {
     /// Everything before the destination is taken: connect, ask, plan, check. All problems are found together.
@@ -105,7 +105,7 @@ impl Coordinator<'_> {
     fn refs_in_the_way(&self) -> Result<Vec<String>, CoordinatorError> {
         let RequestTag { environment, .. } = &self.order.tag;
         let request = self.order.tag.ref_name();
-        let repo = Settled::open(self.vars).map_err(DecisionError::from)?;
+        let repo = GitRepository::open(self.vars).map_err(DecisionError::from)?;
         let found = repo::in_the_way(self.vars, &repo, environment, &request).map_err(DecisionError::from)?;
         let Some(head) = repo.head().map_err(DecisionError::from)? else { return Ok(found) };
         if !found.is_empty() {
@@ -134,7 +134,7 @@ impl Coordinator<'_> {
         if *mode == Mode::Command || old.is_some() || options.again {
             return Ok(None);
         }
-        let repo = Settled::open(self.vars).map_err(DecisionError::from)?;
+        let repo = GitRepository::open(self.vars).map_err(DecisionError::from)?;
         let found = carried_out::find(self.vars, &repo, tag, *new).map_err(ledger::LedgerError::from)?;
         Ok(found.map(|release| {
             let when = release.time().format("%Y-%m-%d %H:%M:%SZ");
@@ -160,7 +160,7 @@ impl Coordinator<'_> {
 
     /// The state is one that the environment was released with.
     fn is_release(&self) -> Result<bool, CoordinatorError> {
-        let repo = Settled::open(self.vars).map_err(DecisionError::from)?;
+        let repo = GitRepository::open(self.vars).map_err(DecisionError::from)?;
         let mut releases = repo.releases(&self.order.tag.environment).map_err(DecisionError::from)?;
         let is_it = |release: Result<Release, _>| {
             release.as_ref().is_ok_and(|release| release.commit == self.order.commit)
@@ -200,7 +200,8 @@ impl Coordinator<'_> {
         if !self.order.is_current {
             return Ok((None, None));
         }
-        let head = Settled::open(self.vars).and_then(|repo| repo.head()).map_err(DecisionError::from)?;
+        let head =
+            GitRepository::open(self.vars).and_then(|repo| repo.head()).map_err(DecisionError::from)?;
         let (survey, mut differences) = Environment::open(self.vars)?.compare(head)?;
         differences.retain(|difference| self.order.mapping.covers(&difference.app));
         let is_acknowledged = differences.is_empty() || self.order.options.allow_dirty;

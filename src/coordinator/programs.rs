@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::context::Coordinator;
 use super::error::CoordinatorError;
 use super::held::Reach;
-use super::message::Message;
+use super::message::CoordinatorMessage;
 use crate::decision::DecisionError;
 use crate::files;
 use crate::journal::Place;
@@ -18,7 +18,7 @@ use crate::names::ReleaseTag;
 use crate::order::HookKind;
 use crate::process::{self, Children, Program};
 use crate::protocol::MAX_LOG_TEXT;
-use crate::repo::Settled;
+use crate::repo::GitRepository;
 
 /// How long a hook that is told to end may take to do so.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
@@ -59,7 +59,7 @@ impl Programs {
             return Ok(programs);
         }
         let environment = &order.tag.environment;
-        let releases = Settled::open(vars).and_then(|repo| repo.release_names(environment));
+        let releases = GitRepository::open(vars).and_then(|repo| repo.release_names(environment));
         let mut releases = releases.map_err(DecisionError::from)?;
         let last = releases.find(|release| Some(release) != own);
         let apps: Vec<&str> = plan.rows.iter().map(|row| row.app.as_str()).collect();
@@ -102,14 +102,14 @@ impl Programs {
         mut self,
         reach: Option<Reach>,
         children: Children,
-        sender: SyncSender<Message>,
-        done: impl FnOnce(Result<(), String>) -> Message + Send + 'static,
+        sender: SyncSender<CoordinatorMessage>,
+        done: impl FnOnce(Result<(), String>) -> CoordinatorMessage + Send + 'static,
     ) {
         thread::spawn(move || {
             let reached = reach.map(Reach::open);
             if let Some(reached) = &reached {
                 if let Some(text) = reached.trouble.clone() {
-                    let _ = sender.send(Message::ProgramWrote { kind: self.kind, text });
+                    let _ = sender.send(CoordinatorMessage::ProgramWrote { kind: self.kind, text });
                 }
                 self = reached.variables.iter().fold(self, |these, (name, value)| these.with(name, value));
             }
@@ -120,16 +120,21 @@ impl Programs {
     }
 
     /// Runs all of them one after another on a thread of its own, whatever becomes of each.
-    pub(super) fn start_all(self, sender: SyncSender<Message>) {
+    pub(super) fn start_all(self, sender: SyncSender<CoordinatorMessage>) {
         thread::spawn(move || {
             let children = Children::default();
             let failed = |index| self.run(index, &children, &sender).err();
             let failures = (0..self.count()).filter_map(failed).collect();
-            let _ = sender.send(Message::OutcomeTold { failures });
+            let _ = sender.send(CoordinatorMessage::OutcomeTold { failures });
         });
     }
 
-    fn run(&self, index: usize, children: &Children, sender: &SyncSender<Message>) -> Result<(), String> {
+    fn run(
+        &self,
+        index: usize,
+        children: &Children,
+        sender: &SyncSender<CoordinatorMessage>,
+    ) -> Result<(), String> {
         let (number, command) = (index + 1, &self.commands[index]);
         let failed = |error: &dyn std::fmt::Display| format!("hook {number} could not be run: {error}");
         // The commands are the operator's own words, written to be run by bash; nothing else reaches it.
@@ -164,7 +169,7 @@ impl Programs {
     }
 
     /// Passes its output on, on a thread of its own; the receiver hears when it ends.
-    fn relay(&self, output: io::PipeReader, sender: SyncSender<Message>) -> Receiver<()> {
+    fn relay(&self, output: io::PipeReader, sender: SyncSender<CoordinatorMessage>) -> Receiver<()> {
         let kind = self.kind;
         let (ended, hears) = mpsc::channel();
         thread::spawn(move || {
@@ -177,7 +182,7 @@ impl Programs {
                     Ok(_) => {}
                 }
                 let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
-                if sender.send(Message::ProgramWrote { kind, text }).is_err() {
+                if sender.send(CoordinatorMessage::ProgramWrote { kind, text }).is_err() {
                     break;
                 }
             }
@@ -206,14 +211,14 @@ mod tests {
         };
         let children = Children::default();
         let (sender, messages) = mpsc::sync_channel(64);
-        programs.start(None, children.clone(), sender, |result| Message::Verified { result });
+        programs.start(None, children.clone(), sender, |result| CoordinatorMessage::Verified { result });
         let mut heard = Vec::new();
         for message in &messages {
-            if let Message::ProgramWrote { text, .. } = message {
+            if let CoordinatorMessage::ProgramWrote { text, .. } = message {
                 children.stop(Duration::ZERO);
                 heard.push(text);
             } else {
-                assert!(matches!(message, Message::Verified { result: Err(_) }), "{message:?}");
+                assert!(matches!(message, CoordinatorMessage::Verified { result: Err(_) }), "{message:?}");
             }
         }
         assert_eq!(heard, ["first"]);

@@ -16,7 +16,7 @@ use crate::names::{AppName, CommitId};
 use crate::plan::{Known, Plan, Problem, Row, Tested};
 use crate::protocol::LiveApp;
 use crate::provenance::{self, Ran};
-use crate::repo::{self, RepoError, Settled};
+use crate::repo::{self, GitRepository, RepoError};
 use crate::runs::{AppStatus, Runs};
 use crate::ssh::quoted;
 use crate::transfer::check;
@@ -79,7 +79,7 @@ impl Coordinator<'_> {
             return Ok(Tested::Ran);
         }
         // The app may have been destroyed here, and its repository with it.
-        let repository = Settled::open_at(Dokku::new(vars).repository(app)).ok();
+        let repository = GitRepository::open_at(Dokku::new(vars).repository(app)).ok();
         let is_ancestor =
             repository.map(|repository| repository.is_ancestor_of_any(revision, ran.iter().chain(runs)));
         if matches!(is_ancestor, Some(Ok(true)))
@@ -93,7 +93,7 @@ impl Coordinator<'_> {
 
     /// Whether a release of the environment has it. The newest ones are looked at first, and each state once.
     fn is_of_a_release(&self, app: &AppName, revision: CommitId) -> Result<bool, RepoError> {
-        let repo = Settled::open(self.vars)?;
+        let repo = GitRepository::open(self.vars)?;
         let mut looked_at = BTreeSet::new();
         for release in repo.releases(&self.order.tag.environment)? {
             let commit = release?.commit;

@@ -9,11 +9,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::commit::outcome::{Cause, Outcome};
-use crate::commit::source::{Action, Event, Transaction};
+use crate::commit::source::{Transaction, TransactionAction, TransactionEvent};
 use crate::coordinator::context::Coordinator;
-use crate::coordinator::control::{Ask, Client};
+use crate::coordinator::control::{Ask, ClientEvent};
 use crate::coordinator::error::CoordinatorError;
-use crate::coordinator::message::Message;
+use crate::coordinator::message::CoordinatorMessage;
 use crate::coordinator::peer::Peer;
 use crate::decision;
 use crate::link::Inquiry;
@@ -33,7 +33,7 @@ pub(super) const ASKER_PATIENCE: Duration = Duration::from_secs(30);
 /// What came of an action.
 enum Carried {
     Nothing,
-    Event(Event),
+    Event(TransactionEvent),
     Over(Outcome),
 }
 
@@ -146,7 +146,7 @@ impl<'c, 'v> Run<'c, 'v> {
     }
 
     /// Runs until it is over.
-    pub(super) fn drive(&mut self, first: Vec<Action>) -> Outcome {
+    pub(super) fn drive(&mut self, first: Vec<TransactionAction>) -> Outcome {
         let mut actions = VecDeque::from(first);
         loop {
             while let Some(action) = actions.pop_front() {
@@ -155,7 +155,7 @@ impl<'c, 'v> Run<'c, 'v> {
                     Ok(Carried::Event(event)) => actions.extend(self.transaction.step(event)),
                     Ok(Carried::Nothing) => {}
                     Err(error) => {
-                        let stop = Event::Stop(Cause::new(error.to_string()));
+                        let stop = TransactionEvent::Stop(Cause::new(error.to_string()));
                         actions.extend(self.transaction.step(stop));
                     }
                 }
@@ -184,17 +184,17 @@ impl<'c, 'v> Run<'c, 'v> {
 
     /// The vote that was asked for, once it can be given. A link that has just broken may come back within the
     /// lease, and when it answers again a yes is possible again.
-    fn vote_due(&mut self) -> Option<Event> {
+    fn vote_due(&mut self) -> Option<TransactionEvent> {
         let leases_are_long = self.peer.lease_is_long();
         if !self.vote_asked || (!leases_are_long && self.peer.lease_lasts()) {
             return None;
         }
         self.vote_asked = false;
-        Some(Event::VoteAsked(leases_are_long))
+        Some(TransactionEvent::VoteAsked(leases_are_long))
     }
 
     /// What time brings about.
-    fn what_is_due(&mut self) -> Option<Event> {
+    fn what_is_due(&mut self) -> Option<TransactionEvent> {
         self.peer.renew_in_time();
         if self.transaction.awaits_decision()
             && self.coordinator.order.mode == Mode::Push
@@ -211,7 +211,7 @@ impl<'c, 'v> Run<'c, 'v> {
         }
         if !self.asker_came && self.since.elapsed() >= ASKER_PATIENCE {
             self.asker_came = true;
-            return Some(Event::Stop(Cause::new("whoever asked for it never came")));
+            return Some(TransactionEvent::Stop(Cause::new("whoever asked for it never came")));
         }
         if !self.transaction.is_holding() {
             self.holding_since = None;
@@ -232,15 +232,15 @@ impl<'c, 'v> Run<'c, 'v> {
         }
         let text =
             format!("apps were held for {} s, the longest time allowed (hold-timeout)", limit.as_secs());
-        Some(Event::Stop(Cause::new(text)))
+        Some(TransactionEvent::Stop(Cause::new(text)))
     }
 
     /// Reads the decision of a push. Before the push is over, a ref that has not moved says nothing.
-    fn read_ref(&self) -> Option<Event> {
+    fn read_ref(&self) -> Option<TransactionEvent> {
         // Looked at first: between the two the push could move the ref and end.
         let push_is_over = self.push_is_over;
         match decision::by_ref(self.coordinator.vars, &self.coordinator.order) {
-            Ok(Some(go)) => Some(Event::GoIsDurable(go)),
+            Ok(Some(go)) => Some(TransactionEvent::GoIsDurable(go)),
             Ok(None) => push_is_over.then(|| {
                 let Coordinator { vars, order, .. } = &self.coordinator;
                 not_moved(decision::why_unmoved(vars, order))
@@ -252,29 +252,29 @@ impl<'c, 'v> Run<'c, 'v> {
         }
     }
 
-    fn event_of(&mut self, message: Message) -> Option<Event> {
+    fn event_of(&mut self, message: CoordinatorMessage) -> Option<TransactionEvent> {
         match message {
-            Message::Client(client) => self.client(client),
-            Message::Peer { session, heard } => {
+            CoordinatorMessage::Client(client) => self.client(client),
+            CoordinatorMessage::Peer { session, heard } => {
                 let coordinator = &*self.coordinator;
                 self.peer.hear(session, heard, &self.transaction, &|notice| coordinator.say(notice))
             }
-            Message::ProgramWrote { kind, text } => {
+            CoordinatorMessage::ProgramWrote { kind, text } => {
                 self.coordinator.say(Notice::HookLine { kind, text });
                 None
             }
-            Message::ProgramsDone { phase, result } => {
+            CoordinatorMessage::ProgramsDone { phase, result } => {
                 let kind = HookKind::from(phase);
                 self.coordinator.say(Notice::HooksEnded { kind, failed: result.is_err() });
                 Some(match result {
-                    Ok(()) => Event::HooksDone(phase),
-                    Err(reason) => Event::Stop(Cause::new(format!("{kind} {reason}"))),
+                    Ok(()) => TransactionEvent::HooksDone(phase),
+                    Err(reason) => TransactionEvent::Stop(Cause::new(format!("{kind} {reason}"))),
                 })
             }
-            Message::Verified { result } => self.verified(result),
+            CoordinatorMessage::Verified { result } => self.verified(result),
             // Nobody is told how it ended before it has.
-            Message::OutcomeTold { .. } => None,
-            Message::PushIsOver => {
+            CoordinatorMessage::OutcomeTold { .. } => None,
+            CoordinatorMessage::PushIsOver => {
                 self.push_is_over = true;
                 self.read_ref()
             }
@@ -287,27 +287,29 @@ impl<'c, 'v> Run<'c, 'v> {
         self.coordinator.limits.hold_timeout.saturating_sub(held)
     }
 
-    fn client(&mut self, client: Client) -> Option<Event> {
+    fn client(&mut self, client: ClientEvent) -> Option<TransactionEvent> {
         match client {
-            Client::Asks(Ask::Asker { receive_pack }) => {
+            ClientEvent::Asks(Ask::Asker { receive_pack }) => {
                 self.receive_pack = receive_pack;
                 self.asker_came = true;
                 None
             }
-            Client::Asks(Ask::Vote {}) => {
+            ClientEvent::Asks(Ask::Vote {}) => {
                 self.vote_asked = true;
                 self.vote_due()
             }
-            Client::Asks(Ask::TagMoved {}) if self.transaction.awaits_decision() => self.read_ref(),
-            Client::Asks(Ask::TagMoved {}) => None,
-            Client::Asks(Ask::Go { by }) => self.told_to_go(by),
-            Client::Asks(Ask::Confirm { by }) => self.told_verdict(by, Verdict::Confirm),
-            Client::Asks(Ask::RollBack { by }) => self.told_verdict(by, Verdict::RollBack),
-            Client::Asks(Ask::Stop { reason }) if self.transaction.awaits_verdict() => {
-                Some(Event::RollBackAsked(Cause::new(reason)))
+            ClientEvent::Asks(Ask::TagMoved {}) if self.transaction.awaits_decision() => self.read_ref(),
+            ClientEvent::Asks(Ask::TagMoved {}) => None,
+            ClientEvent::Asks(Ask::Go { by }) => self.told_to_go(by),
+            ClientEvent::Asks(Ask::Confirm { by }) => self.told_verdict(by, Verdict::Confirm),
+            ClientEvent::Asks(Ask::RollBack { by }) => self.told_verdict(by, Verdict::RollBack),
+            ClientEvent::Asks(Ask::Stop { reason }) if self.transaction.awaits_verdict() => {
+                Some(TransactionEvent::RollBackAsked(Cause::new(reason)))
             }
-            Client::Asks(Ask::Stop { reason }) => Some(Event::Stop(Cause::new(reason))),
-            Client::AskerGone => Some(Event::Stop(Cause::new("the client disconnected before the decision"))),
+            ClientEvent::Asks(Ask::Stop { reason }) => Some(TransactionEvent::Stop(Cause::new(reason))),
+            ClientEvent::AskerGone => {
+                Some(TransactionEvent::Stop(Cause::new("the client disconnected before the decision")))
+            }
         }
     }
 }
@@ -316,6 +318,6 @@ fn seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
-fn not_moved(why: impl ToString) -> Event {
-    Event::NotMoved(Cause::new(why.to_string()))
+fn not_moved(why: impl ToString) -> TransactionEvent {
+    TransactionEvent::NotMoved(Cause::new(why.to_string()))
 }

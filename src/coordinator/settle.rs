@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::context::Coordinator;
 use super::error::CoordinatorError;
-use super::holder::{self, Holder};
+use super::holder::{self, EnvironmentHolder};
 use super::run::Run;
 use crate::commit::outcome::{Cause, Outcome};
 use crate::commit::source::{Go, Transaction};
@@ -23,7 +23,7 @@ const PUSH_PATIENCE: Duration = Duration::from_secs(10);
 /// Settles what was left of an environment, without a graduation of our own.
 pub(super) fn settle_alone(vars: &Vars, environment: &EnvironmentName) -> Result<(), CoordinatorError> {
     let Some(id) = journal::current(vars, environment)? else { return Ok(()) };
-    let holder = Holder { id, by: vars.user.clone(), since: Utc::now() };
+    let holder = EnvironmentHolder { id, by: vars.user.clone(), since: Utc::now() };
     match holder::lock(vars, environment, &holder)? {
         // Whoever has the lock settles it.
         Locking::Busy(_) => Ok(()),

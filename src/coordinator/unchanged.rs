@@ -7,10 +7,10 @@
 use std::time::Instant;
 
 use super::context::Coordinator;
-use super::control::{Ask, Client, Tell};
+use super::control::{Ask, ClientEvent, Tell};
 use super::error::CoordinatorError;
 use super::ledger;
-use super::message::Message;
+use super::message::CoordinatorMessage;
 use super::run::{ASKER_PATIENCE, PUSH_GRACE, REF_PERIOD};
 use crate::decision;
 use crate::order::{Ending, Mode};
@@ -48,29 +48,29 @@ impl Coordinator<'_> {
             };
             let Some(message) = message else { return Err("whoever asked for it never came".to_owned()) };
             match message {
-                Message::Client(Client::Asks(Ask::Asker { receive_pack })) => {
+                CoordinatorMessage::Client(ClientEvent::Asks(Ask::Asker { receive_pack })) => {
                     asker = Some(receive_pack);
                     self.clients.tell(&Tell::Ready {});
                 }
-                Message::Client(Client::Asks(Ask::Vote {})) => {
+                CoordinatorMessage::Client(ClientEvent::Asks(Ask::Vote {})) => {
                     let push = asker.flatten().ok_or("the process of the push could not be found")?;
                     self.clients.tell(&Tell::Voted {});
                     return Ok(push);
                 }
-                Message::Client(Client::Asks(Ask::Stop { reason })) => return Err(reason),
-                Message::Client(Client::AskerGone) => {
+                CoordinatorMessage::Client(ClientEvent::Asks(Ask::Stop { reason })) => return Err(reason),
+                CoordinatorMessage::Client(ClientEvent::AskerGone) => {
                     return Err("the client disconnected before the decision".to_owned());
                 }
                 // Nothing has been begun that could tell any of this.
-                Message::Client(Client::Asks(
+                CoordinatorMessage::Client(ClientEvent::Asks(
                     Ask::TagMoved {} | Ask::Go { .. } | Ask::Confirm { .. } | Ask::RollBack { .. },
                 ))
-                | Message::Peer { .. }
-                | Message::ProgramWrote { .. }
-                | Message::ProgramsDone { .. }
-                | Message::Verified { .. }
-                | Message::OutcomeTold { .. }
-                | Message::PushIsOver => {}
+                | CoordinatorMessage::Peer { .. }
+                | CoordinatorMessage::ProgramWrote { .. }
+                | CoordinatorMessage::ProgramsDone { .. }
+                | CoordinatorMessage::Verified { .. }
+                | CoordinatorMessage::OutcomeTold { .. }
+                | CoordinatorMessage::PushIsOver => {}
             }
         }
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{ANSWER_LIMIT, DockerError, ImageId, inspect, says_that_one_is_missing};
+use super::{ANSWER_LIMIT, ContainerState, DockerError, ImageId, inspect, says_that_one_is_missing};
 use crate::process::Program;
 
 /// A container, as far as it tells what its app runs.
@@ -44,14 +44,14 @@ impl Seen {
 
 /// What there is of what was asked for.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Survey {
+pub(crate) struct DockerObjects {
     /// Containers by their full ids.
     containers: BTreeMap<String, Seen>,
     /// Images by name, and each by its id, too.
     images: BTreeMap<String, ImageId>,
 }
 
-impl Survey {
+impl DockerObjects {
     /// A container, by its id or the beginning of it: Dokku's files hold full ids, very old ones the short form.
     pub(crate) fn container(&self, id: &str) -> Option<&Seen> {
         let next = self.containers.range(id.to_owned()..).next();
@@ -68,26 +68,19 @@ impl Survey {
 ///
 /// # Errors
 /// Docker does not answer.
-pub(crate) fn survey(docker: &Path, containers: &[String], names: &[String]) -> Result<Survey, DockerError> {
+pub(crate) fn survey(
+    docker: &Path,
+    containers: &[String],
+    names: &[String],
+) -> Result<DockerObjects, DockerError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Container {
         id: String,
         image: ImageId,
-        state: State,
+        state: ContainerState,
         #[serde(default)]
         config: Config,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct State {
-        running: bool,
-        #[serde(default)]
-        restarting: bool,
-        #[serde(default)]
-        paused: bool,
-        #[serde(default)]
-        exit_code: i64,
     }
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "PascalCase")]
@@ -95,7 +88,7 @@ pub(crate) fn survey(docker: &Path, containers: &[String], names: &[String]) -> 
         #[serde(default)]
         env: Option<Vec<String>>,
     }
-    let mut survey = Survey::default();
+    let mut survey = DockerObjects::default();
     if !containers.is_empty() {
         let found: Vec<Container> =
             inspect(Program::new(docker).args(["container", "inspect"]).args(containers))?;
@@ -118,7 +111,7 @@ pub(crate) fn survey(docker: &Path, containers: &[String], names: &[String]) -> 
     Ok(survey)
 }
 
-impl Survey {
+impl DockerObjects {
     /// Adds those of these images that there are.
     fn ask_images(&mut self, docker: &Path, references: &[String]) -> Result<(), DockerError> {
         if references.is_empty() {

@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 
-use crate::coordinator::{self, Holder};
+use crate::coordinator::{self, EnvironmentHolder};
 use crate::dokku_version::TooOld;
 use crate::exit::Explain;
 use crate::finding::{Check, Finding, tame};
@@ -11,7 +11,7 @@ use crate::install;
 use crate::journal;
 use crate::link::{Agent, Examination, Inquiry};
 use crate::names::EnvironmentName;
-use crate::settings::{Environment, Url};
+use crate::settings::{LinkedEnvironment, Url};
 use crate::ssh::{self, SshError};
 use crate::vars::{self, Vars};
 
@@ -38,7 +38,7 @@ pub(crate) struct Examined {
 }
 
 /// Examines one environment.
-pub(crate) fn examine(vars: &Vars, name: &EnvironmentName, environment: &Environment) -> Linked {
+pub(crate) fn examine(vars: &Vars, name: &EnvironmentName, environment: &LinkedEnvironment) -> Linked {
     let way = LinkCheck { vars, name, environment };
     let mut found = way.state();
     let Some(url) = environment.url.ssh() else {
@@ -61,7 +61,7 @@ pub(crate) fn examine(vars: &Vars, name: &EnvironmentName, environment: &Environ
 struct LinkCheck<'a> {
     vars: &'a Vars,
     name: &'a EnvironmentName,
-    environment: &'a Environment,
+    environment: &'a LinkedEnvironment,
 }
 
 impl LinkCheck<'_> {
@@ -95,7 +95,7 @@ impl LinkCheck<'_> {
         let state = coordinator::in_progress(self.vars, self.name)
             .and_then(|holder| Ok((holder, journal::current(self.vars, self.name)?)));
         found.push(match state {
-            Ok((Some(Some(Holder { id, by, .. })), _)) => Finding::note(
+            Ok((Some(Some(EnvironmentHolder { id, by, .. })), _)) => Finding::note(
                 Check::InDoubt,
                 format!("its lock says that graduation {id} by {by} is under way"),
             ),

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::wording::{INSTALL, command, listed, or_ok};
 use crate::dokku_version::{self, TooOld};
 use crate::finding::{Check, Finding};
-use crate::install::{self, HOLDER, State};
+use crate::install::{self, CompanionState, HOLDER};
 use crate::links::AFTER_ALL;
 use crate::vars::Vars;
 
@@ -66,8 +66,8 @@ pub(super) fn companions(vars: &Vars) -> Vec<Finding> {
     for companion in install::companions(vars) {
         let name = companion.name;
         match companion.state(vars) {
-            State::Fine => {}
-            State::Foreign(path) => {
+            CompanionState::Fine => {}
+            CompanionState::Foreign(path) => {
                 let what = format!(
                     "{} is another plugin's, where the companion {name} belongs; graduations do not work",
                     path.display()
@@ -75,7 +75,7 @@ pub(super) fn companions(vars: &Vars) -> Vec<Finding> {
                 let remedy = format!("dokku plugin:uninstall {name} && {INSTALL}");
                 found.push(Finding::broken(Check::Companions, what, remedy));
             }
-            State::Wrong(how) => {
+            CompanionState::Wrong(how) => {
                 found.push(Finding::broken(
                     Check::Companions,
                     format!("the companion {name} {how}"),

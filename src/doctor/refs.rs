@@ -3,7 +3,7 @@
 use super::wording::or_ok;
 use crate::environment::back_to_main;
 use crate::finding::{Check, Finding};
-use crate::repo::{RepoError, Settled, deletion};
+use crate::repo::{GitRepository, RepoError, deletion};
 use crate::settings::Settings;
 use crate::ssh::quoted;
 use crate::updates::MAIN;
@@ -12,14 +12,16 @@ use crate::vars::Vars;
 /// Names that no push may create, and what is checked out.
 pub(super) fn names(vars: &Vars) -> Vec<Finding> {
     // What cannot be read is found by the checks of settings and repository.
-    let (Ok(repo), Ok(settings)) = (Settled::open(vars), Settings::load(vars)) else { return Vec::new() };
+    let (Ok(repo), Ok(settings)) = (GitRepository::open(vars), Settings::load(vars)) else {
+        return Vec::new();
+    };
     found(vars, &repo, &settings).unwrap_or_else(|error| {
         let git_dir = quoted(&vars.git_dir().to_string_lossy());
         vec![Finding::broken(Check::Refs, error.to_string(), format!("git --git-dir={git_dir} fsck --full"))]
     })
 }
 
-fn found(vars: &Vars, repo: &Settled, settings: &Settings) -> Result<Vec<Finding>, RepoError> {
+fn found(vars: &Vars, repo: &GitRepository, settings: &Settings) -> Result<Vec<Finding>, RepoError> {
     let (blocking, confusing) = repo.misnamed(&settings.names())?;
     let mut found: Vec<Finding> = blocking
         .iter()

@@ -7,10 +7,10 @@ use super::wording::{INSTALL, command, or_ok};
 use crate::files;
 use crate::finding::{Check, Finding};
 use crate::git::Git;
-use crate::install::{self, GIT_READER, HOOKS, State};
+use crate::install::{self, CompanionState, GIT_READER, HOOKS};
 use crate::manifest::GITIGNORE;
 use crate::process::{Program, in_words};
-use crate::repo::Settled;
+use crate::repo::GitRepository;
 use crate::ssh;
 use crate::vars::Vars;
 
@@ -75,7 +75,7 @@ pub(super) fn settings(vars: &Vars) -> Vec<Finding> {
         }
         Err(error) => found.push(Finding::broken(Check::Repository, error.to_string(), INSTALL)),
     }
-    match Settled::open(vars).and_then(|repo| repo.head()) {
+    match GitRepository::open(vars).and_then(|repo| repo.head()) {
         Ok(Some(_)) => {}
         Ok(None) => {
             let what = format!("{place} has no commit yet: nobody can clone it");
@@ -109,7 +109,7 @@ pub(super) fn path(vars: &Vars) -> Vec<Finding> {
         return vec![Finding::broken(Check::RepositoryPath, what, remedy)];
     }
     let reader = install::companions(vars).into_iter().find(|companion| companion.name == GIT_READER);
-    if reader.is_none_or(|reader| reader.state(vars) != State::Fine) {
+    if reader.is_none_or(|reader| reader.state(vars) != CompanionState::Fine) {
         // Without it Dokku would take the name for that of an app, and make one.
         return Vec::new();
     }

@@ -9,14 +9,14 @@ use super::push_status::{PushStatus, note_push_status};
 use crate::attach::{AttachError, Attached, From, Look, Step};
 use crate::client::Client;
 use crate::coordinator::control::Ask;
-use crate::coordinator::{self, Start};
+use crate::coordinator::{self, CoordinatorTask};
 use crate::decision;
 use crate::error;
 use crate::journal::{self, Place, PushNote};
 use crate::names::{EnvironmentName, GraduationId, ObjectId, RequestTag};
 use crate::order::{Ending, Mode, Order};
 use crate::plan::Options;
-use crate::repo::Settled;
+use crate::repo::GitRepository;
 use crate::request::Orders;
 use crate::settings::Settings;
 use crate::updates::{self, Update};
@@ -63,10 +63,10 @@ struct Followed {
     id: GraduationId,
     tag: RequestTag,
     new: ObjectId,
-    state: State,
+    state: FollowedState,
 }
 
-enum State {
+enum FollowedState {
     /// It goes on.
     Present(Attached),
     /// It was begun by us, after the tag had moved.
@@ -79,12 +79,12 @@ impl Followed {
     /// Waits for its end; 3, and a word to people, if that is not known.
     fn status(self, vars: &Vars) -> Result<u8, HookError> {
         let ending = match &self.state {
-            State::Past(step) => ending_of(step),
-            State::Present(attached) => match end_of(attached) {
+            FollowedState::Past(step) => ending_of(step),
+            FollowedState::Present(attached) => match end_of(attached) {
                 None => end_by_another(vars, &self.id, &self.tag.environment)?,
                 ending => ending,
             },
-            State::Asked(attached, _) => end_of(attached),
+            FollowedState::Asked(attached, _) => end_of(attached),
         };
         match ending {
             Some(ending) => Ok(ending.exit_status()),
@@ -102,7 +102,7 @@ impl Followed {
         let mut what = format!(
             "the coordinator died after it was decided; {environment} goes live by itself, if it has heard of that"
         );
-        if let State::Asked(_, order) = self.state {
+        if let FollowedState::Asked(_, order) = self.state {
             let is_current = journal::current(vars, environment)?.as_ref() == Some(&self.id);
             if !is_current {
                 // It had begun nothing, so nobody will settle it, and the tag must not go on naming it.
@@ -122,7 +122,7 @@ impl Followed {
             error::show(&what, Some(&hint));
             return Ok(3);
         }
-        if Settled::open(vars)?.read_ref(&self.tag.ref_name())? != Some(self.new) {
+        if GitRepository::open(vars)?.read_ref(&self.tag.ref_name())? != Some(self.new) {
             // The last thing but one that a coordinator does with a graduation that is not live.
             what = format!(
                 "the coordinator died when it had set the tag back; {environment} does not run what was asked for"
@@ -171,9 +171,9 @@ fn follow(vars: &Vars, id: GraduationId, note: PushNote, quiet: bool) -> Result<
     let state = match attach(vars, &id, &tag.environment, quiet, From::Decision)? {
         Ok(mut attached) => {
             attached.ask(&Ask::TagMoved {});
-            State::Present(attached)
+            FollowedState::Present(attached)
         }
-        Err(step) => State::Past(step),
+        Err(step) => FollowedState::Past(step),
     };
     Ok(Followed { id, tag, new, state })
 }
@@ -189,7 +189,7 @@ fn attach(
 ) -> Result<Result<Attached, Step>, HookError> {
     let is_current = || Ok::<_, HookError>(journal::current(vars, environment)?.as_ref() == Some(id));
     if !is_listening(&Place::of(vars, id).socket()) && is_current()? {
-        coordinator::start(&Start::Settle(environment.clone()))?;
+        coordinator::start(&CoordinatorTask::Settle(environment.clone()))?;
     }
     let end = Instant::now() + SETTLE_LIMIT;
     // It may end at any moment: then it is over, in that order.
@@ -244,7 +244,7 @@ fn understood(vars: &Vars, client: &Client, updates: &[Update]) -> Result<Vec<Or
     let settings = Settings::load(vars)?;
     let push = updates::understand(updates, &settings.names())?;
     let options = Options::parse(&vars.push_options)?;
-    let repo = Settled::open(vars)?;
+    let repo = GitRepository::open(vars)?;
     let orders = Orders { repo: &repo, settings: &settings, mode: Mode::AfterPush, options: &options, vars };
     Ok(orders.of_push(&push)?)
 }
@@ -258,7 +258,7 @@ fn set_back(vars: &Vars, update: &Update) -> Result<(), HookError> {
 
 fn begin(vars: &Vars, order: Order) -> Result<Followed, HookError> {
     let look = Look::Lines { quiet: order.options.quiet };
-    let started = coordinator::start(&Start::Graduate(Box::new(order.clone())));
+    let started = coordinator::start(&CoordinatorTask::Graduate(Box::new(order.clone())));
     let attached = started
         .map_err(HookError::from)
         .and_then(|started| Attached::to_started(vars, &order.id, &started, look).map_err(HookError::from));
@@ -269,5 +269,5 @@ fn begin(vars: &Vars, order: Order) -> Result<Followed, HookError> {
     let mut attached = attached?;
     attached.ask(&Ask::Asker { receive_pack: None });
     let Order { id, tag, new, .. } = order.clone();
-    Ok(Followed { id, tag, new, state: State::Asked(attached, Box::new(order)) })
+    Ok(Followed { id, tag, new, state: FollowedState::Asked(attached, Box::new(order)) })
 }

@@ -98,11 +98,11 @@ struct Wanted<'a> {
     /// Which layers, by their place in the image.
     layers: BTreeMap<Digest, usize>,
     /// What the members of these names are.
-    places: BTreeMap<String, Place>,
+    places: BTreeMap<String, ArchiveMember>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Place {
+enum ArchiveMember {
     Config,
     Layer(Digest),
 }
@@ -120,13 +120,13 @@ impl<'a> Wanted<'a> {
     fn new(image: &'a ImageContents, from: usize) -> Self {
         let numbered = image.layers.iter().enumerate().skip(from);
         let layers: BTreeMap<Digest, usize> = numbered.map(|(index, layer)| (*layer, index)).collect();
-        let mut places: BTreeMap<String, Place> = layers
+        let mut places: BTreeMap<String, ArchiveMember> = layers
             .keys()
-            .map(|layer| (format!("blobs/sha256/{}", layer.hex()), Place::Layer(*layer)))
+            .map(|layer| (format!("blobs/sha256/{}", layer.hex()), ArchiveMember::Layer(*layer)))
             .collect();
         let id = image.id.hex();
-        places.insert(format!("blobs/sha256/{id}"), Place::Config);
-        places.insert(format!("{id}.json"), Place::Config);
+        places.insert(format!("blobs/sha256/{id}"), ArchiveMember::Config);
+        places.insert(format!("{id}.json"), ArchiveMember::Config);
         Self { image, config: true, layers, places }
     }
 
@@ -152,8 +152,8 @@ impl<'a> Wanted<'a> {
             let is_file = member.header().entry_type().is_file();
             match self.places.get(&name) {
                 _ if !is_file => {}
-                Some(Place::Config) if self.config => self.pass_config(&mut member, pass)?,
-                Some(Place::Layer(layer)) => {
+                Some(ArchiveMember::Config) if self.config => self.pass_config(&mut member, pass)?,
+                Some(ArchiveMember::Layer(layer)) => {
                     if let Some(index) = self.layers.remove(layer) {
                         let part = Part::Layer {
                             index,
@@ -163,13 +163,13 @@ impl<'a> Wanted<'a> {
                         pass(&part, &mut member).map_err(SavedError::Pass)?;
                     }
                 }
-                Some(Place::Config) | None if name == "manifest.json" => {
+                Some(ArchiveMember::Config) | None if name == "manifest.json" => {
                     contents = Some(
                         serde_json::from_slice(&bounded(&mut member, MAX_CONTENTS)?)
                             .map_err(io::Error::from)?,
                     );
                 }
-                Some(Place::Config) | None => {}
+                Some(ArchiveMember::Config) | None => {}
             }
         }
         // Whoever writes it may still have an end to write, and a status to tell.
@@ -200,9 +200,11 @@ impl<'a> Wanted<'a> {
                 "it has more or fewer layers, as containerd's store writes what it lacks",
             ));
         }
-        let places =
-            layers.into_iter().zip(&self.image.layers).map(|(path, layer)| (path, Place::Layer(*layer)));
-        self.places = places.chain([(config, Place::Config)]).collect();
+        let places = layers
+            .into_iter()
+            .zip(&self.image.layers)
+            .map(|(path, layer)| (path, ArchiveMember::Layer(*layer)));
+        self.places = places.chain([(config, ArchiveMember::Config)]).collect();
         Ok(())
     }
 }

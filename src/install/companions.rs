@@ -19,7 +19,7 @@ const MARK_OF_2015: &str = "Automatically installed dokku-graduate component";
 
 /// What a companion consists of, besides its `plugin.toml`.
 #[derive(Debug)]
-enum Part {
+enum CompanionFiles {
     /// Links to the binary of the plugin.
     Binary(&'static [&'static str]),
     /// A script.
@@ -37,7 +37,7 @@ pub(crate) const GIT_READER: &str = "git-upload-pack";
 
 /// What stands where a companion belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum CompanionState {
     /// It, as `Companion::install` makes it.
     Fine,
     /// Somebody else's plugin.
@@ -51,23 +51,23 @@ pub(crate) enum State {
 pub(crate) struct Companion {
     /// The plugin's name.
     pub name: &'static str,
-    part: Part,
+    files: CompanionFiles,
     available: PathBuf,
     enabled: PathBuf,
 }
 
 /// All companions of this host.
 pub(crate) fn all(vars: &Vars) -> [Companion; 4] {
-    let companion = |name: &'static str, part| Companion {
+    let companion = |name: &'static str, files| Companion {
         name,
-        part,
+        files,
         available: vars.plugins_available.join(name),
         enabled: vars.plugins_enabled.join(name),
     };
-    let script = |text| Part::Script("subcommands/default", text);
+    let script = |text| CompanionFiles::Script("subcommands/default", text);
     [
-        companion(GUARD, Part::Binary(&BEFORE_ALL)),
-        companion(HOLDER, Part::Binary(&[AFTER_ALL])),
+        companion(GUARD, CompanionFiles::Binary(&BEFORE_ALL)),
+        companion(HOLDER, CompanionFiles::Binary(&[AFTER_ALL])),
         companion(GIT_READER, script(include_str!("git-upload-pack"))),
         companion("git-receive-pack", script(include_str!("git-receive-pack"))),
     ]
@@ -84,7 +84,7 @@ fn exists(path: &Path) -> bool {
 impl Companion {
     /// It stands between Dokku and all git commands.
     pub(super) fn serves_git(&self) -> bool {
-        matches!(self.part, Part::Script(..))
+        matches!(self.files, CompanionFiles::Script(..))
     }
 
     fn toml(&self) -> String {
@@ -105,28 +105,28 @@ impl Companion {
     }
 
     /// What stands in its place now.
-    pub(crate) fn state(&self, vars: &Vars) -> State {
+    pub(crate) fn state(&self, vars: &Vars) -> CompanionState {
         if let Some(path) = self.foreign() {
-            return State::Foreign(path.to_owned());
+            return CompanionState::Foreign(path.to_owned());
         }
         let leads = |path: &Path, to: &Path| fs::read_link(path).is_ok_and(|link| link == to);
-        let is_whole = match &self.part {
-            Part::Script(name, text) => is_file(&self.available.join(name), text, 0o755),
-            Part::Binary(names) => {
+        let is_whole = match &self.files {
+            CompanionFiles::Script(name, text) => is_file(&self.available.join(name), text, 0o755),
+            CompanionFiles::Binary(names) => {
                 let binary = vars.plugin_dir().join("dokku-graduate");
                 names.iter().all(|name| leads(&self.available.join(name), &binary))
             }
         };
         if !exists(&self.available) {
-            State::Wrong("is not installed".to_owned())
+            CompanionState::Wrong("is not installed".to_owned())
         } else if !leads(&self.enabled, &self.available) {
-            State::Wrong("is not enabled".to_owned())
+            CompanionState::Wrong("is not enabled".to_owned())
         } else if description(&self.available) != self.toml() {
-            State::Wrong(format!("is not of version {}", env!("CARGO_PKG_VERSION")))
+            CompanionState::Wrong(format!("is not of version {}", env!("CARGO_PKG_VERSION")))
         } else if !is_whole {
-            State::Wrong("is not as the plugin makes it".to_owned())
+            CompanionState::Wrong("is not as the plugin makes it".to_owned())
         } else {
-            State::Fine
+            CompanionState::Fine
         }
     }
 
@@ -142,11 +142,11 @@ impl Companion {
                 fs::remove_dir_all(place).map_err(FileError::of("remove", place))?;
             }
         }
-        match &self.part {
-            Part::Script(name, text) => {
+        match &self.files {
+            CompanionFiles::Script(name, text) => {
                 ensure_file(&self.available.join(name), text, 0o755)?;
             }
-            Part::Binary(names) => {
+            CompanionFiles::Binary(names) => {
                 fs::create_dir_all(&self.available).map_err(FileError::of("make", &self.available))?;
                 for name in *names {
                     ensure_link(&self.available.join(name), &vars.plugin_dir().join("dokku-graduate"))?;

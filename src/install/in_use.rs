@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::coordinator::Holder;
+use crate::coordinator::EnvironmentHolder;
 use crate::files::{FileError, Lock};
 use crate::names::EnvironmentName;
 use crate::participant;
@@ -19,8 +19,8 @@ pub(super) fn graduations(vars: &Vars) -> Result<Vec<String>, FileError> {
         let name = entry.file_name();
         let name = name.to_str().and_then(|name| name.strip_suffix(".lock"));
         let Some(environment) = name.and_then(|name| name.parse::<EnvironmentName>().ok()) else { continue };
-        found.extend(Lock::look(&entry.path())?.map(|holder: Option<Holder>| match holder {
-            Some(Holder { by, since, .. }) => {
+        found.extend(Lock::look(&entry.path())?.map(|holder: Option<EnvironmentHolder>| match holder {
+            Some(EnvironmentHolder { by, since, .. }) => {
                 format!("{by} graduates to {environment} since {}", since.format("%Y-%m-%d %H:%M:%SZ"))
             }
             None => format!("somebody graduates to {environment}"),

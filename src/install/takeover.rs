@@ -15,7 +15,7 @@ use crate::git::{Git, RefChange, TagText};
 use crate::manifest::{Deploy, GITIGNORE, MANIFEST_FILE, MANIFEST_VERSION, Manifest};
 use crate::names::{AppName, BranchName, CommitId, EnvironmentName, ObjectId};
 use crate::process::Program;
-use crate::repo::Settled;
+use crate::repo::GitRepository;
 use crate::repo::former::{self, FormerApp, FormerRelease};
 use crate::runs::Runs;
 use crate::settings::{Address, HookKind, Settings, SettingsError, Url};
@@ -190,7 +190,7 @@ fn take_releases_of(vars: &Vars, path: &Path, notes: &mut Notes) -> Result<(), I
             return Ok(());
         }
     };
-    let repo = Settled::open(vars).map_err(TakeoverError::from)?;
+    let repo = GitRepository::open(vars).map_err(TakeoverError::from)?;
     let git = Git::environment(vars);
     let read_ref = |name: &str| repo.read_ref(name).map_err(TakeoverError::from);
     let mut counts: BTreeMap<EnvironmentName, usize> = BTreeMap::new();

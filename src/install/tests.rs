@@ -5,7 +5,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use super::step::ensure_file;
 use super::*;
 use crate::environment::tests::Host;
-use crate::repo::Settled;
+use crate::repo::GitRepository;
 
 fn host() -> Host {
     let host = Host::without_repository();
@@ -50,7 +50,7 @@ fn a_host_is_made_ready_and_a_second_time_changes_nothing() {
     host.deploy("api", "a");
     let said = run(&host);
     assert!(said.contains("is a Git repository now") && !said.contains(" ! "), "{said}");
-    let repo = Settled::open(&host.vars).unwrap();
+    let repo = GitRepository::open(&host.vars).unwrap();
     let head = repo.head().unwrap().unwrap();
     assert_eq!(repo.describe(head).unwrap().subject, "Initial state");
     assert_eq!(repo.state_at(head).unwrap().revisions().len(), 1);
@@ -215,7 +215,7 @@ fn a_push_that_is_not_live_ends_with_a_failure() {
         fs::remove_file(host.vars.git_dir().join("hooks/pre-receive")).unwrap();
         let (push, text) = push_through_the_companion(&host);
         assert_eq!(push.code(), Some(expected), "{outcome}: {text}");
-        let tag = Settled::open(&host.vars).unwrap().read_ref("refs/tags/x").unwrap();
+        let tag = GitRepository::open(&host.vars).unwrap().read_ref("refs/tags/x").unwrap();
         assert!(tag.is_some(), "{text}");
         assert_eq!(fs::read_dir(host.dir.path().join("tmp")).unwrap().count(), 0, "the status file is gone");
     }
@@ -231,7 +231,7 @@ fn no_push_is_taken_past_the_hooks() {
             ensure_file(&hook(name), "#!/bin/sh\necho the hook says no >&2\nexit 1\n", mode).unwrap();
         }
         let (push, text) = push_through_the_companion(&host);
-        let tag = Settled::open(&host.vars).unwrap().read_ref("refs/tags/x").unwrap();
+        let tag = GitRepository::open(&host.vars).unwrap().read_ref("refs/tags/x").unwrap();
         assert_eq!((push.success(), tag), (false, None));
         text
     };

@@ -12,7 +12,7 @@ use rustix::fs::statvfs;
 use serde::{Deserialize, Serialize};
 
 use super::ProvenanceError;
-use super::place::Place;
+use super::place::RecordDir;
 use crate::docker::images::CONTAINERD_FILES;
 use crate::docker::{self, ImageId, KeptSeen};
 use crate::dokku::Dokku;
@@ -81,7 +81,7 @@ impl KeptImage {
 /// The kept images of one app, the latest deploy last.
 type KeptImages = Vec<KeptImage>;
 
-impl Place {
+impl RecordDir {
     fn kept(&self) -> Result<KeptImages, ProvenanceError> {
         Ok(files::read_json(&self.kept_file())?.unwrap_or_default())
     }
@@ -158,7 +158,7 @@ fn too_many(images: &[KeptImage], limit: usize, released: &BTreeSet<CommitId>) -
 /// # Errors
 /// A file cannot be written; Docker does not make it.
 pub(crate) fn keep_built(vars: &Vars, app: &AppName) -> Result<Option<String>, ProvenanceError> {
-    let place = Place::of(vars, app);
+    let place = RecordDir::of(vars, app);
     let Some((command, revision)) = place.building(vars) else { return Ok(None) };
     if limit(vars) == 0 {
         return Ok(None);
@@ -202,7 +202,7 @@ pub(crate) fn keep_built(vars: &Vars, app: &AppName) -> Result<Option<String>, P
 ///
 /// # Errors
 /// A file cannot be written; Docker does not answer.
-pub(super) fn count(vars: &Vars, place: &Place) -> Result<(), ProvenanceError> {
+pub(super) fn count(vars: &Vars, place: &RecordDir) -> Result<(), ProvenanceError> {
     let Some((command, revision)) = place.building(vars) else { return Ok(()) };
     let is_earlier = |one: &KeptImage| one.by.is_none() && one.revision == revision;
     let mut replaced = Vec::new();
@@ -223,7 +223,7 @@ pub(super) fn count(vars: &Vars, place: &Place) -> Result<(), ProvenanceError> {
 /// # Errors
 /// A file cannot be written; Docker does not answer.
 pub(super) fn trim(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
-    Place::of(vars, app).trim(vars)
+    RecordDir::of(vars, app).trim(vars)
 }
 
 /// The same when no release has these revisions any more. Docker is asked only if one of them has an image: a release of a
@@ -236,7 +236,7 @@ pub(crate) fn trim_forgotten(
     app: &AppName,
     forgotten: &BTreeSet<CommitId>,
 ) -> Result<(), ProvenanceError> {
-    let place = Place::of(vars, app);
+    let place = RecordDir::of(vars, app);
     let is_forgotten = |one: &KeptImage| forgotten.contains(&one.revision);
     if place.kept()?.iter().any(is_forgotten) { place.trim(vars) } else { Ok(()) }
 }
@@ -264,7 +264,7 @@ pub(crate) fn kept_images(
     let seen = docker::kept()?;
     let mut found = BTreeMap::new();
     for (app, revision) in wanted {
-        let images = Place::of(vars, app).kept()?;
+        let images = RecordDir::of(vars, app).kept()?;
         let image =
             images.into_iter().rev().find(|one| one.revision == *revision && one.is_there(app, &seen));
         found.extend(image.map(|image| (app.clone(), image)));
@@ -283,7 +283,7 @@ pub(crate) fn kept_revisions(
 ) -> Result<BTreeMap<AppName, Vec<CommitId>>, ProvenanceError> {
     let seen = docker::kept()?;
     let of = |app: &AppName| {
-        let images = Place::of(vars, app).kept().unwrap_or_else(|error| {
+        let images = RecordDir::of(vars, app).kept().unwrap_or_else(|error| {
             log::error!("{error}");
             Vec::new()
         });
@@ -297,7 +297,7 @@ pub(crate) fn kept_revisions(
 /// # Errors
 /// A file cannot be written; Docker does not answer.
 pub(crate) fn rename_kept(vars: &Vars, old: &AppName, new: &AppName) -> Result<(), ProvenanceError> {
-    let (from, to) = (Place::of(vars, old), Place::of(vars, new));
+    let (from, to) = (RecordDir::of(vars, old), RecordDir::of(vars, new));
     let seen = docker::kept()?;
     let mut images = from.kept()?;
     images.retain(|one| one.is_there(old, &seen));
@@ -312,7 +312,7 @@ pub(crate) fn rename_kept(vars: &Vars, old: &AppName, new: &AppName) -> Result<(
 
 /// The app is gone: removes its images, whatever its list says. That goes with all that is recorded of the app, for a full disk
 /// has no room for a shorter one.
-pub(super) fn forget(place: &Place) -> Result<(), ProvenanceError> {
+pub(super) fn forget(place: &RecordDir) -> Result<(), ProvenanceError> {
     let seen = docker::kept()?;
     let mut own = seen.keys().filter(|name| docker::is_kept_of(name, &place.app));
     own.try_for_each(|name| Ok(docker::untag(name)?))
@@ -357,7 +357,7 @@ fn is_below_floor(free: u64, all: u64) -> bool {
 fn make_room(vars: &Vars, app: &AppName, disk: &Path) -> Result<String, ProvenanceError> {
     let mut all = Vec::new();
     for app in Dokku::new(vars).apps()?.names {
-        let place = Place::of(vars, &app);
+        let place = RecordDir::of(vars, &app);
         let images = place.kept()?;
         let last = last_two(&images);
         all.extend(images.into_iter().map(|one| (last.contains(&one.revision), one.at, app.clone(), one)));
@@ -369,7 +369,7 @@ fn make_room(vars: &Vars, app: &AppName, disk: &Path) -> Result<String, Provenan
         if !is_low(disk) {
             break;
         }
-        Place::of(vars, &app).drop_kept(&[one])?;
+        RecordDir::of(vars, &app).drop_kept(&[one])?;
         *gone.entry(app).or_default() += 1;
         are_last |= is_last;
     }

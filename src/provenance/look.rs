@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::ProvenanceError;
 use super::judge::Facts;
-use super::place::Place;
+use super::place::RecordDir;
 use crate::docker::{self, ImageId};
 use crate::dokku::Dokku;
 use crate::files::holders;
@@ -49,7 +49,7 @@ pub(crate) fn look(
     for (((app, containers), is_deployed), is_local) in
         apps.iter().zip(containers).zip(is_deployed).zip(is_local)
     {
-        let records = Place::of(vars, app).records().unwrap_or_else(|error| {
+        let records = RecordDir::of(vars, app).records().unwrap_or_else(|error| {
             log::error!("{error}");
             super::records::Records::default()
         });

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::ProvenanceError;
-use super::place::Place;
+use super::place::RecordDir;
 use super::records::OfImage;
 use crate::docker;
 use crate::dokku::Dokku;
@@ -47,7 +47,7 @@ impl OfImage {
     }
 }
 
-impl Place {
+impl RecordDir {
     fn of_images(&self) -> Result<BTreeMap<CommitId, OfImage>, FileError> {
         Ok(files::read_json(&self.dir.join("of-image.json"))?.unwrap_or_default())
     }
@@ -61,7 +61,7 @@ impl Place {
         Ok(files::write_json(&self.dir.join("of-image.json"), &all)?)
     }
 
-    pub(super) fn clone_of_images(&self, to: &Place) -> Result<(), FileError> {
+    pub(super) fn clone_of_images(&self, to: &RecordDir) -> Result<(), FileError> {
         let all = self.of_images()?;
         if all.is_empty() { Ok(()) } else { files::write_json(&to.dir.join("of-image.json"), &all) }
     }
@@ -77,7 +77,7 @@ impl Place {
 
 /// The image that an app's revision deploys as it is, with its digest if that is known.
 pub(crate) fn image_of(vars: &Vars, app: &AppName, revision: CommitId) -> Option<ImageName> {
-    let noted = Place::of(vars, app).of_image(revision).map(|noted| noted.image);
+    let noted = RecordDir::of(vars, app).of_image(revision).map(|noted| noted.image);
     noted.or_else(|| repo::image_of(&Dokku::new(vars).repository(app), revision))
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn image_of(vars: &Vars, app: &AppName, revision: CommitId) -> Option
 /// known before it was deployed here.
 pub(crate) fn revision_facts(vars: &Vars, app: &AppName, revision: CommitId) -> RevisionFacts {
     let found = Dokku::new(vars).revision_facts(app, revision);
-    match Place::of(vars, app).of_image(revision) {
+    match RecordDir::of(vars, app).of_image(revision) {
         Some(noted) if found.exists => RevisionFacts { exists: true, ..noted.facts },
         Some(_) | None => found,
     }

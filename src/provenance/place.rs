@@ -24,7 +24,7 @@ pub(super) const MAX_RAN: u64 = 16 << 20;
 /// A deploy that goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Deploy {
+pub(super) struct DeployInProgress {
     /// The dokku command.
     pub(super) command: ProcessId,
     /// The revision that it builds; none if it builds nothing.
@@ -40,13 +40,13 @@ pub(super) struct Deploy {
     pub(super) before: BTreeSet<String>,
 }
 
-/// The files of one app.
-pub(super) struct Place {
+/// The directory with the records of one app's deploys.
+pub(super) struct RecordDir {
     pub(super) dir: PathBuf,
     pub(super) app: AppName,
 }
 
-impl Place {
+impl RecordDir {
     pub(super) fn of(vars: &Vars, app: &AppName) -> Self {
         Self { dir: vars.data().join("provenance").join(app.as_str()), app: app.clone() }
     }
@@ -100,9 +100,9 @@ impl Place {
 
     /// What is noted of our own command. What an earlier one of its number left is not of it; nor is what cannot be read,
     /// for that was cut short by a power cut.
-    pub(super) fn deploy(&self, vars: &Vars) -> Option<Deploy> {
+    pub(super) fn deploy(&self, vars: &Vars) -> Option<DeployInProgress> {
         let (path, command) = self.own(vars)?;
-        let noted = files::read_json::<Deploy>(&path).unwrap_or_else(|error| {
+        let noted = files::read_json::<DeployInProgress>(&path).unwrap_or_else(|error| {
             log::warn!("{error}");
             None
         });
@@ -118,10 +118,10 @@ impl Place {
     pub(super) fn note_deploy(
         &self,
         vars: &Vars,
-        change: impl FnOnce(&mut Deploy),
+        change: impl FnOnce(&mut DeployInProgress),
     ) -> Result<(), ProvenanceError> {
         let Some((path, command)) = self.own(vars) else { return Ok(()) };
-        let new = || Deploy {
+        let new = || DeployInProgress {
             command,
             revision: None,
             of_image: None,

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::Path;
 
 use super::of_image::Pin;
-use super::place::{Deploy, MAX_RAN, Place};
+use super::place::{DeployInProgress, MAX_RAN, RecordDir};
 use super::records::OfImage;
 use super::{ProvenanceError, kept};
 use crate::docker::{self, ImageId};
@@ -29,11 +29,11 @@ fn live(vars: &Vars, app: &AppName) -> BTreeSet<String> {
 /// # Errors
 /// A file cannot be written.
 pub(crate) fn extracted(vars: &Vars, app: &AppName, revision: CommitId) -> Result<(), ProvenanceError> {
-    let place = Place::of(vars, app);
+    let place = RecordDir::of(vars, app);
     place.sweep()?;
     place.note_deploy(vars, |deploy| {
         let revision = Some(revision);
-        *deploy = Deploy { revision, of_image: None, base: None, starts: None, ..deploy.clone() };
+        *deploy = DeployInProgress { revision, of_image: None, base: None, starts: None, ..deploy.clone() };
     })
 }
 
@@ -43,7 +43,7 @@ pub(crate) fn extracted(vars: &Vars, app: &AppName, revision: CommitId) -> Resul
 /// # Errors
 /// A file cannot be written; Docker does not answer.
 pub(crate) fn releasing(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
-    let place = Place::of(vars, app);
+    let place = RecordDir::of(vars, app);
     if place.deploy(vars).is_some_and(|deploy| deploy.revision.is_some()) {
         return Ok(());
     }
@@ -57,7 +57,7 @@ pub(crate) fn releasing(vars: &Vars, app: &AppName) -> Result<(), ProvenanceErro
 /// # Errors
 /// A file cannot be written; Docker does not answer.
 pub(crate) fn starting(vars: &Vars, app: &AppName, pin: Pin) -> Result<(), ProvenanceError> {
-    let place = Place::of(vars, app);
+    let place = RecordDir::of(vars, app);
     let Some(image) = docker::image(&docker::latest(app))? else { return Ok(()) };
     let deploy = place.deploy(vars);
     let built = deploy.as_ref().and_then(|deploy| deploy.revision);
@@ -98,7 +98,7 @@ pub(crate) fn container_is_healthy(
     app: &AppName,
     container: &str,
 ) -> Result<(), ProvenanceError> {
-    let place = Place::of(vars, app);
+    let place = RecordDir::of(vars, app);
     let Some((revision, image)) = place.deploy(vars).and_then(|deploy| deploy.starts) else { return Ok(()) };
     let live = live(vars, app);
     place.change(|records| records.note(revision, &image, [container.to_owned()], &live))
@@ -109,8 +109,9 @@ pub(crate) fn container_is_healthy(
 /// # Errors
 /// A file cannot be written.
 pub(crate) fn deployed(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
-    let place = Place::of(vars, app);
-    let Some(Deploy { starts: Some((revision, image)), before, of_image, .. }) = place.deploy(vars) else {
+    let place = RecordDir::of(vars, app);
+    let Some(DeployInProgress { starts: Some((revision, image)), before, of_image, .. }) = place.deploy(vars)
+    else {
         return Ok(());
     };
     let live = live(vars, app);
@@ -134,7 +135,7 @@ pub(crate) fn deployed(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError
 /// # Errors
 /// A file cannot be read or written.
 pub(crate) fn clone(vars: &Vars, old: &AppName, new: &AppName) -> Result<(), ProvenanceError> {
-    let (from, to) = (Place::of(vars, old), Place::of(vars, new));
+    let (from, to) = (RecordDir::of(vars, old), RecordDir::of(vars, new));
     let records = from.records()?;
     files::make_dir(&to.dir)?;
     files::write_json(&to.dir.join("records.json"), &records)?;
@@ -150,7 +151,7 @@ pub(crate) fn clone(vars: &Vars, old: &AppName, new: &AppName) -> Result<(), Pro
 /// # Errors
 /// The files are still there.
 pub(crate) fn forget(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
-    let place = Place::of(vars, app);
+    let place = RecordDir::of(vars, app);
     kept::forget(&place)?;
     let dir = place.dir;
     match fs::remove_dir_all(&dir) {
@@ -175,7 +176,7 @@ pub(crate) fn trim(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
 /// # Errors
 /// There is no container; a file cannot be written; Docker does not answer.
 pub(crate) fn declare(vars: &Vars, app: &AppName, revision: CommitId) -> Result<(), ProvenanceError> {
-    let place = Place::of(vars, app);
+    let place = RecordDir::of(vars, app);
     let live = live(vars, app);
     let ids: Vec<String> = live.iter().cloned().collect();
     let found = docker::survey(Path::new("docker"), &ids, &[])?;
@@ -206,7 +207,7 @@ impl Ran {
     /// # Errors
     /// The list cannot be read.
     pub(crate) fn of(vars: &Vars, app: &AppName) -> Result<Self, ProvenanceError> {
-        Ok(Self(Place::of(vars, app).ran()?))
+        Ok(Self(RecordDir::of(vars, app).ran()?))
     }
 
     /// This one ran.
@@ -233,6 +234,6 @@ mod tests {
         let (app, revision): (AppName, CommitId) = ("api".parse().unwrap(), "a".repeat(40).parse().unwrap());
         host.write(&format!("lib/data/graduate/provenance/api/deploy-{pid}"), "");
         extracted(&vars, &app, revision).unwrap();
-        assert_eq!(Place::of(&vars, &app).deploy(&vars).unwrap().revision, Some(revision));
+        assert_eq!(RecordDir::of(&vars, &app).deploy(&vars).unwrap().revision, Some(revision));
     }
 }

@@ -2,7 +2,7 @@
 
 use git2::{ErrorCode, Oid};
 
-use super::{RepoError, Store, object_id, reading};
+use super::{RepoError, RepositoryReader, object_id, reading};
 use crate::names::{CommitId, EnvironmentName};
 use crate::ssh::quoted;
 use crate::updates::{self, Confusing};
@@ -18,7 +18,7 @@ const LOOKED_UP: [&str; 5] = ["", "refs/", "refs/tags/", "refs/heads/", "refs/re
 /// The refs cannot be read.
 pub(crate) fn in_the_way(
     vars: &Vars,
-    repo: &Store,
+    repo: &RepositoryReader,
     environment: &EnvironmentName,
     request: &str,
 ) -> Result<Vec<String>, RepoError> {
@@ -37,7 +37,7 @@ pub(crate) fn deletion(vars: &Vars, name: &str) -> String {
     format!("git --git-dir={git_dir} update-ref -d {}", quoted(name))
 }
 
-impl Store {
+impl RepositoryReader {
     /// The refs that must not exist for a graduation to an environment by the request tag of this full name.
     fn blockers(&self, environment: &EnvironmentName, request: &str) -> Result<Vec<String>, RepoError> {
         let (names, prefixes) = updates::blockers(environment, request);

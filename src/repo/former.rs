@@ -6,7 +6,7 @@ use std::path::Path;
 
 use git2::{ObjectType, Repository, Tree};
 
-use super::{MAX_APPS, RepoError, Settled, Store, object_id, oid, reading};
+use super::{GitRepository, MAX_APPS, RepoError, RepositoryReader, object_id, oid, reading};
 use crate::names::{AppName, CommitId, ReleaseTag};
 
 /// The longest file that is read of an app, in bytes.
@@ -43,7 +43,7 @@ pub(crate) struct FormerApp {
 /// It cannot be read.
 pub(crate) fn releases(git_dir: &Path) -> Result<(Vec<FormerRelease>, Vec<String>), RepoError> {
     let repository = Repository::open(git_dir).map_err(reading(git_dir.display().to_string()))?;
-    let repo = Settled(Store { repository });
+    let repo = GitRepository(RepositoryReader { repository });
     let (mut found, mut left) = (Vec::new(), Vec::new());
     for name in repo.refs("refs/tags/")?.into_keys() {
         let Some(short) = name.strip_prefix("refs/tags/").filter(|short| is_graduation(short)) else {
@@ -71,7 +71,7 @@ fn is_graduation(tag: &str) -> bool {
     tag.rsplit_once('/').is_some_and(|(_, time)| time.len() == 14 && time.bytes().all(|b| b.is_ascii_digit()))
 }
 
-impl Settled {
+impl GitRepository {
     fn former_apps(&self, commit: CommitId) -> Result<BTreeMap<AppName, FormerApp>, RepoError> {
         let what = || reading(format!("commit {commit}"));
         let tree = self.repository.find_commit(oid(commit)).and_then(|found| found.tree()).map_err(what())?;

@@ -5,16 +5,16 @@ use std::ops::Deref;
 
 use git2::{ObjectType, Oid, Repository, Revwalk, Tree};
 
-use super::{MAX_APPS, MAX_NEW_COMMITS, RepoError, Store, object_id, oid, reading};
+use super::{MAX_APPS, MAX_NEW_COMMITS, RepoError, RepositoryReader, object_id, oid, reading};
 use crate::manifest::{GITIGNORE, MANIFEST_FILE, MAX_MANIFEST};
 use crate::names::{AppName, CommitId, ObjectId};
 
 /// The repository as pre-receive sees it: with the objects that are being pushed, in their quarantine.
-pub struct Incoming(Store);
+pub struct Incoming(RepositoryReader);
 
 impl Deref for Incoming {
-    type Target = Store;
-    fn deref(&self) -> &Store {
+    type Target = RepositoryReader;
+    fn deref(&self) -> &RepositoryReader {
         &self.0
     }
 }
@@ -30,7 +30,7 @@ impl Incoming {
 
     /// The same of a repository that is open already.
     pub fn of(repository: Repository) -> Self {
-        Self(Store { repository })
+        Self(RepositoryReader { repository })
     }
 
     /// Checks all that a push of `new` brings, to whatever ref: every commit that no ref has yet must hold nothing

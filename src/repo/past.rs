@@ -7,10 +7,10 @@ use std::path::Path;
 use chrono::DateTime;
 use git2::{Oid, Sort};
 
-use super::{CommitInfo, Release, RepoError, Store, object_id, oid, reading};
+use super::{CommitInfo, Release, RepoError, RepositoryReader, object_id, oid, reading};
 use crate::names::{CommitId, EnvironmentName, ReleaseTag};
 
-impl Store {
+impl RepositoryReader {
     /// What a commit is about.
     ///
     /// # Errors

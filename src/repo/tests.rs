@@ -43,8 +43,8 @@ impl World {
         self.git.change_refs(&[RefChange { name: name.to_owned(), new: Some(to), old: None }]).unwrap();
     }
 
-    fn settled(&self) -> Settled {
-        Settled::open_at(self.path.clone()).unwrap()
+    fn settled(&self) -> GitRepository {
+        GitRepository::open_at(self.path.clone()).unwrap()
     }
 
     fn check(&self, new: ObjectId) -> Result<(), String> {
@@ -224,11 +224,11 @@ fn every_new_commit_is_checked_and_no_old_one() {
 
 #[test]
 fn a_repository_that_is_not_there_is_told_with_a_remedy() {
-    let message = Settled::open_at(Path::new("/nowhere/.git").into()).err().unwrap().to_string();
+    let message = GitRepository::open_at(Path::new("/nowhere/.git").into()).err().unwrap().to_string();
     assert!(message.contains("/nowhere/.git") && message.contains("plugin:install"), "{message}");
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("HEAD"), "junk").unwrap();
-    assert!(Settled::open_at(dir.path().into()).is_err());
+    assert!(GitRepository::open_at(dir.path().into()).is_err());
 }
 
 /// Not a test: what the pre-receive hook of the test below runs, inside git's quarantine.
@@ -238,7 +238,10 @@ fn as_pre_receive() {
     let line = std::io::read_to_string(std::io::stdin()).unwrap();
     let Some(new) = line.split(' ').nth(1).map(|id| id.parse::<ObjectId>().unwrap()) else { return };
     let incoming = Incoming::open().unwrap();
-    assert!(Settled::open_at(".".into()).unwrap().commit_of(new).is_err(), "only the quarantine has it");
+    assert!(
+        GitRepository::open_at(".".into()).unwrap().commit_of(new).is_err(),
+        "only the quarantine has it"
+    );
     assert!(incoming.state_at(incoming.commit_of(new).unwrap()).is_ok());
     incoming.check_new_commits(new).unwrap();
 }

@@ -4,7 +4,7 @@ use super::Moves;
 use super::source::cause;
 use super::world::{APPS, Coordinator, Defect, Setting, Stage, Todo, Wire, World, name};
 use crate::commit::outcome::Outcome;
-use crate::commit::source::{Event, Go, Transaction};
+use crate::commit::source::{Go, Transaction, TransactionEvent};
 use crate::order::Mode;
 use crate::protocol::{AppEnd, OnFailure};
 
@@ -45,7 +45,7 @@ pub(super) fn working(moves: &mut Moves, todo: Todo) {
             }
             moves.fault("the vote cannot be journalled", |world| {
                 world.coordinator.as_mut().expect("it lives").todo.clear();
-                world.feed(mode, Event::NotMoved(cause()));
+                world.feed(mode, TransactionEvent::NotMoved(cause()));
             });
         }
         Todo::SayYes => moves.step("the hook is told yes", |world| {
@@ -65,7 +65,7 @@ pub(super) fn working(moves: &mut Moves, todo: Todo) {
                 moves.fault(label, |world| {
                     pop(world);
                     world.source.tag_moved = moved;
-                    world.feed(mode, Event::NotMoved(cause()));
+                    world.feed(mode, TransactionEvent::NotMoved(cause()));
                 });
             }
         }
@@ -75,11 +75,11 @@ pub(super) fn working(moves: &mut Moves, todo: Todo) {
                 world.source.decided_go = true;
                 world.source.tag_is_durable = true;
                 world.go_was_durable = true;
-                world.feed(mode, Event::GoIsDurable(Go::witnessed()));
+                world.feed(mode, TransactionEvent::GoIsDurable(Go::witnessed()));
             });
             moves.fault("the decision cannot be journalled", |world| {
                 pop(world);
-                world.feed(mode, Event::NotMoved(cause()));
+                world.feed(mode, TransactionEvent::NotMoved(cause()));
             });
         }
         Todo::NoteGo => {
@@ -89,7 +89,7 @@ pub(super) fn working(moves: &mut Moves, todo: Todo) {
             });
             moves.fault("the note cannot be journalled", |world| {
                 pop(world);
-                world.feed(mode, Event::Stop(cause()));
+                world.feed(mode, TransactionEvent::Stop(cause()));
             });
         }
         Todo::Record | Todo::SetTagBack | Todo::JournalEnd | Todo::ClearCurrent | Todo::SayEnd => {

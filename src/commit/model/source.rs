@@ -7,7 +7,7 @@ use super::world::{
     index, name,
 };
 use crate::commit::outcome::Cause;
-use crate::commit::source::{Action, Event, Go};
+use crate::commit::source::{Go, TransactionAction, TransactionEvent};
 use crate::order::Mode;
 use crate::protocol::Decision;
 
@@ -17,27 +17,27 @@ pub(super) fn cause() -> Cause {
 
 impl World {
     /// Feeds an event to the machine, and carries out what leaves nothing durable.
-    pub(super) fn feed(&mut self, mode: Mode, event: Event) {
+    pub(super) fn feed(&mut self, mode: Mode, event: TransactionEvent) {
         let Some(coordinator) = &mut self.coordinator else { return };
         let actions = coordinator.machine.step(event);
         self.carry_out(mode, actions);
     }
 
-    pub(super) fn carry_out(&mut self, mode: Mode, actions: Vec<Action>) {
+    pub(super) fn carry_out(&mut self, mode: Mode, actions: Vec<TransactionAction>) {
         for action in actions {
             let Some(coordinator) = &mut self.coordinator else { return };
             match action {
-                Action::RunHooks(phase) => coordinator.programs = Some(phase),
-                Action::Open(app) => self.send(Wire::Open(index(&app))),
+                TransactionAction::RunHooks(phase) => coordinator.programs = Some(phase),
+                TransactionAction::Open(app) => self.send(Wire::Open(index(&app))),
                 // Objects wait for nothing and nobody: they are there at once, or the app has failed.
-                Action::Send(app) => self.feed(mode, Event::Sent(app)),
-                Action::Prepare(app) => self.send(Wire::Prepare(index(&app))),
-                Action::Look => self.send(Wire::Look),
-                Action::Verify => coordinator.verifies = true,
-                Action::Judge(verdict) => self.send(Wire::Judge(verdict)),
-                Action::Ready if mode == Mode::Push => self.push.heard_ready = true,
-                Action::Ready => coordinator.vote_asked = true,
-                Action::VoteYes => {
+                TransactionAction::Send(app) => self.feed(mode, TransactionEvent::Sent(app)),
+                TransactionAction::Prepare(app) => self.send(Wire::Prepare(index(&app))),
+                TransactionAction::Look => self.send(Wire::Look),
+                TransactionAction::Verify => coordinator.verifies = true,
+                TransactionAction::Judge(verdict) => self.send(Wire::Judge(verdict)),
+                TransactionAction::Ready if mode == Mode::Push => self.push.heard_ready = true,
+                TransactionAction::Ready => coordinator.vote_asked = true,
+                TransactionAction::VoteYes => {
                     coordinator.voted = true;
                     coordinator.todo.push_back(Todo::JournalVote);
                     coordinator.todo.push_back(match mode {
@@ -46,19 +46,19 @@ impl World {
                         Mode::AfterPush => Todo::JournalGo,
                     });
                 }
-                Action::AnnounceGo(_) => {
+                TransactionAction::AnnounceGo(_) => {
                     coordinator.announced = Some(Decision::Go);
                     if mode != Mode::AfterPush {
                         coordinator.todo.push_back(Todo::NoteGo);
                     }
                     self.send(Wire::Decide(Decision::Go));
                 }
-                Action::AnnounceAbort => {
+                TransactionAction::AnnounceAbort => {
                     coordinator.announced = Some(Decision::Abort);
                     coordinator.programs = None;
                     self.send(Wire::Decide(Decision::Abort));
                 }
-                Action::End(outcome) => {
+                TransactionAction::End(outcome) => {
                     coordinator.programs = None;
                     coordinator.verifies = false;
                     coordinator.todo.extend(conclusion(&outcome));
@@ -100,7 +100,7 @@ impl World {
 
     fn hear_the_ends(&mut self, mode: Mode) {
         for (app, end) in self.there.settled.iter().flat_map(|(_, ends)| ends.clone()).collect::<Vec<_>>() {
-            self.feed(mode, Event::AppEnded(name(app), end));
+            self.feed(mode, TransactionEvent::AppEnded(name(app), end));
         }
     }
 
@@ -117,10 +117,10 @@ impl World {
         }
     }
 
-    pub(super) fn ref_says_go(&mut self, setting: &Setting) -> Event {
+    pub(super) fn ref_says_go(&mut self, setting: &Setting) -> TransactionEvent {
         self.source.tag_is_durable |= !setting.has(Defect::GoBeforeTheRefIsDurable);
         self.go_was_durable |= self.source.tag_is_durable;
-        Event::GoIsDurable(Go::witnessed())
+        TransactionEvent::GoIsDurable(Go::witnessed())
     }
 
     pub(super) fn lose_link(&mut self, mode: Mode) {
@@ -132,7 +132,7 @@ impl World {
         coordinator.link = Link::Lost;
         if !coordinator.begun {
             coordinator.link = Link::Gone;
-            self.feed(mode, Event::LinkGone(String::new()));
+            self.feed(mode, TransactionEvent::LinkGone(String::new()));
         }
     }
 
@@ -142,7 +142,7 @@ impl World {
         coordinator.link = Link::Up;
         coordinator.end_was_told = false;
         if !self.there.begun {
-            return self.feed(setting.mode, Event::Refused(String::new()));
+            return self.feed(setting.mode, TransactionEvent::Refused(String::new()));
         }
         let unanswered = coordinator.machine.unanswered();
         let announced = coordinator.announced;
@@ -162,13 +162,13 @@ impl World {
             self.there.lease_is_over = false;
         }
         for action in unanswered {
-            if let Action::Open(app) = &action {
+            if let TransactionAction::Open(app) = &action {
                 self.send(Wire::Open(index(app)));
-            } else if let Action::Prepare(app) = &action {
+            } else if let TransactionAction::Prepare(app) = &action {
                 self.send(Wire::Prepare(index(app)));
-            } else if action == Action::Look {
+            } else if action == TransactionAction::Look {
                 self.send(Wire::Look);
-            } else if let Action::Judge(verdict) = action {
+            } else if let TransactionAction::Judge(verdict) = action {
                 self.send(Wire::Judge(verdict));
             }
         }
@@ -207,11 +207,11 @@ pub(super) fn moves(moves: &mut Moves) {
     if let Some(phase) = coordinator.programs {
         moves.step("the user's programs succeed", |world| {
             world.coordinator.as_mut().expect("it lives").programs = None;
-            world.feed(mode, Event::HooksDone(phase));
+            world.feed(mode, TransactionEvent::HooksDone(phase));
         });
         moves.fault("a program of the user's fails", |world| {
             world.coordinator.as_mut().expect("it lives").programs = None;
-            world.feed(mode, Event::Stop(cause()));
+            world.feed(mode, TransactionEvent::Stop(cause()));
         });
     }
     if coordinator.verifies {
@@ -221,9 +221,9 @@ pub(super) fn moves(moves: &mut Moves) {
                 world.feed(mode, event);
             }
         };
-        moves.step("nothing wrong is found until the end of the soak", judged(Event::Verified));
-        moves.fault("a VERIFY hook fails", judged(Event::NotVerified(cause())));
-        moves.fault("somebody asks to go back", judged(Event::RollBackAsked(cause())));
+        moves.step("nothing wrong is found until the end of the soak", judged(TransactionEvent::Verified));
+        moves.fault("a VERIFY hook fails", judged(TransactionEvent::NotVerified(cause())));
+        moves.fault("somebody asks to go back", judged(TransactionEvent::RollBackAsked(cause())));
         if setting.has(Defect::RecordBeforeTheVerdict) {
             moves
                 .step("what is not confirmed is recorded", |world| world.source.release = Some([true; APPS]));
@@ -232,7 +232,7 @@ pub(super) fn moves(moves: &mut Moves) {
     if world.push.gone_unnoticed {
         moves.step("the coordinator sees that the asker has gone", |world| {
             world.push.gone_unnoticed = false;
-            world.feed(mode, Event::Stop(cause()));
+            world.feed(mode, TransactionEvent::Stop(cause()));
         });
     }
     let leases_are_long = coordinator.link == Link::Up;
@@ -241,7 +241,7 @@ pub(super) fn moves(moves: &mut Moves) {
             world.coordinator.as_mut().expect("it lives").vote_asked = false;
             let is_dead = |app: &App| app.has_ended || app.deploy == Deploy::Ended;
             world.dead_when_asked = world.there.apps.iter().any(is_dead);
-            world.feed(mode, Event::VoteAsked(leases_are_long));
+            world.feed(mode, TransactionEvent::VoteAsked(leases_are_long));
         });
     }
     if mode == Mode::Push && coordinator.voted && coordinator.announced.is_none() {
@@ -252,7 +252,7 @@ pub(super) fn moves(moves: &mut Moves) {
             });
         } else if world.push.stage == Stage::Over || setting.has(Defect::AbortWhileThePushLives) {
             moves.step("the coordinator reads the ref: not moved", |world| {
-                world.feed(mode, Event::NotMoved(cause()));
+                world.feed(mode, TransactionEvent::NotMoved(cause()));
             });
         }
     }
@@ -271,7 +271,7 @@ fn talking(moves: &mut Moves, coordinator: &Coordinator) {
             moves.fault("the link stays away for longer than the lease", |world| {
                 world.there.lease_is_over = true;
                 world.coordinator.as_mut().expect("it lives").link = Link::Gone;
-                world.feed(mode, Event::LinkGone(String::new()));
+                world.feed(mode, TransactionEvent::LinkGone(String::new()));
             });
         }
         Link::Up => {
@@ -283,7 +283,7 @@ fn talking(moves: &mut Moves, coordinator: &Coordinator) {
                     moves.step("the agent tells the end that is on the disk", |world| {
                         world.coordinator.as_mut().expect("it lives").end_was_told = true;
                         world.hear_the_ends(mode);
-                        world.feed(mode, Event::Settled(*decision));
+                        world.feed(mode, TransactionEvent::Settled(*decision));
                     });
                 }
             } else if world.there.begun && world.there.participant.is_none() {
@@ -293,20 +293,20 @@ fn talking(moves: &mut Moves, coordinator: &Coordinator) {
     }
 }
 
-fn event_of(report: &ModelReport, begun: bool) -> Option<Event> {
+fn event_of(report: &ModelReport, begun: bool) -> Option<TransactionEvent> {
     Some(match report {
         ModelReport::Old => return None,
-        ModelReport::Begun => Event::Begun,
-        ModelReport::Refused if begun => Event::Stop(cause()),
-        ModelReport::Refused => Event::Refused(String::new()),
-        ModelReport::Opened(app) => Event::Opened(name(*app)),
-        ModelReport::Held(app) => Event::Held(name(*app)),
-        ModelReport::Looked => Event::Looked(true),
-        ModelReport::Failed(app) => Event::AppFailed(name(*app), String::new()),
-        ModelReport::Decided(decision) => Event::Destination(*decision),
-        ModelReport::Soaking => Event::Soaking,
-        ModelReport::Ended(app, end) => Event::AppEnded(name(*app), end.clone()),
-        ModelReport::Settled(decision) => Event::Settled(*decision),
+        ModelReport::Begun => TransactionEvent::Begun,
+        ModelReport::Refused if begun => TransactionEvent::Stop(cause()),
+        ModelReport::Refused => TransactionEvent::Refused(String::new()),
+        ModelReport::Opened(app) => TransactionEvent::Opened(name(*app)),
+        ModelReport::Held(app) => TransactionEvent::Held(name(*app)),
+        ModelReport::Looked => TransactionEvent::Looked(true),
+        ModelReport::Failed(app) => TransactionEvent::AppFailed(name(*app), String::new()),
+        ModelReport::Decided(decision) => TransactionEvent::Destination(*decision),
+        ModelReport::Soaking => TransactionEvent::Soaking,
+        ModelReport::Ended(app, end) => TransactionEvent::AppEnded(name(*app), end.clone()),
+        ModelReport::Settled(decision) => TransactionEvent::Settled(*decision),
     })
 }
 

@@ -3,20 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::party::{Gone, Party};
-use super::{Action, State, Transaction};
+use super::{Transaction, TransactionAction, TransactionState};
 use crate::commit::outcome::{AfterAbort, Cause, Outcome};
 use crate::names::AppName;
 use crate::protocol::{AppEnd, Decision};
 
 impl Transaction {
     /// Every destination is done.
-    pub(super) fn conclude(&mut self) -> Vec<Action> {
+    pub(super) fn conclude(&mut self) -> Vec<TransactionAction> {
         let outcome = match &self.state {
             // Whoever asks again hears it from the destination's own record.
-            State::Going | State::Verifying | State::Judging(_) if !self.all(Party::has_told_all_ends) => {
+            TransactionState::Going | TransactionState::Verifying | TransactionState::Judging(_)
+                if !self.all(Party::has_told_all_ends) =>
+            {
                 Outcome::InDoubt { cause: Cause::new("the destination did not say how each app ended") }
             }
-            State::Going | State::Verifying | State::Judging(_) => {
+            TransactionState::Going | TransactionState::Verifying | TransactionState::Judging(_) => {
                 let cause = |otherwise| self.failure.clone().unwrap_or_else(|| Cause::new(otherwise));
                 let is_go = self.all(|party| party.settled == Some(Decision::Go));
                 let are_all_live = is_go && self.ends().all(|(_, end)| *end == AppEnd::Live {});
@@ -39,28 +41,28 @@ impl Transaction {
                     self.mixed(cause)
                 }
             }
-            State::Locking
-            | State::PreHooks
-            | State::Preparing
-            | State::PostHooks
-            | State::Ready
-            | State::Looking
-            | State::Voted
-            | State::Aborting(_)
-            | State::Ended
+            TransactionState::Locking
+            | TransactionState::PreHooks
+            | TransactionState::Preparing
+            | TransactionState::PostHooks
+            | TransactionState::Ready
+            | TransactionState::Looking
+            | TransactionState::Voted
+            | TransactionState::Aborting(_)
+            | TransactionState::Ended
                 if self.parties().any(|party| party.settled == Some(Decision::Go)) =>
             {
                 self.mixed(Cause::new("the destination went live although it was not told to"))
             }
-            State::Aborting(cause) => self.aborted(cause.clone(), false),
-            State::Locking
-            | State::PreHooks
-            | State::Preparing
-            | State::PostHooks
-            | State::Ready
-            | State::Looking
-            | State::Voted
-            | State::Ended => self.aborted(Cause::new("the destination gave up"), false),
+            TransactionState::Aborting(cause) => self.aborted(cause.clone(), false),
+            TransactionState::Locking
+            | TransactionState::PreHooks
+            | TransactionState::Preparing
+            | TransactionState::PostHooks
+            | TransactionState::Ready
+            | TransactionState::Looking
+            | TransactionState::Voted
+            | TransactionState::Ended => self.aborted(Cause::new("the destination gave up"), false),
         };
         self.end(outcome)
     }
@@ -94,7 +96,7 @@ impl Transaction {
     }
 
     /// What follows from the decision of a vote, if the destination came to its end or was given up before it.
-    pub(super) fn without_destination(&mut self) -> Option<Vec<Action>> {
+    pub(super) fn without_destination(&mut self) -> Option<Vec<TransactionAction>> {
         if self.all(Party::is_settled) {
             return Some(self.conclude());
         }
@@ -102,35 +104,39 @@ impl Transaction {
     }
 
     /// Nothing more will be heard from the destination.
-    pub(super) fn lost(&mut self, gone: Gone) -> Vec<Action> {
+    pub(super) fn lost(&mut self, gone: Gone) -> Vec<TransactionAction> {
         let (reason, unheard) = match &gone {
             Gone::Nothing(reason) => (reason.clone(), false),
             Gone::Unreachable(reason) => (reason.clone(), true),
         };
         let outcome = match &self.state {
-            State::Ended => return Vec::new(),
+            TransactionState::Ended => return Vec::new(),
             // What it means is known when the ref has been read.
-            State::Voted => {
+            TransactionState::Voted => {
                 self.there.gone = Some(gone);
                 return Vec::new();
             }
-            State::Going | State::Verifying | State::Judging(_) => Outcome::InDoubt { cause: reason },
+            TransactionState::Going | TransactionState::Verifying | TransactionState::Judging(_) => {
+                Outcome::InDoubt { cause: reason }
+            }
             // Nobody waits for it, and the next one asks again.
-            State::Aborting(_) if unheard && self.there.is_left() => Outcome::InDoubt { cause: reason },
-            State::Aborting(cause) => self.aborted(cause.clone(), unheard),
-            State::Locking
-            | State::PreHooks
-            | State::Preparing
-            | State::PostHooks
-            | State::Ready
-            | State::Looking => self.aborted(reason, unheard),
+            TransactionState::Aborting(_) if unheard && self.there.is_left() => {
+                Outcome::InDoubt { cause: reason }
+            }
+            TransactionState::Aborting(cause) => self.aborted(cause.clone(), unheard),
+            TransactionState::Locking
+            | TransactionState::PreHooks
+            | TransactionState::Preparing
+            | TransactionState::PostHooks
+            | TransactionState::Ready
+            | TransactionState::Looking => self.aborted(reason, unheard),
         };
         self.end(outcome)
     }
 
-    fn end(&mut self, outcome: Outcome) -> Vec<Action> {
-        self.state = State::Ended;
-        vec![Action::End(outcome)]
+    fn end(&mut self, outcome: Outcome) -> Vec<TransactionAction> {
+        self.state = TransactionState::Ended;
+        vec![TransactionAction::End(outcome)]
     }
 }
 

@@ -10,39 +10,40 @@ fn states() -> Vec<(&'static str, Transaction)> {
     stopped.step(stop());
     states.push(("stopped before it began", stopped));
     let mut reached = new();
-    let mut reach = |name, events: Vec<Event>| {
+    let mut reach = |name, events: Vec<TransactionEvent>| {
         for event in events {
             reached.step(event);
         }
         states.push((name, reached.clone()));
     };
-    reach("PRE hooks", vec![Event::Begun]);
-    reach("opening", vec![Event::HooksDone(Phase::Pre)]);
-    reach("api sending", vec![Event::Opened(api())]);
-    reach("api preparing", vec![Event::Sent(api())]);
-    reach("api held", vec![Event::Held(api())]);
-    reach("web preparing", vec![Event::Opened(web()), Event::Sent(web())]);
-    reach("POST hooks", vec![Event::Held(web())]);
-    reach("ready", vec![Event::HooksDone(Phase::Post)]);
+    reach("PRE hooks", vec![TransactionEvent::Begun]);
+    reach("opening", vec![TransactionEvent::HooksDone(Phase::Pre)]);
+    reach("api sending", vec![TransactionEvent::Opened(api())]);
+    reach("api preparing", vec![TransactionEvent::Sent(api())]);
+    reach("api held", vec![TransactionEvent::Held(api())]);
+    reach("web preparing", vec![TransactionEvent::Opened(web()), TransactionEvent::Sent(web())]);
+    reach("POST hooks", vec![TransactionEvent::Held(web())]);
+    reach("ready", vec![TransactionEvent::HooksDone(Phase::Post)]);
     let mut aborting = reached.clone();
-    reached.step(Event::VoteAsked(true));
+    reached.step(TransactionEvent::VoteAsked(true));
     let looking = reached.clone();
-    reached.step(Event::Looked(true));
-    let voted = |events: Vec<Event>| {
+    reached.step(TransactionEvent::Looked(true));
+    let voted = |events: Vec<TransactionEvent>| {
         let mut voted = reached.clone();
         for event in events {
             voted.step(event);
         }
         voted
     };
-    let going = |events: Vec<Event>| {
-        let mut all = vec![Event::GoIsDurable(Go::witnessed())];
+    let going = |events: Vec<TransactionEvent>| {
+        let mut all = vec![TransactionEvent::GoIsDurable(Go::witnessed())];
         all.extend(events);
         voted(all)
     };
-    let ended = |app, end| Event::AppEnded(app, end);
-    let verifying = |events: Vec<Event>| {
-        let live = vec![ended(api(), AppEnd::Live {}), ended(web(), AppEnd::Live {}), Event::Soaking];
+    let ended = |app, end| TransactionEvent::AppEnded(app, end);
+    let verifying = |events: Vec<TransactionEvent>| {
+        let live =
+            vec![ended(api(), AppEnd::Live {}), ended(web(), AppEnd::Live {}), TransactionEvent::Soaking];
         going(live.into_iter().chain(events).collect())
     };
     aborting.step(stop());
@@ -71,23 +72,23 @@ fn states() -> Vec<(&'static str, Transaction)> {
         ("aborting, web put back and down", aborting_down),
         ("aborting, api stuck", aborting_stuck),
         ("voted", voted(vec![])),
-        ("voted, app failed", voted(vec![Event::AppFailed(api(), "died".to_owned())])),
+        ("voted, app failed", voted(vec![TransactionEvent::AppFailed(api(), "died".to_owned())])),
         (
             "voted, put back",
             voted(vec![
-                Event::Destination(Decision::Abort),
+                TransactionEvent::Destination(Decision::Abort),
                 ended(api(), AppEnd::Restored { down: false }),
                 ended(web(), AppEnd::Restored { down: false }),
-                Event::Settled(Decision::Abort),
+                TransactionEvent::Settled(Decision::Abort),
             ]),
         ),
-        ("voted, given up", voted(vec![Event::LinkGone("no route".to_owned())])),
+        ("voted, given up", voted(vec![TransactionEvent::LinkGone("no route".to_owned())])),
         ("going", going(vec![])),
         ("going, all live", going(vec![ended(api(), AppEnd::Live {}), ended(web(), AppEnd::Live {})])),
         (
             "going, all put back",
             going(vec![
-                Event::AppFailed(web(), "died".to_owned()),
+                TransactionEvent::AppFailed(web(), "died".to_owned()),
                 ended(api(), AppEnd::Live {}),
                 ended(api(), AppEnd::Restored { down: false }),
                 ended(web(), AppEnd::Restored { down: false }),
@@ -107,60 +108,66 @@ fn states() -> Vec<(&'static str, Transaction)> {
             keeps.on_failure = OnFailure::Keep;
             keeps
         }),
-        ("verifying, api ailing", verifying(vec![Event::AppFailed(api(), "ended".to_owned())])),
-        ("asked for confirm", verifying(vec![Event::Verified])),
-        ("asked for roll-back", verifying(vec![Event::NotVerified(Cause::new("VERIFY failed"))])),
+        ("verifying, api ailing", verifying(vec![TransactionEvent::AppFailed(api(), "ended".to_owned())])),
+        ("asked for confirm", verifying(vec![TransactionEvent::Verified])),
+        ("asked for roll-back", verifying(vec![TransactionEvent::NotVerified(Cause::new("VERIFY failed"))])),
         (
             "all put back after roll-back",
             verifying(vec![
-                Event::NotVerified(Cause::new("VERIFY failed")),
+                TransactionEvent::NotVerified(Cause::new("VERIFY failed")),
                 ended(api(), AppEnd::Restored { down: false }),
                 ended(web(), AppEnd::Restored { down: false }),
             ]),
         ),
         (
             "stays although it was asked back",
-            verifying(vec![Event::RollBackAsked(Cause::new("alice asked for it"))]),
+            verifying(vec![TransactionEvent::RollBackAsked(Cause::new("alice asked for it"))]),
         ),
-        ("stays although VERIFY failed", verifying(vec![Event::NotVerified(Cause::new("VERIFY failed"))])),
-        ("confirmed, and web left", verifying(vec![Event::Verified, ended(web(), AppEnd::Left {})])),
+        (
+            "stays although VERIFY failed",
+            verifying(vec![TransactionEvent::NotVerified(Cause::new("VERIFY failed"))]),
+        ),
+        (
+            "confirmed, and web left",
+            verifying(vec![TransactionEvent::Verified, ended(web(), AppEnd::Left {})]),
+        ),
         ("left to go", Transaction::left_to_go(Go::witnessed(), OnFailure::Rollback).0),
     ]);
     states
 }
 
-type Named = (&'static str, fn() -> Event);
+type Named = (&'static str, fn() -> TransactionEvent);
 
 fn events() -> Vec<Named> {
     vec![
-        ("begun", || Event::Begun),
-        ("PRE done", || Event::HooksDone(Phase::Pre)),
-        ("POST done", || Event::HooksDone(Phase::Post)),
-        ("opened api", || Event::Opened(api())),
-        ("sent api", || Event::Sent(api())),
-        ("held api", || Event::Held(api())),
-        ("held web", || Event::Held(web())),
-        ("held other", || Event::Held("other".parse().unwrap())),
-        ("failed api", || Event::AppFailed(api(), "exited with code 1".to_owned())),
-        ("vote asked", || Event::VoteAsked(true)),
-        ("vote asked, leases short", || Event::VoteAsked(false)),
-        ("looked", || Event::Looked(true)),
-        ("looked, leases short", || Event::Looked(false)),
+        ("begun", || TransactionEvent::Begun),
+        ("PRE done", || TransactionEvent::HooksDone(Phase::Pre)),
+        ("POST done", || TransactionEvent::HooksDone(Phase::Post)),
+        ("opened api", || TransactionEvent::Opened(api())),
+        ("sent api", || TransactionEvent::Sent(api())),
+        ("held api", || TransactionEvent::Held(api())),
+        ("held web", || TransactionEvent::Held(web())),
+        ("held other", || TransactionEvent::Held("other".parse().unwrap())),
+        ("failed api", || TransactionEvent::AppFailed(api(), "exited with code 1".to_owned())),
+        ("vote asked", || TransactionEvent::VoteAsked(true)),
+        ("vote asked, leases short", || TransactionEvent::VoteAsked(false)),
+        ("looked", || TransactionEvent::Looked(true)),
+        ("looked, leases short", || TransactionEvent::Looked(false)),
         ("stop", stop),
-        ("go is durable", || Event::GoIsDurable(Go::witnessed())),
-        ("not moved", || Event::NotMoved(Cause::new("not moved"))),
-        ("there: go", || Event::Destination(Decision::Go)),
-        ("there: abort", || Event::Destination(Decision::Abort)),
-        ("soaking", || Event::Soaking),
-        ("verified", || Event::Verified),
-        ("not verified", || Event::NotVerified(Cause::new("VERIFY failed"))),
-        ("asked to confirm", || Event::ConfirmAsked),
-        ("asked to go back", || Event::RollBackAsked(Cause::new("alice asked for it"))),
-        ("ended api", || Event::AppEnded(api(), AppEnd::Live {})),
-        ("settled go", || Event::Settled(Decision::Go)),
-        ("settled abort", || Event::Settled(Decision::Abort)),
-        ("refused", || Event::Refused("busy".to_owned())),
-        ("link gone", || Event::LinkGone("no route".to_owned())),
+        ("go is durable", || TransactionEvent::GoIsDurable(Go::witnessed())),
+        ("not moved", || TransactionEvent::NotMoved(Cause::new("not moved"))),
+        ("there: go", || TransactionEvent::Destination(Decision::Go)),
+        ("there: abort", || TransactionEvent::Destination(Decision::Abort)),
+        ("soaking", || TransactionEvent::Soaking),
+        ("verified", || TransactionEvent::Verified),
+        ("not verified", || TransactionEvent::NotVerified(Cause::new("VERIFY failed"))),
+        ("asked to confirm", || TransactionEvent::ConfirmAsked),
+        ("asked to go back", || TransactionEvent::RollBackAsked(Cause::new("alice asked for it"))),
+        ("ended api", || TransactionEvent::AppEnded(api(), AppEnd::Live {})),
+        ("settled go", || TransactionEvent::Settled(Decision::Go)),
+        ("settled abort", || TransactionEvent::Settled(Decision::Abort)),
+        ("refused", || TransactionEvent::Refused("busy".to_owned())),
+        ("link gone", || TransactionEvent::LinkGone("no route".to_owned())),
     ]
 }
 
@@ -176,27 +183,27 @@ fn new() -> Transaction {
     Transaction::new([api(), web()], OnFailure::Rollback)
 }
 
-fn stop() -> Event {
-    Event::Stop(Cause::new("stopped"))
+fn stop() -> TransactionEvent {
+    TransactionEvent::Stop(Cause::new("stopped"))
 }
 
-fn in_words(action: &Action) -> String {
+fn in_words(action: &TransactionAction) -> String {
     let cause = |cause: &Cause| cause.what.clone();
     match action {
-        Action::RunHooks(Phase::Pre) => "run PRE".to_owned(),
-        Action::RunHooks(Phase::Post) => "run POST".to_owned(),
-        Action::Open(app) => format!("open {app}"),
-        Action::Send(app) => format!("send {app}"),
-        Action::Prepare(app) => format!("prepare {app}"),
-        Action::Ready => "ready".to_owned(),
-        Action::Look => "look".to_owned(),
-        Action::Verify => "verify".to_owned(),
-        Action::Judge(verdict) => format!("ask for {verdict:?}"),
-        Action::VoteYes => "VOTE YES".to_owned(),
-        Action::AnnounceGo(_) => "ANNOUNCE GO".to_owned(),
-        Action::AnnounceAbort => "announce abort".to_owned(),
-        Action::End(Outcome::Live {}) => "end: live".to_owned(),
-        Action::End(Outcome::Aborted { cause: why, after }) => {
+        TransactionAction::RunHooks(Phase::Pre) => "run PRE".to_owned(),
+        TransactionAction::RunHooks(Phase::Post) => "run POST".to_owned(),
+        TransactionAction::Open(app) => format!("open {app}"),
+        TransactionAction::Send(app) => format!("send {app}"),
+        TransactionAction::Prepare(app) => format!("prepare {app}"),
+        TransactionAction::Ready => "ready".to_owned(),
+        TransactionAction::Look => "look".to_owned(),
+        TransactionAction::Verify => "verify".to_owned(),
+        TransactionAction::Judge(verdict) => format!("ask for {verdict:?}"),
+        TransactionAction::VoteYes => "VOTE YES".to_owned(),
+        TransactionAction::AnnounceGo(_) => "ANNOUNCE GO".to_owned(),
+        TransactionAction::AnnounceAbort => "announce abort".to_owned(),
+        TransactionAction::End(Outcome::Live {}) => "end: live".to_owned(),
+        TransactionAction::End(Outcome::Aborted { cause: why, after }) => {
             let after = match after {
                 AfterAbort::AsBefore { down } if down.is_empty() => String::new(),
                 AfterAbort::AsBefore { down } => format!(", down {down:?}"),
@@ -206,9 +213,11 @@ fn in_words(action: &Action) -> String {
             };
             format!("end: aborted, {}{after}", cause(why))
         }
-        Action::End(Outcome::RolledBack { cause: why, .. }) => format!("end: rolled back, {}", cause(why)),
-        Action::End(Outcome::Mixed { cause: why, .. }) => format!("end: mixed, {}", cause(why)),
-        Action::End(Outcome::InDoubt { cause: why }) => format!("end: in doubt, {}", cause(why)),
+        TransactionAction::End(Outcome::RolledBack { cause: why, .. }) => {
+            format!("end: rolled back, {}", cause(why))
+        }
+        TransactionAction::End(Outcome::Mixed { cause: why, .. }) => format!("end: mixed, {}", cause(why)),
+        TransactionAction::End(Outcome::InDoubt { cause: why }) => format!("end: in doubt, {}", cause(why)),
     }
 }
 
@@ -229,24 +238,24 @@ fn every_event_in_every_state() {
     assert_data_eq!(table, file!["../source.txt"].raw());
 }
 
-fn story(events: Vec<Event>) -> Vec<String> {
+fn story(events: Vec<TransactionEvent>) -> Vec<String> {
     let mut transaction = new();
     events.into_iter().flat_map(|event| transaction.step(event)).map(|action| in_words(&action)).collect()
 }
 
-fn up_to_the_vote() -> Vec<Event> {
+fn up_to_the_vote() -> Vec<TransactionEvent> {
     vec![
-        Event::Begun,
-        Event::HooksDone(Phase::Pre),
-        Event::Opened(api()),
-        Event::Opened(web()),
-        Event::Sent(api()),
-        Event::Sent(web()),
-        Event::Held(web()),
-        Event::Held(api()),
-        Event::HooksDone(Phase::Post),
-        Event::VoteAsked(true),
-        Event::Looked(true),
+        TransactionEvent::Begun,
+        TransactionEvent::HooksDone(Phase::Pre),
+        TransactionEvent::Opened(api()),
+        TransactionEvent::Opened(web()),
+        TransactionEvent::Sent(api()),
+        TransactionEvent::Sent(web()),
+        TransactionEvent::Held(web()),
+        TransactionEvent::Held(api()),
+        TransactionEvent::HooksDone(Phase::Post),
+        TransactionEvent::VoteAsked(true),
+        TransactionEvent::Looked(true),
     ]
 }
 
@@ -254,11 +263,11 @@ fn up_to_the_vote() -> Vec<Event> {
 fn a_graduation_goes_live_step_by_step() {
     let mut events = up_to_the_vote();
     events.extend([
-        Event::GoIsDurable(Go::witnessed()),
-        Event::Destination(Decision::Go),
-        Event::AppEnded(api(), AppEnd::Live {}),
-        Event::AppEnded(web(), AppEnd::Live {}),
-        Event::Settled(Decision::Go),
+        TransactionEvent::GoIsDurable(Go::witnessed()),
+        TransactionEvent::Destination(Decision::Go),
+        TransactionEvent::AppEnded(api(), AppEnd::Live {}),
+        TransactionEvent::AppEnded(web(), AppEnd::Live {}),
+        TransactionEvent::Settled(Decision::Go),
     ]);
     let expected = "run PRE|open api|open web|send api|send web|prepare api|prepare web|run POST|ready|look|VOTE YES|\
                     ANNOUNCE GO|end: live";
@@ -275,7 +284,7 @@ fn what_comes_twice_counts_once() {
 fn nothing_is_announced_as_go_without_its_proof() {
     for (name, state) in states() {
         for (event_name, event) in events() {
-            let says_go = |action: &Action| matches!(action, Action::AnnounceGo(_));
+            let says_go = |action: &TransactionAction| matches!(action, TransactionAction::AnnounceGo(_));
             let spoke = state.clone().step(event()).iter().any(says_go);
             assert!(!spoke || event_name == "go is durable", "{name}, {event_name}");
         }
@@ -285,7 +294,7 @@ fn nothing_is_announced_as_go_without_its_proof() {
 #[test]
 fn an_ended_graduation_does_nothing_any_more() {
     let mut over = new();
-    over.step(Event::Refused("busy".to_owned()));
+    over.step(TransactionEvent::Refused("busy".to_owned()));
     for (name, event) in events() {
         assert_eq!(over.clone().step(event()), [], "{name}");
     }
@@ -294,21 +303,25 @@ fn an_ended_graduation_does_nothing_any_more() {
 #[test]
 fn it_always_comes_to_an_end() {
     // Whatever happened: the decision is known, and the destination settles it or cannot be reached any more.
-    let last: [fn() -> Event; 3] = [
-        || Event::Settled(Decision::Go),
-        || Event::Settled(Decision::Abort),
-        || Event::LinkGone("no route".to_owned()),
+    let last: [fn() -> TransactionEvent; 3] = [
+        || TransactionEvent::Settled(Decision::Go),
+        || TransactionEvent::Settled(Decision::Abort),
+        || TransactionEvent::LinkGone("no route".to_owned()),
     ];
-    let decided: [fn() -> Event; 2] =
-        [|| Event::GoIsDurable(Go::witnessed()), || Event::NotMoved(Cause::new("not moved"))];
+    let decided: [fn() -> TransactionEvent; 2] = [
+        || TransactionEvent::GoIsDurable(Go::witnessed()),
+        || TransactionEvent::NotMoved(Cause::new("not moved")),
+    ];
     for (name, state) in states() {
         for last in last {
             for decided in decided {
                 for in_order in [true, false] {
                     let mut one = state.clone();
                     let events = if in_order { [decided(), last()] } else { [last(), decided()] };
-                    let actions: Vec<Action> = events.into_iter().flat_map(|event| one.step(event)).collect();
-                    let ends = actions.iter().filter(|action| matches!(action, Action::End(_))).count();
+                    let actions: Vec<TransactionAction> =
+                        events.into_iter().flat_map(|event| one.step(event)).collect();
+                    let ends =
+                        actions.iter().filter(|action| matches!(action, TransactionAction::End(_))).count();
                     assert_eq!(ends, 1, "{name}: {actions:?}");
                 }
             }
@@ -386,18 +399,18 @@ fn it_is_too_late_to_stop_from_the_vote_on() {
 #[test]
 fn what_a_destination_tells_again_is_not_told_to_people_again() {
     let mut transaction = new();
-    let opened = |app: AppName| [Event::Opened(app.clone()), Event::Sent(app)];
-    let begun = [Event::Begun, Event::HooksDone(Phase::Pre)];
+    let opened = |app: AppName| [TransactionEvent::Opened(app.clone()), TransactionEvent::Sent(app)];
+    let begun = [TransactionEvent::Begun, TransactionEvent::HooksDone(Phase::Pre)];
     for event in begun.into_iter().chain(opened(api())).chain(opened(web())) {
         transaction.step(event);
     }
     assert_eq!(transaction.held_with(&api()), Some((1, 2)));
-    transaction.step(Event::Held(api()));
+    transaction.step(TransactionEvent::Held(api()));
     assert_eq!(transaction.held_with(&api()), None);
     assert_eq!(transaction.held_with(&web()), Some((2, 2)));
     let live = AppEnd::Live {};
     assert!(!transaction.knows_end(&api(), &live));
-    transaction.step(Event::AppEnded(api(), live.clone()));
+    transaction.step(TransactionEvent::AppEnded(api(), live.clone()));
     assert!(transaction.knows_end(&api(), &live));
     assert!(!transaction.knows_end(&api(), &AppEnd::Restored { down: false }));
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Peer, Say};
 use crate::commit::outcome::Cause;
-use crate::commit::source::{Event, Transaction};
+use crate::commit::source::{Transaction, TransactionEvent};
 use crate::coordinator::message::Heard;
 use crate::image::send::HowFar;
 use crate::names::AppName;
@@ -19,7 +19,7 @@ impl Peer {
         heard: Heard,
         transaction: &Transaction,
         say: Say<'_>,
-    ) -> Option<Event> {
+    ) -> Option<TransactionEvent> {
         let is_current = session == self.session;
         match heard {
             Heard::Sent { app, result } => self.sent(app, result, is_current),
@@ -39,11 +39,16 @@ impl Peer {
                 self.link_back(inquiry, transaction);
                 None
             }
-            Heard::Gone(reason) => Some(Event::LinkGone(reason)),
+            Heard::Gone(reason) => Some(TransactionEvent::LinkGone(reason)),
         }
     }
 
-    fn report(&mut self, report: Report, transaction: &Transaction, say: Say<'_>) -> Option<Event> {
+    fn report(
+        &mut self,
+        report: Report,
+        transaction: &Transaction,
+        say: Say<'_>,
+    ) -> Option<TransactionEvent> {
         self.lease.hears(Instant::now());
         // The participant's are counted, and not the agent's own, which come first here.
         self.seen += 1;
@@ -64,16 +69,16 @@ impl Peer {
             Report::Unknown {} => {
                 self.seen -= 1;
                 self.is_forgotten = true;
-                Some(Event::Refused("the destination knows nothing of it".to_owned()))
+                Some(TransactionEvent::Refused("the destination knows nothing of it".to_owned()))
             }
             Report::Building { .. } => None,
             Report::Begun {} => {
                 self.has_begun = true;
-                Some(Event::Begun)
+                Some(TransactionEvent::Begun)
             }
-            Report::Refused { reason } if self.has_begun => Some(Event::Stop(Cause::new(reason))),
-            Report::Refused { reason } => Some(Event::Refused(reason)),
-            Report::Opened { app, .. } => Some(Event::Opened(self.here(&app)?)),
+            Report::Refused { reason } if self.has_begun => Some(TransactionEvent::Stop(Cause::new(reason))),
+            Report::Refused { reason } => Some(TransactionEvent::Refused(reason)),
+            Report::Opened { app, .. } => Some(TransactionEvent::Opened(self.here(&app)?)),
             Report::Log { app, text } => {
                 say(Notice::Log { app: self.here(&app)?, text });
                 None
@@ -83,19 +88,21 @@ impl Peer {
                 if let Some((held, of)) = transaction.held_with(&app) {
                     say(Notice::Held { app: app.clone(), at, held, of });
                 }
-                Some(Event::Held(app))
+                Some(TransactionEvent::Held(app))
             }
             Report::AppFailed { app, reason } => {
                 let app = self.here(&app)?;
                 say(Notice::AppFailed { app: app.clone(), reason: reason.clone() });
-                Some(Event::AppFailed(app, reason))
+                Some(TransactionEvent::AppFailed(app, reason))
             }
-            Report::Looked { number } => (number == self.look).then(|| Event::Looked(self.lease_is_long())),
+            Report::Looked { number } => {
+                (number == self.look).then(|| TransactionEvent::Looked(self.lease_is_long()))
+            }
             Report::Renewed { number } => {
                 self.lease.is_renewed(number);
                 None
             }
-            Report::Decided { decision } => Some(Event::Destination(decision)),
+            Report::Decided { decision } => Some(TransactionEvent::Destination(decision)),
             Report::Soaking { again } => {
                 if again {
                     let environment = &self.site.environment;
@@ -103,7 +110,7 @@ impl Peer {
                         text: format!("the watch on {environment} was interrupted, and begins anew"),
                     });
                 }
-                Some(Event::Soaking)
+                Some(TransactionEvent::Soaking)
             }
             Report::Judged { verdict } => {
                 self.is_unwatched = verdict == Verdict::Unwatched;
@@ -117,9 +124,9 @@ impl Peer {
                 if !transaction.knows_end(&app, &end) {
                     say(Notice::AppEnded { app: app.clone(), end: end.clone() });
                 }
-                Some(Event::AppEnded(app, end))
+                Some(TransactionEvent::AppEnded(app, end))
             }
-            Report::Settled { decision } => Some(Event::Settled(decision)),
+            Report::Settled { decision } => Some(TransactionEvent::Settled(decision)),
         }
     }
 

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::{Peer, Site};
-use crate::commit::source::Event;
+use crate::commit::source::TransactionEvent;
 use crate::coordinator::images;
 use crate::coordinator::message::Heard;
 use crate::link::Link;
@@ -56,10 +56,10 @@ fn send_image(
 impl Peer {
     /// Sends what an app needs there: its objects, and its image if the plan says so. Objects that are there are not sent; a
     /// branch that went away since does not take them along, for the app was opened.
-    pub(in crate::coordinator) fn send_version(&mut self, app: AppName) -> Option<Event> {
+    pub(in crate::coordinator) fn send_version(&mut self, app: AppName) -> Option<TransactionEvent> {
         let row = self.row(&app);
         if row.is_there && row.delivery.delivery() != Delivery::Image {
-            return Some(Event::Sent(app));
+            return Some(TransactionEvent::Sent(app));
         }
         self.sending.push_back(app);
         self.send_next();
@@ -96,16 +96,16 @@ impl Peer {
         app: AppName,
         result: Result<(), String>,
         is_current: bool,
-    ) -> Option<Event> {
+    ) -> Option<TransactionEvent> {
         self.sends_under_way -= 1;
         let is_up = is_current && self.link.as_ref().is_some_and(Link::is_up);
         let event = match result {
-            Ok(()) => Some(Event::Sent(app)),
+            Ok(()) => Some(TransactionEvent::Sent(app)),
             Err(_) if !is_up && self.announced.is_none() && self.sent_again.insert(app.clone()) => {
                 self.sending.push_front(app);
                 None
             }
-            Err(reason) => Some(Event::AppFailed(app, reason)),
+            Err(reason) => Some(TransactionEvent::AppFailed(app, reason)),
         };
         self.send_next();
         event

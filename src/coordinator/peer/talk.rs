@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Peer, Say};
-use crate::commit::source::{Action, Event, Transaction};
+use crate::commit::source::{Transaction, TransactionAction, TransactionEvent};
 use crate::coordinator::message::Heard;
 use crate::link::Inquiry;
 use crate::order::Notice;
@@ -36,23 +36,23 @@ impl Peer {
 
     /// A session that stays open and says nothing for a whole lease is as good as lost: the destination has given
     /// up waiting by then. One that has not begun yet may still do so, and then waits for a lease in vain.
-    pub(in crate::coordinator) fn lose_if_silent(&mut self, say: Say<'_>) -> Option<Event> {
+    pub(in crate::coordinator) fn lose_if_silent(&mut self, say: Say<'_>) -> Option<TransactionEvent> {
         if self.link.is_none() || !self.lease.is_silent(Instant::now()) {
             return None;
         }
         self.link_lost(format!("nothing was heard from it for {} s", self.lease.length.as_secs()), say)
     }
 
-    pub(super) fn link_lost(&mut self, reason: String, say: Say<'_>) -> Option<Event> {
+    pub(super) fn link_lost(&mut self, reason: String, say: Say<'_>) -> Option<TransactionEvent> {
         // The reader of a session that we ended ourselves says so, too.
         self.link.take()?;
         if !self.has_begun {
             // Nothing waits there that would be worth coming back for.
-            return Some(Event::LinkGone(reason));
+            return Some(TransactionEvent::LinkGone(reason));
         }
         let gone = |why: &dyn Display| format!("the destination cannot be reached: {why}");
         let until = self.lease.end() + self.patience;
-        let is_too_late = (Instant::now() >= until).then(|| Event::LinkGone(gone(&reason)));
+        let is_too_late = (Instant::now() >= until).then(|| TransactionEvent::LinkGone(gone(&reason)));
         say(Notice::LinkLost { reason });
         if is_too_late.is_some() {
             return is_too_late;
@@ -82,18 +82,18 @@ impl Peer {
         self.renew();
         for action in transaction.unanswered() {
             match action {
-                Action::Open(app) => self.open(&app),
-                Action::Prepare(app) => self.prepare(&app),
-                Action::Look => self.look(),
-                Action::Judge(verdict) => self.judge(verdict),
-                Action::RunHooks(_)
-                | Action::Send(_)
-                | Action::Ready
-                | Action::VoteYes
-                | Action::AnnounceGo(_)
-                | Action::AnnounceAbort
-                | Action::Verify
-                | Action::End(_) => {}
+                TransactionAction::Open(app) => self.open(&app),
+                TransactionAction::Prepare(app) => self.prepare(&app),
+                TransactionAction::Look => self.look(),
+                TransactionAction::Judge(verdict) => self.judge(verdict),
+                TransactionAction::RunHooks(_)
+                | TransactionAction::Send(_)
+                | TransactionAction::Ready
+                | TransactionAction::VoteYes
+                | TransactionAction::AnnounceGo(_)
+                | TransactionAction::AnnounceAbort
+                | TransactionAction::Verify
+                | TransactionAction::End(_) => {}
             }
         }
         self.repeat_announcement();

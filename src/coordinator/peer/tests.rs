@@ -2,7 +2,7 @@ use std::cell::RefCell;
 use std::sync::mpsc::{self, Receiver};
 
 use super::*;
-use crate::commit::source::{Event, Transaction};
+use crate::commit::source::{Transaction, TransactionEvent};
 use crate::mapping::Mapping;
 use crate::plan::PlannedDelivery;
 use crate::protocol::{HoldPoint, OnFailure};
@@ -15,7 +15,7 @@ fn name(name: &str) -> AppName {
 /// One that has begun with `api` and `web`, and whose destination is this shell script.
 struct Around {
     peer: Peer,
-    messages: Receiver<Message>,
+    messages: Receiver<CoordinatorMessage>,
     transaction: Transaction,
     notices: RefCell<Vec<Notice>>,
     _dir: tempfile::TempDir,
@@ -55,20 +55,20 @@ impl Around {
         let mut peer = Peer::new(&site, rows.into(), Inquiry::of_script(script), Children::default());
         peer.has_begun = true;
         let mut transaction = Transaction::new(apps, OnFailure::Rollback);
-        transaction.step(Event::Begun);
+        transaction.step(TransactionEvent::Begun);
         Self { peer, messages, transaction, notices: RefCell::default(), _dir: dir }
     }
 
-    fn hear(&mut self, session: u32, heard: Heard) -> Option<Event> {
+    fn hear(&mut self, session: u32, heard: Heard) -> Option<TransactionEvent> {
         let say = |notice| self.notices.borrow_mut().push(notice);
         self.peer.hear(session, heard, &self.transaction, &say)
     }
 
     /// The next push of objects has failed; that there is no environment here is why it does.
-    fn next_push_fails(&mut self) -> Option<Event> {
+    fn next_push_fails(&mut self) -> Option<TransactionEvent> {
         let (session, heard) = loop {
             let message = self.messages.recv_timeout(Duration::from_secs(60)).unwrap();
-            if let Message::Peer { session, heard: heard @ Heard::Sent { .. } } = message {
+            if let CoordinatorMessage::Peer { session, heard: heard @ Heard::Sent { .. } } = message {
                 break (session, heard);
             }
         };
@@ -94,12 +94,15 @@ fn a_push_of_objects_that_a_lost_link_took_along_is_repeated_once() {
     assert_eq!(around.peer.sends_under_way, 2);
     for _ in 0..2 {
         let failed = around.next_push_fails();
-        assert!(matches!(failed, Some(Event::AppFailed(..))), "it failed by itself: {failed:?}");
+        assert!(matches!(failed, Some(TransactionEvent::AppFailed(..))), "it failed by itself: {failed:?}");
     }
     around.peer.send_version(name("api"));
     around.hear(2, Heard::Lost("it broke again".to_owned()));
     let failed = around.next_push_fails();
-    assert!(matches!(failed, Some(Event::AppFailed(..))), "a second time it is not repeated: {failed:?}");
+    assert!(
+        matches!(failed, Some(TransactionEvent::AppFailed(..))),
+        "a second time it is not repeated: {failed:?}"
+    );
 }
 
 #[test]
@@ -114,7 +117,7 @@ fn a_push_that_fails_before_the_end_of_its_link_is_heard_of_is_repeated_too() {
     }
     let sent = Heard::Sent { app: name("api"), result: Err("the remote end hung up".to_owned()) };
     assert_eq!(around.hear(1, sent), None);
-    let Message::Peer { session: 1, heard } = lost else { panic!("{lost:?}") };
+    let CoordinatorMessage::Peer { session: 1, heard } = lost else { panic!("{lost:?}") };
     assert_eq!(around.hear(1, heard), None);
     around.comes_back("sleep 1000");
     assert_eq!(around.peer.sends_under_way, 1);
@@ -131,7 +134,7 @@ fn what_an_earlier_link_tells_is_not_heard() {
     assert_eq!(around.hear(1, Heard::Lost("it broke".to_owned())), None);
     assert!(around.peer.link.is_some() && around.peer.seen == 1);
     let again = Heard::Report(Report::Opened { app: name("web"), created: false });
-    assert_eq!(around.hear(2, again), Some(Event::Opened(name("web"))));
+    assert_eq!(around.hear(2, again), Some(TransactionEvent::Opened(name("web"))));
 }
 
 #[test]

@@ -7,12 +7,12 @@ use std::time::Duration;
 use chrono::Utc;
 
 use super::{Carried, Permission, Run, not_moved, seconds};
-use crate::commit::source::{Action, Event, Go, Phase};
+use crate::commit::source::{Go, Phase, TransactionAction, TransactionEvent};
 use crate::coordinator::context::Coordinator;
 use crate::coordinator::control::Tell;
 use crate::coordinator::error::CoordinatorError;
 use crate::coordinator::held::Reach;
-use crate::coordinator::message::Message;
+use crate::coordinator::message::CoordinatorMessage;
 use crate::coordinator::programs::{self, Programs};
 use crate::decision;
 use crate::journal::Entry;
@@ -21,22 +21,24 @@ use crate::order::{HookKind, Mode, Notice};
 use crate::protocol::Decision;
 
 impl Run<'_, '_> {
-    pub(super) fn carry_out(&mut self, action: Action) -> Result<Carried, CoordinatorError> {
+    pub(super) fn carry_out(&mut self, action: TransactionAction) -> Result<Carried, CoordinatorError> {
         match action {
-            Action::RunHooks(phase) => return self.run_programs(phase),
-            Action::Open(app) => self.peer.open(&app),
-            Action::Send(app) => {
+            TransactionAction::RunHooks(phase) => return self.run_programs(phase),
+            TransactionAction::Open(app) => self.peer.open(&app),
+            TransactionAction::Send(app) => {
                 return Ok(self.peer.send_version(app).map_or(Carried::Nothing, Carried::Event));
             }
-            Action::Prepare(app) => self.peer.prepare(&app),
-            Action::Ready => return Ok(self.ready().map_or(Carried::Nothing, Carried::Event)),
-            Action::Look => self.peer.look(),
-            Action::VoteYes => return self.vote(),
-            Action::AnnounceGo(go) => self.announce_go(go)?,
-            Action::AnnounceAbort => self.announce_abort(),
-            Action::Verify => self.verify(),
-            Action::Judge(verdict) => self.peer.judge(verdict),
-            Action::End(outcome) => {
+            TransactionAction::Prepare(app) => self.peer.prepare(&app),
+            TransactionAction::Ready => {
+                return Ok(self.ready().map_or(Carried::Nothing, Carried::Event));
+            }
+            TransactionAction::Look => self.peer.look(),
+            TransactionAction::VoteYes => return self.vote(),
+            TransactionAction::AnnounceGo(go) => self.announce_go(go)?,
+            TransactionAction::AnnounceAbort => self.announce_abort(),
+            TransactionAction::Verify => self.verify(),
+            TransactionAction::Judge(verdict) => self.peer.judge(verdict),
+            TransactionAction::End(outcome) => {
                 self.await_children();
                 return Ok(Carried::Over(outcome));
             }
@@ -53,11 +55,11 @@ impl Run<'_, '_> {
         let kind = HookKind::from(phase);
         let programs = Programs::of(self.coordinator, kind, None)?;
         if programs.count() == 0 {
-            return Ok(Carried::Event(Event::HooksDone(phase)));
+            return Ok(Carried::Event(TransactionEvent::HooksDone(phase)));
         }
         self.coordinator.say(Notice::HooksStarted { kind, count: programs.count() });
         let reach = (phase == Phase::Post).then(|| self.reach());
-        let done = move |result| Message::ProgramsDone { phase, result };
+        let done = move |result| CoordinatorMessage::ProgramsDone { phase, result };
         programs.start(reach, self.children.clone(), self.coordinator.sender.clone(), done);
         Ok(Carried::Nothing)
     }
@@ -70,7 +72,7 @@ impl Run<'_, '_> {
     }
 
     /// Everything is held, and the hooks have run.
-    fn ready(&mut self) -> Option<Event> {
+    fn ready(&mut self) -> Option<TransactionEvent> {
         if self.permission == Permission::Given {
             return self.ask_for_vote();
         }
@@ -80,7 +82,7 @@ impl Run<'_, '_> {
     }
 
     /// Somebody says that it may go live. Before it waits for that it is not heard: whoever says so has seen what is held.
-    pub(super) fn told_to_go(&mut self, by: String) -> Option<Event> {
+    pub(super) fn told_to_go(&mut self, by: String) -> Option<TransactionEvent> {
         if self.permission != Permission::Awaited {
             return None;
         }
@@ -90,7 +92,7 @@ impl Run<'_, '_> {
     }
 
     /// A push votes through its hook; a command is its own decision.
-    fn ask_for_vote(&mut self) -> Option<Event> {
+    fn ask_for_vote(&mut self) -> Option<TransactionEvent> {
         match self.coordinator.order.mode {
             Mode::Push => {
                 self.coordinator.clients.tell(&Tell::Ready {});
@@ -121,7 +123,7 @@ impl Run<'_, '_> {
                     let sender = self.coordinator.sender.clone();
                     thread::spawn(move || {
                         push.wait(Duration::from_secs(7 * 24 * 3600));
-                        let _ = sender.send(Message::PushIsOver);
+                        let _ = sender.send(CoordinatorMessage::PushIsOver);
                     });
                 }
                 self.coordinator.clients.tell(&Tell::Voted {});
@@ -129,12 +131,12 @@ impl Run<'_, '_> {
             }
             Mode::Command => {
                 let swapped = decision::by_own_swap(self.coordinator.vars, &self.coordinator.order);
-                Ok(Carried::Event(swapped.map_or_else(not_moved, Event::GoIsDurable)))
+                Ok(Carried::Event(swapped.map_or_else(not_moved, TransactionEvent::GoIsDurable)))
             }
             Mode::AfterPush => {
                 let Coordinator { vars, order, journal, .. } = &mut *self.coordinator;
                 let written = decision::by_journal(vars, order, journal);
-                Ok(Carried::Event(written.map_or_else(not_moved, Event::GoIsDurable)))
+                Ok(Carried::Event(written.map_or_else(not_moved, TransactionEvent::GoIsDurable)))
             }
         }
     }

@@ -7,10 +7,10 @@ use chrono::Utc;
 
 use super::{Run, Verifying, seconds};
 use crate::commit::outcome::Cause;
-use crate::commit::source::Event;
+use crate::commit::source::TransactionEvent;
 use crate::coordinator::context::Coordinator;
 use crate::coordinator::error::CoordinatorError;
-use crate::coordinator::message::Message;
+use crate::coordinator::message::CoordinatorMessage;
 use crate::coordinator::programs::Programs;
 use crate::order::{HookKind, Notice};
 use crate::protocol::Verdict;
@@ -32,7 +32,7 @@ impl Run<'_, '_> {
     }
 
     /// The hooks are to run again, or the soak is over.
-    pub(super) fn verification_due(&mut self) -> Option<Event> {
+    pub(super) fn verification_due(&mut self) -> Option<TransactionEvent> {
         if !self.transaction.awaits_verdict() {
             return None;
         }
@@ -40,7 +40,7 @@ impl Run<'_, '_> {
         let (now, next) = (Instant::now(), verifying.next?);
         let hooks = self.coordinator.settings.hooks(HookKind::Verify).len();
         if now >= verifying.ends && (hooks == 0 || verifying.runs > 0) {
-            return Some(Event::Verified);
+            return Some(TransactionEvent::Verified);
         }
         if hooks == 0 || now < next {
             return None;
@@ -50,9 +50,9 @@ impl Run<'_, '_> {
         let (run, left) = (verifying.runs, verifying.ends.saturating_duration_since(now));
         match self.run_verify_hooks(run, seconds(left)) {
             Ok(()) => None,
-            Err(error) => {
-                Some(Event::NotVerified(Cause::new(format!("VERIFY hooks could not be run: {error}"))))
-            }
+            Err(error) => Some(TransactionEvent::NotVerified(Cause::new(format!(
+                "VERIFY hooks could not be run: {error}"
+            )))),
         }
     }
 
@@ -61,13 +61,13 @@ impl Run<'_, '_> {
             .with("GRADUATE_RUN", &run.to_string())
             .with("GRADUATE_SOAK_LEFT", &left_s.to_string());
         self.coordinator.say(Notice::HooksStarted { kind: HookKind::Verify, count: programs.count() });
-        let done = |result| Message::Verified { result };
+        let done = |result| CoordinatorMessage::Verified { result };
         programs.start(None, self.children.clone(), self.coordinator.sender.clone(), done);
         Ok(())
     }
 
     /// They have all ended, or one has failed.
-    pub(super) fn verified(&mut self, result: Result<(), String>) -> Option<Event> {
+    pub(super) fn verified(&mut self, result: Result<(), String>) -> Option<TransactionEvent> {
         let kind = HookKind::Verify;
         self.coordinator.say(Notice::HooksEnded { kind, failed: result.is_err() });
         match result {
@@ -77,19 +77,19 @@ impl Run<'_, '_> {
                 }
                 self.verification_due()
             }
-            Err(reason) => Some(Event::NotVerified(Cause::new(format!("{kind} {reason}")))),
+            Err(reason) => Some(TransactionEvent::NotVerified(Cause::new(format!("{kind} {reason}")))),
         }
     }
 
     /// Somebody says whether it stays.
-    pub(super) fn told_verdict(&mut self, by: String, verdict: Verdict) -> Option<Event> {
+    pub(super) fn told_verdict(&mut self, by: String, verdict: Verdict) -> Option<TransactionEvent> {
         if !self.transaction.awaits_verdict() {
             return None;
         }
         self.coordinator.say(Notice::VerdictAsked { by: by.clone(), verdict });
         Some(match verdict {
-            Verdict::Confirm | Verdict::Unwatched => Event::ConfirmAsked,
-            Verdict::RollBack => Event::RollBackAsked(Cause::new(format!("{by} asked for it"))),
+            Verdict::Confirm | Verdict::Unwatched => TransactionEvent::ConfirmAsked,
+            Verdict::RollBack => TransactionEvent::RollBackAsked(Cause::new(format!("{by} asked for it"))),
         })
     }
 }
