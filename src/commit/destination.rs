@@ -15,7 +15,7 @@ use crate::protocol::{AppEnd, Decision, HoldPoint, OnFailure, Report, Verdict};
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub(crate) enum DestinationEvent {
     /// The source asks to open an app.
     OpenAsked(AppName),
     /// The source asks to build an app and to hold it.
@@ -136,7 +136,7 @@ impl Judgement {
 
 /// What to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
+pub(crate) enum DestinationAction {
     /// Tell the source.
     Say(Report),
     /// Open an app.
@@ -219,7 +219,7 @@ pub(crate) struct Destination {
 
 /// An app as a participant that died has left it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Left {
+pub(crate) struct TakenOverApp {
     /// Where it is, by its log.
     pub(crate) stage: Stage,
     /// How it ended, if it has.
@@ -243,15 +243,15 @@ impl Destination {
     pub(crate) fn take_over(
         on_failure: OnFailure,
         soak: Soak,
-        left: BTreeMap<AppName, Left>,
-    ) -> (Self, Vec<Action>) {
+        left: BTreeMap<AppName, TakenOverApp>,
+    ) -> (Self, Vec<DestinationAction>) {
         let mut this =
             Self { state: DestinationState::Undecided { took_over: true }, ..Self::new(on_failure, soak) };
-        for (app, Left { stage, end }) in left {
+        for (app, TakenOverApp { stage, end }) in left {
             this.apps.insert(app.clone(), stage);
             this.told.extend(end.map(|end| (app, end)));
         }
-        (this, vec![Action::Decide(Decision::Abort)])
+        (this, vec![DestinationAction::Decide(Decision::Abort)])
     }
 
     /// Over: nothing more is done, and nothing more will happen.
@@ -277,48 +277,52 @@ impl Destination {
     }
 
     /// Takes one event.
-    pub(crate) fn step(&mut self, event: Event) -> Vec<Action> {
+    pub(crate) fn step(&mut self, event: DestinationEvent) -> Vec<DestinationAction> {
         match event {
-            Event::OpenAsked(app) => self.open_asked(app),
-            Event::PrepareAsked(app) => self.prepare_asked(app),
-            Event::LookAsked(number) if self.decision().is_none() => vec![Action::Look(number)],
-            Event::LookAsked(_) => Vec::new(),
-            Event::DecisionHeard(wanted) => self.decision_heard(wanted),
-            Event::LeaseEnded => self.lease_ended(),
-            Event::Decided(decision) => self.decided(decision),
-            Event::Opened { app, created } => self.opened(app, created),
-            Event::NotOpened { app, reason, is_noted } => self.not_opened(app, reason, is_noted),
-            Event::Held { app, at } => self.held(app, at),
-            Event::Unhealthy { app, reason } => self.unless_decided(Report::AppFailed { app, reason }),
-            Event::Looked(number) => self.unless_decided(Report::Looked { number }),
-            Event::DeployEnded { app, judgement } => self.deploy_ended(app, judgement),
-            Event::BranchMoved(app) if self.is(&app, |stage| stage == Stage::Live) => {
+            DestinationEvent::OpenAsked(app) => self.open_asked(app),
+            DestinationEvent::PrepareAsked(app) => self.prepare_asked(app),
+            DestinationEvent::LookAsked(number) if self.decision().is_none() => {
+                vec![DestinationAction::Look(number)]
+            }
+            DestinationEvent::LookAsked(_) => Vec::new(),
+            DestinationEvent::DecisionHeard(wanted) => self.decision_heard(wanted),
+            DestinationEvent::LeaseEnded => self.lease_ended(),
+            DestinationEvent::Decided(decision) => self.decided(decision),
+            DestinationEvent::Opened { app, created } => self.opened(app, created),
+            DestinationEvent::NotOpened { app, reason, is_noted } => self.not_opened(app, reason, is_noted),
+            DestinationEvent::Held { app, at } => self.held(app, at),
+            DestinationEvent::Unhealthy { app, reason } => {
+                self.unless_decided(Report::AppFailed { app, reason })
+            }
+            DestinationEvent::Looked(number) => self.unless_decided(Report::Looked { number }),
+            DestinationEvent::DeployEnded { app, judgement } => self.deploy_ended(app, judgement),
+            DestinationEvent::BranchMoved(app) if self.is(&app, |stage| stage == Stage::Live) => {
                 self.say_end(app, AppEnd::Live {})
             }
-            Event::BranchMoved(_) => Vec::new(),
-            Event::SoakBegun => self.soak_begun(),
-            Event::Ailing { app, reason } => self.ailing(app, reason),
-            Event::SoakUnheard if self.state == DestinationState::Soaking => {
-                vec![Action::Judge(Verdict::Unwatched)]
+            DestinationEvent::BranchMoved(_) => Vec::new(),
+            DestinationEvent::SoakBegun => self.soak_begun(),
+            DestinationEvent::Ailing { app, reason } => self.ailing(app, reason),
+            DestinationEvent::SoakUnheard if self.state == DestinationState::Soaking => {
+                vec![DestinationAction::Judge(Verdict::Unwatched)]
             }
-            Event::SoakUnheard => Vec::new(),
-            Event::VerdictAsked(wanted) => self.verdict_asked(wanted),
-            Event::Judged(verdict) => self.judged(verdict),
-            Event::Concluded { app, end } => self.concluded(app, end),
-            Event::Settled => self.settled(),
+            DestinationEvent::SoakUnheard => Vec::new(),
+            DestinationEvent::VerdictAsked(wanted) => self.verdict_asked(wanted),
+            DestinationEvent::Judged(verdict) => self.judged(verdict),
+            DestinationEvent::Concluded { app, end } => self.concluded(app, end),
+            DestinationEvent::Settled => self.settled(),
         }
     }
 
-    fn open_asked(&mut self, app: AppName) -> Vec<Action> {
+    fn open_asked(&mut self, app: AppName) -> Vec<DestinationAction> {
         if self.apps.len() >= MAX_APPS && !self.apps.contains_key(&app) {
             let reason = format!("a graduation has {MAX_APPS} apps at most");
-            return vec![Action::Say(Report::Refused { reason })];
+            return vec![DestinationAction::Say(Report::Refused { reason })];
         }
         if self.decision().is_some() || self.apps.contains_key(&app) {
             return Vec::new();
         }
         self.apps.insert(app.clone(), Stage::Taken);
-        vec![Action::Open(app)]
+        vec![DestinationAction::Open(app)]
     }
 
     /// The app is there, and in such a stage. What is not expected of an app changes nothing.
@@ -326,17 +330,17 @@ impl Destination {
         self.apps.get(app).is_some_and(|stage| expected(*stage))
     }
 
-    fn opened(&mut self, app: AppName, created: bool) -> Vec<Action> {
+    fn opened(&mut self, app: AppName, created: bool) -> Vec<DestinationAction> {
         if !self.is(&app, |stage| stage == Stage::Taken) {
             return Vec::new();
         }
         self.apps.insert(app.clone(), Stage::Open);
-        let mut actions = vec![Action::Say(Report::Opened { app, created })];
+        let mut actions = vec![DestinationAction::Say(Report::Opened { app, created })];
         actions.extend(self.carry_out());
         actions
     }
 
-    fn not_opened(&mut self, app: AppName, reason: String, is_noted: bool) -> Vec<Action> {
+    fn not_opened(&mut self, app: AppName, reason: String, is_noted: bool) -> Vec<DestinationAction> {
         if !self.is(&app, |stage| stage == Stage::Taken) {
             return Vec::new();
         }
@@ -345,22 +349,22 @@ impl Destination {
         } else {
             self.apps.remove(&app);
         }
-        let mut actions = vec![Action::Say(Report::AppFailed { app, reason })];
+        let mut actions = vec![DestinationAction::Say(Report::AppFailed { app, reason })];
         actions.extend(self.carry_out());
         actions
     }
 
-    fn prepare_asked(&mut self, app: AppName) -> Vec<Action> {
+    fn prepare_asked(&mut self, app: AppName) -> Vec<DestinationAction> {
         if self.decision().is_some() {
             return Vec::new();
         }
         match self.apps.get_mut(&app) {
             None | Some(Stage::Taken) => {
-                vec![Action::Say(Report::Refused { reason: format!("{app} was not opened") })]
+                vec![DestinationAction::Say(Report::Refused { reason: format!("{app} was not opened") })]
             }
             Some(stage @ Stage::Open) => {
                 *stage = Stage::Deploying;
-                vec![Action::Deploy(app)]
+                vec![DestinationAction::Deploy(app)]
             }
             Some(
                 Stage::Deploying
@@ -378,33 +382,33 @@ impl Destination {
         }
     }
 
-    fn held(&mut self, app: AppName, at: HoldPoint) -> Vec<Action> {
+    fn held(&mut self, app: AppName, at: HoldPoint) -> Vec<DestinationAction> {
         if !self.is(&app, Stage::is_at_work) {
             return Vec::new();
         }
         self.apps.insert(app.clone(), Stage::Held);
-        vec![Action::Say(Report::Held { app, at })]
+        vec![DestinationAction::Say(Report::Held { app, at })]
     }
 
     /// After a decision nobody waits for it any more.
-    fn unless_decided(&self, report: Report) -> Vec<Action> {
-        if self.decision().is_some() { Vec::new() } else { vec![Action::Say(report)] }
+    fn unless_decided(&self, report: Report) -> Vec<DestinationAction> {
+        if self.decision().is_some() { Vec::new() } else { vec![DestinationAction::Say(report)] }
     }
 
     /// It is asked again after a lost link, and is to hear what stands.
-    fn decision_heard(&self, wanted: Decision) -> Vec<Action> {
-        let say = |decision| Action::Say(Report::Decided { decision });
-        vec![self.decision().map_or(Action::Decide(wanted), say)]
+    fn decision_heard(&self, wanted: Decision) -> Vec<DestinationAction> {
+        let say = |decision| DestinationAction::Say(Report::Decided { decision });
+        vec![self.decision().map_or(DestinationAction::Decide(wanted), say)]
     }
 
-    fn lease_ended(&self) -> Vec<Action> {
-        if self.decision().is_some() { Vec::new() } else { vec![Action::Decide(Decision::Abort)] }
+    fn lease_ended(&self) -> Vec<DestinationAction> {
+        if self.decision().is_some() { Vec::new() } else { vec![DestinationAction::Decide(Decision::Abort)] }
     }
 
-    fn decided(&mut self, decision: Decision) -> Vec<Action> {
+    fn decided(&mut self, decision: Decision) -> Vec<DestinationAction> {
         let DestinationState::Undecided { took_over } = self.state else { return Vec::new() };
         self.state = DestinationState::Decided(decision);
-        let mut actions = vec![Action::Say(Report::Decided { decision })];
+        let mut actions = vec![DestinationAction::Say(Report::Decided { decision })];
         if took_over {
             actions.extend(self.taken_over());
         }
@@ -413,14 +417,16 @@ impl Destination {
     }
 
     /// What is done first with the apps that a participant that died has left.
-    fn taken_over(&mut self) -> Vec<Action> {
+    fn taken_over(&mut self) -> Vec<DestinationAction> {
         let all_stay = app::all_stay(&self.apps, self.on_failure);
         let mut actions = Vec::new();
         for (app, stage) in &mut self.apps {
             if stage.is_over() {
                 let end = self.told.get(app).cloned();
-                actions.extend(end.map(|end| Action::Say(Report::AppEnded { app: app.clone(), end })));
-                actions.push(Action::Leave(app.clone()));
+                actions.extend(
+                    end.map(|end| DestinationAction::Say(Report::AppEnded { app: app.clone(), end })),
+                );
+                actions.push(DestinationAction::Leave(app.clone()));
             } else if self.soak == Soak::Begun && *stage == Stage::Restoring {
                 // It was live, and the verdict stands.
             } else if all_stay || self.soak == Soak::Begun {
@@ -429,17 +435,17 @@ impl Destination {
             } else {
                 // Whatever has been noted of it: nothing is done to it before nothing of its deploy runs.
                 *stage = Stage::Deploying;
-                actions.push(Action::Follow(app.clone()));
+                actions.push(DestinationAction::Follow(app.clone()));
             }
         }
         actions
     }
 
-    fn deploy_ended(&mut self, app: AppName, judgement: Judgement) -> Vec<Action> {
+    fn deploy_ended(&mut self, app: AppName, judgement: Judgement) -> Vec<DestinationAction> {
         if !self.is(&app, Stage::is_at_work) {
             return Vec::new();
         }
-        let mut actions = vec![Action::NeedNotWait(app.clone())];
+        let mut actions = vec![DestinationAction::NeedNotWait(app.clone())];
         let decision = self.decision();
         let (stage, trouble) = match judgement {
             Judgement::Live => (Stage::Live, None),
@@ -455,19 +461,19 @@ impl Destination {
         if decision != Some(Decision::Abort)
             && let Some(reason) = trouble
         {
-            actions.push(Action::Distrust(app.clone()));
-            actions.push(Action::Say(Report::AppFailed { app: app.clone(), reason }));
+            actions.push(DestinationAction::Distrust(app.clone()));
+            actions.push(DestinationAction::Say(Report::AppFailed { app: app.clone(), reason }));
         }
-        actions.push(Action::Lock(app.clone()));
+        actions.push(DestinationAction::Lock(app.clone()));
         if decision == Some(Decision::Go) && stage == Stage::Live {
-            actions.push(Action::MoveBranch(app));
+            actions.push(DestinationAction::MoveBranch(app));
         }
         actions.extend(self.carry_out());
         actions
     }
 
     /// When the decision stands and no deploy runs: every app to its end.
-    fn carry_out(&mut self) -> Vec<Action> {
+    fn carry_out(&mut self) -> Vec<DestinationAction> {
         let DestinationState::Decided(decision) = self.state else { return Vec::new() };
         if self.apps.values().any(|stage| stage.is_at_work() || *stage == Stage::Taken) {
             return Vec::new();
@@ -480,22 +486,22 @@ impl Destination {
         };
         if decision == Decision::Go && soaks {
             self.state = DestinationState::Soaking;
-            return vec![Action::Soak];
+            return vec![DestinationAction::Soak];
         }
         self.conclude_all(decision)
     }
 
-    fn soak_begun(&mut self) -> Vec<Action> {
+    fn soak_begun(&mut self) -> Vec<DestinationAction> {
         if self.state != DestinationState::Soaking {
             return Vec::new();
         }
         let again = self.soak == Soak::Begun;
         self.soak = Soak::Begun;
-        vec![Action::Say(Report::Soaking { again })]
+        vec![DestinationAction::Say(Report::Soaking { again })]
     }
 
     /// With [`OnFailure::Keep`] it stays all the same; the source hears why that is not well.
-    fn ailing(&mut self, app: AppName, reason: String) -> Vec<Action> {
+    fn ailing(&mut self, app: AppName, reason: String) -> Vec<DestinationAction> {
         if self.state != DestinationState::Soaking {
             return Vec::new();
         }
@@ -503,38 +509,38 @@ impl Destination {
             OnFailure::Rollback => Verdict::RollBack,
             OnFailure::Keep => Verdict::Confirm,
         };
-        vec![Action::Say(Report::AppFailed { app, reason }), Action::Judge(verdict)]
+        vec![DestinationAction::Say(Report::AppFailed { app, reason }), DestinationAction::Judge(verdict)]
     }
 
     /// It is asked again after a lost link, and is to hear what stands.
-    fn verdict_asked(&self, wanted: Verdict) -> Vec<Action> {
+    fn verdict_asked(&self, wanted: Verdict) -> Vec<DestinationAction> {
         match self.verdict {
-            Some(verdict) => vec![Action::Say(Report::Judged { verdict })],
-            None if self.state == DestinationState::Soaking => vec![Action::Judge(wanted)],
+            Some(verdict) => vec![DestinationAction::Say(Report::Judged { verdict })],
+            None if self.state == DestinationState::Soaking => vec![DestinationAction::Judge(wanted)],
             None => Vec::new(),
         }
     }
 
-    fn judged(&mut self, verdict: Verdict) -> Vec<Action> {
+    fn judged(&mut self, verdict: Verdict) -> Vec<DestinationAction> {
         if self.state != DestinationState::Soaking {
             return Vec::new();
         }
         self.verdict = Some(verdict);
-        let mut actions = vec![Action::Say(Report::Judged { verdict })];
+        let mut actions = vec![DestinationAction::Say(Report::Judged { verdict })];
         actions.extend(self.conclude_all(Decision::Go));
         actions
     }
 
-    fn conclude_all(&mut self, decision: Decision) -> Vec<Action> {
+    fn conclude_all(&mut self, decision: Decision) -> Vec<DestinationAction> {
         self.state = DestinationState::CarryingOut(decision);
         let ways = app::resolution(&self.apps, decision, self.verdict, self.on_failure);
-        let mut actions: Vec<Action> =
-            ways.into_iter().map(|(app, way)| Action::Conclude(app, way)).collect();
+        let mut actions: Vec<DestinationAction> =
+            ways.into_iter().map(|(app, way)| DestinationAction::Conclude(app, way)).collect();
         actions.extend(self.settle());
         actions
     }
 
-    fn concluded(&mut self, app: AppName, end: AppEnd) -> Vec<Action> {
+    fn concluded(&mut self, app: AppName, end: AppEnd) -> Vec<DestinationAction> {
         if !matches!(self.state, DestinationState::CarryingOut(_)) || !self.is(&app, |stage| !stage.is_over())
         {
             return Vec::new();
@@ -545,27 +551,27 @@ impl Destination {
         actions
     }
 
-    fn say_end(&mut self, app: AppName, end: AppEnd) -> Vec<Action> {
+    fn say_end(&mut self, app: AppName, end: AppEnd) -> Vec<DestinationAction> {
         if self.told.get(&app) == Some(&end) {
             return Vec::new();
         }
         self.told.insert(app.clone(), end.clone());
-        vec![Action::Say(Report::AppEnded { app, end })]
+        vec![DestinationAction::Say(Report::AppEnded { app, end })]
     }
 
-    fn settle(&mut self) -> Vec<Action> {
+    fn settle(&mut self) -> Vec<DestinationAction> {
         let DestinationState::CarryingOut(decision) = self.state else { return Vec::new() };
         if !self.apps.values().all(|stage| stage.is_over()) {
             return Vec::new();
         }
         self.state = DestinationState::Settling(decision);
-        vec![Action::Settle { decision, ends: self.told.clone() }]
+        vec![DestinationAction::Settle { decision, ends: self.told.clone() }]
     }
 
-    fn settled(&mut self) -> Vec<Action> {
+    fn settled(&mut self) -> Vec<DestinationAction> {
         let DestinationState::Settling(decision) = self.state else { return Vec::new() };
         self.state = DestinationState::Settled(decision);
-        vec![Action::Say(Report::Settled { decision })]
+        vec![DestinationAction::Say(Report::Settled { decision })]
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::commit::app::{Stage, Way};
 use crate::names::{AppName, GraduationId};
 use crate::participant::app::as_before::AsBefore;
-use crate::participant::app::lock::{DeployLock, Left};
+use crate::participant::app::lock::{DeployLock, LockOwner};
 use crate::participant::app::undo::sweep_temporary_files;
 use crate::participant::app::{App, AppError};
 use crate::participant::message::{Closed, Message};
@@ -61,7 +61,7 @@ pub(super) struct Closing {
     /// It was live and watched, and others might deploy it.
     pub(super) was_soaking: bool,
     /// Whose a lock is that stands there and nobody has.
-    pub(super) left_lock: Left,
+    pub(super) lock_owner: LockOwner,
     /// Dokku's lock of the app, if we have had it since the end of its deploy.
     pub(super) lock: Option<DeployLock>,
     /// The main loop.
@@ -237,7 +237,7 @@ impl Closing {
                 let _ = self.sender.send(Message::Report(Report::Log { app: self.app.clone(), text }));
             };
             self.store.note_locking(&self.app);
-            self.lock = app.lock(if is_ours { Left::ByUs } else { self.left_lock }, say)?;
+            self.lock = app.lock(if is_ours { LockOwner::Us } else { self.lock_owner }, say)?;
         }
         if let Some(killed) = killed {
             sweep_temporary_files(killed);

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::commit::app::Stage;
-use crate::commit::destination::{Event, Judgement};
+use crate::commit::destination::{DestinationEvent, Judgement};
 use crate::delivery;
 use crate::files::{FileError, Watch};
 use crate::legible;
@@ -33,9 +33,9 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 /// go unnoticed when it is held.
 const BATCH: usize = 256;
 
-/// One deploy and where it tells what happens.
+/// Runs or follows one deploy, and tells how it ends.
 #[derive(Clone, Debug)]
-pub(crate) struct Deploy {
+pub(crate) struct DeployRunner {
     /// Of which graduation.
     pub(crate) id: GraduationId,
     /// The app.
@@ -52,7 +52,7 @@ pub(crate) struct Deploy {
     pub(crate) sender: SyncSender<Message>,
 }
 
-impl Deploy {
+impl DeployRunner {
     /// Starts Dokku's deploy when there is room, and follows it to its end on a thread of its own.
     pub(crate) fn start(self, vars: &Vars, slots: Slots) {
         let vars = vars.clone();
@@ -285,7 +285,7 @@ impl Deploy {
             }
             if !held && let Some(found) = &known.held {
                 held = true;
-                self.send(Message::Happened(Event::Held { app: self.app.clone(), at: found.at }));
+                self.send(Message::Happened(DestinationEvent::Held { app: self.app.clone(), at: found.at }));
             }
             let is_behind = passed_on == BATCH;
             if over {

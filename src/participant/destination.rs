@@ -10,7 +10,7 @@ use crate::vars::Vars;
 
 /// Who has the destination, as its lock's file says.
 #[derive(Debug, Serialize, Deserialize)]
-struct Holder {
+struct DestinationHolder {
     id: GraduationId,
     text: String,
 }
@@ -36,11 +36,11 @@ pub(super) fn take_destination(
         Start::Recover(id) => store.graduation()?.map_or(id.to_string(), |graduation| described(&graduation)),
     };
     let path = vars.data().join("destination.lock");
-    let holder = Holder { id: start.id().clone(), text };
+    let holder = DestinationHolder { id: start.id().clone(), text };
     Ok(match Lock::try_take(&path, &holder)? {
         Locking::Taken(lock) => Ok(lock),
         Locking::Busy(first) => Err(match first {
-            Some(Holder { id, .. }) if id == *start.id() => Taken::ByItself,
+            Some(DestinationHolder { id, .. }) if id == *start.id() => Taken::ByItself,
             first => Taken::ByAnother(busy(first.map(|first| first.text))),
         }),
     })
@@ -52,7 +52,9 @@ pub(super) fn take_destination(
 /// The lock cannot be looked at.
 pub(crate) fn in_progress(vars: &Vars) -> Result<Option<String>, FileError> {
     let path = vars.data().join("destination.lock");
-    let who = |holder: Option<Holder>| holder.map_or_else(|| "somebody".to_owned(), |holder| holder.text);
+    let who = |holder: Option<DestinationHolder>| {
+        holder.map_or_else(|| "somebody".to_owned(), |holder| holder.text)
+    };
     Ok(Lock::look(&path)?.map(who))
 }
 

@@ -156,7 +156,7 @@ pub(crate) fn builder_release(vars: &Vars, app: &AppName) -> Result<(), HoldErro
 /// The deploy must not go on.
 pub(crate) fn scheduler_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(id) = &vars.graduation else { return foreign_deploy(vars, app) };
-    let deploy = Deploy::open(vars, id, app)?;
+    let deploy = TriggeringDeploy::open(vars, id, app)?;
     deploy.store.note(app, &AppEntry::Built {})?;
     deploy.app.keep_built_image()?;
     let dokku = Dokku::new(vars);
@@ -274,7 +274,7 @@ pub(crate) fn check_deploy(
     address: Option<SocketAddr>,
 ) -> Result<(), HoldError> {
     let Some(id) = &vars.graduation else { return foreign_container(vars, app) };
-    let deploy = Deploy::open(vars, id, app)?;
+    let deploy = TriggeringDeploy::open(vars, id, app)?;
     deploy.store.note(app, &AppEntry::Checked { container: container.to_owned() })?;
     match deploy.store.decision() {
         Some(Decision::Abort) => Err(HoldError::Aborted(app.clone())),
@@ -291,7 +291,7 @@ pub(crate) fn check_deploy(
 /// not answer; the switch is then not worth a failed deploy, so callers only report it.
 pub(crate) fn meet_at_switch(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(id) = &vars.graduation else { return Ok(()) };
-    let deploy = Deploy::open(vars, id, app)?;
+    let deploy = TriggeringDeploy::open(vars, id, app)?;
     let watch = Watch::new(&deploy.store.switch_dir())?;
     deploy.store.arrive(app)?;
     let end = Instant::now() + SWITCH_LIMIT;
@@ -314,15 +314,15 @@ struct Started<'a> {
     address: Option<SocketAddr>,
 }
 
-/// A deploy of a graduation, as its own triggers see it.
-struct Deploy<'a> {
+/// The deploy of a graduation whose trigger this is.
+struct TriggeringDeploy<'a> {
     store: Store,
     app: App<'a>,
     before: Before,
     variables: Variables,
 }
 
-impl<'a> Deploy<'a> {
+impl<'a> TriggeringDeploy<'a> {
     fn open(vars: &'a Vars, id: &'a GraduationId, app: &'a AppName) -> Result<Self, HoldError> {
         let store = Store::at(vars, id);
         let unknown = || HoldError::Unknown(app.clone());

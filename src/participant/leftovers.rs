@@ -90,7 +90,7 @@ pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> 
     let listener = UnixListener::bind(&socket).map_err(FileError::of("listen at", &socket))?;
     let (mut left, mut apps) = (BTreeMap::new(), BTreeMap::new());
     for (app, log) in store.opened()? {
-        left.insert(app.clone(), destination::Left { stage: log.stage, end: log.end });
+        left.insert(app.clone(), destination::TakenOverApp { stage: log.stage, end: log.end });
         apps.extend(log.before.map(|before| (app, before)));
     }
     let soak = if store.soaks() { Soak::Begun } else { graduation.soak() };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::commit::destination::Event;
+use crate::commit::destination::DestinationEvent;
 use crate::names::AppName;
 use crate::participant::store::Before;
 use crate::protocol::{AppEnd, Report, Request};
@@ -15,7 +15,7 @@ pub(crate) enum Message {
     /// Something to tell the source that decides nothing.
     Report(Report),
     /// Something that the machine alone is to hear of.
-    Happened(Event),
+    Happened(DestinationEvent),
     /// A deploy has ended.
     Ended {
         /// The app.

@@ -9,14 +9,14 @@ use std::thread;
 use std::time::Duration;
 
 use crate::commit::app::Way;
-use crate::commit::destination::{Action, Destination, Event, Judgement};
+use crate::commit::destination::{Destination, DestinationAction, DestinationEvent, Judgement};
 use crate::files::FileError;
 use crate::names::{AppName, CommitId, Digest};
-use crate::participant::app::lock::{DeployLock, Left};
+use crate::participant::app::lock::{DeployLock, LockOwner};
 use crate::participant::app::{App, AppError};
 use crate::participant::ballot;
 use crate::participant::closing::{Closing, RETRY_PERIOD};
-use crate::participant::deploy::Deploy;
+use crate::participant::deploy::DeployRunner;
 use crate::participant::message::{Closed, DeployEnd, Message};
 use crate::participant::opening;
 use crate::participant::reports::Reports;
@@ -58,10 +58,10 @@ impl Member {
     }
 
     /// A deploy that ended well has removed its lock.
-    fn left_lock(&self) -> Left {
+    fn lock_owner(&self) -> LockOwner {
         match self.deploy {
-            Some(DeployEnd::Failed { .. } | DeployEnd::Killed { .. } | DeployEnd::PutBack) => Left::ByUs,
-            Some(DeployEnd::Succeeded) | None => Left::ByOthers,
+            Some(DeployEnd::Failed { .. } | DeployEnd::Killed { .. } | DeployEnd::PutBack) => LockOwner::Us,
+            Some(DeployEnd::Succeeded) | None => LockOwner::Others,
         }
     }
 }
@@ -82,7 +82,7 @@ pub(super) struct Participant<'a> {
     /// What apps that are not open yet run and are to run.
     asked: BTreeMap<AppName, (Runs, CommitId)>,
     /// What could not be written yet: the disk is full, say.
-    undone: Vec<Action>,
+    undone: Vec<DestinationAction>,
     lease: LeaseEnd,
     sender: SyncSender<Message>,
     messages: Receiver<Message>,
@@ -123,7 +123,7 @@ impl<'a> Participant<'a> {
 
     /// Carries out the machine's first actions and whatever follows from them, until all is over. Requests are answered all
     /// the while: the source takes one that is silent for a lease for lost.
-    pub(super) fn serve(mut self, listener: &UnixListener, first: Vec<Action>) {
+    pub(super) fn serve(mut self, listener: &UnixListener, first: Vec<DestinationAction>) {
         let Ok(listener) = listener.try_clone() else { return };
         let sender = self.sender.clone();
         siblings::watch(self.vars, &self.store, &sender);
@@ -153,16 +153,16 @@ impl<'a> Participant<'a> {
         if self.machine.decision().is_none()
             && let Some(decision) = self.store.decision()
         {
-            self.step(Event::Decided(decision));
+            self.step(DestinationEvent::Decided(decision));
         }
         match message {
             Ok(message) => self.handle(message),
             // What could not be done is tried again first.
             Err(_) if !self.undone.is_empty() => {}
             Err(_) if self.machine.is_soaking() && self.soak_left().is_zero() => {
-                self.step(Event::SoakUnheard)
+                self.step(DestinationEvent::SoakUnheard)
             }
-            Err(_) if self.lease.left(&self.store).is_zero() => self.step(Event::LeaseEnded),
+            Err(_) if self.lease.left(&self.store).is_zero() => self.step(DestinationEvent::LeaseEnded),
             Err(_) => {}
         }
     }
@@ -194,10 +194,12 @@ impl<'a> Participant<'a> {
             Message::Report(report) => self.reports.say(report),
             Message::Request(request) => self.request(request),
             Message::Happened(event) => self.step(event),
-            Message::Looked { number, ailing } if ailing.is_empty() => self.step(Event::Looked(number)),
+            Message::Looked { number, ailing } if ailing.is_empty() => {
+                self.step(DestinationEvent::Looked(number))
+            }
             Message::Looked { ailing, .. } => {
                 for (app, reason) in ailing {
-                    self.step(Event::Unhealthy { app, reason });
+                    self.step(DestinationEvent::Unhealthy { app, reason });
                 }
             }
             Message::Opened { app, result } => self.opened(app, result),
@@ -206,7 +208,7 @@ impl<'a> Participant<'a> {
                 if let Some(text) = note {
                     self.reports.say(Report::Log { app: app.clone(), text });
                 }
-                self.step(Event::Concluded { app, end });
+                self.step(DestinationEvent::Concluded { app, end });
             }
         }
     }
@@ -215,21 +217,21 @@ impl<'a> Participant<'a> {
         match request {
             Request::Open { app, from, to } => {
                 self.asked.insert(app.clone(), (from, to));
-                self.step(Event::OpenAsked(app));
+                self.step(DestinationEvent::OpenAsked(app));
             }
             Request::Prepare { app, delivery, digest } => {
                 if let Some(member) = self.apps.get_mut(&app) {
                     (member.delivery, member.digest) = (delivery, digest);
                 }
-                self.step(Event::PrepareAsked(app));
+                self.step(DestinationEvent::PrepareAsked(app));
             }
-            Request::Look { number } => self.step(Event::LookAsked(number)),
+            Request::Look { number } => self.step(DestinationEvent::LookAsked(number)),
             Request::Renew { number } => match self.store.renew(self.graduation.lease_s) {
                 Ok(()) => self.reports.say(Report::Renewed { number }),
                 Err(error) => log::error!("{error}"),
             },
-            Request::Decide { decision } => self.step(Event::DecisionHeard(decision)),
-            Request::Judge { verdict } => self.step(Event::VerdictAsked(verdict)),
+            Request::Decide { decision } => self.step(DestinationEvent::DecisionHeard(decision)),
+            Request::Judge { verdict } => self.step(DestinationEvent::VerdictAsked(verdict)),
             Request::Live {}
             | Request::Factors {}
             | Request::Examine {}
@@ -249,14 +251,14 @@ impl<'a> Participant<'a> {
             Ok(before) => {
                 let created = before.created;
                 self.apps.insert(app.clone(), Member::new(before));
-                Event::Opened { app, created }
+                DestinationEvent::Opened { app, created }
             }
             Err(reason) => {
                 // What was taken before the failure is put back with the rest.
                 let noted = self.store.app(&app).ok().and_then(|known| known.before);
                 let is_noted = noted.is_some();
                 self.apps.extend(noted.map(|before| (app.clone(), Member::new(before))));
-                Event::NotOpened { app, reason, is_noted }
+                DestinationEvent::NotOpened { app, reason, is_noted }
             }
         };
         self.step(event);
@@ -275,15 +277,15 @@ impl<'a> Participant<'a> {
         if let Some(member) = self.apps.get_mut(&app) {
             member.deploy = Some(end);
         }
-        self.step(Event::DeployEnded { app, judgement });
+        self.step(DestinationEvent::DeployEnded { app, judgement });
     }
 
-    fn step(&mut self, event: Event) {
+    fn step(&mut self, event: DestinationEvent) {
         let actions = self.machine.step(event);
         self.carry_out_all(actions);
     }
 
-    fn carry_out_all(&mut self, actions: Vec<Action>) {
+    fn carry_out_all(&mut self, actions: Vec<DestinationAction>) {
         let mut actions = VecDeque::from(actions);
         while let Some(action) = actions.pop_front() {
             let event = self.carry_out(action);
@@ -292,60 +294,60 @@ impl<'a> Participant<'a> {
     }
 
     /// Carries out one action, or begins to; says what has happened, if that is known at once.
-    fn carry_out(&mut self, action: Action) -> Option<Event> {
+    fn carry_out(&mut self, action: DestinationAction) -> Option<DestinationEvent> {
         match action {
-            Action::Say(report) => self.reports.say(report),
-            Action::Open(app) => self.open(app),
-            Action::Deploy(app) => self.deploy(&app)?.start(self.vars, self.slots.clone()),
-            Action::Follow(app) => match self.store.app(&app) {
+            DestinationAction::Say(report) => self.reports.say(report),
+            DestinationAction::Open(app) => self.open(app),
+            DestinationAction::Deploy(app) => self.deploy(&app)?.start(self.vars, self.slots.clone()),
+            DestinationAction::Follow(app) => match self.store.app(&app) {
                 Ok(known) => self.deploy(&app)?.adopt(self.vars, known.deploy),
                 Err(error) => {
                     log::error!("{error}");
-                    self.try_again(Action::Follow(app));
+                    self.try_again(DestinationAction::Follow(app));
                 }
             },
-            Action::Look(number) => self.look(number),
-            Action::Decide(wanted) => match self.store.decide(wanted) {
-                Ok(decision) => return Some(Event::Decided(decision)),
+            DestinationAction::Look(number) => self.look(number),
+            DestinationAction::Decide(wanted) => match self.store.decide(wanted) {
+                Ok(decision) => return Some(DestinationEvent::Decided(decision)),
                 Err(error) => {
                     log::error!("{error}");
-                    self.try_again(Action::Decide(wanted));
+                    self.try_again(DestinationAction::Decide(wanted));
                 }
             },
-            Action::NeedNotWait(app) => logged(self.store.arrive(&app)),
-            Action::Distrust(app) => logged(self.store.note(&app, &AppEntry::Distrusted {})),
-            Action::Lock(app) => self.lock(&app),
-            Action::MoveBranch(app) => {
+            DestinationAction::NeedNotWait(app) => logged(self.store.arrive(&app)),
+            DestinationAction::Distrust(app) => logged(self.store.note(&app, &AppEntry::Distrusted {})),
+            DestinationAction::Lock(app) => self.lock(&app),
+            DestinationAction::MoveBranch(app) => {
                 let before = &self.apps.get(&app)?.before;
                 match App::new(self.vars, &self.graduation.id, &app).settle_live(before) {
-                    Ok(()) => return Some(Event::BranchMoved(app)),
+                    Ok(()) => return Some(DestinationEvent::BranchMoved(app)),
                     // It is tried again at the app's end.
                     Err(error) => log::error!("{error}"),
                 }
             }
-            Action::Soak => match self.soak() {
+            DestinationAction::Soak => match self.soak() {
                 Ok(event) => return Some(event),
                 Err(error) => {
                     log::error!("{error}");
-                    self.try_again(Action::Soak);
+                    self.try_again(DestinationAction::Soak);
                 }
             },
-            Action::Judge(wanted) => match self.store.judge(wanted) {
-                Ok(verdict) => return Some(Event::Judged(verdict)),
+            DestinationAction::Judge(wanted) => match self.store.judge(wanted) {
+                Ok(verdict) => return Some(DestinationEvent::Judged(verdict)),
                 Err(error) => {
                     log::error!("{error}");
-                    self.try_again(Action::Judge(wanted));
+                    self.try_again(DestinationAction::Judge(wanted));
                 }
             },
-            Action::Conclude(app, way) => self.conclude(app, way),
-            Action::Leave(app) => self.leave(&app),
-            Action::Settle { decision, ends } => return self.settle(decision, ends),
+            DestinationAction::Conclude(app, way) => self.conclude(app, way),
+            DestinationAction::Leave(app) => self.leave(&app),
+            DestinationAction::Settle { decision, ends } => return self.settle(decision, ends),
         }
         None
     }
 
     /// It could not be done: it is tried again with whatever else could not, each once.
-    fn try_again(&mut self, action: Action) {
+    fn try_again(&mut self, action: DestinationAction) {
         if !self.undone.contains(&action) {
             self.undone.push(action);
         }
@@ -364,10 +366,10 @@ impl<'a> Participant<'a> {
         });
     }
 
-    fn deploy(&self, app: &AppName) -> Option<Deploy> {
+    fn deploy(&self, app: &AppName) -> Option<DeployRunner> {
         let member = self.apps.get(app)?;
         let sender = self.sender.clone();
-        Some(Deploy {
+        Some(DeployRunner {
             id: self.graduation.id.clone(),
             app: app.clone(),
             before: member.before.clone(),
@@ -401,7 +403,7 @@ impl<'a> Participant<'a> {
                 return Ok(None);
             }
             self.store.note_locking(app);
-            let lock = App::new(self.vars, &self.graduation.id, app).try_lock(member.left_lock())?;
+            let lock = App::new(self.vars, &self.graduation.id, app).try_lock(member.lock_owner())?;
             if lock.is_none() {
                 self.store.note(app, &AppEntry::Unlocked {})?;
             }
@@ -414,9 +416,9 @@ impl<'a> Participant<'a> {
     }
 
     /// Others may deploy the apps again, which are live. They are watched, unless there is a verdict by now.
-    fn soak(&mut self) -> Result<Event, FileError> {
+    fn soak(&mut self) -> Result<DestinationEvent, FileError> {
         if let Some(verdict) = self.store.verdict() {
-            return Ok(Event::Judged(verdict));
+            return Ok(DestinationEvent::Judged(verdict));
         }
         let is_new = !self.store.soaks();
         self.store.begin_soak(self.graduation.soak_length(), settings::max_soak(self.vars))?;
@@ -424,14 +426,14 @@ impl<'a> Participant<'a> {
             let was_locked = member.lock.take().is_some();
             if was_locked || self.store.app(app).is_ok_and(|known| known.is_locking) {
                 // The file of a participant that died may still be there.
-                drop(App::new(self.vars, &self.graduation.id, app).try_lock(Left::ByUs));
+                drop(App::new(self.vars, &self.graduation.id, app).try_lock(LockOwner::Us));
                 logged(self.store.note(app, &AppEntry::Unlocked {}));
             }
         }
         let (vars, graduation) = (self.vars, &self.graduation);
         let interval = graduation.verify_interval();
         soak::watch(vars, &graduation.id, &self.store, is_new, interval, self.sender.clone());
-        Ok(Event::SoakBegun)
+        Ok(DestinationEvent::SoakBegun)
     }
 
     fn conclude(&mut self, app: AppName, way: Way) {
@@ -445,7 +447,7 @@ impl<'a> Participant<'a> {
             has_ended_well: matches!(member.deploy, Some(DeployEnd::Succeeded)),
             is_back: false,
             was_soaking: self.store.soaks(),
-            left_lock: member.left_lock(),
+            lock_owner: member.lock_owner(),
             lock: member.lock.take(),
             sender: self.sender.clone(),
             app,
@@ -457,23 +459,23 @@ impl<'a> Participant<'a> {
     fn leave(&self, app: &AppName) {
         logged(self.store.leave(app));
         if self.store.app(app).is_ok_and(|known| known.is_locking) {
-            drop(App::new(self.vars, &self.graduation.id, app).try_lock(Left::ByUs));
+            drop(App::new(self.vars, &self.graduation.id, app).try_lock(LockOwner::Us));
         }
     }
 
     /// Nothing new may begin on this host before that is written, and nobody be told that it is over.
-    fn settle(&mut self, decision: Decision, ends: BTreeMap<AppName, AppEnd>) -> Option<Event> {
+    fn settle(&mut self, decision: Decision, ends: BTreeMap<AppName, AppEnd>) -> Option<DestinationEvent> {
         let settled = Settled { decision, ends };
         match self.store.settle(&settled) {
-            Ok(()) => return Some(Event::Settled),
+            Ok(()) => return Some(DestinationEvent::Settled),
             Err(error) => log::error!("{error}"),
         }
         if self.store.is_settled() {
             // What could not be removed is by the next one.
-            return Some(Event::Settled);
+            return Some(DestinationEvent::Settled);
         }
         let Settled { decision, ends } = settled;
-        self.try_again(Action::Settle { decision, ends });
+        self.try_again(DestinationAction::Settle { decision, ends });
         None
     }
 }

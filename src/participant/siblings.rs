@@ -9,7 +9,7 @@ use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::Duration;
 
-use crate::commit::destination::Event;
+use crate::commit::destination::DestinationEvent;
 use crate::docker::{self, DockerError, ImageId};
 use crate::dokku::Dokku;
 use crate::names::AppName;
@@ -43,7 +43,10 @@ pub(super) fn watch(vars: &Vars, store: &Store, sender: &SyncSender<Message>) {
             match siblings.look(&dokku, &store) {
                 Ok(failed) => {
                     for (app, reason) in failed {
-                        if sender.send(Message::Happened(Event::Unhealthy { app, reason })).is_err() {
+                        if sender
+                            .send(Message::Happened(DestinationEvent::Unhealthy { app, reason }))
+                            .is_err()
+                        {
                             return;
                         }
                     }

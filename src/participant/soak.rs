@@ -12,7 +12,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::Duration;
 
-use crate::commit::destination::Event;
+use crate::commit::destination::DestinationEvent;
 use crate::docker::{self, Container, DockerError};
 use crate::dokku::Dokku;
 use crate::names::{AppName, GraduationId};
@@ -32,13 +32,13 @@ const DAEMON: &str = "/run/docker.pid";
 
 /// A container as it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct State {
+struct WatchedContainer {
     is_running: bool,
     has_ended_well: bool,
     started_at: String,
 }
 
-impl State {
+impl WatchedContainer {
     fn of(container: &Container) -> Self {
         Self {
             is_running: container.is_running(),
@@ -53,7 +53,7 @@ impl State {
 }
 
 /// The containers that are live of an app, by their processes with their numbers (`web.1`): id and state.
-type Live = BTreeMap<String, (String, State)>;
+type Live = BTreeMap<String, (String, WatchedContainer)>;
 
 /// What a look finds of an app.
 #[derive(Clone, Debug)]
@@ -244,7 +244,7 @@ impl Watchman {
             let heard = match symptom {
                 None => true,
                 Some(Symptom::Ailing(reason)) => {
-                    self.sender.send(Message::Happened(Event::Ailing { app, reason })).is_ok()
+                    self.sender.send(Message::Happened(DestinationEvent::Ailing { app, reason })).is_ok()
                 }
                 Some(Symptom::Changed) => self.changed(app, log, seen.live),
             };
@@ -264,7 +264,7 @@ impl Watchman {
             self.apps.insert(app, watched);
         }
         let has_gap = std::mem::replace(&mut self.has_begun, true);
-        !has_gap || self.sender.send(Message::Happened(Event::SoakBegun)).is_ok()
+        !has_gap || self.sender.send(Message::Happened(DestinationEvent::SoakBegun)).is_ok()
     }
 
     /// Other containers of an app are live: of the same revision they are watched from now on.
@@ -299,7 +299,7 @@ impl Watchman {
         let found = docker::containers(&ids)?;
         let state = |id: &String| {
             let one = found.iter().find(|container| container.id == *id);
-            one.map_or_else(State::ended, State::of)
+            one.map_or_else(WatchedContainer::ended, WatchedContainer::of)
         };
         let seen = |(app, log): (AppName, AppLog)| {
             let containers = named.get(&app).into_iter().flatten();
@@ -316,9 +316,9 @@ impl Watchman {
 mod tests {
     use super::*;
 
-    fn state(word: &str) -> State {
+    fn state(word: &str) -> WatchedContainer {
         let (what, started_at) = word.split_once('@').unwrap_or((word, "1"));
-        State {
+        WatchedContainer {
             is_running: what == "runs",
             has_ended_well: what == "done",
             started_at: started_at.to_owned(),

@@ -12,7 +12,7 @@ fn web() -> AppName {
     "web".parse().unwrap()
 }
 
-fn after(mut machine: Destination, events: Vec<Event>) -> Destination {
+fn after(mut machine: Destination, events: Vec<DestinationEvent>) -> Destination {
     for event in events {
         machine.step(event);
     }
@@ -23,46 +23,49 @@ fn new() -> Destination {
     Destination::new(OnFailure::Rollback, Soak::No)
 }
 
-fn open(app: AppName) -> Vec<Event> {
-    vec![Event::OpenAsked(app.clone()), Event::Opened { app, created: false }]
+fn open(app: AppName) -> Vec<DestinationEvent> {
+    vec![DestinationEvent::OpenAsked(app.clone()), DestinationEvent::Opened { app, created: false }]
 }
 
 fn deploying() -> Destination {
-    let asked = vec![Event::PrepareAsked(api()), Event::PrepareAsked(web())];
+    let asked = vec![DestinationEvent::PrepareAsked(api()), DestinationEvent::PrepareAsked(web())];
     after(new(), [open(api()), open(web()), asked].concat())
 }
 
-fn ended(app: AppName, judgement: Judgement) -> Event {
-    Event::DeployEnded { app, judgement }
+fn ended(app: AppName, judgement: Judgement) -> DestinationEvent {
+    DestinationEvent::DeployEnded { app, judgement }
 }
 
 fn broke(is_live: bool) -> Judgement {
     Judgement::Failed { how: "broke".to_owned(), is_live }
 }
 
-fn concluded(app: AppName, end: AppEnd) -> Event {
-    Event::Concluded { app, end }
+fn concluded(app: AppName, end: AppEnd) -> DestinationEvent {
+    DestinationEvent::Concluded { app, end }
 }
 
 fn held() -> Destination {
-    let held = |app| Event::Held { app, at: HoldPoint::Healthy };
+    let held = |app| DestinationEvent::Held { app, at: HoldPoint::Healthy };
     after(deploying(), vec![held(api()), held(web())])
 }
 
 fn carrying_out() -> Destination {
     let live = vec![ended(api(), Judgement::Live), ended(web(), Judgement::Live)];
-    after(held(), [vec![Event::Decided(Decision::Go)], live].concat())
+    after(held(), [vec![DestinationEvent::Decided(Decision::Go)], live].concat())
 }
 
 fn left(ends: [(AppName, Stage, Option<AppEnd>); 2], on_failure: OnFailure, soak: Soak) -> Destination {
-    let left = ends.map(|(app, stage, end)| (app, Left { stage, end }));
+    let left = ends.map(|(app, stage, end)| (app, TakenOverApp { stage, end }));
     Destination::take_over(on_failure, soak, left.into()).0
 }
 
 fn soaking(on_failure: OnFailure) -> Destination {
     let live = vec![ended(api(), Judgement::Live), ended(web(), Judgement::Live)];
     let watched = Destination { on_failure, soak: Soak::Wanted, ..held() };
-    after(watched, [vec![Event::Decided(Decision::Go)], live, vec![Event::SoakBegun]].concat())
+    after(
+        watched,
+        [vec![DestinationEvent::Decided(Decision::Go)], live, vec![DestinationEvent::SoakBegun]].concat(),
+    )
 }
 
 fn states() -> Vec<(&'static str, Destination)> {
@@ -70,25 +73,25 @@ fn states() -> Vec<(&'static str, Destination)> {
     let settling = || after(carrying_out(), vec![concluded(api(), live()), concluded(web(), live())]);
     vec![
         ("nothing is open", new()),
-        ("api is being opened", after(new(), vec![Event::OpenAsked(api())])),
+        ("api is being opened", after(new(), vec![DestinationEvent::OpenAsked(api())])),
         ("api is open", after(new(), open(api()))),
         ("api and web are being built", deploying()),
         ("api and web are held", held()),
-        ("api and web are told to go live", after(held(), vec![Event::Decided(Decision::Go)])),
+        ("api and web are told to go live", after(held(), vec![DestinationEvent::Decided(Decision::Go)])),
         ("they are, and web is live", {
-            after(held(), vec![Event::Decided(Decision::Go), ended(web(), Judgement::Live)])
+            after(held(), vec![DestinationEvent::Decided(Decision::Go), ended(web(), Judgement::Live)])
         }),
-        ("api and web are told to end", after(held(), vec![Event::Decided(Decision::Abort)])),
+        ("api and web are told to end", after(held(), vec![DestinationEvent::Decided(Decision::Abort)])),
         ("api has failed, and nothing is decided", { after(deploying(), vec![ended(api(), broke(false))]) }),
         ("both are live", carrying_out()),
         ("both are live and watched", soaking(OnFailure::Rollback)),
         ("the same with `keep`, watched", soaking(OnFailure::Keep)),
         (
             "they were watched, and roll-back stands",
-            after(soaking(OnFailure::Rollback), vec![Event::Judged(Verdict::RollBack)]),
+            after(soaking(OnFailure::Rollback), vec![DestinationEvent::Judged(Verdict::RollBack)]),
         ),
         ("all has ended", settling()),
-        ("it is over", after(settling(), vec![Event::Settled])),
+        ("it is over", after(settling(), vec![DestinationEvent::Settled])),
         (
             "taken over, both held",
             left([(api(), Stage::Held, None), (web(), Stage::Held, None)], OnFailure::Rollback, Soak::Wanted),
@@ -124,47 +127,50 @@ fn states() -> Vec<(&'static str, Destination)> {
     ]
 }
 
-fn events() -> Vec<(&'static str, Event)> {
+fn events() -> Vec<(&'static str, DestinationEvent)> {
     vec![
-        ("asked to open api", Event::OpenAsked(api())),
-        ("asked to prepare api", Event::PrepareAsked(api())),
-        ("asked to look", Event::LookAsked(7)),
-        ("the source says go", Event::DecisionHeard(Decision::Go)),
-        ("the source says abort", Event::DecisionHeard(Decision::Abort)),
-        ("the lease ends", Event::LeaseEnded),
-        ("go stands", Event::Decided(Decision::Go)),
-        ("abort stands", Event::Decided(Decision::Abort)),
-        ("api is open", Event::Opened { app: api(), created: true }),
+        ("asked to open api", DestinationEvent::OpenAsked(api())),
+        ("asked to prepare api", DestinationEvent::PrepareAsked(api())),
+        ("asked to look", DestinationEvent::LookAsked(7)),
+        ("the source says go", DestinationEvent::DecisionHeard(Decision::Go)),
+        ("the source says abort", DestinationEvent::DecisionHeard(Decision::Abort)),
+        ("the lease ends", DestinationEvent::LeaseEnded),
+        ("go stands", DestinationEvent::Decided(Decision::Go)),
+        ("abort stands", DestinationEvent::Decided(Decision::Abort)),
+        ("api is open", DestinationEvent::Opened { app: api(), created: true }),
         ("api cannot be opened", {
-            Event::NotOpened { app: api(), reason: "no".to_owned(), is_noted: false }
+            DestinationEvent::NotOpened { app: api(), reason: "no".to_owned(), is_noted: false }
         }),
-        ("api is opened in part", Event::NotOpened { app: api(), reason: "no".to_owned(), is_noted: true }),
-        ("api is held", Event::Held { app: api(), at: HoldPoint::Healthy }),
-        ("api is not healthy", Event::Unhealthy { app: api(), reason: "ended".to_owned() }),
-        ("all are healthy", Event::Looked(7)),
+        (
+            "api is opened in part",
+            DestinationEvent::NotOpened { app: api(), reason: "no".to_owned(), is_noted: true },
+        ),
+        ("api is held", DestinationEvent::Held { app: api(), at: HoldPoint::Healthy }),
+        ("api is not healthy", DestinationEvent::Unhealthy { app: api(), reason: "ended".to_owned() }),
+        ("all are healthy", DestinationEvent::Looked(7)),
         ("api's deploy: live", ended(api(), Judgement::Live)),
         ("api's deploy: not held", ended(api(), Judgement::Escaped)),
         ("api's deploy: put back", ended(api(), Judgement::Restoring)),
         ("api's deploy: failed", ended(api(), broke(false))),
         ("api's deploy: half live", ended(api(), broke(true))),
-        ("api's branch is moved", Event::BranchMoved(api())),
-        ("the soak is written", Event::SoakBegun),
-        ("api is not well", Event::Ailing { app: api(), reason: "ended".to_owned() }),
-        ("the soak ends unheard", Event::SoakUnheard),
-        ("the source says confirm", Event::VerdictAsked(Verdict::Confirm)),
-        ("the source says roll-back", Event::VerdictAsked(Verdict::RollBack)),
-        ("confirm stands", Event::Judged(Verdict::Confirm)),
-        ("roll-back stands", Event::Judged(Verdict::RollBack)),
+        ("api's branch is moved", DestinationEvent::BranchMoved(api())),
+        ("the soak is written", DestinationEvent::SoakBegun),
+        ("api is not well", DestinationEvent::Ailing { app: api(), reason: "ended".to_owned() }),
+        ("the soak ends unheard", DestinationEvent::SoakUnheard),
+        ("the source says confirm", DestinationEvent::VerdictAsked(Verdict::Confirm)),
+        ("the source says roll-back", DestinationEvent::VerdictAsked(Verdict::RollBack)),
+        ("confirm stands", DestinationEvent::Judged(Verdict::Confirm)),
+        ("roll-back stands", DestinationEvent::Judged(Verdict::RollBack)),
         ("api ended: live", concluded(api(), AppEnd::Live {})),
         ("api ended: left", concluded(api(), AppEnd::Left {})),
         ("api ended: restored", concluded(api(), AppEnd::Restored { down: false })),
-        ("the end is written", Event::Settled),
+        ("the end is written", DestinationEvent::Settled),
     ]
 }
 
-fn in_words(action: &Action) -> String {
+fn in_words(action: &DestinationAction) -> String {
     match action {
-        Action::Say(report) => match report {
+        DestinationAction::Say(report) => match report {
             Report::Refused { reason } => format!("say refused ({reason})"),
             Report::Opened { app, created } => format!("say {app} opened (created: {created})"),
             Report::Held { app, .. } => format!("say {app} held"),
@@ -191,20 +197,20 @@ fn in_words(action: &Action) -> String {
             | Report::Log { .. }
             | Report::Renewed { .. } => format!("say {report:?}"),
         },
-        Action::Open(app) => format!("open {app}"),
-        Action::Deploy(app) => format!("deploy {app}"),
-        Action::Follow(app) => format!("follow {app}"),
-        Action::Look(number) => format!("look {number}"),
-        Action::Decide(wanted) => format!("write {wanted:?}"),
-        Action::NeedNotWait(app) => format!("let none wait for {app}"),
-        Action::Distrust(app) => format!("distrust {app}"),
-        Action::Lock(app) => format!("lock {app}"),
-        Action::MoveBranch(app) => format!("move the branch of {app}"),
-        Action::Soak => "write that it is watched".to_owned(),
-        Action::Judge(verdict) => format!("write {verdict:?}"),
-        Action::Conclude(app, way) => format!("{way:?} {app}").to_lowercase(),
-        Action::Leave(app) => format!("leave {app}"),
-        Action::Settle { decision, ends } => format!("settle {decision:?} {}", ends.len()),
+        DestinationAction::Open(app) => format!("open {app}"),
+        DestinationAction::Deploy(app) => format!("deploy {app}"),
+        DestinationAction::Follow(app) => format!("follow {app}"),
+        DestinationAction::Look(number) => format!("look {number}"),
+        DestinationAction::Decide(wanted) => format!("write {wanted:?}"),
+        DestinationAction::NeedNotWait(app) => format!("let none wait for {app}"),
+        DestinationAction::Distrust(app) => format!("distrust {app}"),
+        DestinationAction::Lock(app) => format!("lock {app}"),
+        DestinationAction::MoveBranch(app) => format!("move the branch of {app}"),
+        DestinationAction::Soak => "write that it is watched".to_owned(),
+        DestinationAction::Judge(verdict) => format!("write {verdict:?}"),
+        DestinationAction::Conclude(app, way) => format!("{way:?} {app}").to_lowercase(),
+        DestinationAction::Leave(app) => format!("leave {app}"),
+        DestinationAction::Settle { decision, ends } => format!("settle {decision:?} {}", ends.len()),
     }
 }
 
@@ -232,7 +238,10 @@ fn what_comes_twice_counts_once() {
             // Looks and decisions are asked for again because their answers may have been lost.
             if matches!(
                 event,
-                Event::LookAsked(_) | Event::Looked(_) | Event::DecisionHeard(_) | Event::LeaseEnded
+                DestinationEvent::LookAsked(_)
+                    | DestinationEvent::Looked(_)
+                    | DestinationEvent::DecisionHeard(_)
+                    | DestinationEvent::LeaseEnded
             ) {
                 continue;
             }
@@ -256,19 +265,19 @@ fn it_is_over_when_it_is_settled() {
 fn an_ended_graduation_does_nothing_but_tell_its_decision() {
     let over = after(
         carrying_out(),
-        vec![concluded(api(), AppEnd::Live {}), concluded(web(), AppEnd::Live {}), Event::Settled],
+        vec![concluded(api(), AppEnd::Live {}), concluded(web(), AppEnd::Live {}), DestinationEvent::Settled],
     );
     assert!(over.is_over());
     for (name, event) in [
-        ("open", Event::OpenAsked("new".parse().unwrap())),
-        ("prepare", Event::PrepareAsked(api())),
-        ("lease", Event::LeaseEnded),
-        ("abort", Event::Decided(Decision::Abort)),
+        ("open", DestinationEvent::OpenAsked("new".parse().unwrap())),
+        ("prepare", DestinationEvent::PrepareAsked(api())),
+        ("lease", DestinationEvent::LeaseEnded),
+        ("abort", DestinationEvent::Decided(Decision::Abort)),
     ] {
         assert_eq!(over.clone().step(event), [], "{name}");
     }
-    let told = over.clone().step(Event::DecisionHeard(Decision::Abort));
-    assert_eq!(told, [Action::Say(Report::Decided { decision: Decision::Go })]);
+    let told = over.clone().step(DestinationEvent::DecisionHeard(Decision::Abort));
+    assert_eq!(told, [DestinationAction::Say(Report::Decided { decision: Decision::Go })]);
 }
 
 #[test]
@@ -276,9 +285,12 @@ fn a_graduation_has_a_bounded_number_of_apps() {
     let name = |number: usize| format!("app-{number}").parse::<AppName>().unwrap();
     let mut machine = new();
     for number in 0..MAX_APPS {
-        assert_eq!(machine.step(Event::OpenAsked(name(number))).len(), 1);
+        assert_eq!(machine.step(DestinationEvent::OpenAsked(name(number))).len(), 1);
     }
     let reason = format!("a graduation has {MAX_APPS} apps at most");
-    assert_eq!(machine.step(Event::OpenAsked(name(MAX_APPS))), [Action::Say(Report::Refused { reason })]);
-    assert_eq!(machine.step(Event::OpenAsked(name(0))), [], "one that is asked for again");
+    assert_eq!(
+        machine.step(DestinationEvent::OpenAsked(name(MAX_APPS))),
+        [DestinationAction::Say(Report::Refused { reason })]
+    );
+    assert_eq!(machine.step(DestinationEvent::OpenAsked(name(0))), [], "one that is asked for again");
 }

@@ -9,7 +9,9 @@ use super::world::{
 use crate::commit::app::{
     AppStep, Barrier, Foreign, Stage, Standing, Way, barrier, foreign_container, foreign_deploy,
 };
-use crate::commit::destination::{Action, Destination as Machine, Event, Judgement, Left, Soak};
+use crate::commit::destination::{
+    Destination as Machine, DestinationAction, DestinationEvent, Judgement, Soak, TakenOverApp,
+};
 use crate::protocol::{AppEnd, Decision, HoldPoint, Report, Verdict};
 
 impl Destination {
@@ -60,52 +62,54 @@ impl Destination {
     }
 
     /// Feeds an event to the participant's machine, and carries out what takes no time.
-    fn feed(&mut self, event: Event, setting: &Setting) {
+    fn feed(&mut self, event: DestinationEvent, setting: &Setting) {
         let Some(participant) = &mut self.participant else { return };
         let actions = participant.machine.step(event);
         self.carry_out(actions, setting);
     }
 
-    fn carry_out(&mut self, actions: Vec<Action>, setting: &Setting) {
+    fn carry_out(&mut self, actions: Vec<DestinationAction>, setting: &Setting) {
         for action in actions {
             let Some(participant) = &mut self.participant else { return };
             match action {
-                Action::Open(app) => participant.todo.push_back(Work::Open(index(&app))),
-                Action::Conclude(app, way) => {
+                DestinationAction::Open(app) => participant.todo.push_back(Work::Open(index(&app))),
+                DestinationAction::Conclude(app, way) => {
                     participant.todo.push_back(Work::Conclude(index(&app), way));
                 }
-                Action::Settle { decision, ends } => {
+                DestinationAction::Settle { decision, ends } => {
                     let ends = ends.into_iter().map(|(app, end)| (index(&app), end)).collect();
                     participant.todo.push_back(Work::Settle(decision, ends));
                 }
-                Action::Say(Report::Settled { decision }) => {
+                DestinationAction::Say(Report::Settled { decision }) => {
                     participant.todo.push_back(Work::SaySettled(decision));
                 }
-                Action::Say(report) => self.reports.extend(modelled(&report)),
-                Action::Deploy(app) => {
+                DestinationAction::Say(report) => self.reports.extend(modelled(&report)),
+                DestinationAction::Deploy(app) => {
                     participant.follows[index(&app)] = true;
                     self.apps[index(&app)].deploy = Deploy::Queued;
                 }
-                Action::Follow(app) => {
+                DestinationAction::Follow(app) => {
                     participant.follows[index(&app)] = true;
                     participant.told_held[index(&app)] = false;
                 }
-                Action::Look(_) => self.look(setting),
-                Action::Decide(wanted) => {
+                DestinationAction::Look(_) => self.look(setting),
+                DestinationAction::Decide(wanted) => {
                     let goes = participant.took_over && setting.has(Defect::WhoTakesOverDecidesToGo);
                     let wanted = if goes { Decision::Go } else { wanted };
                     let decision = self.decide(wanted, setting);
-                    self.feed(Event::Decided(decision), setting);
+                    self.feed(DestinationEvent::Decided(decision), setting);
                 }
-                Action::Soak => participant.todo.push_back(Work::Soak),
-                Action::Judge(wanted) => {
+                DestinationAction::Soak => participant.todo.push_back(Work::Soak),
+                DestinationAction::Judge(wanted) => {
                     let verdict = self.judge(wanted);
-                    self.feed(Event::Judged(verdict), setting);
+                    self.feed(DestinationEvent::Judged(verdict), setting);
                 }
-                Action::Distrust(app) => self.apps[index(&app)].note(&AppStep::Distrusted),
-                Action::MoveBranch(app) => self.feed(Event::BranchMoved(app), setting),
+                DestinationAction::Distrust(app) => self.apps[index(&app)].note(&AppStep::Distrusted),
+                DestinationAction::MoveBranch(app) => self.feed(DestinationEvent::BranchMoved(app), setting),
                 // Nobody else deploys here, and nobody waits at the switch.
-                Action::NeedNotWait(_) | Action::Lock(_) | Action::Leave(_) => {}
+                DestinationAction::NeedNotWait(_)
+                | DestinationAction::Lock(_)
+                | DestinationAction::Leave(_) => {}
             }
         }
     }
@@ -118,10 +122,10 @@ impl Destination {
         };
         let dead: Vec<usize> = (0..APPS).filter(is_dead).collect();
         if dead.is_empty() || is_blind {
-            return self.feed(Event::Looked(0), setting);
+            return self.feed(DestinationEvent::Looked(0), setting);
         }
         for app in dead {
-            self.feed(Event::Unhealthy { app: name(app), reason: String::new() }, setting);
+            self.feed(DestinationEvent::Unhealthy { app: name(app), reason: String::new() }, setting);
         }
     }
 
@@ -136,7 +140,7 @@ impl Destination {
         if let Some(participant) = &mut self.participant {
             participant.todo.pop_front();
         }
-        self.feed(Event::Concluded { app: name(app), end }, setting);
+        self.feed(DestinationEvent::Concluded { app: name(app), end }, setting);
     }
 }
 
@@ -150,11 +154,11 @@ impl App {
         self.logged = self.logged.next(step);
     }
 
-    fn left(&self, setting: &Setting) -> Left {
+    fn left(&self, setting: &Setting) -> TakenOverApp {
         if setting.has(Defect::WhoTakesOverForgetsEnds) {
-            return Left { stage: self.logged, end: None };
+            return TakenOverApp { stage: self.logged, end: None };
         }
-        Left { stage: self.stage(), end: self.end.clone() }
+        TakenOverApp { stage: self.stage(), end: self.end.clone() }
     }
 }
 
@@ -237,20 +241,22 @@ pub(super) fn moves(moves: &mut Moves) {
     if participant.machine.decision().is_none() && !participant.machine.is_over() {
         if let Some(decision) = there.decision {
             moves.step("the participant sees a trigger's decision", |world| {
-                world.there.feed(Event::Decided(decision), setting);
+                world.there.feed(DestinationEvent::Decided(decision), setting);
             });
         } else if there.lease_is_over {
             moves.step("the participant gives up at the end of the lease", |world| {
-                world.there.feed(Event::LeaseEnded, setting);
+                world.there.feed(DestinationEvent::LeaseEnded, setting);
             });
         }
     }
     if participant.machine.is_soaking() && there.soaks {
         moves.fault("a live container ends", |world| {
-            world.there.feed(Event::Ailing { app: name(0), reason: String::new() }, setting);
+            world.there.feed(DestinationEvent::Ailing { app: name(0), reason: String::new() }, setting);
         });
         if there.lease_is_over {
-            moves.step("the soak ends unheard", |world| world.there.feed(Event::SoakUnheard, setting));
+            moves.step("the soak ends unheard", |world| {
+                world.there.feed(DestinationEvent::SoakUnheard, setting)
+            });
         }
     }
     // In their order, for in which one it sees what has happened to both changes nothing.
@@ -268,11 +274,11 @@ fn requested(moves: &mut Moves, request: Wire) {
     let setting = moves.setting;
     let (label, event) = match request {
         Wire::Begin => return,
-        Wire::Open(app) => ("an app is to be opened", Event::OpenAsked(name(app))),
-        Wire::Prepare(app) => ("an app is to be prepared", Event::PrepareAsked(name(app))),
-        Wire::Look => ("what is held is looked at", Event::LookAsked(0)),
-        Wire::Decide(wanted) => ("the decision arrives", Event::DecisionHeard(wanted)),
-        Wire::Judge(wanted) => ("a verdict is asked for", Event::VerdictAsked(wanted)),
+        Wire::Open(app) => ("an app is to be opened", DestinationEvent::OpenAsked(name(app))),
+        Wire::Prepare(app) => ("an app is to be prepared", DestinationEvent::PrepareAsked(name(app))),
+        Wire::Look => ("what is held is looked at", DestinationEvent::LookAsked(0)),
+        Wire::Decide(wanted) => ("the decision arrives", DestinationEvent::DecisionHeard(wanted)),
+        Wire::Judge(wanted) => ("a verdict is asked for", DestinationEvent::VerdictAsked(wanted)),
     };
     moves.step(label, |world| {
         world.wire.pop_front();
@@ -451,7 +457,7 @@ fn following(moves: &mut Moves, participant: &Participant, app: usize) -> bool {
             if let Some(participant) = &mut world.there.participant {
                 participant.told_held[app] = true;
             }
-            world.there.feed(Event::Held { app: name(app), at: HoldPoint::Healthy }, setting);
+            world.there.feed(DestinationEvent::Held { app: name(app), at: HoldPoint::Healthy }, setting);
         });
     }
     if is_over && !is_news {
@@ -465,7 +471,7 @@ fn following(moves: &mut Moves, participant: &Participant, app: usize) -> bool {
             if judgement == Judgement::Live && world.there.decision == Some(Decision::Go) {
                 world.there.apps[app].foreign = None;
             }
-            world.there.feed(Event::DeployEnded { app: name(app), judgement }, setting);
+            world.there.feed(DestinationEvent::DeployEnded { app: name(app), judgement }, setting);
         });
     }
     is_over || is_news
@@ -485,7 +491,7 @@ fn working(moves: &mut Moves, work: &Work) {
                 pop(world);
                 world.there.apps[app].taken = true;
                 world.there.apps[app].note(&AppStep::Opened);
-                world.there.feed(Event::Opened { app: name(app), created: false }, setting);
+                world.there.feed(DestinationEvent::Opened { app: name(app), created: false }, setting);
             });
             for (label, is_noted) in [("an app cannot be opened", false), ("an app is opened in part", true)]
             {
@@ -496,15 +502,17 @@ fn working(moves: &mut Moves, work: &Work) {
                         world.there.apps[app].note(&AppStep::Opened);
                     }
                     let reason = String::new();
-                    world.there.feed(Event::NotOpened { app: name(app), reason, is_noted }, setting);
+                    world
+                        .there
+                        .feed(DestinationEvent::NotOpened { app: name(app), reason, is_noted }, setting);
                 });
             }
         }
         Work::Soak => moves.step("it is written that all are live", move |world| {
             pop(world);
             let event = match world.there.verdict {
-                Some(verdict) => Event::Judged(verdict),
-                None => Event::SoakBegun,
+                Some(verdict) => DestinationEvent::Judged(verdict),
+                None => DestinationEvent::SoakBegun,
             };
             world.there.soaks = true;
             world.there.feed(event, setting);
@@ -516,7 +524,7 @@ fn working(moves: &mut Moves, work: &Work) {
             for app in &mut world.there.apps {
                 app.taken = false;
             }
-            world.there.feed(Event::Settled, setting);
+            world.there.feed(DestinationEvent::Settled, setting);
         }),
         Work::SaySettled(decision) => moves.step("the end is reported", |world| {
             world.there.reports.push(ModelReport::Settled(decision));

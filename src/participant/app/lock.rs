@@ -34,18 +34,18 @@ pub(crate) struct DeployLock {
 
 /// Whose a lock file is that nobody has locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Left {
+pub(crate) enum LockOwner {
     /// A deploy of ours that ended badly can have left it, or a participant that died.
-    ByUs,
+    Us,
     /// Somebody has set it with `apps:lock`, or it was left by somebody's deploy that was killed.
-    ByOthers,
+    Others,
 }
 
 impl DeployLock {
     /// Takes the lock at `path`, if nobody has it.
     ///
     /// A file of ours stays empty: from what stands in it, `builds:cancel` would conclude that it may be removed.
-    fn try_take(path: PathBuf, left: Left) -> Result<Option<Self>, FileError> {
+    fn try_take(path: PathBuf, owner: LockOwner) -> Result<Option<Self>, FileError> {
         let failed = || FileError::of("lock", &path);
         loop {
             let (file, is_new) = match OpenOptions::new().create_new(true).write(true).open(&path) {
@@ -64,7 +64,7 @@ impl DeployLock {
                 Err(fs::TryLockError::WouldBlock) => return Ok(None),
                 Err(fs::TryLockError::Error(error)) => return Err(failed()(error)),
             }
-            let stays = !is_new && left == Left::ByOthers;
+            let stays = !is_new && owner == LockOwner::Others;
             let lock = Self { file, path: path.clone(), stays };
             // Its last holder may have removed the file when we had opened it.
             if lock.is_in_place().map_err(failed())? {
@@ -127,11 +127,11 @@ impl App<'_> {
     ///
     /// # Errors
     /// The file cannot be made or locked.
-    pub(crate) fn try_lock(&self, left: Left) -> Result<Option<DeployLock>, AppError> {
+    pub(crate) fn try_lock(&self, owner: LockOwner) -> Result<Option<DeployLock>, AppError> {
         if !self.dokku.exists(self.name) {
             return Ok(None);
         }
-        Ok(DeployLock::try_take(self.dokku.deploy_lock(self.name), left)?)
+        Ok(DeployLock::try_take(self.dokku.deploy_lock(self.name), owner)?)
     }
 
     /// The same, and waits for whoever has it, which `busy` hears once. None if there is no such app, or if the lock's
@@ -139,11 +139,15 @@ impl App<'_> {
     ///
     /// # Errors
     /// [`AppError::Locked`].
-    pub(crate) fn lock(&self, left: Left, busy: impl FnOnce(String)) -> Result<Option<DeployLock>, AppError> {
+    pub(crate) fn lock(
+        &self,
+        owner: LockOwner,
+        busy: impl FnOnce(String),
+    ) -> Result<Option<DeployLock>, AppError> {
         let mut busy = Some(busy);
         let deadline = Instant::now() + PATIENCE;
         while self.dokku.exists(self.name) {
-            match self.try_lock(left) {
+            match self.try_lock(owner) {
                 Ok(None) => {}
                 Ok(Some(lock)) => return Ok(Some(lock)),
                 Err(error) => {
@@ -190,9 +194,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(".deploy.lock");
         fs::write(&path, "the build that was killed\n").unwrap();
-        let lock = DeployLock::try_take(path.clone(), Left::ByUs).unwrap().unwrap();
+        let lock = DeployLock::try_take(path.clone(), LockOwner::Us).unwrap().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"");
-        assert!(DeployLock::try_take(path.clone(), Left::ByUs).unwrap().is_none());
+        assert!(DeployLock::try_take(path.clone(), LockOwner::Us).unwrap().is_none());
         drop(lock);
         assert!(!path.exists());
     }
@@ -203,8 +207,8 @@ mod tests {
         let path = dir.path().join(".deploy.lock");
         for content in ["", "the build of somebody else\n"] {
             fs::write(&path, content).unwrap();
-            let lock = DeployLock::try_take(path.clone(), Left::ByOthers).unwrap().unwrap();
-            assert!(DeployLock::try_take(path.clone(), Left::ByOthers).unwrap().is_none());
+            let lock = DeployLock::try_take(path.clone(), LockOwner::Others).unwrap().unwrap();
+            assert!(DeployLock::try_take(path.clone(), LockOwner::Others).unwrap().is_none());
             drop(lock);
             assert_eq!(fs::read_to_string(&path).unwrap(), content);
         }
@@ -214,9 +218,9 @@ mod tests {
     fn a_lock_that_somebody_else_has_put_in_its_place_is_left() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(".deploy.lock");
-        let lock = DeployLock::try_take(path.clone(), Left::ByUs).unwrap().unwrap();
+        let lock = DeployLock::try_take(path.clone(), LockOwner::Us).unwrap().unwrap();
         fs::remove_file(&path).unwrap();
-        let theirs = DeployLock::try_take(path.clone(), Left::ByUs).unwrap().unwrap();
+        let theirs = DeployLock::try_take(path.clone(), LockOwner::Us).unwrap().unwrap();
         drop(lock);
         assert!(path.exists());
         drop(theirs);

@@ -33,7 +33,7 @@ fn a_decision_that_cannot_be_written_is_tried_again_once_a_second() {
     // The lease has ended: nothing is waited for before the first attempt.
     for _ in 0..2 {
         participant.turn();
-        assert_eq!(participant.undone, [Action::Decide(Decision::Abort)]);
+        assert_eq!(participant.undone, [DestinationAction::Decide(Decision::Abort)]);
         assert_eq!(participant.patience(), RETRY_PERIOD);
     }
     fs::remove_dir(in_its_way).unwrap();
