@@ -88,6 +88,8 @@ make_plugin_of() {
     for file in install update uninstall plugin.toml hooks README.md LICENSE; do
         cp -R "$2/$file" "$1/"
     done
+    mkdir "$1/scripts"
+    cp -R "$2/scripts/hooks" "$1/scripts/"
     cp "$3/dokku-graduate" "$1/"
 }
 
