@@ -27,6 +27,9 @@ pub(super) const RETRY_PERIOD: Duration = Duration::from_secs(1);
 /// Docker that is being restarted comes back.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long is tried to trim what an app's deploy has built; what is left then, the app's next deploy trims.
+const TRIM_PATIENCE: Duration = Duration::from_secs(60);
+
 impl Closed {
     fn of(end: AppEnd) -> Self {
         Self { end: bounded_end(end), note: None }
@@ -95,10 +98,6 @@ impl Closing {
                 is_trimmed = self.trim();
             }
         }
-        // There is room again.
-        if !is_trimmed {
-            self.trim();
-        }
         if let Err(error) = self.store.leave(&self.app) {
             log::error!("{error}");
         }
@@ -106,6 +105,12 @@ impl Closing {
             && let Err(error) = self.store.note(&self.app, &AppEntry::Unlocked {})
         {
             log::error!("{error}");
+        }
+        // A full disk may have had room for a line in a log, and none for another file.
+        let give_up = Instant::now() + TRIM_PATIENCE;
+        while !is_trimmed && Instant::now() < give_up {
+            thread::sleep(RETRY_PERIOD);
+            is_trimmed = self.trim();
         }
         closed
     }
