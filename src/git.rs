@@ -1,4 +1,5 @@
-//! Every git command line that changes a repository of this host: the environment repository and the apps' own.
+//! Every git command line that changes a repository of this host: the environment repository and the apps' own. Its settings
+//! libgit2 writes.
 //!
 //! Nothing of a command is left to chance: the repository is named, the variables of our caller's git are dropped
 //! (`process.rs`), hooks do not run, and a changed ref is on the disk when a function returns.

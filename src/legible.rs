@@ -97,6 +97,16 @@ pub(crate) fn shortened(text: &str) -> String {
     start
 }
 
+/// The same for a message that says at its end what helps: 200 characters of its beginning, and as many of its end.
+pub(crate) fn both_ends(text: &str) -> String {
+    const KEPT: usize = 200;
+    let end = text.char_indices().rev().nth(KEPT - 1).map_or(0, |(at, _)| at);
+    match text.char_indices().nth(KEPT) {
+        Some((start, _)) if start < end => format!("{} ... {}", &text[..start], &text[end..]),
+        Some(_) | None => text.to_owned(),
+    }
+}
+
 /// What ends all colours.
 const NO_COLOUR: &str = "\u{1b}[0m";
 
@@ -141,5 +151,10 @@ mod tests {
     fn long_texts_are_shortened_between_characters() {
         assert_eq!(shortened(&"é".repeat(200)), "é".repeat(200));
         assert_eq!(shortened(&"é".repeat(201)), "é".repeat(200) + "...");
+        for short in ["", "é", &"é".repeat(400)] {
+            assert_eq!(both_ends(short), short);
+        }
+        let (start, end) = ("é".repeat(200), "è".repeat(200));
+        assert_eq!(both_ends(&format!("{start}.{end}")), format!("{start} ... {end}"));
     }
 }

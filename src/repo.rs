@@ -1,4 +1,4 @@
-//! Every libgit2 call: reading the environment repository. Nothing here writes; `git.rs` does, with git itself.
+//! Every libgit2 call that reads the environment repository. Nothing here writes: `git.rs` does.
 //!
 //! There are two ways in. [`Incoming`] is for pre-receive: it sees the objects in git's quarantine, which exist for
 //! nobody else and may vanish. [`GitRepository`] is for everything else. Both read through [`RepositoryReader`].

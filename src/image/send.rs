@@ -128,7 +128,7 @@ fn as_end(answer: Answer) -> Result<(), SendError> {
     match answer {
         Answer::Loaded {} => Ok(()),
         Answer::Refused { reason } | Answer::Incomplete { reason } => {
-            Err(SendError::Refused(legible::shortened(&reason)))
+            Err(SendError::Refused(legible::both_ends(&reason)))
         }
         other @ (Answer::Lacks { .. } | Answer::Loading {}) => {
             Err(SendError::OutOfTurn(format!("{other:?}")))

@@ -91,7 +91,7 @@ impl Forward {
                 }
                 ToldOfHeld::Ready {} => break,
                 ToldOfHeld::Refused { reason } => {
-                    return Err(LinkError::Refused(legible::shortened(&reason)));
+                    return Err(LinkError::Refused(legible::both_ends(&reason)));
                 }
             }
         }
