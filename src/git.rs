@@ -1,5 +1,5 @@
-//! Every git command line that changes a repository of this host: the environment repository and the apps' own. Its settings
-//! libgit2 writes.
+//! Every git command line that changes a repository of this host: the environment repository and the apps' own. Settings
+//! alone are written by libgit2.
 //!
 //! Nothing of a command is left to chance: the repository is named, the variables of our caller's git are dropped
 //! (`process.rs`), hooks do not run, and a changed ref is on the disk when a function returns.

@@ -96,13 +96,20 @@ pub(crate) fn is_named_by_any(variables: &[&str], last_part: &str) -> io::Result
 
 /// Those of other users cannot be looked into, and those that end meanwhile have no environment any more.
 fn all_with(wanted: &[u8]) -> io::Result<Vec<ProcessId>> {
+    let has_it = |pid: u32| {
+        let environment = fs::read(format!("/proc/{pid}/environ"));
+        environment.is_ok_and(|environment| environment.split(|byte| *byte == 0).any(|one| one == wanted))
+    };
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // Looked at first: a number that is used again meanwhile belongs to a process with another start.
-        let Ok(process) = ProcessId::of(pid) else { continue };
-        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { continue };
-        if environment.split(|byte| *byte == 0).any(|one| one == wanted) && process.is_running() {
+        // When a process was started takes long to be told, so only those found are asked; and their environments once more
+        // then: the number may have become another process's.
+        if has_it(pid)
+            && let Ok(process) = ProcessId::of(pid)
+            && has_it(pid)
+            && process.is_running()
+        {
             found.push(process);
         }
     }

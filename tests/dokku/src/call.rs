@@ -12,6 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::dokku::core;
 use crate::layout::{HOST_VARIABLE, Layout};
 use crate::outcome::{Context, Failure, Outcome, checked};
 
@@ -107,6 +108,12 @@ impl Call {
     /// Runs a trigger of every enabled plugin that has it, in name order, up to the first failure.
     pub(crate) fn trigger(&self, name: &str, args: &[&str]) -> Outcome {
         for program in self.triggers(name)? {
+            if let Some(status) = core::run_here(self, &program, args) {
+                if status != 0 {
+                    return Err(Failure::Exit(status));
+                }
+                continue;
+            }
             // The write end is dropped at once: a trigger's stdin is a pipe, and not the pusher's.
             let mut child =
                 self.command(&program).args(args).stdin(Stdio::piped()).spawn().context(program.display())?;

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::files;
-use crate::layout::Layout;
+use crate::layout::{HOST_VARIABLE, Layout};
 use crate::outcome::{Context, Failure, Outcome, checked};
 
 const PROGRAM: &str = "/usr/sbin/sshd";
@@ -97,7 +97,8 @@ fn configuration(layout: &Layout, port: u16) -> String {
          UsePAM no\nStrictModes no\nPermitRootLogin prohibit-password\nPasswordAuthentication no\n\
          KbdInteractiveAuthentication no\nPubkeyAuthentication yes\nMaxStartups 1000\nMaxSessions 1000\n\
          LoginGraceTime 30\nUseDNS no\nPrintMotd no\nX11Forwarding no\nLogLevel INFO\n\
-         SetEnv SHLVL=1\nKexAlgorithms ecdh-sha2-nistp256\n",
+         SetEnv SHLVL=1 {HOST_VARIABLE}={host}\nKexAlgorithms ecdh-sha2-nistp256\n",
+        host = layout.dir().display(),
         key = etc.join("ssh_host_ed25519_key").display(),
         keys = keys.display(),
     )

@@ -75,6 +75,12 @@ fn rebuild_arguments(call: &Call, line: &str) -> Outcome<Vec<String>> {
     if call.arg(0).contains("git") {
         return Ok(line.split_whitespace().map(str::to_owned).collect());
     }
+    // What neither of them changes needs neither.
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || " _./:=@,+-".contains(c);
+    let words = line.split_ascii_whitespace();
+    if line.chars().all(is_plain) && words.clone().all(|word| !word.starts_with('-')) {
+        return Ok(words.map(str::to_owned).collect());
+    }
     let mut child = call
         .command("xargs")
         .args(["-n", "1"])
