@@ -25,7 +25,7 @@ use crate::factors::RawFactors;
 use crate::files::FileError;
 use crate::git::{self, Git};
 use crate::image;
-use crate::names::{AppName, CommitId, Digest, GraduationId};
+use crate::names::{AppName, CommitId, Digest, GraduationId, Secret};
 use crate::participant::store::{self, Graduation, Store};
 use crate::participant::{self, Start};
 use crate::preflight;
@@ -73,6 +73,9 @@ pub(crate) enum AgentError {
     /// The participant is gone before its time.
     #[error("the participant of graduation {0} has died{1}")]
     Died(GraduationId, String),
+    /// Whoever asks for it has not begun it.
+    #[error("graduation {0} belongs to another source")]
+    OfAnother(GraduationId),
     /// Requests in an order that makes no sense.
     #[error("a request that needs a graduation came before one was begun")]
     NoGraduation,
@@ -151,6 +154,7 @@ impl Session<'_> {
             Request::Begin {
                 id,
                 environment,
+                secret,
                 source,
                 by,
                 lease_s,
@@ -163,6 +167,8 @@ impl Session<'_> {
                 self.begin(Graduation {
                     id,
                     environment,
+                    key: self.vars.user.clone(),
+                    secret: Some(secret.digest()),
                     source,
                     by,
                     lease_s,
@@ -172,9 +178,11 @@ impl Session<'_> {
                     verify_interval_s,
                     since,
                     boot: store::boot_id()?,
+                    begun_ms: store::since_boot_ms(),
+                    max_hold_s: settings::max_hold_s(self.vars),
                 })
             }
-            Request::Resume { id, seen } => self.resume(id, seen),
+            Request::Resume { id, secret, seen } => self.resume(id, &secret, seen),
             Request::Open { .. }
             | Request::Prepare { .. }
             | Request::Look { .. }
@@ -271,10 +279,11 @@ impl Session<'_> {
         self.follow(id, store, 0, Some(process))
     }
 
-    fn resume(&mut self, id: GraduationId, seen: u64) -> Result<(), AgentError> {
+    fn resume(&mut self, id: GraduationId, secret: &Secret, seen: u64) -> Result<(), AgentError> {
         let store = Store::at(self.vars, &id);
-        if store.graduation()?.is_none() {
-            return Ok(tell(&Report::Unknown {})?);
+        let Some(graduation) = store.graduation()? else { return Ok(tell(&Report::Unknown {})?) };
+        if !graduation.was_begun_with(secret) {
+            return Err(AgentError::OfAnother(id));
         }
         let process = if UnixStream::connect(store.socket()).is_ok() {
             None

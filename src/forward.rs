@@ -36,8 +36,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// Nothing can be reached, or not any more.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ForwardError {
-    /// There is no such graduation, or it is decided.
-    #[error("graduation {0} holds nothing on this host")]
+    /// There is no such graduation, it is decided, or another source has begun it.
+    #[error("no graduation {0} of yours holds anything on this host")]
     NotHolding(GraduationId),
     /// An earlier session does not end.
     #[error("another session reaches what graduation {0} holds")]
@@ -109,7 +109,8 @@ fn begin(vars: &Vars, stdin: &mut BufReader<io::Stdin>) -> Result<(Store, Lock, 
     let line = protocol::read_line(stdin)?.ok_or(ForwardError::Nothing)?;
     let WantsHeld { graduation } = protocol::parse(&line)?;
     let store = Store::at(vars, &graduation);
-    if store.graduation()?.is_none() || is_decided(&store) {
+    let is_theirs = store.graduation()?.is_some_and(|found| found.came_with(&vars.user));
+    if !is_theirs || is_decided(&store) {
         return Err(ForwardError::NotHolding(graduation));
     }
     let lock = only_session(&store.forward_lock())?.ok_or(ForwardError::Busy(graduation))?;

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::commit::outcome::Outcome;
 use crate::files::{self, FileError};
 use crate::log::Log;
-use crate::names::{EnvironmentName, GraduationId, ReleaseTag};
+use crate::names::{EnvironmentName, GraduationId, ReleaseTag, Secret};
 use crate::order::{Ending, Notice, Order};
 use crate::plan::Plan;
 use crate::process::ProcessId;
@@ -49,7 +49,11 @@ pub enum Entry {
         order: Box<Order>,
     },
     /// The destination is about to be taken: from here on there may be something to undo.
-    Begun {},
+    Begun {
+        /// By which the destination knows us; none in the journal of a version that had no secrets yet.
+        #[serde(default)]
+        secret: Option<Secret>,
+    },
     /// We are about to vote yes. In a push the ref decides from here on, when receive-pack is done with it.
     Voted {
         /// git-receive-pack(1), in a push.
@@ -166,8 +170,27 @@ impl Place {
     pub(crate) fn order(&self) -> Result<Option<Order>, FileError> {
         Ok(read(&self.journal())?.into_iter().next().and_then(|entry| match entry {
             Entry::Ordered { order } => Some(*order),
-            Entry::Begun {} | Entry::Voted { .. } | Entry::Decided { .. } | Entry::Ended { .. } => None,
+            Entry::Begun { .. } | Entry::Voted { .. } | Entry::Decided { .. } | Entry::Ended { .. } => None,
         }))
+    }
+
+    /// By which the destination knows us, or shall know us.
+    ///
+    /// # Errors
+    /// The journal cannot be read, or is damaged; there is no randomness.
+    pub(crate) fn secret(&self) -> Result<Secret, FileError> {
+        let known = read(&self.journal())?.into_iter().find_map(|entry| match entry {
+            Entry::Begun { secret } => secret,
+            Entry::Ordered { .. } | Entry::Voted { .. } | Entry::Decided { .. } | Entry::Ended { .. } => None,
+        });
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(|error| {
+            FileError::of("read", Path::new("/dev/urandom"))(std::io::Error::other(error.to_string()))
+        })?;
+        Ok(Secret::of(random))
     }
 
     /// How it ended and after how many seconds, if the last line of its journal says so. A coordinator that dies after

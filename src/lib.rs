@@ -105,7 +105,8 @@ pub mod exposed {
     /// Checked names and ids.
     pub mod names {
         pub use crate::names::{
-            AppName, CommitId, Digest, EnvironmentName, GraduationId, Label, ObjectId, ReleaseTag, RequestTag,
+            AppName, CommitId, Digest, EnvironmentName, GraduationId, Label, ObjectId, ReleaseTag,
+            RequestTag, Secret,
         };
     }
     pub use crate::order::Notice;

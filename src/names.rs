@@ -70,6 +70,7 @@ mod digest;
 mod found;
 mod host;
 mod image;
+mod secret;
 
 pub(crate) use branch::{BranchName, is_ref_path};
 pub(crate) use config::{ConfigName, check_word};
@@ -77,6 +78,7 @@ pub use digest::Digest;
 pub(crate) use found::FoundApp;
 pub(crate) use host::HostName;
 pub(crate) use image::ImageName;
+pub use secret::Secret;
 
 fn starts_with_letter_or_digit(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())

@@ -12,18 +12,24 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::finding::Finding;
 use crate::legible;
-use crate::names::{self, AppName, CommitId, Digest, EnvironmentName, GraduationId};
+use crate::names::{self, AppName, CommitId, Digest, EnvironmentName, GraduationId, Secret};
 use crate::obstacle::Obstacle;
 use crate::runs::{AppStatus, Runs};
 
 /// The version of the messages below. Both sides must have the same.
-pub const PROTOCOL: u32 = 6;
+pub const PROTOCOL: u32 = 7;
 
 /// The longest line that either side accepts, in bytes, its newline included.
 pub const MAX_LINE: usize = 64 * 1024;
 
 /// The longest piece of an app's output in one message, in bytes before JSON's escapes.
 pub const MAX_LOG_TEXT: usize = 8 * 1024;
+
+/// The longest lease that a source can ask for, in seconds.
+pub(crate) const MAX_LEASE_S: u32 = 3_600;
+
+/// The most builds at once that it can ask for.
+pub(crate) const MAX_PARALLEL: u32 = 64;
 
 /// Of how many revisions of an app it is told at most that an image is kept.
 pub(crate) const MAX_KEPT: usize = 200;
@@ -133,13 +139,19 @@ pub enum Request {
         id: GraduationId,
         /// The environment that the source calls this destination.
         environment: EnvironmentName,
+        /// By which the source is known when it takes it up again.
+        secret: Secret,
         /// The source, as its host calls itself.
+        #[serde(deserialize_with = "few_words")]
         source: String,
         /// Who asked for it.
+        #[serde(deserialize_with = "few_words")]
         by: String,
-        /// How long held apps wait without hearing from the source, in seconds.
+        /// How long held apps wait without hearing from the source, in seconds; from 1 to [`MAX_LEASE_S`].
+        #[serde(deserialize_with = "up_to::<MAX_LEASE_S, _>")]
         lease_s: u32,
-        /// How many apps build at once.
+        /// How many apps build at once; from 1 to [`MAX_PARALLEL`].
+        #[serde(deserialize_with = "up_to::<MAX_PARALLEL, _>")]
         max_parallel: u32,
         /// What to do when an app fails after the decision.
         on_failure: OnFailure,
@@ -152,6 +164,8 @@ pub enum Request {
     Resume {
         /// The graduation.
         id: GraduationId,
+        /// With what it was begun.
+        secret: Secret,
         /// How many of its reports have arrived.
         seen: u64,
     },
@@ -223,6 +237,19 @@ fn config_names<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Er
     let check = |name: &String| names::check_word("the name of a config variable", name);
     names.iter().try_for_each(check).map_err(D::Error::custom)?;
     Ok(names)
+}
+
+/// What people are shown of it.
+fn few_words<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    Ok(legible::shortened(&legible::one_line(&String::deserialize(from)?)))
+}
+
+fn up_to<'de, const MAX: u32, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    let number = u32::deserialize(from)?;
+    if (1..=MAX).contains(&number) {
+        return Ok(number);
+    }
+    Err(D::Error::custom(format!("{number} is not from 1 to {MAX}")))
 }
 
 fn word<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {

@@ -21,8 +21,8 @@ const MAX_INPUT: &str = "4294967296";
 /// The objects are not taken.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReceiveError {
-    /// Nobody graduates the app.
-    #[error("{0} is not part of a graduation to this host")]
+    /// Nobody graduates the app, or another source does.
+    #[error("{0} is not part of a graduation of yours to this host")]
     NotOpen(AppName),
     /// They come too late.
     #[error("graduation {0} was aborted")]
@@ -57,7 +57,8 @@ impl Explain for ReceiveError {}
 /// See [`ReceiveError`].
 pub(crate) fn run(vars: &Vars, app: &AppName) -> Result<u8, ReceiveError> {
     let store = Store::of_app(vars, app).ok_or_else(|| ReceiveError::NotOpen(app.clone()))?;
-    let graduation = store.graduation()?.ok_or_else(|| ReceiveError::NotOpen(app.clone()))?;
+    let graduation = store.graduation()?.filter(|found| found.came_with(&vars.user));
+    let graduation = graduation.ok_or_else(|| ReceiveError::NotOpen(app.clone()))?;
     let hooks = vars.plugin_dir().join("hooks");
     let settings = [
         format!("core.hooksPath={}", hooks.display()),

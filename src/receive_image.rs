@@ -44,8 +44,8 @@ const GRACE: Duration = Duration::from_secs(1);
 /// The image is not taken.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReceiveImageError {
-    /// Nobody graduates the app.
-    #[error("{0} is not part of a graduation to this host that could still take an image")]
+    /// Nobody graduates the app, or another source does.
+    #[error("{0} is not part of a graduation of yours to this host that could still take an image")]
     NotOpen(AppName),
     /// An earlier session does not end.
     #[error("an image of {0} is being received already")]
@@ -145,7 +145,7 @@ fn say(answer: &Answer) -> Result<(), ReceiveImageError> {
 fn receive(vars: &Vars, app: &AppName) -> Result<(), ReceiveImageError> {
     let not_open = || ReceiveImageError::NotOpen(app.clone());
     let store = Store::of_app(vars, app).ok_or_else(not_open)?;
-    let graduation = store.graduation()?.ok_or_else(not_open)?;
+    let graduation = store.graduation()?.filter(|found| found.came_with(&vars.user)).ok_or_else(not_open)?;
     let log = store.app(app)?;
     let before = log.before.filter(|_| log.stage == Stage::Open).ok_or_else(not_open)?;
     if store.decision().is_some() {

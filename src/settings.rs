@@ -382,7 +382,11 @@ impl Settings {
         let Some(name) = environment else { return Ok(self.properties.set(property, value)?) };
         if matches!(
             property,
-            Property::AutoCommit | Property::KeepImages | Property::MaxSoak | Property::Name
+            Property::AutoCommit
+                | Property::KeepImages
+                | Property::MaxHold
+                | Property::MaxSoak
+                | Property::Name
         ) {
             return Err(PropertyError::OnlyGlobal(property).into());
         }
@@ -414,6 +418,11 @@ impl Settings {
         Limits::of(&Properties::default(), &self.properties).max_soak
     }
 
+    /// For how long a graduation may wait for its decision on this host, in seconds.
+    fn max_hold_s(&self) -> u32 {
+        Limits::of(&Properties::default(), &self.properties).max_hold_s
+    }
+
     /// Every deploy commits the environment's state.
     pub(crate) fn auto_commit(&self) -> bool {
         Limits::of(&Properties::default(), &self.properties).auto_commit
@@ -427,11 +436,19 @@ pub(crate) fn host_name(vars: &Vars) -> String {
 
 /// For how long sources may have what is live on this host watched; by default where the settings cannot be read.
 pub(crate) fn max_soak(vars: &Vars) -> Duration {
-    let settings = Settings::load(vars).unwrap_or_else(|error| {
+    or_default(vars).max_soak()
+}
+
+/// For how long a graduation may wait for its decision on this host, in seconds; by default where the settings cannot be read.
+pub(crate) fn max_hold_s(vars: &Vars) -> u32 {
+    or_default(vars).max_hold_s()
+}
+
+fn or_default(vars: &Vars) -> Settings {
+    Settings::load(vars).unwrap_or_else(|error| {
         log::error!("{error}");
         Settings::default()
-    });
-    settings.max_soak()
+    })
 }
 
 #[cfg(test)]

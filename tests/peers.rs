@@ -396,6 +396,50 @@ fn what_a_destination_was_not_heard_to_put_back_stays_in_doubt() {
 }
 
 #[test]
+fn a_graduation_belongs_to_its_source_and_waits_no_longer_than_its_destination_allows() {
+    let world = World::new();
+    let environment = with_news(&world, &["api"]);
+    let post = world.post_hook();
+    let push = environment.begin_graduation(&[], "held", "HEAD");
+    post.is_reached_by(&push);
+    let held =
+        world.destination.root("ls \"$DOKKU_LIB_ROOT/data/graduate/incoming\" | tail -n 1").succeeds().raw;
+    let secret = "0".repeat(32);
+    let another = format!(
+        "{{\"type\":\"resume\",\"id\":\"{}\",\"secret\":\"{secret}\",\"seen\":0}}\n\
+         {{\"type\":\"decide\",\"decision\":\"go\"}}\n",
+        held.trim()
+    );
+    let asks =
+        |requests: &str| world.destination.root_with_input("dokku graduate:agent", requests.as_bytes());
+    asks(&another).is_refused().says("belongs to another source");
+    let begin = format!(
+        "{{\"type\":\"begin\",\"id\":\"20261123104512-ab0102\",\"environment\":\"production\",\
+          \"secret\":\"{secret}\",\"source\":\"x\",\"by\":\"x\",\"lease_s\":4294967295,\"max_parallel\":1,\
+          \"on_failure\":\"rollback\",\"soak_s\":null,\"verify_interval_s\":15}}\n"
+    );
+    asks(&begin).is_refused().says("4294967295 is not from 1 to 3600");
+    assert_eq!(world.destination.live("api"), "1");
+    post.succeeds();
+    push.wait().succeeds();
+    assert_eq!(world.destination.live("api"), "2");
+
+    // What its source renews without end ends here.
+    world.app("api").version("3").push();
+    world.source.dokku(&["graduate:commit", "-m", "Version 3"]).succeeds();
+    environment.update();
+    world.set(&world.source, "lease-s", 6);
+    world.destination.dokku(&["graduate:set", "--global", "max-hold", "60"]).succeeds();
+    world.set(&world.destination, "max-hold-s", 20);
+    let post = world.post_hook();
+    let push = environment.begin_graduation(&[], "endless", "HEAD");
+    push.wait().is_refused().says("this host lets a graduation wait for its decision for 20 s at most");
+    drop(post);
+    world.nothing_is_left();
+    assert_eq!(world.destination.live("api"), "2");
+}
+
+#[test]
 fn a_clock_that_was_set_back_brings_no_release_out_of_order() {
     let world = World::new();
     let environment = with_news(&world, &["api"]);

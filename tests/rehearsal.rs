@@ -176,7 +176,7 @@ fn only_what_this_graduation_holds_can_be_reached() {
     let wants = |id: &str| format!("{{\"graduation\":\"{id}\"}}\n");
     host.root_with_input("dokku graduate:forward", wants("20260101000000-0000aa").as_bytes())
         .is_refused()
-        .says("graduation 20260101000000-0000aa holds nothing on this host");
+        .says("no graduation 20260101000000-0000aa of yours holds anything on this host");
 
     add(&world, "echo id=$GRADUATE_ID; echo api: $(curl -sS $GRADUATE_HELD_API/)");
     let post = world.post_hook();
@@ -192,9 +192,13 @@ fn only_what_this_graduation_holds_can_be_reached() {
     let question = b"GET / HTTP/1.0\r\n\r\n";
     input.extend([2, 0, 0, 0, 3, 0, question.len() as u8]);
     input.extend(question);
+    host.root_with_input("NAME=graduate-uat dokku graduate:forward", &input)
+        .is_refused()
+        .says("of yours holds anything");
     // This session takes the place of the graduation's own, which would take it back at once.
     assert_eq!(world.source.kill("STOP", "dokku-graduate coordinator"), 1);
-    let (session, writer) = host.begin_root_with_input("dokku graduate:forward", &input);
+    let (session, writer) =
+        host.begin_root_with_input("NAME=graduate-staging dokku graduate:forward", &input);
     let answers = |text: &str| session.so_far().contains(text);
     // The head of the answer and its body may come in two frames.
     until("the held app answers", || answers("200 OK") && answers("2\n"));
@@ -208,7 +212,8 @@ fn only_what_this_graduation_holds_can_be_reached() {
     post.succeeds();
     push.wait().succeeds();
     // What is live now is nobody's any more.
-    host.root_with_input("dokku graduate:forward", wants(&id).as_bytes()).is_refused().says("holds nothing");
+    let nothing = host.root_with_input("NAME=graduate-staging dokku graduate:forward", wants(&id).as_bytes());
+    nothing.is_refused().says("of yours holds anything");
 }
 
 #[test]

@@ -155,8 +155,9 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::participant::store::tests::graduation;
     use crate::participant::store::{self, Graduation};
-    use crate::protocol::{AppEnd, Decision, OnFailure};
+    use crate::protocol::{AppEnd, Decision};
     use crate::records::Recorder;
     use crate::vars::Vars;
 
@@ -177,21 +178,7 @@ mod tests {
         let vars = Vars { lib_root: dir.path().to_owned(), ..Vars::from_environment() };
         let id = "20261123104500-000001".parse().unwrap();
         let store = Store::at(&vars, &id);
-        store
-            .create(&Graduation {
-                id,
-                environment: "production".parse().unwrap(),
-                source: "staging".to_owned(),
-                by: "ann".to_owned(),
-                lease_s: 60,
-                max_parallel: 2,
-                on_failure: OnFailure::Rollback,
-                soak_s: None,
-                verify_interval_s: 15,
-                since: chrono::Utc::now(),
-                boot: boot.to_owned(),
-            })
-            .unwrap();
+        store.create(&Graduation { boot: boot.to_owned(), ..graduation("20261123104500-000001") }).unwrap();
         let recorder = Recorder::open(&store.reports()).unwrap();
         reported.iter().for_each(|report| recorder.append(report).unwrap());
         settled.iter().for_each(|settled| store.settle(settled).unwrap());

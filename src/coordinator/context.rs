@@ -80,6 +80,7 @@ impl<'a> Coordinator<'a> {
             vars: vars.clone(),
             environment: environment.clone(),
             id: order.id.clone(),
+            secret: place.secret()?,
             routes,
             control: place.control(),
             lease: limits.lease,

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use super::message::{CoordinatorMessage, Heard};
 use crate::link::{Announcement, Inquiry, Link, LinkError};
 use crate::mapping::Routes;
-use crate::names::{AppName, EnvironmentName, GraduationId, ImageName};
+use crate::names::{AppName, EnvironmentName, GraduationId, ImageName, Secret};
 use crate::order::Notice;
 use crate::plan::Row;
 use crate::process::Children;
@@ -43,6 +43,8 @@ pub(super) struct Site {
     pub(super) vars: Vars,
     pub(super) environment: EnvironmentName,
     pub(super) id: GraduationId,
+    /// By which it knows us.
+    pub(super) secret: Secret,
     pub(super) routes: Routes,
     /// The socket by which all connections share one.
     pub(super) control: PathBuf,

@@ -93,6 +93,7 @@ impl<'c, 'v> Run<'c, 'v> {
         let request = Request::Begin {
             id: order.id.clone(),
             environment: order.tag.environment.clone(),
+            secret: site.secret.clone(),
             source: settings.host_name(),
             by: order.by.clone(),
             lease_s: seconds(limits.lease),

@@ -111,7 +111,7 @@ pub(crate) fn settle_earlier(
 fn decided_by_ref(vars: &Vars, order: &Order, entries: &[Entry]) -> Result<Option<Go>, CoordinatorError> {
     let voted = entries.iter().find_map(|entry| match entry {
         Entry::Voted { receive_pack } => Some(*receive_pack),
-        Entry::Ordered { .. } | Entry::Begun {} | Entry::Decided { .. } | Entry::Ended { .. } => None,
+        Entry::Ordered { .. } | Entry::Begun { .. } | Entry::Decided { .. } | Entry::Ended { .. } => None,
     });
     let Some(receive_pack) = voted else { return Ok(None) };
     // A ref that has moved tells at once. The push may well wait for us: its post-receive does.

@@ -51,7 +51,7 @@ fn is_over(vars: &Vars, place: &Place, entries: &[Entry]) -> bool {
             let current = current(vars, &order.tag.environment);
             place.is_dead() && current.is_ok_and(|current| current.as_ref() != Some(&order.id))
         }
-        Some(Entry::Begun {} | Entry::Voted { .. } | Entry::Decided { .. }) => false,
+        Some(Entry::Begun { .. } | Entry::Voted { .. } | Entry::Decided { .. }) => false,
         None => place.is_dead(),
     }
 }
@@ -90,9 +90,10 @@ mod tests {
             entries.iter().for_each(|entry| journal.append(entry).unwrap());
             id
         };
-        let over = [Entry::Begun {}, Entry::Ended { outcome: Outcome::Live {}, release: None }];
+        let begun = Entry::Begun { secret: None };
+        let over = [begun.clone(), Entry::Ended { outcome: Outcome::Live {}, release: None }];
         let ids = [
-            make(0, "production", &[Entry::Begun {}]),
+            make(0, "production", &[begun]),
             make(1, "production", &over),
             make(2, "uat", &over),
             make(3, "production", &[]),

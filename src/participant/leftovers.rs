@@ -96,7 +96,7 @@ pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> 
     let soak = if store.soaks() { Soak::Begun } else { graduation.soak() };
     if soak == Soak::Begun && store.verdict().is_none() {
         // The source has a lease to come back, even after a boot.
-        store.renew(graduation.lease_s)?;
+        store.renew(&graduation)?;
     }
     let (machine, first) = Destination::take_over(graduation.on_failure, soak, left);
     Participant::new(vars, store, graduation, reports, machine).with_opened(apps).serve(&listener, first);

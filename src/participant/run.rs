@@ -22,7 +22,7 @@ use crate::participant::opening;
 use crate::participant::reports::Reports;
 use crate::participant::siblings;
 use crate::participant::soak;
-use crate::participant::store::{AppEntry, Before, Graduation, LeaseEnd, Settled, Store};
+use crate::participant::store::{AppEntry, Before, Graduation, LeaseEnd, RenewError, Settled, Store};
 use crate::protocol::{self, AppEnd, Decision, Delivery, Report, Request};
 use crate::records::Recorder;
 use crate::runs::Runs;
@@ -226,9 +226,12 @@ impl<'a> Participant<'a> {
                 self.step(DestinationEvent::PrepareAsked(app));
             }
             Request::Look { number } => self.step(DestinationEvent::LookAsked(number)),
-            Request::Renew { number } => match self.store.renew(self.graduation.lease_s) {
+            Request::Renew { number } => match self.store.renew(&self.graduation) {
                 Ok(()) => self.reports.say(Report::Renewed { number }),
-                Err(error) => log::error!("{error}"),
+                Err(error @ RenewError::TooLong(_)) => {
+                    self.reports.say(Report::Refused { reason: error.to_string() });
+                }
+                Err(RenewError::File(error)) => log::error!("{error}"),
             },
             Request::Decide { decision } => self.step(DestinationEvent::DecisionHeard(decision)),
             Request::Judge { verdict } => self.step(DestinationEvent::VerdictAsked(verdict)),
@@ -384,9 +387,9 @@ impl<'a> Participant<'a> {
     /// decided: a lease that cannot be written says that there is no room for it.
     fn look(&self, number: u64) {
         let (store, sender) = (self.store.clone(), self.sender.clone());
-        let (lease_s, apps) = (self.graduation.lease_s, self.apps.keys().cloned().collect::<Vec<_>>());
+        let (graduation, apps) = (self.graduation.clone(), self.apps.keys().cloned().collect::<Vec<_>>());
         thread::spawn(move || {
-            let ailing = match store.renew(lease_s) {
+            let ailing = match store.renew(&graduation) {
                 Ok(()) => ballot::before_the_vote(&store, apps),
                 Err(error) => apps.into_iter().map(|app| (app, error.to_string())).collect(),
             };

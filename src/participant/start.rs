@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::exit::Explain;
 use crate::files::FileError;
 use crate::names::GraduationId;
-use crate::participant::store::Graduation;
+use crate::participant::store::{Graduation, RenewError};
 use crate::process::{self, Detached, ProcessError};
 
 /// What a participant is started for; JSON on its stdin.
@@ -33,6 +33,9 @@ pub(crate) enum ParticipantError {
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The source's lease.
+    #[error(transparent)]
+    Renew(#[from] RenewError),
     /// A process.
     #[error(transparent)]
     Process(#[from] ProcessError),

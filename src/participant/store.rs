@@ -36,7 +36,7 @@ use serde::{Deserialize, Serialize};
 use crate::commit::app::Standing;
 use crate::commit::destination::Soak;
 use crate::files::{self, FileError};
-use crate::names::{AppName, EnvironmentName, GraduationId};
+use crate::names::{AppName, Digest, EnvironmentName, GraduationId, Secret};
 pub(crate) use crate::participant::store::app::{
     AppEntry, AppLog, Before, Held, Noted, Old, Placed, Variables,
 };
@@ -52,6 +52,12 @@ pub(crate) struct Graduation {
     pub(crate) id: GraduationId,
     /// What the source calls this host.
     pub(crate) environment: EnvironmentName,
+    /// The key with which the source came, as Dokku calls it, or the user of this host.
+    #[serde(default)]
+    pub(crate) key: String,
+    /// By which its source is known; none if a version began it that had no secrets yet.
+    #[serde(default)]
+    pub(crate) secret: Option<Digest>,
     /// What the source's host calls itself.
     pub(crate) source: String,
     /// Who asked for it.
@@ -73,12 +79,47 @@ pub(crate) struct Graduation {
     /// In which boot of this host.
     #[serde(default)]
     pub(crate) boot: String,
+    /// When it began, in milliseconds since that boot.
+    #[serde(default)]
+    pub(crate) begun_ms: u64,
+    /// For how long it may wait for its decision, in seconds; `max-hold` of this host then.
+    #[serde(default = "no_limit")]
+    pub(crate) max_hold_s: u32,
+}
+
+/// For a graduation that a version without the limit has begun.
+fn no_limit() -> u32 {
+    u32::MAX
+}
+
+/// A lease is not renewed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RenewError {
+    /// It would last longer than a graduation may wait here.
+    #[error(
+        "this host lets a graduation wait for its decision for {0} s at most, its builds included; there, \
+         `dokku graduate:set --global max-hold SECONDS` allows more"
+    )]
+    TooLong(u32),
+    /// It cannot be written.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 impl Graduation {
     /// Whether it is watched when all of it is live.
     pub(crate) fn soak(&self) -> Soak {
         if self.soak_s.is_some() { Soak::Wanted } else { Soak::No }
+    }
+
+    /// Whoever comes with this key, as Dokku calls it, is who began it.
+    pub(crate) fn came_with(&self, key: &str) -> bool {
+        self.key.is_empty() || self.key == key
+    }
+
+    /// Whoever says this is who began it.
+    pub(crate) fn was_begun_with(&self, secret: &Secret) -> bool {
+        self.secret.is_none_or(|digest| digest == secret.digest())
     }
 
     /// For how long.
@@ -121,7 +162,7 @@ struct SoakEnd {
 }
 
 /// Milliseconds since boot, sleep included: a clock that nobody sets.
-fn since_boot_ms() -> u64 {
+pub(crate) fn since_boot_ms() -> u64 {
     let now = clock_gettime(ClockId::Boottime);
     u64::try_from(now.tv_sec).unwrap_or(0) * 1000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
 }
@@ -204,7 +245,7 @@ impl Store {
             files::make_dir(&self.dir.join(dir))?;
         }
         files::make_dir(&self.active)?;
-        self.renew(graduation.lease_s)?;
+        self.write_lease(since_boot_ms() + lease_ms(graduation))?;
         files::write_json(&self.dir.join("graduation.json"), graduation)
     }
 
@@ -337,13 +378,21 @@ impl Store {
         Standing::of(self.decision(), self.soaks(), self.verdict())
     }
 
-    /// Renews the lease for `seconds` from now.
+    /// Renews the lease from now on: for all of its length, on which a source that votes relies.
     ///
     /// # Errors
-    /// The old one stands.
-    pub(crate) fn renew(&self, seconds: u32) -> Result<(), FileError> {
-        let lease = Lease { boot: boot_id()?, ends_ms: since_boot_ms() + u64::from(seconds) * 1000 };
-        files::write_json(&self.dir.join("vote/lease"), &lease)
+    /// The old one stands. Before the decision it is not renewed beyond what [`Graduation::max_hold_s`] allows.
+    pub(crate) fn renew(&self, graduation: &Graduation) -> Result<(), RenewError> {
+        let ends_ms = since_boot_ms() + lease_ms(graduation);
+        let allowed_ms = graduation.begun_ms + u64::from(graduation.max_hold_s) * 1000;
+        if ends_ms > allowed_ms && self.decision().is_none() {
+            return Err(RenewError::TooLong(graduation.max_hold_s));
+        }
+        Ok(self.write_lease(ends_ms)?)
+    }
+
+    fn write_lease(&self, ends_ms: u64) -> Result<(), FileError> {
+        files::write_json(&self.dir.join("vote/lease"), &Lease { boot: boot_id()?, ends_ms })
     }
 
     /// What is left of the lease; zero if it has ended, or the host has booted since.
@@ -438,6 +487,10 @@ impl Store {
     }
 }
 
+fn lease_ms(graduation: &Graduation) -> u64 {
+    u64::from(graduation.lease_s) * 1000
+}
+
 /// Makes a word the content of a file, unless it has one; returns the one that it has.
 fn first_word<T: Serialize + DeserializeOwned>(path: &Path, wanted: T) -> Result<T, FileError> {
     let content = serde_json::to_vec(&wanted).expect("a word has a JSON form");
@@ -456,8 +509,51 @@ fn remove_tree(dir: &Path) -> Result<(), FileError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// One that begins now, with a lease of a minute.
+    pub(crate) fn graduation(id: &str) -> Graduation {
+        Graduation {
+            id: id.parse().unwrap(),
+            environment: "production".parse().unwrap(),
+            key: "staging".to_owned(),
+            secret: None,
+            source: "staging".to_owned(),
+            by: "alice".to_owned(),
+            lease_s: 60,
+            max_parallel: 2,
+            on_failure: OnFailure::Rollback,
+            soak_s: None,
+            verify_interval_s: 15,
+            since: Utc::now(),
+            boot: boot_id().unwrap(),
+            begun_ms: since_boot_ms(),
+            max_hold_s: 3_600,
+        }
+    }
+
+    #[test]
+    fn a_graduation_is_taken_up_by_whoever_has_begun_it() {
+        let secret = Secret::of([1; 16]);
+        let own = Graduation { secret: Some(secret.digest()), ..graduation("20261123104500-000001") };
+        assert!(own.was_begun_with(&secret));
+        assert!(!own.was_begun_with(&Secret::of([2; 16])));
+        assert!(graduation("20261123104500-000001").was_begun_with(&secret), "an older version had none");
+    }
+
+    #[test]
+    fn until_it_is_decided_a_graduation_waits_no_longer_than_its_host_allows() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store { dir: dir.path().to_owned(), active: dir.path().join("active") };
+        let short = Graduation { max_hold_s: 30, ..graduation("20261123104500-000001") };
+        store.create(&short).unwrap();
+        let refused = store.renew(&short).unwrap_err().to_string();
+        assert!(refused.contains("for 30 s at most") && refused.contains("max-hold"), "{refused}");
+        store.renew(&Graduation { max_hold_s: 3_600, ..short.clone() }).unwrap();
+        store.decide(Decision::Go).unwrap();
+        store.renew(&short).unwrap();
+    }
 
     #[test]
     fn only_a_lease_that_is_known_to_have_ended_has() {
@@ -469,7 +565,7 @@ mod tests {
         let mut end = LeaseEnd::default();
         assert!(end.left(&store).is_zero());
 
-        store.renew(1000).unwrap();
+        store.renew(&Graduation { lease_s: 1000, ..graduation("20261123104500-000001") }).unwrap();
         assert!(end.left(&store) > Duration::from_secs(900));
         fs::rename(&lease, dir.path().join("aside")).unwrap();
         fs::create_dir(&lease).unwrap();

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::exit::{ExitStatus, Explain};
 use crate::names::{ConfigName, FoundApp, HostName};
 use crate::plan::{Deliver, MissingConfig, Untested};
-use crate::protocol::OnFailure;
+use crate::protocol::{MAX_LEASE_S, MAX_PARALLEL, OnFailure};
 
 /// Why a property cannot be set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +70,8 @@ pub(crate) enum Property {
     VerifyInterval,
     /// `max-soak`: for how long a source may have what is live here watched, in seconds; global only.
     MaxSoak,
+    /// `max-hold`: for how long a graduation may wait for its decision here, in seconds; global only.
+    MaxHold,
     /// `keep-releases`: how many releases can be gone back to.
     KeepReleases,
     /// `keep-images`: of how many deploys of each app this host keeps the image; global only.
@@ -111,7 +113,7 @@ impl fmt::Display for Kind {
 
 impl Property {
     /// All of them, in the order of reports.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::MaxParallel,
         Self::HoldTimeout,
         Self::Lease,
@@ -125,6 +127,7 @@ impl Property {
         Self::Soak,
         Self::VerifyInterval,
         Self::MaxSoak,
+        Self::MaxHold,
         Self::KeepReleases,
         Self::KeepImages,
         Self::KeepLogs,
@@ -148,6 +151,7 @@ impl Property {
             Self::Soak => "soak",
             Self::VerifyInterval => "verify-interval",
             Self::MaxSoak => "max-soak",
+            Self::MaxHold => "max-hold",
             Self::KeepReleases => "keep-releases",
             Self::KeepImages => "keep-images",
             Self::KeepLogs => "keep-logs",
@@ -163,9 +167,9 @@ impl Property {
 
     fn kind(self) -> Kind {
         match self {
-            Self::MaxParallel => Kind::Number { low: 1, high: 64 },
+            Self::MaxParallel => Kind::Number { low: 1, high: MAX_PARALLEL },
             Self::HoldTimeout => Kind::Seconds { low: 10, high: 86_400 },
-            Self::Lease => Kind::Seconds { low: 10, high: 3_600 },
+            Self::Lease => Kind::Seconds { low: 10, high: MAX_LEASE_S },
             Self::OnFailure => Kind::Word("rollback or keep"),
             Self::MissingConfig | Self::Untested => Kind::Word("fail, warn or ignore"),
             Self::IgnoreConfig => Kind::Names("config variables"),
@@ -173,6 +177,7 @@ impl Property {
             Self::Deliver => Kind::Word("auto, build or image"),
             Self::HookTimeout | Self::VerifyInterval => Kind::Seconds { low: 1, high: 3_600 },
             Self::Soak | Self::MaxSoak => Kind::Seconds { low: 0, high: 86_400 },
+            Self::MaxHold => Kind::Seconds { low: 60, high: 604_800 },
             Self::KeepReleases => Kind::Number { low: 1, high: 400 },
             Self::KeepImages => Kind::Number { low: 0, high: 100 },
             Self::KeepLogs => Kind::Number { low: 1, high: 10_000 },
@@ -225,6 +230,10 @@ impl Property {
             }
             Self::MaxSoak => {
                 "For how long sources may have what is live on this host watched. It belongs to the whole host: `--global` only."
+            }
+            Self::MaxHold => {
+                "For how long a graduation from elsewhere may wait for its decision on this host, its builds and POST hooks \
+                 included. Then it is aborted, whatever its source says. It belongs to the whole host: `--global` only."
             }
             Self::KeepReleases => {
                 "To how many releases you can go back, whatever is force-pushed, renamed or destroyed meanwhile. Their \
@@ -291,6 +300,7 @@ pub(crate) struct Properties {
     verify_interval_s: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_soak_s: Option<u32>,
+    max_hold_s: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_releases: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -378,6 +388,7 @@ impl Properties {
             Property::Soak => self.soak_s = parsed(property, value, number)?,
             Property::VerifyInterval => self.verify_interval_s = parsed(property, value, number)?,
             Property::MaxSoak => self.max_soak_s = parsed(property, value, number)?,
+            Property::MaxHold => self.max_hold_s = parsed(property, value, number)?,
             Property::KeepReleases => self.keep_releases = parsed(property, value, number)?,
             Property::KeepImages => self.keep_images = parsed(property, value, number)?,
             Property::KeepLogs => self.keep_logs = parsed(property, value, number)?,
@@ -422,6 +433,8 @@ pub(crate) struct Limits {
     pub verify_interval: Duration,
     /// For how long sources may have what is live here watched; two hours.
     pub max_soak: Duration,
+    /// For how long a graduation from elsewhere may wait for its decision here, in seconds; 3,600.
+    pub max_hold_s: u32,
     /// How many releases can be gone back to; 20.
     pub keep_releases: u32,
     /// Of how many deploys of each app this host keeps the image; 3.
@@ -454,6 +467,7 @@ impl Limits {
             soak: seconds(own.soak_s, global.soak_s, 0),
             verify_interval: seconds(own.verify_interval_s, global.verify_interval_s, 15),
             max_soak: seconds(None, global.max_soak_s, 7_200),
+            max_hold_s: global.max_hold_s.unwrap_or(3_600),
             keep_releases: own.keep_releases.or(global.keep_releases).unwrap_or(20),
             keep_images: global.keep_images.unwrap_or(3),
             keep_logs: own.keep_logs.or(global.keep_logs).unwrap_or(50),
@@ -474,6 +488,7 @@ impl Limits {
             Property::Soak => self.soak.as_secs().to_string(),
             Property::VerifyInterval => self.verify_interval.as_secs().to_string(),
             Property::MaxSoak => self.max_soak.as_secs().to_string(),
+            Property::MaxHold => self.max_hold_s.to_string(),
             Property::KeepReleases => self.keep_releases.to_string(),
             Property::KeepImages => self.keep_images.to_string(),
             Property::KeepLogs => self.keep_logs.to_string(),

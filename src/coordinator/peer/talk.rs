@@ -101,7 +101,7 @@ impl Peer {
     }
 
     pub(super) fn ask_for_missed(&mut self) {
-        let id = self.site.id.clone();
-        self.send(&Request::Resume { id, seen: self.seen });
+        let (id, secret) = (self.site.id.clone(), self.site.secret.clone());
+        self.send(&Request::Resume { id, secret, seen: self.seen });
     }
 }

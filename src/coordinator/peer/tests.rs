@@ -46,6 +46,7 @@ impl Around {
         let site = Arc::new(Site {
             vars: Vars { lib_root: dir.path().to_owned(), ..Vars::from_environment() },
             id: "20261123104512-abcdef".parse().unwrap(),
+            secret: Secret::of([0; 16]),
             routes: Routes::of(&Mapping::default(), &apps, &BTreeSet::new(), &environment, false),
             environment,
             control: dir.path().join("control"),

@@ -4,26 +4,13 @@ use std::fs;
 
 use super::*;
 use crate::environment::tests::Host;
-use crate::protocol::OnFailure;
+use crate::participant::store::tests::graduation;
 
 #[test]
 fn a_decision_that_cannot_be_written_is_tried_again_once_a_second() {
     let host = Host::without_repository();
-    let id = "20261129120000-abcdef".parse().unwrap();
-    let store = Store::at(&host.vars, &id);
-    let graduation = Graduation {
-        id,
-        environment: "production".parse().unwrap(),
-        source: "staging".to_owned(),
-        by: "alice".to_owned(),
-        lease_s: 0,
-        max_parallel: 1,
-        on_failure: OnFailure::Rollback,
-        soak_s: None,
-        verify_interval_s: 15,
-        since: chrono::Utc::now(),
-        boot: String::new(),
-    };
+    let graduation = Graduation { lease_s: 0, ..graduation("20261129120000-abcdef") };
+    let store = Store::at(&host.vars, &graduation.id);
     store.create(&graduation).unwrap();
     let in_its_way = store.vote_dir().join("decision");
     fs::create_dir(&in_its_way).unwrap();
