@@ -71,6 +71,7 @@ mod trigger;
 mod updates;
 mod vars;
 mod view;
+mod who;
 
 pub use start::main;
 

@@ -70,6 +70,7 @@ mod digest;
 mod found;
 mod host;
 mod image;
+mod key;
 mod secret;
 
 pub(crate) use branch::{BranchName, is_ref_path};
@@ -78,6 +79,7 @@ pub use digest::Digest;
 pub(crate) use found::FoundApp;
 pub(crate) use host::HostName;
 pub(crate) use image::ImageName;
+pub(crate) use key::KeyName;
 pub use secret::Secret;
 
 fn starts_with_letter_or_digit(text: &str) -> bool {

@@ -107,6 +107,9 @@ pub struct Order {
     pub options: Options,
     /// Who asks: the name of an ssh key, or of a user of the host.
     pub by: String,
+    /// Why whoever asks may not graduate this, where only the plan is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_allowed: Option<String>,
     /// When.
     pub at: DateTime<Utc>,
 }

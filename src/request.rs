@@ -8,6 +8,7 @@ use std::io;
 use chrono::Utc;
 
 use crate::exit::Explain;
+use crate::history;
 use crate::manifest::{Manifest, State};
 use crate::mapping::{Mapping, Routes};
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId, Label, RequestTag};
@@ -17,6 +18,7 @@ use crate::repo::{RepoError, RepositoryReader};
 use crate::settings::Settings;
 use crate::updates::{GraduationRequest, Push};
 use crate::vars::Vars;
+use crate::who::{Deed, NotAllowed};
 
 /// There is no order for what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +26,9 @@ pub(crate) enum RequestError {
     /// The environment repository, or what the commit holds.
     #[error(transparent)]
     Repo(#[from] RepoError),
+    /// Whoever asks may not.
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
     /// No commit has that name.
     #[error("the environment repository has no commit {0:?}")]
     UnknownRevision(String),
@@ -75,6 +80,7 @@ impl Orders<'_> {
     fn of_request(&self, request: &GraduationRequest) -> Result<Order, RequestError> {
         let GraduationRequest { tag, old, new } = request.clone();
         let commit = self.repo.commit_of(new)?;
+        let not_allowed = self.judge(&tag.environment, commit)?;
         let candidate = Candidate::of(self.repo, self.settings, &tag.environment, commit)?;
         Ok(Order {
             id: new_id()?,
@@ -93,8 +99,26 @@ impl Orders<'_> {
             excluded: candidate.excluded,
             options: self.options.clone(),
             by: self.vars.user.clone(),
+            not_allowed,
             at: Utc::now(),
         })
+    }
+
+    /// Whoever asks may do it. Everybody may have the plan, which says what it would be refused for.
+    fn judge(&self, environment: &EnvironmentName, commit: CommitId) -> Result<Option<String>, RequestError> {
+        let judge = |deed: &Deed<'_>| self.settings.judge(&self.vars.asker(), deed);
+        let (graduate, go_back) = (judge(&Deed::Graduate(environment)), judge(&Deed::GoBack(environment)));
+        // What was released has to be looked up, and matters only where one of them is refused.
+        let is_either = graduate.is_ok() && go_back.is_ok();
+        let judged = match is_either || history::latest_of(self.repo, environment, commit)?.is_none() {
+            true => graduate,
+            false => go_back,
+        };
+        match judged {
+            Ok(()) => Ok(None),
+            Err(refusal) if self.options.plan => Ok(Some(refusal.to_string())),
+            Err(refusal) => Err(refusal.into()),
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use crate::files::{self, FileError, Lock, Locking};
 use crate::mapping::{Mapping, RuleError};
 use crate::names::EnvironmentName;
 use crate::vars::{self, Vars};
+use crate::who::{self, AccessRules, Allowed, Asker, Deed, NotAllowed};
 
 pub(crate) use crate::order::HookKind;
 pub(crate) use address::Address;
@@ -400,6 +401,34 @@ impl Settings {
         let none = Properties::default();
         let own = self.environments.get(name).map_or(&none, |environment| &environment.properties);
         Limits::of(own, &self.properties)
+    }
+
+    /// Says whether somebody may do something. What holds for all environments may be changed by whoever may change each of
+    /// them: a hook, a global value or a second link to the same host would else take away what one of them is guarded by.
+    ///
+    /// # Errors
+    /// [`NotAllowed`], which names who may.
+    pub(crate) fn judge(&self, asker: &Asker, deed: &Deed<'_>) -> Result<(), NotAllowed> {
+        who::judge(asker, deed, &self.access_rules(deed.environment()))?;
+        if *deed == Deed::AdministerAll {
+            for environment in self.environments.keys() {
+                who::judge(asker, deed, &self.access_rules(Some(environment)))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn access_rules(&self, environment: Option<&EnvironmentName>) -> AccessRules {
+        let none = Properties::default();
+        let known = environment.and_then(|name| self.environments.get(name));
+        let own = known.map_or(&none, |environment| &environment.properties);
+        let limits = Limits::of(own, &self.properties);
+        let allowed = |names, is_own: bool| Allowed { names, of: environment.filter(|_| is_own).cloned() };
+        AccessRules {
+            allow: allowed(limits.allow, own.allow.is_some()),
+            rollback: allowed(limits.allow_rollback, own.allow_rollback.is_some()),
+            admin: allowed(limits.allow_admin, own.allow_admin.is_some()),
+        }
     }
 
     /// What this host is called: as somebody has set it, else as the kernel says.

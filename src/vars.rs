@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::names::GraduationId;
 use crate::plan::MAX_OPTIONS;
+use crate::who::Asker;
 
 /// The variable by which a deploy tells the plugin's triggers that it belongs to a graduation.
 pub(crate) const GRADUATION: &str = "GRADUATE_GRADUATION";
@@ -40,6 +41,8 @@ pub(crate) struct Vars {
     pub plugins_enabled: PathBuf,
     /// Who is at the other end: the ssh key's name, or the user of `sudo dokku`.
     pub user: String,
+    /// That is root on this host, whatever it is called: not somebody with a key of Dokku's.
+    pub is_root: bool,
     /// `SSH_CONNECTION` is set: an ssh session started us, or whatever did; ssh(1).
     pub over_ssh: bool,
     /// The graduation that the running deploy belongs to.
@@ -75,11 +78,23 @@ impl Vars {
         let plugins = path("PLUGIN_PATH", lib_root.join("plugins"));
         let count = text("GIT_PUSH_OPTION_COUNT").and_then(|n| n.parse().ok()).unwrap_or(0_usize);
         let ssh_name = text("NAME").or_else(|| text("SSH_NAME")).filter(|name| name != "default");
+        // Dokku's line for a key sets FINGERPRINT. Without it SSH_USER is whoever ran `dokku`, and what else is called NAME
+        // in the environment of that user names no key.
+        let has_key = get("FINGERPRINT").is_some();
+        let owner = text("DOKKU_SYSTEM_USER").unwrap_or("dokku".into());
+        let ssh_user = text("SSH_USER");
+        let local_user = ssh_user.clone().filter(|user| !has_key && *user != owner);
+        let is_root = match &ssh_user {
+            Some(user) => !has_key && user == "root",
+            // A push on the host itself, to the directory.
+            None => !has_key && rustix::process::geteuid().is_root(),
+        };
         Self {
             dokku_root: path("DOKKU_ROOT", "/home/dokku".into()),
             plugins_available: path("PLUGIN_AVAILABLE_PATH", plugins.join("available")),
             plugins_enabled: path("PLUGIN_ENABLED_PATH", plugins.join("enabled")),
-            user: ssh_name.or_else(|| text("SSH_USER")).or_else(|| text("USER")).unwrap_or("unknown".into()),
+            user: local_user.or(ssh_name).or(ssh_user).or_else(|| text("USER")).unwrap_or("unknown".into()),
+            is_root,
             over_ssh: get("SSH_CONNECTION").is_some(),
             graduation: text(GRADUATION).and_then(|id| id.parse().ok()),
             dokku_pid: text("DOKKU_PID").filter(|pid| pid.bytes().all(|byte| byte.is_ascii_digit())),
@@ -98,6 +113,11 @@ impl Vars {
             log: text("GRADUATE_LOG"),
             lib_root,
         }
+    }
+
+    /// Who asks, as it is judged.
+    pub(crate) fn asker(&self) -> Asker {
+        Asker { name: self.user.clone(), is_root: self.is_root }
     }
 
     /// The plugin's own data: `/var/lib/dokku/data/graduate`, mode 0700.

@@ -45,6 +45,7 @@ mod verification;
 mod votes;
 mod waiting;
 mod walk;
+mod who;
 mod worlds;
 
 /// A file that is not listed above would never run.

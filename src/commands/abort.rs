@@ -22,7 +22,7 @@ use super::verdict;
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The environment that is being graduated to
-    environment: EnvironmentName,
+    pub(super) environment: EnvironmentName,
 }
 
 /// Runs the command, and waits until everything is put back.

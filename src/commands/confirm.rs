@@ -16,7 +16,7 @@ use super::in_progress::{ending_after, the_one_in_progress};
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The environment that is being graduated to
-    environment: EnvironmentName,
+    pub(super) environment: EnvironmentName,
 }
 
 /// Runs the command, and waits until the graduation is over.

@@ -15,7 +15,7 @@ use super::printing::tell;
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The environment
-    environment: EnvironmentName,
+    pub(super) environment: EnvironmentName,
     /// Why, for those who are refused
     #[arg(required = true, num_args = 1.., value_name = "REASON")]
     reason: Vec<String>,
@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Args)]
 pub(crate) struct UnfreezeArguments {
     /// The environment
-    environment: EnvironmentName,
+    pub(super) environment: EnvironmentName,
 }
 
 /// Refuses graduations to an environment from now on. One that goes on is not stopped.

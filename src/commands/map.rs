@@ -15,7 +15,7 @@ use super::printing::{Format, print, print_json, tell};
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The environment
-    environment: EnvironmentName,
+    pub(super) environment: EnvironmentName,
     /// Apps of this host: a name, in which one `*` may stand for any part; without it the rules are listed
     #[arg(value_name = "FROM", requires = "destination")]
     source: Option<Pattern>,
@@ -33,11 +33,18 @@ pub(crate) struct Arguments {
     format: Format,
 }
 
+impl Arguments {
+    /// It adds a rule, and does not only list them.
+    pub(super) fn changes(&self) -> bool {
+        self.source.is_some()
+    }
+}
+
 /// Which rule to remove.
 #[derive(Debug, Args)]
 pub(crate) struct UnmapArguments {
     /// The environment
-    environment: EnvironmentName,
+    pub(super) environment: EnvironmentName,
     /// The rule's index, as `graduate:map` lists it, or its source pattern
     #[arg(value_name = "INDEX|FROM")]
     rule: String,

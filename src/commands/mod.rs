@@ -17,6 +17,7 @@ pub(crate) mod add_hook;
 pub(crate) mod commit;
 mod commits;
 pub(crate) mod confirm;
+mod deeds;
 pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod environments;
@@ -239,6 +240,7 @@ pub fn all() -> clap::Command {
 /// # Errors
 /// Whatever stopped it.
 pub(crate) fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
+    deeds::check(&command, vars)?;
     match command {
         Command::Graduate(arguments) => return graduate::run(&arguments, vars),
         Command::Recover(arguments) => return recover::run(&arguments, vars),

@@ -18,7 +18,7 @@ use super::printing::tell;
 pub(crate) struct Arguments {
     /// Its name
     #[arg(value_name = "NAME")]
-    name: EnvironmentName,
+    pub(super) name: EnvironmentName,
 }
 
 /// Runs the command. The host's pinned keys go with the last environment on it; tags and branches stay.

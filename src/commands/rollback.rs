@@ -23,7 +23,7 @@ use super::verdict;
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The environment
-    environment: EnvironmentName,
+    pub(super) environment: EnvironmentName,
     /// The release, as `graduate:releases` lists it; the one before what runs now if not given, or what ran before a graduation
     /// that is not confirmed yet
     release: Option<String>,

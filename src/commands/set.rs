@@ -13,7 +13,7 @@ use super::printing::tell;
 
 /// Where a property is set.
 #[derive(Clone, Debug)]
-enum Scope {
+pub(super) enum Scope {
     Global,
     One(EnvironmentName),
 }
@@ -30,7 +30,7 @@ impl FromStr for Scope {
 pub(crate) struct Arguments {
     /// The environment, or --global for all that do not set it themselves
     #[arg(value_name = "ENVIRONMENT|--global", allow_hyphen_values = true)]
-    scope: Scope,
+    pub(super) scope: Scope,
     /// Which
     #[arg(value_name = "PROPERTY", help = format!("One of {}", Property::known()))]
     property: String,

@@ -31,6 +31,7 @@ impl Coordinator<'_> {
             return Err(Ending::Refused { problems: vec![error.to_string()], hint: Some(hint) });
         }
         let mut problems = self.refs_in_the_way().map_err(|error| cannot_begin(&error))?;
+        problems.extend(self.order.not_allowed.clone());
         problems.extend(self.frozen().map_err(|error| cannot_begin(&error))?);
         // Both hosts look at what they run at the same time.
         let (surveyed, asked) = thread::scope(|scope| {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::{ExitStatus, Explain};
-use crate::names::{ConfigName, FoundApp, HostName};
+use crate::names::{ConfigName, FoundApp, HostName, KeyName};
 use crate::plan::{Deliver, MissingConfig, Untested};
 use crate::protocol::{MAX_LEASE_S, MAX_PARALLEL, OnFailure};
 
@@ -62,6 +62,12 @@ pub(crate) enum Property {
     Exclude,
     /// `deliver`: `auto`, `build` or `image`.
     Deliver,
+    /// `allow`: who may graduate.
+    Allow,
+    /// `allow-rollback`: who may go back to a release.
+    AllowRollback,
+    /// `allow-admin`: who may change what is set.
+    AllowAdmin,
     /// `hook-timeout`: how long each VERIFY, SUCCESS or FAILURE hook may take, in seconds.
     HookTimeout,
     /// `soak`: for how long what is live is watched before it is confirmed, in seconds.
@@ -113,7 +119,7 @@ impl fmt::Display for Kind {
 
 impl Property {
     /// All of them, in the order of reports.
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::MaxParallel,
         Self::HoldTimeout,
         Self::Lease,
@@ -123,6 +129,9 @@ impl Property {
         Self::Untested,
         Self::Exclude,
         Self::Deliver,
+        Self::Allow,
+        Self::AllowRollback,
+        Self::AllowAdmin,
         Self::HookTimeout,
         Self::Soak,
         Self::VerifyInterval,
@@ -147,6 +156,9 @@ impl Property {
             Self::Untested => "untested",
             Self::Exclude => "exclude",
             Self::Deliver => "deliver",
+            Self::Allow => "allow",
+            Self::AllowRollback => "allow-rollback",
+            Self::AllowAdmin => "allow-admin",
             Self::HookTimeout => "hook-timeout",
             Self::Soak => "soak",
             Self::VerifyInterval => "verify-interval",
@@ -175,6 +187,7 @@ impl Property {
             Self::IgnoreConfig => Kind::Names("config variables"),
             Self::Exclude => Kind::Names("apps"),
             Self::Deliver => Kind::Word("auto, build or image"),
+            Self::Allow | Self::AllowRollback | Self::AllowAdmin => Kind::Names("ssh keys"),
             Self::HookTimeout | Self::VerifyInterval => Kind::Seconds { low: 1, high: 3_600 },
             Self::Soak | Self::MaxSoak => Kind::Seconds { low: 0, high: 86_400 },
             Self::MaxHold => Kind::Seconds { low: 60, high: 604_800 },
@@ -216,6 +229,18 @@ impl Property {
             Self::Deliver => {
                 "How versions get there that the environment keeps no image of: `auto` sends the source's image where it is what a \
                  build there would give, and builds elsewhere; `build` never sends one; `image` refuses where none can be sent."
+            }
+            Self::Allow => {
+                "Whose keys may graduate there, let a graduation that waits go live, confirm it, and abort it; `*` is everybody. \
+                 Without it everybody may. Root on the host always may."
+            }
+            Self::AllowRollback => {
+                "Whose keys may go back to a release of the environment, and abort; `*` is everybody. Without it that is whoever \
+                 is in `allow`."
+            }
+            Self::AllowAdmin => {
+                "Whose keys may change what is set for the environment, this included; with `--global`, also hooks, links and \
+                 whatever holds for all environments. `*` is everybody. Without it everybody may."
             }
             Self::HookTimeout => {
                 "How long each VERIFY, SUCCESS or FAILURE hook may take. After that it is ended; a VERIFY hook has failed then."
@@ -292,6 +317,12 @@ pub(crate) struct Properties {
     exclude: Option<BTreeSet<FoundApp>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     deliver: Option<Deliver>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) allow: Option<BTreeSet<KeyName>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) allow_rollback: Option<BTreeSet<KeyName>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) allow_admin: Option<BTreeSet<KeyName>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hook_timeout_s: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -384,6 +415,9 @@ impl Properties {
             Property::Untested => self.untested = parsed(property, value, word)?,
             Property::Exclude => self.exclude = parsed(property, value, names)?,
             Property::Deliver => self.deliver = parsed(property, value, word)?,
+            Property::Allow => self.allow = parsed(property, value, names)?,
+            Property::AllowRollback => self.allow_rollback = parsed(property, value, names)?,
+            Property::AllowAdmin => self.allow_admin = parsed(property, value, names)?,
             Property::HookTimeout => self.hook_timeout_s = parsed(property, value, number)?,
             Property::Soak => self.soak_s = parsed(property, value, number)?,
             Property::VerifyInterval => self.verify_interval_s = parsed(property, value, number)?,
@@ -425,6 +459,12 @@ pub(crate) struct Limits {
     pub exclude: BTreeSet<FoundApp>,
     /// How versions get there; auto.
     pub deliver: Deliver,
+    /// Who may graduate; everybody.
+    pub allow: BTreeSet<KeyName>,
+    /// Who may go back; as `allow`.
+    pub allow_rollback: BTreeSet<KeyName>,
+    /// Who may change what is set; everybody.
+    pub allow_admin: BTreeSet<KeyName>,
     /// How long each VERIFY, SUCCESS or FAILURE hook may take; 60 s.
     pub hook_timeout: Duration,
     /// For how long what is live is watched before it is confirmed; not at all.
@@ -463,6 +503,9 @@ impl Limits {
             untested: own.untested.or(global.untested).unwrap_or_default(),
             exclude: chosen(&own.exclude, &global.exclude),
             deliver: own.deliver.or(global.deliver).unwrap_or_default(),
+            allow: chosen(&own.allow, &global.allow),
+            allow_rollback: chosen(&own.allow_rollback, &global.allow_rollback),
+            allow_admin: chosen(&own.allow_admin, &global.allow_admin),
             hook_timeout: seconds(own.hook_timeout_s, global.hook_timeout_s, 60),
             soak: seconds(own.soak_s, global.soak_s, 0),
             verify_interval: seconds(own.verify_interval_s, global.verify_interval_s, 15),
@@ -484,6 +527,9 @@ impl Limits {
         match property {
             Property::IgnoreConfig => joined(&self.ignore_config),
             Property::Exclude => joined(&self.exclude),
+            Property::Allow => joined(&self.allow),
+            Property::AllowRollback => joined(&self.allow_rollback),
+            Property::AllowAdmin => joined(&self.allow_admin),
             Property::HookTimeout => self.hook_timeout.as_secs().to_string(),
             Property::Soak => self.soak.as_secs().to_string(),
             Property::VerifyInterval => self.verify_interval.as_secs().to_string(),
@@ -579,6 +625,8 @@ mod tests {
             (Property::IgnoreConfig, "API_KEY,no-name"),
             (Property::IgnoreConfig, " , "),
             (Property::Exclude, "api,../x"),
+            (Property::Allow, "alice,bo*"),
+            (Property::AllowAdmin, " , "),
             (Property::HookTimeout, "0"),
             (Property::KeepLogs, "none"),
             (Property::AutoCommit, "yes"),

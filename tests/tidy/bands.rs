@@ -61,7 +61,7 @@ const BANDS: &[(&str, &[&str])] = &[
         &[
             "commit", "diff", "exit", "factors", "finding", "legible", "lines", "links", "listing",
             "manifest", "mapping", "names", "obstacle", "order", "plan", "procfile", "protocol", "runs",
-            "sendable", "updates",
+            "sendable", "updates", "who",
         ],
     ),
 ];

@@ -1,0 +1,51 @@
+//! By which names people are known to a host.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::InvalidName;
+
+/// The name of an ssh key or of a user of the host, as `allow` lists it; or `*`, which is everybody.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct KeyName(String);
+text_conversions!(KeyName);
+
+impl KeyName {
+    /// The name as text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// It is `*`.
+    pub(crate) fn is_everybody(&self) -> bool {
+        self.0 == "*"
+    }
+}
+
+impl FromStr for KeyName {
+    type Err = InvalidName;
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && !",*\"'\\`".contains(c);
+        let is_name = (1..=100).contains(&text.len()) && text.chars().all(is_plain);
+        if is_name || text == "*" {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidName::new("the name of an ssh key", text, RULE))
+        }
+    }
+}
+
+const RULE: &str = "at most 100 bytes without blanks, commas, quotes and '*'; or '*' alone, for everybody";
+
+#[test]
+fn key_names_are_what_a_list_can_hold() {
+    for good in ["alice", "alice@example.com", "ci-7", "*", "j\u{fc}rg"] {
+        assert!(good.parse::<KeyName>().is_ok(), "{good}");
+    }
+    for bad in ["", "a b", "a,b", "a*", "\"a\"", "a\nb", &"a".repeat(101)] {
+        assert!(bad.parse::<KeyName>().is_err(), "{bad}");
+    }
+}

@@ -1,0 +1,249 @@
+//! Who may do what: the one table of it. It knows neither files nor sessions: who asks, what for, and what is set come in,
+//! and a refusal comes out that names who may.
+//!
+//! Pushes and commands ask through [`Settings::judge`](crate::settings::Settings::judge).
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::exit::Explain;
+use crate::names::{EnvironmentName, KeyName};
+
+/// Who is at the other end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Asker {
+    /// The ssh key's name, or the user of `sudo dokku`.
+    pub name: String,
+    /// It is root on this host, who always may.
+    pub is_root: bool,
+}
+
+/// What somebody wants to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Deed<'a> {
+    /// Graduate what was not released there before.
+    Graduate(&'a EnvironmentName),
+    /// Graduate what is a release of the environment.
+    GoBack(&'a EnvironmentName),
+    /// Decide on a graduation that goes on: `go`, `confirm`.
+    Decide(&'a EnvironmentName),
+    /// End or settle one: `abort`, `recover`.
+    Abort(&'a EnvironmentName),
+    /// Change what is set for the environment.
+    Administer(&'a EnvironmentName),
+    /// Change what is set for all of them: global properties, hooks, links, signers.
+    AdministerAll,
+}
+
+impl Deed<'_> {
+    /// The environment that it is about; none if that is all of them.
+    pub(crate) fn environment(&self) -> Option<&EnvironmentName> {
+        match self {
+            Self::Graduate(environment)
+            | Self::GoBack(environment)
+            | Self::Decide(environment)
+            | Self::Abort(environment)
+            | Self::Administer(environment) => Some(environment),
+            Self::AdministerAll => None,
+        }
+    }
+}
+
+impl fmt::Display for Deed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Graduate(environment) => write!(f, "graduate to {environment}"),
+            Self::GoBack(environment) => write!(f, "go back to a release of {environment}"),
+            Self::Decide(environment) => write!(f, "decide on a graduation to {environment}"),
+            Self::Abort(environment) => write!(f, "abort a graduation to {environment}"),
+            Self::Administer(environment) => write!(f, "change what is set for {environment}"),
+            Self::AdministerAll => f.write_str("change what is set for all environments"),
+        }
+    }
+}
+
+/// Which of the properties a rule is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RuleName {
+    Allow,
+    AllowRollback,
+    AllowAdmin,
+}
+
+impl fmt::Display for RuleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Allow => "allow",
+            Self::AllowRollback => "allow-rollback",
+            Self::AllowAdmin => "allow-admin",
+        })
+    }
+}
+
+/// The value of one of the properties, and where it is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Allowed {
+    /// Who may; empty if nothing is set, and then everybody may.
+    pub names: BTreeSet<KeyName>,
+    /// The environment whose own value it is; none if it is the global one.
+    pub of: Option<EnvironmentName>,
+}
+
+impl Allowed {
+    fn includes(&self, asker: &Asker) -> bool {
+        let is_it = |name: &KeyName| name.is_everybody() || name.as_str() == asker.name;
+        self.names.is_empty() || self.names.iter().any(is_it)
+    }
+}
+
+/// What is set for an environment, or globally.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AccessRules {
+    /// `allow`.
+    pub allow: Allowed,
+    /// `allow-rollback`.
+    pub rollback: Allowed,
+    /// `allow-admin`.
+    pub admin: Allowed,
+}
+
+/// Somebody may not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{asker} may not {deed}: {who} may (graduate:set {place} {rule})")]
+pub(crate) struct NotAllowed {
+    asker: String,
+    deed: String,
+    who: String,
+    place: String,
+    rule: RuleName,
+}
+
+impl Explain for NotAllowed {}
+
+/// Says whether somebody may.
+///
+/// # Errors
+/// [`NotAllowed`], which names who may.
+pub(crate) fn judge(asker: &Asker, deed: &Deed<'_>, rules: &AccessRules) -> Result<(), NotAllowed> {
+    if asker.is_root {
+        return Ok(());
+    }
+    let allow = (RuleName::Allow, &rules.allow);
+    let rollback = match rules.rollback.names.is_empty() {
+        true => allow,
+        false => (RuleName::AllowRollback, &rules.rollback),
+    };
+    // Any one of them is enough; a refusal names all who may, and the last one's property.
+    let sufficient = match deed {
+        Deed::Graduate(_) | Deed::Decide(_) => vec![allow],
+        Deed::GoBack(_) => vec![rollback],
+        Deed::Abort(_) => vec![rollback, allow],
+        Deed::Administer(_) | Deed::AdministerAll => vec![(RuleName::AllowAdmin, &rules.admin)],
+    };
+    if sufficient.iter().any(|(_, allowed)| allowed.includes(asker)) {
+        return Ok(());
+    }
+    let names: BTreeSet<&str> =
+        sufficient.iter().flat_map(|(_, allowed)| &allowed.names).map(KeyName::as_str).collect();
+    let Some((rule, allowed)) = sufficient.last() else { return Ok(()) };
+    Err(NotAllowed {
+        asker: asker.name.clone(),
+        deed: deed.to_string(),
+        who: listed(&names.into_iter().collect::<Vec<_>>()),
+        place: allowed.of.as_ref().map_or("--global", EnvironmentName::as_str).to_owned(),
+        rule: *rule,
+    })
+}
+
+/// `alice`, `alice and bob`, `alice, bob and carol`.
+fn listed(names: &[&str]) -> String {
+    match names {
+        [] => "root".to_owned(),
+        [one] => (*one).to_owned(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(names: &str, of: Option<&EnvironmentName>) -> Allowed {
+        Allowed {
+            names: names.split_whitespace().map(|name| name.parse().unwrap()).collect(),
+            of: of.cloned(),
+        }
+    }
+
+    /// The first letters of the deeds that each of four people may do.
+    fn table(allow: &str, rollback: &str, admin: &str) -> String {
+        let production: EnvironmentName = "production".parse().unwrap();
+        let of = |names| allowed(names, Some(&production));
+        let rules = AccessRules { allow: of(allow), rollback: of(rollback), admin: of(admin) };
+        let deeds = [
+            ("G", Deed::Graduate(&production)),
+            ("B", Deed::GoBack(&production)),
+            ("D", Deed::Decide(&production)),
+            ("A", Deed::Abort(&production)),
+            ("S", Deed::Administer(&production)),
+            ("H", Deed::AdministerAll),
+        ];
+        let mut lines = Vec::new();
+        for (name, is_root) in [("alice", false), ("bob", false), ("root", false), ("carol", true)] {
+            let asker = Asker { name: name.to_owned(), is_root };
+            let may = |(letter, deed): &(&'static str, Deed<'_>)| {
+                if judge(&asker, deed, &rules).is_ok() { *letter } else { "-" }
+            };
+            lines.push(deeds.iter().map(may).collect::<String>());
+        }
+        lines.join(" ")
+    }
+
+    #[test]
+    fn who_may_do_what() {
+        // alice, bob, a key that is only called root, and root itself under whatever name.
+        for (allow, rollback, admin, expected) in [
+            ("", "", "", "GBDASH GBDASH GBDASH GBDASH"),
+            ("alice", "", "", "GBDASH ----SH ----SH GBDASH"),
+            ("alice", "bob", "", "G-DASH -B-ASH ----SH GBDASH"),
+            ("alice", "alice bob", "", "GBDASH -B-ASH ----SH GBDASH"),
+            ("", "bob", "", "G-DASH GBDASH G-DASH GBDASH"),
+            ("alice", "*", "", "GBDASH -B-ASH -B-ASH GBDASH"),
+            ("*", "", "bob", "GBDA-- GBDASH GBDA-- GBDASH"),
+            ("alice", "", "bob", "GBDA-- ----SH ------ GBDASH"),
+        ] {
+            assert_eq!(table(allow, rollback, admin), expected, "allow={allow} {rollback} {admin}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_who_may_and_where_that_is_set() {
+        let production: EnvironmentName = "production".parse().unwrap();
+        let alice = Asker { name: "alice".to_owned(), is_root: false };
+        let rules = AccessRules {
+            allow: allowed("bob carol", Some(&production)),
+            rollback: allowed("dave", None),
+            admin: allowed("erin", None),
+        };
+        for (deed, expected) in [
+            (
+                Deed::Graduate(&production),
+                "alice may not graduate to production: bob and carol may (graduate:set production allow)",
+            ),
+            (
+                Deed::GoBack(&production),
+                "alice may not go back to a release of production: dave may (graduate:set --global allow-rollback)",
+            ),
+            (
+                Deed::Abort(&production),
+                "alice may not abort a graduation to production: bob, carol and dave may (graduate:set production allow)",
+            ),
+            (
+                Deed::AdministerAll,
+                "alice may not change what is set for all environments: erin may (graduate:set --global allow-admin)",
+            ),
+        ] {
+            assert_eq!(judge(&alice, &deed, &rules).unwrap_err().to_string(), expected);
+        }
+    }
+}
