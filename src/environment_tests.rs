@@ -20,6 +20,7 @@ impl Host {
             plugins_available: path("lib/plugins/available"),
             plugins_enabled: path("lib/plugins/enabled"),
             user: "alice".to_owned(),
+            is_root: false,
             over_ssh: false,
             graduation: None,
             restoring: None,

@@ -39,6 +39,7 @@ fn settings_are_reported() {
        Graduate soak:                 0
        Graduate verify interval:      15
        Graduate max soak:             7200
+       Graduate max hold:             3600
        Graduate keep releases:        20
        Graduate keep images:          3
        Graduate keep logs:            7
@@ -54,7 +55,7 @@ fn settings_are_reported() {
     one(&["--production-keep-logs"]).succeeds().shows("7\n");
     one(&["--graduate-lease"]).succeeds().shows("60\n");
     one(&["production", "--graduate-colour"]).exits_with(2).shows(str![[r#"
- !     there is no --graduate-colour; there are --graduate-url, --graduate-max-parallel, --graduate-hold-timeout, --graduate-lease, --graduate-on-failure, --graduate-missing-config, --graduate-ignore-config, --graduate-untested, --graduate-exclude, --graduate-deliver, --graduate-allow, --graduate-allow-rollback, --graduate-allow-admin, --graduate-hook-timeout, --graduate-soak, --graduate-verify-interval, --graduate-max-soak, --graduate-keep-releases, --graduate-keep-images, --graduate-keep-logs, --graduate-auto-commit, --graduate-name, --graduate-kept-images, --graduate-frozen
+ !     there is no --graduate-colour; there are --graduate-url, --graduate-max-parallel, --graduate-hold-timeout, --graduate-lease, --graduate-on-failure, --graduate-missing-config, --graduate-ignore-config, --graduate-untested, --graduate-exclude, --graduate-deliver, --graduate-allow, --graduate-allow-rollback, --graduate-allow-admin, --graduate-hook-timeout, --graduate-soak, --graduate-verify-interval, --graduate-max-soak, --graduate-max-hold, --graduate-keep-releases, --graduate-keep-images, --graduate-keep-logs, --graduate-auto-commit, --graduate-name, --graduate-kept-images, --graduate-frozen
        hint: `dokku graduate:help` lists the commands
 
 "#]]);
@@ -72,7 +73,7 @@ fn what_cannot_be_set_is_told_with_what_can() {
     let world = World::new();
     let set = |words: &[&str]| world.source.dokku(&[&["graduate:set"], words].concat()).exits_with(2);
     set(&["production", "colour", "red"]).shows(str![[r#"
- !     there is no property "colour"; there are max-parallel, hold-timeout, lease, on-failure, missing-config, ignore-config, untested, exclude, deliver, allow, allow-rollback, allow-admin, hook-timeout, soak, verify-interval, max-soak, keep-releases, keep-images, keep-logs, auto-commit, name
+ !     there is no property "colour"; there are max-parallel, hold-timeout, lease, on-failure, missing-config, ignore-config, untested, exclude, deliver, allow, allow-rollback, allow-admin, hook-timeout, soak, verify-interval, max-soak, max-hold, keep-releases, keep-images, keep-logs, auto-commit, name
 
 "#]]);
     set(&["production", "on-failure", "explode"]).says("it is rollback or keep");

@@ -8,7 +8,9 @@ use crate::agent;
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::names::AppName;
+use crate::settings::Settings;
 use crate::vars::Vars;
+use crate::who::Deed;
 use crate::{forward, receive, receive_image};
 
 pub(crate) mod abort;
@@ -17,7 +19,6 @@ pub(crate) mod add_hook;
 pub(crate) mod commit;
 mod commits;
 pub(crate) mod confirm;
-mod deeds;
 pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod environments;
@@ -240,7 +241,7 @@ pub fn all() -> clap::Command {
 /// # Errors
 /// Whatever stopped it.
 pub(crate) fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
-    deeds::check(&command, vars)?;
+    check_asker(&command, vars)?;
     match command {
         Command::Graduate(arguments) => return graduate::run(&arguments, vars),
         Command::Recover(arguments) => return recover::run(&arguments, vars),
@@ -282,4 +283,56 @@ pub(crate) fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
         Command::Unmap(arguments) => map::unmap(&arguments, vars)?,
     }
     Ok(ExitStatus::Done)
+}
+
+/// Refuses a command that whoever runs it may not run.
+///
+/// # Errors
+/// The refusal, which names who may; settings that cannot be read.
+fn check_asker(command: &Command, vars: &Vars) -> Result<(), Error> {
+    let Some(deed) = deed(command) else { return Ok(()) };
+    Ok(Settings::load(vars)?.judge(&vars.asker(), &deed)?)
+}
+
+/// What a command does that not everybody may do: none of those that look only, of those of a peer's key, and of those that
+/// make an order, which is judged where it is made.
+fn deed(command: &Command) -> Option<Deed<'_>> {
+    match command {
+        Command::Go(arguments) => Some(Deed::Decide(&arguments.environment)),
+        Command::Confirm(arguments) => Some(Deed::Decide(&arguments.environment)),
+        Command::Abort(arguments) => Some(Deed::Abort(&arguments.environment)),
+        Command::Recover(arguments) => Some(Deed::Abort(&arguments.environment)),
+        // It may also end a graduation that is not confirmed, without an order.
+        Command::Rollback(arguments) => Some(Deed::GoBack(&arguments.environment)),
+        Command::Freeze(arguments) => Some(Deed::Administer(&arguments.environment)),
+        Command::Unfreeze(arguments) => Some(Deed::Administer(&arguments.environment)),
+        Command::Map(arguments) if arguments.changes() => Some(Deed::Administer(&arguments.environment)),
+        Command::Unmap(arguments) => Some(Deed::Administer(&arguments.environment)),
+        Command::RmEnvironment(arguments) => Some(Deed::Administer(&arguments.name)),
+        Command::Set(arguments) => Some(match &arguments.scope {
+            set::Scope::Global => Deed::AdministerAll,
+            set::Scope::One(environment) => Deed::Administer(environment),
+        }),
+        // A second link to the same host would not have what the first is guarded by.
+        Command::AddEnvironment(_) | Command::AddHook(_) | Command::RmHook(_) => Some(Deed::AdministerAll),
+        Command::Graduate(_)
+        | Command::Agent
+        | Command::Commit(_)
+        | Command::Diff(_)
+        | Command::Doctor(_)
+        | Command::Environments(_)
+        | Command::Forward
+        | Command::Held(_)
+        | Command::Help(_)
+        | Command::Hooks(_)
+        | Command::Key(_)
+        | Command::Logs(_)
+        | Command::Map(_)
+        | Command::Plan(_)
+        | Command::Receive { .. }
+        | Command::ReceiveImage { .. }
+        | Command::Releases(_)
+        | Command::Report(_)
+        | Command::Status(_) => None,
+    }
 }
