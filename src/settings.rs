@@ -191,6 +191,9 @@ pub(crate) struct Settings {
     environments: BTreeMap<EnvironmentName, LinkedEnvironment>,
     #[serde(default)]
     hooks: BTreeMap<HookKind, Vec<String>>,
+    /// Why nothing from elsewhere is let in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    incoming_frozen: Option<Frozen>,
     #[serde(default, skip_serializing_if = "Properties::is_empty")]
     properties: Properties,
 }
@@ -201,6 +204,7 @@ impl Default for Settings {
             version: SettingsVersion,
             environments: BTreeMap::new(),
             hooks: BTreeMap::new(),
+            incoming_frozen: None,
             properties: Properties::default(),
         }
     }
@@ -320,6 +324,20 @@ impl Settings {
         let error = self.unknown(name);
         self.environments.get_mut(name).ok_or(error)?.frozen = frozen;
         Ok(())
+    }
+
+    /// Refuses what comes from elsewhere to this host, or with nothing lets it pass again.
+    ///
+    /// # Errors
+    /// None.
+    pub(crate) fn freeze_incoming(&mut self, frozen: Option<Frozen>) -> Result<(), SettingsError> {
+        self.incoming_frozen = frozen;
+        Ok(())
+    }
+
+    /// Why what comes from elsewhere is refused, if it is.
+    pub(crate) fn incoming_frozen(&self) -> Option<&Frozen> {
+        self.incoming_frozen.as_ref()
     }
 
     /// Changes the rules by which apps get their names in an environment.

@@ -440,6 +440,49 @@ fn a_graduation_belongs_to_its_source_and_waits_no_longer_than_its_destination_a
 }
 
 #[test]
+fn a_destination_has_the_last_word_on_what_comes_from_elsewhere() {
+    let world = World::new();
+    let environment = with_news(&world, &["api"]);
+    let host = &world.destination;
+    host.dokku(&["graduate:abort", "--incoming"]).is_refused().says("no graduation from elsewhere");
+    host.dokku(&["graduate:recover", "--incoming"]).succeeds().says("nothing from elsewhere is in doubt");
+
+    host.dokku(&["graduate:freeze", "--incoming", "the datastore moves"]).succeeds();
+    environment
+        .graduate("frozen", "HEAD")
+        .is_refused()
+        .says("this host was frozen by root since")
+        .says("the datastore moves");
+    host.dokku(&["graduate:status"]).says("graduations from elsewhere are refused");
+    host.dokku(&["graduate:unfreeze", "--incoming"]).succeeds();
+
+    let post = world.post_hook();
+    let push = environment.begin_graduation(&[], "held", "HEAD");
+    post.is_reached_by(&push);
+    host.dokku(&["graduate:status"]).says("this host: being graduated to by alice from ");
+    host.dokku(&["graduate:doctor"]).says("`dokku graduate:abort --incoming` ends it");
+    host.dokku(&["graduate:recover", "--incoming"]).is_refused().says("is not decided");
+    host.dokku(&["graduate:abort", "--incoming"]).succeeds().says("api runs what it ran before");
+    push.wait().is_refused().says("somebody there aborted it");
+    drop(post);
+
+    // All of the source is gone when it is decided, and so is the participant.
+    let post = world.post_hook();
+    let push = environment.begin_graduation(&[], "now", "HEAD");
+    post.is_reached_by(&push);
+    world.source.kill("STOP", "dokku-graduate coordinator");
+    let decided = "echo '\"go\"' >\"$DOKKU_LIB_ROOT\"/data/graduate/incoming/$(ls \"$DOKKU_LIB_ROOT/data/graduate/incoming\" | tail -n 1)/vote/decision";
+    assert!(host.kill("KILL", "dokku-graduate participant") > 0);
+    host.root(decided).succeeds();
+    host.dokku(&["graduate:abort", "--incoming"]).is_refused().says("it was too late to abort");
+    host.dokku(&["graduate:recover", "--incoming"]).succeeds().says("api runs the new version");
+    assert_eq!(host.live("api"), "2");
+    world.source.kill("KILL", "dokku-graduate coordinator");
+    post.succeeds();
+    assert_ne!(push.wait().status, Some(0));
+}
+
+#[test]
 fn a_clock_that_was_set_back_brings_no_release_out_of_order() {
     let world = World::new();
     let environment = with_news(&world, &["api"]);

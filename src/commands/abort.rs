@@ -15,14 +15,19 @@ use crate::vars::Vars;
 
 use super::error::CommandError;
 use super::in_progress::{ending_after, the_one_in_progress};
+use super::incoming;
 use super::printing::tell;
 use super::verdict;
 
-/// Which environment.
+/// Which environment, or this host.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The environment that is being graduated to
-    pub(super) environment: EnvironmentName,
+    #[arg(required_unless_present = "incoming", conflicts_with = "incoming")]
+    pub(super) environment: Option<EnvironmentName>,
+    /// The graduation from elsewhere to this host
+    #[arg(long)]
+    pub(super) incoming: bool,
 }
 
 /// Runs the command, and waits until everything is put back.
@@ -30,7 +35,7 @@ pub(crate) struct Arguments {
 /// # Errors
 /// Nothing goes on there, or it was too late.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
-    let environment = &arguments.environment;
+    let Some(environment) = &arguments.environment else { return incoming::abort(vars) };
     let EnvironmentHolder { id, by, .. } = the_one_in_progress(environment, vars)?;
     if !Place::of(vars, &id).events().exists() {
         return Err(CommandError::BeingSettled(environment.clone(), by).into());

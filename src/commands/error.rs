@@ -3,8 +3,10 @@
 use std::io;
 
 use crate::exit::{ExitStatus, Explain};
+use crate::files::FileError;
 use crate::link::LinkError;
 use crate::names::EnvironmentName;
+use crate::participant::store::Graduation;
 
 /// A command cannot do what it is asked for.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +57,21 @@ pub(crate) enum CommandError {
         /// The commands that delete them.
         commands: Vec<String>,
     },
+    /// Nobody graduates to this host.
+    #[error("no graduation from elsewhere to this host is in progress")]
+    NothingIncoming,
+    /// It was decided already.
+    #[error("it was too late to abort: {} is decided", described(.0))]
+    DecidedIncoming(Box<Graduation>),
+    /// It has not been decided yet.
+    #[error("{} is not decided: there is nothing to finish", described(.0))]
+    UndecidedIncoming(Box<Graduation>),
+    /// Whoever carries it out here has died again.
+    #[error("the participant of {} died", described(.0))]
+    ParticipantDied(Box<Graduation>),
+    /// A file of ours.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Nothing is remembered of it.
     #[error("there is no such graduation; the last ones of each environment are remembered (keep-logs)")]
     NoGraduation,
@@ -64,7 +81,7 @@ impl Explain for CommandError {
     fn exit_status(&self) -> ExitStatus {
         match self {
             Self::Usage(_) => ExitStatus::Usage,
-            Self::CoordinatorDied(_) => ExitStatus::Partly,
+            Self::CoordinatorDied(_) | Self::ParticipantDied(_) => ExitStatus::Partly,
             Self::Local(_)
             | Self::Output(_)
             | Self::InProgress(..)
@@ -76,6 +93,10 @@ impl Explain for CommandError {
             | Self::TooLate(_)
             | Self::NoRelease(..)
             | Self::RefsOfEnvironment { .. }
+            | Self::NothingIncoming
+            | Self::DecidedIncoming(_)
+            | Self::UndecidedIncoming(_)
+            | Self::File(_)
             | Self::NoGraduation => ExitStatus::Refused,
         }
     }
@@ -95,6 +116,15 @@ impl Explain for CommandError {
             Self::RefsOfEnvironment { commands, .. } => {
                 Some(format!("delete them on this host:\n{}", commands.join("\n")))
             }
+            Self::DecidedIncoming(graduation) => Some(format!(
+                "what is live and not confirmed goes back by `dokku graduate:abort {0}` on {1}; if {1} is out of reach, `dokku \
+                 graduate:recover --incoming` finishes it here",
+                graduation.environment, graduation.source
+            )),
+            Self::UndecidedIncoming(_) => {
+                Some("`dokku graduate:abort --incoming` puts everything back".to_owned())
+            }
+            Self::ParticipantDied(_) => Some("run the command again".to_owned()),
             Self::Local(_) => Some("`dokku plugin:install` puts it right".to_owned()),
             Self::Output(_)
             | Self::InProgress(..)
@@ -102,7 +132,13 @@ impl Explain for CommandError {
             | Self::NotWaiting(..)
             | Self::NotVerified(_)
             | Self::BeingSettled(..)
+            | Self::NothingIncoming
+            | Self::File(_)
             | Self::NoGraduation => None,
         }
     }
+}
+
+fn described(graduation: &Graduation) -> String {
+    format!("graduation {}, which {} has begun from {},", graduation.id, graduation.by, graduation.source)
 }

@@ -15,32 +15,48 @@ use super::printing::tell;
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The environment
-    pub(super) environment: EnvironmentName,
+    #[arg(required_unless_present = "incoming", conflicts_with = "incoming")]
+    pub(super) environment: Option<EnvironmentName>,
     /// Why, for those who are refused
-    #[arg(required = true, num_args = 1.., value_name = "REASON")]
+    #[arg(required_unless_present = "incoming", num_args = 1.., value_name = "REASON")]
     reason: Vec<String>,
+    /// Refuse what comes from elsewhere to this host, and why
+    #[arg(long, num_args = 1.., value_name = "REASON")]
+    incoming: Vec<String>,
 }
 
 /// What to unfreeze.
 #[derive(Debug, Args)]
 pub(crate) struct UnfreezeArguments {
     /// The environment
-    pub(super) environment: EnvironmentName,
+    #[arg(required_unless_present = "incoming", conflicts_with = "incoming")]
+    pub(super) environment: Option<EnvironmentName>,
+    /// What comes from elsewhere to this host
+    #[arg(long)]
+    pub(super) incoming: bool,
 }
 
-/// Refuses graduations to an environment from now on. One that goes on is not stopped.
+/// Refuses graduations to an environment, or from elsewhere to this host, from now on. One that goes on is not stopped.
 ///
 /// # Errors
 /// An environment that is not linked, or a reason that is blank.
 pub(crate) fn freeze(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
-    let environment = &arguments.environment;
-    let reason = arguments.reason.join(" ").trim().replace(char::is_control, " ");
+    let words = if arguments.environment.is_some() { &arguments.reason } else { &arguments.incoming };
+    let reason = words.join(" ").trim().replace(char::is_control, " ");
     if reason.is_empty() {
         return Err(CommandError::Usage("a reason has words".to_owned()).into());
     }
     let frozen = Frozen { reason, by: vars.user.clone(), since: Utc::now() };
-    Settings::change(vars, |settings| settings.freeze(environment, Some(frozen)))?;
-    tell(format_args!("{environment} is frozen: graduations to it are refused"));
+    match &arguments.environment {
+        Some(environment) => {
+            Settings::change(vars, |settings| settings.freeze(environment, Some(frozen)))?;
+            tell(format_args!("{environment} is frozen: graduations to it are refused"));
+        }
+        None => {
+            Settings::change(vars, |settings| settings.freeze_incoming(Some(frozen)))?;
+            tell("this host is frozen: graduations from elsewhere are refused");
+        }
+    }
     Ok(())
 }
 
@@ -49,8 +65,15 @@ pub(crate) fn freeze(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
 /// # Errors
 /// An environment that is not linked.
 pub(crate) fn unfreeze(arguments: &UnfreezeArguments, vars: &Vars) -> Result<(), Error> {
-    let environment = &arguments.environment;
-    Settings::change(vars, |settings| settings.freeze(environment, None))?;
-    tell(format_args!("{environment} is not frozen"));
+    match &arguments.environment {
+        Some(environment) => {
+            Settings::change(vars, |settings| settings.freeze(environment, None))?;
+            tell(format_args!("{environment} is not frozen"));
+        }
+        None => {
+            Settings::change(vars, |settings| settings.freeze_incoming(None))?;
+            tell("this host is not frozen");
+        }
+    }
     Ok(())
 }

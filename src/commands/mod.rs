@@ -8,6 +8,7 @@ use crate::agent;
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::names::AppName;
+use crate::names::EnvironmentName;
 use crate::settings::Settings;
 use crate::vars::Vars;
 use crate::who::Deed;
@@ -30,6 +31,7 @@ pub(crate) mod held;
 pub(crate) mod help;
 pub(crate) mod hooks;
 mod in_progress;
+mod incoming;
 pub(crate) mod key;
 pub(crate) mod logs;
 pub(crate) mod map;
@@ -67,6 +69,7 @@ pub(crate) enum Command {
     /// Stop a graduation that has not been decided yet and put everything back
     ///
     /// It waits until everything is put back. After the decision it is too late, and `graduate:rollback` goes back.
+    /// With `--incoming` it is run on a destination: it ends what somebody elsewhere graduates to it.
     #[command(
         name = "graduate:abort",
         after_help = "Exit status: 0 it was aborted, or had ended by itself with nothing changed; 1 there is none, or it is \
@@ -126,7 +129,8 @@ pub(crate) enum Command {
     Forward,
     /// Refuse graduations to an environment and say why
     ///
-    /// To go back to a release is possible all the same, where `despite-freeze` is given.
+    /// To go back to a release is possible all the same, where `despite-freeze` is given. With `--incoming` it is run on a
+    /// destination, and refuses what comes from elsewhere, whatever it is.
     #[command(name = "graduate:freeze")]
     Freeze(freeze::Arguments),
     /// Let a graduation that waits for a person go live
@@ -185,7 +189,8 @@ pub(crate) enum Command {
     /// Settle a graduation that was left in doubt: finish it or undo it
     ///
     /// What was decided is finished, what was not is undone, and it says which. The next graduation to the environment
-    /// does the same first.
+    /// does the same first. With `--incoming` it is run on a destination whose source is out of reach: it finishes what was
+    /// decided.
     #[command(
         name = "graduate:recover",
         after_help = "Exit status: 0 it is settled, or nothing was in doubt; 1 a graduation is in progress; 3 it is still in \
@@ -294,18 +299,26 @@ fn check_asker(command: &Command, vars: &Vars) -> Result<(), Error> {
     Ok(Settings::load(vars)?.judge(&vars.asker(), &deed)?)
 }
 
+/// A deed for an environment, or with `--incoming` for this host.
+fn there_or_here<'a>(
+    environment: Option<&'a EnvironmentName>,
+    deed: fn(&'a EnvironmentName) -> Deed<'a>,
+) -> Deed<'a> {
+    environment.map_or(Deed::AdministerAll, deed)
+}
+
 /// What a command does that not everybody may do: none of those that look only, of those of a peer's key, and of those that
 /// make an order, which is judged where it is made.
 fn deed(command: &Command) -> Option<Deed<'_>> {
     match command {
         Command::Go(arguments) => Some(Deed::Decide(&arguments.environment)),
         Command::Confirm(arguments) => Some(Deed::Decide(&arguments.environment)),
-        Command::Abort(arguments) => Some(Deed::Abort(&arguments.environment)),
-        Command::Recover(arguments) => Some(Deed::Abort(&arguments.environment)),
+        Command::Abort(arguments) => Some(there_or_here(arguments.environment.as_ref(), Deed::Abort)),
+        Command::Recover(arguments) => Some(there_or_here(arguments.environment.as_ref(), Deed::Abort)),
         // It may also end a graduation that is not confirmed, without an order.
         Command::Rollback(arguments) => Some(Deed::GoBack(&arguments.environment)),
-        Command::Freeze(arguments) => Some(Deed::Administer(&arguments.environment)),
-        Command::Unfreeze(arguments) => Some(Deed::Administer(&arguments.environment)),
+        Command::Freeze(arguments) => Some(there_or_here(arguments.environment.as_ref(), Deed::Administer)),
+        Command::Unfreeze(arguments) => Some(there_or_here(arguments.environment.as_ref(), Deed::Administer)),
         Command::Map(arguments) if arguments.changes() => Some(Deed::Administer(&arguments.environment)),
         Command::Unmap(arguments) => Some(Deed::Administer(&arguments.environment)),
         Command::RmEnvironment(arguments) => Some(Deed::Administer(&arguments.name)),

@@ -17,13 +17,18 @@ use crate::settings::Settings;
 use crate::vars::Vars;
 
 use super::error::CommandError;
+use super::incoming;
 use super::printing::tell;
 
-/// Which environment.
+/// Which environment, or this host.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The environment whose last graduation was interrupted
-    pub environment: EnvironmentName,
+    #[arg(required_unless_present = "incoming", conflicts_with = "incoming")]
+    pub(super) environment: Option<EnvironmentName>,
+    /// The graduation from elsewhere to this host
+    #[arg(long)]
+    incoming: bool,
 }
 
 /// Runs the command: finishes what was decided and undoes what was not, and says which.
@@ -31,7 +36,7 @@ pub(crate) struct Arguments {
 /// # Errors
 /// A graduation is in progress, or it stays in doubt.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
-    let environment = &arguments.environment;
+    let Some(environment) = &arguments.environment else { return incoming::recover(vars) };
     if journal::current(vars, environment)?.is_none() {
         // One that has been removed since can be in doubt all the same.
         Settings::load(vars)?.environment(environment)?;

@@ -16,6 +16,7 @@ use crate::lines::Lines;
 use crate::link::Inquiry;
 use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId};
+use crate::participant;
 use crate::repo::GitRepository;
 use crate::report::Reporter;
 use crate::runs::{AppStatus, Condition, Runs};
@@ -121,9 +122,16 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
         survey.here.into_iter().map(|(app, here)| (app, here.status.runs)).collect();
     let looks = names.into_iter().zip(live).map(|(name, live)| look(name, live, &settings, &here, vars));
     let places = looks.collect::<Result<Vec<_>, _>>()?;
+    let incoming = participant::in_progress(vars)?;
+    let frozen = settings.incoming_frozen().map(ToString::to_string);
     match arguments.format {
-        Format::Text => print(text(&here, &places) + &troubles(&remarks)),
-        Format::Json => print_json(&json!({ "here": here, "remarks": remarks, "environments": places })),
+        Format::Text => {
+            let to_here = to_here(incoming.as_deref(), frozen.as_deref());
+            print(text(&here, &places) + &to_here + &troubles(&remarks))
+        }
+        Format::Json => print_json(&json!({
+            "here": here, "remarks": remarks, "incoming": incoming, "incoming_frozen": frozen, "environments": places,
+        })),
     }
 }
 
@@ -243,6 +251,18 @@ fn text(here: &BTreeMap<AppName, Runs>, places: &[EnvironmentStatus]) -> String 
     lines.append(&table(&names, &rows.collect::<Vec<Vec<String>>>()));
     for place in places {
         about(&mut lines, place);
+    }
+    lines.text()
+}
+
+/// What is to be said of graduations from elsewhere to this host.
+fn to_here(incoming: Option<&str>, frozen: Option<&str>) -> String {
+    let mut lines = Lines::default();
+    if let Some(who) = incoming {
+        lines.big_step(&format!("this host: being graduated to by {who}"));
+    }
+    if let Some(why) = frozen {
+        lines.trouble(&format!("graduations from elsewhere are refused: frozen {why}"));
     }
     lines.text()
 }

@@ -580,7 +580,7 @@ impl Transaction {
             | (Decision::Abort, TransactionState::Ready | TransactionState::Looking) => {
                 // It knows; to announce it ends what still works for it here.
                 self.abort(Cause::new(
-                    "the destination gave up waiting: its lease ended, or its host was restarted",
+                    "the destination gave up waiting: its lease ended, its host was restarted, or somebody there aborted it",
                 ))
             }
             (Decision::Abort, TransactionState::Aborting(_) | TransactionState::Ended)

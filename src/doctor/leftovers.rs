@@ -46,7 +46,11 @@ fn not_put_back(app: &AppName, graduation: Graduation) -> Finding {
 
 fn unsettled(store: &Store, graduation: Graduation) -> Option<Finding> {
     if UnixStream::connect(store.socket()).is_ok() {
-        return None;
+        let by = graduation.described();
+        let what = format!(
+            "a graduation to this host is in progress: {by}; `dokku graduate:abort --incoming` ends it"
+        );
+        return Some(Finding::note(Check::Graduations, what));
     }
     let Graduation { id, environment, source, .. } = graduation;
     let what = format!("graduation {id} from {source} was interrupted");

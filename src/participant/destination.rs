@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::files::{self, FileError, Lock, Locking};
 use crate::names::GraduationId;
 use crate::participant::start::Start;
-use crate::participant::store::{Graduation, Store};
+use crate::participant::store::Store;
 use crate::vars::Vars;
 
 /// Who has the destination, as its lock's file says.
@@ -32,8 +32,8 @@ pub(super) fn take_destination(
 ) -> Result<Result<Lock, Taken>, FileError> {
     files::make_dir(&vars.data())?;
     let text = match start {
-        Start::Begin(graduation) => described(graduation),
-        Start::Recover(id) => store.graduation()?.map_or(id.to_string(), |graduation| described(&graduation)),
+        Start::Begin(graduation) => graduation.described(),
+        Start::Recover(id) => store.graduation()?.map_or(id.to_string(), |graduation| graduation.described()),
     };
     let path = vars.data().join("destination.lock");
     let holder = DestinationHolder { id: start.id().clone(), text };
@@ -56,11 +56,6 @@ pub(crate) fn in_progress(vars: &Vars) -> Result<Option<String>, FileError> {
         holder.map_or_else(|| "somebody".to_owned(), |holder| holder.text)
     };
     Ok(Lock::look(&path)?.map(who))
-}
-
-pub(super) fn described(graduation: &Graduation) -> String {
-    let Graduation { by, source, environment, since, .. } = graduation;
-    format!("{by} from {source} (as {environment}) since {}", since.format("%Y-%m-%d %H:%M:%SZ"))
 }
 
 pub(super) fn busy(first: Option<String>) -> String {

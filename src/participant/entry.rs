@@ -15,7 +15,7 @@ use crate::participant::store::{Graduation, Store};
 use crate::process;
 use crate::protocol::Report;
 use crate::records::Recorder;
-use crate::settings;
+use crate::settings::{self, Settings};
 use crate::vars::Vars;
 
 /// The main function of the process.
@@ -38,7 +38,18 @@ pub(crate) fn main(vars: &Vars) -> Result<(), ParticipantError> {
     worked
 }
 
-fn too_long_a_soak(vars: &Vars, graduation: &Graduation) -> Option<String> {
+/// What this host has against the graduation.
+fn refusal(vars: &Vars, graduation: &Graduation) -> Option<String> {
+    let settings = match Settings::load(vars) {
+        Ok(settings) => settings,
+        // Whether somebody has frozen it cannot be known.
+        Err(error) => return Some(error.to_string()),
+    };
+    if let Some(frozen) = settings.incoming_frozen() {
+        return Some(format!(
+            "this host was frozen {frozen}; when that is over, there: `dokku graduate:unfreeze --incoming`"
+        ));
+    }
     let (wanted, allowed) = (graduation.soak_length(), settings::max_soak(vars));
     (wanted > allowed).then(|| {
         let (wanted, allowed) = (wanted.as_secs(), allowed.as_secs());
@@ -61,7 +72,7 @@ fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> 
     vars.graduation = Some(id.clone());
     match start {
         Start::Begin(graduation) => {
-            if let Some(reason) = too_long_a_soak(&vars, &graduation) {
+            if let Some(reason) = refusal(&vars, &graduation) {
                 return Ok(reports.append(&Report::Refused { reason })?);
             }
             match settle_leftovers(&vars, &graduation.id)? {

@@ -7,7 +7,7 @@ use crate::commit::app::Standing;
 use crate::commit::destination::{self, Destination, Soak};
 use crate::files::{self, FileError};
 use crate::names::GraduationId;
-use crate::participant::destination::{busy, described};
+use crate::participant::destination::busy;
 use crate::participant::owed::owed;
 use crate::participant::run::Participant;
 use crate::participant::start::{ParticipantError, Start};
@@ -58,13 +58,13 @@ pub(super) fn settle_leftovers(vars: &Vars, own: &GraduationId) -> Result<Leftov
         let left = store.lease_left()?;
         if store.decision().is_none() && !left.is_zero() {
             let left = left.as_secs();
-            let reason = format!("{}; it is given up in {left} s", busy(Some(described(&graduation))));
+            let reason = format!("{}; it is given up in {left} s", busy(Some(graduation.described())));
             return Ok(Leftovers::Waits { reason });
         }
         if store.standing() == Standing::Soaking {
             let soak = store.soak_left(left)?.as_secs();
             let reason =
-                format!("{}; it is live and watched for {soak} s more", busy(Some(described(&graduation))));
+                format!("{}; it is live and watched for {soak} s more", busy(Some(graduation.described())));
             return Ok(Leftovers::Soaks { id, store, reason });
         }
         let reports = Recorder::open(&store.reports())?;

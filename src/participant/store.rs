@@ -112,6 +112,12 @@ impl Graduation {
         if self.soak_s.is_some() { Soak::Wanted } else { Soak::No }
     }
 
+    /// Who has this host since when.
+    pub(crate) fn described(&self) -> String {
+        let Self { by, source, environment, since, .. } = self;
+        format!("{by} from {source} (as {environment}) since {}", since.format("%Y-%m-%d %H:%M:%SZ"))
+    }
+
     /// Whoever comes with this key, as Dokku calls it, is who began it.
     pub(crate) fn came_with(&self, key: &str) -> bool {
         self.key.is_empty() || self.key == key

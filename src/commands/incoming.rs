@@ -1,0 +1,137 @@
+//! A graduation from elsewhere to this host, which `graduate:abort --incoming` ends and `graduate:recover --incoming`
+//! finishes.
+//!
+//! Both ask the participant, as the source would, and start one where it has died.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use crate::commit::app::Standing;
+use crate::error::Error;
+use crate::exit::ExitStatus;
+use crate::participant::store::{Graduation, Settled, Store};
+use crate::participant::{self, Start};
+use crate::protocol::{self, AppEnd, Decision, Report, Request};
+use crate::records::Follower;
+use crate::vars::Vars;
+
+use super::error::CommandError;
+use super::printing::{detail, tell};
+
+/// How often is looked whether the participant still lives, while it says nothing.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often nothing may be heard of one that is gone before it is taken for dead: another may take its place meanwhile.
+const SILENT_TICKS: u32 = 5;
+
+/// Ends the one that is not decided, and waits until everything is put back.
+///
+/// # Errors
+/// There is none, or it is decided.
+pub(super) fn abort(vars: &Vars) -> Result<ExitStatus, Error> {
+    let (store, graduation) = unsettled(vars)?;
+    match store.standing() {
+        Standing::Undecided => request_abort(&store, &graduation)?,
+        Standing::Aborted => start_if_dead(&store, &graduation)?,
+        Standing::Going | Standing::Soaking | Standing::Confirmed | Standing::RollingBack => {
+            return Err(CommandError::DecidedIncoming(Box::new(graduation)).into());
+        }
+    }
+    end(&store, &graduation)
+}
+
+/// Finishes the one that is decided, and waits for its end.
+///
+/// # Errors
+/// It is not decided yet.
+pub(super) fn recover(vars: &Vars) -> Result<ExitStatus, Error> {
+    let (store, graduation) = match unsettled(vars) {
+        Err(CommandError::NothingIncoming) => {
+            tell("nothing from elsewhere is in doubt on this host");
+            return Ok(ExitStatus::Done);
+        }
+        found => found?,
+    };
+    if store.standing() == Standing::Undecided {
+        return Err(CommandError::UndecidedIncoming(Box::new(graduation)).into());
+    }
+    start_if_dead(&store, &graduation)?;
+    end(&store, &graduation)
+}
+
+/// The newest that has not come to its end here.
+fn unsettled(vars: &Vars) -> Result<(Store, Graduation), CommandError> {
+    for (_, store) in Store::all(vars)?.into_iter().rev().filter(|(_, store)| !store.is_settled()) {
+        if let Some(graduation) = store.graduation()? {
+            return Ok((store, graduation));
+        }
+    }
+    Err(CommandError::NothingIncoming)
+}
+
+/// Whoever writes a decision first wins: the participant is asked for this one, and one that takes over a dead one's makes it.
+fn request_abort(store: &Store, graduation: &Graduation) -> Result<(), Error> {
+    let request = protocol::encode(&Request::Decide { decision: Decision::Abort });
+    let asked =
+        UnixStream::connect(store.socket()).and_then(|mut participant| participant.write_all(&request));
+    if asked.is_err() {
+        start_if_dead(store, graduation)?;
+    }
+    Ok(())
+}
+
+fn start_if_dead(store: &Store, graduation: &Graduation) -> Result<(), Error> {
+    if !store.is_settled() && UnixStream::connect(store.socket()).is_err() {
+        participant::start(&Start::Recover(graduation.id.clone()))?;
+    }
+    Ok(())
+}
+
+/// Waits for its end, and says it.
+fn end(store: &Store, graduation: &Graduation) -> Result<ExitStatus, Error> {
+    let settled = settled(store, graduation)?;
+    let what = match settled.decision {
+        Decision::Abort => "Aborted",
+        Decision::Go => "Finished",
+    };
+    tell(format_args!(
+        "{what} graduation {}, which {} had begun from {}",
+        graduation.id, graduation.by, graduation.source
+    ));
+    let mut status = ExitStatus::Done;
+    for (app, ended) in &settled.ends {
+        match ended {
+            AppEnd::Live {} => detail(format_args!("{app} runs the new version")),
+            AppEnd::Restored { down: false } => detail(format_args!("{app} runs what it ran before")),
+            AppEnd::Restored { down: true } => {
+                detail(format_args!("{app} is at what it ran before, and does not run"));
+            }
+            AppEnd::Left {} => detail(format_args!("{app} is left as somebody else has deployed it since")),
+            AppEnd::Stuck { reason } => {
+                detail(format_args!("{app} could not be brought to its end: {reason}"));
+                status = ExitStatus::Partly;
+            }
+        }
+    }
+    Ok(status)
+}
+
+fn settled(store: &Store, graduation: &Graduation) -> Result<Settled, Error> {
+    let mut reports = Follower::<Report>::open(&store.reports())?;
+    let mut silent = 0;
+    loop {
+        if let Some(settled) = store.settled()? {
+            return Ok(settled);
+        }
+        silent = match reports.next(TICK) {
+            Ok(Some(_)) => 0,
+            // What another version has written says nothing here.
+            Ok(None) | Err(_) if UnixStream::connect(store.socket()).is_err() => silent + 1,
+            Ok(None) | Err(_) => 0,
+        };
+        if silent > SILENT_TICKS {
+            return Err(CommandError::ParticipantDied(Box::new(graduation.clone())).into());
+        }
+    }
+}
