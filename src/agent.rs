@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 
+use crate::access::Access;
 use crate::diff;
 use crate::docker::DockerError;
 use crate::docker::images::{self, Info};
@@ -23,6 +24,7 @@ use crate::error;
 use crate::exit::Explain;
 use crate::factors::RawFactors;
 use crate::files::FileError;
+use crate::finding::Finding;
 use crate::git::{self, Git};
 use crate::image;
 use crate::names::{AppName, CommitId, Digest, GraduationId, Secret};
@@ -30,10 +32,11 @@ use crate::participant::store::{self, Graduation, Store};
 use crate::participant::{self, Start};
 use crate::preflight;
 use crate::process::{Detached, ProcessError};
-use crate::protocol::{self, LineError, LiveApp, MAX_KEPT, PROTOCOL, Report, Request};
+use crate::protocol::{self, LineError, LiveApp, MAX_KEPT, PROTOCOL, Report, Request, RevisionFacts};
 use crate::provenance::{self, ProvenanceError};
 use crate::records::Follower;
 use crate::settings;
+use crate::sources;
 use crate::vars::Vars;
 
 mod following;
@@ -83,12 +86,13 @@ pub(crate) enum AgentError {
 
 impl Explain for AgentError {}
 
-/// Serves one session, until its stdin ends.
+/// Serves one session for whoever has this access, until its stdin ends.
 ///
 /// # Errors
 /// See [`AgentError`].
-pub(crate) fn run(vars: &Vars) -> Result<(), AgentError> {
-    let mut session = Session { vars, images: None, participant: None };
+pub(crate) fn run(vars: &Vars, access: &Access) -> Result<(), AgentError> {
+    note_ordinary(vars, access);
+    let mut session = Session { vars, access, images: None, participant: None };
     let hello = Report::Hello {
         protocol: PROTOCOL,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -101,6 +105,15 @@ pub(crate) fn run(vars: &Vars) -> Result<(), AgentError> {
         session.handle(protocol::parse(&line)?)?;
     }
     Ok(())
+}
+
+/// Remembers for the doctor that a key graduates here which may do more than that.
+fn note_ordinary(vars: &Vars, access: &Access) {
+    if let (None, Some(key)) = (access.source(), &vars.key)
+        && let Err(error) = sources::note_ordinary(vars, key)
+    {
+        log::warn!("{error}");
+    }
 }
 
 fn tell(report: &Report) -> io::Result<()> {
@@ -118,6 +131,8 @@ fn tell_factors(app: &AppName, factors: RawFactors) -> io::Result<()> {
 
 struct Session<'a> {
     vars: &'a Vars,
+    /// What it may touch.
+    access: &'a Access,
     /// What Docker had when it was asked first.
     images: Option<LocalImages>,
     participant: Option<ParticipantHandle>,
@@ -183,6 +198,9 @@ impl Session<'_> {
                 })
             }
             Request::Resume { id, secret, seen } => self.resume(id, &secret, seen),
+            Request::Open { ref app, .. } if let Err(out_of_bounds) = self.access.check(app) => {
+                Ok(tell(&Report::Refused { reason: out_of_bounds.to_string() })?)
+            }
             Request::Open { .. }
             | Request::Prepare { .. }
             | Request::Look { .. }
@@ -194,10 +212,17 @@ impl Session<'_> {
         }
     }
 
+    /// The apps of this host, as far as they exist for the source.
+    fn apps(&self, dokku: &Dokku) -> Result<Vec<AppName>, AgentError> {
+        let mut apps = dokku.apps()?.names;
+        apps.retain(|app| self.access.may_touch(app));
+        Ok(apps)
+    }
+
     fn live(&self) -> Result<(), AgentError> {
         let dokku = Dokku::new(self.vars);
         let for_all = dokku.global_config_names()?;
-        let apps = dokku.apps()?.names;
+        let apps = self.apps(&dokku)?;
         let mut obstacles = preflight::obstacles(self.vars, &dokku, &apps);
         let mut found = provenance::look(self.vars, Path::new("docker"), &apps)?;
         let mut kept = provenance::kept_revisions(self.vars, &apps)?;
@@ -224,20 +249,26 @@ impl Session<'_> {
 
     fn factors(&self) -> Result<(), AgentError> {
         let dokku = Dokku::new(self.vars);
-        for app in dokku.apps()?.names {
+        for app in self.apps(&dokku)? {
             tell_factors(&app, diff::comparable_of_stored(&dokku.factors(&app), &dokku.scale(&app)))?;
         }
         Ok(tell(&Report::AllApps {})?)
     }
 
     fn revision(&self, app: AppName, commit: CommitId) -> Result<(), AgentError> {
-        let facts = provenance::revision_facts(self.vars, &app, commit);
-        let trouble = Dokku::new(self.vars).trouble(&app);
+        let (facts, trouble) = match self.access.check(&app) {
+            Ok(()) => {
+                (provenance::revision_facts(self.vars, &app, commit), Dokku::new(self.vars).trouble(&app))
+            }
+            Err(out_of_bounds) => (RevisionFacts::default(), Some(out_of_bounds.to_string())),
+        };
         Ok(tell(&Report::Revision { app, commit, facts, trouble })?)
     }
 
     fn layers(&mut self, app: AppName, layers: &[Digest], key: &Digest) -> Result<(), AgentError> {
-        tell_factors(&app, Dokku::new(self.vars).build_settings(&app, key))?;
+        if self.access.may_touch(&app) {
+            tell_factors(&app, Dokku::new(self.vars).build_settings(&app, key))?;
+        }
         let images = match self.images.take() {
             Some(images) => images,
             None => LocalImages::ask()?,
@@ -253,6 +284,9 @@ impl Session<'_> {
         keep: &BTreeSet<CommitId>,
         forget: &BTreeSet<CommitId>,
     ) -> Result<(), AgentError> {
+        if !self.access.may_touch(&app) {
+            return Ok(tell(&Report::Kept { app })?);
+        }
         // What was brought live is kept already; the source asks for all of it at the next release again.
         if let Err(error) = Git::bare(&Dokku::new(self.vars).repository(&app)).keep(keep, forget, git::kept) {
             log::error!("{error}");
@@ -266,7 +300,12 @@ impl Session<'_> {
     fn examine(&self) -> Result<(), AgentError> {
         // First of all, for the source subtracts the time that the question took.
         tell(&Report::Clock { at: Utc::now() })?;
-        for finding in doctor::host(self.vars) {
+        let apps = Dokku::new(self.vars).apps()?.names;
+        let may_read = |finding: &Finding| {
+            let mut texts = std::iter::once(&finding.found).chain(&finding.remedy);
+            texts.all(|text| self.access.may_read(text, &apps))
+        };
+        for finding in doctor::host(self.vars).into_iter().filter(may_read) {
             tell(&Report::Found { finding: finding.tamed() })?;
         }
         Ok(tell(&Report::Examined {})?)

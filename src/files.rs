@@ -5,7 +5,7 @@ pub(crate) mod holders;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -111,17 +111,26 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), FileEr
     write().map_err(FileError::of("write", path))
 }
 
-/// Replaces a file that is not ours, as [`write_atomically`] does, and leaves its mode; a new one may be read by all.
+/// Replaces a file that is not ours, as [`write_atomically`] does, and leaves its owner and its mode; a new one may be
+/// read by all.
 ///
 /// # Errors
 /// The old file stands.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
     let write = || {
         let file = temporary(path, content)?;
-        let mode = match fs::metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Permissions::from_mode(0o644),
-            found => found?.permissions(),
+        let (mode, owner) = match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (Permissions::from_mode(0o644), None),
+            found => {
+                let found = found?;
+                (found.permissions(), Some((found.uid(), found.gid())))
+            }
         };
+        let own = file.as_file().metadata()?;
+        // Only root may give a file away, and nobody else need.
+        if let Some((uid, gid)) = owner.filter(|owner| *owner != (own.uid(), own.gid())) {
+            fchown(file.as_file(), Some(uid), Some(gid))?;
+        }
         file.as_file().set_permissions(mode)?;
         file.persist(path).map_err(|error| error.error)?;
         sync_parent(path)

@@ -66,6 +66,8 @@ pub enum Check {
     Secret,
     /// The plugin's settings.
     Settings,
+    /// Whose keys may graduate to the host, and whether they can do more than that.
+    Sources,
     /// Room on the disks.
     DiskSpace,
     /// What the apps run.
@@ -110,6 +112,7 @@ impl fmt::Display for Check {
             Self::SshKey => "ssh-key",
             Self::Secret => "secret",
             Self::Settings => "settings",
+            Self::Sources => "sources",
             Self::DiskSpace => "disk-space",
             Self::Apps => "apps",
             Self::Locks => "locks",

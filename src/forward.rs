@@ -15,6 +15,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::access::Access;
 use crate::docker;
 use crate::dokku::Dokku;
 use crate::exit::Explain;
@@ -69,9 +70,9 @@ impl Explain for ForwardError {}
 ///
 /// # Errors
 /// The source cannot be told why it can reach nothing, or what it sends makes no sense.
-pub(crate) fn run(vars: &Vars) -> Result<bool, ForwardError> {
+pub(crate) fn run(vars: &Vars, access: &Access) -> Result<bool, ForwardError> {
     let mut stdin = BufReader::new(io::stdin());
-    let (store, _lock, webs) = match begin(vars, &mut stdin) {
+    let (store, _lock, webs) = match begin(vars, access, &mut stdin) {
         Ok(begun) => begun,
         Err(error) => {
             say(&ToldOfHeld::Refused { reason: protocol::clipped(error.to_string()) })?;
@@ -105,7 +106,11 @@ fn say(told: &ToldOfHeld) -> Result<(), ForwardError> {
 type Webs = BTreeMap<AppName, Result<Vec<HeldWeb>, Unreachable>>;
 
 /// Finds out what the source may reach.
-fn begin(vars: &Vars, stdin: &mut BufReader<io::Stdin>) -> Result<(Store, Lock, Webs), ForwardError> {
+fn begin(
+    vars: &Vars,
+    access: &Access,
+    stdin: &mut BufReader<io::Stdin>,
+) -> Result<(Store, Lock, Webs), ForwardError> {
     let line = protocol::read_line(stdin)?.ok_or(ForwardError::Nothing)?;
     let WantsHeld { graduation } = protocol::parse(&line)?;
     let store = Store::at(vars, &graduation);
@@ -114,7 +119,8 @@ fn begin(vars: &Vars, stdin: &mut BufReader<io::Stdin>) -> Result<(Store, Lock, 
         return Err(ForwardError::NotHolding(graduation));
     }
     let lock = only_session(&store.forward_lock())?.ok_or(ForwardError::Busy(graduation))?;
-    let webs = held::webs(&store)?;
+    let mut webs = held::webs(&store)?;
+    webs.retain(|app, _| access.may_touch(app));
     Ok((store, lock, webs))
 }
 

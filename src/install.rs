@@ -20,6 +20,7 @@ use crate::files::{self, FileError};
 use crate::links::{IN_GRADUATE, SUBCOMMANDS};
 use crate::process::{self, Program};
 use crate::provenance;
+use crate::sources;
 use crate::vars::Vars;
 
 use step::{InstallError, Notes, ensure_link};
@@ -102,6 +103,11 @@ pub(crate) fn uninstall(vars: &Vars, args: &[String]) -> bool {
         notes.keep(companion.remove());
     }
     notes.keep(provenance::forget_all_kept().map_err(InstallError::from));
+    let rejected = notes.keep(sources::reject_all(vars).map_err(InstallError::from)).unwrap_or_default();
+    if !rejected.is_empty() {
+        let names = rejected.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        notes.done(format!("these sources can no longer log in here: {names}"));
+    }
     notes.done(format!("removed; the history of the environment stays in {}", vars.git_dir().display()));
     notes.print();
     true

@@ -3,6 +3,7 @@
 //! ARCHITECTURE.md has the map, docs/internals/ the transaction and its promises. This is a library only for the tests of
 //! this repository: what it shows besides [`main`] is what they use.
 
+mod access;
 mod after_deploy;
 mod agent;
 mod attach;
@@ -26,6 +27,7 @@ mod factors;
 mod files;
 mod finding;
 mod forward;
+mod gate;
 mod git;
 mod history;
 mod hook;
@@ -64,6 +66,7 @@ mod runs;
 mod sendable;
 mod settings;
 mod slots;
+mod sources;
 mod ssh;
 mod start;
 mod transfer;
@@ -77,6 +80,10 @@ pub use start::main;
 
 /// What the tests and the fuzzers of this repository use. It is nobody else's, and changes with every version.
 pub mod exposed {
+    /// What a source's key may ask for.
+    pub mod access {
+        pub use crate::access::SourceCommand;
+    }
     /// [`crate::coordinator`]'s talk with hooks and commands.
     pub mod control {
         pub use crate::coordinator::control::{Ask, Tell};

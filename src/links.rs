@@ -1,8 +1,9 @@
 //! The names by which Dokku starts this program: links to the one binary.
 
 /// Dokku's subcommands, each by the last part of its name: `subcommands/<name>`, `default` being `graduate`.
-pub(crate) const SUBCOMMANDS: [&str; 32] = [
+pub(crate) const SUBCOMMANDS: [&str; 36] = [
     "abort",
+    "accept",
     "add-environment",
     "add-hook",
     "agent",
@@ -14,6 +15,7 @@ pub(crate) const SUBCOMMANDS: [&str; 32] = [
     "environments",
     "forward",
     "freeze",
+    "gate",
     "go",
     "held",
     "help",
@@ -25,12 +27,14 @@ pub(crate) const SUBCOMMANDS: [&str; 32] = [
     "receive",
     "receive-image",
     "recover",
+    "reject",
     "releases",
     "report",
     "rm-environment",
     "rm-hook",
     "rollback",
     "set",
+    "sources",
     "status",
     "unfreeze",
     "unmap",

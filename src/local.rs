@@ -5,9 +5,13 @@ use crate::mapping::DestinationApp;
 use crate::process::Program;
 use crate::vars::Vars;
 
-/// A subcommand, which speaks on its stdin and stdout as it does at the other end of ssh.
+/// A subcommand, which speaks on its stdin and stdout as it does at the other end of ssh. No key opens that session,
+/// whoever's has opened ours.
 pub(crate) fn command(vars: &Vars, words: &[&str]) -> Program {
-    Program::new(vars.plugin_dir().join("dokku-graduate")).args(words).dir(&vars.dokku_root)
+    Program::new(vars.plugin_dir().join("dokku-graduate"))
+        .args(words)
+        .env("FINGERPRINT", "")
+        .dir(&vars.dokku_root)
 }
 
 /// The address to which git(1) pushes an app's objects: `graduate:receive` behind a pipe, with neither a shell nor ssh.

@@ -49,6 +49,11 @@ impl Pattern {
         self.0.contains('*')
     }
 
+    /// It fits the app's name.
+    pub fn fits(&self, app: &AppName) -> bool {
+        self.part(app.as_str()).is_some()
+    }
+
     /// What the `*` stands for in a name that fits; empty for a pattern without one.
     fn part<'n>(&self, name: &'n str) -> Option<&'n str> {
         match self.0.split_once('*') {

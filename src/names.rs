@@ -72,6 +72,7 @@ mod host;
 mod image;
 mod key;
 mod secret;
+mod source;
 
 pub(crate) use branch::{BranchName, is_ref_path};
 pub(crate) use config::{ConfigName, check_word};
@@ -81,6 +82,7 @@ pub(crate) use host::HostName;
 pub(crate) use image::ImageName;
 pub(crate) use key::KeyName;
 pub use secret::Secret;
+pub(crate) use source::SourceName;
 
 fn starts_with_letter_or_digit(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())

@@ -3,6 +3,7 @@
 //! No shell, and no environment by default: every child gets ours without what our caller (git, Dokku) set for
 //! us alone. Stdin is null unless it is given.
 
+use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -215,6 +216,15 @@ impl Program {
             thread::spawn(move || stdin.write_all(&input).ok());
         }
         Ok(Running { child, name: self.name })
+    }
+
+    /// Becomes it: it takes the place of this process, with our own stdin, stdout and stderr.
+    ///
+    /// # Errors
+    /// [`ProcessError::Start`]; otherwise it does not return.
+    pub fn become_it(self) -> Result<Infallible, ProcessError> {
+        let Self { mut command, name, .. } = self.inherit_all();
+        Err(ProcessError::Start { program: name, source: command.exec() })
     }
 
     /// Runs it to its end and returns its stdout.

@@ -3,6 +3,7 @@
 //! A git-receive-pack(1) that runs none of the app's hooks, so deploys nothing. Its own pre-receive hook
 //! ([`check`]) lets only the one ref be created that the graduation needs.
 
+use crate::access::Access;
 use crate::dokku::Dokku;
 use crate::exit::Explain;
 use crate::files::FileError;
@@ -55,10 +56,10 @@ impl Explain for ReceiveError {}
 ///
 /// # Errors
 /// See [`ReceiveError`].
-pub(crate) fn run(vars: &Vars, app: &AppName) -> Result<u8, ReceiveError> {
-    let store = Store::of_app(vars, app).ok_or_else(|| ReceiveError::NotOpen(app.clone()))?;
-    let graduation = store.graduation()?.filter(|found| found.came_with(&vars.user));
-    let graduation = graduation.ok_or_else(|| ReceiveError::NotOpen(app.clone()))?;
+pub(crate) fn run(vars: &Vars, access: &Access, app: &AppName) -> Result<u8, ReceiveError> {
+    let not_open = || ReceiveError::NotOpen(app.clone());
+    let store = Store::of_app(vars, app).filter(|_| access.may_touch(app)).ok_or_else(not_open)?;
+    let graduation = store.graduation()?.filter(|found| found.came_with(&vars.user)).ok_or_else(not_open)?;
     let hooks = vars.plugin_dir().join("hooks");
     let settings = [
         format!("core.hooksPath={}", hooks.display()),

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::statvfs;
 use rustix::io::Errno;
 
+use crate::access::Access;
 use crate::commit::app::Stage;
 use crate::docker::images::{self, Info};
 use crate::docker::{DockerError, Keeper};
@@ -126,8 +127,8 @@ impl Explain for ReceiveImageError {}
 ///
 /// # Errors
 /// The source cannot be told how it ended.
-pub(crate) fn run(vars: &Vars, app: &AppName) -> Result<bool, ReceiveImageError> {
-    let answer = match receive(vars, app) {
+pub(crate) fn run(vars: &Vars, access: &Access, app: &AppName) -> Result<bool, ReceiveImageError> {
+    let answer = match receive(vars, access, app) {
         Ok(()) => Answer::Loaded {},
         Err(error @ ReceiveImageError::Incomplete(_)) => {
             Answer::Incomplete { reason: protocol::clipped(error.to_string()) }
@@ -142,9 +143,9 @@ fn say(answer: &Answer) -> Result<(), ReceiveImageError> {
     protocol::write(&mut io::stdout(), answer).map_err(|error| ReceiveImageError::System("answer", error))
 }
 
-fn receive(vars: &Vars, app: &AppName) -> Result<(), ReceiveImageError> {
+fn receive(vars: &Vars, access: &Access, app: &AppName) -> Result<(), ReceiveImageError> {
     let not_open = || ReceiveImageError::NotOpen(app.clone());
-    let store = Store::of_app(vars, app).ok_or_else(not_open)?;
+    let store = Store::of_app(vars, app).filter(|_| access.may_touch(app)).ok_or_else(not_open)?;
     let graduation = store.graduation()?.filter(|found| found.came_with(&vars.user)).ok_or_else(not_open)?;
     let log = store.app(app)?;
     let before = log.before.filter(|_| log.stage == Stage::Open).ok_or_else(not_open)?;

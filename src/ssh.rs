@@ -4,6 +4,7 @@
 //! of the system changes how a destination is reached. A file written here decides the host, the user and the
 //! port, so that no command line ever carries them.
 
+pub(crate) mod keys;
 mod pins;
 
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! Every environment variable that the program looks at, read once.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::names::GraduationId;
@@ -23,6 +24,13 @@ pub(crate) const LOADING: &str = "GRADUATE_LOADING";
 /// The variable by which the companion `git-receive-pack` learns how a push ended: a file's path.
 pub(crate) const PUSH_STATUS: &str = "GRADUATE_PUSH_STATUS";
 
+/// The variable in which the forced command of a source's key hands over what was asked for, as one string that no shell
+/// has parsed.
+pub(crate) const WANTED: &str = "GRADUATE_WANTED";
+
+/// The variable by which the gate tells the command that it lets through whose key asked for it.
+pub(crate) const SOURCE: &str = "GRADUATE_OF_SOURCE";
+
 /// The variable by which `graduate:receive` tells its pre-receive hook the graduation it may receive for.
 pub(crate) const RECEIVING: &str = "GRADUATE_RECEIVING";
 
@@ -43,6 +51,13 @@ pub(crate) struct Vars {
     pub user: String,
     /// That is root on this host, whatever it is called: not somebody with a key of Dokku's.
     pub is_root: bool,
+    /// `NAME` and `FINGERPRINT`: the ssh key that this session was opened with, as its line in `authorized_keys` says. No
+    /// client can set them: sshd takes no such variables over, and the line sets them itself.
+    pub key: Option<NamedKey>,
+    /// See [`WANTED`].
+    pub wanted: Option<OsString>,
+    /// See [`SOURCE`].
+    pub source: Option<String>,
     /// `SSH_CONNECTION` is set: an ssh session started us, or whatever did; ssh(1).
     pub over_ssh: bool,
     /// The graduation that the running deploy belongs to.
@@ -65,6 +80,15 @@ pub(crate) struct Vars {
     pub no_color: bool,
     /// `GRADUATE_LOG`: what developers want logged, in the form of `env_logger`; nothing unless it is set.
     pub log: Option<String>,
+}
+
+/// An ssh key that may log in here, as Dokku names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NamedKey {
+    /// Its name.
+    pub name: String,
+    /// `SHA256:...`
+    pub fingerprint: String,
 }
 
 impl Vars {
@@ -95,6 +119,11 @@ impl Vars {
             plugins_enabled: path("PLUGIN_ENABLED_PATH", plugins.join("enabled")),
             user: local_user.or(ssh_name).or(ssh_user).or_else(|| text("USER")).unwrap_or("unknown".into()),
             is_root,
+            key: text("NAME")
+                .zip(text("FINGERPRINT"))
+                .map(|(name, fingerprint)| NamedKey { name, fingerprint }),
+            wanted: get(WANTED),
+            source: text(SOURCE),
             over_ssh: get("SSH_CONNECTION").is_some(),
             graduation: text(GRADUATION).and_then(|id| id.parse().ok()),
             dokku_pid: text("DOKKU_PID").filter(|pid| pid.bytes().all(|byte| byte.is_ascii_digit())),
@@ -149,7 +178,7 @@ impl Vars {
 pub(crate) fn of_our_caller() -> Vec<String> {
     const KEPT: [&str; 4] =
         ["GIT_SSH_COMMAND", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"];
-    const DROPPED: [&str; 7] = [
+    const DROPPED: [&str; 9] = [
         "DOKKU_PID",
         "DOKKU_BUILD_ID",
         "SSH_ORIGINAL_COMMAND",
@@ -157,6 +186,8 @@ pub(crate) fn of_our_caller() -> Vec<String> {
         RESTORING,
         PUSH_STATUS,
         RECEIVING,
+        WANTED,
+        SOURCE,
     ];
     let ours = |name: &str| (name.starts_with("GIT_") && !KEPT.contains(&name)) || DROPPED.contains(&name);
     std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| ours(name)).collect()

@@ -106,7 +106,7 @@ fn a_coordinator_that_dies_is_replaced_by_the_push_or_whoever_comes_next() {
     story.health.open();
     let recover = || world.source.dokku(&["graduate:recover", "production"]);
     let logs = || world.source.dokku(&["graduate:logs", "production"]).succeeds();
-    world.destination.dokku(&["ssh-keys:remove", "graduate-staging"]).succeeds();
+    world.destination.dokku(&["ssh-keys:remove", "staging"]).succeeds();
     recover().exits_with(3);
     logs().says("is in doubt").does_not_say("=====> production runs");
     world.authorise(&world.source, &world.destination);

@@ -24,6 +24,7 @@ Promote a whole environment at once: every app goes live together or none does
 Commands (each has --help):
     graduate <environment> [<revision>] [--yes] [--plan] [--hold] [--option <option>]    Graduate a state of this host to an environment: every app goes live together or none does
     graduate:abort <environment>                                                         Stop a graduation that has not been decided yet and put everything back
+    graduate:accept <name> [--only <patterns>]                                           Let the key of a source graduate to this host and do nothing else
     graduate:add-environment <name> <url> [--fingerprint <fingerprint>]                  Link an environment: pin its host key and test the link
     graduate:add-hook <PRE|POST|VERIFY|SUCCESS|FAILURE> <command>                        Add a hook that runs before a graduation or when all apps are held or are live or when it is confirmed or has failed
     graduate:commit [--message <message>] [--runs <app=revision>]                        Commit the state of this environment as it is now
@@ -41,12 +42,14 @@ Commands (each has --help):
     graduate:map <environment> [<from>] [<to>] [--format <text|json>]                    Give the apps of an environment other names; without patterns list the rules
     graduate:plan <environment> [<revision>] [--option <option>] [--format <text|json>]  Show what a graduation would do
     graduate:recover <environment>                                                       Settle a graduation that was left in doubt: finish it or undo it
+    graduate:reject <name>                                                               Let a source graduate to this host no more
     graduate:releases <environment> [--limit <count>] [--format <text|json>]             List the releases of an environment
     graduate:report [<environment>] [--format <text|json>]                               Show what is set for the environments
     graduate:rm-environment <name>                                                       Forget an environment and its pinned host key
     graduate:rm-hook <PRE|POST|VERIFY|SUCCESS|FAILURE> <index>                           Remove a hook by its index
     graduate:rollback <environment> [<release>] [--yes] [--despite-freeze]               Go back to the release before or to a given one: every app goes back together or none does
     graduate:set <environment|--global> <property> [<value>]                             Set a property of an environment or of all; no value resets it
+    graduate:sources [--format <text|json>]                                              List the sources that may graduate to this host
     graduate:status [<environment>] [--format <text|json>]                               Show which revision of which app runs where
     graduate:unfreeze <environment>                                                      Let graduations to an environment pass again
     graduate:unmap <environment> <index|from>                                            Remove a rule of an environment's mapping
@@ -67,6 +70,7 @@ fn dokku_gets_its_columns_and_its_status() {
 stdout:
     graduate <environment> [<revision>] [--yes] [--plan] [--hold] [--option <option>], Graduate a state of this host to an environment: every app goes live together or none does
     graduate:abort <environment>, Stop a graduation that has not been decided yet and put everything back
+    graduate:accept <name> [--only <patterns>], Let the key of a source graduate to this host and do nothing else
     graduate:add-environment <name> <url> [--fingerprint <fingerprint>], Link an environment: pin its host key and test the link
     graduate:add-hook <PRE|POST|VERIFY|SUCCESS|FAILURE> <command>, Add a hook that runs before a graduation or when all apps are held or are live or when it is confirmed or has failed
     graduate:commit [--message <message>] [--runs <app=revision>], Commit the state of this environment as it is now
@@ -84,12 +88,14 @@ stdout:
     graduate:map <environment> [<from>] [<to>] [--format <text|json>], Give the apps of an environment other names; without patterns list the rules
     graduate:plan <environment> [<revision>] [--option <option>] [--format <text|json>], Show what a graduation would do
     graduate:recover <environment>, Settle a graduation that was left in doubt: finish it or undo it
+    graduate:reject <name>, Let a source graduate to this host no more
     graduate:releases <environment> [--limit <count>] [--format <text|json>], List the releases of an environment
     graduate:report [<environment>] [--format <text|json>], Show what is set for the environments
     graduate:rm-environment <name>, Forget an environment and its pinned host key
     graduate:rm-hook <PRE|POST|VERIFY|SUCCESS|FAILURE> <index>, Remove a hook by its index
     graduate:rollback <environment> [<release>] [--yes] [--despite-freeze], Go back to the release before or to a given one: every app goes back together or none does
     graduate:set <environment|--global> <property> [<value>], Set a property of an environment or of all; no value resets it
+    graduate:sources [--format <text|json>], List the sources that may graduate to this host
     graduate:status [<environment>] [--format <text|json>], Show which revision of which app runs where
     graduate:unfreeze <environment>, Let graduations to an environment pass again
     graduate:unmap <environment> <index|from>, Remove a rule of an environment's mapping
@@ -305,6 +311,10 @@ fn an_environment_is_linked_step_by_step() {
     let key = key.lines().nth(1).unwrap().to_owned();
     world.replace(&key, "[KEY]");
     world.replace(format!("graduate-{}", dokku_graduate::exposed::host_name()), "graduate-[HOST]");
+    world.replace(
+        format!("graduate:accept {}", dokku_graduate::exposed::host_name()),
+        "graduate:accept [HOST]",
+    );
     assert_data_eq!(
         world.dokku(&["graduate:key"]),
         str![[r#"
@@ -324,7 +334,7 @@ stderr:
 -----> production ([LOGIN]) added
  !     [URL] does not accept this host's key yet
        hint: run this there, as root:
-       echo '[KEY]' | sudo dokku ssh-keys:add graduate-[HOST]
+       echo '[KEY]' | sudo dokku graduate:accept [HOST]
        nothing can graduate to it before that is done; run this command again to test the link
 exit status 0
 
@@ -360,7 +370,7 @@ exit status 0
 
 "#]]
     );
-    sshd.authorise(&key, &HELLO.replace("\"protocol\":5", "\"protocol\":6"));
+    sshd.authorise(&key, &HELLO.replace("\"protocol\":5", "\"protocol\":7"));
     assert_data_eq!(
         world.dokku(&add),
         str![[r#"
@@ -381,7 +391,7 @@ stderr:
 -----> Host key pinned before
        [FINGERPRINT] ED25519
 -----> production ([LOGIN]) was added before
- !     [URL] runs version 0.1.0 of the plugin, which speaks protocol 5; here it is 6
+ !     [URL] runs version 0.1.0 of the plugin, which speaks protocol 5; here it is 7
        hint: install the same version on both hosts
        nothing can graduate to it before that is done; run this command again to test the link
 exit status 0
@@ -456,7 +466,7 @@ stderr:
 -----> Host key pinned; compare it with the host's own
        [FINGERPRINT] ED25519
 -----> production ([LOGIN]) added
- !     [URL] runs version 0.1.0 of the plugin, which speaks protocol 5; here it is 6
+ !     [URL] runs version 0.1.0 of the plugin, which speaks protocol 5; here it is 7
        hint: install the same version on both hosts
        nothing can graduate to it before that is done; run this command again to test the link
 exit status 0

@@ -15,7 +15,9 @@ graduate="$plugins/available/graduate"
 "#;
 
 /// Lists what an examination must not touch.
-const TRACES: &str = r#"find "$data" .git "$plugins" ! -type d -printf '%p %m %u %s %T@ %C@\n' | sort"#;
+/// When a source was seen last, its key's forced command notes, whatever the source asks for.
+const TRACES: &str =
+    r#"find "$data" .git "$plugins" ! -type d ! -name '*.seen' -printf '%p %m %u %s %T@ %C@\n' | sort"#;
 
 /// On which host something is broken, and where the finding about it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,6 +163,12 @@ const CASES: &[Case] = &[
     (Here, r#"chmod 640 "$data/secret""#, "secret", "broken", "has mode 0640", "chmod 600", Remedy),
     (There, r#"echo '{' >"$data/settings.json""#, "settings", "broken", "cannot read", "settings.json.damaged",
         RemedyThen(r#"rm "$data/settings.json.damaged""#)),
+    (There, r#"echo '{"name": "old", "fingerprint": "SHA256:x", "only": [], "since": "2026-01-01T00:00:00Z"}' >"$data/sources/old.json""#,
+        "sources", "warning", "old has no line in authorized_keys", "dokku graduate:reject old", Remedy),
+    (There, r#"sed -n '/graduate:gate/s/NAME=[^ ]*/NAME=\\"old\\"/p' .ssh/authorized_keys >line && cat line >>.ssh/authorized_keys && rm line"#,
+        "sources", "warning", "a line of the source old", "dokku graduate:reject old", Remedy),
+    (There, "sed -i 's/,restrict / /' .ssh/authorized_keys", "sources", "broken", "is not as this version writes it",
+        "dokku graduate:accept staging", Remedy),
     (Here, "touch -d '1 hour ago' .git/index.lock .git/refs/heads/main.lock", "locks", "broken",
         "nothing can be committed there", "rm -f", Remedy),
     (There, r#"mkdir -p "$data/apps" && printf 20260101000000-abcdef >"$data/apps/api" && touch -d '1 hour ago' "$data/apps/api""#,
@@ -179,8 +187,8 @@ const CASES: &[Case] = &[
     (Link, r#"sed -i 's/BatchMode yes/BatchMode no/' "$data/ssh/production.config""#, "ssh-configuration", "broken",
         "not as this version writes it", RELINK, Remedy),
     (Link, r#"rm "$data/ssh/known_hosts""#, "host-key", "broken", "no host key of", RELINK, Remedy),
-    (LinkThere, "dokku ssh-keys:remove graduate-staging", "link", "broken", "does not accept this host's key yet; run there",
-        "dokku ssh-keys:add graduate-", Remedy),
+    (LinkThere, "dokku ssh-keys:remove staging", "link", "broken", "does not accept this host's key yet; run there",
+        "dokku graduate:accept ", RemedyThen("dokku graduate:reject staging")),
     (LinkThere, "dokku plugin:disable graduate", "link", "broken", "has no graduate plugin that answers",
         "dokku plugin:install", By("dokku plugin:enable graduate")),
     (LinkThere, agent_says!("1s/.*/Welcome to production/"), "link", "broken", "Welcome to production", "", By(AGENT)),
@@ -407,6 +415,7 @@ fn another_machine_at_the_same_address_is_pinned_anew_and_nothing_is_forgotten()
        ok       ssh-key            [WORLD]/s/var/lib/dokku/data/graduate/ssh/id_[ID], mode 0600
        ok       secret             [WORLD]/s/var/lib/dokku/data/graduate/secret, mode 0600
        ok       settings           1 environment is linked
+       ok       sources            no source may graduate to this host
        ok       docker             answers, and keeps its files in [WORLD]/s/docker, images in [..]
        ok       disk-space         room for [..] where [WORLD]/s/home/dokku/.git is
        ok       apps               0, and each runs what is recorded of it
@@ -435,6 +444,7 @@ fn another_machine_at_the_same_address_is_pinned_anew_and_nothing_is_forgotten()
        ok       ssh-key            [WORLD]/d/var/lib/dokku/data/graduate/ssh/id_[ID], mode 0600
        ok       secret             [WORLD]/d/var/lib/dokku/data/graduate/secret, mode 0600
        ok       settings           no environment is linked
+       ok       sources            1 source may graduate to this host, and do nothing else
        ok       docker             answers, and keeps its files in [WORLD]/d/docker, images in [..]
        ok       disk-space         room for [..] where [WORLD]/d/home/dokku/.git is
        ok       apps               0, and each runs what is recorded of it

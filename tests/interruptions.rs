@@ -342,7 +342,7 @@ fn a_link_that_stays_away_ends_the_graduation_with_the_lease() {
         if phase == "held" {
             post.is_reached_by(&push);
         }
-        world.destination.dokku(&["ssh-keys:remove", "graduate-staging"]).succeeds();
+        world.destination.dokku(&["ssh-keys:remove", "staging"]).succeeds();
         assert!(world.source.kill("KILL", "graduate-production graduate:agent") > 0);
         push.wait().is_refused().says("lost production").says("the destination cannot be reached");
         story.is_as_before("now");

@@ -17,6 +17,7 @@ mod endings;
 mod foreign;
 mod from_image;
 mod full;
+mod gate;
 mod graduations;
 mod health;
 mod hooks;

@@ -313,7 +313,7 @@ fn a_graduation_is_asked_for_on_the_host() {
     host.snapshot().assert_same_as(&runs);
     assert_eq!(env.remote("refs/heads/env/production").as_deref(), Some(first.as_str()));
     assert_eq!(env.remote("refs/tags/graduate/production/cli").as_deref(), Some(first.as_str()));
-    host.dokku(&["ssh-keys:remove", "graduate-staging"]).succeeds();
+    host.dokku(&["ssh-keys:remove", "staging"]).succeeds();
     source
         .dokku(&["graduate", "production", "--yes"])
         .exits_with(4)

@@ -104,7 +104,7 @@ fn the_tag_of_what_is_in_doubt_stays_though_others_are_tried() {
     post.succeeds();
     gate.is_reached();
     world.source.kill("KILL", "dokku-graduate coordinator");
-    world.destination.dokku(&["ssh-keys:remove", "graduate-staging"]).succeeds();
+    world.destination.dokku(&["ssh-keys:remove", "staging"]).succeeds();
     world.source.dokku(&["graduate:recover", "production"]).exits_with(3);
     environment.graduate("other", "HEAD").is_refused().says("is in doubt");
     environment

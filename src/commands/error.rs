@@ -14,6 +14,12 @@ pub(crate) enum CommandError {
     /// The agent on this same host.
     #[error("the plugin on this host does not answer: {0}")]
     Local(#[source] LinkError),
+    /// Stdin could not be read.
+    #[error("cannot read stdin: {0}")]
+    Input(io::Error),
+    /// Somebody else than root called.
+    #[error("whose keys are accepted here only root says")]
+    NotRoot(String),
     /// The result could not be written to stdout.
     #[error("cannot write the result: {0}")]
     Output(io::Error),
@@ -83,6 +89,8 @@ impl Explain for CommandError {
             Self::Usage(_) => ExitStatus::Usage,
             Self::CoordinatorDied(_) | Self::ParticipantDied(_) => ExitStatus::Partly,
             Self::Local(_)
+            | Self::Input(_)
+            | Self::NotRoot(_)
             | Self::Output(_)
             | Self::InProgress(..)
             | Self::NotInProgress(_)
@@ -126,7 +134,9 @@ impl Explain for CommandError {
             }
             Self::ParticipantDied(_) => Some("run the command again".to_owned()),
             Self::Local(_) => Some("`dokku plugin:install` puts it right".to_owned()),
-            Self::Output(_)
+            Self::NotRoot(words) => Some(format!("as root on this host: `dokku {words}`")),
+            Self::Input(_)
+            | Self::Output(_)
             | Self::InProgress(..)
             | Self::NotInProgress(_)
             | Self::NotWaiting(..)

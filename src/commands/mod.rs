@@ -10,11 +10,13 @@ use crate::exit::ExitStatus;
 use crate::names::AppName;
 use crate::names::EnvironmentName;
 use crate::settings::Settings;
+use crate::sources::access;
 use crate::vars::Vars;
 use crate::who::Deed;
-use crate::{forward, receive, receive_image};
+use crate::{forward, gate, receive, receive_image};
 
 pub(crate) mod abort;
+pub(crate) mod accept;
 pub(crate) mod add_environment;
 pub(crate) mod add_hook;
 pub(crate) mod commit;
@@ -39,12 +41,14 @@ pub(crate) mod plan;
 mod printing;
 mod reach;
 pub(crate) mod recover;
+pub(crate) mod reject;
 pub(crate) mod releases;
 pub(crate) mod report;
 pub(crate) mod rm_environment;
 pub(crate) mod rm_hook;
 pub(crate) mod rollback;
 pub(crate) mod set;
+pub(crate) mod sources;
 pub(crate) mod status;
 mod verdict;
 
@@ -76,6 +80,17 @@ pub(crate) enum Command {
                       too late; 3 not everything could be put back"
     )]
     Abort(abort::Arguments),
+    /// Let the key of a source graduate to this host and do nothing else
+    ///
+    /// It runs on the destination, as root, with the public key on stdin: what `graduate:key` prints on the source. The key
+    /// can run no other command of Dokku, no shell, and forward nothing. If it could run every command until now, that ends.
+    /// Run again for the same name, it takes the new key or the new patterns.
+    #[command(
+        name = "graduate:accept",
+        after_help = "Exit status: 0 it is accepted; 1 it was not root who called, or the name or the key is taken; 2 what \
+                      came on stdin is not a public key"
+    )]
+    Accept(accept::Arguments),
     /// Link an environment: pin its host key and test the link
     ///
     /// Run again with the same address, it tests the link again. A destination that is not set up yet is not an error: it
@@ -133,6 +148,9 @@ pub(crate) enum Command {
     /// destination, and refuses what comes from elsewhere, whatever it is.
     #[command(name = "graduate:freeze")]
     Freeze(freeze::Arguments),
+    /// Let through what a source may ask for
+    #[command(name = "graduate:gate", hide = true)]
+    Gate,
     /// Let a graduation that waits for a person go live
     ///
     /// It is for one that was pushed with `-o hold` or begun with `--hold`. What is held is looked at once more. The command
@@ -153,6 +171,9 @@ pub(crate) enum Command {
     #[command(name = "graduate:hooks")]
     Hooks(hooks::Arguments),
     /// Print the public key that a destination must accept
+    ///
+    /// There root gives it to `graduate:accept` on stdin:
+    /// `ssh dokku@staging graduate:key | ssh root@production dokku graduate:accept staging`.
     #[command(name = "graduate:key")]
     Key(key::Arguments),
     /// Show the whole story of a graduation; the latest one if not said
@@ -197,6 +218,14 @@ pub(crate) enum Command {
                       doubt, partly live, or not everything could be put back"
     )]
     Recover(recover::Arguments),
+    /// Let a source graduate to this host no more
+    ///
+    /// It runs on the destination, as root. What a session of the source does already goes on to its end.
+    #[command(
+        name = "graduate:reject",
+        after_help = "Exit status: 0 it is rejected; 1 it was not root who called, or there is no such source"
+    )]
+    Reject(reject::Arguments),
     /// List the releases of an environment
     #[command(name = "graduate:releases")]
     Releases(releases::Arguments),
@@ -222,6 +251,11 @@ pub(crate) enum Command {
     /// Set a property of an environment or of all; no value resets it
     #[command(name = "graduate:set")]
     Set(set::Arguments),
+    /// List the sources that may graduate to this host
+    ///
+    /// It shows which apps each may touch, when it was last seen, and what its key last asked for that it may not.
+    #[command(name = "graduate:sources")]
+    Sources(sources::Arguments),
     /// Show which revision of which app runs where
     ///
     /// It also shows how far this host is ahead, what was deployed on a destination by hand (drift), and which
@@ -257,16 +291,18 @@ pub(crate) fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
         Command::Doctor(arguments) => return doctor::run(&arguments, vars),
         Command::Plan(arguments) => return plan::run(&arguments, vars),
         Command::Rollback(arguments) => return rollback::run(&arguments, vars),
-        Command::Receive { app } => return Ok(receive::run(vars, &app)?.into()),
+        Command::Receive { app } => return Ok(receive::run(vars, &access(vars)?, &app)?.into()),
         Command::ReceiveImage { app } => {
-            let is_here = receive_image::run(vars, &app)?;
+            let is_here = receive_image::run(vars, &access(vars)?, &app)?;
             return Ok(if is_here { ExitStatus::Done } else { ExitStatus::Refused });
         }
+        Command::Gate => match gate::run(vars)? {},
         Command::Forward => {
-            let was_possible = forward::run(vars)?;
+            let was_possible = forward::run(vars, &access(vars)?)?;
             return Ok(if was_possible { ExitStatus::Done } else { ExitStatus::Refused });
         }
-        Command::Agent => agent::run(vars)?,
+        Command::Agent => agent::run(vars, &access(vars)?)?,
+        Command::Accept(arguments) => accept::run(&arguments, vars)?,
         Command::AddEnvironment(arguments) => add_environment::run(&arguments, vars)?,
         Command::AddHook(arguments) => add_hook::run(&arguments, vars)?,
         Command::Commit(arguments) => commit::run(vars, &arguments)?,
@@ -278,11 +314,13 @@ pub(crate) fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
         Command::Key(arguments) => key::run(&arguments, vars)?,
         Command::Logs(arguments) => logs::run(&arguments, vars)?,
         Command::Map(arguments) => map::map(&arguments, vars)?,
+        Command::Reject(arguments) => reject::run(&arguments, vars)?,
         Command::Releases(arguments) => releases::run(&arguments, vars)?,
         Command::Report(arguments) => report::run(&arguments, vars)?,
         Command::RmEnvironment(arguments) => rm_environment::run(&arguments, vars)?,
         Command::RmHook(arguments) => rm_hook::run(&arguments, vars)?,
         Command::Set(arguments) => set::run(&arguments, vars)?,
+        Command::Sources(arguments) => sources::run(&arguments, vars)?,
         Command::Status(arguments) => status::run(&arguments, vars)?,
         Command::Unfreeze(arguments) => freeze::unfreeze(&arguments, vars)?,
         Command::Unmap(arguments) => map::unmap(&arguments, vars)?,
@@ -328,7 +366,12 @@ fn deed(command: &Command) -> Option<Deed<'_>> {
         }),
         // A second link to the same host would not have what the first is guarded by.
         Command::AddEnvironment(_) | Command::AddHook(_) | Command::RmHook(_) => Some(Deed::AdministerAll),
-        Command::Graduate(_)
+        // Root alone runs two of these, and they look at that themselves.
+        Command::Accept(_)
+        | Command::Reject(_)
+        | Command::Sources(_)
+        | Command::Gate
+        | Command::Graduate(_)
         | Command::Agent
         | Command::Commit(_)
         | Command::Diff(_)

@@ -22,11 +22,11 @@ use crate::ssh::quoted;
 use crate::transfer::check;
 
 impl Coordinator<'_> {
-    /// The revisions that may be deployed, of apps that are there.
+    /// The revisions that may be deployed, of apps that are there and of those that are not: a destination may refuse some.
     pub(super) fn to_ask(&self, live: &BTreeMap<DestinationApp, LiveApp>) -> Vec<(DestinationApp, CommitId)> {
         let asked = self.order.followed().into_iter().filter_map(|app| {
             let (there, to) = (self.site.routes.there(app)?, self.order.apps.get(app)?.runs.revision()?);
-            self.order.options.changes(app, Some(live.get(there)?), to).then(|| (there.clone(), to))
+            self.order.options.changes(app, live.get(there), to).then(|| (there.clone(), to))
         });
         asked.collect()
     }

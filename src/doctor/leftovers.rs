@@ -71,11 +71,11 @@ fn unsettled(store: &Store, graduation: Graduation) -> Option<Finding> {
 pub(super) fn files(vars: &Vars) -> Vec<Finding> {
     let data = vars.data();
     let mut left = Vec::new();
-    for dir in
-        [data.clone(), data.join("ssh"), data.join("environments"), data.join("apps"), data.join("pushes")]
-    {
+    for dir in ["", "ssh", "environments", "apps", "pushes", "sources"].map(|name| data.join(name)) {
         left.extend(abandoned(&dir, is_unfinished));
     }
+    let is_of_keys = |name: &str| name.starts_with(".authorized_keys.");
+    left.extend(abandoned(&vars.below_root(".ssh"), is_of_keys));
     for dir in [data.join("graduations"), data.join("incoming")] {
         for each in paths_in(&dir) {
             left.extend(abandoned(&each, is_unfinished));

@@ -16,6 +16,7 @@ mod plugin;
 mod refs;
 mod repository;
 mod secrets;
+mod sources;
 mod space;
 mod wording;
 
@@ -24,7 +25,7 @@ pub(crate) use space::kept_in_words;
 
 /// Everything that is to be said of this host.
 pub(crate) fn host(vars: &Vars) -> Vec<Finding> {
-    let checks: [fn(&Vars) -> Vec<Finding>; 21] = [
+    let checks: [fn(&Vars) -> Vec<Finding>; 22] = [
         plugin::version_and_links,
         plugin::companions,
         plugin::trigger_order,
@@ -40,6 +41,7 @@ pub(crate) fn host(vars: &Vars) -> Vec<Finding> {
         secrets::ssh_key,
         secrets::secret,
         secrets::settings,
+        sources::all,
         docker::answers,
         space::disks,
         apps::all,

@@ -60,7 +60,7 @@ fn last_lines(text: &str) -> String {
 fn remedy(vars: &Vars) -> String {
     let name = settings::host_name(vars);
     match public_key(vars) {
-        Ok(key) => format!("echo {} | sudo dokku ssh-keys:add graduate-{name}", ssh::quoted(&key)),
+        Ok(key) => format!("echo {} | sudo dokku graduate:accept {name}", ssh::quoted(&key)),
         Err(error) => error.to_string(),
     }
 }

@@ -103,7 +103,7 @@ fn a_wrong_example_is_found() {
     for line in [
         "staging# dokku graduate:freeze production quarter end",
         "ssh -t dokku@staging.example.com graduate production",
-        "ssh dokku@staging.example.com graduate:key | ssh root@production dokku ssh-keys:add graduate-staging",
+        "ssh dokku@staging.example.com graduate:key | ssh root@production dokku graduate:accept staging",
         "dokku graduate:set --global auto-commit true",
     ] {
         assert_eq!((words(line).is_empty(), trouble(&words(line))), (false, None), "{line}");

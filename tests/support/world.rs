@@ -175,14 +175,23 @@ impl World {
         self.source.dokku(&["graduate:set", "production", "deliver"]).succeeds();
     }
 
-    /// Lets one host in at another.
+    /// Lets one host in at another, to graduate and for nothing else.
     pub(crate) fn authorise(&self, source: &Host, destination: &Host) {
+        self.accept(source, destination, &format!("graduate:accept {}", source.name)).succeeds();
+    }
+
+    /// The same as documents before `graduate:accept` said it: the key may run every command of Dokku.
+    pub(crate) fn authorise_for_all(&self, source: &Host, destination: &Host) {
+        self.accept(source, destination, &format!("ssh-keys:add graduate-{}", source.name)).succeeds();
+    }
+
+    /// Gives the key of one host to a command that root runs at another.
+    pub(crate) fn accept(&self, source: &Host, destination: &Host, command: &str) -> Ran {
         let key = source.dokku(&["graduate:key"]).succeeds().raw;
         let key =
             key.lines().find(|line| line.starts_with("ssh-")).expect("graduate:key prints a public key");
-        let add = format!("dokku ssh-keys:add graduate-{}", source.name);
         // Dokku reads a line, and a line has an end.
-        destination.root_with_input(&add, format!("{key}\n").as_bytes()).succeeds();
+        destination.root_with_input(&format!("dokku {command}"), format!("{key}\n").as_bytes())
     }
 
     /// A further simulated host, with the plugin.

@@ -14,6 +14,7 @@ const BANDS: &[(&str, &[&str])] = &[
             "agent",
             "doctor",
             "forward",
+            "gate",
             "hook",
             "install",
             "preflight",
@@ -51,6 +52,7 @@ const BANDS: &[(&str, &[&str])] = &[
             "repo",
             "settings",
             "slots",
+            "sources",
             "ssh",
             "transfer",
             "vars",
@@ -59,7 +61,7 @@ const BANDS: &[(&str, &[&str])] = &[
     (
         "core",
         &[
-            "commit", "diff", "exit", "factors", "finding", "legible", "lines", "links", "listing",
+            "access", "commit", "diff", "exit", "factors", "finding", "legible", "lines", "links", "listing",
             "manifest", "mapping", "names", "obstacle", "order", "plan", "procfile", "protocol", "runs",
             "sendable", "updates", "who",
         ],

@@ -65,6 +65,11 @@ impl Call {
         (!value.is_empty()).then_some(value)
     }
 
+    /// A variable is set, and may be empty.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.env.contains_key(OsStr::new(name))
+    }
+
     /// Sets a variable for all that this call starts.
     pub(crate) fn set(&mut self, name: &str, value: impl Into<OsString>) {
         self.env.insert(name.into(), value.into());

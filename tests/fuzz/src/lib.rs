@@ -5,6 +5,7 @@
 //! nothing else, and `src/main.rs`, by which libFuzzer looks for inputs that reach new code (`scripts/fuzz`). What
 //! either finds becomes a file of `corpus/<target>`, and so a test from then on.
 
+mod gate;
 mod image;
 mod journal;
 mod manifest;
@@ -29,8 +30,9 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "updates", feed: updates::feed, words: updates::WORDS },
+    Target { name: "gate", feed: gate::feed, words: gate::WORDS },
     Target { name: "names", feed: names::feed, words: names::WORDS },
     Target { name: "manifest", feed: manifest::feed, words: manifest::WORDS },
     Target { name: "tree", feed: tree::feed, words: tree::WORDS },

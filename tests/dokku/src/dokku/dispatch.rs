@@ -28,6 +28,11 @@ fn dispatch(call: &mut Call) -> Outcome {
         std::env::set_current_dir(call.layout.home())?;
         call.args = rebuild_arguments(call, &line)?;
         eat_global_flags(call);
+    } else if call.has("SSH_ORIGINAL_COMMAND") {
+        // A forced command has emptied it: the command is its own, and the user is Dokku's all the same.
+        call.set(USER, "dokku");
+        call.set("SSH_USER", "dokku");
+        std::env::set_current_dir(call.layout.home())?;
     }
     let for_root = needs_root(call.arg(0));
     match call.var(USER).as_deref() {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
+use std::path::Path;
 use std::process::Stdio;
 
 use crate::call::Call;
@@ -13,7 +14,7 @@ pub(super) fn run(call: &Call, file: &str) -> Outcome {
     let path = call.layout.authorized_keys();
     let known = fs::read_to_string(&path).unwrap_or_default();
     let name = call.arg(1);
-    let by_name = |line: &&str| line.contains(&format!("NAME=\\\"{name}\\\""));
+    let by_name = |line: &&str| line.contains(&format!(" NAME=\\\"{name}\\\" "));
     match file {
         "add" => {
             let key = match call.arg(2) {
@@ -38,27 +39,41 @@ pub(super) fn run(call: &Call, file: &str) -> Outcome {
                 home = call.layout.home().display()
             );
             write_private(&path, &format!("{known}{entry}"))?;
+            check_all(call, &path)?;
             line(fingerprint);
             Ok(())
         }
         "remove" => {
-            let kept = known.lines().filter(|line| !by_name(line)).map(|line| format!("{line}\n"));
+            check_all(call, &path)?;
+            let by_fingerprint = format!("\"FINGERPRINT={} ", call.arg(2));
+            let is_meant = |line: &&str| match name {
+                "--fingerprint" => line.contains(&by_fingerprint),
+                _ => by_name(line),
+            };
+            let kept = known.lines().filter(|line| !is_meant(line)).map(|line| format!("{line}\n"));
             write_private(&path, &kept.collect::<String>())
         }
         _ => {
-            for entry in known.lines() {
-                let name =
-                    entry.split("NAME=\\\"").nth(1).and_then(|rest| rest.split('\\').next()).unwrap_or("");
-                let fingerprint = entry.split("FINGERPRINT=").nth(1).and_then(|rest| rest.split(' ').next());
-                let options = "no-agent-forwarding,no-user-rc,no-X11-forwarding,no-port-forwarding";
-                line(format_args!(
-                    "{} NAME=\"{name}\" SSHCOMMAND_ALLOWED_KEYS=\"{options}\"",
-                    fingerprint.unwrap_or("")
-                ));
-            }
+            known.lines().filter_map(listed).for_each(line);
             Ok(())
         }
     }
+}
+
+/// Dokku runs ssh-keygen on every line: one that is a comment makes it fail.
+fn check_all(call: &Call, path: &Path) -> Outcome {
+    for key in fs::read_to_string(path).unwrap_or_default().lines() {
+        fingerprint(call, key)?;
+    }
+    Ok(())
+}
+
+/// A line as the list shows it, if it has the form that sshcommand looks for: a backtick directly behind the name.
+fn listed(entry: &str) -> Option<String> {
+    let (fingerprint, rest) = entry.strip_prefix("command=\"FINGERPRINT=")?.split_once(' ')?;
+    let (name, rest) = rest.strip_prefix("NAME=\\\"")?.rsplit_once("\\\" `")?;
+    let options = rest.rsplit_once("\",")?.1.split(' ').next()?;
+    Some(format!("{fingerprint} NAME=\"{name}\" SSHCOMMAND_ALLOWED_KEYS=\"{options}\""))
 }
 
 fn read_stdin() -> Outcome<String> {

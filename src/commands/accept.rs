@@ -1,0 +1,78 @@
+//! `graduate:accept <name>`: lets the key of a source graduate to this host, and do nothing else.
+
+use std::io::{self, IsTerminal, Read};
+
+use clap::Args;
+
+use crate::access::Patterns;
+use crate::error::Error;
+use crate::names::SourceName;
+use crate::sources::{self, AcceptedAs};
+use crate::ssh::keys::{MAX_PUBLIC_KEY, PublicKey};
+use crate::vars::Vars;
+
+use super::error::CommandError;
+use super::printing::{detail, tell};
+
+/// Whose key, and for which apps.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// What this host calls the source; the name of its key in `ssh-keys:list`
+    #[arg(value_name = "NAME")]
+    name: SourceName,
+    /// The apps of this host that it may graduate, by names or patterns with one `*`, separated by commas; without it all.
+    /// Others do not exist for it
+    #[arg(long, value_name = "PATTERNS")]
+    only: Option<Patterns>,
+}
+
+/// Runs the command, with the public key on stdin.
+///
+/// # Errors
+/// It was not root who called, or what came is not a public key, or the name or the key is taken: nothing changed.
+pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
+    let Arguments { name, only } = arguments;
+    let words = match only {
+        Some(only) => format!("graduate:accept {name} --only '{}'", listed(only)),
+        None => format!("graduate:accept {name}"),
+    };
+    check_root(vars, &format!("{words} < KEY"))?;
+    if io::stdin().is_terminal() {
+        detail("paste the line that `dokku graduate:key` prints on the source, then Ctrl-D");
+    }
+    let mut text = Vec::new();
+    // One byte more than is taken, so that it is seen that there is more.
+    let read = io::stdin().take(MAX_PUBLIC_KEY as u64 + 1).read_to_end(&mut text);
+    read.map_err(CommandError::Input)?;
+    let key = PublicKey::read(&text)?;
+    let only = only.clone().unwrap_or_default();
+    let accepted_as = sources::accept(vars, name, &key, only.clone())?;
+    match &accepted_as {
+        AcceptedAs::New | AcceptedAs::InsteadOf(_) => {
+            tell(format_args!("{name} accepted: its key can graduate to this host, and do nothing else"));
+        }
+        AcceptedAs::Again => {
+            tell(format_args!("{name} accepted again, in place of what was accepted before"))
+        }
+    }
+    detail(format_args!("{} for {only}", key.fingerprint()));
+    if let AcceptedAs::InsteadOf(before) = accepted_as {
+        detail(format_args!(
+            "until now this key could run every command of Dokku, as {before}; that line is gone"
+        ));
+    }
+    Ok(())
+}
+
+/// As `--only` takes them.
+fn listed(only: &Patterns) -> String {
+    only.patterns().iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// Only root says whose keys are accepted, as with Dokku's own `ssh-keys:add`.
+///
+/// # Errors
+/// Somebody else called; `words` is what root runs.
+pub(super) fn check_root(vars: &Vars, words: &str) -> Result<(), CommandError> {
+    if vars.is_root { Ok(()) } else { Err(CommandError::NotRoot(words.to_owned())) }
+}

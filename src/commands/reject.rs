@@ -1,0 +1,31 @@
+//! `graduate:reject <name>`: a source may not graduate to this host any more.
+
+use clap::Args;
+
+use crate::error::Error;
+use crate::names::SourceName;
+use crate::sources;
+use crate::vars::Vars;
+
+use super::accept::check_root;
+use super::printing::tell;
+
+/// Which source.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Its name, as `graduate:sources` lists it
+    #[arg(value_name = "NAME")]
+    name: SourceName,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// It was not root who called, or there is no such source: nothing changed.
+pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
+    let Arguments { name } = arguments;
+    check_root(vars, &format!("graduate:reject {name}"))?;
+    sources::reject(vars, name)?;
+    tell(format_args!("{name} rejected: its key opens nothing on this host any more"));
+    Ok(())
+}

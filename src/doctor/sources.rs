@@ -1,0 +1,72 @@
+//! Whose keys may graduate to this host: the lines of `authorized_keys` and the files of the plugin belong together, and no
+//! source's key can do more than it needs.
+
+use super::wording::or_ok;
+use crate::finding::{Check, Finding};
+use crate::names::SourceName;
+use crate::sources::{self, Unpaired};
+use crate::ssh::quoted;
+use crate::vars::Vars;
+
+/// Each source has a line as this version writes it, and a file.
+pub(super) fn all(vars: &Vars) -> Vec<Finding> {
+    let count = match sources::all(vars) {
+        Ok(all) => all.len(),
+        Err(error) => return vec![broken(&error)],
+    };
+    let mut found = match sources::unpaired(vars) {
+        Ok(unpaired) => unpaired.iter().map(explained).collect(),
+        Err(error) => vec![broken(&error)],
+    };
+    match sources::ordinary(vars) {
+        Ok(ordinary) => found.extend(ordinary.iter().map(|(key, line)| {
+            let what = format!(
+                "the key {}, {}, graduates to this host and may run every command of Dokku here; run this here, as root",
+                key.name, key.fingerprint
+            );
+            Finding::warning(Check::Sources, what, accept(&key.name, line))
+        })),
+        Err(error) => found.push(broken(&error)),
+    }
+    let ok = match count {
+        0 => "no source may graduate to this host".to_owned(),
+        1 => "1 source may graduate to this host, and do nothing else".to_owned(),
+        count => format!("{count} sources may graduate to this host, and do nothing else"),
+    };
+    or_ok(found, Finding::ok(Check::Sources, ok))
+}
+
+fn broken(error: &impl ToString) -> Finding {
+    Finding { remedy: None, ..Finding::broken(Check::Sources, error.to_string(), "") }
+}
+
+/// The command that gives the key a line of ours. A name that a source cannot have leaves a place for one.
+fn accept(name: &str, key: &str) -> String {
+    let name = name.parse::<SourceName>().map_or_else(|_| "NAME".to_owned(), Into::into);
+    format!("echo {} | sudo dokku graduate:accept {name}", quoted(key))
+}
+
+fn explained(unpaired: &Unpaired) -> Finding {
+    let check = Check::Sources;
+    match unpaired {
+        Unpaired::Line(name) => Finding::warning(
+            check,
+            format!(
+                "authorized_keys has a line of the source {name}, of which nothing else is known: it opens nothing"
+            ),
+            format!("sudo dokku graduate:reject {}", quoted(name)),
+        ),
+        Unpaired::File(name) => Finding::warning(
+            check,
+            format!("the source {name} has no line in authorized_keys: it cannot log in"),
+            format!("sudo dokku graduate:reject {name}"),
+        ),
+        Unpaired::Altered(name, key) => Finding::broken(
+            check,
+            format!(
+                "the line of the source {name} in authorized_keys is not as this version writes it, or not the first one with its key"
+            ),
+            accept(name.as_str(), key),
+        ),
+    }
+}

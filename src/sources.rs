@@ -1,0 +1,484 @@
+//! The sources that may graduate to this host: a line of each in `authorized_keys`, and a file of each in `sources/` of the
+//! plugin's data, by its name.
+//!
+//! The line lets the key in and names the source; the file says which apps it may touch. A key is good for something only
+//! if both are there and name the same fingerprint, so that nothing is open between the two writes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::access::{Access, Patterns};
+use crate::exit::Explain;
+use crate::files::{self, FileError, Lock, Locking};
+use crate::legible;
+use crate::names::SourceName;
+use crate::ssh::keys::PublicKey;
+use crate::vars::{NamedKey, Vars};
+
+mod authorized;
+
+use authorized::{KeyLine, parse};
+
+/// The largest `authorized_keys` that is read, in bytes.
+const MAX_KEYS: u64 = 4 << 20;
+
+/// How long two commands wait for one another.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How much of a refused command is remembered, in bytes.
+const MAX_ASKED: usize = 1024;
+
+/// How often is noted that an ordinary key still graduates here.
+const NOTED_EVERY: TimeDelta = TimeDelta::hours(1);
+
+/// For how long is said that one did.
+const NOTED_FOR: TimeDelta = TimeDelta::days(30);
+
+/// Of how many ordinary keys it is noted.
+const MAX_NOTED: usize = 50;
+
+/// The sources cannot be changed, or not be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SourceError {
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Another command does not end.
+    #[error("another command changes the sources of this host")]
+    Busy,
+    /// Dokku's program is not known.
+    #[error("cannot tell which program is Dokku's: {} does not have its path", .0.display())]
+    Program(PathBuf),
+    /// The name stands in a line with another key.
+    #[error("the name {name} is that of another key, {fingerprint}, which may run Dokku's commands")]
+    NameTaken {
+        /// The name.
+        name: SourceName,
+        /// The other key's.
+        fingerprint: String,
+    },
+    /// The key is accepted already.
+    #[error("that key is accepted as {0} already")]
+    Accepted(String),
+    /// The key stands in a line that is neither Dokku's nor ours.
+    #[error("line {number} of {} lets that key in for something else", path.display())]
+    Foreign {
+        /// Its number, from 1.
+        number: usize,
+        /// The file.
+        path: PathBuf,
+    },
+    /// The line of a key has no file, or one for another key.
+    #[error("the key {0} is not accepted on this host any more")]
+    NotAccepted(String),
+    /// There is no such source.
+    #[error("no source is called {0}")]
+    Unknown(SourceName),
+}
+
+impl Explain for SourceError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::NameTaken { name, .. } => Some(format!(
+                "give the source another name, or remove that key: `dokku ssh-keys:remove {name}`"
+            )),
+            Self::Accepted(name) => {
+                Some(format!("to give it another name: `dokku graduate:reject {name}` first"))
+            }
+            Self::Foreign { .. } => {
+                Some("sshd would go by that line: remove it first, or take another key".to_owned())
+            }
+            Self::Unknown(_) => Some("`dokku graduate:sources` lists them".to_owned()),
+            Self::Program(_) => {
+                Some("`dokku plugin:install` and Dokku's own installation write it".to_owned())
+            }
+            Self::File(_) | Self::Busy | Self::NotAccepted(_) => None,
+        }
+    }
+}
+
+/// A source that may graduate to this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AcceptedSource {
+    /// Its name.
+    pub(crate) name: SourceName,
+    /// Its key's: `SHA256:...`.
+    pub(crate) fingerprint: String,
+    /// The apps that it may touch.
+    pub(crate) only: Patterns,
+    /// When it was accepted with that key and these apps.
+    pub(crate) since: DateTime<Utc>,
+}
+
+/// What is known of a source's sessions. A power cut may forget it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sessions {
+    /// When the last one began.
+    pub(crate) last_seen: Option<DateTime<Utc>>,
+    /// The last one that was refused.
+    pub(crate) last_refused: Option<RefusedSession>,
+}
+
+/// Something that a source's key asked for and was not given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RefusedSession {
+    /// When.
+    pub(crate) at: DateTime<Utc>,
+    /// What, made harmless and shortened.
+    pub(crate) asked: String,
+}
+
+/// What became of the line of an accepted key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AcceptedAs {
+    /// The source is new.
+    New,
+    /// It was accepted before, with this or another key.
+    Again,
+    /// The key could run every command of Dokku, by this name, and cannot any more.
+    InsteadOf(String),
+}
+
+/// A line of ours that `graduate:accept` and `graduate:reject` would not have left so, or a file without its line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unpaired {
+    /// A line names a source of which there is no file, or another key than the file does.
+    Line(String),
+    /// A source has a file and no line.
+    File(SourceName),
+    /// The line is not as this version writes it, or another line with its key stands before it.
+    Altered(SourceName, String),
+}
+
+fn dir(vars: &Vars) -> PathBuf {
+    vars.data().join("sources")
+}
+
+fn file(vars: &Vars, name: &SourceName) -> PathBuf {
+    dir(vars).join(format!("{name}.json"))
+}
+
+fn sessions_file(vars: &Vars, name: &SourceName) -> PathBuf {
+    dir(vars).join(format!("{name}.seen"))
+}
+
+fn ordinary_file(vars: &Vars) -> PathBuf {
+    vars.data().join("ordinary-keys.json")
+}
+
+/// The file by which sshd lets in, at the end of its links.
+fn authorized_keys(vars: &Vars) -> PathBuf {
+    let path = vars.below_root(".ssh/authorized_keys");
+    fs::canonicalize(&path).unwrap_or(path)
+}
+
+fn read_lines(path: &Path) -> Result<String, FileError> {
+    let bytes = files::read(path, MAX_KEYS)?.unwrap_or_default();
+    String::from_utf8(bytes)
+        .map_err(|_| FileError::of("read", path)(io::Error::other("it has characters that are not UTF-8")))
+}
+
+/// Dokku's own program, as sshcommand knows it.
+fn dokku(vars: &Vars) -> Result<PathBuf, SourceError> {
+    let path = vars.below_root(".sshcommand");
+    let text = files::read(&path, 4096)?.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).trim().to_owned();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if !text.starts_with('/') || !text.chars().all(is_plain) {
+        return Err(SourceError::Program(path));
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// Keeps other commands away until it is dropped. Dokku's own commands know no lock.
+fn lock(vars: &Vars) -> Result<Lock, SourceError> {
+    files::make_dir(&vars.data())?;
+    match Lock::take_within(&vars.data().join("sources.lock"), &std::process::id(), PATIENCE)? {
+        Locking::Taken(lock) => Ok(lock),
+        Locking::Busy(_) => Err(SourceError::Busy),
+    }
+}
+
+/// All sources, by their names.
+///
+/// # Errors
+/// A file cannot be read.
+pub(crate) fn all(vars: &Vars) -> Result<Vec<AcceptedSource>, FileError> {
+    let dir = dir(vars);
+    let entries = match fs::read_dir(&dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(FileError::of("read", &dir))?,
+    };
+    let names = entries.flatten().filter_map(|entry| {
+        let name = entry.file_name();
+        name.to_str()?.strip_suffix(".json")?.parse::<SourceName>().ok()
+    });
+    let mut names: Vec<SourceName> = names.collect();
+    names.sort();
+    names.iter().filter_map(|name| find(vars, name).transpose()).collect()
+}
+
+/// The source of that name.
+///
+/// # Errors
+/// Its file cannot be read.
+pub(crate) fn find(vars: &Vars, name: &SourceName) -> Result<Option<AcceptedSource>, FileError> {
+    files::read_json(&file(vars, name))
+}
+
+/// The source whose key has opened this session, as its forced command says.
+///
+/// # Errors
+/// [`SourceError::NotAccepted`]; its file cannot be read.
+pub(crate) fn of_key(vars: &Vars, key: &NamedKey) -> Result<AcceptedSource, SourceError> {
+    let found = key.name.parse().ok().map(|name| find(vars, &name)).transpose()?.flatten();
+    let is_its = |source: &AcceptedSource| source.fingerprint == key.fingerprint;
+    found.filter(is_its).ok_or_else(|| SourceError::NotAccepted(key.name.clone()))
+}
+
+/// As whom a peer talks to this process.
+///
+/// # Errors
+/// As [`of_key`]: the source was rejected meanwhile.
+pub(crate) fn access(vars: &Vars) -> Result<Access, SourceError> {
+    let Some(name) = &vars.source else { return Ok(Access::unlimited()) };
+    let key = vars.key.as_ref().filter(|key| key.name == *name);
+    let source = of_key(vars, key.ok_or_else(|| SourceError::NotAccepted(name.clone()))?)?;
+    Ok(Access::of(source.name, source.only))
+}
+
+/// What is known of its sessions.
+pub(crate) fn sessions(vars: &Vars, name: &SourceName) -> Sessions {
+    files::read_json(&sessions_file(vars, name)).ok().flatten().unwrap_or_default()
+}
+
+/// Notes that a session of a source has begun, or was refused what it asked for. Of two at once one may be forgotten.
+///
+/// # Errors
+/// The file cannot be written.
+pub(crate) fn note_session(vars: &Vars, name: &SourceName, refused: Option<&str>) -> Result<(), FileError> {
+    let now = Utc::now();
+    let mut sessions = sessions(vars, name);
+    sessions.last_seen = Some(now);
+    if let Some(asked) = refused {
+        sessions.last_refused = Some(RefusedSession { at: now, asked: asked.to_owned() });
+    }
+    files::write_json_unsynced(&sessions_file(vars, name), &sessions)
+}
+
+/// What a client has asked for, for people: one line, harmless and shortened.
+pub(crate) fn shown(asked: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&asked[..asked.len().min(MAX_ASKED)]);
+    legible::shortened(&legible::one_line(&text))
+}
+
+/// Accepts a key: writes the file of the source, then its line. Whatever else stands in `authorized_keys` stays.
+///
+/// # Errors
+/// See [`SourceError`]; nothing changed.
+pub(crate) fn accept(
+    vars: &Vars,
+    name: &SourceName,
+    key: &PublicKey,
+    only: Patterns,
+) -> Result<AcceptedAs, SourceError> {
+    let _lock = lock(vars)?;
+    let line = authorized::line(name, key, &dokku(vars)?);
+    let path = authorized_keys(vars);
+    let text = read_lines(&path)?;
+    let (replaced, accepted_as) = judge(&text, name, key, &path)?;
+    files::make_dir(&dir(vars))?;
+    if let Some(parent) = path.parent() {
+        files::make_dir(parent)?;
+    }
+    let fingerprint = key.fingerprint().to_owned();
+    files::write_json(
+        &file(vars, name),
+        &AcceptedSource { name: name.clone(), fingerprint, only, since: Utc::now() },
+    )?;
+    let lines: Vec<&str> = text.lines().collect();
+    let place = replaced.first().copied().unwrap_or(lines.len());
+    let kept = |range: std::ops::Range<usize>| range.filter(|at| !replaced.contains(at)).map(|at| lines[at]);
+    let lines = kept(0..place).chain([line.as_str()]).chain(kept(place..lines.len()));
+    write(&path, lines)?;
+    Ok(accepted_as)
+}
+
+/// Which lines the new one takes the place of, by their indexes, and what that means.
+fn judge(
+    text: &str,
+    name: &SourceName,
+    key: &PublicKey,
+    path: &Path,
+) -> Result<(Vec<usize>, AcceptedAs), SourceError> {
+    let (mut replaced, mut accepted_as) = (Vec::new(), AcceptedAs::New);
+    for (at, KeyLine { forced, key: found, .. }) in parse(text).enumerate() {
+        let has_key = found.is_some_and(|(_, base64)| base64 == key.base64());
+        match forced {
+            Some(forced) if forced.is_gate && forced.name == name.as_str() => {
+                if accepted_as == AcceptedAs::New {
+                    accepted_as = AcceptedAs::Again;
+                }
+            }
+            Some(forced) if forced.is_gate && has_key => return Err(SourceError::Accepted(forced.name)),
+            Some(forced) if has_key => accepted_as = AcceptedAs::InsteadOf(forced.name),
+            Some(forced) if forced.name == name.as_str() => {
+                return Err(SourceError::NameTaken { name: name.clone(), fingerprint: forced.fingerprint });
+            }
+            None if has_key => {
+                return Err(SourceError::Foreign { number: at + 1, path: path.to_owned() });
+            }
+            Some(_) | None => continue,
+        }
+        replaced.push(at);
+    }
+    Ok((replaced, accepted_as))
+}
+
+fn write<'a>(path: &Path, lines: impl Iterator<Item = &'a str>) -> Result<(), FileError> {
+    let text: String = lines.map(|line| format!("{line}\n")).collect();
+    if path.exists() {
+        files::replace(path, text.as_bytes())
+    } else {
+        files::write_atomically(path, text.as_bytes())
+    }
+}
+
+/// Takes lines of ours away; false if there are none.
+fn remove_lines(vars: &Vars, is_meant: impl Fn(&str) -> bool) -> Result<bool, FileError> {
+    let path = authorized_keys(vars);
+    let text = read_lines(&path)?;
+    let is_removed = |line: &KeyLine<'_>| {
+        line.forced.as_ref().is_some_and(|forced| forced.is_gate && is_meant(&forced.name))
+    };
+    if !parse(&text).any(|line| is_removed(&line)) {
+        return Ok(false);
+    }
+    write(&path, parse(&text).filter(|line| !is_removed(line)).map(|line| line.line))?;
+    Ok(true)
+}
+
+/// Rejects a source: takes its line away, then its file. What a session of it does already goes on.
+///
+/// # Errors
+/// See [`SourceError`].
+pub(crate) fn reject(vars: &Vars, name: &SourceName) -> Result<(), SourceError> {
+    let _lock = lock(vars)?;
+    let had_line = remove_lines(vars, |found| found == name.as_str())?;
+    if !had_line && !file(vars, name).exists() {
+        return Err(SourceError::Unknown(name.clone()));
+    }
+    files::remove_durably(&file(vars, name))?;
+    Ok(files::remove(&sessions_file(vars, name))?)
+}
+
+/// Rejects all, for the plugin goes; gives their names.
+///
+/// # Errors
+/// A line or a file is left.
+pub(crate) fn reject_all(vars: &Vars) -> Result<Vec<SourceName>, FileError> {
+    let names = all(vars)?.into_iter().map(|source| source.name).collect();
+    remove_lines(vars, |_| true)?;
+    let dir = dir(vars);
+    match fs::remove_dir_all(&dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::of("remove", &dir)(error)),
+        _ => Ok(names),
+    }
+}
+
+/// What is not as it should be of lines and files. It takes no lock.
+///
+/// # Errors
+/// A file cannot be read.
+pub(crate) fn unpaired(vars: &Vars) -> Result<Vec<Unpaired>, SourceError> {
+    let text = read_lines(&authorized_keys(vars))?;
+    let sources = all(vars)?;
+    let mut found = Vec::new();
+    for line in parse(&text) {
+        let Some(forced) = line.forced.filter(|forced| forced.is_gate) else { continue };
+        let is_its = |source: &&AcceptedSource| {
+            source.name.as_str() == forced.name && source.fingerprint == forced.fingerprint
+        };
+        if !sources.iter().any(|source| is_its(&source)) {
+            found.push(Unpaired::Line(forced.name));
+        }
+    }
+    if sources.is_empty() {
+        return Ok(found);
+    }
+    let dokku = dokku(vars)?;
+    for AcceptedSource { name, fingerprint, .. } in sources {
+        let is_its = |line: &KeyLine<'_>| {
+            let forced = line.forced.as_ref().filter(|forced| forced.is_gate);
+            forced.is_some_and(|it| it.name == name.as_str() && it.fingerprint == fingerprint)
+        };
+        let Some(line) = parse(&text).find(is_its) else {
+            found.push(Unpaired::File(name));
+            continue;
+        };
+        let Some((kind, base64)) = line.key else {
+            found.push(Unpaired::File(name));
+            continue;
+        };
+        let first = parse(&text).find(|other| other.key.is_some_and(|(_, other)| other == base64));
+        let key = format!("{kind} {base64}");
+        let is_ours = PublicKey::read(key.as_bytes())
+            .is_ok_and(|key| authorized::line(&name, &key, &dokku) == line.line);
+        if !is_ours || first != Some(line) {
+            found.push(Unpaired::Altered(name, key));
+        }
+    }
+    Ok(found)
+}
+
+/// Notes that an ordinary key of Dokku's has talked to the agent, which a key that can only graduate could have done.
+///
+/// # Errors
+/// The file cannot be read or written.
+pub(crate) fn note_ordinary(vars: &Vars, key: &NamedKey) -> Result<(), FileError> {
+    let path = ordinary_file(vars);
+    let mut noted: BTreeMap<String, DateTime<Utc>> = files::read_json(&path)?.unwrap_or_default();
+    let now = Utc::now();
+    if key.fingerprint.len() > 100 || noted.get(&key.fingerprint).is_some_and(|at| now - *at < NOTED_EVERY) {
+        return Ok(());
+    }
+    noted.retain(|_, at| now - *at < NOTED_FOR);
+    noted.insert(key.fingerprint.clone(), now);
+    while noted.len() > MAX_NOTED {
+        let oldest = noted.iter().min_by_key(|(_, at)| **at).map(|(fingerprint, _)| fingerprint.clone());
+        oldest.and_then(|fingerprint| noted.remove(&fingerprint));
+    }
+    files::write_json_unsynced(&path, &noted)
+}
+
+/// The ordinary keys that have graduated here lately and still may run every command: each with its name and its line's
+/// key.
+///
+/// # Errors
+/// A file cannot be read.
+pub(crate) fn ordinary(vars: &Vars) -> Result<Vec<(NamedKey, String)>, FileError> {
+    let noted: BTreeMap<String, DateTime<Utc>> = files::read_json(&ordinary_file(vars))?.unwrap_or_default();
+    let now = Utc::now();
+    let text = read_lines(&authorized_keys(vars))?;
+    let found = parse(&text).filter_map(|line| {
+        let forced = line.forced.filter(|forced| !forced.is_gate)?;
+        let (kind, base64) = line.key?;
+        let at = noted.get(&forced.fingerprint)?;
+        let key = NamedKey { name: forced.name, fingerprint: forced.fingerprint };
+        (now - *at < NOTED_FOR).then(|| (key, format!("{kind} {base64}")))
+    });
+    Ok(found.collect())
+}
+
+#[cfg(test)]
+#[path = "sources/tests.rs"]
+mod tests;
