@@ -94,12 +94,14 @@ make_plugin_of() {
 }
 
 # Puts the plugin in ./$2 on the hosts $3 and $4 and links the one to the other, as the README says: ./plugin, staging and
-# production unless given. $1 runs each command, which is one word: `eval`, or something that shows it first.
+# production unless given. $1 runs each command, which is one word: `eval`, or something that shows it first. $5 accepts the
+# key, where the plugin is of a version that has no `graduate:accept`.
 link_hosts() {
     local plugin=${2:-plugin} from=${3:-staging} to=${4:-production}
+    local accept=${5:-graduate:accept $from}
     "$1" "$from/bin/dokku plugin:install $place/$plugin --name graduate"
     "$1" "$to/bin/dokku plugin:install $place/$plugin --name graduate"
-    "$1" "ssh $from graduate:key | $to/bin/dokku ssh-keys:add graduate-$from"
+    "$1" "ssh $from graduate:key | $to/bin/dokku $accept"
     "$1" "ssh $from graduate:add-environment production ssh://$(id -un)@127.0.0.1:$(port_of "$to" ssh)"
 }
 

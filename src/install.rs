@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use crate::dokku_version::{self, TooOld};
 use crate::files::{self, FileError};
 use crate::links::{IN_GRADUATE, SUBCOMMANDS};
+use crate::names::SourceName;
 use crate::process::{self, Program};
 use crate::provenance;
 use crate::sources;
@@ -48,7 +49,7 @@ pub(crate) fn install(vars: &Vars, args: &[String]) -> bool {
         return !is_first;
     }
     if args.first().is_some_and(|arg| arg == AS_OWNER) {
-        repository::prepare(vars, &mut notes);
+        prepare_owned(vars, &mut notes);
     } else {
         prepare_plugin(vars, &mut notes);
         notes.print();
@@ -103,14 +104,28 @@ pub(crate) fn uninstall(vars: &Vars, args: &[String]) -> bool {
         notes.keep(companion.remove());
     }
     notes.keep(provenance::forget_all_kept().map_err(InstallError::from));
-    let rejected = notes.keep(sources::reject_all(vars).map_err(InstallError::from)).unwrap_or_default();
-    if !rejected.is_empty() {
-        let names = rejected.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        notes.done(format!("these sources can no longer log in here: {names}"));
+    let withdrawn = notes.keep(sources::withdraw(vars).map_err(InstallError::from)).unwrap_or_default();
+    if !withdrawn.is_empty() {
+        let names = listed(&withdrawn);
+        notes.done(format!("these sources can log in no more, until the plugin is installed again: {names}"));
     }
     notes.done(format!("removed; the history of the environment stays in {}", vars.git_dir().display()));
     notes.print();
     true
+}
+
+fn listed(sources: &[SourceName]) -> String {
+    sources.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// What Dokku's user does: the repository, and the keys that went when the plugin did.
+fn prepare_owned(vars: &Vars, notes: &mut Notes) {
+    repository::prepare(vars, notes);
+    match sources::give_back(vars) {
+        Ok(names) if names.is_empty() => {}
+        Ok(names) => notes.done(format!("these sources can log in again: {}", listed(&names))),
+        Err(error) => notes.problem(format!("not every source can log in again: {error}")),
+    }
 }
 
 /// What root does: the links in the plugin's directory, and the companions.
@@ -182,7 +197,7 @@ fn as_owner(vars: &Vars, notes: &mut Notes) {
     let Some(owner) = notes.keep(owner) else { return };
     let is_other = rustix::process::geteuid().is_root() && owner.uid() != 0;
     if !is_other {
-        return repository::prepare(vars, notes);
+        return prepare_owned(vars, notes);
     }
     let data = vars.data();
     let made = files::make_dir(&data).and_then(|()| {

@@ -4,44 +4,35 @@
 //! The line lets the key in and names the source; the file says which apps it may touch. A key is good for something only
 //! if both are there and name the same fingerprint, so that nothing is open between the two writes.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::access::{Access, Patterns};
 use crate::exit::Explain;
 use crate::files::{self, FileError, Lock, Locking};
-use crate::legible;
 use crate::names::SourceName;
 use crate::ssh::keys::PublicKey;
 use crate::vars::{NamedKey, Vars};
 
 mod authorized;
+mod ordinary;
+mod sessions;
 
 use authorized::{KeyLine, parse};
+
+pub(crate) use ordinary::{note_ordinary, ordinary};
+pub(crate) use sessions::{Sessions, note_session, sessions, shown};
 
 /// The largest `authorized_keys` that is read, in bytes.
 const MAX_KEYS: u64 = 4 << 20;
 
 /// How long two commands wait for one another.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How much of a refused command is remembered, in bytes.
-const MAX_ASKED: usize = 1024;
-
-/// How often is noted that an ordinary key still graduates here.
-const NOTED_EVERY: TimeDelta = TimeDelta::hours(1);
-
-/// For how long is said that one did.
-const NOTED_FOR: TimeDelta = TimeDelta::days(30);
-
-/// Of how many ordinary keys it is noted.
-const MAX_NOTED: usize = 50;
 
 /// The sources cannot be changed, or not be read.
 #[derive(Debug, thiserror::Error)]
@@ -111,30 +102,12 @@ pub(crate) struct AcceptedSource {
     pub(crate) name: SourceName,
     /// Its key's: `SHA256:...`.
     pub(crate) fingerprint: String,
+    /// The key itself, as its line ends with it.
+    pub(crate) key: String,
     /// The apps that it may touch.
     pub(crate) only: Patterns,
     /// When it was accepted with that key and these apps.
     pub(crate) since: DateTime<Utc>,
-}
-
-/// What is known of a source's sessions. A power cut may forget it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Sessions {
-    /// When the last one began.
-    pub(crate) last_seen: Option<DateTime<Utc>>,
-    /// The last one that was refused.
-    pub(crate) last_refused: Option<RefusedSession>,
-}
-
-/// Something that a source's key asked for and was not given.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RefusedSession {
-    /// When.
-    pub(crate) at: DateTime<Utc>,
-    /// What, made harmless and shortened.
-    pub(crate) asked: String,
 }
 
 /// What became of the line of an accepted key.
@@ -167,12 +140,9 @@ fn file(vars: &Vars, name: &SourceName) -> PathBuf {
     dir(vars).join(format!("{name}.json"))
 }
 
-fn sessions_file(vars: &Vars, name: &SourceName) -> PathBuf {
-    dir(vars).join(format!("{name}.seen"))
-}
-
-fn ordinary_file(vars: &Vars) -> PathBuf {
-    vars.data().join("ordinary-keys.json")
+/// Names the sources whose lines went with the plugin.
+fn withdrawn_file(vars: &Vars) -> PathBuf {
+    dir(vars).join("withdrawn")
 }
 
 /// The file by which sshd lets in, at the end of its links.
@@ -256,31 +226,6 @@ pub(crate) fn access(vars: &Vars) -> Result<Access, SourceError> {
     Ok(Access::of(source.name, source.only))
 }
 
-/// What is known of its sessions.
-pub(crate) fn sessions(vars: &Vars, name: &SourceName) -> Sessions {
-    files::read_json(&sessions_file(vars, name)).ok().flatten().unwrap_or_default()
-}
-
-/// Notes that a session of a source has begun, or was refused what it asked for. Of two at once one may be forgotten.
-///
-/// # Errors
-/// The file cannot be written.
-pub(crate) fn note_session(vars: &Vars, name: &SourceName, refused: Option<&str>) -> Result<(), FileError> {
-    let now = Utc::now();
-    let mut sessions = sessions(vars, name);
-    sessions.last_seen = Some(now);
-    if let Some(asked) = refused {
-        sessions.last_refused = Some(RefusedSession { at: now, asked: asked.to_owned() });
-    }
-    files::write_json_unsynced(&sessions_file(vars, name), &sessions)
-}
-
-/// What a client has asked for, for people: one line, harmless and shortened.
-pub(crate) fn shown(asked: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&asked[..asked.len().min(MAX_ASKED)]);
-    legible::shortened(&legible::one_line(&text))
-}
-
 /// Accepts a key: writes the file of the source, then its line. Whatever else stands in `authorized_keys` stays.
 ///
 /// # Errors
@@ -292,25 +237,48 @@ pub(crate) fn accept(
     only: Patterns,
 ) -> Result<AcceptedAs, SourceError> {
     let _lock = lock(vars)?;
-    let line = authorized::line(name, key, &dokku(vars)?);
-    let path = authorized_keys(vars);
-    let text = read_lines(&path)?;
-    let (replaced, accepted_as) = judge(&text, name, key, &path)?;
+    let (place, accepted_as) = Placed::of(vars, name, key)?;
     files::make_dir(&dir(vars))?;
-    if let Some(parent) = path.parent() {
-        files::make_dir(parent)?;
-    }
-    let fingerprint = key.fingerprint().to_owned();
-    files::write_json(
-        &file(vars, name),
-        &AcceptedSource { name: name.clone(), fingerprint, only, since: Utc::now() },
-    )?;
-    let lines: Vec<&str> = text.lines().collect();
-    let place = replaced.first().copied().unwrap_or(lines.len());
-    let kept = |range: std::ops::Range<usize>| range.filter(|at| !replaced.contains(at)).map(|at| lines[at]);
-    let lines = kept(0..place).chain([line.as_str()]).chain(kept(place..lines.len()));
-    write(&path, lines)?;
+    let (name, fingerprint, key) = (name.clone(), key.fingerprint().to_owned(), key.to_string());
+    let path = file(vars, &name);
+    files::write_json(&path, &AcceptedSource { name, fingerprint, key, only, since: Utc::now() })?;
+    place.write()?;
     Ok(accepted_as)
+}
+
+/// A new line with its place among the others, which is not written yet.
+struct Placed {
+    path: PathBuf,
+    lines: Vec<String>,
+}
+
+impl Placed {
+    /// The line of a source. What it takes the place of is left out.
+    fn of(vars: &Vars, name: &SourceName, key: &PublicKey) -> Result<(Self, AcceptedAs), SourceError> {
+        let line = authorized::line(name, key, &dokku(vars)?);
+        let path = authorized_keys(vars);
+        let text = read_lines(&path)?;
+        let (replaced, accepted_as) = judge(&text, name, key, &path)?;
+        let mut lines: Vec<String> = Vec::new();
+        for (at, other) in text.lines().enumerate() {
+            if replaced.first() == Some(&at) {
+                lines.push(line.clone());
+            } else if !replaced.contains(&at) {
+                lines.push(other.to_owned());
+            }
+        }
+        if replaced.is_empty() {
+            lines.push(line);
+        }
+        Ok((Self { path, lines }, accepted_as))
+    }
+
+    fn write(self) -> Result<(), FileError> {
+        if let Some(parent) = self.path.parent() {
+            files::make_dir(parent)?;
+        }
+        write(&self.path, self.lines.iter().map(String::as_str))
+    }
 }
 
 /// Which lines the new one takes the place of, by their indexes, and what that means.
@@ -378,21 +346,51 @@ pub(crate) fn reject(vars: &Vars, name: &SourceName) -> Result<(), SourceError> 
         return Err(SourceError::Unknown(name.clone()));
     }
     files::remove_durably(&file(vars, name))?;
-    Ok(files::remove(&sessions_file(vars, name))?)
+    Ok(files::remove(&sessions::file(vars, name))?)
 }
 
-/// Rejects all, for the plugin goes; gives their names.
+/// Takes the lines of all sources away, for the plugin goes, and remembers whose they were; gives their names.
 ///
 /// # Errors
-/// A line or a file is left.
-pub(crate) fn reject_all(vars: &Vars) -> Result<Vec<SourceName>, FileError> {
-    let names = all(vars)?.into_iter().map(|source| source.name).collect();
-    remove_lines(vars, |_| true)?;
-    let dir = dir(vars);
-    match fs::remove_dir_all(&dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::of("remove", &dir)(error)),
-        _ => Ok(names),
+/// A line is left.
+pub(crate) fn withdraw(vars: &Vars) -> Result<Vec<SourceName>, FileError> {
+    let text = read_lines(&authorized_keys(vars))?;
+    let ours = parse(&text).filter_map(|line| line.forced.filter(|forced| forced.is_gate)?.name.parse().ok());
+    let names: Vec<SourceName> = ours.collect();
+    if names.is_empty() {
+        return Ok(names);
     }
+    if dir(vars).exists() {
+        let text: String = names.iter().map(|name| format!("{name}\n")).collect();
+        // Root removes a plugin, and Dokku's user reads it.
+        files::replace(&withdrawn_file(vars), text.as_bytes())?;
+    }
+    remove_lines(vars, |_| true)?;
+    Ok(names)
+}
+
+/// Writes the lines again that [`withdraw`] has taken away, for the plugin is back; gives the names. What was rejected
+/// meanwhile, or by `ssh-keys:remove` before, stays so.
+///
+/// # Errors
+/// See [`SourceError`]; some may be back.
+pub(crate) fn give_back(vars: &Vars) -> Result<Vec<SourceName>, SourceError> {
+    let withdrawn = withdrawn_file(vars);
+    let Some(text) = files::read(&withdrawn, MAX_KEYS)? else { return Ok(Vec::new()) };
+    let text = String::from_utf8_lossy(&text);
+    let mut names: Vec<SourceName> = text.lines().filter_map(|name| name.parse().ok()).collect();
+    let _lock = lock(vars)?;
+    // Once only: what cannot be given back, the doctor finds.
+    files::remove_durably(&withdrawn)?;
+    let mut all = all(vars)?;
+    all.retain(|source| names.contains(&source.name));
+    names.retain(|name| all.iter().any(|source| source.name == *name));
+    for source in all {
+        let key = PublicKey::read(source.key.as_bytes())
+            .map_err(|_| SourceError::NotAccepted(source.name.to_string()))?;
+        Placed::of(vars, &source.name, &key)?.0.write()?;
+    }
+    Ok(names)
 }
 
 /// What is not as it should be of lines and files. It takes no lock.
@@ -438,45 +436,6 @@ pub(crate) fn unpaired(vars: &Vars) -> Result<Vec<Unpaired>, SourceError> {
         }
     }
     Ok(found)
-}
-
-/// Notes that an ordinary key of Dokku's has talked to the agent, which a key that can only graduate could have done.
-///
-/// # Errors
-/// The file cannot be read or written.
-pub(crate) fn note_ordinary(vars: &Vars, key: &NamedKey) -> Result<(), FileError> {
-    let path = ordinary_file(vars);
-    let mut noted: BTreeMap<String, DateTime<Utc>> = files::read_json(&path)?.unwrap_or_default();
-    let now = Utc::now();
-    if key.fingerprint.len() > 100 || noted.get(&key.fingerprint).is_some_and(|at| now - *at < NOTED_EVERY) {
-        return Ok(());
-    }
-    noted.retain(|_, at| now - *at < NOTED_FOR);
-    noted.insert(key.fingerprint.clone(), now);
-    while noted.len() > MAX_NOTED {
-        let oldest = noted.iter().min_by_key(|(_, at)| **at).map(|(fingerprint, _)| fingerprint.clone());
-        oldest.and_then(|fingerprint| noted.remove(&fingerprint));
-    }
-    files::write_json_unsynced(&path, &noted)
-}
-
-/// The ordinary keys that have graduated here lately and still may run every command: each with its name and its line's
-/// key.
-///
-/// # Errors
-/// A file cannot be read.
-pub(crate) fn ordinary(vars: &Vars) -> Result<Vec<(NamedKey, String)>, FileError> {
-    let noted: BTreeMap<String, DateTime<Utc>> = files::read_json(&ordinary_file(vars))?.unwrap_or_default();
-    let now = Utc::now();
-    let text = read_lines(&authorized_keys(vars))?;
-    let found = parse(&text).filter_map(|line| {
-        let forced = line.forced.filter(|forced| !forced.is_gate)?;
-        let (kind, base64) = line.key?;
-        let at = noted.get(&forced.fingerprint)?;
-        let key = NamedKey { name: forced.name, fingerprint: forced.fingerprint };
-        (now - *at < NOTED_FOR).then(|| (key, format!("{kind} {base64}")))
-    });
-    Ok(found.collect())
 }
 
 #[cfg(test)]

@@ -132,7 +132,7 @@ impl Explain for SshError {
             Self::OtherFingerprint { .. } => {
                 Some("compare with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on that host".to_owned())
             }
-            Self::NotAuthorised { remedy, .. } => Some(format!("run this there, as root:\n{remedy}")),
+            Self::NotAuthorised { remedy, .. } => Some(format!("when the plugin is installed there, run this there, as root:\n{remedy}")),
             Self::NoPlugin { .. } => {
                 Some("install the plugin there as well: `dokku plugin:install`, see README".to_owned())
             }

@@ -333,7 +333,7 @@ stderr:
        [FINGERPRINT] ED25519
 -----> production ([LOGIN]) added
  !     [URL] does not accept this host's key yet
-       hint: run this there, as root:
+       hint: when the plugin is installed there, run this there, as root:
        echo '[KEY]' | sudo dokku graduate:accept [HOST]
        nothing can graduate to it before that is done; run this command again to test the link
 exit status 0

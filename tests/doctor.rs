@@ -163,7 +163,7 @@ const CASES: &[Case] = &[
     (Here, r#"chmod 640 "$data/secret""#, "secret", "broken", "has mode 0640", "chmod 600", Remedy),
     (There, r#"echo '{' >"$data/settings.json""#, "settings", "broken", "cannot read", "settings.json.damaged",
         RemedyThen(r#"rm "$data/settings.json.damaged""#)),
-    (There, r#"echo '{"name": "old", "fingerprint": "SHA256:x", "only": [], "since": "2026-01-01T00:00:00Z"}' >"$data/sources/old.json""#,
+    (There, r#"echo '{"name": "old", "fingerprint": "SHA256:x", "key": "", "only": [], "since": "2026-01-01T00:00:00Z"}' >"$data/sources/old.json""#,
         "sources", "warning", "old has no line in authorized_keys", "dokku graduate:reject old", Remedy),
     (There, r#"sed -n '/graduate:gate/s/NAME=[^ ]*/NAME=\\"old\\"/p' .ssh/authorized_keys >line && cat line >>.ssh/authorized_keys && rm line"#,
         "sources", "warning", "a line of the source old", "dokku graduate:reject old", Remedy),

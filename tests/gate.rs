@@ -181,6 +181,9 @@ fn an_ordinary_key_works_and_both_doctors_say_what_is_better() {
     let others: Vec<String> = keys(&world.destination);
     let others: Vec<String> = others.into_iter().filter(|line| !line.contains("graduate:gate")).collect();
     let uninstalled = world.destination.dokku(&["plugin:uninstall", "graduate"]).succeeds();
-    uninstalled.says("these sources can no longer log in here: graduate-staging");
+    uninstalled
+        .says("these sources can log in no more, until the plugin is installed again: graduate-staging");
     assert_eq!(keys(&world.destination), others);
+    world.install(&world.destination).says("these sources can log in again: graduate-staging");
+    world.source.dokku(&["graduate:doctor"]).succeeds();
 }

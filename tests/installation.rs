@@ -452,9 +452,8 @@ fn a_host_that_does_not_accept_the_key_says_what_to_do() {
     let command = said.lines().find_map(|line| line.trim().strip_prefix("echo ")).expect(&said);
     assert!(command.contains(key), "{command}");
     // What is said works as it stands, though root has no need of sudo.
-    host.root(&format!("echo {}", command.replace("sudo ", ""))).succeeds();
-    source.dokku(&add).says("install the plugin there as well");
     world.install(host);
+    host.root(&format!("echo {}", command.replace("sudo ", ""))).succeeds();
     source.dokku(&add).succeeds().says("answers on").does_not_say("hint");
     world.app("api").push();
     source.dokku(&["graduate:commit"]).succeeds();

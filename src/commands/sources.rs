@@ -52,7 +52,7 @@ fn time(at: DateTime<Utc>) -> String {
 }
 
 fn row((source, sessions): &(AcceptedSource, Sessions)) -> Vec<String> {
-    let AcceptedSource { name, fingerprint, only, since } = source;
+    let AcceptedSource { name, fingerprint, only, since, .. } = source;
     let refused = sessions.last_refused.as_ref();
     vec![
         name.to_string(),
@@ -65,7 +65,7 @@ fn row((source, sessions): &(AcceptedSource, Sessions)) -> Vec<String> {
 }
 
 fn as_json(source: &AcceptedSource, sessions: &Sessions) -> serde_json::Value {
-    let AcceptedSource { name, fingerprint, only, since } = source;
+    let AcceptedSource { name, fingerprint, only, since, .. } = source;
     let refused = sessions
         .last_refused
         .as_ref()

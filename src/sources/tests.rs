@@ -1,5 +1,6 @@
 use std::os::unix::fs::PermissionsExt;
 
+use super::ordinary::MAX_NOTED;
 use super::*;
 use crate::process::Program;
 
@@ -123,8 +124,18 @@ fn a_rejected_source_leaves_nothing() {
     assert_eq!(fs::read_dir(dir(&vars)).unwrap().count(), 0);
     place.accept("staging", &own).unwrap();
     place.accept("eu", &other).unwrap();
-    assert_eq!(reject_all(&vars).unwrap().len(), 2);
-    assert_eq!((place.text(), dir(&vars).exists()), (others, false));
+    let with_both = place.text();
+    // The plugin goes, and comes back.
+    assert_eq!(withdraw(&vars).unwrap().len(), 2);
+    assert_eq!(place.text(), others);
+    reject(&vars, &staging).unwrap();
+    assert_eq!(give_back(&vars).unwrap(), ["eu".parse().unwrap()]);
+    let without_staging: String =
+        with_both.lines().filter(|line| !line.contains("staging")).map(|line| format!("{line}\n")).collect();
+    assert_eq!(place.text(), without_staging);
+    // Whose key Dokku has taken away is not let in by the next installation of whatever plugin.
+    fs::write(place.keys(), &others).unwrap();
+    assert_eq!((give_back(&vars).unwrap(), place.text()), (Vec::new(), others));
 }
 
 #[test]
@@ -168,7 +179,8 @@ fn ordinary_keys_that_graduate_are_remembered_as_long_as_they_are_ordinary() {
         let fingerprint = format!("SHA256:{number}");
         note_ordinary(&vars, &NamedKey { name: "x".to_owned(), fingerprint }).unwrap();
     }
-    let kept: BTreeMap<String, DateTime<Utc>> = files::read_json(&ordinary_file(&vars)).unwrap().unwrap();
+    let kept: std::collections::BTreeMap<String, DateTime<Utc>> =
+        files::read_json(&ordinary::file(&vars)).unwrap().unwrap();
     assert_eq!(kept.len(), MAX_NOTED);
 }
 

@@ -52,6 +52,40 @@ fn commands_over_ssh() {
 }
 
 #[test]
+fn a_forced_command_of_a_key_is_given_what_was_asked_for_as_one_word() {
+    let world = World::without_plugin();
+    let host = &world.source;
+    let shows =
+        r#"printf '[%s]' "$GRADUATE_WANTED" "${SSH_ORIGINAL_COMMAND-unset}" "$NAME" "$SSH_USER" "$*""#;
+    let _probe = Probe::install(host, "probe", &[("subcommands/forced", shows)]);
+    let key = world.directory_on(host, "keys") + "/key";
+    let fingerprint = host.root(&format!(
+        r#"ssh-keygen -q -t ed25519 -N '' -f {key} && fingerprint=$(ssh-keygen -lf {key} | cut -d ' ' -f 2) && printf \
+           'command="FINGERPRINT=%s NAME=\\"probe\\" `echo env` SSH_ORIGINAL_COMMAND= GRADUATE_WANTED=\\"$SSH_ORIGINAL_COMMAND\\" %s probe:forced",restrict %s\n' \
+           "$fingerprint" "$(cat "$DOKKU_ROOT/.sshcommand")" "$(cut -d ' ' -f 1,2 {key}.pub)" >>"$DOKKU_ROOT/.ssh/authorized_keys" && echo $fingerprint"#
+    ));
+    let fingerprint = fingerprint.succeeds().raw.trim().to_owned();
+    let options =
+        "-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR";
+    let asks = |words: &str| {
+        host.root(&format!("ssh -n -i {key} -o IdentitiesOnly=yes {options} {} {words}", host.url()))
+            .succeeds()
+            .raw
+    };
+    // No shell and no Dokku takes it apart, the user is Dokku's, and Dokku runs its own arguments.
+    assert_eq!(asks("'$(id) *; `id` \"x'"), "[$(id) *; `id` \"x][][probe][dokku][probe:forced]");
+    assert_eq!(asks("apps:list --quiet"), "[apps:list --quiet][][probe][dokku][probe:forced]");
+    assert_eq!(asks(""), "[][][probe][dokku][probe:forced]");
+    assert!(host.dokku(&["probe:forced"]).succeeds().raw.contains("[root][probe:forced]"), "root is known");
+    // Dokku's own commands find the line by its name.
+    let listed = || host.dokku(&["ssh-keys:list"]).succeeds();
+    listed().says(&format!("{fingerprint} NAME=\"probe\" SSHCOMMAND_ALLOWED_KEYS=\"restrict\""));
+    host.root(&format!("dokku ssh-keys:add probe <{key}.pub")).exits_with(1);
+    host.dokku(&["ssh-keys:remove", "probe"]).succeeds();
+    listed().does_not_say("probe");
+}
+
+#[test]
 fn git_reaches_a_plugin_that_is_named_like_its_command() {
     let world = World::without_plugin();
     let host = &world.source;

@@ -250,7 +250,7 @@ impl World {
     }
 
     /// A new directory on a host, for whoever is a user there.
-    pub(super) fn directory_on(&self, host: &Host, name: &str) -> String {
+    pub(crate) fn directory_on(&self, host: &Host, name: &str) -> String {
         let place = self.place_on_hosts();
         let script = format!(
             "mkdir -p {place} && directory=$(mktemp -d {place}/{name}-XXXXXX) && chmod 777 $directory && echo $directory"
