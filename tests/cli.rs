@@ -23,7 +23,7 @@ Promote a whole environment at once: every app goes live together or none does
 
 Commands (each has --help):
     graduate <environment> [<revision>] [--yes] [--plan] [--hold] [--option <option>]    Graduate a state of this host to an environment: every app goes live together or none does
-    graduate:abort <environment>                                                         Stop a graduation that has not been decided yet and put everything back
+    graduate:abort [<environment>] [--incoming]                                          Stop a graduation that has not been decided yet and put everything back
     graduate:accept <name> [--only <patterns>]                                           Let the key of a source graduate to this host and do nothing else
     graduate:add-environment <name> <url> [--fingerprint <fingerprint>]                  Link an environment: pin its host key and test the link
     graduate:add-hook <PRE|POST|VERIFY|SUCCESS|FAILURE> <command>                        Add a hook that runs before a graduation or when all apps are held or are live or when it is confirmed or has failed
@@ -32,7 +32,7 @@ Commands (each has --help):
     graduate:diff <environment> [<revision>] [--all] [--format <text|json>]              Show how a state differs from what an environment is: revisions and config names and other settings
     graduate:doctor [<environment>] [--format <text|json>]                               Examine the installation and each link and say what puts right what is wrong
     graduate:environments [--format <text|json>]                                         List the environments
-    graduate:freeze <environment> <reason>                                               Refuse graduations to an environment and say why
+    graduate:freeze [<environment>] [<reason>] [--incoming <reason>]                     Refuse graduations to an environment and say why
     graduate:go <environment>                                                            Let a graduation that waits for a person go live
     graduate:held <environment> [--format <text|json>]                                   List what is held for a graduation in progress and until when it waits
     graduate:help                                                                        List the commands
@@ -41,7 +41,7 @@ Commands (each has --help):
     graduate:logs [<id|environment>] [--follow] [--app <app>]                            Show the whole story of a graduation; the latest one if not said
     graduate:map <environment> [<from>] [<to>] [--format <text|json>]                    Give the apps of an environment other names; without patterns list the rules
     graduate:plan <environment> [<revision>] [--option <option>] [--format <text|json>]  Show what a graduation would do
-    graduate:recover <environment>                                                       Settle a graduation that was left in doubt: finish it or undo it
+    graduate:recover [<environment>] [--incoming]                                        Settle a graduation that was left in doubt: finish it or undo it
     graduate:reject <name>                                                               Let a source graduate to this host no more
     graduate:releases <environment> [--limit <count>] [--format <text|json>]             List the releases of an environment
     graduate:report [<environment>] [--format <text|json>]                               Show what is set for the environments
@@ -51,7 +51,7 @@ Commands (each has --help):
     graduate:set <environment|--global> <property> [<value>]                             Set a property of an environment or of all; no value resets it
     graduate:sources [--format <text|json>]                                              List the sources that may graduate to this host
     graduate:status [<environment>] [--format <text|json>]                               Show which revision of which app runs where
-    graduate:unfreeze <environment>                                                      Let graduations to an environment pass again
+    graduate:unfreeze [<environment>] [--incoming]                                       Let graduations to an environment pass again
     graduate:unmap <environment> <index|from>                                            Remove a rule of an environment's mapping
 exit status 0
 
@@ -69,7 +69,7 @@ fn dokku_gets_its_columns_and_its_status() {
         str![[r#"
 stdout:
     graduate <environment> [<revision>] [--yes] [--plan] [--hold] [--option <option>], Graduate a state of this host to an environment: every app goes live together or none does
-    graduate:abort <environment>, Stop a graduation that has not been decided yet and put everything back
+    graduate:abort [<environment>] [--incoming], Stop a graduation that has not been decided yet and put everything back
     graduate:accept <name> [--only <patterns>], Let the key of a source graduate to this host and do nothing else
     graduate:add-environment <name> <url> [--fingerprint <fingerprint>], Link an environment: pin its host key and test the link
     graduate:add-hook <PRE|POST|VERIFY|SUCCESS|FAILURE> <command>, Add a hook that runs before a graduation or when all apps are held or are live or when it is confirmed or has failed
@@ -78,7 +78,7 @@ stdout:
     graduate:diff <environment> [<revision>] [--all] [--format <text|json>], Show how a state differs from what an environment is: revisions and config names and other settings
     graduate:doctor [<environment>] [--format <text|json>], Examine the installation and each link and say what puts right what is wrong
     graduate:environments [--format <text|json>], List the environments
-    graduate:freeze <environment> <reason>, Refuse graduations to an environment and say why
+    graduate:freeze [<environment>] [<reason>] [--incoming <reason>], Refuse graduations to an environment and say why
     graduate:go <environment>, Let a graduation that waits for a person go live
     graduate:held <environment> [--format <text|json>], List what is held for a graduation in progress and until when it waits
     graduate:help, List the commands
@@ -87,7 +87,7 @@ stdout:
     graduate:logs [<id|environment>] [--follow] [--app <app>], Show the whole story of a graduation; the latest one if not said
     graduate:map <environment> [<from>] [<to>] [--format <text|json>], Give the apps of an environment other names; without patterns list the rules
     graduate:plan <environment> [<revision>] [--option <option>] [--format <text|json>], Show what a graduation would do
-    graduate:recover <environment>, Settle a graduation that was left in doubt: finish it or undo it
+    graduate:recover [<environment>] [--incoming], Settle a graduation that was left in doubt: finish it or undo it
     graduate:reject <name>, Let a source graduate to this host no more
     graduate:releases <environment> [--limit <count>] [--format <text|json>], List the releases of an environment
     graduate:report [<environment>] [--format <text|json>], Show what is set for the environments
@@ -97,7 +97,7 @@ stdout:
     graduate:set <environment|--global> <property> [<value>], Set a property of an environment or of all; no value resets it
     graduate:sources [--format <text|json>], List the sources that may graduate to this host
     graduate:status [<environment>] [--format <text|json>], Show which revision of which app runs where
-    graduate:unfreeze <environment>, Let graduations to an environment pass again
+    graduate:unfreeze [<environment>] [--incoming], Let graduations to an environment pass again
     graduate:unmap <environment> <index|from>, Remove a rule of an environment's mapping
 exit status 0
 

@@ -192,7 +192,7 @@ const CASES: &[Case] = &[
     (LinkThere, "dokku plugin:disable graduate", "link", "broken", "has no graduate plugin that answers",
         "dokku plugin:install", By("dokku plugin:enable graduate")),
     (LinkThere, agent_says!("1s/.*/Welcome to production/"), "link", "broken", "Welcome to production", "", By(AGENT)),
-    (LinkThere, agent_says!(r"1s/protocol\x22:[0-9]*/protocol\x22:7/"), "link", "broken", "speaks protocol 7", "dokku plugin:update graduate",
+    (LinkThere, agent_says!(r"1s/protocol\x22:[0-9]*/protocol\x22:8/"), "link", "broken", "speaks protocol 8", "dokku plugin:update graduate",
         By(AGENT)),
     (LinkThere, agent_says!(r"1s/version\x22:\x22[^\x22]*/version\x22:\x220.0.1/"), "version", "warning", "version there is 0.0.1",
         "dokku plugin:update graduate", By(AGENT)),
