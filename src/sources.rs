@@ -237,7 +237,7 @@ pub(crate) fn accept(
     only: Patterns,
 ) -> Result<AcceptedAs, SourceError> {
     let _lock = lock(vars)?;
-    let (place, accepted_as) = Placed::of(vars, name, key)?;
+    let (place, accepted_as) = PlacedLine::of(vars, name, key)?;
     files::make_dir(&dir(vars))?;
     let (name, fingerprint, key) = (name.clone(), key.fingerprint().to_owned(), key.to_string());
     let path = file(vars, &name);
@@ -247,12 +247,12 @@ pub(crate) fn accept(
 }
 
 /// A new line with its place among the others, which is not written yet.
-struct Placed {
+struct PlacedLine {
     path: PathBuf,
     lines: Vec<String>,
 }
 
-impl Placed {
+impl PlacedLine {
     /// The line of a source. What it takes the place of is left out.
     fn of(vars: &Vars, name: &SourceName, key: &PublicKey) -> Result<(Self, AcceptedAs), SourceError> {
         let line = authorized::line(name, key, &dokku(vars)?);
@@ -388,7 +388,7 @@ pub(crate) fn give_back(vars: &Vars) -> Result<Vec<SourceName>, SourceError> {
     for source in all {
         let key = PublicKey::read(source.key.as_bytes())
             .map_err(|_| SourceError::NotAccepted(source.name.to_string()))?;
-        Placed::of(vars, &source.name, &key)?.0.write()?;
+        PlacedLine::of(vars, &source.name, &key)?.0.write()?;
     }
     Ok(names)
 }

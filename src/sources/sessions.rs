@@ -35,7 +35,7 @@ pub(crate) struct RefusedSession {
 
 /// Where that is noted.
 pub(super) fn file(vars: &Vars, name: &SourceName) -> PathBuf {
-    super::dir(vars).join(format!("{name}.seen"))
+    vars.data().join("sources").join(format!("{name}.seen"))
 }
 
 /// What is known of its sessions.
