@@ -18,6 +18,9 @@ use crate::vars::Vars;
 /// The note of a release tag that names the request's object.
 pub(crate) const OBJECT_NOTE: &str = "Requested-object";
 
+/// The note of a release tag that names what was signed of the request, where it was: the id of the tag without its signature.
+pub(crate) const PAYLOAD_NOTE: &str = "Signed-object";
+
 /// The note of a release tag that names the request.
 pub(crate) const TAG_NOTE: &str = "Requested-as";
 
@@ -104,9 +107,12 @@ fn make(dir: &Path, repo: &RepositoryReader, environment: &EnvironmentName) -> R
         let release = release?;
         let request =
             release.note(TAG_NOTE).and_then(|tag| format!("refs/tags/{tag}").parse::<RequestTag>().ok());
-        let object = release.note(OBJECT_NOTE).and_then(|object| object.parse::<ObjectId>().ok());
-        if let (Some(request), Some(object)) = (request, object) {
-            write(new.path(), &request, object, &release.tag)?;
+        let objects = [OBJECT_NOTE, PAYLOAD_NOTE].map(|note| release.note(note));
+        let objects = objects.into_iter().flatten().filter_map(|object| object.parse::<ObjectId>().ok());
+        for object in objects {
+            if let Some(request) = &request {
+                write(new.path(), request, object, &release.tag)?;
+            }
         }
     }
     let made = std::fs::rename(new.path(), dir).and_then(|()| files::sync_parent(dir));

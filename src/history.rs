@@ -14,6 +14,9 @@ use crate::runs::Runs;
 /// one release need not read all others.
 pub(crate) const SAME_AS: &str = "Same-as";
 
+/// The line of a release tag that names who signed the request.
+pub(crate) const SIGNER_NOTE: &str = "Signed-by";
+
 /// How many releases are looked through, when one is recorded, for an earlier one of the same commit.
 const LOOKED_BACK: usize = 1_000;
 
@@ -26,6 +29,8 @@ pub(crate) struct Episode {
     pub time: DateTime<Utc>,
     /// Who asked for it.
     pub by: Option<String>,
+    /// Who signed the tag that asked for it, where that was asked for.
+    pub signer: Option<String>,
     /// The label of the tag that asked for it.
     pub label: Option<String>,
     /// The commit of the environment repository whose state it is.
@@ -114,6 +119,7 @@ fn episode(release: &Release) -> Episode {
         release: release.tag.to_string(),
         time: release.tag.time(),
         by: release.note("Requested-by").map(str::to_owned),
+        signer: release.note(SIGNER_NOTE).map(str::to_owned),
         label: release.note("Requested-as").and_then(|tag| tag.rsplit('/').next()).map(str::to_owned),
         commit: release.commit,
         apps: Vec::new(),

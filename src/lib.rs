@@ -65,6 +65,8 @@ mod request;
 mod runs;
 mod sendable;
 mod settings;
+mod signed_tag;
+mod signers;
 mod slots;
 mod sources;
 mod ssh;
@@ -129,6 +131,10 @@ pub mod exposed {
     pub use crate::repo::Incoming;
     pub use crate::report::Reporter;
     pub use crate::settings::url::Url;
+    /// Tags with a signature.
+    pub mod signed_tag {
+        pub use crate::signed_tag::{MAX_TAG, SignedTag, TagProblem, parse};
+    }
     /// What can be set.
     pub mod properties {
         pub use crate::settings::properties::{Described, check, described};

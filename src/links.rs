@@ -1,7 +1,7 @@
 //! The names by which Dokku starts this program: links to the one binary.
 
 /// Dokku's subcommands, each by the last part of its name: `subcommands/<name>`, `default` being `graduate`.
-pub(crate) const SUBCOMMANDS: [&str; 36] = [
+pub(crate) const SUBCOMMANDS: [&str; 37] = [
     "abort",
     "accept",
     "add-environment",
@@ -34,6 +34,7 @@ pub(crate) const SUBCOMMANDS: [&str; 36] = [
     "rm-hook",
     "rollback",
     "set",
+    "signers",
     "sources",
     "status",
     "unfreeze",

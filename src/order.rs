@@ -74,6 +74,16 @@ impl From<Phase> for HookKind {
     }
 }
 
+/// Who has signed a request, and what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signed {
+    /// The signer's name.
+    pub by: String,
+    /// The id of the tag without its signature, by which it is known again.
+    pub payload: ObjectId,
+}
+
 /// One graduation, as it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -107,6 +117,9 @@ pub struct Order {
     pub options: Options,
     /// Who asks: the name of an ssh key, or of a user of the host.
     pub by: String,
+    /// Who has signed it, where that is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<Signed>,
     /// Why whoever asks may not graduate this, where only the plan is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_allowed: Option<String>,

@@ -144,6 +144,15 @@ fn object_id(oid: Oid) -> Option<ObjectId> {
     oid.as_bytes().try_into().ok().and_then(ObjectId::from_bytes)
 }
 
+/// The id that a tag of this text has.
+///
+/// # Errors
+/// libgit2 cannot compute it.
+pub(crate) fn tag_id(text: &[u8]) -> Result<ObjectId, RepoError> {
+    let id = Oid::hash_object(ObjectType::Tag, text).map_err(reading("the text of a tag"))?;
+    object_id(id).ok_or_else(|| reading("the text of a tag")(git2::Error::from_str("it has no id")))
+}
+
 fn kind_name(kind: Option<ObjectType>) -> &'static str {
     match kind {
         Some(ObjectType::Tree) => "tree",
@@ -295,6 +304,21 @@ impl RepositoryReader {
                 }
             }
         }
+    }
+
+    /// The text of an object, if it is an annotated tag; of a larger one only what `limit` lets be seen to be larger.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(crate) fn tag_text(&self, id: ObjectId, limit: usize) -> Result<Option<Vec<u8>>, RepoError> {
+        let (_, kind) = self.header(oid(id))?;
+        if kind != ObjectType::Tag {
+            return Ok(None);
+        }
+        self.check_size(oid(id))?;
+        let odb = self.repository.odb().map_err(reading("the objects"))?;
+        let object = odb.read(oid(id)).map_err(reading(format!("tag {id}")))?;
+        Ok(Some(object.data().iter().take(limit + 1).copied().collect()))
     }
 
     /// The tree of a commit.

@@ -12,13 +12,14 @@ use crate::history;
 use crate::manifest::{Manifest, State};
 use crate::mapping::{Mapping, Routes};
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId, Label, RequestTag};
-use crate::order::{Mode, Order};
+use crate::order::{Mode, Order, Signed};
 use crate::plan::{Options, WantedApp};
 use crate::repo::{RepoError, RepositoryReader};
 use crate::settings::Settings;
+use crate::signers::{self, SignersError};
 use crate::updates::{GraduationRequest, Push};
 use crate::vars::Vars;
-use crate::who::{Deed, NotAllowed};
+use crate::who::{Deed, NotAllowed, SignedTags};
 
 /// There is no order for what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,9 @@ pub(crate) enum RequestError {
     /// The environment repository, or what the commit holds.
     #[error(transparent)]
     Repo(#[from] RepoError),
+    /// It is not signed as it must be.
+    #[error(transparent)]
+    Signers(#[from] SignersError),
     /// Whoever asks may not.
     #[error(transparent)]
     NotAllowed(#[from] NotAllowed),
@@ -80,7 +84,18 @@ impl Orders<'_> {
     fn of_request(&self, request: &GraduationRequest) -> Result<Order, RequestError> {
         let GraduationRequest { tag, old, new } = request.clone();
         let commit = self.repo.commit_of(new)?;
-        let not_allowed = self.judge(&tag.environment, commit)?;
+        let judged = self.judge(&tag.environment, commit)?;
+        let signed = match judged {
+            Ok(()) => self.signature(request, commit),
+            Err(refusal) => Err(refusal.into()),
+        };
+        let (signed, not_allowed) = match signed {
+            Ok(signed) => (signed, None),
+            // Everybody may have the plan, which says what it would be refused for.
+            Err(RequestError::NotAllowed(refusal)) if self.options.plan => (None, Some(refusal.to_string())),
+            Err(RequestError::Signers(refusal)) if self.options.plan => (None, Some(refusal.to_string())),
+            Err(error) => return Err(error),
+        };
         let candidate = Candidate::of(self.repo, self.settings, &tag.environment, commit)?;
         Ok(Order {
             id: new_id()?,
@@ -99,25 +114,47 @@ impl Orders<'_> {
             excluded: candidate.excluded,
             options: self.options.clone(),
             by: self.vars.user.clone(),
+            signed,
             not_allowed,
             at: Utc::now(),
         })
     }
 
-    /// Whoever asks may do it. Everybody may have the plan, which says what it would be refused for.
-    fn judge(&self, environment: &EnvironmentName, commit: CommitId) -> Result<Option<String>, RequestError> {
+    /// Whoever asks may do it.
+    fn judge(
+        &self,
+        environment: &EnvironmentName,
+        commit: CommitId,
+    ) -> Result<Result<(), NotAllowed>, RequestError> {
         let judge = |deed: &Deed<'_>| self.settings.judge(&self.vars.asker(), deed);
         let (graduate, go_back) = (judge(&Deed::Graduate(environment)), judge(&Deed::GoBack(environment)));
         // What was released has to be looked up, and matters only where one of them is refused.
         let is_either = graduate.is_ok() && go_back.is_ok();
-        let judged = match is_either || history::latest_of(self.repo, environment, commit)?.is_none() {
+        Ok(match is_either || history::latest_of(self.repo, environment, commit)?.is_none() {
             true => graduate,
             false => go_back,
-        };
-        match judged {
-            Ok(()) => Ok(None),
-            Err(refusal) if self.options.plan => Ok(Some(refusal.to_string())),
-            Err(refusal) => Err(refusal.into()),
+        })
+    }
+
+    /// Who has signed it, where that is asked for. A command has no tag of its own: it may go back to a release, and root
+    /// needs none.
+    fn signature(
+        &self,
+        request: &GraduationRequest,
+        commit: CommitId,
+    ) -> Result<Option<Signed>, RequestError> {
+        let environment = &request.tag.environment;
+        match (self.settings.for_environment(environment).signed_tags, self.mode) {
+            (SignedTags::Off, _) => Ok(None),
+            (SignedTags::On, Mode::Push | Mode::AfterPush) => {
+                Ok(signers::check(self.vars, self.repo, &request.tag, request.new, commit)?)
+            }
+            // A plan is made for the push that is to come.
+            (SignedTags::On, Mode::Command) if self.vars.is_root || self.options.plan => Ok(None),
+            (SignedTags::On, Mode::Command) => match history::latest_of(self.repo, environment, commit)? {
+                Some(_) => Ok(None),
+                None => Err(SignersError::Command(environment.clone()).into()),
+            },
         }
     }
 }

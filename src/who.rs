@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::exit::Explain;
 use crate::names::{EnvironmentName, KeyName};
 
@@ -60,6 +62,17 @@ impl fmt::Display for Deed<'_> {
             Self::AdministerAll => f.write_str("change what is set for all environments"),
         }
     }
+}
+
+/// Whether a request tag must be signed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum SignedTags {
+    /// It must.
+    On,
+    /// Signed or not.
+    #[default]
+    Off,
 }
 
 /// Which of the properties a rule is.

@@ -35,6 +35,7 @@ fn settings_are_reported() {
        Graduate allow:
        Graduate allow rollback:
        Graduate allow admin:
+       Graduate signed tags:          off
        Graduate hook timeout:         60
        Graduate soak:                 0
        Graduate verify interval:      15
@@ -55,7 +56,7 @@ fn settings_are_reported() {
     one(&["--production-keep-logs"]).succeeds().shows("7\n");
     one(&["--graduate-lease"]).succeeds().shows("60\n");
     one(&["production", "--graduate-colour"]).exits_with(2).shows(str![[r#"
- !     there is no --graduate-colour; there are --graduate-url, --graduate-max-parallel, --graduate-hold-timeout, --graduate-lease, --graduate-on-failure, --graduate-missing-config, --graduate-ignore-config, --graduate-untested, --graduate-exclude, --graduate-deliver, --graduate-allow, --graduate-allow-rollback, --graduate-allow-admin, --graduate-hook-timeout, --graduate-soak, --graduate-verify-interval, --graduate-max-soak, --graduate-max-hold, --graduate-keep-releases, --graduate-keep-images, --graduate-keep-logs, --graduate-auto-commit, --graduate-name, --graduate-kept-images, --graduate-frozen
+ !     there is no --graduate-colour; there are --graduate-url, --graduate-max-parallel, --graduate-hold-timeout, --graduate-lease, --graduate-on-failure, --graduate-missing-config, --graduate-ignore-config, --graduate-untested, --graduate-exclude, --graduate-deliver, --graduate-allow, --graduate-allow-rollback, --graduate-allow-admin, --graduate-signed-tags, --graduate-hook-timeout, --graduate-soak, --graduate-verify-interval, --graduate-max-soak, --graduate-max-hold, --graduate-keep-releases, --graduate-keep-images, --graduate-keep-logs, --graduate-auto-commit, --graduate-name, --graduate-kept-images, --graduate-frozen
        hint: `dokku graduate:help` lists the commands
 
 "#]]);
@@ -73,7 +74,7 @@ fn what_cannot_be_set_is_told_with_what_can() {
     let world = World::new();
     let set = |words: &[&str]| world.source.dokku(&[&["graduate:set"], words].concat()).exits_with(2);
     set(&["production", "colour", "red"]).shows(str![[r#"
- !     there is no property "colour"; there are max-parallel, hold-timeout, lease, on-failure, missing-config, ignore-config, untested, exclude, deliver, allow, allow-rollback, allow-admin, hook-timeout, soak, verify-interval, max-soak, max-hold, keep-releases, keep-images, keep-logs, auto-commit, name
+ !     there is no property "colour"; there are max-parallel, hold-timeout, lease, on-failure, missing-config, ignore-config, untested, exclude, deliver, allow, allow-rollback, allow-admin, signed-tags, hook-timeout, soak, verify-interval, max-soak, max-hold, keep-releases, keep-images, keep-logs, auto-commit, name
 
 "#]]);
     set(&["production", "on-failure", "explode"]).says("it is rollback or keep");

@@ -1,7 +1,7 @@
-//! Who may graduate, go back and administer, by the names of keys.
+//! Who may graduate, go back and administer, by the names of keys and by signatures.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::support::{Checkout, Ran, World};
 
@@ -13,10 +13,7 @@ struct Developer<'a> {
 
 impl<'a> Developer<'a> {
     fn new(world: &'a World, name: &str) -> Developer<'a> {
-        let key = world.path(name);
-        let mut keygen = world.command("ssh-keygen");
-        keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]).arg(&key);
-        world.run(keygen).succeeds();
+        let key = make_key(world, name);
         let public = fs::read(key.with_extension("pub")).unwrap();
         world.source.root_with_input(&format!("dokku ssh-keys:add {name}"), &public).succeeds();
         let config = fs::read_to_string(world.path("ssh_config")).unwrap();
@@ -38,6 +35,15 @@ impl<'a> Developer<'a> {
         let config = self.ssh_config.display();
         clone.shell(&format!("GIT_SSH_COMMAND='ssh -F {config}' git push -f {words}"))
     }
+}
+
+/// A key of this name on the developers' machine.
+fn make_key(world: &World, name: &str) -> PathBuf {
+    let key = world.path(name);
+    let mut keygen = world.command("ssh-keygen");
+    keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]).arg(&key);
+    world.run(keygen).succeeds();
+    key
 }
 
 #[test]
@@ -104,5 +110,123 @@ fn whoever_may_not_is_refused_wherever_they_ask_and_told_who_may() {
     env.update();
     let first = env.remote_refs("refs/tags/production/")[0].clone();
     bob.push(&env, &format!("origin {first}:refs/tags/graduate/production/now")).succeeds();
+    assert_eq!(world.destination.live("api"), "1");
+}
+
+/// Whoever signs request tags in a clone.
+struct SigningDesk<'a> {
+    world: &'a World,
+    env: &'a Checkout<'a>,
+}
+
+impl SigningDesk<'_> {
+    /// Makes a key whose signatures are taken.
+    fn signer(&self, name: &str, words: &str) -> PathBuf {
+        let key = make_key(self.world, name);
+        let public = fs::read(key.with_extension("pub")).unwrap();
+        let add = format!("dokku graduate:signers add {name} {words}");
+        self.world
+            .source
+            .root_with_input(&add, &public)
+            .succeeds()
+            .says(&format!("Signatures of {name} are taken"));
+        key
+    }
+
+    /// Signs HEAD as the label `now`, at a time that `date -d` understands.
+    fn sign(&self, key: &Path, time: &str) {
+        self.env
+            .shell(&format!(
+                "GIT_COMMITTER_DATE=\"$(date -d '{time}' +%s) +0000\" git -c gpg.format=ssh -c user.signingkey='{}' \
+                 tag -s -f -m Go graduate/production/now HEAD",
+                key.display()
+            ))
+            .succeeds();
+    }
+
+    fn push(&self, what: &str) -> Ran {
+        self.env.git(&["push", "-f", "-o", "again", "origin", what])
+    }
+
+    /// Pushes what is the label `now` here.
+    #[track_caller]
+    fn is_refused(&self, why: &str) {
+        self.push(NOW).is_refused().says(why).says("production takes signed tags only");
+    }
+}
+
+const NOW: &str = "refs/tags/graduate/production/now";
+
+#[test]
+fn a_signed_environment_takes_what_a_signer_signed_once_and_its_own_releases() {
+    if World::simulated_only("a real host has signers of its own") {
+        return;
+    }
+    let world = World::new();
+    let env = world.with_news_of(&["api"]);
+    let desk = SigningDesk { world: &world, env: &env };
+    let carol = desk.signer("carol", "");
+    let erin = desk.signer("erin", "--until 2001-01-31");
+    let frank = desk.signer("frank", "");
+    world.source.dokku(&["graduate:signers", "remove", "frank"]).succeeds();
+    world.source.dokku(&["graduate:set", "production", "signed-tags", "on"]).succeeds();
+    world.source.dokku(&["graduate:add-hook", "POST", "echo signed by $GRADUATE_SIGNER"]).succeeds();
+    let list = world.source.dokku(&["graduate:signers"]).succeeds().raw;
+    for (name, condition) in [("carol", "valid"), ("erin", "expired"), ("frank", "removed")] {
+        assert!(list.lines().any(|line| line.starts_with(name) && line.ends_with(condition)), "{list}");
+    }
+    let signers = world.source.dokku(&["graduate:signers", "--format", "json"]).succeeds().json("signers");
+    assert_eq!((&signers[0]["name"], &signers[1]["until"]), (&"carol".into(), &"2001-01-31".into()));
+    let before = world.destination.snapshot();
+
+    env.git(&["tag", "-f", "graduate/production/now", "HEAD"]).succeeds();
+    desk.is_refused("graduate/production/now is not a signed tag: it names a commit itself");
+    env.git(&["tag", "-a", "-f", "-m", "Go", "graduate/production/now", "HEAD"]).succeeds();
+    desk.is_refused("is not signed, and production");
+    desk.push(NOW)
+        .is_refused()
+        .says("sign it: `git tag -s -f graduate/production/now`, after `git config gpg.format ssh`");
+    desk.sign(&make_key(&world, "dave"), "now");
+    desk.is_refused("is signed by a key that is not a signer's: SHA256:");
+    desk.sign(&erin, "now");
+    desk.is_refused("is signed by a key of erin that was valid until 2001-01-31");
+    desk.sign(&frank, "now");
+    desk.is_refused("is signed by a key of frank that was removed on");
+    desk.sign(&carol, "2001-01-02");
+    desk.is_refused("and production/");
+    desk.sign(&carol, "now + 10 minutes");
+    desk.is_refused("a clock is wrong");
+    desk.sign(&carol, "now");
+    // What was signed for one label or text counts for no other.
+    desk.push(&format!("{NOW}:refs/tags/graduate/production/then"))
+        .is_refused()
+        .says("graduate/production/then is a signed tag of another name");
+    let changed =
+        "git cat-file tag graduate/production/now | sed 's/^Go$/Stop/' | git hash-object -t tag -w --stdin";
+    let changed = env.shell(changed).succeeds().raw;
+    desk.push(&format!("{}:{NOW}", changed.trim())).is_refused().says("has a signature that is not good");
+    world
+        .ssh(&world.source, "graduate production --yes")
+        .is_refused()
+        .says("production takes signed tags only, and a command has none")
+        .says("`git tag -s -f graduate/production/now`");
+    world.destination.snapshot().assert_same_as(&before);
+
+    // As a developer does whose git signs.
+    env.git(&["config", "gpg.format", "ssh"]).succeeds();
+    env.git(&["config", "user.signingkey", &carol.display().to_string()]).succeeds();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/git-graduate");
+    let graduate = format!("GIT_COMMITTER_DATE=\"$(date +%s) +0000\" '{}' production", script.display());
+    env.shell(&graduate).succeeds().says("[POST] signed by carol");
+    assert_eq!(world.destination.live("api"), "2");
+    let releases = world.source.dokku(&["graduate:releases", "production"]).succeeds().raw;
+    assert!(releases.lines().nth(1).unwrap().contains("alice, signed by carol"), "{releases}");
+
+    // The releases' own tags are good, and what was signed is spent.
+    env.git(&["fetch", "-q", "origin", &format!("+{NOW}:refs/tags/spent")]).succeeds();
+    let first = env.remote_refs("refs/tags/production/")[0].clone();
+    desk.push(&format!("{first}:{NOW}")).succeeds();
+    assert_eq!(world.destination.live("api"), "1");
+    desk.push(&format!("refs/tags/spent:{NOW}")).is_refused().says("was carried out already (production/");
     assert_eq!(world.destination.live("api"), "1");
 }

@@ -91,6 +91,10 @@ pub(super) fn graduate_to(
     let repo = GitRepository::open(vars)?;
     let quiet = how.options.quiet;
     let mut agreed = None;
+    if !how.options.plan {
+        // Whoever may not is told so before anything is asked.
+        self::order(environment, revision, how.options.clone(), &repo, vars)?;
+    }
     if how.options.plan || !how.yes {
         let plan = Options { plan: true, ..how.options.clone() };
         let look = if how.options.plan { Look::Lines { quiet } } else { Look::BeforeQuestion };

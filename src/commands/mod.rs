@@ -48,6 +48,7 @@ pub(crate) mod rm_environment;
 pub(crate) mod rm_hook;
 pub(crate) mod rollback;
 pub(crate) mod set;
+pub(crate) mod signers;
 pub(crate) mod sources;
 pub(crate) mod status;
 mod verdict;
@@ -251,6 +252,12 @@ pub(crate) enum Command {
     /// Set a property of an environment or of all; no value resets it
     #[command(name = "graduate:set")]
     Set(set::Arguments),
+    /// Say whose signatures of request tags are taken
+    ///
+    /// It is for environments with `signed-tags`. `add` reads the public key on stdin, one line of a `.pub` file. A key that
+    /// was removed is revoked.
+    #[command(name = "graduate:signers")]
+    Signers(signers::Arguments),
     /// List the sources that may graduate to this host
     ///
     /// It shows which apps each may touch, when it was last seen, and what its key last asked for that it may not.
@@ -320,6 +327,7 @@ pub(crate) fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
         Command::RmEnvironment(arguments) => rm_environment::run(&arguments, vars)?,
         Command::RmHook(arguments) => rm_hook::run(&arguments, vars)?,
         Command::Set(arguments) => set::run(&arguments, vars)?,
+        Command::Signers(arguments) => signers::run(&arguments, vars)?,
         Command::Sources(arguments) => sources::run(&arguments, vars)?,
         Command::Status(arguments) => status::run(&arguments, vars)?,
         Command::Unfreeze(arguments) => freeze::unfreeze(&arguments, vars)?,
@@ -365,6 +373,9 @@ fn deed(command: &Command) -> Option<Deed<'_>> {
             set::Scope::One(environment) => Deed::Administer(environment),
         }),
         // A second link to the same host would not have what the first is guarded by.
+        Command::Signers(arguments) if arguments.action != signers::SignerAction::List => {
+            Some(Deed::AdministerAll)
+        }
         Command::AddEnvironment(_) | Command::AddHook(_) | Command::RmHook(_) => Some(Deed::AdministerAll),
         // Root alone runs two of these, and they look at that themselves.
         Command::Accept(_)
@@ -389,6 +400,7 @@ fn deed(command: &Command) -> Option<Deed<'_>> {
         | Command::ReceiveImage { .. }
         | Command::Releases(_)
         | Command::Report(_)
+        | Command::Signers(_)
         | Command::Status(_) => None,
     }
 }

@@ -79,7 +79,11 @@ fn row(episode: &Episode, lost: &[AppName], ready: Option<bool>) -> Vec<String> 
     vec![
         episode.release.clone(),
         episode.commit.short(),
-        episode.by.clone().unwrap_or_default(),
+        match (&episode.by, &episode.signer) {
+            (Some(by), Some(signer)) if by != signer => format!("{by}, signed by {signer}"),
+            (Some(by), Some(_)) => format!("{by}, signed"),
+            (by, _) => by.clone().unwrap_or_default(),
+        },
         episode.label.clone().unwrap_or_default(),
         notes.join(" "),
         episode.seconds.map(|seconds| format!("{seconds} s")).unwrap_or_default(),

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::Utc;
 
-use crate::carried_out::{self, CarriedOutError, OBJECT_NOTE, TAG_NOTE};
+use crate::carried_out::{self, CarriedOutError, OBJECT_NOTE, PAYLOAD_NOTE, TAG_NOTE};
 use crate::git::{Git, GitError, RefChange, TagText};
-use crate::history;
+use crate::history::{self, SIGNER_NOTE};
 use crate::manifest::{GITIGNORE, MANIFEST_FILE};
 use crate::names::{AppName, CommitId, EnvironmentName, ReleaseTag};
 use crate::order::Order;
@@ -46,6 +46,9 @@ pub(crate) fn record<'a>(
     let commit = ledger.commit()?;
     let release = ledger.release(commit, deployed)?;
     carried_out::note(vars, &ledger.repo, &order.tag, order.new, &release)?;
+    if let Some(signed) = &order.signed {
+        carried_out::note(vars, &ledger.repo, &order.tag, signed.payload, &release)?;
+    }
     Ok(release)
 }
 
@@ -193,6 +196,9 @@ impl<'a> Ledger<'a> {
         let mut message = format!(
             "Release of {commit} to {environment}\n\n{TAG_NOTE}: {tag}\n{OBJECT_NOTE}: {new}\nRequested-by: {by}\nGraduation: {id}\nSeconds: {seconds}\n"
         );
+        if let Some(signed) = &self.order.signed {
+            message += &format!("{SIGNER_NOTE}: {}\n{PAYLOAD_NOTE}: {}\n", signed.by, signed.payload);
+        }
         if !mapping.is_empty() {
             message += &format!("Mapping: {mapping}\n");
         }

@@ -16,6 +16,7 @@ use crate::names::{AppName, FoundApp, ReleaseTag, RequestTag};
 use crate::order::{Ending, Mode, Notice, Order};
 use crate::plan::{self, AppsHere, Known, Plan, Policy};
 use crate::repo::{self, GitRepository, Release};
+use crate::signed_tag::TagProblem;
 
 impl Coordinator<'_> {
     /// Everything before the destination is taken: connect, ask, plan, check. All problems are found together.
@@ -131,7 +132,17 @@ impl Coordinator<'_> {
     /// A label that is created with the very object with which it was carried out before: a push of all tags of an old
     /// clone, say. To move a label is always meant, and so is a command.
     fn carried_out(&self) -> Result<Option<String>, CoordinatorError> {
-        let Order { mode, tag, old, new, options, .. } = &self.order;
+        let Order { mode, tag, old, new, options, signed, .. } = &self.order;
+        // What was signed counts once, whatever is said: another push of it may have been quicker.
+        if let Some(signed) = signed {
+            let repo = GitRepository::open(self.vars).map_err(DecisionError::from)?;
+            let found = carried_out::find(self.vars, &repo, tag, signed.payload);
+            let found = found.map_err(ledger::LedgerError::from)?;
+            return Ok(found.map(|release| {
+                let problem = TagProblem::CarriedOut(release);
+                format!("{tag} {problem}\n{}", problem.remedy(tag))
+            }));
+        }
         if *mode == Mode::Command || old.is_some() || options.again {
             return Ok(None);
         }

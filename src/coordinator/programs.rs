@@ -73,6 +73,7 @@ impl Programs {
             ("GRADUATE_LABEL", order.tag.label.to_string()),
             ("GRADUATE_COMMIT", order.commit.to_string()),
             ("GRADUATE_BY", order.by.clone()),
+            ("GRADUATE_SIGNER", order.signed.as_ref().map(|signed| signed.by.clone()).unwrap_or_default()),
             ("GRADUATE_APPS", apps.join(" ")),
             ("GRADUATE_DESTINATION_APPS", there.join(" ")),
             ("GRADUATE_SOURCE", settings.host_name()),

@@ -11,6 +11,7 @@ use crate::exit::{ExitStatus, Explain};
 use crate::names::{ConfigName, FoundApp, HostName, KeyName};
 use crate::plan::{Deliver, MissingConfig, Untested};
 use crate::protocol::{MAX_LEASE_S, MAX_PARALLEL, OnFailure};
+use crate::who::SignedTags;
 
 /// Why a property cannot be set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +69,8 @@ pub(crate) enum Property {
     AllowRollback,
     /// `allow-admin`: who may change what is set.
     AllowAdmin,
+    /// `signed-tags`: whether request tags must be signed.
+    SignedTags,
     /// `hook-timeout`: how long each VERIFY, SUCCESS or FAILURE hook may take, in seconds.
     HookTimeout,
     /// `soak`: for how long what is live is watched before it is confirmed, in seconds.
@@ -119,7 +122,7 @@ impl fmt::Display for Kind {
 
 impl Property {
     /// All of them, in the order of reports.
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::MaxParallel,
         Self::HoldTimeout,
         Self::Lease,
@@ -132,6 +135,7 @@ impl Property {
         Self::Allow,
         Self::AllowRollback,
         Self::AllowAdmin,
+        Self::SignedTags,
         Self::HookTimeout,
         Self::Soak,
         Self::VerifyInterval,
@@ -159,6 +163,7 @@ impl Property {
             Self::Allow => "allow",
             Self::AllowRollback => "allow-rollback",
             Self::AllowAdmin => "allow-admin",
+            Self::SignedTags => "signed-tags",
             Self::HookTimeout => "hook-timeout",
             Self::Soak => "soak",
             Self::VerifyInterval => "verify-interval",
@@ -188,6 +193,7 @@ impl Property {
             Self::Exclude => Kind::Names("apps"),
             Self::Deliver => Kind::Word("auto, build or image"),
             Self::Allow | Self::AllowRollback | Self::AllowAdmin => Kind::Names("ssh keys"),
+            Self::SignedTags => Kind::Word("on or off"),
             Self::HookTimeout | Self::VerifyInterval => Kind::Seconds { low: 1, high: 3_600 },
             Self::Soak | Self::MaxSoak => Kind::Seconds { low: 0, high: 86_400 },
             Self::MaxHold => Kind::Seconds { low: 60, high: 604_800 },
@@ -241,6 +247,9 @@ impl Property {
             Self::AllowAdmin => {
                 "Whose keys may change what is set for the environment, this included; with `--global`, also hooks, links and \
                  whatever holds for all environments. `*` is everybody. Without it everybody may."
+            }
+            Self::SignedTags => {
+                "Whether a request tag must be signed by one of `graduate:signers`. Commands of anybody but root are refused then."
             }
             Self::HookTimeout => {
                 "How long each VERIFY, SUCCESS or FAILURE hook may take. After that it is ended; a VERIFY hook has failed then."
@@ -323,6 +332,8 @@ pub(crate) struct Properties {
     pub(super) allow_rollback: Option<BTreeSet<KeyName>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) allow_admin: Option<BTreeSet<KeyName>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signed_tags: Option<SignedTags>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hook_timeout_s: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -418,6 +429,7 @@ impl Properties {
             Property::Allow => self.allow = parsed(property, value, names)?,
             Property::AllowRollback => self.allow_rollback = parsed(property, value, names)?,
             Property::AllowAdmin => self.allow_admin = parsed(property, value, names)?,
+            Property::SignedTags => self.signed_tags = parsed(property, value, word)?,
             Property::HookTimeout => self.hook_timeout_s = parsed(property, value, number)?,
             Property::Soak => self.soak_s = parsed(property, value, number)?,
             Property::VerifyInterval => self.verify_interval_s = parsed(property, value, number)?,
@@ -465,6 +477,8 @@ pub(crate) struct Limits {
     pub allow_rollback: BTreeSet<KeyName>,
     /// Who may change what is set; everybody.
     pub allow_admin: BTreeSet<KeyName>,
+    /// Whether request tags must be signed; off.
+    pub signed_tags: SignedTags,
     /// How long each VERIFY, SUCCESS or FAILURE hook may take; 60 s.
     pub hook_timeout: Duration,
     /// For how long what is live is watched before it is confirmed; not at all.
@@ -506,6 +520,7 @@ impl Limits {
             allow: chosen(&own.allow, &global.allow),
             allow_rollback: chosen(&own.allow_rollback, &global.allow_rollback),
             allow_admin: chosen(&own.allow_admin, &global.allow_admin),
+            signed_tags: own.signed_tags.or(global.signed_tags).unwrap_or_default(),
             hook_timeout: seconds(own.hook_timeout_s, global.hook_timeout_s, 60),
             soak: seconds(own.soak_s, global.soak_s, 0),
             verify_interval: seconds(own.verify_interval_s, global.verify_interval_s, 15),
@@ -530,6 +545,7 @@ impl Limits {
             Property::Allow => joined(&self.allow),
             Property::AllowRollback => joined(&self.allow_rollback),
             Property::AllowAdmin => joined(&self.allow_admin),
+            Property::SignedTags => word(serde_json::to_value(self.signed_tags)),
             Property::HookTimeout => self.hook_timeout.as_secs().to_string(),
             Property::Soak => self.soak.as_secs().to_string(),
             Property::VerifyInterval => self.verify_interval.as_secs().to_string(),
@@ -627,6 +643,7 @@ mod tests {
             (Property::Exclude, "api,../x"),
             (Property::Allow, "alice,bo*"),
             (Property::AllowAdmin, " , "),
+            (Property::SignedTags, "true"),
             (Property::HookTimeout, "0"),
             (Property::KeepLogs, "none"),
             (Property::AutoCommit, "yes"),

@@ -12,6 +12,7 @@ mod manifest;
 mod mutation;
 mod names;
 mod protocol;
+mod signed_tag;
 mod streams;
 mod tree;
 mod updates;
@@ -39,5 +40,6 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "protocol", feed: protocol::feed, words: protocol::WORDS },
     Target { name: "image", feed: image::feed, words: image::WORDS },
     Target { name: "journal", feed: journal::feed, words: journal::WORDS },
+    Target { name: "signed_tag", feed: signed_tag::feed, words: signed_tag::WORDS },
     Target { name: "streams", feed: streams::feed, words: streams::WORDS },
 ];

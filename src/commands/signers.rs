@@ -1,0 +1,114 @@
+//! `graduate:signers <add|list|remove> [<name>]`: whose signatures of request tags are taken.
+
+use chrono::{NaiveDate, Utc};
+use clap::Args;
+use serde_json::json;
+
+use crate::error::Error;
+use crate::names::KeyName;
+use crate::process;
+use crate::signed_tag::SignerKey;
+use crate::signers::{Signer, Signers};
+use crate::vars::Vars;
+
+use super::error::CommandError;
+use super::printing::{Format, print, print_json, table, tell};
+
+/// The longest public key that is read.
+const MAX_KEY: u64 = 16 << 10;
+
+/// What to do with a signer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum SignerAction {
+    /// Take signatures of the public key that stands on stdin.
+    Add,
+    /// List them.
+    List,
+    /// Revoke the key of a signer.
+    Remove,
+}
+
+/// What to do, and with whom.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// What to do
+    #[arg(value_name = "ACTION", default_value = "list", hide_default_value = true)]
+    pub(super) action: SignerAction,
+    /// The signer's name, as releases show it
+    name: Option<KeyName>,
+    /// The last day on which the key is valid, in UTC, such as 2027-12-31
+    #[arg(long, value_name = "DATE")]
+    until: Option<NaiveDate>,
+    /// A table, or one JSON document
+    #[arg(
+        long,
+        value_name = "text|json",
+        default_value = "text",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    format: Format,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A name that is missing, taken or unknown; what stands on stdin is not a public key.
+pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
+    let name = || {
+        let usage =
+            || CommandError::Usage("whose key? `dokku graduate:signers add NAME <KEY.pub`".to_owned());
+        arguments.name.clone().ok_or_else(usage)
+    };
+    match arguments.action {
+        SignerAction::Add => {
+            let name = name()?;
+            let text =
+                process::read_stdin(MAX_KEY).map_err(|error| CommandError::Usage(error.to_string()))?;
+            let key = String::from_utf8_lossy(&text).parse::<SignerKey>();
+            let key = key.map_err(|error| CommandError::Usage(error.to_string()))?;
+            let fingerprint = key.fingerprint();
+            let signer = Signer { name: name.clone(), key, until: arguments.until, removed: None };
+            Signers::change(vars, |signers| signers.add(signer))?;
+            let until = arguments.until.map(|until| format!(" until {until}")).unwrap_or_default();
+            tell(format_args!("Signatures of {name} are taken{until}: {fingerprint}"));
+        }
+        SignerAction::Remove => {
+            let name = name()?;
+            Signers::change(vars, |signers| signers.remove(&name, Utc::now()))?;
+            tell(format_args!("Signatures of {name} are not taken any more"));
+        }
+        SignerAction::List => list(arguments.format, vars)?,
+    }
+    Ok(())
+}
+
+fn list(format: Format, vars: &Vars) -> Result<(), Error> {
+    let (signers, now) = (Signers::load(vars)?, Utc::now());
+    match format {
+        Format::Text => {
+            let names = ["SIGNER", "KEY", "UNTIL", "IS"].map(str::to_owned);
+            let row = |signer: &Signer| {
+                vec![
+                    signer.name.to_string(),
+                    signer.key.fingerprint(),
+                    signer.until.map(|until| until.to_string()).unwrap_or_default(),
+                    signer.condition(now).to_owned(),
+                ]
+            };
+            print(table(&names, &signers.all().iter().map(row).collect::<Vec<_>>()))
+        }
+        Format::Json => {
+            let document = |signer: &Signer| {
+                json!({
+                    "name": signer.name,
+                    "key": signer.key,
+                    "fingerprint": signer.key.fingerprint(),
+                    "until": signer.until,
+                    "condition": signer.condition(now),
+                })
+            };
+            print_json(&signers.all().iter().map(document).collect())
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The public key of somebody who signs.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::base64;
+
+/// The kinds of keys that are taken. A certificate is none of them.
+const KINDS: [&str; 7] = [
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "ssh-rsa",
+    "sk-ssh-ed25519@openssh.com",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+];
+
+/// A public key of ssh, in the form of a `.pub` file: its kind and its base64.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct SignerKey {
+    kind: String,
+    blob: Vec<u8>,
+}
+
+/// A text is no public key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a signer's key is one line of a .pub file: a kind such as ssh-ed25519, and the key; no certificate, no options"
+)]
+pub(crate) struct NotAKey;
+
+impl SignerKey {
+    /// The key that some bytes are; none if it is of a kind that is not taken.
+    pub(super) fn of_blob(blob: &[u8]) -> Option<Self> {
+        let (kind, rest) = string(blob)?;
+        let kind = KINDS.into_iter().find(|known| known.as_bytes() == kind)?.to_owned();
+        (!rest.is_empty() && blob.len() <= 4096).then(|| Self { kind, blob: blob.to_vec() })
+    }
+
+    /// `SHA256:<base64>`, as ssh-keygen shows it.
+    pub(crate) fn fingerprint(&self) -> String {
+        format!("SHA256:{}", base64::encode(&Sha256::digest(&self.blob)).trim_end_matches('='))
+    }
+}
+
+/// A string of ssh's wire form, and what follows it; RFC 4251, section 5.
+pub(super) fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
+}
+
+impl fmt::Display for SignerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, base64::encode(&self.blob))
+    }
+}
+
+impl FromStr for SignerKey {
+    type Err = NotAKey;
+    fn from_str(text: &str) -> Result<Self, NotAKey> {
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let (Some(line), None) = (lines.next(), lines.next()) else { return Err(NotAKey) };
+        let mut words = line.split_whitespace();
+        let (Some(kind), Some(blob)) = (words.next(), words.next()) else { return Err(NotAKey) };
+        let key = base64::decode(blob).and_then(|blob| Self::of_blob(&blob));
+        key.filter(|key| key.kind == kind).ok_or(NotAKey)
+    }
+}
+
+impl TryFrom<String> for SignerKey {
+    type Error = NotAKey;
+    fn try_from(text: String) -> Result<Self, NotAKey> {
+        text.parse()
+    }
+}
+
+impl From<SignerKey> for String {
+    fn from(key: SignerKey) -> String {
+        key.to_string()
+    }
+}
+
+#[test]
+fn keys_are_lines_of_pub_files() {
+    let line = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOkbu3zhqeIhiZmwRenG2jiY58lDVD36xiiGyi0ep2Q6";
+    let key: SignerKey = format!("{line} bob@example.com\n").parse().unwrap();
+    assert_eq!(key.to_string(), line);
+    assert!(
+        key.fingerprint().starts_with("SHA256:") && key.fingerprint().len() == 50,
+        "{}",
+        key.fingerprint()
+    );
+    for bad in [
+        "",
+        "ssh-ed25519",
+        "ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIOkbu3zhqeIhiZmwRenG2jiY58lDVD36xiiGyi0ep2Q6",
+        "cert-authority ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOkbu3zhqeIhiZmwRenG2jiY58lDVD36xiiGyi0ep2Q6",
+        &format!("{line}\n{line}"),
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5",
+        "-----BEGIN OPENSSH PRIVATE KEY-----",
+    ] {
+        assert_eq!(bad.parse::<SignerKey>(), Err(NotAKey), "{bad}");
+    }
+}

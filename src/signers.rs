@@ -1,0 +1,307 @@
+//! Whose signatures are taken: `signers.json` in the plugin's data directory, and ssh-keygen, which is asked whether one is
+//! good.
+//!
+//! A key that is removed stays in the file as revoked, so that a refusal can say so.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::carried_out::{self, CarriedOutError};
+use crate::exit::Explain;
+use crate::files::{self, FileError, Lock, Locking};
+use crate::names::{CommitId, EnvironmentName, KeyName, ObjectId, ReleaseTag, RequestTag};
+use crate::order::Signed;
+use crate::process::{ProcessError, Program};
+use crate::repo::{RepoError, RepositoryReader, tag_id};
+use crate::signed_tag::{self, MAX_TAG, SignedTag, SignerKey, TagProblem};
+use crate::vars::Vars;
+
+/// How long ssh-keygen may take: it looks at two small files.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a change waits for another one to end.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A request is not signed as it must be, or the signers cannot be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SignersError {
+    /// The tag.
+    #[error("{tag} {problem}, and {} takes signed tags only\n{}", tag.environment, problem.remedy(tag))]
+    Tag {
+        /// The request.
+        tag: RequestTag,
+        /// What is wrong with it.
+        problem: TagProblem,
+    },
+    /// A command has no tag that could be signed.
+    #[error(
+        "{0} takes signed tags only, and a command has none\nin a clone: `git tag -s -f graduate/{0}/now` and \
+         `git push -f origin refs/tags/graduate/{0}/now`; root on the host needs none"
+    )]
+    Command(EnvironmentName),
+    /// A name that is taken.
+    #[error("{0} is a signer already; `dokku graduate:signers remove {0}` takes the old key away")]
+    Known(KeyName),
+    /// A key that is taken.
+    #[error("that is the key of {0} already")]
+    KnownKey(KeyName),
+    /// Everybody.
+    #[error("a signer has a name of its own, not \"*\"")]
+    Everybody,
+    /// Nobody of that name.
+    #[error("no signer is called {0}; `dokku graduate:signers list` lists them")]
+    Unknown(KeyName),
+    /// Somebody else is changing them.
+    #[error("the signers are being changed by another process; try again in a moment")]
+    Busy,
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The repository.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    /// What was carried out.
+    #[error(transparent)]
+    CarriedOut(#[from] CarriedOutError),
+    /// ssh-keygen.
+    #[error("cannot check the signature of a tag: {0}")]
+    Program(#[from] ProcessError),
+}
+
+impl Explain for SignersError {}
+
+/// Somebody whose signatures are taken, or were.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Signer {
+    /// Their name.
+    pub name: KeyName,
+    /// Their key.
+    pub key: SignerKey,
+    /// The last day on which it is valid, in UTC; for ever if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<NaiveDate>,
+    /// When it was removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<DateTime<Utc>>,
+}
+
+impl Signer {
+    /// Why signatures of it are not taken at a moment.
+    fn problem(&self, now: DateTime<Utc>) -> Option<TagProblem> {
+        let name = || self.name.to_string();
+        match (self.removed, self.until) {
+            (Some(at), _) => Some(TagProblem::Revoked { name: name(), at }),
+            (None, Some(until)) if until < now.date_naive() => {
+                Some(TagProblem::Expired { name: name(), until })
+            }
+            (None, _) => None,
+        }
+    }
+
+    /// What is to be said of it in a list.
+    pub(crate) fn condition(&self, now: DateTime<Utc>) -> &'static str {
+        match self.problem(now) {
+            None => "valid",
+            Some(TagProblem::Expired { .. }) => "expired",
+            Some(_) => "removed",
+        }
+    }
+}
+
+/// All of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Signers {
+    signers: Vec<Signer>,
+}
+
+fn path(vars: &Vars) -> PathBuf {
+    vars.data().join("signers.json")
+}
+
+impl Signers {
+    /// Reads them; where there is no file yet there are none.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn load(vars: &Vars) -> Result<Self, SignersError> {
+        Ok(files::read_json(&path(vars))?.unwrap_or_default())
+    }
+
+    /// Changes them, under a lock.
+    ///
+    /// # Errors
+    /// Those of `edit`, and of the files.
+    pub(crate) fn change(
+        vars: &Vars,
+        edit: impl FnOnce(&mut Self) -> Result<(), SignersError>,
+    ) -> Result<(), SignersError> {
+        let data = vars.data();
+        files::make_dir(&data)?;
+        let lock = Lock::take_within(&data.join("signers.lock"), &std::process::id(), PATIENCE)?;
+        let _lock = match lock {
+            Locking::Taken(lock) => lock,
+            Locking::Busy(_) => return Err(SignersError::Busy),
+        };
+        let mut signers = Self::load(vars)?;
+        edit(&mut signers)?;
+        Ok(files::write_json(&path(vars), &signers)?)
+    }
+
+    /// All of them, those that were removed included.
+    pub(crate) fn all(&self) -> &[Signer] {
+        &self.signers
+    }
+
+    /// Adds one. A key that was removed is valid again if it is added again.
+    ///
+    /// # Errors
+    /// The name or the key is another signer's.
+    pub(crate) fn add(&mut self, signer: Signer) -> Result<(), SignersError> {
+        if signer.name.is_everybody() {
+            return Err(SignersError::Everybody);
+        }
+        for known in self.signers.iter().filter(|known| known.removed.is_none()) {
+            if known.name == signer.name {
+                return Err(SignersError::Known(signer.name));
+            }
+            if known.key == signer.key {
+                return Err(SignersError::KnownKey(known.name.clone()));
+            }
+        }
+        self.signers.retain(|known| known.key != signer.key);
+        self.signers.push(signer);
+        Ok(())
+    }
+
+    /// Revokes the key of one.
+    ///
+    /// # Errors
+    /// There is no such signer.
+    pub(crate) fn remove(&mut self, name: &KeyName, now: DateTime<Utc>) -> Result<(), SignersError> {
+        let mut known = self.signers.iter_mut().filter(|known| known.removed.is_none());
+        let signer = known.find(|known| known.name == *name);
+        signer.ok_or_else(|| SignersError::Unknown(name.clone()))?.removed = Some(now);
+        Ok(())
+    }
+
+    /// Whose valid key it is.
+    fn of_key(&self, key: &SignerKey, now: DateTime<Utc>) -> Result<&Signer, TagProblem> {
+        let signer = self.signers.iter().find(|signer| signer.key == *key);
+        let signer = signer.ok_or_else(|| TagProblem::UnknownKey(key.fingerprint()))?;
+        signer.problem(now).map_or(Ok(signer), Err)
+    }
+}
+
+/// Checks that a request is signed as it must be, and says by whom. The object of a recorded release of the environment
+/// needs no signature: nobody but a graduation has made that. `repo` sees what is being pushed.
+///
+/// # Errors
+/// [`SignersError::Tag`], which says what is wrong and what to run.
+pub(crate) fn check(
+    vars: &Vars,
+    repo: &RepositoryReader,
+    tag: &RequestTag,
+    object: ObjectId,
+    commit: CommitId,
+) -> Result<Option<Signed>, SignersError> {
+    let last = repo.release_names(&tag.environment)?.next();
+    let refused = |problem| SignersError::Tag { tag: tag.clone(), problem };
+    let Some(text) = repo.tag_text(object, MAX_TAG)? else { return Err(refused(TagProblem::Lightweight)) };
+    if is_release(repo, &tag.environment, &text, object)? {
+        return Ok(None);
+    }
+    let parsed = signed_tag::parse(&text).map_err(refused)?;
+    let now = Utc::now();
+    let payload = tag_id(parsed.payload)?;
+    // Of a signature there may be several texts: what counts is what was signed.
+    if let Some(release) = carried_out::find(vars, repo, tag, payload)? {
+        return Err(refused(TagProblem::CarriedOut(release)));
+    }
+    parsed.check(tag, commit, last.as_ref(), now).map_err(refused)?;
+    let signers = Signers::load(vars)?;
+    let signer = signers.of_key(&parsed.key, now).map_err(refused)?;
+    verify(&parsed)?.map_err(refused)?;
+    Ok(Some(Signed { by: signer.name.to_string(), payload }))
+}
+
+/// The object of one of the environment's release tags: its text names the ref that has it.
+fn is_release(
+    repo: &RepositoryReader,
+    environment: &EnvironmentName,
+    text: &[u8],
+    object: ObjectId,
+) -> Result<bool, SignersError> {
+    let name = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"tag "));
+    let name = name.and_then(|name| std::str::from_utf8(name).ok());
+    let release = name.and_then(|name| name.parse::<ReleaseTag>().ok());
+    let Some(release) = release.filter(|release| release.environment() == environment) else {
+        return Ok(false);
+    };
+    Ok(repo.read_ref(&release.ref_name())? == Some(object))
+}
+
+/// Asks ssh-keygen whether the signature is one of the payload by the key that it names, which is known to be a signer's.
+fn verify(tag: &SignedTag<'_>) -> Result<Result<(), TagProblem>, SignersError> {
+    let made = tempfile::Builder::new().prefix("graduate-signature-").tempdir();
+    let dir = made.map_err(FileError::of("make a directory in", &std::env::temp_dir()))?;
+    let [signers, signature] = ["signers", "signature"].map(|name| dir.path().join(name));
+    let line = format!("signer namespaces=\"git\" {}\n", tag.key);
+    fs::write(&signers, line).map_err(FileError::of("write", &signers))?;
+    fs::write(&signature, tag.signature).map_err(FileError::of("write", &signature))?;
+    let program = Program::new("ssh-keygen").args(["-Y", "verify", "-n", "git", "-I", "signer", "-f"]);
+    let program = program.arg(&signers).arg("-s").arg(&signature).env("LC_ALL", "C").within(LIMIT);
+    let (status, _, stderr) = program.input(tag.payload).capture()?;
+    Ok(if status.success() {
+        Ok(())
+    } else {
+        let said = String::from_utf8_lossy(&stderr);
+        let said = said.lines().next().unwrap_or("ssh-keygen does not say why").chars().take(200).collect();
+        Err(TagProblem::Wrong(said))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signer(name: &str, key: &str, until: Option<&str>) -> Signer {
+        let keys = [
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH",
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJ",
+        ];
+        let key = keys[usize::from(key == "b")].parse().unwrap();
+        let until = until.map(|until| until.parse().unwrap());
+        Signer { name: name.parse().unwrap(), key, until, removed: None }
+    }
+
+    #[test]
+    fn a_key_is_valid_until_its_last_day_ends_or_it_is_removed() {
+        let now = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        let mut signers = Signers::default();
+        signers.add(signer("alice", "a", Some("2026-12-31"))).unwrap();
+        let key = signer("alice", "a", None).key;
+        assert!(signers.of_key(&key, now("2026-12-31T23:59:59Z")).is_ok());
+        let expired = signers.of_key(&key, now("2027-01-01T00:00:00Z")).unwrap_err();
+        assert!(matches!(expired, TagProblem::Expired { .. }), "{expired}");
+        let unknown = signers.of_key(&signer("bob", "b", None).key, now("2026-12-01T00:00:00Z"));
+        assert!(matches!(unknown, Err(TagProblem::UnknownKey(_))));
+
+        let refused = |result: Result<(), SignersError>| result.unwrap_err().to_string();
+        assert!(refused(signers.add(signer("alice", "b", None))).contains("alice is a signer already"));
+        assert!(refused(signers.add(signer("bob", "a", None))).contains("the key of alice already"));
+        assert!(refused(signers.add(signer("*", "b", None))).contains("a name of its own"));
+
+        let at = now("2026-12-01T00:00:00Z");
+        signers.remove(&"alice".parse().unwrap(), at).unwrap();
+        assert!(matches!(signers.of_key(&key, at), Err(TagProblem::Revoked { .. })));
+        assert!(refused(signers.remove(&"alice".parse().unwrap(), at)).contains("no signer is called alice"));
+        signers.add(signer("alice", "a", None)).unwrap();
+        assert_eq!((signers.of_key(&key, at).unwrap().name.as_str(), signers.all().len()), ("alice", 1));
+    }
+}
