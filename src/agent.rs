@@ -109,7 +109,7 @@ pub(crate) fn run(vars: &Vars, access: &Access) -> Result<(), AgentError> {
 
 /// Remembers for the doctor that a key graduates here which may do more than that.
 fn note_ordinary(vars: &Vars, access: &Access) {
-    if let (None, Some(key)) = (access.source(), &vars.key)
+    if let (None, false, Some(key)) = (access.source(), vars.is_local, &vars.key)
         && let Err(error) = sources::note_ordinary(vars, key)
     {
         log::warn!("{error}");

@@ -24,6 +24,7 @@ impl Host {
             key: None,
             wanted: None,
             source: None,
+            is_local: false,
             over_ssh: false,
             graduation: None,
             restoring: None,

@@ -3,14 +3,14 @@
 
 use crate::mapping::DestinationApp;
 use crate::process::Program;
-use crate::vars::Vars;
+use crate::vars::{self, Vars};
 
 /// A subcommand, which speaks on its stdin and stdout as it does at the other end of ssh. No key opens that session,
 /// whoever's has opened ours.
 pub(crate) fn command(vars: &Vars, words: &[&str]) -> Program {
     Program::new(vars.plugin_dir().join("dokku-graduate"))
         .args(words)
-        .env("FINGERPRINT", "")
+        .env(vars::LOCAL, "1")
         .dir(&vars.dokku_root)
 }
 

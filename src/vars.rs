@@ -31,6 +31,9 @@ pub(crate) const WANTED: &str = "GRADUATE_WANTED";
 /// The variable by which the gate tells the command that it lets through whose key asked for it.
 pub(crate) const SOURCE: &str = "GRADUATE_OF_SOURCE";
 
+/// The variable by which a command of a source tells that it is on this same host: no key came there for it.
+pub(crate) const LOCAL: &str = "GRADUATE_LOCAL";
+
 /// The variable by which `graduate:receive` tells its pre-receive hook the graduation it may receive for.
 pub(crate) const RECEIVING: &str = "GRADUATE_RECEIVING";
 
@@ -58,6 +61,8 @@ pub(crate) struct Vars {
     pub wanted: Option<OsString>,
     /// See [`SOURCE`].
     pub source: Option<String>,
+    /// See [`LOCAL`].
+    pub is_local: bool,
     /// `SSH_CONNECTION` is set: an ssh session started us, or whatever did; ssh(1).
     pub over_ssh: bool,
     /// The graduation that the running deploy belongs to.
@@ -124,6 +129,7 @@ impl Vars {
                 .map(|(name, fingerprint)| NamedKey { name, fingerprint }),
             wanted: get(WANTED),
             source: text(SOURCE),
+            is_local: get(LOCAL).is_some(),
             over_ssh: get("SSH_CONNECTION").is_some(),
             graduation: text(GRADUATION).and_then(|id| id.parse().ok()),
             dokku_pid: text("DOKKU_PID").filter(|pid| pid.bytes().all(|byte| byte.is_ascii_digit())),
@@ -178,7 +184,7 @@ impl Vars {
 pub(crate) fn of_our_caller() -> Vec<String> {
     const KEPT: [&str; 4] =
         ["GIT_SSH_COMMAND", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"];
-    const DROPPED: [&str; 9] = [
+    const DROPPED: [&str; 10] = [
         "DOKKU_PID",
         "DOKKU_BUILD_ID",
         "SSH_ORIGINAL_COMMAND",
@@ -188,6 +194,7 @@ pub(crate) fn of_our_caller() -> Vec<String> {
         RECEIVING,
         WANTED,
         SOURCE,
+        LOCAL,
     ];
     let ours = |name: &str| (name.starts_with("GIT_") && !KEPT.contains(&name)) || DROPPED.contains(&name);
     std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| ours(name)).collect()
