@@ -31,6 +31,7 @@ mod gate;
 mod git;
 mod history;
 mod hook;
+mod hook_program;
 mod image;
 mod install;
 mod journal;

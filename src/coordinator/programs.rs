@@ -1,8 +1,7 @@
 //! Runs the operator's own hooks.
 
-use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::Duration;
 
@@ -12,16 +11,13 @@ use super::held::Reach;
 use super::message::CoordinatorMessage;
 use crate::decision::DecisionError;
 use crate::files;
+use crate::hook_program::HookProgram;
 use crate::journal::Place;
 use crate::legible;
 use crate::names::ReleaseTag;
 use crate::order::HookKind;
-use crate::process::{self, Children, Program};
-use crate::protocol::MAX_LOG_TEXT;
+use crate::process::{Children, ProcessId};
 use crate::repo::GitRepository;
-
-/// How long a hook that is told to end may take to do so.
-pub(super) const GRACE: Duration = Duration::from_secs(5);
 
 /// Hooks of one kind, with the variables that they see.
 #[derive(Clone, Debug)]
@@ -136,65 +132,25 @@ impl Programs {
         children: &Children,
         sender: &SyncSender<CoordinatorMessage>,
     ) -> Result<(), String> {
-        let (number, command) = (index + 1, &self.commands[index]);
-        let failed = |error: &dyn std::fmt::Display| format!("hook {number} could not be run: {error}");
-        // The commands are the operator's own words, written to be run by bash; nothing else reaches it.
-        let mut program = Program::new("bash").args(["-e", "-c", command]).dir(&self.dir);
-        for (name, value) in &self.variables {
-            program = program.env(name, value);
-        }
-        let (program, output) = program.output_in_one().map_err(|error| failed(&error))?;
-        let Some(mut running) = children.start(program).map_err(|error| failed(&error))? else {
-            return Err(format!("hook {number} was not run, for the graduation was stopped"));
+        let Self { commands, dir, variables, limit, .. } = self;
+        let command = &commands[index];
+        let name = format!("hook {} (`{command}`)", index + 1);
+        let hook = HookProgram { name: &name, command, dir, variables, limit: *limit };
+        let (kind, sender) = (self.kind, sender.clone());
+        let noted = |process: &ProcessId| {
+            if let Err(error) = files::write_json(&self.note, process) {
+                log::warn!("{error}");
+            }
         };
-        let identity = running.identity().map_err(|error| failed(&error))?;
-        if let Err(error) = files::write_json(&self.note, &identity) {
-            log::warn!("{error}");
-        }
-        let relayed = self.relay(output, sender.clone());
-        let too_long = self.limit.filter(|limit| !identity.wait(*limit));
-        let status = if too_long.is_some() { running.stop(GRACE) } else { running.wait() };
-        let status = status.map_err(|error| failed(&error))?;
-        // What it left running in the background may write on, to nobody.
-        let _ = relayed.recv_timeout(Duration::from_secs(1));
-        match too_long {
-            Some(limit) => {
-                let limit = limit.as_secs();
-                Err(format!(
-                    "hook {number} (`{command}`) was ended after {limit} s, the longest time allowed (hook-timeout)"
-                ))
-            }
-            None if status.success() => Ok(()),
-            None => Err(format!("hook {number} (`{command}`) {}", process::in_words(status))),
-        }
-    }
-
-    /// Passes its output on, on a thread of its own; the receiver hears when it ends.
-    fn relay(&self, output: io::PipeReader, sender: SyncSender<CoordinatorMessage>) -> Receiver<()> {
-        let kind = self.kind;
-        let (ended, hears) = mpsc::channel();
-        thread::spawn(move || {
-            let mut reader = BufReader::new(output);
-            let mut line = Vec::new();
-            loop {
-                line.clear();
-                match Read::take(&mut reader, MAX_LOG_TEXT as u64).read_until(b'\n', &mut line) {
-                    Ok(0) | Err(_) => break,
-                    Ok(_) => {}
-                }
-                let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
-                if sender.send(CoordinatorMessage::ProgramWrote { kind, text }).is_err() {
-                    break;
-                }
-            }
-            let _ = ended.send(());
-        });
-        hears
+        let wrote = move |text| sender.send(CoordinatorMessage::ProgramWrote { kind, text }).is_ok();
+        hook.run(|program| children.start(program), noted, wrote)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
 
     #[test]

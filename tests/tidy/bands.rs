@@ -39,6 +39,7 @@ const BANDS: &[(&str, &[&str])] = &[
             "files",
             "git",
             "history",
+            "hook_program",
             "image",
             "journal",
             "link",

@@ -13,8 +13,9 @@ use crate::coordinator::control::Tell;
 use crate::coordinator::error::CoordinatorError;
 use crate::coordinator::held::Reach;
 use crate::coordinator::message::CoordinatorMessage;
-use crate::coordinator::programs::{self, Programs};
+use crate::coordinator::programs::Programs;
 use crate::decision;
+use crate::hook_program;
 use crate::journal::Entry;
 use crate::link::Announcement;
 use crate::order::{HookKind, Mode, Notice};
@@ -164,9 +165,9 @@ impl Run<'_, '_> {
         let (children, forward) = (self.children.clone(), self.forward.clone());
         self.stopping.get_or_insert_with(|| {
             thread::spawn(move || {
-                children.stop(programs::GRACE);
+                children.stop(hook_program::GRACE);
                 // Hooks have gone over it until now.
-                forward.stop(programs::GRACE);
+                forward.stop(hook_program::GRACE);
             })
         });
     }

@@ -1,0 +1,92 @@
+//! Runs one hook of the operator's, on a source or on a destination.
+
+use std::fmt::Display;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+use crate::process::{self, ProcessError, ProcessId, Program, Running};
+use crate::protocol::MAX_LOG_TEXT;
+
+/// How long a hook that is told to end may take to do so.
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
+
+/// One hook.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HookProgram<'a> {
+    /// What it is called where it fails.
+    pub(crate) name: &'a str,
+    /// The command, for `bash -e`.
+    pub(crate) command: &'a str,
+    /// Where it runs.
+    pub(crate) dir: &'a Path,
+    /// What it sees besides what we see.
+    pub(crate) variables: &'a [(String, String)],
+    /// How long it may take; none where the end of the graduation ends it.
+    pub(crate) limit: Option<Duration>,
+}
+
+impl HookProgram<'_> {
+    /// Runs it to its end. `start` starts it, unless nothing is to be started any more; `begun` hears which process it is, and
+    /// `wrote` each line of its output, until it says that nobody hears it.
+    ///
+    /// # Errors
+    /// It failed, could not be run, or took too long; in words for the one who is refused.
+    pub(crate) fn run(
+        &self,
+        start: impl FnOnce(Program) -> Result<Option<Running>, ProcessError>,
+        begun: impl FnOnce(&ProcessId),
+        wrote: impl FnMut(String) -> bool + Send + 'static,
+    ) -> Result<(), String> {
+        let name = self.name;
+        let failed = |error: &dyn Display| format!("{name} could not be run: {error}");
+        // The commands are the operator's own words, written to be run by bash; nothing else reaches it.
+        let mut program = Program::new("bash").args(["-e", "-c", self.command]).dir(self.dir);
+        for (name, value) in self.variables {
+            program = program.env(name, value);
+        }
+        let (program, output) = program.output_in_one().map_err(|error| failed(&error))?;
+        let Some(mut running) = start(program).map_err(|error| failed(&error))? else {
+            return Err(format!("{name} was not run, for the graduation was stopped"));
+        };
+        let identity = running.identity().map_err(|error| failed(&error))?;
+        begun(&identity);
+        let relayed = relay(output, wrote);
+        let too_long = self.limit.filter(|limit| !identity.wait(*limit));
+        let status = if too_long.is_some() { running.stop(GRACE) } else { running.wait() };
+        let status = status.map_err(|error| failed(&error))?;
+        // What it left running in the background may write on, to nobody.
+        let _ = relayed.recv_timeout(Duration::from_secs(1));
+        match too_long {
+            Some(limit) => {
+                let limit = limit.as_secs();
+                Err(format!("{name} was ended after {limit} s, the longest time allowed (hook-timeout)"))
+            }
+            None if status.success() => Ok(()),
+            None => Err(format!("{name} {}", process::in_words(status))),
+        }
+    }
+}
+
+/// Passes the output on, on a thread of its own; the receiver hears when it ends.
+fn relay(output: io::PipeReader, mut wrote: impl FnMut(String) -> bool + Send + 'static) -> Receiver<()> {
+    let (ended, hears) = mpsc::channel();
+    thread::spawn(move || {
+        let mut reader = BufReader::new(output);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            match Read::take(&mut reader, MAX_LOG_TEXT as u64).read_until(b'\n', &mut line) {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+            if !wrote(String::from_utf8_lossy(line.trim_ascii_end()).into_owned()) {
+                break;
+            }
+        }
+        let _ = ended.send(());
+    });
+    hears
+}
