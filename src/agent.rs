@@ -4,7 +4,7 @@
 //! participant's reports back. It holds nothing: killed or cut off, the participant goes on and another agent
 //! takes up the talk.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -27,6 +27,7 @@ use crate::files::FileError;
 use crate::finding::Finding;
 use crate::git::{self, Git};
 use crate::image;
+use crate::manifest::MAX_APPS;
 use crate::names::{AppName, CommitId, Digest, GraduationId, Secret};
 use crate::participant::store::{self, Graduation, Store};
 use crate::participant::{self, Start};
@@ -79,6 +80,9 @@ pub(crate) enum AgentError {
     /// Whoever asks for it has not begun it.
     #[error("graduation {0} belongs to another source")]
     OfAnother(GraduationId),
+    /// More than a state can have.
+    #[error("a graduation has {MAX_APPS} apps at most")]
+    TooManyApps,
     /// Requests in an order that makes no sense.
     #[error("a request that needs a graduation came before one was begun")]
     NoGraduation,
@@ -92,7 +96,7 @@ impl Explain for AgentError {}
 /// See [`AgentError`].
 pub(crate) fn run(vars: &Vars, access: &Access) -> Result<(), AgentError> {
     note_ordinary(vars, access);
-    let mut session = Session { vars, access, images: None, participant: None };
+    let mut session = Session { vars, access, images: None, expected: BTreeMap::new(), participant: None };
     let hello = Report::Hello {
         protocol: PROTOCOL,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -135,6 +139,8 @@ struct Session<'a> {
     access: &'a Access,
     /// What Docker had when it was asked first.
     images: Option<LocalImages>,
+    /// The apps of the graduation that is begun next.
+    expected: BTreeMap<AppName, CommitId>,
     participant: Option<ParticipantHandle>,
 }
 
@@ -166,10 +172,12 @@ impl Session<'_> {
             Request::Revision { app, commit } => self.revision(app, commit),
             Request::Layers { app, layers, key } => self.layers(app, &layers, &key),
             Request::Keep { app, keep, forget } => self.keep(app, &keep, &forget),
+            Request::Expect { apps } => self.expect(apps),
             Request::Begin {
                 id,
                 environment,
                 secret,
+                purpose,
                 source,
                 by,
                 lease_s,
@@ -184,6 +192,7 @@ impl Session<'_> {
                     environment,
                     key: self.vars.user.clone(),
                     secret: Some(secret.digest()),
+                    purpose,
                     source,
                     by,
                     lease_s,
@@ -311,10 +320,19 @@ impl Session<'_> {
         Ok(tell(&Report::Examined {})?)
     }
 
+    fn expect(&mut self, apps: BTreeMap<AppName, CommitId>) -> Result<(), AgentError> {
+        if self.expected.len() + apps.len() > MAX_APPS {
+            return Err(AgentError::TooManyApps);
+        }
+        self.expected.extend(apps);
+        Ok(())
+    }
+
     fn begin(&mut self, graduation: Graduation) -> Result<(), AgentError> {
         let id = graduation.id.clone();
         let store = Store::at(self.vars, &id);
-        let process = participant::start(&Start::Begin(graduation))?;
+        let process =
+            participant::start(&Start::Begin { graduation, apps: std::mem::take(&mut self.expected) })?;
         self.follow(id, store, 0, Some(process))
     }
 

@@ -46,11 +46,15 @@ pub enum HookKind {
     /// When it had begun and is not live.
     #[value(name = "FAILURE")]
     Failure,
+    /// On a destination, before it lets in what comes from elsewhere.
+    #[value(name = "INCOMING")]
+    Incoming,
 }
 
 impl HookKind {
     /// All kinds, in the order in which they run.
-    pub const ALL: [Self; 5] = [Self::Pre, Self::Post, Self::Verify, Self::Success, Self::Failure];
+    pub const ALL: [Self; 6] =
+        [Self::Pre, Self::Post, Self::Verify, Self::Success, Self::Failure, Self::Incoming];
 }
 
 impl fmt::Display for HookKind {
@@ -61,6 +65,7 @@ impl fmt::Display for HookKind {
             Self::Verify => "VERIFY",
             Self::Success => "SUCCESS",
             Self::Failure => "FAILURE",
+            Self::Incoming => "INCOMING",
         })
     }
 }

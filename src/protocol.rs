@@ -4,6 +4,7 @@
 //! are checked while parsing; units are in the field names. A new message or field is a new [`PROTOCOL`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io::{self, BufRead, Write};
 
 use chrono::{DateTime, Utc};
@@ -56,6 +57,26 @@ pub enum Verdict {
     Unwatched,
     /// All its apps go back to what ran before.
     RollBack,
+}
+
+/// What a graduation is for, as its source says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Purpose {
+    /// A state goes live that was not a release there.
+    #[default]
+    Graduation,
+    /// Back to a release.
+    Rollback,
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Graduation => "graduation",
+            Self::Rollback => "rollback",
+        })
+    }
 }
 
 /// What happens to apps that went live when another fails after the decision.
@@ -133,6 +154,12 @@ pub enum Request {
         /// What is kept no more.
         forget: BTreeSet<CommitId>,
     },
+    /// These apps are to be part of the graduation that is begun next, with these revisions. Not answered: a line holds only
+    /// so many.
+    Expect {
+        /// Some of them.
+        apps: BTreeMap<AppName, CommitId>,
+    },
     /// Takes the destination for one graduation.
     Begin {
         /// The graduation.
@@ -141,6 +168,8 @@ pub enum Request {
         environment: EnvironmentName,
         /// By which the source is known when it takes it up again.
         secret: Secret,
+        /// What it is for.
+        purpose: Purpose,
         /// The source, as its host calls itself.
         #[serde(deserialize_with = "few_words")]
         source: String,
@@ -319,6 +348,11 @@ pub enum Report {
         /// What the Dokku there calls itself; none if it does not say.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         dokku: Option<String>,
+    },
+    /// A hook of the operator's there decides on it, before it is begun.
+    Admitting {
+        /// A line that it has written; none is a sign of life.
+        text: Option<String>,
     },
     /// One app that exists there.
     App {
@@ -569,12 +603,13 @@ mod tests {
     #[test]
     fn the_wire_forms_are_pinned() {
         let requests = [
-            "live", "factors", "examine", "revision", "layers", "keep", "begin", "resume", "open", "prepare",
-            "look", "renew", "decide", "judge",
+            "live", "factors", "examine", "revision", "layers", "keep", "expect", "begin", "resume", "open",
+            "prepare", "look", "renew", "decide", "judge",
         ];
         is_pinned::<Request>(include_str!("../tests/wire/requests.jsonl"), &requests);
         let reports = [
             "hello",
+            "admitting",
             "app",
             "factor",
             "all-apps",

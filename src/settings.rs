@@ -460,6 +460,11 @@ impl Settings {
         Limits::of(&Properties::default(), &self.properties).keep_images
     }
 
+    /// What holds for this host itself.
+    pub(crate) fn for_all(&self) -> Limits {
+        Limits::of(&Properties::default(), &self.properties)
+    }
+
     /// For how long a source may have what is live on this host watched.
     fn max_soak(&self) -> Duration {
         Limits::of(&Properties::default(), &self.properties).max_soak

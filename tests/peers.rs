@@ -415,7 +415,7 @@ fn a_graduation_belongs_to_its_source_and_waits_no_longer_than_its_destination_a
     asks(&another).is_refused().says("belongs to another source");
     let begin = format!(
         "{{\"type\":\"begin\",\"id\":\"20261123104512-ab0102\",\"environment\":\"production\",\
-          \"secret\":\"{secret}\",\"source\":\"x\",\"by\":\"x\",\"lease_s\":4294967295,\"max_parallel\":1,\
+          \"secret\":\"{secret}\",\"purpose\":\"graduation\",\"source\":\"x\",\"by\":\"x\",\"lease_s\":4294967295,\"max_parallel\":1,\
           \"on_failure\":\"rollback\",\"soak_s\":null,\"verify_interval_s\":15}}\n"
     );
     asks(&begin).is_refused().says("4294967295 is not from 1 to 3600");
@@ -455,6 +455,14 @@ fn a_destination_has_the_last_word_on_what_comes_from_elsewhere() {
         .says("the datastore moves");
     host.dokku(&["graduate:status"]).says("graduations from elsewhere are refused");
     host.dokku(&["graduate:unfreeze", "--incoming"]).succeeds();
+
+    let asks = "echo $GRADUATE_KIND of $GRADUATE_REVISIONS by $GRADUATE_SOURCE; test -e /tmp/nothing-opens";
+    host.dokku(&["graduate:add-hook", "INCOMING", asks]).succeeds();
+    let refused = environment.graduate("asked", "HEAD").is_refused().says("[INCOMING] graduation of api=");
+    refused
+        .says("INCOMING hook 1 there exited with code 1: graduation of api=")
+        .does_not_say("nothing-opens");
+    host.dokku(&["graduate:rm-hook", "INCOMING", "1"]).succeeds();
 
     let post = world.post_hook();
     let push = environment.begin_graduation(&[], "held", "HEAD");

@@ -101,7 +101,8 @@ impl<F: FnMut(&Report) -> io::Result<()>> Following<F> {
         let is_told = is_end || self.phase == FollowPhase::EndTold;
         self.phase = if is_told { FollowPhase::EndTold } else { FollowPhase::Reporting };
         let is_new = self.count > self.seen;
-        let is_acted_on = !matches!(report, Report::Log { .. } | Report::Building { .. });
+        let is_acted_on =
+            !matches!(report, Report::Log { .. } | Report::Building { .. } | Report::Admitting { .. });
         if is_new || (self.repeats && is_acted_on) { self.say(report) } else { Ok(()) }
     }
 

@@ -37,6 +37,9 @@ const DECIDED_PATIENCE: Duration = Duration::from_secs(60);
 const KEEP_PATIENCE: Duration = Duration::from_secs(20);
 const KEPT_AT_ONCE: usize = 8;
 
+/// How many apps a line tells of: with the longest names it is not too long then.
+const EXPECTED_AT_ONCE: usize = 200;
+
 /// Where a graduation goes: how it is reached, and what its apps are called there.
 #[derive(Debug)]
 pub(super) struct Site {
@@ -109,6 +112,10 @@ impl Peer {
     ) -> Self {
         let rows = rows.iter().map(|row| (row.app.clone(), row.clone())).collect();
         let mut peer = Self::new(site, rows, inquiry, children.clone());
+        let apps: Vec<_> = peer.rows.values().map(|row| (row.there.name().clone(), row.to)).collect();
+        for some in apps.chunks(EXPECTED_AT_ONCE) {
+            peer.send(&Request::Expect { apps: some.iter().cloned().collect() });
+        }
         peer.send(begin);
         peer
     }

@@ -15,6 +15,7 @@ use crate::link::{Inquiry, LinkError};
 use crate::names::{AppName, FoundApp, ReleaseTag, RequestTag};
 use crate::order::{Ending, Mode, Notice, Order};
 use crate::plan::{self, AppsHere, Known, Plan, Policy};
+use crate::protocol::Purpose;
 use crate::repo::{self, GitRepository, Release};
 use crate::signed_tag::TagProblem;
 
@@ -178,6 +179,19 @@ impl Coordinator<'_> {
             release.as_ref().is_ok_and(|release| release.commit == self.order.commit)
         };
         Ok(releases.any(is_it))
+    }
+
+    /// What the destination is told that the graduation is for. Where that cannot be found out it is not a roll-back, of which
+    /// hooks let more pass.
+    pub(super) fn purpose(&self) -> Purpose {
+        match self.is_release() {
+            Ok(true) => Purpose::Rollback,
+            Ok(false) => Purpose::Graduation,
+            Err(error) => {
+                log::error!("{error}");
+                Purpose::Graduation
+            }
+        }
     }
 
     /// Apps whose release tasks have run there before, with this very state.

@@ -45,7 +45,9 @@ impl Programs {
         let Coordinator { order, settings, vars, plan, limits, .. } = coordinator;
         let limit = match kind {
             HookKind::Pre | HookKind::Post => None,
-            HookKind::Verify | HookKind::Success | HookKind::Failure => Some(limits.hook_timeout),
+            HookKind::Verify | HookKind::Success | HookKind::Failure | HookKind::Incoming => {
+                Some(limits.hook_timeout)
+            }
         };
         let commands = settings.hooks(kind).to_vec();
         let note = Place::of(vars, &order.id).program();

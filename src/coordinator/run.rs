@@ -94,6 +94,7 @@ impl<'c, 'v> Run<'c, 'v> {
             id: order.id.clone(),
             environment: order.tag.environment.clone(),
             secret: site.secret.clone(),
+            purpose: coordinator.purpose(),
             source: settings.host_name(),
             by: order.by.clone(),
             lease_s: seconds(limits.lease),

@@ -32,7 +32,7 @@ pub(super) fn take_destination(
 ) -> Result<Result<Lock, Taken>, FileError> {
     files::make_dir(&vars.data())?;
     let text = match start {
-        Start::Begin(graduation) => graduation.described(),
+        Start::Begin { graduation, .. } => graduation.described(),
         Start::Recover(id) => store.graduation()?.map_or(id.to_string(), |graduation| graduation.described()),
     };
     let path = vars.data().join("destination.lock");

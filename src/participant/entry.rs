@@ -5,17 +5,17 @@ use std::os::unix::net::UnixListener;
 use crate::after_deploy;
 use crate::commit::destination::Destination;
 use crate::files::{self, FileError};
+use crate::participant::admission::refusal;
 use crate::participant::destination::{Taken, take_destination};
 use crate::participant::leftovers::{Leftovers, prune, recover, settle_left, settle_leftovers};
 use crate::participant::owed::release_images;
 use crate::participant::reports::bounded;
 use crate::participant::run::Participant;
 use crate::participant::start::{ParticipantError, Start};
-use crate::participant::store::{Graduation, Store};
+use crate::participant::store::Store;
 use crate::process;
 use crate::protocol::Report;
 use crate::records::Recorder;
-use crate::settings::{self, Settings};
 use crate::vars::Vars;
 
 /// The main function of the process.
@@ -38,28 +38,6 @@ pub(crate) fn main(vars: &Vars) -> Result<(), ParticipantError> {
     worked
 }
 
-/// What this host has against the graduation.
-fn refusal(vars: &Vars, graduation: &Graduation) -> Option<String> {
-    let settings = match Settings::load(vars) {
-        Ok(settings) => settings,
-        // Whether somebody has frozen it cannot be known.
-        Err(error) => return Some(error.to_string()),
-    };
-    if let Some(frozen) = settings.incoming_frozen() {
-        return Some(format!(
-            "this host was frozen {frozen}; when that is over, there: `dokku graduate:unfreeze --incoming`"
-        ));
-    }
-    let (wanted, allowed) = (graduation.soak_length(), settings::max_soak(vars));
-    (wanted > allowed).then(|| {
-        let (wanted, allowed) = (wanted.as_secs(), allowed.as_secs());
-        format!(
-            "a soak of {wanted} s is longer than this host allows ({allowed} s); there, \
-             `dokku graduate:set --global max-soak {wanted}` allows it"
-        )
-    })
-}
-
 fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> Result<(), ParticipantError> {
     let lock = match take_destination(vars, &start, &store)? {
         Ok(lock) => lock,
@@ -71,10 +49,7 @@ fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> 
     let mut vars = vars.clone();
     vars.graduation = Some(id.clone());
     match start {
-        Start::Begin(graduation) => {
-            if let Some(reason) = refusal(&vars, &graduation) {
-                return Ok(reports.append(&Report::Refused { reason })?);
-            }
+        Start::Begin { graduation, apps } => {
             match settle_leftovers(&vars, &graduation.id)? {
                 Leftovers::Settled => {}
                 Leftovers::Waits { reason } => return Ok(reports.append(&Report::Refused { reason })?),
@@ -85,6 +60,9 @@ fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> 
                     settle_left(&id, &store)?;
                     return Ok(());
                 }
+            }
+            if let Some(reason) = refusal(&vars, &graduation, &apps, &store.reports())? {
+                return Ok(reports.append(&bounded(Report::Refused { reason }))?);
             }
             if let Err(error) = release_images(&vars) {
                 log::error!("{error}");

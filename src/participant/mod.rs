@@ -6,6 +6,7 @@
 //! survives a broken link: then the lease runs out, or the source comes back. If it dies itself, the next one
 //! ([`Start::Recover`]) settles what it left from the files of [`store`].
 
+mod admission;
 pub(crate) mod app;
 mod ballot;
 mod closing;

@@ -63,6 +63,7 @@ fn is_awaited(report: &Report) -> bool {
         | Report::AppEnded { .. }
         | Report::Settled { .. } => true,
         Report::Hello { .. }
+        | Report::Admitting { .. }
         | Report::App { .. }
         | Report::Factor { .. }
         | Report::AllApps {}
@@ -89,6 +90,7 @@ pub(super) fn bounded(report: Report) -> Report {
         Report::Refused { reason } => Report::Refused { reason: protocol::clipped(reason) },
         Report::AppEnded { app, end } => Report::AppEnded { app, end: bounded_end(end) },
         Report::Hello { .. }
+        | Report::Admitting { .. }
         | Report::App { .. }
         | Report::Factor { .. }
         | Report::AllApps {}

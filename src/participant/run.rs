@@ -241,6 +241,7 @@ impl<'a> Participant<'a> {
             | Request::Revision { .. }
             | Request::Layers { .. }
             | Request::Keep { .. }
+            | Request::Expect { .. }
             | Request::Begin { .. }
             | Request::Resume { .. } => {
                 let reason = "a graduation is under way in this session".to_owned();

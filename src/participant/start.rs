@@ -1,10 +1,12 @@
 //! What a participant is started for, and what keeps it from its work.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Explain;
 use crate::files::FileError;
-use crate::names::GraduationId;
+use crate::names::{AppName, CommitId, GraduationId};
 use crate::participant::store::{Graduation, RenewError};
 use crate::process::{self, Detached, ProcessError};
 
@@ -13,7 +15,12 @@ use crate::process::{self, Detached, ProcessError};
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum Start {
     /// A graduation begins.
-    Begin(Graduation),
+    Begin {
+        /// Which.
+        graduation: Graduation,
+        /// The apps that are to be part of it, and their revisions, as far as the source has said.
+        apps: BTreeMap<AppName, CommitId>,
+    },
     /// A participant died; settle what it left.
     Recover(GraduationId),
 }
@@ -21,7 +28,7 @@ pub(crate) enum Start {
 impl Start {
     pub(super) fn id(&self) -> &GraduationId {
         match self {
-            Self::Begin(graduation) => &graduation.id,
+            Self::Begin { graduation, .. } => &graduation.id,
             Self::Recover(id) => id,
         }
     }

@@ -41,7 +41,7 @@ pub(crate) use crate::participant::store::app::{
     AppEntry, AppLog, Before, Held, Noted, Old, Placed, Variables,
 };
 pub(crate) use crate::participant::store::session::only_session;
-use crate::protocol::{AppEnd, Decision, OnFailure, Verdict};
+use crate::protocol::{AppEnd, Decision, OnFailure, Purpose, Verdict};
 use crate::vars::Vars;
 
 /// What the source said when it began.
@@ -58,6 +58,9 @@ pub(crate) struct Graduation {
     /// By which its source is known; none if a version began it that had no secrets yet.
     #[serde(default)]
     pub(crate) secret: Option<Digest>,
+    /// What it is for.
+    #[serde(default)]
+    pub(crate) purpose: Purpose,
     /// What the source's host calls itself.
     pub(crate) source: String,
     /// Who asked for it.
@@ -525,6 +528,7 @@ pub(crate) mod tests {
             environment: "production".parse().unwrap(),
             key: "staging".to_owned(),
             secret: None,
+            purpose: Purpose::Graduation,
             source: "staging".to_owned(),
             by: "alice".to_owned(),
             lease_s: 60,

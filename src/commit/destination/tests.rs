@@ -195,6 +195,7 @@ fn in_words(action: &DestinationAction) -> String {
             | Report::Unknown {}
             | Report::Building { .. }
             | Report::Log { .. }
+            | Report::Admitting { .. }
             | Report::Renewed { .. } => format!("say {report:?}"),
         },
         DestinationAction::Open(app) => format!("open {app}"),

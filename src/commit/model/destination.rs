@@ -188,7 +188,8 @@ fn modelled(report: &Report) -> Option<ModelReport> {
         | Report::Unknown {}
         | Report::Building { .. }
         | Report::Log { .. }
-        | Report::Renewed { .. }
+        | Report::Admitting { .. }
+            | Report::Renewed { .. }
         // Said as the last of all work.
         | Report::Settled { .. } => return None,
     })

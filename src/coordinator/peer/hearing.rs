@@ -8,7 +8,7 @@ use crate::commit::source::{Transaction, TransactionEvent};
 use crate::coordinator::message::Heard;
 use crate::image::send::HowFar;
 use crate::names::AppName;
-use crate::order::Notice;
+use crate::order::{HookKind, Notice};
 use crate::protocol::{AppEnd, Report, Verdict};
 
 impl Peer {
@@ -72,6 +72,12 @@ impl Peer {
                 Some(TransactionEvent::Refused("the destination knows nothing of it".to_owned()))
             }
             Report::Building { .. } => None,
+            Report::Admitting { text } => {
+                if let Some(text) = text {
+                    say(Notice::HookLine { kind: HookKind::Incoming, text });
+                }
+                None
+            }
             Report::Begun {} => {
                 self.has_begun = true;
                 Some(TransactionEvent::Begun)

@@ -13,6 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub(crate) const WORDS: &[&str] = &[
     "{\"type\":\"",
     "live",
+    "expect",
     "begin",
     "resume",
     "open",

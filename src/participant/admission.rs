@@ -1,0 +1,112 @@
+//! The say of this host in what comes from elsewhere: its own rules, and the operator's INCOMING hooks, which run before
+//! anything is begun.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crate::files::FileError;
+use crate::hook_program::HookProgram;
+use crate::legible;
+use crate::names::{AppName, CommitId};
+use crate::order::HookKind;
+use crate::participant::store::Graduation;
+use crate::process::Program;
+use crate::protocol::{Report, clipped};
+use crate::records::Recorder;
+use crate::settings::Settings;
+use crate::vars::Vars;
+
+/// How often the source hears that hooks run: more often than it gives up one that is silent, which it does after a lease.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
+
+/// What this host has against the graduation, if anything.
+///
+/// # Errors
+/// The source cannot be told what a hook writes.
+pub(super) fn refusal(
+    vars: &Vars,
+    graduation: &Graduation,
+    apps: &BTreeMap<AppName, CommitId>,
+    reports: &Path,
+) -> Result<Option<String>, FileError> {
+    let settings = match Settings::load(vars) {
+        Ok(settings) => settings,
+        // Whether somebody has frozen it cannot be known.
+        Err(error) => return Ok(Some(error.to_string())),
+    };
+    if let Some(frozen) = settings.incoming_frozen() {
+        return Ok(Some(format!(
+            "this host was frozen {frozen}; when that is over, there: `dokku graduate:unfreeze --incoming`"
+        )));
+    }
+    let limits = settings.for_all();
+    if graduation.soak_length() > limits.max_soak {
+        let (wanted, allowed) = (graduation.soak_length().as_secs(), limits.max_soak.as_secs());
+        return Ok(Some(format!(
+            "a soak of {wanted} s is longer than this host allows ({allowed} s); there, \
+             `dokku graduate:set --global max-soak {wanted}` allows it"
+        )));
+    }
+    let variables = variables(graduation, apps);
+    for (index, command) in settings.hooks(HookKind::Incoming).iter().enumerate() {
+        // The command itself is the business of this host alone.
+        let name = format!("INCOMING hook {} there", index + 1);
+        let (dir, limit) = (&vars.dokku_root, Some(limits.hook_timeout));
+        let hook = HookProgram { name: &name, command, dir, variables: &variables, limit };
+        if let Err(reason) = run(&hook, reports)? {
+            return Ok(Some(reason));
+        }
+    }
+    Ok(None)
+}
+
+fn variables(graduation: &Graduation, apps: &BTreeMap<AppName, CommitId>) -> Vec<(String, String)> {
+    let names: Vec<&str> = apps.keys().map(AppName::as_str).collect();
+    let revisions: Vec<String> = apps.iter().map(|(app, commit)| format!("{app}={commit}")).collect();
+    let variables = [
+        ("GRADUATE_ID", graduation.id.to_string()),
+        ("GRADUATE_KIND", graduation.purpose.to_string()),
+        ("GRADUATE_SOURCE", graduation.key.clone()),
+        ("GRADUATE_SOURCE_HOST", graduation.source.clone()),
+        ("GRADUATE_CLAIMED_BY", graduation.by.clone()),
+        ("GRADUATE_ENVIRONMENT", graduation.environment.to_string()),
+        ("GRADUATE_APPS", names.join(" ")),
+        ("GRADUATE_REVISIONS", revisions.join(" ")),
+    ];
+    variables.map(|(name, value)| (name.to_owned(), legible::plain(&value))).into()
+}
+
+/// Runs one hook; what it writes the source hears at once.
+fn run(hook: &HookProgram<'_>, reports: &Path) -> Result<Result<(), String>, FileError> {
+    let (sign, line): (Recorder<Report>, Recorder<Report>) =
+        (Recorder::open(reports)?, Recorder::open(reports)?);
+    let last = Arc::new(Mutex::new(String::new()));
+    let (running, has_ended) = mpsc::channel::<()>();
+    let signs = thread::spawn(move || {
+        while has_ended.recv_timeout(SIGN_OF_LIFE) == Err(RecvTimeoutError::Timeout) {
+            if let Err(error) = sign.append(&Report::Admitting { text: None }) {
+                log::error!("{error}");
+            }
+        }
+    });
+    let heard = Arc::clone(&last);
+    let ended = hook.run(
+        |program: Program| program.in_own_group().spawn().map(Some),
+        |_| (),
+        move |text| {
+            if !text.is_empty() {
+                text.clone_into(&mut heard.lock().unwrap_or_else(PoisonError::into_inner));
+            }
+            line.append(&Report::Admitting { text: Some(clipped(text)) }).is_ok()
+        },
+    );
+    drop(running);
+    // It cannot panic.
+    let _ = signs.join();
+    let last = legible::shortened(&legible::one_line(&last.lock().unwrap_or_else(PoisonError::into_inner)));
+    Ok(ended.map_err(|reason| if last.is_empty() { reason } else { format!("{reason}: {last}") }))
+}
