@@ -331,8 +331,10 @@ impl Session<'_> {
     fn begin(&mut self, graduation: Graduation) -> Result<(), AgentError> {
         let id = graduation.id.clone();
         let store = Store::at(self.vars, &id);
-        let process =
-            participant::start(&Start::Begin { graduation, apps: std::mem::take(&mut self.expected) })?;
+        let process = participant::start(&Start::Begin {
+            graduation: Box::new(graduation),
+            apps: std::mem::take(&mut self.expected),
+        })?;
         self.follow(id, store, 0, Some(process))
     }
 

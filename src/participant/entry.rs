@@ -81,7 +81,7 @@ fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> 
                 }
             })?;
             let machine = Destination::new(graduation.on_failure, graduation.soak());
-            Participant::new(&vars, store, graduation, reports, machine).serve(&listener, Vec::new());
+            Participant::new(&vars, store, *graduation, reports, machine).serve(&listener, Vec::new());
         }
         Start::Recover(_) => recover(&vars, store, reports)?,
     }

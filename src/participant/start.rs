@@ -17,7 +17,7 @@ pub(crate) enum Start {
     /// A graduation begins.
     Begin {
         /// Which.
-        graduation: Graduation,
+        graduation: Box<Graduation>,
         /// The apps that are to be part of it, and their revisions, as far as the source has said.
         apps: BTreeMap<AppName, CommitId>,
     },
