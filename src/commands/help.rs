@@ -91,7 +91,8 @@ mod tests {
         assert!(
             lines(&all())
                 .iter()
-                .any(|(usage, _)| usage == "graduate:rm-hook <PRE|POST|VERIFY|SUCCESS|FAILURE> <index>")
+                .any(|(usage, _)| usage
+                    == "graduate:rm-hook <PRE|POST|VERIFY|SUCCESS|FAILURE|INCOMING> <index>")
         );
     }
 }
