@@ -26,7 +26,7 @@ Commands (each has --help):
     graduate:abort [<environment>] [--incoming]                                            Stop a graduation that has not been decided yet and put everything back
     graduate:accept <name> [--only <patterns>]                                             Let the key of a source graduate to this host and do nothing else
     graduate:add-environment <name> <url> [--fingerprint <fingerprint>]                    Link an environment: pin its host key and test the link
-    graduate:add-hook <PRE|POST|VERIFY|SUCCESS|FAILURE> <command>                          Add a hook that runs before a graduation or when all apps are held or are live or when it is confirmed or has failed
+    graduate:add-hook <PRE|POST|VERIFY|SUCCESS|FAILURE|INCOMING> <command>                 Add a hook that runs before a graduation or when all apps are held or are live or when it is confirmed or has failed
     graduate:commit [--message <message>] [--runs <app=revision>]                          Commit the state of this environment as it is now
     graduate:confirm <environment>                                                         Confirm what is live before the end of its soak
     graduate:diff <environment> [<revision>] [--all] [--format <text|json>]                Show how a state differs from what an environment is: revisions and config names and other settings
@@ -36,7 +36,7 @@ Commands (each has --help):
     graduate:go <environment>                                                              Let a graduation that waits for a person go live
     graduate:held <environment> [--format <text|json>]                                     List what is held for a graduation in progress and until when it waits
     graduate:help                                                                          List the commands
-    graduate:hooks [<PRE|POST|VERIFY|SUCCESS|FAILURE>] [--format <text|json>]              List hooks with their indexes
+    graduate:hooks [<PRE|POST|VERIFY|SUCCESS|FAILURE|INCOMING>] [--format <text|json>]     List hooks with their indexes
     graduate:key                                                                           Print the public key that a destination must accept
     graduate:logs [<id|environment>] [--follow] [--app <app>]                              Show the whole story of a graduation; the latest one if not said
     graduate:map <environment> [<from>] [<to>] [--format <text|json>]                      Give the apps of an environment other names; without patterns list the rules
@@ -46,7 +46,7 @@ Commands (each has --help):
     graduate:releases <environment> [--limit <count>] [--format <text|json>]               List the releases of an environment
     graduate:report [<environment>] [--format <text|json>]                                 Show what is set for the environments
     graduate:rm-environment <name>                                                         Forget an environment and its pinned host key
-    graduate:rm-hook <PRE|POST|VERIFY|SUCCESS|FAILURE> <index>                             Remove a hook by its index
+    graduate:rm-hook <PRE|POST|VERIFY|SUCCESS|FAILURE|INCOMING> <index>                    Remove a hook by its index
     graduate:rollback <environment> [<release>] [--yes] [--despite-freeze]                 Go back to the release before or to a given one: every app goes back together or none does
     graduate:set <environment|--global> <property> [<value>]                               Set a property of an environment or of all; no value resets it
     graduate:signers [<add|list|remove>] [<name>] [--until <date>] [--format <text|json>]  Say whose signatures of request tags are taken
@@ -73,7 +73,7 @@ stdout:
     graduate:abort [<environment>] [--incoming], Stop a graduation that has not been decided yet and put everything back
     graduate:accept <name> [--only <patterns>], Let the key of a source graduate to this host and do nothing else
     graduate:add-environment <name> <url> [--fingerprint <fingerprint>], Link an environment: pin its host key and test the link
-    graduate:add-hook <PRE|POST|VERIFY|SUCCESS|FAILURE> <command>, Add a hook that runs before a graduation or when all apps are held or are live or when it is confirmed or has failed
+    graduate:add-hook <PRE|POST|VERIFY|SUCCESS|FAILURE|INCOMING> <command>, Add a hook that runs before a graduation or when all apps are held or are live or when it is confirmed or has failed
     graduate:commit [--message <message>] [--runs <app=revision>], Commit the state of this environment as it is now
     graduate:confirm <environment>, Confirm what is live before the end of its soak
     graduate:diff <environment> [<revision>] [--all] [--format <text|json>], Show how a state differs from what an environment is: revisions and config names and other settings
@@ -83,7 +83,7 @@ stdout:
     graduate:go <environment>, Let a graduation that waits for a person go live
     graduate:held <environment> [--format <text|json>], List what is held for a graduation in progress and until when it waits
     graduate:help, List the commands
-    graduate:hooks [<PRE|POST|VERIFY|SUCCESS|FAILURE>] [--format <text|json>], List hooks with their indexes
+    graduate:hooks [<PRE|POST|VERIFY|SUCCESS|FAILURE|INCOMING>] [--format <text|json>], List hooks with their indexes
     graduate:key, Print the public key that a destination must accept
     graduate:logs [<id|environment>] [--follow] [--app <app>], Show the whole story of a graduation; the latest one if not said
     graduate:map <environment> [<from>] [<to>] [--format <text|json>], Give the apps of an environment other names; without patterns list the rules
@@ -93,7 +93,7 @@ stdout:
     graduate:releases <environment> [--limit <count>] [--format <text|json>], List the releases of an environment
     graduate:report [<environment>] [--format <text|json>], Show what is set for the environments
     graduate:rm-environment <name>, Forget an environment and its pinned host key
-    graduate:rm-hook <PRE|POST|VERIFY|SUCCESS|FAILURE> <index>, Remove a hook by its index
+    graduate:rm-hook <PRE|POST|VERIFY|SUCCESS|FAILURE|INCOMING> <index>, Remove a hook by its index
     graduate:rollback <environment> [<release>] [--yes] [--despite-freeze], Go back to the release before or to a given one: every app goes back together or none does
     graduate:set <environment|--global> <property> [<value>], Set a property of an environment or of all; no value resets it
     graduate:signers [<add|list|remove>] [<name>] [--until <date>] [--format <text|json>], Say whose signatures of request tags are taken
@@ -165,7 +165,7 @@ exit status 2
         str![[r#"
 stderr:
  !     invalid value 'DURING' for '<TYPE>'
-         [possible values: PRE, POST, VERIFY, SUCCESS, FAILURE]
+         [possible values: PRE, POST, VERIFY, SUCCESS, FAILURE, INCOMING]
 
        For more information, try '--help'.
        hint: `dokku graduate:help` lists the commands
@@ -195,11 +195,12 @@ Arguments:
           Its type
 
           Possible values:
-          - PRE:     Before anything is transferred
-          - POST:    When every app is held, before the decision
-          - VERIFY:  When it is live, before it is confirmed
-          - SUCCESS: When it is live and recorded
-          - FAILURE: When it had begun and is not live
+          - PRE:      Before anything is transferred
+          - POST:     When every app is held, before the decision
+          - VERIFY:   When it is live, before it is confirmed
+          - SUCCESS:  When it is live and recorded
+          - FAILURE:  When it had begun and is not live
+          - INCOMING: On a destination, before it lets in what comes from elsewhere
 
   <INDEX>
           Its index, as `graduate:hooks` lists it; the first is 1

@@ -1,7 +1,9 @@
 //! The operator's own programs: before anything is built, when everything is held, and when it is over.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::process::Command;
 use std::thread::{self, JoinHandle};
 
 use snapbox::str;
@@ -97,7 +99,9 @@ GRADUATE_BY=[..]
 GRADUATE_COMMIT=[state]
 GRADUATE_ENVIRONMENT=production
 GRADUATE_ID=[TIME]-[..]
+GRADUATE_KIND=graduation
 GRADUATE_LABEL=now
+GRADUATE_SIGNER=
 LAST_TAG=production/[TIME]
 
 "#]]
@@ -106,6 +110,45 @@ LAST_TAG=production/[TIME]
     ran.says(&format!("GRADUATE_BY={}", world.operator()))
         .says(&format!("LAST_TAG={}", release.strip_prefix("refs/tags/").unwrap()))
         .says(&format!("ENVIRONMENT_URL={}", world.destination.url()));
+}
+
+/// What the hook of the plugin says when its file is this, and its exit status.
+fn business_hours(file: &str, kind: &str) -> (Option<i32>, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let hours = dir.path().join("hours");
+    fs::write(&hours, file).unwrap();
+    let mut hook = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/hooks/business-hours"));
+    hook.env("GRADUATE_ID", "x").env("GRADUATE_KIND", kind).env("GRADUATE_BUSINESS_HOURS_FILE", &hours);
+    let output = hook.output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap().replace(dir.path().to_str().unwrap(), ""))
+}
+
+#[test]
+fn the_business_hours_of_the_plugin_name_the_next_opening_and_let_a_roll_back_pass() {
+    const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+    let always: String = DAYS.map(|day| format!("{day} 00:00 24:00\n")).concat();
+    assert_eq!(business_hours(&always, "graduation"), (Some(0), "it is within the hours of /hours\n".into()));
+    let in_days = |days: u64| {
+        let day = chrono::Utc::now().date_naive() + chrono::Days::new(days);
+        (day.format("%a").to_string().to_lowercase(), day.format("%A").to_string())
+    };
+    let ((third, name), (fourth, _)) = (in_days(3), in_days(4));
+    let file = format!("# change windows\nzone UTC\n{fourth} 07:00 08:00\n\n{third} 09:30 17:00");
+    let next = format!("no graduations at this hour: the next ones pass on {name} 09:30 (UTC)\n");
+    assert_eq!(business_hours(&file, "graduation"), (Some(1), next));
+    assert_eq!(business_hours(&file, "rollback"), (Some(0), "going back passes at any time\n".into()));
+    for (wrong, why) in [
+        ("", "/hours names no hours"),
+        ("zone UTC\n", "/hours names no hours"),
+        ("zone Nowhere/City\n", "line 1 of /hours is not a zone that this host knows"),
+        ("zone UTC\nmonday 09:00 10:00\n", "line 2 of /hours is not a day (mon to sun) and two times"),
+        ("mon 9:00 10:00\n", "line 1 of /hours is not a day and two times, the earlier one first"),
+        ("mon 10:00 09:00\n", "line 1 of /hours is not a day and two times, the earlier one first"),
+        ("mon 09:00 24:30", "line 1 of /hours is not a day and two times, the earlier one first"),
+    ] {
+        assert_eq!(business_hours(wrong, "graduation"), (Some(1), format!("{why}\n")), "{wrong:?}");
+    }
 }
 
 #[test]

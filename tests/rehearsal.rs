@@ -258,7 +258,7 @@ fn the_smoke_test_of_the_plugin_passes_or_says_what_is_wrong() {
     refused("wrong").says("[POST] api / 200").says("[POST] api /no-such-page 404, and 200 was expected");
     with_smoke_test(
         &world,
-        "# app path status\napi / 200\n\napi /no-such-page 404 www.example.com\nweb / 200\n",
+        "# app path status\napi / 200\n\napi /no-such-page 404 www.example.com\nweb / 200",
     );
     env.graduate_with(&[], "now", "HEAD")
         .succeeds()

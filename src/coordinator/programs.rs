@@ -70,6 +70,7 @@ impl Programs {
             ("GRADUATE_ENVIRONMENT", environment.to_string()),
             ("GRADUATE_LABEL", order.tag.label.to_string()),
             ("GRADUATE_COMMIT", order.commit.to_string()),
+            ("GRADUATE_KIND", coordinator.purpose().to_string()),
             ("GRADUATE_BY", order.by.clone()),
             ("GRADUATE_SIGNER", order.signed.as_ref().map(|signed| signed.by.clone()).unwrap_or_default()),
             ("GRADUATE_APPS", apps.join(" ")),
