@@ -165,6 +165,11 @@ fn what_is_held_can_be_reached_again_when_the_link_is_back() {
     done.says("lost production").says("production runs");
 }
 
+/// A session as one with the key of that name has it.
+fn with_key_of(source: &str) -> String {
+    format!("FINGERPRINT=SHA256:x NAME={source} dokku graduate:forward")
+}
+
 #[test]
 fn only_what_this_graduation_holds_can_be_reached() {
     let world = World::new();
@@ -192,13 +197,10 @@ fn only_what_this_graduation_holds_can_be_reached() {
     let question = b"GET / HTTP/1.0\r\n\r\n";
     input.extend([2, 0, 0, 0, 3, 0, question.len() as u8]);
     input.extend(question);
-    host.root_with_input("NAME=graduate-uat dokku graduate:forward", &input)
-        .is_refused()
-        .says("of yours holds anything");
+    host.root_with_input(&with_key_of("another"), &input).is_refused().says("of yours holds anything");
     // This session takes the place of the graduation's own, which would take it back at once.
     assert_eq!(world.source.kill("STOP", "dokku-graduate coordinator"), 1);
-    let (session, writer) =
-        host.begin_root_with_input("NAME=graduate-staging dokku graduate:forward", &input);
+    let (session, writer) = host.begin_root_with_input(&with_key_of(world.source.name), &input);
     let answers = |text: &str| session.so_far().contains(text);
     // The head of the answer and its body may come in two frames.
     until("the held app answers", || answers("200 OK") && answers("2\n"));
@@ -212,7 +214,7 @@ fn only_what_this_graduation_holds_can_be_reached() {
     post.succeeds();
     push.wait().succeeds();
     // What is live now is nobody's any more.
-    let nothing = host.root_with_input("NAME=graduate-staging dokku graduate:forward", wants(&id).as_bytes());
+    let nothing = host.root_with_input(&with_key_of(world.source.name), wants(&id).as_bytes());
     nothing.is_refused().says("of yours holds anything");
 }
 
