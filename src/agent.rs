@@ -203,7 +203,7 @@ impl Session<'_> {
                     since,
                     boot: store::boot_id()?,
                     begun_ms: store::since_boot_ms(),
-                    max_hold_s: settings::max_hold_s(self.vars),
+                    max_hold_s: settings::for_this_host(self.vars).max_hold_s,
                 })
             }
             Request::Resume { id, secret, seen } => self.resume(id, &secret, seen),

@@ -449,35 +449,24 @@ impl Settings {
         }
     }
 
+    /// What holds for this host itself.
+    pub(crate) fn for_this_host(&self) -> Limits {
+        Limits::of(&Properties::default(), &self.properties)
+    }
+
     /// What this host is called: as somebody has set it, else as the kernel says.
     pub(crate) fn host_name(&self) -> String {
-        let set = Limits::of(&Properties::default(), &self.properties).name;
-        set.map_or_else(vars::host_name, String::from)
+        self.for_this_host().name.map_or_else(vars::host_name, String::from)
     }
 
     /// Of how many deploys of each app this host keeps the image.
     pub(crate) fn keep_images(&self) -> u32 {
-        Limits::of(&Properties::default(), &self.properties).keep_images
-    }
-
-    /// What holds for this host itself.
-    pub(crate) fn for_all(&self) -> Limits {
-        Limits::of(&Properties::default(), &self.properties)
-    }
-
-    /// For how long a source may have what is live on this host watched.
-    fn max_soak(&self) -> Duration {
-        Limits::of(&Properties::default(), &self.properties).max_soak
-    }
-
-    /// For how long a graduation may wait for its decision on this host, in seconds.
-    fn max_hold_s(&self) -> u32 {
-        Limits::of(&Properties::default(), &self.properties).max_hold_s
+        self.for_this_host().keep_images
     }
 
     /// Every deploy commits the environment's state.
     pub(crate) fn auto_commit(&self) -> bool {
-        Limits::of(&Properties::default(), &self.properties).auto_commit
+        self.for_this_host().auto_commit
     }
 }
 
@@ -486,21 +475,13 @@ pub(crate) fn host_name(vars: &Vars) -> String {
     Settings::load(vars).map_or_else(|_| vars::host_name(), |settings| settings.host_name())
 }
 
-/// For how long sources may have what is live on this host watched; by default where the settings cannot be read.
-pub(crate) fn max_soak(vars: &Vars) -> Duration {
-    or_default(vars).max_soak()
-}
-
-/// For how long a graduation may wait for its decision on this host, in seconds; by default where the settings cannot be read.
-pub(crate) fn max_hold_s(vars: &Vars) -> u32 {
-    or_default(vars).max_hold_s()
-}
-
-fn or_default(vars: &Vars) -> Settings {
-    Settings::load(vars).unwrap_or_else(|error| {
+/// What holds for this host itself; the defaults where the settings cannot be read.
+pub(crate) fn for_this_host(vars: &Vars) -> Limits {
+    let settings = Settings::load(vars).unwrap_or_else(|error| {
         log::error!("{error}");
         Settings::default()
-    })
+    });
+    settings.for_this_host()
 }
 
 #[cfg(test)]

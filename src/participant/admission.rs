@@ -43,7 +43,7 @@ pub(super) fn refusal(
             "this host was frozen {frozen}; when that is over, there: `dokku graduate:unfreeze --incoming`"
         )));
     }
-    let limits = settings.for_all();
+    let limits = settings.for_this_host();
     if graduation.soak_length() > limits.max_soak {
         let (wanted, allowed) = (graduation.soak_length().as_secs(), limits.max_soak.as_secs());
         return Ok(Some(format!(

@@ -425,7 +425,7 @@ impl<'a> Participant<'a> {
             return Ok(DestinationEvent::Judged(verdict));
         }
         let is_new = !self.store.soaks();
-        self.store.begin_soak(self.graduation.soak_length(), settings::max_soak(self.vars))?;
+        self.store.begin_soak(self.graduation.soak_length(), settings::for_this_host(self.vars).max_soak)?;
         for (app, member) in &mut self.apps {
             let was_locked = member.lock.take().is_some();
             if was_locked || self.store.app(app).is_ok_and(|known| known.is_locking) {
