@@ -4,9 +4,10 @@
 //! It is stricter than git where two texts could pass for one: the header has its four lines and no others, the signature
 //! is written in the one way in which ssh-keygen writes it, and nothing follows it.
 
-mod base64;
 mod key;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::names::{ObjectId, ReleaseTag, RequestTag};
@@ -200,7 +201,7 @@ fn key_of(signature: &[u8]) -> Result<SignerKey, &'static str> {
     for line in body.split_inclusive(|byte| *byte == b'\n') {
         text.push_str(std::str::from_utf8(line).map_err(|_| NOT_ARMOUR)?.trim_end_matches('\n'));
     }
-    let blob = base64::decode(&text).ok_or(NOT_ARMOUR)?;
+    let blob = BASE64_STANDARD.decode(&text).map_err(|_| NOT_ARMOUR)?;
     if armour(&text).as_bytes() != signature {
         return Err(NOT_ARMOUR);
     }

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-
-use super::base64;
 
 /// The kinds of keys that are taken. A certificate is none of them.
 const KINDS: [&str; 7] = [
@@ -44,7 +44,7 @@ impl SignerKey {
 
     /// `SHA256:<base64>`, as ssh-keygen shows it.
     pub(crate) fn fingerprint(&self) -> String {
-        format!("SHA256:{}", base64::encode(&Sha256::digest(&self.blob)).trim_end_matches('='))
+        format!("SHA256:{}", BASE64_STANDARD_NO_PAD.encode(Sha256::digest(&self.blob)))
     }
 }
 
@@ -56,7 +56,7 @@ pub(super) fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 impl fmt::Display for SignerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.kind, base64::encode(&self.blob))
+        write!(f, "{} {}", self.kind, BASE64_STANDARD.encode(&self.blob))
     }
 }
 
@@ -67,7 +67,7 @@ impl FromStr for SignerKey {
         let (Some(line), None) = (lines.next(), lines.next()) else { return Err(NotAKey) };
         let mut words = line.split_whitespace();
         let (Some(kind), Some(blob)) = (words.next(), words.next()) else { return Err(NotAKey) };
-        let key = base64::decode(blob).and_then(|blob| Self::of_blob(&blob));
+        let key = BASE64_STANDARD.decode(blob).ok().and_then(|blob| Self::of_blob(&blob));
         key.filter(|key| key.kind == kind).ok_or(NotAKey)
     }
 }
@@ -105,5 +105,17 @@ fn keys_are_lines_of_pub_files() {
         "-----BEGIN OPENSSH PRIVATE KEY-----",
     ] {
         assert_eq!(bad.parse::<SignerKey>(), Err(NotAKey), "{bad}");
+    }
+}
+
+/// What a signature and a key rely on: other texts of the same bytes are refused.
+#[test]
+fn there_is_one_text_of_some_bytes() {
+    for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")] {
+        assert_eq!(BASE64_STANDARD.encode(bytes), text);
+        assert_eq!(BASE64_STANDARD.decode(text).as_deref(), Ok(bytes.as_bytes()), "{text}");
+    }
+    for bad in ["Zg", "Zg=", "Zh==", "Z", "====", "Zm9v\n", "Zm-v", "Zg==Zg=="] {
+        assert!(BASE64_STANDARD.decode(bad).is_err(), "{bad}");
     }
 }
