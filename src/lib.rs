@@ -57,6 +57,7 @@ mod process;
 mod procfile;
 mod protocol;
 mod provenance;
+mod public_key;
 mod receive;
 mod receive_image;
 mod records;

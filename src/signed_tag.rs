@@ -4,15 +4,12 @@
 //! It is stricter than git where two texts could pass for one: the header has its four lines and no others, the signature
 //! is written in the one way in which ssh-keygen writes it, and nothing follows it.
 
-mod key;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::names::{ObjectId, ReleaseTag, RequestTag};
-
-pub(crate) use key::SignerKey;
+use crate::public_key::{self, PublicKey};
 
 /// The longest tag that is looked at.
 pub const MAX_TAG: usize = 64 << 10;
@@ -124,7 +121,7 @@ pub struct SignedTag<'a> {
     /// The signature, in its armour.
     pub signature: &'a [u8],
     /// The key that it names.
-    pub(crate) key: SignerKey,
+    pub(crate) key: PublicKey,
 }
 
 /// Takes a tag object apart.
@@ -194,7 +191,7 @@ fn is_number(text: &str) -> bool {
 }
 
 /// The key that a signature names; PROTOCOL.sshsig of OpenSSH.
-fn key_of(signature: &[u8]) -> Result<SignerKey, &'static str> {
+fn key_of(signature: &[u8]) -> Result<PublicKey, &'static str> {
     let body = signature.strip_prefix(BEGIN).and_then(|rest| rest.strip_suffix(END));
     let body = body.ok_or("its signature does not end as one, or something follows it")?;
     let mut text = String::new();
@@ -206,8 +203,8 @@ fn key_of(signature: &[u8]) -> Result<SignerKey, &'static str> {
         return Err(NOT_ARMOUR);
     }
     let rest = blob.strip_prefix(b"SSHSIG\0\0\0\x01").ok_or("its signature is of an unknown version")?;
-    let (key, _) = key::string(rest).ok_or("its signature names no key")?;
-    SignerKey::of_blob(key).ok_or("its signature names a key of a kind that is not taken")
+    let (key, _) = public_key::string(rest).ok_or("its signature names no key")?;
+    PublicKey::of_blob(key).ok_or("its signature names a key of a kind that is not taken")
 }
 
 const NOT_ARMOUR: &str = "its signature is not written as ssh-keygen writes it";

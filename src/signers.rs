@@ -16,8 +16,9 @@ use crate::files::{self, FileError, Lock, Locking};
 use crate::names::{CommitId, EnvironmentName, KeyName, ObjectId, ReleaseTag, RequestTag};
 use crate::order::Signed;
 use crate::process::{ProcessError, Program};
+use crate::public_key::PublicKey;
 use crate::repo::{RepoError, RepositoryReader, tag_id};
-use crate::signed_tag::{self, MAX_TAG, SignedTag, SignerKey, TagProblem};
+use crate::signed_tag::{self, MAX_TAG, SignedTag, TagProblem};
 use crate::vars::Vars;
 
 /// How long ssh-keygen may take: it looks at two small files.
@@ -81,7 +82,7 @@ pub(crate) struct Signer {
     /// Their name.
     pub name: KeyName,
     /// Their key.
-    pub key: SignerKey,
+    pub key: PublicKey,
     /// The last day on which it is valid, in UTC; for ever if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<NaiveDate>,
@@ -191,7 +192,7 @@ impl Signers {
     }
 
     /// Whose valid key it is.
-    fn of_key(&self, key: &SignerKey, now: DateTime<Utc>) -> Result<&Signer, TagProblem> {
+    fn of_key(&self, key: &PublicKey, now: DateTime<Utc>) -> Result<&Signer, TagProblem> {
         let signer = self.signers.iter().find(|signer| signer.key == *key);
         let signer = signer.ok_or_else(|| TagProblem::UnknownKey(key.fingerprint()))?;
         signer.problem(now).map_or(Ok(signer), Err)

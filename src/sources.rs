@@ -16,7 +16,7 @@ use crate::access::{Access, Patterns};
 use crate::exit::Explain;
 use crate::files::{self, FileError, Lock, Locking};
 use crate::names::SourceName;
-use crate::ssh::keys::PublicKey;
+use crate::public_key::PublicKey;
 use crate::vars::{NamedKey, Vars};
 
 mod authorized;
@@ -103,7 +103,7 @@ pub(crate) struct AcceptedSource {
     /// Its key's: `SHA256:...`.
     pub(crate) fingerprint: String,
     /// The key itself, as its line ends with it.
-    pub(crate) key: String,
+    pub(crate) key: PublicKey,
     /// The apps that it may touch.
     pub(crate) only: Patterns,
     /// When it was accepted with that key and these apps.
@@ -239,7 +239,7 @@ pub(crate) fn accept(
     let _lock = lock(vars)?;
     let (place, accepted_as) = PlacedLine::of(vars, name, key)?;
     files::make_dir(&dir(vars))?;
-    let (name, fingerprint, key) = (name.clone(), key.fingerprint().to_owned(), key.to_string());
+    let (name, fingerprint, key) = (name.clone(), key.fingerprint(), key.clone());
     let path = file(vars, &name);
     files::write_json(&path, &AcceptedSource { name, fingerprint, key, only, since: Utc::now() })?;
     place.write()?;
@@ -386,9 +386,7 @@ pub(crate) fn give_back(vars: &Vars) -> Result<Vec<SourceName>, SourceError> {
     all.retain(|source| names.contains(&source.name));
     names.retain(|name| all.iter().any(|source| source.name == *name));
     for source in all {
-        let key = PublicKey::read(source.key.as_bytes())
-            .map_err(|_| SourceError::NotAccepted(source.name.to_string()))?;
-        PlacedLine::of(vars, &source.name, &key)?.0.write()?;
+        PlacedLine::of(vars, &source.name, &source.key)?.0.write()?;
     }
     Ok(names)
 }
@@ -429,8 +427,7 @@ pub(crate) fn unpaired(vars: &Vars) -> Result<Vec<Unpaired>, SourceError> {
         };
         let first = parse(&text).find(|other| other.key.is_some_and(|(_, other)| other == base64));
         let key = format!("{kind} {base64}");
-        let is_ours = PublicKey::read(key.as_bytes())
-            .is_ok_and(|key| authorized::line(&name, &key, &dokku) == line.line);
+        let is_ours = key.parse().is_ok_and(|key| authorized::line(&name, &key, &dokku) == line.line);
         if !is_ours || first != Some(line) {
             found.push(Unpaired::Altered(name, key));
         }

@@ -8,7 +8,7 @@ use crate::access::Patterns;
 use crate::error::Error;
 use crate::names::SourceName;
 use crate::sources::{self, AcceptedAs};
-use crate::ssh::keys::{MAX_PUBLIC_KEY, PublicKey};
+use crate::ssh::keys::{self, MAX_PUBLIC_KEY};
 use crate::vars::Vars;
 
 use super::error::CommandError;
@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     // One byte more than is taken, so that it is seen that there is more.
     let read = io::stdin().take(MAX_PUBLIC_KEY as u64 + 1).read_to_end(&mut text);
     read.map_err(CommandError::Input)?;
-    let key = PublicKey::read(&text)?;
+    let key = keys::read(&text)?;
     let only = only.clone().unwrap_or_default();
     let accepted_as = sources::accept(vars, name, &key, only.clone())?;
     match &accepted_as {

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::error::Error;
 use crate::names::KeyName;
 use crate::process;
-use crate::signed_tag::SignerKey;
+use crate::public_key::PublicKey;
 use crate::signers::{Signer, Signers};
 use crate::vars::Vars;
 
@@ -65,7 +65,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
             let name = name()?;
             let text =
                 process::read_stdin(MAX_KEY).map_err(|error| CommandError::Usage(error.to_string()))?;
-            let key = String::from_utf8_lossy(&text).parse::<SignerKey>();
+            let key = String::from_utf8_lossy(&text).parse::<PublicKey>();
             let key = key.map_err(|error| CommandError::Usage(error.to_string()))?;
             let fingerprint = key.fingerprint();
             let signer = Signer { name: name.clone(), key, until: arguments.until, removed: None };

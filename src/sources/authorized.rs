@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use crate::names::SourceName;
-use crate::ssh::keys::{PublicKey, is_kind};
+use crate::public_key::{PublicKey, is_kind};
 
 /// The name and the fingerprint that the forced command of a line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn our_line_is_the_one_that_was_tried() {
-        let key = PublicKey::read(KEY.as_bytes()).unwrap();
+        let key = KEY.parse().unwrap();
         let line = line(&"staging".parse().unwrap(), &key, Path::new("/usr/bin/dokku"));
         let fingerprint = key.fingerprint();
         assert_eq!(

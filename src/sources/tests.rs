@@ -37,7 +37,7 @@ fn key(name: &str) -> PublicKey {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
     Program::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&path).run().unwrap();
-    PublicKey::read(&fs::read(path.with_extension("pub")).unwrap()).unwrap()
+    fs::read_to_string(path.with_extension("pub")).unwrap().parse().unwrap()
 }
 
 /// A line as `ssh-keys:add` writes it.
@@ -61,7 +61,7 @@ fn a_new_line_stands_behind_those_of_others() {
     assert_eq!(place.text(), format!("{others}{line}\n"));
     assert_eq!(fs::metadata(place.keys()).unwrap().permissions().mode() & 0o777, 0o700);
     let all = all(&place.vars()).unwrap();
-    assert_eq!((all.len(), all[0].fingerprint.as_str()), (1, own.fingerprint()));
+    assert_eq!((all.len(), all[0].fingerprint.clone()), (1, own.fingerprint()));
     assert_eq!(all[0].only.to_string(), "api, web-*");
     assert_eq!(unpaired(&place.vars()).unwrap(), []);
 }

@@ -1,28 +1,11 @@
 //! Public keys of others, as people hand them over: one line of type and base64.
 
-use std::fmt;
-
 use crate::exit::{ExitStatus, Explain};
 use crate::process::{ProcessError, Program};
+use crate::public_key::{PublicKey, is_kind};
 
 /// The longest text that is read for a key, in bytes: RSA of 16384 bits takes a sixth of it.
 pub(crate) const MAX_PUBLIC_KEY: usize = 16 * 1024;
-
-/// The types of keys that sshd lets in (`ssh -Q key-plain`), certificates excepted.
-const KINDS: [&str; 7] = [
-    "ssh-ed25519",
-    "ssh-rsa",
-    "ecdsa-sha2-nistp256",
-    "ecdsa-sha2-nistp384",
-    "ecdsa-sha2-nistp521",
-    "sk-ssh-ed25519@openssh.com",
-    "sk-ecdsa-sha2-nistp256@openssh.com",
-];
-
-/// A word is the type of a key.
-pub(crate) fn is_kind(word: &str) -> bool {
-    KINDS.contains(&word)
-}
 
 /// What was handed over is not a public key.
 #[derive(Debug, thiserror::Error)]
@@ -70,52 +53,19 @@ impl Explain for PublicKeyError {
     }
 }
 
-/// A public key, without options and comment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PublicKey {
-    kind: String,
-    base64: String,
-    fingerprint: String,
+/// Reads one line as `graduate:key` prints it; its comment is left out. ssh-keygen(1) has the last word.
+///
+/// # Errors
+/// See [`PublicKeyError`].
+pub(crate) fn read(text: &[u8]) -> Result<PublicKey, PublicKeyError> {
+    let key: PublicKey = line(text)?.parse().map_err(|_| PublicKeyError::Damaged)?;
+    let shown = Program::new("ssh-keygen").args(["-l", "-f", "-"]).input(format!("{key}\n"));
+    let (status, ..) = shown.capture()?;
+    if status.success() { Ok(key) } else { Err(PublicKeyError::Damaged) }
 }
 
-impl PublicKey {
-    /// Reads one line as `graduate:key` prints it; its comment is left out. ssh-keygen(1) has the last word.
-    ///
-    /// # Errors
-    /// See [`PublicKeyError`].
-    pub(crate) fn read(text: &[u8]) -> Result<Self, PublicKeyError> {
-        let (kind, base64) = words(text)?;
-        let input = format!("{kind} {base64}\n");
-        let shown = Program::new("ssh-keygen").args(["-l", "-f", "-"]).input(input);
-        let (status, stdout, _) = shown.capture()?;
-        let stdout = String::from_utf8_lossy(&stdout);
-        // "256 SHA256:... no comment (ED25519)"
-        let fingerprint = stdout.split_whitespace().nth(1).filter(|_| status.success());
-        let fingerprint =
-            fingerprint.filter(|it| it.starts_with("SHA256:")).ok_or(PublicKeyError::Damaged)?;
-        Ok(Self { kind: kind.to_owned(), base64: base64.to_owned(), fingerprint: fingerprint.to_owned() })
-    }
-
-    /// `SHA256:...`
-    pub(crate) fn fingerprint(&self) -> &str {
-        &self.fingerprint
-    }
-
-    /// The key itself, by which lines of files are compared.
-    pub(crate) fn base64(&self) -> &str {
-        &self.base64
-    }
-}
-
-impl fmt::Display for PublicKey {
-    /// As a line of `authorized_keys` ends with it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.kind, self.base64)
-    }
-}
-
-/// Type and base64 of a key in one line.
-fn words(text: &[u8]) -> Result<(&str, &str), PublicKeyError> {
+/// The one line of a key.
+fn line(text: &[u8]) -> Result<&str, PublicKeyError> {
     if text.len() > MAX_PUBLIC_KEY {
         return Err(PublicKeyError::Long);
     }
@@ -126,13 +76,11 @@ fn words(text: &[u8]) -> Result<(&str, &str), PublicKeyError> {
         _ if text.contains("PRIVATE KEY") => return Err(PublicKeyError::Private),
         lines => return Err(PublicKeyError::Lines(lines)),
     }
-    let mut words = text.split([' ', '\t']).filter(|word| !word.is_empty());
-    let kind = words.next().unwrap_or_default();
+    let kind = text.split([' ', '\t']).next().unwrap_or_default();
     if !is_kind(kind) {
         return Err(PublicKeyError::Kind(kind.chars().take(40).collect()));
     }
-    let is_base64 = |word: &&str| word.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b));
-    Ok((kind, words.next().filter(is_base64).ok_or(PublicKeyError::Damaged)?))
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -148,19 +96,19 @@ mod tests {
                 Program::new("ssh-keygen").args(["-q", "-N", "", "-C", "a b", "-t", kind, "-b", bits, "-f"]);
             keygen.arg(&path).run().unwrap();
             let line = std::fs::read(path.with_extension("pub")).unwrap();
-            let key = PublicKey::read(&line).unwrap();
+            let key = read(&line).unwrap();
             let shown = Program::new("ssh-keygen").args(["-lf"]).arg(&path).read().unwrap();
             assert_eq!(shown.split(' ').nth(1).unwrap(), key.fingerprint());
             assert_eq!(format!("{key} a b\n").as_bytes(), line);
             let private = std::fs::read(&path).unwrap();
-            assert!(matches!(PublicKey::read(&private), Err(PublicKeyError::Private)));
+            assert!(matches!(read(&private), Err(PublicKeyError::Private)));
         }
     }
 
     #[test]
     fn nothing_else_is_a_key() {
         let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE6RMVjUBaYd8UxhyPw1DkXfCyIzVZIYZKm0sC6x8eMa";
-        assert!(PublicKey::read(key.as_bytes()).is_ok());
+        assert!(read(key.as_bytes()).is_ok());
         for (text, why) in [
             (String::new(), "no public key"),
             ("\n \n".to_owned(), "no public key"),
@@ -174,7 +122,7 @@ mod tests {
             ("ssh-ed25519 AAAA\"".to_owned(), "ssh-keygen cannot read it"),
             (format!("{key} {}", "x".repeat(MAX_PUBLIC_KEY)), "longer than"),
         ] {
-            let error = PublicKey::read(text.as_bytes()).unwrap_err().to_string();
+            let error = read(text.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(why), "{text:?}: {error}");
         }
     }

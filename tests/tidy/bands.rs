@@ -83,6 +83,7 @@ const BANDS: &[(&str, &[&str])] = &[
             "protocol",
             "runs",
             "sendable",
+            "public_key",
             "signed_tag",
             "updates",
             "who",

@@ -1,4 +1,4 @@
-//! The public key of somebody who signs.
+//! The public key of a source that graduates to this host, or of somebody who signs.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// The kinds of keys that are taken. A certificate is none of them.
+/// The kinds of keys that are taken: those that sshd lets in (`ssh -Q key-plain`). A certificate is none of them.
 const KINDS: [&str; 7] = [
     "ssh-ed25519",
     "ecdsa-sha2-nistp256",
@@ -22,7 +22,7 @@ const KINDS: [&str; 7] = [
 /// A public key of ssh, in the form of a `.pub` file: its kind and its base64.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub(crate) struct SignerKey {
+pub(crate) struct PublicKey {
     kind: String,
     blob: Vec<u8>,
 }
@@ -34,12 +34,22 @@ pub(crate) struct SignerKey {
 )]
 pub(crate) struct NotAKey;
 
-impl SignerKey {
+/// A word is the kind of a key.
+pub(crate) fn is_kind(word: &str) -> bool {
+    KINDS.contains(&word)
+}
+
+impl PublicKey {
     /// The key that some bytes are; none if it is of a kind that is not taken.
-    pub(super) fn of_blob(blob: &[u8]) -> Option<Self> {
+    pub(crate) fn of_blob(blob: &[u8]) -> Option<Self> {
         let (kind, rest) = string(blob)?;
         let kind = KINDS.into_iter().find(|known| known.as_bytes() == kind)?.to_owned();
         (!rest.is_empty() && blob.len() <= 4096).then(|| Self { kind, blob: blob.to_vec() })
+    }
+
+    /// The second word of its line.
+    pub(crate) fn base64(&self) -> String {
+        BASE64_STANDARD.encode(&self.blob)
     }
 
     /// `SHA256:<base64>`, as ssh-keygen shows it.
@@ -49,18 +59,18 @@ impl SignerKey {
 }
 
 /// A string of ssh's wire form, and what follows it; RFC 4251, section 5.
-pub(super) fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
 }
 
-impl fmt::Display for SignerKey {
+impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.kind, BASE64_STANDARD.encode(&self.blob))
+        write!(f, "{} {}", self.kind, self.base64())
     }
 }
 
-impl FromStr for SignerKey {
+impl FromStr for PublicKey {
     type Err = NotAKey;
     fn from_str(text: &str) -> Result<Self, NotAKey> {
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -72,15 +82,15 @@ impl FromStr for SignerKey {
     }
 }
 
-impl TryFrom<String> for SignerKey {
+impl TryFrom<String> for PublicKey {
     type Error = NotAKey;
     fn try_from(text: String) -> Result<Self, NotAKey> {
         text.parse()
     }
 }
 
-impl From<SignerKey> for String {
-    fn from(key: SignerKey) -> String {
+impl From<PublicKey> for String {
+    fn from(key: PublicKey) -> String {
         key.to_string()
     }
 }
@@ -88,7 +98,7 @@ impl From<SignerKey> for String {
 #[test]
 fn keys_are_lines_of_pub_files() {
     let line = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOkbu3zhqeIhiZmwRenG2jiY58lDVD36xiiGyi0ep2Q6";
-    let key: SignerKey = format!("{line} bob@example.com\n").parse().unwrap();
+    let key: PublicKey = format!("{line} bob@example.com\n").parse().unwrap();
     assert_eq!(key.to_string(), line);
     assert!(
         key.fingerprint().starts_with("SHA256:") && key.fingerprint().len() == 50,
@@ -104,7 +114,7 @@ fn keys_are_lines_of_pub_files() {
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5",
         "-----BEGIN OPENSSH PRIVATE KEY-----",
     ] {
-        assert_eq!(bad.parse::<SignerKey>(), Err(NotAKey), "{bad}");
+        assert_eq!(bad.parse::<PublicKey>(), Err(NotAKey), "{bad}");
     }
 }
 
