@@ -68,6 +68,8 @@ pub enum Check {
     Settings,
     /// Whose keys may graduate to the host, and whether they can do more than that.
     Sources,
+    /// Whose signatures of tags are taken.
+    Signers,
     /// Room on the disks.
     DiskSpace,
     /// What the apps run.
@@ -113,6 +115,7 @@ impl fmt::Display for Check {
             Self::Secret => "secret",
             Self::Settings => "settings",
             Self::Sources => "sources",
+            Self::Signers => "signers",
             Self::DiskSpace => "disk-space",
             Self::Apps => "apps",
             Self::Locks => "locks",

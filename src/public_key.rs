@@ -30,7 +30,7 @@ pub(crate) struct PublicKey {
 /// A text is no public key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a signer's key is one line of a .pub file: a kind such as ssh-ed25519, and the key; no certificate, no options"
+    "a public key is one line of a .pub file: a kind such as ssh-ed25519, and the key; no certificate, no options"
 )]
 pub(crate) struct NotAKey;
 

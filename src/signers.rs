@@ -104,6 +104,11 @@ impl Signer {
         }
     }
 
+    /// Signatures of it are taken at a moment.
+    pub(crate) fn is_valid(&self, now: DateTime<Utc>) -> bool {
+        self.problem(now).is_none()
+    }
+
     /// What is to be said of it in a list.
     pub(crate) fn condition(&self, now: DateTime<Utc>) -> &'static str {
         match self.problem(now) {

@@ -178,11 +178,11 @@ fn lock(vars: &Vars) -> Result<Lock, SourceError> {
     }
 }
 
-/// All sources, by their names.
+/// The names of all sources.
 ///
 /// # Errors
-/// A file cannot be read.
-pub(crate) fn all(vars: &Vars) -> Result<Vec<AcceptedSource>, FileError> {
+/// Their directory cannot be read.
+pub(crate) fn names(vars: &Vars) -> Result<Vec<SourceName>, FileError> {
     let dir = dir(vars);
     let entries = match fs::read_dir(&dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -194,7 +194,15 @@ pub(crate) fn all(vars: &Vars) -> Result<Vec<AcceptedSource>, FileError> {
     });
     let mut names: Vec<SourceName> = names.collect();
     names.sort();
-    names.iter().filter_map(|name| find(vars, name).transpose()).collect()
+    Ok(names)
+}
+
+/// All sources, by their names.
+///
+/// # Errors
+/// A file cannot be read.
+pub(crate) fn all(vars: &Vars) -> Result<Vec<AcceptedSource>, FileError> {
+    names(vars)?.iter().filter_map(|name| find(vars, name).transpose()).collect()
 }
 
 /// The source of that name.

@@ -163,8 +163,11 @@ const CASES: &[Case] = &[
     (Here, r#"chmod 640 "$data/secret""#, "secret", "broken", "has mode 0640", "chmod 600", Remedy),
     (There, r#"echo '{' >"$data/settings.json""#, "settings", "broken", "cannot read", "settings.json.damaged",
         RemedyThen(r#"rm "$data/settings.json.damaged""#)),
-    (There, r#"echo '{"name": "old", "fingerprint": "SHA256:x", "key": "", "only": [], "since": "2026-01-01T00:00:00Z"}' >"$data/sources/old.json""#,
-        "sources", "warning", "old has no line in authorized_keys", "dokku graduate:reject old", Remedy),
+    (There, r#"echo '{' >"$data/signers.json""#, "signers", "broken", "cannot read", "signers.json.damaged",
+        RemedyThen(r#"rm "$data/signers.json.damaged""#)),
+    (There, r#"echo '{' >"$data/sources/old.json""#, "sources", "broken", "cannot read", "dokku graduate:reject old", Remedy),
+    (There, r#"sed 's/"staging"/"old"/' "$data/sources/staging.json" >"$data/sources/old.json""#, "sources", "warning",
+        "old has no line in authorized_keys", "dokku graduate:reject old", Remedy),
     (There, r#"sed -n '/graduate:gate/s/NAME=[^ ]*/NAME=\\"old\\"/p' .ssh/authorized_keys >line && cat line >>.ssh/authorized_keys && rm line"#,
         "sources", "warning", "a line of the source old", "dokku graduate:reject old", Remedy),
     (There, "sed -i 's/,restrict / /' .ssh/authorized_keys", "sources", "broken", "is not as this version writes it",
@@ -415,6 +418,7 @@ fn another_machine_at_the_same_address_is_pinned_anew_and_nothing_is_forgotten()
        ok       ssh-key            [WORLD]/s/var/lib/dokku/data/graduate/ssh/id_[ID], mode 0600
        ok       secret             [WORLD]/s/var/lib/dokku/data/graduate/secret, mode 0600
        ok       settings           1 environment is linked
+       ok       signers            nobody's signatures are taken
        ok       sources            no source may graduate to this host
        ok       docker             answers, and keeps its files in [WORLD]/s/docker, images in [..]
        ok       disk-space         room for [..] where [WORLD]/s/home/dokku/.git is
@@ -444,6 +448,7 @@ fn another_machine_at_the_same_address_is_pinned_anew_and_nothing_is_forgotten()
        ok       ssh-key            [WORLD]/d/var/lib/dokku/data/graduate/ssh/id_[ID], mode 0600
        ok       secret             [WORLD]/d/var/lib/dokku/data/graduate/secret, mode 0600
        ok       settings           no environment is linked
+       ok       signers            nobody's signatures are taken
        ok       sources            1 source may graduate to this host, and do nothing else
        ok       docker             answers, and keeps its files in [WORLD]/d/docker, images in [..]
        ok       disk-space         room for [..] where [WORLD]/d/home/dokku/.git is

@@ -7,6 +7,7 @@ use clap::Args;
 use crate::access::Patterns;
 use crate::error::Error;
 use crate::names::SourceName;
+use crate::public_key::PublicKey;
 use crate::sources::{self, AcceptedAs};
 use crate::ssh::keys::{self, MAX_PUBLIC_KEY};
 use crate::vars::Vars;
@@ -37,14 +38,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
         None => format!("graduate:accept {name}"),
     };
     check_root(vars, &format!("{words} < KEY"))?;
-    if io::stdin().is_terminal() {
-        detail("paste the line that `dokku graduate:key` prints on the source, then Ctrl-D");
-    }
-    let mut text = Vec::new();
-    // One byte more than is taken, so that it is seen that there is more.
-    let read = io::stdin().take(MAX_PUBLIC_KEY as u64 + 1).read_to_end(&mut text);
-    read.map_err(CommandError::Input)?;
-    let key = keys::read(&text)?;
+    let key = key_on_stdin("the line that `dokku graduate:key` prints on the source")?;
     let only = only.clone().unwrap_or_default();
     let accepted_as = sources::accept(vars, name, &key, only.clone())?;
     match &accepted_as {
@@ -62,6 +56,21 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
         ));
     }
     Ok(())
+}
+
+/// The public key that somebody hands over, or is asked to paste.
+///
+/// # Errors
+/// What comes is not a public key.
+pub(super) fn key_on_stdin(which: &str) -> Result<PublicKey, Error> {
+    if io::stdin().is_terminal() {
+        detail(format_args!("paste {which}, then Ctrl-D"));
+    }
+    let mut text = Vec::new();
+    // One byte more than is taken, so that it is seen that there is more.
+    let read = io::stdin().take(MAX_PUBLIC_KEY as u64 + 1).read_to_end(&mut text);
+    read.map_err(CommandError::Input)?;
+    Ok(keys::read(&text)?)
 }
 
 /// As `--only` takes them.

@@ -6,16 +6,12 @@ use serde_json::json;
 
 use crate::error::Error;
 use crate::names::KeyName;
-use crate::process;
-use crate::public_key::PublicKey;
 use crate::signers::{Signer, Signers};
 use crate::vars::Vars;
 
+use super::accept::key_on_stdin;
 use super::error::CommandError;
 use super::printing::{Format, print, print_json, table, tell};
-
-/// The longest public key that is read.
-const MAX_KEY: u64 = 16 << 10;
 
 /// What to do with a signer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -63,10 +59,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     match arguments.action {
         SignerAction::Add => {
             let name = name()?;
-            let text =
-                process::read_stdin(MAX_KEY).map_err(|error| CommandError::Usage(error.to_string()))?;
-            let key = String::from_utf8_lossy(&text).parse::<PublicKey>();
-            let key = key.map_err(|error| CommandError::Usage(error.to_string()))?;
+            let key = key_on_stdin("one line of a .pub file")?;
             let fingerprint = key.fingerprint();
             let signer = Signer { name: name.clone(), key, until: arguments.until, removed: None };
             Signers::change(vars, |signers| signers.add(signer))?;

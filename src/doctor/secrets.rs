@@ -1,6 +1,9 @@
-//! The plugin's key, its secret, and its settings.
+//! The plugin's key, its secret, its settings, and whose signatures it takes.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use chrono::Utc;
 
 use super::wording::{INSTALL, command};
 use crate::environment::{self, Environment};
@@ -9,6 +12,7 @@ use crate::finding::{Check, Finding};
 use crate::install;
 use crate::process::Program;
 use crate::settings::Settings;
+use crate::signers::Signers;
 use crate::vars::Vars;
 
 /// The longest file of a public key that is read, in bytes.
@@ -87,10 +91,28 @@ pub(super) fn settings(vars: &Vars) -> Vec<Finding> {
             };
             Finding::ok(Check::Settings, what)
         }
-        Err(error) => {
-            let path = vars.data().join("settings.json");
-            let aside = path.with_extension("json.damaged");
-            Finding::broken(Check::Settings, error.to_string(), command("mv", &[path, aside]))
-        }
+        Err(error) => damaged(Check::Settings, &error, vars.data().join("settings.json")),
     }]
+}
+
+/// The file of those who sign can be read.
+pub(super) fn signers(vars: &Vars) -> Vec<Finding> {
+    vec![match Signers::load(vars) {
+        Ok(signers) => {
+            let now = Utc::now();
+            let what = match signers.all().iter().filter(|signer| signer.is_valid(now)).count() {
+                0 => "nobody's signatures are taken".to_owned(),
+                1 => "the signatures of 1 key are taken".to_owned(),
+                count => format!("the signatures of {count} keys are taken"),
+            };
+            Finding::ok(Check::Signers, what)
+        }
+        Err(error) => damaged(Check::Signers, &error, vars.data().join("signers.json")),
+    }]
+}
+
+/// A file that has to be made anew.
+fn damaged(check: Check, error: &impl ToString, path: PathBuf) -> Finding {
+    let aside = path.with_extension("json.damaged");
+    Finding::broken(check, error.to_string(), command("mv", &[path, aside]))
 }

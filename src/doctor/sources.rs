@@ -10,10 +10,18 @@ use crate::vars::Vars;
 
 /// Each source has a line as this version writes it, and a file.
 pub(super) fn all(vars: &Vars) -> Vec<Finding> {
-    let count = match sources::all(vars) {
-        Ok(all) => all.len(),
+    let names = match sources::names(vars) {
+        Ok(names) => names,
         Err(error) => return vec![broken(&error)],
     };
+    let damaged = names.iter().filter_map(|name| {
+        let error = sources::find(vars, name).err()?;
+        Some(Finding::broken(Check::Sources, error.to_string(), format!("sudo dokku graduate:reject {name}")))
+    });
+    let damaged: Vec<Finding> = damaged.collect();
+    if !damaged.is_empty() {
+        return damaged;
+    }
     let mut found = match sources::unpaired(vars) {
         Ok(unpaired) => unpaired.iter().map(explained).collect(),
         Err(error) => vec![broken(&error)],
@@ -28,7 +36,7 @@ pub(super) fn all(vars: &Vars) -> Vec<Finding> {
         })),
         Err(error) => found.push(broken(&error)),
     }
-    let ok = match count {
+    let ok = match names.len() {
         0 => "no source may graduate to this host".to_owned(),
         1 => "1 source may graduate to this host, and do nothing else".to_owned(),
         count => format!("{count} sources may graduate to this host, and do nothing else"),
