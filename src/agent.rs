@@ -33,7 +33,7 @@ use crate::participant::store::{self, Graduation, Store};
 use crate::participant::{self, Start};
 use crate::preflight;
 use crate::process::{Detached, ProcessError};
-use crate::protocol::{self, LineError, LiveApp, MAX_KEPT, PROTOCOL, Report, Request, RevisionFacts};
+use crate::protocol::{self, Hello, LineError, LiveApp, MAX_KEPT, PROTOCOL, Report, Request, RevisionFacts};
 use crate::provenance::{self, ProvenanceError};
 use crate::records::Follower;
 use crate::settings;
@@ -97,13 +97,15 @@ impl Explain for AgentError {}
 pub(crate) fn run(vars: &Vars, access: &Access) -> Result<(), AgentError> {
     note_ordinary(vars, access);
     let mut session = Session { vars, access, images: None, expected: BTreeMap::new(), participant: None };
-    let hello = Report::Hello {
+    let hello = Hello {
         protocol: PROTOCOL,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: settings::host_name(vars),
         dokku: dokku_version::of_this_host(vars)?,
+        closed: settings::unless_closed(vars).err(),
+        max_soak_s: Some(settings::for_this_host(vars).max_soak.as_secs()),
     };
-    tell(&hello)?;
+    tell(&Report::Hello(Box::new(hello)))?;
     let mut requests = BufReader::new(io::stdin().lock());
     while let Some(line) = protocol::read_line(&mut requests)? {
         session.handle(protocol::parse(&line)?)?;

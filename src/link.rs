@@ -15,7 +15,7 @@ use crate::commit::source::Go;
 use crate::dokku_version::{self, TooOld};
 use crate::legible;
 use crate::process::{ProcessError, ProcessId, Program, Running, Tail};
-use crate::protocol::{self, Decision, LineError, PROTOCOL, Report, Request};
+use crate::protocol::{self, Decision, Hello, LineError, PROTOCOL, Report, Request};
 use crate::settings::SettingsError;
 use crate::ssh::SshError;
 
@@ -107,16 +107,8 @@ pub(crate) struct Link {
     running: Running,
     /// The process at our end: ssh, or the agent itself.
     process: ProcessId,
-    agent: Agent,
-}
-
-/// Who answered; empty before that.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Agent {
-    /// What its host calls itself.
-    pub host: String,
-    /// The version of the plugin there.
-    pub version: String,
+    /// Who answered; empty before that.
+    agent: Box<Hello>,
 }
 
 /// The other end of it: where reports are read.
@@ -136,7 +128,7 @@ fn open(program: Program) -> Result<(Link, ReportReader), LinkError> {
     let stderr = Tail::of(stderr, KEPT_STDERR);
     let process = running.identity().map_err(LinkError::ended)?;
     // From here on ssh ends with the value.
-    let mut link = Link { requests: writer(stdin), running, process, agent: Agent::default() };
+    let mut link = Link { requests: writer(stdin), running, process, agent: Box::default() };
     let mut reports = ReportReader { stdout: BufReader::new(stdout), stderr };
     link.agent = match await_hello(&mut reports, &mut Limit::on(process, HELLO_LIMIT)) {
         Err(LinkError::Ended { .. }) => {
@@ -166,7 +158,7 @@ struct AnyHello {
     version: String,
 }
 
-fn await_hello(reports: &mut ReportReader, limit: &mut Limit) -> Result<Agent, LinkError> {
+fn await_hello(reports: &mut ReportReader, limit: &mut Limit) -> Result<Box<Hello>, LinkError> {
     let line = match reports.answered_line(limit) {
         Err(LinkError::Line(error)) => return Err(LinkError::NoHello(error)),
         line => line?,
@@ -177,9 +169,9 @@ fn await_hello(reports: &mut ReportReader, limit: &mut Limit) -> Result<Agent, L
         return Err(LinkError::Protocol { theirs, version: legible::shortened(&version) });
     }
     match protocol::parse(&line) {
-        Ok(Report::Hello { version, host, dokku, .. }) => {
-            dokku_version::check(dokku.as_deref(), Some(&host))?;
-            Ok(Agent { host, version })
+        Ok(Report::Hello(hello)) => {
+            dokku_version::check(hello.dokku.as_deref(), Some(&hello.host))?;
+            Ok(hello)
         }
         Ok(other) => Err(LinkError::out_of_turn(&other)),
         Err(error) => Err(LinkError::NoHello(error)),
@@ -324,7 +316,7 @@ mod tests {
     use crate::process::Program;
 
     /// What comes of a session in which the other side is this shell script.
-    fn hello_of(script: &str, limit: Duration) -> Result<Agent, LinkError> {
+    fn hello_of(script: &str, limit: Duration) -> Result<Box<Hello>, LinkError> {
         let mut running = Program::new("sh").args(["-c", script]).piped().in_own_group().spawn().unwrap();
         let process = running.identity().unwrap();
         let stdout = BufReader::new(running.child.stdout.take().unwrap());

@@ -18,7 +18,7 @@ use crate::obstacle::Obstacle;
 use crate::runs::{AppStatus, Runs};
 
 /// The version of the messages below. Both sides must have the same.
-pub const PROTOCOL: u32 = 7;
+pub const PROTOCOL: u32 = 8;
 
 /// The longest line that either side accepts, in bytes, its newline included.
 pub const MAX_LINE: usize = 64 * 1024;
@@ -273,6 +273,10 @@ fn few_words<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     Ok(legible::shortened(&legible::one_line(&String::deserialize(from)?)))
 }
 
+fn maybe_few_words<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    few_words(from).map(Some)
+}
+
 fn up_to<'de, const MAX: u32, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     let number = u32::deserialize(from)?;
     if (1..=MAX).contains(&number) {
@@ -333,22 +337,35 @@ pub enum AppEnd {
     },
 }
 
+/// Who answers, and what that host has against any graduation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hello {
+    /// [`PROTOCOL`] there.
+    pub protocol: u32,
+    /// The version of the plugin there.
+    #[serde(deserialize_with = "few_words")]
+    pub version: String,
+    /// What the host calls itself.
+    #[serde(deserialize_with = "few_words")]
+    pub host: String,
+    /// What the Dokku there calls itself; none if it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dokku: Option<String>,
+    /// Why nothing may graduate there at present, if so, in words for the pusher.
+    #[serde(default, deserialize_with = "maybe_few_words", skip_serializing_if = "Option::is_none")]
+    pub closed: Option<String>,
+    /// For how long a graduation there may soak at most, in seconds; none if it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_soak_s: Option<u64>,
+}
+
 /// From the agent to the coordinator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Report {
     /// The first line of every session.
-    Hello {
-        /// [`PROTOCOL`] there.
-        protocol: u32,
-        /// The version of the plugin there.
-        version: String,
-        /// What the host calls itself.
-        host: String,
-        /// What the Dokku there calls itself; none if it does not say.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        dokku: Option<String>,
-    },
+    Hello(Box<Hello>),
     /// A hook of the operator's there decides on it, before it is begun.
     Admitting {
         /// A line that it has written; none is a sign of life.

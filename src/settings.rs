@@ -335,7 +335,7 @@ impl Settings {
         Ok(())
     }
 
-    /// Why what comes from elsewhere is refused, if it is.
+    /// Who has said why nothing may graduate to this host, if anybody has.
     pub(crate) fn incoming_frozen(&self) -> Option<&Frozen> {
         self.incoming_frozen.as_ref()
     }
@@ -482,6 +482,29 @@ pub(crate) fn for_this_host(vars: &Vars) -> Limits {
         Settings::default()
     });
     settings.for_this_host()
+}
+
+/// The settings of this host, if anything may graduate to it at present; else why not, in words for the pusher.
+pub(crate) fn unless_closed(vars: &Vars) -> Result<Settings, String> {
+    // Where they cannot be read it cannot be known whether somebody has frozen it.
+    let settings = Settings::load(vars).map_err(|error| error.to_string())?;
+    match settings.incoming_frozen() {
+        None => Ok(settings),
+        Some(frozen) => Err(format!(
+            "this host was frozen {frozen}; when that is over, there: `dokku graduate:unfreeze --incoming`"
+        )),
+    }
+}
+
+/// Why what is live on a host cannot soak so long there, if so, in words for the pusher.
+pub(crate) fn too_long_a_soak(wanted: Duration, allowed: Duration) -> Option<String> {
+    let (wanted_s, allowed_s) = (wanted.as_secs(), allowed.as_secs());
+    (wanted > allowed).then(|| {
+        format!(
+            "a soak of {wanted_s} s is longer than this host allows ({allowed_s} s); there, \
+             `dokku graduate:set --global max-soak {wanted_s}` allows it"
+        )
+    })
 }
 
 #[cfg(test)]

@@ -184,6 +184,8 @@ const CASES: &[Case] = &[
     (Here, r#"mkdir -p .git/objects/tmp_objdir-incoming-x .git/graduate-indexX1 && touch "$data/.settings.json.x1y2z3" &&
         touch -d '1 hour ago' .git/objects/tmp_objdir-incoming-x .git/graduate-indexX1 "$data/.settings.json.x1y2z3""#, "left-overs", "warning",
         "processes that were killed have left", "rm -rf", Remedy),
+    (There, "dokku graduate:freeze --incoming the datastore moves", "frozen", "note", "the datastore moves", "",
+        By("dokku graduate:unfreeze --incoming")),
     (Link, "dokku graduate:freeze production the end of the quarter", "frozen", "note", "the end of the quarter", "",
         By("dokku graduate:unfreeze production")),
     (Link, r#"rm "$data/ssh/production.config""#, "ssh-configuration", "broken", "it is missing", RELINK, Remedy),
@@ -195,7 +197,7 @@ const CASES: &[Case] = &[
     (LinkThere, "dokku plugin:disable graduate", "link", "broken", "has no graduate plugin that answers",
         "dokku plugin:install", By("dokku plugin:enable graduate")),
     (LinkThere, agent_says!("1s/.*/Welcome to production/"), "link", "broken", "Welcome to production", "", By(AGENT)),
-    (LinkThere, agent_says!(r"1s/protocol\x22:[0-9]*/protocol\x22:8/"), "link", "broken", "speaks protocol 8", "dokku plugin:update graduate",
+    (LinkThere, agent_says!(r"1s/protocol\x22:[0-9]*/protocol\x22:9/"), "link", "broken", "speaks protocol 9", "dokku plugin:update graduate",
         By(AGENT)),
     (LinkThere, agent_says!(r"1s/version\x22:\x22[^\x22]*/version\x22:\x220.0.1/"), "version", "warning", "version there is 0.0.1",
         "dokku plugin:update graduate", By(AGENT)),

@@ -448,11 +448,8 @@ fn a_destination_has_the_last_word_on_what_comes_from_elsewhere() {
     host.dokku(&["graduate:recover", "--incoming"]).succeeds().says("nothing from elsewhere is in doubt");
 
     host.dokku(&["graduate:freeze", "--incoming", "the datastore moves"]).succeeds();
-    environment
-        .graduate("frozen", "HEAD")
-        .is_refused()
-        .says("this host was frozen by root since")
-        .says("the datastore moves");
+    let plan = environment.graduate_with(&["plan"], "frozen", "HEAD").is_refused();
+    plan.says("production refuses: this host was frozen by root since").says("the datastore moves");
     host.dokku(&["graduate:status"]).says("graduations from elsewhere are refused");
     host.dokku(&["graduate:unfreeze", "--incoming"]).succeeds();
 

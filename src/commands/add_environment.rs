@@ -4,8 +4,9 @@ use clap::Args;
 
 use crate::error::{self, Error};
 use crate::exit::Explain;
-use crate::link::{Agent, Inquiry};
+use crate::link::Inquiry;
 use crate::names::EnvironmentName;
+use crate::protocol::Hello;
 use crate::repo::{self, GitRepository};
 use crate::settings::{Address, Settings, Url};
 use crate::ssh::{self, HostKey, SshError};
@@ -101,7 +102,7 @@ fn link(
     ssh::write_config(vars, name, url)?;
     match Inquiry::test(vars, name, url) {
         Ok(inquiry) => {
-            let Agent { host, version } = inquiry.agent();
+            let Hello { host, version, .. } = inquiry.agent();
             detail(format_args!("the plugin's version {version} answers on {host}"));
             Ok(None)
         }

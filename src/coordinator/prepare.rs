@@ -1,6 +1,7 @@
 //! What comes before the destination is taken: connect, ask what runs there, plan, check.
 
 use std::thread;
+use std::time::Duration;
 
 use super::context::Coordinator;
 use super::error::CoordinatorError;
@@ -15,8 +16,9 @@ use crate::link::{Inquiry, LinkError};
 use crate::names::{AppName, FoundApp, ReleaseTag, RequestTag};
 use crate::order::{Ending, Mode, Notice, Order};
 use crate::plan::{self, AppsHere, Known, Plan, Policy};
-use crate::protocol::Purpose;
+use crate::protocol::{Hello, Purpose};
 use crate::repo::{self, GitRepository, Release};
+use crate::settings;
 use crate::signed_tag::TagProblem;
 
 impl Coordinator<'_> {
@@ -53,6 +55,7 @@ impl Coordinator<'_> {
             Err(error) if LinkError::is_refusal(&error) => return refused(vec![error.to_string()]),
             Err(error) => return Err(Ending::Unreachable { reason: error.to_string() }),
         };
+        problems.extend(self.against(inquiry.agent()));
         let there = inquiry.revisions(&self.to_ask(&live));
         let there = there.map_err(|error| Ending::Unreachable { reason: error.to_string() })?;
         let images = self.images(&mut inquiry, &live)?;
@@ -92,6 +95,14 @@ impl Coordinator<'_> {
             return Err(Ending::PlanShown {});
         }
         Ok((plan, inquiry))
+    }
+
+    /// What the destination has against it by its own settings. It judges that itself when it is begun; here it is said
+    /// beforehand, and with a plan.
+    fn against(&self, there: &Hello) -> Vec<String> {
+        let too_long = |s| settings::too_long_a_soak(self.limits.soak, Duration::from_secs(s));
+        let reasons = there.closed.iter().cloned().chain(there.max_soak_s.and_then(too_long));
+        reasons.map(|reason| format!("{} refuses: {reason}", self.order.tag.environment)).collect()
     }
 
     /// This host has a Dokku that the plugin knows.

@@ -9,8 +9,9 @@ use crate::finding::{Check, Finding, tame};
 use crate::git::Git;
 use crate::install;
 use crate::journal;
-use crate::link::{Agent, Examination, Inquiry};
+use crate::link::{Examination, Inquiry};
 use crate::names::EnvironmentName;
+use crate::protocol::Hello;
 use crate::settings::{LinkedEnvironment, Url};
 use crate::ssh::{self, SshError};
 use crate::vars::{self, Vars};
@@ -181,7 +182,7 @@ impl LinkCheck<'_> {
             Ok(inquiry) => inquiry,
             Err(error) => return (vec![self.explained(error)], None),
         };
-        let Agent { host, version: theirs } = inquiry.agent();
+        let Hello { host, version: theirs, .. } = inquiry.agent();
         let there = tame(host);
         let mut found = vec![
             Finding::ok(Check::Link, format!("{there} lets this host in, and its agent answers")),

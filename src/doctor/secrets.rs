@@ -1,5 +1,6 @@
 //! The plugin's key, its secret, its settings, and whose signatures it takes.
 
+use std::iter;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
@@ -81,18 +82,20 @@ pub(super) fn secret(vars: &Vars) -> Vec<Finding> {
 
 /// The settings can be read.
 pub(super) fn settings(vars: &Vars) -> Vec<Finding> {
-    vec![match Settings::load(vars) {
-        Ok(settings) => {
-            let count = settings.environments().len();
-            let what = match count {
-                0 => "no environment is linked".to_owned(),
-                1 => "1 environment is linked".to_owned(),
-                _ => format!("{count} environments are linked"),
-            };
-            Finding::ok(Check::Settings, what)
-        }
-        Err(error) => damaged(Check::Settings, &error, vars.data().join("settings.json")),
-    }]
+    let settings = match Settings::load(vars) {
+        Ok(settings) => settings,
+        Err(error) => return vec![damaged(Check::Settings, &error, vars.data().join("settings.json"))],
+    };
+    let count = settings.environments().len();
+    let what = match count {
+        0 => "no environment is linked".to_owned(),
+        1 => "1 environment is linked".to_owned(),
+        _ => format!("{count} environments are linked"),
+    };
+    let frozen = settings.incoming_frozen().map(|frozen| {
+        Finding::note(Check::Frozen, format!("graduations to this host are refused: frozen {frozen}"))
+    });
+    iter::once(Finding::ok(Check::Settings, what)).chain(frozen).collect()
 }
 
 /// The file of those who sign can be read.

@@ -8,14 +8,14 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::diagnosis::diagnosed;
-use super::{Agent, Limit, Link, LinkError, ReportReader};
+use super::{Limit, Link, LinkError, ReportReader};
 use crate::factors::RawFactors;
 use crate::finding::Finding;
 use crate::local;
 use crate::mapping::DestinationApp;
 use crate::names::{CommitId, Digest, EnvironmentName};
 use crate::process::Program;
-use crate::protocol::{LiveApp, Report, Request, RevisionFacts};
+use crate::protocol::{Hello, LiveApp, Report, Request, RevisionFacts};
 use crate::settings::{Address, Settings, Url};
 use crate::ssh::{self, Sharing, SshError};
 use crate::vars::Vars;
@@ -83,7 +83,7 @@ impl Inquiry {
     }
 
     /// Who answers.
-    pub(crate) fn agent(&self) -> &Agent {
+    pub(crate) fn agent(&self) -> &Hello {
         &self.link.agent
     }
 

@@ -17,7 +17,7 @@ use crate::participant::store::Graduation;
 use crate::process::Program;
 use crate::protocol::{Report, clipped};
 use crate::records::Recorder;
-use crate::settings::Settings;
+use crate::settings;
 use crate::vars::Vars;
 
 /// How often the source hears that hooks run: more often than it gives up one that is silent, which it does after a lease.
@@ -33,23 +33,13 @@ pub(super) fn refusal(
     apps: &BTreeMap<AppName, CommitId>,
     reports: &Path,
 ) -> Result<Option<String>, FileError> {
-    let settings = match Settings::load(vars) {
+    let settings = match settings::unless_closed(vars) {
         Ok(settings) => settings,
-        // Whether somebody has frozen it cannot be known.
-        Err(error) => return Ok(Some(error.to_string())),
+        Err(reason) => return Ok(Some(reason)),
     };
-    if let Some(frozen) = settings.incoming_frozen() {
-        return Ok(Some(format!(
-            "this host was frozen {frozen}; when that is over, there: `dokku graduate:unfreeze --incoming`"
-        )));
-    }
     let limits = settings.for_this_host();
-    if graduation.soak_length() > limits.max_soak {
-        let (wanted, allowed) = (graduation.soak_length().as_secs(), limits.max_soak.as_secs());
-        return Ok(Some(format!(
-            "a soak of {wanted} s is longer than this host allows ({allowed} s); there, \
-             `dokku graduate:set --global max-soak {wanted}` allows it"
-        )));
+    if let Some(reason) = settings::too_long_a_soak(graduation.soak_length(), limits.max_soak) {
+        return Ok(Some(reason));
     }
     let variables = variables(graduation, apps);
     for (index, command) in settings.hooks(HookKind::Incoming).iter().enumerate() {
