@@ -114,7 +114,7 @@ fn the_key_of_a_source_opens_nothing_else() {
     let sources = world.destination.dokku(&["graduate:sources"]).succeeds();
     sources.says("staging").says("xxx");
     // Nor does a key of Dokku's own, which may run its commands, say whose key is accepted.
-    for command in ["graduate:accept other", "graduate:reject staging"] {
+    for command in ["graduate:accept other", "graduate:reject staging", "graduate:recover --incoming"] {
         world.ssh(&world.destination, command).is_refused().says("as root on this host: `dokku graduate:");
     }
     world.ssh(&world.destination, "graduate:gate").is_refused().says("not accepted on this host");

@@ -16,6 +16,7 @@ use crate::protocol::{self, AppEnd, Decision, Report, Request};
 use crate::records::Follower;
 use crate::vars::Vars;
 
+use super::accept::check_root;
 use super::error::CommandError;
 use super::printing::{detail, tell};
 
@@ -44,8 +45,9 @@ pub(super) fn abort(vars: &Vars) -> Result<ExitStatus, Error> {
 /// Finishes the one that is decided, and waits for its end.
 ///
 /// # Errors
-/// It is not decided yet.
+/// It was not root who called, or it is not decided yet.
 pub(super) fn recover(vars: &Vars) -> Result<ExitStatus, Error> {
+    check_root(vars, "graduate:recover --incoming")?;
     let (store, graduation) = match unsettled(vars) {
         Err(CommandError::NothingIncoming) => {
             tell("nothing from elsewhere is in doubt on this host");

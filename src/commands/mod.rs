@@ -211,8 +211,8 @@ pub(crate) enum Command {
     /// Settle a graduation that was left in doubt: finish it or undo it
     ///
     /// What was decided is finished, what was not is undone, and it says which. The next graduation to the environment
-    /// does the same first. With `--incoming` it is run on a destination whose source is out of reach: it finishes what was
-    /// decided.
+    /// does the same first. With `--incoming` root runs it on a destination whose source is out of reach: it finishes what
+    /// was decided.
     #[command(
         name = "graduate:recover",
         after_help = "Exit status: 0 it is settled, or nothing was in doubt; 1 a graduation is in progress; 3 it is still in \
