@@ -12,6 +12,7 @@
 //! <data>/environments/<env>.latest       the newest one, for `graduate:logs`
 //! ```
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::commit::outcome::Outcome;
 use crate::files::{self, FileError};
 use crate::log::Log;
-use crate::names::{EnvironmentName, GraduationId, ReleaseTag, Secret};
+use crate::names::{AppName, EnvironmentName, GraduationId, ReleaseTag, Secret};
 use crate::order::{Ending, Notice, Order};
 use crate::plan::Plan;
 use crate::process::ProcessId;
@@ -53,6 +54,9 @@ pub enum Entry {
         /// By which the destination knows us; none in the journal of a version that had no secrets yet.
         #[serde(default)]
         secret: Option<Secret>,
+        /// Those that are to change, as far as they were noted.
+        #[serde(default)]
+        apps: BTreeSet<AppName>,
     },
     /// We are about to vote yes. In a push the ref decides from here on, when receive-pack is done with it.
     Voted {
@@ -180,7 +184,7 @@ impl Place {
     /// The journal cannot be read, or is damaged; there is no randomness.
     pub(crate) fn secret(&self) -> Result<Secret, FileError> {
         let known = read(&self.journal())?.into_iter().find_map(|entry| match entry {
-            Entry::Begun { secret } => secret,
+            Entry::Begun { secret, .. } => secret,
             Entry::Ordered { .. } | Entry::Voted { .. } | Entry::Decided { .. } | Entry::Ended { .. } => None,
         });
         if let Some(known) = known {

@@ -173,9 +173,14 @@ impl Transaction {
         (Self::left(TransactionState::Aborting(cause)), vec![TransactionAction::AnnounceAbort])
     }
 
-    /// A graduation that another coordinator has left, after it was decided.
-    pub(crate) fn left_to_go(go: Go, on_failure: OnFailure) -> (Self, Vec<TransactionAction>) {
-        (Self { on_failure, ..Self::left(TransactionState::Going) }, vec![TransactionAction::AnnounceGo(go)])
+    /// A graduation of `apps` that another coordinator has left, after it was decided: so all of them had been held.
+    pub(crate) fn left_to_go(
+        go: Go,
+        on_failure: OnFailure,
+        apps: impl IntoIterator<Item = AppName>,
+    ) -> (Self, Vec<TransactionAction>) {
+        let going = Self { there: Party::held_by(apps), on_failure, ..Self::left(TransactionState::Going) };
+        (going, vec![TransactionAction::AnnounceGo(go)])
     }
 
     fn parties(&self) -> impl Iterator<Item = &Party> {

@@ -147,7 +147,8 @@ impl Coordinator<'_> {
     fn write_down(&mut self) -> Result<(), CoordinatorError> {
         self.journal.append(&Entry::Ordered { order: Box::new(self.order.clone()) })?;
         journal::set_current(self.vars, &self.order.tag.environment, Some(&self.order.id))?;
-        Ok(self.journal.append(&Entry::Begun { secret: Some(self.site.secret.clone()) })?)
+        let apps = self.plan.rows.iter().map(|row| row.app.clone()).collect();
+        Ok(self.journal.append(&Entry::Begun { secret: Some(self.site.secret.clone()), apps })?)
     }
 }
 

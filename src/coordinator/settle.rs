@@ -1,5 +1,6 @@
 //! Settles what a coordinator that died has left: goes on if it was decided, and undoes it if it was not.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::context::Coordinator;
@@ -11,7 +12,7 @@ use crate::commit::source::{Go, Transaction};
 use crate::decision;
 use crate::files::{self, Locking};
 use crate::journal::{self, Entry, Place};
-use crate::names::{EnvironmentName, GraduationId};
+use crate::names::{AppName, EnvironmentName, GraduationId};
 use crate::order::{Ending, Mode, Order};
 use crate::vars::Vars;
 
@@ -79,7 +80,7 @@ pub(crate) fn settle_earlier(
     files::remove(&place.socket())?;
     let mut coordinator = Coordinator::open(vars, *order)?;
     let (transaction, actions) = match go {
-        Some(go) => Transaction::left_to_go(go, coordinator.limits.on_failure),
+        Some(go) => Transaction::left_to_go(go, coordinator.limits.on_failure, begun_with(&entries)),
         None => Transaction::left_to_abort(Cause::new("its coordinator died before it was decided")),
     };
     coordinator.plan = place.planned().unwrap_or_default();
@@ -105,6 +106,15 @@ pub(crate) fn settle_earlier(
     }
     coordinator.end(ending);
     Ok(Earlier::Settled { id, outcome, remark })
+}
+
+/// The apps that the destination was asked for.
+fn begun_with(entries: &[Entry]) -> BTreeSet<AppName> {
+    let found = entries.iter().find_map(|entry| match entry {
+        Entry::Begun { apps, .. } => Some(apps.clone()),
+        Entry::Ordered { .. } | Entry::Voted { .. } | Entry::Decided { .. } | Entry::Ended { .. } => None,
+    });
+    found.unwrap_or_default()
 }
 
 /// What the ref says of a graduation that was voted on. One that was not cannot have been decided.

@@ -90,7 +90,7 @@ mod tests {
             entries.iter().for_each(|entry| journal.append(entry).unwrap());
             id
         };
-        let begun = Entry::Begun { secret: None };
+        let begun = Entry::Begun { secret: None, apps: Default::default() };
         let over = [begun.clone(), Entry::Ended { outcome: Outcome::Live {}, release: None }];
         let ids = [
             make(0, "production", &[begun]),

@@ -187,7 +187,7 @@ pub(super) fn settling(moves: &mut Moves) {
             let _ = world.ref_says_go(setting);
         }
         let (machine, actions) = match go {
-            true => Transaction::left_to_go(Go::witnessed(), setting.on_failure),
+            true => Transaction::left_to_go(Go::witnessed(), setting.on_failure, (0..APPS).map(name)),
             false => Transaction::left_to_abort(cause()),
         };
         world.coordinator = Some(Coordinator { begun: true, ..Coordinator::around(machine) });

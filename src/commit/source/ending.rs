@@ -14,7 +14,7 @@ impl Transaction {
         let outcome = match &self.state {
             // Whoever asks again hears it from the destination's own record.
             TransactionState::Going | TransactionState::Verifying | TransactionState::Judging(_)
-                if !self.all(Party::has_told_all_ends) =>
+                if !self.all(Party::has_told_all_ends) || self.ends().next().is_none() =>
             {
                 Outcome::InDoubt { cause: Cause::new("the destination did not say how each app ended") }
             }

@@ -54,6 +54,12 @@ impl Party {
         Self { has_begun: true, ..Self::default() }
     }
 
+    /// One that holds, or held, all these apps for another coordinator.
+    pub(super) fn held_by(apps: impl IntoIterator<Item = AppName>) -> Self {
+        let stages = apps.into_iter().map(|app| (app, Preparation::Held)).collect();
+        Self { stages, ..Self::left() }
+    }
+
     pub(super) fn is_left(&self) -> bool {
         self.stages.is_empty()
     }

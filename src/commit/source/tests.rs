@@ -131,7 +131,13 @@ fn states() -> Vec<(&'static str, Transaction)> {
             "confirmed, and web left",
             verifying(vec![TransactionEvent::Verified, ended(web(), AppEnd::Left {})]),
         ),
-        ("left to go", Transaction::left_to_go(Go::witnessed(), OnFailure::Rollback).0),
+        ("left to go", left_to_go(vec![])),
+        ("left to go, api live", left_to_go(vec![ended(api(), AppEnd::Live {})])),
+        ("left to go, all live", left_to_go([api(), web()].map(|app| ended(app, AppEnd::Live {})).into())),
+        (
+            "left to go, all put back",
+            left_to_go([api(), web()].map(|app| ended(app, AppEnd::Restored { down: false })).into()),
+        ),
     ]);
     states
 }
@@ -181,6 +187,14 @@ fn web() -> AppName {
 
 fn new() -> Transaction {
     Transaction::new([api(), web()], OnFailure::Rollback)
+}
+
+fn left_to_go(events: Vec<TransactionEvent>) -> Transaction {
+    let (mut left, _) = Transaction::left_to_go(Go::witnessed(), OnFailure::Rollback, [api(), web()]);
+    for event in events {
+        left.step(event);
+    }
+    left
 }
 
 fn stop() -> TransactionEvent {
@@ -292,6 +306,18 @@ fn nothing_is_announced_as_go_without_its_proof() {
 }
 
 #[test]
+fn it_is_live_only_if_the_destination_said_so_of_each_app() {
+    for (name, state) in states() {
+        let mut state = state;
+        let ends = state.there.ends.clone();
+        let actions = state.step(TransactionEvent::Settled(Decision::Go));
+        let is_live = actions.contains(&TransactionAction::End(Outcome::Live {}));
+        let are_told = [api(), web()].iter().all(|app| ends.get(app) == Some(&AppEnd::Live {}));
+        assert!(!is_live || are_told, "{name}: {actions:?} after {ends:?}");
+    }
+}
+
+#[test]
 fn an_ended_graduation_does_nothing_any_more() {
     let mut over = new();
     over.step(TransactionEvent::Refused("busy".to_owned()));
@@ -391,6 +417,9 @@ fn it_is_too_late_to_stop_from_the_vote_on() {
         "stays although VERIFY failed",
         "confirmed, and web left",
         "left to go",
+        "left to go, api live",
+        "left to go, all live",
+        "left to go, all put back",
     ];
     let all = [&voted[..], &going, &verifying, &judging].concat();
     assert_eq!(named(Transaction::is_too_late_to_stop), all);

@@ -68,7 +68,7 @@ fn is_left_alone(path: &Path, bytes: &[u8]) {
 
 /// After a torn line the next one is whole, and what had been read is read again.
 fn goes_on(path: &Path, entries: &[Entry]) {
-    let next = Entry::Begun { secret: None };
+    let next = Entry::Begun { secret: None, apps: Default::default() };
     let mut journal = Journal::open(path).expect("it can be opened");
     journal.append(&next).expect("it can be written");
     drop(journal);
