@@ -53,6 +53,12 @@ pub(crate) enum InternalCommand {
         #[arg(required = true)]
         ids: Vec<crate::names::GraduationId>,
     },
+    /// Run a command of which so much is heard and no more
+    Bounded {
+        /// It.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
     /// Run one graduation on the source
     Coordinator,
     /// Run one graduation on a destination

@@ -189,6 +189,16 @@ impl Program {
         Ok((self, reader))
     }
 
+    /// Sends its stdout alone into a pipe, whose other end is returned.
+    ///
+    /// # Errors
+    /// There is no more room for open files.
+    pub fn stdout_piped(mut self) -> io::Result<(Self, io::PipeReader)> {
+        let (reader, writer) = io::pipe()?;
+        self.command.stdout(writer);
+        Ok((self, reader))
+    }
+
     /// Makes its stdin and stdout pipes of ours; stderr too.
     pub fn piped(mut self) -> Self {
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -7,6 +7,7 @@ use crate::cli::{self, GitHook, InternalCommand, Invocation};
 use crate::commands;
 use crate::error::{self, Error};
 use crate::exit::ExitStatus;
+use crate::transfer::bound;
 use crate::vars::Vars;
 use crate::{after_deploy, coordinator, hook, install, participant, trigger};
 
@@ -48,6 +49,7 @@ fn run_internal(command: InternalCommand, vars: &Vars) -> Result<ExitStatus, Err
         InternalCommand::Told { ids } => {
             return hook::told(vars, &ids).map(ExitStatus::from).map_err(Error::from);
         }
+        InternalCommand::Bounded { command } => return Ok(bound::run(&command)?.into()),
         InternalCommand::Coordinator => coordinator::main(vars)?,
         InternalCommand::Participant => participant::main(vars)?,
         InternalCommand::AfterDeploy => after_deploy::main(vars)?,

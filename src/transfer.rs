@@ -9,12 +9,15 @@ use crate::git;
 use crate::local;
 use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId, EnvironmentName, GraduationId};
-use crate::process::{Children, KEPT_OUTPUT, ProcessError, Program, Tail, in_words};
+use crate::process::{self, Children, KEPT_OUTPUT, ProcessError, Program, Tail, in_words};
 use crate::settings::{Address, Settings, SettingsError};
 use crate::ssh::{self, SshError};
 use crate::vars::Vars;
 
+pub(crate) mod bound;
 pub(crate) mod check;
+
+use bound::{BoundError, MAX_SAID};
 
 /// The objects are not there.
 #[derive(Debug, thiserror::Error)]
@@ -34,10 +37,16 @@ pub(crate) enum TransferError {
     /// Either side stands still.
     #[error("git push made no progress for {0} s")]
     Silent(u64),
+    /// The destination does not stop to speak.
+    #[error("{0} has said more than {mib} MiB in answer to a push", mib = MAX_SAID >> 20)]
+    TooMuch(EnvironmentName),
     /// Nobody needs it any more.
     #[error("the graduation was stopped")]
     Stopped,
 }
+
+/// How often is looked how much the destination has said.
+const TICK: Duration = Duration::from_secs(1);
 
 /// How long git may take to end when it is told to, and its output to end after it.
 const GRACE: Duration = Duration::from_secs(1);
@@ -78,10 +87,15 @@ impl Transfer<'_> {
         let Some(mut running) = children.start(program)? else { return Err(TransferError::Stopped) };
         let identity = running.identity().map_err(TransferError::Pipe)?;
         let output = Tail::of(output, KEPT_OUTPUT);
-        while !identity.wait(self.silence.saturating_sub(output.silence())) {
+        while !identity.wait(self.silence.saturating_sub(output.silence()).min(TICK)) {
             if output.silence() >= self.silence {
                 running.stop(GRACE)?;
                 return Err(TransferError::Silent(self.silence.as_secs()));
+            }
+            // What it writes to its own stderr, or for people.
+            if output.total() > MAX_SAID {
+                running.stop(GRACE)?;
+                return Err(TransferError::TooMuch(self.environment.clone()));
             }
         }
         let status = running.wait()?;
@@ -89,6 +103,9 @@ impl Transfer<'_> {
             return Ok(());
         }
         let output = without_progress(&output.text(GRACE));
+        if output.contains(&BoundError::TooMuch.to_string()) {
+            return Err(TransferError::TooMuch(self.environment.clone()));
+        }
         Err(ProcessError::Failed { program: "git push".to_owned(), how: in_words(status), output })?
     }
 
@@ -104,11 +121,19 @@ impl Transfer<'_> {
             Address::Ssh(_) => git
                 .args(PUSH)
                 .args(["--receive-pack=graduate:receive", &format!("{}:{there}", ssh::alias(environment))])
-                .env("GIT_SSH_COMMAND", ssh::git_ssh_command(vars, environment, Some(self.control))?)
+                .env(
+                    "GIT_SSH_COMMAND",
+                    bounded(&ssh::git_ssh_command(vars, environment, Some(self.control))?),
+                )
                 .env("GIT_SSH_VARIANT", "ssh"),
         };
         Ok(push.arg(format!("{}:{}", self.commit, ref_name(self.id, self.commit))))
     }
+}
+
+/// The same command for a shell, behind a process of ours ([`bound::run`]).
+fn bounded(command: &str) -> String {
+    format!("{} bounded {command}", ssh::quoted(&process::own_program().to_string_lossy()))
 }
 
 /// What git says without its progress: of a line that was written again and again the last, if that tells something.

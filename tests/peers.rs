@@ -18,7 +18,7 @@ const MEMORY_KIB: u64 = 64 * 1024;
 const SOON: Duration = Duration::from_secs(100);
 
 /// Sizes are the real ones: `scripts/test --full`.
-fn is_full() -> bool {
+pub(crate) fn is_full() -> bool {
     #[expect(
         clippy::disallowed_methods,
         reason = "the same variable chooses how much of the matrix is played"
@@ -191,9 +191,22 @@ fn objects_that_do_not_arrive_are_given_up() {
     refused.says("api: its revision could not be sent: git push made no progress for [N] s");
     world.source.until_ended("graduate:receive");
 
-    // One that never ends to speak makes progress, as far as anybody can tell; whoever asked may stop it.
-    receive("while echo 'and so on, and so on, and so on, and so on' >&2; do :; done");
-    let push = environment.begin_graduation(&[], "endless", "HEAD");
+    // One that never ends to speak is stopped, whether it speaks to git or to people. A line of git's is its length, an
+    // object and its name.
+    for (label, endless) in [
+        ("refs", format!("yes '003a{} refs/heads/x'", "1".repeat(40))),
+        ("words", "yes 'and so on, and so on, and so on, and so on' >&2".to_owned()),
+    ] {
+        receive(&format!("exec {endless}"));
+        let refused = environment.graduate(label, "HEAD").is_refused();
+        refused.says(
+            "api: its revision could not be sent: production has said more than 8 MiB in answer to a push",
+        );
+    }
+
+    // One that says something now and then makes progress, as far as anybody can tell; whoever asked may stop it.
+    receive("while echo 'and so on' >&2; do sleep 1; done");
+    let push = environment.begin_graduation(&[], "slow", "HEAD");
     world.source.until_runs("graduate:receive");
     push.signal_all(Signal::INT);
     push.wait();

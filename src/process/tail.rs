@@ -17,13 +17,15 @@ pub(crate) struct Tail {
 #[derive(Debug)]
 struct Kept {
     bytes: Vec<u8>,
+    /// How many there have been.
+    total: u64,
     heard: Instant,
 }
 
 impl Tail {
     /// Reads all of it and keeps the last `limit` bytes.
     pub(crate) fn of(mut output: impl Read + Send + 'static, limit: usize) -> Self {
-        let kept = Arc::new(Mutex::new(Kept { bytes: Vec::new(), heard: Instant::now() }));
+        let kept = Arc::new(Mutex::new(Kept { bytes: Vec::new(), total: 0, heard: Instant::now() }));
         let sink = Arc::clone(&kept);
         let (at_its_end, ended) = mpsc::channel::<()>();
         thread::spawn(move || {
@@ -31,6 +33,7 @@ impl Tail {
             while let Ok(count @ 1..) = output.read(&mut space) {
                 let mut kept = locked(&sink);
                 kept.heard = Instant::now();
+                kept.total += count as u64;
                 kept.bytes.extend_from_slice(&space[..count]);
                 let excess = kept.bytes.len().saturating_sub(limit);
                 kept.bytes.drain(..excess);
@@ -43,6 +46,11 @@ impl Tail {
     /// How long nothing has been written.
     pub(crate) fn silence(&self) -> Duration {
         locked(&self.kept).heard.elapsed()
+    }
+
+    /// How many bytes have been written.
+    pub(crate) fn total(&self) -> u64 {
+        locked(&self.kept).total
     }
 
     /// The end of it so far, when no more comes within `patience`: what explains the end of a child may still be on its
