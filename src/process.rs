@@ -15,7 +15,10 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, kill_process_group, setpgid, setrlimit,
+    waitid,
+};
 
 use crate::exit::Explain;
 use crate::vars;
@@ -58,6 +61,12 @@ pub enum ProcessError {
         how: String,
         /// The end of its stderr.
         output: String,
+    },
+    /// What it may use cannot be bounded.
+    #[error("cannot bound what a program may use: {source}")]
+    Limit {
+        /// The system's answer.
+        source: io::Error,
     },
     /// Its output could not be read or its input not be written.
     #[error("lost the output of {program}: {source}")]
@@ -390,6 +399,30 @@ impl Program {
         let file = made.map_err(|source| ProcessError::Output { program: self.name.clone(), source })?;
         self.command.stdin(file);
         Ok(self)
+    }
+}
+
+/// Bounds what each program that is started from now on may use, and us: its data in memory and each file that it writes, in
+/// bytes, and the time for which it keeps a processor busy.
+///
+/// # Errors
+/// The system does not let us.
+pub(crate) fn limit_what_we_start(memory: u64, file: u64, work_s: u64) -> Result<(), ProcessError> {
+    for (what, most) in [(Resource::Data, memory), (Resource::Fsize, file), (Resource::Cpu, work_s)] {
+        // One that is stricter already stays.
+        let known = getrlimit(what);
+        let least = |known: Option<u64>| Some(known.map_or(most, |known| known.min(most)));
+        let limit = Rlimit { current: least(known.current), maximum: least(known.maximum) };
+        setrlimit(what, limit).map_err(|error| ProcessError::Limit { source: error.into() })?;
+    }
+    Ok(())
+}
+
+/// Makes this process the leader of a process group, with all that it starts from now on. One that leads a session does so
+/// already.
+pub(crate) fn lead_group() {
+    if let Err(error) = setpgid(None, None) {
+        log::debug!("cannot lead a process group: {error}");
     }
 }
 

@@ -4,6 +4,7 @@
 mod after_decision;
 mod app_repositories;
 mod at_once;
+mod bounds;
 mod cli;
 mod compensations;
 mod contract;

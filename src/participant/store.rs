@@ -12,6 +12,7 @@
 //!                      apps/<app>/events    all that is known of the app (log.rs)  appended
 //!                      apps/<app>/log       what its deploy writes          appended
 //!                      apps/<app>/image     held by whoever receives an image of the app; left where one did
+//!                      apps/<app>/objects   held by whoever receives objects of the app
 //!                      apps/<app>/lock      held by the one of its triggers that changes names
 //!                      forward           held by whoever lets the source reach what is held
 //!                      settled           the decision and how each app ended  written last

@@ -54,6 +54,11 @@ impl Store {
         self.app_dir(app).join("image")
     }
 
+    /// Held by whoever receives objects of an app.
+    pub(crate) fn objects_lock(&self, app: &AppName) -> PathBuf {
+        self.app_dir(app).join("objects")
+    }
+
     /// The apps that were opened, and what they were.
     ///
     /// # Errors
