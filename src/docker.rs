@@ -146,6 +146,8 @@ struct ContainerState {
     #[serde(default)]
     paused: bool,
     #[serde(default)]
+    pid: u32,
+    #[serde(default)]
     started_at: String,
     #[serde(default)]
     exit_code: i64,
@@ -193,6 +195,11 @@ impl Container {
     /// Its process is frozen (`docker pause`): it runs, and answers nothing.
     pub(crate) fn is_paused(&self) -> bool {
         self.state.paused
+    }
+
+    /// Its process, as the host counts; 0 if it has none.
+    pub(crate) fn pid(&self) -> u32 {
+        self.state.pid
     }
 
     /// When its process was started, as Docker writes it.

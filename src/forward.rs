@@ -2,10 +2,10 @@
 //! [`crate::multiplex::talk`] describes.
 //!
 //! The source names an app. Which container that is, and where it listens, is found here ([`held`]). After each connection
-//! Docker is asked whether the container is still the one that was held: only then another one cannot have got its address,
-//! and only then bytes pass. The decision ends everything.
+//! is looked whether the container is still the one that was held ([`held::Confirmed`]): only then another one cannot have got
+//! its address, and only then bytes pass. The decision ends everything.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -16,14 +16,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::access::Access;
-use crate::docker;
 use crate::dokku::Dokku;
 use crate::exit::Explain;
 use crate::files::{FileError, Lock};
 use crate::multiplex::talk::{MAX_VHOST, MAX_VHOSTS, ToldOfHeld, WantsHeld};
 use crate::multiplex::{Pump, PumpError, Side, StreamId, bridge};
 use crate::names::{AppName, GraduationId};
-use crate::participant::held::{self, HeldError, HeldWeb, Unreachable};
+use crate::participant::held::{self, Confirmed, HeldError, HeldWeb, Unreachable};
 use crate::participant::store::{Store, only_session};
 use crate::protocol::{self, LineError};
 use crate::vars::Vars;
@@ -208,23 +207,21 @@ impl Forwarding {
     }
 }
 
-/// Lets those connections pass that lead to what is held: Docker is asked once for all that have come in the meantime.
+/// Lets those connections pass that lead to what is held: Docker is asked, if need be, once for all that have come in the
+/// meantime.
 fn check_all(
     store: &Store,
     connected: &Receiver<Connected>,
     checked: &Sender<(StreamId, Option<TcpStream>)>,
     mut waker: UnixStream,
 ) {
+    let mut confirmed = Confirmed::default();
     while let Ok(first) = connected.recv() {
         let some: Vec<Connected> = std::iter::once(first).chain(connected.try_iter()).collect();
-        let ids: BTreeSet<&String> = some.iter().map(|one| &one.to.container).collect();
-        let found = docker::containers(&Vec::from_iter(ids)).unwrap_or_else(|error| {
-            log::warn!("{error}");
-            Vec::new()
-        });
+        let held = confirmed.held(some.iter().map(|one| &one.to));
         let is_decided = is_decided(store);
         for Connected { id, to, stream } in some {
-            let stream = stream.filter(|_| !is_decided && to.is_still(&found));
+            let stream = stream.filter(|_| !is_decided && held.contains(&to.container));
             if checked.send((id, stream)).is_err() {
                 return;
             }

@@ -2,8 +2,9 @@
 //!
 //! What is found is found in the files of the graduation and by Docker: no peer says which container is meant, or where.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use crate::docker::{self, Container, DockerError};
 use crate::exit::Explain;
@@ -11,7 +12,11 @@ use crate::files::FileError;
 use crate::names::AppName;
 use crate::participant::health::{Ailment, Watched};
 use crate::participant::store::{AppLog, Store};
+use crate::process::ProcessId;
 use crate::protocol::HoldPoint;
+
+/// For how long what Docker has told of a container counts while the container's process runs on.
+const CONFIRMED_FOR: Duration = Duration::from_secs(1);
 
 /// A held web container.
 #[derive(Clone, Debug)]
@@ -56,6 +61,44 @@ pub(crate) enum HeldError {
 
 impl Explain for HeldError {}
 
+/// The containers of which Docker has told lately that they are what is held.
+///
+/// To ask Docker takes twenty times as long as a request to the app. While the process of a container runs, nobody else gets
+/// its address, unless somebody takes it out of a network.
+#[derive(Debug, Default)]
+pub(crate) struct Confirmed {
+    /// By their ids: their processes, and when Docker has told.
+    containers: BTreeMap<String, (ProcessId, Instant)>,
+}
+
+impl Confirmed {
+    /// Those of these containers that are what was held. Docker is asked of those of which it has not told lately.
+    pub(crate) fn held<'a>(&mut self, webs: impl Iterator<Item = &'a HeldWeb>) -> BTreeSet<String> {
+        let (known, unknown): (Vec<&HeldWeb>, Vec<&HeldWeb>) = webs.partition(|web| self.is_known(web));
+        let mut held: BTreeSet<String> = known.into_iter().map(|web| web.container.clone()).collect();
+        let ids: BTreeSet<&String> = unknown.iter().map(|web| &web.container).collect();
+        if ids.is_empty() {
+            return held;
+        }
+        let found = docker::containers(&Vec::from_iter(ids)).unwrap_or_else(|error| {
+            log::warn!("{error}");
+            Vec::new()
+        });
+        for web in unknown {
+            if let Some(process) = web.process_in(&found) {
+                self.containers.insert(web.container.clone(), (process, Instant::now()));
+                held.insert(web.container.clone());
+            }
+        }
+        held
+    }
+
+    fn is_known(&self, web: &HeldWeb) -> bool {
+        let known = self.containers.get(&web.container);
+        known.is_some_and(|(process, told)| told.elapsed() < CONFIRMED_FOR && process.is_running())
+    }
+}
+
 impl HeldWeb {
     fn of(container: &str, watched: &Watched, found: Option<&Container>) -> Result<Self, Unreachable> {
         watched.still_runs(found)?;
@@ -65,10 +108,11 @@ impl HeldWeb {
         Ok(Self { container: container.to_owned(), address, watched: watched.clone() })
     }
 
-    /// Its container is the one that was held, and has its address still.
-    pub(crate) fn is_still(&self, all: &[Container]) -> bool {
-        let found = all.iter().find(|found| found.id == self.container);
-        self.watched.still_runs(found).is_ok() && found.is_some_and(|it| it.has_address(self.address.ip()))
+    /// The process of its container, if that is the one that was held, and has its address still.
+    fn process_in(&self, all: &[Container]) -> Option<ProcessId> {
+        let found = all.iter().find(|found| found.id == self.container)?;
+        let is_it = self.watched.still_runs(Some(found)).is_ok() && found.has_address(self.address.ip());
+        if is_it { ProcessId::of(found.pid()).ok() } else { None }
     }
 }
 
@@ -111,7 +155,7 @@ mod tests {
     fn container(network: &str, ip: &str, is_running: bool) -> Container {
         let value = json!({
             "Id": ID, "Name": "/web.web.1.upcoming-7", "Image": format!("sha256:{}", "cd".repeat(32)),
-            "State": { "Running": is_running, "StartedAt": "2026-11-23T10:45:12.1Z" },
+            "State": { "Running": is_running, "Pid": std::process::id(), "StartedAt": "2026-11-23T10:45:12.1Z" },
             "HostConfig": { "RestartPolicy": { "Name": "no" }, "NetworkMode": network },
             "NetworkSettings": { "Networks": {
                 "app-net": { "IPAddress": ip, "GlobalIPv6Address": "" }, "other": { "IPAddress": "172.20.0.9" }
@@ -146,12 +190,13 @@ mod tests {
         let own = container("app-net", "172.19.0.3", true);
         let told = "172.19.0.3:5000".parse().ok();
         let web = HeldWeb::of(ID, &Watched::of(&container("app-net", "", true), told), Some(&own)).unwrap();
-        assert!(web.is_still(std::slice::from_ref(&own)));
-        assert!(!web.is_still(&[]));
-        assert!(!web.is_still(&[container("app-net", "172.19.0.4", true)]));
-        assert!(!web.is_still(&[container("app-net", "172.19.0.3", false)]));
+        let is_still = |found: &[Container]| web.process_in(found).is_some();
+        assert!(is_still(std::slice::from_ref(&own)));
+        assert!(!is_still(&[]));
+        assert!(!is_still(&[container("app-net", "172.19.0.4", true)]));
+        assert!(!is_still(&[container("app-net", "172.19.0.3", false)]));
         let mut other = own;
         other.id = "cdcd".to_owned();
-        assert!(!web.is_still(&[other]));
+        assert!(!is_still(&[other]));
     }
 }
