@@ -415,18 +415,17 @@ impl RepositoryReader {
         if state.0.is_empty() { Err(RepoError::NoManifests(commit)) } else { Ok(state) }
     }
 
-    /// The names of all refs that begin with `prefix`, with what they point to, sorted.
+    /// The names of all refs that begin with `prefix`, which no pattern stands in, with what they point to, sorted.
     ///
     /// # Errors
     /// The refs cannot be read.
     pub fn refs(&self, prefix: &str) -> Result<BTreeMap<String, ObjectId>, RepoError> {
         let mut found = BTreeMap::new();
-        for reference in self.repository.references().map_err(reading("the refs"))? {
+        let below = self.repository.references_glob(&format!("{prefix}*"));
+        for reference in below.map_err(reading("the refs"))? {
             let reference = reference.map_err(reading("the refs"))?;
             let name = String::from_utf8_lossy(reference.name_bytes()).into_owned();
-            if let Some(id) = reference.target().and_then(object_id).filter(|_| name.starts_with(prefix)) {
-                found.insert(name, id);
-            }
+            found.extend(reference.target().and_then(object_id).map(|id| (name, id)));
         }
         Ok(found)
     }
