@@ -66,6 +66,8 @@ pub enum Check {
     Secret,
     /// The plugin's settings.
     Settings,
+    /// What is recorded of approvals.
+    Approvals,
     /// Whose keys may graduate to the host, and whether they can do more than that.
     Sources,
     /// Whose signatures of tags are taken.
@@ -114,6 +116,7 @@ impl fmt::Display for Check {
             Self::SshKey => "ssh-key",
             Self::Secret => "secret",
             Self::Settings => "settings",
+            Self::Approvals => "approvals",
             Self::Sources => "sources",
             Self::Signers => "signers",
             Self::DiskSpace => "disk-space",

@@ -1,6 +1,7 @@
 //! Git's two hooks on the environment repository: pre-receive votes, post-receive tells that the tag
 //! has moved. Both attach to a coordinator and show what it says; neither holds anything.
 
+use crate::approvals;
 use crate::attach::{Attached, Look, Step};
 use crate::client::Client;
 use crate::coordinator::control::Ask;
@@ -57,6 +58,7 @@ pub(crate) fn pre_receive(vars: &Vars) -> Result<u8, HookError> {
             return Err(HookError::InUse(tag.clone()));
         }
     }
+    approvals::check(vars, &push.approvals)?;
     let orders = Orders { repo: &repo, settings: &settings, mode: Mode::Push, options: &options, vars };
     let orders = orders.of_push(&push)?;
     if orders.is_empty() {

@@ -6,6 +6,8 @@
 mod access;
 mod after_deploy;
 mod agent;
+mod approval;
+mod approvals;
 mod attach;
 mod carried_out;
 mod cli;

@@ -64,6 +64,7 @@ macro_rules! text_conversions {
 }
 
 // Below the macro, which it uses.
+mod approval;
 mod branch;
 mod config;
 mod digest;
@@ -74,13 +75,14 @@ mod key;
 mod secret;
 mod source;
 
+pub(crate) use approval::ApprovalTag;
 pub(crate) use branch::{BranchName, is_ref_path};
 pub(crate) use config::{ConfigName, check_word};
 pub use digest::Digest;
 pub(crate) use found::FoundApp;
 pub(crate) use host::HostName;
 pub(crate) use image::ImageName;
-pub(crate) use key::KeyName;
+pub(crate) use key::{KeyFingerprint, KeyName};
 pub use secret::Secret;
 pub(crate) use source::SourceName;
 
@@ -142,7 +144,7 @@ impl FromStr for EnvironmentName {
 /// The label of a request tag: one path component that Git accepts in a ref, at most 100 bytes.
 ///
 /// Source: git-check-ref-format(1); narrower here, so that it needs no quoting anywhere.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Label(String);
 text_newtype!(Label);
@@ -204,15 +206,17 @@ impl FromStr for RequestTag {
 
     /// Parses a full ref name that starts with [`RequestTag::PREFIX`].
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let rule = "write `graduate/<environment>/<label>`";
-        let invalid = || InvalidName::new("a request tag", text, rule);
-        let rest = text.strip_prefix(Self::PREFIX).ok_or_else(invalid)?;
-        let (environment, label) = rest.split_once('/').ok_or_else(invalid)?;
-        if environment.is_empty() || label.is_empty() || label.contains('/') {
-            return Err(invalid());
-        }
+        let invalid = || InvalidName::new("a request tag", text, "write `graduate/<environment>/<label>`");
+        let (environment, label) = two_parts(text, Self::PREFIX).ok_or_else(invalid)?;
         Ok(Self { environment: environment.parse()?, label: label.parse()? })
     }
+}
+
+/// What follows the prefix of a ref: exactly two components.
+fn two_parts<'a>(text: &'a str, prefix: &str) -> Option<(&'a str, &'a str)> {
+    let (first, second) = text.strip_prefix(prefix)?.split_once('/')?;
+    let are_two = !first.is_empty() && !second.is_empty() && !second.contains('/');
+    are_two.then_some((first, second))
 }
 
 /// The id of a Git object: 40 lower case hex digits, never the all-zero id that Git uses for "none".

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::approval::Approvals;
 use crate::commit::outcome::{AfterAbort, Outcome};
 use crate::commit::source::Phase;
 use crate::mapping::Mapping;
@@ -125,6 +126,9 @@ pub struct Order {
     /// Who has signed it, where that is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed: Option<Signed>,
+    /// Who else has approved the commit.
+    #[serde(default, skip_serializing_if = "Approvals::is_empty")]
+    pub approvals: Approvals,
     /// Why whoever asks may not graduate this, where only the plan is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_allowed: Option<String>,

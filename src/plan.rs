@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::approval::Approval;
 use crate::mapping::{DestinationApp, MappingProblem, Routes};
 use crate::names::{AppName, CommitId, ConfigName, ImageName};
 use crate::obstacle::Obstacle;
@@ -115,6 +116,9 @@ pub struct Plan {
     /// Apps whose release tasks run again: the state is that of a release.
     #[serde(default)]
     pub runs_again: Vec<AppName>,
+    /// Who else has approved the commit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<Approval>,
 }
 
 /// Something that the destination has found in the way of an app's deploy.

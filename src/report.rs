@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
+use crate::approval::Approval;
 use crate::commit::outcome::{AfterAbort, Cause, Outcome};
 use crate::legible::{amount, legible};
 use crate::lines::Lines;
@@ -377,6 +378,10 @@ fn planned(lines: &mut Lines, plan: &Plan, source: &str) {
     lines.list("never graduated there", &plan.excluded);
     lines.list("never deployed here, so not graduated", &plan.never_deployed);
     lines.list("the state does not say their revision, so not graduated", &plan.unknown);
+    for Approval { by, label, at } in &plan.approvals {
+        let at = at.format("%Y-%m-%d %H:%M UTC");
+        lines.detail(&format!("approved by {} on {at} (label {label})", by.name));
+    }
     for remark in &plan.remarks {
         lines.trouble(remark);
     }

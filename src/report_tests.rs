@@ -1,6 +1,7 @@
 use snapbox::{assert_data_eq, file};
 
 use super::*;
+use crate::approval::Approver;
 use crate::order::HookKind;
 use crate::plan::Missing;
 use crate::runs::Runs;
@@ -59,6 +60,11 @@ fn plan() -> Plan {
         unknown: vec![name("old")],
         remarks: vec!["api runs 4be21d0; its branch is at 9c0ffee".to_owned()],
         runs_again: vec![name("web")],
+        approvals: vec![Approval {
+            by: Approver { name: "bob".parse().unwrap(), fingerprint: "SHA256:oCs".parse().unwrap() },
+            label: "bob-2".parse().unwrap(),
+            at: "2026-11-23T10:45:12Z".parse().unwrap(),
+        }],
         missing_config: vec![Missing {
             app: name("api"),
             there: name("api").into(),

@@ -7,6 +7,7 @@ use std::io;
 
 use chrono::Utc;
 
+use crate::approvals;
 use crate::exit::Explain;
 use crate::history;
 use crate::manifest::{Manifest, State};
@@ -17,7 +18,7 @@ use crate::plan::{Options, WantedApp};
 use crate::repo::{RepoError, RepositoryReader};
 use crate::settings::Settings;
 use crate::signers::{self, SignersError};
-use crate::updates::{GraduationRequest, Push};
+use crate::updates::{ApprovalUpdate, GraduationRequest, Push};
 use crate::vars::Vars;
 use crate::who::{Deed, NotAllowed, SignedTags};
 
@@ -63,7 +64,7 @@ impl Orders<'_> {
     /// # Errors
     /// What is pushed is not a commit, or its state cannot be read.
     pub(crate) fn of_push(&self, push: &Push) -> Result<Vec<Order>, RequestError> {
-        push.requests.iter().map(|request| self.of_request(request)).collect()
+        push.requests.iter().map(|request| self.of_request(request, &push.approvals)).collect()
     }
 
     /// The order of a command: a commit by its name, or what is checked out. Its request tag is the one of all commands.
@@ -78,10 +79,15 @@ impl Orders<'_> {
         let new = commit_of(self.repo, revision)?;
         let tag = RequestTag { environment: environment.clone(), label: Label::cli() };
         let old = self.repo.read_ref(&tag.ref_name())?;
-        self.of_request(&GraduationRequest { tag, old, new })
+        self.of_request(&GraduationRequest { tag, old, new }, &[])
     }
 
-    fn of_request(&self, request: &GraduationRequest) -> Result<Order, RequestError> {
+    /// `pushed` are the approvals that come with it.
+    fn of_request(
+        &self,
+        request: &GraduationRequest,
+        pushed: &[ApprovalUpdate],
+    ) -> Result<Order, RequestError> {
         let GraduationRequest { tag, old, new } = request.clone();
         let commit = self.repo.commit_of(new)?;
         let judged = self.judge(&tag.environment, commit)?;
@@ -100,6 +106,7 @@ impl Orders<'_> {
         Ok(Order {
             id: new_id()?,
             mode: self.mode,
+            approvals: approvals::of(self.vars, self.repo, &tag.environment, commit, pushed),
             tag,
             old,
             new,

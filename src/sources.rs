@@ -169,6 +169,17 @@ fn dokku(vars: &Vars) -> Result<PathBuf, SourceError> {
     Ok(PathBuf::from(text))
 }
 
+/// The keys that may run Dokku's commands, by the names and fingerprints that their lines say.
+///
+/// # Errors
+/// `authorized_keys` cannot be read.
+pub(crate) fn ordinary_keys(vars: &Vars) -> Result<Vec<NamedKey>, FileError> {
+    let text = read_lines(&authorized_keys(vars))?;
+    let keys = parse(&text).filter(|line| line.key.is_some()).filter_map(|line| line.forced);
+    let keys = keys.filter(|forced| !forced.is_gate);
+    Ok(keys.map(|forced| NamedKey { name: forced.name, fingerprint: forced.fingerprint }).collect())
+}
+
 /// Keeps other commands away until it is dropped. Dokku's own commands know no lock.
 fn lock(vars: &Vars) -> Result<Lock, SourceError> {
     files::make_dir(&vars.data())?;

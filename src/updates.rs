@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::legible::shortened;
-use crate::names::{EnvironmentName, InvalidName, ObjectId, ReleaseTag, RequestTag};
+use crate::names::{ApprovalTag, EnvironmentName, InvalidName, ObjectId, ReleaseTag, RequestTag};
 
 pub(crate) mod confusing;
 
@@ -41,11 +41,22 @@ pub struct GraduationRequest {
     pub new: ObjectId,
 }
 
+/// An approval's tag that is created, moved or deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ApprovalUpdate {
+    /// The tag.
+    pub(crate) tag: ApprovalTag,
+    /// What it is to be; none if it is deleted.
+    pub(crate) new: Option<ObjectId>,
+}
+
 /// A push, understood.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Push {
     /// Graduations that it asks for, at most one an environment.
     pub requests: Vec<GraduationRequest>,
+    /// Approvals that it gives or withdraws.
+    pub(crate) approvals: Vec<ApprovalUpdate>,
     /// Request tags that it deletes.
     pub forgotten: Vec<RequestTag>,
     /// Everything that it brings, requests included.
@@ -64,6 +75,12 @@ pub enum UpdateError {
     /// A request tag that is none.
     #[error(transparent)]
     Request(#[from] InvalidName),
+    /// The tag of an approval that is none.
+    #[error(transparent)]
+    Approval(InvalidName),
+    /// An approval for nothing.
+    #[error("{0} approves nothing: no environment is called {1}; `dokku graduate:environments` lists them")]
+    ApprovalFor(String, EnvironmentName),
     /// One environment, two requests.
     #[error("the push has two tags for {0}, {1} and {2}; push the one that is to graduate")]
     Twice(String, RequestTag, RequestTag),
@@ -110,7 +127,7 @@ pub fn understand(updates: &[Update], linked: &[EnvironmentName]) -> Result<Push
     if updates.len() > MAX_UPDATES {
         return Err(UpdateError::TooMany);
     }
-    let mut push = Push::default();
+    let mut push = Push { approvals: approvals(updates), ..Push::default() };
     let mut seen: Vec<RequestTag> = Vec::new();
     for Update { name, old, new } in updates {
         push.arriving.extend(new);
@@ -140,6 +157,12 @@ pub fn understand(updates: &[Update], linked: &[EnvironmentName]) -> Result<Push
     Ok(push)
 }
 
+/// The approvals of a push. A malformed one that is deleted is none.
+pub(crate) fn approvals(updates: &[Update]) -> Vec<ApprovalUpdate> {
+    let of = |update: &Update| Some(ApprovalUpdate { tag: update.name.parse().ok()?, new: update.new });
+    updates.iter().filter_map(of).collect()
+}
+
 /// Why nobody may push to a ref of this name; none if it may be. One that would only confuse may be taken away.
 fn refusal(name: &str, is_to_exist: bool, linked: &[EnvironmentName]) -> Option<UpdateError> {
     if is_ledger(name) {
@@ -148,10 +171,21 @@ fn refusal(name: &str, is_to_exist: bool, linked: &[EnvironmentName]) -> Option<
     if is_request(name) {
         return None;
     }
+    if is_approval(name) {
+        return if is_to_exist { refused_approval(name, linked) } else { None };
+    }
     if !name.starts_with("refs/heads/") && !name.starts_with("refs/tags/") {
         return Some(UpdateError::Namespace(shortened(name)));
     }
     if is_to_exist { confusing(name, linked).map(UpdateError::from) } else { None }
+}
+
+fn refused_approval(name: &str, linked: &[EnvironmentName]) -> Option<UpdateError> {
+    match name.parse::<ApprovalTag>() {
+        Ok(tag) if linked.contains(&tag.environment) => None,
+        Ok(tag) => Some(UpdateError::ApprovalFor(tag.to_string(), tag.environment)),
+        Err(error) => Some(UpdateError::Approval(error)),
+    }
 }
 
 /// Those of a push that are refused by their names alone, whatever else it has.
@@ -162,6 +196,10 @@ pub(crate) fn refused<'a>(updates: &'a [Update], linked: &[EnvironmentName]) -> 
 
 fn is_request(name: &str) -> bool {
     name.starts_with(RequestTag::PREFIX) || name == "refs/tags/graduate"
+}
+
+fn is_approval(name: &str) -> bool {
+    name.starts_with(ApprovalTag::PREFIX) || name == "refs/tags/approve"
 }
 
 /// Release tags and the branches `env/*`.
@@ -222,5 +260,32 @@ mod tests {
             format!("{OLD} {NEW} refs/tags/graduate/production/b"),
         ]);
         assert!(matches!(two, Err(UpdateError::Twice(..))));
+    }
+
+    #[test]
+    fn an_approval_is_given_moved_or_withdrawn_for_an_environment_that_is_linked() {
+        let absent = ObjectId::ABSENT;
+        let push = of(&[
+            format!("{OLD} {NEW} refs/tags/approve/production/bob"),
+            format!("{OLD} {absent} refs/tags/approve/staging/bob"),
+            format!("{OLD} {absent} refs/tags/approve/a/b/c"),
+        ])
+        .unwrap();
+        let found: Vec<_> =
+            push.approvals.iter().map(|one| (one.tag.to_string(), one.new.is_some())).collect();
+        assert_eq!(
+            found,
+            [("approve/production/bob".to_owned(), true), ("approve/staging/bob".to_owned(), false)]
+        );
+        for (bad, why) in [
+            ("approve", "write `approve/<environment>/<label>`"),
+            ("approve/production", "write `approve/<environment>/<label>`"),
+            ("approve/production/bob/now", "write `approve/<environment>/<label>`"),
+            ("approve/production/-x", "is not a label"),
+            ("approve/staging/bob", "approve/staging/bob approves nothing: no environment is called staging"),
+        ] {
+            let refused = of(&[format!("{absent} {NEW} refs/tags/{bad}")]).unwrap_err().to_string();
+            assert!(refused.contains(why), "{bad}: {refused}");
+        }
     }
 }

@@ -94,6 +94,7 @@ fn hooks_see_what_goes_on() {
         str![[r#"
 ENVIRONMENT=production
 ENVIRONMENT_URL=ssh://[..]
+GRADUATE_APPROVALS=
 GRADUATE_APPS=api web
 GRADUATE_BY=[..]
 GRADUATE_COMMIT=[state]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
+use crate::approval::Approval;
 use crate::attach::AttachError;
 use crate::coordinator::control::{Ask, Control};
 use crate::coordinator::{self, CoordinatorTask};
@@ -93,6 +94,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Erro
                 "remarks": plan.map(|plan| &plan.remarks),
                 "missing_config": plan.map(|plan| &plan.missing_config),
                 "runs_again": plan.map(|plan| &plan.runs_again),
+                "approvals": order.approvals.counted.iter().map(approval).collect::<Vec<_>>(),
             }))?;
         }
     }
@@ -184,6 +186,11 @@ fn text(order: &Order, plan: Option<&Plan>, ending: Ending, vars: &Vars) -> Stri
         | Ending::Broken { .. } => lines.append(&reporter.text(&Notice::Ended { ending, seconds: 0 })),
     }
     lines.text()
+}
+
+fn approval(approval: &Approval) -> serde_json::Value {
+    let Approval { by, label, at } = approval;
+    json!({ "by": by.name, "fingerprint": by.fingerprint, "label": label, "at": at })
 }
 
 fn changed(row: &Row, vars: &Vars) -> serde_json::Value {

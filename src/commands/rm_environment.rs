@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::approvals;
 use crate::coordinator;
 use crate::error::Error;
 use crate::journal;
@@ -41,6 +42,8 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
             }
             ssh::remove_config(vars, name)?;
         }
+        // Tags that stand approve nothing if it is linked again.
+        approvals::forget(vars, name)?;
         tell(format_args!("{name} removed"));
         Ok::<_, Error>(())
     })?;

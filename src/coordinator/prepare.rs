@@ -73,7 +73,7 @@ impl Coordinator<'_> {
             ignore_config: &limits.ignore_config,
             excluded: &order.excluded,
         };
-        let plan = match plan::make(&order.apps, &site.routes, &live, &order.options, &policy, known) {
+        let mut plan = match plan::make(&order.apps, &site.routes, &live, &order.options, &policy, known) {
             // What runs already is not a second graduation.
             Ok(plan) if plan.rows.is_empty() => plan,
             Ok(mut plan) => {
@@ -86,6 +86,8 @@ impl Coordinator<'_> {
                 return refused(problems);
             }
         };
+        plan.approvals.clone_from(&self.order.approvals.counted);
+        plan.remarks.extend(self.order.approvals.remarks.clone());
         problems.extend(self.dangers(&plan).iter().map(ToString::to_string));
         self.say(Notice::Planned { plan: plan.clone() });
         if !problems.is_empty() {

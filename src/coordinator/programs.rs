@@ -59,6 +59,7 @@ impl Programs {
         let environment = &order.tag.environment;
         let releases = GitRepository::open(vars).and_then(|repo| repo.release_names(environment));
         let mut releases = releases.map_err(DecisionError::from)?;
+        let approvals: Vec<String> = order.approvals.counted.iter().map(ToString::to_string).collect();
         let last = releases.find(|release| Some(release) != own);
         let apps: Vec<&str> = plan.rows.iter().map(|row| row.app.as_str()).collect();
         let there: Vec<&str> = plan.rows.iter().map(|row| row.there.name().as_str()).collect();
@@ -73,6 +74,7 @@ impl Programs {
             ("GRADUATE_KIND", coordinator.purpose().to_string()),
             ("GRADUATE_BY", order.by.clone()),
             ("GRADUATE_SIGNER", order.signed.as_ref().map(|signed| signed.by.clone()).unwrap_or_default()),
+            ("GRADUATE_APPROVALS", approvals.join("\n")),
             ("GRADUATE_APPS", apps.join(" ")),
             ("GRADUATE_DESTINATION_APPS", there.join(" ")),
             ("GRADUATE_SOURCE", settings.host_name()),

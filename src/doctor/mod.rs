@@ -25,7 +25,7 @@ pub(crate) use space::kept_in_words;
 
 /// Everything that is to be said of this host.
 pub(crate) fn host(vars: &Vars) -> Vec<Finding> {
-    let checks: [fn(&Vars) -> Vec<Finding>; 23] = [
+    let checks: [fn(&Vars) -> Vec<Finding>; 24] = [
         plugin::version_and_links,
         plugin::companions,
         plugin::trigger_order,
@@ -42,6 +42,7 @@ pub(crate) fn host(vars: &Vars) -> Vec<Finding> {
         secrets::secret,
         secrets::settings,
         secrets::signers,
+        secrets::approvals,
         sources::all,
         docker::answers,
         space::disks,

@@ -1,4 +1,4 @@
-//! The plugin's key, its secret, its settings, and whose signatures it takes.
+//! The plugin's key, its secret, its settings, whose signatures it takes, and what it has recorded of approvals.
 
 use std::iter;
 use std::os::unix::fs::PermissionsExt;
@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use chrono::Utc;
 
-use super::wording::{INSTALL, command};
+use super::wording::{INSTALL, command, or_ok};
+use crate::approvals;
 use crate::environment::{self, Environment};
 use crate::files;
 use crate::finding::{Check, Finding};
@@ -114,8 +115,27 @@ pub(super) fn signers(vars: &Vars) -> Vec<Finding> {
     }]
 }
 
+/// What is recorded of approvals can be read.
+pub(super) fn approvals(vars: &Vars) -> Vec<Finding> {
+    // What cannot be read is found by the check of the settings.
+    let Ok(settings) = Settings::load(vars) else { return Vec::new() };
+    let (mut count, mut found) = (0, Vec::new());
+    for environment in settings.names() {
+        match approvals::recorded(vars, &environment) {
+            Ok(recorded) => count += recorded.len(),
+            Err(error) => found.push(damaged(Check::Approvals, &error, approvals::file(vars, &environment))),
+        }
+    }
+    let ok = match count {
+        0 => "none is recorded".to_owned(),
+        1 => "1 is recorded".to_owned(),
+        count => format!("{count} are recorded"),
+    };
+    or_ok(found, Finding::ok(Check::Approvals, ok))
+}
+
 /// A file that has to be made anew.
 fn damaged(check: Check, error: &impl ToString, path: PathBuf) -> Finding {
-    let aside = path.with_extension("json.damaged");
+    let aside = PathBuf::from(format!("{}.damaged", path.display()));
     Finding::broken(check, error.to_string(), command("mv", &[path, aside]))
 }

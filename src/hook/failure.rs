@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::approvals::ApprovalError;
 use crate::attach::AttachError;
 use crate::client::ClientError;
 use crate::decision::DecisionError;
@@ -31,6 +32,9 @@ pub(crate) enum HookError {
     /// What it asks for.
     #[error("cannot accept the push: {0}")]
     Request(#[from] RequestError),
+    /// What it approves.
+    #[error("cannot accept the push: {0}")]
+    Approval(#[from] ApprovalError),
     /// A graduation decides by the tag.
     #[error("cannot delete {0}: a graduation that it asked for is in progress")]
     InUse(RequestTag),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::failure::HookError;
 use super::push_status::{PushStatus, note_push_status};
+use crate::approvals::{self, ApprovalChange};
 use crate::attach::{AttachError, Attached, From, Look, Step};
 use crate::client::Client;
 use crate::coordinator::control::Ask;
@@ -13,8 +14,10 @@ use crate::coordinator::{self, CoordinatorTask};
 use crate::decision;
 use crate::error;
 use crate::journal::{self, Place, PushNote};
+use crate::lines::Lines;
 use crate::names::{EnvironmentName, GraduationId, ObjectId, RequestTag};
 use crate::order::{Ending, Mode, Order};
+use crate::output;
 use crate::plan::Options;
 use crate::repo::GitRepository;
 use crate::request::Orders;
@@ -34,19 +37,25 @@ pub(super) fn of_push(vars: &Vars, client: &Client, input: &[u8]) -> Result<u8, 
     let updates = updates::parse(input)?;
     let noted = journal::of_push(vars, client.receive_pack()?)?;
     let followed = if noted.is_empty() {
-        graduate(vars, client, &updates)?
+        graduate(vars, client, &updates)
     } else {
         // Of several tags git may have moved some.
         let moved = |note: &PushNote| {
             updates.iter().any(|update| update.request() == Some((note.tag.clone(), note.new)))
         };
         let quiet = Options::parse(&vars.push_options)?.quiet;
-        noted
-            .into_iter()
-            .filter(|(_, note)| moved(note))
-            .map(|(id, note)| follow(vars, id, note, quiet))
-            .collect()
+        let moved = noted.into_iter().filter(|(_, note)| moved(note));
+        Ok(moved.map(|(id, note)| follow(vars, id, note, quiet)).collect())
     };
+    // No request of this push was judged by them.
+    let recorded = record_approvals(vars, &updates);
+    let followed = followed?;
+    if followed.is_empty() {
+        return recorded.map(|()| 0);
+    }
+    if let Err(error) = recorded {
+        error::show(&error, None);
+    }
     let statuses = followed.into_iter().map(|one| {
         one.and_then(|one| one.status(vars)).unwrap_or_else(|error| {
             error::show(&error, None);
@@ -56,6 +65,27 @@ pub(super) fn of_push(vars: &Vars, client: &Client, input: &[u8]) -> Result<u8, 
     let Some(status) = statuses.max() else { return Ok(0) };
     note_push_status(vars, if status == 0 { PushStatus::Live } else { PushStatus::Failed })?;
     Ok(status)
+}
+
+/// Records the approvals that the push has given or withdrawn, and says so.
+fn record_approvals(vars: &Vars, updates: &[Update]) -> Result<(), HookError> {
+    let approvals = updates::approvals(updates);
+    if approvals.is_empty() {
+        return Ok(());
+    }
+    let repo = GitRepository::open(vars)?;
+    let mut lines = Lines::default();
+    for noted in approvals::record(vars, &repo, &approvals)? {
+        lines.step(&match noted {
+            ApprovalChange::Given(tag, object) => {
+                let (by, commit) = (&vars.user, repo.commit_of(object)?);
+                format!("{by} approves {} for {} ({tag})", commit.short(), tag.environment)
+            }
+            ApprovalChange::Withdrawn(tag, by) => format!("{tag}, the approval by {}, is withdrawn", by.name),
+        });
+    }
+    output::to_stderr(&lines.text());
+    Ok(())
 }
 
 /// A graduation whose tag has moved.

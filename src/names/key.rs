@@ -38,14 +38,38 @@ impl FromStr for KeyName {
     }
 }
 
+/// What tells keys apart, as ssh-keygen shows it and `authorized_keys` names it: `SHA256:<base64>`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct KeyFingerprint(String);
+text_conversions!(KeyFingerprint);
+
+impl FromStr for KeyFingerprint {
+    type Err = InvalidName;
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        if !(1..=100).contains(&text.len()) || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(InvalidName::new(
+                "the fingerprint of a key",
+                text,
+                "at most 100 bytes without blanks",
+            ));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
 const RULE: &str = "at most 100 bytes without blanks, commas, quotes and '*'; or '*' alone, for everybody";
 
 #[test]
-fn key_names_are_what_a_list_can_hold() {
+fn names_and_fingerprints_are_what_a_list_can_hold() {
     for good in ["alice", "alice@example.com", "ci-7", "*", "j\u{fc}rg"] {
         assert!(good.parse::<KeyName>().is_ok(), "{good}");
     }
     for bad in ["", "a b", "a,b", "a*", "\"a\"", "a\nb", &"a".repeat(101)] {
         assert!(bad.parse::<KeyName>().is_err(), "{bad}");
+    }
+    assert!("SHA256:oCs+/x".parse::<KeyFingerprint>().is_ok());
+    for bad in ["", "SHA256:a b", "a\n", &"a".repeat(101)] {
+        assert!(bad.parse::<KeyFingerprint>().is_err(), "{bad}");
     }
 }

@@ -6,12 +6,15 @@
 //! And git cannot have a ref below another one (`production` and `production/20261123104512`).
 
 use crate::legible::shortened;
-use crate::names::{EnvironmentName, ReleaseTag, RequestTag};
+use crate::names::{ApprovalTag, EnvironmentName, ReleaseTag, RequestTag};
 
 /// The branch that `graduate:commit` writes, and the only one.
 pub(crate) const MAIN: &str = "refs/heads/main";
 
-/// How many edits make another word of `graduate`.
+/// With what the names of tags begin that people push to be acted upon: requests and approvals.
+const WORDS: [&str; 2] = ["graduate", "approve"];
+
+/// How many edits make another word of one of these.
 const TYPING_ERRORS: usize = 2;
 
 /// What git reads first in its own directory, besides everything that ends with `_HEAD`; gitrevisions(7), gitglossary(7)
@@ -22,11 +25,11 @@ const PSEUDO_REFS: [&str; 6] =
 /// Why a ref may not be called what it is called; the first field is its full name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Confusing {
-    /// A branch, or a tag in a second `refs/tags/`, where a request tag was meant.
-    #[error("{0} requests nothing, only a tag does: push to `{1}`")]
+    /// A branch, or a tag in a second `refs/tags/`, where a request or an approval was meant.
+    #[error("{0} has no effect, only a tag has one: push to `{1}`")]
     NoTag(String, String),
     /// A typing error.
-    #[error("{0} requests nothing: push to `{1}`, or choose another name")]
+    #[error("{0} has no effect: push to `{1}`, or choose another name")]
     Misspelt(String, String),
     /// The name of an environment.
     #[error(
@@ -86,22 +89,24 @@ impl Confusing {
 }
 
 /// Says why a push may not create or move a ref of this full name, on a host that is linked to these environments; none
-/// if it may. Request tags and the ledger have rules of their own, which come first.
+/// if it may. Request tags, approvals and the ledger have rules of their own, which come first.
 pub(crate) fn confusing(name: &str, linked: &[EnvironmentName]) -> Option<Confusing> {
     let (is_tag, short) = match (name.strip_prefix("refs/tags/"), name.strip_prefix("refs/heads/")) {
         (Some(short), _) => (true, short),
         (_, Some(short)) => (false, short),
         (None, None) => return None,
     };
-    if name.starts_with(RequestTag::PREFIX) {
+    if name.starts_with(RequestTag::PREFIX) || name.starts_with(ApprovalTag::PREFIX) {
         return None;
     }
     let full = || shortened(name);
     let inner = without_namespaces(short);
-    if let Some(rest) = below(inner, "graduate")
-        && (!is_tag || inner != short)
-    {
-        return Some(Confusing::NoTag(full(), request(rest)));
+    for word in WORDS {
+        if let Some(rest) = below(inner, word)
+            && (!is_tag || inner != short)
+        {
+            return Some(Confusing::NoTag(full(), tag(word, rest)));
+        }
     }
     if name == MAIN || short == "main" || (!is_tag && short.starts_with("main/")) {
         return Some(Confusing::Main(full()));
@@ -156,18 +161,18 @@ fn below<'a>(short: &'a str, first: &str) -> Option<&'a str> {
     component.eq_ignore_ascii_case(first).then_some(rest)
 }
 
-/// The request tag whose name ends so, as far as that can be told.
-fn request(rest: &str) -> String {
+/// The tag whose name ends so, as far as that can be told.
+fn tag(word: &str, rest: &str) -> String {
     match rest.trim_matches('/').split_once('/') {
         Some((environment, label)) if !environment.is_empty() => {
-            format!("refs/tags/graduate/{}/{}", shortened(environment), shortened(label))
+            format!("refs/tags/{word}/{}/{}", shortened(environment), shortened(label))
         }
-        _ if rest.is_empty() => "refs/tags/graduate/<environment>/<label>".to_owned(),
-        _ => format!("refs/tags/graduate/{}/<label>", shortened(rest)),
+        _ if rest.is_empty() => format!("refs/tags/{word}/<environment>/<label>"),
+        _ => format!("refs/tags/{word}/{}/<label>", shortened(rest)),
     }
 }
 
-/// The request tag that was meant by `<typing error>/<environment>...` or `<typing error>-<environment>...`.
+/// The tag that was meant by `<typing error>/<environment>...` or `<typing error>-<environment>...`.
 fn misspelt(short: &str, environment: &EnvironmentName) -> Option<String> {
     let lower = short.to_ascii_lowercase();
     let (first, rest) = lower.split_once('/').unwrap_or((&lower, ""));
@@ -179,12 +184,10 @@ fn misspelt(short: &str, environment: &EnvironmentName) -> Option<String> {
             (first, (second == environment.as_str()).then_some(label)?)
         }
     };
-    if edits(word, "graduate") > TYPING_ERRORS {
-        return None;
-    }
+    let meant = WORDS.iter().find(|meant| edits(word, meant) <= TYPING_ERRORS)?;
     // The label as it was written.
     let label = &short[short.len() - label.len()..];
-    Some(request(&format!("{environment}/{}", if label.is_empty() { "<label>" } else { label })))
+    Some(tag(meant, &format!("{environment}/{}", if label.is_empty() { "<label>" } else { label })))
 }
 
 /// How many letters must be changed, added or taken away (Levenshtein's distance).
@@ -274,6 +277,10 @@ mod tests {
             ("heads/production/20261123104512", "could be taken for `refs/tags/production/20261123104512`"),
             ("tags/env/production", "could be taken for `refs/heads/env/production`"),
             ("heads/env", "kept free for the branches `env/<environment>`"),
+            ("heads/approve/production/bob", "has no effect, only a tag has one: push to `refs/tags/approve/production/bob`"),
+            ("tags/tags/approve/production/bob", "push to `refs/tags/approve/production/bob`"),
+            ("tags/aprove/production/bob", "has no effect: push to `refs/tags/approve/production/bob`"),
+            ("tags/approved-eu-west", "push to `refs/tags/approve/eu-west/<label>`"),
             ("heads/tag/graduate/production/now", "push to `refs/tags/graduate/production/now`"),
             ("tags/origin/main", "as a branch of the repository that it was cloned from"),
             ("tags/origin/env/production", "as a branch of the repository"),
@@ -303,6 +310,8 @@ mod tests {
         for name in [
             "tags/graduate/production/now",
             "tags/graduated/2026",
+            "tags/approve/production/bob",
+            "tags/approved/2026",
             "heads/production/hotfix",
             "heads/production",
             "heads/graduated/production/x",

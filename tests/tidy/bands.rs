@@ -30,6 +30,7 @@ const BANDS: &[(&str, &[&str])] = &[
     (
         "edges",
         &[
+            "approvals",
             "carried_out",
             "decision",
             "docker",
@@ -64,6 +65,7 @@ const BANDS: &[(&str, &[&str])] = &[
         "core",
         &[
             "access",
+            "approval",
             "commit",
             "diff",
             "exit",

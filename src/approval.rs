@@ -1,0 +1,212 @@
+//! Which approvals count for a request: the one judgement of it. It knows neither files nor refs: what is recorded, what
+//! stands and who asks come in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::names::{KeyFingerprint, KeyName, Label, ObjectId};
+
+/// A key that may log in, by the name and the fingerprint of its line.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Approver {
+    /// Its name.
+    pub(crate) name: KeyName,
+    /// Its fingerprint.
+    pub(crate) fingerprint: KeyFingerprint,
+}
+
+/// An update of an approval's tag, as it was pushed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Recorded {
+    /// The tag's label.
+    pub(crate) label: Label,
+    /// What it named.
+    pub(crate) object: ObjectId,
+    /// Whose key pushed it.
+    pub(crate) by: Approver,
+    /// When.
+    pub(crate) at: DateTime<Utc>,
+}
+
+/// An approval that counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Approval {
+    /// Whose it is.
+    pub(crate) by: Approver,
+    /// The label of its tag.
+    pub(crate) label: Label,
+    /// When it was pushed.
+    pub(crate) at: DateTime<Utc>,
+}
+
+/// As hooks are told of it: four words.
+impl fmt::Display for Approval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { by: Approver { name, fingerprint }, label, at } = self;
+        write!(f, "{name} {fingerprint} {label} {}", at.to_rfc3339_opts(SecondsFormat::Secs, true))
+    }
+}
+
+/// Why an approval of the very commit does not count.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotCounted {
+    /// Of the same push as the request.
+    #[error("it came with the push that asks")]
+    SamePush,
+    /// Nothing is known of it.
+    #[error("no push with a key of ssh-keys:list brought it here")]
+    Unrecorded,
+    /// It names another object than the one that was pushed.
+    #[error("somebody has changed it on this host since {0} pushed it")]
+    Changed(KeyName),
+    /// Of whoever asks.
+    #[error("{0} pushed it, and is the one who asks")]
+    Own(KeyName),
+    /// The key may not log in any more.
+    #[error("the key of {0} that pushed it is not in ssh-keys:list any more")]
+    Removed(KeyName),
+}
+
+/// What is known of the approvals of a request's commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Approvals {
+    /// Those that count, one for each name.
+    pub(crate) counted: Vec<Approval>,
+    /// What is to be said of others, each in a sentence.
+    pub(crate) remarks: Vec<String>,
+}
+
+impl Approvals {
+    /// Nothing is known.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Who asks for a graduation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Requester {
+    /// The key's name, or the user of the host.
+    pub(crate) name: String,
+    /// The key's; none of a user of the host.
+    pub(crate) fingerprint: Option<String>,
+}
+
+impl Requester {
+    /// A key of the requester's name is the requester's, too: who may is judged by names as well.
+    fn is(&self, approver: &Approver) -> bool {
+        let fingerprint = approver.fingerprint.to_string();
+        approver.name.as_str() == self.name || self.fingerprint == Some(fingerprint)
+    }
+}
+
+/// Says which approvals of one commit for one environment count, and why others do not. `standing` are the tags that name
+/// it, once the push has moved those that it `brings`; `keys` may log in.
+pub(crate) fn judge(
+    standing: &BTreeMap<Label, ObjectId>,
+    brings: &BTreeSet<Label>,
+    recorded: &[Recorded],
+    keys: &BTreeSet<Approver>,
+    requester: &Requester,
+) -> (Vec<Approval>, Vec<(Label, NotCounted)>) {
+    let mut counted: BTreeMap<&KeyName, Approval> = BTreeMap::new();
+    let mut others = Vec::new();
+    for (label, object) in standing {
+        let found = recorded.iter().rfind(|one| one.label == *label);
+        let problem = match found {
+            _ if brings.contains(label) => NotCounted::SamePush,
+            None => NotCounted::Unrecorded,
+            Some(Recorded { by, .. }) if requester.is(by) => NotCounted::Own(by.name.clone()),
+            Some(one) if one.object != *object => NotCounted::Changed(one.by.name.clone()),
+            Some(one) if !keys.contains(&one.by) => NotCounted::Removed(one.by.name.clone()),
+            Some(Recorded { by, at, .. }) => {
+                let approval = Approval { by: by.clone(), label: label.clone(), at: *at };
+                let last = counted.entry(&by.name).or_insert_with(|| approval.clone());
+                if last.at < approval.at {
+                    *last = approval;
+                }
+                continue;
+            }
+        };
+        others.push((label.clone(), problem));
+    }
+    (counted.into_values().collect(), others)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const C: &str = "1111111111111111111111111111111111111111";
+    const TAG_OF_C: &str = "2222222222222222222222222222222222222222";
+
+    fn key(name: &str, fingerprint: &str) -> Approver {
+        Approver { name: name.parse().unwrap(), fingerprint: fingerprint.parse().unwrap() }
+    }
+
+    fn recorded(label: &str, object: &str, by: &Approver, minute: u32) -> Recorded {
+        let at = format!("2026-12-01T10:{minute:02}:00Z").parse().unwrap();
+        Recorded { label: label.parse().unwrap(), object: object.parse().unwrap(), by: by.clone(), at }
+    }
+
+    /// The approvals that count, as hooks see them, then what is said of others. `standing` are labels of tags that name
+    /// the commit, with `@` those of an annotated one; who asks is a name and perhaps a fingerprint.
+    fn judged(standing: &str, brings: &str, asks: &str) -> String {
+        let (bob, carol, erin) = (key("bob", "SHA256:b"), key("carol", "SHA256:c"), key("erin", "SHA256:e"));
+        let known = [
+            recorded("bob", C, &bob, 1),
+            recorded("bob-2", TAG_OF_C, &bob, 2),
+            recorded("carol", C, &carol, 3),
+            recorded("erin", C, &erin, 4),
+        ];
+        let keys = [bob, carol, key("alice", "SHA256:a")].into();
+        let object = |label: &str| if label.ends_with('@') { TAG_OF_C } else { C }.parse().unwrap();
+        let standing = standing.split_whitespace();
+        let standing = standing.map(|label| (label.trim_end_matches('@').parse().unwrap(), object(label)));
+        let brings = brings.split_whitespace().map(|label| label.parse().unwrap());
+        let (name, fingerprint) = asks.split_once(' ').unwrap_or((asks, ""));
+        let fingerprint = (!fingerprint.is_empty()).then(|| fingerprint.to_owned());
+        let requester = Requester { name: name.to_owned(), fingerprint };
+        let (counted, others) = judge(&standing.collect(), &brings.collect(), &known, &keys, &requester);
+        let counted = counted.iter().map(ToString::to_string);
+        let others = others.iter().map(|(label, why)| format!("{label}: {why}"));
+        counted.chain(others).collect::<Vec<_>>().join("; ")
+    }
+
+    #[test]
+    fn which_approvals_count_and_why_others_do_not() {
+        const BOB: &str = "bob SHA256:b bob 2026-12-01T10:01:00Z";
+        const CAROL: &str = "carol SHA256:c carol 2026-12-01T10:03:00Z";
+        const OWN: &str = "carol: carol pushed it, and is the one who asks";
+        for (standing, brings, asks, expected) in [
+            ("bob", "", "alice SHA256:a", BOB),
+            ("bob bob-2@", "", "alice SHA256:a", "bob SHA256:b bob-2 2026-12-01T10:02:00Z"),
+            ("bob carol", "", "alice SHA256:a", &format!("{BOB}; {CAROL}")),
+            ("bob carol", "", "carol SHA256:c", &format!("{BOB}; {OWN}")),
+            ("carol", "", "carol SHA256:another", OWN),
+            ("carol", "", "another SHA256:c", OWN),
+            ("carol", "", "carol", OWN),
+            ("carol", "", "root", CAROL),
+            ("bob", "bob", "alice SHA256:a", "bob: it came with the push that asks"),
+            ("bob", "carol", "alice SHA256:a", BOB),
+            ("bob@", "", "alice SHA256:a", "bob: somebody has changed it on this host since bob pushed it"),
+            ("hand", "", "alice SHA256:a", "hand: no push with a key of ssh-keys:list brought it here"),
+            (
+                "erin",
+                "",
+                "alice SHA256:a",
+                "erin: the key of erin that pushed it is not in ssh-keys:list any more",
+            ),
+            ("", "", "alice SHA256:a", ""),
+        ] {
+            assert_eq!(judged(standing, brings, asks), expected, "{standing:?} for {asks}");
+        }
+    }
+}

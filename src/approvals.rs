@@ -1,0 +1,230 @@
+//! What is known of approvals: `environments/<env>.approvals` of the plugin's data has whose key pushed which of the tags
+//! `approve/<env>/<label>`, and when. The tag that stands and the record count together; neither counts alone.
+//!
+//! post-receive writes it, once git has moved the tags, under `approvals.lock`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::approval::{self, Approvals, Approver, Recorded, Requester};
+use crate::exit::Explain;
+use crate::files::{self, FileError, Lock, Locking};
+use crate::names::{ApprovalTag, CommitId, EnvironmentName, InvalidName, Label, ObjectId};
+use crate::repo::{RepoError, RepositoryReader};
+use crate::sources;
+use crate::updates::ApprovalUpdate;
+use crate::vars::{NamedKey, Vars};
+
+/// How long one push waits for another one to be recorded.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many approvals of an environment are remembered: the newest.
+const MAX_RECORDED: usize = 1_000;
+
+/// An approval cannot be taken, or those that there are cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApprovalError {
+    /// It came by no ssh session of Dokku's.
+    #[error(
+        "{0} approves nothing: an approval is somebody's whose key of ssh-keys:list pushes it, and this push has none"
+    )]
+    NoKey(ApprovalTag),
+    /// The key has a name that no list of hooks or properties could hold.
+    #[error("an approval needs a key that can be named: {0}")]
+    Key(#[source] InvalidName),
+    /// Another push does not end.
+    #[error("the approvals are being recorded by another push; delete the tag and push it again")]
+    Busy,
+    /// What is recorded.
+    #[error("{0}\n`dokku graduate:doctor` says what puts that right")]
+    Recorded(#[source] FileError),
+    /// Another file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The repository.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+}
+
+impl Explain for ApprovalError {}
+
+/// The whole file.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ApprovalFile {
+    approvals: Vec<Recorded>,
+}
+
+/// Where an environment's are.
+pub(crate) fn file(vars: &Vars, environment: &EnvironmentName) -> PathBuf {
+    vars.data().join("environments").join(format!("{environment}.approvals"))
+}
+
+/// What is recorded for an environment.
+///
+/// # Errors
+/// The file is damaged.
+pub(crate) fn recorded(vars: &Vars, environment: &EnvironmentName) -> Result<Vec<Recorded>, ApprovalError> {
+    let found: Result<Option<ApprovalFile>, _> = files::read_json(&file(vars, environment));
+    Ok(found.map_err(ApprovalError::Recorded)?.unwrap_or_default().approvals)
+}
+
+/// The approvals of a commit for an environment, for whoever asks here. `pushed` are those that come with the request, or go.
+/// Where they cannot be read none counts, and that is said.
+pub(crate) fn of(
+    vars: &Vars,
+    repo: &RepositoryReader,
+    environment: &EnvironmentName,
+    commit: CommitId,
+    pushed: &[ApprovalUpdate],
+) -> Approvals {
+    judged(vars, repo, environment, commit, pushed).unwrap_or_else(|error| Approvals {
+        counted: Vec::new(),
+        remarks: vec![format!("no approval counts: {error}")],
+    })
+}
+
+fn judged(
+    vars: &Vars,
+    repo: &RepositoryReader,
+    environment: &EnvironmentName,
+    commit: CommitId,
+    pushed: &[ApprovalUpdate],
+) -> Result<Approvals, ApprovalError> {
+    let mut standing = standing(repo, environment)?;
+    let mut brings = BTreeSet::new();
+    for ApprovalUpdate { tag, new } in pushed.iter().filter(|update| update.tag.environment == *environment) {
+        brings.insert(tag.label.clone());
+        match new {
+            Some(new) => standing.insert(tag.label.clone(), *new),
+            None => standing.remove(&tag.label),
+        };
+    }
+    // One that is no commit was made by hand, and approves nothing.
+    standing.retain(|_, object| repo.commit_of(*object).is_ok_and(|named| named == commit));
+    if standing.is_empty() {
+        return Ok(Approvals::default());
+    }
+    let recorded = recorded(vars, environment)?;
+    let keys = sources::ordinary_keys(vars)?.iter().filter_map(|key| approver(key).ok()).collect();
+    let fingerprint = vars.key.as_ref().map(|key| key.fingerprint.clone());
+    let requester = Requester { name: vars.user.clone(), fingerprint };
+    let (counted, others) = approval::judge(&standing, &brings, &recorded, &keys, &requester);
+    let remark = |(label, why)| {
+        let tag = ApprovalTag { environment: environment.clone(), label };
+        format!("{tag} does not count: {why}")
+    };
+    Ok(Approvals { counted, remarks: others.into_iter().map(remark).collect() })
+}
+
+/// What the tags for an environment name.
+fn standing(
+    repo: &RepositoryReader,
+    environment: &EnvironmentName,
+) -> Result<BTreeMap<Label, ObjectId>, RepoError> {
+    let found = repo.refs(&ApprovalTag::prefix_of(environment))?.into_iter();
+    let of = |(name, object): (String, ObjectId)| Some((name.parse::<ApprovalTag>().ok()?.label, object));
+    Ok(found.filter_map(of).collect())
+}
+
+fn approver(key: &NamedKey) -> Result<Approver, InvalidName> {
+    Ok(Approver { name: key.name.parse()?, fingerprint: key.fingerprint.parse()? })
+}
+
+/// Says before git moves the tags whether they could be recorded. To withdraw one is always possible.
+///
+/// # Errors
+/// See [`ApprovalError`].
+pub(crate) fn check(vars: &Vars, updates: &[ApprovalUpdate]) -> Result<(), ApprovalError> {
+    for ApprovalUpdate { tag, .. } in updates.iter().filter(|update| update.new.is_some()) {
+        let key = vars.key.as_ref().ok_or_else(|| ApprovalError::NoKey(tag.clone()))?;
+        approver(key).map_err(ApprovalError::Key)?;
+        recorded(vars, &tag.environment)?;
+    }
+    Ok(())
+}
+
+/// What a push has done to an approval.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ApprovalChange {
+    /// It is recorded: the tag, and what it names.
+    Given(ApprovalTag, ObjectId),
+    /// One that was recorded is so no more: whose it was.
+    Withdrawn(ApprovalTag, Approver),
+}
+
+/// Records what a push has moved. What is moved without a key counts for nothing, recorded or not.
+///
+/// # Errors
+/// See [`ApprovalError`].
+pub(crate) fn record(
+    vars: &Vars,
+    repo: &RepositoryReader,
+    updates: &[ApprovalUpdate],
+) -> Result<Vec<ApprovalChange>, ApprovalError> {
+    let Some(by) = &vars.key else { return check(vars, updates).map(|()| Vec::new()) };
+    let by = approver(by).map_err(ApprovalError::Key)?;
+    files::make_dir(&vars.data().join("environments"))?;
+    let lock = Lock::take_within(&vars.data().join("approvals.lock"), &std::process::id(), PATIENCE)?;
+    let _lock = match lock {
+        Locking::Taken(lock) => lock,
+        Locking::Busy(_) => return Err(ApprovalError::Busy),
+    };
+    let environments: BTreeSet<&EnvironmentName> =
+        updates.iter().map(|update| &update.tag.environment).collect();
+    let mut noted = Vec::new();
+    for environment in environments {
+        let updates: Vec<&ApprovalUpdate> =
+            updates.iter().filter(|update| update.tag.environment == *environment).collect();
+        let before = recorded(vars, environment)?;
+        let standing = standing(repo, environment)?;
+        let approvals = after(before.clone(), &updates, &standing, &by, Utc::now(), &mut noted);
+        if approvals != before {
+            files::write_json(&file(vars, environment), &ApprovalFile { approvals })?;
+        }
+    }
+    Ok(noted)
+}
+
+/// What is recorded after a push. Of a tag that somebody has moved on meanwhile that push records what it is; records of
+/// tags that are gone are forgotten.
+fn after(
+    mut approvals: Vec<Recorded>,
+    updates: &[&ApprovalUpdate],
+    standing: &BTreeMap<Label, ObjectId>,
+    by: &Approver,
+    at: DateTime<Utc>,
+    noted: &mut Vec<ApprovalChange>,
+) -> Vec<Recorded> {
+    for ApprovalUpdate { tag, new } in updates {
+        if standing.get(&tag.label) != new.as_ref() {
+            continue;
+        }
+        let (gone, rest): (Vec<_>, Vec<_>) = approvals.into_iter().partition(|one| one.label == tag.label);
+        approvals = rest;
+        noted.extend(gone.into_iter().map(|one| ApprovalChange::Withdrawn(tag.clone(), one.by)));
+        if let Some(object) = *new {
+            approvals.push(Recorded { label: tag.label.clone(), object, by: by.clone(), at });
+            noted.push(ApprovalChange::Given(tag.clone(), object));
+        }
+    }
+    approvals.retain(|one| standing.get(&one.label) == Some(&one.object));
+    approvals.drain(..approvals.len().saturating_sub(MAX_RECORDED));
+    approvals
+}
+
+/// Forgets all approvals for an environment that is not linked any more.
+///
+/// # Errors
+/// They are still there.
+pub(crate) fn forget(vars: &Vars, environment: &EnvironmentName) -> Result<(), FileError> {
+    let path = file(vars, environment);
+    if path.exists() { files::remove_durably(&path) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests;
