@@ -17,6 +17,9 @@ pub(crate) const SAME_AS: &str = "Same-as";
 /// The line of a release tag that names who signed the request.
 pub(crate) const SIGNER_NOTE: &str = "Signed-by";
 
+/// The line of a release tag that names who had approved it, separated by blanks.
+pub(crate) const APPROVERS_NOTE: &str = "Approved-by";
+
 /// How many releases are looked through, when one is recorded, for an earlier one of the same commit.
 const LOOKED_BACK: usize = 1_000;
 
@@ -31,6 +34,8 @@ pub(crate) struct Episode {
     pub by: Option<String>,
     /// Who signed the tag that asked for it, where that was asked for.
     pub signer: Option<String>,
+    /// Who else had approved it.
+    pub approved_by: Vec<String>,
     /// The label of the tag that asked for it.
     pub label: Option<String>,
     /// The commit of the environment repository whose state it is.
@@ -120,6 +125,10 @@ fn episode(release: &Release) -> Episode {
         time: release.tag.time(),
         by: release.note("Requested-by").map(str::to_owned),
         signer: release.note(SIGNER_NOTE).map(str::to_owned),
+        approved_by: release
+            .note(APPROVERS_NOTE)
+            .map(|names| names.split_whitespace().map(str::to_owned).collect())
+            .unwrap_or_default(),
         label: release.note("Requested-as").and_then(|tag| tag.rsplit('/').next()).map(str::to_owned),
         commit: release.commit,
         apps: Vec::new(),

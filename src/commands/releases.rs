@@ -79,13 +79,22 @@ fn row(episode: &Episode, lost: &[AppName], ready: Option<bool>) -> Vec<String> 
     vec![
         episode.release.clone(),
         episode.commit.short(),
-        match (&episode.by, &episode.signer) {
-            (Some(by), Some(signer)) if by != signer => format!("{by}, signed by {signer}"),
-            (Some(by), Some(_)) => format!("{by}, signed"),
-            (by, _) => by.clone().unwrap_or_default(),
-        },
+        asked_by(episode),
         episode.label.clone().unwrap_or_default(),
         notes.join(" "),
         episode.seconds.map(|seconds| format!("{seconds} s")).unwrap_or_default(),
     ]
+}
+
+/// Who asked for it, signed that and approved it.
+fn asked_by(episode: &Episode) -> String {
+    let asked = match (&episode.by, &episode.signer) {
+        (Some(by), Some(signer)) if by != signer => format!("{by}, signed by {signer}"),
+        (Some(by), Some(_)) => format!("{by}, signed"),
+        (by, _) => by.clone().unwrap_or_default(),
+    };
+    match episode.approved_by.as_slice() {
+        [] => asked,
+        approvers => format!("{asked}, approved by {}", approvers.join(", ")),
+    }
 }

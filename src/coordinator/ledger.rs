@@ -6,7 +6,7 @@ use chrono::Utc;
 
 use crate::carried_out::{self, CarriedOutError, OBJECT_NOTE, PAYLOAD_NOTE, TAG_NOTE};
 use crate::git::{Git, GitError, RefChange, TagText};
-use crate::history::{self, SIGNER_NOTE};
+use crate::history::{self, APPROVERS_NOTE, SIGNER_NOTE};
 use crate::manifest::{GITIGNORE, MANIFEST_FILE};
 use crate::names::{AppName, CommitId, EnvironmentName, ReleaseTag};
 use crate::order::Order;
@@ -198,6 +198,11 @@ impl<'a> Ledger<'a> {
         );
         if let Some(signed) = &self.order.signed {
             message += &format!("{SIGNER_NOTE}: {}\n{PAYLOAD_NOTE}: {}\n", signed.by, signed.payload);
+        }
+        let approvers: Vec<&str> =
+            self.order.approvals.counted.iter().map(|approval| approval.by.name.as_str()).collect();
+        if !approvers.is_empty() {
+            message += &format!("{APPROVERS_NOTE}: {}\n", approvers.join(" "));
         }
         if !mapping.is_empty() {
             message += &format!("Mapping: {mapping}\n");
