@@ -113,17 +113,25 @@ LAST_TAG=production/[TIME]
         .says(&format!("ENVIRONMENT_URL={}", world.destination.url()));
 }
 
+/// The exit status of a hook that the plugin brings, and what it says.
+fn hook(name: &str, variables: &[(&str, &str)]) -> (Option<i32>, String) {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/hooks/");
+    #[expect(clippy::disallowed_methods, reason = "tests do not use the product's way to start programs")]
+    let mut hook = Command::new(format!("{directory}{name}"));
+    let output = hook.env("GRADUATE_ID", "x").envs(variables.iter().copied()).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
 /// What the hook of the plugin says when its file is this, and its exit status.
 fn business_hours(file: &str, kind: &str) -> (Option<i32>, String) {
     let dir = tempfile::tempdir().unwrap();
     let hours = dir.path().join("hours");
     fs::write(&hours, file).unwrap();
-    #[expect(clippy::disallowed_methods, reason = "tests do not use the product's way to start programs")]
-    let mut hook = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/hooks/business-hours"));
-    hook.env("GRADUATE_ID", "x").env("GRADUATE_KIND", kind).env("GRADUATE_BUSINESS_HOURS_FILE", &hours);
-    let output = hook.output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8(said).unwrap().replace(dir.path().to_str().unwrap(), ""))
+    let file = hours.to_str().unwrap();
+    let (status, said) =
+        hook("business-hours", &[("GRADUATE_KIND", kind), ("GRADUATE_BUSINESS_HOURS_FILE", file)]);
+    (status, said.replace(dir.path().to_str().unwrap(), ""))
 }
 
 #[test]
@@ -151,6 +159,59 @@ fn the_business_hours_of_the_plugin_name_the_next_opening_and_let_a_roll_back_pa
     ] {
         assert_eq!(business_hours(wrong, "graduation"), (Some(1), format!("{why}\n")), "{wrong:?}");
     }
+}
+
+#[test]
+fn the_plugins_hook_for_approvals_counts_those_that_are_asked_for_and_lets_a_roll_back_pass() {
+    const BOB: &str = "bob SHA256:b bob 2026-12-01T10:01:00Z";
+    const BOTH: &str =
+        "bob SHA256:b bob 2026-12-01T10:01:00Z\ncarol SHA256:c looks-good 2026-12-01T10:03:00Z";
+    let by_bob = "approved by bob at 2026-12-01T10:01:00Z (bob)\n";
+    let by_carol = "approved by carol at 2026-12-01T10:03:00Z (looks-good)\n";
+    let how = "git push -f origin 4f2a9c1:refs/tags/approve/production/<name>\n";
+    let ask = |rest: &str| format!("{rest}; whoever approves it pushes\n{how}");
+    let [none, of_two] =
+        ["0 of 1", "1 of 2"].map(|count| format!("{count} approvals of 4f2a9c1 for production"));
+    let wrong = |number: &str| format!("NEEDS_APPROVALS is a number from 1, and not {number}\n");
+    for (approvals, from, number, kind, status, expected) in [
+        ("", "", "", "graduation", 1, ask(&none)),
+        ("", "", "", "rollback", 0, "going back needs no approval\n".to_owned()),
+        (BOB, "", "", "graduation", 0, by_bob.to_owned()),
+        (BOB, "bob,carol", "1", "graduation", 0, by_bob.to_owned()),
+        (
+            BOB,
+            "bobby carol",
+            "",
+            "graduation",
+            1,
+            format!(
+                "the approval by bob does not count: bobby carol are asked\n{}",
+                ask(&format!("{none} by bobby carol"))
+            ),
+        ),
+        (BOB, "", "2", "graduation", 1, format!("{by_bob}{}", ask(&of_two))),
+        (BOTH, "", "2", "graduation", 0, format!("{by_bob}{by_carol}")),
+        (BOTH, "", "0", "graduation", 1, wrong("0")),
+        (BOTH, "", "two", "graduation", 1, wrong("two")),
+    ] {
+        let ran = hook(
+            "needs-approval",
+            &[
+                ("GRADUATE_APPROVALS", approvals),
+                ("NEEDS_APPROVAL_FROM", from),
+                ("NEEDS_APPROVALS", number),
+                ("GRADUATE_KIND", kind),
+                ("GRADUATE_COMMIT", "4f2a9c1"),
+                ("GRADUATE_ENVIRONMENT", "production"),
+            ],
+        );
+        assert_eq!(ran, (Some(status), expected), "{approvals:?} {from:?} {number:?}");
+    }
+    let (status, said) = hook("needs-approval", &[]);
+    assert!(
+        status == Some(2) && said.contains("a destination does not know who has approved"),
+        "{status:?} {said}"
+    );
 }
 
 #[test]

@@ -230,3 +230,108 @@ fn a_signed_environment_takes_what_a_signer_signed_once_and_its_own_releases() {
     desk.push(&format!("refs/tags/spent:{NOW}")).is_refused().says("was carried out already (production/");
     assert_eq!(world.destination.live("api"), "1");
 }
+
+/// A clone whose HEAD may only graduate to production when bob has approved it.
+struct Approving<'a> {
+    world: &'a World,
+    env: &'a Checkout<'a>,
+}
+
+impl Approving<'_> {
+    /// What alice asks for is refused by the hook, and this is said.
+    #[track_caller]
+    fn is_needed(&self, why: &str) {
+        let ran = self.env.graduate("now", "HEAD").is_refused().says("0 of 1 approvals of ");
+        ran.says("git push -f origin").says(why);
+    }
+
+    /// Alice moves an approval's tag; nothing makes it go away.
+    fn alice_pushes(&self, refspec: &str) -> Ran {
+        self.env.git(&["push", "-f", "origin", refspec])
+    }
+
+    fn git_on_the_host(&self, words: &str) {
+        self.world.source.root(&format!("git --git-dir=\"$DOKKU_ROOT/.git\" {words}")).succeeds();
+    }
+}
+
+#[test]
+fn what_graduates_can_need_the_approval_of_another() {
+    if World::simulated_only("a second key is added to the source") {
+        return;
+    }
+    let world = World::new();
+    let env = world.with_news_of(&["api"]);
+    let bob = Developer::new(&world, "bob");
+    let approving = Approving { world: &world, env: &env };
+    let hook = "NEEDS_APPROVAL_FROM=bob,alice \"$PLUGIN_ENABLED_PATH/graduate/scripts/hooks/needs-approval\"";
+    world.source.dokku(&["graduate:add-hook", "PRE", hook]).succeeds();
+    let head = env.revision("HEAD").unwrap();
+    let before = world.destination.snapshot();
+
+    approving.is_needed(" for production by bob alice");
+    for (name, why) in [
+        ("approve/production/a/b", "is not an approval: write `approve/<environment>/<label>`"),
+        ("approve/nowhere/bob", "approve/nowhere/bob approves nothing: no environment is called nowhere"),
+        ("aprove/production/bob", "has no effect: push to `refs/tags/approve/production/bob`"),
+    ] {
+        bob.push(&env, &format!("origin HEAD:refs/tags/{name}")).is_refused().says(why);
+    }
+    // One's own, one of the same push, and one that no push has brought.
+    approving.alice_pushes("HEAD:refs/tags/approve/production/alice").succeeds().says("alice approves");
+    approving.is_needed("approve/production/alice does not count: alice pushed it, and is the one who asks");
+    let both = "origin HEAD:refs/tags/approve/production/bob HEAD:refs/tags/graduate/production/now";
+    env.shell(&format!("git push -f {both}"))
+        .is_refused()
+        .says("approve/production/bob does not count: it came with the push that asks");
+    assert_eq!(env.remote("refs/tags/approve/production/bob"), None);
+    approving.git_on_the_host(&format!("update-ref refs/tags/approve/production/bob {head}"));
+    approving.is_needed("approve/production/bob does not count: no push with a key of ssh-keys:list");
+    approving.git_on_the_host("tag -d approve/production/bob");
+
+    // Given and withdrawn: by a push that moves it, by one that deletes it.
+    env.git(&["tag", "-a", "-f", "-m", "Looks good", "approve/production/bob", "HEAD"]).succeeds();
+    let approve = || bob.push(&env, "origin refs/tags/approve/production/bob").succeeds();
+    approve().says(&format!("-----> bob approves {} for production (approve/production/bob)", &head[..7]));
+    approving
+        .alice_pushes("HEAD~1:refs/tags/approve/production/bob")
+        .succeeds()
+        .says("-----> approve/production/bob, the approval by bob, is withdrawn");
+    approving.is_needed("alice pushed it");
+    approve();
+    approving.alice_pushes(":refs/tags/approve/production/bob").succeeds().says("is withdrawn");
+    approving.is_needed("alice pushed it");
+    world.destination.snapshot().assert_same_as(&before);
+
+    // It counts, and is seen everywhere.
+    approve();
+    let approved = "       approved by bob on ";
+    world.ssh(&world.source, "graduate:plan production").succeeds().says(approved);
+    bob.dokku("graduate:plan production")
+        .succeeds()
+        .says("bob does not count: bob pushed it, and is the one who asks");
+    let plan = world.ssh(&world.source, "graduate:plan production --format json").succeeds().json("plan");
+    assert_eq!((&plan["approvals"][0]["by"], &plan["approvals"][0]["label"]), (&"bob".into(), &"bob".into()));
+    env.graduate("now", "HEAD").succeeds().says(approved).says("[PRE] approved by bob at 20");
+    assert_eq!(world.destination.live("api"), "2");
+    let releases = world.source.dokku(&["graduate:releases", "production"]).succeeds().raw;
+    assert!(releases.lines().nth(1).unwrap().contains("alice, approved by bob"), "{releases}");
+
+    // Of what cannot be read nothing counts; going back passes all the same.
+    let file = "\"$DOKKU_LIB_ROOT/data/graduate/environments/production.approvals\"";
+    world.source.root(&format!("echo '{{' >{file}")).succeeds();
+    world.ssh(&world.source, "graduate:plan production").says("no approval counts: cannot read ");
+    bob.push(&env, "origin HEAD~1:refs/tags/approve/production/bob").is_refused().says("it is damaged");
+    let doctor = world.source.dokku(&["graduate:doctor", "--format", "json"]).json("doctor");
+    let findings = doctor["here"]["findings"].as_array().unwrap();
+    let found = findings.iter().find(|finding| finding["check"] == "approvals").unwrap();
+    assert_eq!(found["severity"], "broken");
+    let first = env.remote_refs("refs/tags/production/")[0].clone();
+    env.git(&["fetch", "-q", "--tags", "-f", "origin"]).succeeds();
+    env.graduate("back", &first).succeeds().says("[PRE] going back needs no approval");
+    assert_eq!(world.destination.live("api"), "1");
+    world.source.root(found["remedy"].as_str().unwrap()).succeeds();
+    bob.push(&env, "origin HEAD~1:refs/tags/approve/production/bob").succeeds().says("bob approves");
+    world.source.dokku(&["graduate:rm-environment", "production"]).succeeds();
+    world.source.root(&format!("test ! -e {file}")).succeeds();
+}
