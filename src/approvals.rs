@@ -37,7 +37,7 @@ pub(crate) enum ApprovalError {
     #[error("an approval needs a key that can be named: {0}")]
     Key(#[source] InvalidName),
     /// Another push does not end.
-    #[error("the approvals are being recorded by another push; delete the tag and push it again")]
+    #[error("those of another push are being recorded; wait until that is over")]
     Busy,
     /// What is recorded.
     #[error("{0}\n`dokku graduate:doctor` says what puts that right")]
@@ -151,8 +151,8 @@ pub(crate) fn check(vars: &Vars, updates: &[ApprovalUpdate]) -> Result<(), Appro
 /// What a push has done to an approval.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ApprovalChange {
-    /// It is recorded: the tag, and what it names.
-    Given(ApprovalTag, ObjectId),
+    /// It is recorded.
+    Given(ApprovalTag, Recorded),
     /// One that was recorded is so no more: whose it was.
     Withdrawn(ApprovalTag, Approver),
 }
@@ -176,18 +176,18 @@ pub(crate) fn record(
     };
     let environments: BTreeSet<&EnvironmentName> =
         updates.iter().map(|update| &update.tag.environment).collect();
-    let mut noted = Vec::new();
+    let mut changes = Vec::new();
     for environment in environments {
         let updates: Vec<&ApprovalUpdate> =
             updates.iter().filter(|update| update.tag.environment == *environment).collect();
         let before = recorded(vars, environment)?;
         let standing = standing(repo, environment)?;
-        let approvals = after(before.clone(), &updates, &standing, &by, Utc::now(), &mut noted);
+        let approvals = after(before.clone(), &updates, &standing, &by, Utc::now(), &mut changes);
         if approvals != before {
             files::write_json(&file(vars, environment), &ApprovalFile { approvals })?;
         }
     }
-    Ok(noted)
+    Ok(changes)
 }
 
 /// What is recorded after a push. Of a tag that somebody has moved on meanwhile that push records what it is; records of
@@ -198,7 +198,7 @@ fn after(
     standing: &BTreeMap<Label, ObjectId>,
     by: &Approver,
     at: DateTime<Utc>,
-    noted: &mut Vec<ApprovalChange>,
+    changes: &mut Vec<ApprovalChange>,
 ) -> Vec<Recorded> {
     for ApprovalUpdate { tag, new } in updates {
         if standing.get(&tag.label) != new.as_ref() {
@@ -206,10 +206,11 @@ fn after(
         }
         let (gone, rest): (Vec<_>, Vec<_>) = approvals.into_iter().partition(|one| one.label == tag.label);
         approvals = rest;
-        noted.extend(gone.into_iter().map(|one| ApprovalChange::Withdrawn(tag.clone(), one.by)));
+        changes.extend(gone.into_iter().map(|one| ApprovalChange::Withdrawn(tag.clone(), one.by)));
         if let Some(object) = *new {
-            approvals.push(Recorded { label: tag.label.clone(), object, by: by.clone(), at });
-            noted.push(ApprovalChange::Given(tag.clone(), object));
+            let given = Recorded { label: tag.label.clone(), object, by: by.clone(), at };
+            approvals.push(given.clone());
+            changes.push(ApprovalChange::Given(tag.clone(), given));
         }
     }
     approvals.retain(|one| standing.get(&one.label) == Some(&one.object));

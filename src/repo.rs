@@ -415,7 +415,7 @@ impl RepositoryReader {
         if state.0.is_empty() { Err(RepoError::NoManifests(commit)) } else { Ok(state) }
     }
 
-    /// The names of all refs that begin with `prefix`, which no pattern stands in, with what they point to, sorted.
+    /// The names of all refs that begin with `prefix`, which has no wildcards, with what they point to, sorted.
     ///
     /// # Errors
     /// The refs cannot be read.

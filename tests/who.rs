@@ -322,6 +322,10 @@ fn what_graduates_can_need_the_approval_of_another() {
     world.source.root(&format!("echo '{{' >{file}")).succeeds();
     world.ssh(&world.source, "graduate:plan production").says("no approval counts: cannot read ");
     bob.push(&env, "origin HEAD~1:refs/tags/approve/production/bob").is_refused().says("it is damaged");
+    // It can be withdrawn all the same, and only that is not written down.
+    let not_recorded = "the approvals of this push are not recorded: cannot read ";
+    bob.push(&env, "origin :refs/tags/approve/production/bob").says(not_recorded);
+    assert_eq!(env.remote("refs/tags/approve/production/bob"), None);
     let doctor = world.source.dokku(&["graduate:doctor", "--format", "json"]).json("doctor");
     let findings = doctor["here"]["findings"].as_array().unwrap();
     let found = findings.iter().find(|finding| finding["check"] == "approvals").unwrap();

@@ -86,7 +86,7 @@ fn what_is_pushed_counts_while_tag_record_and_key_stand() {
     let commit = scene.commit;
     assert_eq!(scene.seen(&[]), "");
     let given = scene.push("bob", "bob", Some(commit));
-    assert_eq!(given, [ApprovalChange::Given("refs/tags/approve/production/bob".parse().unwrap(), commit)]);
+    assert!(matches!(&given[..], [ApprovalChange::Given(_, given)] if given.object == commit), "{given:?}");
     assert_eq!(scene.seen(&[]), "bob as bob");
     scene.push("carol", "carol", Some(commit));
     scene.push("carol", "another", Some(scene.other));

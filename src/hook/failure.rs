@@ -35,6 +35,9 @@ pub(crate) enum HookError {
     /// What it approves.
     #[error("cannot accept the push: {0}")]
     Approval(#[from] ApprovalError),
+    /// What it has approved, or withdrawn.
+    #[error("the approvals of this push are not recorded: {0}\nthen delete their tags, and push them again")]
+    NotRecorded(#[source] ApprovalError),
     /// A graduation decides by the tag.
     #[error("cannot delete {0}: a graduation that it asked for is in progress")]
     InUse(RequestTag),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::failure::HookError;
 use super::push_status::{PushStatus, note_push_status};
+use crate::approval::Recorded;
 use crate::approvals::{self, ApprovalChange};
 use crate::attach::{AttachError, Attached, From, Look, Step};
 use crate::client::Client;
@@ -47,7 +48,7 @@ pub(super) fn of_push(vars: &Vars, client: &Client, input: &[u8]) -> Result<u8, 
         let moved = noted.into_iter().filter(|(_, note)| moved(note));
         Ok(moved.map(|(id, note)| follow(vars, id, note, quiet)).collect())
     };
-    // No request of this push was judged by them.
+    // The requests of this push were judged without them.
     let recorded = record_approvals(vars, &updates);
     let followed = followed?;
     if followed.is_empty() {
@@ -75,11 +76,12 @@ fn record_approvals(vars: &Vars, updates: &[Update]) -> Result<(), HookError> {
     }
     let repo = GitRepository::open(vars)?;
     let mut lines = Lines::default();
-    for noted in approvals::record(vars, &repo, &approvals)? {
-        lines.step(&match noted {
-            ApprovalChange::Given(tag, object) => {
-                let (by, commit) = (&vars.user, repo.commit_of(object)?);
-                format!("{by} approves {} for {} ({tag})", commit.short(), tag.environment)
+    let changes = approvals::record(vars, &repo, &approvals).map_err(HookError::NotRecorded)?;
+    for change in changes {
+        lines.step(&match change {
+            ApprovalChange::Given(tag, Recorded { by, object, .. }) => {
+                let commit = repo.commit_of(object)?.short();
+                format!("{} approves {commit} for {} ({tag})", by.name, tag.environment)
             }
             ApprovalChange::Withdrawn(tag, by) => format!("{tag}, the approval by {}, is withdrawn", by.name),
         });
