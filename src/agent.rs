@@ -33,7 +33,9 @@ use crate::participant::store::{self, Graduation, Store};
 use crate::participant::{self, Start};
 use crate::preflight;
 use crate::process::{Detached, ProcessError};
-use crate::protocol::{self, Hello, LineError, LiveApp, MAX_KEPT, PROTOCOL, Report, Request, RevisionFacts};
+use crate::protocol::{
+    self, Answer, Hello, LineError, LiveApp, MAX_KEPT, PROTOCOL, Question, Report, Request, RevisionFacts,
+};
 use crate::provenance::{self, ProvenanceError};
 use crate::records::Follower;
 use crate::settings;
@@ -126,10 +128,14 @@ fn tell(report: &Report) -> io::Result<()> {
     protocol::write(&mut io::stdout().lock(), report)
 }
 
+fn answer(answer: Answer) -> io::Result<()> {
+    tell(&Report::Answer(answer))
+}
+
 fn tell_factors(app: &AppName, factors: RawFactors) -> io::Result<()> {
     for (plugin, properties) in factors {
         for (property, values) in properties {
-            tell(&Report::Factor { app: app.clone(), plugin: plugin.clone(), property, values })?;
+            answer(Answer::Factor { app: app.clone(), plugin: plugin.clone(), property, values })?;
         }
     }
     Ok(())
@@ -168,12 +174,7 @@ struct ParticipantHandle {
 impl Session<'_> {
     fn handle(&mut self, request: Request) -> Result<(), AgentError> {
         match request {
-            Request::Live {} => self.live(),
-            Request::Factors {} => self.factors(),
-            Request::Examine {} => self.examine(),
-            Request::Revision { app, commit } => self.revision(app, commit),
-            Request::Layers { app, layers, key } => self.layers(app, &layers, &key),
-            Request::Keep { app, keep, forget } => self.keep(app, &keep, &forget),
+            Request::Ask(question) => self.reply(question),
             Request::Expect { apps } => self.expect(apps),
             Request::Begin {
                 id,
@@ -223,6 +224,17 @@ impl Session<'_> {
         }
     }
 
+    fn reply(&mut self, question: Question) -> Result<(), AgentError> {
+        match question {
+            Question::Live {} => self.live(),
+            Question::Factors {} => self.factors(),
+            Question::Examine {} => self.examine(),
+            Question::Revision { app, commit } => self.revision(app, commit),
+            Question::Layers { app, layers, key } => self.layers(app, &layers, &key),
+            Question::Keep { app, keep, forget } => self.keep(app, &keep, &forget),
+        }
+    }
+
     /// The apps of this host, as far as they exist for the source.
     fn apps(&self, dokku: &Dokku) -> Result<Vec<AppName>, AgentError> {
         let mut apps = dokku.apps()?.names;
@@ -253,9 +265,9 @@ impl Session<'_> {
             let mut kept = kept.remove(&app).unwrap_or_default();
             kept.drain(..kept.len().saturating_sub(MAX_KEPT));
             let live = LiveApp { status, config_names, broken, is_scaled_to_nothing, hold, obstacles, kept };
-            tell(&Report::App { app, live })?;
+            answer(Answer::App { app, live })?;
         }
-        Ok(tell(&Report::AllApps {})?)
+        Ok(answer(Answer::AllApps {})?)
     }
 
     fn factors(&self) -> Result<(), AgentError> {
@@ -263,7 +275,7 @@ impl Session<'_> {
         for app in self.apps(&dokku)? {
             tell_factors(&app, diff::comparable_of_stored(&dokku.factors(&app), &dokku.scale(&app)))?;
         }
-        Ok(tell(&Report::AllApps {})?)
+        Ok(answer(Answer::AllApps {})?)
     }
 
     fn revision(&self, app: AppName, commit: CommitId) -> Result<(), AgentError> {
@@ -273,7 +285,7 @@ impl Session<'_> {
             }
             Err(out_of_bounds) => (RevisionFacts::default(), Some(out_of_bounds.to_string())),
         };
-        Ok(tell(&Report::Revision { app, commit, facts, trouble })?)
+        Ok(answer(Answer::Revision { app, commit, facts, trouble })?)
     }
 
     fn layers(&mut self, app: AppName, layers: &[Digest], key: &Digest) -> Result<(), AgentError> {
@@ -286,7 +298,7 @@ impl Session<'_> {
         };
         let LocalImages { architecture, layers: all } = self.images.insert(images);
         let there = image::common_start(layers, all);
-        Ok(tell(&Report::Layers { app, architecture: architecture.clone(), there })?)
+        Ok(answer(Answer::Layers { app, architecture: architecture.clone(), there })?)
     }
 
     fn keep(
@@ -296,7 +308,7 @@ impl Session<'_> {
         forget: &BTreeSet<CommitId>,
     ) -> Result<(), AgentError> {
         if !self.access.may_touch(&app) {
-            return Ok(tell(&Report::Kept { app })?);
+            return Ok(answer(Answer::Kept { app })?);
         }
         // What was brought live is kept already; the source asks for all of it at the next release again.
         if let Err(error) = Git::bare(&Dokku::new(self.vars).repository(&app)).keep(keep, forget, git::kept) {
@@ -305,21 +317,21 @@ impl Session<'_> {
         if let Err(error) = provenance::trim_forgotten(self.vars, &app, forget) {
             log::error!("{error}");
         }
-        Ok(tell(&Report::Kept { app })?)
+        Ok(answer(Answer::Kept { app })?)
     }
 
     fn examine(&self) -> Result<(), AgentError> {
         // First of all, for the source subtracts the time that the question took.
-        tell(&Report::Clock { at: Utc::now() })?;
+        answer(Answer::Clock { at: Utc::now() })?;
         let apps = Dokku::new(self.vars).apps()?.names;
         let may_read = |finding: &Finding| {
             let mut texts = std::iter::once(&finding.found).chain(&finding.remedy);
             texts.all(|text| self.access.may_read(text, &apps))
         };
         for finding in doctor::host(self.vars).into_iter().filter(may_read) {
-            tell(&Report::Found { finding: finding.tamed() })?;
+            answer(Answer::Found { finding: finding.tamed() })?;
         }
-        Ok(tell(&Report::Examined {})?)
+        Ok(answer(Answer::Examined {})?)
     }
 
     fn expect(&mut self, apps: BTreeMap<AppName, CommitId>) -> Result<(), AgentError> {

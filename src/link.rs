@@ -15,7 +15,7 @@ use crate::commit::source::Go;
 use crate::dokku_version::{self, TooOld};
 use crate::legible;
 use crate::process::{ProcessError, ProcessId, Program, Running, Tail};
-use crate::protocol::{self, Decision, Hello, LineError, PROTOCOL, Report, Request};
+use crate::protocol::{self, Answer, Decision, Hello, LineError, PROTOCOL, Report, Request};
 use crate::settings::SettingsError;
 use crate::ssh::SshError;
 
@@ -227,9 +227,10 @@ impl Limit {
 }
 
 impl ReportReader {
-    /// The next report of an answer that must have come to its end within a limit and within [`MAX_ANSWER`].
-    fn next_answer(&mut self, limit: &mut Limit) -> Result<Report, LinkError> {
-        Ok(protocol::parse(&self.answered_line(limit)?)?)
+    /// The next piece of an answer that must have come to its end within a limit and within [`MAX_ANSWER`].
+    fn next_answer(&mut self, limit: &mut Limit) -> Result<Answer, LinkError> {
+        let report = protocol::parse(&self.answered_line(limit)?)?;
+        if let Report::Answer(answer) = report { Ok(answer) } else { Err(LinkError::out_of_turn(&report)) }
     }
 
     fn answered_line(&mut self, limit: &mut Limit) -> Result<Vec<u8>, LinkError> {

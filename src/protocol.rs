@@ -114,19 +114,20 @@ pub enum Delivery {
     Image,
 }
 
-/// From the coordinator to the agent.
+/// What a source asks, whether or not it graduates. The agent answers by itself: nothing of it takes a lock, or needs a
+/// graduation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Request {
-    /// What runs there? Answered by one [`Report::App`] an app, then [`Report::AllApps`]. Takes no lock.
+#[serde(tag = "question", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Question {
+    /// What runs there? Answered by one [`Answer::App`] an app, then [`Answer::AllApps`]. Takes no lock.
     Live {},
-    /// What else is set for each app there? Answered by one [`Report::Factor`] a setting, then [`Report::AllApps`]. Takes
+    /// What else is set for each app there? Answered by one [`Answer::Factor`] a setting, then [`Answer::AllApps`]. Takes
     /// no lock.
     Factors {},
-    /// What does `graduate:doctor` find there? Answered by [`Report::Clock`], one [`Report::Found`] a finding, then
-    /// [`Report::Examined`]. Takes no lock and changes nothing.
+    /// What does `graduate:doctor` find there? Answered by [`Answer::Clock`], one [`Answer::Found`] a finding, then
+    /// [`Answer::Examined`]. Takes no lock and changes nothing.
     Examine {},
-    /// Is this revision in an app's repository there? Answered by [`Report::Revision`]. Takes no lock.
+    /// Is this revision in an app's repository there? Answered by [`Answer::Revision`]. Takes no lock.
     Revision {
         /// The app.
         app: AppName,
@@ -134,7 +135,7 @@ pub enum Request {
         commit: CommitId,
     },
     /// How would a build of the app there be set, and how many of these layers of an image are there? Answered by one
-    /// [`Report::Factor`] a setting, those that are set for all apps among them, then [`Report::Layers`]. Takes no lock.
+    /// [`Answer::Factor`] a setting, those that are set for all apps among them, then [`Answer::Layers`]. Takes no lock.
     Layers {
         /// The app, which may not be there yet.
         app: AppName,
@@ -145,7 +146,7 @@ pub enum Request {
         key: Digest,
     },
     /// Keeps revisions of an app that a release can be gone back to, as far as they are there. Answered by
-    /// [`Report::Kept`]. Takes no lock: nothing else makes or deletes these refs.
+    /// [`Answer::Kept`]. Takes no lock: nothing else makes or deletes these refs.
     Keep {
         /// The app.
         app: AppName,
@@ -154,6 +155,14 @@ pub enum Request {
         /// What is kept no more.
         forget: BTreeSet<CommitId>,
     },
+}
+
+/// From the coordinator to the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// A question. Its answer is of several [`Report::Answer`]s.
+    Ask(Question),
     /// These apps are to be part of the graduation that is begun next, with these revisions. Not answered: a line holds only
     /// so many.
     Expect {
@@ -360,17 +369,10 @@ pub struct Hello {
     pub max_soak_s: Option<u64>,
 }
 
-/// From the agent to the coordinator.
+/// A piece of the answer to a [`Question`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Report {
-    /// The first line of every session.
-    Hello(Box<Hello>),
-    /// A hook of the operator's there decides on it, before it is begun.
-    Admitting {
-        /// A line that it has written; none is a sign of life.
-        text: Option<String>,
-    },
+#[serde(tag = "answer", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Answer {
     /// One app that exists there.
     App {
         /// Its name.
@@ -391,9 +393,9 @@ pub enum Report {
         /// Its values.
         values: Vec<String>,
     },
-    /// The last [`Report::App`] or [`Report::Factor`] has been sent.
+    /// The last [`Answer::App`] or [`Answer::Factor`] has been sent.
     AllApps {},
-    /// What time it was there when [`Request::Examine`] came.
+    /// What time it was there when [`Question::Examine`] came.
     Clock {
         /// To the millisecond at least.
         at: DateTime<Utc>,
@@ -403,7 +405,7 @@ pub enum Report {
         /// What.
         finding: Finding,
     },
-    /// The last [`Report::Found`] has been sent.
+    /// The last [`Answer::Found`] has been sent.
     Examined {},
     /// What an app's repository there knows of a revision.
     Revision {
@@ -426,10 +428,25 @@ pub enum Report {
         /// How many of the layers that were asked for are there, from the lowest on.
         there: usize,
     },
-    /// What [`Request::Keep`] named is kept, or there is no such app.
+    /// What [`Question::Keep`] named is kept, or there is no such app.
     Kept {
         /// The app.
         app: AppName,
+    },
+}
+
+/// From the agent to the coordinator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Report {
+    /// The first line of every session.
+    Hello(Box<Hello>),
+    /// To a [`Request::Ask`].
+    Answer(Answer),
+    /// A hook of the operator's there decides on it, before it is begun.
+    Admitting {
+        /// A line that it has written; none is a sign of life.
+        text: Option<String>,
     },
     /// The destination is taken for the graduation.
     Begun {},
@@ -597,8 +614,11 @@ mod tests {
 
     #[test]
     fn unknown_fields_and_types_are_refused() {
-        assert_eq!(parse::<Request>(br#"{"type":"live"}"#).unwrap(), Request::Live {});
-        assert!(parse::<Request>(br#"{"type":"live","x":1}"#).is_err());
+        assert_eq!(
+            parse::<Request>(br#"{"type":"ask","question":"live"}"#).unwrap(),
+            Request::Ask(Question::Live {})
+        );
+        assert!(parse::<Request>(br#"{"type":"ask","question":"live","x":1}"#).is_err());
         assert!(parse::<Request>(br#"{"type":"shutdown"}"#).is_err());
         assert!(parse::<Request>(br#"{"type":"prepare","app":"../x"}"#).is_err());
     }
@@ -609,7 +629,11 @@ mod tests {
         for line in lines.lines() {
             let message: T = parse(line.as_bytes()).unwrap();
             assert_eq!(String::from_utf8(encode(&message)).unwrap().trim_end(), line);
-            let kind = line.split('"').nth(3).unwrap();
+            let mut words = line.split('"').skip(3).step_by(4);
+            let kind = match words.next().unwrap() {
+                "ask" | "answer" => words.next().unwrap(),
+                kind => kind,
+            };
             if seen.last() != Some(&kind) {
                 seen.push(kind);
             }

@@ -21,7 +21,7 @@ use crate::docker::images::{self, Info};
 use crate::docker::{DockerError, Keeper};
 use crate::exit::Explain;
 use crate::files::{self, FileError};
-use crate::image::talk::{Announced, Answer, MAX_LAYERS, MAX_UNPACKED, STANDSTILL};
+use crate::image::talk::{Announced, ImageAnswer, MAX_LAYERS, MAX_UNPACKED, STANDSTILL};
 use crate::image::unpack::{Awaited, UnpackError, unpack};
 use crate::image::{ConfigFile, common_start, is_loaded_as};
 use crate::names::{AppName, CommitId};
@@ -129,17 +129,17 @@ impl Explain for ReceiveImageError {}
 /// The source cannot be told how it ended.
 pub(crate) fn run(vars: &Vars, access: &Access, app: &AppName) -> Result<bool, ReceiveImageError> {
     let answer = match receive(vars, access, app) {
-        Ok(()) => Answer::Loaded {},
+        Ok(()) => ImageAnswer::Loaded {},
         Err(error @ ReceiveImageError::Incomplete(_)) => {
-            Answer::Incomplete { reason: protocol::clipped(error.to_string()) }
+            ImageAnswer::Incomplete { reason: protocol::clipped(error.to_string()) }
         }
-        Err(error) => Answer::Refused { reason: protocol::clipped(error.to_string()) },
+        Err(error) => ImageAnswer::Refused { reason: protocol::clipped(error.to_string()) },
     };
     say(&answer)?;
-    Ok(answer == Answer::Loaded {})
+    Ok(answer == ImageAnswer::Loaded {})
 }
 
-fn say(answer: &Answer) -> Result<(), ReceiveImageError> {
+fn say(answer: &ImageAnswer) -> Result<(), ReceiveImageError> {
     protocol::write(&mut io::stdout(), answer).map_err(|error| ReceiveImageError::System("answer", error))
 }
 
@@ -163,7 +163,7 @@ fn receive(vars: &Vars, access: &Access, app: &AppName) -> Result<(), ReceiveIma
     images::end_loads(&mark)?;
     keeper.release()?;
     let from = if announced.whole { 0 } else { common_start(&announced.layers, &info.completing_layers()?) };
-    say(&Answer::Lacks { from })?;
+    say(&ImageAnswer::Lacks { from })?;
     let Announced { facts, layers, architecture, .. } = announced;
     let awaited = Awaited { name: keeper.name(), architecture, layers, from };
     let session = Arrival { store, awaited, mark };
@@ -262,7 +262,7 @@ impl Arrival {
             }
             if began.elapsed().as_secs() / STILL_LOADING > told {
                 told += 1;
-                say(&Answer::Loading {})?;
+                say(&ImageAnswer::Loading {})?;
             }
         }
         if load.wait()?.success() { Ok(config) } else { Err(failed(stderr.text(GRACE))) }

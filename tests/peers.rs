@@ -61,7 +61,7 @@ fn what_is_no_agent_is_told_apart() {
     let environment = with_news(&world, &["api"]);
     let before = world.destination.snapshot();
     let hello = hello(PROTOCOL);
-    let endless = r#"read live; yes '{"type":"app","app":"a","live":{"status":{"runs":null,"condition":"up","branch_at":null,"starts_another_image":false,"image_is_gone":false,"is_deploying":false},"config_names":[],"broken":null,"is_scaled_to_nothing":false,"hold":"built","obstacles":[],"kept":[]}}'"#;
+    let endless = r#"read live; yes '{"type":"answer","answer":"app","app":"a","live":{"status":{"runs":null,"condition":"up","branch_at":null,"starts_another_image":false,"image_is_gone":false,"is_deploying":false},"config_names":[],"broken":null,"is_scaled_to_nothing":false,"hold":"built","obstacles":[],"kept":[]}}'"#;
     let no_hello = "cannot reach production: the agent there did not begin with its hello";
     let cases = [
         ("garbage", "head -c 200000 /dev/urandom".to_owned(), [no_hello, "a login script or wrapper"]),
@@ -151,7 +151,7 @@ fn a_destination_that_does_not_begin_is_given_up() {
     // What runs there and which revisions are there is still told, and nothing after it; the connection stays.
     replace_agent(
         &world.destination,
-        r#""$agent" "$@" | { sed -u '/"type":"revision"/q'; cat >/dev/null; }"#,
+        r#""$agent" "$@" | { sed -u '/"answer":"revision"/q'; cat >/dev/null; }"#,
     );
     environment
         .graduate("now", "HEAD")

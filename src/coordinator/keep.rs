@@ -11,7 +11,7 @@ use crate::dokku::Dokku;
 use crate::git::{Git, released};
 use crate::names::{AppName, CommitId};
 use crate::order::Order;
-use crate::protocol::Request;
+use crate::protocol::{Question, Request};
 use crate::repo::{GitRepository, RepoError};
 
 /// The most revisions of one app that one message names, kept and forgotten.
@@ -70,7 +70,7 @@ impl Coordinator<'_> {
         let bounded = |commits: BTreeSet<CommitId>| commits.into_iter().take(MAX_NAMED / 2).collect();
         let requests = self.to_keep()?.into_iter().filter_map(|(app, KeptRevisions { keep, forget })| {
             let app = there(&app)?.name().clone();
-            Some(Request::Keep { app, keep: bounded(keep), forget: bounded(forget) })
+            Some(Request::Ask(Question::Keep { app, keep: bounded(keep), forget: bounded(forget) }))
         });
         Ok(requests.collect())
     }

@@ -240,7 +240,7 @@ impl Peer {
             let mut missing = some.len();
             while missing > 0 {
                 match messages.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                    Ok(CoordinatorMessage::Peer { heard: Heard::Report(Report::Kept { .. }), .. }) => {
+                    Ok(CoordinatorMessage::Peer { heard: Heard::Report(Report::Answer(_)), .. }) => {
                         missing -= 1
                     }
                     Ok(CoordinatorMessage::Peer { heard: Heard::Lost(_), .. }) | Err(_) => {

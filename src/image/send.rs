@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::BuildFacts;
 use super::saved::{SavedError, pack};
-use super::talk::{Announced, Answer, STANDSTILL};
+use super::talk::{Announced, ImageAnswer, STANDSTILL};
 use crate::docker::DockerError;
 use crate::docker::images::{self, ImageContents};
 use crate::legible;
@@ -95,7 +95,7 @@ impl Sending<'_> {
         let all = image.layers.len();
         image.bytes = image.bytes.max(images::bytes_above(self.image, all, all)?);
         let mut last = self.session(children, &image, false, told)?;
-        if let Answer::Incomplete { reason } = &last {
+        if let ImageAnswer::Incomplete { reason } = &last {
             log::info!("sends all of {}: {reason}", self.image);
             last = self.session(children, &image, true, told)?;
         }
@@ -108,7 +108,7 @@ impl Sending<'_> {
         image: &ImageContents,
         whole: bool,
         told: &dyn Fn(HowFar),
-    ) -> Result<Answer, SendError> {
+    ) -> Result<ImageAnswer, SendError> {
         let mut running = children
             .start((self.receiver)().map_err(SendError::NoWay)?.piped())?
             .ok_or(SendError::Stopped)?;
@@ -124,13 +124,13 @@ impl Sending<'_> {
     }
 }
 
-fn as_end(answer: Answer) -> Result<(), SendError> {
+fn as_end(answer: ImageAnswer) -> Result<(), SendError> {
     match answer {
-        Answer::Loaded {} => Ok(()),
-        Answer::Refused { reason } | Answer::Incomplete { reason } => {
+        ImageAnswer::Loaded {} => Ok(()),
+        ImageAnswer::Refused { reason } | ImageAnswer::Incomplete { reason } => {
             Err(SendError::Refused(legible::both_ends(&reason)))
         }
-        other @ (Answer::Lacks { .. } | Answer::Loading {}) => {
+        other @ (ImageAnswer::Lacks { .. } | ImageAnswer::Loading {}) => {
             Err(SendError::OutOfTurn(format!("{other:?}")))
         }
     }
@@ -200,7 +200,12 @@ struct Talk<'a> {
 }
 
 impl Talk<'_> {
-    fn hold(&self, running: &mut Running, image: &ImageContents, whole: bool) -> Result<Answer, SendError> {
+    fn hold(
+        &self,
+        running: &mut Running,
+        image: &ImageContents,
+        whole: bool,
+    ) -> Result<ImageAnswer, SendError> {
         let pipes = (running.child.stdin.take(), running.child.stdout.take(), running.child.stderr.take());
         let (Some(mut to), Some(from), Some(stderr)) = pipes else {
             return Err(SendError::Ended(": it has no pipes".to_owned()));
@@ -213,11 +218,11 @@ impl Talk<'_> {
         // One that has ended already has said why.
         let _ = to.write_all(&protocol::encode(&announcement));
         let start = match self.answer(&mut from, &stderr)? {
-            Answer::Lacks { from } if from <= image.layers.len() && !(whole && from > 0) => from,
-            other @ (Answer::Loading {} | Answer::Loaded {} | Answer::Lacks { .. }) => {
+            ImageAnswer::Lacks { from } if from <= image.layers.len() && !(whole && from > 0) => from,
+            other @ (ImageAnswer::Loading {} | ImageAnswer::Loaded {} | ImageAnswer::Lacks { .. }) => {
                 return Err(SendError::OutOfTurn(format!("{other:?}")));
             }
-            last @ (Answer::Incomplete { .. } | Answer::Refused { .. }) => return Ok(last),
+            last @ (ImageAnswer::Incomplete { .. } | ImageAnswer::Refused { .. }) => return Ok(last),
         };
         let sent = self.send_parts(to, image, start);
         // One that does not read on says why.
@@ -229,14 +234,14 @@ impl Talk<'_> {
         }
         loop {
             let answer = self.answer(&mut from, &stderr)?;
-            if answer != (Answer::Loading {}) {
+            if answer != (ImageAnswer::Loading {}) {
                 return Ok(answer);
             }
             self.watch.beat.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn answer(&self, from: &mut impl BufRead, stderr: &Tail) -> Result<Answer, SendError> {
+    fn answer(&self, from: &mut impl BufRead, stderr: &Tail) -> Result<ImageAnswer, SendError> {
         match protocol::read_line(from)? {
             Some(line) => Ok(protocol::parse(&line)?),
             None => {

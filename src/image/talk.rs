@@ -3,7 +3,7 @@
 //! ```text
 //! source                                destination
 //! {"commit":..,"layers":[..],..}   ->                              Announced: one line
-//!                                  <-   {"type":"lacks","from":2}  Answer: the layers before that are there
+//!                                  <-   {"type":"lacks","from":2}  ImageAnswer: the layers before that are there
 //! gzip of: a Part in one line,     ->                              the config and each layer that lacks, in any order
 //!   its bytes, the next Part, ..
 //!   {"part":"end"}
@@ -55,7 +55,7 @@ pub(crate) struct Announced {
 /// A line of the destination.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) enum Answer {
+pub(crate) enum ImageAnswer {
     /// It has the first `from` layers; the others are to be sent.
     Lacks {
         /// How many it has.

@@ -15,7 +15,7 @@ use crate::local;
 use crate::mapping::DestinationApp;
 use crate::names::{CommitId, Digest, EnvironmentName};
 use crate::process::Program;
-use crate::protocol::{Hello, LiveApp, Report, Request, RevisionFacts};
+use crate::protocol::{Answer, Hello, LiveApp, Question, Report, Request, RevisionFacts};
 use crate::settings::{Address, Settings, Url};
 use crate::ssh::{self, Sharing, SshError};
 use crate::vars::Vars;
@@ -92,22 +92,26 @@ impl Inquiry {
         (self.link, self.reports)
     }
 
-    /// Asks, and hands on each report of the answer up to its `end`. What is handed back is none of it.
+    fn send(&mut self, question: Question) -> Result<(), LinkError> {
+        self.link.send(&Request::Ask(question))
+    }
+
+    /// Asks, and hands on each piece of the answer up to its `end`. What is handed back is none of it.
     fn ask(
         &mut self,
-        request: &Request,
-        end: &Report,
-        mut take: impl FnMut(Report) -> Option<Report>,
+        question: Question,
+        end: &Answer,
+        mut take: impl FnMut(Answer) -> Option<Answer>,
     ) -> Result<(), LinkError> {
         let mut limit = Limit::on(self.link.process, ANSWER_LIMIT);
-        self.link.send(request)?;
+        self.send(question)?;
         loop {
-            let report = self.reports.next_answer(&mut limit)?;
-            if report == *end {
+            let answer = self.reports.next_answer(&mut limit)?;
+            if answer == *end {
                 return Ok(());
             }
-            if let Some(other) = take(report) {
-                return Err(LinkError::out_of_turn(&other));
+            if let Some(other) = take(answer) {
+                return Err(LinkError::out_of_turn(&Report::Answer(other)));
             }
         }
     }
@@ -118,8 +122,8 @@ impl Inquiry {
     /// The link breaks, or something else is told.
     pub(crate) fn live(&mut self) -> Result<BTreeMap<DestinationApp, LiveApp>, LinkError> {
         let mut apps = BTreeMap::new();
-        self.ask(&Request::Live {}, &Report::AllApps {}, |report| {
-            let Report::App { app, live } = report else { return Some(report) };
+        self.ask(Question::Live {}, &Answer::AllApps {}, |answer| {
+            let Answer::App { app, live } = answer else { return Some(answer) };
             apps.insert(app.into(), live);
             None
         })?;
@@ -132,8 +136,8 @@ impl Inquiry {
     /// As [`Inquiry::live`].
     pub(crate) fn factors(&mut self) -> Result<BTreeMap<DestinationApp, RawFactors>, LinkError> {
         let mut factors: BTreeMap<DestinationApp, RawFactors> = BTreeMap::new();
-        self.ask(&Request::Factors {}, &Report::AllApps {}, |report| {
-            let Report::Factor { app, plugin, property, values } = report else { return Some(report) };
+        self.ask(Question::Factors {}, &Answer::AllApps {}, |answer| {
+            let Answer::Factor { app, plugin, property, values } = answer else { return Some(answer) };
             factors.entry(app.into()).or_default().entry(plugin).or_default().insert(property, values);
             None
         })?;
@@ -152,12 +156,12 @@ impl Inquiry {
         let mut there = Revisions::new();
         for some in wanted.chunks(AT_ONCE) {
             for (app, commit) in some {
-                self.link.send(&Request::Revision { app: app.name().clone(), commit: *commit })?;
+                self.send(Question::Revision { app: app.name().clone(), commit: *commit })?;
             }
             for _ in some {
-                let report = self.reports.next_answer(&mut limit)?;
-                let Report::Revision { app, commit, facts, trouble } = report else {
-                    return Err(LinkError::out_of_turn(&report));
+                let answer = self.reports.next_answer(&mut limit)?;
+                let Answer::Revision { app, commit, facts, trouble } = answer else {
+                    return Err(LinkError::out_of_turn(&Report::Answer(answer)));
                 };
                 there.insert((app.into(), commit), (facts, trouble));
             }
@@ -177,16 +181,16 @@ impl Inquiry {
         key: Digest,
     ) -> Result<(RawFactors, String, usize), LinkError> {
         let mut limit = Limit::on(self.link.process, ANSWER_LIMIT);
-        self.link.send(&Request::Layers { app: app.name().clone(), layers, key })?;
+        self.send(Question::Layers { app: app.name().clone(), layers, key })?;
         let mut settings = RawFactors::new();
         loop {
-            let report = self.reports.next_answer(&mut limit)?;
-            if let Report::Factor { plugin, property, values, .. } = report {
+            let answer = self.reports.next_answer(&mut limit)?;
+            if let Answer::Factor { plugin, property, values, .. } = answer {
                 settings.entry(plugin).or_default().insert(property, values);
-            } else if let Report::Layers { architecture, there, .. } = report {
+            } else if let Answer::Layers { architecture, there, .. } = answer {
                 return Ok((settings, architecture, there));
             } else {
-                return Err(LinkError::out_of_turn(&report));
+                return Err(LinkError::out_of_turn(&Report::Answer(answer)));
             }
         }
     }
@@ -198,13 +202,13 @@ impl Inquiry {
     pub(crate) fn examination(&mut self) -> Result<Examination, LinkError> {
         let asked = Utc::now();
         let mut found = Examination { ahead: None, findings: Vec::new() };
-        self.ask(&Request::Examine {}, &Report::Examined {}, |report| {
-            if let Report::Clock { at } = report {
+        self.ask(Question::Examine {}, &Answer::Examined {}, |answer| {
+            if let Answer::Clock { at } = answer {
                 found.ahead = Some(apart(asked, at, Utc::now()));
-            } else if let Report::Found { finding } = report {
+            } else if let Answer::Found { finding } = answer {
                 found.findings.push(finding.tamed());
             } else {
-                return Some(report);
+                return Some(answer);
             }
             None
         })?;
@@ -268,8 +272,13 @@ mod tests {
 
     #[test]
     fn an_answer_goes_up_to_its_end_and_has_nothing_else_in_it() {
-        let clock = r#"{"type":"clock","at":"2026-11-23T10:45:12Z"}"#;
-        let lines = [clock, r#"{"type":"examined"}"#, r#"{"type":"all-apps"}"#, clock];
+        let clock = r#"{"type":"answer","answer":"clock","at":"2026-11-23T10:45:12Z"}"#;
+        let lines = [
+            clock,
+            r#"{"type":"answer","answer":"examined"}"#,
+            r#"{"type":"answer","answer":"all-apps"}"#,
+            clock,
+        ];
         let mut there = Inquiry::of_script(&format!("printf '%s\\n' '{}'; sleep 1000", lines.join("' '")));
         let examined = there.examination().unwrap();
         assert!(
@@ -277,6 +286,9 @@ mod tests {
         );
         assert_eq!(there.live().unwrap(), BTreeMap::new());
         let other = there.factors().unwrap_err().to_string();
-        assert!(other.contains("something else than was asked: {\"type\":\"clock\""), "{other}");
+        assert!(
+            other.contains("something else than was asked: {\"type\":\"answer\",\"answer\":\"clock\""),
+            "{other}"
+        );
     }
 }

@@ -62,17 +62,9 @@ fn is_awaited(report: &Report) -> bool {
         | Report::Judged { .. }
         | Report::AppEnded { .. }
         | Report::Settled { .. } => true,
-        Report::Hello { .. }
+        Report::Hello(_)
         | Report::Admitting { .. }
-        | Report::App { .. }
-        | Report::Factor { .. }
-        | Report::AllApps {}
-        | Report::Clock { .. }
-        | Report::Found { .. }
-        | Report::Examined {}
-        | Report::Revision { .. }
-        | Report::Layers { .. }
-        | Report::Kept { .. }
+        | Report::Answer(_)
         | Report::Begun {}
         | Report::Refused { .. }
         | Report::Unknown {}
@@ -89,17 +81,9 @@ pub(super) fn bounded(report: Report) -> Report {
         Report::AppFailed { app, reason } => Report::AppFailed { app, reason: protocol::clipped(reason) },
         Report::Refused { reason } => Report::Refused { reason: protocol::clipped(reason) },
         Report::AppEnded { app, end } => Report::AppEnded { app, end: bounded_end(end) },
-        Report::Hello { .. }
+        Report::Hello(_)
         | Report::Admitting { .. }
-        | Report::App { .. }
-        | Report::Factor { .. }
-        | Report::AllApps {}
-        | Report::Clock { .. }
-        | Report::Found { .. }
-        | Report::Examined {}
-        | Report::Revision { .. }
-        | Report::Layers { .. }
-        | Report::Kept { .. }
+        | Report::Answer(_)
         | Report::Begun {}
         | Report::Unknown {}
         | Report::Opened { .. }

@@ -235,15 +235,7 @@ impl<'a> Participant<'a> {
             },
             Request::Decide { decision } => self.step(DestinationEvent::DecisionHeard(decision)),
             Request::Judge { verdict } => self.step(DestinationEvent::VerdictAsked(verdict)),
-            Request::Live {}
-            | Request::Factors {}
-            | Request::Examine {}
-            | Request::Revision { .. }
-            | Request::Layers { .. }
-            | Request::Keep { .. }
-            | Request::Expect { .. }
-            | Request::Begin { .. }
-            | Request::Resume { .. } => {
+            Request::Ask(_) | Request::Expect { .. } | Request::Begin { .. } | Request::Resume { .. } => {
                 let reason = "a graduation is under way in this session".to_owned();
                 self.reports.say(Report::Refused { reason });
             }

@@ -181,16 +181,8 @@ fn in_words(action: &DestinationAction) -> String {
             Report::Settled { decision } => format!("say settled {decision:?}"),
             Report::Soaking { again } => format!("say that it is watched (again: {again})"),
             Report::Judged { verdict } => format!("say judged {verdict:?}"),
-            Report::Hello { .. }
-            | Report::App { .. }
-            | Report::Factor { .. }
-            | Report::AllApps {}
-            | Report::Clock { .. }
-            | Report::Found { .. }
-            | Report::Examined {}
-            | Report::Revision { .. }
-            | Report::Layers { .. }
-            | Report::Kept { .. }
+            Report::Hello(_)
+            | Report::Answer(_)
             | Report::Begun {}
             | Report::Unknown {}
             | Report::Building { .. }

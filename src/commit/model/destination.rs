@@ -174,16 +174,8 @@ fn modelled(report: &Report) -> Option<ModelReport> {
         Report::AppEnded { app, end } => ModelReport::Ended(index(app), end.clone()),
                 // The end tells it, too.
                 Report::Judged { .. }
-        | Report::Hello { .. }
-        | Report::App { .. }
-        | Report::Factor { .. }
-        | Report::AllApps {}
-        | Report::Clock { .. }
-        | Report::Found { .. }
-        | Report::Examined {}
-        | Report::Revision { .. }
-        | Report::Layers { .. }
-        | Report::Kept { .. }
+        | Report::Hello(_)
+        | Report::Answer(_)
         | Report::Begun {}
         | Report::Unknown {}
         | Report::Building { .. }

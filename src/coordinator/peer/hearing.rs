@@ -53,16 +53,7 @@ impl Peer {
         // The participant's are counted, and not the agent's own, which come first here.
         self.seen += 1;
         match report {
-            Report::Hello { .. }
-            | Report::App { .. }
-            | Report::Factor { .. }
-            | Report::AllApps {}
-            | Report::Clock { .. }
-            | Report::Found { .. }
-            | Report::Examined {}
-            | Report::Revision { .. }
-            | Report::Layers { .. }
-            | Report::Kept { .. } => {
+            Report::Hello(_) | Report::Answer(_) => {
                 self.seen -= 1;
                 None
             }
