@@ -119,15 +119,14 @@ pub enum Delivery {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "question", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Question {
-    /// What runs there? Answered by one [`Answer::App`] an app, then [`Answer::AllApps`]. Takes no lock.
+    /// What runs there? Answered by one [`Answer::App`] an app, then [`Answer::AllApps`].
     Live {},
-    /// What else is set for each app there? Answered by one [`Answer::Factor`] a setting, then [`Answer::AllApps`]. Takes
-    /// no lock.
+    /// What else is set for each app there? Answered by one [`Answer::Factor`] a setting, then [`Answer::AllApps`].
     Factors {},
     /// What does `graduate:doctor` find there? Answered by [`Answer::Clock`], one [`Answer::Found`] a finding, then
-    /// [`Answer::Examined`]. Takes no lock and changes nothing.
+    /// [`Answer::Examined`]. Changes nothing.
     Examine {},
-    /// Is this revision in an app's repository there? Answered by [`Answer::Revision`]. Takes no lock.
+    /// Is this revision in an app's repository there? Answered by [`Answer::Revision`].
     Revision {
         /// The app.
         app: AppName,
@@ -135,7 +134,7 @@ pub enum Question {
         commit: CommitId,
     },
     /// How would a build of the app there be set, and how many of these layers of an image are there? Answered by one
-    /// [`Answer::Factor`] a setting, those that are set for all apps among them, then [`Answer::Layers`]. Takes no lock.
+    /// [`Answer::Factor`] a setting, those that are set for all apps among them, then [`Answer::Layers`].
     Layers {
         /// The app, which may not be there yet.
         app: AppName,
@@ -146,7 +145,7 @@ pub enum Question {
         key: Digest,
     },
     /// Keeps revisions of an app that a release can be gone back to, as far as they are there. Answered by
-    /// [`Answer::Kept`]. Takes no lock: nothing else makes or deletes these refs.
+    /// [`Answer::Kept`]. Nothing else makes or deletes these refs.
     Keep {
         /// The app.
         app: AppName,
