@@ -333,53 +333,27 @@ impl Transaction {
 
     fn begun(&mut self) -> Vec<TransactionAction> {
         self.there.has_begun = true;
-        match self.state {
-            TransactionState::Locking if self.all(|party| party.has_begun) => {
-                self.state = TransactionState::PreHooks;
-                vec![TransactionAction::RunHooks(Phase::Pre)]
-            }
-            TransactionState::Aborting(_) => vec![TransactionAction::AnnounceAbort],
-            TransactionState::Locking
-            | TransactionState::PreHooks
-            | TransactionState::Preparing
-            | TransactionState::PostHooks
-            | TransactionState::Ready
-            | TransactionState::Looking
-            | TransactionState::Voted
-            | TransactionState::Going
-            | TransactionState::Verifying
-            | TransactionState::Judging(_)
-            | TransactionState::Ended => Vec::new(),
+        if matches!(self.state, TransactionState::Aborting(_)) {
+            return vec![TransactionAction::AnnounceAbort];
         }
+        if self.state != TransactionState::Locking || !self.all(|party| party.has_begun) {
+            return Vec::new();
+        }
+        self.state = TransactionState::PreHooks;
+        vec![TransactionAction::RunHooks(Phase::Pre)]
     }
 
     fn hooks_done(&mut self, phase: Phase) -> Vec<TransactionAction> {
-        match (&self.state, phase) {
-            (TransactionState::PreHooks, Phase::Pre) => {
-                self.state = TransactionState::Preparing;
-                self.there.stages.values_mut().for_each(|stage| *stage = Preparation::Opening);
-                self.there.stages.keys().cloned().map(TransactionAction::Open).collect()
-            }
-            (TransactionState::PostHooks, Phase::Post) => {
-                self.state = TransactionState::Ready;
-                vec![TransactionAction::Ready]
-            }
-            (
-                TransactionState::Locking
-                | TransactionState::PreHooks
-                | TransactionState::Preparing
-                | TransactionState::PostHooks
-                | TransactionState::Ready
-                | TransactionState::Looking
-                | TransactionState::Voted
-                | TransactionState::Going
-                | TransactionState::Verifying
-                | TransactionState::Judging(_)
-                | TransactionState::Aborting(_)
-                | TransactionState::Ended,
-                Phase::Pre | Phase::Post,
-            ) => Vec::new(),
+        if self.state == TransactionState::PreHooks && phase == Phase::Pre {
+            self.state = TransactionState::Preparing;
+            self.there.stages.values_mut().for_each(|stage| *stage = Preparation::Opening);
+            return self.there.stages.keys().cloned().map(TransactionAction::Open).collect();
         }
+        if self.state == TransactionState::PostHooks && phase == Phase::Post {
+            self.state = TransactionState::Ready;
+            return vec![TransactionAction::Ready];
+        }
+        Vec::new()
     }
 
     /// Moves an app on while apps are being prepared.
@@ -430,49 +404,29 @@ impl Transaction {
     }
 
     fn vote_asked(&mut self, leases_are_long: bool) -> Vec<TransactionAction> {
-        match self.state {
-            TransactionState::Ready if leases_are_long => {
-                self.state = TransactionState::Looking;
-                vec![TransactionAction::Look]
-            }
-            TransactionState::Ready => self.abort_of_a_silent_destination(),
-            TransactionState::Locking
-            | TransactionState::PreHooks
-            | TransactionState::Preparing
-            | TransactionState::PostHooks
-            | TransactionState::Looking
-            | TransactionState::Voted
-            | TransactionState::Going
-            | TransactionState::Verifying
-            | TransactionState::Judging(_)
-            | TransactionState::Aborting(_)
-            | TransactionState::Ended => Vec::new(),
+        if self.state != TransactionState::Ready {
+            return Vec::new();
         }
+        if !leases_are_long {
+            return self.abort_of_a_silent_destination();
+        }
+        self.state = TransactionState::Looking;
+        vec![TransactionAction::Look]
     }
 
     fn looked(&mut self, leases_are_long: bool) -> Vec<TransactionAction> {
-        match self.state {
-            TransactionState::Looking if leases_are_long => {
-                self.there.has_looked = true;
-                if !self.all(|party| party.has_looked) {
-                    return Vec::new();
-                }
-                self.state = TransactionState::Voted;
-                vec![TransactionAction::VoteYes]
-            }
-            TransactionState::Looking => self.abort_of_a_silent_destination(),
-            TransactionState::Locking
-            | TransactionState::PreHooks
-            | TransactionState::Preparing
-            | TransactionState::PostHooks
-            | TransactionState::Ready
-            | TransactionState::Voted
-            | TransactionState::Going
-            | TransactionState::Verifying
-            | TransactionState::Judging(_)
-            | TransactionState::Aborting(_)
-            | TransactionState::Ended => Vec::new(),
+        if self.state != TransactionState::Looking {
+            return Vec::new();
         }
+        if !leases_are_long {
+            return self.abort_of_a_silent_destination();
+        }
+        self.there.has_looked = true;
+        if !self.all(|party| party.has_looked) {
+            return Vec::new();
+        }
+        self.state = TransactionState::Voted;
+        vec![TransactionAction::VoteYes]
     }
 
     fn abort_of_a_silent_destination(&mut self) -> Vec<TransactionAction> {
@@ -506,43 +460,19 @@ impl Transaction {
     }
 
     fn go(&mut self, go: Go) -> Vec<TransactionAction> {
-        match self.state {
-            TransactionState::Voted => {
-                self.state = TransactionState::Going;
-                self.without_destination().unwrap_or_else(|| vec![TransactionAction::AnnounceGo(go)])
-            }
-            TransactionState::Locking
-            | TransactionState::PreHooks
-            | TransactionState::Preparing
-            | TransactionState::PostHooks
-            | TransactionState::Ready
-            | TransactionState::Looking
-            | TransactionState::Going
-            | TransactionState::Verifying
-            | TransactionState::Judging(_)
-            | TransactionState::Aborting(_)
-            | TransactionState::Ended => Vec::new(),
+        if self.state != TransactionState::Voted {
+            return Vec::new();
         }
+        self.state = TransactionState::Going;
+        self.without_destination().unwrap_or_else(|| vec![TransactionAction::AnnounceGo(go)])
     }
 
     fn not_moved(&mut self, cause: Cause) -> Vec<TransactionAction> {
-        match self.state {
-            TransactionState::Voted => {
-                let actions = self.abort(cause);
-                self.without_destination().unwrap_or(actions)
-            }
-            TransactionState::Locking
-            | TransactionState::PreHooks
-            | TransactionState::Preparing
-            | TransactionState::PostHooks
-            | TransactionState::Ready
-            | TransactionState::Looking
-            | TransactionState::Going
-            | TransactionState::Verifying
-            | TransactionState::Judging(_)
-            | TransactionState::Aborting(_)
-            | TransactionState::Ended => Vec::new(),
+        if self.state != TransactionState::Voted {
+            return Vec::new();
         }
+        let actions = self.abort(cause);
+        self.without_destination().unwrap_or(actions)
     }
 
     fn soaking(&mut self) -> Vec<TransactionAction> {
