@@ -32,7 +32,7 @@ use crate::names::{AppName, CommitId, Digest, GraduationId, Secret};
 use crate::participant::store::{self, Graduation, Store};
 use crate::participant::{self, Start};
 use crate::preflight;
-use crate::process::{Detached, ProcessError};
+use crate::process::{Detached, ProcessError, ProcessId};
 use crate::protocol::{
     self, Answer, Hello, LineError, LiveApp, MAX_KEPT, PROTOCOL, Question, Report, Request, RevisionFacts,
 };
@@ -85,6 +85,9 @@ pub(crate) enum AgentError {
     /// More than a state can have.
     #[error("a graduation has {MAX_APPS} apps at most")]
     TooManyApps,
+    /// A second one.
+    #[error("a session has one graduation, which is begun or resumed once")]
+    AnotherGraduation,
     /// Requests in an order that makes no sense.
     #[error("a request that needs a graduation came before one was begun")]
     NoGraduation,
@@ -98,7 +101,14 @@ impl Explain for AgentError {}
 /// See [`AgentError`].
 pub(crate) fn run(vars: &Vars, access: &Access) -> Result<(), AgentError> {
     note_ordinary(vars, access);
-    let mut session = Session { vars, access, images: None, expected: BTreeMap::new(), participant: None };
+    let mut session = Session {
+        vars,
+        access,
+        images: None,
+        expected: BTreeMap::new(),
+        has_asked: false,
+        participant: None,
+    };
     let hello = Hello {
         protocol: PROTOCOL,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -149,6 +159,8 @@ struct Session<'a> {
     images: Option<LocalImages>,
     /// The apps of the graduation that is begun next.
     expected: BTreeMap<AppName, CommitId>,
+    /// A graduation was begun or resumed, or could not be.
+    has_asked: bool,
     participant: Option<ParticipantHandle>,
 }
 
@@ -343,16 +355,25 @@ impl Session<'_> {
     }
 
     fn begin(&mut self, graduation: Graduation) -> Result<(), AgentError> {
+        self.has_none()?;
         let id = graduation.id.clone();
         let store = Store::at(self.vars, &id);
         let process = participant::start(&Start::Begin {
             graduation: Box::new(graduation),
             apps: std::mem::take(&mut self.expected),
+            agent: ProcessId::of(std::process::id())?,
         })?;
         self.follow(id, store, 0, Some(process))
     }
 
+    /// A session has one graduation: whoever guesses at another begins a new one for each guess.
+    fn has_none(&mut self) -> Result<(), AgentError> {
+        let is_first = !std::mem::replace(&mut self.has_asked, true);
+        if is_first { Ok(()) } else { Err(AgentError::AnotherGraduation) }
+    }
+
     fn resume(&mut self, id: GraduationId, secret: &Secret, seen: u64) -> Result<(), AgentError> {
+        self.has_none()?;
         let store = Store::at(self.vars, &id);
         let Some(graduation) = store.graduation()? else { return Ok(tell(&Report::Unknown {})?) };
         if !graduation.was_begun_with(secret) {

@@ -406,6 +406,35 @@ fn what_a_destination_was_not_heard_to_put_back_stays_in_doubt() {
     recover().exits_with(0).says("it was not decided, and everything was put back");
     world.nothing_is_left();
     world.destination.snapshot().assert_same_as(&before);
+
+    // One that says that it went live, and not of which app, is not believed, whoever asks.
+    replace_agent(&world.destination, r#""$agent" "$@" | sed -u '/"app-ended"/d'"#);
+    let why = "the destination did not say how each app ended";
+    environment.graduate("again", "HEAD").is_refused().says(why);
+    recover().exits_with(3).says(why);
+    put_agent_back(&world.destination);
+    recover().exits_with(0).says("it was decided, and is live");
+    assert_eq!(world.destination.live("api"), "2");
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_source_that_leaves_before_it_has_begun_keeps_nobody_waiting() {
+    let world = World::new();
+    let environment = with_news(&world, &["api"]);
+    let host = &world.destination;
+    let gate = world.gate("incoming");
+    host.dokku(&["graduate:add-hook", "INCOMING", &gate.script()]).succeeds();
+    let push = environment.begin_graduation(&[], "left", "HEAD");
+    gate.is_reached();
+    let began = Instant::now();
+    assert!(world.source.kill("KILL", "graduate-production graduate:agent") > 0);
+    push.wait().is_refused();
+    host.until_idle();
+    host.dokku(&["graduate:rm-hook", "INCOMING", "1"]).succeeds();
+    environment.graduate("again", "HEAD").succeeds().says("production runs");
+    assert!(began.elapsed() < SOON, "the host was taken for {:?}", began.elapsed());
+    world.nothing_is_left();
 }
 
 #[test]

@@ -9,12 +9,12 @@ use std::thread;
 use std::time::Duration;
 
 use crate::files::FileError;
-use crate::hook_program::HookProgram;
+use crate::hook_program::{self, HookProgram};
 use crate::legible;
 use crate::names::{AppName, CommitId};
 use crate::order::HookKind;
 use crate::participant::store::Graduation;
-use crate::process::Program;
+use crate::process::{Children, ProcessId};
 use crate::protocol::{Report, clipped};
 use crate::records::Recorder;
 use crate::settings;
@@ -23,7 +23,8 @@ use crate::vars::Vars;
 /// How often the source hears that hooks run: more often than it gives up one that is silent, which it does after a lease.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 
-/// What this host has against the graduation, if anything.
+/// What this host has against the graduation, if anything. One whose session ends meanwhile would wait for nobody: its
+/// `agent` is gone.
 ///
 /// # Errors
 /// The source cannot be told what a hook writes.
@@ -32,6 +33,7 @@ pub(super) fn refusal(
     graduation: &Graduation,
     apps: &BTreeMap<AppName, CommitId>,
     reports: &Path,
+    agent: ProcessId,
 ) -> Result<Option<String>, FileError> {
     let settings = match settings::unless_closed(vars) {
         Ok(settings) => settings,
@@ -47,11 +49,11 @@ pub(super) fn refusal(
         let name = format!("INCOMING hook {} there", index + 1);
         let (dir, limit) = (&vars.dokku_root, Some(limits.hook_timeout));
         let hook = HookProgram { name: &name, command, dir, variables: &variables, limit };
-        if let Err(reason) = run(&hook, reports)? {
+        if let Err(reason) = run(&hook, reports, agent)? {
             return Ok(Some(reason));
         }
     }
-    Ok(None)
+    Ok((!agent.is_running()).then(|| "its source has left before it began".to_owned()))
 }
 
 fn variables(graduation: &Graduation, apps: &BTreeMap<AppName, CommitId>) -> Vec<(String, String)> {
@@ -71,21 +73,25 @@ fn variables(graduation: &Graduation, apps: &BTreeMap<AppName, CommitId>) -> Vec
 }
 
 /// Runs one hook; what it writes the source hears at once.
-fn run(hook: &HookProgram<'_>, reports: &Path) -> Result<Result<(), String>, FileError> {
+fn run(hook: &HookProgram<'_>, reports: &Path, agent: ProcessId) -> Result<Result<(), String>, FileError> {
     let (sign, line): (Recorder<Report>, Recorder<Report>) =
         (Recorder::open(reports)?, Recorder::open(reports)?);
     let last = Arc::new(Mutex::new(String::new()));
     let (running, has_ended) = mpsc::channel::<()>();
+    let children = Children::default();
+    let all = children.clone();
     let signs = thread::spawn(move || {
         while has_ended.recv_timeout(SIGN_OF_LIFE) == Err(RecvTimeoutError::Timeout) {
-            if let Err(error) = sign.append(&Report::Admitting { text: None }) {
+            if !agent.is_running() {
+                all.stop(hook_program::GRACE);
+            } else if let Err(error) = sign.append(&Report::Admitting { text: None }) {
                 log::error!("{error}");
             }
         }
     });
     let heard = Arc::clone(&last);
     let ended = hook.run(
-        |program: Program| program.in_own_group().spawn().map(Some),
+        |program| children.start(program),
         |_| (),
         move |text| {
             if !text.is_empty() {

@@ -49,7 +49,7 @@ fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> 
     let mut vars = vars.clone();
     vars.graduation = Some(id.clone());
     match start {
-        Start::Begin { graduation, apps } => {
+        Start::Begin { graduation, apps, agent } => {
             match settle_leftovers(&vars, &graduation.id)? {
                 Leftovers::Settled => {}
                 Leftovers::Waits { reason } => return Ok(reports.append(&Report::Refused { reason })?),
@@ -61,7 +61,7 @@ fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> 
                     return Ok(());
                 }
             }
-            if let Some(reason) = refusal(&vars, &graduation, &apps, &store.reports())? {
+            if let Some(reason) = refusal(&vars, &graduation, &apps, &store.reports(), agent)? {
                 return Ok(reports.append(&bounded(Report::Refused { reason }))?);
             }
             if let Err(error) = release_images(&vars) {
@@ -81,7 +81,9 @@ fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> 
                 }
             })?;
             let machine = Destination::new(graduation.on_failure, graduation.soak());
-            Participant::new(&vars, store, *graduation, reports, machine).serve(&listener, Vec::new());
+            Participant::new(&vars, store, *graduation, reports, machine)
+                .with_expected(apps)
+                .serve(&listener, Vec::new());
         }
         Start::Recover(_) => recover(&vars, store, reports)?,
     }

@@ -40,6 +40,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// than a line of the protocol. The main loop itself sends none, and waits for nobody who does.
 const QUEUE: usize = 64;
 
+/// How many requests a source can make of one graduation. One of two thousand apps has two for each, and asks for a renewal
+/// every twenty seconds.
+const MAX_REQUESTS: u32 = 100_000;
+
 /// An app of the graduation that was opened.
 #[derive(Debug)]
 struct Member {
@@ -79,11 +83,19 @@ pub(super) struct Participant<'a> {
     /// Places for Dokku's commands that open apps and bring them to their end.
     hands: Slots,
     apps: BTreeMap<AppName, Member>,
+    /// The apps with which it was begun, and what they are to run: what this host has agreed to.
+    expected: BTreeMap<AppName, CommitId>,
     /// What apps that are not open yet run and are to run.
     asked: BTreeMap<AppName, (Runs, CommitId)>,
     /// What could not be written yet: the disk is full, say.
     undone: Vec<DestinationAction>,
     lease: LeaseEnd,
+    /// How many requests there have been.
+    requests: u32,
+    /// What is held is being looked at.
+    is_looking: bool,
+    /// The number of the next look, if one was asked for meanwhile.
+    next_look: Option<u64>,
     sender: SyncSender<Message>,
     messages: Receiver<Message>,
 }
@@ -107,12 +119,21 @@ impl<'a> Participant<'a> {
             slots,
             hands: Slots::new(HANDS),
             apps: BTreeMap::new(),
+            expected: BTreeMap::new(),
             asked: BTreeMap::new(),
             undone: Vec::new(),
             lease: LeaseEnd::default(),
+            requests: 0,
+            is_looking: false,
+            next_look: None,
             sender,
             messages,
         }
+    }
+
+    /// It was begun with these apps, which are to run these revisions. No other is opened.
+    pub(super) fn with_expected(self, expected: BTreeMap<AppName, CommitId>) -> Self {
+        Self { expected, ..self }
     }
 
     /// Another one has opened these apps, and died.
@@ -194,14 +215,7 @@ impl<'a> Participant<'a> {
             Message::Report(report) => self.reports.say(report),
             Message::Request(request) => self.request(request),
             Message::Happened(event) => self.step(event),
-            Message::Looked { number, ailing } if ailing.is_empty() => {
-                self.step(DestinationEvent::Looked(number))
-            }
-            Message::Looked { ailing, .. } => {
-                for (app, reason) in ailing {
-                    self.step(DestinationEvent::Unhealthy { app, reason });
-                }
-            }
+            Message::Looked { number, ailing } => self.looked(number, ailing),
             Message::Opened { app, result } => self.opened(app, result),
             Message::Ended { app, end, is_live } => self.ended(app, end, is_live),
             Message::Closed { app, closed: Closed { end, note } } => {
@@ -214,7 +228,17 @@ impl<'a> Participant<'a> {
     }
 
     fn request(&mut self, request: Request) {
+        self.requests = self.requests.saturating_add(1);
+        if self.requests > MAX_REQUESTS {
+            if self.requests == MAX_REQUESTS + 1 {
+                self.refuse(format!("a graduation has {MAX_REQUESTS} requests at most"));
+            }
+            return;
+        }
         match request {
+            Request::Open { app, to, .. } if self.expected.get(&app) != Some(&to) => {
+                self.refuse(format!("this graduation was not begun with {to} of {app}"));
+            }
             Request::Open { app, from, to } => {
                 self.asked.insert(app.clone(), (from, to));
                 self.step(DestinationEvent::OpenAsked(app));
@@ -228,17 +252,31 @@ impl<'a> Participant<'a> {
             Request::Look { number } => self.step(DestinationEvent::LookAsked(number)),
             Request::Renew { number } => match self.store.renew(&self.graduation) {
                 Ok(()) => self.reports.say(Report::Renewed { number }),
-                Err(error @ RenewError::TooLong(_)) => {
-                    self.reports.say(Report::Refused { reason: error.to_string() });
-                }
+                Err(error @ RenewError::TooLong(_)) => self.refuse(error.to_string()),
                 Err(RenewError::File(error)) => log::error!("{error}"),
             },
             Request::Decide { decision } => self.step(DestinationEvent::DecisionHeard(decision)),
             Request::Judge { verdict } => self.step(DestinationEvent::VerdictAsked(verdict)),
             Request::Ask(_) | Request::Expect { .. } | Request::Begin { .. } | Request::Resume { .. } => {
-                let reason = "a graduation is under way in this session".to_owned();
-                self.reports.say(Report::Refused { reason });
+                self.refuse("a graduation is under way in this session".to_owned());
             }
+        }
+    }
+
+    fn refuse(&mut self, reason: String) {
+        self.reports.say(Report::Refused { reason });
+    }
+
+    fn looked(&mut self, number: u64, ailing: BTreeMap<AppName, String>) {
+        self.is_looking = false;
+        if ailing.is_empty() {
+            self.step(DestinationEvent::Looked(number));
+        }
+        for (app, reason) in ailing {
+            self.step(DestinationEvent::Unhealthy { app, reason });
+        }
+        if let Some(next) = self.next_look.take() {
+            self.step(DestinationEvent::LookAsked(next));
         }
     }
 
@@ -378,7 +416,13 @@ impl<'a> Participant<'a> {
 
     /// Docker may take its time, and leases are renewed meanwhile. Who votes yes must be able to write down what is
     /// decided: a lease that cannot be written says that there is no room for it.
-    fn look(&self, number: u64) {
+    /// One is made at a time, and of those that are asked for meanwhile only the last: it alone is waited for.
+    fn look(&mut self, number: u64) {
+        if self.is_looking {
+            self.next_look = Some(number);
+            return;
+        }
+        self.is_looking = true;
         let (store, sender) = (self.store.clone(), self.sender.clone());
         let (graduation, apps) = (self.graduation.clone(), self.apps.keys().cloned().collect::<Vec<_>>());
         thread::spawn(move || {

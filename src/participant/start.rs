@@ -8,7 +8,7 @@ use crate::exit::Explain;
 use crate::files::FileError;
 use crate::names::{AppName, CommitId, GraduationId};
 use crate::participant::store::{Graduation, RenewError};
-use crate::process::{self, Detached, ProcessError};
+use crate::process::{self, Detached, ProcessError, ProcessId};
 
 /// What a participant is started for; JSON on its stdin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,8 @@ pub(crate) enum Start {
         graduation: Box<Graduation>,
         /// The apps that are to be part of it, and their revisions, as far as the source has said.
         apps: BTreeMap<AppName, CommitId>,
+        /// Whoever has asked for it, and ends with its session.
+        agent: ProcessId,
     },
     /// A participant died; settle what it left.
     Recover(GraduationId),
