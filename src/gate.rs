@@ -11,7 +11,7 @@ use crate::access::SourceCommand;
 use crate::exit::Explain;
 use crate::names::SourceName;
 use crate::process::{ProcessError, Program};
-use crate::sources::{self, SourceError};
+use crate::sources::{self, MAX_OPEN, SourceError};
 use crate::vars::{self, Vars};
 
 /// The gate does not open.
@@ -31,6 +31,9 @@ pub(crate) enum GateError {
         /// What was asked for, made harmless and shortened.
         asked: String,
     },
+    /// It does not end what it begins.
+    #[error("the key {0} has {MAX_OPEN} sessions open on this host, and can have no more")]
+    TooMany(SourceName),
     /// What is let through cannot be started.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -48,14 +51,18 @@ pub(crate) fn run(vars: &Vars) -> Result<Infallible, GateError> {
     let command = SourceCommand::parse(wanted);
     let refused = command.is_none().then(|| sources::shown(wanted));
     // A full disk keeps nobody from settling what has begun.
-    if let Err(error) = sources::note_session(vars, &source, refused.as_deref()) {
+    let has_room = sources::note_session(vars, &source, refused.as_deref()).unwrap_or_else(|error| {
         log::warn!("{error}");
-    }
+        true
+    });
     let Some(command) = command else {
         let asked = refused.unwrap_or_default();
         log::warn!("the key {source} asked for {asked:?}, which is not one of the commands of a source");
         return Err(GateError::Refused { source_name: source, asked });
     };
+    if !has_room {
+        return Err(GateError::TooMany(source));
+    }
     let (name, app) = match &command {
         SourceCommand::Agent => ("agent", None),
         SourceCommand::Receive(app) => ("receive", Some(app)),

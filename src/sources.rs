@@ -26,7 +26,7 @@ mod sessions;
 use authorized::{KeyLine, parse};
 
 pub(crate) use ordinary::{note_ordinary, ordinary};
-pub(crate) use sessions::{Sessions, note_session, sessions, shown};
+pub(crate) use sessions::{MAX_OPEN, Sessions, note_session, sessions, shown};
 
 /// The largest `authorized_keys` that is read, in bytes.
 const MAX_KEYS: u64 = 4 << 20;

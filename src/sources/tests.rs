@@ -110,6 +110,25 @@ fn what_belongs_to_others_is_refused_and_stays() {
 }
 
 #[test]
+fn a_source_has_so_many_sessions_open_and_no_more() {
+    let place = Place::new();
+    let (vars, staging) = (place.vars(), "staging".parse().unwrap());
+    fs::create_dir_all(dir(&vars)).unwrap();
+    // Each of them lasts as long as this process.
+    for _ in 0..MAX_OPEN {
+        assert!(note_session(&vars, &staging, None).unwrap());
+    }
+    assert!(!note_session(&vars, &staging, None).unwrap());
+    assert!(note_session(&vars, &"eu".parse().unwrap(), None).unwrap(), "others have their own");
+    let mut known = sessions(&vars, &staging);
+    known.open.pop();
+    // As one that has ended.
+    known.open[0].start += 1;
+    files::write_json_unsynced(&sessions::file(&vars, &staging), &known).unwrap();
+    assert!(note_session(&vars, &staging, None).unwrap());
+}
+
+#[test]
 fn a_rejected_source_leaves_nothing() {
     let (place, own, other, alice) = (Place::new(), key("own"), key("other"), key("alice"));
     let (vars, staging) = (place.vars(), "staging".parse().unwrap());
