@@ -11,6 +11,7 @@ mod sending;
 mod talk;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ use crate::protocol::{Report, Request, Verdict};
 use crate::vars::Vars;
 
 use lease::KnownLease;
+use told::Told;
 
 /// How long the source tries to come back to a destination after the lease has ended, once it may be decided.
 const DECIDED_PATIENCE: Duration = Duration::from_secs(60);
@@ -77,6 +79,8 @@ pub(super) struct Peer {
     session: u32,
     /// How many of the participant's reports have arrived.
     seen: u64,
+    /// How much people were told of it.
+    told: Told,
     /// It was ours at some time.
     pub(super) has_begun: bool,
     /// It knows nothing of the graduation any more.
@@ -138,6 +142,7 @@ impl Peer {
             link: None,
             session: 0,
             seen: 0,
+            told: Told::default(),
             has_begun: false,
             is_forgotten: false,
             is_unwatched: false,

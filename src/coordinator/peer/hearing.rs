@@ -1,5 +1,6 @@
 //! What a destination tells, as events and notices by the names that apps have here.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Peer, Say};
@@ -14,6 +15,20 @@ use crate::protocol::{AppEnd, Report, Verdict};
 impl Peer {
     /// What follows for the transaction.
     pub(in crate::coordinator) fn hear(
+        &mut self,
+        session: u32,
+        heard: Heard,
+        transaction: &Transaction,
+        say: Say<'_>,
+    ) -> Option<TransactionEvent> {
+        let (told, site) = (std::mem::take(&mut self.told), Arc::clone(&self.site));
+        let bounded = |notice| told.say(&site.environment, notice, say);
+        let event = self.hear_any(session, heard, transaction, &bounded);
+        self.told = told;
+        event
+    }
+
+    fn hear_any(
         &mut self,
         session: u32,
         heard: Heard,
