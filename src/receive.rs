@@ -159,9 +159,17 @@ fn end_session(why: &ReceiveError) {
 fn has_room(repository: &Path) -> Result<(), ReceiveError> {
     let disk = statvfs(repository)
         .map_err(|error| FileError::of("look at the disk of", repository)(error.into()))?;
-    let all = disk.f_blocks.saturating_mul(disk.f_frsize);
     let free = files::free_bytes(&disk);
-    if free >= ROOM.min(all / 100 * ROOM_PERCENT) { Ok(()) } else { Err(ReceiveError::NoRoom(free)) }
+    if keeps_room(disk.f_blocks.saturating_mul(disk.f_frsize), free) {
+        Ok(())
+    } else {
+        Err(ReceiveError::NoRoom(free))
+    }
+}
+
+/// A disk of `all` bytes with so many free ones has room for objects.
+fn keeps_room(all: u64, free: u64) -> bool {
+    free >= ROOM.min(all / 100 * ROOM_PERCENT)
 }
 
 fn is_over(store: &Store) -> bool {
@@ -194,4 +202,17 @@ pub(crate) fn check(vars: &Vars, id: &GraduationId, input: &[u8]) -> Result<(), 
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_keeps_some_room() {
+        let gib = 1 << 30;
+        assert!(keeps_room(200 * gib, gib) && !keeps_room(200 * gib, gib - 1));
+        // A small one has 5 percent.
+        assert!(keeps_room(2 * gib, gib / 8) && !keeps_room(2 * gib, gib / 16));
+    }
 }

@@ -9,6 +9,7 @@ use flate2::write::ZlibEncoder;
 use git2::{ObjectType, Oid};
 use serde_json::json;
 
+use crate::full::Small;
 use crate::peers::is_full;
 use crate::support::{Ran, Running, World};
 
@@ -30,13 +31,20 @@ impl Intruder<'_> {
         self.0.source.begin_root_with_input(&Self::ssh("graduate:agent"), requests.as_bytes())
     }
 
-    /// Pushes this pack for `commit`, as git would.
-    fn sends(&self, app: &str, id: &str, commit: Oid, pack: &[u8]) -> Ran {
+    /// Begins to push this pack for `commit`, as git would.
+    fn begins_to_send(&self, app: &str, id: &str, commit: Oid, pack: &[u8]) -> (Running, PipeWriter) {
         let none = "0".repeat(40);
         let wanted = format!("{none} {commit} refs/graduate/{id}/{commit}\0report-status\n");
         let mut input = format!("{:04x}{wanted}0000", wanted.len() + 4).into_bytes();
         input.extend(pack);
-        self.0.source.root_with_input(&Self::ssh(&format!("graduate:receive '{app}'")), &input)
+        self.0.source.begin_root_with_input(&Self::ssh(&format!("graduate:receive '{app}'")), &input)
+    }
+
+    /// The same to its end.
+    fn sends(&self, app: &str, id: &str, commit: Oid, pack: &[u8]) -> Ran {
+        let (running, writer) = self.begins_to_send(app, id, commit, pack);
+        drop(writer);
+        running.wait()
     }
 
     fn sha1(&self, bytes: &[u8]) -> Vec<u8> {
@@ -121,7 +129,7 @@ fn a_pack_brings_what_was_asked_for_and_unfolds_within_bounds() {
     let (to, commit) =
         whole(ObjectType::Commit, format!("tree {tree_id}\nauthor {who}\ncommitter {who}\n\nx\n"));
     let id = "20261123104512-ab0102";
-    let (agent, requests) = intruder.asks(&[
+    let (agent, mut requests) = intruder.asks(&[
         json!({ "type": "expect", "apps": { "other": to.to_string() } }),
         json!({
             "type": "begin", "id": id, "environment": "production", "secret": SECRET, "purpose": "graduation",
@@ -131,6 +139,13 @@ fn a_pack_brings_what_was_asked_for_and_unfolds_within_bounds() {
         json!({ "type": "open", "app": "other", "from": null, "to": to.to_string() }),
     ]);
     agent.until_line("\"opened\"");
+    // Its INCOMING hooks have agreed to this app alone.
+    let third = json!({ "type": "open", "app": "third", "from": null, "to": to.to_string() });
+    requests.write_all(format!("{third}\n").as_bytes()).unwrap();
+    agent.until_line(&format!("this graduation was not begun with {to} of third"));
+    let guess = json!({ "type": "resume", "id": "20261123104512-000000", "secret": SECRET, "seen": 0 });
+    let (guesses, _) = intruder.asks(&[guess.clone(), guess]);
+    guesses.wait().is_refused().says("\"unknown\"").says("a session has one graduation");
     let repository = world.destination.as_simulated().unwrap().layout().home().join("other");
     let size = || -> u64 {
         let said = world.destination.root(&format!("du -sk '{}' | cut -f 1", repository.display()));
@@ -169,9 +184,27 @@ fn a_pack_brings_what_was_asked_for_and_unfolds_within_bounds() {
     }
     assert!(size() <= at_first + 100, "{} KiB have become {}", at_first, size());
 
-    // What was asked for is taken, and once.
+    // One that does not go on ends when the disk gets full, or when another one comes.
     let asked = intruder.pack(&entries[..3]);
+    let home = world.destination.as_simulated().unwrap().layout().home();
+    let begins = || {
+        let (slow, writer) = intruder.begins_to_send("other", id, to, &asked[..asked.len() - 1]);
+        slow.until_line("capabilities^{}");
+        (slow, writer)
+    };
+    if let Some(disk) = Small::over(home, "64m") {
+        let (slow, writer) = begins();
+        disk.fill();
+        slow.wait().says("objects would fill it");
+        drop(writer);
+        disk.free();
+    }
+    let (slow, writer) = begins();
+
+    // What was asked for is taken, and once.
     intruder.sends("other", id, to, &asked).says("unpack ok").says("ok refs/graduate/");
+    assert_ne!(slow.wait().status, Some(0));
+    drop(writer);
     intruder.sends("other", id, to, &asked).says("already exists");
 
     drop(requests);

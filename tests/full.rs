@@ -6,11 +6,11 @@ use std::process::Command;
 use crate::support::{Host, World};
 
 /// A file system of its own over a directory of a host, with what was there.
-struct Small(PathBuf);
+pub(crate) struct Small(PathBuf);
 
 impl Small {
     /// None where this machine does not let us mount one.
-    fn over(place: PathBuf, size: &str) -> Option<Small> {
+    pub(crate) fn over(place: PathBuf, size: &str) -> Option<Small> {
         let script = r#"set -e
             kept=$(mktemp -d); cp -a "$2/." "$kept"
             mount -t tmpfs -o "size=$1,mode=0755" graduate "$2" || { rm -r "$kept"; exit 1; }
@@ -21,12 +21,12 @@ impl Small {
     }
 
     /// Leaves no byte free.
-    fn fill(&self) {
+    pub(crate) fn fill(&self) {
         let filler = self.0.join(".filler").display().to_string();
         shell("head -c 1G /dev/zero >>\"$1\"; head -c 4096 /dev/zero >>\"$1\"; true", &[&filler]);
     }
 
-    fn free(&self) {
+    pub(crate) fn free(&self) {
         std::fs::remove_file(self.0.join(".filler")).unwrap();
     }
 }

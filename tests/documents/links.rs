@@ -1,9 +1,10 @@
 //! Links between documents lead to files and headings that are there.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use crate::pages::{self, Kind, Page, root};
+use crate::pages::{self, Kind, Line, Page, root};
 
 /// The targets of the links in a line, `[text](target)`.
 fn targets(text: &str) -> Vec<&str> {
@@ -70,6 +71,35 @@ fn a_link_that_leads_nowhere_is_found() {
     for target in ["missing.md", "commands.md#nowhere", "#nowhere", "../../README.md", "../LICENSE#mit"] {
         assert!(has_trouble(target), "{target}");
     }
+}
+
+/// Every Rust file below a directory of the project, as one text.
+fn rust_below(directory: &Path) -> String {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let text = |path: PathBuf| match path.extension() {
+        _ if path.is_dir() => rust_below(&path),
+        Some(extension) if extension == "rs" => fs::read_to_string(&path).unwrap(),
+        Some(_) | None => String::new(),
+    };
+    entries.map(text).collect()
+}
+
+#[test]
+fn tests_that_are_named_for_what_they_show_are_there() {
+    let code = ["src", "tests"].map(|directory| rust_below(&root().join(directory))).concat();
+    let page = Page::read("docs/security.md");
+    let rows = page.lines.iter().filter(|line| line.kind == Kind::Table);
+    let last_cell = |line: &Line| line.text.trim_end_matches(" |").rsplit(" | ").next().unwrap().to_owned();
+    let (mut count, mut missing) = (0, Vec::new());
+    for line in rows {
+        for name in last_cell(line).split('`').skip(1).step_by(2) {
+            count += 1;
+            if !code.contains(&format!("fn {name}()")) {
+                missing.push(format!("{}: there is no test {name}", page.place(line)));
+            }
+        }
+    }
+    assert!(missing.is_empty() && count > 10, "{}", missing.join("\n"));
 }
 
 /// The files that a page links, from the project's root.
