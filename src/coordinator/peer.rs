@@ -5,13 +5,13 @@
 //! that is lost costs nothing while the lease lasts: the peer connects again, asks for what it has missed, and repeats
 //! what may not have arrived.
 
+mod allowance;
 mod hearing;
 mod lease;
 mod sending;
 mod talk;
 #[cfg(test)]
 mod tests;
-mod told;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -29,8 +29,8 @@ use crate::process::Children;
 use crate::protocol::{Report, Request, Verdict};
 use crate::vars::Vars;
 
+use allowance::Allowance;
 use lease::KnownLease;
-use told::Told;
 
 /// How long the source tries to come back to a destination after the lease has ended, once it may be decided.
 const DECIDED_PATIENCE: Duration = Duration::from_secs(60);
@@ -80,7 +80,7 @@ pub(super) struct Peer {
     /// How many of the participant's reports have arrived.
     seen: u64,
     /// How much people were told of it.
-    told: Told,
+    told: Allowance,
     /// It was ours at some time.
     pub(super) has_begun: bool,
     /// It knows nothing of the graduation any more.
@@ -142,7 +142,7 @@ impl Peer {
             link: None,
             session: 0,
             seen: 0,
-            told: Told::default(),
+            told: Allowance::default(),
             has_begun: false,
             is_forgotten: false,
             is_unwatched: false,

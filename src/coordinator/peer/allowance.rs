@@ -2,27 +2,26 @@
 
 use std::cell::Cell;
 
-use super::Say;
 use crate::names::EnvironmentName;
 use crate::order::Notice;
 use crate::protocol;
 
 /// How many bytes of the output of builds and hooks there: 256 MiB.
-pub(super) const MAX_OUTPUT: usize = 256 << 20;
+const MAX_OUTPUT: usize = 256 << 20;
 
 /// How many bytes of whatever else it tells: 16 MiB.
-pub(super) const MAX_TOLD: usize = 16 << 20;
+const MAX_TOLD: usize = 16 << 20;
 
 /// What was told already.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct Allowance {
     output: Cell<usize>,
     others: Cell<usize>,
 }
 
-impl Told {
+impl Allowance {
     /// Says it, unless that is too much; then that, once.
-    pub(super) fn say(&self, environment: &EnvironmentName, notice: Notice, say: Say<'_>) {
+    pub(super) fn say(&self, environment: &EnvironmentName, notice: Notice, say: impl FnOnce(Notice)) {
         let is_output = matches!(notice, Notice::Log { .. } | Notice::HookLine { .. });
         let (bytes, limit) = if is_output { (&self.output, MAX_OUTPUT) } else { (&self.others, MAX_TOLD) };
         let before = bytes.get();
@@ -49,8 +48,8 @@ mod tests {
     #[test]
     fn a_destination_cannot_fill_the_disk_with_words() {
         let environment = "production".parse().unwrap();
-        let (told, said) = (Told::default(), RefCell::new(Vec::new()));
-        let tell = |notice| told.say(&environment, notice, &|notice| said.borrow_mut().push(notice));
+        let (told, said) = (Allowance::default(), RefCell::new(Vec::new()));
+        let tell = |notice| told.say(&environment, notice, |notice| said.borrow_mut().push(notice));
         let log = || Notice::Log { app: "api".parse().unwrap(), text: "x".repeat(1 << 20) };
         let failed = || Notice::AppFailed { app: "api".parse().unwrap(), reason: "x".repeat(1 << 20) };
         (0..300).for_each(|_| tell(log()));
