@@ -327,32 +327,11 @@ impl Shower {
     fn show(&mut self, notice: &Notice) {
         let text = self.reporter.text(notice);
         if self.skipping {
-            match notice {
-                Notice::GoingLive {} if self.from == From::End => return,
-                Notice::GoingLive {} | Notice::Ended { .. } => self.skipping = false,
-                Notice::Started { .. }
-                | Notice::SettledEarlier { .. }
-                | Notice::Planned { .. }
-                | Notice::HooksStarted { .. }
-                | Notice::HookLine { .. }
-                | Notice::HooksEnded { .. }
-                | Notice::Log { .. }
-                | Notice::SendingImage { .. }
-                | Notice::ImageSent { .. }
-                | Notice::Held { .. }
-                | Notice::AllHeld { .. }
-                | Notice::AwaitingGo { .. }
-                | Notice::ToldToGo { .. }
-                | Notice::Soaking { .. }
-                | Notice::VerdictAsked { .. }
-                | Notice::Judged { .. }
-                | Notice::AppFailed { .. }
-                | Notice::LinkLost { .. }
-                | Notice::LinkBack {}
-                | Notice::PuttingBack {}
-                | Notice::AppEnded { .. }
-                | Notice::Warning { .. } => return,
+            let goes_live = matches!(notice, Notice::GoingLive {}) && self.from != From::End;
+            if !goes_live && !matches!(notice, Notice::Ended { .. }) {
+                return;
             }
+            self.skipping = false;
         }
         if let (Notice::AppFailed { app, .. }, Look::Lines { quiet: true } | Look::Live(_)) =
             (notice, &self.look)

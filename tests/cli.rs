@@ -31,7 +31,7 @@ Commands (each has --help):
     graduate:confirm <environment>                                                         Confirm what is live before the end of its soak
     graduate:diff <environment> [<revision>] [--all] [--format <text|json>]                Show how a state differs from what an environment is: revisions and config names and other settings
     graduate:doctor [<environment>] [--format <text|json>]                                 Examine the installation and each link and say what puts right what is wrong
-    graduate:environments [--format <text|json>]                                           List the environments
+    graduate:environments [--format <text|json>]                                           List the environments as `<name>=<url>`
     graduate:freeze [<environment>] [<reason>] [--incoming <reason>]                       Refuse graduations to an environment and say why
     graduate:go <environment>                                                              Let a graduation that waits for a person go live
     graduate:held <environment> [--format <text|json>]                                     List what is held for a graduation in progress and until when it waits
@@ -78,7 +78,7 @@ stdout:
     graduate:confirm <environment>, Confirm what is live before the end of its soak
     graduate:diff <environment> [<revision>] [--all] [--format <text|json>], Show how a state differs from what an environment is: revisions and config names and other settings
     graduate:doctor [<environment>] [--format <text|json>], Examine the installation and each link and say what puts right what is wrong
-    graduate:environments [--format <text|json>], List the environments
+    graduate:environments [--format <text|json>], List the environments as `<name>=<url>`
     graduate:freeze [<environment>] [<reason>] [--incoming <reason>], Refuse graduations to an environment and say why
     graduate:go <environment>, Let a graduation that waits for a person go live
     graduate:held <environment> [--format <text|json>], List what is held for a graduation in progress and until when it waits

@@ -17,7 +17,7 @@ use crate::settings::Settings;
 use crate::vars::Vars;
 
 use super::commits::Commits;
-use super::printing::{Format, print, print_json};
+use super::printing::{Format, FormatOption, print, print_json};
 
 /// What to compare, and how to show it.
 #[derive(Debug, Args)]
@@ -29,15 +29,8 @@ pub(crate) struct Arguments {
     /// Also what is meant to differ between environments: scale and domains
     #[arg(long)]
     all: bool,
-    /// Lines, or one JSON document
-    #[arg(
-        long,
-        value_name = "text|json",
-        default_value = "text",
-        hide_default_value = true,
-        hide_possible_values = true
-    )]
-    format: Format,
+    #[command(flatten)]
+    output: FormatOption,
 }
 
 /// Runs the command. Status 0 whether or not anything differs.
@@ -76,7 +69,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Erro
             (app, commits)
         })
         .collect();
-    match arguments.format {
+    match arguments.output.format {
         Format::Text => print(text(environment, commit, &apps, same, &routes.unmapped))?,
         Format::Json => print_json(&json!({
             "environment": environment,

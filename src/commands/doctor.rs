@@ -15,22 +15,15 @@ use crate::names::EnvironmentName;
 use crate::settings::{LinkedEnvironment, Settings};
 use crate::vars::Vars;
 
-use super::printing::{Format, print, print_json};
+use super::printing::{Format, FormatOption, print, print_json};
 
 /// Which environment, and how to show it.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The environment; all of them if not given
     environment: Option<EnvironmentName>,
-    /// A list for people, or one JSON document
-    #[arg(
-        long,
-        value_name = "text|json",
-        default_value = "text",
-        hide_default_value = true,
-        hide_possible_values = true
-    )]
-    format: Format,
+    #[command(flatten)]
+    output: FormatOption,
 }
 
 /// Everything that was found.
@@ -63,7 +56,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Erro
         });
         Findings { host: settings.host_name(), here, environments: answered.collect() }
     });
-    match arguments.format {
+    match arguments.output.format {
         Format::Text => print(text(&findings))?,
         Format::Json => print_json(&document(&findings))?,
     }

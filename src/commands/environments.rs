@@ -7,20 +7,13 @@ use crate::error::Error;
 use crate::settings::{Settings, Url};
 use crate::vars::Vars;
 
-use super::printing::{Format, print, print_json};
+use super::printing::{Format, FormatOption, print, print_json};
 
 /// How to list them.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// One `<name>=<url>` a line, or one JSON document
-    #[arg(
-        long,
-        value_name = "text|json",
-        default_value = "text",
-        hide_default_value = true,
-        hide_possible_values = true
-    )]
-    format: Format,
+    #[command(flatten)]
+    output: FormatOption,
 }
 
 /// Runs the command.
@@ -30,7 +23,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let settings = Settings::load(vars)?;
     let environments = settings.environments().iter();
-    match arguments.format {
+    match arguments.output.format {
         Format::Text => {
             print(environments.map(|(name, each)| format!("{name}={}\n", each.url)).collect::<String>())
         }

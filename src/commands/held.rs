@@ -15,22 +15,15 @@ use crate::protocol::HoldPoint;
 use crate::vars::Vars;
 
 use super::in_progress::in_progress;
-use super::printing::{Format, print, print_json, table};
+use super::printing::{Format, FormatOption, print, print_json, table};
 
 /// Which environment, and how to show it.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The environment that is being graduated to
     environment: EnvironmentName,
-    /// A table, or one JSON document
-    #[arg(
-        long,
-        value_name = "text|json",
-        default_value = "text",
-        hide_default_value = true,
-        hide_possible_values = true
-    )]
-    format: Format,
+    #[command(flatten)]
+    output: FormatOption,
 }
 
 /// Whether a graduation waits for a person.
@@ -81,7 +74,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let told: Vec<Notice> = id.as_ref().map(|id| Place::of(vars, id).told().collect()).unwrap_or_default();
     let held = held(&told);
     let until = Waiting::of(told.into_iter()).until();
-    match arguments.format {
+    match arguments.output.format {
         Format::Json => {
             let apps: BTreeMap<&AppName, _> = held.iter().map(|(app, at)| (app, in_a_word(*at))).collect();
             print_json(&json!({ "id": id, "apps": apps, "waits_until": until }))

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::settings::{HookKind, Settings};
 use crate::vars::Vars;
 
-use super::printing::{Format, print, print_json};
+use super::printing::{Format, FormatOption, print, print_json};
 
 /// Which hooks, and how to list them.
 #[derive(Debug, Args)]
@@ -15,15 +15,8 @@ pub(crate) struct Arguments {
     /// Only the hooks of this type, as `<index> <command>`; without it all, as `<type> <index> <command>`
     #[arg(value_name = "TYPE", ignore_case = true)]
     kind: Option<HookKind>,
-    /// Lines, or one JSON document
-    #[arg(
-        long,
-        value_name = "text|json",
-        default_value = "text",
-        hide_default_value = true,
-        hide_possible_values = true
-    )]
-    format: Format,
+    #[command(flatten)]
+    output: FormatOption,
 }
 
 /// Runs the command. What it lists before the command is what `graduate:rm-hook` takes.
@@ -36,7 +29,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let hooks = kinds.flat_map(|kind| {
         settings.hooks(kind).iter().enumerate().map(move |(position, command)| (kind, position + 1, command))
     });
-    match arguments.format {
+    match arguments.output.format {
         Format::Text => print(
             hooks
                 .map(|(kind, index, command)| match arguments.kind {

@@ -9,7 +9,7 @@ use crate::names::EnvironmentName;
 use crate::settings::Settings;
 use crate::vars::Vars;
 
-use super::printing::{Format, print, print_json, tell};
+use super::printing::{Format, FormatOption, print, print_json, tell};
 
 /// Where, and which apps become which.
 #[derive(Debug, Args)]
@@ -22,15 +22,8 @@ pub(crate) struct Arguments {
     /// What they are called there, with a `*` for the same part
     #[arg(value_name = "TO")]
     destination: Option<Pattern>,
-    /// One `<index> <source> <destination>` a line, or one JSON document
-    #[arg(
-        long,
-        value_name = "text|json",
-        default_value = "text",
-        hide_default_value = true,
-        hide_possible_values = true
-    )]
-    format: Format,
+    #[command(flatten)]
+    output: FormatOption,
 }
 
 impl Arguments {
@@ -57,7 +50,7 @@ pub(crate) struct UnmapArguments {
 pub(crate) fn map(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let environment = &arguments.environment;
     let (Some(source), Some(destination)) = (arguments.source.clone(), arguments.destination.clone()) else {
-        return list(environment, arguments.format, vars);
+        return list(environment, arguments.output.format, vars);
     };
     Settings::change(vars, |settings| {
         let text = format!("{source} becomes {destination} on {environment}");

@@ -137,7 +137,7 @@ pub(crate) enum Command {
     /// It changes nothing. Each destination runs the same checks on itself.
     #[command(name = "graduate:doctor", after_help = "Exit status: 0 nothing is broken; 1 something is")]
     Doctor(doctor::Arguments),
-    /// List the environments
+    /// List the environments as `<name>=<url>`
     #[command(name = "graduate:environments")]
     Environments(environments::Arguments),
     /// Let the source reach what its graduation holds
@@ -184,7 +184,8 @@ pub(crate) enum Command {
     Logs(logs::Arguments),
     /// Give the apps of an environment other names; without patterns list the rules
     ///
-    /// Of the rules the first that fits an app counts. An app that no rule fits does not graduate there.
+    /// The rules are listed one `<index> <source> <destination>` a line. The first that fits an app counts. An app that no
+    /// rule fits does not graduate there.
     #[command(name = "graduate:map")]
     Map(map::Arguments),
     /// Show what a graduation would do

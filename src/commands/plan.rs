@@ -25,7 +25,7 @@ use crate::vars::Vars;
 use super::commits::Commits;
 use super::error::CommandError;
 use super::graduate;
-use super::printing::{Format, print, print_json};
+use super::printing::{Format, FormatOption, print, print_json};
 
 /// How long a coordinator may take to answer.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -43,15 +43,8 @@ pub(crate) struct Arguments {
     /// One of the options that the push will have, such as allow-missing-config or only=api,web
     #[arg(long = "option", short, value_name = "OPTION")]
     options: Vec<String>,
-    /// Lines, or one JSON document
-    #[arg(
-        long,
-        value_name = "text|json",
-        default_value = "text",
-        hide_default_value = true,
-        hide_possible_values = true
-    )]
-    format: Format,
+    #[command(flatten)]
+    output: FormatOption,
 }
 
 /// Runs the command. Status 0 whether or not there is something to do, 1 if a graduation would be refused.
@@ -73,7 +66,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Erro
             (ExitStatus::Done, Vec::new())
         }
     };
-    match arguments.format {
+    match arguments.output.format {
         Format::Text => print(text(&order, plan.as_ref(), ending, vars))?,
         Format::Json => {
             let rows = plan.iter().flat_map(|plan| &plan.rows);
@@ -117,36 +110,17 @@ fn ask(order: &Order, vars: &Vars) -> Result<(Option<Plan>, Ending), Error> {
         // Looked at first: what it said before it ended is read after that.
         let is_gone = !started.process.is_running();
         match events.next(LOOK_PERIOD) {
-            Ok(Some(Notice::Planned { plan: made })) => plan = Some(made),
-            Ok(Some(Notice::Ended { ending, .. })) => return Ok((plan, ending)),
+            Ok(Some(notice)) => {
+                if let Notice::Planned { plan: made } = notice {
+                    plan = Some(made);
+                } else if let Notice::Ended { ending, .. } = notice {
+                    return Ok((plan, ending));
+                }
+            }
             Ok(None) if !is_gone => {}
             Ok(None) | Err(_) => {
                 return Err(CommandError::CoordinatorDied(order.tag.environment.clone()).into());
             }
-            Ok(Some(
-                Notice::Started { .. }
-                | Notice::SettledEarlier { .. }
-                | Notice::HooksStarted { .. }
-                | Notice::HookLine { .. }
-                | Notice::HooksEnded { .. }
-                | Notice::Log { .. }
-                | Notice::SendingImage { .. }
-                | Notice::ImageSent { .. }
-                | Notice::Held { .. }
-                | Notice::AllHeld { .. }
-                | Notice::AwaitingGo { .. }
-                | Notice::ToldToGo { .. }
-                | Notice::Soaking { .. }
-                | Notice::VerdictAsked { .. }
-                | Notice::Judged { .. }
-                | Notice::AppFailed { .. }
-                | Notice::LinkLost { .. }
-                | Notice::LinkBack {}
-                | Notice::PuttingBack {}
-                | Notice::GoingLive {}
-                | Notice::AppEnded { .. }
-                | Notice::Warning { .. },
-            )) => {}
         }
     }
 }

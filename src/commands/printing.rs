@@ -19,6 +19,20 @@ pub(crate) enum Format {
     Json,
 }
 
+/// How a command shows what it has found.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct FormatOption {
+    /// Text, or one JSON document
+    #[arg(
+        long,
+        value_name = "text|json",
+        default_value = "text",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    pub(super) format: Format,
+}
+
 /// Writes a result to stdout. A reader that is gone has seen enough.
 ///
 /// # Errors

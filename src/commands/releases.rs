@@ -11,7 +11,7 @@ use crate::names::{AppName, EnvironmentName};
 use crate::repo::GitRepository;
 use crate::vars::Vars;
 
-use super::printing::{Format, print, print_json, table};
+use super::printing::{Format, FormatOption, print, print_json, table};
 use super::reach;
 
 /// Whose releases, and how to list them.
@@ -22,15 +22,8 @@ pub(crate) struct Arguments {
     /// How many, the newest first
     #[arg(long, value_name = "count", default_value_t = 20, hide_default_value = true)]
     limit: usize,
-    /// A table, or one JSON document
-    #[arg(
-        long,
-        value_name = "text|json",
-        default_value = "text",
-        hide_default_value = true,
-        hide_possible_values = true
-    )]
-    format: Format,
+    #[command(flatten)]
+    output: FormatOption,
 }
 
 /// Runs the command. An environment that is not linked any more still has its releases.
@@ -46,7 +39,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let ready = |episode: &Episode| ready.as_ref().map(|ready| ready.contains(&episode.commit));
     let lost = reach::lost(&commits, environment, &repo, vars)?;
     let lost = |episode: &Episode| lost.get(&episode.commit).map_or(&[][..], Vec::as_slice);
-    match arguments.format {
+    match arguments.output.format {
         Format::Text => {
             let names = ["RELEASE", "COMMIT", "BY", "LABEL", "APPS", "TOOK"].map(str::to_owned);
             let rows = history.iter().map(|episode| row(episode, lost(episode), ready(episode)));

@@ -10,7 +10,7 @@ use crate::settings::{Property, Settings};
 use crate::vars::Vars;
 
 use super::error::CommandError;
-use super::printing::{Format, print, print_json};
+use super::printing::{Format, FormatOption, print, print_json};
 
 /// Which environment, what of it, and how to show it.
 #[derive(Debug, Args)]
@@ -22,15 +22,8 @@ pub(crate) struct Arguments {
     /// See above
     #[arg(value_name = "FLAG", allow_hyphen_values = true, hide = true)]
     flag: Option<String>,
-    /// Lines, or one JSON document
-    #[arg(
-        long,
-        value_name = "text|json",
-        default_value = "text",
-        hide_default_value = true,
-        hide_possible_values = true
-    )]
-    format: Format,
+    #[command(flatten)]
+    output: FormatOption,
 }
 
 /// A value's key, and the value in words.
@@ -61,7 +54,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     if let Some(flag) = flag {
         reports = only(reports, flag)?;
     }
-    match (arguments.format, flag) {
+    match (arguments.output.format, flag) {
         (Format::Json, _) => {
             print_json(&reports.iter().map(|(name, values)| document(name, values)).collect())
         }

@@ -11,7 +11,7 @@ use crate::vars::Vars;
 
 use super::accept::key_on_stdin;
 use super::error::CommandError;
-use super::printing::{Format, print, print_json, table, tell};
+use super::printing::{Format, FormatOption, print, print_json, table, tell};
 
 /// What to do with a signer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -35,15 +35,8 @@ pub(crate) struct Arguments {
     /// The last day on which the key is valid, in UTC, such as 2027-12-31
     #[arg(long, value_name = "DATE")]
     until: Option<NaiveDate>,
-    /// A table, or one JSON document
-    #[arg(
-        long,
-        value_name = "text|json",
-        default_value = "text",
-        hide_default_value = true,
-        hide_possible_values = true
-    )]
-    format: Format,
+    #[command(flatten)]
+    output: FormatOption,
 }
 
 /// Runs the command.
@@ -71,7 +64,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
             Signers::change(vars, |signers| signers.remove(&name, Utc::now()))?;
             tell(format_args!("Signatures of {name} are not taken any more"));
         }
-        SignerAction::List => list(arguments.format, vars)?,
+        SignerAction::List => list(arguments.output.format, vars)?,
     }
     Ok(())
 }

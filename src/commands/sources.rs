@@ -8,20 +8,13 @@ use crate::error::Error;
 use crate::sources::{self, AcceptedSource, Sessions};
 use crate::vars::Vars;
 
-use super::printing::{Format, print, print_json, table};
+use super::printing::{Format, FormatOption, print, print_json, table};
 
 /// How to list them.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// A table, or one JSON document
-    #[arg(
-        long,
-        value_name = "text|json",
-        default_value = "text",
-        hide_default_value = true,
-        hide_possible_values = true
-    )]
-    format: Format,
+    #[command(flatten)]
+    output: FormatOption,
 }
 
 /// Runs the command.
@@ -36,7 +29,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
             (source, sessions)
         })
         .collect();
-    match arguments.format {
+    match arguments.output.format {
         Format::Text if all.is_empty() => Ok(()),
         Format::Text => {
             let names = ["source", "fingerprint", "apps", "since", "last seen", "last refused"];

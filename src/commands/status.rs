@@ -23,22 +23,15 @@ use crate::runs::{AppStatus, Condition, Runs};
 use crate::settings::Settings;
 use crate::vars::Vars;
 
-use super::printing::{Format, print, print_json, table};
+use super::printing::{Format, FormatOption, print, print_json, table};
 
 /// Which environment, and how to show it.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The environment; all of them if not given
     environment: Option<EnvironmentName>,
-    /// A table, or one JSON document
-    #[arg(
-        long,
-        value_name = "text|json",
-        default_value = "text",
-        hide_default_value = true,
-        hide_possible_values = true
-    )]
-    format: Format,
+    #[command(flatten)]
+    output: FormatOption,
 }
 
 /// What is known of one environment.
@@ -124,7 +117,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let places = looks.collect::<Result<Vec<_>, _>>()?;
     let incoming = participant::in_progress(vars)?;
     let frozen = settings.incoming_frozen().map(ToString::to_string);
-    match arguments.format {
+    match arguments.output.format {
         Format::Text => {
             let to_here = to_here(incoming.as_deref(), frozen.as_deref());
             print(text(&here, &places) + &to_here + &troubles(&remarks))
