@@ -409,6 +409,10 @@ mod tests {
         says("user ops");
         says("stricthostkeychecking true");
         says("batchmode yes");
+        says("forwardagent no");
+        says("forwardx11 no");
+        says("clearallforwardings yes");
+        says("permitlocalcommand no");
         says("controlmaster auto");
         says("globalknownhostsfile /dev/null");
         let path = known_hosts(&vars).to_str().unwrap().to_owned();

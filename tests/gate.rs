@@ -46,6 +46,10 @@ fn an_accepted_key_graduates_a_whole_environment() {
     world.destination.dokku(&["ssh-keys:remove", "nobody"]).succeeds();
     assert!(keys(&world.destination).iter().any(|line| line.contains("NAME=\\\"staging\\\" `echo env`")));
     world.nothing_is_left();
+    // Other users of the two hosts read nothing of it: what is below that directory is Dokku's alone.
+    for host in [&world.source, &world.destination] {
+        host.root("find \"$DOKKU_LIB_ROOT/data/graduate\" -maxdepth 0 -perm /077 | { ! grep .; }").succeeds();
+    }
 }
 
 #[test]

@@ -446,6 +446,13 @@ fn a_graduation_belongs_to_its_source_and_waits_no_longer_than_its_destination_a
     post.is_reached_by(&push);
     let held =
         world.destination.root("ls \"$DOKKU_LIB_ROOT/data/graduate/incoming\" | tail -n 1").succeeds().raw;
+    // Whoever may log in to the source as anybody sees the arguments of its processes.
+    let journal = "grep -ho '\"secret\":\"[0-9a-f]*' \"$DOKKU_LIB_ROOT\"/data/graduate/graduations/*/journal* | tail -n 1 | cut -d'\"' -f4";
+    let secret = world.source.root(journal).succeeds().raw;
+    assert_eq!(secret.trim().len(), 32, "{secret}");
+    let arguments = "{ ! grep -qaF -f - /proc/[0-9]*/cmdline 2>/dev/null; }";
+    world.source.root_with_input(arguments, secret.as_bytes()).succeeds();
+
     let secret = "0".repeat(32);
     let another = format!(
         "{{\"type\":\"resume\",\"id\":\"{}\",\"secret\":\"{secret}\",\"seen\":0}}\n\
