@@ -408,6 +408,7 @@ fn what_a_destination_was_not_heard_to_put_back_stays_in_doubt() {
     world.destination.snapshot().assert_same_as(&before);
 
     // One that says that it went live, and not of which app, is not believed, whoever asks.
+    world.source.dokku(&["graduate:rm-hook", "POST", "1"]).succeeds();
     replace_agent(&world.destination, r#""$agent" "$@" | sed -u '/"app-ended"/d'"#);
     let why = "the destination did not say how each app ended";
     environment.graduate("again", "HEAD").is_refused().says(why);
