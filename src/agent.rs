@@ -106,7 +106,7 @@ pub(crate) fn run(vars: &Vars, access: &Access) -> Result<(), AgentError> {
         access,
         images: None,
         expected: BTreeMap::new(),
-        has_asked: false,
+        is_claimed: false,
         participant: None,
     };
     let hello = Hello {
@@ -160,7 +160,7 @@ struct Session<'a> {
     /// The apps of the graduation that is begun next.
     expected: BTreeMap<AppName, CommitId>,
     /// A graduation was begun or resumed, or could not be.
-    has_asked: bool,
+    is_claimed: bool,
     participant: Option<ParticipantHandle>,
 }
 
@@ -355,7 +355,7 @@ impl Session<'_> {
     }
 
     fn begin(&mut self, graduation: Graduation) -> Result<(), AgentError> {
-        self.has_none()?;
+        self.claim_session()?;
         let id = graduation.id.clone();
         let store = Store::at(self.vars, &id);
         let process = participant::start(&Start::Begin {
@@ -367,13 +367,13 @@ impl Session<'_> {
     }
 
     /// A session has one graduation: whoever guesses at another begins a new one for each guess.
-    fn has_none(&mut self) -> Result<(), AgentError> {
-        let is_first = !std::mem::replace(&mut self.has_asked, true);
+    fn claim_session(&mut self) -> Result<(), AgentError> {
+        let is_first = !std::mem::replace(&mut self.is_claimed, true);
         if is_first { Ok(()) } else { Err(AgentError::AnotherGraduation) }
     }
 
     fn resume(&mut self, id: GraduationId, secret: &Secret, seen: u64) -> Result<(), AgentError> {
-        self.has_none()?;
+        self.claim_session()?;
         let store = Store::at(self.vars, &id);
         let Some(graduation) = store.graduation()? else { return Ok(tell(&Report::Unknown {})?) };
         if !graduation.was_begun_with(secret) {

@@ -38,8 +38,8 @@ const MAX_INPUT: u64 = 1 << 20;
 pub(crate) fn pre_receive(vars: &Vars) -> Result<u8, HookError> {
     let client = Client::of_hook(vars);
     let input = process::read_stdin(MAX_INPUT)?;
-    if let Some(id) = &vars.receiving {
-        receive::check(vars, id, &input)?;
+    if let Some((id, app)) = &vars.receiving {
+        receive::check(vars, id, app, &input)?;
         return Ok(0);
     }
     client.leave_with_it();

@@ -124,7 +124,7 @@ pub(crate) fn run(vars: &Vars, access: &Access, app: &AppName) -> Result<u8, Rec
     let mut running = git
         .arg("receive-pack")
         .arg(&repository)
-        .env(vars::RECEIVING, graduation.id.to_string())
+        .env(vars::RECEIVING, format!("{}/{app}", graduation.id))
         .inherit_all()
         .spawn()?;
     let process = running.identity().map_err(FileError::of("look at git in", &repository))?;
@@ -185,15 +185,15 @@ fn is_aborted(store: &Store) -> bool {
 ///
 /// # Errors
 /// See [`ReceiveError`].
-pub(crate) fn check(vars: &Vars, id: &GraduationId, input: &[u8]) -> Result<(), ReceiveError> {
+pub(crate) fn check(vars: &Vars, id: &GraduationId, app: &AppName, input: &[u8]) -> Result<(), ReceiveError> {
     let store = Store::at(vars, id);
     if is_aborted(&store) {
         return Err(ReceiveError::Aborted(id.clone()));
     }
-    let wanted = store.apps()?;
+    let wanted = store.app(app)?.before.map(|before| before.to);
     for update in updates::parse(input)? {
         let expected = update.new.map(|new| transfer::ref_name(id, new)).unwrap_or_default();
-        let is_wanted = wanted.values().any(|before| Some(before.to) == update.new);
+        let is_wanted = wanted.is_some() && update.new == wanted;
         if update.name != expected || !is_wanted || update.old.is_some() {
             return Err(ReceiveError::OtherRef { expected, found: update.name });
         }

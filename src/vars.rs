@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::names::GraduationId;
+use crate::names::{AppName, GraduationId};
 use crate::plan::MAX_OPTIONS;
 use crate::who::Asker;
 
@@ -34,7 +34,8 @@ pub(crate) const SOURCE: &str = "GRADUATE_OF_SOURCE";
 /// The variable by which a command of a source tells that it is on this same host: no key came there for it.
 pub(crate) const LOCAL: &str = "GRADUATE_LOCAL";
 
-/// The variable by which `graduate:receive` tells its pre-receive hook the graduation it may receive for.
+/// The variable by which `graduate:receive` tells its pre-receive hook for which app of which graduation it may receive:
+/// `<id>/<app>`.
 pub(crate) const RECEIVING: &str = "GRADUATE_RECEIVING";
 
 /// What the environment said when the process started.
@@ -74,7 +75,7 @@ pub(crate) struct Vars {
     /// Where the companion `git-receive-pack` wants the push's outcome.
     pub push_status: Option<PathBuf>,
     /// See [`RECEIVING`].
-    pub receiving: Option<GraduationId>,
+    pub receiving: Option<(GraduationId, AppName)>,
     /// `GIT_QUARANTINE_PATH`: where a push's objects are while pre-receive runs; git-receive-pack(1).
     pub quarantine: Option<PathBuf>,
     /// The push options, `GIT_PUSH_OPTION_<n>`; git-receive-pack(1). Of more than [`MAX_OPTIONS`] only one more.
@@ -135,7 +136,10 @@ impl Vars {
             dokku_pid: text("DOKKU_PID").filter(|pid| pid.bytes().all(|byte| byte.is_ascii_digit())),
             restoring: text(RESTORING).and_then(|mark| mark.split_once('/')?.0.parse().ok()),
             push_status: get(PUSH_STATUS).map(PathBuf::from),
-            receiving: text(RECEIVING).and_then(|id| id.parse().ok()),
+            receiving: text(RECEIVING).and_then(|both| {
+                let (id, app) = both.split_once('/')?;
+                Some((id.parse().ok()?, app.parse().ok()?))
+            }),
             quarantine: get("GIT_QUARANTINE_PATH").map(PathBuf::from),
             // One more than is taken, so that it can be seen that there are too many.
             push_options: (0..count.min(MAX_OPTIONS + 1))

@@ -262,7 +262,7 @@ fn memory_is_bounded(world: &World, what: &str) {
 }
 
 /// Waits, however long it takes, until it says so or ends.
-fn until_said(running: &Running, text: &str) {
+pub(crate) fn until_said(running: &Running, text: &str) {
     let began = Instant::now();
     while !running.so_far().contains(text) && !running.has_ended() {
         assert!(began.elapsed() < Duration::from_secs(1800), "waited in vain for {text:?}");
