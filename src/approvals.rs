@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::approval::{self, Approvals, Approver, Recorded, Requester};
 use crate::exit::Explain;
-use crate::files::{self, FileError, Lock, Locking};
+use crate::files::{self, FileError, Lock};
 use crate::names::{ApprovalTag, CommitId, EnvironmentName, InvalidName, Label, ObjectId};
 use crate::repo::{RepoError, RepositoryReader};
 use crate::sources;
@@ -169,11 +169,7 @@ pub(crate) fn record(
     let Some(by) = &vars.key else { return check(vars, updates).map(|()| Vec::new()) };
     let by = approver(by).map_err(ApprovalError::Key)?;
     files::make_dir(&vars.data().join("environments"))?;
-    let lock = Lock::take_within(&vars.data().join("approvals.lock"), &std::process::id(), PATIENCE)?;
-    let _lock = match lock {
-        Locking::Taken(lock) => lock,
-        Locking::Busy(_) => return Err(ApprovalError::Busy),
-    };
+    let _lock = Lock::wait(&vars.data().join("approvals.lock"), PATIENCE)?.ok_or(ApprovalError::Busy)?;
     let environments: BTreeSet<&EnvironmentName> =
         updates.iter().map(|update| &update.tag.environment).collect();
     let mut changes = Vec::new();

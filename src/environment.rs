@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::dokku::{Dokku, DokkuError, Uncarried};
 use crate::exit::Explain;
 use crate::factors;
-use crate::files::{self, FileError, Lock, Locking};
+use crate::files::{self, FileError, Lock};
 use crate::git::{Git, GitError};
 use crate::manifest::{
     Deploy, Difference, Fingerprint, FingerprintKey, GITIGNORE, MANIFEST_FILE, MANIFEST_VERSION,
@@ -358,11 +358,8 @@ impl Environment {
     }
 
     fn commit_lock(&self) -> Result<Lock, EnvironmentError> {
-        let path = self.vars.data().join("commit.lock");
-        match Lock::take_within(&path, &std::process::id(), COMMIT_PATIENCE)? {
-            Locking::Taken(lock) => Ok(lock),
-            Locking::Busy(_) => Err(EnvironmentError::Busy),
-        }
+        let lock = Lock::wait(&self.vars.data().join("commit.lock"), COMMIT_PATIENCE)?;
+        lock.ok_or(EnvironmentError::Busy)
     }
 }
 

@@ -300,6 +300,17 @@ impl Lock {
         }
     }
 
+    /// Takes the lock at `path`, of what is changed in a moment; none if others have it for as long as `patience`.
+    ///
+    /// # Errors
+    /// As [`Lock::try_take`].
+    pub(crate) fn wait(path: &Path, patience: Duration) -> Result<Option<Self>, FileError> {
+        Ok(match Self::take_within(path, &std::process::id(), patience)? {
+            Locking::Taken(lock) => Some(lock),
+            Locking::Busy(_) => None,
+        })
+    }
+
     /// Tries to take the lock at `path` and to write `about` into it.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::carried_out::{self, CarriedOutError};
 use crate::exit::Explain;
-use crate::files::{self, FileError, Lock, Locking};
+use crate::files::{self, FileError, Lock};
 use crate::names::{CommitId, EnvironmentName, KeyName, ObjectId, ReleaseTag, RequestTag};
 use crate::order::Signed;
 use crate::process::{ProcessError, Program};
@@ -149,11 +149,7 @@ impl Signers {
     ) -> Result<(), SignersError> {
         let data = vars.data();
         files::make_dir(&data)?;
-        let lock = Lock::take_within(&data.join("signers.lock"), &std::process::id(), PATIENCE)?;
-        let _lock = match lock {
-            Locking::Taken(lock) => lock,
-            Locking::Busy(_) => return Err(SignersError::Busy),
-        };
+        let _lock = Lock::wait(&data.join("signers.lock"), PATIENCE)?.ok_or(SignersError::Busy)?;
         let mut signers = Self::load(vars)?;
         edit(&mut signers)?;
         Ok(files::write_json(&path(vars), &signers)?)

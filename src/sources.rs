@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::{Access, Patterns};
 use crate::exit::Explain;
-use crate::files::{self, FileError, Lock, Locking};
+use crate::files::{self, FileError, Lock};
 use crate::names::SourceName;
 use crate::public_key::PublicKey;
 use crate::vars::{NamedKey, Vars};
@@ -183,10 +183,7 @@ pub(crate) fn ordinary_keys(vars: &Vars) -> Result<Vec<NamedKey>, FileError> {
 /// Keeps other commands away until it is dropped. Dokku's own commands know no lock.
 fn lock(vars: &Vars) -> Result<Lock, SourceError> {
     files::make_dir(&vars.data())?;
-    match Lock::take_within(&vars.data().join("sources.lock"), &std::process::id(), PATIENCE)? {
-        Locking::Taken(lock) => Ok(lock),
-        Locking::Busy(_) => Err(SourceError::Busy),
-    }
+    Lock::wait(&vars.data().join("sources.lock"), PATIENCE)?.ok_or(SourceError::Busy)
 }
 
 /// The names of all sources.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::ProvenanceError;
 use super::records::{OfImage, Records};
 use crate::docker::ImageId;
-use crate::files::{self, FileError, Lock, Locking};
+use crate::files::{self, FileError, Lock};
 use crate::names::{AppName, CommitId};
 use crate::process::ProcessId;
 use crate::vars::Vars;
@@ -59,10 +59,8 @@ impl RecordDir {
     /// Whoever has it may change what is recorded.
     pub(super) fn lock(&self) -> Result<Lock, ProvenanceError> {
         files::make_dir(&self.dir)?;
-        match Lock::take_within(&self.dir.join("lock"), &std::process::id(), PATIENCE)? {
-            Locking::Taken(lock) => Ok(lock),
-            Locking::Busy(_) => Err(ProvenanceError::Busy(self.app.clone())),
-        }
+        let lock = Lock::wait(&self.dir.join("lock"), PATIENCE)?;
+        lock.ok_or_else(|| ProvenanceError::Busy(self.app.clone()))
     }
 
     pub(super) fn change(&self, change: impl FnOnce(&mut Records)) -> Result<(), ProvenanceError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::files::{self, FileError, Lock, Locking};
+use crate::files::{self, FileError, Lock};
 use crate::legible;
 use crate::names::SourceName;
 use crate::process::ProcessId;
@@ -62,11 +62,11 @@ pub(crate) fn sessions(vars: &Vars, name: &SourceName) -> Sessions {
 pub(crate) fn note_session(vars: &Vars, name: &SourceName, refused: Option<&str>) -> Result<bool, FileError> {
     let (now, path) = (Utc::now(), file(vars, name));
     let own = ProcessId::of(std::process::id()).map_err(FileError::of("note a session in", &path))?;
-    let lock = Lock::take_within(&vars.data().join("sessions.lock"), &own, PATIENCE)?;
+    let lock = Lock::wait(&vars.data().join("sessions.lock"), PATIENCE)?;
     let mut sessions = sessions(vars, name);
     sessions.last_seen = Some(now);
     sessions.open.retain(ProcessId::is_running);
-    let has_room = sessions.open.len() < MAX_OPEN && matches!(lock, Locking::Taken(_));
+    let has_room = sessions.open.len() < MAX_OPEN && lock.is_some();
     if let Some(asked) = refused {
         sessions.last_refused = Some(RefusedSession { at: now, asked: asked.to_owned() });
     } else if has_room {
