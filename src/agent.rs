@@ -82,6 +82,9 @@ pub(crate) enum AgentError {
     /// Whoever asks for it has not begun it.
     #[error("graduation {0} belongs to another source")]
     OfAnother(GraduationId),
+    /// It is begun a second time.
+    #[error("graduation {0} was begun before")]
+    BegunBefore(GraduationId),
     /// More than a state can have.
     #[error("a graduation has {MAX_APPS} apps at most")]
     TooManyApps,
@@ -358,6 +361,10 @@ impl Session<'_> {
         self.claim_session()?;
         let id = graduation.id.clone();
         let store = Store::at(self.vars, &id);
+        // Who wants one that there is has to take it up, with its secret.
+        if !store.reserve()? {
+            return Err(AgentError::BegunBefore(id));
+        }
         let process = participant::start(&Start::Begin {
             graduation: Box::new(graduation),
             apps: std::mem::take(&mut self.expected),

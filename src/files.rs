@@ -55,6 +55,17 @@ pub(crate) fn make_dir(path: &Path) -> Result<(), FileError> {
     make().map_err(FileError::of("make", path))
 }
 
+/// Makes a directory, of the same mode, that nobody else has made; false if it is there.
+///
+/// # Errors
+/// It cannot be made.
+pub(crate) fn make_new_dir(path: &Path) -> Result<bool, FileError> {
+    match DirBuilder::new().mode(0o700).create(path).and_then(|()| sync_parent(path)) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        made => made.map(|()| true).map_err(FileError::of("make", path)),
+    }
+}
+
 /// Makes a file's or directory's name durable.
 ///
 /// # Errors

@@ -463,12 +463,16 @@ fn a_graduation_belongs_to_its_source_and_waits_no_longer_than_its_destination_a
     let asks =
         |requests: &str| world.destination.root_with_input("dokku graduate:agent", requests.as_bytes());
     asks(&another).is_refused().says("belongs to another source");
-    let begin = format!(
-        "{{\"type\":\"begin\",\"id\":\"20261123104512-ab0102\",\"environment\":\"production\",\
-          \"secret\":\"{secret}\",\"purpose\":\"graduation\",\"source\":\"x\",\"by\":\"x\",\"lease_s\":4294967295,\"max_parallel\":1,\
-          \"on_failure\":\"rollback\",\"soak_s\":null,\"verify_interval_s\":15}}\n"
-    );
-    asks(&begin).is_refused().says("4294967295 is not from 1 to 3600");
+    let begin = |id: &str, lease_s: u32| {
+        format!(
+            "{{\"type\":\"begin\",\"id\":\"{id}\",\"environment\":\"production\",\"secret\":\"{secret}\",\
+              \"purpose\":\"graduation\",\"source\":\"x\",\"by\":\"x\",\"lease_s\":{lease_s},\"max_parallel\":1,\
+              \"on_failure\":\"rollback\",\"soak_s\":null,\"verify_interval_s\":15}}\n"
+        )
+    };
+    let taken_over = begin(held.trim(), 60) + "{\"type\":\"decide\",\"decision\":\"go\"}\n";
+    asks(&taken_over).is_refused().says("was begun before").does_not_say("opened");
+    asks(&begin("20261123104512-ab0102", u32::MAX)).is_refused().says("4294967295 is not from 1 to 3600");
     assert_eq!(world.destination.live("api"), "1");
     post.succeeds();
     push.wait().succeeds();

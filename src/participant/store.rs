@@ -246,6 +246,15 @@ impl Store {
         (vars.restoring.as_ref() != Some(&id) && !store.is_settled()).then_some(store)
     }
 
+    /// Makes the place of a graduation that is begun; false if there is one already, whoever made it.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub(crate) fn reserve(&self) -> Result<bool, FileError> {
+        files::make_dir(self.dir.parent().unwrap_or(&self.dir))?;
+        files::make_new_dir(&self.dir)
+    }
+
     /// Makes the directories and writes the first lease.
     ///
     /// # Errors
