@@ -107,10 +107,11 @@ impl Vars {
         let lib_root = path("DOKKU_LIB_ROOT", "/var/lib/dokku".into());
         let plugins = path("PLUGIN_PATH", lib_root.join("plugins"));
         let count = text("GIT_PUSH_OPTION_COUNT").and_then(|n| n.parse().ok()).unwrap_or(0_usize);
-        let ssh_name = text("NAME").or_else(|| text("SSH_NAME")).filter(|name| name != "default");
         // Dokku's line for a key sets FINGERPRINT. Without it SSH_USER is whoever ran `dokku`, and what else is called NAME
         // in the environment of that user names no key.
         let has_key = get("FINGERPRINT").is_some();
+        // Which is what Dokku calls whoever has none, and a key may be called that, too.
+        let ssh_name = text("NAME").or_else(|| text("SSH_NAME")).filter(|name| has_key || name != "default");
         let owner = text("DOKKU_SYSTEM_USER").unwrap_or("dokku".into());
         let ssh_user = text("SSH_USER");
         let local_user = ssh_user.clone().filter(|user| !has_key && *user != owner);

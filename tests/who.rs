@@ -67,6 +67,11 @@ fn whoever_may_not_is_refused_wherever_they_ask_and_told_who_may() {
     bob.push(&env, "origin graduate/production/now").is_refused().says(graduate);
     assert_eq!(env.remote("refs/tags/graduate/production/now"), None);
     bob.dokku("graduate production --yes").is_refused().says(graduate);
+    // A key is known by its name, whatever that is.
+    for name in ["root", "default", "Alice"] {
+        let refusal = graduate.replace("bob", name);
+        Developer::new(&world, name).dokku("graduate production --yes").is_refused().says(&refusal);
+    }
     // What it would be is no secret.
     bob.dokku("graduate:plan production").is_refused().says("api [api 1] -> [api 2]").says(graduate);
 
