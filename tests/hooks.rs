@@ -172,7 +172,7 @@ fn the_plugins_hook_for_approvals_counts_those_that_are_asked_for_and_lets_a_rol
     let ask = |rest: &str| format!("{rest}; whoever approves it pushes\n{how}");
     let [none, of_two] =
         ["0 of 1", "1 of 2"].map(|count| format!("{count} approvals of 4f2a9c1 for production"));
-    let wrong = |number: &str| format!("NEEDS_APPROVALS is a number from 1, and not {number}\n");
+    let wrong = |number: &str| format!("NEEDS_APPROVALS is a number from 1 to 999, and not {number}\n");
     for (approvals, from, number, kind, status, expected) in [
         ("", "", "", "graduation", 1, ask(&none)),
         ("", "", "", "rollback", 0, "going back needs no approval\n".to_owned()),
@@ -193,6 +193,8 @@ fn the_plugins_hook_for_approvals_counts_those_that_are_asked_for_and_lets_a_rol
         (BOTH, "", "2", "graduation", 0, format!("{by_bob}{by_carol}")),
         (BOTH, "", "0", "graduation", 1, wrong("0")),
         (BOTH, "", "two", "graduation", 1, wrong("two")),
+        // More than sh can compare.
+        ("", "", "9999999999999999999", "graduation", 1, wrong("9999999999999999999")),
     ] {
         let ran = hook(
             "needs-approval",
