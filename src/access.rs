@@ -31,9 +31,13 @@ impl Patterns {
         self.0.is_empty()
     }
 
-    /// The patterns themselves.
-    pub(crate) fn patterns(&self) -> &[Pattern] {
-        &self.0
+    /// As words of a command that accepts a source with them; nothing where every app fits.
+    pub(crate) fn option(&self) -> String {
+        if self.fit_all() {
+            return String::new();
+        }
+        let patterns: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        format!(" --only '{}'", patterns.join(","))
     }
 
     /// The app fits.

@@ -129,7 +129,7 @@ pub(crate) enum Unpaired {
     /// A source has a file and no line.
     File(SourceName),
     /// The line is not as this version writes it, or another line with its key stands before it.
-    Altered(SourceName, String),
+    Altered(AcceptedSource),
 }
 
 fn dir(vars: &Vars) -> PathBuf {
@@ -151,10 +151,22 @@ fn authorized_keys(vars: &Vars) -> PathBuf {
     fs::canonicalize(&path).unwrap_or(path)
 }
 
+fn read_bytes(path: &Path) -> Result<Vec<u8>, FileError> {
+    Ok(files::read(path, MAX_KEYS)?.unwrap_or_default())
+}
+
 fn read_lines(path: &Path) -> Result<String, FileError> {
-    let bytes = files::read(path, MAX_KEYS)?.unwrap_or_default();
-    String::from_utf8(bytes)
-        .map_err(|_| FileError::of("read", path)(io::Error::other("it has characters that are not UTF-8")))
+    Ok(as_text(&read_bytes(path)?))
+}
+
+/// As it is parsed: a comment may be in any encoding.
+fn as_text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The lines as they stand, of which each is the one that [`parse`] gives of the same text.
+fn raw_lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.split_inclusive(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\n").unwrap_or(line))
 }
 
 /// Dokku's own program, as sshcommand knows it.
@@ -265,18 +277,18 @@ pub(crate) fn accept(
 /// A new line with its place among the others, which is not written yet.
 struct PlacedLine {
     path: PathBuf,
-    lines: Vec<String>,
+    lines: Vec<Vec<u8>>,
 }
 
 impl PlacedLine {
     /// The line of a source. What it takes the place of is left out.
     fn of(vars: &Vars, name: &SourceName, key: &PublicKey) -> Result<(Self, AcceptedAs), SourceError> {
-        let line = authorized::line(name, key, &dokku(vars)?);
+        let line = authorized::line(name, key, &dokku(vars)?).into_bytes();
         let path = authorized_keys(vars);
-        let text = read_lines(&path)?;
-        let (replaced, accepted_as) = judge(&text, name, key, &path)?;
-        let mut lines: Vec<String> = Vec::new();
-        for (at, other) in text.lines().enumerate() {
+        let bytes = read_bytes(&path)?;
+        let (replaced, accepted_as) = judge(&as_text(&bytes), name, key, &path)?;
+        let mut lines: Vec<Vec<u8>> = Vec::new();
+        for (at, other) in raw_lines(&bytes).enumerate() {
             if replaced.first() == Some(&at) {
                 lines.push(line.clone());
             } else if !replaced.contains(&at) {
@@ -293,7 +305,7 @@ impl PlacedLine {
         if let Some(parent) = self.path.parent() {
             files::make_dir(parent)?;
         }
-        write(&self.path, self.lines.iter().map(String::as_str))
+        write(&self.path, self.lines.iter().map(Vec::as_slice))
     }
 }
 
@@ -328,26 +340,22 @@ fn judge(
     Ok((replaced, accepted_as))
 }
 
-fn write<'a>(path: &Path, lines: impl Iterator<Item = &'a str>) -> Result<(), FileError> {
-    let text: String = lines.map(|line| format!("{line}\n")).collect();
-    if path.exists() {
-        files::replace(path, text.as_bytes())
-    } else {
-        files::write_atomically(path, text.as_bytes())
-    }
+fn write<'a>(path: &Path, lines: impl Iterator<Item = &'a [u8]>) -> Result<(), FileError> {
+    let bytes: Vec<u8> = lines.flat_map(|line| [line, b"\n"]).flatten().copied().collect();
+    if path.exists() { files::replace(path, &bytes) } else { files::write_atomically(path, &bytes) }
 }
 
 /// Takes lines of ours away; false if there are none.
 fn remove_lines(vars: &Vars, is_meant: impl Fn(&str) -> bool) -> Result<bool, FileError> {
     let path = authorized_keys(vars);
-    let text = read_lines(&path)?;
-    let is_removed = |line: &KeyLine<'_>| {
-        line.forced.as_ref().is_some_and(|forced| forced.is_gate && is_meant(&forced.name))
-    };
-    if !parse(&text).any(|line| is_removed(&line)) {
+    let bytes = read_bytes(&path)?;
+    let is_removed =
+        |line: KeyLine<'_>| line.forced.is_some_and(|forced| forced.is_gate && is_meant(&forced.name));
+    let removed: Vec<bool> = parse(&as_text(&bytes)).map(is_removed).collect();
+    if !removed.contains(&true) {
         return Ok(false);
     }
-    write(&path, parse(&text).filter(|line| !is_removed(line)).map(|line| line.line))?;
+    write(&path, raw_lines(&bytes).zip(removed).filter(|(_, is_removed)| !is_removed).map(|(line, _)| line))?;
     Ok(true)
 }
 
@@ -428,24 +436,20 @@ pub(crate) fn unpaired(vars: &Vars) -> Result<Vec<Unpaired>, SourceError> {
         return Ok(found);
     }
     let dokku = dokku(vars)?;
-    for AcceptedSource { name, fingerprint, .. } in sources {
+    for source in sources {
+        let AcceptedSource { name, fingerprint, key, .. } = &source;
         let is_its = |line: &KeyLine<'_>| {
             let forced = line.forced.as_ref().filter(|forced| forced.is_gate);
-            forced.is_some_and(|it| it.name == name.as_str() && it.fingerprint == fingerprint)
+            forced.is_some_and(|it| it.name == name.as_str() && it.fingerprint == *fingerprint)
         };
-        let Some(line) = parse(&text).find(is_its) else {
-            found.push(Unpaired::File(name));
+        let Some(line) = parse(&text).find(|line| is_its(line) && line.key.is_some()) else {
+            found.push(Unpaired::File(name.clone()));
             continue;
         };
-        let Some((kind, base64)) = line.key else {
-            found.push(Unpaired::File(name));
-            continue;
-        };
+        let base64 = key.base64();
         let first = parse(&text).find(|other| other.key.is_some_and(|(_, other)| other == base64));
-        let key = format!("{kind} {base64}");
-        let is_ours = key.parse().is_ok_and(|key| authorized::line(&name, &key, &dokku) == line.line);
-        if !is_ours || first != Some(line) {
-            found.push(Unpaired::Altered(name, key));
+        if authorized::line(name, key, &dokku) != line.line || first != Some(line) {
+            found.push(Unpaired::Altered(source));
         }
     }
     Ok(found)

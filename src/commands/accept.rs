@@ -33,11 +33,8 @@ pub(crate) struct Arguments {
 /// It was not root who called, or what came is not a public key, or the name or the key is taken: nothing changed.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let Arguments { name, only } = arguments;
-    let words = match only {
-        Some(only) => format!("graduate:accept {name} --only '{}'", listed(only)),
-        None => format!("graduate:accept {name}"),
-    };
-    check_root(vars, &format!("{words} < KEY"))?;
+    let option = only.as_ref().map(Patterns::option).unwrap_or_default();
+    check_root(vars, &format!("graduate:accept {name}{option} < KEY"))?;
     let key = key_on_stdin("the line that `dokku graduate:key` prints on the source")?;
     let only = only.clone().unwrap_or_default();
     let accepted_as = sources::accept(vars, name, &key, only.clone())?;
@@ -71,11 +68,6 @@ pub(super) fn key_on_stdin(which: &str) -> Result<PublicKey, Error> {
     let read = io::stdin().take(MAX_PUBLIC_KEY as u64 + 1).read_to_end(&mut text);
     read.map_err(CommandError::Input)?;
     Ok(keys::read(&text)?)
-}
-
-/// As `--only` takes them.
-fn listed(only: &Patterns) -> String {
-    only.patterns().iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// Only root says whose keys are accepted, as with Dokku's own `ssh-keys:add`.

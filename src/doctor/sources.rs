@@ -4,7 +4,7 @@
 use super::wording::or_ok;
 use crate::finding::{Check, Finding};
 use crate::names::SourceName;
-use crate::sources::{self, Unpaired};
+use crate::sources::{self, AcceptedSource, Unpaired};
 use crate::ssh::quoted;
 use crate::vars::Vars;
 
@@ -32,7 +32,7 @@ pub(super) fn all(vars: &Vars) -> Vec<Finding> {
                 "the key {}, {}, graduates to this host and may run every command of Dokku here; run this here, as root",
                 key.name, key.fingerprint
             );
-            Finding::warning(Check::Sources, what, accept(&key.name, line))
+            Finding::warning(Check::Sources, what, accept(&key.name, "", line))
         })),
         Err(error) => found.push(broken(&error)),
     }
@@ -49,9 +49,9 @@ fn broken(error: &impl ToString) -> Finding {
 }
 
 /// The command that gives the key a line of ours. A name that a source cannot have leaves a place for one.
-fn accept(name: &str, key: &str) -> String {
+fn accept(name: &str, option: &str, key: &str) -> String {
     let name = name.parse::<SourceName>().map_or_else(|_| "NAME".to_owned(), Into::into);
-    format!("echo {} | sudo dokku graduate:accept {name}", quoted(key))
+    format!("echo {} | sudo dokku graduate:accept {name}{option}", quoted(key))
 }
 
 fn explained(unpaired: &Unpaired) -> Finding {
@@ -69,12 +69,26 @@ fn explained(unpaired: &Unpaired) -> Finding {
             format!("the source {name} has no line in authorized_keys: it cannot log in"),
             format!("sudo dokku graduate:reject {name}"),
         ),
-        Unpaired::Altered(name, key) => Finding::broken(
+        Unpaired::Altered(AcceptedSource { name, key, only, .. }) => Finding::broken(
             check,
             format!(
                 "the line of the source {name} in authorized_keys is not as this version writes it, or not the first one with its key"
             ),
-            accept(name.as_str(), key),
+            accept(name.as_str(), &only.option(), &key.to_string()),
         ),
+    }
+}
+
+#[test]
+fn what_puts_a_line_right_keeps_its_source_within_its_apps() {
+    let key: crate::public_key::PublicKey =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH".parse().unwrap();
+    for (only, option) in [(None, ""), (Some("api,web-*"), " --only 'api,web-*'")] {
+        let only = only.map(|only| only.parse().unwrap()).unwrap_or_default();
+        let (name, fingerprint) = ("staging".parse().unwrap(), key.fingerprint());
+        let source =
+            AcceptedSource { name, fingerprint, key: key.clone(), only, since: chrono::DateTime::UNIX_EPOCH };
+        let remedy = explained(&Unpaired::Altered(source)).remedy;
+        assert_eq!(remedy.unwrap(), format!("echo '{key}' | sudo dokku graduate:accept staging{option}"));
     }
 }

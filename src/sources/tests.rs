@@ -67,6 +67,20 @@ fn a_new_line_stands_behind_those_of_others() {
 }
 
 #[test]
+fn what_others_have_written_stays_in_whatever_encoding() {
+    let (place, own, alice) = (Place::new(), key("own"), key("alice"));
+    let others = [dokkus("alice", &alice).trim_end().as_bytes(), b" M\xfcller\r\n# \xe2\n"].concat();
+    fs::write(place.keys(), &others).unwrap();
+    place.accept("staging", &own).unwrap();
+    let with_ours = fs::read(place.keys()).unwrap();
+    assert!(with_ours.starts_with(&others) && with_ours.len() > others.len());
+    assert_eq!(unpaired(&place.vars()).unwrap(), []);
+    assert_eq!(ordinary_keys(&place.vars()).unwrap().len(), 1);
+    reject(&place.vars(), &"staging".parse().unwrap()).unwrap();
+    assert_eq!(fs::read(place.keys()).unwrap(), others);
+}
+
+#[test]
 fn the_same_name_takes_a_new_key_and_the_same_key_loses_its_old_line() {
     let (place, own, other, alice) = (Place::new(), key("own"), key("other"), key("alice"));
     let others = dokkus("alice", &alice);
@@ -165,10 +179,13 @@ fn lines_and_files_that_do_not_belong_together_are_found() {
     let good = place.text();
     fs::write(place.keys(), "").unwrap();
     assert_eq!(unpaired(&vars).unwrap(), [Unpaired::File(staging())]);
-    let altered = Unpaired::Altered(staging(), own.to_string());
+    let altered = Unpaired::Altered(find(&vars, &staging()).unwrap().unwrap());
     fs::write(place.keys(), good.replace(",restrict", "")).unwrap();
     assert_eq!(unpaired(&vars).unwrap(), std::slice::from_ref(&altered));
     fs::write(place.keys(), format!("{}{good}", dokkus("alice", &own))).unwrap();
+    assert_eq!(unpaired(&vars).unwrap(), std::slice::from_ref(&altered));
+    // Another key by the words of the accepted one.
+    fs::write(place.keys(), good.replace(&own.to_string(), &other.to_string())).unwrap();
     assert_eq!(unpaired(&vars).unwrap(), [altered]);
     fs::write(
         place.keys(),
