@@ -25,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How many approvals of an environment are remembered: the newest.
 const MAX_RECORDED: usize = 1_000;
 
+/// Of how many approvals that do not count it is said why.
+const MAX_REMARKS: usize = 20;
+
 /// An approval cannot be taken, or those that there are cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApprovalError {
@@ -118,7 +121,12 @@ fn judged(
         let tag = ApprovalTag { environment: environment.clone(), label };
         format!("{tag} does not count: {why}")
     };
-    Ok(Approvals { counted, remarks: others.into_iter().map(remark).collect() })
+    let more = others.len().saturating_sub(MAX_REMARKS);
+    let mut remarks: Vec<String> = others.into_iter().take(MAX_REMARKS).map(remark).collect();
+    if more > 0 {
+        remarks.push(format!("{more} more approvals of this commit do not count"));
+    }
+    Ok(Approvals { counted, remarks })
 }
 
 /// What the tags for an environment name.

@@ -113,6 +113,14 @@ fn what_is_pushed_counts_while_tag_record_and_key_stand() {
     assert!(matches!(&scene.push("carol", "carol", None)[..], [ApprovalChange::Withdrawn(..)]));
     assert_eq!(scene.seen(&[]), "bob as bob");
 
+    // Whoever makes thousands of them fills no plan.
+    let labels: Vec<String> = (0..MAX_REMARKS + 5).map(|number| format!("x{number}")).collect();
+    labels.iter().for_each(|label| scene.by_hand(label, Some(commit)));
+    let said = scene.seen(&[]);
+    assert!(said.ends_with("; 5 more approvals of this commit do not count"), "{said}");
+    assert_eq!(said.split("; ").count(), 1 + MAX_REMARKS + 1);
+    labels.iter().for_each(|label| scene.by_hand(label, None));
+
     // What is done on the host itself counts for nothing.
     scene.by_hand("by-hand", Some(commit));
     assert!(scene.seen(&[]).contains("by-hand does not count: no push"), "{}", scene.seen(&[]));
