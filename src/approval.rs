@@ -90,20 +90,20 @@ impl Approvals {
     }
 }
 
-/// Who asks for a graduation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Requester {
-    /// The key's name, or the user of the host.
-    pub(crate) name: String,
-    /// The key's; none of a user of the host.
-    pub(crate) fingerprint: Option<String>,
+/// Who asks for a graduation: whoever pushes the request, and whoever has signed it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Requesters {
+    /// The names of their keys, or of the user of the host.
+    pub(crate) names: Vec<String>,
+    /// The keys'; none of a user of the host.
+    pub(crate) fingerprints: Vec<String>,
 }
 
-impl Requester {
-    /// A key of the requester's name is the requester's, too: who may is judged by names as well.
-    fn is(&self, approver: &Approver) -> bool {
-        let fingerprint = approver.fingerprint.to_string();
-        approver.name.as_str() == self.name || self.fingerprint == Some(fingerprint)
+impl Requesters {
+    /// A key of the name of one is theirs, too: who may is judged by names as well.
+    fn include(&self, approver: &Approver) -> bool {
+        let (name, fingerprint) = (approver.name.as_str(), approver.fingerprint.to_string());
+        self.names.iter().any(|known| known == name) || self.fingerprints.contains(&fingerprint)
     }
 }
 
@@ -114,7 +114,7 @@ pub(crate) fn judge(
     brings: &BTreeSet<Label>,
     recorded: &[Recorded],
     keys: &BTreeSet<Approver>,
-    requester: &Requester,
+    requesters: &Requesters,
 ) -> (Vec<Approval>, Vec<(Label, NotCounted)>) {
     let mut counted: BTreeMap<&KeyName, Approval> = BTreeMap::new();
     let mut others = Vec::new();
@@ -123,7 +123,7 @@ pub(crate) fn judge(
         let problem = match found {
             _ if brings.contains(label) => NotCounted::SamePush,
             None => NotCounted::Unrecorded,
-            Some(Recorded { by, .. }) if requester.is(by) => NotCounted::Own(by.name.clone()),
+            Some(Recorded { by, .. }) if requesters.include(by) => NotCounted::Own(by.name.clone()),
             Some(one) if one.object != *object => NotCounted::Changed(one.by.name.clone()),
             Some(one) if !keys.contains(&one.by) => NotCounted::Removed(one.by.name.clone()),
             Some(Recorded { by, at, .. }) => {
@@ -157,7 +157,7 @@ mod tests {
     }
 
     /// The approvals that count, as hooks see them, then what is said of others. `standing` are labels of tags that name
-    /// the commit, with `@` those of an annotated one; who asks is a name and perhaps a fingerprint.
+    /// the commit, with `@` those of an annotated one; who asks are names and perhaps fingerprints.
     fn judged(standing: &str, brings: &str, asks: &str) -> String {
         let (bob, carol, erin) = (key("bob", "SHA256:b"), key("carol", "SHA256:c"), key("erin", "SHA256:e"));
         let known = [
@@ -172,9 +172,9 @@ mod tests {
         let standing = standing.map(|label| (label.trim_end_matches('@').parse().unwrap(), object(label)));
         let brings = brings.split_whitespace().map(|label| label.parse().unwrap());
         let (name, fingerprint) = asks.split_once(' ').unwrap_or((asks, ""));
-        let fingerprint = (!fingerprint.is_empty()).then(|| fingerprint.to_owned());
-        let requester = Requester { name: name.to_owned(), fingerprint };
-        let (counted, others) = judge(&standing.collect(), &brings.collect(), &known, &keys, &requester);
+        let words = |text: &str| text.split(',').map(str::to_owned).collect();
+        let requesters = Requesters { names: words(name), fingerprints: words(fingerprint) };
+        let (counted, others) = judge(&standing.collect(), &brings.collect(), &known, &keys, &requesters);
         let counted = counted.iter().map(ToString::to_string);
         let others = others.iter().map(|(label, why)| format!("{label}: {why}"));
         counted.chain(others).collect::<Vec<_>>().join("; ")
@@ -194,6 +194,9 @@ mod tests {
             ("carol", "", "another SHA256:c", OWN),
             ("carol", "", "carol", OWN),
             ("carol", "", "root", CAROL),
+            // As whoever has signed what another pushes.
+            ("bob carol", "", "ci,carol SHA256:ci", &format!("{BOB}; {OWN}")),
+            ("bob carol", "", "ci,another SHA256:ci,SHA256:c", &format!("{BOB}; {OWN}")),
             ("bob", "bob", "alice SHA256:a", "bob: it came with the push that asks"),
             ("bob", "carol", "alice SHA256:a", BOB),
             ("bob@", "", "alice SHA256:a", "bob: somebody has changed it on this host since bob pushed it"),

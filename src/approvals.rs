@@ -10,10 +10,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::approval::{self, Approvals, Approver, Recorded, Requester};
+use crate::approval::{self, Approvals, Approver, Recorded, Requesters};
 use crate::exit::Explain;
 use crate::files::{self, FileError, Lock};
 use crate::names::{ApprovalTag, CommitId, EnvironmentName, InvalidName, Label, ObjectId};
+use crate::order::Signed;
 use crate::repo::{RepoError, RepositoryReader};
 use crate::sources;
 use crate::updates::ApprovalUpdate;
@@ -76,16 +77,17 @@ pub(crate) fn recorded(vars: &Vars, environment: &EnvironmentName) -> Result<Vec
     Ok(found.map_err(ApprovalError::Recorded)?.unwrap_or_default().approvals)
 }
 
-/// The approvals of a commit for an environment, for whoever asks here. `pushed` are those that come with the request, or go.
+/// The approvals of a commit for an environment, for whoever asks here and has `signed` that. `pushed` are those that come with the request, or go.
 /// Where they cannot be read none counts, and that is said.
 pub(crate) fn of(
     vars: &Vars,
     repo: &RepositoryReader,
     environment: &EnvironmentName,
     commit: CommitId,
+    signed: Option<&Signed>,
     pushed: &[ApprovalUpdate],
 ) -> Approvals {
-    judged(vars, repo, environment, commit, pushed).unwrap_or_else(|error| Approvals {
+    judged(vars, repo, environment, commit, signed, pushed).unwrap_or_else(|error| Approvals {
         counted: Vec::new(),
         remarks: vec![format!("no approval counts: {error}")],
     })
@@ -96,6 +98,7 @@ fn judged(
     repo: &RepositoryReader,
     environment: &EnvironmentName,
     commit: CommitId,
+    signed: Option<&Signed>,
     pushed: &[ApprovalUpdate],
 ) -> Result<Approvals, ApprovalError> {
     let mut standing = standing(repo, environment)?;
@@ -114,9 +117,12 @@ fn judged(
     }
     let recorded = recorded(vars, environment)?;
     let keys = sources::ordinary_keys(vars)?.iter().filter_map(|key| approver(key).ok()).collect();
-    let fingerprint = vars.key.as_ref().map(|key| key.fingerprint.clone());
-    let requester = Requester { name: vars.user.clone(), fingerprint };
-    let (counted, others) = approval::judge(&standing, &brings, &recorded, &keys, &requester);
+    let (pusher, signer) = (vars.key.as_ref(), signed.and_then(|signed| signed.fingerprint.clone()));
+    let requesters = Requesters {
+        names: std::iter::once(&vars.user).chain(signed.map(|signed| &signed.by)).cloned().collect(),
+        fingerprints: pusher.map(|key| key.fingerprint.clone()).into_iter().chain(signer).collect(),
+    };
+    let (counted, others) = approval::judge(&standing, &brings, &recorded, &keys, &requesters);
     let remark = |(label, why)| {
         let tag = ApprovalTag { environment: environment.clone(), label };
         format!("{tag} does not count: {why}")

@@ -86,6 +86,9 @@ impl From<Phase> for HookKind {
 pub struct Signed {
     /// The signer's name.
     pub by: String,
+    /// The fingerprint of the signer's key; of what an older version wrote down none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
     /// The id of the tag without its signature, by which it is known again.
     pub payload: ObjectId,
 }

@@ -106,7 +106,7 @@ impl Orders<'_> {
         Ok(Order {
             id: new_id()?,
             mode: self.mode,
-            approvals: approvals::of(self.vars, self.repo, &tag.environment, commit, pushed),
+            approvals: approvals::of(self.vars, self.repo, &tag.environment, commit, signed.as_ref(), pushed),
             tag,
             old,
             new,

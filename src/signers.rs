@@ -229,7 +229,7 @@ pub(crate) fn check(
     let signers = Signers::load(vars)?;
     let signer = signers.of_key(&parsed.key, now).map_err(refused)?;
     verify(&parsed)?.map_err(refused)?;
-    Ok(Some(Signed { by: signer.name.to_string(), payload }))
+    Ok(Some(Signed { by: signer.name.to_string(), fingerprint: Some(signer.key.fingerprint()), payload }))
 }
 
 /// The object of one of the environment's release tags: its text names the ref that has it.

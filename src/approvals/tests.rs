@@ -74,7 +74,7 @@ impl Scene {
     /// Who approves the commit if alice asks, and what is said of others.
     fn seen(&self, pushed: &[ApprovalUpdate]) -> String {
         let Approvals { counted, remarks } =
-            of(&self.vars(Some("alice")), &self.repo(), &self.production, self.commit, pushed);
+            of(&self.vars(Some("alice")), &self.repo(), &self.production, self.commit, None, pushed);
         let names = counted.iter().map(|one| format!("{} as {}", one.by.name, one.label));
         names.chain(remarks).collect::<Vec<_>>().join("; ")
     }
