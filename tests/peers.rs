@@ -515,6 +515,20 @@ fn a_destination_has_the_last_word_on_what_comes_from_elsewhere() {
         .does_not_say("nothing-opens");
     host.dokku(&["graduate:rm-hook", "INCOMING", "1"]).succeeds();
 
+    // While hooks look at it, a freeze refuses it.
+    let gate = world.gate("incoming");
+    host.dokku(&["graduate:add-hook", "INCOMING", &gate.script()]).succeeds();
+    let push = environment.begin_graduation(&[], "looked-at", "HEAD");
+    gate.is_reached();
+    host.dokku(&["graduate:abort", "--incoming"])
+        .is_refused()
+        .says("has not begun: INCOMING hooks look at it");
+    host.dokku(&["graduate:freeze", "--incoming", "not this one"]).succeeds();
+    gate.open();
+    push.wait().is_refused().says("this host was frozen by root since").says("not this one");
+    host.dokku(&["graduate:unfreeze", "--incoming"]).succeeds();
+    host.dokku(&["graduate:rm-hook", "INCOMING", "1"]).succeeds();
+
     let post = world.post_hook();
     let push = environment.begin_graduation(&[], "held", "HEAD");
     post.is_reached_by(&push);

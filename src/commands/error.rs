@@ -66,6 +66,9 @@ pub(crate) enum CommandError {
     /// Nobody graduates to this host.
     #[error("no graduation from elsewhere to this host is in progress")]
     NothingIncoming,
+    /// It has not begun: who asks for it.
+    #[error("the graduation by {0} has not begun: INCOMING hooks look at it")]
+    NotBegunIncoming(String),
     /// It was decided already.
     #[error("it was too late to abort: {} is decided", described(.0))]
     DecidedIncoming(Box<Graduation>),
@@ -102,6 +105,7 @@ impl Explain for CommandError {
             | Self::NoRelease(..)
             | Self::RefsOfEnvironment { .. }
             | Self::NothingIncoming
+            | Self::NotBegunIncoming(_)
             | Self::DecidedIncoming(_)
             | Self::UndecidedIncoming(_)
             | Self::File(_)
@@ -129,6 +133,9 @@ impl Explain for CommandError {
                  graduate:recover --incoming` finishes it here",
                 graduation.environment, graduation.source
             )),
+            Self::NotBegunIncoming(_) => {
+                Some("`dokku graduate:freeze --incoming <reason>` refuses it when they end".to_owned())
+            }
             Self::UndecidedIncoming(_) => {
                 Some("`dokku graduate:abort --incoming` puts everything back".to_owned())
             }

@@ -31,7 +31,11 @@ const SILENT_TICKS: u32 = 5;
 /// # Errors
 /// There is none, or it is decided.
 pub(super) fn abort(vars: &Vars) -> Result<ExitStatus, Error> {
-    let (store, graduation) = unsettled(vars)?;
+    let found = unsettled(vars);
+    if let (Err(CommandError::NothingIncoming), Some(who)) = (&found, participant::in_progress(vars)?) {
+        return Err(CommandError::NotBegunIncoming(who).into());
+    }
+    let (store, graduation) = found?;
     match store.standing() {
         Standing::Undecided => request_abort(&store, &graduation)?,
         Standing::Aborted => start_if_dead(&store, &graduation)?,

@@ -53,7 +53,11 @@ pub(super) fn refusal(
             return Ok(Some(reason));
         }
     }
-    Ok((!agent.is_running()).then(|| "its source has left before it began".to_owned()))
+    if !agent.is_running() {
+        return Ok(Some("its source has left before it began".to_owned()));
+    }
+    // Hooks take their time, and whoever freezes the host meanwhile means this one, too.
+    Ok(settings::unless_closed(vars).err())
 }
 
 fn variables(graduation: &Graduation, apps: &BTreeMap<AppName, CommitId>) -> Vec<(String, String)> {
