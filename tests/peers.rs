@@ -454,15 +454,21 @@ fn a_graduation_belongs_to_its_source_and_waits_no_longer_than_its_destination_a
     let arguments = "{ ! grep -qaF -f - /proc/[0-9]*/cmdline 2>/dev/null; }";
     world.source.root_with_input(arguments, secret.as_bytes()).succeeds();
 
-    let secret = "0".repeat(32);
-    let another = format!(
-        "{{\"type\":\"resume\",\"id\":\"{}\",\"secret\":\"{secret}\",\"seen\":0}}\n\
-         {{\"type\":\"decide\",\"decision\":\"go\"}}\n",
-        held.trim()
-    );
     let asks =
         |requests: &str| world.destination.root_with_input("dokku graduate:agent", requests.as_bytes());
-    asks(&another).is_refused().says("belongs to another source");
+    let takes_up = |secret: &str| {
+        format!(
+            "{{\"type\":\"resume\",\"id\":\"{}\",\"secret\":\"{secret}\",\"seen\":0}}\n\
+             {{\"type\":\"decide\",\"decision\":\"go\"}}\n",
+            held.trim()
+        )
+    };
+    // Neither another secret will do, nor the right one with another key.
+    let another = "0".repeat(32);
+    for secret in [&another, secret.trim()] {
+        asks(&takes_up(secret)).is_refused().says("belongs to another source");
+    }
+    let secret = another;
     let begin = |id: &str, lease_s: u32| {
         format!(
             "{{\"type\":\"begin\",\"id\":\"{id}\",\"environment\":\"production\",\"secret\":\"{secret}\",\
