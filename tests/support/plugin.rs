@@ -2,7 +2,8 @@
 
 use super::host::Host;
 
-/// Installs a plugin of this name with these programs, shell scripts.
+/// Installs a plugin of this name with these programs, shell scripts. Dokku installs no other plugin again, for that would
+/// change settings of apps.
 pub(crate) fn install(host: &Host, name: &str, programs: &[(&str, &str)]) {
     let mut script = format!(
         "set -e; dir=$(mktemp -d); mkdir -p $dir/{name}/subcommands; cd $dir/{name}\n\
@@ -15,7 +16,7 @@ pub(crate) fn install(host: &Host, name: &str, programs: &[(&str, &str)]) {
     }
     script.push_str(&format!(
         "tar czf $dir/{name}.tar.gz -C $dir {name}\n\
-         dokku plugin:install file://$dir/{name}.tar.gz --name {name}\nrm -rf $dir\n"
+         dokku plugin:install file://$dir/{name}.tar.gz --name {name} --skip-install-trigger\nrm -rf $dir\n"
     ));
     host.root(&script).succeeds();
 }

@@ -147,6 +147,7 @@ pub(crate) const PLUGINS: &[(&str, &[&str])] = &[
             "subcommands/destroy",
             "subcommands/report",
             "subcommands/set",
+            "install",
             "core-post-deploy",
             "post-container-create",
             "post-delete",

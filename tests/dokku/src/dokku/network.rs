@@ -12,6 +12,14 @@ use crate::properties::Properties;
 pub(super) fn run(call: &Call, file: &str) -> Outcome {
     match file {
         "post-delete" => settings::forget(call, "network"),
+        // At each installation of any plugin, whether the proxy of an app is enabled or not.
+        "install" => apps::all(&call.layout)?.iter().try_for_each(|app| {
+            let properties = Properties::of(&call.layout, "network", app);
+            match properties.get("bind-all-interfaces") {
+                Some(_) => Ok(()),
+                None => properties.set("bind-all-interfaces", "true"),
+            }
+        }),
         "post-container-create" if call.arg(0) == "app" => {
             // Of a list Dokku attaches only the first here.
             networks(call, call.arg(2), "attach-post-create")
