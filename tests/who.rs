@@ -48,21 +48,20 @@ fn make_key(world: &World, name: &str) -> PathBuf {
 
 #[test]
 fn whoever_may_not_is_refused_wherever_they_ask_and_told_who_may() {
-    if World::simulated_only("a second key is added to the source") {
-        return;
-    }
     let world = World::new();
     let env = world.with_news_of(&["api"]);
+    let alice = world.operator();
     let bob = Developer::new(&world, "bob");
     // Without a word of the operator's everybody may everything, as in Dokku.
-    bob.dokku("graduate:set production allow alice").succeeds();
+    bob.dokku(&format!("graduate:set production allow {alice}")).succeeds();
     world.source.dokku(&["graduate:set", "production", "allow-rollback", "bob"]).succeeds();
-    world.source.dokku(&["graduate:set", "--global", "allow-admin", "alice"]).succeeds();
+    world.source.dokku(&["graduate:set", "--global", "allow-admin", &alice]).succeeds();
     let before = world.destination.snapshot();
     let settings = || world.source.dokku(&["graduate:report", "--format", "json"]).succeeds().raw;
     let set = settings();
 
-    let graduate = "bob may not graduate to production: alice may (graduate:set production allow)";
+    let graduate =
+        &format!("bob may not graduate to production: {alice} may (graduate:set production allow)");
     env.git(&["tag", "-f", "graduate/production/now", "HEAD"]).succeeds();
     bob.push(&env, "origin graduate/production/now").is_refused().says(graduate);
     assert_eq!(env.remote("refs/tags/graduate/production/now"), None);
@@ -75,10 +74,10 @@ fn whoever_may_not_is_refused_wherever_they_ask_and_told_who_may() {
     // What it would be is no secret.
     bob.dokku("graduate:plan production").is_refused().says("api [api 1] -> [api 2]").says(graduate);
 
-    let production =
-        "bob may not change what is set for production: alice may (graduate:set --global allow-admin)";
-    let all =
-        "bob may not change what is set for all environments: alice may (graduate:set --global allow-admin)";
+    let may_not_change = |what| {
+        format!("bob may not change what is set for {what}: {alice} may (graduate:set --global allow-admin)")
+    };
+    let [production, all] = &["production", "all environments"].map(may_not_change);
     for (line, refusal) in [
         ("graduate:set production allow bob", production),
         ("graduate:set production allow-admin bob", production),
@@ -100,8 +99,9 @@ fn whoever_may_not_is_refused_wherever_they_ask_and_told_who_may() {
     // Alice lets it wait; bob cannot let it go on.
     let waiting = env.begin_graduation(&["hold"], "now", "HEAD");
     waiting.until_line("Waiting for");
-    let decide =
-        "bob may not decide on a graduation to production: alice may (graduate:set production allow)";
+    let decide = &format!(
+        "bob may not decide on a graduation to production: {alice} may (graduate:set production allow)"
+    );
     bob.dokku("graduate:go production").is_refused().says(decide);
     bob.dokku("graduate:confirm production").is_refused().says(decide);
     world.ssh(&world.source, "graduate:go production").succeeds();
@@ -109,9 +109,9 @@ fn whoever_may_not_is_refused_wherever_they_ask_and_told_who_may() {
     assert_eq!(world.destination.live("api"), "2");
 
     // And bob can go back, which alice cannot.
-    world.ssh(&world.source, "graduate:rollback production --yes").is_refused().says(
-        "alice may not go back to a release of production: bob may (graduate:set production allow-rollback)",
-    );
+    world.ssh(&world.source, "graduate:rollback production --yes").is_refused().says(&format!(
+        "{alice} may not go back to a release of production: bob may (graduate:set production allow-rollback)",
+    ));
     env.update();
     let first = env.remote_refs("refs/tags/production/")[0].clone();
     bob.push(&env, &format!("origin {first}:refs/tags/graduate/production/now")).succeeds();
@@ -164,9 +164,6 @@ const NOW: &str = "refs/tags/graduate/production/now";
 
 #[test]
 fn a_signed_environment_takes_what_a_signer_signed_once_and_its_own_releases() {
-    if World::simulated_only("a real host has signers of its own") {
-        return;
-    }
     let world = World::new();
     let env = world.with_news_of(&["api"]);
     let desk = SigningDesk { world: &world, env: &env };
@@ -225,7 +222,8 @@ fn a_signed_environment_takes_what_a_signer_signed_once_and_its_own_releases() {
     env.shell(&graduate).succeeds().says("[POST] signed by carol");
     assert_eq!(world.destination.live("api"), "2");
     let releases = world.source.dokku(&["graduate:releases", "production"]).succeeds().raw;
-    assert!(releases.lines().nth(1).unwrap().contains("alice, signed by carol"), "{releases}");
+    let who = format!("{}, signed by carol", world.operator());
+    assert!(releases.lines().nth(1).unwrap().contains(&who), "{releases}");
 
     // The releases' own tags are good, and what was signed is spent.
     env.git(&["fetch", "-q", "origin", &format!("+{NOW}:refs/tags/spent")]).succeeds();
