@@ -16,8 +16,7 @@ graduate="$plugins/available/graduate"
 
 /// Lists what an examination must not touch.
 /// When a source was seen last, its key's forced command notes, whatever the source asks for.
-const TRACES: &str =
-    r#"find "$data" .git "$plugins" ! -type d ! -name '*.seen' -printf '%p %m %u %s %T@ %C@\n' | sort"#;
+const TRACES: &str = r#"find "$data" .git "$plugins" ! -type d ! -name '*.seen' ! -name sessions.lock -printf '%p %m %u %s %T@ %C@\n' | sort"#;
 
 /// On which host something is broken, and where the finding about it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
