@@ -394,6 +394,8 @@ pub(crate) struct Known {
     pub trouble: Option<String>,
     /// Why the app's repository here cannot be read.
     pub unreadable: Option<String>,
+    /// It is being deployed here by a push whose objects are not in the repository yet: Git puts them there at its end.
+    pub is_arriving: bool,
     /// Of the source's image of it: about how many bytes of layers are to be sent, or why it is not; none if that was not
     /// looked up, because no image would be sent.
     pub image: Option<Result<u64, WhyNot>>,
@@ -478,11 +480,13 @@ pub(crate) fn make(
         if runs.is_some_and(|live| live.status.image_is_gone) {
             problems.push(Problem::ImageIsGone { there: there.clone() });
         }
-        let Known { facts: found, tested, is_there, from_image, trouble, unreadable, image } = known(app, to);
+        let Known { facts: found, tested, is_there, from_image, trouble, unreadable, is_arriving, image } =
+            known(app, to);
         if !found.exists {
             let (app, revision) = (app.clone(), to);
             problems.push(match (unreadable, here.map(|here| here.status.runs)) {
                 (Some(reason), _) => Problem::Unreadable { app, reason },
+                (None, _) if is_arriving => Problem::Deploying(app),
                 (None, Some(Runs::Revision(runs))) if runs == to => {
                     Problem::NotInRepository { app, revision }
                 }

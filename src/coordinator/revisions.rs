@@ -9,6 +9,7 @@ use super::error::CoordinatorError;
 use crate::decision::DecisionError;
 use crate::dokku::Dokku;
 use crate::environment::EnvironmentError;
+use crate::files::holders;
 use crate::link::Revisions;
 use crate::manifest::Manifest;
 use crate::mapping::DestinationApp;
@@ -52,7 +53,9 @@ impl Coordinator<'_> {
         });
         let unreadable = || repo::unreadable(&Dokku::new(self.vars).repository(app));
         let unreadable = (!facts.exists).then(unreadable).flatten();
-        Known { facts, tested, is_there, from_image, trouble, unreadable, image: None }
+        let lock = Dokku::new(self.vars).deploy_lock(app);
+        let is_arriving = !facts.exists && !holders::of(std::slice::from_ref(&lock)).is_empty();
+        Known { facts, tested, is_there, from_image, trouble, unreadable, is_arriving, image: None }
     }
 
     /// Whether a revision ever ran here. What costs more is asked only of one that is not among those that were recorded.

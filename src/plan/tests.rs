@@ -78,19 +78,22 @@ fn what_is_scaled_to_nothing_stays_stopped_whatever_is_deployed() {
 }
 
 #[test]
-fn a_repository_that_cannot_be_read_is_named_as_that() {
+fn a_revision_that_is_not_here_is_told_with_its_reason() {
     let wanted = BTreeMap::from([(app("web"), want('b', &[]))]);
     let live = [(there("web"), run('a'))].into();
     let here = AppsHere::from([(app("web"), Here { status: run('b').status, broken: None })]);
     let policy = Policy { here: Some(&here), ..DEFAULT };
-    let told = |unreadable: Option<&str>| {
-        let known = Known { unreadable: unreadable.map(str::to_owned), ..known(RevisionFacts::default()) };
+    let told = |known: Known| {
         let made =
             make(&wanted, &routes("", &wanted), &live, &Options::default(), &policy, |_, _| known.clone());
         made.unwrap_err().iter().map(ToString::to_string).collect::<Vec<_>>()
     };
-    assert_eq!(told(Some("no HEAD")), ["the repository of web here cannot be read: no HEAD"]);
-    assert!(told(None)[0].contains("push from a shallow clone"));
+    let missing = known(RevisionFacts::default());
+    let unreadable = Known { unreadable: Some("no HEAD".to_owned()), ..missing.clone() };
+    assert_eq!(told(unreadable), ["the repository of web here cannot be read: no HEAD"]);
+    let arriving = Known { is_arriving: true, ..missing.clone() };
+    assert_eq!(told(arriving), ["web is being deployed here right now; graduate again when that is over"]);
+    assert!(told(missing)[0].contains("push from a shallow clone"));
 }
 
 #[test]
