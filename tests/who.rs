@@ -260,9 +260,6 @@ impl Approving<'_> {
 
 #[test]
 fn what_graduates_can_need_the_approval_of_another() {
-    if World::simulated_only("a second key is added to the source") {
-        return;
-    }
     let world = World::new();
     let env = world.with_news_of(&["api"]);
     let bob = Developer::new(&world, "bob");
