@@ -77,8 +77,8 @@ pub(crate) fn recorded(vars: &Vars, environment: &EnvironmentName) -> Result<Vec
     Ok(found.map_err(ApprovalError::Recorded)?.unwrap_or_default().approvals)
 }
 
-/// The approvals of a commit for an environment, for whoever asks here and has `signed` that. `pushed` are those that come with the request, or go.
-/// Where they cannot be read none counts, and that is said.
+/// The approvals of a commit for an environment, for whoever asks here and whoever has `signed` the request. `pushed` are
+/// those that come with it, or go. Where they cannot be read none counts, and that is said.
 pub(crate) fn of(
     vars: &Vars,
     repo: &RepositoryReader,
