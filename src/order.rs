@@ -91,6 +91,9 @@ pub struct Signed {
     pub fingerprint: Option<String>,
     /// The id of the tag without its signature, by which it is known again.
     pub payload: ObjectId,
+    /// When it was signed, as it says; what an older version wrote down does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tagged: Option<DateTime<Utc>>,
 }
 
 /// One graduation, as it was asked for.

@@ -225,7 +225,6 @@ impl SignedTag<'_> {
         &self,
         request: &RequestTag,
         commit: ObjectId,
-        last: Option<&ReleaseTag>,
         now: DateTime<Utc>,
     ) -> Result<(), TagProblem> {
         if self.name != request.to_string() {
@@ -233,9 +232,6 @@ impl SignedTag<'_> {
         }
         if !self.names_commit || self.object != commit {
             return Err(TagProblem::Object);
-        }
-        if let Some(last) = last.filter(|last| self.tagged <= last.time()) {
-            return Err(TagProblem::Early(self.tagged, last.clone()));
         }
         if self.tagged > now + AHEAD {
             return Err(TagProblem::Late(self.tagged, now));

@@ -212,7 +212,6 @@ pub(crate) fn check(
     object: ObjectId,
     commit: CommitId,
 ) -> Result<Option<Signed>, SignersError> {
-    let last = repo.release_names(&tag.environment)?.next();
     let refused = |problem| SignersError::Tag { tag: tag.clone(), problem };
     let Some(text) = repo.tag_text(object, MAX_TAG)? else { return Err(refused(TagProblem::Lightweight)) };
     if is_release(repo, &tag.environment, &text, object)? {
@@ -220,16 +219,36 @@ pub(crate) fn check(
     }
     let parsed = signed_tag::parse(&text).map_err(refused)?;
     let now = Utc::now();
-    let payload = tag_id(parsed.payload)?;
-    // Of a signature there may be several texts: what counts is what was signed.
-    if let Some(release) = carried_out::find(vars, repo, tag, payload)? {
-        return Err(refused(TagProblem::CarriedOut(release)));
+    let (payload, tagged) = (tag_id(parsed.payload)?, parsed.tagged);
+    if let Some(problem) = spent(vars, repo, tag, payload, Some(tagged))? {
+        return Err(refused(problem));
     }
-    parsed.check(tag, commit, last.as_ref(), now).map_err(refused)?;
+    parsed.check(tag, commit, now).map_err(refused)?;
     let signers = Signers::load(vars)?;
     let signer = signers.of_key(&parsed.key, now).map_err(refused)?;
     verify(&parsed)?.map_err(refused)?;
-    Ok(Some(Signed { by: signer.name.to_string(), fingerprint: Some(signer.key.fingerprint()), payload }))
+    let (by, fingerprint) = (signer.name.to_string(), Some(signer.key.fingerprint()));
+    Ok(Some(Signed { by, fingerprint, payload, tagged: Some(tagged) }))
+}
+
+/// Why what was signed counts no more, if that is so: it was carried out, or something was released after it was signed.
+/// Of a signature there may be several texts: what counts is what was signed, `payload`, and when.
+///
+/// # Errors
+/// Nobody knows.
+pub(crate) fn spent(
+    vars: &Vars,
+    repo: &RepositoryReader,
+    tag: &RequestTag,
+    payload: ObjectId,
+    tagged: Option<DateTime<Utc>>,
+) -> Result<Option<TagProblem>, CarriedOutError> {
+    if let Some(release) = carried_out::find(vars, repo, tag, payload)? {
+        return Ok(Some(TagProblem::CarriedOut(release)));
+    }
+    let last = repo.release_names(&tag.environment)?.next();
+    let early = last.zip(tagged).filter(|(last, tagged)| *tagged <= last.time());
+    Ok(early.map(|(last, tagged)| TagProblem::Early(tagged, last)))
 }
 
 /// The object of one of the environment's release tags: its text names the ref that has it.
@@ -270,7 +289,11 @@ fn verify(tag: &SignedTag<'_>) -> Result<Result<(), TagProblem>, SignersError> {
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+
     use super::*;
+    use crate::git::{Git, RefChange};
+    use crate::repo::GitRepository;
 
     fn signer(name: &str, key: &str, until: Option<&str>) -> Signer {
         let keys = [
@@ -305,5 +328,36 @@ mod tests {
         assert!(refused(signers.remove(&"alice".parse().unwrap(), at)).contains("no signer is called alice"));
         signers.add(signer("alice", "a", None)).unwrap();
         assert_eq!((signers.of_key(&key, at).unwrap().name.as_str(), signers.all().len()), ("alice", 1));
+    }
+
+    #[test]
+    fn what_was_signed_counts_until_it_is_carried_out_or_something_is_released() {
+        let dir = tempfile::tempdir().unwrap();
+        let vars = Vars { lib_root: dir.path().join("lib"), ..Vars::from_environment() };
+        let git = Git::bare(&dir.path().join("env.git"));
+        git.init(&[]).unwrap();
+        let tree = git.make_tree(None, &[]).unwrap();
+        let commit = git.make_commit(tree, &[], "Empty").unwrap();
+        let [payload, other] = ["a", "b"].map(|digit| digit.repeat(40).parse::<ObjectId>().unwrap());
+        let request: RequestTag = "refs/tags/graduate/production/first".parse().unwrap();
+        let repo = GitRepository::open_at(dir.path().join("env.git")).unwrap();
+        let release: ReleaseTag = "production/20261123104512".parse().unwrap();
+        let judge = |payload, seconds: Option<i64>| {
+            let tagged = seconds.map(|seconds| release.time() + TimeDelta::seconds(seconds));
+            spent(&vars, &repo, &request, payload, tagged).unwrap().map(|problem| problem.to_string())
+        };
+        assert_eq!(judge(payload, Some(0)), None, "nothing was released");
+
+        git.change_refs(&[RefChange { name: release.ref_name(), new: Some(commit.into()), old: None }])
+            .unwrap();
+        for seconds in [-1, 0] {
+            assert!(judge(payload, Some(seconds)).unwrap().contains("was released after that"), "{seconds}");
+        }
+        assert_eq!(judge(payload, Some(1)), None);
+        assert_eq!(judge(payload, None), None, "an older version did not say when it was signed");
+
+        carried_out::note(&vars, &repo, &request, payload, &release).unwrap();
+        assert!(judge(payload, Some(1)).unwrap().contains("was carried out already"));
+        assert_eq!(judge(other, Some(1)), None);
     }
 }

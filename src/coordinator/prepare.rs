@@ -19,7 +19,7 @@ use crate::plan::{self, AppsHere, Known, Plan, Policy};
 use crate::protocol::{Hello, Purpose};
 use crate::repo::{self, GitRepository, Release};
 use crate::settings;
-use crate::signed_tag::TagProblem;
+use crate::signers;
 
 impl Coordinator<'_> {
     /// Everything before the destination is taken: connect, ask, plan, check. All problems are found together.
@@ -150,12 +150,9 @@ impl Coordinator<'_> {
         // What was signed counts once, whatever is said: another push of it may have been quicker.
         if let Some(signed) = signed {
             let repo = GitRepository::open(self.vars).map_err(DecisionError::from)?;
-            let found = carried_out::find(self.vars, &repo, tag, signed.payload);
+            let found = signers::spent(self.vars, &repo, tag, signed.payload, signed.tagged);
             let found = found.map_err(ledger::LedgerError::from)?;
-            return Ok(found.map(|release| {
-                let problem = TagProblem::CarriedOut(release);
-                format!("{tag} {problem}\n{}", problem.remedy(tag))
-            }));
+            return Ok(found.map(|problem| format!("{tag} {problem}\n{}", problem.remedy(tag))));
         }
         if *mode == Mode::Command || old.is_some() || options.again {
             return Ok(None);

@@ -131,15 +131,44 @@ pub(crate) fn settle_left(id: &GraduationId, store: &Store) -> Result<Settler, P
     Ok(Settler::Started(process::detach_from_deploy(&["participant"], input)?))
 }
 
-/// Forgets all but the last graduations, by their ids, those that still keep something, and our `own`: by a source's
-/// clock that was set back it can be older than all others.
+/// Forgets all but the last graduations, those that still keep something, and our `own`. Which are the last tells when
+/// they began here: a source chooses their ids, and can write any time into them.
 pub(super) fn prune(vars: &Vars, own: &GraduationId) -> Result<(), ParticipantError> {
-    let over = |store: &Store| store.is_settled() || !store.socket().exists();
     let owed = owed(vars)?;
     let owes = |id: &GraduationId| owed.iter().any(|(owing, _)| owing == id);
     let all = Store::all(vars)?.into_iter().filter(|(id, _)| id != own && !owes(id)).map(|(_, store)| store);
-    for store in all.filter(over).collect::<Vec<_>>().iter().rev().skip(REMEMBERED - 1) {
+    let mut over: Vec<Store> = all.filter(|store| store.is_settled() || !store.socket().exists()).collect();
+    over.sort_by_key(|store| store.graduation().ok().flatten().map(|graduation| graduation.since));
+    for store in over.iter().rev().skip(REMEMBERED - 1) {
         store.forget()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{TimeDelta, Utc};
+
+    use super::*;
+    use crate::participant::store::Graduation;
+    use crate::participant::store::tests::graduation;
+
+    #[test]
+    fn the_last_graduations_are_those_that_began_last_here() {
+        let dir = tempfile::tempdir().unwrap();
+        let vars = Vars { lib_root: dir.path().to_owned(), ..Vars::from_environment() };
+        // As many as are remembered, and two more; of the newest two the ids say that they are of long ago.
+        let ids: Vec<String> = (0..REMEMBERED + 2)
+            .map(|at| format!("{}-{at:06}", 2098 - at).replacen('-', "0101000000-", 1))
+            .collect();
+        for (minutes, id) in (0..).zip(&ids) {
+            let since = Utc::now() + TimeDelta::minutes(minutes);
+            Store::at(&vars, &id.parse().unwrap()).create(&Graduation { since, ..graduation(id) }).unwrap();
+        }
+        prune(&vars, &ids[0].parse().unwrap()).unwrap();
+        let left = |id: &String| Store::at(&vars, &id.parse().unwrap()).is_there();
+        let (own, others) = ids.split_first().unwrap();
+        assert!(left(own), "it is our own");
+        assert_eq!(others.iter().filter(|id| !left(id)).collect::<Vec<_>>(), [&others[0], &others[1]]);
+    }
 }
