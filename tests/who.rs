@@ -303,8 +303,20 @@ fn what_graduates_can_need_the_approval_of_another() {
     approving.is_needed("alice pushed it");
     world.destination.snapshot().assert_same_as(&before);
 
-    // It counts, and is seen everywhere.
+    // post-receive alone finds the tags moved, and takes no approval for an older one.
+    let hooks = "\"$DOKKU_ROOT/.git/hooks\"";
+    world.source.root(&format!("mv {hooks}/pre-receive {hooks}/aside")).succeeds();
+    env.shell(&format!("git push -f {both}"))
+        .is_refused()
+        .says("approve/production/bob does not count: it came with the push that asks")
+        .says("alice approves");
+    approving.is_needed("approve/production/bob does not count: alice pushed it");
+    approving.alice_pushes(":refs/tags/approve/production/bob").succeeds().says("is withdrawn");
     approve();
+    world.source.root(&format!("mv {hooks}/aside {hooks}/pre-receive")).succeeds();
+    world.destination.snapshot().assert_same_as(&before);
+
+    // It counts, and is seen everywhere.
     let approved = "       approved by bob on ";
     world.ssh(&world.source, "graduate:plan production").succeeds().says(approved);
     bob.dokku("graduate:plan production")
