@@ -46,7 +46,7 @@ rm -rf "$DOKKU_ROOT/.gitconfig" "$DOKKU_ROOT/told" "$DOKKU_LIB_ROOT/aside"
 docker=$(command -v docker); [ ! -e $docker.whole ] || mv $docker.whole $docker
 for app in $(dokku --quiet apps:list 2>/dev/null); do dokku --force apps:destroy "$app"; done
 for plugin in graduate aa-probe probe zz-gates; do dokku plugin:uninstall $plugin; done
-for name in staging graduate-staging bob; do dokku ssh-keys:remove $name; done
+for name in staging graduate-staging bob root default Alice; do dokku ssh-keys:remove $name; done
 rm -rf "$DOKKU_ROOT/.git" "$DOKKU_ROOT/.gitignore" "$DOKKU_LIB_ROOT/data/graduate" "$DOKKU_LIB_ROOT/config/graduate"
 docker network prune -f
 # What is built again is to be built.
