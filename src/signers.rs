@@ -348,8 +348,7 @@ mod tests {
         };
         assert_eq!(judge(payload, Some(0)), None, "nothing was released");
 
-        git.change_refs(&[RefChange { name: release.ref_name(), new: Some(commit.into()), old: None }])
-            .unwrap();
+        git.change_refs(&[RefChange { name: release.ref_name(), new: Some(commit), old: None }]).unwrap();
         for seconds in [-1, 0] {
             assert!(judge(payload, Some(seconds)).unwrap().contains("was released after that"), "{seconds}");
         }
