@@ -563,6 +563,8 @@ fn put_back(app: &mut App, way: Way) {
     // What never went live is not started anew.
     if way != Way::Undo {
         app.runs = Version::Old;
+        // What somebody else has begun to deploy loses its containers.
+        app.foreign = None;
     }
     app.names = Version::Old;
     app.waits = false;
