@@ -10,7 +10,7 @@ use git2::{ObjectType, Oid};
 use serde_json::json;
 
 use crate::full::Small;
-use crate::peers::{is_full, until_said};
+use crate::peers::is_full;
 use crate::support::{Ran, Running, World};
 
 const SECRET: &str = "00112233445566778899aabbccddeeff";
@@ -176,12 +176,12 @@ fn a_pack_brings_what_was_asked_for_and_unfolds_within_bounds() {
         .says(&format!("{megabytes} of the objects belong to nothing that was asked for"));
 
     if is_full() {
-        // More than 32 GB together, none of them larger than others are.
+        // More than 32 GB together, none of which takes much memory.
         let base = whole(ObjectType::Blob, vec![b'y'; 1 << 20]);
-        let mut sum: Vec<Entry> = (0..33).map(|mark| bomb(&base, 1 << 10, mark)).collect();
+        let mut sum: Vec<Entry> = (0..=255).map(|mark| bomb(&base, 130, mark)).collect();
         sum.push(base.1);
         let (running, _) = intruder.begins_to_send("other", id, to, &intruder.pack(&sum));
-        until_said(&running, "unfold to more than 32768 MiB");
+        running.until_late_line("unfold to more than 32768 MiB");
         running.wait();
     }
     assert!(size() <= at_first + 100, "{} KiB have become {}", at_first, size());

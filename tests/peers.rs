@@ -8,7 +8,7 @@ use dokku_graduate::exposed::protocol::PROTOCOL;
 use rustix::process::Signal;
 
 use crate::disk::Disk;
-use crate::support::{BeforeDocker, Checkout, Host, Running, World};
+use crate::support::{BeforeDocker, Checkout, Host, World};
 
 /// The most memory that coordinator, agent and participant may each have used, in KiB.
 const MEMORY_KIB: u64 = 64 * 1024;
@@ -261,15 +261,6 @@ fn memory_is_bounded(world: &World, what: &str) {
     }
 }
 
-/// Waits, however long it takes, until it says so or ends.
-pub(crate) fn until_said(running: &Running, text: &str) {
-    let began = Instant::now();
-    while !running.so_far().contains(text) && !running.has_ended() {
-        assert!(began.elapsed() < Duration::from_secs(1800), "waited in vain for {text:?}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 #[test]
 fn an_app_that_writes_much_costs_disk_and_no_memory() {
     let world = World::new();
@@ -283,11 +274,11 @@ fn an_app_that_writes_much_costs_disk_and_no_memory() {
     environment.update();
     let post = world.post_hook();
     let push = environment.begin_graduation(&["quiet"], "now", "HEAD");
-    until_said(&push, "[POST] held");
+    push.until_late_line("[POST] held");
     memory_is_bounded(&world, &format!("an app that writes {megabytes} MB"));
     post.succeeds();
     // Whoever attaches after the decision reads all of it once more.
-    until_said(&push, "production runs");
+    push.until_late_line("production runs");
     push.wait().succeeds();
     let told = r#"cat "$DOKKU_LIB_ROOT"/data/graduate/graduations/*/events/lines | grep -c 'once again'"#;
     let lines: usize = world.source.root(told).succeeds().raw.trim().parse().unwrap();
@@ -305,7 +296,7 @@ fn many_apps_are_graduated_in_bounded_memory() {
          chown -R --reference=api a$i; done; echo all are there"
     );
     let created = world.source.begin_root(&copy);
-    until_said(&created, "all are there");
+    created.until_late_line("all are there");
     created.wait().succeeds();
     let state = format!(
         "for i in $(seq {count}); do mkdir a$i; sed \"s/\\\"app\\\": \\\"api\\\"/\\\"app\\\": \\\"a$i\\\"/\" \
@@ -316,10 +307,10 @@ fn many_apps_are_graduated_in_bounded_memory() {
     let post = world.post_hook();
     let options = ["quiet", "allow-missing-config", "allow-untested"];
     let push = environment.begin_graduation(&options, "many", "HEAD");
-    until_said(&push, "[POST] held");
+    push.until_late_line("[POST] held");
     memory_is_bounded(&world, &format!("{count} apps"));
     post.succeeds();
-    until_said(&push, "production runs");
+    push.until_late_line("production runs");
     push.wait().succeeds().says("production runs");
     assert_eq!(world.destination.live(&format!("a{count}")), "1");
     world.nothing_is_left();

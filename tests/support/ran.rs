@@ -110,9 +110,18 @@ impl Running {
         self.until_lines(1, text)
     }
 
+    /// The same of what takes long: half an hour at most.
+    pub(crate) fn until_late_line(&self, text: &str) -> &Self {
+        self.until_lines_within(Duration::from_secs(1800), 1, text)
+    }
+
     /// Waits until so many lines with this text have been printed.
     pub(crate) fn until_lines(&self, count: usize, text: &str) -> &Self {
-        let deadline = Instant::now() + patience();
+        self.until_lines_within(patience(), count, text)
+    }
+
+    fn until_lines_within(&self, limit: Duration, count: usize, text: &str) -> &Self {
+        let deadline = Instant::now() + limit;
         let mut output = self.output.text.lock().unwrap();
         loop {
             let so_far = String::from_utf8_lossy(&output.0).into_owned();

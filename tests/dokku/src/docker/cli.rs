@@ -205,6 +205,7 @@ fn create(call: &Call, options: &Options) -> Outcome {
             (None, command) => command.to_vec(),
         },
         restart: RestartPolicy::parse(options.get("restart").unwrap_or("no")),
+        network: options.get("network") != Some("none"),
     };
     let id = ask(&call.layout, &Request::Create(recipe))?;
     line(id.as_str().unwrap_or_default());

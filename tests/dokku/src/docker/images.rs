@@ -309,6 +309,7 @@ mod tests {
                 env: Vec::new(),
                 command: vec!["true".to_owned()],
                 restart: RestartPolicy::parse("no"),
+                network: true,
             };
             let id = self.engine.answer(Request::Create(recipe)).unwrap();
             let started = |state: &mut State| {

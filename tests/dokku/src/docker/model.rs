@@ -121,6 +121,8 @@ pub(crate) struct Recipe {
     pub(crate) command: Vec<String>,
     /// When it is started again.
     pub(crate) restart: RestartPolicy,
+    /// It has a network, and so an address while it runs.
+    pub(crate) network: bool,
 }
 
 /// A container.
@@ -171,7 +173,7 @@ impl Container {
                 "Image": self.recipe.image, "Labels": self.recipe.labels, "Env": self.recipe.env,
                 "Cmd": self.recipe.command,
             },
-            "HostConfig": { "NetworkMode": "bridge", "RestartPolicy": {
+            "HostConfig": { "NetworkMode": if self.recipe.network { "bridge" } else { "none" }, "RestartPolicy": {
                 "Name": self.recipe.restart.name, "MaximumRetryCount": self.recipe.restart.maximum,
             } },
             "NetworkSettings": { "IPAddress": address, "Networks": { "bridge": { "IPAddress": address } } },

@@ -40,9 +40,9 @@ fn launch(engine: &Arc<Engine>, state: &mut State, id: &str) -> Result<(), Strin
     if container.status == Status::Running {
         return Ok(());
     }
-    let address = engine.addresses.free(state)?;
+    let address = container.recipe.network.then(|| engine.addresses.free(state)).transpose()?;
     let container = state.containers.get_mut(id).ok_or("the container is gone")?;
-    container.address = Some(address);
+    container.address = address;
     let mut child = spawn(engine, id, container).map_err(|error| format!("cannot start {id}: {error}"))?;
     container.pid = child.id();
     container.status = Status::Running;

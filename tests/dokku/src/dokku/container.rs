@@ -25,7 +25,9 @@ pub(super) fn deploy(call: &Call) -> Outcome {
     };
     let id = create(call, app, image, process, &dyno, &port)?;
     call.trigger("post-container-create", &["app", &id, app, "deploy", process])?;
-    let _ = ask(&call.layout, &Request::Start { name: id.clone() });
+    if let Err(failure) = ask(&call.layout, &Request::Start { name: id.clone() }) {
+        failure.report();
+    }
     let address = address(call, &id)?;
     if call.var("DOKKU_CHECKS_DISABLED").is_none_or(|disabled| disabled != "true") {
         detail(format_args!("Attempting pre-flight checks ({dyno})"));
@@ -54,6 +56,7 @@ fn create(call: &Call, app: &str, image: &str, process: &str, dyno: &str, port: 
         env: env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
         command: vec!["sh".to_owned(), "-c".to_owned(), command.unwrap_or_else(|| format!("sh ./{process}"))],
         restart: RestartPolicy::parse(&policy),
+        network: true,
     };
     let id = ask(&call.layout, &Request::Create(recipe))?;
     Ok(id.as_str().unwrap_or_default().to_owned())

@@ -144,6 +144,7 @@ pub(super) fn run_task(call: &Call, app: &str, image: &str, phase: &str, command
             .collect(),
         command: ["sh", "-c", command].map(str::to_owned).to_vec(),
         restart: RestartPolicy::parse("no"),
+        network: true,
     };
     let id = ask(&call.layout, &Request::Create(recipe))?;
     let name = id.as_str().unwrap_or_default().to_owned();
