@@ -77,30 +77,29 @@ pub(crate) fn recorded(vars: &Vars, environment: &EnvironmentName) -> Result<Vec
     Ok(found.map_err(ApprovalError::Recorded)?.unwrap_or_default().approvals)
 }
 
-/// The approvals of a commit for an environment, for whoever asks here and whoever has `signed` the request. `pushed` are
-/// those that come with it, or go. Where they cannot be read none counts, and that is said.
-pub(crate) fn of(
-    vars: &Vars,
-    repo: &RepositoryReader,
-    environment: &EnvironmentName,
-    commit: CommitId,
-    signed: Option<&Signed>,
-    pushed: &[ApprovalUpdate],
-) -> Approvals {
-    judged(vars, repo, environment, commit, signed, pushed).unwrap_or_else(|error| Approvals {
+/// What is to be approved.
+pub(crate) struct ToApprove<'a> {
+    /// Where it is to go.
+    pub(crate) environment: &'a EnvironmentName,
+    /// The commit.
+    pub(crate) commit: CommitId,
+    /// Who has signed the request, which counts as asking.
+    pub(crate) signed: Option<&'a Signed>,
+    /// The approvals that come with the request, or go.
+    pub(crate) pushed: &'a [ApprovalUpdate],
+}
+
+/// The approvals of a commit for an environment, for whoever asks here. Where they cannot be read none counts, and that is
+/// said.
+pub(crate) fn of(vars: &Vars, repo: &RepositoryReader, wanted: &ToApprove<'_>) -> Approvals {
+    judged(vars, repo, wanted).unwrap_or_else(|error| Approvals {
         counted: Vec::new(),
         remarks: vec![format!("no approval counts: {error}")],
     })
 }
 
-fn judged(
-    vars: &Vars,
-    repo: &RepositoryReader,
-    environment: &EnvironmentName,
-    commit: CommitId,
-    signed: Option<&Signed>,
-    pushed: &[ApprovalUpdate],
-) -> Result<Approvals, ApprovalError> {
+fn judged(vars: &Vars, repo: &RepositoryReader, wanted: &ToApprove<'_>) -> Result<Approvals, ApprovalError> {
+    let ToApprove { environment, commit, signed, pushed } = *wanted;
     let mut standing = standing(repo, environment)?;
     let mut brings = BTreeSet::new();
     for ApprovalUpdate { tag, new } in pushed.iter().filter(|update| update.tag.environment == *environment) {

@@ -124,19 +124,36 @@ fn make(dir: &Path, repo: &RepositoryReader, environment: &EnvironmentName) -> R
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::git::{Git, RefChange, TagText};
+    use crate::names::CommitId;
     use crate::repo::GitRepository;
+
+    /// An environment's repository with one commit, which has no files.
+    pub(crate) struct TestRepository {
+        pub(crate) dir: tempfile::TempDir,
+        pub(crate) vars: Vars,
+        pub(crate) git: Git,
+        pub(crate) tree: ObjectId,
+        pub(crate) commit: CommitId,
+    }
+
+    impl TestRepository {
+        pub(crate) fn make() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let vars = Vars { lib_root: dir.path().join("lib"), ..Vars::from_environment() };
+            let git = Git::bare(&dir.path().join("env.git"));
+            git.init(&[]).unwrap();
+            let tree = git.make_tree(None, &[]).unwrap();
+            let commit = git.make_commit(tree, &[], "Empty").unwrap();
+            Self { dir, vars, git, tree, commit }
+        }
+    }
 
     #[test]
     fn what_was_carried_out_is_found_by_label_and_object_and_made_anew_of_the_releases() {
-        let dir = tempfile::tempdir().unwrap();
-        let vars = Vars { lib_root: dir.path().join("lib"), ..Vars::from_environment() };
-        let git = Git::bare(&dir.path().join("env.git"));
-        git.init(&[]).unwrap();
-        let tree = git.make_tree(None, &[]).unwrap();
-        let commit = git.make_commit(tree, &[], "Empty").unwrap();
+        let TestRepository { dir, vars, git, tree, commit } = TestRepository::make();
         let other = git.make_commit(tree, &[], "Another").unwrap();
         let request: RequestTag = "refs/tags/graduate/production/first".parse().unwrap();
         let release: ReleaseTag = "production/20261123104512".parse().unwrap();

@@ -7,7 +7,7 @@ use std::io;
 
 use chrono::Utc;
 
-use crate::approvals;
+use crate::approvals::{self, ToApprove};
 use crate::exit::Explain;
 use crate::history;
 use crate::manifest::{Manifest, State};
@@ -103,10 +103,11 @@ impl Orders<'_> {
             Err(error) => return Err(error),
         };
         let candidate = Candidate::of(self.repo, self.settings, &tag.environment, commit)?;
+        let wanted = ToApprove { environment: &tag.environment, commit, signed: signed.as_ref(), pushed };
         Ok(Order {
             id: new_id()?,
             mode: self.mode,
-            approvals: approvals::of(self.vars, self.repo, &tag.environment, commit, signed.as_ref(), pushed),
+            approvals: approvals::of(self.vars, self.repo, &wanted),
             tag,
             old,
             new,

@@ -292,7 +292,8 @@ mod tests {
     use chrono::TimeDelta;
 
     use super::*;
-    use crate::git::{Git, RefChange};
+    use crate::carried_out::tests::TestRepository;
+    use crate::git::RefChange;
     use crate::repo::GitRepository;
 
     fn signer(name: &str, key: &str, until: Option<&str>) -> Signer {
@@ -332,12 +333,7 @@ mod tests {
 
     #[test]
     fn what_was_signed_counts_until_it_is_carried_out_or_something_is_released() {
-        let dir = tempfile::tempdir().unwrap();
-        let vars = Vars { lib_root: dir.path().join("lib"), ..Vars::from_environment() };
-        let git = Git::bare(&dir.path().join("env.git"));
-        git.init(&[]).unwrap();
-        let tree = git.make_tree(None, &[]).unwrap();
-        let commit = git.make_commit(tree, &[], "Empty").unwrap();
+        let TestRepository { dir, vars, git, commit, .. } = TestRepository::make();
         let [payload, other] = ["a", "b"].map(|digit| digit.repeat(40).parse::<ObjectId>().unwrap());
         let request: RequestTag = "refs/tags/graduate/production/first".parse().unwrap();
         let repo = GitRepository::open_at(dir.path().join("env.git")).unwrap();

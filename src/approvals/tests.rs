@@ -73,8 +73,8 @@ impl Scene {
 
     /// Who approves the commit if alice asks, and what is said of others.
     fn seen(&self, pushed: &[ApprovalUpdate]) -> String {
-        let Approvals { counted, remarks } =
-            of(&self.vars(Some("alice")), &self.repo(), &self.production, self.commit, None, pushed);
+        let wanted = ToApprove { environment: &self.production, commit: self.commit, signed: None, pushed };
+        let Approvals { counted, remarks } = of(&self.vars(Some("alice")), &self.repo(), &wanted);
         let names = counted.iter().map(|one| format!("{} as {}", one.by.name, one.label));
         names.chain(remarks).collect::<Vec<_>>().join("; ")
     }
