@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::process::{self, ProcessId};
 use crate::vars::Vars;
 
-/// A push cannot be decided with whoever asked for it gone.
+/// A push cannot be decided without the client that asked for it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
     /// Only its end tells whether the ref will move.
@@ -45,13 +45,12 @@ impl Client {
     /// Its end can be noticed, or it is on this host.
     ///
     /// # Errors
-    /// It has gone.
+    /// It has disconnected.
     pub(crate) fn is_there(&self) -> Result<(), ClientError> {
         if self.over_ssh && self.session.is_none() { Err(ClientError::NoSession) } else { Ok(()) }
     }
 
-    /// Ends this process when the client goes: a hook that has gone makes git refuse the push, and a coordinator put
-    /// everything back.
+    /// Ends this process when the client goes: git then refuses the push, and the coordinator puts everything back.
     pub(crate) fn leave_with_it(&self) {
         if let Some(session) = self.session {
             leave_with(session);

@@ -92,7 +92,7 @@ fn starts_with_letter_or_digit(text: &str) -> bool {
 
 /// The name of a Dokku app: `[a-z0-9][a-z0-9.-]*`, at most 100 bytes, without `..`.
 ///
-/// This is Dokku's own rule less what could be a path or an option. `graduate` is no app: it is the
+/// This is Dokku's own rule less what could be a path or an option. `graduate` is not an app: it is the
 /// path under which the environment repository is served.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -73,7 +73,7 @@ pub enum Tell {
 pub(crate) enum ClientEvent {
     /// It asks for something.
     Asks(Ask),
-    /// The one that asked for the graduation has gone.
+    /// The client that asked for the graduation has disconnected.
     AskerGone,
 }
 

@@ -33,7 +33,7 @@ impl Coordinator<'_> {
         Ok(())
     }
 
-    /// A graduation that is refused at once can be over before whoever asked for it has come to hear of it.
+    /// A graduation that is refused at once can be over before the client that asked for it has attached.
     fn let_asker_in(&self) {
         let end = Instant::now() + ASKER_LIMIT;
         while !self.clients.have_come() {

@@ -27,7 +27,7 @@ pub(super) const REF_PERIOD: Duration = Duration::from_millis(50);
 /// How long a push that is in the way of its own decision may take to end when it is told to.
 pub(super) const PUSH_GRACE: Duration = Duration::from_secs(5);
 
-/// How long whoever asked for it may take to attach. One that died on its way must not leave anything held.
+/// How long the client that asked for it may take to attach. One that died on its way must not leave anything held.
 pub(super) const ASKER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What came of an action.
@@ -213,7 +213,7 @@ impl<'c, 'v> Run<'c, 'v> {
         }
         if !self.asker_came && self.since.elapsed() >= ASKER_PATIENCE {
             self.asker_came = true;
-            return Some(TransactionEvent::Stop(Cause::new("whoever asked for it never came")));
+            return Some(TransactionEvent::Stop(Cause::new("the client that asked for it never attached")));
         }
         if !self.transaction.is_holding() {
             self.holding_since = None;

@@ -46,7 +46,9 @@ impl Coordinator<'_> {
                 Some(_) => self.messages.recv().ok(),
                 None => self.messages.recv_timeout(left).ok(),
             };
-            let Some(message) = message else { return Err("whoever asked for it never came".to_owned()) };
+            let Some(message) = message else {
+                return Err("the client that asked for it never attached".to_owned());
+            };
             match message {
                 CoordinatorMessage::Client(ClientEvent::Asks(Ask::Asker { receive_pack })) => {
                     asker = Some(receive_pack);

@@ -230,7 +230,7 @@ pub(super) fn moves(moves: &mut Moves) {
         }
     }
     if world.push.gone_unnoticed {
-        moves.step("the coordinator sees that the asker has gone", |world| {
+        moves.step("the coordinator sees that the client disconnected", |world| {
             world.push.gone_unnoticed = false;
             world.feed(mode, TransactionEvent::Stop(cause()));
         });
