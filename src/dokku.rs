@@ -406,6 +406,16 @@ impl Dokku {
     /// What a build of the app depends on besides its revision: its own settings, and where it has none of a name, those for
     /// all apps. The app need not exist. What may be a secret is fingerprinted with `key`, and so is what is long.
     pub(crate) fn build_settings(&self, app: &AppName, key: &Digest) -> RawFactors {
+        factors::disclose_briefly(&self.raw_build_settings(app), &FingerprintKey::new(key.bytes()))
+    }
+
+    /// The docker option of a build of the app that takes its value from the app's config, if there is one.
+    pub(crate) fn takes_config(&self, app: &AppName) -> Option<String> {
+        let options = self.raw_build_settings(app).remove("docker-options").unwrap_or_default();
+        sendable::valueless(options.values().flatten().map(String::as_str))
+    }
+
+    fn raw_build_settings(&self, app: &AppName) -> RawFactors {
         let mut found = RawFactors::new();
         for plugin in factors::PLUGINS {
             let of_all = names_in(&self.properties.join(plugin).join(GLOBAL));
@@ -418,7 +428,7 @@ impl Dokku {
                 }
             }
         }
-        factors::disclose_briefly(&found, &FingerprintKey::new(key.bytes()))
+        found
     }
 
     /// The app's domains, as Dokku's proxy knows them; none if it has none.

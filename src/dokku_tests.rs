@@ -244,3 +244,13 @@ fn factors_are_what_is_listed_and_nothing_else() {
     assert_eq!(factors["ports"].keys().collect::<Vec<_>>(), ["map"]);
     assert_eq!(factors["docker-options"]["_default_.deploy"].len(), 2);
 }
+
+#[test]
+fn an_option_that_takes_config_is_found_however_long_all_are() {
+    let host = Host::new();
+    let options = format!("--build-arg TEXT={}\n--target web --build-arg API_KEY\n", "x".repeat(5000));
+    host.write("lib/config/docker-options/api/_default_.build", &options);
+    assert_eq!(host.dokku.takes_config(&host.api).as_deref(), Some("--build-arg API_KEY"));
+    host.write("lib/config/docker-options/api/_default_.build", "--build-arg API_KEY=1\n");
+    assert_eq!(host.dokku.takes_config(&host.api), None);
+}

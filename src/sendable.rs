@@ -6,12 +6,13 @@
 //! | of Cloud Native Buildpacks | they see the config while they build, and may write it into the image: on request alone |
 //! | for another architecture | it does not start there |
 //! | built with other settings | the docker options of the build, the builder and its files, the buildpacks |
-//! | with a `--build-arg` that has no value | its value is that of the source's config |
+//! | with a `--build-arg` or `--env` that has no value | its value is that of the source's config |
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::factors::{RawFactors, hide};
+use crate::factors::{HIDDEN, RawFactors, hide};
+use crate::names::ConfigName;
 
 /// What an image tells of how it was made.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct Make<'a> {
     pub(crate) env: &'a [String],
     /// For which machines it is, in Docker's words.
     pub(crate) architecture: &'a str,
+    /// The option of its build that takes its value from the config of the source ([`valueless`]), if one does.
+    pub(crate) takes_config: Option<&'a str>,
 }
 
 /// Why an image is not sent, in words that go on "build: ".
@@ -40,8 +43,8 @@ pub(crate) enum WhyNot {
         /// Which the destination has.
         there: String,
     },
-    /// A value of the source's config is in it.
-    ValuelessBuildArg(String),
+    /// A value of the source's config is in it, by this option.
+    TakesConfig(String),
     /// It was built with another setting.
     Setting {
         /// The plugin of Dokku's and the property.
@@ -67,8 +70,8 @@ impl fmt::Display for WhyNot {
             Self::OtherMachine { image, there } => {
                 write!(f, "the image is for {image} machines, and the destination is {there}")
             }
-            Self::ValuelessBuildArg(name) => {
-                write!(f, "`--build-arg {name}` takes its value from the config of the source")
+            Self::TakesConfig(option) => {
+                write!(f, "`{option}` takes its value from the config of the source")
             }
             Self::Setting { property, here, there } if here == there => {
                 write!(f, "{property} has another value on the source than on the destination: {here}")
@@ -105,11 +108,8 @@ pub(crate) fn may_be_sent(
         let (image, there) = (image.architecture.to_owned(), architecture.to_owned());
         return Err(WhyNot::OtherMachine { image, there });
     }
-    let options = || settings(ours).filter(|(plugin, _, _)| *plugin == "docker-options");
-    for option in options().flat_map(|(_, _, values)| values) {
-        if let Some(name) = valueless_build_arg(option) {
-            return Err(WhyNot::ValuelessBuildArg(name.to_owned()));
-        }
+    if let Some(option) = image.takes_config {
+        return Err(WhyNot::TakesConfig(option.to_owned()));
     }
     let differing = |(plugin, property): (&str, &str)| {
         let shown = |factors: &RawFactors| match factors.get(plugin).and_then(|all| all.get(property)) {
@@ -148,15 +148,24 @@ pub(crate) fn is_of_a_build(plugin: &str, property: &str) -> bool {
     }
 }
 
-fn valueless_build_arg(option: &str) -> Option<&str> {
-    let mut words = option.split_whitespace();
-    while let Some(word) = words.next() {
-        let argument = if word == "--build-arg" { words.next() } else { word.strip_prefix("--build-arg=") };
-        if let Some(argument) = argument.filter(|argument| !argument.contains('=')) {
-            return Some(argument);
+/// The first option of a build, of these lines as Dokku keeps them, that names a variable and no value: the builder takes the
+/// value of the app's config (dockerfile `--build-arg`, nixpacks and railpack `--env`). A line may have several options.
+pub(crate) fn valueless<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    lines.into_iter().find_map(|line| {
+        let mut words = line.split_whitespace();
+        while let Some(word) = words.next() {
+            let (option, attached) = word.split_once('=').map_or((word, None), |(o, value)| (o, Some(value)));
+            if !["--build-arg", "--env", "-e"].contains(&option) {
+                continue;
+            }
+            let name = attached.or_else(|| words.next()).unwrap_or_default().trim_matches(['"', '\'']);
+            if !name.contains('=') {
+                let shown = name.parse::<ConfigName>().map_or(HIDDEN.to_owned(), String::from);
+                return Some(format!("{option} {shown}"));
+            }
         }
-    }
-    None
+        None
+    })
 }
 
 #[cfg(test)]
@@ -195,22 +204,6 @@ mod tests {
         (&[("com.dokku.builder-type", "pack")], &[], &[], &[], false, "buildpacks may write"),
         (&[("io.buildpacks.stack.id", "heroku-24")], &[], &[], &[], false, "buildpacks may write"),
         (&[("com.dokku.builder-type", "pack")], &[], &[], &[], true, ""),
-        (
-            &[],
-            &[],
-            &[("docker-options", "_default_.build", "--build-arg KEY")],
-            &[],
-            true,
-            "`--build-arg KEY` takes its value",
-        ),
-        (
-            &[],
-            &[],
-            &[("docker-options", "_default_.build", "--build-arg=KEY")],
-            &[],
-            true,
-            "`--build-arg KEY` takes",
-        ),
         (
             &[],
             &[],
@@ -278,7 +271,7 @@ mod tests {
             let labels =
                 labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
             let env: Vec<String> = env.iter().map(|one| (*one).to_owned()).collect();
-            let image = Make { labels: &labels, env: &env, architecture: "amd64" };
+            let mut image = Make { labels: &labels, env: &env, architecture: "amd64", takes_config: None };
             let (ours, theirs) = (factors(ours), factors(theirs));
             let why =
                 may_be_sent(&image, *is_wanted, "amd64", &ours, &theirs).err().map(|why| why.to_string());
@@ -289,6 +282,31 @@ mod tests {
             );
             let other = may_be_sent(&image, *is_wanted, "arm64", &ours, &theirs);
             assert!(other.is_err(), "another architecture is never sent");
+            image.takes_config = Some("--env KEY");
+            assert!(
+                may_be_sent(&image, *is_wanted, "amd64", &ours, &theirs).is_err(),
+                "nor a value of the config"
+            );
+        }
+    }
+
+    #[test]
+    fn an_option_without_a_value_takes_it_from_the_config() {
+        for (line, found) in [
+            ("--build-arg KEY", Some("--build-arg KEY")),
+            ("--build-arg=KEY", Some("--build-arg KEY")),
+            ("--build-arg 'KEY'", Some("--build-arg KEY")),
+            ("--env KEY", Some("--env KEY")),
+            ("-e KEY", Some("-e KEY")),
+            ("--build-arg COLOUR=blue --build-arg KEY", Some("--build-arg KEY")),
+            ("--target web --env=KEY", Some("--env KEY")),
+            ("--build-arg $(key)", Some("--build-arg (hidden)")),
+            ("--build-arg KEY=1", None),
+            ("--env=KEY=1 --build-arg 'A=b c'", None),
+            ("--env-file KEY", None),
+            ("", None),
+        ] {
+            assert_eq!(valueless(["--no-cache", line]).as_deref(), found, "{line}");
         }
     }
 }

@@ -279,12 +279,19 @@ fn the_plan_says_why_an_app_is_built() {
         plan["changed"].as_array().unwrap().iter().map(|row| row["delivery"].as_str().unwrap()).collect();
     assert_eq!(deliveries, ["build", "build", "image"]);
 
+    let takes_config = ["docker-options:add", "web", "build", "--build-arg A=1 --build-arg API_KEY"];
+    for host in [&world.source, &world.destination] {
+        host.dokku(&takes_config).succeeds();
+    }
+    world.source.dokku(&["graduate:commit", "-m", "Options"]).succeeds();
+    env.update();
     world.source.dokku(&["graduate:set", "production", "deliver", "image"]).succeeds();
     let before = world.destination.snapshot();
     env.graduate("now", "HEAD")
         .is_refused()
         .says("api cannot be delivered by an image (`deliver` is `image`): docker-options _default_.build is")
-        .says("docs cannot be delivered by an image (`deliver` is `image`): no image of it is kept here");
+        .says("docs cannot be delivered by an image (`deliver` is `image`): no image of it is kept here")
+        .says("web cannot be delivered by an image (`deliver` is `image`): `--build-arg API_KEY` takes its value");
     assert_eq!(world.destination.snapshot(), before);
     world.source.dokku(&["graduate:set", "production", "deliver", "build"]).succeeds();
     let built = env.graduate("now", "HEAD").succeeds();

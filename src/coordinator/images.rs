@@ -62,9 +62,15 @@ impl Coordinator<'_> {
             let asked = inquiry.layers(there, image.layers.clone(), key);
             let (theirs, architecture, common) =
                 asked.map_err(|error| Ending::Unreachable { reason: error.to_string() })?;
-            let ours = Dokku::new(self.vars).build_settings(app, &key);
+            let dokku = Dokku::new(self.vars);
+            let (ours, takes_config) = (dokku.build_settings(app, &key), dokku.takes_config(app));
             let ImageContents { architecture: built_for, config, layers, .. } = image;
-            let make = Make { labels: &config.labels, env: &config.env, architecture: built_for };
+            let make = Make {
+                labels: &config.labels,
+                env: &config.env,
+                architecture: built_for,
+                takes_config: takes_config.as_deref(),
+            };
             // One that is deployed as it is was made elsewhere, and saw nothing of the config here.
             let is_wanted = self.limits.deliver == Deliver::Image || kept.image_of(self.vars, app).is_some();
             match sendable::may_be_sent(&make, is_wanted, &architecture, &ours, &theirs) {
