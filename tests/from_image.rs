@@ -143,6 +143,22 @@ fn what_is_built_there_is_built_of_the_image_that_was_tested() {
         ("3".to_owned(), about(source, "cart"))
     );
     destination.keeps_no_trace();
+
+    // A name by which Dokku would find another app is not given, and to a source that is kept to its apps none is.
+    world.app("shop").version("4").push();
+    destination.dokku(&["apps:create", "shop"]).succeeds();
+    let graduates = |image: &str, version: &str| {
+        source.dokku(&["git:from-image", "cart", image]).succeeds();
+        source.dokku(&["graduate:commit"]).succeeds();
+        env.update();
+        env.graduate_with(&["only=cart"], version, "HEAD").succeeds().says("image from ");
+        assert_eq!(destination.live("cart"), version);
+        destination.docker(&["image", "inspect", image]).is_refused();
+    };
+    graduates("dokku/shop:latest", "4");
+    world.accept(source, destination, "graduate:accept staging --only cart").succeeds();
+    make_image(&world, "shop/cart:5", maker(&world, "5"));
+    graduates("shop/cart:5", "5");
 }
 
 #[test]

@@ -52,6 +52,13 @@ impl ImageName {
         if self.0.contains('@') { self.clone() } else { Self(format!("{self}@{digest}")) }
     }
 
+    /// It is a name by which Dokku finds the image of an app of this host, or this plugin one that it keeps.
+    pub(crate) fn is_of_host(&self) -> bool {
+        let of_hub = ["docker.io/", "index.docker.io/"].iter().find_map(|hub| self.0.strip_prefix(hub));
+        let name = of_hub.unwrap_or(&self.0);
+        ["dokku/", "graduate/"].iter().any(|owner| name.starts_with(owner))
+    }
+
     /// It is the name of an image of this repository, as a registry tells it.
     pub(crate) fn is_of(&self, other: &Self) -> bool {
         self.repository() == other.repository()
@@ -79,5 +86,19 @@ fn a_digest_takes_the_place_of_a_tag() {
     assert_eq!("busybox".parse::<ImageName>().unwrap().repository(), "busybox");
     for bad in ["", "-v", "a b", "a\n", "$(x)", &"a".repeat(501)] {
         assert!(bad.parse::<ImageName>().is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn names_of_this_host_are_known() {
+    for (name, is_of_host) in [
+        ("dokku/api:latest", true),
+        ("docker.io/dokku/api", true),
+        ("graduate/kept:x", true),
+        ("shop/dokku/api", false),
+        ("registry.example.com/dokku/api:1", false),
+        ("dokku", false),
+    ] {
+        assert_eq!(name.parse::<ImageName>().unwrap().is_of_host(), is_of_host, "{name}");
     }
 }

@@ -27,6 +27,7 @@ use crate::process::{ProcessError, Program};
 use crate::provenance::{self, ProvenanceError};
 use crate::repo;
 use crate::runs::Runs;
+use crate::sources;
 use crate::transfer;
 use crate::vars::{self, Vars};
 
@@ -349,11 +350,21 @@ impl<'a> App<'a> {
     /// What was deployed as it is, and came from the source, gets its name here, if no image has it: by that name Dokku builds
     /// the app again, and takes its files. A name with a digest cannot be given: only what a registry has sent gets it.
     ///
+    /// The source chooses the name, and other apps start and are built of what has it: none is given by which Dokku would find
+    /// another app, and none for a source that may not touch all apps.
+    ///
     /// # Errors
     /// Docker fails; repeat it.
     pub(crate) fn name_deployed_image(&self, before: &Before) -> Result<(), AppError> {
         let name = repo::image_of(&self.dokku.repository(self.name), before.to);
-        let Some(name) = name.filter(|name| name.digest().is_none()) else { return Ok(()) };
+        let Some(name) = name.filter(|name| name.digest().is_none() && !name.is_of_host()) else {
+            return Ok(());
+        };
+        let graduation = Store::at(self.vars, self.id).graduation()?;
+        let of_limited = |key: &str| key.parse().is_ok_and(|name| sources::is_limited(self.vars, &name));
+        if graduation.is_none_or(|graduation| of_limited(&graduation.key)) {
+            return Ok(());
+        }
         let sent = Keeper::sent(self.id, self.name).name();
         if docker::image(name.as_str())?.is_none() && docker::image(&sent)?.is_some() {
             docker::name_layers(&sent, name.as_str())?;
