@@ -17,7 +17,7 @@ use crate::sendable::WhyNot;
 mod delivery;
 mod options;
 
-pub(crate) use delivery::{Deliver, PlannedDelivery, is_kept, takes_images};
+pub(crate) use delivery::{Deliver, PlannedDelivery, SourceImage, is_kept, takes_images};
 pub use options::Options;
 pub(crate) use options::{MAX_OPTIONS, OptionError};
 
@@ -398,7 +398,7 @@ pub(crate) struct Known {
     pub is_arriving: bool,
     /// Of the source's image of it: about how many bytes of layers are to be sent, or why it is not; none if that was not
     /// looked up, because no image would be sent.
-    pub image: Option<Result<u64, WhyNot>>,
+    pub image: Option<Result<SourceImage, WhyNot>>,
 }
 
 /// Dokku and this plugin set these themselves, so that nobody need set them.

@@ -398,7 +398,7 @@ fn row_line(row: &Row, width: usize, source: &str, stays: bool) -> String {
         PlannedDelivery::Build { why: None } => "build".to_owned(),
         PlannedDelivery::Build { why: Some(why) } => format!("build: {why}"),
         PlannedDelivery::Kept {} => "kept image".to_owned(),
-        PlannedDelivery::Image { bytes } => format!("image from {source}, {} to send", amount(*bytes)),
+        PlannedDelivery::Image { bytes, .. } => format!("image from {source}, {} to send", amount(*bytes)),
     };
     let pulls = match (&row.delivery, &row.from_image) {
         (PlannedDelivery::Build { .. }, Some(image)) => {

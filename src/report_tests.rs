@@ -40,7 +40,10 @@ fn plan() -> Plan {
                 delivery: PlannedDelivery::Build { why: Some("no image of it is kept here".to_owned()) },
                 ..row("tasks", None, true)
             },
-            Row { delivery: PlannedDelivery::Image { bytes: 12_345_678 }, ..row("site", None, true) },
+            Row {
+                delivery: PlannedDelivery::Image { bytes: 12_345_678, name: String::new() },
+                ..row("site", None, true)
+            },
             Row { has_release_tasks: true, ..row("web", None, false) },
             Row {
                 from_image: "shop/cart:1".parse().ok(),

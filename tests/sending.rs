@@ -268,9 +268,25 @@ fn a_kept_image_that_goes_before_it_is_sent_is_missed() {
     gate.open();
     push.wait()
         .is_refused()
-        .says("api: its image could not be sent: somebody has removed or pruned it since the plan was made; graduate again");
+        .says("api: its image could not be sent: somebody has removed, pruned or rebuilt it since the plan was made; graduate again");
     story.is_as_before();
     let again = story.environment.graduate("now", "HEAD").succeeds();
     again.says("build: no image of it is kept here").says("building api 2");
+
+    // One that was built anew, by herokuish, is not the one that was planned.
+    world.app("api").version("3").push();
+    world.source.dokku(&["graduate:commit"]).succeeds();
+    story.environment.update();
+    let gate = world.gate("second");
+    world.source.dokku(&["graduate:rm-hook", "PRE", "1"]).succeeds();
+    let waits = format!("echo at the gate; {}", gate.script());
+    world.source.dokku(&["graduate:add-hook", "PRE", &waits]).succeeds();
+    let push = story.environment.begin_graduation(&[], "now", "HEAD");
+    push.until_line("at the gate");
+    world.source.dokku(&["builder:set", "api", "selected", "herokuish"]).succeeds();
+    world.source.dokku(&["ps:rebuild", "api"]).succeeds();
+    gate.open();
+    push.wait().is_refused().says("rebuilt it since the plan was made; graduate again");
+    assert_eq!(world.destination.live("api"), "2");
     world.nothing_is_left();
 }

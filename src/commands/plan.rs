@@ -172,7 +172,7 @@ fn changed(row: &Row, vars: &Vars) -> serde_json::Value {
     let (why_built, bytes_to_send) = match &row.delivery {
         PlannedDelivery::Build { why } => (why.as_ref(), None),
         PlannedDelivery::Kept {} => (None, None),
-        PlannedDelivery::Image { bytes } => (None, Some(bytes)),
+        PlannedDelivery::Image { bytes, .. } => (None, Some(bytes)),
     };
     json!({
         "app": row.app,

@@ -17,7 +17,7 @@ use crate::link::{Inquiry, command_there};
 use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId, Digest};
 use crate::order::Ending;
-use crate::plan::{self, Deliver};
+use crate::plan::{self, Deliver, Row, SourceImage};
 use crate::process::Children;
 use crate::protocol::LiveApp;
 use crate::provenance;
@@ -27,9 +27,8 @@ use crate::ssh::Sharing;
 /// How often people are told how far an image is. One that is there sooner is told of once.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
-/// Of each app whose version could come as an image of this host: about how many bytes of layers would be sent, or why it is
-/// not.
-pub(super) type Images = BTreeMap<AppName, Result<u64, WhyNot>>;
+/// Of each app whose version could come as an image of this host: that image, or why it is not sent.
+pub(super) type Images = BTreeMap<AppName, Result<SourceImage, WhyNot>>;
 
 impl Coordinator<'_> {
     /// Looks at the images of what changes and is not kept there, and asks the destination about each.
@@ -83,8 +82,9 @@ impl Coordinator<'_> {
         let sizes = in_threads(&sent, |(_, name, all, common)| {
             images::bytes_above(name, *all, all.saturating_sub(*common))
         });
-        for ((app, ..), bytes) in sent.into_iter().zip(sizes) {
-            images.insert(app.clone(), Ok(bytes.map_err(|error| cannot_begin(&error))?));
+        for ((app, name, ..), bytes) in sent.into_iter().zip(sizes) {
+            let bytes = bytes.map_err(|error| cannot_begin(&error))?;
+            images.insert(app.clone(), Ok(SourceImage { name, bytes }));
         }
         Ok(images)
     }
@@ -106,23 +106,25 @@ impl Coordinator<'_> {
     }
 }
 
-/// Sends the image of an app's version, with children of `children`, and tells from time to time how far it is. Gives how
+/// Sends the image of an app's version that was planned, with children of `children`, and tells from time to time how far it is. Gives how
 /// many bytes of layers were sent, before compression.
 ///
 /// # Errors
 /// Why it is not there, in words.
 pub(super) fn send(
     site: &Site,
-    app: &AppName,
-    there: &DestinationApp,
-    commit: CommitId,
+    row: &Row,
+    planned: &str,
     children: &Children,
     tell: &dyn Fn(HowFar),
 ) -> Result<u64, String> {
     let Site { vars, environment, control, .. } = site;
-    let kept = provenance::kept_image(vars, app, commit).map_err(|error| error.to_string())?;
-    let Some(kept) = kept else {
-        return Err("somebody has removed or pruned it since the plan was made; graduate again".to_owned());
+    let Row { app, there, to: commit, .. } = row;
+    let kept = provenance::kept_image(vars, app, *commit).map_err(|error| error.to_string())?;
+    let Some(kept) = kept.filter(|kept| kept.name(app) == planned) else {
+        return Err(
+            "somebody has removed, pruned or rebuilt it since the plan was made; graduate again".to_owned()
+        );
     };
     let words = ["graduate:receive-image", there.name().as_str()];
     let receiver = || {
@@ -137,7 +139,7 @@ pub(super) fn send(
             tell(how_far);
         }
     };
-    let sending = Sending { image: &kept.name(app), commit, facts: kept.facts, receiver: &receiver };
+    let sending = Sending { image: planned, commit: *commit, facts: kept.facts, receiver: &receiver };
     sending.run(children, &told).map_err(|error| error.to_string())?;
     Ok(bytes.get())
 }

@@ -35,7 +35,20 @@ pub enum PlannedDelivery {
     Image {
         /// About how many bytes of layers are sent, before compression.
         bytes: u64,
+        /// Its name on the source: a later build has another one, and was not judged. Only the run that has made the plan
+        /// sends it.
+        #[serde(skip)]
+        name: String,
     },
+}
+
+/// An image of the source that may be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SourceImage {
+    /// Its name there.
+    pub(crate) name: String,
+    /// About how many bytes of layers would be sent, before compression.
+    pub(crate) bytes: u64,
 }
 
 impl PlannedDelivery {
@@ -43,9 +56,12 @@ impl PlannedDelivery {
     ///
     /// # Errors
     /// Images alone are wanted, and this is why none can be sent.
-    pub(super) fn without_kept(image: Option<Result<u64, WhyNot>>, deliver: Deliver) -> Result<Self, WhyNot> {
+    pub(super) fn without_kept(
+        image: Option<Result<SourceImage, WhyNot>>,
+        deliver: Deliver,
+    ) -> Result<Self, WhyNot> {
         match (image, deliver) {
-            (Some(Ok(bytes)), _) => Ok(Self::Image { bytes }),
+            (Some(Ok(SourceImage { name, bytes })), _) => Ok(Self::Image { bytes, name }),
             (Some(Err(why)), Deliver::Image) => Err(why),
             (Some(Err(why)), Deliver::Auto | Deliver::Build) => {
                 Ok(Self::Build { why: Some(why.to_string()) })

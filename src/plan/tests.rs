@@ -281,7 +281,7 @@ fn a_kept_image_takes_the_place_of_a_build_unless_the_same_is_to_be_deployed_aga
 fn the_sources_image_is_sent_where_it_can_be_and_is_wanted() {
     let wanted: BTreeMap<_, _> = [(app("api"), want('a', &[]))].into();
     let live = [(there("api"), run('b'))].into();
-    let planned = |deliver, image: Option<Result<u64, WhyNot>>| {
+    let planned = |deliver, image: Option<Result<SourceImage, WhyNot>>| {
         let policy = Policy { deliver, ..DEFAULT };
         let known = Known { image, ..known(ALL_THERE) };
         let made =
@@ -289,8 +289,11 @@ fn the_sources_image_is_sent_where_it_can_be_and_is_wanted() {
         made.map(|plan| plan.rows[0].delivery.clone()).map_err(|problems| problems[0].to_string())
     };
     let build = |why: Option<&str>| PlannedDelivery::Build { why: why.map(str::to_owned) };
-    assert_eq!(planned(Deliver::Auto, Some(Ok(12))), Ok(PlannedDelivery::Image { bytes: 12 }));
-    assert_eq!(planned(Deliver::Image, Some(Ok(12))), Ok(PlannedDelivery::Image { bytes: 12 }));
+    for deliver in [Deliver::Auto, Deliver::Image] {
+        let image = SourceImage { name: "x:1".to_owned(), bytes: 12 };
+        let sent = PlannedDelivery::Image { bytes: 12, name: image.name.clone() };
+        assert_eq!(planned(deliver, Some(Ok(image))), Ok(sent));
+    }
     assert_eq!(planned(Deliver::Auto, None), Ok(build(None)), "it was not looked up");
     let none = "no image of it is kept here";
     assert_eq!(planned(Deliver::Auto, Some(Err(WhyNot::NotKept))), Ok(build(Some(none))));

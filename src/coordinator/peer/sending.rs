@@ -10,7 +10,7 @@ use crate::coordinator::images;
 use crate::coordinator::message::Heard;
 use crate::link::Link;
 use crate::names::AppName;
-use crate::plan::Row;
+use crate::plan::{PlannedDelivery, Row};
 use crate::process::Children;
 use crate::protocol::Delivery;
 use crate::transfer::Transfer;
@@ -31,18 +31,19 @@ fn push(site: &Site, row: &Row, children: &Children, silence: Duration) -> Resul
     transfer.run(children).map_err(|error| format!("its revision could not be sent: {error}"))
 }
 
-/// Sends its image.
+/// Sends its image, by its name here.
 fn send_image(
     site: &Site,
     row: &Row,
+    name: &str,
     children: &Children,
     tell: &dyn Fn(Heard) -> bool,
 ) -> Result<(), String> {
-    let Row { app, there, to, .. } = row;
+    let app = &row.app;
     let told = |how_far| {
         tell(Heard::SendingImage { app: app.clone(), how_far });
     };
-    let sent = images::send(site, app, there, *to, children, &told);
+    let sent = images::send(site, row, name, children, &told);
     let bytes = sent.map_err(|reason| {
         let environment = &site.environment;
         format!(
@@ -78,9 +79,9 @@ impl Peer {
             let tell = self.teller();
             thread::spawn(move || {
                 let objects = if row.is_there { Ok(()) } else { push(&site, &row, &children, silence) };
-                let result = objects.and_then(|()| match row.delivery.delivery() {
-                    Delivery::Image => send_image(&site, &row, &children, &tell),
-                    Delivery::Build | Delivery::Kept => Ok(()),
+                let result = objects.and_then(|()| match &row.delivery {
+                    PlannedDelivery::Image { name, .. } => send_image(&site, &row, name, &children, &tell),
+                    PlannedDelivery::Build { .. } | PlannedDelivery::Kept {} => Ok(()),
                 });
                 if result.is_err() {
                     link.wait(LINK_END);
