@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 use crate::names::AppName;
 use crate::protocol::{AppEnd, Decision, OnFailure, Verdict};
 
-/// Where an app is.
+/// How far an app is: by its log, which several processes write, or as the machine knows it. The order counts:
+/// [`Stage::next`] never goes back, but for [`AppStep::Distrusted`]. `Built` and `Released` are the log's alone, and `Failed`
+/// is the machine's: a log does not know of a deploy that has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(test, derive(Hash))]
 pub(crate) enum Stage {
-    /// It belongs to the graduation and is looked at, or created.
+    /// It is marked as the graduation's. It is looked at, or created.
     #[default]
     Taken,
     /// What it was is noted, so that it can be put back.
@@ -26,10 +28,10 @@ pub(crate) enum Stage {
     Held,
     /// It was told to go on, and the names are those of the new version.
     Released,
-    /// Its deploy came to a good end: what was held is live.
+    /// It was held, and Dokku's last trigger ran. Whether what was held is live is looked at afterwards.
     Live,
     /// It went live, wholly or in part, without having been held or told to: somebody has switched off the trigger that
-    /// holds it.
+    /// holds it, or its deploy failed when containers of it were live already.
     Escaped,
     /// Its deploy came to no good end.
     Failed,
@@ -163,9 +165,9 @@ impl Stage {
         }
     }
 
-    /// In these stages Dokku's names are those of the old version, unless the decision is to go: a deploy of somebody else's
-    /// starts that.
-    fn has_old_names(self) -> bool {
+    /// It was held, so that without a decision to go Dokku's names are those of the old version: a deploy of somebody
+    /// else's starts that.
+    fn starts_old_version(self) -> bool {
         match self {
             Self::Held | Self::Released | Self::Live | Self::Restoring => true,
             Self::Taken
@@ -185,9 +187,9 @@ impl Stage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(test, derive(Hash))]
 pub(crate) enum Way {
-    /// It never went live, and nothing of it is to be left.
+    /// It never went live: nothing of the new version is to be left.
     Undo,
-    /// It is live, wholly or in part, and is put back.
+    /// Whatever it is after the decision to go, or if something of it is live: the old version is to run.
     Compensate,
     /// It is live and stays so.
     Stay,
@@ -243,7 +245,7 @@ pub(crate) fn resolution(
     stages.iter().filter_map(|(app, stage)| Some((app.clone(), way(*stage)?))).collect()
 }
 
-/// Whoever worked on it before has found every app live, for one stays so only then: what was found of the others is
+/// With [`OnFailure::Rollback`] an app is confirmed only when all were found live. So if one is, all stay, and the others are
 /// not looked at again.
 pub(crate) fn all_stay(stages: &BTreeMap<AppName, Stage>, on_failure: OnFailure) -> bool {
     on_failure == OnFailure::Rollback && stages.values().any(|stage| *stage == Stage::Confirmed)
@@ -314,11 +316,12 @@ pub(crate) enum Foreign {
     Refuse,
 }
 
-/// A deploy that is somebody else's begins: a `ps:restart`, a `config:set`, or, with Dokku's lock of the app, a push or a
-/// rebuild. Whoever puts an app back waits for that lock, and leaves alone what has come of such a deploy by then.
+/// A deploy that is somebody else's begins: a `ps:restart`, a `config:set`, or a push or a rebuild, which has Dokku's lock of
+/// the app. `has_lock` says so, and is asked only while an app goes back: whoever puts it back waits for that lock, and leaves
+/// alone what has come of such a deploy by then.
 pub(crate) fn foreign_deploy(stage: Stage, standing: Standing, has_lock: bool) -> Foreign {
     match standing {
-        Standing::Undecided if stage.has_old_names() => Foreign::Pass,
+        Standing::Undecided if stage.starts_old_version() => Foreign::Pass,
         Standing::Soaking | Standing::Confirmed => Foreign::Pass,
         Standing::RollingBack if has_lock => Foreign::Pass,
         Standing::Aborted | Standing::RollingBack => Foreign::Wait,
@@ -330,7 +333,7 @@ pub(crate) fn foreign_deploy(stage: Stage, standing: Standing, has_lock: bool) -
 /// place; after an abort it is the old one.
 pub(crate) fn foreign_container(stage: Stage, standing: Standing, has_lock: bool) -> Foreign {
     match standing {
-        Standing::Undecided | Standing::Aborted if stage.has_old_names() => Foreign::Pass,
+        Standing::Undecided | Standing::Aborted if stage.starts_old_version() => Foreign::Pass,
         Standing::Soaking | Standing::Confirmed => Foreign::Pass,
         Standing::RollingBack if has_lock => Foreign::Pass,
         Standing::Undecided | Standing::Aborted | Standing::Going | Standing::RollingBack => Foreign::Refuse,

@@ -65,7 +65,7 @@ pub(crate) enum DestinationEvent {
         /// The app.
         app: AppName,
         /// What became of it.
-        judgement: Judgement,
+        outcome: DeployOutcome,
     },
     /// An app that is live has its branch moved.
     BranchMoved(AppName),
@@ -97,7 +97,7 @@ pub(crate) enum DestinationEvent {
 
 /// What became of a deploy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Judgement {
+pub(crate) enum DeployOutcome {
     /// Dokku says that the app is deployed, and what is live is what was held.
     Live,
     /// Dokku says that the app is deployed, and it was never held.
@@ -113,7 +113,7 @@ pub(crate) enum Judgement {
     },
 }
 
-impl Judgement {
+impl DeployOutcome {
     /// Of a deploy of which nothing runs any more, and nobody knows how it exited: what the app's log tells. `is_live`:
     /// containers of it are live.
     pub(crate) fn by(stage: Stage, is_live: bool) -> Self {
@@ -149,11 +149,11 @@ pub(crate) enum DestinationAction {
     Look(u64),
     /// Make this the decision, unless there is one.
     Decide(Decision),
-    /// Let nobody wait at the proxy switch for an app that will not come there any more.
+    /// Its deploy has ended: others need not wait for it at the proxy switch.
     NeedNotWait(AppName),
     /// Make sure that whoever comes after us does not take it for live.
     Distrust(AppName),
-    /// Keep everybody else from deploying it until it has come to its end.
+    /// Keep everybody else from deploying it until it has come to its end, or until a soak begins.
     Lock(AppName),
     /// Move the branch of an app that is live: other apps may take long.
     MoveBranch(AppName),
@@ -163,8 +163,8 @@ pub(crate) enum DestinationAction {
     Judge(Verdict),
     /// Bring an app to its end.
     Conclude(AppName, Way),
-    /// Free an app that had ended before we took over: what the dead participant has left of its mark and of Dokku's lock goes.
-    Leave(AppName),
+    /// Free an app that had ended before we took over: remove the mark and Dokku's lock that the dead participant left.
+    Free(AppName),
     /// Write down that all have come to their end.
     Settle {
         /// What was carried out.
@@ -177,7 +177,7 @@ pub(crate) enum DestinationAction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
 enum DestinationState {
-    /// Nothing is decided. `took_over`: nobody may have decided, and so we abort.
+    /// Nothing is decided. `took_over`: a dead participant has left it, and if there is no decision, we abort.
     Undecided { took_over: bool },
     /// Decided; deploys come to their ends.
     Decided(Decision),
@@ -213,7 +213,7 @@ pub(crate) struct Destination {
     /// As it stands, as far as it is known here.
     verdict: Option<Verdict>,
     apps: BTreeMap<AppName, Stage>,
-    /// How each app ended, as the source was told last.
+    /// How each app ended, as the source was told last: that it is live as soon as its branch is moved, which it need not stay.
     told: BTreeMap<AppName, AppEnd>,
 }
 
@@ -295,8 +295,8 @@ impl Destination {
                 self.unless_decided(Report::AppFailed { app, reason })
             }
             DestinationEvent::Looked(number) => self.unless_decided(Report::Looked { number }),
-            DestinationEvent::DeployEnded { app, judgement } => self.deploy_ended(app, judgement),
-            DestinationEvent::BranchMoved(app) if self.is(&app, |stage| stage == Stage::Live) => {
+            DestinationEvent::DeployEnded { app, outcome } => self.deploy_ended(app, outcome),
+            DestinationEvent::BranchMoved(app) if self.is_in(&app, |stage| stage == Stage::Live) => {
                 self.say_end(app, AppEnd::Live {})
             }
             DestinationEvent::BranchMoved(_) => Vec::new(),
@@ -325,13 +325,13 @@ impl Destination {
         vec![DestinationAction::Open(app)]
     }
 
-    /// The app is there, and in such a stage. What is not expected of an app changes nothing.
-    fn is(&self, app: &AppName, expected: impl Fn(Stage) -> bool) -> bool {
+    /// The app is there, and in such a stage.
+    fn is_in(&self, app: &AppName, expected: impl Fn(Stage) -> bool) -> bool {
         self.apps.get(app).is_some_and(|stage| expected(*stage))
     }
 
     fn opened(&mut self, app: AppName, created: bool) -> Vec<DestinationAction> {
-        if !self.is(&app, |stage| stage == Stage::Taken) {
+        if !self.is_in(&app, |stage| stage == Stage::Taken) {
             return Vec::new();
         }
         self.apps.insert(app.clone(), Stage::Open);
@@ -341,7 +341,7 @@ impl Destination {
     }
 
     fn not_opened(&mut self, app: AppName, reason: String, is_noted: bool) -> Vec<DestinationAction> {
-        if !self.is(&app, |stage| stage == Stage::Taken) {
+        if !self.is_in(&app, |stage| stage == Stage::Taken) {
             return Vec::new();
         }
         if is_noted {
@@ -383,7 +383,7 @@ impl Destination {
     }
 
     fn held(&mut self, app: AppName, at: HoldPoint) -> Vec<DestinationAction> {
-        if !self.is(&app, Stage::is_at_work) {
+        if !self.is_in(&app, Stage::is_at_work) {
             return Vec::new();
         }
         self.apps.insert(app.clone(), Stage::Held);
@@ -426,12 +426,12 @@ impl Destination {
                 actions.extend(
                     end.map(|end| DestinationAction::Say(Report::AppEnded { app: app.clone(), end })),
                 );
-                actions.push(DestinationAction::Leave(app.clone()));
-            } else if self.soak == Soak::Begun && *stage == Stage::Restoring {
-                // It was live, and the verdict stands.
+                actions.push(DestinationAction::Free(app.clone()));
             } else if all_stay || self.soak == Soak::Begun {
-                // It was found live before it was watched. Somebody else may have deployed it since.
-                *stage = Stage::Live;
+                // It was found live. Somebody else may have deployed it since, or the verdict may be to put it back.
+                if *stage != Stage::Restoring {
+                    *stage = Stage::Live;
+                }
             } else {
                 // Whatever has been noted of it: nothing is done to it before nothing of its deploy runs.
                 *stage = Stage::Deploying;
@@ -441,21 +441,24 @@ impl Destination {
         actions
     }
 
-    fn deploy_ended(&mut self, app: AppName, judgement: Judgement) -> Vec<DestinationAction> {
-        if !self.is(&app, Stage::is_at_work) {
+    fn deploy_ended(&mut self, app: AppName, outcome: DeployOutcome) -> Vec<DestinationAction> {
+        if !self.is_in(&app, Stage::is_at_work) {
             return Vec::new();
         }
         let mut actions = vec![DestinationAction::NeedNotWait(app.clone())];
         let decision = self.decision();
-        let (stage, trouble) = match judgement {
-            Judgement::Live => (Stage::Live, None),
-            Judgement::Escaped => (Stage::Escaped, Some("was deployed without being held".to_owned())),
-            Judgement::Restoring => (Stage::Restoring, Some("was being put back".to_owned())),
+        let (stage, trouble) = match outcome {
+            DeployOutcome::Live if decision.is_none() => {
+                (Stage::Escaped, Some("was deployed before it was told to go on".to_owned()))
+            }
+            DeployOutcome::Live => (Stage::Live, None),
+            DeployOutcome::Escaped => (Stage::Escaped, Some("was deployed without being held".to_owned())),
+            DeployOutcome::Restoring => (Stage::Restoring, Some("was being put back".to_owned())),
             // Undone, it would stay live.
-            Judgement::Failed { how, is_live: true } if decision != Some(Decision::Go) => {
+            DeployOutcome::Failed { how, is_live: true } if decision != Some(Decision::Go) => {
                 (Stage::Escaped, Some(format!("went live in part before it was told to: {how}")))
             }
-            Judgement::Failed { how, .. } => (Stage::Failed, Some(how)),
+            DeployOutcome::Failed { how, .. } => (Stage::Failed, Some(how)),
         };
         self.apps.insert(app.clone(), stage);
         if decision != Some(Decision::Abort)
@@ -541,7 +544,8 @@ impl Destination {
     }
 
     fn concluded(&mut self, app: AppName, end: AppEnd) -> Vec<DestinationAction> {
-        if !matches!(self.state, DestinationState::CarryingOut(_)) || !self.is(&app, |stage| !stage.is_over())
+        if !matches!(self.state, DestinationState::CarryingOut(_))
+            || !self.is_in(&app, |stage| !stage.is_over())
         {
             return Vec::new();
         }

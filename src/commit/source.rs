@@ -14,7 +14,7 @@ mod party;
 
 use party::{Gone, Party, Preparation};
 
-/// Which of the user's own programs run.
+/// Which of the hooks that hold up the vote run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 #[cfg_attr(test, derive(Hash))]
@@ -52,18 +52,24 @@ pub(crate) enum TransactionEvent {
     Held(AppName),
     /// It failed.
     AppFailed(AppName, String),
-    /// The push, or whoever else decides, asks for our vote; `true` if every lease has half its time left.
-    VoteAsked(bool),
-    /// All that is held is still healthy; `true` if every lease still has half its time left.
-    Looked(bool),
+    /// The push, or whoever else decides, asks for our vote.
+    VoteAsked {
+        /// Every lease has half its time left.
+        leases_are_long: bool,
+    },
+    /// All that is held is still healthy.
+    Looked {
+        /// Every lease still has half its time left.
+        leases_are_long: bool,
+    },
     /// Somebody or something wants it to end: a client that left, an operator, a time limit, a failed hook.
     Stop(Cause),
     /// The decision to go is durable.
     GoIsDurable(Go),
-    /// The ref has not moved and never will: the push is over without it, or nobody was told yes.
+    /// The tag will not move: the push has ended without moving it, or nobody was told yes.
     NotMoved(Cause),
-    /// The destination's own decision.
-    Destination(Decision),
+    /// The decision that stands on the destination.
+    DestinationDecided(Decision),
     /// All apps are live there, and are watched.
     Soaking,
     /// VERIFY hooks have found nothing wrong until the end of the soak.
@@ -151,26 +157,27 @@ pub(crate) struct Transaction {
     /// say whose it is; what waits for all asks [`Transaction::all`] already.
     there: Party,
     on_failure: OnFailure,
+    /// What went wrong first after the vote.
     failure: Option<Cause>,
-    /// It was live, and something was wrong: it is not called live although it may stay.
+    /// Something was wrong after all were live: even if it stays, the outcome is not that it is live.
     is_unwell: bool,
 }
 
 impl Transaction {
     /// A graduation of `apps`, of which the destination has been asked for.
     pub(crate) fn new(apps: impl IntoIterator<Item = AppName>, on_failure: OnFailure) -> Self {
-        Self { there: Party::of(apps), on_failure, ..Self::left(TransactionState::Locking) }
+        Self::in_state(TransactionState::Locking, Party::of(apps), on_failure)
     }
 
-    /// One that another coordinator has left.
-    fn left(state: TransactionState) -> Self {
-        let on_failure = OnFailure::default();
-        Self { state, there: Party::left(), on_failure, failure: None, is_unwell: false }
+    fn in_state(state: TransactionState, there: Party, on_failure: OnFailure) -> Self {
+        Self { state, there, on_failure, failure: None, is_unwell: false }
     }
 
     /// A graduation that another coordinator has left, to be aborted.
     pub(crate) fn left_to_abort(cause: Cause) -> (Self, Vec<TransactionAction>) {
-        (Self::left(TransactionState::Aborting(cause)), vec![TransactionAction::AnnounceAbort])
+        let aborting = TransactionState::Aborting(cause);
+        let this = Self::in_state(aborting, Party::left(), OnFailure::default());
+        (this, vec![TransactionAction::AnnounceAbort])
     }
 
     /// A graduation of `apps` that another coordinator has left, after it was decided: so all of them had been held.
@@ -179,7 +186,7 @@ impl Transaction {
         on_failure: OnFailure,
         apps: impl IntoIterator<Item = AppName>,
     ) -> (Self, Vec<TransactionAction>) {
-        let going = Self { there: Party::held_by(apps), on_failure, ..Self::left(TransactionState::Going) };
+        let going = Self::in_state(TransactionState::Going, Party::held_by(apps), on_failure);
         (going, vec![TransactionAction::AnnounceGo(go)])
     }
 
@@ -260,7 +267,7 @@ impl Transaction {
             Preparation::Preparing => Some(TransactionAction::Prepare(app.clone())),
             Preparation::Waiting | Preparation::Sending | Preparation::Held => None,
         };
-        self.parties().flat_map(|party| &party.stages).filter_map(repeat).collect()
+        self.parties().flat_map(|party| &party.preparations).filter_map(repeat).collect()
     }
 
     /// How many apps are held.
@@ -271,8 +278,8 @@ impl Transaction {
     /// How many apps are held now that this one is, and how many there are; none if that says nothing new: a destination says it
     /// again to whoever comes back, also after the decision.
     pub(crate) fn held_with(&self, app: &AppName) -> Option<(usize, usize)> {
-        let is_news = self.there.stages.get(app).is_some_and(|stage| *stage != Preparation::Held);
-        is_news.then(|| (self.held() + 1, self.parties().map(|party| party.stages.len()).sum()))
+        let is_news = self.there.preparations.get(app).is_some_and(|stage| *stage != Preparation::Held);
+        is_news.then(|| (self.held() + 1, self.parties().map(|party| party.preparations.len()).sum()))
     }
 
     /// It has heard that the app ended so.
@@ -299,28 +306,16 @@ impl Transaction {
             ),
             TransactionEvent::Held(app) => self.app_held(&app),
             TransactionEvent::AppFailed(app, reason) => self.app_failed(app, reason),
-            TransactionEvent::VoteAsked(leases_are_long) => self.vote_asked(leases_are_long),
-            TransactionEvent::Looked(leases_are_long) => self.looked(leases_are_long),
+            TransactionEvent::VoteAsked { leases_are_long } => self.vote_asked(leases_are_long),
+            TransactionEvent::Looked { leases_are_long } => self.looked(leases_are_long),
             TransactionEvent::Stop(cause) => self.stop(cause),
             TransactionEvent::GoIsDurable(go) => self.go(go),
             TransactionEvent::NotMoved(cause) => self.not_moved(cause),
-            TransactionEvent::Destination(decision) => self.destination(decision),
+            TransactionEvent::DestinationDecided(decision) => self.destination_decided(decision),
             TransactionEvent::Soaking => self.soaking(),
             TransactionEvent::Verified | TransactionEvent::ConfirmAsked => self.judge(Verdict::Confirm),
-            TransactionEvent::NotVerified(cause) => {
-                // With `keep` it stays, and is not called live all the same.
-                let verdict = match self.on_failure {
-                    OnFailure::Rollback => Verdict::RollBack,
-                    OnFailure::Keep => Verdict::Confirm,
-                };
-                self.is_unwell |= self.awaits_verdict();
-                self.failure.get_or_insert(cause);
-                self.judge(verdict)
-            }
-            TransactionEvent::RollBackAsked(cause) => {
-                self.failure.get_or_insert(cause);
-                self.judge(Verdict::RollBack)
-            }
+            TransactionEvent::NotVerified(cause) => self.not_verified(cause),
+            TransactionEvent::RollBackAsked(cause) => self.judge_because(cause, Verdict::RollBack),
             TransactionEvent::AppEnded(app, end) => {
                 self.there.ends.insert(app, end);
                 Vec::new()
@@ -346,8 +341,8 @@ impl Transaction {
     fn hooks_done(&mut self, phase: Phase) -> Vec<TransactionAction> {
         if self.state == TransactionState::PreHooks && phase == Phase::Pre {
             self.state = TransactionState::Preparing;
-            self.there.stages.values_mut().for_each(|stage| *stage = Preparation::Opening);
-            return self.there.stages.keys().cloned().map(TransactionAction::Open).collect();
+            self.there.preparations.values_mut().for_each(|stage| *stage = Preparation::Opening);
+            return self.there.preparations.keys().cloned().map(TransactionAction::Open).collect();
         }
         if self.state == TransactionState::PostHooks && phase == Phase::Post {
             self.state = TransactionState::Ready;
@@ -369,7 +364,7 @@ impl Transaction {
     }
 
     fn app_held(&mut self, app: &AppName) -> Vec<TransactionAction> {
-        let Some(stage) = self.there.stages.get_mut(app) else { return Vec::new() };
+        let Some(stage) = self.there.preparations.get_mut(app) else { return Vec::new() };
         *stage = Preparation::Held;
         if self.state != TransactionState::Preparing || !self.all(Party::has_all_held) {
             return Vec::new();
@@ -492,7 +487,24 @@ impl Transaction {
         vec![TransactionAction::Judge(verdict)]
     }
 
-    fn destination(&mut self, decision: Decision) -> Vec<TransactionAction> {
+    fn judge_because(&mut self, cause: Cause, verdict: Verdict) -> Vec<TransactionAction> {
+        if self.awaits_verdict() {
+            self.failure.get_or_insert(cause);
+        }
+        self.judge(verdict)
+    }
+
+    /// With [`OnFailure::Keep`] it stays, and is not called live all the same.
+    fn not_verified(&mut self, cause: Cause) -> Vec<TransactionAction> {
+        self.is_unwell |= self.awaits_verdict();
+        let verdict = match self.on_failure {
+            OnFailure::Rollback => Verdict::RollBack,
+            OnFailure::Keep => Verdict::Confirm,
+        };
+        self.judge_because(cause, verdict)
+    }
+
+    fn destination_decided(&mut self, decision: Decision) -> Vec<TransactionAction> {
         match (decision, &self.state) {
             (
                 Decision::Abort,
@@ -510,9 +522,10 @@ impl Transaction {
                 TransactionState::Locking
                 | TransactionState::PreHooks
                 | TransactionState::Preparing
-                | TransactionState::PostHooks,
-            )
-            | (Decision::Abort, TransactionState::Ready | TransactionState::Looking) => {
+                | TransactionState::PostHooks
+                | TransactionState::Ready
+                | TransactionState::Looking,
+            ) => {
                 // It knows; to announce it ends what still works for it here.
                 self.abort(Cause::new(
                     "the destination gave up waiting: its lease ended, its host was restarted, or somebody there aborted it",

@@ -192,7 +192,7 @@ impl<'c, 'v> Run<'c, 'v> {
             return None;
         }
         self.vote_asked = false;
-        Some(TransactionEvent::VoteAsked(leases_are_long))
+        Some(TransactionEvent::VoteAsked { leases_are_long })
     }
 
     /// What time brings about.

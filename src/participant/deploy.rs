@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::commit::app::Stage;
-use crate::commit::destination::{DestinationEvent, Judgement};
+use crate::commit::destination::{DeployOutcome, DestinationEvent};
 use crate::delivery;
 use crate::files::{FileError, Watch};
 use crate::legible;
@@ -83,10 +83,10 @@ impl DeployRunner {
             Stage::Failed
         });
         // Whether it is live is asked when all of it has ended.
-        match Judgement::by(stage, false) {
-            Judgement::Live | Judgement::Escaped => DeployEnd::Succeeded,
-            Judgement::Restoring => DeployEnd::PutBack,
-            Judgement::Failed { how, .. } => DeployEnd::Killed { how },
+        match DeployOutcome::by(stage, false) {
+            DeployOutcome::Live | DeployOutcome::Escaped => DeployEnd::Succeeded,
+            DeployOutcome::Restoring => DeployEnd::PutBack,
+            DeployOutcome::Failed { how, .. } => DeployEnd::Killed { how },
         }
     }
 

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::commit::app::Way;
-use crate::commit::destination::{Destination, DestinationAction, DestinationEvent, Judgement};
+use crate::commit::destination::{DeployOutcome, Destination, DestinationAction, DestinationEvent};
 use crate::files::FileError;
 use crate::names::{AppName, CommitId, Digest};
 use crate::participant::app::lock::{DeployLock, LockOwner};
@@ -300,18 +300,18 @@ impl<'a> Participant<'a> {
 
     fn ended(&mut self, app: AppName, end: DeployEnd, is_live: bool) {
         let was_held = self.store.app(&app).is_ok_and(|known| known.held.is_some());
-        let judgement = match &end {
-            DeployEnd::Succeeded if was_held => Judgement::Live,
-            DeployEnd::Succeeded => Judgement::Escaped,
-            DeployEnd::PutBack => Judgement::Restoring,
+        let outcome = match &end {
+            DeployEnd::Succeeded if was_held => DeployOutcome::Live,
+            DeployEnd::Succeeded => DeployOutcome::Escaped,
+            DeployEnd::PutBack => DeployOutcome::Restoring,
             DeployEnd::Failed { how } | DeployEnd::Killed { how } => {
-                Judgement::Failed { how: format!("the deploy {how}"), is_live }
+                DeployOutcome::Failed { how: format!("the deploy {how}"), is_live }
             }
         };
         if let Some(member) = self.apps.get_mut(&app) {
             member.deploy = Some(end);
         }
-        self.step(DestinationEvent::DeployEnded { app, judgement });
+        self.step(DestinationEvent::DeployEnded { app, outcome });
     }
 
     fn step(&mut self, event: DestinationEvent) {
@@ -374,7 +374,7 @@ impl<'a> Participant<'a> {
                 }
             },
             DestinationAction::Conclude(app, way) => self.conclude(app, way),
-            DestinationAction::Leave(app) => self.leave(&app),
+            DestinationAction::Free(app) => self.leave(&app),
             DestinationAction::Settle { decision, ends } => return self.settle(decision, ends),
         }
         None

@@ -32,12 +32,12 @@ fn deploying() -> Destination {
     after(new(), [open(api()), open(web()), asked].concat())
 }
 
-fn ended(app: AppName, judgement: Judgement) -> DestinationEvent {
-    DestinationEvent::DeployEnded { app, judgement }
+fn ended(app: AppName, outcome: DeployOutcome) -> DestinationEvent {
+    DestinationEvent::DeployEnded { app, outcome }
 }
 
-fn broke(is_live: bool) -> Judgement {
-    Judgement::Failed { how: "broke".to_owned(), is_live }
+fn broke(is_live: bool) -> DeployOutcome {
+    DeployOutcome::Failed { how: "broke".to_owned(), is_live }
 }
 
 fn concluded(app: AppName, end: AppEnd) -> DestinationEvent {
@@ -50,7 +50,7 @@ fn held() -> Destination {
 }
 
 fn carrying_out() -> Destination {
-    let live = vec![ended(api(), Judgement::Live), ended(web(), Judgement::Live)];
+    let live = vec![ended(api(), DeployOutcome::Live), ended(web(), DeployOutcome::Live)];
     after(held(), [vec![DestinationEvent::Decided(Decision::Go)], live].concat())
 }
 
@@ -60,7 +60,7 @@ fn left(ends: [(AppName, Stage, Option<AppEnd>); 2], on_failure: OnFailure, soak
 }
 
 fn soaking(on_failure: OnFailure) -> Destination {
-    let live = vec![ended(api(), Judgement::Live), ended(web(), Judgement::Live)];
+    let live = vec![ended(api(), DeployOutcome::Live), ended(web(), DeployOutcome::Live)];
     let watched = Destination { on_failure, soak: Soak::Wanted, ..held() };
     after(
         watched,
@@ -79,7 +79,7 @@ fn states() -> Vec<(&'static str, Destination)> {
         ("api and web are held", held()),
         ("api and web are told to go live", after(held(), vec![DestinationEvent::Decided(Decision::Go)])),
         ("they are, and web is live", {
-            after(held(), vec![DestinationEvent::Decided(Decision::Go), ended(web(), Judgement::Live)])
+            after(held(), vec![DestinationEvent::Decided(Decision::Go), ended(web(), DeployOutcome::Live)])
         }),
         ("api and web are told to end", after(held(), vec![DestinationEvent::Decided(Decision::Abort)])),
         ("api has failed, and nothing is decided", { after(deploying(), vec![ended(api(), broke(false))]) }),
@@ -148,9 +148,9 @@ fn events() -> Vec<(&'static str, DestinationEvent)> {
         ("api is held", DestinationEvent::Held { app: api(), at: HoldPoint::Healthy }),
         ("api is not healthy", DestinationEvent::Unhealthy { app: api(), reason: "ended".to_owned() }),
         ("all are healthy", DestinationEvent::Looked(7)),
-        ("api's deploy: live", ended(api(), Judgement::Live)),
-        ("api's deploy: not held", ended(api(), Judgement::Escaped)),
-        ("api's deploy: put back", ended(api(), Judgement::Restoring)),
+        ("api's deploy: live", ended(api(), DeployOutcome::Live)),
+        ("api's deploy: not held", ended(api(), DeployOutcome::Escaped)),
+        ("api's deploy: put back", ended(api(), DeployOutcome::Restoring)),
         ("api's deploy: failed", ended(api(), broke(false))),
         ("api's deploy: half live", ended(api(), broke(true))),
         ("api's branch is moved", DestinationEvent::BranchMoved(api())),
@@ -202,7 +202,7 @@ fn in_words(action: &DestinationAction) -> String {
         DestinationAction::Soak => "write that it is watched".to_owned(),
         DestinationAction::Judge(verdict) => format!("write {verdict:?}"),
         DestinationAction::Conclude(app, way) => format!("{way:?} {app}").to_lowercase(),
-        DestinationAction::Leave(app) => format!("leave {app}"),
+        DestinationAction::Free(app) => format!("leave {app}"),
         DestinationAction::Settle { decision, ends } => format!("settle {decision:?} {}", ends.len()),
     }
 }

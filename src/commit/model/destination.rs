@@ -10,7 +10,7 @@ use crate::commit::app::{
     AppStep, Barrier, Foreign, Stage, Standing, Way, barrier, foreign_container, foreign_deploy,
 };
 use crate::commit::destination::{
-    Destination as Machine, DestinationAction, DestinationEvent, Judgement, Soak, TakenOverApp,
+    DeployOutcome, Destination as Machine, DestinationAction, DestinationEvent, Soak, TakenOverApp,
 };
 use crate::protocol::{AppEnd, Decision, HoldPoint, Report, Verdict};
 
@@ -109,7 +109,7 @@ impl Destination {
                 // Nobody else deploys here, and nobody waits at the switch.
                 DestinationAction::NeedNotWait(_)
                 | DestinationAction::Lock(_)
-                | DestinationAction::Leave(_) => {}
+                | DestinationAction::Free(_) => {}
             }
         }
     }
@@ -455,16 +455,16 @@ fn following(moves: &mut Moves, participant: &Participant, app: usize) -> bool {
     }
     if is_over && !is_news {
         let is_live = one.runs == Version::New && !setting.has(Defect::FailedIsTakenForNotLive);
-        let judgement = Judgement::by(one.stage(), is_live);
+        let outcome = DeployOutcome::by(one.stage(), is_live);
         moves.step("a participant sees the end of a deploy", move |world| {
             if let Some(participant) = &mut world.there.participant {
                 participant.follows[app] = false;
             }
             // What somebody else has begun to deploy loses its containers.
-            if judgement == Judgement::Live && world.there.decision == Some(Decision::Go) {
+            if outcome == DeployOutcome::Live && world.there.decision == Some(Decision::Go) {
                 world.there.apps[app].foreign = None;
             }
-            world.there.feed(DestinationEvent::DeployEnded { app: name(app), judgement }, setting);
+            world.there.feed(DestinationEvent::DeployEnded { app: name(app), outcome }, setting);
         });
     }
     is_over || is_news

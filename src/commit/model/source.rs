@@ -241,7 +241,7 @@ pub(super) fn moves(moves: &mut Moves) {
             world.coordinator.as_mut().expect("it lives").vote_asked = false;
             let is_dead = |app: &App| app.has_ended || app.deploy == Deploy::Ended;
             world.dead_when_asked = world.there.apps.iter().any(is_dead);
-            world.feed(mode, TransactionEvent::VoteAsked(leases_are_long));
+            world.feed(mode, TransactionEvent::VoteAsked { leases_are_long });
         });
     }
     if mode == Mode::Push && coordinator.voted && coordinator.announced.is_none() {
@@ -301,9 +301,9 @@ fn event_of(report: &ModelReport, begun: bool) -> Option<TransactionEvent> {
         ModelReport::Refused => TransactionEvent::Refused(String::new()),
         ModelReport::Opened(app) => TransactionEvent::Opened(name(*app)),
         ModelReport::Held(app) => TransactionEvent::Held(name(*app)),
-        ModelReport::Looked => TransactionEvent::Looked(true),
+        ModelReport::Looked => TransactionEvent::Looked { leases_are_long: true },
         ModelReport::Failed(app) => TransactionEvent::AppFailed(name(*app), String::new()),
-        ModelReport::Decided(decision) => TransactionEvent::Destination(*decision),
+        ModelReport::Decided(decision) => TransactionEvent::DestinationDecided(*decision),
         ModelReport::Soaking => TransactionEvent::Soaking,
         ModelReport::Ended(app, end) => TransactionEvent::AppEnded(name(*app), end.clone()),
         ModelReport::Settled(decision) => TransactionEvent::Settled(*decision),

@@ -120,7 +120,7 @@ impl Transaction {
                 Outcome::InDoubt { cause: reason }
             }
             // Nobody waits for it, and the next one asks again.
-            TransactionState::Aborting(_) if unheard && self.there.is_left() => {
+            TransactionState::Aborting(_) if unheard && self.there.knows_no_apps() => {
                 Outcome::InDoubt { cause: reason }
             }
             TransactionState::Aborting(cause) => self.aborted(cause.clone(), unheard),

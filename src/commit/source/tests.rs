@@ -25,9 +25,9 @@ fn states() -> Vec<(&'static str, Transaction)> {
     reach("POST hooks", vec![TransactionEvent::Held(web())]);
     reach("ready", vec![TransactionEvent::HooksDone(Phase::Post)]);
     let mut aborting = reached.clone();
-    reached.step(TransactionEvent::VoteAsked(true));
+    reached.step(TransactionEvent::VoteAsked { leases_are_long: true });
     let looking = reached.clone();
-    reached.step(TransactionEvent::Looked(true));
+    reached.step(TransactionEvent::Looked { leases_are_long: true });
     let voted = |events: Vec<TransactionEvent>| {
         let mut voted = reached.clone();
         for event in events {
@@ -76,7 +76,7 @@ fn states() -> Vec<(&'static str, Transaction)> {
         (
             "voted, put back",
             voted(vec![
-                TransactionEvent::Destination(Decision::Abort),
+                TransactionEvent::DestinationDecided(Decision::Abort),
                 ended(api(), AppEnd::Restored { down: false }),
                 ended(web(), AppEnd::Restored { down: false }),
                 TransactionEvent::Settled(Decision::Abort),
@@ -155,15 +155,15 @@ fn events() -> Vec<Named> {
         ("held web", || TransactionEvent::Held(web())),
         ("held other", || TransactionEvent::Held("other".parse().unwrap())),
         ("failed api", || TransactionEvent::AppFailed(api(), "exited with code 1".to_owned())),
-        ("vote asked", || TransactionEvent::VoteAsked(true)),
-        ("vote asked, leases short", || TransactionEvent::VoteAsked(false)),
-        ("looked", || TransactionEvent::Looked(true)),
-        ("looked, leases short", || TransactionEvent::Looked(false)),
+        ("vote asked", || TransactionEvent::VoteAsked { leases_are_long: true }),
+        ("vote asked, leases short", || TransactionEvent::VoteAsked { leases_are_long: false }),
+        ("looked", || TransactionEvent::Looked { leases_are_long: true }),
+        ("looked, leases short", || TransactionEvent::Looked { leases_are_long: false }),
         ("stop", stop),
         ("go is durable", || TransactionEvent::GoIsDurable(Go::witnessed())),
         ("not moved", || TransactionEvent::NotMoved(Cause::new("not moved"))),
-        ("there: go", || TransactionEvent::Destination(Decision::Go)),
-        ("there: abort", || TransactionEvent::Destination(Decision::Abort)),
+        ("there: go", || TransactionEvent::DestinationDecided(Decision::Go)),
+        ("there: abort", || TransactionEvent::DestinationDecided(Decision::Abort)),
         ("soaking", || TransactionEvent::Soaking),
         ("verified", || TransactionEvent::Verified),
         ("not verified", || TransactionEvent::NotVerified(Cause::new("VERIFY failed"))),
@@ -268,8 +268,8 @@ fn up_to_the_vote() -> Vec<TransactionEvent> {
         TransactionEvent::Held(web()),
         TransactionEvent::Held(api()),
         TransactionEvent::HooksDone(Phase::Post),
-        TransactionEvent::VoteAsked(true),
-        TransactionEvent::Looked(true),
+        TransactionEvent::VoteAsked { leases_are_long: true },
+        TransactionEvent::Looked { leases_are_long: true },
     ]
 }
 
@@ -278,7 +278,7 @@ fn a_graduation_goes_live_step_by_step() {
     let mut events = up_to_the_vote();
     events.extend([
         TransactionEvent::GoIsDurable(Go::witnessed()),
-        TransactionEvent::Destination(Decision::Go),
+        TransactionEvent::DestinationDecided(Decision::Go),
         TransactionEvent::AppEnded(api(), AppEnd::Live {}),
         TransactionEvent::AppEnded(web(), AppEnd::Live {}),
         TransactionEvent::Settled(Decision::Go),

@@ -107,14 +107,13 @@ impl Peer {
                 say(Notice::AppFailed { app: app.clone(), reason: reason.clone() });
                 Some(TransactionEvent::AppFailed(app, reason))
             }
-            Report::Looked { number } => {
-                (number == self.look).then(|| TransactionEvent::Looked(self.lease_is_long()))
-            }
+            Report::Looked { number } => (number == self.look)
+                .then(|| TransactionEvent::Looked { leases_are_long: self.lease_is_long() }),
             Report::Renewed { number } => {
                 self.lease.is_renewed(number);
                 None
             }
-            Report::Decided { decision } => Some(TransactionEvent::Destination(decision)),
+            Report::Decided { decision } => Some(TransactionEvent::DestinationDecided(decision)),
             Report::Soaking { again } => {
                 if again {
                     let environment = &self.site.environment;
