@@ -20,7 +20,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::commit::outcome::Outcome;
+use crate::commit::outcome::{Cause, Outcome};
 use crate::files::{self, FileError};
 use crate::log::Log;
 use crate::names::{AppName, EnvironmentName, GraduationId, ReleaseTag, Secret};
@@ -67,6 +67,11 @@ pub enum Entry {
     Decided {
         /// The decision.
         decision: Decision,
+    },
+    /// All were live, and something was wrong: even if all of it stays, it is not called live.
+    Unwell {
+        /// What was.
+        cause: Cause,
     },
     /// The last one.
     Ended {
@@ -174,7 +179,11 @@ impl Place {
     pub(crate) fn order(&self) -> Result<Option<Order>, FileError> {
         Ok(read(&self.journal())?.into_iter().next().and_then(|entry| match entry {
             Entry::Ordered { order } => Some(*order),
-            Entry::Begun { .. } | Entry::Voted { .. } | Entry::Decided { .. } | Entry::Ended { .. } => None,
+            Entry::Begun { .. }
+            | Entry::Voted { .. }
+            | Entry::Decided { .. }
+            | Entry::Unwell { .. }
+            | Entry::Ended { .. } => None,
         }))
     }
 
@@ -185,7 +194,11 @@ impl Place {
     pub(crate) fn secret(&self) -> Result<Secret, FileError> {
         let known = read(&self.journal())?.into_iter().find_map(|entry| match entry {
             Entry::Begun { secret, .. } => secret,
-            Entry::Ordered { .. } | Entry::Voted { .. } | Entry::Decided { .. } | Entry::Ended { .. } => None,
+            Entry::Ordered { .. }
+            | Entry::Voted { .. }
+            | Entry::Decided { .. }
+            | Entry::Unwell { .. }
+            | Entry::Ended { .. } => None,
         });
         if let Some(known) = known {
             return Ok(known);

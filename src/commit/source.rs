@@ -113,6 +113,8 @@ pub(crate) enum TransactionAction {
     AnnounceAbort,
     /// Run VERIFY hooks until the end of the soak.
     Verify,
+    /// Make it durable that something was wrong after all were live.
+    NoteUnwell(Cause),
     /// Ask the destination for a verdict.
     Judge(Verdict),
     /// It is over.
@@ -180,13 +182,16 @@ impl Transaction {
         (this, vec![TransactionAction::AnnounceAbort])
     }
 
-    /// A graduation of `apps` that another coordinator has left, after it was decided: so all of them had been held.
+    /// A graduation of `apps` that another coordinator has left, after it was decided: so all of them had been held. `unwell`
+    /// is what that one had noted.
     pub(crate) fn left_to_go(
         go: Go,
         on_failure: OnFailure,
         apps: impl IntoIterator<Item = AppName>,
+        unwell: Option<Cause>,
     ) -> (Self, Vec<TransactionAction>) {
         let going = Self::in_state(TransactionState::Going, Party::held_by(apps), on_failure);
+        let going = Self { is_unwell: unwell.is_some(), failure: unwell, ..going };
         (going, vec![TransactionAction::AnnounceGo(go)])
     }
 
@@ -496,12 +501,18 @@ impl Transaction {
 
     /// With [`OnFailure::Keep`] it stays, and is not called live all the same.
     fn not_verified(&mut self, cause: Cause) -> Vec<TransactionAction> {
-        self.is_unwell |= self.awaits_verdict();
+        if !self.awaits_verdict() {
+            return Vec::new();
+        }
+        self.is_unwell = true;
         let verdict = match self.on_failure {
             OnFailure::Rollback => Verdict::RollBack,
             OnFailure::Keep => Verdict::Confirm,
         };
-        self.judge_because(cause, verdict)
+        // Before anybody acts on it: whoever settles this after our death is not to call it live.
+        let mut actions = vec![TransactionAction::NoteUnwell(cause.clone())];
+        actions.extend(self.judge_because(cause, verdict));
+        actions
     }
 
     fn destination_decided(&mut self, decision: Decision) -> Vec<TransactionAction> {

@@ -80,7 +80,10 @@ pub(crate) fn settle_earlier(
     files::remove(&place.socket())?;
     let mut coordinator = Coordinator::open(vars, *order)?;
     let (transaction, actions) = match go {
-        Some(go) => Transaction::left_to_go(go, coordinator.limits.on_failure, begun_with(&entries)),
+        Some(go) => {
+            let on_failure = coordinator.limits.on_failure;
+            Transaction::left_to_go(go, on_failure, begun_with(&entries), unwell(&entries))
+        }
         None => Transaction::left_to_abort(Cause::new("its coordinator died before it was decided")),
     };
     coordinator.plan = place.planned().unwrap_or_default();
@@ -112,16 +115,36 @@ pub(crate) fn settle_earlier(
 fn begun_with(entries: &[Entry]) -> BTreeSet<AppName> {
     let found = entries.iter().find_map(|entry| match entry {
         Entry::Begun { apps, .. } => Some(apps.clone()),
-        Entry::Ordered { .. } | Entry::Voted { .. } | Entry::Decided { .. } | Entry::Ended { .. } => None,
+        Entry::Ordered { .. }
+        | Entry::Voted { .. }
+        | Entry::Decided { .. }
+        | Entry::Unwell { .. }
+        | Entry::Ended { .. } => None,
     });
     found.unwrap_or_default()
+}
+
+/// What was found wrong after all were live.
+fn unwell(entries: &[Entry]) -> Option<Cause> {
+    entries.iter().find_map(|entry| match entry {
+        Entry::Unwell { cause } => Some(cause.clone()),
+        Entry::Ordered { .. }
+        | Entry::Begun { .. }
+        | Entry::Voted { .. }
+        | Entry::Decided { .. }
+        | Entry::Ended { .. } => None,
+    })
 }
 
 /// What the ref says of a graduation that was voted on. One that was not cannot have been decided.
 fn decided_by_ref(vars: &Vars, order: &Order, entries: &[Entry]) -> Result<Option<Go>, CoordinatorError> {
     let voted = entries.iter().find_map(|entry| match entry {
         Entry::Voted { receive_pack } => Some(*receive_pack),
-        Entry::Ordered { .. } | Entry::Begun { .. } | Entry::Decided { .. } | Entry::Ended { .. } => None,
+        Entry::Ordered { .. }
+        | Entry::Begun { .. }
+        | Entry::Decided { .. }
+        | Entry::Unwell { .. }
+        | Entry::Ended { .. } => None,
     });
     let Some(receive_pack) = voted else { return Ok(None) };
     // A ref that has moved tells at once. The push may well wait for us: its post-receive does.

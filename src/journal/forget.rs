@@ -51,7 +51,9 @@ fn is_over(vars: &Vars, place: &Place, entries: &[Entry]) -> bool {
             let current = current(vars, &order.tag.environment);
             place.is_dead() && current.is_ok_and(|current| current.as_ref() != Some(&order.id))
         }
-        Some(Entry::Begun { .. } | Entry::Voted { .. } | Entry::Decided { .. }) => false,
+        Some(Entry::Begun { .. } | Entry::Voted { .. } | Entry::Decided { .. } | Entry::Unwell { .. }) => {
+            false
+        }
         None => place.is_dead(),
     }
 }

@@ -187,7 +187,10 @@ pub(super) fn settling(moves: &mut Moves) {
             let _ = world.ref_says_go(setting);
         }
         let (machine, actions) = match go {
-            true => Transaction::left_to_go(Go::witnessed(), setting.on_failure, (0..APPS).map(name)),
+            true => {
+                let unwell = world.source.unwell.then(cause);
+                Transaction::left_to_go(Go::witnessed(), setting.on_failure, (0..APPS).map(name), unwell)
+            }
             false => Transaction::left_to_abort(cause()),
         };
         world.coordinator = Some(Coordinator { begun: true, ..Coordinator::around(machine) });

@@ -34,6 +34,8 @@ impl World {
                 TransactionAction::Prepare(app) => self.send(Wire::Prepare(index(&app))),
                 TransactionAction::Look => self.send(Wire::Look),
                 TransactionAction::Verify => coordinator.verifies = true,
+                // Whoever dies before that has seen nothing.
+                TransactionAction::NoteUnwell(_) => self.source.unwell = true,
                 TransactionAction::Judge(verdict) => self.send(Wire::Judge(verdict)),
                 TransactionAction::Ready if mode == Mode::Push => self.push.heard_ready = true,
                 TransactionAction::Ready => coordinator.vote_asked = true,

@@ -171,6 +171,8 @@ pub(super) struct Source {
     pub(super) ordered: bool,
     pub(super) voted: bool,
     pub(super) decided_go: bool,
+    /// It was noted that something was wrong after all were live.
+    pub(super) unwell: bool,
     pub(super) ended: Option<Outcome>,
     pub(super) tag_moved: bool,
     pub(super) tag_is_durable: bool,

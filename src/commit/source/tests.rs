@@ -190,7 +190,7 @@ fn new() -> Transaction {
 }
 
 fn left_to_go(events: Vec<TransactionEvent>) -> Transaction {
-    let (mut left, _) = Transaction::left_to_go(Go::witnessed(), OnFailure::Rollback, [api(), web()]);
+    let (mut left, _) = Transaction::left_to_go(Go::witnessed(), OnFailure::Rollback, [api(), web()], None);
     for event in events {
         left.step(event);
     }
@@ -212,6 +212,7 @@ fn in_words(action: &TransactionAction) -> String {
         TransactionAction::Ready => "ready".to_owned(),
         TransactionAction::Look => "look".to_owned(),
         TransactionAction::Verify => "verify".to_owned(),
+        TransactionAction::NoteUnwell(why) => format!("note that {}", cause(why)),
         TransactionAction::Judge(verdict) => format!("ask for {verdict:?}"),
         TransactionAction::VoteYes => "VOTE YES".to_owned(),
         TransactionAction::AnnounceGo(_) => "ANNOUNCE GO".to_owned(),
@@ -315,6 +316,19 @@ fn it_is_live_only_if_the_destination_said_so_of_each_app() {
         let are_told = [api(), web()].iter().all(|app| ends.get(app) == Some(&AppEnd::Live {}));
         assert!(!is_live || are_told, "{name}: {actions:?} after {ends:?}");
     }
+}
+
+#[test]
+fn what_was_unwell_is_not_called_live_by_whoever_settles_it() {
+    let cause = Cause::new("VERIFY hook 1 failed");
+    let go = Go::witnessed();
+    let (mut left, _) = Transaction::left_to_go(go, OnFailure::Keep, [api(), web()], Some(cause.clone()));
+    for app in [api(), web()] {
+        left.step(TransactionEvent::AppEnded(app, AppEnd::Live {}));
+    }
+    let actions = left.step(TransactionEvent::Settled(Decision::Go));
+    let ends = [api(), web()].map(|app| (app, AppEnd::Live {})).into();
+    assert_eq!(actions, [TransactionAction::End(Outcome::Mixed { cause, ends })]);
 }
 
 #[test]

@@ -93,6 +93,7 @@ impl Peer {
                 | TransactionAction::AnnounceGo(_)
                 | TransactionAction::AnnounceAbort
                 | TransactionAction::Verify
+                | TransactionAction::NoteUnwell(_)
                 | TransactionAction::End(_) => {}
             }
         }

@@ -38,6 +38,12 @@ impl Run<'_, '_> {
             TransactionAction::AnnounceGo(go) => self.announce_go(go)?,
             TransactionAction::AnnounceAbort => self.announce_abort(),
             TransactionAction::Verify => self.verify(),
+            TransactionAction::NoteUnwell(cause) => {
+                // Where there is no room for it, the verdict matters more.
+                if let Err(error) = self.coordinator.journal.append(&Entry::Unwell { cause }) {
+                    log::error!("{error}");
+                }
+            }
             TransactionAction::Judge(verdict) => self.peer.judge(verdict),
             TransactionAction::End(outcome) => {
                 self.await_children();
