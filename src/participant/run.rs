@@ -439,11 +439,14 @@ impl<'a> Participant<'a> {
     fn lock(&mut self, app: &AppName) {
         let Some(member) = self.apps.get_mut(app) else { return };
         let lock = || -> Result<Option<DeployLock>, AppError> {
-            if !self.store.app(app)?.noted(member.before.clone()).is_touched() {
+            let known = self.store.app(app)?;
+            // Or the participant that died has left it.
+            let owner = if known.is_locking { LockOwner::Us } else { member.lock_owner() };
+            if !known.noted(member.before.clone()).is_touched() {
                 return Ok(None);
             }
             self.store.note_locking(app);
-            let lock = App::new(self.vars, &self.graduation.id, app).try_lock(member.lock_owner())?;
+            let lock = App::new(self.vars, &self.graduation.id, app).try_lock(owner)?;
             if lock.is_none() {
                 self.store.note(app, &AppEntry::Unlocked {})?;
             }
