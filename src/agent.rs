@@ -275,8 +275,7 @@ impl Session<'_> {
             let hold = dokku.hold_point(&app, None);
             let status = found.remove(&app).unwrap_or_default().status;
             let obstacles = obstacles.remove(&app).unwrap_or_default();
-            let scale = dokku.scale(&app);
-            let is_scaled_to_nothing = !scale.is_empty() && scale.values().all(|count| *count == 0);
+            let is_scaled_to_nothing = dokku.is_scaled_to_nothing(&app);
             let mut kept = kept.remove(&app).unwrap_or_default();
             kept.drain(..kept.len().saturating_sub(MAX_KEPT));
             let live = LiveApp { status, config_names, broken, is_scaled_to_nothing, hold, obstacles, kept };

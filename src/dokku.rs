@@ -311,9 +311,12 @@ impl Dokku {
 
     /// How many containers each process has; empty for an app that was never scaled.
     pub(crate) fn scale(&self, app: &AppName) -> BTreeMap<String, u32> {
-        let lines = self.property_lines("ps", app, "scale");
-        let pairs = lines.iter().filter_map(|line| line.split_once('=').or_else(|| line.split_once(':')));
-        pairs.filter_map(|(name, count)| Some((name.trim().to_owned(), count.trim().parse().ok()?))).collect()
+        scale_of(&self.property("ps", app, "scale").unwrap_or_default())
+    }
+
+    /// Somebody has scaled all of its processes to nothing.
+    pub(crate) fn is_scaled_to_nothing(&self, app: &AppName) -> bool {
+        is_nothing(&self.scale(app))
     }
 
     /// The Procfile by which a deploy starts the app: the copy that the deploy of this `DOKKU_PID` has taken from what it
@@ -473,6 +476,17 @@ fn read_config(owner: &str, path: PathBuf) -> Result<BTreeMap<String, String>, D
 
 fn lines(text: &str) -> Vec<String> {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+/// What the property that Dokku keeps a scale in says.
+pub(crate) fn scale_of(text: &str) -> BTreeMap<String, u32> {
+    let pairs = text.lines().filter_map(|line| line.split_once('=').or_else(|| line.split_once(':')));
+    pairs.filter_map(|(name, count)| Some((name.trim().to_owned(), count.trim().parse().ok()?))).collect()
+}
+
+/// It has processes, and each is scaled to nothing.
+pub(crate) fn is_nothing(scale: &BTreeMap<String, u32>) -> bool {
+    !scale.is_empty() && scale.values().all(|count| *count == 0)
 }
 
 /// The names in a directory, sorted; none if it cannot be read.

@@ -242,12 +242,21 @@ fn what_others_deploy_meanwhile_is_theirs() {
 #[test]
 fn what_somebody_stops_meanwhile_is_no_failure() {
     let world = World::new();
-    let env = with_news(&world);
+    let env = world.with_news_of(&["api", "docs", "jobs", "web"]);
     let host = &world.destination;
     let push = unconfirmed(&world, &env, "now");
+    host.dokku(&["--force", "apps:destroy", "docs"]).succeeds();
+    host.dokku(&["ps:scale", "jobs", "web=0"]).succeeds();
     host.dokku(&["ps:stop", "web"]).succeeds();
     world.source.dokku(&["graduate:confirm", "production"]).exits_with(3);
-    push.wait().is_refused().says("web is what somebody else has made it").says("api is live");
+    push.wait()
+        .is_refused()
+        .says("api is live")
+        .says("docs is what somebody else has made it")
+        .says("jobs is what somebody else has made it")
+        .says("web is what somebody else has made it");
     assert_eq!(host.live("api"), "2");
     world.nothing_is_left();
+    // Dokku could not remove it, for the graduation kept it.
+    host.docker(&["image", "inspect", "dokku/docs:latest"]).is_refused();
 }

@@ -14,10 +14,10 @@ mod retirement;
 pub(crate) mod undo;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::docker::{self, Container, DockerError, ImageId, Keeper};
-use crate::dokku::{Dokku, DokkuError};
+use crate::dokku::{Dokku, DokkuError, is_nothing, scale_of};
 use crate::files::FileError;
 use crate::git::{self, Git, GitError};
 use crate::names::{AppName, GraduationId, ImageName};
@@ -234,6 +234,10 @@ impl<'a> App<'a> {
             docker::images::end_loads(&self.mark())?;
             Keeper::sent(self.id, self.name).release()?;
         }
+        // Who destroyed the app could not remove what we kept.
+        if !self.dokku.exists(self.name) {
+            docker::untag(&docker::latest(self.name))?;
+        }
         Ok(())
     }
 
@@ -320,7 +324,7 @@ impl<'a> App<'a> {
     /// # Errors
     /// It cannot be found out what runs.
     pub(crate) fn has_left(&self, noted: &Noted) -> Result<bool, AppError> {
-        if !self.dokku.exists(self.name) || self.dokku.is_stopped(self.name) {
+        if !self.dokku.exists(self.name) || self.dokku.is_stopped(self.name) || self.was_emptied(noted) {
             return Ok(true);
         }
         let app = std::slice::from_ref(self.name);
@@ -331,6 +335,13 @@ impl<'a> App<'a> {
         }
         // A start that was refused at its check may have left a record that says nothing.
         noted.held.as_ref().map_or(Ok(true), |held| Ok(!self.runs(&held.image, &noted.before)?))
+    }
+
+    /// Somebody has scaled it to nothing since it was held.
+    fn was_emptied(&self, noted: &Noted) -> bool {
+        let path = PathBuf::from(format!("config/ps/{}/scale", self.name));
+        let held = noted.held.as_ref().and_then(|held| held.properties.get(&path)?.as_deref());
+        self.dokku.is_scaled_to_nothing(self.name) && !held.is_some_and(|text| is_nothing(&scale_of(text)))
     }
 
     /// The containers that are live, as Dokku has noted them.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::records::Records;
 use crate::docker::{ImageId, Seen};
+use crate::dokku;
 use crate::names::CommitId;
 use crate::procfile;
 use crate::runs::{AppStatus, Condition, Runs};
@@ -107,11 +108,10 @@ impl Facts<'_> {
     fn condition(&self) -> Condition {
         let runs = |seen: &Seen| seen.is_running;
         let is_any_running = self.containers.values().any(|(_, seen)| seen.is_some_and(runs));
-        let is_scaled_to_nothing = !self.scale.is_empty() && self.scale.values().all(|count| *count == 0);
         if !self.is_local || (!self.is_deployed && self.containers.is_empty()) {
             return Condition::Up;
         }
-        if !is_any_running && (self.is_stopped || is_scaled_to_nothing) {
+        if !is_any_running && (self.is_stopped || dokku::is_nothing(&self.scale)) {
             return Condition::Stopped;
         }
         let is_served = |process: &String| {
