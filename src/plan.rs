@@ -550,7 +550,7 @@ pub(crate) fn make(
             // Dokku scales `web` of a new app to one.
             None => HoldPoint::Healthy,
         };
-        let delivery = if takes_images(app, options, policy.deliver) && is_kept(runs, to) {
+        let delivery = if takes_images(app, runs, to, options, policy.deliver) && is_kept(runs, to) {
             PlannedDelivery::Kept {}
         } else {
             PlannedDelivery::without_kept(image, policy.deliver).unwrap_or_else(|why| {

@@ -95,7 +95,7 @@ impl Coordinator<'_> {
         let undelivered = |app: &&AppName| {
             let to = self.order.apps.get(*app)?.runs.revision()?;
             let runs = live.get(self.site.routes.there(app)?);
-            let takes = plan::takes_images(app, options, deliver);
+            let takes = plan::takes_images(app, runs, to, options, deliver);
             (options.changes(app, runs, to) && takes && !plan::is_kept(runs, to))
                 .then(|| ((*app).clone(), to))
         };

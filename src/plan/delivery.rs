@@ -80,9 +80,17 @@ impl PlannedDelivery {
     }
 }
 
-/// An image may take the place of a build: who asks for another deploy of the same wants it built.
-pub(crate) fn takes_images(app: &AppName, options: &Options, deliver: Deliver) -> bool {
-    deliver == Deliver::Image || !options.redeploys(app)
+/// An image may take the place of a build: who asks for another deploy of what runs wants it built. What does not run
+/// comes as ever, above all where an app is brought back.
+pub(crate) fn takes_images(
+    app: &AppName,
+    live: Option<&LiveApp>,
+    revision: CommitId,
+    options: &Options,
+    deliver: Deliver,
+) -> bool {
+    let runs_it = live.is_some_and(|live| live.status.has(revision));
+    deliver == Deliver::Image || !(runs_it && options.redeploys(app))
 }
 
 /// The destination keeps an image of the revision.

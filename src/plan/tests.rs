@@ -271,10 +271,10 @@ fn a_kept_image_takes_the_place_of_a_build_unless_the_same_is_to_be_deployed_aga
         plan.rows.iter().map(|row| (row.app.to_string(), row.delivery.delivery())).collect::<Vec<_>>()
     };
     assert_eq!(delivery(&[]), [("api".to_owned(), Delivery::Kept)]);
-    assert_eq!(
-        delivery(&["redeploy=web"]),
-        [("api".to_owned(), Delivery::Kept), ("web".to_owned(), Delivery::Build)]
-    );
+    for options in [["redeploy=web"], ["redeploy"]] {
+        let all = [("api".to_owned(), Delivery::Kept), ("web".to_owned(), Delivery::Build)];
+        assert_eq!(delivery(&options), all, "{options:?}");
+    }
 }
 
 #[test]
