@@ -162,6 +162,10 @@ fn the_last_images_are_kept_whatever_is_cleaned_up() {
     world.app("web").version("1").commit().push_to(host).succeeds();
     host.dokku(&["--force", "apps:destroy", "shop"]).succeeds();
     assert_eq!((kept("shop").len(), kept("web").len()), (0, 1));
+    // What is scaled to nothing was deployed, too.
+    host.dokku(&["ps:scale", "web", "web=0"]).succeeds();
+    world.app("web").version("2").commit().push_to(host).succeeds();
+    assert_eq!(kept("web").len(), 2);
     host.dokku(&["graduate:set", "--global", "keep-images", "0"]).succeeds();
     host.dokku(&["ps:rebuild", "web"]).succeeds();
     assert_eq!(kept("web").len(), 0);

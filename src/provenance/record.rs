@@ -122,8 +122,9 @@ pub(crate) fn deployed(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError
         if let Some(of_image) = of_image {
             place.note_of_image(revision, of_image)?;
         }
-        kept::count(vars, &place)?;
     }
+    // What is scaled to nothing was built, too.
+    kept::count(vars, &place)?;
     if let Some((path, _)) = place.own(vars) {
         files::remove(&path)?;
     }
