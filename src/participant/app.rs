@@ -234,9 +234,11 @@ impl<'a> App<'a> {
             docker::images::end_loads(&self.mark())?;
             Keeper::sent(self.id, self.name).release()?;
         }
-        // Who destroyed the app could not remove what we kept.
-        if !self.dokku.exists(self.name) {
-            docker::untag(&docker::latest(self.name))?;
+        // Who destroyed the app could not remove what we kept. What somebody else uses by now is theirs.
+        if !self.dokku.exists(self.name)
+            && let Err(error) = docker::untag(&docker::latest(self.name))
+        {
+            log::warn!("{error}");
         }
         Ok(())
     }
