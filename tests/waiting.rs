@@ -23,7 +23,9 @@ fn what_is_held_goes_live_when_somebody_says_so() {
     let post = world.post_hook();
     let push = env.begin_graduation(&["quiet", "hold"], "now", "HEAD");
     post.is_reached_by(&push);
-    go().is_refused().says("does not wait for graduate:go: not everything is held yet");
+    go().is_refused()
+        .says("does not wait for graduate:go: not everything is held yet")
+        .says("`dokku graduate:status production` says how far it is");
     post.succeeds();
     push.until_line("`dokku graduate:abort production` puts everything back");
     assert_eq!(world.destination.live("api"), "1");

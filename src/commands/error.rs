@@ -122,6 +122,9 @@ impl Explain for CommandError {
             Self::TooLate(environment) | Self::Confirmed(environment) => {
                 Some(format!("go back with `dokku graduate:rollback {environment}`"))
             }
+            Self::NotWaiting(environment, _) | Self::NotVerified(environment) => {
+                Some(format!("`dokku graduate:status {environment}` says how far it is"))
+            }
             Self::NoRelease(environment, _) => {
                 Some(format!("`dokku graduate:releases {environment}` lists them"))
             }
@@ -146,8 +149,6 @@ impl Explain for CommandError {
             | Self::Output(_)
             | Self::InProgress(..)
             | Self::NotInProgress(_)
-            | Self::NotWaiting(..)
-            | Self::NotVerified(_)
             | Self::BeingSettled(..)
             | Self::NothingIncoming
             | Self::File(_)
