@@ -135,6 +135,20 @@ fn business_hours(file: &str, kind: &str) -> (Option<i32>, String) {
 }
 
 #[test]
+fn the_smoke_test_of_the_plugin_passes_for_no_app_of_which_it_is_not_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let questions = dir.path().join("questions");
+    fs::write(&questions, "api / 200\nweb / 200\n").unwrap();
+    let file = ("GRADUATE_SMOKE_TEST_FILE", questions.to_str().unwrap());
+    let asked = |apps| hook("smoke-test", &[file, ("GRADUATE_HELD", "[]"), ("GRADUATE_APPS", apps)]);
+    let (status, said) = asked("worker web");
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("api is not in this graduation"), "{said}");
+    assert!(said.contains("web is in this graduation, and cannot be asked: "), "{said}");
+    assert_eq!(asked("worker").0, Some(0));
+}
+
+#[test]
 fn the_business_hours_of_the_plugin_name_the_next_opening_and_let_a_roll_back_pass() {
     const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
     let always: String = DAYS.map(|day| format!("{day} 00:00 24:00\n")).concat();
