@@ -121,6 +121,11 @@ impl Access {
         self.source.as_ref()
     }
 
+    /// It may touch some apps alone.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.source.is_some() && !self.only.fit_all()
+    }
+
     /// It may touch the app. Others do not exist for it.
     pub(crate) fn may_touch(&self, app: &AppName) -> bool {
         self.check(app).is_ok()

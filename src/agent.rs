@@ -209,6 +209,7 @@ impl Session<'_> {
                     id,
                     environment,
                     key: self.vars.user.clone(),
+                    is_limited: self.access.is_limited(),
                     secret: Some(secret.digest()),
                     purpose,
                     source,

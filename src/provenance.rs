@@ -24,8 +24,8 @@ mod record;
 mod records;
 
 pub(crate) use kept::{
-    forget_all_kept, keep_built, kept_image, kept_images, kept_revisions, kept_space, rename_kept,
-    trim_forgotten,
+    WantedRevisions, forget_all_kept, keep_built, kept_image, kept_images, kept_revisions, kept_space,
+    rename_kept, trim_forgotten,
 };
 pub(crate) use look::{Found, look};
 pub(crate) use of_image::{Pin, image_of, revision_facts};

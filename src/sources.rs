@@ -233,17 +233,6 @@ pub(crate) fn find(vars: &Vars, name: &SourceName) -> Result<Option<AcceptedSour
     files::read_json(&file(vars, name))
 }
 
-/// The source of that name may touch some apps alone, or nobody can tell.
-pub(crate) fn is_limited(vars: &Vars, name: &SourceName) -> bool {
-    match find(vars, name) {
-        Ok(found) => found.is_some_and(|source| !source.only.fit_all()),
-        Err(error) => {
-            log::error!("{error}");
-            true
-        }
-    }
-}
-
 /// The source whose key has opened this session, as its forced command says.
 ///
 /// # Errors

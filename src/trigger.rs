@@ -55,7 +55,7 @@ pub(crate) fn run(vars: &Vars, name: &str, arguments: &[String]) -> Result<(), H
         ("builder-release", _, Some(app)) => {
             hold::builder_release(vars, &app)?;
             recorded(provenance::releasing(vars, &app));
-            image_kept(provenance::keep_built(vars, &app));
+            image_kept(provenance::keep_built(vars, &app, || wanted(vars)));
             Ok(())
         }
         ("scheduler-deploy", _, Some(app)) => {
@@ -166,6 +166,13 @@ fn image_kept(result: Result<Option<String>, ProvenanceError>) {
         lines.trouble(&format!("graduate: {note}"));
         output::to_stderr(&lines.text());
     }
+}
+
+/// What graduations that are not settled are about to make of their apps; nothing that cannot be read.
+fn wanted(vars: &Vars) -> provenance::WantedRevisions {
+    let all = Store::all(vars).unwrap_or_default().into_iter().map(|(_, store)| store);
+    let opened = all.filter(|store| !store.is_settled()).flat_map(|store| store.opened().unwrap_or_default());
+    opened.filter_map(|(app, log)| Some((app, log.before?.to))).collect()
 }
 
 fn refresh(vars: &Vars, app: &AppName) {

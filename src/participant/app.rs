@@ -27,7 +27,6 @@ use crate::process::{ProcessError, Program};
 use crate::provenance::{self, ProvenanceError};
 use crate::repo;
 use crate::runs::Runs;
-use crate::sources;
 use crate::transfer;
 use crate::vars::{self, Vars};
 
@@ -356,6 +355,10 @@ impl<'a> App<'a> {
     /// # Errors
     /// It is not kept; repeat it.
     pub(crate) fn keep(&self, before: &Before) -> Result<(), AppError> {
+        // Somebody has destroyed it meanwhile.
+        if !self.dokku.exists(self.name) {
+            return Ok(());
+        }
         let keep = [before.to].into();
         Ok(Git::bare(&self.dokku.repository(self.name)).keep(&keep, &BTreeSet::new(), git::kept)?)
     }
@@ -374,8 +377,7 @@ impl<'a> App<'a> {
             return Ok(());
         };
         let graduation = Store::at(self.vars, self.id).graduation()?;
-        let of_limited = |key: &str| key.parse().is_ok_and(|name| sources::is_limited(self.vars, &name));
-        if graduation.is_none_or(|graduation| of_limited(&graduation.key)) {
+        if graduation.is_none_or(|graduation| graduation.is_limited) {
             return Ok(());
         }
         let sent = Keeper::sent(self.id, self.name).name();

@@ -56,6 +56,9 @@ pub(crate) struct Graduation {
     /// The key with which the source came, as Dokku calls it, or the user of this host.
     #[serde(default)]
     pub(crate) key: String,
+    /// That key may touch some apps alone.
+    #[serde(default)]
+    pub(crate) is_limited: bool,
     /// By which its source is known; none if a version began it that had no secrets yet.
     #[serde(default)]
     pub(crate) secret: Option<Digest>,
@@ -537,6 +540,7 @@ pub(crate) mod tests {
             id: id.parse().unwrap(),
             environment: "production".parse().unwrap(),
             key: "staging".to_owned(),
+            is_limited: false,
             secret: None,
             purpose: Purpose::Graduation,
             source: "staging".to_owned(),

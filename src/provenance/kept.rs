@@ -152,12 +152,19 @@ fn too_many(images: &[KeptImage], limit: usize, released: &BTreeSet<CommitId>) -
     images.iter().filter(|one| !is_kept(one)).cloned().collect()
 }
 
+/// What apps are about to be: their images do not go for others.
+pub(crate) type WantedRevisions = BTreeSet<(AppName, CommitId)>;
+
 /// `builder-release`, before Dokku's: keeps what was built, if this deploy has built something. Says why it is not kept, or
-/// what went for it, if that is worth knowing.
+/// what went for it, if that is worth knowing. What is `wanted` is asked for only where room has to be made.
 ///
 /// # Errors
 /// A file cannot be written; Docker does not make it.
-pub(crate) fn keep_built(vars: &Vars, app: &AppName) -> Result<Option<String>, ProvenanceError> {
+pub(crate) fn keep_built(
+    vars: &Vars,
+    app: &AppName,
+    wanted: impl FnOnce() -> WantedRevisions,
+) -> Result<Option<String>, ProvenanceError> {
     let place = RecordDir::of(vars, app);
     let Some((command, revision)) = place.building(vars) else { return Ok(None) };
     if limit(vars) == 0 {
@@ -171,7 +178,7 @@ pub(crate) fn keep_built(vars: &Vars, app: &AppName) -> Result<Option<String>, P
     }
     let disk = built.place.into_iter().chain(STORES.map(PathBuf::from)).find_map(|dir| disk_of(&dir));
     let note = match &disk {
-        Some(disk) if is_low(disk) => Some(make_room(vars, app, disk)?),
+        Some(disk) if is_low(disk) => Some(make_room(vars, app, disk, &wanted())?),
         Some(_) | None => None,
     };
     if disk.as_deref().is_some_and(is_low) {
@@ -352,20 +359,37 @@ fn is_below_floor(free: u64, all: u64) -> bool {
     free < FLOOR_BYTES || free < all / FLOOR_SHARE
 }
 
-/// Removes kept images, of whatever app, the oldest first, until there is room: first those that are neither what an app runs
-/// nor what it ran before. Says what went.
-fn make_room(vars: &Vars, app: &AppName, disk: &Path) -> Result<String, ProvenanceError> {
-    let mut all = Vec::new();
-    for app in Dokku::new(vars).apps()?.names {
-        let place = RecordDir::of(vars, &app);
-        let images = place.kept()?;
+/// Which kept images go for others, the first first: the oldest, whatever app they are of, and those last that are what an app
+/// runs or what it ran before, which `true` says. None of those that are wanted.
+fn in_order_of_going(
+    all: BTreeMap<AppName, KeptImages>,
+    wanted: &WantedRevisions,
+) -> Vec<(bool, AppName, KeptImage)> {
+    let mut order = Vec::new();
+    for (app, mut images) in all {
         let last = last_two(&images);
-        all.extend(images.into_iter().map(|one| (last.contains(&one.revision), one.at, app.clone(), one)));
+        images.retain(|one| !wanted.contains(&(app.clone(), one.revision)));
+        order.extend(images.into_iter().map(|one| (last.contains(&one.revision), app.clone(), one)));
     }
-    all.sort_by_key(|(is_last, at, _, _)| (*is_last, *at));
+    order.sort_by_key(|(is_last, _, one)| (*is_last, one.at));
+    order
+}
+
+/// Removes kept images until there is room. Says what went.
+fn make_room(
+    vars: &Vars,
+    app: &AppName,
+    disk: &Path,
+    wanted: &WantedRevisions,
+) -> Result<String, ProvenanceError> {
+    let mut all = BTreeMap::new();
+    for app in Dokku::new(vars).apps()?.names {
+        let images = RecordDir::of(vars, &app).kept()?;
+        all.insert(app, images);
+    }
     let mut gone = BTreeMap::<AppName, usize>::new();
     let mut are_last = false;
-    for (is_last, _, app, one) in all {
+    for (is_last, app, one) in in_order_of_going(all, wanted) {
         if !is_low(disk) {
             break;
         }
@@ -400,6 +424,8 @@ fn last_two(images: &[KeptImage]) -> BTreeSet<CommitId> {
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+
     use super::*;
 
     fn kept(digits: &str) -> KeptImages {
@@ -453,5 +479,23 @@ mod tests {
         let longest: AppName = "a".repeat(100).parse().unwrap();
         let tag = image.name(&longest).split_once(':').unwrap().1.len();
         assert!(tag <= 128, "{tag}");
+    }
+
+    #[test]
+    fn the_oldest_go_first_and_none_that_a_graduation_is_about_to_deploy() {
+        let name = |text: &str| text.parse::<AppName>().unwrap();
+        let aged = |digits: &str, minutes: i64| {
+            let aged = kept(digits).into_iter().zip(minutes..);
+            aged.map(|(one, minutes)| KeptImage { at: one.at + TimeDelta::minutes(minutes), ..one }).collect()
+        };
+        let all = BTreeMap::from([(name("api"), aged("1234", 0)), (name("web"), aged("567", 10))]);
+        let order = |wanted: &WantedRevisions| {
+            let order = in_order_of_going(all.clone(), wanted).into_iter();
+            let (last, first): (Vec<_>, Vec<_>) = order.partition(|(is_last, _, _)| *is_last);
+            [first, last].map(|part| revisions(&part.into_iter().map(|(_, _, one)| one).collect::<Vec<_>>()))
+        };
+        assert_eq!(order(&WantedRevisions::new()), ["125", "3467"]);
+        let wanted = [(name("api"), kept("1")[0].revision), (name("web"), kept("2")[0].revision)];
+        assert_eq!(order(&wanted.into()), ["25", "3467"], "1 of api is wanted, and 2 of web is none");
     }
 }
