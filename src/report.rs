@@ -8,7 +8,7 @@ use crate::commit::outcome::{AfterAbort, Cause, Outcome};
 use crate::legible::{amount, legible};
 use crate::lines::Lines;
 use crate::names::{AppName, CommitId, RequestTag};
-use crate::order::{Ending, Notice};
+use crate::order::{Ending, HookKind, Notice};
 use crate::plan::{Plan, PlannedDelivery, Row};
 use crate::protocol::{AppEnd, HoldPoint, Verdict};
 use crate::runs::Condition;
@@ -22,6 +22,8 @@ pub struct Reporter {
     hooks: Option<HookLines>,
     /// Of apps whose image is on its way: how many tenths of it have been told to be sent.
     tenths_sent: BTreeMap<AppName, u64>,
+    /// It was said that VERIFY hooks run: they do so again and again.
+    verifies: bool,
     /// Apps that the plan leaves stopped.
     stopped: Vec<AppName>,
     /// Apps whose release tasks run again.
@@ -76,6 +78,8 @@ impl Reporter {
                 let source = self.subject.as_ref().map_or("the source", |subject| &subject.source);
                 planned(&mut lines, plan, source);
             }
+            Notice::HooksStarted { kind: HookKind::Verify, .. }
+                if std::mem::replace(&mut self.verifies, true) => {}
             Notice::HooksStarted { kind, count } => lines.step(&format!("{kind} hooks ({count})")),
             Notice::HookLine { kind, text } => self.hook_line(&mut lines, format!("[{kind}] {text}")),
             Notice::HooksEnded { failed, .. } => self.hooks_ended(&mut lines, *failed),
