@@ -177,14 +177,8 @@ impl Place {
     /// # Errors
     /// The journal cannot be read, or is damaged.
     pub(crate) fn order(&self) -> Result<Option<Order>, FileError> {
-        Ok(read(&self.journal())?.into_iter().next().and_then(|entry| match entry {
-            Entry::Ordered { order } => Some(*order),
-            Entry::Begun { .. }
-            | Entry::Voted { .. }
-            | Entry::Decided { .. }
-            | Entry::Unwell { .. }
-            | Entry::Ended { .. } => None,
-        }))
+        let first = read(&self.journal())?.into_iter().next();
+        Ok(if let Some(Entry::Ordered { order }) = first { Some(*order) } else { None })
     }
 
     /// By which the destination knows us, or shall know us.
@@ -192,14 +186,8 @@ impl Place {
     /// # Errors
     /// The journal cannot be read, or is damaged; there is no randomness.
     pub(crate) fn secret(&self) -> Result<Secret, FileError> {
-        let known = read(&self.journal())?.into_iter().find_map(|entry| match entry {
-            Entry::Begun { secret, .. } => secret,
-            Entry::Ordered { .. }
-            | Entry::Voted { .. }
-            | Entry::Decided { .. }
-            | Entry::Unwell { .. }
-            | Entry::Ended { .. } => None,
-        });
+        let of = |entry| if let Entry::Begun { secret, .. } = entry { secret } else { None };
+        let known = read(&self.journal())?.into_iter().find_map(of);
         if let Some(known) = known {
             return Ok(known);
         }

@@ -396,8 +396,7 @@ pub(crate) struct Known {
     pub unreadable: Option<String>,
     /// It is being deployed here by a push whose objects are not in the repository yet: Git puts them there at its end.
     pub is_arriving: bool,
-    /// Of the source's image of it: about how many bytes of layers are to be sent, or why it is not; none if that was not
-    /// looked up, because no image would be sent.
+    /// The source's image of it, or why that is not sent; none if it was not looked up, because no image would be sent.
     pub image: Option<Result<SourceImage, WhyNot>>,
 }
 

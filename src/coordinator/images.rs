@@ -106,8 +106,8 @@ impl Coordinator<'_> {
     }
 }
 
-/// Sends the image of an app's version that was planned, with children of `children`, and tells from time to time how far it is. Gives how
-/// many bytes of layers were sent, before compression.
+/// Sends the image of an app's version that was planned, with children of `children`, and tells from time to time how far it
+/// is. Gives how many bytes of layers were sent, before compression.
 ///
 /// # Errors
 /// Why it is not there, in words.

@@ -113,40 +113,22 @@ pub(crate) fn settle_earlier(
 
 /// The apps that the destination was asked for.
 fn begun_with(entries: &[Entry]) -> BTreeSet<AppName> {
-    let found = entries.iter().find_map(|entry| match entry {
-        Entry::Begun { apps, .. } => Some(apps.clone()),
-        Entry::Ordered { .. }
-        | Entry::Voted { .. }
-        | Entry::Decided { .. }
-        | Entry::Unwell { .. }
-        | Entry::Ended { .. } => None,
-    });
-    found.unwrap_or_default()
+    let of = |entry: &Entry| if let Entry::Begun { apps, .. } = entry { Some(apps.clone()) } else { None };
+    entries.iter().find_map(of).unwrap_or_default()
 }
 
 /// What was found wrong after all were live.
 fn unwell(entries: &[Entry]) -> Option<Cause> {
-    entries.iter().find_map(|entry| match entry {
-        Entry::Unwell { cause } => Some(cause.clone()),
-        Entry::Ordered { .. }
-        | Entry::Begun { .. }
-        | Entry::Voted { .. }
-        | Entry::Decided { .. }
-        | Entry::Ended { .. } => None,
-    })
+    entries
+        .iter()
+        .find_map(|entry| if let Entry::Unwell { cause } = entry { Some(cause.clone()) } else { None })
 }
 
 /// What the ref says of a graduation that was voted on. One that was not cannot have been decided.
 fn decided_by_ref(vars: &Vars, order: &Order, entries: &[Entry]) -> Result<Option<Go>, CoordinatorError> {
-    let voted = entries.iter().find_map(|entry| match entry {
-        Entry::Voted { receive_pack } => Some(*receive_pack),
-        Entry::Ordered { .. }
-        | Entry::Begun { .. }
-        | Entry::Decided { .. }
-        | Entry::Unwell { .. }
-        | Entry::Ended { .. } => None,
-    });
-    let Some(receive_pack) = voted else { return Ok(None) };
+    let of =
+        |entry: &Entry| if let Entry::Voted { receive_pack } = entry { Some(*receive_pack) } else { None };
+    let Some(receive_pack) = entries.iter().find_map(of) else { return Ok(None) };
     // A ref that has moved tells at once. The push may well wait for us: its post-receive does.
     if let Some(go) = decision::by_ref(vars, order)? {
         return Ok(Some(go));

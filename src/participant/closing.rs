@@ -230,7 +230,7 @@ impl Closing {
     /// killed has left is gone: nothing of it runs any more, so whoever has Dokku's lock is somebody else.
     fn prepared(&mut self) -> Result<Noted, AppError> {
         let known = self.store.app(&self.app)?;
-        let is_ours = known.is_locking;
+        let lock_owner = self.lock_owner.unless_noted(known.is_locking);
         let mut noted = known.noted(self.before.clone());
         noted.deployed |= self.has_ended_well;
         let killed = noted.deploy.filter(|_| self.was_killed);
@@ -242,7 +242,7 @@ impl Closing {
                 let _ = self.sender.send(Message::Report(Report::Log { app: self.app.clone(), text }));
             };
             self.store.note_locking(&self.app);
-            self.lock = app.lock(if is_ours { LockOwner::Us } else { self.lock_owner }, say)?;
+            self.lock = app.lock(lock_owner, say)?;
         }
         if let Some(killed) = killed {
             sweep_temporary_files(killed);

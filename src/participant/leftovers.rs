@@ -138,7 +138,7 @@ pub(super) fn prune(vars: &Vars, own: &GraduationId) -> Result<(), ParticipantEr
     let owes = |id: &GraduationId| owed.iter().any(|(owing, _)| owing == id);
     let all = Store::all(vars)?.into_iter().filter(|(id, _)| id != own && !owes(id)).map(|(_, store)| store);
     let mut over: Vec<Store> = all.filter(|store| store.is_settled() || !store.socket().exists()).collect();
-    over.sort_by_key(|store| store.graduation().ok().flatten().map(|graduation| graduation.since));
+    over.sort_by_cached_key(|store| store.graduation().ok().flatten().map(|graduation| graduation.since));
     for store in over.iter().rev().skip(REMEMBERED - 1) {
         store.forget()?;
     }

@@ -374,7 +374,7 @@ impl<'a> Participant<'a> {
                 }
             },
             DestinationAction::Conclude(app, way) => self.conclude(app, way),
-            DestinationAction::Free(app) => self.leave(&app),
+            DestinationAction::Free(app) => self.free(&app),
             DestinationAction::Settle { decision, ends } => return self.settle(decision, ends),
         }
         None
@@ -440,8 +440,8 @@ impl<'a> Participant<'a> {
         let Some(member) = self.apps.get_mut(app) else { return };
         let lock = || -> Result<Option<DeployLock>, AppError> {
             let known = self.store.app(app)?;
-            // Or the participant that died has left it.
-            let owner = if known.is_locking { LockOwner::Us } else { member.lock_owner() };
+            // A participant that died may have left it.
+            let owner = member.lock_owner().unless_noted(known.is_locking);
             if !known.noted(member.before.clone()).is_touched() {
                 return Ok(None);
             }
@@ -499,7 +499,7 @@ impl<'a> Participant<'a> {
     }
 
     /// An app that came to its end under a participant that died: it may not have been left, nor given Dokku's lock back.
-    fn leave(&self, app: &AppName) {
+    fn free(&self, app: &AppName) {
         logged(self.store.leave(app));
         if self.store.app(app).is_ok_and(|known| known.is_locking) {
             drop(App::new(self.vars, &self.graduation.id, app).try_lock(LockOwner::Us));

@@ -41,6 +41,13 @@ pub(crate) enum LockOwner {
     Others,
 }
 
+impl LockOwner {
+    /// The same, unless the app's log says that we were about to take it (`is_locking`): then it is ours.
+    pub(crate) fn unless_noted(self, is_locking: bool) -> Self {
+        if is_locking { Self::Us } else { self }
+    }
+}
+
 impl DeployLock {
     /// Takes the lock at `path`, if nobody has it.
     ///
