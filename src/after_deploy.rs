@@ -1,8 +1,7 @@
-//! What follows a deploy, when it is really over: the app's manifest is brought up to date, and committed if the
-//! operator wants that (`auto-commit`).
+//! Work that follows the end of a deploy: the app's manifest is updated, and committed if `auto-commit` is on.
 //!
-//! Dokku's trigger `post-deploy` comes too early for it. Git moves the app's branch, by which the deployed revision
-//! is known, when the deploy's own process has ended. So the trigger starts a process that waits for that.
+//! Dokku's trigger `post-deploy` comes too early for it. Git moves the app's branch, which identifies the deployed
+//! revision, only when the deploy's own process has ended. So the trigger starts a process that waits for that.
 
 use std::time::Duration;
 
@@ -15,8 +14,8 @@ use crate::process::{self, ProcessError, ProcessId};
 use crate::settings::Settings;
 use crate::vars::Vars;
 
-/// How long the end of a deploy is awaited after its last trigger. A service that deploys does not end; there
-/// nothing is late but the commit.
+/// How long to wait for the end of a deploy after its last trigger. A deploy run by a long-lived service never ends;
+/// then only the commit is late.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the process is started for; JSON on its stdin.
@@ -24,23 +23,23 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[serde(deny_unknown_fields)]
 struct Deployed {
     app: AppName,
-    /// The push or command that deploys; none if it has ended.
+    /// The push or command that deploys; none if it has exited.
     by: Option<ProcessId>,
 }
 
-/// What follows a deploy could not be begun.
+/// Why the work after a deploy could not be done.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AfterDeployError {
-    /// The process.
+    /// The process could not be started.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    /// Our own stdin.
+    /// Our own stdin could not be read.
     #[error("cannot read which app was deployed: {0}")]
     Input(#[from] std::io::Error),
-    /// What stands there.
+    /// Our own stdin is not valid.
     #[error("cannot understand which app was deployed: {0}")]
     Deployed(#[from] serde_json::Error),
-    /// The manifest or the commit.
+    /// The manifest could not be updated or committed.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
 }
@@ -50,19 +49,19 @@ impl Explain for AfterDeployError {}
 /// Starts the process, from a trigger of the deploy.
 ///
 /// # Errors
-/// It could not be started.
+/// The process could not be started.
 pub(crate) fn start(app: &AppName) -> Result<(), AfterDeployError> {
-    // A push over ssh and a command at a terminal each lead a process group with all that they start in it.
+    // A push over ssh and a command at a terminal each lead a process group of everything that they start.
     let by = ProcessId::group_leader().or_else(|_| ProcessId::parent()).ok();
     let input = serde_json::to_vec(&Deployed { app: app.clone(), by })?;
     process::detach_from_deploy(&["after-deploy"], input)?;
     Ok(())
 }
 
-/// The main function of the process.
+/// Runs the process.
 ///
 /// # Errors
-/// There is no manifest or no commit; the next deploy or `graduate:commit` makes up for it.
+/// The manifest or the commit could not be made; the next deploy or `graduate:commit` makes up for it.
 pub(crate) fn main(vars: &Vars) -> Result<(), AfterDeployError> {
     process::leave_session()?;
     let Deployed { app, by } = serde_json::from_slice(&process::read_stdin(64 * 1024)?)?;
@@ -77,7 +76,7 @@ pub(crate) fn main(vars: &Vars) -> Result<(), AfterDeployError> {
     Ok(())
 }
 
-/// The same for all deploys of a graduation at once, when it has settled.
+/// Does the same for all deploys of a graduation at once, when it has settled.
 ///
 /// # Errors
 /// As [`main`].

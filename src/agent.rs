@@ -1,8 +1,8 @@
-//! The agent: `dokku graduate:agent` on a destination, what a source talks to.
+//! The agent: `dokku graduate:agent` on a destination, the process that a source talks to.
 //!
-//! It says hello, answers what needs no lock itself, and otherwise passes requests on to the participant and the
-//! participant's reports back. It holds nothing: killed or cut off, the participant goes on and another agent
-//! takes up the talk.
+//! It sends the hello, answers the questions that need no lock, passes requests on to the participant and the
+//! participant's reports back to the source. It holds no state: if it is killed or disconnected, the participant goes
+//! on and another agent continues.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufReader, Write};
@@ -46,28 +46,28 @@ mod following;
 
 use following::{Following, Stop};
 
-/// How long a participant may take to begin or to be reached.
+/// How long a participant may take to begin or to accept a connection.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
-/// The agent cannot go on; the source sees the session end.
+/// Why the agent cannot go on; the source sees the session end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AgentError {
-    /// The source is gone, or sends what is not a request.
+    /// The source has disconnected, or sent something that is not a request.
     #[error(transparent)]
     Line(#[from] LineError),
-    /// The source or the participant cannot be written to.
+    /// A message could not be written to the source or the participant.
     #[error("cannot pass on a message: {0}")]
     Write(#[from] io::Error),
-    /// Dokku's files.
+    /// Dokku's files cannot be read.
     #[error(transparent)]
     Dokku(#[from] DokkuError),
-    /// What runs.
+    /// What the apps run cannot be determined.
     #[error(transparent)]
     Provenance(#[from] ProvenanceError),
-    /// Docker.
+    /// Docker failed.
     #[error(transparent)]
     Docker(#[from] DockerError),
-    /// Ours.
+    /// A file of ours cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
     /// The participant could not be started.
@@ -76,29 +76,29 @@ pub(crate) enum AgentError {
     /// The participant did not answer.
     #[error("the participant of graduation {0} does not answer")]
     Silent(GraduationId),
-    /// The participant is gone before its time.
+    /// The participant died before the graduation was settled.
     #[error("the participant of graduation {0} has died{1}")]
     Died(GraduationId, String),
-    /// Whoever asks for it has not begun it.
+    /// Another source has begun the graduation.
     #[error("graduation {0} belongs to another source")]
     OfAnother(GraduationId),
-    /// It is begun a second time.
+    /// The id of a graduation was used before.
     #[error("graduation {0} was begun before")]
     BegunBefore(GraduationId),
-    /// More than a state can have.
+    /// The graduation has more apps than a state can have.
     #[error("a graduation has {MAX_APPS} apps at most")]
     TooManyApps,
-    /// A second one.
+    /// A second `begin` or `resume` in one session.
     #[error("a session has one graduation, which is begun or resumed once")]
     AnotherGraduation,
-    /// Requests in an order that makes no sense.
+    /// A request came before the graduation that it needs was begun.
     #[error("a request that needs a graduation came before one was begun")]
     NoGraduation,
 }
 
 impl Explain for AgentError {}
 
-/// Serves one session for whoever has this access, until its stdin ends.
+/// Serves one session of a client with this access, until our stdin ends.
 ///
 /// # Errors
 /// See [`AgentError`].
@@ -128,7 +128,7 @@ pub(crate) fn run(vars: &Vars, access: &Access) -> Result<(), AgentError> {
     Ok(())
 }
 
-/// Remembers for the doctor that a key graduates here which may do more than that.
+/// Records for the doctor that the client's key may do more than graduate here.
 fn note_ordinary(vars: &Vars, access: &Access) {
     if let (None, false, Some(key)) = (access.source(), vars.is_local, &vars.key)
         && let Err(error) = sources::note_ordinary(vars, key)
@@ -156,21 +156,21 @@ fn tell_factors(app: &AppName, factors: RawFactors) -> io::Result<()> {
 
 struct Session<'a> {
     vars: &'a Vars,
-    /// What it may touch.
+    /// What the source may touch.
     access: &'a Access,
-    /// What Docker had when it was asked first.
+    /// What Docker had at the first request for layers.
     images: Option<LocalImages>,
-    /// The apps of the graduation that is begun next.
+    /// The apps of the graduation that will be begun.
     expected: BTreeMap<AppName, CommitId>,
-    /// A graduation was begun or resumed, or could not be.
+    /// Whether a `begin` or `resume` was received, even one that failed.
     is_claimed: bool,
     participant: Option<ParticipantHandle>,
 }
 
-/// What must be known of Docker here to receive an image.
+/// What must be known of the local Docker to receive an image.
 struct LocalImages {
     architecture: String,
-    /// The layers of each image that could complete one that is sent in part.
+    /// The layers of each image that could complete an image that is sent in part.
     layers: Vec<Vec<Digest>>,
 }
 
@@ -251,7 +251,7 @@ impl Session<'_> {
         }
     }
 
-    /// The apps of this host, as far as they exist for the source.
+    /// Returns the apps of this host that are visible to the source.
     fn apps(&self, dokku: &Dokku) -> Result<Vec<AppName>, AgentError> {
         let mut apps = dokku.apps()?.names;
         apps.retain(|app| self.access.may_touch(app));
@@ -266,13 +266,13 @@ impl Session<'_> {
         let mut found = provenance::look(self.vars, Path::new("docker"), &apps)?;
         let mut kept = provenance::kept_revisions(self.vars, &apps)?;
         for app in apps {
-            // What is broken of one app concerns that app alone.
+            // A broken file of one app concerns that app alone.
             let (own, broken) = match dokku.config(&app) {
                 Ok(config) => (config.into_keys().collect(), None),
                 Err(error) => (BTreeSet::new(), Some(error.to_string())),
             };
             let config_names = own.union(&for_all).cloned().collect();
-            // What hangs on the Procfile of the next version the source knows.
+            // The source knows the next version's Procfile, and with it the rest of the hold point.
             let hold = dokku.hold_point(&app, None);
             let status = found.remove(&app).unwrap_or_default().status;
             let obstacles = obstacles.remove(&app).unwrap_or_default();
@@ -325,7 +325,8 @@ impl Session<'_> {
         if !self.access.may_touch(&app) {
             return Ok(answer(Answer::Kept { app })?);
         }
-        // What was brought live is kept already; the source asks for all of it at the next release again.
+        // What is live is already kept. The source sends the whole request again at the next release, so an error is
+        // only logged.
         if let Err(error) = Git::bare(&Dokku::new(self.vars).repository(&app)).keep(keep, forget, git::kept) {
             log::error!("{error}");
         }
@@ -336,7 +337,7 @@ impl Session<'_> {
     }
 
     fn examine(&self) -> Result<(), AgentError> {
-        // First of all, for the source subtracts the time that the question took.
+        // The clock comes first: the source subtracts the time that the question took.
         answer(Answer::Clock { at: Utc::now() })?;
         let apps = Dokku::new(self.vars).apps()?.names;
         let may_read = |finding: &Finding| {
@@ -361,7 +362,7 @@ impl Session<'_> {
         self.claim_session()?;
         let id = graduation.id.clone();
         let store = Store::at(self.vars, &id);
-        // Who wants one that there is has to take it up, with its secret.
+        // An existing graduation can only be resumed, with its secret.
         if !store.reserve()? {
             return Err(AgentError::BegunBefore(id));
         }
@@ -373,7 +374,7 @@ impl Session<'_> {
         self.follow(id, store, 0, Some(process))
     }
 
-    /// A session has one graduation: whoever guesses at another begins a new one for each guess.
+    /// Allows one `begin` or `resume` per session: a client that guesses at secrets needs a new session for each guess.
     fn claim_session(&mut self) -> Result<(), AgentError> {
         let is_first = !std::mem::replace(&mut self.is_claimed, true);
         if is_first { Ok(()) } else { Err(AgentError::AnotherGraduation) }
@@ -383,7 +384,7 @@ impl Session<'_> {
         self.claim_session()?;
         let store = Store::at(self.vars, &id);
         let Some(graduation) = store.graduation()? else { return Ok(tell(&Report::Unknown {})?) };
-        // On this same host whoever recovers it may be somebody else than who has begun it.
+        // With `local`, another user than the one who began the graduation may recover it.
         let is_same_key = self.vars.is_local || graduation.came_with(&self.vars.user);
         if !is_same_key || !graduation.was_begun_with(secret) {
             return Err(AgentError::OfAnother(id));
@@ -399,7 +400,7 @@ impl Session<'_> {
         self.follow(id, store, seen, process)
     }
 
-    /// Passes the participant's reports on from now on, those after the first `seen`.
+    /// Starts to pass on the participant's reports, from the one after the first `seen`.
     fn follow(
         &mut self,
         id: GraduationId,
@@ -410,7 +411,7 @@ impl Session<'_> {
         let process = started.as_ref().map(|started| started.process);
         let end = Instant::now() + START_LIMIT;
         let follower: Follower<Report> = loop {
-            // Asked first: what it has written until it ended can be read.
+            // Asked before opening: after the participant's end all that it has written can be read.
             let is_gone = process.is_some_and(|process| !process.is_running());
             match Follower::open(&store.reports()) {
                 Ok(follower) => break follower,
@@ -437,13 +438,13 @@ impl Session<'_> {
     }
 }
 
-/// What a participant said when it ended, as the end of a sentence.
+/// Returns the last output of a participant that has exited, as the end of a sentence.
 fn why(started: &Detached) -> String {
     let words = started.last_words();
     if words.is_empty() { words } else { format!(": {words}") }
 }
 
-/// The participant is gone before its time. One that had not begun has left nothing to settle, only files.
+/// Makes the error for a participant that has died. One that had begun nothing leaves only files, which are removed.
 fn died(id: GraduationId, store: &Store, started: Option<&Detached>) -> AgentError {
     if matches!(store.graduation(), Ok(None))
         && let Err(error) = store.tidy()
@@ -454,7 +455,7 @@ fn died(id: GraduationId, store: &Store, started: Option<&Detached>) -> AgentErr
 }
 
 impl ParticipantHandle {
-    /// Sends a request to the participant. One that is settled needs none any more.
+    /// Sends a request to the participant. If the graduation is settled, the request is dropped.
     fn pass_on(&mut self, request: &Request) -> Result<(), AgentError> {
         if self.connection.is_none() {
             self.connection = self.connect()?;

@@ -1,7 +1,7 @@
-//! One binary under many names: what it was called as decides what it does.
+//! One binary under many names: the name that it was called by decides what it does.
 //!
-//! Dokku runs a plugin's files by name, so the install trigger makes links to this binary: one for each
-//! subcommand, one for `commands`, one for each trigger. Parsing ends in one [`Invocation`].
+//! Dokku runs a plugin's files by name, so the install trigger makes links to this binary: one for each subcommand, one
+//! for `commands`, one for each trigger. The result of parsing is one [`Invocation`].
 
 use std::path::Path;
 
@@ -10,23 +10,23 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use crate::commands::{Command, CommandError, help};
 use crate::links::{AFTER_ALL, BEFORE_ALL, IN_GRADUATE};
 
-/// What this process is to do.
+/// What this process must do.
 #[derive(Debug)]
 pub(crate) enum Invocation {
-    /// A command of a user.
+    /// Run a user's command.
     Command(Command),
-    /// Print this on stdout: `--help` of a command.
+    /// Print this text on stdout: the `--help` of a command.
     Show(String),
-    /// Dokku asked `commands` for something that is another plugin's.
+    /// Dokku asked `commands` for a command of another plugin.
     NotOurs,
-    /// One of Dokku's triggers, with its arguments.
+    /// Run one of Dokku's triggers.
     Trigger {
-        /// Its name, one of those in [`crate::links`].
+        /// The trigger's name, one of those in [`crate::links`].
         name: String,
-        /// What Dokku gave it.
+        /// The arguments that Dokku passed.
         arguments: Vec<String>,
     },
-    /// A command that the plugin itself, git or Dokku starts.
+    /// Run a command that the plugin itself, git or Dokku starts.
     Internal(InternalCommand),
 }
 
@@ -94,7 +94,7 @@ struct Own {
     command: InternalCommand,
 }
 
-/// Parses with clap, whose help is a result and whose errors are wrong usage.
+/// Parses with clap. Help text is returned as `Ok(Err(text))`; a parse error is wrong usage.
 fn parse<P: CommandFactory + FromArgMatches>(words: &[String]) -> Result<Result<P, String>, CommandError> {
     let name = P::command().get_name().to_owned();
     let words = std::iter::once(&name).chain(words);
@@ -128,7 +128,7 @@ fn own(words: &[String]) -> Result<Invocation, CommandError> {
     })
 }
 
-/// What `commands` is asked: for help, or for anything, after everything else has been tried.
+/// Handles Dokku's `commands`: Dokku calls it for help, and for any command that no other file of a plugin has handled.
 fn commands(words: &[String]) -> Result<Invocation, CommandError> {
     match words.first().map(String::as_str) {
         Some("help") => Ok(Invocation::Command(Command::Help(help::Arguments::bare()))),
@@ -137,7 +137,7 @@ fn commands(words: &[String]) -> Result<Invocation, CommandError> {
     }
 }
 
-/// Parses the arguments of the process, the first being the path that it was started by.
+/// Parses the arguments of the process; the first one is the path by which it was started.
 ///
 /// # Errors
 /// [`CommandError::Usage`].

@@ -1,8 +1,8 @@
-//! `graduate:gate`: what the key of a source runs, whatever it asks for.
+//! `graduate:gate`: the forced command of a source's key; it runs whatever the client requests.
 //!
-//! The forced command of the key's line hands over what was asked for in one variable that no shell has parsed. It is one
-//! of the four forms of [`SourceCommand`], or it is refused with one line. What passes takes the place of this process:
-//! one of four programs of the plugin, with no other word of the client's than a checked name of an app.
+//! sshd passes the requested command in one variable that no shell has parsed. The command has one of the four forms of
+//! [`SourceCommand`], or it is refused with one line. An accepted command replaces this process with one of four
+//! programs of the plugin. The only word of the client that reaches it is the checked name of an app.
 
 use std::convert::Infallible;
 use std::os::unix::ffi::OsStrExt;
@@ -14,43 +14,43 @@ use crate::process::{ProcessError, Program};
 use crate::sources::{self, MAX_OPEN, SourceError};
 use crate::vars::{self, Vars};
 
-/// The gate does not open.
+/// Why the gate refuses a command.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GateError {
-    /// It was not started by the forced command of a key.
+    /// The process was not started by the forced command of a key.
     #[error("only the key of a source that `graduate:accept` let in comes here")]
     NotASource,
-    /// It was by one that is not accepted.
+    /// The key is not that of an accepted source.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// Something else than the four forms.
+    /// The command has none of the four forms.
     #[error("the key {source_name} can only graduate to this host; refused: {asked:?}")]
     Refused {
-        /// Whose key it is.
+        /// The source whose key it is.
         source_name: SourceName,
-        /// What was asked for, made harmless and shortened.
+        /// The requested command, made harmless and shortened.
         asked: String,
     },
-    /// It does not end what it begins.
+    /// The source has too many open sessions.
     #[error("the key {0} has {MAX_OPEN} sessions open on this host, and can have no more")]
     TooMany(SourceName),
-    /// What is let through cannot be started.
+    /// The program could not be started.
     #[error(transparent)]
     Process(#[from] ProcessError),
 }
 
 impl Explain for GateError {}
 
-/// Lets one command through.
+/// Checks the requested command and replaces this process with its program.
 ///
 /// # Errors
-/// See [`GateError`]; otherwise it does not return.
+/// See [`GateError`]; on success it does not return.
 pub(crate) fn run(vars: &Vars) -> Result<Infallible, GateError> {
     let source = sources::of_key(vars, vars.key.as_ref().ok_or(GateError::NotASource)?)?.name;
     let wanted = vars.wanted.as_deref().unwrap_or_default().as_bytes();
     let command = SourceCommand::parse(wanted);
     let refused = command.is_none().then(|| sources::shown(wanted));
-    // A full disk keeps nobody from settling what has begun.
+    // A full disk must not keep a source from settling what it has begun.
     let has_room = sources::note_session(vars, &source, refused.as_deref()).unwrap_or_else(|error| {
         log::warn!("{error}");
         true

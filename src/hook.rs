@@ -1,5 +1,5 @@
-//! Git's two hooks on the environment repository: pre-receive votes, post-receive tells that the tag
-//! has moved. Both attach to a coordinator and show what it says; neither holds anything.
+//! Git's two hooks on the environment repository: pre-receive votes, post-receive reports that the tag has moved. Both
+//! attach to a coordinator and show what it reports; neither holds any state.
 
 use crate::approvals;
 use crate::attach::{Attached, Look, Step};
@@ -28,10 +28,10 @@ pub(crate) use failure::HookError;
 
 use push_status::{PushStatus, note_push_status};
 
-/// The longest input that git may write: a thousand refs.
+/// The largest input accepted from git, in bytes: about a thousand refs fit.
 const MAX_INPUT: u64 = 1 << 20;
 
-/// pre-receive: exit status 0 is the vote yes.
+/// Runs pre-receive: exit status 0 is the vote yes.
 ///
 /// # Errors
 /// The push is refused.
@@ -68,7 +68,8 @@ pub(crate) fn pre_receive(vars: &Vars) -> Result<u8, HookError> {
     vote(vars, client.receive_pack()?, &orders)
 }
 
-/// A hook that stood here before ours: it runs first and can refuse.
+/// Runs the hook that was installed here before ours; it runs first and can refuse. Returns the exit status of a
+/// refusal.
 fn chained(vars: &Vars, name: &str, input: &[u8]) -> Result<Option<u8>, HookError> {
     let path = install::chained_hook(&vars.git_dir(), name);
     if !path.exists() {
@@ -88,7 +89,7 @@ fn is_in_use(vars: &Vars, tag: &RequestTag) -> Result<bool, HookError> {
     Ok(order.is_some_and(|order| order.tag == *tag))
 }
 
-/// Runs the graduations of a push as far as their vote. They stand or fall together.
+/// Runs the graduations of a push up to their vote. If one fails, all are aborted.
 fn vote(vars: &Vars, receive_pack: ProcessId, orders: &[Order]) -> Result<u8, HookError> {
     let mut attached = Vec::new();
     for order in orders {
@@ -134,7 +135,7 @@ fn vote(vars: &Vars, receive_pack: ProcessId, orders: &[Order]) -> Result<u8, Ho
     Ok(refused.unwrap_or(0))
 }
 
-/// The exit status that a step asks for, if it is not good.
+/// Returns the exit status of a step that ends the push without success.
 fn refusal(step: &Step) -> Option<u8> {
     match step {
         Step::Ready | Step::Voted => None,
@@ -147,11 +148,11 @@ fn refusal(step: &Step) -> Option<u8> {
     }
 }
 
-/// Shows and notes how graduations ended that were voted on in a push which is over, and whose post-receive did not say
-/// so: git could not move a tag, or the hook was killed. Exit status 0 if all of it is known.
+/// Shows and records how graduations ended whose push is over and whose post-receive did not report it: git could not
+/// move a tag, or the hook was killed. Returns exit status 0 if every end is known.
 ///
 /// # Errors
-/// The files of one cannot be read.
+/// The files of a graduation cannot be read.
 pub(crate) fn told(vars: &Vars, ids: &[GraduationId]) -> Result<u8, HookError> {
     let mut worst = Some(0);
     for id in ids {
@@ -163,10 +164,10 @@ pub(crate) fn told(vars: &Vars, ids: &[GraduationId]) -> Result<u8, HookError> {
     Ok(0)
 }
 
-/// post-receive: the refs have moved. Its exit status means nothing to git.
+/// Runs post-receive: the refs have moved. Git ignores its exit status.
 ///
 /// # Errors
-/// The graduation goes on without it.
+/// The hook cannot do its work; the graduation goes on without it.
 pub(crate) fn post_receive(vars: &Vars) -> Result<u8, HookError> {
     let client = Client::of_hook(vars);
     let input = process::read_stdin(MAX_INPUT)?;

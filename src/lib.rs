@@ -1,7 +1,7 @@
 //! dokku-graduate: promotes a whole Dokku environment at once.
 //!
-//! ARCHITECTURE.md has the map, docs/internals/ the transaction and its promises. This is a library only for the tests of
-//! this repository: what it shows besides [`main`] is what they use.
+//! ARCHITECTURE.md has the map, docs/internals/ the transaction and its promises. The crate is a library only for the
+//! tests of this repository: apart from [`main`] it exposes what they use.
 
 mod access;
 mod after_deploy;
@@ -84,27 +84,27 @@ mod who;
 
 pub use start::main;
 
-/// What the tests and the fuzzers of this repository use. It is nobody else's, and changes with every version.
+/// What the tests and fuzzers of this repository use. It is not a public API, and changes with every version.
 pub mod exposed {
-    /// What a source's key may ask for.
+    /// What a source's key may request.
     pub mod access {
         pub use crate::access::SourceCommand;
     }
-    /// [`crate::coordinator`]'s talk with hooks and commands.
+    /// The messages between [`crate::coordinator`] and the hooks and commands.
     pub mod control {
         pub use crate::coordinator::control::{Ask, Tell};
     }
-    /// The journal's form.
+    /// The format of the journal.
     pub mod journal {
         pub use crate::journal::{Entry, Journal, read};
     }
-    /// What `--help` says.
+    /// The text of `--help`.
     pub mod help {
         pub use crate::commands::all;
         pub use crate::commands::help::usage;
     }
     pub use crate::exit::ExitStatus;
-    /// Images on their way.
+    /// Sending and receiving images.
     pub mod image {
         pub use crate::docker::DockerError;
         pub use crate::image::BuildFacts;
@@ -112,7 +112,7 @@ pub mod exposed {
         pub use crate::image::unpack::{Awaited, UnpackError, unpack, unpack_parts};
     }
     pub use crate::legible::legible;
-    /// What is in a commit.
+    /// The files of a commit.
     pub mod manifest {
         pub use crate::manifest::{GITIGNORE, MANIFEST_FILE, MAX_MANIFEST, Manifest};
     }
@@ -126,7 +126,7 @@ pub mod exposed {
     pub use crate::order::Notice;
     pub use crate::plan::Options;
     pub use crate::process::{Children, Program, Running};
-    /// The messages between two hosts.
+    /// The messages between the two hosts.
     pub mod protocol {
         pub use crate::protocol::{
             MAX_LINE, MAX_LOG_TEXT, PROTOCOL, Report, Request, clipped, encode, parse, read_line,
@@ -135,20 +135,20 @@ pub mod exposed {
     pub use crate::repo::Incoming;
     pub use crate::report::Reporter;
     pub use crate::settings::url::Url;
-    /// Tags with a signature.
+    /// Signed tags.
     pub mod signed_tag {
         pub use crate::signed_tag::{MAX_TAG, SignedTag, TagProblem, parse};
     }
-    /// What can be set.
+    /// The properties that can be set.
     pub mod properties {
         pub use crate::settings::properties::{Described, check, described};
     }
-    /// Connections over one pair of pipes.
+    /// Connections multiplexed over one pair of pipes.
     pub mod multiplex {
         pub use crate::multiplex::frame::{FrameError, StreamId};
         pub use crate::multiplex::streams::{Arrived, Side, StreamError, Streams, WINDOW};
     }
-    /// What a push wants.
+    /// What a push requests.
     pub mod updates {
         pub use crate::updates::confusing::is_blocker;
         pub use crate::updates::{Push, Update, parse, understand};

@@ -1,8 +1,8 @@
-//! `graduate:receive <app>`: takes the objects of a graduation into an app's repository on the destination.
+//! `graduate:receive <app>`: receives the objects of a graduation into an app's repository on the destination.
 //!
-//! A git-receive-pack(1) that runs none of the app's hooks, so deploys nothing. Its own pre-receive hook
-//! ([`check`]) lets only the one ref be created that the graduation needs, and only what belongs to it come in. What git may
-//! use meanwhile is bounded: a pack unfolds to whatever it says.
+//! It runs a git-receive-pack(1) that runs none of the app's hooks, so it deploys nothing. Its own pre-receive hook
+//! ([`check`]) accepts only the creation of the one ref that the graduation needs, and only objects that belong to it.
+//! The resources of git are bounded, for a small pack can unpack to any size.
 
 use std::path::Path;
 use std::time::Duration;
@@ -27,60 +27,60 @@ mod arrival;
 
 use arrival::{ArrivalError, MAX_UNFOLDED};
 
-/// The largest pack that is taken, in bytes: 4 GiB. It is the largest file, too: git completes a pack with what its deltas
-/// start from.
+/// The largest pack that is accepted, in bytes: 4 GiB. It also bounds the largest file, for git appends missing delta
+/// bases to a pack.
 const MAX_PACK: u64 = 4 << 30;
 
-/// How much memory each of git's programs may have, in bytes: 2 GiB. It unfolds each delta there, and a delta of some bytes
-/// can unfold to any size.
+/// How much memory each of git's processes may use, in bytes: 2 GiB. git unpacks each delta in memory, and a delta of a
+/// few bytes can unpack to any size.
 const MAX_MEMORY: u64 = 2 << 30;
 
-/// For how long each may work, in seconds of one processor: half an hour.
+/// How much CPU time each of them may use, in seconds: half an hour.
 const MAX_WORK_S: u64 = 1800;
 
-/// How much room must be left on the disk, in bytes, or in percent of it if that is less: 1 GiB.
+/// How much space must stay free on the disk, in bytes, or in percent of the disk if that is less: 1 GiB.
 const ROOM: u64 = 1 << 30;
 const ROOM_PERCENT: u64 = 5;
 
-/// How often is looked whether there is still room, and whether the graduation still wants it.
+/// How often to check whether there is still space, and whether the graduation still needs the objects.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How long git may take to end when it is told to.
+/// How long git may take to exit after SIGTERM.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The objects are not taken.
+/// Why the objects are not accepted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReceiveError {
-    /// Nobody graduates the app, or another source does.
+    /// The app is not in a graduation of this source that is still undecided.
     #[error("{0} is not part of a graduation of yours to this host")]
     NotOpen(AppName),
-    /// An earlier session does not end.
+    /// An earlier session still receives objects of the app.
     #[error("objects of {0} are being received already")]
     Busy(AppName),
-    /// They do not fit.
+    /// The disk has too little space.
     #[error("the disk of the apps' repositories has {} MiB left, and objects would fill it", .0 >> 20)]
     NoRoom(u64),
-    /// They come too late.
+    /// The graduation is aborted.
     #[error("graduation {0} was aborted")]
     Aborted(GraduationId),
-    /// A ref that no graduation needs.
+    /// An update of a ref that the graduation does not need.
     #[error("a graduation may only create {expected:?}, not change {found:?}")]
     OtherRef {
-        /// What it may create.
+        /// The ref that may be created.
         expected: String,
-        /// What was pushed.
+        /// The ref that was pushed.
         found: String,
     },
-    /// More came than that.
+    /// The objects are too large, or not all of them belong to the revision.
     #[error(transparent)]
     Arrival(#[from] ArrivalError),
-    /// git wrote what is not an update.
+    /// git wrote a line that is not a ref update.
     #[error(transparent)]
     Update(#[from] UpdateError),
-    /// A file.
+    /// A file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A ref that is nobody's is left.
+    /// A ref that came after the abort cannot be deleted.
     #[error(transparent)]
     Git(#[from] GitError),
     /// git cannot be run.
@@ -108,10 +108,10 @@ pub(crate) fn run(vars: &Vars, access: &Access, app: &AppName) -> Result<u8, Rec
     let hooks = vars.plugin_dir().join("hooks");
     let settings = [
         format!("core.hooksPath={}", hooks.display()),
-        // Whatever the host hides from pushers.
+        // Overrides a `hideRefs` of the host.
         "receive.hideRefs=!refs/graduate".to_owned(),
         format!("receive.maxInputSize={MAX_PACK}"),
-        // Never as single objects, each of them unfolded.
+        // Never unpacks into loose objects, which are stored without deltas.
         "receive.unpackLimit=1".to_owned(),
         "receive.denyDeletes=true".to_owned(),
         "receive.autogc=false".to_owned(),
@@ -130,7 +130,7 @@ pub(crate) fn run(vars: &Vars, access: &Access, app: &AppName) -> Result<u8, Rec
     let process = running.identity().map_err(FileError::of("look at git in", &repository))?;
     let mut was_over = false;
     while !process.wait(TICK) {
-        // What git took before the end is there by now.
+        // One tick after the graduation was over: what git had accepted before that is in place.
         if was_over {
             end_session(&not_open());
         }
@@ -140,15 +140,15 @@ pub(crate) fn run(vars: &Vars, access: &Access, app: &AppName) -> Result<u8, Rec
         was_over = is_over(&store);
     }
     let status = running.wait()?;
-    // An abort does not wait for objects that are under way. A ref that came after it is nobody's; one that came
-    // before, the participant has deleted.
+    // An abort does not wait for objects in transfer. The participant deletes the refs that exist then; a later one is
+    // deleted here.
     if is_aborted(&store) {
         Git::bare(&repository).delete_graduation_refs(&graduation.id)?;
     }
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }
 
-/// Says why, and ends this process with all of git's: they are one group.
+/// Shows the reason and ends this process group: this process with all of git's.
 fn end_session(why: &ReceiveError) {
     error::show(why, None);
     if let Ok(own) = ProcessId::of(std::process::id()) {
@@ -167,7 +167,7 @@ fn has_room(repository: &Path) -> Result<(), ReceiveError> {
     }
 }
 
-/// A disk of `all` bytes with so many free ones has room for objects.
+/// Reports whether a disk of `all` bytes with `free` free ones has room for objects.
 fn keeps_room(all: u64, free: u64) -> bool {
     free >= ROOM.min(all / 100 * ROOM_PERCENT)
 }
@@ -181,7 +181,7 @@ fn is_aborted(store: &Store) -> bool {
     store.decision().or_else(settled) == Some(Decision::Abort)
 }
 
-/// The pre-receive hook of that git: run in the app's repository, with git's lines on stdin.
+/// Acts as the pre-receive hook of that git, in the app's repository, with git's lines on stdin.
 ///
 /// # Errors
 /// See [`ReceiveError`].
@@ -212,7 +212,7 @@ mod tests {
     fn a_disk_keeps_some_room() {
         let gib = 1 << 30;
         assert!(keeps_room(200 * gib, gib) && !keeps_room(200 * gib, gib - 1));
-        // A small one has 5 percent.
+        // A small disk keeps 5 percent.
         assert!(keeps_room(2 * gib, gib / 8) && !keeps_room(2 * gib, gib / 16));
     }
 }

@@ -11,7 +11,7 @@ use crate::transfer::bound;
 use crate::vars::Vars;
 use crate::{after_deploy, coordinator, hook, install, participant, trigger};
 
-/// What the one binary of the plugin does, whatever it is called as.
+/// Runs the program under whichever name it was called.
 pub fn main() -> ExitCode {
     panic::set_hook(Box::new(|bug| {
         let hint = "this is a bug of dokku-graduate; please report it with what you did";

@@ -1,5 +1,5 @@
-//! Dokku's triggers, by name. Whatever fails here fails somebody's deploy, so only what must stop one returns an
-//! error; the rest is logged.
+//! Dokku's triggers, by name. An error of a trigger fails the deploy that called it, even one that no graduation
+//! started. So an error is returned only where the deploy must stop; all others are logged.
 
 use std::path::Path;
 use std::thread;
@@ -20,14 +20,14 @@ use crate::participant::{self, ParticipantError, Settler};
 use crate::provenance::{self, ProvenanceError};
 use crate::vars::Vars;
 
-/// How long the start of all apps after a boot may wait for graduations to be settled, and how often it looks.
+/// How long the start of all apps after a boot waits for graduations to settle, and how often it checks.
 const SWEEP_LIMIT: Duration = Duration::from_secs(60);
 const LOOK_PERIOD: Duration = Duration::from_millis(100);
 
 /// Runs one trigger.
 ///
 /// # Errors
-/// The deploy that it belongs to must not go on.
+/// The deploy that the trigger belongs to must stop.
 pub(crate) fn run(vars: &Vars, name: &str, arguments: &[String]) -> Result<(), HoldError> {
     let argument = |index: usize| arguments.get(index).map(String::as_str).unwrap_or_default();
     // An app whose name we cannot parse cannot be part of any graduation.
@@ -108,7 +108,7 @@ pub(crate) fn run(vars: &Vars, name: &str, arguments: &[String]) -> Result<(), H
             refresh(vars, &new);
             Ok(())
         }
-        // A setting, or a new app: what runs is what ran before.
+        // A setting changed, or an app was created: what runs is what ran before.
         (_, Some(app), _) => {
             if let Err(error) = environment::refresh_settings(vars, &app) {
                 log::warn!("{error}");
@@ -121,7 +121,7 @@ pub(crate) fn run(vars: &Vars, name: &str, arguments: &[String]) -> Result<(), H
 
 fn deployed(vars: &Vars, app: &AppName) {
     let done = match &vars.graduation {
-        // Its manifests follow when all its apps have settled.
+        // The manifests are updated when all apps of the graduation have settled.
         Some(id) => Store::at(vars, id).note(app, &AppEntry::Deployed {}).map_err(|error| error.to_string()),
         None => after_deploy::start(app).map_err(|error| error.to_string()),
     };
@@ -130,14 +130,15 @@ fn deployed(vars: &Vars, app: &AppName) {
     }
 }
 
-/// A deploy that is not recorded goes on: what it starts is then of an unknown revision.
+/// Logs an error of recording. The deploy goes on; what it starts then has an unknown revision.
 fn recorded(result: Result<(), ProvenanceError>) {
     if let Err(error) = result {
         log::error!("{error}");
     }
 }
 
-/// Whatever fails here keeps Dokku from asking the other plugins; without an answer of ours it builds.
+/// Prints the builder that a deploy of ours selects. Errors are only logged: a failing trigger would keep Dokku from
+/// asking the other plugins, and without an answer of ours Dokku builds the app.
 fn say_builder(vars: &Vars, app: &AppName) {
     let said = match hold::delivered(vars, app) {
         Ok(delivered) => {
@@ -158,7 +159,7 @@ fn pulls(image: &ImageName) {
     output::to_stderr(&lines.text());
 }
 
-/// A deploy goes on whose image is not kept, and says so.
+/// Shows why an image is not kept; the deploy goes on.
 fn image_kept(result: Result<Option<String>, ProvenanceError>) {
     let note = result.unwrap_or_else(|error| Some(format!("its image is not kept: {error}")));
     if let Some(note) = note {
@@ -168,7 +169,7 @@ fn image_kept(result: Result<Option<String>, ProvenanceError>) {
     }
 }
 
-/// What graduations that are not settled are about to make of their apps; nothing that cannot be read.
+/// Returns the revisions that unsettled graduations are deploying. A store that cannot be read counts as empty.
 fn wanted(vars: &Vars) -> provenance::WantedRevisions {
     let all = Store::all(vars).unwrap_or_default().into_iter().map(|(_, store)| store);
     let opened = all.filter(|store| !store.is_settled()).flat_map(|store| store.opened().unwrap_or_default());
@@ -181,8 +182,8 @@ fn refresh(vars: &Vars, app: &AppName) {
     }
 }
 
-/// After a reboot the containers that were held are down, and whoever held them is gone: what is left of a
-/// graduation is settled before Dokku starts the apps again.
+/// Settles graduations before Dokku starts the apps after a boot: the held containers and the processes that held them
+/// no longer run.
 fn sweep_after_boot(vars: &Vars) {
     let unsettled = match Store::all(vars) {
         Ok(all) => all.into_iter().filter(|(_, store)| !store.is_settled()),
@@ -190,8 +191,8 @@ fn sweep_after_boot(vars: &Vars) {
     };
     let end = Instant::now() + SWEEP_LIMIT;
     for (id, store) in unsettled {
-        // Dokku is about to start the apps: until they are settled, our own trigger would refuse that. And as long as one
-        // runs, the next one would find the host taken.
+        // Dokku is about to start the apps, and our own trigger would refuse that until they are settled. And while one
+        // graduation is being settled, the settler of the next one would find the host locked.
         match settle_until(&id, &store, end) {
             Ok(true) => {}
             Ok(false) => log::warn!("graduation {id} is not settled yet"),
@@ -200,12 +201,13 @@ fn sweep_after_boot(vars: &Vars) {
     }
 }
 
-/// The source may have come first, when the host was up, and have it settled at the same time.
+/// Settles one graduation, or waits for the process that settles it: the source may have connected first and started
+/// one.
 fn settle_until(id: &GraduationId, store: &Store, end: Instant) -> Result<bool, ParticipantError> {
     loop {
         match participant::settle_left(id, store)? {
             Settler::Nobody => return Ok(true),
-            // It is watched while Dokku starts its apps.
+            // Its participant goes on watching it while Dokku starts the apps.
             Settler::There | Settler::Started(_) if store.standing() == Standing::Soaking => return Ok(true),
             Settler::There => {}
             Settler::Started(process) => {

@@ -1,4 +1,4 @@
-//! How the agent passes on what a participant reports, up to the end that the disk knows.
+//! Passes a participant's reports on to the source, up to the end that is recorded on disk.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -9,32 +9,32 @@ use crate::process::ProcessId;
 use crate::protocol::{LineError, Report};
 use crate::records::Follower;
 
-/// How often is looked whether the participant still runs.
+/// How often to check whether the participant still runs.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
-/// Why nothing more is passed on.
+/// Why no more reports are passed on.
 #[derive(Debug)]
 pub(super) enum Stop {
-    /// The source reads no more.
+    /// The source no longer reads.
     SourceGone,
-    /// The participant is gone, and the graduation is not settled.
+    /// The participant has died, and the graduation is not settled.
     Died,
-    /// Its reports cannot be read.
+    /// The reports cannot be read.
     Unreadable(LineError),
 }
 
-/// How far the participant is, as far as the agent knows.
+/// The state of the participant, as the agent knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FollowPhase {
-    /// Its reports are passed on as they come.
+    /// Its reports are passed on as they arrive.
     Reporting,
-    /// It is gone; what it has written last may not have been read yet.
+    /// It has exited; its last reports may not have been read yet.
     LastLook,
-    /// The source knows the end. What comes still is passed on until it goes.
+    /// The source has received the end. Later reports are passed on until the source disconnects.
     EndTold,
 }
 
-/// One participant's reports, on their way to the source.
+/// The reports of one participant on their way to the source.
 pub(super) struct Following<F> {
     store: Store,
     /// The participant, if it was started for this session.
@@ -42,16 +42,17 @@ pub(super) struct Following<F> {
     reports: Follower<Report>,
     tell: F,
     phase: FollowPhase,
-    /// How many of them the source knows from another session.
+    /// How many reports the source has received in earlier sessions.
     seen: u64,
-    /// It knows less of them than it believes.
+    /// Whether the host has rebooted, so that the source may have missed reports that `seen` counts.
     repeats: bool,
     count: u64,
 }
 
 impl<F: FnMut(&Report) -> io::Result<()>> Following<F> {
-    /// Follows the reports in `store`, of which the source has `seen` the first ones already. If the host went down meanwhile,
-    /// some of these may be lost, and others be in their place: all are repeated by which anybody acts.
+    /// Follows the reports in `store`, of which the source has `seen` the first ones already. If the host has rebooted
+    /// since the graduation began, some of those may have been lost and replaced by others, so all reports on which the
+    /// source acts are repeated.
     pub(super) fn of(
         store: Store,
         process: Option<ProcessId>,
@@ -63,7 +64,7 @@ impl<F: FnMut(&Report) -> io::Result<()>> Following<F> {
         Self { store, process, reports, tell, phase: FollowPhase::Reporting, seen, repeats, count: 0 }
     }
 
-    /// Passes reports on until there is no sense in it. With the source's end the whole process ends.
+    /// Passes reports on until it must stop. When the source closes the session, the whole process ends.
     pub(super) fn run(mut self) -> Stop {
         loop {
             if let Err(stop) = self.turn() {
@@ -78,7 +79,7 @@ impl<F: FnMut(&Report) -> io::Result<()>> Following<F> {
             Ok(Some(report)) => self.pass_on(&report),
             Ok(None) if self.is_at_work() => Ok(()),
             Ok(None) => self.without_participant(),
-            // A record that a full disk has cut short; the others still count.
+            // A full disk may have cut one record short; the others still count.
             Err(error @ (LineError::Content { .. } | LineError::Shape(..))) => {
                 log::error!("{error}");
                 Ok(())
@@ -93,7 +94,7 @@ impl<F: FnMut(&Report) -> io::Result<()>> Following<F> {
 
     fn pass_on(&mut self, report: &Report) -> Result<(), Stop> {
         let is_end = matches!(report, Report::Settled { .. });
-        // Of the reports a crash may have taken some; the disk has the end.
+        // A crash may have lost some reports; the end is read from disk.
         if is_end && let Ok(Some(settled)) = self.store.settled() {
             return self.tell_end(settled);
         }
@@ -106,28 +107,28 @@ impl<F: FnMut(&Report) -> io::Result<()>> Following<F> {
         if is_new || (self.repeats && is_acted_on) { self.say(report) } else { Ok(()) }
     }
 
-    /// No participant is there, and nothing is left to read.
+    /// Handles a turn in which no participant runs and no report is left to read.
     fn without_participant(&mut self) -> Result<(), Stop> {
         if let Ok(Some(settled)) = self.store.settled() {
             return self.tell_end(settled);
         }
         match self.phase {
             FollowPhase::Reporting => self.phase = FollowPhase::LastLook,
-            // The end of the session is how the source hears of it. It comes back, and the next participant settles what
-            // this one left.
+            // Ending the session tells the source. It reconnects, and the next participant settles what this one left.
             FollowPhase::LastLook => return Err(Stop::Died),
             FollowPhase::EndTold => {}
         }
         Ok(())
     }
 
-    /// Tells how each app ended, and that it is over, as the disk has it: of the reports a crash may have taken the last
-    /// one, too, and then the source's count is wrong.
+    /// Sends how each app ended and that the graduation is settled, as recorded on disk: a crash may have lost the last
+    /// reports, which makes the source's count wrong.
     fn tell_end(&mut self, Settled { decision, ends }: Settled) -> Result<(), Stop> {
         if self.phase == FollowPhase::EndTold {
             return Ok(());
         }
-        // What one that was killed just then has left; the source needs us no more when it knows the end.
+        // Removes what a participant killed just after settling has left. The source needs no more when it knows the
+        // end.
         if !self.is_at_work()
             && let Err(error) = self.store.tidy()
         {
@@ -146,7 +147,7 @@ impl<F: FnMut(&Report) -> io::Result<()>> Following<F> {
     }
 }
 
-/// There is a participant.
+/// Reports whether a participant runs.
 fn is_at_work(store: &Store, process: Option<ProcessId>) -> bool {
     process.is_some_and(|process| process.is_running()) || UnixStream::connect(store.socket()).is_ok()
 }
@@ -162,12 +163,13 @@ mod tests {
     use crate::records::Recorder;
     use crate::vars::Vars;
 
-    /// What the source hears of a participant that is gone, and why that ends. The source leaves after `limit` reports.
+    /// Returns what the source receives of a participant that has exited, and why that stops. The source leaves after
+    /// `limit` reports.
     fn heard(reported: &[Report], settled: Option<Settled>, seen: u64, limit: usize) -> (Vec<Report>, Stop) {
         heard_since(&store::boot_id().unwrap(), reported, settled, seen, limit)
     }
 
-    /// The same of one that began in another boot of the host.
+    /// As `heard`, for a participant that began in the given boot of the host.
     fn heard_since(
         boot: &str,
         reported: &[Report],
@@ -221,7 +223,7 @@ mod tests {
             Report::AppEnded { app: app(), end: AppEnd::Live {} },
             Report::Settled { decision: Decision::Go },
         ];
-        // The source counts more than a crash has left.
+        // The source counts more reports than the crash has left.
         let (told, stop) = heard(&[log("one")], Some(settled), 7, 2);
         assert_eq!(told, expected);
         assert!(matches!(stop, Stop::SourceGone), "{stop:?}");

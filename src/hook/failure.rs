@@ -1,4 +1,4 @@
-//! Why git is told no, or a hook could not do its work.
+//! Why a hook refuses a push or fails.
 
 use std::io;
 
@@ -17,52 +17,52 @@ use crate::request::RequestError;
 use crate::settings::SettingsError;
 use crate::updates::UpdateError;
 
-/// Why a hook refuses a push, or cannot do its work.
+/// Why a hook refuses a push or cannot do its work.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HookError {
-    /// The refs.
+    /// The ref updates are refused.
     #[error("cannot accept the push: {0}")]
     Updates(#[from] UpdateError),
-    /// The push options.
+    /// The push options are refused.
     #[error("cannot accept the push: {0}")]
     Option(#[from] OptionError),
-    /// What was pushed.
+    /// The pushed objects are refused.
     #[error("cannot accept the push: {0}")]
     Repo(#[from] RepoError),
-    /// What it asks for.
+    /// The request is refused.
     #[error("cannot accept the push: {0}")]
     Request(#[from] RequestError),
-    /// What it approves.
+    /// The approval is refused.
     #[error("cannot accept the push: {0}")]
     Approval(#[from] ApprovalError),
-    /// What it has approved, or withdrawn.
+    /// An approval, or its withdrawal, could not be recorded.
     #[error("the approvals of this push are not recorded: {0}\nthen delete their tags, and push them again")]
     NotRecorded(#[source] ApprovalError),
-    /// A graduation decides by the tag.
+    /// A graduation in progress takes its decision from this tag.
     #[error("cannot delete {0}: a graduation that it asked for is in progress")]
     InUse(RequestTag),
-    /// Nobody is there who could be told, or tell.
+    /// The client has disconnected, or the receive-pack process was not found.
     #[error("cannot accept the push: {0}")]
     Client(#[from] ClientError),
-    /// The objects of an app.
+    /// The objects of an app are refused.
     #[error("cannot accept the objects: {0}")]
     Receive(#[from] ReceiveError),
-    /// A file.
+    /// A file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The settings.
+    /// The settings cannot be read.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// The tag.
+    /// The request tag cannot be read or set.
     #[error(transparent)]
     Decision(#[from] DecisionError),
-    /// The coordinator.
+    /// The hook cannot attach to the coordinator.
     #[error(transparent)]
     Attach(#[from] AttachError),
-    /// A process.
+    /// A process cannot be run.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    /// Our own stdin.
+    /// Our own stdin cannot be read.
     #[error("cannot read what git says: {0}")]
     Input(#[from] io::Error),
 }

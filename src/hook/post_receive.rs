@@ -1,4 +1,4 @@
-//! post-receive: tells that the tags have moved, and shows how the graduations end.
+//! post-receive: reports to the coordinators that the tags have moved, and shows how the graduations end.
 
 use std::path::Path;
 use std::thread;
@@ -26,21 +26,21 @@ use crate::settings::Settings;
 use crate::updates::{self, Update};
 use crate::vars::Vars;
 
-/// How long the coordinator that settles what a dead one left may take to listen.
+/// How long the coordinator that settles what a dead one left may take to open its socket.
 const SETTLE_LIMIT: Duration = Duration::from_secs(20);
 
-/// Follows all graduations of a push to their ends. Which ones they are is what pre-receive of this very push has
-/// noted; if it has noted none it is not installed, and they begin now.
+/// Follows all graduations of a push to their ends. They are those that pre-receive recorded for this receive-pack
+/// process; if it recorded none, pre-receive is not installed and they begin now.
 ///
 /// # Errors
-/// They go on without us, or none was begun and the tags are set back.
+/// The graduations go on without us, or none was begun and the tags were set back.
 pub(super) fn of_push(vars: &Vars, client: &Client, input: &[u8]) -> Result<u8, HookError> {
     let updates = updates::parse(input)?;
     let noted = journal::of_push(vars, client.receive_pack()?)?;
     let followed = if noted.is_empty() {
         graduate(vars, client, &updates)
     } else {
-        // Of several tags git may have moved some.
+        // Git may have moved only some of several tags.
         let moved = |note: &PushNote| {
             updates.iter().any(|update| update.request() == Some((note.tag.clone(), note.new)))
         };
@@ -48,7 +48,7 @@ pub(super) fn of_push(vars: &Vars, client: &Client, input: &[u8]) -> Result<u8, 
         let moved = noted.into_iter().filter(|(_, note)| moved(note));
         Ok(moved.map(|(id, note)| follow(vars, id, note, quiet)).collect())
     };
-    // The requests of this push were judged without them.
+    // The requests of this push were judged before, without these approvals.
     let recorded = record_approvals(vars, &updates);
     let followed = followed?;
     if followed.is_empty() {
@@ -68,7 +68,7 @@ pub(super) fn of_push(vars: &Vars, client: &Client, input: &[u8]) -> Result<u8, 
     Ok(status)
 }
 
-/// Records the approvals that the push has given or withdrawn, and says so.
+/// Records and shows the approvals that the push gives or withdraws.
 fn record_approvals(vars: &Vars, updates: &[Update]) -> Result<(), HookError> {
     let approvals = updates::approvals(updates);
     if approvals.is_empty() {
@@ -99,16 +99,16 @@ struct Followed {
 }
 
 enum FollowedState {
-    /// It goes on.
+    /// It is in progress.
     Present(Attached),
-    /// It was begun by us, after the tag had moved.
+    /// This hook began it, after the tag had moved.
     Asked(Attached, Box<Order>),
-    /// It ended before we came: it was quicker than git.
+    /// It had ended before this hook attached.
     Past(Step),
 }
 
 impl Followed {
-    /// Waits for its end; 3, and a word to people, if that is not known.
+    /// Waits for its end. If the end is not known, shows an error and returns 3.
     fn status(self, vars: &Vars) -> Result<u8, HookError> {
         let ending = match &self.state {
             FollowedState::Past(step) => ending_of(step),
@@ -124,7 +124,7 @@ impl Followed {
         }
     }
 
-    /// Its coordinator has died, and has not said how it ends.
+    /// Explains the state when its coordinator has died without reporting an end.
     fn status_without_end(self, vars: &Vars) -> Result<u8, HookError> {
         let environment = &self.tag.environment;
         let recover =
@@ -137,7 +137,7 @@ impl Followed {
         if let FollowedState::Asked(_, order) = self.state {
             let is_current = journal::current(vars, environment)?.as_ref() == Some(&self.id);
             if !is_current {
-                // It had begun nothing, so nobody will settle it, and the tag must not go on naming it.
+                // It had begun nothing, so no process will settle it, and the tag must not go on naming it.
                 decision::set_tag_back(vars, &order)?;
                 error::show(&"the coordinator died before anything was begun; the tag was set back", None);
                 return Ok(1);
@@ -146,7 +146,7 @@ impl Followed {
                 what = "the coordinator died before the decision; everything is put back".to_owned();
             }
         } else if entries.is_empty() {
-            // Whoever votes has begun something, unless there is nothing to do.
+            // A coordinator that votes has begun something, unless there is nothing to do.
             let what = format!(
                 "{environment} runs this already, but the coordinator died before it could note that"
             );
@@ -155,7 +155,7 @@ impl Followed {
             return Ok(3);
         }
         if GitRepository::open(vars)?.read_ref(&self.tag.ref_name())? != Some(self.new) {
-            // The last thing but one that a coordinator does with a graduation that is not live.
+            // Setting the tag back is the last step but one of a coordinator whose graduation is not live.
             what = format!(
                 "the coordinator died when it had set the tag back; {environment} does not run what was asked for"
             );
@@ -165,14 +165,14 @@ impl Followed {
     }
 }
 
-/// Waits for the end of a graduation that was voted on, and shows it; none if nobody knows it.
+/// Waits for the end of a graduation that was voted on, and shows it; returns none if the end is not known.
 pub(super) fn tell_end(vars: &Vars, id: &GraduationId) -> Result<Option<Ending>, HookError> {
     let Some(PushNote { tag, .. }) = Place::of(vars, id).push_note()? else { return Ok(None) };
     end_by_another(vars, id, &tag.environment)
 }
 
-/// Its coordinator died after the vote: another one settles it now, lest a lease end before the destination has heard
-/// that it is to go live.
+/// Waits for the end of a graduation whose coordinator died after the vote. Another coordinator settles it now, so that
+/// no lease ends before the destination has received *go*.
 fn end_by_another(
     vars: &Vars,
     id: &GraduationId,
@@ -197,7 +197,7 @@ fn ending_of(step: &Step) -> Option<Ending> {
     }
 }
 
-/// Follows what was voted on.
+/// Follows a graduation that was voted on.
 fn follow(vars: &Vars, id: GraduationId, note: PushNote, quiet: bool) -> Result<Followed, HookError> {
     let PushNote { tag, new, .. } = note;
     let state = match attach(vars, &id, &tag.environment, quiet, From::Decision)? {
@@ -210,8 +210,8 @@ fn follow(vars: &Vars, id: GraduationId, note: PushNote, quiet: bool) -> Result<
     Ok(Followed { id, tag, new, state })
 }
 
-/// Attaches to the coordinator of a graduation that was voted on; one that has died is replaced by one that settles what it
-/// left. If it is over, says how it ended.
+/// Attaches to the coordinator of a graduation that was voted on. If that one has died, starts another one that settles
+/// what it left. If the graduation is over, returns the step with which it ended.
 fn attach(
     vars: &Vars,
     id: &GraduationId,
@@ -224,7 +224,7 @@ fn attach(
         coordinator::start(&CoordinatorTask::Settle(environment.clone()))?;
     }
     let end = Instant::now() + SETTLE_LIMIT;
-    // It may end at any moment: then it is over, in that order.
+    // The graduation can end at any moment, so the order matters: first attach, then check whether it is over.
     while Instant::now() < end {
         if let Ok(attached) = Attached::to(vars, id, from, quiet) {
             return Ok(Ok(attached));
@@ -241,7 +241,8 @@ fn is_listening(socket: &Path) -> bool {
     std::os::unix::net::UnixStream::connect(socket).is_ok()
 }
 
-/// Only post-receive is installed: everything runs after the tags have moved. If nothing can, they are set back.
+/// Begins the graduations where only post-receive is installed, so after the tags have moved. If none can begin, the
+/// tags are set back.
 fn graduate(
     vars: &Vars,
     client: &Client,
@@ -250,12 +251,13 @@ fn graduate(
     match understood(vars, client, updates) {
         Ok(orders) => {
             let begun = orders.into_iter().map(|order| begin(vars, order)).collect();
-            // As before the vote of pre-receive: a client that goes before the decision wants it no more.
+            // As in pre-receive before the vote: if the client disconnects before the decision, the graduation is
+            // aborted.
             client.leave_with_it();
             Ok(begun)
         }
         Err(error) => {
-            // Where the settings cannot be read, that is the error.
+            // If the settings cannot be read, `error` says so.
             let linked = Settings::load(vars).map(|settings| settings.names()).unwrap_or_default();
             let requests = updates.iter().filter(|update| update.request().is_some());
             let refused = updates::refused(updates, &linked).into_iter();
@@ -266,10 +268,10 @@ fn graduate(
     }
 }
 
-/// What a push asks for, with all that pre-receive would have refused.
+/// Returns what a push requests, after all checks that pre-receive would have made.
 fn understood(vars: &Vars, client: &Client, updates: &[Update]) -> Result<Vec<Order>, HookError> {
     if updates.iter().any(|update| update.request().is_some()) {
-        // Whoever kills us leaves the pusher without an answer, and not with a good one.
+        // If this process is killed, the pusher must not get exit status 0.
         note_push_status(vars, PushStatus::Undecided(&[]))?;
         client.is_there()?;
     }
@@ -295,7 +297,7 @@ fn begin(vars: &Vars, order: Order) -> Result<Followed, HookError> {
         .map_err(HookError::from)
         .and_then(|started| Attached::to_started(vars, &order.id, &started, look).map_err(HookError::from));
     if let Err(HookError::Process(_) | HookError::Attach(AttachError::NotStarted(_))) = attached {
-        // The tag must not go on naming what does not run.
+        // The tag must not go on naming a graduation that does not run.
         decision::set_tag_back(vars, &order)?;
     }
     let mut attached = attached?;

@@ -1,4 +1,4 @@
-//! How a push ended, for the companion `git-receive-pack`, which has its exit status from that.
+//! The result of a push, for the companion `git-receive-pack`, which derives its exit status from it.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -8,18 +8,19 @@ use crate::vars::Vars;
 
 use super::failure::HookError;
 
-/// How a push ended, as the companion `git-receive-pack` is told; it makes that the exit status of the session.
+/// The result of a push; the companion `git-receive-pack` turns it into the exit status of the session.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum PushStatus<'a> {
-    /// Nobody can say yet; these graduations, if any, were voted on.
+    /// Not known yet; the graduations that were voted on, if any.
     Undecided(&'a [&'a str]),
-    /// What was asked for runs, all of it.
+    /// Everything that was requested runs.
     Live,
-    /// It does not.
+    /// Not everything that was requested runs.
     Failed,
 }
 
-/// Tells the companion; the last line counts, so that one that cannot be written takes nothing back.
+/// Appends the status for the companion. The last line counts, so a line that cannot be written leaves the previous one
+/// valid.
 pub(super) fn note_push_status(vars: &Vars, status: PushStatus<'_>) -> Result<(), HookError> {
     let Some(path) = &vars.push_status else { return Ok(()) };
     let line = match status {

@@ -1,4 +1,4 @@
-//! What has come with a push, looked at in git's quarantine: nothing of it is an app's before this look lets it pass.
+//! Checks the objects of a push while they are in git's quarantine, before they become part of an app's repository.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -7,19 +7,19 @@ use crate::git;
 use crate::names::{CommitId, ObjectId};
 use crate::process::{ProcessError, Program, in_words};
 
-/// The most bytes that the objects of a push may have together, unfolded: 32 GiB, as an image.
+/// The largest total size of the unpacked objects of a push, in bytes: 32 GiB, as for an image.
 pub(super) const MAX_UNFOLDED: u64 = 32 << 30;
 
-/// What came is not taken.
+/// Why the objects are not accepted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ArrivalError {
-    /// It is more than a graduation may bring.
+    /// They unpack to more bytes than a graduation may send.
     #[error(
         "the objects unfold to more than {} MiB; a history that is larger can be pushed there by hand, before it is deployed",
         .0 >> 20
     )]
     TooLarge(u64),
-    /// Something besides the revision and its history.
+    /// Some objects belong neither to the revision nor to its history.
     #[error("{count} of the objects belong to nothing that was asked for, {first} for one")]
     Unasked {
         /// How many.
@@ -27,16 +27,17 @@ pub(crate) enum ArrivalError {
         /// One of them.
         first: ObjectId,
     },
-    /// git says something else than it was asked.
+    /// git's answer cannot be parsed.
     #[error("git says {0:?} of what came")]
     Answer(String),
-    /// git.
+    /// git cannot be run.
     #[error(transparent)]
     Git(#[from] ProcessError),
 }
 
-/// Looks at what has come into `quarantine` for the new commit `to` of `repository`: no more than `limit` bytes unfolded, and
-/// nothing that does not belong to its history. An object that was there already may have come once more.
+/// Checks the objects in `quarantine` for the new commit `to` of `repository`: unpacked they have at most `limit`
+/// bytes, and all of them belong to the commit's history. An object that the repository had already may have been sent
+/// again.
 ///
 /// # Errors
 /// See [`ArrivalError`].
@@ -49,7 +50,7 @@ pub(super) fn check(
     let objects = repository.join("objects");
     let git = |store: &Path| git::program().arg("--git-dir").arg(repository).env(STORE, store);
     let (mut came, mut unfolded) = (Vec::new(), 0_u64);
-    // The size of a delta is the one that it unfolds to.
+    // The size that git gives for a delta is that of the whole object.
     let all = git(quarantine).args(["cat-file", "--batch-all-objects", "--unordered", "--buffer"]);
     each_line(all.arg("--batch-check=%(objectname) %(objectsize)"), |line| {
         let (id, size) = line.split_once(' ').unwrap_or_default();
@@ -69,7 +70,7 @@ pub(super) fn check(
     if came.is_empty() {
         return Ok(());
     }
-    // What a delta starts from comes to be there twice, and so does what the source did not know to be here.
+    // A delta's base is stored a second time, as is what the source did not know to be here; these exist in `objects`.
     let names: String = came.iter().map(|id| format!("{id}\n")).collect();
     let known = git(&objects).args(["cat-file", "--buffer", "--batch-check=%(objectname)"]).input(names);
     let mut unasked = Vec::new();
@@ -84,7 +85,7 @@ pub(super) fn check(
     }
 }
 
-/// Where git looks for objects; git(1).
+/// The variable that names git's object store; git(1).
 const STORE: &str = "GIT_OBJECT_DIRECTORY";
 
 fn answer(text: impl ToString) -> ArrivalError {
@@ -95,7 +96,7 @@ fn object(text: &str) -> Result<ObjectId, ArrivalError> {
     text.parse().map_err(|_| answer(text))
 }
 
-/// Takes each line that a program writes. One that is not taken ends it: nobody reads the next.
+/// Passes each line of a program's output to `take`. An error stops reading, and with it the program.
 fn each_line(
     program: Program,
     mut take: impl FnMut(&str) -> Result<(), ArrivalError>,
@@ -115,7 +116,7 @@ mod tests {
 
     use super::*;
 
-    /// A repository with one commit, and what has come to its quarantine.
+    /// A repository with one commit, and a quarantine.
     struct Around {
         dir: tempfile::TempDir,
     }
@@ -148,7 +149,7 @@ mod tests {
             self.read(self.source().args(["hash-object", "-w", "--stdin"]).input(content))
         }
 
-        /// A commit of one file.
+        /// Makes a commit of one file.
         fn commit(&self, file: ObjectId, parent: Option<CommitId>) -> CommitId {
             let tree = self.read(self.source().arg("mktree").input(format!("100644 blob {file}\tfile\n")));
             let commit = self.source().env("GIT_AUTHOR_NAME", "x").env("GIT_AUTHOR_EMAIL", "x");
@@ -157,7 +158,7 @@ mod tests {
             self.read(commit.args(parent.iter().flat_map(|parent| ["-p".to_owned(), parent.to_string()])))
         }
 
-        /// Takes a pack of these objects, in the names of git-pack-objects(1), to `store`.
+        /// Packs these objects, in the input format of git-pack-objects(1), and indexes the pack in `store`.
         fn takes(&self, store: &Path, objects: &str, options: &[&str]) {
             let pack = self.source().args(["pack-objects", "--stdout", "-q"]).args(options);
             let (status, pack, said) = pack.input(objects).capture().unwrap();
@@ -182,10 +183,10 @@ mod tests {
         main.args(["update-ref", "refs/heads/main", &first.to_string()]).run().unwrap();
         let next = around.commit(around.blob(file + "one more\n"), Some(first));
         let quarantine = around.path("quarantine");
-        // A delta whose base is here comes to be here twice.
+        // A delta whose base is in the repository is stored with a second copy of the base.
         around.takes(&quarantine, &format!("{next}\n^{first}\n"), &["--revs", "--thin"]);
         around.check(next, 60_000).unwrap();
-        // As from a source that does not know what is here.
+        // As from a source that does not know which objects are here.
         around.takes(&quarantine, &format!("{next}\n"), &["--revs"]);
         around.check(next, 60_000).unwrap();
         let refused = around.check(next, 30_000).unwrap_err();
