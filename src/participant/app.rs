@@ -1,4 +1,4 @@
-//! One app on a destination: what it was, and how its names are moved between the old version and the new.
+//! One app on a destination: what it was, and how its names move between the old version and the new.
 //!
 //! "Names" are all by which Dokku finds a version later: the image behind `latest`, the revision in the config, the
 //! files and config variables that a build sets, the branch. Whatever gives names, puts back or lets go may be repeated
@@ -39,7 +39,7 @@ pub(crate) enum AppError {
     /// Docker failed.
     #[error(transparent)]
     Docker(#[from] DockerError),
-    /// What it runs.
+    /// What the app runs could not be determined.
     #[error(transparent)]
     Provenance(#[from] ProvenanceError),
     /// A file of Dokku or of ours.
@@ -61,19 +61,19 @@ pub(crate) enum AppError {
         /// What the plan saw.
         planned: Runs,
     },
-    /// Somebody else deploys the app.
+    /// Another deploy of the app is running.
     #[error("{app} is being deployed by somebody else; graduate again when that is over")]
     Deploying {
         /// The app.
         app: AppName,
     },
-    /// Somebody has locked the app, or a deploy of somebody's has left its lock.
+    /// The app is locked by `apps:lock`, or by a lock file that another deploy left behind.
     #[error("{}: `{}`", Obstacle::Locked {}.of(app), Obstacle::Locked {}.remedy(app))]
     LockStands {
         /// The app.
         app: AppName,
     },
-    /// The app has a container of a deploy that is not over, or was killed.
+    /// The app has a container of a deploy that still runs or was killed.
     #[error(
         "{app} has a container that is neither live nor part of this graduation, {container}: somebody else \
          deploys it, and then graduate again when that is over, or has been killed in doing so, and then \
@@ -85,15 +85,15 @@ pub(crate) enum AppError {
         /// The container's name.
         container: String,
     },
-    /// Somebody else's deploy of the app does not end.
+    /// Another deploy of the app does not end.
     #[error("{app} cannot be put back while somebody else deploys it, and that does not end: {holders}")]
     Locked {
         /// The app.
         app: AppName,
-        /// Who has the lock.
+        /// The processes that have the lock.
         holders: String,
     },
-    /// The image of what it ran is gone.
+    /// The image of what the app ran no longer exists.
     #[error(
         "the image of what {app} ran is gone from Docker (removed, pruned, or lost to another build), so that it cannot \
          be put back; `dokku ps:rebuild {app}` builds it again"
@@ -102,21 +102,21 @@ pub(crate) enum AppError {
         /// The app.
         app: AppName,
     },
-    /// The image that was held is gone.
+    /// The image that was held no longer exists.
     #[error("the new image of {app} is gone from Docker: somebody has removed or pruned it; graduate again")]
     NoNewImage {
         /// The app.
         app: AppName,
     },
-    /// After it was put back, something of the refused version is still there.
+    /// After the app was put back, something of the refused version is left.
     #[error("{app} was put back, and still {what} of the version that was not to be")]
     StillNew {
         /// The app.
         app: AppName,
-        /// What it has of it.
+        /// What is left of it.
         what: &'static str,
     },
-    /// After it was put back, something else than the old version runs.
+    /// After the app was put back, it does not run its old version.
     #[error("{app} does not run its old version after it was put back; look at `dokku ps:report {app}`")]
     NotRestored {
         /// The app.
@@ -124,7 +124,7 @@ pub(crate) enum AppError {
     },
 }
 
-/// Which process a container is one of: `web` of `web.1`.
+/// Returns the process that a container is one of: `web` for `web.1`.
 pub(crate) fn kind_of(process: &str) -> &str {
     process.rsplit_once('.').map_or(process, |(kind, _)| kind)
 }
@@ -154,7 +154,7 @@ impl<'a> App<'a> {
         Self { vars, dokku: Dokku::new(vars), id, name }
     }
 
-    /// A command of Dokku, for which no trigger of ours keeps the app.
+    /// Returns a command of Dokku that our triggers let through, although a graduation has the app.
     fn command(&self, name: &str) -> Program {
         Program::new("dokku").arg(name).env(vars::RESTORING, self.mark())
     }
@@ -164,7 +164,7 @@ impl<'a> App<'a> {
         Program::new("plugn").args(["trigger", name])
     }
 
-    /// How processes of the graduation for this app are known.
+    /// Returns the value by which processes of the graduation for this app are recognised.
     fn mark(&self) -> String {
         format!("{}/{}", self.id, self.name)
     }
@@ -172,16 +172,16 @@ impl<'a> App<'a> {
     /// Creates the app.
     ///
     /// # Errors
-    /// Dokku does not.
+    /// Dokku fails.
     pub(crate) fn create(&self) -> Result<(), AppError> {
         let create = self.command("apps:create").arg(self.name.as_str());
-        // Nothing could be sent to a repository in another format.
+        // git could not send anything to a repository in another format.
         Ok(git::FORMATS.iter().fold(create, |create, (name, value)| create.env(name, value)).run()?)
     }
 
-    /// Makes sure that the old image does not go away while the outcome is open, before the build begins: that removes
-    /// the app's images that no container uses, for the app may be stopped, or scaled to nothing; and on the containerd
-    /// store it takes the old image as soon as the new one has its name.
+    /// Keeps the old image until the outcome is known. This comes before the build: a build removes the app's images
+    /// that no container uses, as when the app is stopped or scaled to zero, and on the containerd store it removes the
+    /// old image as soon as the new one takes its name.
     ///
     /// # Errors
     /// Docker fails.
@@ -189,7 +189,7 @@ impl<'a> App<'a> {
         before.image.as_ref().map_or(Ok(()), |old| Ok(self.keeper(Version::Old).keep(old)?))
     }
 
-    /// The same for the new one.
+    /// Keeps the new image in the same way.
     ///
     /// # Errors
     /// Docker fails.
@@ -197,8 +197,8 @@ impl<'a> App<'a> {
         Ok(self.keeper(Version::New).keep(&held.image)?)
     }
 
-    /// The same for what has just been built. It may be the very image of a version that was live some minutes ago, which
-    /// Dokku's timer removes as soon as it is due and no container uses it.
+    /// Keeps the image that was just built in the same way. It may be the very image of a version that was live some
+    /// minutes ago, which Dokku's timer removes as soon as it is due and no container uses it.
     ///
     /// # Errors
     /// Docker fails.
@@ -207,7 +207,7 @@ impl<'a> App<'a> {
         built.map_or(Ok(()), |image| Ok(self.keeper(Version::New).keep(&image)?))
     }
 
-    /// The new image is still there; while the app is held, others may remove or prune it.
+    /// Checks that the new image still exists; while the app is held, other processes may remove or prune it.
     ///
     /// # Errors
     /// [`AppError::NoNewImage`], or Docker does not answer.
@@ -233,7 +233,8 @@ impl<'a> App<'a> {
             docker::images::end_loads(&self.mark())?;
             Keeper::sent(self.id, self.name).release()?;
         }
-        // Who destroyed the app could not remove what we kept. What somebody else uses by now is theirs.
+        // If the app was destroyed, Dokku could not remove the image that we kept. If it exists again, it is another
+        // app, whose images stay.
         if !self.dokku.exists(self.name)
             && let Err(error) = docker::untag(&docker::latest(self.name))
         {
@@ -242,23 +243,24 @@ impl<'a> App<'a> {
         Ok(())
     }
 
-    /// After the deploy has ended well: the branch says what runs, and Dokku's notes say so of an image that was deployed as
-    /// it is, unless somebody has destroyed the app since. Its images stay kept, for while another app may fail, this one may have to be put back.
+    /// After the deploy has ended well: moves the branch to what runs, and brings Dokku's notes about an image that was
+    /// deployed as it is up to date, unless the app was destroyed since. The app's images stay kept: if another app
+    /// fails, this one may have to be put back.
     ///
     /// # Errors
-    /// Something is left; repeat it.
+    /// Something is left; repeat the call.
     pub(crate) fn settle_live(&self, before: &Before) -> Result<(), AppError> {
         if !self.dokku.exists(self.name) {
             return Ok(());
         }
         let repository = self.dokku.repository(self.name);
-        // Somebody else's `git:sync` moves the branch before Dokku refuses to deploy it.
+        // A `git:sync` that the graduation did not start moves the branch before Dokku refuses to deploy it.
         let head = self.dokku.head(self.name, &before.branch)?;
         git::update_app_ref(&repository, &before.branch, Some(before.to), head)?;
         repo::image_of(&repository, before.to).map_or(Ok(()), |image| self.note_image(&image))
     }
 
-    /// Notes what `git:from-image` and `git:load-image` note at their end; `git-hook` has noted a push.
+    /// Notes what `git:from-image` and `git:load-image` note at their end; for a push, `git-hook` has noted it.
     fn note_image(&self, image: &ImageName) -> Result<(), AppError> {
         let noted = ["deploy-source", "deploy-source-metadata"]
             .map(|name| self.dokku.property("apps", self.name, name));
@@ -269,13 +271,12 @@ impl<'a> App<'a> {
         Ok(self.dokku.set_source_image(self.name, image.as_str())?)
     }
 
-    /// After the deploy has ended well: says why the new version is not live after all, if it is not: what is live is not
-    /// what was held, or users find nobody. Makes sure that it stays live.
-    /// Somebody else may have restarted the old version while the app was held; such a deploy that has not come
-    /// through its checks yet loses its containers, and ends.
+    /// After the deploy has ended well: returns why the new version is not live, if it is not: what is live is not what
+    /// was held, or its web container has ended. Makes sure that the new version stays live: if a restart of the old
+    /// version, begun while the app was held, has not passed its checks yet, its containers are removed, which ends it.
     ///
     /// # Errors
-    /// It could not be found out.
+    /// It could not be determined.
     pub(crate) fn is_not_live(&self, before: &Before, held: &Held) -> Result<Option<&'static str>, AppError> {
         let containers = docker::containers_of(self.name)?;
         let live = self.live();
@@ -295,9 +296,9 @@ impl<'a> App<'a> {
         Ok(has_ended.then_some("its web container has ended since"))
     }
 
-    /// Dokku has put containers of the graduation's deploy into the place of old ones: it does so with each that has passed
-    /// its checks, before the deploy has come to its end. While it is held others may start the old version anew; before
-    /// that nobody may.
+    /// Reports whether containers of the graduation's deploy have replaced old ones. Dokku replaces each one as soon as
+    /// the new one has passed its checks, before the deploy ends. While the app is held, another process may restart
+    /// the old version; before that, none may.
     ///
     /// # Errors
     /// Docker cannot be asked.
@@ -311,19 +312,20 @@ impl<'a> App<'a> {
         Ok(docker::containers(&new)?.iter().any(is_new))
     }
 
-    /// Every live container is of the image, but for those of before: of a process that the Procfile does not have any
-    /// more, but the scale has, Dokku stops the container, removes it later, and goes on naming it.
+    /// Reports whether every live container is of the image, except those that were live before: when a process is no
+    /// longer in the Procfile but still in the scale, Dokku stops its container, removes it later, and goes on naming
+    /// it.
     fn runs(&self, image: &ImageId, before: &Before) -> Result<bool, AppError> {
         let new: Vec<String> = self.live().into_iter().filter(|id| !before.containers.contains(id)).collect();
         let found = docker::containers(&new)?;
         Ok(found.len() == new.len() && found.iter().all(|container| container.image == *image))
     }
 
-    /// While it was live and watched, somebody else has made it what it is: has deployed another revision, stopped it or
-    /// destroyed it.
+    /// Reports whether, while it was live and watched, the app was deployed at another revision, stopped or destroyed,
+    /// which the graduation did not do.
     ///
     /// # Errors
-    /// It cannot be found out what runs.
+    /// What runs cannot be determined.
     pub(crate) fn has_left(&self, noted: &Noted) -> Result<bool, AppError> {
         if !self.dokku.exists(self.name) || self.dokku.is_stopped(self.name) || self.was_emptied(noted) {
             return Ok(true);
@@ -334,11 +336,11 @@ impl<'a> App<'a> {
         if runs == Runs::Revision(noted.before.to) {
             return Ok(false);
         }
-        // A start that was refused at its check may have left a record that says nothing.
+        // A start that was refused at its check may have left a record that does not say what runs.
         noted.held.as_ref().map_or(Ok(true), |held| Ok(!self.runs(&held.image, &noted.before)?))
     }
 
-    /// Somebody has scaled it to nothing since it was held.
+    /// Reports whether the app was scaled to zero since it was held.
     fn was_emptied(&self, noted: &Noted) -> bool {
         let path = PathBuf::from(format!("config/ps/{}/scale", self.name));
         let held = noted.held.as_ref().and_then(|held| held.properties.get(&path)?.as_deref());
@@ -350,12 +352,13 @@ impl<'a> App<'a> {
         self.dokku.containers(self.name).into_values().collect()
     }
 
-    /// Whatever becomes of the branch, what has come here can be gone back to, as long as the source does not say otherwise.
+    /// Keeps the deployed revision, whatever happens to the branch, so that it can be gone back to until the source
+    /// says otherwise.
     ///
     /// # Errors
-    /// It is not kept; repeat it.
+    /// The revision is not kept; repeat the call.
     pub(crate) fn keep(&self, before: &Before) -> Result<(), AppError> {
-        // Somebody has destroyed it meanwhile.
+        // The app was destroyed in the meantime.
         if !self.dokku.exists(self.name) {
             return Ok(());
         }
@@ -363,14 +366,15 @@ impl<'a> App<'a> {
         Ok(Git::bare(&self.dokku.repository(self.name)).keep(&keep, &BTreeSet::new(), git::kept)?)
     }
 
-    /// What was deployed as it is, and came from the source, gets its name here, if no image has it: by that name Dokku builds
-    /// the app again, and takes its files. A name with a digest cannot be given: only what a registry has sent gets it.
+    /// Gives an image its name on this host that was deployed as it is and came from the source, if no image has that
+    /// name: by this name Dokku builds the app again, and takes its files. A name with a digest cannot be given: only
+    /// an image from a registry gets it.
     ///
-    /// The source chooses the name, and other apps start and are built of what has it: none is given by which Dokku would find
-    /// another app, and none for a source that may not touch all apps.
+    /// The source chooses the name, and other apps start from, and are built on, whatever image has it. So no name is
+    /// given by which Dokku would find another app, and none for a source that may not touch all apps.
     ///
     /// # Errors
-    /// Docker fails; repeat it.
+    /// Docker fails; repeat the call.
     pub(crate) fn name_deployed_image(&self, before: &Before) -> Result<(), AppError> {
         let name = repo::image_of(&self.dokku.repository(self.name), before.to);
         let Some(name) = name.filter(|name| name.digest().is_none() && !name.is_of_host()) else {
@@ -387,10 +391,10 @@ impl<'a> App<'a> {
         Ok(())
     }
 
-    /// A revision that is here already is not sent. Nothing that git clears away meanwhile takes it away.
+    /// Keeps the revision from being removed by git: one that this host has already is not sent.
     ///
     /// # Errors
-    /// git says no.
+    /// git fails.
     pub(crate) fn hold_on_to(&self, before: &Before) -> Result<(), AppError> {
         let git = Git::bare(&self.dokku.repository(self.name));
         Ok(git.keep(&[before.to].into(), &BTreeSet::new(), |commit| transfer::ref_name(self.id, commit))?)
@@ -399,7 +403,7 @@ impl<'a> App<'a> {
     /// When no app will be put back any more: leaves nothing of the graduation.
     ///
     /// # Errors
-    /// Something is left; repeat it.
+    /// Something is left; repeat the call.
     pub(crate) fn let_go(&self) -> Result<(), AppError> {
         Git::bare(&self.dokku.repository(self.name)).delete_graduation_refs(self.id)?;
         self.release_images()

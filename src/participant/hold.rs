@@ -1,8 +1,7 @@
 //! The barrier inside a deploy: what the plugin's triggers do in the deploy of an app that graduates.
 //!
-//! They wait for one file, the destination's decision, and obey nothing else; so no two apps of a destination can
-//! ever differ. They need no other process of ours to be alive: the end of the lease is all they wait for, and
-//! then they try to write `abort` themselves.
+//! The triggers wait for one file, the destination's decision, and obey nothing else, so that the apps of a destination
+//! can never differ. They need no other process of ours: when the lease ends, they try to write `abort` themselves.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -27,18 +26,18 @@ use crate::protocol::{Decision, Delivery, HoldPoint};
 use crate::provenance::Pin;
 use crate::vars::Vars;
 
-/// How long apps wait for one another just before the proxy switch. An app that is not there by then (its second
+/// How long apps wait for one another just before the proxy switch. An app that has not arrived by then (its second
 /// container is slow to start, say) switches later.
 const SWITCH_LIMIT: Duration = Duration::from_secs(60);
 
-/// How often is looked whether a held container still runs.
+/// The interval between two looks at a held container.
 const LOOK_PERIOD: Duration = Duration::from_secs(2);
 
-/// The part of that time that each held app has for its look: Docker is asked ten times a second at most, however many
-/// are held.
+/// The share of that interval for each held app, so that all of them together make at most ten looks a second.
 const LOOK_SHARE: Duration = Duration::from_millis(100);
 
-/// How long somebody else's deploy waits for the app to be put back after an abort, and how often it looks.
+/// How long a deploy that the graduation did not start waits for the app to be put back after an abort, and how often
+/// it checks.
 const ABORT_PATIENCE: Duration = Duration::from_secs(60);
 const ABORT_LOOK_PERIOD: Duration = Duration::from_millis(100);
 
@@ -48,24 +47,24 @@ pub(crate) enum HoldError {
     /// The graduation was aborted.
     #[error("{0} does not go live: its graduation was aborted")]
     Aborted(AppName),
-    /// The deploy belongs to a graduation of which there is no trace.
+    /// The graduation that started the deploy has no record of the app.
     #[error("{0} does not go live: its graduation is over")]
     Unknown(AppName),
-    /// A container of another version than the one that was held.
+    /// The container was made of another image than the held one.
     #[error("{0} does not go live: a container was made of another image than the one that was built")]
     OtherImage(AppName),
-    /// A container that was held is not healthy any more.
+    /// A held container is no longer healthy.
     #[error("{app} does not go live: {ailment}")]
     Unhealthy {
         /// The app.
         app: AppName,
-        /// What has become of it.
+        /// What happened to the container.
         ailment: Ailment,
     },
-    /// The image that was built is gone.
+    /// The image that was built no longer exists.
     #[error("{0} has no image `{1}`")]
     NoImage(AppName, String),
-    /// Somebody else's deploy of an app that graduates right now.
+    /// A deploy of an app that is graduating, which the graduation did not start.
     #[error(
         "{app} is being graduated by {by} since {since}, so this deploy of it is refused; \
          changed settings take effect with the next deploy"
@@ -73,9 +72,9 @@ pub(crate) enum HoldError {
     Busy {
         /// The app.
         app: AppName,
-        /// Who asked for the graduation.
+        /// Who requested the graduation.
         by: String,
-        /// When it began here.
+        /// When it began on this host.
         since: String,
     },
     /// The image of the app's version.
@@ -94,7 +93,8 @@ pub(crate) enum HoldError {
 
 impl Explain for HoldError {}
 
-/// How the version of an app becomes an image in the deploy that we are part of; none if that is no graduation's.
+/// Returns how the version of an app becomes an image in the deploy that this process is part of; `None` if no
+/// graduation started that deploy.
 ///
 /// # Errors
 /// The log of the app cannot be read.
@@ -107,8 +107,8 @@ pub(crate) fn delivered(vars: &Vars, app: &AppName) -> Result<Option<Delivered>,
     Ok(Some(Delivered { id, revision, delivery, digest, received }))
 }
 
-/// `post-extract`, after Dokku's: the files of what is deployed are there, in the tree `dir` or taken from an image. An abort
-/// puts back what app.json sets, and only the image may say what that is.
+/// `post-extract`, after Dokku's: the files to deploy are there, in the tree `dir` or taken from an image. For an
+/// image, notes which config variables its app.json sets: an abort restores them, and only the image names them.
 ///
 /// # Errors
 /// The deploy must not go on.
@@ -122,8 +122,8 @@ pub(crate) fn extracted(vars: &Vars, app: &AppName, dir: &Path) -> Result<(), Ho
     Ok(())
 }
 
-/// How the digest is known of the image that is deployed as it is, if it is: a graduation is told it, unless it pulls the image
-/// by its name.
+/// Returns how the digest is found of an image that is deployed as it is: a graduation receives the digest, unless it
+/// pulls the image by its name.
 ///
 /// # Errors
 /// The log of the app cannot be read.
@@ -134,10 +134,10 @@ pub(crate) fn pin(vars: &Vars, app: &AppName) -> Result<Pin, HoldError> {
     })
 }
 
-/// `builder-release`, before Dokku's builders: the app is built, or somebody has changed its settings, and Dokku is about
-/// to run its predeploy task and to make the image that it starts then. Refuses what is not the graduation's, so that
-/// nobody moves `latest` under its feet. The graduation's image may be one that Dokku is about to remove: that need not
-/// stop it.
+/// `builder-release`, before Dokku's builders: the app is built, or another process has changed its settings. Dokku is
+/// about to run the predeploy task and to make the image that it then starts. [`foreign_deploy`] judges a deploy that
+/// the graduation did not start, so that none moves `latest` at the wrong time. The graduation's image may be on
+/// Dokku's list of images to remove, so the app's images are taken off it; an error there does not stop the deploy.
 ///
 /// # Errors
 /// The deploy must not go on.
@@ -150,7 +150,7 @@ pub(crate) fn builder_release(vars: &Vars, app: &AppName) -> Result<(), HoldErro
 }
 
 /// `scheduler-deploy`: the app is built and about to be started. Holds it here if it cannot be held healthy;
-/// refuses a deploy that is not the graduation's.
+/// [`foreign_deploy`] judges a deploy that the graduation did not start.
 ///
 /// # Errors
 /// The deploy must not go on.
@@ -169,8 +169,9 @@ pub(crate) fn scheduler_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldErr
     }
 }
 
-/// Somebody else's deploy may pass while the app is held: then it starts the old version, as it should. After an abort
-/// it soon does, too; what Dokku starts when the host or Docker has come up is not tried again.
+/// Judges a deploy that the graduation did not start. While the app is held it passes: then it starts the old version,
+/// as it should. After an abort it waits until the app is put back, because Dokku does not retry what it starts when
+/// the host or Docker boots.
 fn foreign_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(store) = Store::of_app(vars, app) else { return Ok(()) };
     let standing = store.standing();
@@ -183,8 +184,8 @@ fn foreign_deploy(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     }
 }
 
-/// Waits until the app is nobody's any more. A push or a rebuild may not: it has Dokku's lock of the app, for which whoever
-/// puts the app back waits.
+/// Waits until no graduation has the app, and reports whether that is so. A push or a rebuild must not wait: it has
+/// Dokku's lock of the app, for which the process that puts the app back waits.
 fn is_put_back(vars: &Vars, store: &Store, app: &AppName) -> Result<bool, HoldError> {
     settle_left(store)?;
     let Some(graduation) = store.graduation()? else { return Ok(true) };
@@ -201,8 +202,8 @@ fn is_put_back(vars: &Vars, store: &Store, app: &AppName) -> Result<bool, HoldEr
     Ok(true)
 }
 
-/// A container of a deploy that has passed there: it must not become live after the new version has. After an abort
-/// it may, for it is the old one.
+/// Judges a container of a deploy that [`foreign_deploy`] let pass: it must not become live after the new version has.
+/// After an abort it may, for it is of the old version.
 fn foreign_container(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(store) = Store::of_app(vars, app) else { return Ok(()) };
     let standing = store.standing();
@@ -213,8 +214,8 @@ fn foreign_container(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     }
 }
 
-/// The deploy that we are part of has Dokku's lock of the app: it is a push or a rebuild. Only while the app is to go back does
-/// that matter, and only then all processes are looked through for it.
+/// Reports whether the deploy that this process is part of has Dokku's lock of the app, as a push or a rebuild does.
+/// That matters only while the app goes back, so only then are all processes searched for the lock.
 fn is_with_lock(vars: &Vars, store: &Store, app: &AppName, standing: Standing) -> Result<bool, HoldError> {
     if standing != Standing::RollingBack {
         return Ok(false);
@@ -223,7 +224,7 @@ fn is_with_lock(vars: &Vars, store: &Store, app: &AppName, standing: Standing) -
     Ok(graduation.is_some_and(|graduation| App::new(vars, &graduation.id, app).is_locked_by_us()))
 }
 
-/// `scheduler-stop` and `pre-delete`, before Dokku's own: somebody stops or destroys the app.
+/// `scheduler-stop` and `pre-delete`, before Dokku's own: a command is about to stop or destroy the app.
 ///
 /// # Errors
 /// A file of the graduation that has the app cannot be read.
@@ -232,11 +233,11 @@ pub(crate) fn about_to_end(vars: &Vars, app: &AppName) -> Result<(), HoldError> 
     if store.standing() == Standing::Soaking { use_watched(vars, &store, app) } else { Ok(()) }
 }
 
-/// What becomes of the app's containers as long as this command of Dokku's runs is its doing. A participant that has died
-/// would not see what becomes of them then.
+/// Notes the process of this Dokku command, which causes what happens to the app's containers while it runs. If the
+/// participant has died, starts another one, which sees what happens afterwards.
 fn use_watched(vars: &Vars, store: &Store, app: &AppName) -> Result<(), HoldError> {
     if let Some(process) = vars.dokku_pid.as_ref().and_then(|pid| ProcessId::of(pid.parse().ok()?).ok()) {
-        // It may have been settled just now. Whatever this says, nobody's command fails for that.
+        // The graduation may have been settled just now. An error here must not make a user's command fail.
         if let Err(error) = store.note(app, &AppEntry::Used { process }) {
             log::warn!("{error}");
         }
@@ -251,7 +252,8 @@ fn refuse(store: &Store, app: &AppName) -> Result<(), HoldError> {
     Err(HoldError::Busy { app: app.clone(), by: graduation.by, since })
 }
 
-/// Nobody else would notice that its participant has died, and its apps would be refused for good.
+/// Starts another participant if the graduation's has died: nothing else may notice that, and deploys of its apps would
+/// be refused permanently.
 fn settle_left(store: &Store) -> Result<(), HoldError> {
     if let Some(graduation) = store.graduation()?
         && let Err(error) = participant::settle_left(&graduation.id, store)
@@ -261,8 +263,8 @@ fn settle_left(store: &Store) -> Result<(), HoldError> {
     Ok(())
 }
 
-/// `check-deploy`, after Dokku's own check: a container of the app is healthy. The first ones wait here; refuses a
-/// container that is not the graduation's.
+/// `check-deploy`, after Dokku's own check: a container of the app is healthy. Holds it if there is no decision yet;
+/// [`foreign_container`] judges a container that is not the graduation's.
 ///
 /// # Errors
 /// The container must not become live.
@@ -283,12 +285,12 @@ pub(crate) fn check_deploy(
     }
 }
 
-/// `scheduler-post-deploy-process <app> web`, before the proxy's own: all web containers are up. Waits until the
-/// other apps are here, too, so that all are switched at once, and looks once more at what was held.
+/// `scheduler-post-deploy-process <app> web`, before the proxy's own: all web containers are up. Waits until the other
+/// apps have arrived, too, so that all are switched at once, and looks once more at the held containers.
 ///
 /// # Errors
-/// [`HoldError::Unhealthy`]: the container must not become live. Otherwise a file cannot be read or written, or Docker does
-/// not answer; the switch is then not worth a failed deploy, so callers only report it.
+/// [`HoldError::Unhealthy`]: the container must not become live. Any other error: a file cannot be read or written, or
+/// Docker does not answer; callers only log it, since a deploy should not fail because apps do not switch at once.
 pub(crate) fn meet_at_switch(vars: &Vars, app: &AppName) -> Result<(), HoldError> {
     let Some(id) = &vars.graduation else { return Ok(()) };
     let deploy = TriggeringDeploy::open(vars, id, app)?;
@@ -310,11 +312,11 @@ pub(crate) fn meet_at_switch(vars: &Vars, app: &AppName) -> Result<(), HoldError
 struct Started<'a> {
     id: &'a str,
     process: &'a str,
-    /// Where it serves, if it is a web process.
+    /// Its address and port, if it is a web process.
     address: Option<SocketAddr>,
 }
 
-/// The deploy of a graduation whose trigger this is.
+/// The graduation's deploy in which this trigger runs.
 struct TriggeringDeploy<'a> {
     store: Store,
     app: App<'a>,
@@ -343,7 +345,8 @@ impl<'a> TriggeringDeploy<'a> {
         match self.wait(watching)? {
             Decision::Abort => Err(HoldError::Aborted(app.clone())),
             Decision::Go => {
-                // Before the new version gets its names: if it fails here, nothing of the old one has been touched.
+                // The look comes before the new version gets its names: if it fails, the old version has not been
+                // touched.
                 self.is_healthy()?;
                 self.release()?;
                 if let Some((id, (_, policy))) = watched {
@@ -354,8 +357,9 @@ impl<'a> TriggeringDeploy<'a> {
         }
     }
 
-    /// A held container must not come up by itself when the host restarts: it could get the old one's address. What it is
-    /// by then is what it must be at the decision.
+    /// Turns off the restart policy of a container that is about to be held: if Docker started it with the host, it
+    /// could get the old container's address. Returns its state, which must be the same at the decision, and its
+    /// restart policy.
     fn suspend_restarts(&self, started: Started<'_>) -> Result<(Watched, RestartPolicy), HoldError> {
         let found = docker::containers(&[started.id])?.into_iter().next();
         let found = found.ok_or_else(|| self.unhealthy(Ailment::Ended))?;
@@ -370,7 +374,8 @@ impl<'a> TriggeringDeploy<'a> {
         HoldError::Unhealthy { app: self.app.name.clone(), ailment }
     }
 
-    /// What is held of the app is as healthy as it was. A Docker that does not answer says nothing of what runs.
+    /// Checks that the held containers of the app are as healthy as they were. A Docker that does not answer says
+    /// nothing about them, and is no failure.
     fn is_healthy(&self) -> Result<(), HoldError> {
         let watched = BTreeMap::from([(self.app.name.clone(), self.store.app(self.app.name)?.watched)]);
         match health::ailments(&watched) {
@@ -384,14 +389,15 @@ impl<'a> TriggeringDeploy<'a> {
         }
     }
 
-    /// Several containers of an app can come here at once (app.json's `max_parallel`): one at a time.
+    /// Locks the app for one trigger at a time: several of its containers can come here at once (app.json's
+    /// `max_parallel`).
     fn one_at_a_time(&self) -> Result<File, HoldError> {
         let path = self.store.app_dir(self.app.name).join("lock");
         let lock = File::create(&path).and_then(|file| file.lock().map(|()| file));
         Ok(lock.map_err(FileError::of("lock", &path))?)
     }
 
-    /// Puts the old version's names back, and only then says that the app is held.
+    /// Puts the old version's names back, and only then notes that the app is held.
     fn enter(&self, at: HoldPoint, container: Option<Started<'_>>) -> Result<(), HoldError> {
         let name = self.app.name;
         let _lock = self.one_at_a_time()?;
@@ -416,15 +422,15 @@ impl<'a> TriggeringDeploy<'a> {
         Ok(self.store.note(name, &AppEntry::Held { held: Box::new(held) })?)
     }
 
-    /// Waits for the decision. A container that ends meanwhile, healthy as it was, must not become live; nothing
-    /// starts it again while it is held. Nor must an app whose image somebody removes: its other containers, and every
-    /// restart, are made of it.
+    /// Waits for the decision. Fails if the container ends in the meantime, because Docker does not start it again
+    /// while it is held; and if the new image is removed, because the app's other containers and every restart need it.
     fn wait(&self, container: Option<(&str, &Watched)>) -> Result<Decision, HoldError> {
         let watch = Watch::new(&self.store.vote_dir())?;
         let mut lease = LeaseEnd::default();
         let held_beside = u32::try_from(self.store.apps()?.len()).unwrap_or(u32::MAX);
         let look_period = LOOK_PERIOD.max(LOOK_SHARE.saturating_mul(held_beside));
-        // Events of any kind wake us up, such as a renewed lease; where nothing can be watched we look around all the time.
+        // Any event ends a wait, such as a renewed lease, and without inotify every wait is short. So looks have a time
+        // of their own.
         let mut next_look = Instant::now();
         loop {
             let left = lease.left(&self.store);
@@ -443,7 +449,7 @@ impl<'a> TriggeringDeploy<'a> {
                         watched.still_runs(found.first()).map_err(|ailment| self.unhealthy(ailment))?;
                     }
                     Ok(None) => {}
-                    // An engine that is being restarted, for one, says nothing of what runs.
+                    // A Docker that is being restarted, for example, says nothing about what runs.
                     Err(error) => log::warn!("{error}"),
                 }
                 if let Some(held) = self.store.app(self.app.name)?.held {
@@ -459,7 +465,7 @@ impl<'a> TriggeringDeploy<'a> {
         }
     }
 
-    /// After the decision: the new version gets its names, so that Dokku starts the other containers of it.
+    /// Gives the new version its names after the decision, so that Dokku starts its other containers.
     fn release(&self) -> Result<(), HoldError> {
         let name = self.app.name;
         let _lock = self.one_at_a_time()?;
@@ -468,7 +474,7 @@ impl<'a> TriggeringDeploy<'a> {
             let held = known.held.ok_or_else(|| HoldError::Unknown(name.clone()))?;
             self.app.end_releases()?;
             self.app.name_version(&self.before, &self.variables, Some(&held), Version::New)?;
-            // Without it what was live when the app was opened counts.
+            // If this fails, what was live when the app was opened counts.
             let old = self.app.old().unwrap_or_else(|error| {
                 log::warn!("{error}");
                 Old::default()

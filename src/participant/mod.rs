@@ -1,10 +1,10 @@
-//! The participant: on a destination, the process that owns one graduation.
+//! The participant: the process on a destination that owns one graduation.
 //!
-//! The agent starts it with what the source said ([`store::Graduation`]) on its stdin. It holds the destination's lock,
-//! answers on a Unix socket, and renews the lease when told to. What is to be done says the machine
-//! ([`crate::commit::destination`]); `run` is its executor. What it says goes into a file that the agent follows. It
-//! survives a broken link: then the lease runs out, or the source comes back. If it dies itself, the next one
-//! ([`Start::Recover`]) settles what it left from the files of [`store`].
+//! The agent starts it, with what the source said ([`store::Graduation`]) on its stdin. The participant holds the
+//! destination's lock, answers on a Unix socket, and renews the lease on request. The machine
+//! ([`crate::commit::destination`]) says what to do; `run` is its executor. Its reports go into a file that the agent
+//! follows. It survives a broken link: then the lease runs out, or the source comes back. If the participant dies, the
+//! next one ([`Start::Recover`]) settles the graduation from the files of [`store`].
 
 mod admission;
 pub(crate) mod app;

@@ -1,20 +1,20 @@
-//! The files of one graduation on its destination, which outlive every process that works on it.
+//! The files of one graduation on its destination. They outlive every process that works on it.
 //!
 //! ```text
 //! <data>/incoming/<id>/graduation.json   who, from where, limits            written once
-//!                      reports/lines     what the source is told            appended
+//!                      reports/lines     the reports to the source          appended
 //!                      socket            the participant listens here
-//!                      vote/lease        until when the source is awaited   replaced
+//!                      vote/lease        when the lease ends                replaced
 //!                      vote/decision     go or abort                        created once, first writer wins
-//!                      vote/soak         all were live; until when that is watched   replaced after a boot
+//!                      vote/soak         all were live; when the soak ends  replaced after a boot
 //!                      vote/verdict      confirm, unwatched or roll-back    created once, first writer wins
-//!                      switch/<app>      is at the proxy switch, or past it
+//!                      switch/<app>      the app is at the proxy switch, or will not come to it
 //!                      apps/<app>/events    all that is known of the app (log.rs)  appended
-//!                      apps/<app>/log       what its deploy writes          appended
-//!                      apps/<app>/image     held by whoever receives an image of the app; left where one did
-//!                      apps/<app>/objects   held by whoever receives objects of the app
-//!                      apps/<app>/lock      held by the one of its triggers that changes names
-//!                      forward           held by whoever lets the source reach what is held
+//!                      apps/<app>/log       the output of its deploy        appended
+//!                      apps/<app>/image     lock: an image of the app is being received; the file stays
+//!                      apps/<app>/objects   lock: objects of the app are being received
+//!                      apps/<app>/lock      lock: one of its triggers is changing names
+//!                      forward           lock: the source is being connected to what is held
 //!                      settled           the decision and how each app ended  written last
 //! <data>/apps/<app>                      the graduation that has the app
 //! ```
@@ -45,21 +45,20 @@ pub(crate) use crate::participant::store::session::only_session;
 use crate::protocol::{AppEnd, Decision, OnFailure, Purpose, Verdict};
 use crate::vars::Vars;
 
-/// What the source said when it began.
+/// What the source said when the graduation began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Graduation {
-    /// Which one.
     pub(crate) id: GraduationId,
     /// What the source calls this host.
     pub(crate) environment: EnvironmentName,
-    /// The key with which the source came, as Dokku calls it, or the user of this host.
+    /// Dokku's name for the key that the source connected with, or the user of this host.
     #[serde(default)]
     pub(crate) key: String,
-    /// That key may touch some apps alone.
+    /// Whether that key may touch only some of the apps.
     #[serde(default)]
     pub(crate) is_limited: bool,
-    /// By which its source is known; none if a version began it that had no secrets yet.
+    /// The digest of the secret by which its source is recognised; `None` if a version without secrets began it.
     #[serde(default)]
     pub(crate) secret: Option<Digest>,
     /// What it is for.
@@ -67,80 +66,80 @@ pub(crate) struct Graduation {
     pub(crate) purpose: Purpose,
     /// What the source's host calls itself.
     pub(crate) source: String,
-    /// Who asked for it.
+    /// Who requested it.
     pub(crate) by: String,
-    /// How long to hold without hearing from the source, in seconds.
+    /// How long to hold without a message from the source, in seconds.
     pub(crate) lease_s: u32,
     /// How many apps build at once.
     pub(crate) max_parallel: u32,
     /// What to do when an app fails after the decision.
     pub(crate) on_failure: OnFailure,
-    /// For how long it is watched when all of it is live, in seconds; none if it is not.
+    /// How long the soak is, in seconds; `None` if there is none.
     #[serde(default)]
     pub(crate) soak_s: Option<u32>,
-    /// How often its health checks are asked then, in seconds.
+    /// The interval between health checks during the soak, in seconds.
     #[serde(default)]
     pub(crate) verify_interval_s: u32,
-    /// When it began here.
+    /// When it began on this host.
     pub(crate) since: DateTime<Utc>,
-    /// In which boot of this host.
+    /// The boot of this host in which it began.
     #[serde(default)]
     pub(crate) boot: String,
     /// When it began, in milliseconds since that boot.
     #[serde(default)]
     pub(crate) begun_ms: u64,
-    /// For how long it may wait for its decision, in seconds; `max-hold` of this host then.
+    /// How long it may wait for its decision, in seconds: `max-hold` of this host when it began.
     #[serde(default = "no_limit")]
     pub(crate) max_hold_s: u32,
 }
 
-/// For a graduation that a version without the limit has begun.
+/// The limit of a graduation that was begun by a version without one.
 fn no_limit() -> u32 {
     u32::MAX
 }
 
-/// A lease is not renewed.
+/// Why a lease is not renewed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RenewError {
-    /// It would last longer than a graduation may wait here.
+    /// The graduation would wait longer than this host allows.
     #[error(
         "this host lets a graduation wait for its decision for {0} s at most, its builds included; there, \
          `dokku graduate:set --global max-hold SECONDS` allows more"
     )]
     TooLong(u32),
-    /// It cannot be written.
+    /// The lease cannot be written.
     #[error(transparent)]
     File(#[from] FileError),
 }
 
 impl Graduation {
-    /// Whether it is watched when all of it is live.
+    /// Returns whether there is a soak once all apps are live.
     pub(crate) fn soak(&self) -> Soak {
         if self.soak_s.is_some() { Soak::Wanted } else { Soak::No }
     }
 
-    /// Who has this host since when.
+    /// Says who has this host, and since when.
     pub(crate) fn described(&self) -> String {
         let Self { by, source, environment, since, .. } = self;
         format!("{by} from {source} (as {environment}) since {}", since.format("%Y-%m-%d %H:%M:%SZ"))
     }
 
-    /// Whoever comes with this key, as Dokku calls it, is who began it.
+    /// Reports whether a source with this key, by Dokku's name for it, began the graduation.
     pub(crate) fn came_with(&self, key: &str) -> bool {
         self.key.is_empty() || self.key == key
     }
 
-    /// Whoever says this is who began it.
+    /// Reports whether a source with this secret began the graduation.
     pub(crate) fn was_begun_with(&self, secret: &Secret) -> bool {
         self.secret.is_none_or(|digest| digest == secret.digest())
     }
 
-    /// For how long.
+    /// Returns the length of the soak.
     pub(crate) fn soak_length(&self) -> Duration {
         Duration::from_secs(self.soak_s.unwrap_or_default().into())
     }
 
-    /// How often its health checks are asked then: once a second at most, whatever the source says.
+    /// Returns the interval between health checks during the soak: at least a second, whatever the source says.
     pub(crate) fn verify_interval(&self) -> Duration {
         Duration::from_secs(self.verify_interval_s.max(1).into())
     }
@@ -156,7 +155,7 @@ pub(crate) struct Settled {
     pub(crate) ends: BTreeMap<AppName, AppEnd>,
 }
 
-/// Until when a destination waits to hear from the source, on the clock that does not jump.
+/// When a destination stops waiting for the source, on a clock that does not jump.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Lease {
@@ -164,26 +163,26 @@ struct Lease {
     ends_ms: u64,
 }
 
-/// Until when what is live is watched, on the same clock.
+/// When the soak ends, on the same clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SoakEnd {
     boot: String,
     ends_ms: u64,
-    /// It is over then whatever the source says.
+    /// When it ends even if the source goes on renewing its lease.
     at_the_latest_ms: u64,
 }
 
-/// Milliseconds since boot, sleep included: a clock that nobody sets.
+/// Returns the milliseconds since boot, sleep included: a clock that cannot be set.
 pub(crate) fn since_boot_ms() -> u64 {
     let now = clock_gettime(ClockId::Boottime);
     u64::try_from(now.tv_sec).unwrap_or(0) * 1000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
 }
 
-/// Which boot of this host this is.
+/// Returns the kernel's id of the current boot.
 ///
 /// # Errors
-/// The kernel does not say.
+/// The kernel does not report it.
 pub(crate) fn boot_id() -> Result<String, FileError> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
     Ok(fs::read_to_string(path).map_err(FileError::of("read", path))?.trim().to_owned())
@@ -193,15 +192,15 @@ fn left_until(end_ms: u64) -> Duration {
     Duration::from_millis(end_ms.saturating_sub(since_boot_ms()))
 }
 
-/// The end of a lease, as somebody knows it who waits for it.
+/// The end of a lease, as last read by a process that waits for it.
 #[derive(Debug, Default)]
 pub(crate) struct LeaseEnd {
     known_ms: u64,
 }
 
 impl LeaseEnd {
-    /// What is left until then. A lease that cannot be read just now (no file may be opened any more, say) has not
-    /// ended for that: the one that was read last counts.
+    /// Returns the time until then. A lease that cannot be read (the limit of open files is reached, say) has not ended
+    /// because of that: the one that was read last counts.
     pub(crate) fn left(&mut self, store: &Store) -> Duration {
         match store.lease_end_ms() {
             Ok(end_ms) => self.known_ms = end_ms,
@@ -211,7 +210,7 @@ impl LeaseEnd {
     }
 }
 
-/// The files of one graduation here.
+/// The files of one graduation on this host.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     dir: PathBuf,
@@ -219,12 +218,12 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// The place of a graduation's files, whether there are any or not.
+    /// Returns the place of a graduation's files, whether or not there are any.
     pub(crate) fn at(vars: &Vars, id: &GraduationId) -> Self {
         Self { dir: vars.data().join("incoming").join(id.as_str()), active: vars.data().join("apps") }
     }
 
-    /// All graduations that ever came here and still have files, oldest first.
+    /// Returns all graduations that still have files on this host, in the order of their ids.
     ///
     /// # Errors
     /// The directory cannot be read.
@@ -240,8 +239,8 @@ impl Store {
         Ok(ids.into_iter().map(|id| (id.clone(), Self::at(vars, &id))).collect())
     }
 
-    /// The graduation that has the app now, unless it is the one that we are putting the app back for. One that is settled
-    /// has none, even if its mark has come back with a power cut.
+    /// Returns the graduation that has the app now, unless this process puts the app back for it. A settled graduation
+    /// has no app, even if its mark has come back after a power cut.
     pub(crate) fn of_app(vars: &Vars, app: &AppName) -> Option<Self> {
         let id = fs::read_to_string(vars.data().join("apps").join(app.as_str())).ok()?;
         let id: GraduationId = id.trim().parse().ok()?;
@@ -249,19 +248,19 @@ impl Store {
         (vars.restoring.as_ref() != Some(&id) && !store.is_settled()).then_some(store)
     }
 
-    /// Makes the place of a graduation that is begun; false if there is one already, whoever made it.
+    /// Creates the directory of a new graduation; false if it exists already.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// It cannot be created.
     pub(crate) fn reserve(&self) -> Result<bool, FileError> {
         files::make_dir(self.dir.parent().unwrap_or(&self.dir))?;
         files::make_new_dir(&self.dir)
     }
 
-    /// Makes the directories and writes the first lease.
+    /// Creates the directories and writes the first lease.
     ///
     /// # Errors
-    /// The disk is full, for one.
+    /// The disk is full, for example.
     pub(crate) fn create(&self, graduation: &Graduation) -> Result<(), FileError> {
         for dir in ["vote", "switch", "apps", "reports"] {
             files::make_dir(&self.dir.join(dir))?;
@@ -271,7 +270,7 @@ impl Store {
         files::write_json(&self.dir.join("graduation.json"), graduation)
     }
 
-    /// Removes what [`Store::create`] has made; the reports stay, for they may say why.
+    /// Removes what [`Store::create`] created. The reports stay, since they may say why the graduation did not begin.
     ///
     /// # Errors
     /// Something could not be removed.
@@ -281,12 +280,12 @@ impl Store {
         self.tidy()
     }
 
-    /// It has begun, or was about to: of one that was refused there are only the reports that say so.
+    /// Reports whether the graduation has begun, or was about to: of a refused one only the reports exist.
     pub(crate) fn is_there(&self) -> bool {
         self.vote_dir().is_dir()
     }
 
-    /// What the source said when it began; `None` if it never did.
+    /// Returns what the source said when the graduation began; `None` if it never did.
     ///
     /// # Errors
     /// The file is damaged.
@@ -294,7 +293,7 @@ impl Store {
         files::read_json(&self.dir.join("graduation.json"))
     }
 
-    /// The host went down since it began, and what was not synced may be lost.
+    /// Reports whether the host went down since the graduation began, so that what was not synced may be lost.
     pub(crate) fn has_rebooted(&self) -> bool {
         let began = self.graduation().ok().flatten().map(|graduation| graduation.boot);
         boot_id().is_ok_and(|boot| began.is_some_and(|began| began != boot))
@@ -310,12 +309,12 @@ impl Store {
         self.dir.join("reports")
     }
 
-    /// Where the participant listens.
+    /// The socket at which the participant listens.
     pub(crate) fn socket(&self) -> PathBuf {
         self.dir.join("socket")
     }
 
-    /// Held by whoever lets the source reach what is held.
+    /// The lock of the process that connects the source to what is held.
     pub(crate) fn forward_lock(&self) -> PathBuf {
         self.dir.join("forward")
     }
@@ -330,37 +329,37 @@ impl Store {
         self.dir.join("switch")
     }
 
-    /// The decision, if there is one. A file that cannot be read is not a decision yet.
+    /// Returns the decision, if there is one. A file that cannot be read is not a decision yet.
     pub(crate) fn decision(&self) -> Option<Decision> {
         files::read_json(&self.dir.join("vote/decision")).ok().flatten()
     }
 
-    /// Tries to make `wanted` the decision; returns the one that stands, whoever wrote it.
+    /// Tries to make `wanted` the decision; returns the one that is written, whichever process wrote it.
     ///
     /// # Errors
-    /// It could not be written, and there is none.
+    /// There is no decision, and it could not be written.
     pub(crate) fn decide(&self, wanted: Decision) -> Result<Decision, FileError> {
         first_word(&self.dir.join("vote/decision"), wanted)
     }
 
-    /// The verdict, if there is one. A file that cannot be read is not a verdict yet.
+    /// Returns the verdict, if there is one. A file that cannot be read is not a verdict yet.
     pub(crate) fn verdict(&self) -> Option<Verdict> {
         files::read_json(&self.dir.join("vote/verdict")).ok().flatten()
     }
 
-    /// Tries to make `wanted` the verdict; returns the one that stands, whoever wrote it.
+    /// Tries to make `wanted` the verdict; returns the one that is written, whichever process wrote it.
     ///
     /// # Errors
-    /// It could not be written, and there is none.
+    /// There is no verdict, and it could not be written.
     pub(crate) fn judge(&self, wanted: Verdict) -> Result<Verdict, FileError> {
         first_word(&self.dir.join("vote/verdict"), wanted)
     }
 
-    /// Notes that all are live, and that this is watched for so long, and for how long at the most. After a boot it begins
-    /// anew.
+    /// Notes that all apps are live, for how long they are watched, and for how long at most. After a boot the soak
+    /// begins anew.
     ///
     /// # Errors
-    /// The disk is full, for one.
+    /// The disk is full, for example.
     pub(crate) fn begin_soak(&self, length: Duration, at_most: Duration) -> Result<(), FileError> {
         let boot = boot_id()?;
         if self.soak_end()?.is_some_and(|soak| soak.boot == boot) {
@@ -371,16 +370,16 @@ impl Store {
         files::write_json(&self.soak_path(), &soak)
     }
 
-    /// All were live at some time, and are watched since.
+    /// Reports whether all apps were live at some time, so that the soak has begun.
     pub(crate) fn soaks(&self) -> bool {
         self.soak_path().exists()
     }
 
-    /// How long the source is waited for before what is live stays without its word: until the soak is over and a lease
-    /// has ended, whose rest is `lease`, but for no longer than the host allows.
+    /// Returns how long to wait for the source before what is live stays without its verdict: until the soak is over
+    /// and the lease, of which `lease` is left, has ended, but no longer than this host allows.
     ///
     /// # Errors
-    /// The note cannot be read.
+    /// The file of the soak cannot be read.
     pub(crate) fn soak_left(&self, lease: Duration) -> Result<Duration, FileError> {
         let boot = boot_id()?;
         let Some(soak) = self.soak_end()?.filter(|soak| soak.boot == boot) else { return Ok(lease) };
@@ -395,15 +394,15 @@ impl Store {
         self.dir.join("vote/soak")
     }
 
-    /// How far it is.
+    /// Returns the state of the graduation.
     pub(crate) fn standing(&self) -> Standing {
         Standing::of(self.decision(), self.soaks(), self.verdict())
     }
 
-    /// Renews the lease from now on: for all of its length, on which a source that votes relies.
+    /// Renews the lease for its full length from now on; a source that votes relies on that.
     ///
     /// # Errors
-    /// The old one stands. Before the decision it is not renewed beyond what [`Graduation::max_hold_s`] allows.
+    /// The old lease stays. Before the decision it is not extended beyond what [`Graduation::max_hold_s`] allows.
     pub(crate) fn renew(&self, graduation: &Graduation) -> Result<(), RenewError> {
         let ends_ms = since_boot_ms() + lease_ms(graduation);
         let allowed_ms = graduation.begun_ms + u64::from(graduation.max_hold_s) * 1000;
@@ -417,10 +416,10 @@ impl Store {
         files::write_json(&self.dir.join("vote/lease"), &Lease { boot: boot_id()?, ends_ms })
     }
 
-    /// What is left of the lease; zero if it has ended, or the host has booted since.
+    /// Returns what is left of the lease; zero if it has ended, or if the host has booted since.
     ///
     /// # Errors
-    /// It cannot be read, which says nothing of its end.
+    /// The lease cannot be read, which does not mean that it has ended.
     pub(crate) fn lease_left(&self) -> Result<Duration, FileError> {
         self.lease_end_ms().map(left_until)
     }
@@ -430,15 +429,15 @@ impl Store {
         Ok(if lease.boot == boot_id()? { lease.ends_ms } else { 0 })
     }
 
-    /// The app is at the proxy switch, or will never come to it.
+    /// Notes that the app is at the proxy switch, or will never come to it.
     ///
     /// # Errors
-    /// The disk is full, for one.
+    /// The disk is full, for example.
     pub(crate) fn arrive(&self, app: &AppName) -> Result<(), FileError> {
         files::write_atomically(&self.switch_dir().join(app.as_str()), b"")
     }
 
-    /// Every app that comes to the proxy switch is there.
+    /// Reports whether every app that comes to the proxy switch is there.
     ///
     /// # Errors
     /// A file is damaged.
@@ -452,12 +451,12 @@ impl Store {
         Ok(true)
     }
 
-    /// It has ended, even if this version does not understand how.
+    /// Reports whether the graduation is settled, even if this version cannot read how it ended.
     pub(crate) fn is_settled(&self) -> bool {
         self.dir.join("settled").is_file()
     }
 
-    /// How it ended, if it has.
+    /// Returns how the graduation ended, if it has.
     ///
     /// # Errors
     /// The file is damaged, or of another version.
@@ -465,7 +464,7 @@ impl Store {
         files::read_json(&self.dir.join("settled"))
     }
 
-    /// Says that it is over, and removes all but what tells of it.
+    /// Records that the graduation is over, and removes all files but those that say so.
     ///
     /// # Errors
     /// Something could not be removed.
@@ -476,8 +475,8 @@ impl Store {
         self.tidy()
     }
 
-    /// Removes what a participant or a trigger of any graduation was writing for all to see when it was killed; whoever
-    /// has the lock of the host may, for nobody else writes there.
+    /// Removes temporary files that a participant or a trigger of any graduation left among the marks when it was
+    /// killed. The caller has the lock of the host, so that no other process writes there.
     ///
     /// # Errors
     /// Something could not be removed.
@@ -485,8 +484,8 @@ impl Store {
         files::sweep_temporary(&self.active, "")
     }
 
-    /// Removes what a participant has left that was killed when it had just settled this graduation, or had not begun it.
-    /// Takes no lock: nobody writes there any more.
+    /// Removes what a participant left behind that was killed just after it had settled this graduation, or before it
+    /// had begun it. Takes no lock, because no process writes there then.
     ///
     /// # Errors
     /// Something could not be removed.
@@ -494,13 +493,13 @@ impl Store {
         for dir in ["vote", "switch", "apps"] {
             remove_tree(&self.dir.join(dir))?;
         }
-        // What a participant or a trigger was writing when it was killed.
+        // The temporary files of a participant or a trigger that was killed.
         files::sweep_temporary(&self.dir, "")?;
         files::remove(&self.forward_lock())?;
         files::remove(&self.socket())
     }
 
-    /// Removes everything.
+    /// Removes all files of the graduation.
     ///
     /// # Errors
     /// Something could not be removed.
@@ -513,7 +512,7 @@ fn lease_ms(graduation: &Graduation) -> u64 {
     u64::from(graduation.lease_s) * 1000
 }
 
-/// Makes a word the content of a file, unless it has one; returns the one that it has.
+/// Creates a file with a word as its content, unless it exists; returns the word that it has.
 fn first_word<T: Serialize + DeserializeOwned>(path: &Path, wanted: T) -> Result<T, FileError> {
     let content = serde_json::to_vec(&wanted).expect("a word has a JSON form");
     if files::create_exclusively(path, &content)? {
@@ -534,7 +533,7 @@ fn remove_tree(dir: &Path) -> Result<(), FileError> {
 pub(crate) mod tests {
     use super::*;
 
-    /// One that begins now, with a lease of a minute.
+    /// A graduation that begins now, with a lease of a minute.
     pub(crate) fn graduation(id: &str) -> Graduation {
         Graduation {
             id: id.parse().unwrap(),

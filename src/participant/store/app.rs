@@ -1,5 +1,5 @@
-//! The log of each app of a graduation: all that its deploy, its triggers and its participant have to know of one another,
-//! and whoever takes over from them.
+//! The log of each app of a graduation: what its deploy, its triggers, its participant and a later participant must
+//! know of one another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -18,136 +18,134 @@ use crate::protocol::{AppEnd, Delivery, HoldPoint};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Before {
-    /// The graduation created the app.
+    /// Whether the graduation created the app.
     pub(crate) created: bool,
     /// Where the deploy branch was.
     pub(crate) from: Option<CommitId>,
-    /// The revision that is to be deployed.
+    /// The revision to deploy.
     pub(crate) to: CommitId,
     /// The deploy branch.
     pub(crate) branch: BranchName,
     /// The containers that were live.
     pub(crate) containers: BTreeSet<String>,
-    /// Those of them that ran.
+    /// Those of them that were running.
     pub(crate) running: BTreeSet<String>,
-    /// Those that earlier deploys had left, which never became live.
+    /// The containers that earlier deploys left behind and that never became live.
     pub(crate) left: BTreeSet<String>,
     /// The image that ran, or was to run next.
     pub(crate) image: Option<ImageId>,
-    /// What served it, and how that stood there.
+    /// What was live, with the names and restart policies of its containers.
     #[serde(default)]
     pub(crate) old: Old,
-    /// The processes of which a container had ended, or had been started again by Docker.
+    /// The processes with a container that had ended, or that Docker had restarted.
     #[serde(default)]
     pub(crate) unsteady: BTreeSet<String>,
     /// Its images without a name.
     #[serde(default)]
     pub(crate) unnamed: BTreeSet<ImageId>,
-    /// Files that a deploy sets, by path below Dokku's library; none where there was none.
+    /// Files that a deploy sets, by path below Dokku's library; `None` for one that did not exist.
     pub(crate) properties: BTreeMap<PathBuf, Option<String>>,
 }
 
 impl Before {
-    /// It had no version, and nothing of it ran.
+    /// Reports whether the app had no version and no container.
     pub(crate) fn ran_nothing(&self) -> bool {
         self.from.is_none() && self.containers.is_empty()
     }
 
-    /// Somebody had stopped the app with `ps:stop`: Dokku does not start it when the host does.
+    /// Reports whether the app was stopped with `ps:stop`, so that Dokku does not start it when the host boots.
     pub(crate) fn was_stopped(&self, app: &AppName) -> bool {
         let restore = PathBuf::from(format!("config/ps/{app}/restore"));
         self.properties.get(&restore).and_then(Option::as_deref).is_some_and(|value| value.trim() == "false")
     }
 }
 
-/// What was live of an app: as long as it still runs, the app can be given back to it.
+/// What was live of an app. As long as it still runs, the app can be given back to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Old {
-    /// Dokku's files that say so, by their names (`CONTAINER.web.1`).
+    /// Dokku's files about it, by file name (`CONTAINER.web.1`).
     pub(crate) files: BTreeMap<String, String>,
-    /// The containers of them that ran, by their ids.
+    /// The containers that were running, by id.
     pub(crate) running: BTreeMap<String, Placed>,
 }
 
-/// How a container stood there.
+/// The name and restart policy of a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Placed {
-    /// Its name.
     pub(crate) name: String,
-    /// When Docker starts it again.
     pub(crate) restart: RestartPolicy,
 }
 
 impl Old {
-    /// The containers that were live, with process and number of each (`web.1`).
+    /// Returns the containers that were live, with process and number of each (`web.1`).
     pub(crate) fn processes(&self) -> impl Iterator<Item = (&str, &str)> {
         self.files.iter().filter_map(|(file, id)| Some((file.strip_prefix("CONTAINER.")?, id.trim())))
     }
 
-    /// Those of them that ran.
+    /// Returns those of them that were running.
     pub(crate) fn running_processes(&self) -> impl Iterator<Item = (&str, &str)> {
         self.processes().filter(|(_, id)| self.running.contains_key(*id))
     }
 
-    /// What an app is given back to that was `self` when it was opened, and was found as `at_go` at the decision. If somebody
-    /// has restarted it while it was held, Dokku has told the earlier containers to end; otherwise what has ended since is to
-    /// run again.
+    /// Returns what to give an app back to that was `self` when it was opened, and `at_go` at the decision. If the app
+    /// was restarted while it was held, that is `at_go`, since Dokku has told the earlier containers to end. Otherwise
+    /// it is `self`: what has ended since is to run again.
     fn or_restarted(self, at_go: Option<Self>) -> Self {
         let is_restarted = |found: &Self| found.running.keys().any(|id| !self.running.contains_key(id));
         at_go.filter(is_restarted).unwrap_or(self)
     }
 }
 
-/// Config variables that a deploy sets, by name; none for one that is not set.
+/// Config variables that a deploy sets, by name; `None` for one that is not set.
 pub(crate) type Variables = BTreeMap<String, Option<String>>;
 
 /// What the held trigger found before it put the old version's names back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Held {
-    /// Where it is held.
+    /// Its hold point.
     pub(crate) at: HoldPoint,
     /// The new image.
     pub(crate) image: ImageId,
-    /// Files that the build has set, as in [`Before`].
+    /// Files that the build set, as in [`Before`].
     pub(crate) properties: BTreeMap<PathBuf, Option<String>>,
-    /// Config variables that the build has set.
+    /// Config variables that the build set.
     pub(crate) variables: Variables,
-    /// It has a web process, so that it comes to the proxy switch.
+    /// Whether it has a web process, so that it comes to the proxy switch.
     pub(crate) switches: bool,
 }
 
-/// All that is noted of an app, for whoever puts it back.
+/// All that is noted of an app, which is needed to put it back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Noted {
     /// What it was.
     pub(crate) before: Before,
-    /// The config variables that its deploy sets, as they were; none if it was never going to be started.
+    /// The config variables that its deploy sets, as they were; `None` if no deploy was to be started.
     pub(crate) variables: Option<Variables>,
     /// What the held trigger found.
     pub(crate) held: Option<Held>,
     /// The process that deployed it, if that is known.
     pub(crate) deploy: Option<ProcessId>,
-    /// The containers of its deploy that have been healthy.
+    /// The containers of its deploy that passed Dokku's check.
     pub(crate) containers: BTreeSet<String>,
-    /// Its deploy went on after the decision.
+    /// Whether its deploy went on after the decision.
     pub(crate) released: bool,
-    /// What was live when it did.
+    /// What the app can be given back to.
     pub(crate) old: Old,
-    /// Its deploy came to its end well: Dokku tells the old containers to end then.
+    /// Whether its deploy ended well: Dokku then tells the old containers to end.
     pub(crate) deployed: bool,
 }
 
 impl Noted {
-    /// The graduation has done something to the app that Dokku's other commands can see: has made it, or was going to
-    /// deploy it.
+    /// Reports whether the graduation has done something to the app that Dokku's other commands can see: created it, or
+    /// was about to deploy it.
     pub(crate) fn is_touched(&self) -> bool {
         self.before.created || self.variables.is_some()
     }
 
-    /// What was live was not told to end, as far as is known.
+    /// Reports whether there are old containers that, as far as is known, were not told to end.
     pub(crate) fn may_be_given_back(&self) -> bool {
         !self.deployed && !self.old.running.is_empty()
     }
@@ -157,33 +155,34 @@ impl Noted {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum AppEntry {
-    /// What it was; without that, nothing of it is put back. The last one counts.
+    /// What it was; without this entry, nothing of it is put back. The last one counts.
     Opened {
         /// What it was.
         before: Box<Before>,
     },
-    /// The source's image of its version has arrived, and the graduation keeps it.
+    /// The image of its version has arrived from the source, and the graduation keeps it.
     Received {
-        /// What its build had found out.
+        /// What the build of the image found out.
         facts: BuildFacts,
     },
-    /// Its deploy is about to be started, which sets these config variables. Their values may be secrets: they are in no
-    /// message, and the log goes when the graduation is over.
+    /// Its deploy is about to be started, and sets these config variables. Their values may be secrets: no message
+    /// contains them, and the log is removed when the graduation is over.
     Started {
         /// The variables as they were.
         variables: Variables,
         /// How its version becomes an image.
         #[serde(default)]
         delivery: Delivery,
-        /// The digest of the image that its version deploys as it is, if it does and that is known.
+        /// The digest of the image, if its version deploys an image as it is and the digest is known.
         #[serde(default)]
         digest: Option<Digest>,
     },
-    /// Dokku has taken app.json from the image that its version deploys as it is: the deploy sets these config variables, too.
+    /// Dokku has taken app.json from the image that its version deploys as it is: the deploy sets these config
+    /// variables, too.
     Extracted {
         /// The variables as they were.
         variables: Variables,
-        /// What the deploy sets them to; none for what Dokku generates.
+        /// What the deploy sets them to; `None` for what Dokku generates.
         values: Variables,
     },
     /// This process deploys it.
@@ -197,7 +196,7 @@ pub(crate) enum AppEntry {
     Watched {
         /// Its id.
         container: String,
-        /// What it is.
+        /// Its state.
         watched: Watched,
     },
     /// It is held.
@@ -210,30 +209,30 @@ pub(crate) enum AppEntry {
         /// Its id.
         container: String,
     },
-    /// The new version has got its names back after the decision.
+    /// The new version got its names back after the decision.
     Released {
-        /// What was live by then: somebody may have restarted the old version while it was held.
+        /// What was live then: another process may have restarted the old version while it was held.
         #[serde(default)]
         old: Old,
     },
-    /// Its deploy came to its end well: the trigger `post-deploy` ran.
+    /// Its deploy ended well: the trigger `post-deploy` ran.
     Deployed {},
-    /// What that says is not so.
+    /// It is not deployed, although [`Self::Deployed`] says so.
     Distrusted {},
-    /// The process that deploys it has ended.
+    /// The process that deploys it has exited.
     Exited {},
-    /// Dokku's deploy lock of it is about to be ours, so that whoever comes after us knows whose it was.
+    /// We are about to take Dokku's deploy lock of it; the note tells a later participant whose lock it was.
     Locking {},
-    /// It is not ours, or not any more.
+    /// The lock is not ours, or no longer.
     Unlocked {},
-    /// This process, which is somebody else's, deploys, stops or destroys it.
+    /// This process, which the graduation did not start, deploys, stops or destroys it.
     Used {
         /// Which.
         process: ProcessId,
     },
     /// It is live, wholly or in part, and is about to be put back.
     Restoring {},
-    /// It has come to its end: nothing is done to it any more.
+    /// It is concluded: nothing more is done to it.
     Ended {
         /// How.
         end: AppEnd,
@@ -268,41 +267,41 @@ impl AppEntry {
 /// All that the log of an app says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AppLog {
-    /// Where the app is.
+    /// Its stage.
     pub(crate) stage: Stage,
     /// What it was, if it was opened.
     pub(crate) before: Option<Before>,
-    /// The config variables that its deploy sets, as they were; none if it was never going to be started.
+    /// The config variables that its deploy sets, as they were; `None` if no deploy was to be started.
     pub(crate) variables: Option<Variables>,
-    /// What was found out by the build of the image that the source has sent, if it has.
+    /// What the build of the image that the source sent found out, if it sent one.
     pub(crate) received: Option<BuildFacts>,
     /// How its version becomes an image.
     pub(crate) delivery: Delivery,
-    /// The digest of the image that its version deploys as it is, if it does and that is known.
+    /// The digest of the image, if its version deploys an image as it is and the digest is known.
     pub(crate) digest: Option<Digest>,
-    /// What its deploy sets config variables to, as far as only the image says it.
+    /// The values that its deploy gives to config variables, where only an image's app.json says them.
     pub(crate) values: Variables,
     /// The process that deploys it, if that is known.
     pub(crate) deploy: Option<ProcessId>,
-    /// It is built.
+    /// Whether it is built.
     pub(crate) is_built: bool,
-    /// What the held trigger found; none before it is held.
+    /// What the held trigger found; `None` before it is held.
     pub(crate) held: Option<Held>,
-    /// Its containers that are held, or were until the decision, by their ids.
+    /// Its containers that are held, or were until the decision, by id.
     pub(crate) watched: BTreeMap<String, Watched>,
-    /// The containers of its deploy that have passed Dokku's check.
+    /// The containers of its deploy that passed Dokku's check.
     pub(crate) checked: BTreeSet<String>,
-    /// Its deploy went on after the decision.
+    /// Whether its deploy went on after the decision.
     pub(crate) is_released: bool,
-    /// What was live when it did; none if that was not noted.
+    /// What was live then; `None` if that was not noted.
     pub(crate) old: Option<Old>,
-    /// Dokku said that it is deployed, whatever was found then.
+    /// Whether Dokku reported that it is deployed, whatever was found afterwards.
     pub(crate) was_deployed: bool,
-    /// The process that deploys it has ended.
+    /// Whether the process that deploys it has exited.
     pub(crate) has_exited: bool,
-    /// Dokku's deploy lock of it is ours, or was when a participant died.
+    /// Whether Dokku's deploy lock of it is ours, or was when a participant died.
     pub(crate) is_locking: bool,
-    /// The processes of others that have deployed, stopped or destroyed it while it was watched.
+    /// The processes that deployed, stopped or destroyed it during the soak, and that the graduation did not start.
     pub(crate) used_by: Vec<ProcessId>,
     /// How it ended, if it has.
     pub(crate) end: Option<AppEnd>,
@@ -354,7 +353,7 @@ impl AppLog {
         entries.into_iter().fold(self, Self::with)
     }
 
-    /// All that is needed to put an app back that was `before`.
+    /// Returns all that is needed to put back an app that was `before`.
     pub(crate) fn noted(self, before: Before) -> Noted {
         let Self { variables, held, deploy, checked: containers, is_released: released, .. } = self;
         let old = before.old.clone().or_restarted(self.old);

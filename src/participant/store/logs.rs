@@ -1,4 +1,4 @@
-//! Where the log of each app is, and whose the app is.
+//! Where the log of each app is, and which graduation has an app.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,12 +12,12 @@ use crate::log::{Log, LogReader};
 use crate::names::AppName;
 
 impl Store {
-    /// The directory of one app: its log, and what its deploy writes.
+    /// The directory of one app: its log, and the output of its deploy.
     pub(crate) fn app_dir(&self, app: &AppName) -> PathBuf {
         self.dir.join("apps").join(app.as_str())
     }
 
-    /// What is known of an app.
+    /// Returns what is known of an app.
     ///
     /// # Errors
     /// Its log cannot be read, or is damaged.
@@ -25,20 +25,20 @@ impl Store {
         Ok(AppLog::default().with_all(self.log_of(app).entries()?))
     }
 
-    /// The same for who asks again and again.
+    /// Returns the same for a caller that reads it again and again.
     pub(crate) fn follow(&self, app: &AppName) -> AppFollower {
         AppFollower { log: self.log_of(app).follow(), known: AppLog::default() }
     }
 
-    /// Writes into the log of an app, and waits until that is on the disk.
+    /// Appends to the log of an app, and waits until that is on the disk.
     ///
     /// # Errors
-    /// The disk is full, for one.
+    /// The disk is full, for example.
     pub(crate) fn note(&self, app: &AppName, entry: &AppEntry) -> Result<(), FileError> {
         self.log_of(app).append(entry)
     }
 
-    /// The same for [`AppEntry::Locking`]: a full disk is no reason not to take the lock.
+    /// Does the same for [`AppEntry::Locking`], but only logs an error: a full disk is no reason not to take the lock.
     pub(crate) fn note_locking(&self, app: &AppName) {
         if let Err(error) = self.note(app, &AppEntry::Locking {}) {
             log::error!("{error}");
@@ -49,17 +49,17 @@ impl Store {
         Log::at(self.app_dir(app).join("events"))
     }
 
-    /// Held by whoever receives an image of an app, and left where one did.
+    /// The lock of the process that receives an image of an app. The file stays, and shows that one did.
     pub(crate) fn image_lock(&self, app: &AppName) -> PathBuf {
         self.app_dir(app).join("image")
     }
 
-    /// Held by whoever receives objects of an app.
+    /// The lock of the process that receives objects of an app.
     pub(crate) fn objects_lock(&self, app: &AppName) -> PathBuf {
         self.app_dir(app).join("objects")
     }
 
-    /// The apps that were opened, and what they were.
+    /// Returns the apps that were opened, and what they were.
     ///
     /// # Errors
     /// A log is damaged.
@@ -68,7 +68,7 @@ impl Store {
         Ok(opened.filter_map(|(app, log)| Some((app, log.before?))).collect())
     }
 
-    /// The apps that were opened, with all that is known of them.
+    /// Returns the apps that were opened, with all that is known of them.
     ///
     /// # Errors
     /// A log is damaged.
@@ -91,19 +91,19 @@ impl Store {
         Ok(apps)
     }
 
-    /// Takes an app: it belongs to this graduation until [`Store::leave`], so that whatever other deploy of it begins
-    /// from now on is refused.
+    /// Marks an app as this graduation's until [`Store::leave`]: our triggers judge every other deploy of it that
+    /// begins from now on.
     ///
     /// # Errors
-    /// The disk is full, for one.
+    /// The disk is full, for example.
     pub(crate) fn take(&self, app: &AppName) -> Result<(), FileError> {
         files::write_atomically(&self.active.join(app.as_str()), self.id())
     }
 
-    /// Remembers what an app was.
+    /// Notes what an app was.
     ///
     /// # Errors
-    /// The disk is full, for one.
+    /// The disk is full, for example.
     pub(crate) fn set_before(&self, app: &AppName, before: &Before) -> Result<(), FileError> {
         files::make_dir(&self.app_dir(app))?;
         self.note(app, &AppEntry::Opened { before: Box::new(before.clone()) })
@@ -113,15 +113,15 @@ impl Store {
         self.dir.file_name().unwrap_or_default().as_encoded_bytes()
     }
 
-    /// The app belongs to nobody again.
+    /// Removes the mark: no graduation has the app any more.
     ///
     /// # Errors
-    /// The mark is still there.
+    /// The mark could not be removed.
     pub(crate) fn leave(&self, app: &AppName) -> Result<(), FileError> {
         files::remove_durably(&self.active.join(app.as_str()))
     }
 
-    /// Apps whose opening was interrupted are in no other list.
+    /// Removes all marks of this graduation. An app whose opening was interrupted is in no other list.
     pub(super) fn leave_all(&self) -> Result<(), FileError> {
         let failed = || FileError::of("read", &self.active);
         for entry in fs::read_dir(&self.active).map_err(failed())? {
@@ -134,7 +134,7 @@ impl Store {
     }
 }
 
-/// What is known of an app, as more and more is.
+/// What is known of an app, kept up to date from its log.
 #[derive(Debug)]
 pub(crate) struct AppFollower {
     log: LogReader<AppEntry>,
@@ -142,7 +142,7 @@ pub(crate) struct AppFollower {
 }
 
 impl AppFollower {
-    /// What is known by now.
+    /// Returns what is known by now.
     ///
     /// # Errors
     /// Its log cannot be read, or is damaged.

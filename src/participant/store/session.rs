@@ -1,4 +1,4 @@
-//! What a source does in a session of its own, it does in one at a time.
+//! One session at a time: each kind of work that a source does in a session of its own has a lock.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use crate::files::{FileError, Lock, Locking};
 use crate::process::{self, ProcessId};
 
-/// How long an earlier session may take to end when it is told to, and then until its lock is free.
+/// How long an earlier session may take to end when it is told to, and then how long its lock may take to be free.
 const GRACE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Takes the lock at `path` of an earlier session, which is ended with all that it has started: it does not know yet that its
-/// link is gone. None if it does not end.
+/// Takes the lock at `path`. An earlier session that has it is ended with all that it started, since it does not know
+/// yet that its link is broken. Returns `None` if that session does not end.
 ///
 /// # Errors
 /// The file cannot be opened or written.
@@ -21,7 +21,7 @@ pub(crate) fn only_session(path: &Path) -> Result<Option<Lock>, FileError> {
     match Lock::try_take(path, &own)? {
         Locking::Taken(lock) => return Ok(Some(lock)),
         Locking::Busy(Some(earlier)) => earlier.stop_group(GRACE),
-        // It has just taken it, or has just let it go.
+        // It has just taken the lock, or just released it.
         Locking::Busy(None) => {}
     }
     match Lock::take_within(path, &own, PATIENCE)? {
