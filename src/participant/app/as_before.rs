@@ -1,4 +1,4 @@
-//! The look at an app that was put back. Nobody is told that an app is as it was before somebody has looked.
+//! The look at an app that was put back. No app is reported as it was before without this look.
 
 use std::collections::BTreeSet;
 
@@ -6,17 +6,17 @@ use super::{App, AppError};
 use crate::docker::{self, Container, ImageId};
 use crate::participant::store::{Before, Noted, Variables};
 
-/// An app is as it was, or is gone as it was before: the only way to one of these is the look.
+/// The result for an app that is as it was, or that does not exist, as before: only the look returns one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AsBefore {
-    /// The graduation created it, and it is kept: somebody has used it meanwhile.
+    /// Whether the graduation created it, and it is kept because it was used in the meantime.
     pub(crate) is_kept: bool,
-    /// It ran before and does not now, which is not the graduation's doing.
+    /// Whether it ran before and does not now, which the graduation did not cause.
     pub(crate) is_down: bool,
 }
 
 impl App<'_> {
-    /// Nothing was done to the app yet, or it is not there any more.
+    /// Looks at an app to which nothing was done yet, or that no longer exists.
     ///
     /// # Errors
     /// Docker cannot be asked.
@@ -25,8 +25,8 @@ impl App<'_> {
         Ok(AsBefore { is_kept: false, is_down: is_down(before, &live, &docker::containers(&live)?) })
     }
 
-    /// Looks whether anything that runs, or that Dokku would start, is still of the version that was not to be. What others
-    /// have made of the old version meanwhile is not.
+    /// Checks that nothing that runs, or that Dokku would start, is still of the refused version. Changes that other
+    /// processes have made to the old version in the meantime are accepted.
     ///
     /// # Errors
     /// [`AppError::StillNew`], [`AppError::NoOldImage`], or Docker or Dokku cannot be asked.
@@ -52,7 +52,8 @@ impl App<'_> {
         }
         let live = self.live();
         let found = docker::containers(&live)?;
-        // Of one that was never held nobody has noted the refused image, and nobody else may start the app before it is held.
+        // If the app was never held, its log does not name the refused image; and until it is held, no other process
+        // may start it.
         let is_of_deploy = |container: &Container| {
             let is_old = before.image.as_ref() == Some(&container.image);
             noted.held.is_none() && !is_old && !before.containers.contains(&container.id)
@@ -71,8 +72,8 @@ impl App<'_> {
     }
 }
 
-/// It ran before, and something of what is live now does not run, as it was found. What did not run before, either, is left
-/// aside.
+/// Reports whether the app ran before and something that is live now was found not to run. What did not run before,
+/// either, is ignored.
 fn is_down(before: &Before, live: &[String], found: &[Container]) -> bool {
     let is_up = |id: &String| found.iter().any(|one| one.id == *id && one.is_running() && !one.is_paused());
     let was_down = |id: &String| before.containers.contains(id) && !before.running.contains(id);

@@ -1,8 +1,8 @@
-//! An app is given back to the containers that it had before the graduation, where these still run: without a restart,
-//! which whatever the new version has failed at may make fail, too.
+//! Gives an app back to the containers that it had before the graduation, where these still run: without a restart,
+//! which could fail for the same reason as the new version.
 //!
-//! Dokku puts a container that has passed its checks into the place of the old one, and lists that to be retired. Only at the
-//! end of a deploy does it tell the old ones to end; until then they run, and may serve again.
+//! Dokku replaces each old container as soon as a new one has passed its checks, and lists the old one to be retired.
+//! Only at the end of a deploy does it tell the old ones to end; until then they run, and may serve again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,25 +13,25 @@ use crate::docker::{self, Container};
 use crate::files::{self, FileError};
 use crate::participant::store::{Noted, Old, Placed};
 
-/// The files by which Dokku knows what is live, each with a process and a number behind its dot.
+/// The files by which Dokku knows what is live; behind the dot of each are a process and a number.
 const KINDS: [&str; 3] = ["CONTAINER.", "IP.", "PORT."];
 
-/// How long a container may take to end that is told to, if Dokku has no other time for the app.
+/// How long a container may take to end after its signal, if Dokku has no other time for the app.
 const STOP_TIMEOUT_S: &str = "30";
 
-/// How much of an app its old containers have got back.
+/// How much of an app was given back to its old containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Given {
     /// All.
     All,
-    /// What still runs; Dokku has to start the rest.
+    /// What still runs; Dokku must start the rest.
     Part,
     /// Nothing was to be given back, or nothing of it runs.
     Nothing,
 }
 
 impl App<'_> {
-    /// What is live, and how it stands there.
+    /// Returns what is live, with names and restart policies.
     ///
     /// # Errors
     /// Docker cannot be asked.
@@ -45,7 +45,7 @@ impl App<'_> {
         Ok(Old { files: self.live_files()?, running })
     }
 
-    /// Dokku's files of what is live, by their names.
+    /// Returns Dokku's files about what is live, by name.
     pub(super) fn live_files(&self) -> Result<BTreeMap<String, String>, AppError> {
         let dir = self.dokku.repository(self.name);
         let mut found = BTreeMap::new();
@@ -62,12 +62,12 @@ impl App<'_> {
         Ok(found)
     }
 
-    /// Its deploy may have put new containers into the place of old ones.
+    /// Reports whether its deploy may have replaced old containers.
     fn went_on(&self, noted: &Noted) -> Result<bool, AppError> {
         Ok(noted.released || self.is_live(noted)?)
     }
 
-    /// After a deploy that failed: Dokku's timer leaves the old containers alone, however long other apps take.
+    /// After a deploy that failed: keeps Dokku's timer from ending the old containers, however long other apps take.
     ///
     /// # Errors
     /// Dokku's list cannot be changed.
@@ -78,10 +78,10 @@ impl App<'_> {
         Ok(())
     }
 
-    /// Lets users come to the old containers again, as far as these still run, and to nothing else.
+    /// Sends users to the old containers again, where these still run, and to nothing else.
     ///
-    /// A process of which one container still runs is given back to that; one of which none does is left to what is there,
-    /// until Dokku has started it again.
+    /// A process with a container that still runs is given back to it. Of a process with none, whatever is live stays
+    /// until Dokku has started the old version again.
     pub(super) fn give_back(&self, noted: &Noted) -> Result<Given, AppError> {
         let old = &noted.old;
         if !self.went_on(noted)? || !noted.may_be_given_back() || self.is_started_anew(noted)? {
@@ -109,7 +109,7 @@ impl App<'_> {
             let path = dir.join(file);
             match wanted(file) {
                 None => files::remove(&path)?,
-                // In place, as Dokku does: it would take a temporary file beside it for one of these.
+                // In place, as Dokku writes them: it would treat a temporary file next to it as one of these.
                 Some(text) if found.get(file) != Some(text) => {
                     fs::write(&path, text).map_err(FileError::of("write", &path))?;
                 }
@@ -120,8 +120,9 @@ impl App<'_> {
         Ok(if is_all { Given::All } else { Given::Part })
     }
 
-    /// After all of it was given back: leaves nothing of the new version, and the old containers as they stood. Says whether
-    /// all of these still run: nobody has told them to end, but they may by themselves.
+    /// After all of it was given back: removes the containers of the new version, and gives the old ones their names
+    /// and restart policies. Reports whether all old containers still run: nothing has told them to end, but they may
+    /// end on their own.
     pub(super) fn settle_given_back(&self, noted: &Noted) -> Result<bool, AppError> {
         self.write_crontab()?;
         if self.still_running(noted)?.len() < noted.old.running.len() {
@@ -152,8 +153,8 @@ impl App<'_> {
         Ok(())
     }
 
-    /// After Dokku has started the old version again, or has failed to: those of the old containers that are not live are
-    /// retired by its timer after all.
+    /// After Dokku has started the old version again, or has failed to: registers those old containers that are not
+    /// live with its timer, which retires them.
     pub(super) fn retire_old(&self, noted: &Noted) -> Result<(), AppError> {
         let live = self.live();
         let left: Vec<&String> = noted.old.running.keys().filter(|id| !live.contains(id)).collect();
@@ -163,7 +164,7 @@ impl App<'_> {
         Ok(())
     }
 
-    /// The old containers that run as they did, of the image that is to be gone back to.
+    /// Returns the old containers that run as they did, if they are of the old image.
     fn still_running(&self, noted: &Noted) -> Result<BTreeSet<String>, AppError> {
         let ids: Vec<&String> = noted.old.running.keys().collect();
         let serves = |container: &Container| {
@@ -174,7 +175,8 @@ impl App<'_> {
         Ok(docker::containers(&ids)?.into_iter().filter(serves).map(|container| container.id).collect())
     }
 
-    /// Dokku has begun to start the old version again: at the end of that it tells the old containers to end.
+    /// Reports whether Dokku has begun to start the old version again: at the end of that it tells the old containers
+    /// to end.
     fn is_started_anew(&self, noted: &Noted) -> Result<bool, AppError> {
         let mut new = self.live();
         new.retain(|id| {
@@ -184,7 +186,7 @@ impl App<'_> {
         Ok(docker::containers(&new)?.iter().any(is_old))
     }
 
-    /// What of which version runs, for whoever is told that the app could not be put back.
+    /// Says which version of what runs, for the report that the app could not be put back.
     ///
     /// # Errors
     /// Docker cannot be asked.
@@ -218,7 +220,7 @@ impl App<'_> {
     }
 }
 
-/// A container that the graduation's deploy has made.
+/// Reports whether the graduation's deploy made a container.
 fn is_of_deploy(noted: &Noted, container: &Container) -> bool {
     let is_known =
         noted.old.running.contains_key(&container.id) || noted.before.containers.contains(&container.id);
@@ -231,7 +233,7 @@ fn is_of_deploy(noted: &Noted, container: &Container) -> bool {
             || (is_new && container.is_of_deploy()))
 }
 
-/// What a file says something of: `web.1` of `CONTAINER.web.1`.
+/// Returns the process that a file is about: `web.1` of `CONTAINER.web.1`.
 fn process_of(file: &str) -> &str {
     file.split_once('.').map_or(file, |(_, process)| process)
 }

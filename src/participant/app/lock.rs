@@ -1,10 +1,10 @@
-//! Dokku's deploy lock of an app. It is taken when the app's own deploy is over, so that no push and no rebuild begins
-//! before the app is nobody's again: our triggers would refuse it only when it is built and has moved `latest`. Dokku's
-//! commands that put an app back (`ps:restart`, `apps:destroy` and so on) do not look at it.
+//! Dokku's deploy lock of an app. We take it when the app's own deploy is over, so that no push and no rebuild begins
+//! until the graduation no longer has the app: our triggers would refuse one only after it is built and has moved
+//! `latest`. Dokku's commands that put an app back (`ps:restart`, `apps:destroy` and so on) ignore the lock.
 //!
-//! A deploy locks the file (flock(2)) and removes it. `apps:lock` makes it and locks nothing, so that a plain push takes
-//! no notice and removes it; a deploy that is killed leaves it behind, too. We respect a file that nobody has locked,
-//! unless a deploy of ours has left it: of two meanings, the one that somebody gave it counts.
+//! A deploy locks the file (flock(2)) and removes it at its end. `apps:lock` creates the file and does not lock it, so
+//! that a plain push ignores and removes it; a deploy that is killed leaves it behind, too. We respect a file that no
+//! process has locked, unless a deploy of ours left it: it may be an operator's `apps:lock`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -17,41 +17,41 @@ use super::{App, AppError};
 use crate::files::holders::{self, Holder};
 use crate::files::{self, FileError, Lock};
 
-/// How long somebody else's deploy is waited for. Our triggers refuse it when it is built.
+/// How long to wait for another deploy to end. Our triggers refuse it when it is built.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// How often is looked whether it is over.
+/// How often to check whether it has ended.
 const LOOK_PERIOD: Duration = Duration::from_millis(100);
 
-/// The lock, until this is dropped.
+/// The lock, held until this is dropped.
 #[derive(Debug)]
 pub(crate) struct DeployLock {
     file: File,
     path: PathBuf,
-    /// The file was there before, and is somebody else's: it stays.
+    /// Whether the file existed before and is not ours, so that it stays.
     stays: bool,
 }
 
-/// Whose a lock file is that nobody has locked.
+/// The owner of a lock file that no process has locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LockOwner {
-    /// A deploy of ours that ended badly can have left it, or a participant that died.
+    /// A deploy of ours that ended badly, or a participant that died, may have left it behind.
     Us,
-    /// Somebody has set it with `apps:lock`, or it was left by somebody's deploy that was killed.
+    /// It was made by `apps:lock`, or left behind by another deploy that was killed.
     Others,
 }
 
 impl LockOwner {
-    /// The same, unless the app's log says that we were about to take it (`is_locking`): then it is ours.
+    /// Returns the same, unless the app's log says that we were about to take the lock (`is_locking`): then it is ours.
     pub(crate) fn unless_noted(self, is_locking: bool) -> Self {
         if is_locking { Self::Us } else { self }
     }
 }
 
 impl DeployLock {
-    /// Takes the lock at `path`, if nobody has it.
+    /// Takes the lock at `path`, unless a process has it.
     ///
-    /// A file of ours stays empty: from what stands in it, `builds:cancel` would conclude that it may be removed.
+    /// A file of ours stays empty: from its content `builds:cancel` would conclude that it may remove the file.
     fn try_take(path: PathBuf, owner: LockOwner) -> Result<Option<Self>, FileError> {
         let failed = || FileError::of("lock", &path);
         loop {
@@ -73,7 +73,7 @@ impl DeployLock {
             }
             let stays = !is_new && owner == LockOwner::Others;
             let lock = Self { file, path: path.clone(), stays };
-            // Its last holder may have removed the file when we had opened it.
+            // Its last holder may have removed the file after we opened it.
             if lock.is_in_place().map_err(failed())? {
                 if !stays {
                     lock.file.set_len(0).map_err(failed())?;
@@ -83,7 +83,7 @@ impl DeployLock {
         }
     }
 
-    /// The file at the path is still the one that is locked.
+    /// Reports whether the file at the path is still the one that is locked.
     fn is_in_place(&self) -> io::Result<bool> {
         match fs::metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -96,7 +96,7 @@ impl DeployLock {
 }
 
 impl Drop for DeployLock {
-    /// Removes the file, as Dokku does. What is somebody else's stays.
+    /// Removes the file, as Dokku does, unless it is not ours.
     fn drop(&mut self) {
         if self.stays {
             return;
@@ -114,8 +114,8 @@ impl Drop for DeployLock {
 }
 
 impl App<'_> {
-    /// Nobody has Dokku's deploy lock of the app, and no lock stands there: no push and no rebuild of it goes on, and
-    /// nobody has said that there is to be none.
+    /// Checks that no process has Dokku's deploy lock of the app, so that no push or rebuild of it runs, and that no
+    /// lock file is there, so that nobody has forbidden one.
     ///
     /// # Errors
     /// [`AppError::Deploying`], [`AppError::LockStands`].
@@ -130,10 +130,10 @@ impl App<'_> {
         Ok(())
     }
 
-    /// Takes Dokku's deploy lock of the app, if the app is there and nobody has the lock.
+    /// Takes Dokku's deploy lock of the app, if the app exists and no process has the lock.
     ///
     /// # Errors
-    /// The file cannot be made or locked.
+    /// The file cannot be created or locked.
     pub(crate) fn try_lock(&self, owner: LockOwner) -> Result<Option<DeployLock>, AppError> {
         if !self.dokku.exists(self.name) {
             return Ok(None);
@@ -141,8 +141,9 @@ impl App<'_> {
         Ok(DeployLock::try_take(self.dokku.deploy_lock(self.name), owner)?)
     }
 
-    /// The same, and waits for whoever has it, which `busy` hears once. None if there is no such app, or if the lock's
-    /// file cannot be made: then nobody else has it either, and a full disk is no reason not to put the app back.
+    /// Takes the lock as [`App::try_lock`] does, and waits for a process that has it; calls `busy` once with the
+    /// holders. Returns `None` if the app does not exist, or if the lock's file cannot be created: then no other
+    /// process has the lock, either, and a full disk is no reason not to put the app back.
     ///
     /// # Errors
     /// [`AppError::Locked`].
@@ -174,7 +175,7 @@ impl App<'_> {
         Ok(None)
     }
 
-    /// The deploy that we are part of has the lock: its processes inherit it.
+    /// Reports whether the deploy that this process is part of has the lock, which its processes inherit.
     pub(crate) fn is_locked_by_us(&self) -> bool {
         self.holders().iter().any(|holder| holder.pid == std::process::id())
     }

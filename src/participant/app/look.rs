@@ -1,4 +1,4 @@
-//! What an app is: before the graduation touches it, and when it is built.
+//! What an app is before the graduation touches it, and when it is built.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,8 +12,8 @@ use crate::provenance;
 use crate::repo;
 use crate::runs::Runs;
 
-/// What a deploy sets besides containers, image, config and branch, below Dokku's library: `@` is the app. What lies in
-/// `data` it extracts from the app's tree, and names after its process until it is live.
+/// The files that a deploy sets, besides containers, image, config and branch, below Dokku's library; `@` is the app.
+/// Those in `data` are extracted from the app's tree, and named after the deploy's process until it is live.
 const SET_BY_DEPLOYS: [&str; 17] = [
     "config/app-json/@/appjson-env-processed",
     "config/app-json/@/heroku.postdeploy",
@@ -35,8 +35,8 @@ const SET_BY_DEPLOYS: [&str; 17] = [
 ];
 
 impl App<'_> {
-    /// No deploy of the app goes on, nor a release or a restart, which take no lock: nobody makes an image of it that is
-    /// to be started, and it has no container on the way.
+    /// Checks that no deploy, release or restart of the app runs (the latter two take no lock): no process makes an
+    /// image of it that is then started, and no container of it is starting.
     ///
     /// # Errors
     /// [`AppError::Deploying`], [`AppError::Starting`].
@@ -58,10 +58,10 @@ impl App<'_> {
         }
     }
 
-    /// Finds out what an abort must put back.
+    /// Returns what an abort must put back.
     ///
     /// # Errors
-    /// The app does not run `planned`, or its image is gone: then an abort could not put it back.
+    /// The app does not run `planned`, or its image no longer exists: then an abort could not put it back.
     pub(crate) fn look(&self, planned: Runs, to: CommitId) -> Result<Before, AppError> {
         let app = self.name;
         let found = provenance::look(self.vars, Path::new("docker"), std::slice::from_ref(app))?;
@@ -86,7 +86,7 @@ impl App<'_> {
         let is_steady = |container: &&Container| container.is_running() && container.restarts() == 0;
         let steady: BTreeSet<&str> = live.iter().filter(is_steady).map(|one| one.id.as_str()).collect();
         let unsteady = containers.iter().filter(|(_, id)| !steady.contains(id.as_str()));
-        // What somebody has stopped was not worse for that.
+        // A process that was stopped by `ps:stop` is not unsteady because of that.
         let unsteady = unsteady.filter(|_| !self.dokku.is_stopped(app));
         let unsteady = unsteady.map(|(process, _)| super::kind_of(process).to_owned()).collect();
         let running = live.into_iter().filter(Container::is_running).map(|container| container.id);
@@ -106,13 +106,13 @@ impl App<'_> {
         })
     }
 
-    /// The files that a deploy sets, as they are now.
+    /// Returns the files that a deploy sets, as they are now.
     pub(crate) fn properties(&self) -> BTreeMap<PathBuf, Option<String>> {
         let content = |path: &str| fs::read_to_string(self.vars.lib_root.join(path)).ok();
         self.set_by_deploys().map(|path| (PathBuf::from(&path), content(&path))).collect()
     }
 
-    /// Those of them that a deploy extracts from the app's tree.
+    /// Returns those of them that a deploy extracts from the app's tree.
     pub(super) fn extracted_by_deploys(&self) -> impl Iterator<Item = String> {
         self.set_by_deploys().filter(|path| path.starts_with("data/"))
     }
@@ -121,7 +121,7 @@ impl App<'_> {
         SET_BY_DEPLOYS.iter().map(|path| path.replace('@', self.name.as_str()))
     }
 
-    /// The config variables that a deploy of `revision` sets, as they are now.
+    /// Returns the config variables that a deploy of `revision` sets, as they are now.
     ///
     /// # Errors
     /// The config cannot be read.
@@ -131,8 +131,8 @@ impl App<'_> {
         Ok(names.map(|name| (name.clone(), config.get(&name).cloned())).collect())
     }
 
-    /// The values that a deploy of `revision` gives to config variables: the revision to that in which Dokku keeps it,
-    /// and what app.json says to others; none where nobody can foretell it.
+    /// Returns the values that a deploy of `revision` gives to config variables: the revision, in the variable in which
+    /// Dokku keeps it, and what app.json says of others; `None` for a value that cannot be known in advance.
     ///
     /// # Errors
     /// The log of the app cannot be read.
@@ -144,8 +144,8 @@ impl App<'_> {
         Ok(values)
     }
 
-    /// What the app.json that our deploy has taken from an image says of config variables, and what these are now; for the
-    /// app's log. None if it says nothing.
+    /// Returns an entry for the app's log: what the app.json that our deploy has taken from an image says of config
+    /// variables, and what these are now. `None` if it says nothing.
     ///
     /// # Errors
     /// The config cannot be read.
@@ -157,15 +157,16 @@ impl App<'_> {
         Ok((!values.is_empty()).then_some(AppEntry::Extracted { variables, values }))
     }
 
-    /// The deploy that we are part of starts `web`.
+    /// Reports whether the deploy that this process is part of starts `web`.
     pub(crate) fn starts_web(&self) -> bool {
         let procfile = self.dokku.procfile(self.name, self.vars.dokku_pid.as_deref());
         self.dokku.starts_web(self.name, procfile.as_deref())
     }
 }
 
-/// The image of the version whose containers `named` has by process and number, as they were found. Of a process that the
-/// version does not have any more, Dokku goes on naming the container of an earlier one, which it has stopped.
+/// Returns the image of an app's version. `named` has the app's containers by process and number, and `found` is what
+/// Docker says of them. For a process that the version no longer has, Dokku goes on naming an earlier version's
+/// container, which it has stopped.
 fn image_of(named: &BTreeMap<String, String>, found: &[Container]) -> Option<ImageId> {
     let is_web = |id: &String| named.iter().any(|(process, of)| process.starts_with("web.") && of == id);
     let first = found.iter().min_by_key(|found| (!found.is_running(), !is_web(&found.id)));

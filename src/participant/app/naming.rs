@@ -9,9 +9,9 @@ use crate::files::{self, FileError};
 use crate::participant::store::{Before, Held, Variables};
 
 impl App<'_> {
-    /// Lets Dokku find `version` of the app from now on: `latest`, and the files and config variables that a build
-    /// sets. What somebody else has changed meanwhile is left as it is; a file is so only as long as it is known what the
-    /// build has set, which is from the hold on.
+    /// Makes Dokku find `version` of the app from now on: by `latest`, and by the files and config variables that a
+    /// build sets. What another process has changed in the meantime is left as it is; for files that is possible only
+    /// if `held` says what the build has set.
     ///
     /// # Errors
     /// A part could not be set; repeat it.
@@ -33,7 +33,7 @@ impl App<'_> {
             };
             let full = self.vars.lib_root.join(path);
             if let (Some(dir), Some(name)) = (full.parent(), full.file_name()) {
-                // What we were writing when we were killed.
+                // A temporary file of ours, left behind by a process that was killed.
                 files::sweep_temporary(dir, &format!("{}.", name.to_string_lossy()))?;
             }
             let found = fs::read_to_string(full).ok();
@@ -44,7 +44,8 @@ impl App<'_> {
         Ok(())
     }
 
-    /// Who changes settings of a held app lets Dokku make another image of the old version: that is the one to start then.
+    /// If the settings of a held app are changed, Dokku makes another image of the old version: then that is the one to
+    /// start.
     fn name_image(&self, before: &Before, held: Option<&Held>, version: Version) -> Result<(), AppError> {
         for name in self.image_names()? {
             let image = match (version, held) {
@@ -76,7 +77,7 @@ impl App<'_> {
         })
     }
 
-    /// Leaves no name by which Dokku would start the app.
+    /// Removes every name by which Dokku would start the app.
     pub(super) fn untag_image(&self) -> Result<(), AppError> {
         for name in self.image_names()? {
             docker::untag(&name)?;
@@ -84,8 +85,9 @@ impl App<'_> {
         Ok(())
     }
 
-    /// The names by which Dokku starts the app: its usual one, and one in another repository if that is set, or a template
-    /// for it (`registry:set <app> image-repo`). Dokku gives the latter to what is built even if it pushes nothing.
+    /// Returns the names by which Dokku starts the app: the usual one, and one in another repository if that or a
+    /// template for it is set (`registry:set <app> image-repo`). Dokku gives the second to what it builds even if it
+    /// pushes nothing.
     pub(super) fn image_names(&self) -> Result<Vec<String>, AppError> {
         let mut names = vec![docker::latest(self.name)];
         let is_set = |name: &&str| self.dokku.property_or_global("registry", self.name, name).is_some();
@@ -99,7 +101,7 @@ impl App<'_> {
         Ok(names)
     }
 
-    /// Sets and unsets config variables without a deploy, each if it still has the value of the other version.
+    /// Sets and unsets config variables without a deploy, each only if it still has the other version's value.
     fn set_variables(
         &self,
         before: &Before,
@@ -116,7 +118,7 @@ impl App<'_> {
             let (wanted, is_of_other) = match (version, new) {
                 (Version::Old, Some(new)) => (old, found == new.as_ref()),
                 (Version::Old, None) => match values.get(name) {
-                    // Dokku writes the file in place: of one that was killed in that moment nothing may be left.
+                    // Dokku writes the file in place: a command that was killed at that moment may have left it empty.
                     Some(Some(value)) => (old, found == Some(value) || config.is_empty()),
                     // Dokku generates a value only where there is none.
                     Some(None) => (old, old.is_none()),

@@ -1,7 +1,8 @@
-//! Changed settings of somebody else's that are on their way into an image of the app: Dokku's trigger `builder-release`
-//! (builder, app, tag).
+//! Changes of settings, not made by the graduation, that are on their way into an image of the app: Dokku's trigger
+//! `builder-release` (builder, app, tag).
 //!
-//! It takes no lock, and its predeploy task may take minutes, in which nothing but its process tells of it.
+//! The trigger takes no lock, and its predeploy task may take minutes, during which only its process shows that it
+//! runs.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,7 +13,7 @@ use super::{App, AppError};
 use crate::files::FileError;
 use crate::process;
 
-/// The variable by which all processes of one dokku command are known.
+/// The variable by which all processes of one dokku command are recognised.
 const COMMAND: &str = "DOKKU_PID";
 
 /// How long a command may take to end when it is told to.
@@ -23,14 +24,14 @@ fn unreadable(error: io::Error) -> AppError {
 }
 
 impl App<'_> {
-    /// Somebody's changed setting is on its way.
+    /// Reports whether a change of the app's settings is on its way into an image.
     pub(super) fn is_being_released(&self) -> Result<bool, AppError> {
         Ok(!self.releasing_commands()?.is_empty())
     }
 
-    /// After the decision, from which on none begins: ends those that began while the app was held. They would put an
-    /// image of the old version behind the app's name, and start it as soon as the app is nobody's any more. What they
-    /// have set stands.
+    /// After the decision, when no release begins any more: ends those that began while the app was held. They would
+    /// put an image of the old version behind the app's name, and start it as soon as no graduation has the app. The
+    /// settings stay changed.
     ///
     /// # Errors
     /// One does not end.

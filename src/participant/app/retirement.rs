@@ -1,8 +1,9 @@
 //! Dokku's lists of images and containers to retire.
 //!
-//! Dokku lists the image of what was replaced by its id, and removes it minutes later under whatever name it has by then.
-//! A graduation that goes back makes the very same image again, from Docker's cache: it would lose it between the end of
-//! its build and the start of its first container. What is off the list goes when the app is built next.
+//! Dokku lists the image of a replaced version by its id, and removes it minutes later under whatever name it has then.
+//! A graduation that rolls back makes the very same image again, from Docker's cache, and would lose it between the end
+//! of its build and the start of its first container. An image that is off the list is removed when the app is built
+//! next.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,14 +16,14 @@ use crate::files::FileError;
 use crate::names::AppName;
 use crate::participant::store::Old;
 
-/// What they are under the directory of Dokku's data: lines of an app, an id, and a time.
+/// The lists, below the directory of Dokku's data: each line has an app, an id, and a time.
 const IMAGES: &str = "scheduler-docker-local/dead-images";
 const CONTAINERS: &str = "scheduler-docker-local/dead-containers";
 
-/// The lock of `ps:retire`, there.
+/// The lock of `ps:retire`, in the same directory.
 const LOCK: &str = "ps/retire";
 
-/// How long a `ps:retire` is waited for that goes on.
+/// How long to wait for a `ps:retire` that runs.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_PERIOD: Duration = Duration::from_millis(50);
 
@@ -35,8 +36,8 @@ impl App<'_> {
         Ok(spare(&self.vars.lib_root.join("data").join(IMAGES), self.name, |_| true)?)
     }
 
-    /// Takes these containers of the app off the list, while Dokku retires nothing: what it has on its way to the end by then
-    /// has come to it.
+    /// Takes these containers of the app off the list while Dokku retires nothing, so that those it was already ending
+    /// have ended.
     pub(super) fn spare_containers(&self, old: &Old) -> Result<(), AppError> {
         let data = self.vars.lib_root.join("data");
         let _lock = lock_out_timer(&data.join(LOCK));
@@ -44,8 +45,8 @@ impl App<'_> {
     }
 }
 
-/// Takes the lock of `ps:retire`. Without it, because it is somebody else's file or the timer takes longer than we wait, what
-/// is found to run afterwards counts.
+/// Takes the lock of `ps:retire`. Without it, because the file is not ours or the timer takes too long, what is found
+/// to run afterwards counts.
 fn lock_out_timer(path: &Path) -> Option<File> {
     let file = match File::options().create(true).truncate(false).write(true).open(path) {
         Ok(file) => file,
@@ -65,8 +66,8 @@ fn lock_out_timer(path: &Path) -> Option<File> {
     Some(file)
 }
 
-/// In place: other apps of the graduation, and Dokku, change the list at the same time. What one of them adds in this
-/// moment may be lost; then an image stays until its app is built next.
+/// Takes an app's lines off a list, in place: other apps of the graduation, and Dokku, change the list at the same
+/// time. A line that one of them adds at this moment may be lost; then an image stays until its app is built next.
 fn spare(list: &Path, app: &AppName, is_spared: impl Fn(&str) -> bool) -> Result<(), FileError> {
     let failed = || FileError::of("change", list);
     let file = match File::options().read(true).write(true).open(list) {

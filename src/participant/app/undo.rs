@@ -1,4 +1,4 @@
-//! Puts an app back: after a deploy that did not go live, and after one that did.
+//! Puts an app back, after a deploy that did not go live and after one that did.
 
 use std::fs;
 use std::thread;
@@ -14,21 +14,21 @@ use crate::participant::store::{Before, Noted, Variables};
 use crate::process::{self, ProcessError, ProcessId};
 use crate::vars;
 
-/// How often an app that was created for nothing is tried to be destroyed, and how long is waited in between.
+/// How often to try to destroy an app that the graduation created, and how long to pause in between.
 const DESTROY_ATTEMPTS: u32 = 5;
 const DESTROY_PAUSE: Duration = Duration::from_millis(300);
 
-/// How long a command that a dead participant has left, to put the app back, may go on, and may take to end when it is
-/// told to.
+/// How long a command that a dead participant had started to put the app back may go on, and how long it may take to
+/// end after its signal.
 const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(600);
 const PREDECESSOR_GRACE: Duration = Duration::from_secs(10);
 
 impl App<'_> {
     /// After the deploy has ended without going live: leaves nothing of the graduation. An app that the graduation
-    /// created is destroyed, unless somebody has used it meanwhile.
+    /// created is destroyed, unless it was used in the meantime.
     ///
     /// # Errors
-    /// Something is left; repeat it.
+    /// Something is left; repeat the call.
     pub(crate) fn undo(&self, noted: &Noted) -> Result<AsBefore, AppError> {
         if !self.dokku.exists(self.name) {
             self.release_images()?;
@@ -36,7 +36,7 @@ impl App<'_> {
         }
         let seen = match &noted.variables {
             Some(variables) => self.take_back(noted, variables)?,
-            // Whatever names the app has by now, they are not ours.
+            // The app's names, whatever they are by now, are not ours.
             None => {
                 self.release_images()?;
                 self.untouched(&noted.before)?
@@ -47,8 +47,8 @@ impl App<'_> {
 
     fn take_back(&self, noted: &Noted, variables: &Variables) -> Result<AsBefore, AppError> {
         let Noted { before, held, .. } = noted;
-        // While the app was held, somebody may have begun to restart the old version, with changed settings even as another
-        // image; before that, nobody may.
+        // While the app was held, another process may have begun to restart the old version, from another image if
+        // settings were changed; before that, none may.
         self.sweep(noted, |container| {
             let is_new = held.as_ref().is_none_or(|held| held.image == container.image);
             is_new || noted.containers.contains(&container.id)
@@ -58,7 +58,7 @@ impl App<'_> {
             None => docker::image(&docker::latest(self.name))?,
         };
         self.name_version(before, variables, held.as_ref(), Version::Old)?;
-        // The old image has its name again. Docker takes the last name from no image that a container uses.
+        // The old image has its name again. Docker never removes the last name of an image that a container uses.
         self.release_images()?;
         if before.image.is_none() {
             self.untag_image()?;
@@ -71,23 +71,23 @@ impl App<'_> {
         Ok(seen)
     }
 
-    /// After the decision: brings the old version back to an app that went live, wholly or in part. One that had no
-    /// version runs none again.
+    /// After the decision: brings the old version back to an app that went live, wholly or in part. If the app had no
+    /// version, it then runs none.
     ///
     /// # Errors
-    /// It does not run its old version; repeat it.
+    /// The app does not run its old version; repeat the call.
     pub(crate) fn bring_back(&self, noted: &Noted) -> Result<(), AppError> {
         let Noted { before, variables, .. } = noted;
         if !self.dokku.exists(self.name) {
             return Ok(());
         }
-        // First of all: as long as both versions serve, users get now one and now the other.
+        // This comes first: while both versions serve, users reach now one and now the other.
         let given = self.give_back(noted)?;
         if before.ran_nothing() {
             // This notes that the app is not to be started; the note goes back with the other names.
             self.command("ps:stop").arg(self.name.as_str()).run()?;
         }
-        // Dokku has set some of the files after the hold, at the end of the deploy: all of them go back.
+        // Dokku has set some of the files after the hold, at the end of the deploy, so all of them go back.
         self.name_version(before, &variables.clone().unwrap_or_default(), None, Version::Old)?;
         let moved = Some(before.to);
         if before.from != moved && self.dokku.head(self.name, &before.branch)? == moved {
@@ -110,16 +110,17 @@ impl App<'_> {
         Ok(())
     }
 
-    /// After that: leaves nothing of the graduation. For an app that the graduation created, as [`App::undo`].
+    /// After that: leaves nothing of the graduation. An app that the graduation created is treated as in [`App::undo`].
     ///
     /// # Errors
-    /// Something is left; repeat it.
+    /// Something is left; repeat the call.
     pub(crate) fn clear_away(&self, noted: &Noted) -> Result<AsBefore, AppError> {
         if !self.dokku.exists(self.name) {
             self.release_images()?;
             return self.untouched(&noted.before);
         }
-        // Until it is back nobody else may start it: whatever is on its way is the new version's, or of a restart that failed.
+        // Until the app is back, no other process may start it: a container that is starting is of the new version, or
+        // of a restart that failed.
         self.sweep(noted, |_| true)?;
         self.release_images()?;
         if noted.before.image.is_none() {
@@ -131,8 +132,8 @@ impl App<'_> {
         self.take_leave(&noted.before, seen)
     }
 
-    /// A participant that died while it put the app back may have left a command of Dokku's that goes on with it. Two
-    /// at a time would take each other's containers.
+    /// Waits for a command of Dokku's that a participant started to put the app back, before it died. Two such commands
+    /// at the same time would remove each other's containers.
     pub(crate) fn wait_for_predecessor(&self) {
         let (patience, grace) = (PREDECESSOR_PATIENCE, PREDECESSOR_GRACE);
         if let Err(error) = process::end_all_with(vars::RESTORING, &self.mark(), patience, grace) {
@@ -140,7 +141,7 @@ impl App<'_> {
         }
     }
 
-    /// Removes what is live, from the proxy's configuration and the host's crontab, too.
+    /// Removes the live containers, also from the proxy's configuration and the host's crontab.
     fn remove_live(&self) -> Result<(), AppError> {
         for container in self.live() {
             docker::remove_container(&container)?;
@@ -153,15 +154,15 @@ impl App<'_> {
         self.write_crontab()
     }
 
-    /// The tasks of the app in the host's crontab, as its app.json says.
+    /// Writes the app's tasks into the host's crontab, as its app.json says.
     pub(super) fn write_crontab(&self) -> Result<(), AppError> {
         let scheduler = self.dokku.scheduler(self.name);
         Ok(self.trigger("scheduler-cron-write").args([scheduler.as_str(), self.name.as_str()]).run()?)
     }
 
-    /// What a deploy that went on has in its files does not tell what serves: one that was killed may have had the old
-    /// container retired, which Dokku does in some seconds, or the proxy switched. One that was built of the same files has
-    /// the same image.
+    /// Restarts the old version, unless nothing of it was touched. If the deploy went on, Dokku's files do not say what
+    /// serves: before it was killed, it may have had the old container retired, which Dokku does within seconds, or the
+    /// proxy switched. Nor does the image: a new version built from the same files has the same one.
     fn restart_old(&self, noted: &Noted, given: Given) -> Result<(), AppError> {
         let is_untouched = given == Given::Nothing && !noted.released && !self.is_live(noted)?;
         if is_untouched && self.runs_old_version(&noted.before)? {
@@ -173,9 +174,9 @@ impl App<'_> {
         self.retire_old(noted)
     }
 
-    /// Dokku starts the containers, switches the proxy, and can still fail in what follows: at a network that does not exist any
-    /// more, say, at which the new version has failed, too. If what is live then is the old version, it is back: what Dokku has
-    /// not come to is done here. Otherwise the restart is tried again, and each try would leave its containers.
+    /// Dokku may start the containers, switch the proxy, and then fail, for example at a network that no longer exists,
+    /// which may have failed the new version, too. If what is live then is the old version, it is back, and what Dokku
+    /// has not done is done here. Otherwise the restart is tried again, and the containers of this attempt are removed.
     fn settle_failed_restart(
         &self,
         noted: &Noted,
@@ -197,14 +198,15 @@ impl App<'_> {
             return Err(error.into());
         }
         log::error!("{error}");
-        // Only then is nothing but the live ones asked by users.
+        // Only after this do users reach nothing but the live containers.
         self.command("proxy:build-config").arg(self.name.as_str()).run()?;
         self.sweep(noted, |_| true)?;
         self.name_live(&found)?;
         if self.runs_old_version(&noted.before)? { Ok(()) } else { Err(error.into()) }
     }
 
-    /// The names that Dokku gives to what is live at the end of a deploy; who had one before gets another.
+    /// Gives live containers the names that Dokku gives them at the end of a deploy; a container that had such a name
+    /// gets another one.
     fn name_live(&self, live: &[Container]) -> Result<(), AppError> {
         for (process, id) in self.dokku.containers(self.name) {
             let name = format!("{}.{process}", self.name);
@@ -220,7 +222,8 @@ impl App<'_> {
         Ok(())
     }
 
-    /// Leaves an app that is as it was; one that was not there goes, unless somebody has used it meanwhile.
+    /// Lets go of an app that is as it was; one that the graduation created is destroyed, unless it was used in the
+    /// meantime.
     fn take_leave(&self, before: &Before, seen: AsBefore) -> Result<AsBefore, AppError> {
         let git = Git::bare(&self.dokku.repository(self.name));
         git.delete_graduation_refs(self.id)?;
@@ -235,8 +238,8 @@ impl App<'_> {
         Ok(seen)
     }
 
-    /// Removes what a deploy has left on its way: its containers that are ours, and the copies of app.json and Procfile that Dokku
-    /// names after the process and forgets when it fails.
+    /// Removes what a deploy left unfinished: its containers that are ours, and the copies of app.json and Procfile
+    /// that Dokku names after the process and does not remove when the deploy fails.
     fn sweep(&self, noted: &Noted, is_ours: impl Fn(&Container) -> bool) -> Result<(), AppError> {
         if let Some(ProcessId { pid, .. }) = noted.deploy {
             for path in self.extracted_by_deploys() {
@@ -253,19 +256,19 @@ impl App<'_> {
         Ok(())
     }
 
-    /// Removes the images that its deploy has left without a name, but for those that a container still uses.
+    /// Removes the images without a name that its deploy left behind, except those that a container still uses.
     fn remove_unnamed_images(&self, before: &Before) -> Result<(), AppError> {
         let unnamed = docker::unnamed_images(self.name)?;
         unnamed.difference(&before.unnamed).for_each(docker::remove_unused_image);
         Ok(())
     }
 
-    /// Nothing is live that was not before, or is not of the old image.
+    /// Reports whether everything that is live was live before, or is of the old image.
     fn runs_old_version(&self, before: &Before) -> Result<bool, AppError> {
         before.image.as_ref().map_or(Ok(self.live().is_empty()), |image| self.runs(image, before))
     }
 
-    /// Somebody has used an app that the graduation created: it has config, is deployed, or is set up further.
+    /// Reports whether an app that the graduation created was used: it has config, is deployed, or has other settings.
     fn is_used(&self) -> Result<bool, AppError> {
         let own = self.dokku.revision_variable(self.name);
         let by_dokku = |name: &str| Some(name) == own.as_deref() || name.starts_with("DOKKU_");
@@ -279,8 +282,8 @@ impl App<'_> {
         Ok(configured || self.dokku.is_deployed(self.name) || set_up.into_iter().any(has_files))
     }
 
-    /// Destroys the app. Objects that are still under way to it may come into a directory that is being removed; their
-    /// pushes end soon, for after an abort they are refused.
+    /// Destroys the app. Objects that are still being sent to it may arrive in a directory that is being removed; their
+    /// pushes end soon, because after an abort they are refused.
     fn destroy(&self) -> Result<(), AppError> {
         let mut attempts = 1;
         loop {
@@ -302,8 +305,8 @@ fn has_content(entry: fs::DirEntry) -> bool {
     entry.metadata().is_ok_and(|metadata| metadata.len() > 0)
 }
 
-/// Removes the directories and files that Dokku names after the process of a deploy, `/tmp/dokku-<pid>-*`, and that
-/// one which was killed leaves. What cannot be removed harms nobody.
+/// Removes the directories and files that Dokku names after the process of a deploy, `/tmp/dokku-<pid>-*`, and that a
+/// killed deploy leaves behind. It does no harm if something cannot be removed.
 pub(crate) fn sweep_temporary_files(deploy: ProcessId) {
     let prefix = format!("dokku-{}-", deploy.pid);
     for entry in fs::read_dir("/tmp").into_iter().flatten().flatten() {
