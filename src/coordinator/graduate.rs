@@ -17,11 +17,11 @@ use crate::link::Inquiry;
 use crate::names::EnvironmentName;
 use crate::order::{Ending, Mode, Notice, Order};
 
-/// How long who asked for a graduation may take to come and hear how it ended.
+/// How long the client that asked for a graduation may take to attach and read how it ended.
 const ASKER_LIMIT: Duration = Duration::from_secs(5);
 
 impl Coordinator<'_> {
-    /// All of it. However it ends, that is told.
+    /// Runs the whole graduation. However it ends, the ending is reported.
     pub(super) fn graduate(mut self) -> Result<(), CoordinatorError> {
         let Order { commit, tag, by, .. } = self.order.clone();
         self.say(Notice::Started { source: self.settings.host_name(), commit, tag, by });
@@ -33,19 +33,20 @@ impl Coordinator<'_> {
         Ok(())
     }
 
-    /// A graduation that is refused at once can be over before the client that asked for it has attached.
+    /// Waits for the client that asked for the graduation: one that is refused at once can end before that
+    /// client has attached.
     fn let_asker_in(&self) {
         let end = Instant::now() + ASKER_LIMIT;
         while !self.clients.have_come() {
-            // Whatever comes says nothing new, but for who sends it.
+            // What the message says no longer matters, only whether its client has registered.
             if self.messages.recv_timeout(end.saturating_duration_since(Instant::now())).is_err() {
                 return;
             }
         }
     }
 
-    /// Where the tag had moved before we were asked, one that was refused must not go on naming it. What was
-    /// begun has been taken back when it was concluded, or is in doubt.
+    /// Sets the request tag back if it had moved before the coordinator was started: the tag of a refused graduation
+    /// must not stay. A graduation that was begun had its tag set back when it was concluded, or is in doubt.
     fn take_back_request(&self, ending: &Ending) {
         let order = &self.order;
         let current = journal::current(self.vars, &order.tag.environment);
@@ -62,7 +63,7 @@ impl Coordinator<'_> {
     fn whole(&mut self) -> Result<Ending, CoordinatorError> {
         if self.order.options.plan {
             self.forget_old_ones();
-            // Nothing is taken, so that a plan can be made at any time.
+            // A plan takes no lock, so that it can be made at any time.
             return match self.prepare() {
                 Ok(_) => Ok(Ending::PlanShown {}),
                 Err(ending) => Ok(ending),
@@ -130,7 +131,7 @@ impl Coordinator<'_> {
         let begun = run.peer.has_begun;
         let release = match self.conclude(&outcome) {
             Ok(release) => release,
-            // What is written down as far as it was is settled when it can be.
+            // The journal has everything up to here; the graduation is settled from it when that is possible.
             Err(error) => {
                 return Ok(Ending::of(Outcome::InDoubt { cause: Cause::new(error.to_string()) }, None));
             }
@@ -143,7 +144,7 @@ impl Coordinator<'_> {
         Ok(Ending::of(outcome, release))
     }
 
-    /// Before the destination hears of it.
+    /// Writes the order and the plan's apps to the journal, before the destination is asked to begin.
     fn write_down(&mut self) -> Result<(), CoordinatorError> {
         self.journal.append(&Entry::Ordered { order: Box::new(self.order.clone()) })?;
         journal::set_current(self.vars, &self.order.tag.environment, Some(&self.order.id))?;

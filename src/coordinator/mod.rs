@@ -1,9 +1,9 @@
 //! The coordinator: on the source, the process that runs one graduation from its order to its record.
 //!
-//! A hook or command starts it with an [`Order`] on its stdin and attaches to its socket; whoever leaves, it goes
-//! on. It holds the environment's lock, settles what an earlier one left, makes the plan, and feeds the
-//! transaction in `run`. What it says goes into a file of
-//! [`Notice`](crate::order::Notice).
+//! A hook or command starts it with an [`Order`] on its stdin and attaches to its socket. The coordinator
+//! goes on even if that client disconnects. It holds the environment's lock, settles what an earlier
+//! coordinator left, makes the plan, and feeds the transaction in `run`. It writes what it tells people, as
+//! [`Notice`](crate::order::Notice), to a file.
 
 mod context;
 pub(crate) mod control;
@@ -37,20 +37,20 @@ pub(crate) use error::CoordinatorError;
 pub(crate) use holder::{EnvironmentHolder, in_progress, lock};
 pub(crate) use settle::{Earlier, given_up, settle_earlier};
 
-/// What a coordinator is started for; JSON on its stdin.
+/// What a coordinator is started to do; JSON on its stdin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum CoordinatorTask {
     /// A graduation.
     Graduate(Box<Order>),
-    /// Settle what another coordinator has left of this environment's.
+    /// Settle what another coordinator of this environment left.
     Settle(EnvironmentName),
 }
 
 /// Starts a coordinator as a process of its own.
 ///
 /// # Errors
-/// It could not be started.
+/// The process could not be started.
 pub(crate) fn start(what: &CoordinatorTask) -> Result<Detached, ProcessError> {
     process::detach(&["coordinator"], serde_json::to_vec(what).expect("a start has a JSON form"))
 }
@@ -58,7 +58,7 @@ pub(crate) fn start(what: &CoordinatorTask) -> Result<Detached, ProcessError> {
 /// The main function of the process.
 ///
 /// # Errors
-/// Nothing could be done, and nobody could be told.
+/// Nothing could be done, and there was no way to tell a client.
 pub(crate) fn main(vars: &Vars) -> Result<(), CoordinatorError> {
     process::leave_session()?;
     match serde_json::from_slice(&process::read_stdin(256 << 20)?)? {

@@ -1,9 +1,9 @@
-//! One destination as the source sees it: its link and its lease, what it was told and what was heard of it, and the
+//! One destination as the source sees it: its link and its lease, what was sent to it and what it reported, and the
 //! objects that are sent to it.
 //!
-//! What it tells becomes events of the transaction and [`Notice`] here, by the names that apps have on this side. A link
-//! that is lost costs nothing while the lease lasts: the peer connects again, asks for what it has missed, and repeats
-//! what may not have arrived.
+//! Its reports become events of the transaction and [`Notice`] here, with the names that apps have on this side. A
+//! lost link does no harm while the lease lasts: the peer reconnects, asks for the reports that it missed, and
+//! repeats the requests that may not have arrived.
 
 mod allowance;
 mod hearing;
@@ -32,35 +32,35 @@ use crate::vars::Vars;
 use allowance::Allowance;
 use lease::KnownLease;
 
-/// How long the source tries to come back to a destination after the lease has ended, once it may be decided.
+/// How long the source tries to reconnect to a destination after the end of the lease, once there may be a decision.
 const DECIDED_PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a destination may take to keep the revisions of a release, and how many apps it is asked for at once.
+/// How long a destination may take to keep the revisions of a release, and how many apps it is asked to keep at once.
 const KEEP_PATIENCE: Duration = Duration::from_secs(20);
 const KEPT_AT_ONCE: usize = 8;
 
-/// How many apps a line tells of: with the longest names it is not too long then.
+/// How many apps one request names: with the longest names the line is still short enough.
 const EXPECTED_AT_ONCE: usize = 200;
 
-/// Where a graduation goes: how it is reached, and what its apps are called there.
+/// Where a graduation goes: how to reach it, and the names of its apps there.
 #[derive(Debug)]
 pub(super) struct Site {
     pub(super) vars: Vars,
     pub(super) environment: EnvironmentName,
     pub(super) id: GraduationId,
-    /// By which it knows us.
+    /// The secret by which the destination recognizes this graduation's source.
     pub(super) secret: Secret,
     pub(super) routes: Routes,
-    /// The socket by which all connections share one.
+    /// The socket by which all ssh connections share one session.
     pub(super) control: PathBuf,
-    /// How long it waits for us without a renewal.
+    /// How long the destination waits for the source without a renewal.
     pub(super) lease: Duration,
-    /// To the main loop.
+    /// Sends to the main loop.
     pub(super) sender: SyncSender<CoordinatorMessage>,
 }
 
 impl Site {
-    /// Connects to it.
+    /// Connects to the destination.
     ///
     /// # Errors
     /// See [`Inquiry::of`].
@@ -69,44 +69,44 @@ impl Site {
     }
 }
 
-/// One destination of a graduation that has been asked for it.
+/// The destination of a graduation that was begun or asked for there.
 pub(super) struct Peer {
     site: Arc<Site>,
-    /// What each app is to become there.
+    /// What each app will become there.
     rows: BTreeMap<AppName, Row>,
     link: Option<Link>,
-    /// How many links there have been: what an earlier one still tells is not heard.
+    /// The number of links so far; what the reader of an earlier one reports is ignored.
     session: u32,
     /// How many of the participant's reports have arrived.
     seen: u64,
-    /// How much people were told of it.
+    /// How much of its reports people were told.
     told: Allowance,
-    /// It was ours at some time.
+    /// Whether it has ever confirmed that the graduation began.
     pub(super) has_begun: bool,
-    /// It knows nothing of the graduation any more.
+    /// Whether it reported that it does not know the graduation (any longer).
     pub(super) is_forgotten: bool,
-    /// It has confirmed the graduation by itself.
+    /// Whether it confirmed the graduation on its own.
     pub(super) is_unwatched: bool,
-    /// What it has been told, for the case that it did not hear it.
+    /// The decision that it was told, to be repeated in case it did not arrive.
     announced: Option<Announcement>,
     lease: KnownLease,
-    /// How long after the end of the lease it is worth coming back.
+    /// How long after the end of the lease the peer keeps trying to reconnect.
     patience: Duration,
-    /// The number of the last look that was asked for: an answer to an earlier one says nothing.
+    /// The number of the last look that was requested; an answer to an earlier one is ignored.
     look: u64,
-    /// Pushes of objects.
+    /// Child processes that push objects.
     children: Children,
     sending: VecDeque<AppName>,
     sends_under_way: u32,
-    /// Apps whose push a lost link has taken along once.
+    /// Apps whose push was repeated because it failed with the link.
     sent_again: BTreeSet<AppName>,
 }
 
-/// By which the peer tells people what happens.
+/// The callback by which the peer tells people what happens.
 pub(super) type Say<'a> = &'a dyn Fn(Notice);
 
 impl Peer {
-    /// One that is asked for the graduation, by `begin`. Pushes of objects are `children`.
+    /// Asks the destination for the graduation, by `begin`. `children` gets the processes that push objects.
     pub(super) fn begin(
         site: &Arc<Site>,
         rows: &[Row],
@@ -124,10 +124,10 @@ impl Peer {
         peer
     }
 
-    /// One with which another coordinator has begun.
+    /// Reconnects to a destination on which another coordinator began the graduation.
     ///
     /// # Errors
-    /// It cannot be reached.
+    /// The destination cannot be reached.
     pub(super) fn resume(site: &Arc<Site>) -> Result<Self, LinkError> {
         let mut peer = Self::new(site, BTreeMap::new(), site.inquire()?, Children::default());
         peer.has_begun = true;
@@ -159,27 +159,27 @@ impl Peer {
         peer
     }
 
-    /// It waits for us for half a lease more, at least.
+    /// Reports whether the link is up and at least half the lease is left.
     pub(super) fn lease_is_long(&self) -> bool {
         self.link.is_some() && self.lease.age(Instant::now()) < self.lease.length / 2
     }
 
-    /// It may still be waiting for us.
+    /// Reports whether the destination may still be waiting for the source.
     pub(super) fn lease_lasts(&self) -> bool {
         self.lease.end() > Instant::now()
     }
 
-    /// How often is to be looked whether the lease is to be renewed.
+    /// Returns how often to check whether the lease must be renewed.
     pub(super) fn period(&self) -> Duration {
         (self.lease.length / 12).min(Duration::from_secs(1))
     }
 
-    /// From here on it may be decided: who comes back to it late still has something to tell.
+    /// Notes that there may be a decision from here on: even a late reconnection is worthwhile then.
     pub(super) fn persist(&mut self) {
         self.patience = DECIDED_PATIENCE;
     }
 
-    /// Renews the lease in time.
+    /// Renews the lease if that is due.
     pub(super) fn renew_in_time(&mut self) {
         if self.has_begun && self.lease.is_due(Instant::now()) {
             self.renew();
@@ -191,14 +191,14 @@ impl Peer {
         self.send(&Request::Renew { number });
     }
 
-    /// Asks it to open an app.
+    /// Asks the destination to open an app.
     pub(super) fn open(&mut self, app: &AppName) {
         let row = self.row(app);
         let request = Request::Open { app: row.there.name().clone(), from: row.from, to: row.to };
         self.send(&request);
     }
 
-    /// Asks it to build an app and to hold it.
+    /// Asks the destination to build an app and to hold it.
     pub(super) fn prepare(&mut self, app: &AppName) {
         let row = self.row(app);
         let digest = row.from_image.as_ref().and_then(ImageName::digest);
@@ -207,13 +207,13 @@ impl Peer {
         self.send(&request);
     }
 
-    /// Asks it to look at all that is held.
+    /// Asks the destination to look at everything that is held.
     pub(super) fn look(&mut self) {
         self.look += 1;
         self.send(&Request::Look { number: self.look });
     }
 
-    /// Tells it what is decided, now and whenever it may not have heard it.
+    /// Tells the destination the decision, now and whenever it may not have received it.
     pub(super) fn announce(&mut self, announcement: Announcement) {
         if let Announcement::Go(_) = announcement {
             self.persist();
@@ -223,7 +223,7 @@ impl Peer {
         self.repeat_announcement();
     }
 
-    /// Asks it for a verdict.
+    /// Asks the destination for a verdict.
     pub(super) fn judge(&mut self, verdict: Verdict) {
         self.send(&Request::Judge { verdict });
     }
@@ -236,8 +236,8 @@ impl Peer {
         }
     }
 
-    /// Has it keep the revisions of the release that is recorded next, by these requests. What a participant brought
-    /// live it keeps by itself; so what is not heard of in time is made good by the next release.
+    /// Asks the destination to keep the revisions of the release that is recorded next. A participant keeps what it
+    /// brought live on its own, so the next release makes good for a request that is not answered in time.
     pub(super) fn keep(&mut self, requests: &[Request], messages: &Receiver<CoordinatorMessage>) {
         let end = Instant::now() + KEEP_PATIENCE;
         for some in requests.chunks(KEPT_AT_ONCE) {
@@ -265,12 +265,12 @@ impl Peer {
         if let Some(link) = &mut self.link
             && let Err(error) = link.send(request)
         {
-            // The reader of the same session sees its end, too, and says so.
+            // The reader of the same session also finds that it has ended, and reports it.
             log::warn!("{error}");
         }
     }
 
-    /// What a thread of this session tells the main loop.
+    /// Returns the function by which a thread of this session sends messages to the main loop.
     fn teller(&self) -> impl Fn(Heard) -> bool + Send + use<> {
         let (session, sender) = (self.session, self.site.sender.clone());
         move |heard| sender.send(CoordinatorMessage::Peer { session, heard }).is_ok()

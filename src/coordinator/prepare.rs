@@ -1,4 +1,4 @@
-//! What comes before the destination is taken: connect, ask what runs there, plan, check.
+//! The steps before a graduation takes its destination: connect, ask what runs there, plan, check.
 
 use std::thread;
 use std::time::Duration;
@@ -22,10 +22,11 @@ use crate::settings;
 use crate::signers;
 
 impl Coordinator<'_> {
-    /// Everything before the destination is taken: connect, ask, plan, check. All problems are found together.
+    /// Does everything that comes before the destination is taken: connects, asks, plans, checks. All problems are
+    /// reported together.
     ///
     /// # Errors
-    /// How it ends, with nothing changed.
+    /// The ending, if the graduation ends here. Nothing has been changed then.
     pub(super) fn prepare(&mut self) -> Result<(Plan, Inquiry), Ending> {
         let refused = |problems| Err(Ending::Refused { problems, hint: None });
         self.check_dokku()?;
@@ -37,7 +38,7 @@ impl Coordinator<'_> {
         let mut problems = self.refs_in_the_way().map_err(|error| cannot_begin(&error))?;
         problems.extend(self.order.not_allowed.clone());
         problems.extend(self.frozen().map_err(|error| cannot_begin(&error))?);
-        // Both hosts look at what they run at the same time.
+        // Both hosts find out what they run in parallel.
         let (surveyed, asked) = thread::scope(|scope| {
             let site = &self.site;
             let asked = scope.spawn(move || {
@@ -60,7 +61,7 @@ impl Coordinator<'_> {
         let there = there.map_err(|error| Ending::Unreachable { reason: error.to_string() })?;
         let images = self.images(&mut inquiry, &live)?;
         let known = |app: &AppName, revision| {
-            // Of the current state it is known already.
+            // For the current state, the survey already found it.
             let status = here.as_ref().and_then(|here| here.get(app)).map(|here| &here.status);
             Known { image: images.get(app).cloned(), ..self.known(app, revision, &there, status) }
         };
@@ -74,7 +75,7 @@ impl Coordinator<'_> {
             excluded: &order.excluded,
         };
         let mut plan = match plan::make(&order.apps, &site.routes, &live, &order.options, &policy, known) {
-            // What runs already is not a second graduation.
+            // A state that runs already is not graduated a second time.
             Ok(plan) if plan.rows.is_empty() => plan,
             Ok(mut plan) => {
                 plan.runs_again = self.runs_again(&plan).map_err(|error| cannot_begin(&error))?;
@@ -99,15 +100,15 @@ impl Coordinator<'_> {
         Ok((plan, inquiry))
     }
 
-    /// What the destination has against it by its own settings. It judges that itself when it is begun; here it is said
-    /// beforehand, and with a plan.
+    /// Returns why the destination's own settings refuse the graduation. The destination checks that itself when it
+    /// begins; asking beforehand reports it earlier, and in a plan.
     fn against(&self, there: &Hello) -> Vec<String> {
         let too_long = |s| settings::too_long_a_soak(self.limits.soak, Duration::from_secs(s));
         let reasons = there.closed.iter().cloned().chain(there.max_soak_s.and_then(too_long));
         reasons.map(|reason| format!("{} refuses: {reason}", self.order.tag.environment)).collect()
     }
 
-    /// This host has a Dokku that the plugin knows.
+    /// Checks that this host's Dokku is a version that the plugin supports.
     fn check_dokku(&self) -> Result<(), Ending> {
         let found = dokku_version::of_this_host(self.vars).map_err(|error| cannot_begin(&error))?;
         dokku_version::check(found.as_deref(), None).map_err(|error| Ending::Refused {
@@ -116,8 +117,8 @@ impl Coordinator<'_> {
         })
     }
 
-    /// What would keep git from moving the tag, or us from recording the graduation when it is live: refs that somebody
-    /// has made by hand, or files that are not ours.
+    /// Returns what would keep git from moving the tag, or the coordinator from recording the graduation once it is
+    /// live: refs that were made by hand, or files that belong to another user.
     fn refs_in_the_way(&self) -> Result<Vec<String>, CoordinatorError> {
         let RequestTag { environment, .. } = &self.order.tag;
         let request = self.order.tag.ref_name();
@@ -143,11 +144,11 @@ impl Coordinator<'_> {
         Ok(tried.err().into_iter().collect())
     }
 
-    /// A label that is created with the very object with which it was carried out before: a push of all tags of an old
-    /// clone, say. To move a label is always meant, and so is a command.
+    /// Returns the problem of a label that is created anew with the same object with which it was carried out before,
+    /// as by a push of all tags of an old clone. Moving a label is always deliberate, and so is a command.
     fn carried_out(&self) -> Result<Option<String>, CoordinatorError> {
         let Order { mode, tag, old, new, options, signed, .. } = &self.order;
-        // What was signed counts once, whatever is said: another push of it may have been quicker.
+        // A signature counts once, even with `again`: another push of it may have been carried out in the meantime.
         if let Some(signed) = signed {
             let repo = GitRepository::open(self.vars).map_err(DecisionError::from)?;
             let found = signers::spent(self.vars, &repo, tag, signed.payload, signed.tagged);
@@ -165,7 +166,8 @@ impl Coordinator<'_> {
         }))
     }
 
-    /// A frozen environment takes nothing new; it may go back to a release if that is asked for.
+    /// Returns why a frozen environment refuses the graduation. It may go back to a release if
+    /// `despite-freeze` asks for it.
     fn frozen(&self) -> Result<Vec<String>, CoordinatorError> {
         let environment = &self.order.tag.environment;
         let Some(frozen) = &self.settings.environment(environment)?.frozen else { return Ok(Vec::new()) };
@@ -181,7 +183,7 @@ impl Coordinator<'_> {
         Ok(vec![format!("it is frozen {frozen}\n{remedy}")])
     }
 
-    /// The state is one that the environment was released with.
+    /// Reports whether the environment was released with this commit before.
     fn is_release(&self) -> Result<bool, CoordinatorError> {
         let repo = GitRepository::open(self.vars).map_err(DecisionError::from)?;
         let mut releases = repo.releases(&self.order.tag.environment).map_err(DecisionError::from)?;
@@ -191,8 +193,8 @@ impl Coordinator<'_> {
         Ok(releases.any(is_it))
     }
 
-    /// What the destination is told that the graduation is for. Where that cannot be found out it is not a roll-back, of which
-    /// hooks let more pass.
+    /// Returns the purpose that the destination is told. If it cannot be determined, it is a graduation: hooks may be
+    /// laxer with a roll-back.
     pub(super) fn purpose(&self) -> Purpose {
         match self.is_release() {
             Ok(true) => Purpose::Rollback,
@@ -204,14 +206,14 @@ impl Coordinator<'_> {
         }
     }
 
-    /// Apps whose release tasks have run there before, with this very state.
+    /// Returns the apps with release tasks that have run on the destination before, with this same state.
     fn runs_again(&self, plan: &Plan) -> Result<Vec<AppName>, CoordinatorError> {
         let with_tasks = plan.rows.iter().filter(|row| row.has_release_tasks);
         let apps: Vec<AppName> = with_tasks.map(|row| row.app.clone()).collect();
         Ok(if !apps.is_empty() && self.is_release()? { apps } else { Vec::new() })
     }
 
-    /// What runs here and would graduate with the current state, but cannot be carried.
+    /// Returns the problems of apps that run here and would graduate with the current state, but cannot be carried.
     fn uncarried(&self) -> Result<Vec<String>, CoordinatorError> {
         let order = &self.order;
         if !order.is_current {
@@ -228,10 +230,11 @@ impl Coordinator<'_> {
         Ok(uncarried.iter().filter(|each| graduates(&each.app)).map(ToString::to_string).collect())
     }
 
-    /// The acknowledgement rule: the current state graduates only while the live source is what was committed. Apps
-    /// that do not graduate to this environment have no part in it: on this same host that includes its own apps,
-    /// which a graduation itself has changed.
-    /// Returns the apps as they are, too; of a state that is not the current one, nothing.
+    /// Applies the acknowledgement rule: the current state graduates only while the live source is what was
+    /// committed. Apps that do not graduate to this environment are ignored: where source and destination are the
+    /// same host, these include the destination's apps, which a graduation itself has changed.
+    ///
+    /// Returns the apps as they are, and the problem, if any; for a state that is not the current one, neither.
     fn survey(&self) -> Result<(Option<AppsHere>, Option<String>), CoordinatorError> {
         if !self.order.is_current {
             return Ok((None, None));
@@ -251,7 +254,7 @@ impl Coordinator<'_> {
     }
 }
 
-/// Nothing has been changed.
+/// Returns the ending of a graduation that was refused before it changed anything.
 pub(super) fn cannot_begin(error: &impl std::error::Error) -> Ending {
     Ending::Refused { problems: vec![error.to_string()], hint: None }
 }

@@ -21,40 +21,41 @@ use crate::order::{HookKind, Mode, Notice};
 use crate::process::{Children, ProcessId};
 use crate::protocol::{Request, Verdict};
 
-/// How often the ref is read while a push that was voted on has not ended.
+/// How often the ref is read between the vote and the end of the push.
 pub(super) const REF_PERIOD: Duration = Duration::from_millis(50);
 
-/// How long a push that is in the way of its own decision may take to end when it is told to.
+/// How long a push that delays its own decision may take to end after it was told to stop.
 pub(super) const PUSH_GRACE: Duration = Duration::from_secs(5);
 
-/// How long the client that asked for it may take to attach. One that died on its way must not leave anything held.
+/// How long the client that asked for the graduation may take to attach. One that died before that must not leave
+/// anything held.
 pub(super) const ASKER_PATIENCE: Duration = Duration::from_secs(30);
 
-/// What came of an action.
+/// The result of an action.
 enum Carried {
     Nothing,
     Event(TransactionEvent),
     Over(Outcome),
 }
 
-/// Whether it needs a person's word before a vote may be asked for. The machine knows nothing of that: it is ready, and time
-/// and a stop count as they do in every push whose hook has not asked yet.
+/// Whether a person must allow the vote before it may be asked for (`-o hold`). The machine does not know of this: it
+/// is ready, and the time limit and a stop count as they do in every push whose hook has not asked for the vote yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Permission {
-    /// It does, but is not so far.
+    /// It must be given, and the run does not wait for it yet.
     Needed,
-    /// It waits for that.
+    /// The run waits for it.
     Awaited,
-    /// It does not, or has it.
+    /// It is not needed, or was given.
     Given,
 }
 
-/// How far the verification of what is live is.
+/// The state of the verification of live apps.
 #[derive(Debug)]
 struct Verifying {
-    /// When the soak is over.
+    /// When the soak ends.
     ends: Instant,
-    /// When the hooks run next; none while they run.
+    /// When the hooks run next; `None` while they run.
     next: Option<Instant>,
     /// How often they have run.
     runs: u32,
@@ -67,27 +68,27 @@ pub(super) struct Run<'c, 'v> {
     pub(super) peer: Peer,
     holding_since: Option<Instant>,
     receive_pack: Option<ProcessId>,
-    /// receive-pack has ended: a ref that has not moved never will.
+    /// Whether receive-pack has ended: a ref that has not moved by then never will.
     push_is_over: bool,
     since: Instant,
     asker_came: bool,
     permission: Permission,
-    /// Another coordinator has begun with it.
+    /// Whether another coordinator began this graduation.
     is_resumed: bool,
-    /// Our vote has been asked for and not given yet.
+    /// Whether the vote has been asked for and not given yet.
     vote_asked: bool,
-    /// What works here for it before the decision: PRE and POST hooks, pushes of objects.
+    /// Child processes that work for the graduation before the decision: PRE and POST hooks, pushes of objects.
     children: Children,
-    /// What is live is being verified.
+    /// The verification, while it runs.
     verifying: Option<Verifying>,
-    /// What leads to what is held while POST hooks run.
+    /// Child processes that forward the connections of POST hooks to held apps.
     forward: Children,
-    /// Ends them, since it was aborted.
+    /// The thread that stops both, once stopping has begun.
     stopping: Option<JoinHandle<()>>,
 }
 
 impl<'c, 'v> Run<'c, 'v> {
-    /// A graduation that begins where nothing has been asked for but what is there.
+    /// Begins a graduation over a link on which only questions have been asked.
     pub(super) fn begin(coordinator: &'c mut Coordinator<'v>, inquiry: Inquiry) -> Self {
         let Coordinator { order, limits, settings, plan, site, .. } = &*coordinator;
         let request = Request::Begin {
@@ -109,7 +110,7 @@ impl<'c, 'v> Run<'c, 'v> {
         Self::new(coordinator, transaction, peer, children)
     }
 
-    /// One that another coordinator has left.
+    /// Resumes a graduation that another coordinator left.
     ///
     /// # Errors
     /// The destination cannot be reached.
@@ -147,7 +148,7 @@ impl<'c, 'v> Run<'c, 'v> {
         }
     }
 
-    /// Runs until it is over.
+    /// Runs until the graduation is over.
     pub(super) fn drive(&mut self, first: Vec<TransactionAction>) -> Outcome {
         let mut actions = VecDeque::from(first);
         loop {
@@ -172,7 +173,7 @@ impl<'c, 'v> Run<'c, 'v> {
         }
     }
 
-    /// After it went live: has the destination keep what the release that is recorded next has.
+    /// Asks the destination, after go-live, to keep the revisions of the release that is recorded next.
     pub(super) fn keep(&mut self) {
         match self.coordinator.keep_requests() {
             Ok(requests) => self.peer.keep(&requests, &self.coordinator.messages),
@@ -184,8 +185,8 @@ impl<'c, 'v> Run<'c, 'v> {
         if self.transaction.awaits_decision() { REF_PERIOD } else { self.peer.period() }
     }
 
-    /// The vote that was asked for, once it can be given. A link that has just broken may come back within the
-    /// lease, and when it answers again a yes is possible again.
+    /// Returns the event of a vote that was asked for, once the vote can be given. A link that has just broken may be
+    /// restored within the lease; once the destination answers again, a yes is possible again.
     fn vote_due(&mut self) -> Option<TransactionEvent> {
         let leases_are_long = self.peer.lease_is_long();
         if !self.vote_asked || (!leases_are_long && self.peer.lease_lasts()) {
@@ -195,7 +196,7 @@ impl<'c, 'v> Run<'c, 'v> {
         Some(TransactionEvent::VoteAsked { leases_are_long })
     }
 
-    /// What time brings about.
+    /// Renews the lease if that is due, and returns the event that the passing of time has caused, if any.
     fn what_is_due(&mut self) -> Option<TransactionEvent> {
         self.peer.renew_in_time();
         if self.transaction.awaits_decision()
@@ -225,7 +226,7 @@ impl<'c, 'v> Run<'c, 'v> {
             return None;
         }
         if self.transaction.is_too_late_to_stop() {
-            // The push does not end by itself. Ended, it has moved the ref or has not; either way that is known.
+            // The push does not end on its own. Once it has ended, the ref has moved or never will: either decides.
             if let Some(push) = self.receive_pack.filter(|_| !self.push_is_over) {
                 thread::spawn(move || push.stop(PUSH_GRACE));
                 self.holding_since = Some(Instant::now());
@@ -237,9 +238,9 @@ impl<'c, 'v> Run<'c, 'v> {
         Some(TransactionEvent::Stop(Cause::new(text)))
     }
 
-    /// Reads the decision of a push. Before the push is over, a ref that has not moved says nothing.
+    /// Reads the decision of a push. Before the push has ended, a ref that has not moved means nothing.
     fn read_ref(&self) -> Option<TransactionEvent> {
-        // Looked at first: between the two the push could move the ref and end.
+        // Read before the ref is: otherwise the push could move the ref and end in between.
         let push_is_over = self.push_is_over;
         match decision::by_ref(self.coordinator.vars, &self.coordinator.order) {
             Ok(Some(go)) => Some(TransactionEvent::GoIsDurable(go)),
@@ -274,7 +275,7 @@ impl<'c, 'v> Run<'c, 'v> {
                 })
             }
             CoordinatorMessage::Verified { result } => self.verified(result),
-            // Nobody is told how it ended before it has.
+            // Outcome hooks run only after this loop has ended.
             CoordinatorMessage::OutcomeTold { .. } => None,
             CoordinatorMessage::PushIsOver => {
                 self.push_is_over = true;
@@ -283,7 +284,7 @@ impl<'c, 'v> Run<'c, 'v> {
         }
     }
 
-    /// What is left of the time that apps may be held.
+    /// Returns how much longer apps may be held.
     fn hold_time_left(&self) -> Duration {
         let held = self.holding_since.map(|since| since.elapsed()).unwrap_or_default();
         self.coordinator.limits.hold_timeout.saturating_sub(held)

@@ -1,4 +1,4 @@
-//! Carries out what the transaction asks for.
+//! Carries out the actions of the transaction.
 
 use std::sync::Arc;
 use std::thread;
@@ -39,7 +39,7 @@ impl Run<'_, '_> {
             TransactionAction::AnnounceAbort => self.announce_abort(),
             TransactionAction::Verify => self.verify(),
             TransactionAction::NoteUnwell(cause) => {
-                // Where there is no room for it, the verdict matters more.
+                // If there is no room for this line, the verdict still matters more.
                 if let Err(error) = self.coordinator.journal.append(&Entry::Unwell { cause }) {
                     log::error!("{error}");
                 }
@@ -71,14 +71,14 @@ impl Run<'_, '_> {
         Ok(Carried::Nothing)
     }
 
-    /// What POST hooks need to reach what is held.
+    /// Returns what POST hooks need to reach held apps.
     fn reach(&self) -> Reach {
         let Coordinator { site, plan, .. } = &*self.coordinator;
         let apps = plan.rows.iter().map(|row| (row.app.clone(), row.there.clone())).collect();
         Reach { site: Arc::clone(site), apps, children: self.forward.clone() }
     }
 
-    /// Everything is held, and the hooks have run.
+    /// Asks for the vote, or for a person's permission first, now that all apps are held and the POST hooks have run.
     fn ready(&mut self) -> Option<TransactionEvent> {
         if self.permission == Permission::Given {
             return self.ask_for_vote();
@@ -88,7 +88,8 @@ impl Run<'_, '_> {
         None
     }
 
-    /// Somebody says that it may go live. Before it waits for that it is not heard: whoever says so has seen what is held.
+    /// Takes a person's permission to go live. Before the run waits for it, it is ignored: who gives it must have
+    /// seen what is held.
     pub(super) fn told_to_go(&mut self, by: String) -> Option<TransactionEvent> {
         if self.permission != Permission::Awaited {
             return None;
@@ -98,7 +99,7 @@ impl Run<'_, '_> {
         self.ask_for_vote()
     }
 
-    /// A push votes through its hook; a command is its own decision.
+    /// Asks for the vote: in a push its hook votes, in the other modes the coordinator itself.
     fn ask_for_vote(&mut self) -> Option<TransactionEvent> {
         match self.coordinator.order.mode {
             Mode::Push => {
@@ -115,12 +116,12 @@ impl Run<'_, '_> {
     pub(super) fn vote(&mut self) -> Result<Carried, CoordinatorError> {
         let receive_pack = self.receive_pack;
         if self.coordinator.order.mode == Mode::Push && receive_pack.is_none() {
-            // Nobody could tell when the ref has come to rest.
+            // Without that process, the coordinator could not tell when the ref is final.
             return Ok(Carried::Event(not_moved("the process of the push could not be found")));
         }
         self.peer.persist();
-        // Until this line is on the disk nobody has been told yes; if it cannot be written, nobody will be, and a
-        // push whose hook is told nothing does not move the ref.
+        // No client is told yes before this line is on disk. If it cannot be written, none is told, and a push whose
+        // hook receives no yes does not move the ref.
         if let Err(error) = self.coordinator.journal.append(&Entry::Voted { receive_pack }) {
             return Ok(Carried::Event(not_moved(error)));
         }
@@ -152,7 +153,7 @@ impl Run<'_, '_> {
         self.coordinator.say(Notice::GoingLive {});
         self.peer.announce(Announcement::Go(go));
         if self.coordinator.order.mode != Mode::AfterPush {
-            // A note only: the decision is the ref's.
+            // For information only: the ref is the decision.
             self.coordinator.journal.append(&Entry::Decided { decision: Decision::Go })?;
         }
         Ok(())
@@ -166,19 +167,19 @@ impl Run<'_, '_> {
         self.peer.announce(Announcement::Abort);
     }
 
-    /// Ends what works here for it, beside all that is to be done meanwhile.
+    /// Stops the child processes of the graduation, on a thread of its own so that the main loop goes on.
     fn stop_children(&mut self) {
         let (children, forward) = (self.children.clone(), self.forward.clone());
         self.stopping.get_or_insert_with(|| {
             thread::spawn(move || {
                 children.stop(hook_program::GRACE);
-                // Hooks have gone over it until now.
+                // Last, since hooks reach held apps through these.
                 forward.stop(hook_program::GRACE);
             })
         });
     }
 
-    /// Nothing that was started for it goes on when it is over.
+    /// Waits until all child processes of the graduation have ended.
     fn await_children(&mut self) {
         self.stop_children();
         if let Some(stopping) = self.stopping.take()

@@ -1,5 +1,5 @@
-//! What is live is verified before it is called live: VERIFY hooks run again and again until the end of the soak, while the
-//! destination watches.
+//! Verifies live apps before they are confirmed: VERIFY hooks run again and again until the end of the soak, while
+//! the destination watches.
 
 use std::time::{Duration, Instant};
 
@@ -16,14 +16,15 @@ use crate::order::{HookKind, Notice};
 use crate::protocol::Verdict;
 
 impl Coordinator<'_> {
-    /// What is live is verified before it is confirmed.
+    /// Reports whether live apps are verified before they are confirmed.
     pub(super) fn soaks(&self) -> bool {
         !self.limits.soak.is_zero() || !self.settings.hooks(HookKind::Verify).is_empty()
     }
 }
 
 impl Run<'_, '_> {
-    /// All are live. Whoever settles what another coordinator has left verifies it once.
+    /// Begins the verification, now that all apps are live. A coordinator that settles what another one left
+    /// runs the hooks once.
     pub(super) fn verify(&mut self) {
         let soak = if self.is_resumed { Duration::ZERO } else { self.coordinator.limits.soak };
         self.coordinator.say(Notice::Soaking { until: Utc::now() + soak });
@@ -31,7 +32,8 @@ impl Run<'_, '_> {
         self.verifying = Some(Verifying { ends: now + soak, next: Some(now), runs: 0 });
     }
 
-    /// The hooks are to run again, or the soak is over.
+    /// Runs the hooks if they are due, and returns the event of a verification that has succeeded or could
+    /// not be run.
     pub(super) fn verification_due(&mut self) -> Option<TransactionEvent> {
         if !self.transaction.awaits_verdict() {
             return None;
@@ -66,7 +68,7 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// They have all ended, or one has failed.
+    /// Takes the result of one run of the hooks.
     pub(super) fn verified(&mut self, result: Result<(), String>) -> Option<TransactionEvent> {
         let kind = HookKind::Verify;
         self.coordinator.say(Notice::HooksEnded { kind, failed: result.is_err() });
@@ -81,7 +83,7 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Somebody says whether it stays.
+    /// Takes an operator's verdict.
     pub(super) fn told_verdict(&mut self, by: String, verdict: Verdict) -> Option<TransactionEvent> {
         if !self.transaction.awaits_verdict() {
             return None;
