@@ -1,5 +1,5 @@
-//! The say of this host in what comes from elsewhere: its own rules, and the operator's INCOMING hooks, which run before
-//! anything is begun.
+//! Whether this host accepts a graduation: its own rules, and the operator's INCOMING hooks, which run before anything
+//! is begun.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,14 +20,15 @@ use crate::records::Recorder;
 use crate::settings;
 use crate::vars::Vars;
 
-/// How often the source hears that hooks run: more often than it gives up one that is silent, which it does after a lease.
+/// How often the source is told that hooks run: more often than once in a lease, after which it gives up a silent
+/// destination.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 
-/// What this host has against the graduation, if anything. One whose session ends meanwhile would wait for nobody: its
-/// `agent` is gone.
+/// Returns why this host refuses the graduation, if it does. If its `agent` exits in the meantime, the session has
+/// ended, and the graduation would wait for nobody.
 ///
 /// # Errors
-/// The source cannot be told what a hook writes.
+/// What a hook writes cannot be reported to the source.
 pub(super) fn refusal(
     vars: &Vars,
     graduation: &Graduation,
@@ -45,7 +46,7 @@ pub(super) fn refusal(
     }
     let variables = variables(graduation, apps);
     for (index, command) in settings.hooks(HookKind::Incoming).iter().enumerate() {
-        // The command itself is the business of this host alone.
+        // The source does not learn the command itself.
         let name = format!("INCOMING hook {} there", index + 1);
         let (dir, limit) = (&vars.dokku_root, Some(limits.hook_timeout));
         let hook = HookProgram { name: &name, command, dir, variables: &variables, limit };
@@ -56,7 +57,7 @@ pub(super) fn refusal(
     if !agent.is_running() {
         return Ok(Some("its source has left before it began".to_owned()));
     }
-    // Hooks take their time, and whoever freezes the host meanwhile means this one, too.
+    // Hooks take time, and an operator who closes the host in the meantime means this graduation, too.
     Ok(settings::unless_closed(vars).err())
 }
 
@@ -76,7 +77,7 @@ fn variables(graduation: &Graduation, apps: &BTreeMap<AppName, CommitId>) -> Vec
     variables.map(|(name, value)| (name.to_owned(), legible::plain(&value))).into()
 }
 
-/// Runs one hook; what it writes the source hears at once.
+/// Runs one hook; what it writes is reported to the source at once.
 fn run(hook: &HookProgram<'_>, reports: &Path, agent: ProcessId) -> Result<Result<(), String>, FileError> {
     let (sign, line): (Recorder<Report>, Recorder<Report>) =
         (Recorder::open(reports)?, Recorder::open(reports)?);

@@ -8,12 +8,12 @@ use crate::names::AppName;
 use crate::participant::health::ailments;
 use crate::participant::store::Store;
 
-/// How long Docker may be silent before the vote, say because it is being restarted.
+/// How long Docker may fail to answer before the vote, for example because it is being restarted.
 const PATIENCE: Duration = Duration::from_secs(20);
 const RETRY_PERIOD: Duration = Duration::from_secs(1);
 
-/// The look before the vote: which of these apps of the graduation cannot be voted for, and why. What could not be found
-/// out is no yes.
+/// Makes the look before the vote: returns which of these apps stand against a yes, and why. An app of which this
+/// cannot be found out does, too.
 pub(crate) fn before_the_vote(store: &Store, apps: Vec<AppName>) -> BTreeMap<AppName, String> {
     let mut watched = BTreeMap::new();
     let mut why = BTreeMap::new();

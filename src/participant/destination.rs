@@ -8,23 +8,23 @@ use crate::participant::start::Start;
 use crate::participant::store::Store;
 use crate::vars::Vars;
 
-/// Who has the destination, as its lock's file says.
+/// The holder of the destination, as the lock's file names it.
 #[derive(Debug, Serialize, Deserialize)]
 struct DestinationHolder {
     id: GraduationId,
     text: String,
 }
 
-/// Why the lock of this host cannot be had.
+/// Why this host's lock is not free.
 #[derive(Debug)]
 pub(super) enum Taken {
-    /// Another participant of the same graduation has it: it begins just now, or is being settled.
+    /// Another participant of the same graduation has it: the graduation is just beginning, or is being settled.
     ByItself,
     /// Another graduation has it.
     ByAnother(String),
 }
 
-/// Takes the lock of this host: one graduation at a time, whatever source it comes from.
+/// Takes the lock of this host.
 pub(super) fn take_destination(
     vars: &Vars,
     start: &Start,
@@ -46,10 +46,10 @@ pub(super) fn take_destination(
     })
 }
 
-/// Who graduates to this host right now, if anybody does.
+/// Returns which graduation runs on this host now, if one does.
 ///
 /// # Errors
-/// The lock cannot be looked at.
+/// The lock cannot be examined.
 pub(crate) fn in_progress(vars: &Vars) -> Result<Option<String>, FileError> {
     let path = vars.data().join("destination.lock");
     let who = |holder: Option<DestinationHolder>| {

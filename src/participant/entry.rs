@@ -21,7 +21,7 @@ use crate::vars::Vars;
 /// The main function of the process.
 ///
 /// # Errors
-/// Nothing could be done; the source sees no report.
+/// Nothing could be done; the source receives no report.
 pub(crate) fn main(vars: &Vars) -> Result<(), ParticipantError> {
     process::leave_session()?;
     let start: Start = serde_json::from_slice(&process::read_stdin(1 << 20)?)?;
@@ -30,7 +30,8 @@ pub(crate) fn main(vars: &Vars) -> Result<(), ParticipantError> {
     let reports = Recorder::open(&store.reports())?;
     let worked = work(vars, start, store, &reports);
     if let Err(error) = &worked {
-        // It is all that the source hears of us, but for our last words: those it hears if there is no room for this.
+        // This and our last output are all that the source receives of us; if there is no room for this, it has the
+        // output alone.
         if let Err(error) = reports.append(&bounded(Report::Refused { reason: error.to_string() })) {
             log::error!("{error}");
         }
@@ -41,7 +42,7 @@ pub(crate) fn main(vars: &Vars) -> Result<(), ParticipantError> {
 fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> Result<(), ParticipantError> {
     let lock = match take_destination(vars, &start, &store)? {
         Ok(lock) => lock,
-        // What that one says, the agent hears as well.
+        // The agent follows the reports of that participant as well.
         Err(Taken::ByItself) => return Ok(()),
         Err(Taken::ByAnother(reason)) => return Ok(reports.append(&Report::Refused { reason })?),
     };
@@ -55,7 +56,7 @@ fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> 
                 Leftovers::Waits { reason } => return Ok(reports.append(&Report::Refused { reason })?),
                 Leftovers::Soaks { id, store, reason } => {
                     reports.append(&Report::Refused { reason })?;
-                    // It is watched by nobody, and takes the host when that is free.
+                    // No participant watches it: start one, which takes the host when that is free.
                     drop(lock);
                     settle_left(&id, &store)?;
                     return Ok(());
@@ -74,7 +75,7 @@ fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> 
                 reports.append(&Report::Begun {})?;
                 Ok(listener)
             };
-            // On a full disk, say. Nobody has been told that it began, so nobody would settle it.
+            // On a full disk, for example. The source does not know that it began, so nothing would settle it.
             let listener = begin().inspect_err(|_| {
                 if let Err(error) = store.never_began() {
                     log::error!("{error}");
@@ -88,7 +89,7 @@ fn work(vars: &Vars, start: Start, store: Store, reports: &Recorder<Report>) -> 
         Start::Recover(_) => recover(&vars, store, reports)?,
     }
     drop(lock);
-    // One that had not begun has changed nothing.
+    // A graduation that had not begun has changed nothing.
     if Store::at(&vars, &id).is_settled()
         && let Err(error) = after_deploy::graduated(&vars, &id)
     {

@@ -1,9 +1,8 @@
-//! Whether what is held is still what was held: each container as it was when its trigger began to wait, compared with
-//! what it is now.
+//! Compares each held container with what it was when its trigger began to wait.
 //!
-//! The trigger of a held container looks at it every two seconds; that leaves a gap before the decision, and another before
-//! the proxy switch. So all of them are looked at once more just before the vote, when the source asks for it, and each
-//! again by its own triggers: as soon as the decision is known, and at the switch.
+//! The trigger of a held container looks at it every two seconds. That leaves a gap before the decision, and another
+//! one before the proxy switch. So all held containers are looked at once more just before the vote, when the source
+//! asks for it, and each again by its own triggers: as soon as the decision is known, and at the switch.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -15,38 +14,38 @@ use serde::{Deserialize, Serialize};
 use crate::docker::{self, Container, DockerError};
 use crate::names::AppName;
 
-/// How long a container may take to accept a connection, how often it is tried, and how long is waited in between: one that
-/// is busy need not accept the first.
+/// How long a container may take to accept a connection, how often to try, and how long to pause in between: a busy
+/// container may not accept the first one.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 const CONNECT_ATTEMPTS: u32 = 3;
 const CONNECT_PAUSE: Duration = Duration::from_millis(200);
 
-/// A container when it was held.
+/// The state of a container when it was held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Watched {
-    /// When it was started, as Docker says it.
+    /// When it was started, in Docker's words.
     started_at: String,
-    /// How often Docker had started it again.
+    /// How often Docker had restarted it.
     restarts: u32,
-    /// Where it accepted a connection; none for a process without a port, for a container without an address of its own,
-    /// and for one that did not listen yet.
+    /// Where it accepted a connection; `None` for a process without a port, for a container without an address of its
+    /// own, and for one that did not listen yet.
     address: Option<SocketAddr>,
-    /// Where it serves, as Dokku's check was told; none for a process without a port.
+    /// Where it serves, as Dokku told `check-deploy`; `None` for a process without a port.
     #[serde(default)]
     web: Option<SocketAddr>,
 }
 
-/// What has become of a held container.
+/// What happened to a held container.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Ailment {
     /// It does not run.
     #[error("its new container has ended while it was held")]
     Ended,
-    /// It runs, but for the second time.
+    /// It runs, but was restarted.
     #[error("its new container was restarted while it was held")]
     Restarted,
-    /// It is frozen. The kernel goes on to accept connections for it.
+    /// It is frozen. The kernel still accepts connections for it.
     #[error("its new container is paused (`docker pause`)")]
     Paused,
     /// It runs and does not answer.
@@ -55,7 +54,8 @@ pub(crate) enum Ailment {
 }
 
 impl Watched {
-    /// A container that is about to be held; `web` is its address and port, as Dokku's check was told them.
+    /// Returns the state of a container that is about to be held; `web` is its address and port, as Dokku told
+    /// `check-deploy`.
     pub(crate) fn of(container: &Container, web: Option<SocketAddr>) -> Self {
         let own = web.filter(|address| container.has_address(address.ip()));
         Self {
@@ -66,12 +66,12 @@ impl Watched {
         }
     }
 
-    /// Where it serves, as Dokku's check was told; none for a process without a port.
+    /// Returns where it serves, as Dokku told `check-deploy`; `None` for a process without a port.
     pub(crate) fn web(&self) -> Option<SocketAddr> {
         self.web
     }
 
-    /// It runs as it did, as far as Docker knows.
+    /// Checks that the container runs as it did, as far as Docker knows.
     ///
     /// # Errors
     /// [`Ailment::Ended`], [`Ailment::Paused`], [`Ailment::Restarted`].
@@ -87,7 +87,7 @@ impl Watched {
         }
     }
 
-    /// It is as healthy as it was.
+    /// Checks that the container is as healthy as it was.
     ///
     /// # Errors
     /// See [`Ailment`].
@@ -100,7 +100,7 @@ impl Watched {
     }
 }
 
-/// The address of a web container, as `check-deploy` is told it; none for a process that has no port.
+/// Returns the address of a web container from what `check-deploy` receives; `None` for a process that has no port.
 pub(crate) fn address(process: &str, ip: &str, port: &str) -> Option<SocketAddr> {
     let address = SocketAddr::new(ip.parse::<IpAddr>().ok()?, port.parse().ok()?);
     (process == "web").then_some(address)
@@ -118,7 +118,8 @@ fn accepts(address: &SocketAddr) -> bool {
     false
 }
 
-/// The held containers of these apps that are not healthy any more. Docker is asked once, for all of them.
+/// Returns the held containers of these apps that are no longer healthy, one per app. Asks Docker once, for all of
+/// them.
 ///
 /// # Errors
 /// Docker does not answer.
@@ -145,7 +146,7 @@ mod tests {
 
     use super::*;
 
-    /// An address at which nobody else opens a port while we expect one to be closed.
+    /// An address at which nothing else opens a port while a test expects one to be closed.
     const OWN: &str = "127.99.1.1";
 
     fn in_state(state: Value) -> Container {
@@ -174,7 +175,7 @@ mod tests {
     }
 
     /// Shuts the socket down before it is dropped: a process that another test starts at this moment has a copy of it
-    /// until it executes its program, and the port would stay open as long.
+    /// until it executes its program, and until then the port would stay open.
     fn close(listener: TcpListener) {
         TcpStream::from(OwnedFd::from(listener)).shutdown(Shutdown::Both).unwrap();
     }
@@ -209,7 +210,7 @@ mod tests {
         assert_eq!(watched.is_healthy(Some(&now(0))), Ok(()));
         close(listener);
         assert_eq!(watched.is_healthy(Some(&now(0))), Err(Ailment::Closed(address)));
-        // One that was closed then, and one that is not the container's own, are nobody's business.
+        // A port that was closed then, and one that is not the container's own, are not checked.
         assert_eq!(Watched::of(&now(0), Some(address)).is_healthy(Some(&now(0))), Ok(()));
         let listener = TcpListener::bind((OWN, 0)).unwrap();
         let of_host = container(true, "2026-11-23T10:45:12.1Z", 0, "host");

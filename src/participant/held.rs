@@ -1,6 +1,6 @@
 //! The web processes that a graduation holds here, and where each of them serves.
 //!
-//! What is found is found in the files of the graduation and by Docker: no peer says which container is meant, or where.
+//! The graduation's files and Docker say which container is meant, and where it serves; no peer does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -15,7 +15,7 @@ use crate::participant::store::{AppLog, Store};
 use crate::process::ProcessId;
 use crate::protocol::HoldPoint;
 
-/// For how long what Docker has told of a container counts while the container's process runs on.
+/// How long an answer of Docker's about a container counts, as long as the container's process runs.
 const CONFIRMED_FOR: Duration = Duration::from_secs(1);
 
 /// A held web container.
@@ -31,24 +31,24 @@ pub(crate) struct HeldWeb {
 /// Why the new version of an app cannot be reached.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unreachable {
-    /// It is on its way, or has failed.
+    /// It is being built or started, or has failed.
     #[error("it is not held")]
     NotHeld,
-    /// Nothing of it was started.
+    /// None of its containers was started.
     #[error("it is held before it starts: no container of the new version runs")]
     Built,
-    /// All its ports are of another protocol, for one.
+    /// For example, all its ports are of another protocol.
     #[error("Dokku names no port of its web process")]
     NoPort,
-    /// Who listens at its port may be the old version as well.
+    /// It may be the old version that listens at the port.
     #[error("its new container has no address of its own, as with the network of the host")]
     NoAddress,
-    /// It is not what was held any more.
+    /// It is no longer what was held.
     #[error(transparent)]
     Ailment(#[from] Ailment),
 }
 
-/// What is held cannot be found out.
+/// Why it cannot be found out what is held.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HeldError {
     /// The files of the graduation.
@@ -61,18 +61,19 @@ pub(crate) enum HeldError {
 
 impl Explain for HeldError {}
 
-/// The containers of which Docker has told lately that they are what is held.
+/// The containers that Docker has lately confirmed to be what is held.
 ///
-/// To ask Docker takes twenty times as long as a request to the app. While the process of a container runs, nobody else gets
-/// its address, unless somebody takes it out of a network.
+/// Asking Docker takes twenty times as long as a request to the app. While the process of a container runs, no other
+/// container gets its address, unless it is disconnected from a network.
 #[derive(Debug, Default)]
 pub(crate) struct Confirmed {
-    /// By their ids: their processes, and when Docker has told.
+    /// By id: the container's process, and when Docker answered.
     containers: BTreeMap<String, (ProcessId, Instant)>,
 }
 
 impl Confirmed {
-    /// Those of these containers that are what was held. Docker is asked of those of which it has not told lately.
+    /// Returns those of these containers that are what was held. Asks Docker about those that it has not confirmed
+    /// lately.
     pub(crate) fn held<'a>(&mut self, webs: impl Iterator<Item = &'a HeldWeb>) -> BTreeSet<String> {
         let (known, unknown): (Vec<&HeldWeb>, Vec<&HeldWeb>) = webs.partition(|web| self.is_known(web));
         let mut held: BTreeSet<String> = known.into_iter().map(|web| web.container.clone()).collect();
@@ -108,7 +109,7 @@ impl HeldWeb {
         Ok(Self { container: container.to_owned(), address, watched: watched.clone() })
     }
 
-    /// The process of its container, if that is the one that was held, and has its address still.
+    /// Returns the process of its container, if that is the one that was held and still has its address.
     fn process_in(&self, all: &[Container]) -> Option<ProcessId> {
         let found = all.iter().find(|found| found.id == self.container)?;
         let is_it = self.watched.still_runs(Some(found)).is_ok() && found.has_address(self.address.ip());
@@ -116,12 +117,13 @@ impl HeldWeb {
     }
 }
 
-/// The address that Dokku names, unless that is not the container's: with `static-web-listener` it need not be.
+/// Returns the address that Dokku names, unless it is not the container's: with `static-web-listener` it need not be.
 fn own_address(container: &Container, told: IpAddr) -> Option<IpAddr> {
     container.addresses().find(|own| *own == told).or_else(|| container.addresses().next())
 }
 
-/// Of each app of a graduation the web containers that it holds, of which there may be several, or why there is none.
+/// Returns for each app of a graduation the web containers that it holds, of which there may be several, or why there
+/// are none.
 ///
 /// # Errors
 /// A log is damaged; Docker does not answer.
@@ -176,7 +178,7 @@ mod tests {
         let address = |text: &str| Ok(text.parse().unwrap());
         assert_eq!(held(&own, Some("172.19.0.3:5000")), address("172.19.0.3:5000"));
         assert_eq!(held(&own, Some("172.20.0.9:5000")), address("172.20.0.9:5000"));
-        // What Dokku tells with static-web-listener.
+        // What Dokku says with static-web-listener.
         assert_eq!(held(&own, Some("10.1.2.3:8080")), address("172.19.0.3:8080"));
         assert_eq!(held(&own, None), Err(Unreachable::NoPort));
         let of_host = container("host", "", true);

@@ -1,4 +1,4 @@
-//! Settles what participants that died have left, and forgets what is long over.
+//! Settles graduations whose participants died, and forgets old ones.
 
 use std::collections::BTreeMap;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -20,7 +20,7 @@ use crate::vars::Vars;
 /// How many finished graduations are remembered, for a source that asks late.
 const REMEMBERED: usize = 20;
 
-/// What became of graduations whose participants have died.
+/// The state of the graduations whose participants have died.
 pub(super) enum Leftovers {
     /// All are settled.
     Settled,
@@ -106,19 +106,19 @@ pub(super) fn recover(vars: &Vars, store: Store, reports: &Recorder<Report>) -> 
 /// Who settles a graduation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Settler {
-    /// Nobody need: it goes on, or is settled.
+    /// No process needs to: it is still running, or is settled.
     Nobody,
-    /// A participant that was there.
+    /// A participant that was already running.
     There,
-    /// One that was started for it.
+    /// A participant that was started for it.
     Started(ProcessId),
 }
 
-/// Settles what a dead participant has left, if the graduation is one: on its own nobody would before the source
-/// or the next graduation comes. For triggers: what it starts keeps nothing open of the deploy that they are part of.
+/// Settles a graduation whose participant has died, if this is one: otherwise nothing would before the source or the
+/// next graduation comes. For triggers: what this starts keeps none of their deploy's files open.
 ///
 /// # Errors
-/// A file is damaged, or it could not be started.
+/// A file is damaged, or a participant could not be started.
 pub(crate) fn settle_left(id: &GraduationId, store: &Store) -> Result<Settler, ParticipantError> {
     let is_over = store.decision().is_some() || store.lease_left().is_ok_and(|left| left.is_zero());
     if store.is_settled() || !store.is_there() || !is_over {
@@ -131,8 +131,8 @@ pub(crate) fn settle_left(id: &GraduationId, store: &Store) -> Result<Settler, P
     Ok(Settler::Started(process::detach_from_deploy(&["participant"], input)?))
 }
 
-/// Forgets all but the last graduations, those that still keep something, and our `own`. Which are the last tells when
-/// they began here: a source chooses their ids, and can write any time into them.
+/// Forgets all graduations but the last ones, those that still keep something, and our `own`. The last ones are those
+/// that began last on this host: a source chooses the ids, and can write any time into them.
 pub(super) fn prune(vars: &Vars, own: &GraduationId) -> Result<(), ParticipantError> {
     let owed = owed(vars)?;
     let owes = |id: &GraduationId| owed.iter().any(|(owing, _)| owing == id);
@@ -157,7 +157,7 @@ mod tests {
     fn the_last_graduations_are_those_that_began_last_here() {
         let dir = tempfile::tempdir().unwrap();
         let vars = Vars { lib_root: dir.path().to_owned(), ..Vars::from_environment() };
-        // As many as are remembered, and two more; of the newest two the ids say that they are of long ago.
+        // As many as are remembered, and two more; the ids of the newest two claim that they are old.
         let ids: Vec<String> = (0..REMEMBERED + 2)
             .map(|at| format!("{}-{at:06}", 2098 - at).replacen('-', "0101000000-", 1))
             .collect();

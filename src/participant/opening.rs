@@ -1,4 +1,4 @@
-//! Takes an app for a graduation: from then on it is nobody else's, and all is noted that an abort puts back.
+//! Takes an app for a graduation: from then on no other one has it, and all that an abort puts back is noted.
 
 use crate::names::{AppName, CommitId, GraduationId};
 use crate::participant::app::{App, AppError};
@@ -7,11 +7,11 @@ use crate::participant::store::{Before, Store};
 use crate::runs::Runs;
 use crate::vars::Vars;
 
-/// Opens an app that runs `from`, or nothing, and is to run `to`; creates it if need be.
+/// Opens an app that runs `from`, or nothing, and is to run `to`; creates the app if it does not exist.
 ///
 /// # Errors
-/// It is not as planned, somebody deploys it, or Docker, Dokku or the disk fails. If nothing is noted of it by then,
-/// it is not taken either.
+/// The app is not as planned, another deploy of it is running, or Docker, Dokku or the disk fails. If nothing is noted
+/// of the app by then, the graduation does not have it, either.
 pub(super) fn open(
     vars: &Vars,
     id: &GraduationId,
@@ -23,7 +23,7 @@ pub(super) fn open(
     let app = App::new(vars, id, name);
     app.is_unlocked()?;
     store.take(name)?;
-    // A deploy that began before we had the app is seen now; one that begins later is refused.
+    // A deploy that began before we took the app is seen now; our triggers judge one that begins later.
     let looked = app.is_idle().and_then(|()| app.look(from, to));
     if looked.is_err() {
         store.leave(name)?;
@@ -37,7 +37,7 @@ pub(super) fn open(
     app.hold_on_to(&before)?;
     if before.created {
         app.create()?;
-        // If somebody uses it meanwhile, it is left as Dokku has made it.
+        // If the app is used in the meantime, it is left as Dokku has made it.
         before.properties = app.properties();
         store.set_before(name, &before)?;
     }

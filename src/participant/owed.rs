@@ -1,4 +1,4 @@
-//! What graduations that are over have left for an app that they could not put back, and who lets it go.
+//! What finished graduations still keep for an app that they could not put back, and when it is let go.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::participant::store::Store;
 use crate::protocol::AppEnd;
 use crate::vars::Vars;
 
-/// Lets go what earlier graduations, which could not put the app back, keep for it: it has been deployed anew.
+/// Lets go of what earlier graduations keep for an app that they could not put back: it has been deployed anew.
 ///
 /// # Errors
 /// Something is left.
@@ -26,7 +26,7 @@ pub(super) fn let_go_of_stuck(vars: &Vars, app: &AppName) -> Result<(), AppError
     Ok(())
 }
 
-/// How each app of a graduation ended; none of what another version has written.
+/// Returns how each app of a graduation ended; nothing if the record is of another version.
 fn ends(store: &Store) -> BTreeMap<AppName, AppEnd> {
     let settled = store.settled().unwrap_or_else(|error| {
         log::error!("{error}");
@@ -35,8 +35,8 @@ fn ends(store: &Store) -> BTreeMap<AppName, AppEnd> {
     settled.map(|settled| settled.ends).unwrap_or_default()
 }
 
-/// What graduations that are over are still to keep: the versions of apps that they could not put back, until the apps
-/// are live by a later graduation, or gone.
+/// Returns what finished graduations must keep: the versions of apps that they could not put back, until a later
+/// graduation makes the apps live or they are destroyed.
 ///
 /// # Errors
 /// The graduations cannot be listed.
@@ -55,8 +55,8 @@ pub(crate) fn owed(vars: &Vars) -> Result<Vec<(GraduationId, AppName)>, FileErro
     Ok(owed)
 }
 
-/// Before a graduation begins, when all others are settled: lets go the images that they have left although nothing
-/// needs them any more, because Docker did not answer, or a trigger that outlived its deploy kept one too late.
+/// Before a graduation begins, when all others are settled: lets go of images that they no longer need but still keep,
+/// because Docker did not answer, or because a trigger that outlived its deploy kept an image too late.
 ///
 /// # Errors
 /// Something is left.
@@ -70,7 +70,7 @@ pub(super) fn release_images(vars: &Vars) -> Result<(), AppError> {
     Ok(())
 }
 
-/// The same for the refs that they have left in the repository of an app that is being opened.
+/// Does the same for the refs that they left in the repository of an app that is being opened.
 ///
 /// # Errors
 /// Something is left.

@@ -1,15 +1,15 @@
-//! What the participant tells its source: a file that grows, and that the agent follows.
+//! The participant's reports to its source: a file that grows, and that the agent follows.
 
 use std::collections::VecDeque;
 
 use crate::protocol::{self, AppEnd, Report};
 use crate::records::Recorder;
 
-/// The file, and what it has no room for yet.
+/// The file, and the reports for which it has no room yet.
 #[derive(Debug)]
 pub(super) struct Reports<'a> {
     file: &'a Recorder<Report>,
-    /// In order; each but once, so that there are a few for each app at most.
+    /// In order and without duplicates, so that there are at most a few for each app.
     unsaid: VecDeque<Report>,
 }
 
@@ -18,7 +18,8 @@ impl<'a> Reports<'a> {
         Self { file, unsaid: VecDeque::new() }
     }
 
-    /// Says it, after all that was to be said before. On a full disk what the source waits for is kept.
+    /// Appends a report, after all earlier ones. On a full disk, reports that the source waits for are kept until there
+    /// is room.
     pub(super) fn say(&mut self, report: Report) {
         let report = bounded(report);
         if self.catch_up() {
@@ -32,7 +33,7 @@ impl<'a> Reports<'a> {
         }
     }
 
-    /// Tries to say what could not be said; says whether nothing is left.
+    /// Tries to append what is kept; reports whether nothing is left.
     pub(super) fn catch_up(&mut self) -> bool {
         while let Some(report) = self.unsaid.front() {
             if let Err(error) = self.file.append(report) {
@@ -44,13 +45,13 @@ impl<'a> Reports<'a> {
         true
     }
 
-    /// Something could not be said yet.
+    /// Reports whether something is still kept.
     pub(super) fn is_behind(&self) -> bool {
         !self.unsaid.is_empty()
     }
 }
 
-/// The source does not go on without it, and nothing else tells it so.
+/// Reports whether the source waits for this report, and learns it in no other way.
 fn is_awaited(report: &Report) -> bool {
     match report {
         Report::Opened { .. }
@@ -70,12 +71,12 @@ fn is_awaited(report: &Report) -> bool {
         | Report::Unknown {}
         | Report::Building { .. }
         | Report::Log { .. }
-        // It is asked for again.
+        // The source asks for it again.
         | Report::Renewed { .. } => false,
     }
 }
 
-/// Texts of other programs can be longer than a message.
+/// Shortens texts of other programs, which can be longer than a message.
 pub(super) fn bounded(report: Report) -> Report {
     match report {
         Report::AppFailed { app, reason } => Report::AppFailed { app, reason: protocol::clipped(reason) },

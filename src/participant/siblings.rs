@@ -1,8 +1,10 @@
-//! Watches the other containers of an app that is held: with `max_parallel` in its app.json, Dokku starts several at once.
+//! Watches the other containers of an app that is held: with `max_parallel` in its app.json, Dokku starts several at
+//! once.
 //!
-//! Dokku waits for the held one before it says that another has failed its check, so nobody else would tell before the
-//! decision. A container that was started and has ended, or is gone, without coming to our trigger is such a one. What an
-//! earlier deploy has left, Dokku removes before it builds, but not where `builder:set skip-cleanup` forbids it.
+//! Dokku waits for the held container before it reports that another one has failed its check, so nothing else would
+//! notice that before the decision. A container that was started, and has ended or was removed without having come to
+//! our trigger, has failed. Containers that an earlier deploy left behind are removed by Dokku before it builds, except
+//! where `builder:set skip-cleanup` forbids it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::SyncSender;
@@ -17,7 +19,7 @@ use crate::participant::message::Message;
 use crate::participant::store::Store;
 use crate::vars::Vars;
 
-/// How often is looked.
+/// The interval between two looks.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
 /// A container that was seen running.
@@ -27,7 +29,7 @@ struct Sibling {
     image: ImageId,
 }
 
-/// What has been seen of each app, by the containers' ids.
+/// What was seen of each app, by container id.
 #[derive(Debug, Default)]
 struct Siblings {
     seen: BTreeMap<AppName, BTreeMap<String, Sibling>>,
@@ -51,7 +53,7 @@ pub(super) fn watch(vars: &Vars, store: &Store, sender: &SyncSender<Message>) {
                         }
                     }
                 }
-                // An engine that is being restarted, for one, says nothing of what runs.
+                // A Docker that is being restarted, for example, says nothing about what runs.
                 Err(error) => log::warn!("{error}"),
             }
             thread::sleep(LOOK_PERIOD);
@@ -68,7 +70,7 @@ impl Siblings {
             return Ok(Vec::new());
         }
         let found = docker::upcoming_containers()?;
-        // One that has become live has another name by now.
+        // A container that has become live has another name by now.
         let unlisted: Vec<&String> = self
             .seen
             .values()
@@ -78,7 +80,7 @@ impl Siblings {
         let renamed = docker::containers(&unlisted)?;
         let mut failed = Vec::new();
         for app in apps.into_keys() {
-            // Read again: what comes to the check while Docker answers is not what has failed.
+            // Read the log again: a container that comes to the check while Docker answers has not failed.
             let Ok(known) = store.app(&app) else { continue };
             let Some(before) = known.before else { continue };
             let of_app = format!("/{app}.");
@@ -97,7 +99,7 @@ impl Siblings {
             let Some(held) = known.held else { continue };
             let runs =
                 |id: &String| found.iter().chain(&renamed).any(|one| one.id == *id && one.is_running());
-            // Somebody else's restart of the old version is none of ours.
+            // A restart of the old version that the graduation did not start is ignored.
             let has_failed = |(id, sibling): &(&String, &Sibling)| {
                 sibling.image == held.image && !runs(id) && !known.checked.contains(*id)
             };

@@ -1,8 +1,9 @@
-//! Watches what is live until there is a verdict, on a thread of its own: the containers that Dokku names as the live ones.
+//! Watches the live containers, as Dokku names them, until there is a verdict, on a thread of its own.
 //!
-//! One that ends, or is started again, although no command of Dokku's asked for it, is not well, unless a container of the
-//! same process did so before the graduation, too. Nor is one whose health checks fail twice (`checks.rs`). What somebody
-//! restarts or scales is watched from then on instead. [`Watchman`] judges; nothing here decides.
+//! A container is not well if it ends or is restarted although no Dokku command asked for that, unless a container of
+//! the same process did so before the graduation, too; or if its health checks fail twice (`checks.rs`). After a
+//! restart or a scaling that the graduation did not start, the new containers are watched instead. [`Watchman`] judges;
+//! nothing here decides.
 
 mod checks;
 
@@ -24,13 +25,13 @@ use crate::process::ProcessId;
 use crate::protocol::Report;
 use crate::vars::Vars;
 
-/// How often is looked. What is not well must be so in two looks.
+/// The interval between two looks. A container counts as not well only if two looks find it so.
 const LOOK_PERIOD: Duration = Duration::from_secs(2);
 
-/// Where Docker's daemon notes its process, by which another one is known.
+/// Where Docker's daemon writes its process id, which tells one daemon from the next.
 const DAEMON: &str = "/run/docker.pid";
 
-/// A container as it was found.
+/// A container as a look found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct WatchedContainer {
     is_running: bool,
@@ -52,38 +53,38 @@ impl WatchedContainer {
     }
 }
 
-/// The containers that are live of an app, by their processes with their numbers (`web.1`): id and state.
+/// The live containers of an app, by process and number (`web.1`): id and state.
 type Live = BTreeMap<String, (String, WatchedContainer)>;
 
 /// What a look finds of an app.
 #[derive(Clone, Debug)]
 struct Glance {
     live: Live,
-    /// Somebody's command of Dokku's works on it.
+    /// Whether a Dokku command that the graduation did not start works on the app.
     is_used: bool,
 }
 
 /// What follows from a look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Symptom {
-    /// Other containers are live than before; whose they are is to be asked.
+    /// Other containers are live than before; it remains to be found out whose they are.
     Changed,
-    /// It is not well.
+    /// A container is not well.
     Ailing(String),
 }
 
 /// What is known of one app.
 #[derive(Debug)]
 struct Baseline {
-    /// Its processes that were not steady before the graduation, either.
+    /// The processes that were not steady before the graduation, either.
     unsteady: BTreeSet<String>,
-    /// What was live when its watch began.
+    /// What was live when the watch of the app began.
     first: Live,
     /// What was not well in the last look.
     suspicion: Option<String>,
-    /// The containers, by their processes, whose health checks have failed when they were asked last.
+    /// The containers, by process, whose last health checks failed.
     failing: BTreeMap<String, String>,
-    /// Somebody else has made it what it is: it is not ours to judge.
+    /// Whether the app was changed by a command that the graduation did not start: then we do not judge it.
     has_left: bool,
 }
 
@@ -96,7 +97,7 @@ impl Baseline {
         Self::new(log.before.map(|before| before.unsteady).unwrap_or_default(), first)
     }
 
-    /// Begins anew with what is live now.
+    /// Starts the watch of the app anew, with what is live now.
     fn begin_anew(&mut self, live: Live, has_left: bool) {
         *self = Self { has_left, ..Self::new(std::mem::take(&mut self.unsteady), live) };
     }
@@ -122,7 +123,7 @@ impl Baseline {
         let is_steady = |(process, _): &(&String, _)| !self.unsteady.contains(kind_of(process));
         live.iter().filter(is_steady).find_map(|(process, (_, now))| {
             let (_, first) = self.first.get(process)?;
-            // Nobody asks a web container to end.
+            // A web container should never end.
             let may_end = now.has_ended_well && kind_of(process) != "web";
             let what = match (first.is_running, now.is_running) {
                 (true, false) if !may_end => "has ended",
@@ -133,8 +134,8 @@ impl Baseline {
         })
     }
 
-    /// What the health checks of a container have said: not well is one that fails them twice, one time after the other. What
-    /// was asked of a container that is not the live one any more, or that somebody works on, says nothing.
+    /// Takes in a result of a container's health checks: a container that fails them twice in a row is not well. A
+    /// result counts for nothing if the container is no longer live, or if a Dokku command works on the app.
     fn hear(&mut self, checked: &Checked, seen: &Glance) -> Option<Symptom> {
         let Checked { process, container, failure, .. } = checked;
         let is_it = seen.live.get(process).is_some_and(|(id, now)| id == container && now.is_running);
@@ -149,7 +150,7 @@ impl Baseline {
     }
 }
 
-/// All apps that are watched.
+/// Watches all apps.
 struct Watchman {
     vars: Vars,
     id: GraduationId,
@@ -157,15 +158,16 @@ struct Watchman {
     sender: SyncSender<Message>,
     apps: BTreeMap<AppName, Baseline>,
     daemon: Option<String>,
-    /// Docker did not answer, or is another process: what it runs is no news.
+    /// Docker did not answer, or has been restarted: what it runs now is the new baseline.
     begins_anew: bool,
-    /// It has begun before, or what was live then was known: beginning anew leaves a gap, which is said.
+    /// Whether the watch has begun before, or knows what was live then: beginning anew then leaves a gap, which is
+    /// reported.
     has_begun: bool,
-    /// From whoever asks for health checks.
+    /// The results of health checks.
     checked: Receiver<Checked>,
 }
 
-/// Watches until there is a verdict. `is_new`: all were found live just now.
+/// Watches until there is a verdict. `is_new`: all apps were found live just now.
 pub(super) fn watch(
     vars: &Vars,
     id: &GraduationId,
@@ -210,7 +212,7 @@ fn daemon() -> Option<String> {
 }
 
 impl Watchman {
-    /// What has ended between the end of its deploy and the first look was running.
+    /// Takes what has ended between the end of its deploy and the first look as having run.
     fn first_look(&mut self) {
         match self.seen() {
             Ok(seen) => {
@@ -226,7 +228,7 @@ impl Watchman {
         }
     }
 
-    /// Looks at all that have not come to their end; says whether anybody hears of it.
+    /// Looks at all apps that are not concluded; reports whether the main loop still listens.
     fn look(&mut self) -> Result<bool, DockerError> {
         let now = daemon();
         self.begins_anew |= self.daemon != now;
@@ -255,7 +257,7 @@ impl Watchman {
         Ok(true)
     }
 
-    /// Whatever is live now is watched from now on.
+    /// Watches from now on what is live now.
     fn begin_anew(&mut self, all: BTreeMap<AppName, (AppLog, Glance)>) -> bool {
         for (app, (log, seen)) in all {
             let has_left = self.has_left(&app, log.clone());
@@ -267,7 +269,7 @@ impl Watchman {
         !has_gap || self.sender.send(Message::Happened(DestinationEvent::SoakBegun)).is_ok()
     }
 
-    /// Other containers of an app are live: of the same revision they are watched from now on.
+    /// Other containers of an app are live: watches them from now on if they are of the same revision.
     fn changed(&mut self, app: AppName, log: AppLog, live: Live) -> bool {
         let has_left = self.has_left(&app, log);
         if let Some(watched) = self.apps.get_mut(&app) {
@@ -277,7 +279,7 @@ impl Watchman {
         !has_left || self.sender.send(Message::Report(Report::Log { app, text })).is_ok()
     }
 
-    /// Somebody else has made it what it is.
+    /// Reports whether the app was changed by a command that the graduation did not start.
     fn has_left(&self, app: &AppName, log: AppLog) -> bool {
         let Some(before) = log.before.clone() else { return false };
         App::new(&self.vars, &self.id, app).has_left(&log.noted(before)).unwrap_or_else(|error| {
@@ -355,7 +357,7 @@ mod tests {
                 "web.1=a:runs@2 worker.1=b:runs cron.1=c:runs",
                 Some("its live container web.1 was started again"),
             ),
-            // A job that is done, and what was no better before.
+            // A job that is done, and a process that was not steady before, either.
             ("web.1=a:runs worker.1=b:done cron.1=c:runs", None),
             ("web.1=a:runs worker.1=b:runs cron.1=c:broken", None),
         ] {
@@ -388,7 +390,7 @@ mod tests {
         assert_eq!(watched.look(&seen("web.1=c:runs")), Some(Symptom::Changed), "it may be ours again");
     }
 
-    /// `web.1=a`, and how a check has failed, if one has.
+    /// `web.1=a`, and how its check failed, if it did.
     fn checked(container: &str, failure: &str) -> Checked {
         let (process, id) = container.split_once('=').unwrap();
         Checked {
@@ -403,10 +405,10 @@ mod tests {
     fn a_health_check_that_fails_twice_is_said() {
         const LIVE: &str = "web.1=a:runs web.2=b:runs cron.1=c:runs";
         let used = || Glance { is_used: true, ..seen(LIVE) };
-        // What is heard of which container, and what is live then.
+        // The results for containers, each with what is live then.
         for (heard, is_ailing) in [
             (&[("web.1=a", "404", seen(LIVE)), ("web.1=a", "500", seen(LIVE))][..], true),
-            // Somebody else's success in between says nothing of it.
+            // A success of another container in between makes no difference.
             (
                 &[
                     ("web.1=a", "404", seen(LIVE)),
@@ -425,21 +427,21 @@ mod tests {
                 false,
             ),
             (&[("web.1=a", "404", seen(LIVE)), ("web.2=b", "500", seen(LIVE))], false),
-            // It was replaced between the question and the answer, or between two of them.
+            // The container was replaced between question and answer, or between two of them.
             (&[("web.1=x", "404", seen(LIVE)), ("web.1=x", "500", seen(LIVE))], false),
             (&[("web.1=a", "404", seen(LIVE)), ("web.1=b", "500", seen("web.1=b:runs"))], false),
-            // It does not run: the watch says so.
+            // The container does not run: that is for the looks to report.
             (
                 &[("web.1=a", "404", seen("web.1=a:broken")), ("web.1=a", "500", seen("web.1=a:broken"))],
                 false,
             ),
-            // A command of Dokku's works on it.
+            // A Dokku command works on the app.
             (&[("web.1=a", "404", used()), ("web.1=a", "500", used())], false),
             (
                 &[("web.1=a", "404", seen(LIVE)), ("web.1=a", "500", used()), ("web.1=a", "500", seen(LIVE))],
                 false,
             ),
-            // It was no better before.
+            // The process was not steady before, either.
             (&[("cron.1=c", "404", seen(LIVE)), ("cron.1=c", "500", seen(LIVE))], false),
         ] {
             let mut watched = watched(LIVE);

@@ -1,4 +1,4 @@
-//! What a participant is started for, and what keeps it from its work.
+//! What a participant is started for, and why it could not do its work.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::names::{AppName, CommitId, GraduationId};
 use crate::participant::store::{Graduation, RenewError};
 use crate::process::{self, Detached, ProcessError, ProcessId};
 
-/// What a participant is started for; JSON on its stdin.
+/// What a participant is started for, as JSON on its stdin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum Start {
@@ -18,12 +18,12 @@ pub(crate) enum Start {
     Begin {
         /// Which.
         graduation: Box<Graduation>,
-        /// The apps that are to be part of it, and their revisions, as far as the source has said.
+        /// The apps that are to be part of it, with their revisions, where the source has named them.
         apps: BTreeMap<AppName, CommitId>,
-        /// Whoever has asked for it, and ends with its session.
+        /// The agent that asked for it, and that ends with its session.
         agent: ProcessId,
     },
-    /// A participant died; settle what it left.
+    /// A participant died: settle what it left behind.
     Recover(GraduationId),
 }
 

@@ -1,12 +1,13 @@
-//! Dokku's health checks of what is live, again and again while it is watched, on a thread of its own.
+//! Runs Dokku's health checks of the live containers again and again during the soak, on a thread of its own.
 //!
-//! Those are asked again that an app declares in its app.json for its start, and that want nothing but an answer at a path.
-//! Dokku has a program for them that only looks; `dokku checks:run` stops a container whose check fails. It is told what
-//! `check-deploy` tells it (Dokku's `plugins/scheduler-docker-local/check-deploy`), but not as root.
+//! Only those checks are run again that an app declares in its app.json for its start, and that want nothing but an
+//! answer at a path. Dokku's checking program only looks, whereas `dokku checks:run` stops a container whose check
+//! fails. It gets the same arguments as from `check-deploy` (Dokku's `plugins/scheduler-docker-local/check-deploy`),
+//! but does not run as root.
 //!
-//! Not asked again: whether a container runs, which the watch sees; commands in a container, which may be meant for its start
-//! and which nobody could end; who listens in it, for which Dokku's program must be root. What a check does about its own
-//! failure (`onFailure`) is left out.
+//! Not run again: whether a container runs, which the watch sees; commands in a container, which may be meant for its
+//! start only and which we could not end; whether something listens in it, for which Dokku's program must be root. What
+//! a check does about its own failure (`onFailure`) is left out.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;
@@ -24,25 +25,26 @@ use crate::participant::store::Store;
 use crate::process::{ProcessError, Program};
 use crate::vars::Vars;
 
-/// Dokku's program.
+/// Dokku's checking program.
 const CHECKER: &str = "docker-container-healthchecker";
 
-/// How long, in seconds, all attempts of a check may take: one that may take longer has fewer of them. And its defaults.
+/// How long, in seconds, all attempts of a check may take: a check that could take longer gets fewer attempts. And
+/// Dokku's defaults.
 const LIMIT_S: u64 = 60;
 const TIMEOUT_S: u64 = 5;
 const WAIT_S: u64 = 5;
 const ATTEMPTS: u64 = 3;
 
-/// How long Dokku's programs may take at most. What takes longer has said nothing.
+/// How long Dokku's programs may take at most. One that takes longer gives no result.
 const PATIENCE: Duration = Duration::from_secs(2 * LIMIT_S);
 
-/// What Dokku's program says of a check that has failed, before its name.
+/// What Dokku's program writes before the name of a check that has failed.
 const FAILURE: &str = "Failure in name='";
 
-/// What is passed on of a check, besides its name and its attempts.
+/// The fields of a check that are passed on, besides its name and its attempts.
 const FIELDS: [&str; 8] = ["type", "path", "port", "scheme", "content", "httpHeaders", "timeout", "wait"];
 
-/// What the checks of a container have said.
+/// The result of a container's checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Checked {
     /// Its app.
@@ -51,11 +53,11 @@ pub(super) struct Checked {
     pub(super) process: String,
     /// Its id.
     pub(super) container: String,
-    /// Which of them has failed, and how; none if all is well.
+    /// Which check has failed, and how; `None` if all have passed.
     pub(super) failure: Option<String>,
 }
 
-/// The checks could not be asked.
+/// Why the checks could not be run.
 #[derive(Debug, thiserror::Error)]
 enum HealthCheckError {
     #[error(transparent)]
@@ -70,18 +72,18 @@ enum HealthCheckError {
     AppJson(AppName, #[source] serde_json::Error),
 }
 
-/// Whoever asks.
+/// Runs the checks.
 pub(super) struct Checks {
     pub(super) vars: Vars,
     pub(super) store: Store,
-    /// How long is waited after all were asked.
+    /// The pause after each round.
     pub(super) interval: Duration,
-    /// Who hears what they say.
+    /// Receives the results.
     pub(super) sender: Sender<Checked>,
 }
 
 impl Checks {
-    /// Asks from now on, until there is a verdict or nobody hears it.
+    /// Runs them from now on, until there is a verdict or the receiver no longer exists.
     pub(super) fn begin(self) {
         thread::spawn(move || {
             while self.store.verdict().is_none() && !self.store.is_settled() {
@@ -95,7 +97,7 @@ impl Checks {
         });
     }
 
-    /// Asks once; says whether there is any use in asking again. What fails for an app concerns that app alone.
+    /// Runs one round; reports whether another one makes sense. An error of one app concerns that app alone.
     fn ask_all(&self) -> Result<bool, FileError> {
         let mut logs = self.store.opened()?;
         logs.retain(|_, log| log.end.is_none());
@@ -113,7 +115,7 @@ impl Checks {
         Ok(true)
     }
 
-    /// The same for the containers of an app, one after another.
+    /// Does the same for the containers of an app, one after another.
     fn ask(&self, app: &AppName) -> Result<bool, HealthCheckError> {
         let dokku = Dokku::new(&self.vars);
         let declared = self.declared(&dokku, app)?;
@@ -145,9 +147,9 @@ impl Checks {
         Ok(true)
     }
 
-    /// The checks that are asked again, by process, each set as the app.json that Dokku's program reads.
+    /// Returns the checks to run again, by process, each set in the form of the app.json that Dokku's program reads.
     fn declared(&self, dokku: &Dokku, app: &AppName) -> Result<BTreeMap<String, Value>, HealthCheckError> {
-        // Dokku reads comments in it, too. It need not be asked for most apps.
+        // Dokku accepts comments in app.json, so it must read the file for us; most apps need no such call.
         if !dokku.app_json(app, None).is_some_and(|text| text.contains("healthchecks")) {
             return Ok(BTreeMap::new());
         }
@@ -159,8 +161,8 @@ impl Checks {
     }
 }
 
-/// What Dokku's program is told of a container; none if Dokku does not name an address that is its own: then the answer would be
-/// another one's.
+/// Returns the arguments of Dokku's program for a container; `None` if Dokku names no address that is the container's
+/// own: then something else could answer.
 fn arguments(
     dokku: &Dokku,
     app: &AppName,
@@ -191,7 +193,7 @@ fn arguments(
     Ok(Some(arguments))
 }
 
-/// Of what an app.json declares what is asked again, by process.
+/// Returns those checks of an app.json that are run again, by process.
 fn asked_again(content: &Value) -> BTreeMap<String, Value> {
     let declared = content["healthchecks"].as_object().into_iter().flatten();
     let of_process = |(process, checks): (&String, &Value)| {
@@ -202,7 +204,7 @@ fn asked_again(content: &Value) -> BTreeMap<String, Value> {
     declared.filter_map(of_process).collect()
 }
 
-/// A check as it is asked again; none if it is not.
+/// Returns a check in the form in which it is run again; `None` if it is not.
 fn asked(check: &Value) -> Option<Value> {
     let path = check["path"].as_str().filter(|path| !path.is_empty())?;
     let has_command = check["command"].as_array().is_some_and(|words| !words.is_empty());
@@ -220,7 +222,7 @@ fn asked(check: &Value) -> Option<Value> {
     Some(asked.into())
 }
 
-/// What Dokku's program has said: which check has failed, or that none has; none if it could not ask.
+/// Returns what Dokku's program said: which check has failed, or that none has; `None` if it could not run them.
 fn what_failed(has_succeeded: bool, stderr: &str) -> Option<Option<String>> {
     if has_succeeded {
         return Some(None);
@@ -278,7 +280,7 @@ mod tests {
         }
     }
 
-    /// As version 0.16 of Dokku's program writes.
+    /// In the words of version 0.16 of Dokku's program.
     #[test]
     fn what_could_not_be_asked_has_not_failed() {
         let bold = "\u{1b}[1m\u{1b}[31m !     \u{1b}[0m\u{1b}[0m";
