@@ -1,9 +1,9 @@
-//! `graduate:forward`: lets the source of a graduation reach the web processes that it holds here, in a session that
-//! [`crate::multiplex::talk`] describes.
+//! `graduate:forward`: lets the source of a graduation connect to the web processes that it holds here, in a session
+//! that [`crate::multiplex::talk`] describes.
 //!
-//! The source names an app. Which container that is, and where it listens, is found here ([`held`]). After each connection
-//! is looked whether the container is still the one that was held ([`held::Confirmed`]): only then another one cannot have got
-//! its address, and only then bytes pass. The decision ends everything.
+//! The source names an app; this side determines its container and address ([`held`]). After each connection it checks
+//! whether the container is still the one that was held ([`held::Confirmed`]): until that is known, another container
+//! could have taken over the address, so no bytes pass before. The decision ends the session.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -30,45 +30,45 @@ use crate::vars::Vars;
 /// How long a container may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
-/// How often is looked whether the graduation is decided.
+/// How often to check whether the graduation is decided.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Nothing can be reached, or not any more.
+/// Why held processes cannot be reached, or no longer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ForwardError {
-    /// There is no such graduation, it is decided, or another source has begun it.
+    /// The graduation does not exist, is decided, or was begun by another source.
     #[error("no graduation {0} of yours holds anything on this host")]
     NotHolding(GraduationId),
-    /// An earlier session does not end.
+    /// An earlier session is still open.
     #[error("another session reaches what graduation {0} holds")]
     Busy(GraduationId),
-    /// What the source says is not what it wants.
+    /// The source's request cannot be parsed.
     #[error("cannot read what is to be reached: {0}")]
     Line(#[from] LineError),
-    /// The source has left before it said anything.
+    /// The source disconnected before it sent a request.
     #[error("nothing is to be reached")]
     Nothing,
-    /// What is held cannot be found out.
+    /// The held processes cannot be determined.
     #[error(transparent)]
     Held(#[from] HeldError),
-    /// A file.
+    /// A file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The connections cannot go on.
+    /// The connections cannot be multiplexed any further.
     #[error(transparent)]
     Pump(#[from] PumpError),
-    /// A pipe.
+    /// A pipe failed.
     #[error("cannot {0}: {1}")]
     System(&'static str, #[source] io::Error),
 }
 
 impl Explain for ForwardError {}
 
-/// Serves one session on our stdin and stdout, until it ends or the graduation is decided; true if something could be
-/// reached.
+/// Serves one session on our stdin and stdout until it ends or the graduation is decided; returns whether anything
+/// could be reached.
 ///
 /// # Errors
-/// The source cannot be told why it can reach nothing, or what it sends makes no sense.
+/// The refusal could not be written to the source, or the source violates the protocol.
 pub(crate) fn run(vars: &Vars, access: &Access) -> Result<bool, ForwardError> {
     let mut stdin = BufReader::new(io::stdin());
     let (store, _lock, webs) = match begin(vars, access, &mut stdin) {
@@ -104,7 +104,7 @@ fn say(told: &ToldOfHeld) -> Result<(), ForwardError> {
 
 type Webs = BTreeMap<AppName, Result<Vec<HeldWeb>, Unreachable>>;
 
-/// Finds out what the source may reach.
+/// Determines what the source may reach.
 fn begin(
     vars: &Vars,
     access: &Access,
@@ -131,7 +131,7 @@ fn is_decided(store: &Store) -> bool {
 struct Connected {
     id: StreamId,
     to: HeldWeb,
-    /// None if it does not listen.
+    /// None if the container did not accept the connection.
     stream: Option<TcpStream>,
 }
 
@@ -142,9 +142,9 @@ struct Forwarding {
     ways: BTreeMap<AppName, VecDeque<HeldWeb>>,
     /// To the thread that checks connections.
     connecting: Sender<Connected>,
-    /// From it: those that lead where they should.
+    /// Checked connections; none for a connection that must be refused.
     checked: Receiver<(StreamId, Option<TcpStream>)>,
-    /// Can be read when there are some.
+    /// Readable when `checked` has some.
     wake: UnixStream,
 }
 
@@ -177,7 +177,7 @@ impl Forwarding {
         }
     }
 
-    /// Connects on a thread of its own to the next container of an app.
+    /// Connects on a separate thread to the next container of an app.
     fn connect(&mut self, id: StreamId, app: &AppName) {
         let Some(to) = self.ways.get_mut(app).and_then(VecDeque::pop_front) else {
             return self.pump.refuse(id);
@@ -186,7 +186,7 @@ impl Forwarding {
         let connecting = self.connecting.clone();
         thread::spawn(move || {
             let stream = TcpStream::connect_timeout(&to.address, CONNECT_LIMIT).ok();
-            // Without its receiver the session is over.
+            // Without a receiver the session is over.
             let _ = connecting.send(Connected { id, to, stream });
         });
     }
@@ -207,8 +207,8 @@ impl Forwarding {
     }
 }
 
-/// Lets those connections pass that lead to what is held: Docker is asked, if need be, once for all that have come in the
-/// meantime.
+/// Lets pass only the connections that lead to held containers. One question to Docker, if any is needed, serves all
+/// connections that have arrived in the meantime.
 fn check_all(
     store: &Store,
     connected: &Receiver<Connected>,

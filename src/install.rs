@@ -1,8 +1,8 @@
-//! The triggers `install`, `update` and `uninstall`: makes this host ready, and takes that back.
+//! The triggers `install`, `update` and `uninstall`: prepare this host, and undo that.
 //!
-//! They run at every installation of whatever plugin: running them again changes nothing and says nothing, and what
-//! goes wrong is printed and never fails. Dokku runs them as root; what belongs to Dokku's user is done as that user,
-//! by this program in a second process (root's git refuses a repository that is not root's).
+//! They run at the installation of every plugin. Running them again changes nothing and prints nothing; a problem is
+//! printed and does not fail the trigger. Dokku runs them as root. What belongs to Dokku's user is done as that user,
+//! by this program in a second process (git run by root refuses a repository of another user).
 
 mod companions;
 mod in_use;
@@ -30,11 +30,12 @@ pub(crate) use companions::{CompanionState, GIT_READER, HOLDER, all as companion
 pub(crate) use repository::{HOOKS, chained_hook, is_prepared, ssh_key_path, wrong_settings};
 pub(crate) use step::is_file;
 
-/// The argument by which the second process knows that it is the one of Dokku's user.
+/// The argument that tells the second process that it runs as Dokku's user.
 const AS_OWNER: &str = "as-owner";
 
-/// The triggers `install` and `update`. Prints what it did and what does not work, which is not a failure: Dokku runs them
-/// for every plugin that is installed. `false` only where this one is installed for the first time and cannot be.
+/// Runs the triggers `install` and `update`. Prints what it did and what does not work, which is not a failure: Dokku
+/// runs them for every plugin that is installed. Returns `false` only if this plugin is installed for the first time
+/// and cannot be.
 pub(crate) fn install(vars: &Vars, args: &[String]) -> bool {
     let mut notes = Notes::default();
     if let Err(why) = check_dokku(vars) {
@@ -43,7 +44,7 @@ pub(crate) fn install(vars: &Vars, args: &[String]) -> bool {
             "nothing was set up: {why}; as root: `{}`, then `dokku plugin:install`",
             TooOld::REMEDY
         ));
-        // So that `graduate:doctor` can say so, and an agent to who asks.
+        // So that `graduate:doctor` can report it, and an agent can tell its source.
         notes.keep(link_binary(&vars.plugin_dir()));
         notes.print();
         return !is_first;
@@ -65,7 +66,7 @@ fn check_dokku(vars: &Vars) -> Result<(), String> {
     dokku_version::check(found.as_deref(), None).map_err(|error| error.to_string())
 }
 
-/// Whether the program may be replaced now. If not, says why and what to do.
+/// Reports whether the program may be replaced now. If not, prints why and what to do.
 pub(crate) fn is_replaceable(vars: &Vars) -> bool {
     let mut notes = Notes::default();
     let is_idle =
@@ -74,7 +75,7 @@ pub(crate) fn is_replaceable(vars: &Vars) -> bool {
     is_idle
 }
 
-/// No graduation goes on, or nobody can tell.
+/// Reports whether no graduation is in progress. An error is printed and counts as none.
 fn is_idle(vars: &Vars, remedy: &str, notes: &mut Notes) -> bool {
     let found = notes.keep(in_use::graduations(vars).map_err(InstallError::from)).unwrap_or_default();
     if !found.is_empty() {
@@ -83,8 +84,8 @@ fn is_idle(vars: &Vars, remedy: &str, notes: &mut Notes) -> bool {
     found.is_empty()
 }
 
-/// The trigger `uninstall` with the name of the plugin that goes. The repository and its history stay. `false` if a
-/// graduation goes on: then Dokku removes nothing.
+/// Runs the trigger `uninstall` with the name of the plugin that Dokku removes. The repository and its history stay.
+/// Returns `false` if a graduation is in progress: then Dokku removes nothing.
 pub(crate) fn uninstall(vars: &Vars, args: &[String]) -> bool {
     if args.first().is_none_or(|name| name != "graduate") {
         return true;
@@ -118,7 +119,7 @@ fn listed(sources: &[SourceName]) -> String {
     sources.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// What Dokku's user does: the repository, and the keys that went when the plugin did.
+/// Does the part of Dokku's user: the repository, and the keys that were withdrawn when the plugin was uninstalled.
 fn prepare_owned(vars: &Vars, notes: &mut Notes) {
     repository::prepare(vars, notes);
     match sources::give_back(vars) {
@@ -128,7 +129,7 @@ fn prepare_owned(vars: &Vars, notes: &mut Notes) {
     }
 }
 
-/// What root does: the links in the plugin's directory, and the companions.
+/// Does root's part: the links in the plugin's directory, and the companions.
 fn prepare_plugin(vars: &Vars, notes: &mut Notes) {
     let plugin = vars.plugin_dir();
     if !plugin.join("dokku-graduate").is_file() {
@@ -154,7 +155,7 @@ fn prepare_plugin(vars: &Vars, notes: &mut Notes) {
     }
 }
 
-/// What is a link to the binary in the plugin's directory: each subcommand and trigger, with where it leads.
+/// The links to the binary in the plugin's directory: each subcommand and trigger, with its target.
 fn links(plugin: &Path) -> impl Iterator<Item = (PathBuf, &'static Path)> {
     let subcommands = SUBCOMMANDS.iter().map(|name| Path::new("subcommands").join(name));
     let triggers = IN_GRADUATE.iter().chain(&["commands"]).map(PathBuf::from);
@@ -163,7 +164,7 @@ fn links(plugin: &Path) -> impl Iterator<Item = (PathBuf, &'static Path)> {
     subcommands.chain(triggers).map(|(name, target)| (plugin.join(name), target))
 }
 
-/// Those of the plugin's commands and triggers that are not as an installation makes them.
+/// Returns the commands and triggers of the plugin that differ from those that an installation makes.
 pub(crate) fn wrong_links(vars: &Vars) -> Vec<PathBuf> {
     let leads = |path: &Path, target: &Path| fs::read_link(path).is_ok_and(|link| link == target);
     let plugin = vars.plugin_dir();
@@ -190,7 +191,7 @@ fn link_binary(plugin: &Path) -> Result<(), InstallError> {
     Ok(())
 }
 
-/// Goes on as the owner of Dokku's root; that may be us.
+/// Continues as the owner of Dokku's root, which may be the current user.
 fn as_owner(vars: &Vars, notes: &mut Notes) {
     let root = &vars.dokku_root;
     let owner = fs::metadata(root).map_err(FileError::of("look at", root)).map_err(InstallError::from);

@@ -1,5 +1,5 @@
-//! Finds on this host what would stop the next deploy of an app: its lock, and what Docker would refuse when it is to start
-//! a container of it. Everything is asked for all apps at once, and only what some app needs.
+//! Finds what would stop the next deploy of an app on this host: its lock, and what Docker would refuse when it starts
+//! a container of the app. Each question is asked once for all apps, and only if some app needs the answer.
 
 mod options;
 
@@ -21,24 +21,25 @@ use crate::vars::Vars;
 
 use options::{Publication, Wish};
 
-/// How many obstacles of one app are told, and how much of each text: the answer fits into a message.
+/// How many obstacles of one app are reported, and how many characters of each text, so that the answer fits into a
+/// message.
 const MAX_OBSTACLES: usize = 20;
 const MAX_TEXT: usize = 500;
 
-/// Docker's own networks, and what is not a network.
+/// Docker's own networks, and values that do not name a network.
 const BUILT_IN: [&str; 4] = ["bridge", "default", "host", "none"];
 
-/// What the deploy of an app asks of Docker and of the host.
+/// What the deploy of an app needs from Docker and from the host.
 #[derive(Debug, Default)]
 struct Needs {
-    /// Networks, and what names each.
+    /// Networks, and the setting that names each.
     networks: Vec<(String, String)>,
-    /// Paths that must exist, and what it means if one does not.
+    /// Paths that must exist, each as the obstacle that its absence is.
     paths: Vec<Obstacle>,
     ports: Vec<Publication>,
 }
 
-/// The obstacles of each of these apps that has any.
+/// Returns the obstacles of each of these apps that has any.
 pub(crate) fn obstacles(vars: &Vars, dokku: &Dokku, apps: &[AppName]) -> BTreeMap<AppName, Vec<Obstacle>> {
     let needs: BTreeMap<&AppName, Needs> =
         apps.iter().filter(|app| dokku.is_local(app)).map(|app| (app, Needs::of(dokku, app))).collect();
@@ -73,13 +74,13 @@ pub(crate) fn obstacles(vars: &Vars, dokku: &Dokku, apps: &[AppName]) -> BTreeMa
     all
 }
 
-/// What cannot be found out is not an obstacle: the deploy itself will tell.
+/// Returns an answer; an error is logged and is not an obstacle, for the deploy itself will report it.
 fn known<T, E: std::fmt::Display>(answer: Result<T, E>) -> Option<T> {
     answer.inspect_err(|error| log::warn!("{error}")).ok()
 }
 
-/// The apps whose lock stands there without a deploy that has it. What a graduation that is not settled yet has left of its
-/// own deploys goes when it is settled.
+/// Returns the apps whose lock file exists without a deploy that holds it. A lock left by a deploy of an unsettled
+/// graduation is left out: it is removed when the graduation is settled.
 pub(crate) fn locked(vars: &Vars, dokku: &Dokku, apps: &[AppName]) -> BTreeSet<AppName> {
     let of = |app: &AppName| (dokku.deploy_lock(app), app.clone());
     let found = apps.iter().map(of).filter(|(path, app)| path.exists() && Store::of_app(vars, app).is_none());
@@ -93,7 +94,8 @@ pub(crate) fn locked(vars: &Vars, dokku: &Dokku, apps: &[AppName]) -> BTreeSet<A
         |app: &AppName| unsettled.iter().any(|store| store.app(app).is_ok_and(|known| known.is_locking));
     found.retain(|_, app| !is_ours(app));
     let held = holders::of(&found.keys().cloned().collect::<Vec<_>>());
-    // To try a lock is in the way of whoever takes it just then: only of those that nobody has whom we may see.
+    // Trying a lock can disturb a process that takes it at the same moment. So only those without a visible holder are
+    // tried.
     let stands = |path: &PathBuf| !held.contains_key(path) && !Lock::is_taken(path).unwrap_or(true);
     found.into_iter().filter(|(path, _)| stands(path)).map(|(_, app)| app).collect()
 }
@@ -116,7 +118,7 @@ impl Needs {
                 }
             }
         }
-        // There Docker publishes nothing.
+        // With the host's network Docker publishes no ports.
         if on_host || needs.networks.iter().any(|(name, _)| name == "host") {
             needs.ports.clear();
         }
@@ -133,7 +135,7 @@ impl Needs {
         needs
     }
 
-    /// Source: Dokku's `plugins/network/triggers.go`; of the networks of `attach-post-create` it attaches only the first.
+    /// Source: Dokku's `plugins/network/triggers.go`. Dokku attaches only the first network of `attach-post-create`.
     fn add_networks(&mut self, dokku: &Dokku, app: &AppName) {
         for (setting, only_first) in
             [("initial-network", true), ("attach-post-create", true), ("attach-post-deploy", false)]
@@ -196,7 +198,7 @@ fn port_obstacle(
     let of_app = |container: &&Container| container.app() == Some(app.as_str());
     for own in containers.iter().filter(of_app) {
         if let Some(port) = taken(own) {
-            // Without checks Dokku stops the old ones first.
+            // Without checks Dokku stops the old containers first.
             let is_in_the_way = dokku.is_checked(app, own.process().unwrap_or("web"));
             return is_in_the_way.then_some(Obstacle::OwnPort { port, option });
         }
@@ -212,7 +214,7 @@ fn port_obstacle(
     Some(Obstacle::PortTaken { port, option, by: short(by) })
 }
 
-/// The docker options of a phase, of all processes.
+/// Returns the docker options of a phase, for all processes that are started.
 fn options_of(dokku: &Dokku, app: &AppName, phase: &str) -> Vec<String> {
     let scale = dokku.scale(app);
     let is_started = |process: &str| scale.get(process).is_none_or(|count| *count > 0);
@@ -224,7 +226,7 @@ fn options_of(dokku: &Dokku, app: &AppName, phase: &str) -> Vec<String> {
     of_phase.flat_map(|name| dokku.property_lines("docker-options", app, name)).collect()
 }
 
-/// The paths of Dokku's storage plugin, which it mounts by `-v`.
+/// Returns the paths of Dokku's storage plugin, which mounts them with `-v`.
 fn storage_of(dokku: &Dokku, app: &AppName) -> Vec<Obstacle> {
     #[derive(Deserialize)]
     struct Attachment {
@@ -245,7 +247,7 @@ fn storage_of(dokku: &Dokku, app: &AppName) -> Vec<Obstacle> {
     paths.map(|path| Obstacle::NoVolumeSource { path: short(path) }).collect()
 }
 
-/// A path that we may not look at may exist.
+/// Reports whether a path certainly does not exist; one without permission to look may exist.
 fn does_not_exist(path: &Path) -> bool {
     let missing = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
     fs::metadata(path).is_err_and(|error| missing.contains(&error.kind()))

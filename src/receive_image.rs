@@ -1,8 +1,8 @@
-//! `graduate:receive-image <app>`: takes an image of the source for an app of a graduation, in a session that
+//! `graduate:receive-image <app>`: receives an image from the source for an app of a graduation, in a session that
 //! [`crate::image::talk`] describes.
 //!
-//! It is loaded under a name of the graduation's, and has it only when it is what was announced. The graduation lets the name
-//! go when it is settled, as it does with all images that it keeps.
+//! The image is loaded under a name of the graduation and keeps that name only if it is what was announced. The
+//! graduation removes the name when it is settled, as it does for all images that it keeps.
 
 use std::io::{self, BufReader};
 use std::path::PathBuf;
@@ -30,25 +30,25 @@ use crate::process::{KEPT_OUTPUT, ProcessError, Running, Tail};
 use crate::protocol::{self, LineError};
 use crate::vars::Vars;
 
-/// How much room an image must leave, in bytes: 1 GiB.
+/// How much space must stay free while an image is loaded, in bytes: 1 GiB.
 const ROOM: u64 = 1 << 30;
 
-/// How often is looked whether the graduation still wants it.
+/// How often to check whether the graduation still needs the image.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How often the source is told that Docker still unpacks.
+/// How often the source is told that Docker is still unpacking, in seconds.
 const STILL_LOADING: u64 = 5;
 
-/// How long Docker may take to end when it is told to, and its output to end after it.
+/// How long Docker may take to exit after SIGTERM, and its output to end after that.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The image is not taken.
+/// Why the image is not accepted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReceiveImageError {
-    /// Nobody graduates the app, or another source does.
+    /// The app is not in a graduation of this source that could still use an image.
     #[error("{0} is not part of a graduation of yours to this host that could still take an image")]
     NotOpen(AppName),
-    /// An earlier session does not end.
+    /// An earlier session still receives an image of the app.
     #[error("an image of {0} is being received already")]
     Busy(AppName),
     /// The image is of a revision that the graduation does not deploy.
@@ -56,77 +56,77 @@ pub(crate) enum ReceiveImageError {
     OtherRevision {
         /// The app.
         app: AppName,
-        /// What the graduation wants.
+        /// The revision that the graduation deploys.
         wanted: String,
-        /// What the image is of.
+        /// The revision of the image.
         found: String,
     },
-    /// It cannot run here.
+    /// The image is for another architecture.
     #[error("the image is for {found} machines, and Docker here is for {here}")]
     OtherMachine {
-        /// What it was built for.
+        /// The image's architecture.
         found: String,
-        /// What this host is.
+        /// This host's architecture.
         here: String,
     },
-    /// It has no layers, or too many, or is too large.
+    /// It has no layers, too many layers, or too many bytes.
     #[error("an image has 1 to {MAX_LAYERS} layers of at most {} GiB together", MAX_UNPACKED >> 30)]
     Size,
-    /// It does not fit.
+    /// Docker's disk has too little space.
     #[error("the image needs up to {} MiB while it is loaded, and Docker's disk has {} MiB", .needed >> 20, .free >> 20)]
     NoRoom {
-        /// What it needs, in bytes, with what must be left.
+        /// The bytes that it needs, including those that must stay free.
         needed: u64,
-        /// What is free.
+        /// The bytes that are free.
         free: u64,
     },
-    /// What the source says is no announcement.
+    /// The source's announcement cannot be parsed.
     #[error("cannot read the announcement of an image: {0}")]
     Line(#[from] LineError),
-    /// The source has left before it said anything.
+    /// The source disconnected before it announced anything.
     #[error("no image was announced")]
     Nothing,
-    /// What came is no image, or not the one that was announced.
+    /// What arrived is not an image, or not the announced one.
     #[error(transparent)]
     Unpack(#[from] UnpackError),
     /// Docker could not load it.
     #[error("docker load failed: {0}")]
     Load(String),
-    /// Docker could not load it without the layers that seemed to be here.
+    /// Docker could not load it without the layers that were left out because an image here seemed to have them.
     #[error("docker load wants the layers that were left out: {0}")]
     Incomplete(String),
-    /// What Docker has is not what came.
+    /// The image that Docker has loaded is not the one that arrived.
     #[error(
         "what Docker has loaded is not the image that was sent; on containerd's store another image of \
              the same layers may lack its files there"
     )]
     LoadedOther,
-    /// Nothing has come for too long.
+    /// Nothing arrived for [`STANDSTILL`].
     #[error("nothing came for {} s", STANDSTILL.as_secs())]
     Silent,
-    /// The graduation has been decided meanwhile.
+    /// The graduation was decided during the transfer.
     #[error("the graduation that the image was for is over")]
     Over,
-    /// Docker.
+    /// Docker failed.
     #[error(transparent)]
     Docker(#[from] DockerError),
-    /// A program.
+    /// A program could not be run.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    /// A file.
+    /// A file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A pipe, or Docker's disk cannot be asked.
+    /// A pipe failed, or the space on Docker's disk cannot be determined.
     #[error("cannot {0}: {1}")]
     System(&'static str, #[source] io::Error),
 }
 
 impl Explain for ReceiveImageError {}
 
-/// Holds one session on our stdin and stdout; true if the image is here.
+/// Runs one session on our stdin and stdout; returns whether the image was accepted.
 ///
 /// # Errors
-/// The source cannot be told how it ended.
+/// The answer could not be written to the source.
 pub(crate) fn run(vars: &Vars, access: &Access, app: &AppName) -> Result<bool, ReceiveImageError> {
     let answer = match receive(vars, access, app) {
         Ok(()) => ImageAnswer::Loaded {},
@@ -158,7 +158,7 @@ fn receive(vars: &Vars, access: &Access, app: &AppName) -> Result<(), ReceiveIma
     let announced: Announced = protocol::parse(&announced)?;
     let info = Info::ask()?;
     check(app, before.to, &announced, &info.places())?;
-    // What an earlier session has left is not what this one is completed by.
+    // What an earlier session has left must not complete this image.
     let (keeper, mark) = (Keeper::sent(&graduation.id, app), format!("{}/{app}", graduation.id));
     images::end_loads(&mark)?;
     keeper.release()?;
@@ -176,7 +176,7 @@ fn receive(vars: &Vars, access: &Access, app: &AppName) -> Result<(), ReceiveIma
     Ok(session.store.note(app, &AppEntry::Received { facts })?)
 }
 
-/// Nothing stands against an image that is announced so.
+/// Checks that the announced image can be accepted.
 fn check(
     app: &AppName,
     wanted: CommitId,
@@ -212,16 +212,16 @@ fn check(
     Ok(())
 }
 
-/// One image on its way to Docker.
+/// One image in transfer to Docker.
 struct Arrival {
     store: Store,
     awaited: Awaited,
-    /// How Docker's process for it is known.
+    /// Identifies the `docker load` process of this image.
     mark: String,
 }
 
 impl Arrival {
-    /// Gives Docker what comes, and waits until it has unpacked it.
+    /// Passes the arriving image to Docker, and waits until Docker has unpacked it.
     fn load(&self, stdin: BufReader<io::Stdin>) -> Result<ConfigFile, ReceiveImageError> {
         let mut load = images::load(&self.mark).piped().in_own_group().spawn()?;
         let done = self.load_with(&mut load, stdin);
@@ -268,8 +268,8 @@ impl Arrival {
         if load.wait()?.success() { Ok(config) } else { Err(failed(stderr.text(GRACE))) }
     }
 
-    /// Unpacks on a thread of its own: the source may say nothing more, and Docker may not read, and then this process
-    /// ends without that thread.
+    /// Unpacks on a separate thread: the source may stop sending and Docker may stop reading, and this process can then
+    /// end without that thread.
     fn unpacked(
         &self,
         stdin: BufReader<io::Stdin>,
@@ -279,7 +279,7 @@ impl Arrival {
         let (sender, unpacked) = mpsc::channel();
         let (awaited, counted) = (self.awaited.clone(), Arc::clone(&beat));
         thread::spawn(move || {
-            // Who does not wait for it any more has given up.
+            // A receiver that no longer waits has given up.
             let _ = sender.send(unpack(stdin, &awaited, archive, &counted));
         });
         let (mut last, mut since) = (0, Instant::now());
@@ -304,15 +304,16 @@ impl Arrival {
         if is_over { Err(ReceiveImageError::Over) } else { Ok(()) }
     }
 
-    /// Keeps what was loaded, if it is what came, for as long as the graduation needs it.
+    /// Keeps the loaded image while the graduation needs it, if it is the one that arrived.
     fn kept(&self, config: &ConfigFile, keeper: &Keeper) -> Result<(), ReceiveImageError> {
         let found = images::described(&self.awaited.name)?.ok_or(ReceiveImageError::LoadedOther)?;
         if !is_loaded_as(config, &found) {
             return Err(ReceiveImageError::LoadedOther);
         }
-        // Docker 28 says that it has loaded what containerd's store could not unpack. No container can be made of that.
+        // Docker 28 reports success for an image that containerd's store could not unpack. No container can be made of
+        // it.
         keeper.keep(&found.id)?;
-        // An abort does not wait for an image that is under way: what came after it is nobody's.
+        // An abort does not wait for an image in transfer, so an image that arrived after it must not be kept.
         self.is_wanted()
     }
 }

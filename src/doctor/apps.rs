@@ -8,11 +8,11 @@ use crate::repo;
 use crate::ssh::quoted;
 use crate::vars::Vars;
 
-/// Each app's containers, branch and image agree.
+/// Checks that each app's containers, branch and image agree.
 pub(super) fn all(vars: &Vars) -> Vec<Finding> {
     let survey = match Environment::open(vars).and_then(|environment| environment.survey()) {
         Ok(survey) => survey,
-        // Docker, the secret and the modes have checks of their own, which say what to do.
+        // Docker, the secret and the modes have checks of their own, with remedies.
         Err(error) => return vec![Finding::note(Check::Apps, format!("cannot see what runs: {error}"))],
     };
     let count = survey.here.len();

@@ -4,7 +4,7 @@ use crate::docker::images::Info;
 use crate::finding::{Check, Finding};
 use crate::vars::Vars;
 
-/// Docker answers.
+/// Checks that Docker answers.
 pub(super) fn answers(_: &Vars) -> Vec<Finding> {
     vec![match Info::ask() {
         Ok(Info { root, is_containerd }) => {

@@ -1,4 +1,4 @@
-//! What processes that were killed have left: graduations to this host, and files.
+//! Checks for what killed processes have left: graduations to this host, and files.
 
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
@@ -17,7 +17,7 @@ use crate::participant::store::{Graduation, Store};
 use crate::report;
 use crate::vars::Vars;
 
-/// Graduations that came here and that nobody has settled, or that could not put an app back.
+/// Checks for unsettled graduations to this host, and for those that could not put an app back.
 pub(super) fn graduations(vars: &Vars) -> Vec<Finding> {
     let (all, owed) = match Store::all(vars).and_then(|all| Ok((all, owed(vars)?))) {
         Ok(found) => found,
@@ -34,7 +34,7 @@ pub(super) fn graduations(vars: &Vars) -> Vec<Finding> {
     or_ok(open.chain(stuck).collect(), Finding::ok(Check::Graduations, "none to this host is in doubt"))
 }
 
-/// The source may call the app by another name.
+/// The source may know the app by another name.
 fn not_put_back(app: &AppName, graduation: Graduation) -> Finding {
     let Graduation { id, environment, source, .. } = graduation;
     Finding::warning(
@@ -67,7 +67,7 @@ fn unsettled(store: &Store, graduation: Graduation) -> Option<Finding> {
     })
 }
 
-/// Files that somebody was writing, and sockets at which nobody listens.
+/// Checks for unfinished temporary files, and for sockets without a listener.
 pub(super) fn files(vars: &Vars) -> Vec<Finding> {
     let data = vars.data();
     let mut left = Vec::new();
@@ -90,7 +90,7 @@ pub(super) fn files(vars: &Vars) -> Vec<Finding> {
     left.extend(abandoned(&vars.git_dir(), |name| name.starts_with(git::INDEX)));
     let objects = vars.git_dir().join("objects");
     for dir in paths_in(&objects).into_iter().filter(|path| path.is_dir()).chain([objects]) {
-        // What git itself would remove after some weeks; git-prune(1).
+        // Files that git itself would remove after some weeks; git-prune(1).
         left.extend(abandoned(&dir, |name| name.starts_with("tmp_")));
     }
     left.extend(paths_in(&data.join("ssh")).into_iter().filter(|path| is_dead_socket(path)));
@@ -107,13 +107,14 @@ pub(super) fn files(vars: &Vars) -> Vec<Finding> {
     or_ok(found, Finding::ok(Check::LeftOvers, "none"))
 }
 
-/// Images that are kept for graduations that are over and need them no more. The next graduation to this host lets them go.
+/// Finds images that are still kept for graduations that no longer need them. The next graduation to this host releases
+/// them.
 fn images(vars: &Vars) -> Option<Finding> {
     let needed = || -> Result<_, FileError> {
         let open = Store::all(vars)?.into_iter().filter(|(_, store)| !store.is_settled());
         Ok((open.map(|(id, _)| id).collect::<Vec<_>>(), owed(vars)?))
     };
-    // Docker's own finding tells why it does not answer, and that of the graduations what cannot be read.
+    // The checks of Docker and of the graduations report these errors.
     let (keepers, (open, owed)) = (Keeper::all().ok()?, needed().ok()?);
     let is_needed = |keeper: &Keeper| {
         open.iter().any(|id| keeper.is_of_graduation(id))
@@ -135,7 +136,7 @@ fn paths_in(dir: &Path) -> Vec<PathBuf> {
     fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
-/// `.<name>.<random>`: a file that was to be renamed to `<name>`.
+/// Matches `.<name>.<random>`: a temporary file, to be renamed to `<name>` when complete.
 fn is_unfinished(name: &str) -> bool {
     name.starts_with('.') && name[1..].contains('.')
 }

@@ -1,4 +1,4 @@
-//! One environment: what this host has of it, the way there, and what the destination finds of itself.
+//! Checks one environment: its state on this host, the link, and what the destination reports of itself.
 
 use chrono::TimeDelta;
 
@@ -16,25 +16,25 @@ use crate::settings::{LinkedEnvironment, Url};
 use crate::ssh::{self, SshError};
 use crate::vars::{self, Vars};
 
-/// How far two clocks may be apart. No promise hangs on them; but times of the two hosts are read side by side, in
-/// journals and in `status`, and a release is named by the source's.
+/// How far two clocks may differ. No promise depends on it; but people compare times of the two hosts, in journals and
+/// in `status`, and a release is named by the source's time.
 const CLOCK_LIMIT: TimeDelta = TimeDelta::seconds(5);
 
-/// What was found of one environment.
+/// The findings of one environment.
 #[derive(Clone, Debug)]
 pub(crate) struct Linked {
-    /// On this host, and of the way there.
+    /// The findings on this host and of the link.
     pub link: Vec<Finding>,
-    /// On the destination, if it could be asked.
+    /// The findings on the destination, if it could be asked.
     pub there: Option<Examined>,
 }
 
-/// What a destination finds of itself.
+/// The findings of a destination about itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Examined {
-    /// What it calls itself.
+    /// The name that it gives.
     pub host: String,
-    /// What it found.
+    /// Its findings.
     pub findings: Vec<Finding>,
 }
 
@@ -43,7 +43,7 @@ pub(crate) fn examine(vars: &Vars, name: &EnvironmentName, environment: &LinkedE
     let way = LinkCheck { vars, name, environment };
     let mut found = way.state();
     let Some(url) = environment.url.ssh() else {
-        // What it would find of itself was found before: it is this host.
+        // The destination is this host, which was examined before.
         found.push(way.own_agent());
         return Linked { link: found, there: None };
     };
@@ -66,12 +66,13 @@ struct LinkCheck<'a> {
 }
 
 impl LinkCheck<'_> {
-    /// The command that writes what belongs to the link, and tests it. It forgets nothing that is set.
+    /// The command that writes the files of the link and tests it. It keeps all settings.
     fn link_again(&self) -> String {
         format!("dokku graduate:add-environment {} {}", self.name, self.environment.url)
     }
 
-    /// Installs there what is installed here: from where this came, or if nobody knows that, what is here itself.
+    /// The command that installs this host's version on the destination: from its origin, or, if that is unknown, from
+    /// this host.
     fn install_command(&self) -> String {
         let plugin = self.vars.plugin_dir();
         let origin = Git::bare(&plugin.join(".git")).setting("remote.origin.url").ok().flatten();
@@ -86,7 +87,7 @@ impl LinkCheck<'_> {
         )
     }
 
-    /// Frozen, or in doubt.
+    /// Checks whether the environment is frozen, or a graduation to it in doubt.
     fn state(&self) -> Vec<Finding> {
         let mut found = Vec::new();
         if let Some(frozen) = &self.environment.frozen {
@@ -112,7 +113,7 @@ impl LinkCheck<'_> {
         found
     }
 
-    /// Of an environment on this same host.
+    /// Checks an environment on this same host.
     fn own_agent(&self) -> Finding {
         match Inquiry::of_this_host(self.vars) {
             Ok(_) => Finding::ok(Check::Link, "it is this same host, and its agent answers"),
@@ -131,7 +132,7 @@ impl LinkCheck<'_> {
         }
     }
 
-    /// The pinned key, against those that the host shows now; and whether it makes sense to go on.
+    /// Compares the pinned key with those that the host shows now; returns also whether to go on.
     fn host_key(&self, url: &Url) -> (Vec<Finding>, bool) {
         let check = Check::HostKey;
         let pinned = match ssh::pinned(self.vars, url) {
@@ -146,9 +147,9 @@ impl LinkCheck<'_> {
             Ok(shown) => shown,
             Err(error) => return (vec![without_remedy(&error)], false),
         };
-        // Of several the same each time: in the order in which they are pinned.
+        // The first match in the order of the pins, so that the result is the same each time.
         let matching = pinned.iter().find(|pin| shown.iter().any(|key| key.fingerprint == pin.fingerprint));
-        // The kind that an operator is told to compare.
+        // The kind that operators are told to compare.
         let usual = shown.iter().find(|key| key.kind == "ED25519").or(shown.first());
         match (matching, usual) {
             (Some(key), _) => {
@@ -170,10 +171,10 @@ impl LinkCheck<'_> {
         }
     }
 
-    /// Connects, and lets the other side examine itself.
+    /// Connects, and asks the destination to examine itself.
     fn talk(&self, url: &Url) -> (Vec<Finding>, Option<Examined>) {
         let key = install::ssh_key_path(self.vars);
-        // Asking for a link test would make what is missing.
+        // A link test would make the missing key.
         if !key.exists() || !key.with_extension("pub").exists() {
             let what = "this host has no whole key to go there with";
             return (vec![Finding::broken(Check::Link, what, "dokku graduate:key")], None);
@@ -200,7 +201,7 @@ impl LinkCheck<'_> {
         }
     }
 
-    /// Why there is no talk, and what to do about it.
+    /// Explains why the link does not work, with the remedy.
     fn explained(&self, error: SshError) -> Finding {
         let check = Check::Link;
         let what = error.to_string();
@@ -234,7 +235,7 @@ impl LinkCheck<'_> {
     }
 }
 
-/// What is broken and no command can put right.
+/// A finding that no command can repair.
 fn without_remedy(what: &impl ToString) -> Finding {
     Finding { remedy: None, ..Finding::broken(Check::Link, what.to_string(), "") }.tamed()
 }

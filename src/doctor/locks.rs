@@ -1,4 +1,4 @@
-//! Locks whose holders are not graduations, and lock files that a killed git or Dokku has left.
+//! Checks for locks whose holders are not graduations, and for lock files that a killed git or Dokku has left.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,10 +13,10 @@ use crate::participant::store::Store;
 use crate::preflight;
 use crate::vars::Vars;
 
-/// How long a deploy may take before its lock looks forgotten.
+/// How long a deploy may take before its lock looks abandoned.
 const LONG_DEPLOY: Duration = Duration::from_secs(3600);
 
-/// Every kind of lock that can be in the way of a graduation.
+/// Checks every kind of lock that can block a graduation.
 pub(super) fn all(vars: &Vars) -> Vec<Finding> {
     let own = own_locks(vars);
     let deploys = deploy_locks(vars);
@@ -33,7 +33,7 @@ pub(super) fn all(vars: &Vars) -> Vec<Finding> {
     or_ok(found, Finding::ok(Check::Locks, "none that nobody needs any more"))
 }
 
-/// Apps that nobody deploys and that are locked: a graduation to them is refused.
+/// Finds apps that are locked although no deploy runs: a graduation to them is refused.
 fn standing(vars: &Vars) -> Vec<Finding> {
     let dokku = Dokku::new(vars);
     let locked = preflight::locked(vars, &dokku, &dokku.apps().unwrap_or_default().names);
@@ -52,7 +52,7 @@ fn names_in(dir: &Path) -> Vec<String> {
     names
 }
 
-/// The locks of graduations, of commits and of the settings.
+/// Returns the locks of graduations, of commits and of the settings.
 fn own_locks(vars: &Vars) -> Vec<PathBuf> {
     let data = vars.data();
     let in_dir = |dir: PathBuf| names_in(&dir).into_iter().map(move |name| dir.join(name));
@@ -79,7 +79,7 @@ fn stray(path: &Path, holders: &[Holder]) -> Option<Finding> {
     Some(Finding::broken(Check::Locks, what, format!("kill {}", pids.join(" "))))
 }
 
-/// `<file>.lock` beside the files that git replaces; gitrepository-layout(5).
+/// Finds `<file>.lock` next to files that git replaces; gitrepository-layout(5).
 fn of_git(vars: &Vars) -> Option<Finding> {
     let git_dir = vars.git_dir();
     let mut left = Vec::new();
@@ -101,7 +101,7 @@ fn of_git(vars: &Vars) -> Option<Finding> {
     (!left.is_empty()).then(|| Finding::broken(Check::Locks, what(), command("rm -f", &left)))
 }
 
-/// Apps that belong to a graduation which is over: deploys of them would wait for it.
+/// Finds apps marked as part of a graduation that is over: deploys of them would wait for it.
 fn marks(vars: &Vars) -> Option<Finding> {
     let dir = vars.data().join("apps");
     let is_over = |name: &String| {

@@ -1,6 +1,6 @@
-//! Examines a host and its links, and says of each thing that is not as it should be what puts it right.
+//! Examines a host and its links; each finding has the command that repairs it.
 //!
-//! It changes nothing, takes no lock, and goes on whatever it finds. The agent runs [`host`] on a destination, so
+//! It changes nothing, takes no lock, and continues after any finding. The agent runs [`host`] on a destination, so
 //! that both ends of a link are examined by the same checks.
 
 use crate::finding::Finding;
@@ -23,7 +23,7 @@ mod wording;
 pub(crate) use link::{Linked, examine};
 pub(crate) use space::kept_in_words;
 
-/// Everything that is to be said of this host.
+/// Returns all findings of this host.
 pub(crate) fn host(vars: &Vars) -> Vec<Finding> {
     let checks: [fn(&Vars) -> Vec<Finding>; 24] = [
         plugin::version_and_links,

@@ -1,4 +1,4 @@
-//! Who owns what the plugin keeps, and who else may read or write it.
+//! Checks who owns the plugin's files, and who else may read or write them.
 
 use std::fs;
 use std::io;
@@ -10,21 +10,21 @@ use crate::finding::{Check, Finding};
 use crate::ssh;
 use crate::vars::Vars;
 
-/// Who may write to another's repository may run programs as that user.
+/// Write permission for others: with it they can run programs as the owner of a repository.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// Anything but the owner's rights.
+/// Any permission for others.
 const OPEN_TO_OTHERS: u32 = 0o077;
 
-/// What is to belong to whom Dokku's home belongs to.
+/// The directories that must belong to the owner of Dokku's home.
 fn places(vars: &Vars) -> [PathBuf; 2] {
     [vars.git_dir(), vars.data()]
 }
 
-/// Calls `look` with everything in and below `path`; a link is not followed.
+/// Calls `look` for `path` and everything below it; links are not followed.
 fn walk(path: &Path, look: &mut impl FnMut(&Path, &fs::Metadata)) -> io::Result<()> {
     let metadata = match path.symlink_metadata() {
-        // Something may go while we look.
+        // A file may be removed during the walk.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         metadata => metadata?,
     };
@@ -37,7 +37,7 @@ fn walk(path: &Path, look: &mut impl FnMut(&Path, &fs::Metadata)) -> io::Result<
     Ok(())
 }
 
-/// All of it belongs to the owner of Dokku's home.
+/// Checks that everything belongs to the owner of Dokku's home.
 pub(super) fn owners(vars: &Vars) -> Vec<Finding> {
     let root = &vars.dokku_root;
     let owner = match root.metadata() {
@@ -73,7 +73,7 @@ pub(super) fn owners(vars: &Vars) -> Vec<Finding> {
     or_ok(found, Finding::ok(Check::Ownership, "the repository and the plugin's data are Dokku's"))
 }
 
-/// The data are closed to others, and others cannot write to the repository.
+/// Checks that others can neither read the data nor write to the repository.
 pub(super) fn modes(vars: &Vars) -> Vec<Finding> {
     let data = vars.data();
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! The plugin's files and those of its companions.
+//! Checks the files of the plugin and of its companions.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use crate::install::{self, CompanionState, HOLDER};
 use crate::links::AFTER_ALL;
 use crate::vars::Vars;
 
-/// The plugin is of one version, and all that Dokku calls leads to it.
+/// Checks that the plugin has one version, and that all files that Dokku calls lead to it.
 pub(super) fn version_and_links(vars: &Vars) -> Vec<Finding> {
     let version = env!("CARGO_PKG_VERSION");
     let mut found = Vec::new();
@@ -40,7 +40,7 @@ pub(super) fn version_and_links(vars: &Vars) -> Vec<Finding> {
     or_ok(found, Finding::ok(Check::Plugin, format!("version {version}, with all its commands and triggers")))
 }
 
-/// Dokku is one that the plugin knows.
+/// Checks that the plugin supports this version of Dokku.
 pub(super) fn dokku(vars: &Vars) -> Vec<Finding> {
     let check = Check::Dokku;
     let found = match dokku_version::of_this_host(vars) {
@@ -60,7 +60,7 @@ pub(super) fn dokku(vars: &Vars) -> Vec<Finding> {
     }]
 }
 
-/// The companions are there, enabled, ours, and of this version.
+/// Checks that the companions exist, are enabled, ours, and of this version.
 pub(super) fn companions(vars: &Vars) -> Vec<Finding> {
     let mut found = Vec::new();
     for companion in install::companions(vars) {
@@ -87,8 +87,8 @@ pub(super) fn companions(vars: &Vars) -> Vec<Finding> {
     or_ok(found, Finding::ok(Check::Companions, "all are installed and of this version"))
 }
 
-/// Dokku runs a trigger's programs in the order of the plugins' names, and ours must be the last: what another one
-/// refuses after it would be refused after the decision.
+/// Checks that our trigger runs last. Dokku runs a trigger's programs in the order of the plugins' names; what a later
+/// one refuses would be refused after the decision.
 pub(super) fn trigger_order(vars: &Vars) -> Vec<Finding> {
     let trigger = AFTER_ALL;
     let enabled = &vars.plugins_enabled;

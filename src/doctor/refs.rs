@@ -1,4 +1,5 @@
-//! Refs of the environment repository that no push could have made: those in the way of ours, and those that confuse.
+//! Checks for refs of the environment repository that a push could not have made: those that block ours, and ambiguous
+//! ones.
 
 use super::wording::or_ok;
 use crate::environment::back_to_main;
@@ -9,9 +10,9 @@ use crate::ssh::quoted;
 use crate::updates::MAIN;
 use crate::vars::Vars;
 
-/// Names that no push may create, and what is checked out.
+/// Checks for names that no push may create, and which branch is checked out.
 pub(super) fn names(vars: &Vars) -> Vec<Finding> {
-    // What cannot be read is found by the checks of settings and repository.
+    // The checks of settings and repository report what cannot be read.
     let (Ok(repo), Ok(settings)) = (GitRepository::open(vars), Settings::load(vars)) else {
         return Vec::new();
     };

@@ -1,4 +1,4 @@
-//! The environment repository: its hooks, its settings, and whether it is served.
+//! Checks the environment repository: its hooks, its settings, and whether it is served.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -14,20 +14,20 @@ use crate::repo::GitRepository;
 use crate::ssh;
 use crate::vars::Vars;
 
-/// git that makes what is pushed durable (`core.fsync`); git's release notes for 2.36.
+/// The first git that makes pushed data durable (`core.fsync`); git's release notes for 2.36.
 const DURABLE: (u32, u32) = (2, 36);
 
-/// git that can do all that we ask of it (`init --initial-branch`); git's release notes for 2.28.
+/// The first git with all options that we use (`init --initial-branch`); git's release notes for 2.28.
 const USABLE: (u32, u32) = (2, 28);
 
-/// What an upload-pack is told by a client that wants nothing: a flush packet; gitprotocol-pack(5).
+/// The answer of a client that wants nothing from upload-pack: a flush packet; gitprotocol-pack(5).
 const NOTHING_WANTED: &str = "0000";
 
 fn is_executable(path: &Path) -> bool {
     path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
-/// Ours are in place, and those that stood there before can run.
+/// Checks that our hooks are installed, and that chained ones can run.
 pub(super) fn hooks(vars: &Vars) -> Vec<Finding> {
     let mut found = Vec::new();
     for (name, text) in HOOKS {
@@ -54,7 +54,7 @@ pub(super) fn hooks(vars: &Vars) -> Vec<Finding> {
     or_ok(found, Finding::ok(Check::Hooks, "pre-receive and post-receive are the plugin's"))
 }
 
-/// It is ours, has its settings, and keeps secrets out.
+/// Checks that the repository is ours, has its settings, and keeps secrets out.
 pub(super) fn settings(vars: &Vars) -> Vec<Finding> {
     let place = vars.git_dir();
     let place = place.display();
@@ -100,7 +100,7 @@ pub(super) fn settings(vars: &Vars) -> Vec<Finding> {
     or_ok(found, Finding::ok(Check::Repository, format!("{place} is the environment repository")))
 }
 
-/// It is served under its name, by Dokku's own way to a command that comes over ssh.
+/// Checks that it is served under its name, in the way in which Dokku runs a command that arrives over ssh.
 pub(super) fn path(vars: &Vars) -> Vec<Finding> {
     let app = vars.below_root("graduate");
     if app.exists() {
@@ -110,7 +110,7 @@ pub(super) fn path(vars: &Vars) -> Vec<Finding> {
     }
     let reader = install::companions(vars).into_iter().find(|companion| companion.name == GIT_READER);
     if reader.is_none_or(|reader| reader.state(vars) != CompanionState::Fine) {
-        // Without it Dokku would take the name for that of an app, and make one.
+        // Without it Dokku would treat the name as that of an app, and create one.
         return Vec::new();
     }
     let serve = Program::new("dokku").args(["git-upload-pack", "'graduate'"]).input(NOTHING_WANTED);
@@ -119,7 +119,7 @@ pub(super) fn path(vars: &Vars) -> Vec<Finding> {
         vec![Finding::broken(Check::RepositoryPath, what, INSTALL)]
     };
     match serve.capture() {
-        // The first line of what a server offers: four digits, an id, the ref; gitprotocol-pack(5).
+        // The first line that a server sends: four digits, an id, the ref; gitprotocol-pack(5).
         Ok((status, offered, _)) if status.success() && is_an_offer(&offered) => {
             vec![Finding::ok(Check::RepositoryPath, "served as `dokku@<host>:graduate`")]
         }
@@ -135,7 +135,7 @@ fn is_an_offer(bytes: &[u8]) -> bool {
     bytes.len() > 44 && bytes[..44].iter().all(u8::is_ascii_hexdigit) && bytes[44] == b' '
 }
 
-/// git is new enough.
+/// Checks that git is new enough.
 pub(super) fn git(_: &Vars) -> Vec<Finding> {
     let remedy = "apt-get update && apt-get install --yes git";
     let said = match Program::new("git").arg("--version").read() {
@@ -160,7 +160,7 @@ pub(super) fn git(_: &Vars) -> Vec<Finding> {
     }]
 }
 
-/// What somebody has set for all of git, and what we cannot outweigh.
+/// Checks for settings of the user or the system that ours cannot override.
 pub(super) fn git_settings(vars: &Vars) -> Vec<Finding> {
     if !vars.git_dir().join("config").exists() {
         return Vec::new();
@@ -174,7 +174,7 @@ pub(super) fn git_settings(vars: &Vars) -> Vec<Finding> {
     }
 }
 
-/// "git version 2.39.5 (Apple Git-154)" in numbers.
+/// Parses "git version 2.39.5 (Apple Git-154)".
 fn version(said: &str) -> Option<(u32, u32)> {
     let mut numbers = said.strip_prefix("git version ")?.split(['.', ' ']).map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))

@@ -1,4 +1,4 @@
-//! The plugin's key, its secret, its settings, whose signatures it takes, and what it has recorded of approvals.
+//! Checks the plugin's key, its secret, its settings, the accepted signers, and the recorded approvals.
 
 use std::iter;
 use std::os::unix::fs::PermissionsExt;
@@ -17,11 +17,11 @@ use crate::settings::Settings;
 use crate::signers::Signers;
 use crate::vars::Vars;
 
-/// The longest file of a public key that is read, in bytes.
+/// The largest public key file that is read, in bytes.
 const MAX_KEY: u64 = 16 * 1024;
 
-/// The key with which this host goes to its destinations is there, ssh will use it, and its two halves belong
-/// together.
+/// Checks that the key with which this host connects to its destinations exists, that ssh can use it, and that its two
+/// halves belong together.
 pub(super) fn ssh_key(vars: &Vars) -> Vec<Finding> {
     const MAKE: &str = "dokku graduate:key";
     let key = install::ssh_key_path(vars);
@@ -59,7 +59,7 @@ pub(super) fn ssh_key(vars: &Vars) -> Vec<Finding> {
     }]
 }
 
-/// The secret of the fingerprints is there, and as long as it must be.
+/// Checks that the secret of the fingerprints exists and has the right length.
 pub(super) fn secret(vars: &Vars) -> Vec<Finding> {
     let path = environment::secret_path(vars);
     vec![match Environment::open(vars) {
@@ -81,7 +81,7 @@ pub(super) fn secret(vars: &Vars) -> Vec<Finding> {
     }]
 }
 
-/// The settings can be read.
+/// Checks that the settings can be read.
 pub(super) fn settings(vars: &Vars) -> Vec<Finding> {
     let settings = match Settings::load(vars) {
         Ok(settings) => settings,
@@ -99,7 +99,7 @@ pub(super) fn settings(vars: &Vars) -> Vec<Finding> {
     iter::once(Finding::ok(Check::Settings, what)).chain(frozen).collect()
 }
 
-/// The file of those who sign can be read.
+/// Checks that the file of signers can be read.
 pub(super) fn signers(vars: &Vars) -> Vec<Finding> {
     vec![match Signers::load(vars) {
         Ok(signers) => {
@@ -115,9 +115,9 @@ pub(super) fn signers(vars: &Vars) -> Vec<Finding> {
     }]
 }
 
-/// What is recorded of approvals can be read.
+/// Checks that the recorded approvals can be read.
 pub(super) fn approvals(vars: &Vars) -> Vec<Finding> {
-    // What cannot be read is found by the check of the settings.
+    // The check of the settings reports this error.
     let Ok(settings) = Settings::load(vars) else { return Vec::new() };
     let (mut count, mut found) = (0, Vec::new());
     for environment in settings.names() {
@@ -134,7 +134,7 @@ pub(super) fn approvals(vars: &Vars) -> Vec<Finding> {
     or_ok(found, Finding::ok(Check::Approvals, ok))
 }
 
-/// A file that has to be made anew.
+/// Makes the finding for a file that must be made again.
 fn damaged(check: Check, error: &impl ToString, path: PathBuf) -> Finding {
     let aside = PathBuf::from(format!("{}.damaged", path.display()));
     Finding::broken(check, error.to_string(), command("mv", &[path, aside]))

@@ -1,5 +1,5 @@
-//! Whose keys may graduate to this host: the lines of `authorized_keys` and the files of the plugin belong together, and no
-//! source's key can do more than it needs.
+//! Checks whose keys may graduate to this host: each line in `authorized_keys` must have its file in the plugin's data,
+//! and no source's key may do more than it needs.
 
 use super::wording::or_ok;
 use crate::finding::{Check, Finding};
@@ -8,7 +8,7 @@ use crate::sources::{self, AcceptedSource, Unpaired};
 use crate::ssh::quoted;
 use crate::vars::Vars;
 
-/// Each source has a line as this version writes it, and a file.
+/// Checks that each source has a line as this version writes it, and a file.
 pub(super) fn all(vars: &Vars) -> Vec<Finding> {
     let names = match sources::names(vars) {
         Ok(names) => names,
@@ -48,7 +48,8 @@ fn broken(error: &impl ToString) -> Finding {
     Finding { remedy: None, ..Finding::broken(Check::Sources, error.to_string(), "") }
 }
 
-/// The command that gives the key a line of ours. A name that a source cannot have leaves a place for one.
+/// Returns the command that gives the key a line of ours. If its name is not valid for a source, a placeholder is
+/// shown.
 fn accept(name: &str, option: &str, key: &str) -> String {
     let name = name.parse::<SourceName>().map_or_else(|_| "NAME".to_owned(), Into::into);
     format!("echo {} | sudo dokku graduate:accept {name}{option}", quoted(key))

@@ -1,4 +1,4 @@
-//! Room for objects, journals and images.
+//! Checks the free space for objects, journals and images.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,29 +13,29 @@ use crate::finding::{Check, Finding};
 use crate::provenance::{self, ProvenanceError};
 use crate::vars::Vars;
 
-/// Less room than this, in bytes, and a graduation may well fail: 256 MiB.
+/// With less free space than this, in bytes, a graduation may well fail: 256 MiB.
 const BROKEN_BYTES: u64 = 256 << 20;
 
-/// Less room than this, in bytes, and a few builds use it up: 2 GiB.
+/// With less free space than this, in bytes, a few builds use it up: 2 GiB.
 const WARNING_BYTES: u64 = 2 << 30;
 
-/// The same for the number of files that can still be made.
+/// As [`BROKEN_BYTES`], for the number of files that can still be made.
 const BROKEN_FILES: u64 = 1_000;
 
-/// See [`BROKEN_FILES`].
+/// As [`WARNING_BYTES`], for the number of files.
 const WARNING_FILES: u64 = 20_000;
 
-/// What gives back most room on a Dokku host: images and containers that nobody uses.
+/// The command that usually frees the most space on a Dokku host: it removes unused images and containers.
 const CLEAN_UP: &str = "dokku cleanup";
 
-/// Each file system that we or Docker write to has room.
+/// Checks each file system that we or Docker write to.
 pub(super) fn disks(vars: &Vars) -> Vec<Finding> {
     let data = vars.data();
     let places = [vars.git_dir(), data.join("graduations"), data.join("incoming")];
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
     for place in places.into_iter().chain(Info::ask().map(|info| info.places()).unwrap_or_default()) {
-        // What is not there yet will be made where its parents are.
+        // What does not exist yet will be made on the file system of its nearest existing parent.
         let Some((place, metadata)) =
             place.ancestors().find_map(|path| Some((path, fs::metadata(path).ok()?)))
         else {
@@ -49,13 +49,13 @@ pub(super) fn disks(vars: &Vars) -> Vec<Finding> {
     found
 }
 
-/// What the images of earlier deploys take; if Docker does not answer, its own check says so.
+/// Returns the space that the images of earlier deploys use; if Docker does not answer, its own check reports that.
 fn kept_images() -> Option<Finding> {
     Some(Finding::ok(Check::DiskSpace, kept_in_words().ok()??))
 }
 
-/// Of how many deploys the image is kept to go back to, and the room that they take; nothing where there is none. Which of
-/// them has a layer that several share nobody can say, so it counts for each.
+/// Returns the number of deploys whose image is kept, and the space that they use; none if there are none. A layer that
+/// several images share counts for each: which images share it is not known.
 pub(crate) fn kept_in_words() -> Result<Option<String>, ProvenanceError> {
     let (count, bytes) = provenance::kept_space()?;
     let of = match count {
@@ -78,7 +78,7 @@ fn disk(place: &Path) -> Finding {
 
 fn judged(place: &Path, state: &StatVfs) -> Finding {
     let bytes = files::free_bytes(state);
-    // Some file systems make files as they are needed, and count none.
+    // Some file systems make files as needed, and count none.
     let files = if state.f_files == 0 { u64::MAX } else { state.f_favail };
     let place = place.display();
     let what = match files {

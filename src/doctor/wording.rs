@@ -6,24 +6,24 @@ use std::time::Duration;
 use crate::finding::Finding;
 use crate::ssh;
 
-/// What puts most of an installation right.
+/// The command that repairs most of an installation.
 pub(super) const INSTALL: &str = "dokku plugin:install";
 
-/// How old a file must be before it counts as left by a process that was killed.
+/// How old a file must be to count as left by a killed process.
 pub(super) const LEFT: Duration = Duration::from_secs(600);
 
-/// The findings, or that all is well if there are none.
+/// Returns the findings, or `ok` if there are none.
 pub(super) fn or_ok(found: Vec<Finding>, ok: Finding) -> Vec<Finding> {
     if found.is_empty() { vec![ok] } else { found }
 }
 
-/// A file that nobody has changed for as long as that.
+/// Reports whether a file was last modified at least `age` ago.
 pub(super) fn is_older_than(path: &Path, age: Duration) -> bool {
     let modified = path.symlink_metadata().and_then(|metadata| metadata.modified());
     modified.is_ok_and(|time| time.elapsed().is_ok_and(|elapsed| elapsed >= age))
 }
 
-/// Paths as a sentence lists them: the first few, and how many more there are.
+/// Lists paths for a sentence: the first few, and how many more there are.
 pub(super) fn listed(paths: &[PathBuf]) -> String {
     const SHOWN: usize = 3;
     let shown: Vec<String> = paths.iter().take(SHOWN).map(|path| path.display().to_string()).collect();
@@ -33,7 +33,7 @@ pub(super) fn listed(paths: &[PathBuf]) -> String {
     }
 }
 
-/// A command with paths as its last words.
+/// Appends paths to a command, quoted.
 pub(super) fn command(words: &str, paths: &[PathBuf]) -> String {
     let paths = paths.iter().map(|path| ssh::quoted(&path.to_string_lossy()));
     std::iter::once(words.to_owned()).chain(paths).collect::<Vec<_>>().join(" ")

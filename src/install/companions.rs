@@ -1,7 +1,8 @@
-//! The companions: small plugins of other names, which Dokku wants for what one plugin cannot do.
+//! The companions: small plugins with other names, which Dokku requires for what one plugin cannot do.
 //!
-//! `00_graduate` and `zzz_graduate` have the triggers that must run before and after all others; `git-upload-pack` and
-//! `git-receive-pack` are found by Dokku before its own handling of those commands, and serve the environment repository.
+//! `00_graduate` and `zzz_graduate` have the triggers that must run before and after all others. Dokku finds
+//! `git-upload-pack` and `git-receive-pack` before its own handling of those commands; they serve the environment
+//! repository.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,18 +12,18 @@ use crate::files::{self, FileError};
 use crate::links::{AFTER_ALL, BEFORE_ALL};
 use crate::vars::Vars;
 
-/// What the description of each companion says, also that which the 2015 plugin made.
+/// The text in the description of each companion, including the one that the 2015 plugin made.
 const MARK: &str = "dokku-graduate";
 
 /// The description that the 2015 plugin gave to its companion.
 const MARK_OF_2015: &str = "Automatically installed dokku-graduate component";
 
-/// What a companion consists of, besides its `plugin.toml`.
+/// The files of a companion, besides its `plugin.toml`.
 #[derive(Debug)]
 enum CompanionFiles {
     /// Links to the binary of the plugin.
     Binary(&'static [&'static str]),
-    /// A script.
+    /// A script: its name and its text.
     Script(&'static str, &'static str),
 }
 
@@ -35,14 +36,14 @@ pub(crate) const HOLDER: &str = "zzz_graduate";
 /// The companion that serves clones of the environment repository.
 pub(crate) const GIT_READER: &str = "git-upload-pack";
 
-/// What stands where a companion belongs.
+/// The state of a companion's place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CompanionState {
-    /// It, as `Companion::install` makes it.
+    /// The companion, as `Companion::install` makes it.
     Fine,
-    /// Somebody else's plugin.
+    /// The plugin of somebody else.
     Foreign(PathBuf),
-    /// It is not there, or not as it should be: what is wrong.
+    /// The companion is missing or wrong; the text says what is wrong.
     Wrong(String),
 }
 
@@ -82,7 +83,7 @@ fn exists(path: &Path) -> bool {
 }
 
 impl Companion {
-    /// It stands between Dokku and all git commands.
+    /// Whether Dokku passes all git commands through it.
     pub(super) fn serves_git(&self) -> bool {
         matches!(self.files, CompanionFiles::Script(..))
     }
@@ -95,16 +96,16 @@ impl Companion {
         )
     }
 
-    /// The plugin of this name that is somebody else's, if there is one.
+    /// Returns the place that another plugin of this name occupies, if there is one.
     fn foreign(&self) -> Option<&Path> {
         let is_foreign = |place: &&Path| exists(place) && !description(place).contains(MARK);
-        // An enabled name that leads nowhere is what a removed plugin leaves behind.
+        // Removing a plugin leaves a dangling link in the enabled plugins.
         let is_dangling = exists(&self.enabled) && !self.enabled.exists();
         let places = [self.available.as_path(), self.enabled.as_path()];
         places.into_iter().filter(|place| !(is_dangling && *place == self.enabled)).find(is_foreign)
     }
 
-    /// What stands in its place now.
+    /// Returns the state of its place.
     pub(crate) fn state(&self, vars: &Vars) -> CompanionState {
         if let Some(path) = self.foreign() {
             return CompanionState::Foreign(path.to_owned());
@@ -130,7 +131,7 @@ impl Companion {
         }
     }
 
-    /// Makes it, enables it as plugn does, and replaces that of the 2015 plugin.
+    /// Makes it, enables it as plugn does, and replaces the companion of the 2015 plugin.
     pub(super) fn install(&self, vars: &Vars) -> Result<(), InstallError> {
         if let Some(path) = self.foreign() {
             let remedy = "two plugins cannot have this name: remove that one with `dokku plugin:uninstall`, and run \
@@ -157,7 +158,7 @@ impl Companion {
         ensure_link(&self.enabled, &self.available)
     }
 
-    /// Takes it away, if it is ours.
+    /// Removes it, if it is ours.
     pub(super) fn remove(&self) -> Result<(), InstallError> {
         if self.foreign().is_some() {
             return Ok(());

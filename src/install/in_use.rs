@@ -1,4 +1,4 @@
-//! Whether a graduation is under way, whose processes and triggers would meet the files of another version, or none.
+//! Whether a graduation is in progress: its processes and triggers must not meet the files of another version, or none.
 
 use std::fs;
 
@@ -8,10 +8,10 @@ use crate::names::EnvironmentName;
 use crate::participant;
 use crate::vars::Vars;
 
-/// The graduations from and to this host that go on right now, in words.
+/// Returns the graduations from and to this host that are in progress, in words.
 ///
 /// # Errors
-/// A lock cannot be looked at.
+/// A lock cannot be examined.
 pub(super) fn graduations(vars: &Vars) -> Result<Vec<String>, FileError> {
     let dir = vars.data().join("environments");
     let mut found = Vec::new();

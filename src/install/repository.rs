@@ -1,4 +1,5 @@
-//! What the installation does as Dokku's user: the plugin's data, and the environment repository with its hooks.
+//! The part of the installation that runs as Dokku's user: the plugin's data, and the environment repository with its
+//! hooks.
 
 use std::fs;
 use std::io;
@@ -14,29 +15,29 @@ use crate::process::Program;
 use crate::ssh;
 use crate::vars::{self, Vars};
 
-/// git's hooks that are ours, with their text.
+/// Our git hooks, with their text.
 pub(crate) const HOOKS: [(&str, &str); 2] = [
     ("pre-receive", include_str!("../../hooks/pre-receive")),
     ("post-receive", include_str!("../../hooks/post-receive")),
 ];
 
-/// What each of our hooks, of whatever version, says.
+/// A text that every version of our hooks contains.
 const HOOK_MARK: &str = "graduate/dokku-graduate";
 
-/// The setting that tells our repository from any other.
+/// The setting that distinguishes our repository from any other.
 const VERSION: (&str, &str) = ("graduate.version", "1");
 
-/// The place of a hook that stood there before ours and is chained to it.
+/// Returns the place of a hook that existed before ours and is chained to it.
 pub(crate) fn chained_hook(git_dir: &Path, name: &str) -> PathBuf {
     git_dir.join("hooks").join(format!("{name}.before-graduate"))
 }
 
-/// The private key with which this host goes to its destinations; `.pub` beside it.
+/// The private key with which this host connects to its destinations; the public key is next to it, with `.pub`.
 pub(crate) fn ssh_key_path(vars: &Vars) -> PathBuf {
     vars.data().join("ssh/id_ed25519")
 }
 
-/// Makes whatever is not there yet.
+/// Makes everything that does not exist yet.
 pub(super) fn prepare(vars: &Vars, notes: &mut Notes) {
     if notes.keep(prepare_data(vars)).is_none() {
         return;
@@ -85,7 +86,7 @@ fn settings(vars: &Vars) -> Vec<(&'static str, String)> {
         VERSION,
         ("core.bare", "false"),
         ("core.logAllRefUpdates", "true"),
-        // The request tag is the decision: it must be on the disk before anything goes live.
+        // The request tag is the decision: it must be durable before anything goes live.
         ("core.fsync", "committed,reference"),
         ("core.pager", "cat"),
         ("receive.advertisePushOptions", "true"),
@@ -94,15 +95,15 @@ fn settings(vars: &Vars) -> Vec<(&'static str, String)> {
         ("receive.denyNonFastForwards", "false"),
         ("receive.fsckObjects", "true"),
         ("receive.maxInputSize", "256m"),
-        // The last value counts, and this is read after those of the user and of the system.
+        // The last value counts, and this one is read after those of the user and of the system.
         ("transfer.hideRefs", "!refs"),
     ];
-    // Settings of the user must not lead past the hooks.
+    // Settings of the user must not bypass the hooks.
     let of_place = ("core.hooksPath", hooks);
     fixed.into_iter().map(|(name, value)| (name, value.to_owned())).chain([of_place]).collect()
 }
 
-/// The environment repository is one that we made.
+/// Reports whether the environment repository was made by us.
 ///
 /// # Errors
 /// git cannot read its configuration.
@@ -110,7 +111,7 @@ pub(crate) fn is_prepared(vars: &Vars) -> Result<bool, GitError> {
     Ok(Git::environment(vars).setting(VERSION.0)?.is_some())
 }
 
-/// Names of the repository's settings that are not as they must be.
+/// Returns the names of the repository's settings that have wrong values.
 ///
 /// # Errors
 /// git cannot read its configuration.
@@ -121,7 +122,7 @@ pub(crate) fn wrong_settings(vars: &Vars) -> Result<Vec<String>, GitError> {
     Ok(wrong.into_iter().map(|(name, _)| name.to_owned()).collect())
 }
 
-/// Makes the repository, or puts its settings and hooks right.
+/// Makes the repository, or repairs its settings and hooks. Returns where a repository that existed there was moved.
 fn prepare_repository(vars: &Vars) -> Result<Option<PathBuf>, InstallError> {
     let git_dir = vars.git_dir();
     let wanted = settings(vars);
@@ -132,7 +133,7 @@ fn prepare_repository(vars: &Vars) -> Result<Option<PathBuf>, InstallError> {
         install_hooks(&git_dir)?;
         return Ok(None);
     }
-    // It is made under another name and then renamed, so that what has the name is whole.
+    // Made under another name and then renamed, so that the repository is complete when it appears.
     let new = vars.below_root(".git.graduate-new");
     if new.exists() {
         fs::remove_dir_all(&new).map_err(FileError::of("remove", &new))?;
@@ -150,7 +151,7 @@ fn prepare_repository(vars: &Vars) -> Result<Option<PathBuf>, InstallError> {
     Ok(moved)
 }
 
-/// Takes the hooks of the repository that stood there into the new one, for [`install_hooks`] to chain.
+/// Copies the hooks of the existing repository into the new one, for [`install_hooks`] to chain.
 fn keep_hooks(old: &Path, new: &Path) -> Result<(), InstallError> {
     let hooks = new.join("hooks");
     fs::create_dir_all(&hooks).map_err(FileError::of("make", &hooks))?;
@@ -163,7 +164,7 @@ fn keep_hooks(old: &Path, new: &Path) -> Result<(), InstallError> {
     Ok(())
 }
 
-/// Puts our hooks in place; those of others become chained.
+/// Installs our hooks; existing ones that are not ours become chained.
 fn install_hooks(git_dir: &Path) -> Result<(), InstallError> {
     for (name, text) in HOOKS {
         let hook = git_dir.join("hooks").join(name);
@@ -183,7 +184,7 @@ fn install_hooks(git_dir: &Path) -> Result<(), InstallError> {
     Ok(())
 }
 
-/// Takes our hooks away; those that were chained are as they were.
+/// Removes our hooks; the chained ones get their names back.
 pub(super) fn remove_hooks(git_dir: &Path) -> Result<(), InstallError> {
     for (name, _) in HOOKS {
         let hook = git_dir.join("hooks").join(name);
@@ -198,7 +199,7 @@ pub(super) fn remove_hooks(git_dir: &Path) -> Result<(), InstallError> {
     Ok(())
 }
 
-/// Moves a repository that is not ours where nobody is served from: its history may hold secrets.
+/// Moves a repository that is not ours to a directory that is not served: its history may hold secrets.
 fn move_away(vars: &Vars, git_dir: &Path) -> Result<PathBuf, InstallError> {
     let store = former_dir(vars);
     make_private_dir(&store)?;
@@ -216,7 +217,7 @@ fn move_away(vars: &Vars, git_dir: &Path) -> Result<PathBuf, InstallError> {
     Ok(to)
 }
 
-/// Gives a new repository its first commit, so that it can be cloned.
+/// Makes the first commit of a new repository, so that it can be cloned.
 fn commit_initial_state(vars: &Vars, notes: &mut Notes) {
     let git = Git::environment(vars);
     notes.done(format!(

@@ -1,4 +1,4 @@
-//! What the steps of an installation share: how they fail, what they say, and how they put files and links right.
+//! What the steps of an installation share: their errors, their output, and the repair of files and links.
 
 use std::fs;
 use std::io::Write as _;
@@ -16,50 +16,50 @@ use crate::settings::SettingsError;
 use crate::ssh::SshError;
 use crate::vars::Vars;
 
-/// One step of the installation that did not work.
+/// Why one step of the installation failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InstallError {
-    /// A file.
+    /// A file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The repository.
+    /// A git command on the repository failed.
     #[error(transparent)]
     Git(#[from] GitError),
-    /// A program.
+    /// A program could not be run.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    /// Something of somebody else stands where ours should be.
+    /// A file that is not ours occupies the place of ours.
     #[error("{} is not ours and was left alone; {remedy}", path.display())]
     Foreign {
-        /// What stands there.
+        /// Its path.
         path: PathBuf,
         /// What to do, and what does not work until then.
         remedy: &'static str,
     },
-    /// What the plugin of 2015 has left.
+    /// The data of the 2015 plugin could not be taken over.
     #[error("cannot take over what the plugin of 2015 has left: {0}")]
     Takeover(Box<TakeoverError>),
-    /// Kept images.
+    /// Kept images could not be removed.
     #[error("not all images of earlier deploys could be removed: {0}")]
     KeptImages(#[from] ProvenanceError),
-    /// The key for other hosts.
+    /// The ssh key for other hosts could not be made.
     #[error(transparent)]
     Key(SshError),
-    /// There is no randomness for the secret.
+    /// The system has no random bytes for the secret.
     #[error("cannot make the secret of this host: {0}")]
     Random(getrandom::Error),
 }
 
-/// What stood there could not be taken over.
+/// Why the data of the 2015 plugin could not be taken over.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TakeoverError {
-    /// The settings.
+    /// The settings could not be changed.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// The configuration of ssh.
+    /// The configuration of ssh could not be written.
     #[error(transparent)]
     Ssh(#[from] SshError),
-    /// A repository.
+    /// A repository could not be read.
     #[error(transparent)]
     Repo(#[from] RepoError),
 }
@@ -70,7 +70,7 @@ impl From<TakeoverError> for InstallError {
     }
 }
 
-/// What an installation has to say.
+/// The messages of an installation.
 #[derive(Debug, Default)]
 pub(super) struct Notes(Lines);
 
@@ -83,7 +83,7 @@ impl Notes {
         self.0.trouble(&format!("graduate: {}", text.as_ref()));
     }
 
-    /// Keeps the value of a step, or says why there is none.
+    /// Returns the value of a step; its error becomes a problem.
     pub(super) fn keep<T>(&mut self, step: Result<T, InstallError>) -> Option<T> {
         step.map_err(|error| self.problem(error.to_string())).ok()
     }
@@ -97,7 +97,7 @@ impl Notes {
     }
 }
 
-/// Makes `path` a link to `target`, whatever link it was; a file that is not a link is somebody's.
+/// Makes `path` a link to `target` and replaces any other link. A file that is not a link is not ours, and an error.
 pub(super) fn ensure_link(path: &Path, target: &Path) -> Result<(), InstallError> {
     if fs::read_link(path).is_ok_and(|link| link == target) {
         return Ok(());
@@ -113,13 +113,13 @@ pub(super) fn ensure_link(path: &Path, target: &Path) -> Result<(), InstallError
     Ok(symlink(target, path).map_err(FileError::of("link", path))?)
 }
 
-/// The file has this content and mode.
+/// Reports whether the file has this content and mode.
 pub(crate) fn is_file(path: &Path, content: &str, mode: u32) -> bool {
     let has_mode = fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o7777 == mode);
     has_mode && fs::read(path).is_ok_and(|old| old == content.as_bytes())
 }
 
-/// Replaces a file by renaming, with a mode, if content or mode differ; says whether they did.
+/// Replaces a file atomically if its content or mode differs; returns whether it did.
 pub(super) fn ensure_file(path: &Path, content: &str, mode: u32) -> Result<bool, InstallError> {
     if is_file(path, content, mode) {
         return Ok(false);
@@ -135,19 +135,19 @@ pub(super) fn ensure_file(path: &Path, content: &str, mode: u32) -> Result<bool,
     Ok(write().map_err(FileError::of("write", path))?)
 }
 
-/// Makes a directory that is its owner's alone.
+/// Makes a directory with mode 0700.
 pub(super) fn make_private_dir(path: &Path) -> Result<(), InstallError> {
     files::make_dir(path)?;
     let private = fs::Permissions::from_mode(0o700);
     Ok(fs::set_permissions(path, private).map_err(FileError::of("make private", path))?)
 }
 
-/// Where is kept what the plugin of 2015 has left.
+/// Returns the directory for what the 2015 plugin left.
 pub(super) fn former_dir(vars: &Vars) -> PathBuf {
     vars.data().join("2015")
 }
 
-/// The first of some numbered names that nothing has.
+/// Returns the first of the numbered names that does not exist in `dir`.
 pub(super) fn free_name(dir: &Path, name: impl Fn(u32) -> String) -> PathBuf {
     let free = (1..).map(|number| dir.join(name(number))).find(|path| path.symlink_metadata().is_err());
     free.expect("a directory does not hold four billion files")

@@ -1,8 +1,8 @@
-//! Coming from the plugin of 2015: its environments, hooks and releases become ours.
+//! The migration from the 2015 plugin: takes over its environments, hooks and releases.
 //!
-//! It kept files in Dokku's root, `GRADUATE_ENVIRONMENTS` (a line `<name>=<address>` each) and two scripts of hooks (a
-//! command a line), and in the repository there a lightweight tag for each graduation. What has been taken over is
-//! moved away, so that nothing is taken twice.
+//! It kept files in Dokku's root: `GRADUATE_ENVIRONMENTS` (lines of `<name>=<address>`) and two scripts of hooks (one
+//! command per line). The repository there has a lightweight tag for each graduation. What has been taken over is moved
+//! away, so that nothing is taken over twice.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,24 +22,24 @@ use crate::settings::{Address, HookKind, Settings, SettingsError, Url};
 use crate::ssh;
 use crate::vars::Vars;
 
-/// The longest file that is taken over, in bytes.
+/// The largest file that is taken over, in bytes.
 const MAX_FILE: u64 = 256 * 1024;
 
-/// The environments.
+/// The file of environments.
 const ENVIRONMENTS: &str = "GRADUATE_ENVIRONMENTS";
 
-/// The hooks.
+/// The files of hooks.
 const HOOKS: [(HookKind, &str); 2] =
     [(HookKind::Pre, "GRADUATE_PRE_HOOKS"), (HookKind::Post, "GRADUATE_POST_HOOKS")];
 
-/// What its graduations told one another by, and what its commands left when they were interrupted.
+/// The files by which its processes communicated, and temporary files of its interrupted commands.
 const REMAINS: [&str; 4] =
     ["GRADUATE_STATUS", "TMP_GRADUATE_ENVIRONMENTS", "TMP_GRADUATE_PRE_HOOKS", "TMP_GRADUATE_POST_HOOKS"];
 
-/// What its own description said.
+/// The text in its plugin's description.
 const DESCRIPTION: &str = "manages dokku application pipelines";
 
-/// The mark of a repository whose releases have been taken over.
+/// Marks a repository whose releases have been taken over.
 const TAKEN: &str = "graduate-taken-over";
 
 /// Takes over the settings: environments and hooks.
@@ -58,7 +58,7 @@ pub(super) fn take_settings(vars: &Vars, notes: &mut Notes) {
     }
 }
 
-/// Says what is still to be done about the old plugin itself; as root, which sees all plugins.
+/// Reports what the operator must still do about the old plugin; runs as root, which can read all plugins.
 pub(super) fn look_for_plugin(vars: &Vars, notes: &mut Notes) {
     for path in fs::read_dir(&vars.plugins_enabled).into_iter().flatten().flatten().map(|entry| entry.path())
     {
@@ -78,7 +78,7 @@ fn read(path: &Path) -> Result<Option<String>, FileError> {
     Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// Moves a file to where the old repository is, under a name that is free.
+/// Moves a file to the directory of the old repository, under a free name.
 fn set_aside(vars: &Vars, path: &Path) -> Result<PathBuf, InstallError> {
     let dir = former_dir(vars);
     make_private_dir(&dir)?;
@@ -88,8 +88,8 @@ fn set_aside(vars: &Vars, path: &Path) -> Result<PathBuf, InstallError> {
     Ok(to)
 }
 
-/// Its addresses were what stands behind `dokku@`: a host. What cannot be an environment any more is left out; if the
-/// settings cannot be written, all of them are tried again at the next installation.
+/// Takes over the environments. An address was the part after `dokku@`: a host. A line that is not a valid environment
+/// is left out and reported. If the settings cannot be written, the next installation tries all of them again.
 fn take_environments(vars: &Vars, notes: &mut Notes) -> Result<(), InstallError> {
     let path = vars.below_root(ENVIRONMENTS);
     let Some(text) = read(&path)? else { return Ok(()) };
@@ -125,8 +125,8 @@ fn take_environment(vars: &Vars, name: &EnvironmentName, url: &Url) -> Result<()
     })
 }
 
-/// Its hooks were one script. Each line of it becomes a hook, as its own commands counted them; a script whose lines
-/// are no commands by themselves becomes one.
+/// Takes over the hooks of one kind, which were one script. Each line becomes a hook, as the old commands counted them;
+/// a script whose lines are not complete commands becomes one hook.
 fn take_hooks(vars: &Vars, kind: HookKind, name: &str, notes: &mut Notes) -> Result<(), InstallError> {
     let path = vars.below_root(name);
     let Some(text) = read(&path)? else { return Ok(()) };
@@ -154,7 +154,7 @@ fn take_hooks(vars: &Vars, kind: HookKind, name: &str, notes: &mut Notes) -> Res
             notes.done(format!("the {kind} hooks were taken over as one: `bash -e {}`", aside.display()))
         }
         Err(error) => {
-            // Nothing of it was taken: the next installation tries again.
+            // Nothing was taken over: the next installation tries again.
             fs::rename(&aside, &path).map_err(FileError::of("move", &aside))?;
             return Err(error.into());
         }
@@ -162,7 +162,7 @@ fn take_hooks(vars: &Vars, kind: HookKind, name: &str, notes: &mut Notes) -> Res
     Ok(())
 }
 
-/// Takes over the releases that the repositories which were moved away tell of.
+/// Takes over the releases in the repositories that were moved away.
 pub(super) fn take_releases(vars: &Vars, notes: &mut Notes) {
     let entries = fs::read_dir(former_dir(vars)).into_iter().flatten().flatten();
     let mut repositories: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
@@ -180,7 +180,7 @@ fn take_releases_of(vars: &Vars, path: &Path, notes: &mut Notes) -> Result<(), I
     let (releases, left) = match former::releases(path) {
         Ok(found) => found,
         Err(error) => {
-            // Said once, not at every installation of whatever plugin.
+            // Reported once, not at every installation of any plugin.
             files::write_atomically(&mark, b"")?;
             notes.problem(format!(
                 "no releases of 2015 were taken over: {error}; to try again, remove {} and run \
@@ -216,7 +216,7 @@ fn take_releases_of(vars: &Vars, path: &Path, notes: &mut Notes) -> Result<(), I
             git.change_refs(&[RefChange { name, new: Some(commit), old: None }])?;
         }
     }
-    // The host's history goes on from there.
+    // The host's history continues from there.
     if let Some((_, commit)) = last
         && !git.has_head()
     {
@@ -237,7 +237,7 @@ fn take_releases_of(vars: &Vars, path: &Path, notes: &mut Notes) -> Result<(), I
     Ok(())
 }
 
-/// The state that a graduation of 2015 left: what was deployed. Of config, which stood there in clear, nothing is taken.
+/// Makes a commit of the state that a graduation of 2015 deployed. Its config, stored in plain text, is not taken over.
 fn make_state(
     git: &Git,
     release: &FormerRelease,

@@ -16,7 +16,7 @@ fn host() -> Host {
     host
 }
 
-/// Installs; returns what was said.
+/// Installs; returns the output.
 fn run(host: &Host) -> String {
     let mut notes = Notes::default();
     prepare_plugin(&host.vars, &mut notes);
@@ -24,7 +24,7 @@ fn run(host: &Host) -> String {
     notes.text()
 }
 
-/// Every path below, with its kind, mode, time and link target.
+/// Returns every path below, with its kind, mode, time and link target.
 fn tree(dir: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     for path in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
@@ -110,7 +110,7 @@ fn what_the_2015_plugin_made_is_replaced() {
     }
     let said = run(&host);
     assert!(said.contains("data/graduate/2015/1.git; its history"), "{said}");
-    // It is not a whole repository, which is said once.
+    // The old repository is incomplete, which is reported once.
     assert_eq!(said.matches(" ! ").count(), 1, "{said}");
     assert!(said.contains("no releases of 2015 were taken over"), "{said}");
     assert_eq!(host.read("lib/data/graduate/2015/1.git/HEAD"), "ref: refs/heads/master\n");
@@ -145,7 +145,7 @@ fn a_plugin_of_another_name_is_told_so() {
     assert!(run(&host).contains("--name graduate"));
 }
 
-/// Runs a companion as Dokku does, with Dokku's own git plugin a script that shows its arguments.
+/// Runs a companion as Dokku does; Dokku's own git plugin is a script that prints its arguments.
 fn companion(host: &Host, name: &str, path: &str) -> Command {
     let core = host.dir.path().join("core");
     ensure_file(&core.join("git/commands"), "#!/bin/sh\necho dokku \"$@\"\n", 0o755).unwrap();
@@ -157,7 +157,7 @@ fn companion(host: &Host, name: &str, path: &str) -> Command {
     command
 }
 
-/// Pushes a tag of the environment repository's `main` through the companion; how the push ended, and what it told.
+/// Pushes a tag of the environment repository's `main` through the companion; returns the push's status and output.
 fn push_through_the_companion(host: &Host) -> (ExitStatus, String) {
     let receive = "git-receive-pack";
     let script = companion(host, receive, "graduate").get_program().to_owned();
@@ -235,7 +235,8 @@ fn no_push_is_taken_past_the_hooks() {
         assert_eq!((push.success(), tag), (false, None));
         text
     };
-    // Whoever set it in the repository itself; and a home whose files cannot be run, or a plugin that is disabled.
+    // Neither `core.hooksPath` in the repository itself, nor hooks that cannot be run (a `noexec` home, a disabled
+    // plugin).
     let config = host.vars.git_dir().join("config");
     let set = ["config", "--file", &config.to_string_lossy(), "core.hooksPath", "/nowhere"];
     assert!(command("git").args(set).status().unwrap().success());

@@ -1,36 +1,37 @@
-//! What docker options ask of the host. Dokku keeps each as a line of shell words and hands it to `docker create`.
+//! Reads what docker options need from the host. Dokku keeps each as a line of shell words and passes it to `docker
+//! create`.
 
 use std::net::IpAddr;
 
 use crate::ports::{Listener, Protocol};
 
-/// Something that must be there for a container to start.
+/// Something that a container needs to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
     /// `--publish` of fixed ports of the host.
     Publish(Publication),
-    /// `--mount type=bind`: this path exists.
+    /// `--mount type=bind`: this path must exist.
     Bind(String),
-    /// `--volume`: this path is made if it does not exist.
+    /// `--volume`: Docker creates this path if it does not exist.
     Volume(String),
     /// `--network`.
     Network(String),
 }
 
-/// Ports of the host that a container is to have.
+/// Ports of the host that a container publishes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Publication {
-    /// On one address, or on all of them.
+    /// The one address; none for all addresses.
     ip: Option<IpAddr>,
     first: u16,
     last: u16,
     protocol: Protocol,
-    /// As it is written.
+    /// The option as written.
     pub(super) option: String,
 }
 
 impl Publication {
-    /// Who listens so is in its way.
+    /// Reports whether this listener occupies one of the ports.
     pub(super) fn collides(&self, listener: &Listener) -> bool {
         let is_any = |ip: &IpAddr| ip.is_unspecified();
         let same_address = match (self.ip, listener.ip) {
@@ -43,7 +44,7 @@ impl Publication {
     }
 }
 
-/// What a line of docker options wishes for. What Docker would not understand it says itself.
+/// Returns what a line of docker options needs. Words that Docker does not understand are skipped: Docker reports them.
 pub(super) fn wishes(line: &str) -> Vec<Wish> {
     let words = shlex::split(line).unwrap_or_default();
     let mut words = words.iter().map(String::as_str);
@@ -52,7 +53,7 @@ pub(super) fn wishes(line: &str) -> Vec<Wish> {
         let (name, value) = match word.split_once('=') {
             Some((name, value)) if word.starts_with("--") => (name, Some(value)),
             _ if word.starts_with("--") => (word, None),
-            // Of a short option the value may follow at once.
+            // The value of a short option may follow without a space.
             _ if word.starts_with("-p") || word.starts_with("-v") => {
                 let value = word[2..].trim_start_matches('=');
                 (&word[..2], Some(value).filter(|value| !value.is_empty()))
@@ -71,7 +72,7 @@ pub(super) fn wishes(line: &str) -> Vec<Wish> {
     wishes
 }
 
-/// `[[ip:]hostPort:]containerPort[/protocol]`, or `published=...,target=...`; none if Docker chooses the port.
+/// Parses `[[ip:]hostPort:]containerPort[/protocol]`, or `published=...,target=...`; none if Docker chooses the port.
 fn publication(text: &str) -> Option<Publication> {
     let option = format!("-p {text}");
     let (ports, protocol) = text.rsplit_once('/').unwrap_or((text, "tcp"));
@@ -92,13 +93,13 @@ fn publication(text: &str) -> Option<Publication> {
     Some(Publication { ip, first: first.parse().ok()?, last: last.parse().ok()?, protocol, option })
 }
 
-/// `host:container[:options]`; none if the first is a volume's name.
+/// Parses `host:container[:options]`; none if `host` is the name of a volume.
 fn volume(text: &str) -> Option<String> {
     let (host, _) = text.split_once(':')?;
     host.starts_with('/').then(|| host.to_owned())
 }
 
-/// `type=bind,source=...,target=...`; none if Docker is to make the source.
+/// Parses `type=bind,source=...,target=...`; none if Docker creates the source.
 fn bound(text: &str) -> Option<String> {
     let fields = fields(text);
     let is_bind = fields.iter().any(|(key, value)| key == "type" && value == "bind");
@@ -107,13 +108,13 @@ fn bound(text: &str) -> Option<String> {
     source.filter(|_| is_bind && !is_made).map(|(_, path)| path)
 }
 
-/// A name, or `name=...,alias=...`.
+/// Parses a name, or `name=...,alias=...`.
 fn network(text: &str) -> Option<String> {
     let name = fields(text).into_iter().find(|(key, _)| key == "name").map(|(_, name)| name);
     Some(name.unwrap_or_else(|| text.to_owned())).filter(|name| !name.is_empty())
 }
 
-/// Fields as Docker reads them, `key=value` with commas between them; one with a comma of its own stands in quotes.
+/// Parses fields as Docker does: `key=value`, separated by commas; a field that contains a comma is quoted.
 fn fields(text: &str) -> Vec<(String, String)> {
     let mut fields = vec![String::new()];
     let mut is_quoted = false;

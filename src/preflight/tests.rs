@@ -125,7 +125,7 @@ fn a_lock_that_nobody_has_stands() {
     file.try_lock().unwrap();
     assert_eq!(found(), BTreeMap::new(), "somebody deploys it");
     drop(file);
-    // A graduation has it: what it has left goes when it is settled.
+    // The app belongs to a graduation, which removes its locks when it is settled.
     here.write("data/graduate/apps/web", "20261123104512-ab0102");
     assert_eq!(found(), BTreeMap::new());
 }
