@@ -1,8 +1,8 @@
-//! How a version becomes an image on its destination: what is particular to each [`Delivery`].
+//! The deliveries: how a version becomes an image on its destination, and what is particular to each [`Delivery`].
 //!
-//! The deploy itself is Dokku's own in every case, an ordinary `git-hook` of the wanted revision, and so are its triggers, in
-//! which the app is held. Each delivery says what a deploy waits for before it begins, and how it ends when it is aborted
-//! before there is an image.
+//! In every case the deploy is Dokku's own, an ordinary `git-hook` of the wanted revision, with Dokku's own triggers,
+//! in which the app is held. Each delivery says what a deploy waits for before it begins, and how it ends if it is
+//! aborted before there is an image.
 
 mod build;
 mod image;
@@ -18,22 +18,23 @@ use crate::protocol::Delivery;
 use crate::slots::{Slot, Slots};
 use crate::vars::Vars;
 
-/// How the version of an app comes in the deploy of a graduation.
+/// How a graduation delivers the version of an app.
 #[derive(Clone, Debug)]
 pub(crate) struct Delivered {
     /// The graduation.
     pub(crate) id: GraduationId,
-    /// The version.
+    /// The revision of the version.
     pub(crate) revision: CommitId,
-    /// How.
+    /// The delivery.
     pub(crate) delivery: Delivery,
-    /// The digest of the image that the version deploys as it is, if it does and that is known.
+    /// The digest of the image, if the version deploys an image as it is and the digest is known.
     pub(crate) digest: Option<Digest>,
-    /// What was found out by the build of the image that the source has sent, if it has.
+    /// The build facts of the image that the source has sent, if it has sent one.
     pub(crate) received: Option<BuildFacts>,
 }
 
-/// Waits until the deploy may begin; `builds` are places for builds. What it gives is given back when the app is built.
+/// Waits until the deploy may begin: a build takes one of the slots `builds`. The caller gives the slot back when the
+/// app is built.
 pub(crate) fn begin(delivery: Delivery, builds: &Slots) -> Option<Slot> {
     match delivery {
         Delivery::Build => Some(build::begin(builds)),
@@ -41,14 +42,14 @@ pub(crate) fn begin(delivery: Delivery, builds: &Slots) -> Option<Slot> {
     }
 }
 
-/// How long the deploy may go on after an abort, as long as there is no image, before it is stopped.
+/// How long the deploy may go on after an abort while there is no image yet, before it is stopped.
 pub(crate) fn grace(delivery: Delivery) -> Duration {
     match delivery {
         Delivery::Build | Delivery::Kept | Delivery::Image => build::GRACE,
     }
 }
 
-/// The builder that Dokku is to use, if it is ours; it takes the first that a plugin names (`builder-detect`).
+/// Our builder, if Dokku is to use it. Dokku takes the first builder that a plugin names (`builder-detect`).
 pub(crate) fn builder(delivery: Delivery) -> Option<&'static str> {
     match delivery {
         Delivery::Build => None,
@@ -57,14 +58,15 @@ pub(crate) fn builder(delivery: Delivery) -> Option<&'static str> {
 }
 
 impl Delivered {
-    /// `builder-build`: makes the image that Dokku releases next, if `builder` is ours.
+    /// `builder-build`: provides the image that Dokku releases next, if `builder` is ours.
     ///
     /// # Errors
-    /// There is none.
+    /// The image no longer exists, Dokku chose another builder for a sent image, or Docker or a trigger of Dokku's
+    /// fails.
     pub(crate) fn build(&self, vars: &Vars, builder: &str, app: &AppName) -> Result<(), DeliveryError> {
         match self.delivery {
             Delivery::Build => Ok(()),
-            // A build does as well.
+            // A build does the same job.
             Delivery::Kept if builder != image::BUILDER => Ok(()),
             Delivery::Image if builder != image::BUILDER => {
                 Err(DeliveryError::OtherBuilder { app: app.clone(), builder: builder.to_owned() })
