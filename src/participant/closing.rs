@@ -1,4 +1,4 @@
-//! Brings one app to its end, on a thread of its own, when every deploy has ended.
+//! Concludes one app, on a thread of its own, when every deploy has ended.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc::SyncSender;
@@ -20,14 +20,14 @@ use crate::provenance;
 use crate::slots::Slots;
 use crate::vars::Vars;
 
-/// How often is tried again what a full disk has no room for.
+/// The pause before what failed, for example on a full disk, is tried again.
 pub(super) const RETRY_PERIOD: Duration = Duration::from_secs(1);
 
-/// How long an app is tried to be brought to its end, again and again: a disk that is full may have room again, and a
-/// Docker that is being restarted comes back.
+/// How long to go on trying to conclude an app: a full disk may have room again, and a Docker that is being restarted
+/// comes back.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long is tried to trim what an app's deploy has built; what is left then, the app's next deploy trims.
+/// How long to go on trying to trim what an app's deploy has built; the app's next deploy trims the rest.
 const TRIM_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Closed {
@@ -35,7 +35,7 @@ impl Closed {
         Self { end: bounded_end(end), note: None }
     }
 
-    /// What came of putting an app back, as it was seen; it may be kept although it was not there before.
+    /// Returns the result of putting an app back; an app that the graduation created may be kept.
     fn restored(result: Result<AsBefore, AppError>) -> Self {
         match result {
             Ok(AsBefore { is_kept, is_down: down }) => {
@@ -47,7 +47,7 @@ impl Closed {
     }
 }
 
-/// What bringing an app to its end needs of the participant.
+/// What is needed to conclude an app.
 #[derive(Debug)]
 pub(super) struct Closing {
     pub(super) vars: Vars,
@@ -55,44 +55,46 @@ pub(super) struct Closing {
     pub(super) store: Store,
     pub(super) app: AppName,
     pub(super) before: Before,
-    /// Its deploy did not end by itself.
+    /// Whether its deploy was killed, or may have been.
     pub(super) was_killed: bool,
-    /// Its deploy ended well: its old containers were told to end.
+    /// Whether its deploy ended well: then its old containers were told to end.
     pub(super) has_ended_well: bool,
-    /// It runs again what it ran before.
+    /// Whether it runs again what it ran before.
     pub(super) is_back: bool,
-    /// It was live and watched, and others might deploy it.
+    /// Whether it was live and watched, so that other deploys of it might pass.
     pub(super) was_soaking: bool,
-    /// Whose a lock is that stands there and nobody has.
+    /// The owner of a lock file that no process has locked.
     pub(super) lock_owner: LockOwner,
-    /// Dokku's lock of the app, if we have had it since the end of its deploy.
+    /// Dokku's lock of the app, if we took it at the end of its deploy.
     pub(super) lock: Option<DeployLock>,
-    /// The main loop.
+    /// To the main loop.
     pub(super) sender: SyncSender<Message>,
 }
 
 impl Closing {
-    /// Brings the app to its end when a hand is free, and tells the main loop.
+    /// Concludes the app when a hand is free, and tells the main loop.
     pub(super) fn start(self, way: Way, hands: Slots) {
         let (app, sender) = (self.app.clone(), self.sender.clone());
         thread::spawn(move || {
             let _hand = hands.take();
             let closed = panic::catch_unwind(AssertUnwindSafe(|| self.close(way)));
             let bug = |_| Closed::of(AppEnd::Stuck { reason: "a bug stopped us midway".to_owned() });
-            // The main loop waits for it; if that is gone, so is the process.
+            // The main loop waits for this message; if it has ended, so has the process.
             let _ = sender.send(Message::Closed { app, closed: closed.unwrap_or_else(bug) });
         });
     }
 
-    /// What is written down comes before the app is free: whoever settles this graduation later must not put back
-    /// what somebody else has deployed meanwhile. Dokku's lock goes last: whoever deploys then is not refused.
+    /// The end is noted before the mark is removed: a participant that settles this graduation later must not put back
+    /// what another deploy has made live in the meantime. Dokku's lock is released last, so that no deploy that begins
+    /// after that is refused.
     fn close(mut self, way: Way) -> Closed {
         let mut closed = self.carry_out(way);
         let mut is_trimmed = self.trim();
         while let Err(error) = self.store.note(&self.app, &AppEntry::Ended { end: closed.end.clone() }) {
             log::error!("{error}");
             thread::sleep(RETRY_PERIOD);
-            // By the disk that has no room for its end, most likely: it is not stuck before that is known.
+            // Most likely because of the same full disk that has no room for its end: try again before it counts as
+            // stuck.
             if matches!(closed.end, AppEnd::Stuck { .. }) {
                 closed = self.carry_out(way);
                 is_trimmed = self.trim();
@@ -106,7 +108,7 @@ impl Closing {
         {
             log::error!("{error}");
         }
-        // A full disk may have had room for a line in a log, and none for another file.
+        // A full disk may have had room for a line in a log, but not for another file.
         let give_up = Instant::now() + TRIM_PATIENCE;
         while !is_trimmed && Instant::now() < give_up {
             thread::sleep(RETRY_PERIOD);
@@ -126,7 +128,7 @@ impl Closing {
         }
     }
 
-    /// What a deploy that failed has built is not kept. Says whether that is so.
+    /// Removes what a failed deploy has built; reports whether that succeeded.
     fn trim(&self) -> bool {
         let trimmed = provenance::trim(&self.vars, &self.app);
         if let Err(error) = &trimmed {
@@ -151,8 +153,8 @@ impl Closing {
         if let Err(error) = persistently(|| app.settle_live(&self.before)) {
             return AppEnd::Stuck { reason: error.to_string() };
         }
-        // No app is put back any more: the old images may go. A Docker that goes down with the host takes us along before
-        // the app's end is written down; after any other one the next graduation lets them go.
+        // No app is put back any more: the old images may go. If Docker fails because the host goes down, we are ended
+        // before the app's end is noted; if it fails for another reason, the next graduation lets go of them.
         if let Err(error) = persistently(|| app.keep(&self.before)) {
             log::error!("{error}");
         }
@@ -166,8 +168,9 @@ impl Closing {
         AppEnd::Live {}
     }
 
-    /// What somebody else has made of an app that was live and watched stays, and before the app goes back it is waited for.
-    /// Whoever had begun to put it back has found that it was not so.
+    /// Reports whether the app stays as it is because another deploy or command changed it while it was live and
+    /// watched. Before the app goes back, waits for a deploy that has Dokku's lock. If an earlier participant had begun
+    /// to put the app back, it has found no such change.
     fn has_left(&mut self, way: Way) -> Result<bool, AppError> {
         if !self.was_soaking || self.is_back {
             return Ok(false);
@@ -183,7 +186,7 @@ impl Closing {
         App::new(&self.vars, &self.id, &self.app).has_left(&noted)
     }
 
-    /// Leaves it as it is, and nothing of the graduation with it.
+    /// Leaves the app as it is, and nothing of the graduation with it.
     fn leave(&self) -> AppEnd {
         let app = App::new(&self.vars, &self.id, &self.app);
         if let Err(error) = persistently(|| app.let_go()) {
@@ -198,7 +201,8 @@ impl Closing {
     }
 
     fn compensate(&mut self) -> Result<AsBefore, AppError> {
-        // Whoever comes after us must not take it for live. It is put back even where there is no room for the mark.
+        // A later participant must not treat the app as live. The app is put back even if there is no room for this
+        // entry.
         if let Err(error) = self.store.note(&self.app, &AppEntry::Restoring {}) {
             log::error!("{error}");
         }
@@ -211,7 +215,7 @@ impl Closing {
         app.clear_away(&noted)
     }
 
-    /// Why it could not be put back, and what users have of it now.
+    /// Returns why the app could not be put back, and what of it runs now.
     fn with_what_runs(&self, error: &AppError) -> String {
         let look = || -> Result<String, AppError> {
             let noted = self.store.app(&self.app)?.noted(self.before.clone());
@@ -226,8 +230,9 @@ impl Closing {
         }
     }
 
-    /// What is noted of the app. From then on nobody else begins a push or a rebuild of it, and what a deploy that was
-    /// killed has left is gone: nothing of it runs any more, so whoever has Dokku's lock is somebody else.
+    /// Returns what is noted of the app, after it has taken Dokku's lock, so that no other push or rebuild of it
+    /// begins, and has removed what a killed deploy left behind. Nothing of our own deploy runs any more, so a process
+    /// that has the lock belongs to another one, and is waited for.
     fn prepared(&mut self) -> Result<Noted, AppError> {
         let known = self.store.app(&self.app)?;
         let lock_owner = self.lock_owner.unless_noted(known.is_locking);
@@ -238,7 +243,7 @@ impl Closing {
         if self.lock.is_none() && noted.is_touched() {
             let say = |holders| {
                 let text = format!("waits for somebody else's deploy of it to end: {holders}");
-                // As at the end: the main loop waits for us.
+                // As in `start`, the main loop waits for us.
                 let _ = self.sender.send(Message::Report(Report::Log { app: self.app.clone(), text }));
             };
             self.store.note_locking(&self.app);
@@ -251,7 +256,8 @@ impl Closing {
     }
 }
 
-/// Does it as often as it takes within our patience. What takes longer than that to fail is done once.
+/// Repeats work that fails until it succeeds or `PATIENCE` is over. Work that takes longer than that to fail is done
+/// once.
 fn persistently<T>(mut work: impl FnMut() -> Result<T, AppError>) -> Result<T, AppError> {
     let give_up = Instant::now() + PATIENCE;
     loop {

@@ -1,4 +1,4 @@
-//! The executor where the disk does not do what it is asked for.
+//! Tests of the executor on a disk that fails, and with requests that it limits.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ fn a_decision_that_cannot_be_written_is_tried_again_once_a_second() {
     let reports = Recorder::open(&store.reports()).unwrap();
     let machine = Destination::new(graduation.on_failure, graduation.soak());
     let mut participant = Participant::new(&host.vars, store, graduation, &reports, machine);
-    // The lease has ended: nothing is waited for before the first attempt.
+    // The lease has ended, so the first attempt is made at once.
     for _ in 0..2 {
         participant.turn();
         assert_eq!(participant.undone, [DestinationAction::Decide(Decision::Abort)]);
@@ -32,7 +32,7 @@ fn a_decision_that_cannot_be_written_is_tried_again_once_a_second() {
     assert_eq!(settled.decision, Decision::Abort);
 }
 
-/// What the source is told of one that was begun with `api` and is asked for this.
+/// Returns the reports of a participant that was begun with `api` and receives these requests.
 fn told_of(requests: Vec<Request>, before: u32) -> Vec<Report> {
     let host = Host::without_repository();
     let graduation = graduation("20261129120000-abcdef");
@@ -51,7 +51,7 @@ fn told_of(requests: Vec<Request>, before: u32) -> Vec<Report> {
     for _ in 0..count {
         participant.turn();
     }
-    // What still comes does so by itself, and soon.
+    // The rest comes on its own, and soon.
     while participant.is_looking {
         participant.turn();
     }
