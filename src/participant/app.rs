@@ -321,8 +321,8 @@ impl<'a> App<'a> {
         Ok(found.len() == new.len() && found.iter().all(|container| container.image == *image))
     }
 
-    /// Reports whether, while it was live and watched, the app was deployed at another revision, stopped or destroyed,
-    /// which the graduation did not do.
+    /// Reports whether another process deployed another revision of the app, stopped it or destroyed it, while it was
+    /// live and watched.
     ///
     /// # Errors
     /// What runs cannot be determined.
@@ -366,9 +366,9 @@ impl<'a> App<'a> {
         Ok(Git::bare(&self.dokku.repository(self.name)).keep(&keep, &BTreeSet::new(), git::kept)?)
     }
 
-    /// Gives an image its name on this host that was deployed as it is and came from the source, if no image has that
-    /// name: by this name Dokku builds the app again, and takes its files. A name with a digest cannot be given: only
-    /// an image from a registry gets it.
+    /// Gives the app's image its name on this host, if it was deployed as it is and came from the source, and no image
+    /// has that name: by this name Dokku builds the app again, and takes its files. A name with a digest cannot be
+    /// given: only an image from a registry gets it.
     ///
     /// The source chooses the name, and other apps start from, and are built on, whatever image has it. So no name is
     /// given by which Dokku would find another app, and none for a source that may not touch all apps.

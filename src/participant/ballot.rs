@@ -12,8 +12,8 @@ use crate::participant::store::Store;
 const PATIENCE: Duration = Duration::from_secs(20);
 const RETRY_PERIOD: Duration = Duration::from_secs(1);
 
-/// Makes the look before the vote: returns which of these apps stand against a yes, and why. An app of which this
-/// cannot be found out does, too.
+/// Makes the look before the vote: returns the apps that forbid a yes, and why. An app whose state cannot be determined
+/// is one of them.
 pub(crate) fn before_the_vote(store: &Store, apps: Vec<AppName>) -> BTreeMap<AppName, String> {
     let mut watched = BTreeMap::new();
     let mut why = BTreeMap::new();

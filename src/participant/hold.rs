@@ -122,8 +122,8 @@ pub(crate) fn extracted(vars: &Vars, app: &AppName, dir: &Path) -> Result<(), Ho
     Ok(())
 }
 
-/// Returns how the digest is found of an image that is deployed as it is: a graduation receives the digest, unless it
-/// pulls the image by its name.
+/// Returns how the digest of an image is found that is deployed as it is: a graduation receives it from the source,
+/// unless it pulls the image by its name.
 ///
 /// # Errors
 /// The log of the app cannot be read.

@@ -26,7 +26,7 @@ pub(super) fn let_go_of_stuck(vars: &Vars, app: &AppName) -> Result<(), AppError
     Ok(())
 }
 
-/// Returns how each app of a graduation ended; nothing if the record is of another version.
+/// Returns how each app of a graduation ended; nothing if another version of this program wrote the record.
 fn ends(store: &Store) -> BTreeMap<AppName, AppEnd> {
     let settled = store.settled().unwrap_or_else(|error| {
         log::error!("{error}");

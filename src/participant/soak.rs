@@ -212,7 +212,8 @@ fn daemon() -> Option<String> {
 }
 
 impl Watchman {
-    /// Takes what has ended between the end of its deploy and the first look as having run.
+    /// Makes the first look. A container that has ended since its deploy counts as running, so that the next look finds
+    /// it ended.
     fn first_look(&mut self) {
         match self.seen() {
             Ok(seen) => {

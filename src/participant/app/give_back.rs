@@ -186,7 +186,7 @@ impl App<'_> {
         Ok(docker::containers(&new)?.iter().any(is_old))
     }
 
-    /// Says which version of what runs, for the report that the app could not be put back.
+    /// Describes which processes run, and of which version, for the report that the app could not be put back.
     ///
     /// # Errors
     /// Docker cannot be asked.

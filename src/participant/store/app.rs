@@ -89,9 +89,9 @@ impl Old {
         self.processes().filter(|(_, id)| self.running.contains_key(*id))
     }
 
-    /// Returns what to give an app back to that was `self` when it was opened, and `at_go` at the decision. If the app
-    /// was restarted while it was held, that is `at_go`, since Dokku has told the earlier containers to end. Otherwise
-    /// it is `self`: what has ended since is to run again.
+    /// Returns what an app is to be given back to: `self` is what was live when it was opened, `at_go` what was live at
+    /// the decision. If the app was restarted while it was held, `at_go` counts, since Dokku told the earlier
+    /// containers to end. Otherwise `self` counts, and what has ended since is to run again.
     fn or_restarted(self, at_go: Option<Self>) -> Self {
         let is_restarted = |found: &Self| found.running.keys().any(|id| !self.running.contains_key(id));
         at_go.filter(is_restarted).unwrap_or(self)
