@@ -1,4 +1,4 @@
-//! `graduate:abort <environment>`: stops a graduation that has not been decided yet, or takes back one that is live and
+//! `graduate:abort <environment>`: aborts a graduation that is not decided yet, or rolls back one that is live and
 //! unconfirmed.
 
 use clap::Args;
@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
 /// Runs the command, and waits until everything is put back.
 ///
 /// # Errors
-/// Nothing goes on there, or it was too late.
+/// No graduation is in progress there, or it is too late.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let Some(environment) = &arguments.environment else { return incoming::abort(vars) };
     let EnvironmentHolder { id, by, .. } = the_one_in_progress(environment, vars)?;

@@ -1,4 +1,4 @@
-//! `graduate:accept <name>`: lets the key of a source graduate to this host, and do nothing else.
+//! `graduate:accept <name>`: lets the key of a source graduate to this host and do nothing else.
 
 use std::io::{self, IsTerminal, Read};
 
@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
 /// Runs the command, with the public key on stdin.
 ///
 /// # Errors
-/// It was not root who called, or what came is not a public key, or the name or the key is taken: nothing changed.
+/// The caller is not root, stdin is not a public key, or the name or the key is taken: nothing changed.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let Arguments { name, only } = arguments;
     let option = only.as_ref().map(Patterns::option).unwrap_or_default();
@@ -55,25 +55,25 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     Ok(())
 }
 
-/// The public key that somebody hands over, or is asked to paste.
+/// Reads a public key from stdin; at a terminal it asks for it.
 ///
 /// # Errors
-/// What comes is not a public key.
+/// The input is not a public key.
 pub(super) fn key_on_stdin(which: &str) -> Result<PublicKey, Error> {
     if io::stdin().is_terminal() {
         detail(format_args!("paste {which}, then Ctrl-D"));
     }
     let mut text = Vec::new();
-    // One byte more than is taken, so that it is seen that there is more.
+    // One byte more than allowed, to detect a longer input.
     let read = io::stdin().take(MAX_PUBLIC_KEY as u64 + 1).read_to_end(&mut text);
     read.map_err(CommandError::Input)?;
     Ok(keys::read(&text)?)
 }
 
-/// Only root says whose keys are accepted, as with Dokku's own `ssh-keys:add`.
+/// Checks that the caller is root: only root accepts keys, as with Dokku's own `ssh-keys:add`.
 ///
 /// # Errors
-/// Somebody else called; `words` is what root runs.
+/// The caller is not root; `words` is the command line for root.
 pub(super) fn check_root(vars: &Vars, words: &str) -> Result<(), CommandError> {
     if vars.is_root { Ok(()) } else { Err(CommandError::NotRoot(words.to_owned())) }
 }

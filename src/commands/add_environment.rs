@@ -1,4 +1,4 @@
-//! `graduate:add-environment <name> <url>`: pins the host's key, tests the link, and remembers the environment.
+//! `graduate:add-environment <name> <url>`: pins the host's key, tests the link, and stores the environment.
 
 use clap::Args;
 
@@ -29,11 +29,11 @@ pub(crate) struct Arguments {
     fingerprint: Option<String>,
 }
 
-/// Runs the command. Run again for an environment that is linked to that address, it tests the link.
+/// Runs the command. For an environment that is already linked to that address, it tests the link again.
 ///
 /// # Errors
-/// The host cannot be reached, or is not the one that was pinned: nothing changed. A host that is only not set
-/// up yet is not an error, but said.
+/// The host cannot be reached, or is not the pinned one: nothing changed. A host that is only not set up yet is not an
+/// error; what is missing is shown.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let Arguments { name, url, fingerprint } = arguments;
     let wanted = fingerprint.as_deref();
@@ -69,8 +69,8 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     })
 }
 
-/// No ref is called like the environment, or stands in the way of those that its graduations write. Releases of an
-/// environment that had the name before are its history.
+/// Checks that no ref has the environment's name or blocks the refs that its graduations write. Releases of an earlier
+/// environment of that name are its history.
 fn check_refs(name: &EnvironmentName, vars: &Vars) -> Result<(), Error> {
     if !vars.git_dir().exists() {
         return Ok(());
@@ -91,7 +91,7 @@ fn show_trouble(trouble: Option<SshError>) {
     }
 }
 
-/// Pins and tests; returns what is still missing on the other side.
+/// Pins and tests; returns what is still missing on the destination.
 fn link(
     name: &EnvironmentName,
     url: &Url,
@@ -111,8 +111,8 @@ fn link(
     }
 }
 
-/// Pins the host's keys, or only the one that is wanted; keys that are pinned already are only compared, unless
-/// another one is wanted by its fingerprint and the host shows it: then that one takes their place.
+/// Pins the host's keys, or only the one that is wanted. Keys that are already pinned are only compared, unless the
+/// host shows another one that is wanted by its fingerprint: then it replaces them.
 fn pin_keys(url: &Url, wanted: Option<&str>, vars: &Vars) -> Result<(), SshError> {
     let before = ssh::pinned(vars, url)?;
     let is_other = wanted.is_some_and(|wanted| before.iter().all(|key| key.fingerprint != wanted));

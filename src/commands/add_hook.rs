@@ -1,4 +1,4 @@
-//! `graduate:add-hook <PRE|POST|SUCCESS|FAILURE> <command>`.
+//! `graduate:add-hook <PRE|POST|VERIFY|SUCCESS|FAILURE|INCOMING> <command>`.
 
 use clap::Args;
 
@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
 /// Runs the command.
 ///
 /// # Errors
-/// A command that is blank or more than one line.
+/// The command is blank or has more than one line.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let kind = arguments.kind;
     Settings::change(vars, |settings| {

@@ -41,7 +41,7 @@ impl FromStr for Declared {
     }
 }
 
-/// Runs the command, and says on stderr what it did.
+/// Runs the command, and reports the result on stderr.
 ///
 /// # Errors
 /// As [`Environment::commit`].
@@ -54,12 +54,12 @@ pub(crate) fn run(vars: &Vars, args: &CommitArgs) -> Result<(), EnvironmentError
         provenance::declare(vars, app, *revision)?;
     }
     let committed = Environment::open(vars)?.commit(message)?;
-    // Whoever does not read this has the commit all the same.
+    // The commit is made whether or not this can be written.
     output::to_stderr(&in_words(&committed));
     Ok(())
 }
 
-/// What was done, in words.
+/// Describes the result.
 fn in_words(Committed { commit, differences, remarks }: &Committed) -> String {
     let mut lines = match commit {
         None => vec!["-----> Nothing to commit: the repository says what runs".to_owned()],

@@ -1,4 +1,4 @@
-//! The commits of an app between what runs in an environment and what a state wants.
+//! The commits of an app between the revision that an environment runs and the one that a state wants.
 
 use serde_json::{Value, json};
 
@@ -10,13 +10,13 @@ use crate::vars::Vars;
 /// How many commits of an app are shown.
 const SHOWN: usize = 20;
 
-/// The way from one revision to another.
+/// The commits between two revisions.
 #[derive(Debug, Default)]
 pub(super) struct Commits {
-    /// The second is an ancestor of the first.
+    /// Whether the second revision is an ancestor of the first.
     pub(super) goes_back: bool,
-    /// What the app would gain, or lose where it goes back, newest first; none where its repository here does not
-    /// know what runs there.
+    /// The commits that the app gains, or loses if it goes back, newest first; empty if the repository here lacks one
+    /// of the revisions.
     list: Vec<CommitInfo>,
 }
 
@@ -35,7 +35,7 @@ impl Commits {
         self.list.is_empty()
     }
 
-    /// A line for each.
+    /// Formats one line per commit.
     pub(super) fn text(&self) -> String {
         let line = |commit: &CommitInfo| {
             format!("       {} {} ({})\n", commit.id.short(), commit.subject, commit.author)
@@ -43,7 +43,7 @@ impl Commits {
         self.list.iter().map(line).collect()
     }
 
-    /// An array.
+    /// Returns an array of the commits.
     pub(super) fn document(&self) -> Value {
         let document = |commit: &CommitInfo| json!({ "commit": commit.id, "subject": commit.subject, "author": commit.author, "time": commit.time });
         self.list.iter().map(document).collect()

@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
 /// Runs the command, and waits until the graduation is over.
 ///
 /// # Errors
-/// Nothing goes on there, or it is not live and unconfirmed.
+/// No graduation is in progress there, or it is not live and unconfirmed.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let environment = &arguments.environment;
     let id = the_one_in_progress(environment, vars)?.id;

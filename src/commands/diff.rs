@@ -1,4 +1,4 @@
-//! `graduate:diff <environment> [<revision>]`: how a state differs from what an environment is, in all that is known.
+//! `graduate:diff <environment> [<revision>]`: compares a state with everything that is known of an environment.
 
 use clap::Args;
 use serde_json::json;
@@ -33,10 +33,10 @@ pub(crate) struct Arguments {
     output: FormatOption,
 }
 
-/// Runs the command. Status 0 whether or not anything differs.
+/// Runs the command. Returns status 0 whether or not anything differs.
 ///
 /// # Errors
-/// An environment that is not linked, or a revision that does not exist.
+/// The environment is not linked, or the revision does not exist.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let environment = &arguments.environment;
     let settings = Settings::load(vars)?;

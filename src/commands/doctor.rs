@@ -1,4 +1,4 @@
-//! `graduate:doctor [<environment>]`: what is wrong with the installation and its links, and what puts it right.
+//! `graduate:doctor [<environment>]`: shows what is wrong with the installation and its links, and how to repair it.
 
 use std::fmt::Write as _;
 use std::thread;
@@ -26,18 +26,18 @@ pub(crate) struct Arguments {
     output: FormatOption,
 }
 
-/// Everything that was found.
+/// All findings.
 struct Findings<'a> {
-    /// What this host is called.
+    /// The name of this host.
     host: String,
     here: Vec<Finding>,
     environments: Vec<(&'a EnvironmentName, &'a LinkedEnvironment, Linked)>,
 }
 
-/// Runs the command. Changes nothing; the status is 1 if anything is broken, here or there.
+/// Runs the command. Changes nothing; returns status 1 if anything is broken, here or on a destination.
 ///
 /// # Errors
-/// An environment that is not linked.
+/// The environment is not linked.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     // Settings that cannot be read are one of the findings.
     let settings = Settings::load(vars).unwrap_or_default();

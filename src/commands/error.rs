@@ -1,4 +1,4 @@
-//! What stops a command itself, besides the errors of what it uses.
+//! The errors of the commands themselves, besides those of the modules that they use.
 
 use std::io;
 
@@ -8,16 +8,16 @@ use crate::link::LinkError;
 use crate::names::EnvironmentName;
 use crate::participant::store::Graduation;
 
-/// A command cannot do what it is asked for.
+/// Why a command cannot do its work.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CommandError {
-    /// The agent on this same host.
+    /// The agent on this host, for `local`, does not answer.
     #[error("the plugin on this host does not answer: {0}")]
     Local(#[source] LinkError),
     /// Stdin could not be read.
     #[error("cannot read stdin: {0}")]
     Input(io::Error),
-    /// Somebody else than root called.
+    /// The command is for root alone; holds the command line for root.
     #[error("whose keys are accepted here only root says")]
     NotRoot(String),
     /// The result could not be written to stdout.
@@ -26,34 +26,34 @@ pub(crate) enum CommandError {
     /// The command line is wrong; the text says how and shows the usage.
     #[error("{0}")]
     Usage(String),
-    /// A coordinator ended before it said how.
+    /// A coordinator died before it reported an end.
     #[error("the coordinator of the graduation to {0} died")]
     CoordinatorDied(EnvironmentName),
-    /// A graduation goes on.
+    /// A graduation is in progress.
     #[error("{0} is being graduated to by {by}", by = .1.as_deref().unwrap_or("somebody"))]
     InProgress(EnvironmentName, Option<String>),
-    /// No graduation goes on.
+    /// No graduation is in progress.
     #[error("no graduation to {0} is in progress")]
     NotInProgress(EnvironmentName),
-    /// `recover` is at work.
+    /// `graduate:recover` is settling an earlier graduation.
     #[error("nothing to abort on {0}: {1} settles what an earlier graduation has left")]
     BeingSettled(EnvironmentName, String),
-    /// A graduation goes on, and waits for nobody.
+    /// The graduation in progress does not wait for a person.
     #[error("the graduation to {0} does not wait for graduate:go: {1}")]
     NotWaiting(EnvironmentName, String),
-    /// A graduation goes on, and is not live, or has its verdict.
+    /// The graduation in progress is not live yet, or has its verdict.
     #[error("the graduation to {0} is not live and unconfirmed")]
     NotVerified(EnvironmentName),
-    /// It was confirmed already.
+    /// The graduation was already confirmed.
     #[error("it was too late to go back: the graduation to {0} had been confirmed")]
     Confirmed(EnvironmentName),
-    /// It was decided already.
+    /// The graduation was already decided.
     #[error("it was too late to abort: the graduation to {0} had been decided")]
     TooLate(EnvironmentName),
     /// There is no such release.
     #[error("{0} has no release {release}", release = .1.as_deref().unwrap_or("before the one that runs"))]
     NoRelease(EnvironmentName, Option<String>),
-    /// A name that an environment cannot have.
+    /// Existing refs conflict with the name of an environment.
     #[error("no environment can be called {name} as long as there are refs of that name: {}", found.join(", "))]
     RefsOfEnvironment {
         /// The name.
@@ -63,25 +63,25 @@ pub(crate) enum CommandError {
         /// The commands that delete them.
         commands: Vec<String>,
     },
-    /// Nobody graduates to this host.
+    /// No other host graduates to this one.
     #[error("no graduation from elsewhere to this host is in progress")]
     NothingIncoming,
-    /// It has not begun: who asks for it.
+    /// The graduation has not begun; names its requester.
     #[error("the graduation by {0} has not begun: INCOMING hooks look at it")]
     NotBegunIncoming(String),
-    /// It was decided already.
+    /// The graduation from another host is already decided.
     #[error("it was too late to abort: {} is decided", described(.0))]
     DecidedIncoming(Box<Graduation>),
-    /// It has not been decided yet.
+    /// The graduation from another host is not decided yet.
     #[error("{} is not decided: there is nothing to finish", described(.0))]
     UndecidedIncoming(Box<Graduation>),
-    /// Whoever carries it out here has died again.
+    /// The participant that should carry it out here died.
     #[error("the participant of {} died", described(.0))]
     ParticipantDied(Box<Graduation>),
-    /// A file of ours.
+    /// A file of ours cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Nothing is remembered of it.
+    /// The graduation is not known, or its files were removed.
     #[error("there is no such graduation; the last ones of each environment are remembered (keep-logs)")]
     NoGraduation,
 }

@@ -36,10 +36,10 @@ pub(crate) struct UnfreezeArguments {
     pub(super) incoming: bool,
 }
 
-/// Refuses graduations to an environment, or from elsewhere to this host, from now on. One that goes on is not stopped.
+/// Refuses graduations to an environment, or from other hosts to this one, from now on. One in progress is not stopped.
 ///
 /// # Errors
-/// An environment that is not linked, or a reason that is blank.
+/// The environment is not linked, or the reason is blank.
 pub(crate) fn freeze(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let words = if arguments.environment.is_some() { &arguments.reason } else { &arguments.incoming };
     let reason = words.join(" ").trim().replace(char::is_control, " ");
@@ -60,10 +60,10 @@ pub(crate) fn freeze(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     Ok(())
 }
 
-/// Lets graduations pass again.
+/// Allows graduations again.
 ///
 /// # Errors
-/// An environment that is not linked.
+/// The environment is not linked.
 pub(crate) fn unfreeze(arguments: &UnfreezeArguments, vars: &Vars) -> Result<(), Error> {
     match &arguments.environment {
         Some(environment) => {

@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
 /// Runs the command, and waits until the graduation is over.
 ///
 /// # Errors
-/// Nothing goes on there, or it does not wait for anybody.
+/// No graduation is in progress there, or it does not wait for a person.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let environment = &arguments.environment;
     let id = the_one_in_progress(environment, vars)?.id;

@@ -1,4 +1,4 @@
-//! `graduate:held <environment>`: what is held for the graduation in progress, and until when it waits.
+//! `graduate:held <environment>`: shows what is held for the graduation in progress, and until when it waits.
 
 use std::collections::BTreeMap;
 
@@ -29,9 +29,9 @@ pub(crate) struct Arguments {
 /// Whether a graduation waits for a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waiting {
-    /// Until then.
+    /// It waits until this time.
     Until(DateTime<Utc>),
-    /// It does not.
+    /// It does not wait.
     No {
         /// Why not.
         why: &'static str,
@@ -39,7 +39,7 @@ pub(super) enum Waiting {
 }
 
 impl Waiting {
-    /// By what it has told.
+    /// Determines it from the notices of a graduation.
     pub(super) fn of(told: impl Iterator<Item = Notice>) -> Self {
         told.fold(Self::No { why: "not everything is held yet, or it was begun without `hold`" }, Self::after)
     }
@@ -83,7 +83,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     }
 }
 
-/// The apps that are held, and where in their deploys.
+/// Returns the held apps with their hold points.
 fn held(told: &[Notice]) -> BTreeMap<AppName, HoldPoint> {
     let mut held = BTreeMap::new();
     for notice in told {

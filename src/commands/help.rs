@@ -1,4 +1,4 @@
-//! `graduate:help`, and the lines that Dokku asks for to print its own help.
+//! `graduate:help`, and the lines that Dokku requests for its own help.
 
 use clap::Args;
 
@@ -15,13 +15,13 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// As Dokku wants it for `dokku help`.
+    /// Returns the arguments for `dokku help`.
     pub(crate) fn bare() -> Self {
         Self { bare: true }
     }
 }
 
-/// One argument as a usage shows it: `<name>`, `[<name>]`, `<a|b>`, `--flag`.
+/// Formats one argument for a usage line: `<name>`, `[<name>]`, `<a|b>`, `--flag`.
 fn usage_of(argument: &clap::Arg) -> Option<String> {
     if argument.is_hide_set() || argument.get_id() == "help" {
         return None;
@@ -41,13 +41,13 @@ fn usage_of(argument: &clap::Arg) -> Option<String> {
     Some(if argument.is_required_set() { text } else { format!("[{text}]") })
 }
 
-/// A command and its arguments: `graduate:logs [<id|environment>] [--follow] [--app <app>]`.
+/// Formats a command with its arguments: `graduate:logs [<id|environment>] [--follow] [--app <app>]`.
 pub fn usage(command: &clap::Command) -> String {
     let arguments = command.get_arguments().filter_map(usage_of);
     std::iter::once(command.get_name().to_owned()).chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
-/// The usage of each of these commands and what it does.
+/// Returns the usage of each visible command and its description.
 fn lines(all: &clap::Command) -> Vec<(String, String)> {
     let line = |command: &clap::Command| {
         (usage(command), command.get_about().map(ToString::to_string).unwrap_or_default())
@@ -58,7 +58,7 @@ fn lines(all: &clap::Command) -> Vec<(String, String)> {
 /// Runs the command: lists all commands.
 ///
 /// # Errors
-/// Stdout cannot be written.
+/// Stdout cannot be written to.
 pub(crate) fn run(arguments: &Arguments, all: &clap::Command) -> Result<(), Error> {
     let lines = lines(all);
     if arguments.bare {

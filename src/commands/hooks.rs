@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
     output: FormatOption,
 }
 
-/// Runs the command. What it lists before the command is what `graduate:rm-hook` takes.
+/// Runs the command. The type and the index before each command are the arguments of `graduate:rm-hook`.
 ///
 /// # Errors
 /// The settings cannot be read.

@@ -1,4 +1,4 @@
-//! Which graduation to an environment goes on, for commands about it, and what they ask of it.
+//! The graduation in progress to an environment, for commands that send it a request.
 
 use crate::attach::{Attached, From};
 use crate::coordinator::control::Ask;
@@ -11,10 +11,10 @@ use crate::vars::Vars;
 
 use super::error::CommandError;
 
-/// Whose graduation to a linked environment goes on, if one does.
+/// Returns the holder of the graduation in progress to a linked environment, if there is one.
 ///
 /// # Errors
-/// The environment is not linked; somebody graduates, and who cannot be read.
+/// The environment is not linked; or a graduation is in progress, and its holder cannot be read.
 pub(super) fn in_progress(
     environment: &EnvironmentName,
     vars: &Vars,
@@ -26,10 +26,10 @@ pub(super) fn in_progress(
     Ok(coordinator::in_progress(vars, environment)?.map(known).transpose()?)
 }
 
-/// The same for who has nothing to do where none goes on.
+/// As [`in_progress`], for a command that needs a graduation in progress.
 ///
 /// # Errors
-/// As [`in_progress`], and none goes on.
+/// As [`in_progress`]; or no graduation is in progress.
 pub(super) fn the_one_in_progress(
     environment: &EnvironmentName,
     vars: &Vars,
@@ -37,10 +37,10 @@ pub(super) fn the_one_in_progress(
     Ok(in_progress(environment, vars)?.ok_or_else(|| CommandError::NotInProgress(environment.clone()))?)
 }
 
-/// Asks for something, shows what comes of it, and waits until the graduation is over.
+/// Sends a request, shows the following notices, and waits until the graduation is over.
 ///
 /// # Errors
-/// Its coordinator does not answer, or dies.
+/// The coordinator does not answer, or dies.
 pub(super) fn ending_after(
     environment: &EnvironmentName,
     id: &GraduationId,

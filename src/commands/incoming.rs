@@ -1,7 +1,7 @@
-//! A graduation from elsewhere to this host, which `graduate:abort --incoming` ends and `graduate:recover --incoming`
-//! finishes.
+//! A graduation from another host to this one, which `graduate:abort --incoming` aborts and `graduate:recover
+//! --incoming` finishes.
 //!
-//! Both ask the participant, as the source would, and start one where it has died.
+//! Both send the participant the request that the source would send, and start a participant if it has died.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -20,16 +20,16 @@ use super::accept::check_root;
 use super::error::CommandError;
 use super::printing::{detail, tell};
 
-/// How often is looked whether the participant still lives, while it says nothing.
+/// How often to check whether the participant still runs, while it reports nothing.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How often nothing may be heard of one that is gone before it is taken for dead: another may take its place meanwhile.
+/// How many ticks without a participant are tolerated before it counts as dead: another one may be taking over.
 const SILENT_TICKS: u32 = 5;
 
-/// Ends the one that is not decided, and waits until everything is put back.
+/// Aborts the undecided graduation, and waits until everything is put back.
 ///
 /// # Errors
-/// There is none, or it is decided.
+/// There is none, or it is already decided.
 pub(super) fn abort(vars: &Vars) -> Result<ExitStatus, Error> {
     let found = unsettled(vars);
     if let (Err(CommandError::NothingIncoming), Some(who)) = (&found, participant::in_progress(vars)?) {
@@ -46,10 +46,10 @@ pub(super) fn abort(vars: &Vars) -> Result<ExitStatus, Error> {
     end(&store, &graduation)
 }
 
-/// Finishes the one that is decided, and waits for its end.
+/// Finishes the decided graduation, and waits for its end.
 ///
 /// # Errors
-/// It was not root who called, or it is not decided yet.
+/// The caller is not root, or the graduation is not decided yet.
 pub(super) fn recover(vars: &Vars) -> Result<ExitStatus, Error> {
     check_root(vars, "graduate:recover --incoming")?;
     let (store, graduation) = match unsettled(vars) {
@@ -66,7 +66,7 @@ pub(super) fn recover(vars: &Vars) -> Result<ExitStatus, Error> {
     end(&store, &graduation)
 }
 
-/// The newest that has not come to its end here.
+/// Returns the newest graduation to this host that is not settled.
 fn unsettled(vars: &Vars) -> Result<(Store, Graduation), CommandError> {
     for (_, store) in Store::all(vars)?.into_iter().rev().filter(|(_, store)| !store.is_settled()) {
         if let Some(graduation) = store.graduation()? {
@@ -76,7 +76,8 @@ fn unsettled(vars: &Vars) -> Result<(Store, Graduation), CommandError> {
     Err(CommandError::NothingIncoming)
 }
 
-/// Whoever writes a decision first wins: the participant is asked for this one, and one that takes over a dead one's makes it.
+/// Requests an abort. The first writer of the decision wins: a running participant is asked to write it, and one that
+/// takes over a dead one's work writes it on its own.
 fn request_abort(store: &Store, graduation: &Graduation) -> Result<(), Error> {
     let request = protocol::encode(&Request::Decide { decision: Decision::Abort });
     let asked =
@@ -94,7 +95,7 @@ fn start_if_dead(store: &Store, graduation: &Graduation) -> Result<(), Error> {
     Ok(())
 }
 
-/// Waits for its end, and says it.
+/// Waits for the end of a graduation and shows it.
 fn end(store: &Store, graduation: &Graduation) -> Result<ExitStatus, Error> {
     let settled = settled(store, graduation)?;
     let what = match settled.decision {
@@ -132,7 +133,7 @@ fn settled(store: &Store, graduation: &Graduation) -> Result<Settled, Error> {
         }
         silent = match reports.next(TICK) {
             Ok(Some(_)) => 0,
-            // What another version has written says nothing here.
+            // A report of another version is ignored.
             Ok(None) | Err(_) if UnixStream::connect(store.socket()).is_err() => silent + 1,
             Ok(None) | Err(_) => 0,
         };

@@ -12,7 +12,7 @@ use super::printing::print;
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {}
 
-/// Runs the command; the key is made if there is none.
+/// Runs the command; makes the key if none exists.
 ///
 /// # Errors
 /// The key cannot be read or made.

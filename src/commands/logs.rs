@@ -1,4 +1,4 @@
-//! `graduate:logs [<graduation>]`: the whole story of a graduation, live or past.
+//! `graduate:logs [<graduation>]`: everything that a graduation reported, running or past.
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
@@ -20,7 +20,7 @@ use crate::vars::Vars;
 use super::error::CommandError;
 use super::printing::print;
 
-/// How often is looked whether a graduation that is followed goes on.
+/// How often to check whether a followed graduation still runs.
 const FOLLOW_PERIOD: Duration = Duration::from_millis(200);
 
 /// Which graduation.
@@ -54,7 +54,7 @@ pub(crate) struct Arguments {
 /// Runs the command.
 ///
 /// # Errors
-/// There is no such graduation, or its events cannot be read.
+/// The graduation does not exist, or its events cannot be read.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let id = match &arguments.which {
         Some(Which::Id(id)) => Some(id.clone()),
@@ -75,23 +75,23 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
                 if arguments.app.as_ref().is_none_or(|app| app_of(&notice) == Some(app)) {
                     print(text)?;
                 }
-                // Not the last, perhaps: one that is in doubt ends again when it is settled.
+                // Perhaps not the last end: a graduation in doubt ends again when it is settled.
                 if let Notice::Ended { ending, .. } = notice {
                     ended = Some(ending);
                 }
             }
             Ok(None) => match &coordinator {
                 Some(living) if living.goes_on() => patience = FOLLOW_PERIOD,
-                // What was written before it ended is read all the same.
+                // The coordinator has exited; what it wrote before is still read.
                 Some(_) => (coordinator, patience) = (None, Duration::ZERO),
                 None => break,
             },
-            // A line that a full disk has cut short, or that another version wrote.
+            // A line that a full disk has cut short, or that another version wrote, is skipped.
             Err(LineError::Content { .. } | LineError::Shape(..)) => {}
             Err(LineError::Read(error)) => return Err(CommandError::Output(error).into()),
         }
     }
-    // Its coordinator may have died between the record and the last notice.
+    // The coordinator may have died between recording the end and the last notice.
     let is_told = ended.is_some_and(|ending| !ending.is_in_doubt());
     let recorded = place.ended().map_err(CoordinatorError::from)?;
     match recorded.filter(|_| !is_told && arguments.app.is_none()) {
@@ -100,11 +100,11 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     }
 }
 
-/// A coordinator of which nothing is asked: the end of the connection tells its end.
+/// A connection to a running coordinator. No request is sent: the end of the connection signals its exit.
 struct Living(UnixStream);
 
 impl Living {
-    /// None if nobody listens any more.
+    /// Connects; none if the coordinator has exited.
     fn of(place: &Place) -> Option<Self> {
         let stream = UnixStream::connect(place.socket()).ok()?;
         stream.set_nonblocking(true).ok()?;

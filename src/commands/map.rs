@@ -1,4 +1,4 @@
-//! `graduate:map <environment> [<from> <to>]` and `graduate:unmap`: what apps are called in an environment.
+//! `graduate:map <environment> [<from> <to>]` and `graduate:unmap`: the names of apps in an environment.
 
 use clap::Args;
 use serde_json::json;
@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// It adds a rule, and does not only list them.
+    /// Whether it adds a rule rather than listing the rules.
     pub(super) fn changes(&self) -> bool {
         self.source.is_some()
     }
@@ -43,10 +43,10 @@ pub(crate) struct UnmapArguments {
     rule: String,
 }
 
-/// Adds a rule, or lists them.
+/// Adds a rule, or lists the rules.
 ///
 /// # Errors
-/// An environment that is not linked, or a rule that cannot be added.
+/// The environment is not linked, or the rule cannot be added.
 pub(crate) fn map(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let environment = &arguments.environment;
     let (Some(source), Some(destination)) = (arguments.source.clone(), arguments.destination.clone()) else {
@@ -63,7 +63,7 @@ pub(crate) fn map(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
 /// Removes a rule.
 ///
 /// # Errors
-/// An environment that is not linked, or no such rule.
+/// The environment is not linked, or the rule does not exist.
 pub(crate) fn unmap(arguments: &UnmapArguments, vars: &Vars) -> Result<(), Error> {
     let UnmapArguments { environment, rule } = arguments;
     Settings::change(vars, |settings| {

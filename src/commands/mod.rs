@@ -1,6 +1,7 @@
-//! The commands of users, one file each: its arguments and what it does.
+//! The commands of users, one file each: its arguments and its implementation.
 //!
-//! A result goes to stdout ([`print()`]), everything else to stderr. What a command could not do is its error.
+//! A result goes to stdout ([`print()`]), everything else to stderr. A command that cannot do its work returns an
+//! error.
 
 use clap::Subcommand;
 
@@ -278,7 +279,7 @@ pub(crate) enum Command {
     Unmap(map::UnmapArguments),
 }
 
-/// All commands; those that no user runs are hidden.
+/// Returns all commands; those that no user runs are hidden.
 pub fn all() -> clap::Command {
     Command::augment_subcommands(clap::Command::new("dokku"))
 }
@@ -286,7 +287,7 @@ pub fn all() -> clap::Command {
 /// Runs a command.
 ///
 /// # Errors
-/// Whatever stopped it.
+/// The error that stopped the command.
 pub(crate) fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
     check_asker(&command, vars)?;
     match command {
@@ -337,16 +338,16 @@ pub(crate) fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
     Ok(ExitStatus::Done)
 }
 
-/// Refuses a command that whoever runs it may not run.
+/// Refuses a command that the caller may not run.
 ///
 /// # Errors
-/// The refusal, which names who may; settings that cannot be read.
+/// The refusal, which names who may; or the settings cannot be read.
 fn check_asker(command: &Command, vars: &Vars) -> Result<(), Error> {
     let Some(deed) = deed(command) else { return Ok(()) };
     Ok(Settings::load(vars)?.judge(&vars.asker(), &deed)?)
 }
 
-/// A deed for an environment, or with `--incoming` for this host.
+/// Returns the deed for an environment, or, with `--incoming`, administering this host.
 fn there_or_here<'a>(
     environment: Option<&'a EnvironmentName>,
     deed: fn(&'a EnvironmentName) -> Deed<'a>,
@@ -354,15 +355,15 @@ fn there_or_here<'a>(
     environment.map_or(Deed::AdministerAll, deed)
 }
 
-/// What a command does that not everybody may do: none of those that look only, of those of a peer's key, and of those that
-/// make an order, which is judged where it is made.
+/// Returns the deed of a command for which the caller needs permission. None for commands that only read, for those of
+/// a source's key, and for those that make an order, which is checked when it is made.
 fn deed(command: &Command) -> Option<Deed<'_>> {
     match command {
         Command::Go(arguments) => Some(Deed::Decide(&arguments.environment)),
         Command::Confirm(arguments) => Some(Deed::Decide(&arguments.environment)),
         Command::Abort(arguments) => Some(there_or_here(arguments.environment.as_ref(), Deed::Abort)),
         Command::Recover(arguments) => Some(there_or_here(arguments.environment.as_ref(), Deed::Abort)),
-        // It may also end a graduation that is not confirmed, without an order.
+        // It can also end an unconfirmed graduation, which needs no order.
         Command::Rollback(arguments) => Some(Deed::GoBack(&arguments.environment)),
         Command::Freeze(arguments) => Some(there_or_here(arguments.environment.as_ref(), Deed::Administer)),
         Command::Unfreeze(arguments) => Some(there_or_here(arguments.environment.as_ref(), Deed::Administer)),
@@ -373,12 +374,12 @@ fn deed(command: &Command) -> Option<Deed<'_>> {
             set::Scope::Global => Deed::AdministerAll,
             set::Scope::One(environment) => Deed::Administer(environment),
         }),
-        // A second link to the same host would not have what the first is guarded by.
         Command::Signers(arguments) if arguments.action != signers::SignerAction::List => {
             Some(Deed::AdministerAll)
         }
+        // A second link to the same host would not have the restrictions of the first one.
         Command::AddEnvironment(_) | Command::AddHook(_) | Command::RmHook(_) => Some(Deed::AdministerAll),
-        // Root alone runs two of these, and they look at that themselves.
+        // `accept` and `reject` are for root alone, and check that themselves.
         Command::Accept(_)
         | Command::Reject(_)
         | Command::Sources(_)

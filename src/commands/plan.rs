@@ -1,4 +1,4 @@
-//! `graduate:plan <environment> [<revision>]`: what a graduation would do; it changes nothing.
+//! `graduate:plan <environment> [<revision>]`: shows what a graduation would do; changes nothing.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ use super::printing::{Format, FormatOption, print, print_json};
 /// How long a coordinator may take to answer.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// How long is waited for what it says before it is looked at whether it still lives.
+/// How long to wait for a notice before checking whether the coordinator still runs.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
 /// What to plan, and how to show it.
@@ -47,10 +47,10 @@ pub(crate) struct Arguments {
     output: FormatOption,
 }
 
-/// Runs the command. Status 0 whether or not there is something to do, 1 if a graduation would be refused.
+/// Runs the command. Returns status 0 whether or not there is something to do, and 1 if a graduation would be refused.
 ///
 /// # Errors
-/// An environment that is not linked, a revision that does not exist, a coordinator that cannot be started.
+/// The environment is not linked, the revision does not exist, or the coordinator cannot be started.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     Settings::load(vars)?.environment(&arguments.environment)?;
     let repo = GitRepository::open(vars)?;
@@ -94,7 +94,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Erro
     Ok(status)
 }
 
-/// Has a coordinator make the plan, and reads what it says.
+/// Starts a coordinator to make the plan, and reads its notices.
 fn ask(order: &Order, vars: &Vars) -> Result<(Option<Plan>, Ending), Error> {
     let started = coordinator::start(&CoordinatorTask::Graduate(Box::new(order.clone())))?;
     let place = Place::of(vars, &order.id);
@@ -107,7 +107,7 @@ fn ask(order: &Order, vars: &Vars) -> Result<(Option<Plan>, Ending), Error> {
     let mut events = Follower::<Notice>::open(&place.events())?;
     let mut plan = None;
     loop {
-        // Looked at first: what it said before it ended is read after that.
+        // Checked first: notices that it wrote before it exited are read after this.
         let is_gone = !started.process.is_running();
         match events.next(LOOK_PERIOD) {
             Ok(Some(notice)) => {
@@ -130,7 +130,7 @@ fn text(order: &Order, plan: Option<&Plan>, ending: Ending, vars: &Vars) -> Stri
     let mut lines = Lines::default();
     lines.big_step(&format!("{environment} and {}", order.commit.short()));
     let mut reporter = Reporter::new(false);
-    // What it is about is said above.
+    // The heading shows this already.
     reporter.text(&Notice::Started {
         source: settings::host_name(vars),
         commit: order.commit,

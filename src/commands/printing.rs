@@ -1,4 +1,4 @@
-//! How a command prints: its result to stdout, what it does meanwhile to stderr.
+//! How a command prints: its result to stdout, its progress to stderr.
 
 use std::fmt;
 
@@ -33,10 +33,10 @@ pub(super) struct FormatOption {
     pub(super) format: Format,
 }
 
-/// Writes a result to stdout. A reader that is gone has seen enough.
+/// Writes a result to stdout. A reader that has closed the pipe is not an error.
 ///
 /// # Errors
-/// [`CommandError::Output`]: a full disk, for one.
+/// [`CommandError::Output`], for example on a full disk.
 pub(crate) fn print(result: impl fmt::Display) -> Result<(), Error> {
     Ok(output::to_stdout(&result.to_string()).map_err(CommandError::Output)?)
 }
@@ -49,7 +49,7 @@ pub(crate) fn print_json(value: &serde_json::Value) -> Result<(), Error> {
     Ok(output::json_to_stdout(value).map_err(CommandError::Output)?)
 }
 
-/// Lines of columns, under their names. A cell is one line, whatever stands in it.
+/// Formats rows as columns under their names. A cell never breaks the line, whatever it contains.
 pub(super) fn table(names: &[String], rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().map(|cell| one_line(cell)).collect()).collect();
@@ -63,14 +63,14 @@ pub(super) fn table(names: &[String], rows: &[Vec<String>]) -> String {
     all().map(line).collect()
 }
 
-/// Tells a person, on stderr, that a step is done.
+/// Reports a completed step, on stderr.
 pub(super) fn tell(step: impl fmt::Display) {
     let mut lines = Lines::default();
     lines.step(&step.to_string());
     output::to_stderr(&lines.text());
 }
 
-/// Tells a person a detail of the step.
+/// Reports a detail of the step, on stderr.
 pub(super) fn detail(text: impl fmt::Display) {
     let mut lines = Lines::default();
     lines.detail(&text.to_string());

@@ -1,4 +1,4 @@
-//! Which releases can be gone back to: a revision that is neither here nor on the destination is gone for good.
+//! Which releases can be restored: not one with a revision that exists neither here nor on the destination.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,8 +14,8 @@ use crate::vars::Vars;
 /// A revision of an app.
 type Revision = (AppName, CommitId);
 
-/// For each of these commits of releases, the apps whose revisions are gone. The destination is asked only about what is not
-/// here; if it cannot be asked, nothing is said to be gone.
+/// Returns, for each of these commits of releases, the apps whose revisions no longer exist. The destination is asked
+/// only about revisions missing here; if it cannot be asked, none is reported.
 ///
 /// # Errors
 /// The settings cannot be read.
@@ -41,8 +41,8 @@ pub(super) fn lost(
     Ok(lost.filter(|(_, apps)| !apps.is_empty()).collect())
 }
 
-/// Which of these commits of releases can be gone back to without a build: the destination runs their revisions, or keeps
-/// images of them. None if it cannot be asked.
+/// Returns those of these commits of releases that can be restored without a build: the destination runs or keeps
+/// images of all their revisions. None if it cannot be asked.
 ///
 /// # Errors
 /// The settings cannot be read.
@@ -73,7 +73,7 @@ pub(super) fn without_build(
     Ok(Some(commits.iter().filter(is_ready).copied().collect()))
 }
 
-/// Those that the destination does not have either; none if it cannot be asked.
+/// Returns the revisions that the destination does not have either; none if it cannot be asked.
 fn without_what_is_there(
     missing: BTreeSet<Revision>,
     environment: &EnvironmentName,

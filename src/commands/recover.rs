@@ -31,14 +31,14 @@ pub(crate) struct Arguments {
     incoming: bool,
 }
 
-/// Runs the command: finishes what was decided and undoes what was not, and says which.
+/// Runs the command: finishes what was decided, undoes what was not, and reports which.
 ///
 /// # Errors
-/// A graduation is in progress, or it stays in doubt.
+/// A graduation is in progress, or the graduation stays in doubt.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let Some(environment) = &arguments.environment else { return incoming::recover(vars) };
     if journal::current(vars, environment)?.is_none() {
-        // One that has been removed since can be in doubt all the same.
+        // A graduation to an environment that was removed since can still be in doubt.
         Settings::load(vars)?.environment(environment)?;
     }
     let id = request::new_id()?;

@@ -1,4 +1,4 @@
-//! `graduate:reject <name>`: a source may not graduate to this host any more.
+//! `graduate:reject <name>`: a source may no longer graduate to this host.
 
 use clap::Args;
 
@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
 /// Runs the command.
 ///
 /// # Errors
-/// It was not root who called, or there is no such source: nothing changed.
+/// The caller is not root, or the source does not exist: nothing changed.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let Arguments { name } = arguments;
     check_root(vars, &format!("graduate:reject {name}"))?;

@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
     output: FormatOption,
 }
 
-/// Runs the command. An environment that is not linked any more still has its releases.
+/// Runs the command. An environment that is no longer linked still has its releases.
 ///
 /// # Errors
 /// The repository cannot be read.
@@ -79,7 +79,7 @@ fn row(episode: &Episode, lost: &[AppName], ready: Option<bool>) -> Vec<String> 
     ]
 }
 
-/// Who asked for it, signed that and approved it.
+/// Names who requested, signed and approved the release.
 fn asked_by(episode: &Episode) -> String {
     let asked = match (&episode.by, &episode.signer) {
         (Some(by), Some(signer)) if by != signer => format!("{by}, signed by {signer}"),

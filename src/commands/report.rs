@@ -1,4 +1,5 @@
-//! `graduate:report [<environment>] [--<environment>-<key>]`: what holds for each environment, in Dokku's report style.
+//! `graduate:report [<environment>] [--<environment>-<key>]`: shows the settings of each environment, in Dokku's report
+//! style.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -26,13 +27,13 @@ pub(crate) struct Arguments {
     output: FormatOption,
 }
 
-/// A value's key, and the value in words.
+/// A key and its value, as shown.
 type Pair = (&'static str, String);
 
 /// Runs the command.
 ///
 /// # Errors
-/// An environment that is not linked, or a flag that there is not.
+/// The environment is not linked, or the flag is unknown.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let settings = Settings::load(vars)?;
     let (flags, names): (Vec<&String>, Vec<&String>) =
@@ -68,7 +69,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     }
 }
 
-/// Leaves the one value that a flag names: `--graduate-<key>` of each environment, `--<environment>-<key>` of that one.
+/// Keeps only the value that a flag names: `--graduate-<key>` of each environment, `--<environment>-<key>` of that one.
 fn only<'a>(
     reports: Vec<(&'a EnvironmentName, Vec<Pair>)>,
     flag: &str,

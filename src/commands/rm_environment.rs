@@ -22,13 +22,13 @@ pub(crate) struct Arguments {
     pub(super) name: EnvironmentName,
 }
 
-/// Runs the command. The host's pinned keys go with the last environment on it; tags and branches stay.
+/// Runs the command. The host's pinned keys are removed with the last environment on it; tags and branches stay.
 ///
 /// # Errors
-/// No environment has that name, or it is being graduated to.
+/// The environment does not exist, or a graduation to it is in progress.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let name = &arguments.name;
-    // It could not come back to its destination without what is removed here.
+    // The graduation could not reconnect to its destination without what is removed here.
     if let Some(holder) = coordinator::in_progress(vars, name)? {
         return Err(CommandError::InProgress(name.clone(), holder.map(|holder| holder.by)).into());
     }
@@ -42,7 +42,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
             }
             ssh::remove_config(vars, name)?;
         }
-        // Tags that stand approve nothing if it is linked again.
+        // So that existing approval tags count no more if it is linked again.
         approvals::forget(vars, name)?;
         tell(format_args!("{name} removed"));
         Ok::<_, Error>(())

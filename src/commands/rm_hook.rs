@@ -1,4 +1,4 @@
-//! `graduate:rm-hook <PRE|POST|SUCCESS|FAILURE> <index>`.
+//! `graduate:rm-hook <PRE|POST|VERIFY|SUCCESS|FAILURE|INCOMING> <index>`.
 
 use clap::Args;
 

@@ -1,4 +1,4 @@
-//! `graduate:rollback <environment> [<release>]`: an earlier release through the same transaction.
+//! `graduate:rollback <environment> [<release>]`: graduates an earlier release by the same transaction.
 
 use clap::Args;
 
@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
 /// Runs the command.
 ///
 /// # Errors
-/// There is no such release, or those of a graduation.
+/// The release does not exist, or an error of the graduation.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     let environment = &arguments.environment;
     Settings::load(vars)?.environment(environment)?;
@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Erro
     let found = match &arguments.release {
         None => history::previous(&repo, environment)?,
         Some(given) => {
-            // With or without the environment before it.
+            // Accepted with or without the environment's name.
             let full = format!("{environment}/{given}");
             let tag = given.parse::<ReleaseTag>().or_else(|_| full.parse()).ok();
             let tag = tag.filter(|tag| tag.environment() == environment);

@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
 /// Runs the command.
 ///
 /// # Errors
-/// An unknown environment or property, or a value that the property cannot have.
+/// The environment or the property is unknown, or the value is not valid for the property.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let property: Property = arguments.property.parse().map_err(SettingsError::Property)?;
     let value = arguments.value.join(" ");

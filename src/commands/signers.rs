@@ -1,4 +1,4 @@
-//! `graduate:signers <add|list|remove> [<name>]`: whose signatures of request tags are taken.
+//! `graduate:signers <add|list|remove> [<name>]`: whose signatures of request tags are accepted.
 
 use chrono::{NaiveDate, Utc};
 use clap::Args;
@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
 /// Runs the command.
 ///
 /// # Errors
-/// A name that is missing, taken or unknown; what stands on stdin is not a public key.
+/// The name is missing, taken or unknown, or stdin is not a public key.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let name = || {
         let usage =

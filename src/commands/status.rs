@@ -1,4 +1,4 @@
-//! `graduate:status [<environment>]`: which revision of which app runs where, and what goes on there.
+//! `graduate:status [<environment>]`: which revision of which app runs where, and which graduations are in progress.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
@@ -34,62 +34,62 @@ pub(crate) struct Arguments {
     output: FormatOption,
 }
 
-/// What is known of one environment.
+/// The state of one environment.
 #[derive(Debug, Serialize)]
 struct EnvironmentStatus {
     name: EnvironmentName,
-    /// The release that was recorded last.
+    /// The last recorded release.
     release: Option<String>,
-    /// Apps of it that are known to be at another revision since: a later state was found to run there already.
+    /// Apps known to run another revision since then: a later state was found to run there already.
     changed_since: Vec<AppName>,
-    /// Why it cannot be asked.
+    /// Why the destination cannot be asked.
     unreachable: Option<String>,
-    /// What goes on there.
+    /// The graduation in progress.
     in_progress: Option<Progress>,
     /// The graduation that was left in doubt.
     in_doubt: Option<GraduationId>,
     /// Why graduations are refused.
     frozen: Option<String>,
-    /// Its apps, by the names that they have here.
+    /// Its apps that are mapped, by their names on this host.
     apps: BTreeMap<AppName, There>,
-    /// Its apps that no app here becomes.
+    /// Its apps that no app of this host is mapped to.
     unmapped: Vec<DestinationApp>,
-    /// What an operator there should know of them.
+    /// Remarks for the operator of the destination.
     remarks: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
 struct Progress {
-    /// None of what is next if the lock's note cannot be read.
+    /// None, like `by` and `since`, if the lock file cannot be read.
     id: Option<GraduationId>,
     by: Option<String>,
     since: Option<chrono::DateTime<chrono::Utc>>,
-    /// The last step that was told.
+    /// The last step that was reported.
     step: String,
-    /// Until when it is verified, if it is live and not confirmed.
+    /// Until when it is verified, if it is live and unconfirmed.
     unconfirmed_until: Option<chrono::DateTime<chrono::Utc>>,
 }
 
 /// An app, as an environment runs it.
 #[derive(Debug, Serialize)]
 struct There {
-    /// What it is called there.
+    /// Its name there.
     name: DestinationApp,
     revision: Runs,
-    /// Whether it serves.
+    /// Whether it is up.
     condition: Condition,
-    /// How many commits this host is ahead of it; unknown where the app's repository here lacks its revision.
+    /// How many commits this host is ahead of it; none if the app's repository here lacks its revision.
     ahead: Option<usize>,
-    /// How many it is ahead of this host.
+    /// How many commits it is ahead of this host.
     behind: Option<usize>,
-    /// It is not what the last release says: somebody has deployed it by hand.
+    /// Whether it differs from the last release: it was deployed by hand.
     drift: bool,
 }
 
-/// Runs the command. A destination that cannot be reached is said to be so, and the others are shown.
+/// Runs the command. An unreachable destination is shown as such, and does not stop the others.
 ///
 /// # Errors
-/// An environment that is not linked; the repository cannot be read.
+/// An environment is not linked, or the repository cannot be read.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let settings = Settings::load(vars)?;
     let names: Vec<&EnvironmentName> = match &arguments.environment {
@@ -99,7 +99,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
         }
         None => settings.environments().keys().collect(),
     };
-    // All hosts look at what they run at the same time.
+    // All hosts are asked at the same time.
     let (survey, live) = thread::scope(|scope| {
         let asked: Vec<_> = names.iter().map(|name| scope.spawn(|| live(name, vars))).collect();
         let survey =
@@ -155,12 +155,12 @@ fn look(
     let linked = settings.environment(name)?;
     let (mut apps, mut unmapped, mut remarks) = (BTreeMap::new(), Vec::new(), Vec::new());
     for (there, status) in live {
-        // A rule says what an app here would be called; whether there is one, or was, is another question.
+        // A rule gives the name that an app would have here; it does not say whether such an app exists or existed.
         let is_known = |app: &AppName| {
             linked.mapping.is_empty() || here.contains_key(app) || released.0.contains_key(app)
         };
         let Some(app) = linked.mapping.here(&there).filter(is_known) else {
-            // On this same host every app is seen here already.
+            // With `local`, every app is already listed as one of this host.
             unmapped.extend(Some(there).filter(|_| !linked.url.is_local()));
             continue;
         };
@@ -187,14 +187,14 @@ fn look(
     })
 }
 
-/// What runs there, or why nobody can say.
+/// Returns what runs there, or why that is not known.
 fn live(name: &EnvironmentName, vars: &Vars) -> Result<BTreeMap<DestinationApp, AppStatus>, String> {
     let live = Inquiry::of(vars, name, None).and_then(|mut inquiry| inquiry.live());
     let live = live.map_err(|error| error.to_string())?;
     Ok(live.into_iter().map(|(app, live)| (app, live.status)).collect())
 }
 
-/// How far this host is ahead of what runs there, and the reverse.
+/// Returns how many commits this host is ahead of and behind what runs there.
 fn distance(
     app: &AppName,
     ours: Option<CommitId>,
@@ -209,7 +209,7 @@ fn distance(
     }
 }
 
-/// The last line of a graduation that names a step.
+/// Returns the last step that a graduation reported.
 fn last_step(vars: &Vars, id: &GraduationId) -> String {
     let mut reporter = Reporter::new(true);
     let mut step = String::new();
@@ -248,7 +248,7 @@ fn text(here: &BTreeMap<AppName, Runs>, places: &[EnvironmentStatus]) -> String 
     lines.text()
 }
 
-/// What is to be said of graduations from elsewhere to this host.
+/// Describes graduations from other hosts to this one.
 fn to_here(incoming: Option<&str>, frozen: Option<&str>) -> String {
     let mut lines = Lines::default();
     if let Some(who) = incoming {
@@ -260,7 +260,7 @@ fn to_here(incoming: Option<&str>, frozen: Option<&str>) -> String {
     lines.text()
 }
 
-/// What is to be said of an environment besides its apps.
+/// Describes an environment, without its apps.
 fn about(lines: &mut Lines, place: &EnvironmentStatus) {
     lines.big_step(&format!("{}: {}", place.name, place.release.as_deref().unwrap_or("no release yet")));
     lines.list("deployed there since, without a graduation", &place.changed_since);
@@ -301,7 +301,7 @@ fn troubles(remarks: &[String]) -> String {
     lines.text()
 }
 
-/// What runs there, and how this host stands to it.
+/// Describes what runs there, and how it compares with this host.
 fn cell(app: &AppName, there: &There) -> String {
     let mut text = there.revision.to_string();
     match there.condition {

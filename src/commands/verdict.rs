@@ -1,4 +1,4 @@
-//! A graduation that is live and unconfirmed goes back: what `graduate:abort` and `graduate:rollback` ask for then.
+//! Rolls back a graduation that is live and unconfirmed, for `graduate:abort` and `graduate:rollback`.
 
 use crate::commit::outcome::Outcome;
 use crate::coordinator::control::Ask;
@@ -12,7 +12,7 @@ use super::error::CommandError;
 use super::in_progress::ending_after;
 use super::printing::tell;
 
-/// Says that it goes back, and waits until that is done.
+/// Requests the roll-back, and waits until it is done.
 pub(super) fn roll_back(
     environment: &EnvironmentName,
     id: &GraduationId,
