@@ -22,29 +22,29 @@ use crate::protocol::{self, Decision, Delivery, MAX_LOG_TEXT, Report};
 use crate::slots::{Slot, Slots};
 use crate::vars::{self, Vars};
 
-/// How long the deploy of an app that is built may go on after an abort: our triggers end it, at the latest after Dokku's
-/// health check, and Dokku then takes the new containers away. Killed instead, it would leave them.
+/// How long the deploy of a built app may go on after an abort. Our triggers end it, at the latest after Dokku's health
+/// check, and Dokku then removes the new containers. If it were killed, they would be left behind.
 const BUILT_GRACE: Duration = Duration::from_secs(60);
 
 /// How long a stopped deploy may take to clean up after itself.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
-/// How many lines of a deploy are passed on before it is looked at again: one that never stops writing must not
-/// go unnoticed when it is held.
+/// How many lines of a deploy are passed on between two looks at its log of events: a deploy that never stops writing
+/// must not go unnoticed when it is held.
 const BATCH: usize = 256;
 
-/// Runs or follows one deploy, and tells how it ends.
+/// Runs or follows one deploy, and reports how it ends.
 #[derive(Clone, Debug)]
 pub(crate) struct DeployRunner {
-    /// Of which graduation.
+    /// The graduation.
     pub(crate) id: GraduationId,
     /// The app.
     pub(crate) app: AppName,
-    /// What it was.
+    /// What the app was.
     pub(crate) before: Before,
     /// How its version becomes an image.
     pub(crate) delivery: Delivery,
-    /// The digest of the image that its version deploys as it is, if it does and that is known.
+    /// The digest of the image, if its version deploys an image as it is and the digest is known.
     pub(crate) digest: Option<Digest>,
     /// The graduation's files.
     pub(crate) store: Store,
@@ -53,7 +53,7 @@ pub(crate) struct DeployRunner {
 }
 
 impl DeployRunner {
-    /// Starts Dokku's deploy when there is room, and follows it to its end on a thread of its own.
+    /// Starts Dokku's deploy when a place is free, and follows it until it ends, on a thread of its own.
     pub(crate) fn start(self, vars: &Vars, slots: Slots) {
         let vars = vars.clone();
         thread::spawn(move || {
@@ -126,7 +126,7 @@ impl DeployRunner {
         self.send(Message::Ended { app: self.app.clone(), end, is_live });
     }
 
-    /// Until the app is put back Dokku's timer is not to end what it is given back to.
+    /// Keeps Dokku's timer from ending the old containers, to which the app may be given back.
     fn spare_old(&self, vars: &Vars) {
         let spare = || -> Result<(), AppError> {
             let noted = self.store.app(&self.app)?.noted(self.before.clone());
@@ -137,7 +137,8 @@ impl DeployRunner {
         }
     }
 
-    /// Containers of it are live. If that cannot be found out, it is found when the app is undone, which looks again.
+    /// Reports whether containers of the deploy are live. If that cannot be determined, the undo, which looks again,
+    /// finds out.
     fn is_live(&self, vars: &Vars) -> bool {
         let look = || -> Result<bool, AppError> {
             let noted = self.store.app(&self.app)?.noted(self.before.clone());
@@ -149,13 +150,13 @@ impl DeployRunner {
         })
     }
 
-    /// What all of its processes have in their environment; see [`vars::DEPLOY`].
+    /// Returns what all processes of the deploy have in their environment; see [`vars::DEPLOY`].
     fn mark(&self) -> String {
         format!("{}/{}", self.id, self.app)
     }
 
     fn send(&self, message: Message) {
-        // The main loop ends only after every deploy has; if it is gone, so is the process.
+        // The main loop ends only after every deploy has; if it has ended, so has the process.
         let _ = self.sender.send(message);
     }
 
@@ -169,7 +170,7 @@ impl DeployRunner {
             return Ok(DeployEnd::Failed { how: "was not started".to_owned() });
         }
         let app = App::new(vars, &self.id, &self.app);
-        // Dokku would take no notice of a lock that somebody has set since the app was opened.
+        // Dokku would ignore a lock that was set by `apps:lock` since the app was opened.
         if let Err(error) = app.is_unlocked() {
             return Ok(DeployEnd::Failed { how: format!("was not started: {error}") });
         }
@@ -192,18 +193,18 @@ impl DeployRunner {
             .spawn()?;
         let process = running.identity().map_err(FileError::of("look at the deploy behind", &path))?;
         if let Err(error) = self.store.note(&self.app, &AppEntry::Deploying { process }) {
-            // Nobody who came after us would know of it.
+            // A later participant would not know of the process.
             let _ = running.stop(STOP_GRACE);
             return Err(error.into());
         }
-        // It waits for this line. If we die before it is written, it reads nothing and does nothing; after that,
-        // whoever comes after us finds its process.
+        // The process waits for this line. If we die before it is written, the process reads nothing and does nothing;
+        // after that, a later participant finds it.
         running.tell(self.git_hook_line().as_bytes());
         let store = self.store.clone();
         let app = self.app.clone();
         let waiter = thread::spawn(move || {
             let status = running.wait_with_group();
-            // Wakes up the follower; if the disk is full it notices within a second by itself.
+            // Wakes the follower, which would otherwise notice within a second, as on a full disk.
             let _ = store.note(&app, &AppEntry::Exited {});
             status
         });
@@ -226,7 +227,7 @@ impl DeployRunner {
         })
     }
 
-    /// How it ended, with what Dokku itself said was wrong at last: that is the cause.
+    /// Returns how the deploy ended, with the last errors that Dokku itself reported: those are the cause.
     fn with_dokkus_words(&self, how: String) -> String {
         match dokkus_words(&self.store.app_dir(&self.app)) {
             Ok(words) if !words.is_empty() => format!("{how}: {}", words.join("; ")),
@@ -253,14 +254,14 @@ impl DeployRunner {
         Some(DeployEnd::Killed { how })
     }
 
-    /// What git would write on the stdin of an app's pre-receive hook; githooks(5).
+    /// Returns what git would write to the stdin of an app's pre-receive hook; githooks(5).
     fn git_hook_line(&self) -> String {
         let old = self.before.from.map_or(ObjectId::ABSENT.to_owned(), |id| id.to_string());
         format!("{old} {} refs/heads/{}\n", self.before.to, self.before.branch)
     }
 
-    /// Passes on what the deploy writes and says when it is held, until its process ends. After an abort a build
-    /// is given some time, then it is stopped; says whether it was.
+    /// Passes on what the deploy writes, and reports when it is held, until its process exits. Reports whether the
+    /// deploy was stopped, which happens some time after an abort.
     fn follow(&self, process: &ProcessId, mut slot: Option<Slot>) -> Result<bool, AppError> {
         let dir = self.store.app_dir(&self.app);
         let watch = Watch::new(&dir)?;
@@ -289,7 +290,7 @@ impl DeployRunner {
             }
             let is_behind = passed_on == BATCH;
             if over {
-                // What it has left running may write on for ever.
+                // Processes that the deploy left running may never stop writing.
                 let written = *end_of_log.get_or_insert(log.written()?);
                 if !is_behind || log.read >= written {
                     break;
@@ -305,7 +306,7 @@ impl DeployRunner {
         Ok(stopped.load(Ordering::Acquire))
     }
 
-    /// Watches for an abort, and ends a deploy that does not end by itself after it.
+    /// Watches for an abort, and then ends a deploy that does not end on its own.
     fn stop_after_abort(&self, process: &ProcessId, stopped: &Arc<AtomicBool>) {
         let (store, process, stopped) = (self.store.clone(), *process, Arc::clone(stopped));
         let (app, grace) = (self.app.clone(), delivery::grace(self.delivery));
@@ -319,7 +320,7 @@ impl DeployRunner {
                     }
                     return;
                 }
-                // Nothing urgent: a watch is a thing that a host has few of.
+                // This is not urgent, and a host has few inotify watches.
                 thread::sleep(Duration::from_secs(1));
             }
         });
@@ -341,13 +342,13 @@ impl LogFollower {
         Ok(Self { reader: BufReader::new(file), partial: Vec::new(), read: 0 })
     }
 
-    /// How long the log is by now, in bytes.
+    /// Returns the present length of the log, in bytes.
     fn written(&self) -> Result<u64, FileError> {
         let about = self.reader.get_ref().metadata();
         about.map(|about| about.len()).map_err(FileError::of("look at", std::path::Path::new("log")))
     }
 
-    /// The next line, if all of it has come. One that grows beyond a message is passed on in pieces.
+    /// Returns the next line, if it is complete. A line that is longer than a message is passed on in pieces.
     fn next_line(&mut self) -> Result<Option<String>, FileError> {
         loop {
             let space = self.reader.fill_buf().map_err(FileError::of("read", std::path::Path::new("log")))?;
@@ -366,14 +367,14 @@ impl LogFollower {
         }
     }
 
-    /// The last line, if it has no end.
+    /// Returns the last line, if no newline ends it.
     fn rest(&mut self) -> Option<String> {
         let partial = std::mem::take(&mut self.partial);
         (!partial.is_empty()).then(|| clean(&partial))
     }
 }
 
-/// How many of Dokku's words are repeated, and in how much of the end of a log they are looked for.
+/// How many of Dokku's error lines are repeated, and how much of the end of a log is searched for them.
 const WORDS: usize = 3;
 const END_OF_LOG: u64 = 64 * 1024;
 
@@ -405,7 +406,7 @@ fn dokkus_words(dir: &std::path::Path) -> Result<Vec<String>, FileError> {
     Ok(words)
 }
 
-/// A line without its end, and without the sequence by which Dokku deletes git's `remote: ` at a terminal.
+/// Returns a line without its end, and without the sequence by which Dokku deletes git's `remote: ` at a terminal.
 fn clean(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line.trim_ascii_end());
     protocol::clipped(text.replace("\u{1b}[1G\u{1b}[K", ""))
@@ -426,7 +427,7 @@ mod tests {
         let log = "\u{1b}[1G\u{1b}[K !     one\n-----> x\n !     two\n !     two\n\u{1b}[1;31m !     \u{1b}[0mthree\n !     four\u{1b}]0;x\u{7}\nlast\n !     \n";
         assert_eq!(words(log), ["two", "three", "four\u{fffd}]0;x\u{fffd}"]);
         assert_eq!(words(&format!(" !     early\n{}\n", "x".repeat(70_000))), [""; 0]);
-        // What helps is said at the end.
+        // The end of a message names the remedy.
         let long = format!("{} cannot be pulled here; log in", "y".repeat(500));
         let found = &words(&format!(" !     {long}"))[0];
         assert!(found.len() < 410 && found.ends_with("y cannot be pulled here; log in"), "{found}");

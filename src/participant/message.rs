@@ -1,4 +1,4 @@
-//! What reaches the participant's main loop, from the source and from the threads that work for it.
+//! The messages to the participant's main loop, from the source and from the threads that work for it.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,14 @@ use crate::names::AppName;
 use crate::participant::store::Before;
 use crate::protocol::{AppEnd, Report, Request};
 
-/// What reaches the main loop.
+/// A message to the main loop.
 #[derive(Debug)]
 pub(crate) enum Message {
     /// A request of the source.
     Request(Request),
-    /// Something to tell the source that decides nothing.
+    /// A report to the source that decides nothing.
     Report(Report),
-    /// Something that the machine alone is to hear of.
+    /// An event for the machine alone.
     Happened(DestinationEvent),
     /// A deploy has ended.
     Ended {
@@ -25,11 +25,11 @@ pub(crate) enum Message {
         /// Containers of it are live, however it ended.
         is_live: bool,
     },
-    /// What is held was looked at.
+    /// A look at what is held has ended.
     Looked {
-        /// The request's.
+        /// The number of the request.
         number: u64,
-        /// The apps that are not healthy any more, and why.
+        /// The apps that are no longer healthy, and why.
         ailing: BTreeMap<AppName, String>,
     },
     /// An app was opened, or could not be.
@@ -39,7 +39,7 @@ pub(crate) enum Message {
         /// What it was.
         result: Result<Before, String>,
     },
-    /// An app has come to its end.
+    /// An app was concluded.
     Closed {
         /// The app.
         app: AppName,
@@ -67,11 +67,11 @@ pub(crate) enum DeployEnd {
     PutBack,
 }
 
-/// How an app came to its end.
+/// The result of concluding an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Closed {
-    /// How.
+    /// How the app ended.
     pub(crate) end: AppEnd,
-    /// What its users should know besides.
+    /// What else users should know.
     pub(crate) note: Option<String>,
 }

@@ -1,5 +1,5 @@
-//! The executor of the destination's machine ([`crate::commit::destination`]): one loop that turns messages into events and
-//! carries out actions.
+//! The executor of the destination's machine ([`crate::commit::destination`]): one loop that turns messages into events
+//! and carries out actions.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::BufReader;
@@ -30,18 +30,18 @@ use crate::settings;
 use crate::slots::Slots;
 use crate::vars::Vars;
 
-/// How many apps are opened, or brought to their end, at once.
+/// How many apps are opened or concluded at once.
 const HANDS: u32 = 4;
 
-/// How long is waited at most for the end of an app before the loop looks around again.
+/// How long the loop waits at most for the end of an app before it looks around again.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How many messages wait for the main loop at most; whoever has another waits until there is room. None has more
-/// than a line of the protocol. The main loop itself sends none, and waits for nobody who does.
+/// How many messages can wait for the main loop; a thread that sends one more waits until there is room. A message is
+/// at most as long as a line of the protocol. The main loop itself sends none, and waits for no thread that does.
 const QUEUE: usize = 64;
 
-/// How many requests a source can make of one graduation. One of two thousand apps has two for each, and asks for a renewal
-/// every twenty seconds.
+/// How many requests a source can make of one graduation. With two thousand apps it makes two for each, and asks for a
+/// renewal every twenty seconds.
 const MAX_REQUESTS: u32 = 100_000;
 
 /// An app of the graduation that was opened.
@@ -49,7 +49,7 @@ const MAX_REQUESTS: u32 = 100_000;
 struct Member {
     before: Before,
     delivery: Delivery,
-    /// Of the image that its version deploys as it is.
+    /// The digest of the image, if its version deploys an image as it is.
     digest: Option<Digest>,
     deploy: Option<DeployEnd>,
     /// Dokku's lock of it, from the end of its deploy on.
@@ -78,23 +78,23 @@ pub(super) struct Participant<'a> {
     graduation: Graduation,
     machine: Destination,
     reports: Reports<'a>,
-    /// Places for builds.
+    /// The places for builds.
     slots: Slots,
-    /// Places for Dokku's commands that open apps and bring them to their end.
+    /// The places for Dokku's commands that open and conclude apps.
     hands: Slots,
     apps: BTreeMap<AppName, Member>,
-    /// The apps with which it was begun, and what they are to run: what this host has agreed to.
+    /// The apps with which it was begun, and the revisions that they are to run: this host has accepted these.
     expected: BTreeMap<AppName, CommitId>,
-    /// What apps that are not open yet run and are to run.
+    /// For each app that was asked for and is not open yet: what it runs, and what it is to run.
     asked: BTreeMap<AppName, (Runs, CommitId)>,
-    /// What could not be written yet: the disk is full, say.
+    /// Actions that could not be carried out yet, for example because the disk is full.
     undone: Vec<DestinationAction>,
     lease: LeaseEnd,
-    /// How many requests there have been.
+    /// How many requests the source has made.
     requests: u32,
-    /// What is held is being looked at.
+    /// Whether a look at what is held is being made.
     is_looking: bool,
-    /// The number of the next look, if one was asked for meanwhile.
+    /// The number of the next look, if one was asked for in the meantime.
     next_look: Option<u64>,
     sender: SyncSender<Message>,
     messages: Receiver<Message>,
@@ -131,19 +131,20 @@ impl<'a> Participant<'a> {
         }
     }
 
-    /// It was begun with these apps, which are to run these revisions. No other is opened.
+    /// Sets the apps with which the graduation was begun, and the revisions that they are to run. No other app is
+    /// opened.
     pub(super) fn with_expected(self, expected: BTreeMap<AppName, CommitId>) -> Self {
         Self { expected, ..self }
     }
 
-    /// Another one has opened these apps, and died.
+    /// Sets the apps that were opened by a participant that has died.
     pub(super) fn with_opened(mut self, apps: BTreeMap<AppName, Before>) -> Self {
         self.apps = apps.into_iter().map(|(app, before)| (app, Member::new(before))).collect();
         self
     }
 
-    /// Carries out the machine's first actions and whatever follows from them, until all is over. Requests are answered all
-    /// the while: the source takes one that is silent for a lease for lost.
+    /// Carries out the machine's first actions and all that follow from them, until the graduation is over. Requests
+    /// are answered all that time: a source treats a destination that is silent for a whole lease as lost.
     pub(super) fn serve(mut self, listener: &UnixListener, first: Vec<DestinationAction>) {
         let Ok(listener) = listener.try_clone() else { return };
         let sender = self.sender.clone();
@@ -160,7 +161,7 @@ impl<'a> Participant<'a> {
         }
     }
 
-    /// Tries again what could not be done, and handles the next message, if one comes in time.
+    /// Tries again what could not be carried out, and handles the next message, if one arrives in time.
     fn turn(&mut self) {
         let undone = std::mem::take(&mut self.undone);
         self.carry_out_all(undone);
@@ -170,7 +171,7 @@ impl<'a> Participant<'a> {
         }
         let patience = self.patience();
         let message = self.messages.recv_timeout(patience);
-        // A held trigger decides, too, when its lease ends.
+        // A held trigger may have decided, too, when its lease ended.
         if self.machine.decision().is_none()
             && let Some(decision) = self.store.decision()
         {
@@ -178,7 +179,7 @@ impl<'a> Participant<'a> {
         }
         match message {
             Ok(message) => self.handle(message),
-            // What could not be done is tried again first.
+            // What could not be carried out is tried again first.
             Err(_) if !self.undone.is_empty() => {}
             Err(_) if self.machine.is_soaking() && self.soak_left().is_zero() => {
                 self.step(DestinationEvent::SoakUnheard)
@@ -188,7 +189,7 @@ impl<'a> Participant<'a> {
         }
     }
 
-    /// How long is waited for a message.
+    /// Returns how long to wait for a message.
     fn patience(&mut self) -> Duration {
         if !self.undone.is_empty() {
             return RETRY_PERIOD;
@@ -201,7 +202,8 @@ impl<'a> Participant<'a> {
         if self.reports.is_behind() { limit.min(RETRY_PERIOD) } else { limit }
     }
 
-    /// How long the source is waited for while all are live. What cannot be read just now says nothing new.
+    /// Returns how long to wait for the source while all apps are live. A file that cannot be read just now says
+    /// nothing new.
     fn soak_left(&mut self) -> Duration {
         let lease = self.lease.left(&self.store);
         self.store.soak_left(lease).unwrap_or_else(|error| {
@@ -327,7 +329,7 @@ impl<'a> Participant<'a> {
         }
     }
 
-    /// Carries out one action, or begins to; says what has happened, if that is known at once.
+    /// Carries out one action, or starts it; returns what has happened, if that is known at once.
     fn carry_out(&mut self, action: DestinationAction) -> Option<DestinationEvent> {
         match action {
             DestinationAction::Say(report) => self.reports.say(report),
@@ -355,7 +357,7 @@ impl<'a> Participant<'a> {
                 let before = &self.apps.get(&app)?.before;
                 match App::new(self.vars, &self.graduation.id, &app).settle_live(before) {
                     Ok(()) => return Some(DestinationEvent::BranchMoved(app)),
-                    // It is tried again at the app's end.
+                    // It is tried again when the app is concluded.
                     Err(error) => log::error!("{error}"),
                 }
             }
@@ -380,14 +382,14 @@ impl<'a> Participant<'a> {
         None
     }
 
-    /// It could not be done: it is tried again with whatever else could not, each once.
+    /// Keeps an action that could not be carried out, to try it again; each is kept once.
     fn try_again(&mut self, action: DestinationAction) {
         if !self.undone.contains(&action) {
             self.undone.push(action);
         }
     }
 
-    /// Creating an app takes Dokku a while: on a thread of its own, so that leases are renewed meanwhile.
+    /// Opens an app on a thread of its own: Dokku takes a while to create one, and leases are renewed in the meantime.
     fn open(&mut self, app: AppName) {
         let Some((from, to)) = self.asked.remove(&app) else { return };
         let (vars, store, sender) = (self.vars.clone(), self.store.clone(), self.sender.clone());
@@ -414,9 +416,10 @@ impl<'a> Participant<'a> {
         })
     }
 
-    /// Docker may take its time, and leases are renewed meanwhile. Who votes yes must be able to write down what is
-    /// decided: a lease that cannot be written says that there is no room for it.
-    /// One is made at a time, and of those that are asked for meanwhile only the last: it alone is waited for.
+    /// Makes the look before the vote on a thread of its own: Docker may be slow, and leases are renewed in the
+    /// meantime. A destination that says yes must be able to write the decision: if a lease cannot be written, there is
+    /// no room for that, either. One look is made at a time; of those asked for in the meantime only the last one is
+    /// made, since the source waits for that alone.
     fn look(&mut self, number: u64) {
         if self.is_looking {
             self.next_look = Some(number);
@@ -434,13 +437,13 @@ impl<'a> Participant<'a> {
         });
     }
 
-    /// Nobody else is to deploy the app until it has come to its own end, which other apps may take long to let it. Who
-    /// was quicker is waited for then.
+    /// Takes Dokku's lock of the app, so that no other deploy of it begins until it is concluded, which may have to
+    /// wait for other apps. If another deploy has the lock already, the app waits for that when it is concluded.
     fn lock(&mut self, app: &AppName) {
         let Some(member) = self.apps.get_mut(app) else { return };
         let lock = || -> Result<Option<DeployLock>, AppError> {
             let known = self.store.app(app)?;
-            // A participant that died may have left it.
+            // A participant that died may have left the lock behind.
             let owner = member.lock_owner().unless_noted(known.is_locking);
             if !known.noted(member.before.clone()).is_touched() {
                 return Ok(None);
@@ -458,7 +461,8 @@ impl<'a> Participant<'a> {
         }
     }
 
-    /// Others may deploy the apps again, which are live. They are watched, unless there is a verdict by now.
+    /// Starts the soak: other deploys of the apps, which are live, may pass again. The apps are watched, unless there
+    /// is a verdict already.
     fn soak(&mut self) -> Result<DestinationEvent, FileError> {
         if let Some(verdict) = self.store.verdict() {
             return Ok(DestinationEvent::Judged(verdict));
@@ -468,7 +472,7 @@ impl<'a> Participant<'a> {
         for (app, member) in &mut self.apps {
             let was_locked = member.lock.take().is_some();
             if was_locked || self.store.app(app).is_ok_and(|known| known.is_locking) {
-                // The file of a participant that died may still be there.
+                // The lock file of a participant that died may still exist.
                 drop(App::new(self.vars, &self.graduation.id, app).try_lock(LockOwner::Us));
                 logged(self.store.note(app, &AppEntry::Unlocked {}));
             }
@@ -498,7 +502,8 @@ impl<'a> Participant<'a> {
         closing.start(way, self.hands.clone());
     }
 
-    /// An app that came to its end under a participant that died: it may not have been left, nor given Dokku's lock back.
+    /// Frees an app that was concluded by a participant that died: its mark may still exist, and Dokku's lock may not
+    /// be released.
     fn free(&self, app: &AppName) {
         logged(self.store.leave(app));
         if self.store.app(app).is_ok_and(|known| known.is_locking) {
@@ -506,7 +511,8 @@ impl<'a> Participant<'a> {
         }
     }
 
-    /// Nothing new may begin on this host before that is written, and nobody be told that it is over.
+    /// Writes how the graduation ended. Before that is written, no other graduation may begin on this host, and the
+    /// source must not learn that this one is over.
     fn settle(&mut self, decision: Decision, ends: BTreeMap<AppName, AppEnd>) -> Option<DestinationEvent> {
         let settled = Settled { decision, ends };
         match self.store.settle(&settled) {
@@ -514,7 +520,7 @@ impl<'a> Participant<'a> {
             Err(error) => log::error!("{error}"),
         }
         if self.store.is_settled() {
-            // What could not be removed is by the next one.
+            // The next graduation removes what could not be removed.
             return Some(DestinationEvent::Settled);
         }
         let Settled { decision, ends } = settled;
