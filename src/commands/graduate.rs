@@ -1,4 +1,4 @@
-//! `graduate <environment> [<revision>]`: a graduation that is started on the host.
+//! `graduate <environment> [<revision>]`: starts a graduation on the host.
 
 use std::io::{self, BufRead, IsTerminal};
 
@@ -48,16 +48,16 @@ pub(crate) struct Arguments {
     pub options: Vec<String>,
 }
 
-/// How to go about it.
+/// How to graduate.
 #[derive(Clone, Debug)]
 pub(super) struct How {
-    /// Do not ask.
+    /// Whether to skip the question.
     pub(super) yes: bool,
-    /// What a push would say with `-o`.
+    /// The options of a push (`-o`).
     pub(super) options: Options,
 }
 
-/// The options of a push, on the command line.
+/// Parses the options of a push from the command line.
 pub(super) fn options(words: &[String]) -> Result<Options, CommandError> {
     Options::parse(words).map_err(|error| CommandError::Usage(error.to_string()))
 }
@@ -65,7 +65,7 @@ pub(super) fn options(words: &[String]) -> Result<Options, CommandError> {
 /// Runs the command: shows the plan and the log since the last release, asks, and graduates.
 ///
 /// # Errors
-/// An environment that is not linked, a revision that does not exist, a coordinator that cannot be started.
+/// The environment is not linked, the revision does not exist, or the coordinator cannot be started.
 pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Error> {
     Settings::load(vars)?.environment(&arguments.environment)?;
     let mut options = options(&arguments.options)?;
@@ -86,13 +86,13 @@ pub(super) fn graduate_to(
     how: &How,
     vars: &Vars,
 ) -> Result<ExitStatus, Error> {
-    // A terminal tells of its end; a session without one, such as a CI job's, does not.
+    // Closing a terminal ends its processes; an ssh session without one, such as a CI job's, does not.
     client::leave_with_session();
     let repo = GitRepository::open(vars)?;
     let quiet = how.options.quiet;
     let mut agreed = None;
     if !how.options.plan {
-        // Whoever may not is told so before anything is asked.
+        // A caller without permission is refused before any question.
         self::order(environment, revision, how.options.clone(), &repo, vars)?;
     }
     if how.options.plan || !how.yes {
@@ -121,7 +121,7 @@ pub(super) fn graduate_to(
     Ok(graduate(&order, look, vars)?.0.exit_status().into())
 }
 
-/// What is asked of the coordinator.
+/// Makes the order for the coordinator.
 pub(super) fn order(
     environment: &EnvironmentName,
     revision: Option<&str>,
@@ -134,7 +134,7 @@ pub(super) fn order(
     Ok(orders.of_command(environment, revision)?)
 }
 
-/// Returns the plan as well, if it came so far.
+/// Carries out an order; returns how it ended, and the plan if one was made.
 fn graduate(order: &Order, look: Look, vars: &Vars) -> Result<(Ending, Option<Plan>), Error> {
     let started = coordinator::start(&CoordinatorTask::Graduate(Box::new(order.clone())))?;
     let mut attached = Attached::to_started(vars, &order.id, &started, look)?;
@@ -144,7 +144,7 @@ fn graduate(order: &Order, look: Look, vars: &Vars) -> Result<(Ending, Option<Pl
     Ok((ending, Place::of(vars, &order.id).planned()))
 }
 
-/// What is new since the release that runs there.
+/// Shows the commits since the release that runs there.
 fn show_log(
     environment: &EnvironmentName,
     revision: Option<&str>,
@@ -157,7 +157,7 @@ fn show_log(
     Ok(())
 }
 
-/// Asks at a terminal. Without one there is nobody to ask, and silence is no yes.
+/// Asks for confirmation at a terminal. Without a terminal the command needs `--yes`.
 fn confirmed() -> Result<bool, Error> {
     if !io::stdin().is_terminal() {
         return Err(CommandError::Usage("there is no terminal to ask at; say --yes".to_owned()).into());
