@@ -1,4 +1,4 @@
-//! One graduation on its source: what all parts of a coordinator work with, and how its end is written down.
+//! One graduation on its source: what all parts of a coordinator work with, and how the graduation's end is recorded.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
@@ -22,14 +22,14 @@ use crate::records::Recorder;
 use crate::settings::{Limits, Settings};
 use crate::vars::Vars;
 
-/// How many messages wait for the main loop at most; whoever has another waits until there is room. None has more
-/// than a line of the protocol. The main loop itself sends none, and waits for nobody who does.
+/// The most messages that wait for the main loop; a thread that sends another one waits until there is room. None is
+/// larger than a line of the protocol. The main loop itself sends none, and waits for no thread that does.
 const QUEUE: usize = 64;
 
-/// How many apps are looked at at once.
+/// How many threads look at apps in parallel.
 const LOOKS: usize = 2;
 
-/// Looks at all of these on a few threads, and gives what was found in their order.
+/// Looks at each item, on a few threads, and returns the results in the order of the items.
 pub(super) fn in_threads<T: Sync, R: Send>(all: &[T], look: impl Fn(&T) -> R + Sync) -> Vec<R> {
     thread::scope(|scope| {
         let look = &look;
@@ -48,7 +48,7 @@ pub(crate) struct Coordinator<'a> {
     pub(super) limits: Limits,
     pub(super) settings: Settings,
     pub(super) site: Arc<Site>,
-    /// What it does; empty until that is known.
+    /// Empty until it has been made.
     pub(super) plan: Plan,
     pub(super) journal: Journal,
     pub(super) events: Recorder<Notice>,
@@ -103,14 +103,15 @@ impl<'a> Coordinator<'a> {
         })
     }
 
-    /// People are told through a file; a full disk must not stop what was decided.
+    /// Writes a notice to the file from which people read. An error is only logged: a full disk must not stop what
+    /// was decided.
     pub(super) fn say(&self, notice: Notice) {
         if let Err(error) = self.events.append(&notice) {
             log::error!("cannot say {notice:?}: {error}");
         }
     }
 
-    /// The last that is said. On a full disk those who are attached hear it all the same.
+    /// Writes the last notice. If the disk is full, attached clients receive it over the socket instead.
     pub(super) fn end(&self, ending: Ending) {
         let notice = Notice::Ended { ending, seconds: self.started.elapsed().as_secs() };
         let unwritten = self.events.append(&notice).err().map(|error| {
@@ -123,7 +124,7 @@ impl<'a> Coordinator<'a> {
         }
     }
 
-    /// Records how it ended: the ledger first, then the journal.
+    /// Records how the graduation ended: first in the ledger, then in the journal.
     pub(super) fn conclude(&mut self, outcome: &Outcome) -> Result<Option<ReleaseTag>, CoordinatorError> {
         let release = match outcome {
             Outcome::Live {} => {
@@ -144,7 +145,7 @@ impl<'a> Coordinator<'a> {
         };
         self.journal.append(&Entry::Ended { outcome: outcome.clone(), release: release.clone() })?;
         if let Err(error) = journal::set_current(self.vars, &self.order.tag.environment, None) {
-            // Whoever comes next finds that it has ended.
+            // The next coordinator finds in the journal that it has ended.
             log::error!("{error}");
         }
         Ok(release)

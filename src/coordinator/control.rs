@@ -1,7 +1,7 @@
 //! The socket by which hooks and commands attach to a coordinator.
 //!
-//! What a graduation does is read from its file of events; the socket carries only what must be answered: the
-//! vote, and the wish to stop. A client that does not read can therefore never block the coordinator.
+//! Clients read what a graduation does from its file of events. The socket carries only requests (vote, go, verdict,
+//! stop) and the few answers to them, so a client that does not read can never block the coordinator.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufReader};
@@ -17,74 +17,74 @@ use crate::order::Notice;
 use crate::process::ProcessId;
 use crate::protocol::{self, LineError};
 
-/// From a hook or command to the coordinator.
+/// A message from a hook or command to the coordinator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Ask {
-    /// This client is the one that asked for the graduation: if it goes away before the vote, it is aborted.
+    /// This client asked for the graduation: if it disconnects before the vote, the graduation is aborted.
     Asker {
-        /// git-receive-pack(1), in a push: when it has ended, the ref says what was decided.
+        /// git-receive-pack(1), in a push: once it has ended, the ref is the decision.
         receive_pack: Option<ProcessId>,
     },
     /// All graduations of the push are ready: vote now.
     Vote {},
     /// The refs have moved: read them.
     TagMoved {},
-    /// Go on from where it waits for a person.
+    /// Go live: a person allows the vote for which the run waits.
     Go {
-        /// Who says so.
+        /// Who sends it.
         by: String,
     },
-    /// It is live and stays: end the soak.
+    /// The apps are live and stay: end the soak.
     Confirm {
-        /// Who says so.
+        /// Who sends it.
         by: String,
     },
-    /// It is live and goes back.
+    /// The apps are live and go back.
     RollBack {
-        /// Who says so.
+        /// Who sends it.
         by: String,
     },
-    /// Stop, if it is not too late.
+    /// Stop, unless it is too late.
     Stop {
         /// Who wants it and why.
         reason: String,
     },
 }
 
-/// From the coordinator to a hook or command.
+/// A message from the coordinator to a hook or command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Tell {
-    /// Everything is held; a vote may be asked for.
+    /// All apps are held; the client may ask for the vote.
     Ready {},
     /// The vote is yes.
     Voted {},
-    /// It is over; the last event tells how.
+    /// The graduation is over; its last notice says how it ended.
     Ended {
-        /// How, if that could not be written down: on a full disk, for one.
+        /// The last notice, if it could not be written, as on a full disk.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         unwritten: Option<Box<Notice>>,
     },
 }
 
-/// What a client does, as the coordinator's main loop sees it.
+/// What a client does, as an event of the coordinator's main loop.
 #[derive(Debug)]
 pub(crate) enum ClientEvent {
-    /// It asks for something.
+    /// The client asks for something.
     Asks(Ask),
     /// The client that asked for the graduation has disconnected.
     AskerGone,
 }
 
-/// Those who have asked for something and are still there. One who only looks costs no more than its connection.
+/// The connected clients that have sent a request. A client that only reads the events does not count as one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Clients(Arc<Mutex<Numbered>>);
 
 #[derive(Debug, Default)]
 struct Numbered {
     there: BTreeMap<u64, UnixStream>,
-    /// How many have ever come.
+    /// How many clients have been registered so far.
     count: u64,
 }
 
@@ -93,13 +93,13 @@ impl Clients {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Somebody has come and asked for something, and may have left since.
+    /// Reports whether any client has ever sent a request, even if it has disconnected since.
     pub(crate) fn have_come(&self) -> bool {
         self.lock().count > 0
     }
 
-    /// Tells all of them something. One that does not read is no concern of ours: a message is far smaller than a
-    /// socket's buffer, and three are all that ever come.
+    /// Sends a message to all clients. A client that does not read blocks nothing: a message is far smaller than a
+    /// socket's buffer, and at most three are sent in all.
     pub(crate) fn tell(&self, message: &Tell) {
         for client in self.lock().there.values_mut() {
             let _ = client.set_write_timeout(Some(Duration::from_millis(200)));
@@ -121,14 +121,14 @@ impl Clients {
     }
 }
 
-/// How long nobody is let in after the system could not give us a connection.
+/// How long to pause after a connection could not be accepted or served.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Listens on a thread of its own, and a thread for each client, each of which tells what the client does as long as
-/// somebody hears that.
+/// Listens on a thread of its own, and serves each client on another one, which passes what the client does to `tell`
+/// until that returns `false`.
 ///
 /// # Errors
-/// The socket cannot be made.
+/// The socket cannot be created.
 pub(crate) fn listen(
     path: &Path,
     clients: Clients,
@@ -141,8 +141,8 @@ pub(crate) fn listen(
             let served = connection.and_then(|connection| {
                 thread::Builder::new().spawn(move || serve(&connection, &clients, &tell))
             });
-            // No room for another open file or thread, for one. That passes; trying without a pause would be all
-            // that we do.
+            // The limit of open files or threads may be reached. That passes; without a pause this loop would use all
+            // of a processor.
             if let Err(error) = served {
                 log::warn!("cannot serve a client: {error}");
                 thread::sleep(ACCEPT_PAUSE);
@@ -185,11 +185,11 @@ impl Control {
     /// Attaches to the coordinator that listens, or is about to listen, at `path`.
     ///
     /// # Errors
-    /// Nobody does within `limit`, or `is_hopeless` says that nobody will.
+    /// Nothing listens within `limit`, or `is_hopeless` says that nothing will.
     pub(crate) fn attach(path: &Path, limit: Duration, is_hopeless: impl Fn() -> bool) -> io::Result<Self> {
         let end = Instant::now() + limit;
         loop {
-            // Asked first: it may have listened and ended since.
+            // Asked before the attempt: after it, the coordinator may have begun to listen in between.
             let is_over = is_hopeless() || Instant::now() >= end;
             match UnixStream::connect(path) {
                 Ok(stream) => return Ok(Self { stream }),
@@ -199,34 +199,34 @@ impl Control {
         }
     }
 
-    /// Asks for something.
+    /// Sends a request.
     ///
     /// # Errors
-    /// The coordinator is gone.
+    /// The coordinator has exited.
     pub(crate) fn ask(&mut self, ask: &Ask) -> io::Result<()> {
         protocol::write(&mut self.stream, ask)
     }
 
-    /// A reader of what the coordinator tells, for a thread of its own.
+    /// Returns a reader of what the coordinator sends, for a thread of its own.
     ///
     /// # Errors
-    /// The descriptor cannot be copied.
+    /// The descriptor cannot be duplicated.
     pub(crate) fn answers(&self) -> io::Result<Answers> {
         Ok(Answers { reader: BufReader::new(self.stream.try_clone()?) })
     }
 }
 
-/// What a coordinator tells.
+/// The messages of a coordinator.
 #[derive(Debug)]
 pub(crate) struct Answers {
     reader: BufReader<UnixStream>,
 }
 
 impl Answers {
-    /// Waits for the next answer; `None` when the coordinator is gone.
+    /// Waits for the next message; returns `None` when the coordinator has exited.
     ///
     /// # Errors
-    /// What came is not an answer.
+    /// What arrived is not a message.
     pub(crate) fn next_answer(&mut self) -> Result<Option<Tell>, LineError> {
         match protocol::read_line(&mut self.reader)? {
             Some(line) => protocol::parse(&line).map(Some),

@@ -31,16 +31,16 @@ pub(crate) enum CoordinatorError {
     /// The record.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The link broke before anything was begun.
+    /// The destination of an earlier graduation could not be asked.
     #[error(transparent)]
     Link(#[from] LinkError),
-    /// It was started by hand, or by another version.
+    /// The task on stdin is not valid: the process was started by hand, or by another version.
     #[error("cannot understand what the coordinator was started for: {0}")]
     Start(#[from] serde_json::Error),
-    /// The socket, the events.
+    /// The task on stdin cannot be read.
     #[error("cannot talk to the hook: {0}")]
     Io(#[from] std::io::Error),
-    /// A push that was voted on goes on for too long.
+    /// A push that was voted on has not ended in time.
     #[error(
         "graduation {0} is in doubt: the push that decides it (process {1}) has not ended yet; try again when it has"
     )]

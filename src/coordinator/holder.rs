@@ -1,4 +1,4 @@
-//! Who has an environment: one graduation at a time.
+//! Which graduation holds an environment: only one at a time does.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::names::{EnvironmentName, GraduationId};
 use crate::order::Ending;
 use crate::vars::Vars;
 
-/// How long who only looks whether an environment is free may have its lock.
+/// How long to wait for a process that takes an environment's lock only to see whether it is free.
 const LOOK_LIMIT: Duration = Duration::from_millis(200);
 
-/// Who has an environment, as its lock's file says.
+/// The graduation that holds an environment, as its lock file says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EnvironmentHolder {
@@ -22,15 +22,15 @@ pub(crate) struct EnvironmentHolder {
     pub id: GraduationId,
     /// Who asked for it.
     pub by: String,
-    /// When.
+    /// Since when.
     pub since: DateTime<Utc>,
 }
 
-/// Whether somebody graduates to an environment right now, and who, if the lock's note can be read: it is written after the
-/// lock is taken.
+/// Returns the graduation to an environment that is in progress, if there is one. The inner `None` means that the
+/// lock file cannot be read: it is written after the lock is taken.
 ///
 /// # Errors
-/// The lock cannot be looked at.
+/// The lock cannot be examined.
 pub(crate) fn in_progress(
     vars: &Vars,
     environment: &EnvironmentName,
@@ -38,7 +38,7 @@ pub(crate) fn in_progress(
     Lock::look(&journal::lock_path(vars, environment))
 }
 
-/// Takes an environment, unless somebody has it. Who only looks ([`in_progress`]) has it for a moment, too.
+/// Takes an environment, unless another graduation holds it. [`in_progress`] holds the lock for a moment, too.
 ///
 /// # Errors
 /// The lock cannot be opened or written.
@@ -52,7 +52,7 @@ pub(crate) fn lock(
     Lock::take_within(&path, holder, LOOK_LIMIT)
 }
 
-/// What is told to whoever comes second.
+/// Returns the ending of a graduation whose environment is held by another one.
 pub(super) fn busy(vars: &Vars, environment: &EnvironmentName, first: Option<EnvironmentHolder>) -> Ending {
     let is_unconfirmed =
         first.as_ref().is_some_and(|first| Place::of(vars, &first.id).unconfirmed_until().is_some());
@@ -88,7 +88,7 @@ mod tests {
         std::fs::write(journal::lock_path(&vars, &production), "{").unwrap();
         assert_eq!(in_progress(&vars, &production).unwrap(), Some(None));
         drop(taken);
-        // A program that another test starts just now may have it for a moment.
+        // A program that another test starts may hold it for a moment.
         let again = Lock::wait(&journal::lock_path(&vars, &production), Duration::from_secs(10));
         assert!(again.unwrap().is_some());
     }

@@ -1,4 +1,4 @@
-//! What reaches a coordinator's main loop.
+//! The messages to a coordinator's main loop.
 
 use crate::commit::source::Phase;
 use crate::coordinator::control::ClientEvent;
@@ -8,72 +8,72 @@ use crate::names::AppName;
 use crate::order::HookKind;
 use crate::protocol::Report;
 
-/// From one of the threads around the main loop.
+/// A message from one of the threads around the main loop.
 #[derive(Debug)]
 pub(super) enum CoordinatorMessage {
-    /// Of a hook or command.
+    /// From a hook or command.
     Client(ClientEvent),
-    /// Of the destination.
+    /// From the destination.
     Peer {
-        /// Over which of its links, counted.
+        /// The number of the link over which it arrived.
         session: u32,
-        /// What.
+        /// What arrived.
         heard: Heard,
     },
-    /// A program of the user's wrote a line.
+    /// One of the operator's hooks wrote a line.
     ProgramWrote {
-        /// Of which kind it is.
+        /// The kind of the hook.
         kind: HookKind,
         /// The line.
         text: String,
     },
-    /// All of a phase have ended, or one has failed.
+    /// All hooks of a phase have ended, or one has failed.
     ProgramsDone {
-        /// Which.
+        /// The phase.
         phase: Phase,
-        /// What failed.
+        /// Which one failed and why, if one did.
         result: Result<(), String>,
     },
     /// All VERIFY hooks have ended, or one has failed.
     Verified {
-        /// What failed.
+        /// Which one failed and why, if one did.
         result: Result<(), String>,
     },
-    /// Those that are told how it ended have all run.
+    /// All SUCCESS, FAILURE or late VERIFY hooks have run.
     OutcomeTold {
-        /// What failed of them.
+        /// Those that failed, and why.
         failures: Vec<String>,
     },
-    /// git-receive-pack(1) has ended: the ref will not move any more.
+    /// git-receive-pack(1) has ended: the ref will no longer move.
     PushIsOver,
 }
 
-/// What is heard of a destination.
+/// What a thread reports of a destination.
 #[derive(Debug)]
 pub(super) enum Heard {
-    /// It tells something.
+    /// The destination sent a report.
     Report(Report),
     /// The link broke.
     Lost(String),
-    /// It is back.
+    /// The link was restored.
     Back(Inquiry),
-    /// It will not come back.
+    /// The link could not be restored in time.
     Gone(String),
-    /// How far the image of an app is on its way there.
+    /// The progress of an app's image on its way there.
     SendingImage {
         /// The app.
         app: AppName,
-        /// How far.
+        /// How much of it was sent.
         how_far: HowFar,
     },
-    /// An app's image is there.
+    /// An app's image has arrived.
     ImageSent {
         /// The app.
         app: AppName,
-        /// How many bytes of layers were sent, before compression.
+        /// The size of the layers that were sent, in bytes before compression.
         bytes: u64,
     },
-    /// All that is sent of an app is there, or not.
+    /// Everything that an app needs has arrived there, or could not be sent.
     Sent {
         /// The app.
         app: AppName,

@@ -1,4 +1,4 @@
-//! How much of what a destination tells is written down for people: they read it from a file that is kept.
+//! Limits how much of what a destination reports is written for people: they read it from a file that is kept.
 
 use std::cell::Cell;
 
@@ -6,13 +6,13 @@ use crate::names::EnvironmentName;
 use crate::order::Notice;
 use crate::protocol;
 
-/// How many bytes of the output of builds and hooks there: 256 MiB.
+/// The most bytes of output of builds and hooks there: 256 MiB.
 const MAX_OUTPUT: usize = 256 << 20;
 
-/// How many bytes of whatever else it tells: 16 MiB.
+/// The most bytes of everything else that it reports: 16 MiB.
 const MAX_TOLD: usize = 16 << 20;
 
-/// What was told already.
+/// How many bytes were written.
 #[derive(Debug, Default)]
 pub(super) struct Allowance {
     output: Cell<usize>,
@@ -20,7 +20,8 @@ pub(super) struct Allowance {
 }
 
 impl Allowance {
-    /// Says it, unless that is too much; then that, once.
+    /// Says a notice, unless it exceeds the limit. A warning replaces the first one that does; later ones are
+    /// dropped.
     pub(super) fn say(&self, environment: &EnvironmentName, notice: Notice, say: impl FnOnce(Notice)) {
         let is_output = matches!(notice, Notice::Log { .. } | Notice::HookLine { .. });
         let (bytes, limit) = if is_output { (&self.output, MAX_OUTPUT) } else { (&self.others, MAX_TOLD) };

@@ -1,4 +1,4 @@
-//! What a destination tells, as events and notices by the names that apps have here.
+//! Turns the reports of a destination into events and notices, with the names that apps have on this side.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use crate::order::{HookKind, Notice};
 use crate::protocol::{AppEnd, Report, Verdict};
 
 impl Peer {
-    /// What follows for the transaction.
+    /// Takes what a thread reports, and returns the event that follows for the transaction.
     pub(in crate::coordinator) fn hear(
         &mut self,
         session: u32,
@@ -65,7 +65,7 @@ impl Peer {
         say: Say<'_>,
     ) -> Option<TransactionEvent> {
         self.lease.hears(Instant::now());
-        // The participant's are counted, and not the agent's own, which come first here.
+        // Only the participant's reports are counted. The agent's own are the first of these.
         self.seen += 1;
         match report {
             Report::Hello(_) | Report::Answer(_) => {
@@ -131,7 +131,7 @@ impl Peer {
             Report::AppEnded { app: there, end } => {
                 let app = self.here(&there)?;
                 let end = end_in_words(end, &app, &there);
-                // The agent says it again when all have ended.
+                // The agent repeats it when all apps have ended.
                 if !transaction.knows_end(&app, &end) {
                     say(Notice::AppEnded { app: app.clone(), end: end.clone() });
                 }
@@ -141,7 +141,7 @@ impl Peer {
         }
     }
 
-    /// The destination speaks of its own apps; from here on they have the names that they have here.
+    /// Returns an app's name on this side. The destination uses its own names.
     fn here(&self, there: &AppName) -> Option<AppName> {
         let app = self.site.routes.here(&there.clone().into()).cloned();
         if app.is_none() {
@@ -151,7 +151,7 @@ impl Peer {
     }
 }
 
-/// A person must look at an app by the name that it has there.
+/// Adds the name that an app has there to the reason why it is stuck: a person must look at it by that name.
 fn end_in_words(end: AppEnd, app: &AppName, there: &AppName) -> AppEnd {
     match end {
         AppEnd::Stuck { reason } if app != there => AppEnd::Stuck { reason: format!("as {there}: {reason}") },

@@ -1,4 +1,5 @@
-//! What is known of a destination's lease: until when it waits for us, and whether it still answers.
+//! What the source knows of a destination's lease: until when the destination waits for it, and whether it still
+//! answers.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -7,15 +8,16 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(super) struct KnownLease {
     pub(super) length: Duration,
-    /// It lasts from here on, at least.
+    /// The lease lasts for at least `length` from here on.
     renewed: Instant,
-    /// When anything was heard of the destination.
+    /// When anything last arrived from the destination.
     heard: Instant,
-    /// When a renewal was asked for last.
+    /// When the last renewal was requested.
     asked: Instant,
     /// The number of that request.
     number: u64,
-    /// When those were sent that may still be answered: on a slow link an answer comes after the next request.
+    /// When each request that may still be answered was sent: on a slow link an answer arrives after the next
+    /// request.
     unanswered: BTreeMap<u64, Instant>,
 }
 
@@ -24,7 +26,7 @@ impl KnownLease {
         Self { length, renewed: now, heard: now, asked: now, number: 0, unanswered: BTreeMap::new() }
     }
 
-    /// The number of a new request to renew it.
+    /// Notes a new request to renew the lease, and returns its number.
     pub(super) fn ask(&mut self, now: Instant) -> u64 {
         self.number += 1;
         self.asked = now;
@@ -33,7 +35,8 @@ impl KnownLease {
         self.number
     }
 
-    /// It counts from when this renewal was asked for. An answer that comes again after a link was lost says nothing.
+    /// Renews the lease from the time at which this renewal was requested. An answer that is repeated after a lost
+    /// link changes nothing.
     pub(super) fn is_renewed(&mut self, number: u64) {
         if let Some(asked) = self.unanswered.remove(&number) {
             self.renewed = asked;
@@ -45,12 +48,12 @@ impl KnownLease {
         self.heard = now;
     }
 
-    /// It is time to ask again.
+    /// Reports whether the next renewal must be requested.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         now.duration_since(self.asked) >= self.length / 6
     }
 
-    /// Nothing at all has been heard for as long as it lasts.
+    /// Reports whether nothing at all has arrived for a whole lease.
     pub(super) fn is_silent(&self, now: Instant) -> bool {
         now.duration_since(self.heard) >= self.length
     }
@@ -59,7 +62,7 @@ impl KnownLease {
         now.duration_since(self.renewed)
     }
 
-    /// Nobody need be waiting there any more.
+    /// Returns when the destination may no longer be waiting.
     pub(super) fn end(&self) -> Instant {
         self.renewed + self.length
     }
@@ -71,8 +74,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// A lease of two minutes, and the time after an hour of apps that are put back, in which one renewal in so many is
-    /// answered.
+    /// Returns a lease of two minutes, and the time, after an hour of an abort in which every `answered`th renewal
+    /// was answered.
     fn after_an_hour(answered: u32) -> (KnownLease, Instant) {
         let mut now = Instant::now();
         let mut lease = KnownLease::new(120 * SECOND, now);
@@ -127,7 +130,7 @@ mod tests {
             if lease.is_due(now) {
                 asked.push((second, lease.ask(now)));
             }
-            // Each answer takes two seconds, and a renewal is asked for every second.
+            // Each answer takes two seconds, and a renewal is requested every second.
             for (_, number) in asked.extract_if(.., |(sent, _)| second - *sent >= 2) {
                 lease.is_renewed(number);
             }

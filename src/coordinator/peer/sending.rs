@@ -1,4 +1,4 @@
-//! What is sent of apps on its way to a destination: objects, and images.
+//! Sends what apps need on the destination: objects and images.
 
 use std::sync::Arc;
 use std::thread;
@@ -15,12 +15,13 @@ use crate::process::Children;
 use crate::protocol::Delivery;
 use crate::transfer::Transfer;
 
-/// How many apps' objects are sent at once. They share one connection, on which sshd allows ten sessions by default
+/// How many apps are sent at once. They share one connection, on which sshd allows ten sessions by default
+/// (`MaxSessions`).
 /// (`MaxSessions`).
 const SENT_AT_ONCE: u32 = 4;
 
-/// How long the process of a link may take to end when what is sent over its connection has failed with it: the kernel closes
-/// the connection first.
+/// How long to wait for the process of a link to exit after a transfer over its connection has failed: if the link is
+/// what failed, the kernel closes the connection before the process exits.
 const LINK_END: Duration = Duration::from_secs(1);
 
 /// Sends the objects of an app's version.
@@ -31,7 +32,7 @@ fn push(site: &Site, row: &Row, children: &Children, silence: Duration) -> Resul
     transfer.run(children).map_err(|error| format!("its revision could not be sent: {error}"))
 }
 
-/// Sends its image, by its name here.
+/// Sends the image of an app's version; `name` is its name here.
 fn send_image(
     site: &Site,
     row: &Row,
@@ -55,8 +56,8 @@ fn send_image(
 }
 
 impl Peer {
-    /// Sends what an app needs there: its objects, and its image if the plan says so. Objects that are there are not sent; a
-    /// branch that went away since does not take them along, for the app was opened.
+    /// Sends what an app needs there: its objects, and its image if the plan says so. Objects that exist there are
+    /// not sent. They remain even if their branch was removed since the plan, because the app was opened.
     pub(in crate::coordinator) fn send_version(&mut self, app: AppName) -> Option<TransactionEvent> {
         let row = self.row(&app);
         if row.is_there && row.delivery.delivery() != Delivery::Image {
@@ -91,7 +92,8 @@ impl Peer {
         }
     }
 
-    /// A push that failed with its link is none of the app's failures: it is repeated once, when the link is back.
+    /// Takes the result of a transfer. One that failed because of the link is not a failure of the app: it is
+    /// repeated once, when the link is restored.
     pub(super) fn sent(
         &mut self,
         app: AppName,

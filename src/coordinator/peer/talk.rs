@@ -1,4 +1,4 @@
-//! The link to a destination: heard on a thread of its own, found silent, lost, and taken up again.
+//! The link to a destination: read on a thread of its own, found silent or lost, and restored.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::order::Notice;
 use crate::protocol::Request;
 
 impl Peer {
-    /// Goes on over a new link.
+    /// Continues over a new link.
     pub(super) fn talk_over(&mut self, inquiry: Inquiry) {
         let (link, mut reports) = inquiry.into_talk();
         self.link = Some(link);
@@ -34,8 +34,8 @@ impl Peer {
         });
     }
 
-    /// A session that stays open and says nothing for a whole lease is as good as lost: the destination has given
-    /// up waiting by then. One that has not begun yet may still do so, and then waits for a lease in vain.
+    /// Treats an open link on which nothing arrived for a whole lease as lost: by then the destination has stopped
+    /// waiting. A destination that has not begun yet may still do so; it then waits one lease for nothing.
     pub(in crate::coordinator) fn lose_if_silent(&mut self, say: Say<'_>) -> Option<TransactionEvent> {
         if self.link.is_none() || !self.lease.is_silent(Instant::now()) {
             return None;
@@ -44,10 +44,10 @@ impl Peer {
     }
 
     pub(super) fn link_lost(&mut self, reason: String, say: Say<'_>) -> Option<TransactionEvent> {
-        // The reader of a session that we ended ourselves says so, too.
+        // The reader of a session that was ended here also reports that it is lost.
         self.link.take()?;
         if !self.has_begun {
-            // Nothing waits there that would be worth coming back for.
+            // Nothing is held there that is worth reconnecting for.
             return Some(TransactionEvent::LinkGone(reason));
         }
         let gone = |why: &dyn Display| format!("the destination cannot be reached: {why}");
@@ -74,7 +74,7 @@ impl Peer {
         None
     }
 
-    /// Asks for what was missed, and repeats what may not have arrived.
+    /// Continues over the new link: asks for missed reports, and repeats requests that may not have arrived.
     pub(super) fn link_back(&mut self, inquiry: Inquiry, transaction: &Transaction) {
         self.talk_over(inquiry);
         self.lease.hears(Instant::now());

@@ -12,7 +12,7 @@ fn name(name: &str) -> AppName {
     name.parse().unwrap()
 }
 
-/// One that has begun with `api` and `web`, and whose destination is this shell script.
+/// A peer that has begun with `api` and `web`, and whose destination is a shell script.
 struct Around {
     peer: Peer,
     messages: Receiver<CoordinatorMessage>,
@@ -65,7 +65,7 @@ impl Around {
         self.peer.hear(session, heard, &self.transaction, &say)
     }
 
-    /// The next push of objects has failed; that there is no environment here is why it does.
+    /// Takes the result of the next push of objects. It fails, because this test has no environment.
     fn next_push_fails(&mut self) -> Option<TransactionEvent> {
         let (session, heard) = loop {
             let message = self.messages.recv_timeout(Duration::from_secs(60)).unwrap();
@@ -109,7 +109,7 @@ fn a_push_of_objects_that_a_lost_link_took_along_is_repeated_once() {
 #[test]
 fn a_push_that_fails_before_the_end_of_its_link_is_heard_of_is_repeated_too() {
     let mut around = Around::of("exit");
-    // Its process has ended; that the link is lost waits behind the push.
+    // The process has ended, but the push is reported before the lost link is.
     let lost = around.messages.recv_timeout(Duration::from_secs(60)).unwrap();
     around.peer.sends_under_way = 1;
     let end = Instant::now() + Duration::from_secs(60);
