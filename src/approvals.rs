@@ -1,7 +1,7 @@
-//! What is known of approvals: `environments/<env>.approvals` of the plugin's data has whose key pushed which of the tags
-//! `approve/<env>/<label>`, and when. The tag that stands and the record count together; neither counts alone.
+//! The records of approvals: `environments/<env>.approvals` in the plugin's data says whose key pushed which of the
+//! tags `approve/<env>/<label>`, and when. An approval counts only while both the tag and its record exist.
 //!
-//! post-receive writes it, once git has moved the tags, under `approvals.lock`.
+//! post-receive writes the record, after git has moved the tags, under `approvals.lock`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -20,30 +20,30 @@ use crate::sources;
 use crate::updates::ApprovalUpdate;
 use crate::vars::{NamedKey, Vars};
 
-/// How long one push waits for another one to be recorded.
+/// How long a push waits while another one is recorded.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How many approvals of an environment are remembered: the newest.
+/// The largest number of approvals of an environment that is kept: the newest.
 const MAX_RECORDED: usize = 1_000;
 
-/// Of how many approvals that do not count it is said why.
+/// The largest number of approvals that do not count for which the reason is given.
 const MAX_REMARKS: usize = 20;
 
-/// An approval cannot be taken, or those that there are cannot be read.
+/// An approval cannot be accepted, or the existing ones cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApprovalError {
-    /// It came by no ssh session of Dokku's.
+    /// The push came through no ssh session of Dokku's.
     #[error(
         "{0} approves nothing: an approval is somebody's whose key of ssh-keys:list pushes it, and this push has none"
     )]
     NoKey(ApprovalTag),
-    /// The key has a name that no list of hooks or properties could hold.
+    /// The name of the key cannot be part of a list of hooks or properties.
     #[error("an approval needs a key that can be named: {0}")]
     Key(#[source] InvalidName),
-    /// Another push does not end.
+    /// Another push takes too long.
     #[error("those of another push are being recorded; wait until that is over")]
     Busy,
-    /// What is recorded.
+    /// The records cannot be read.
     #[error("{0}\n`dokku graduate:doctor` says what puts that right")]
     Recorded(#[source] FileError),
     /// Another file.
@@ -63,12 +63,12 @@ struct ApprovalFile {
     approvals: Vec<Recorded>,
 }
 
-/// Where an environment's are.
+/// The file with an environment's approvals.
 pub(crate) fn file(vars: &Vars, environment: &EnvironmentName) -> PathBuf {
     vars.data().join("environments").join(format!("{environment}.approvals"))
 }
 
-/// What is recorded for an environment.
+/// The approvals recorded for an environment.
 ///
 /// # Errors
 /// The file is damaged.
@@ -79,18 +79,18 @@ pub(crate) fn recorded(vars: &Vars, environment: &EnvironmentName) -> Result<Vec
 
 /// What is to be approved.
 pub(crate) struct ToApprove<'a> {
-    /// Where it is to go.
+    /// The environment that the request graduates to.
     pub(crate) environment: &'a EnvironmentName,
     /// The commit.
     pub(crate) commit: CommitId,
-    /// Who has signed the request, which counts as asking.
+    /// The signer of the request, who counts as a requester.
     pub(crate) signed: Option<&'a Signed>,
-    /// The approvals that come with the request, or go.
+    /// The changes of approvals in the same push as the request.
     pub(crate) pushed: &'a [ApprovalUpdate],
 }
 
-/// The approvals of a commit for an environment, for whoever asks here. Where they cannot be read none counts, and that is
-/// said.
+/// The approvals of a commit for an environment, as far as they count for the present requester. If they cannot be
+/// read, none counts and a remark says so.
 pub(crate) fn of(vars: &Vars, repo: &RepositoryReader, wanted: &ToApprove<'_>) -> Approvals {
     judged(vars, repo, wanted).unwrap_or_else(|error| Approvals {
         counted: Vec::new(),
@@ -109,7 +109,7 @@ fn judged(vars: &Vars, repo: &RepositoryReader, wanted: &ToApprove<'_>) -> Resul
             None => standing.remove(&tag.label),
         };
     }
-    // One that is no commit was made by hand, and approves nothing.
+    // A tag that leads to no commit was made by hand, and approves nothing.
     standing.retain(|_, object| repo.commit_of(*object).is_ok_and(|named| named == commit));
     if standing.is_empty() {
         return Ok(Approvals::default());
@@ -134,7 +134,7 @@ fn judged(vars: &Vars, repo: &RepositoryReader, wanted: &ToApprove<'_>) -> Resul
     Ok(Approvals { counted, remarks })
 }
 
-/// What the tags for an environment name.
+/// The objects of the approval tags for an environment.
 fn standing(
     repo: &RepositoryReader,
     environment: &EnvironmentName,
@@ -148,7 +148,7 @@ fn approver(key: &NamedKey) -> Result<Approver, InvalidName> {
     Ok(Approver { name: key.name.parse()?, fingerprint: key.fingerprint.parse()? })
 }
 
-/// Says before git moves the tags whether they could be recorded. To withdraw one is always possible.
+/// Checks, before git moves the tags, that the approvals could be recorded. An approval can always be withdrawn.
 ///
 /// # Errors
 /// See [`ApprovalError`].
@@ -161,16 +161,16 @@ pub(crate) fn check(vars: &Vars, updates: &[ApprovalUpdate]) -> Result<(), Appro
     Ok(())
 }
 
-/// What a push has done to an approval.
+/// A change of an approval by a push.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ApprovalChange {
-    /// It is recorded.
+    /// The approval is recorded.
     Given(ApprovalTag, Recorded),
-    /// One that was recorded is so no more: whose it was.
+    /// A recorded approval no longer counts; with its approver.
     Withdrawn(ApprovalTag, Approver),
 }
 
-/// Records what a push has moved. What is moved without a key counts for nothing, recorded or not.
+/// Records the tags that a push has moved. A tag that was moved without a key never counts.
 ///
 /// # Errors
 /// See [`ApprovalError`].
@@ -199,8 +199,8 @@ pub(crate) fn record(
     Ok(changes)
 }
 
-/// What is recorded after a push. Of a tag that somebody has moved on meanwhile that push records what it is; records of
-/// tags that are gone are forgotten.
+/// The records after a push. Leaves a tag that another push has moved since to that push, and drops the records of tags
+/// that no longer exist.
 fn after(
     mut approvals: Vec<Recorded>,
     updates: &[&ApprovalUpdate],
@@ -227,10 +227,10 @@ fn after(
     approvals
 }
 
-/// Forgets all approvals for an environment that is not linked any more.
+/// Forgets all approvals for an environment that is no longer linked.
 ///
 /// # Errors
-/// They are still there.
+/// The file cannot be removed.
 pub(crate) fn forget(vars: &Vars, environment: &EnvironmentName) -> Result<(), FileError> {
     let path = file(vars, environment);
     if path.exists() { files::remove_durably(&path) } else { Ok(()) }

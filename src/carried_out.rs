@@ -1,9 +1,9 @@
-//! Which requests were carried out: of each label, the objects with which it led to a release.
+//! Which requests were carried out: for each label, the objects with which it led to a release.
 //!
 //! `<data>/environments/<env>.requests/<label>/<object>` holds the release. It is written before the journal says that
-//! the graduation has ended, so that whoever settles that writes it again. All of it stands in the release tags, too
-//! (`Requested-as:`, `Requested-object:`), of which it is made anew where it is missing: it is an index, so that a
-//! request is found without reading them all.
+//! the graduation has ended, so that the process that settles the graduation writes it again. This is an index with
+//! which a request is found without reading all release tags. They hold the same facts (`Requested-as:`,
+//! `Requested-object:`), and a missing index is made anew from them.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::vars::Vars;
 /// The note of a release tag that names the request's object.
 pub(crate) const OBJECT_NOTE: &str = "Requested-object";
 
-/// The note of a release tag that names what was signed of the request, where it was: the id of the tag without its signature.
+/// The note of a release tag that names what was signed, if the request was: the id of the tag without its signature.
 pub(crate) const PAYLOAD_NOTE: &str = "Signed-object";
 
 /// The note of a release tag that names the request.
@@ -27,15 +27,15 @@ pub(crate) const TAG_NOTE: &str = "Requested-as";
 /// The index cannot be read, written or made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CarriedOutError {
-    /// A file of it.
+    /// A file of the index.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The releases of which it is made.
+    /// The releases from which it is made.
     #[error(transparent)]
     Repo(#[from] RepoError),
 }
 
-/// What a file of it says.
+/// The content of one of its files.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CarriedOut {
@@ -47,14 +47,14 @@ fn dir(vars: &Vars, environment: &EnvironmentName) -> PathBuf {
 }
 
 fn file(dir: &Path, request: &RequestTag, object: ObjectId) -> PathBuf {
-    // A label is one component of a path, and none that leads elsewhere.
+    // A label is one component of a path, and cannot lead elsewhere.
     dir.join(request.label.as_str()).join(object.to_string())
 }
 
-/// The release to which a request led with this very object; none if it never did.
+/// The release to which a request with this very object led; none if it led to none.
 ///
 /// # Errors
-/// Nobody knows.
+/// The index cannot be read or made.
 pub(crate) fn find(
     vars: &Vars,
     repo: &RepositoryReader,
@@ -69,10 +69,10 @@ pub(crate) fn find(
     Ok(entry.and_then(|entry| entry.release.parse().ok()))
 }
 
-/// Notes that a request led to a release. The environment's lock must be ours.
+/// Records that a request led to a release. The caller holds the environment's lock.
 ///
 /// # Errors
-/// It may not be on the disk.
+/// The record may not be durable.
 pub(crate) fn note(
     vars: &Vars,
     repo: &RepositoryReader,
@@ -84,7 +84,7 @@ pub(crate) fn note(
     if !dir.exists() {
         make(&dir, repo, &request.environment)?;
     }
-    // Of a coordinator that was killed here; its graduation is ours, under the environment's lock.
+    // Left behind by a coordinator that was killed here; its graduation is ours, as we hold the environment's lock.
     files::sweep_temporary(&dir.join(request.label.as_str()), &format!("{object}."))?;
     Ok(write(&dir, request, object, release)?)
 }
@@ -95,14 +95,15 @@ fn write(dir: &Path, request: &RequestTag, object: ObjectId, release: &ReleaseTa
     files::write_json(&file, &CarriedOut { release: release.to_string() })
 }
 
-/// Makes the index of what the release tags say, under another name first, so that what has the name is whole.
+/// Makes the index from the release tags, under another name that is changed at the end: an index of this name is
+/// complete.
 fn make(dir: &Path, repo: &RepositoryReader, environment: &EnvironmentName) -> Result<(), CarriedOutError> {
     let parent = dir.parent().unwrap_or(dir);
     files::make_dir(parent)?;
     let name = format!(".{environment}.requests.");
     let new = tempfile::Builder::new().prefix(&name).tempdir_in(parent);
     let new = new.map_err(FileError::of("make a directory in", parent))?;
-    // The newest first: what was carried out twice is known by its first release in the end.
+    // The newest first: of a request that was carried out twice, the first release remains.
     for release in repo.releases(environment)? {
         let release = release?;
         let request =
@@ -117,7 +118,7 @@ fn make(dir: &Path, repo: &RepositoryReader, environment: &EnvironmentName) -> R
     }
     let made = std::fs::rename(new.path(), dir).and_then(|()| files::sync_parent(dir));
     match made {
-        // Somebody else has made it meanwhile, of the same releases.
+        // Another process has made it in the meantime, from the same releases.
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
         made => Ok(made.map_err(FileError::of("make", dir))?),
     }
@@ -130,7 +131,7 @@ pub(crate) mod tests {
     use crate::names::CommitId;
     use crate::repo::GitRepository;
 
-    /// An environment's repository with one commit, which has no files.
+    /// The repository of an environment, with one commit that has no files.
     pub(crate) struct TestRepository {
         pub(crate) dir: tempfile::TempDir,
         pub(crate) vars: Vars,

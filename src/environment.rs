@@ -1,6 +1,7 @@
-//! The environment repository's work tree: keeps the manifests as the apps are, compares them, and commits them.
+//! The environment repository's work tree: keeps the manifests up to date with the apps, compares them, and commits
+//! them.
 //!
-//! It never judges by a file that may be stale: whoever asks for differences gets those of the apps as they run.
+//! It never relies on a file that may be stale: differences are those of the apps as they run.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,7 +27,7 @@ use crate::ssh::quoted;
 use crate::updates::MAIN;
 use crate::vars::Vars;
 
-/// How long one commit waits for another that runs at the same time.
+/// How long a commit waits for another one.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The manifests could not be made, written, compared or committed.
@@ -44,13 +45,13 @@ pub(crate) enum EnvironmentError {
     /// A file of the work tree or of the plugin's data.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The secret that fingerprints are made with is not there or too short.
+    /// The secret with which fingerprints are made is missing or too short.
     #[error("cannot make fingerprints: {} does not hold a secret of 32 bytes; `dokku plugin:install` makes it", .0.display())]
     Secret(PathBuf),
-    /// What runs.
+    /// What runs cannot be found out.
     #[error(transparent)]
     Provenance(#[from] ProvenanceError),
-    /// A revision that is said to run and is not there.
+    /// A revision is said to run, and the repository does not have it.
     #[error("{app} cannot run {revision}: its repository does not have that revision")]
     NoSuchRevision {
         /// The app.
@@ -65,12 +66,12 @@ pub(crate) enum EnvironmentError {
         .0.join(", ")
     )]
     Foreign(Vec<String>),
-    /// What is committed would not be the state of this environment, or would be what the ledger says of another one.
+    /// The commit would not be the state of this environment, or would go to a branch of the ledger.
     #[error("{branch} is checked out, and a commit belongs to main: first run\n`{remedy}`")]
     NotMain {
-        /// The branch, or what else is checked out.
+        /// What is checked out: a branch or something else.
         branch: String,
-        /// The command that makes `main` the one that is checked out.
+        /// The command that makes `main` the current branch.
         remedy: String,
     },
     /// Another commit takes too long.
@@ -80,35 +81,35 @@ pub(crate) enum EnvironmentError {
 
 impl Explain for EnvironmentError {}
 
-/// The secret of this host, 32 bytes in the plugin's data.
+/// The file with the secret of this host, 32 bytes.
 pub(crate) fn secret_path(vars: &Vars) -> PathBuf {
     vars.data().join("secret")
 }
 
-/// What a commit did.
+/// The result of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Committed {
-    /// The new commit; none if HEAD says what is already.
+    /// The new commit; none if HEAD has this state already.
     pub commit: Option<CommitId>,
-    /// What it changed; empty if the commit before could not be read.
+    /// How the apps differ from the commit before; every app does if that could not be read.
     pub differences: Vec<Difference>,
-    /// What an operator should know of the apps.
+    /// What an operator should know about the apps.
     pub remarks: Vec<String>,
 }
 
 /// The apps of this host as they are.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Survey {
-    /// What a commit would say of them.
+    /// The state that a commit would record.
     pub state: State,
-    /// What no manifest says of them.
+    /// The facts about them that no manifest holds.
     pub here: AppsHere,
     /// Apps that run here and that no graduation can carry.
     pub uncarried: Vec<Uncarried>,
 }
 
 impl Survey {
-    /// Why nobody knows the one revision that an app runs, if that is so.
+    /// Why the one revision that an app runs is not known; none if it is.
     pub(crate) fn unclear(&self, app: &AppName) -> Option<Problem> {
         let here = self.here.get(app)?;
         match here.status.runs {
@@ -117,7 +118,7 @@ impl Survey {
         }
     }
 
-    /// What an operator should know of them, each in a sentence.
+    /// What an operator should know about them, each fact in a sentence.
     pub(crate) fn remarks(&self) -> Vec<String> {
         let of_app = |(app, here): (&AppName, &Here)| {
             let broken = here.broken.clone();
@@ -140,7 +141,7 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    /// Takes what the environment variables say, and the host's secret.
+    /// Reads the host's secret; the rest comes from `vars`.
     ///
     /// # Errors
     /// [`EnvironmentError::Secret`], or the secret cannot be read.
@@ -165,7 +166,7 @@ impl Environment {
         let mut survey = Survey::default();
         for app in apps {
             let Found { status, image } = found.remove(app).unwrap_or_default();
-            // What is broken of one app concerns that app alone: its config counts as unchanged.
+            // A broken file of one app concerns that app alone: its config counts as unchanged.
             let (config, broken) = match self.fingerprints(app) {
                 Ok(config) => (config, None),
                 Err(error) => {
@@ -213,14 +214,14 @@ impl Environment {
         }
     }
 
-    /// The manifest that is in the work tree.
+    /// The manifest in the work tree.
     fn written(&self, app: &AppName) -> Option<Manifest> {
         let text = files::read(&self.manifest_path(app), MAX_MANIFEST as u64).ok()??;
         Manifest::parse(&text, app).ok()
     }
 
-    /// Brings all manifests in the work tree up to date and returns the live state. Writes only what changed. A manifest
-    /// that cannot be written concerns its app alone.
+    /// Brings all manifests in the work tree up to date and returns the live state. Writes only what changed. A
+    /// manifest that cannot be written concerns its app alone.
     ///
     /// # Errors
     /// As [`Environment::survey`].
@@ -228,7 +229,7 @@ impl Environment {
         Ok(self.refresh_all()?.0)
     }
 
-    /// The same, with what could not be brought up to date, which nobody may commit.
+    /// The same, with the errors of the manifests that are not up to date. A commit must not include those.
     fn refresh_all(&self) -> Result<(Survey, Vec<EnvironmentError>), EnvironmentError> {
         let mut survey = self.survey()?;
         write_if_changed(&self.vars.below_root(".gitignore"), GITIGNORE.as_bytes())?;
@@ -250,13 +251,13 @@ impl Environment {
     fn write(&self, manifest: &Manifest) -> Result<(), EnvironmentError> {
         let path = self.manifest_path(&manifest.app);
         match write_if_changed(&path, manifest.to_text().as_bytes()) {
-            // The app has been destroyed in this moment; its directory must not come back.
+            // The app has just been destroyed; its directory must not be created again.
             Err(error) if error.is_missing() => Ok(()),
             written => written.map_err(EnvironmentError::from),
         }
     }
 
-    /// Gives what could not be removed.
+    /// Returns an error for each manifest that could not be removed.
     fn remove_manifests_of_no_app(&self) -> Result<Vec<EnvironmentError>, EnvironmentError> {
         let root = &self.vars.dokku_root;
         let entries = fs::read_dir(root).map_err(FileError::of("list", root))?;
@@ -272,13 +273,13 @@ impl Environment {
         }
         if path.symlink_metadata().is_ok() {
             files::remove(&path)?;
-            // Only an empty directory goes; anything else in it is not ours.
+            // Removes only an empty directory: anything else in it is not ours.
             let _ = fs::remove_dir(self.dokku.repository(app));
         }
         Ok(true)
     }
 
-    /// Brings the manifest of one app up to date, or removes that of an app that is gone.
+    /// Brings the manifest of one app up to date, or removes it if the app no longer exists.
     ///
     /// # Errors
     /// As [`Environment::refresh`].
@@ -290,8 +291,8 @@ impl Environment {
         survey.state.0.values().try_for_each(|manifest| self.write(manifest))
     }
 
-    /// Brings what the manifest of one app says of its settings up to date. What it says of what runs stays, unless it says
-    /// nothing yet: a setting changes in the middle of a deploy, too, and what follows that deploy asks Docker.
+    /// Brings the settings in the manifest of one app up to date. What it says of what runs stays, unless there is no
+    /// manifest yet: a setting may change in the middle of a deploy, and the trigger after that deploy asks Docker.
     ///
     /// # Errors
     /// As [`Environment::refresh_app`]; or its config cannot be read.
@@ -304,9 +305,8 @@ impl Environment {
         }
     }
 
-    /// The apps as they are now, and how they differ from what `commit` says; every app does where there is no commit. One
-    /// that was never deployed does not graduate, and has no part in it.
-    /// The manifests in the work tree are brought up to date, too.
+    /// The apps as they are now, and how they differ from `commit`; without a commit every app does. An app that was
+    /// never deployed does not graduate and is left out. Brings the manifests in the work tree up to date, too.
     ///
     /// # Errors
     /// As [`Environment::refresh`], or the commit cannot be read.
@@ -326,11 +326,11 @@ impl Environment {
         Ok((live, differences))
     }
 
-    /// Commits the apps as they are now, unless HEAD says that already. Without a message, one is made of what
-    /// changed.
+    /// Commits the apps as they are now, unless HEAD has this state already. Without a message, makes one from the
+    /// changes.
     ///
     /// # Errors
-    /// As [`Environment::refresh`]; git says no; foreign files in the index; another commit takes too long.
+    /// As [`Environment::refresh`]; git fails; foreign files in the index; another commit takes too long.
     pub(crate) fn commit(&self, message: Option<&str>) -> Result<Committed, EnvironmentError> {
         let _lock = self.commit_lock()?;
         let git = Git::environment(&self.vars);
@@ -349,7 +349,7 @@ impl Environment {
             return Err(error);
         }
         let repo = GitRepository::open(&self.vars)?;
-        // A commit that cannot be read, made by another version, must not stop the one that replaces it.
+        // The last commit may be unreadable, as one of another version is; it must not block the one that replaces it.
         let before = repo.head()?.and_then(|head| repo.manifests(head).ok()).unwrap_or_default();
         let differences = live.state.differences(&before);
         let message = message.map_or_else(|| message_about(&differences), str::to_owned);
@@ -363,7 +363,7 @@ impl Environment {
     }
 }
 
-/// The command that makes `main` the branch that is checked out on this host, and touches no file.
+/// The command that makes `main` the current branch on this host and touches no file.
 pub(crate) fn back_to_main(vars: &Vars) -> String {
     format!("git --git-dir={} symbolic-ref HEAD {MAIN}", quoted(&vars.git_dir().to_string_lossy()))
 }
@@ -376,7 +376,7 @@ pub(crate) fn refresh_app(vars: &Vars, app: &AppName) -> Result<(), EnvironmentE
     Environment::open(vars)?.refresh_app(app)
 }
 
-/// Brings what the manifest of one app says of its settings up to date; for triggers.
+/// Brings the settings in the manifest of one app up to date; for triggers.
 ///
 /// # Errors
 /// As [`Environment::refresh_settings`].
@@ -384,7 +384,7 @@ pub(crate) fn refresh_settings(vars: &Vars, app: &AppName) -> Result<(), Environ
     Environment::open(vars)?.refresh_settings(app)
 }
 
-/// Something of the app runs, or has run.
+/// Reports whether something of the app runs or has run.
 fn is_deployed(state: &State, app: &AppName) -> bool {
     let deploy = state.0.get(app).map(|manifest| &manifest.deploy);
     deploy.is_some_and(|deploy| deploy.revision != Runs::Nothing || deploy.image.is_some())
@@ -402,8 +402,8 @@ fn message_about(differences: &[Difference]) -> String {
     format!("{subject}\n\n{lines}")
 }
 
-/// Replaces a file by renaming, if its content differs. It is not synced: it can be made again at any time. What a process
-/// that is killed here leaves is named by `graduate:doctor`.
+/// Replaces a file by renaming, if its content differs. Does not sync it: it can be made again at any time.
+/// `graduate:doctor` names the file that a process leaves behind if it is killed here.
 fn write_if_changed(path: &Path, content: &[u8]) -> Result<(), FileError> {
     let limit = MAX_MANIFEST as u64 * 4;
     let is_file = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());

@@ -58,7 +58,7 @@ impl Host {
         fs::read_to_string(self.dir.path().join(path)).unwrap_or_default()
     }
 
-    /// An app that was deployed from the revision of this one digit, by a scheduler that has nothing to do with Docker.
+    /// Adds an app that was deployed from the revision of this one digit, by a scheduler that does not use Docker.
     pub(crate) fn deploy(&self, app: &str, digit: &str) {
         self.write(&format!("lib/config/scheduler/{app}/selected"), "k3s");
         self.write(&format!("home/{app}/refs/heads/master"), &digit.repeat(40));

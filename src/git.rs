@@ -1,8 +1,8 @@
-//! Every git command line that changes a repository of this host: the environment repository and the apps' own. Settings
-//! alone are written by libgit2.
+//! The git commands that change a repository of this host: the environment repository and the apps' own. Only settings
+//! are written by libgit2.
 //!
-//! Nothing of a command is left to chance: the repository is named, the variables of our caller's git are dropped
-//! (`process.rs`), hooks do not run, and a changed ref is on the disk when a function returns.
+//! Each command names its repository, drops the variables of our caller's git (`process.rs`) and runs no hooks. A
+//! changed ref is on the disk when a function returns.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -33,44 +33,44 @@ pub(crate) use objects::{INDEX, TagText};
 pub(crate) use quarantine::sweep_quarantines;
 pub(crate) use settings::program;
 
-/// How long the lock file of a ref must stay the same to be nobody's.
+/// How long the lock file of a ref must stay unchanged to be treated as stale.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The formats of every repository that is made here, whatever the host's `init.defaultObjectFormat` and
-/// `init.defaultRefFormat` say: git(1). A git that is older than a format does not know the variable and needs none.
+/// The formats of every repository that we make, whatever the host's `init.defaultObjectFormat` and
+/// `init.defaultRefFormat` say: git(1). A git that is older than a format ignores the variable and needs none.
 pub(crate) const FORMATS: [(&str, &str); 2] =
     [("GIT_DEFAULT_HASH", "sha1"), ("GIT_DEFAULT_REF_FORMAT", "files")];
 
-/// A change of a repository that did not work.
+/// A repository could not be changed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GitError {
-    /// git said no.
+    /// git failed.
     #[error("cannot {action} in {}: {source}", git_dir.display())]
     Command {
-        /// What was to be done.
+        /// The action.
         action: &'static str,
-        /// Where.
+        /// The repository.
         git_dir: PathBuf,
         /// What git says.
         source: ProcessError,
     },
-    /// Its settings cannot be changed.
+    /// The repository's settings cannot be changed.
     #[error("cannot change the settings in {}: {}", git_dir.display(), source.message())]
     Settings {
-        /// Where.
+        /// The repository.
         git_dir: PathBuf,
         /// What libgit2 says.
         source: git2::Error,
     },
-    /// A ref is not what the change was made for: somebody was faster.
+    /// A ref does not have the expected value: another process has changed it.
     #[error("{name} was changed by somebody else meanwhile (git says: {detail})")]
     RefMoved {
         /// The ref.
         name: String,
-        /// git's own words.
+        /// git's message.
         detail: String,
     },
-    /// A ref may not be on the disk.
+    /// A changed ref may not be durable.
     #[error("cannot make {name} durable: {source}")]
     Sync {
         /// The ref.
@@ -78,29 +78,29 @@ pub(crate) enum GitError {
         /// The system's answer.
         source: FileError,
     },
-    /// A file beside git's own.
+    /// A file next to git's own.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A name that git must not be given.
+    /// A name that must not be passed to git.
     #[error("{0:?} is not a valid ref name")]
     RefName(String),
-    /// git answered what is not an id.
+    /// git's answer is not an id.
     #[error("git made an object and called it {0:?}, which is not an id")]
     Answer(String),
 }
 
-/// One change of a ref: `old` is what it must be now, none for absent.
+/// One change of a ref.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RefChange {
     /// The full name.
     pub name: String,
-    /// What it is to be; none deletes it.
+    /// The new value; none deletes the ref.
     pub new: Option<ObjectId>,
-    /// What it must be for the change to happen; none if it must not exist.
+    /// The value that the ref must have for the change to happen; none if it must not exist.
     pub old: Option<ObjectId>,
 }
 
-/// A repository, changed by git.
+/// A repository that is changed by git commands.
 #[derive(Clone, Debug)]
 pub(crate) struct Git {
     git_dir: PathBuf,
@@ -109,7 +109,7 @@ pub(crate) struct Git {
 }
 
 impl Git {
-    /// The environment repository; commits are authored by the user at the other end.
+    /// The environment repository; the author of a commit is the user who asked for it.
     pub(crate) fn environment(vars: &Vars) -> Self {
         Self { git_dir: vars.git_dir(), work_tree: Some(vars.dokku_root.clone()), user: person(&vars.user) }
     }
@@ -143,14 +143,14 @@ impl Git {
     /// # Errors
     /// git cannot write there.
     pub(crate) fn init(&self, settings: &[(&str, &str)]) -> Result<(), GitError> {
-        // `init --bare` makes a repository in exactly this place; core.bare is put right by the settings.
+        // `init --bare` makes a repository in exactly this place; the settings then correct core.bare.
         let init = program().args(["init", "--quiet", "--bare", "--initial-branch=main", "--template="]);
         let init = FORMATS.iter().fold(init, |init, (name, value)| init.env(name, value));
         init.arg(&self.git_dir).run().map_err(self.failed("make a repository"))?;
         self.configure(settings).map(drop)
     }
 
-    /// One of the repository's own settings; none if it is not set, or if there is no repository.
+    /// One of the repository's own settings; none if it is not set or the repository does not exist.
     ///
     /// # Errors
     /// git cannot read its configuration.
@@ -176,7 +176,7 @@ impl Git {
         program().args(["config", "--file"]).arg(self.git_dir.join("config"))
     }
 
-    /// Those of the settings that the repository does not have so.
+    /// The settings that the repository does not have with these values.
     ///
     /// # Errors
     /// git cannot read its configuration.
@@ -194,7 +194,7 @@ impl Git {
         Ok(settings.iter().filter(|(name, value)| !is_set(name, value)).copied().collect())
     }
 
-    /// Gives the repository these settings; says whether any was different.
+    /// Gives the repository these settings; returns whether any was different.
     ///
     /// # Errors
     /// git cannot read or write its configuration.
@@ -208,7 +208,7 @@ impl Git {
         Ok(true)
     }
 
-    /// Gives the repository these settings, each once whatever it was. libgit2 does it for all in one process.
+    /// Sets each of these settings once, whatever values it had. libgit2 does it for all in one process.
     fn replace(&self, settings: &[(&str, &str)]) -> Result<(), git2::Error> {
         let mut config = git2::Config::open(&self.git_dir.join("config"))?;
         for (name, value) in settings {
@@ -220,15 +220,15 @@ impl Git {
         Ok(())
     }
 
-    /// Commits the whole of `.gitignore` and the manifests as they are in the work tree, and nothing else, to the branch
-    /// `main`; none if that says so already.
+    /// Commits `.gitignore` and the manifests as they are in the work tree, and nothing else, to the branch `main`;
+    /// none if `main` has this state already.
     ///
     /// # Errors
-    /// git says no; [`GitError::RefMoved`] if there is another commit at the same time.
+    /// git fails; [`GitError::RefMoved`] if another commit is made at the same time.
     pub(crate) fn commit_manifests(&self, message: &str) -> Result<Option<CommitId>, GitError> {
         let add = self.command().args(["add", "--all", "--", ".gitignore"]);
         add.run().map_err(self.failed("add .gitignore"))?;
-        // Without matching files and without matching index entries, git would call the pattern an error.
+        // git treats the pattern as an error if it matches neither a file nor an index entry.
         let add = self.command().args(["add", "--all", "--ignore-errors", "--", ":(glob)*/graduate.json"]);
         if let Err(source) = add.run()
             && !source.to_string().contains("did not match any files")
@@ -241,14 +241,14 @@ impl Git {
         if parent.is_some() && self.object(&format!("{MAIN}^{{tree}}"))? == Some(tree) {
             return Ok(None);
         }
-        // Plumbing alone: what git-commit(1) makes of a message and of HEAD depends on settings.
+        // Plumbing only: what git-commit(1) makes of a message and of HEAD depends on settings.
         let parents: Vec<CommitId> = parent.into_iter().collect();
         let commit = self.make_commit(tree, &parents, message)?;
         self.compare_and_swap(MAIN, Some(commit), parent)?;
         Ok(Some(commit))
     }
 
-    /// The object that a full name stands for; none if there is none.
+    /// The object that a full name resolves to; none if there is none.
     fn object(&self, name: &str) -> Result<Option<ObjectId>, GitError> {
         let parse = self.command().args(["rev-parse", "--verify", "--quiet", name]);
         match parse.read_unless(str::is_empty) {
@@ -258,12 +258,12 @@ impl Git {
         }
     }
 
-    /// There is a first commit.
+    /// Reports whether the repository has a first commit.
     pub(crate) fn has_head(&self) -> bool {
         self.command().args(["rev-parse", "--verify", "--quiet", "HEAD"]).run().is_ok()
     }
 
-    /// Paths in the index that are neither `.gitignore` nor a manifest: somebody added them by force.
+    /// Paths in the index that are neither `.gitignore` nor a manifest: an operator added them by force.
     ///
     /// # Errors
     /// The index cannot be read.
@@ -277,10 +277,10 @@ impl Git {
         Ok(paths.map(str::to_owned).collect())
     }
 
-    /// Makes a ref `new` if and only if it is `old` now; on the disk when this returns.
+    /// Sets a ref to `new` if and only if its value is `old`; the change is on the disk when this returns.
     ///
     /// # Errors
-    /// [`GitError::RefMoved`] if it is not `old`.
+    /// [`GitError::RefMoved`] if its value is not `old`.
     pub(crate) fn compare_and_swap(
         &self,
         name: &str,
@@ -290,10 +290,10 @@ impl Git {
         self.change_refs(&[RefChange { name: name.to_owned(), new, old }])
     }
 
-    /// Makes all changes or none (git's own ref transaction, git-update-ref(1)); on the disk when this returns.
+    /// Makes all changes or none (a ref transaction of git, git-update-ref(1)); they are on the disk when this returns.
     ///
     /// # Errors
-    /// [`GitError::RefMoved`] if a ref is not what its change expects.
+    /// [`GitError::RefMoved`] if a ref does not have the value that its change expects.
     pub(crate) fn change_refs(&self, changes: &[RefChange]) -> Result<(), GitError> {
         let mut input = "start\n".to_owned();
         for change in changes {
@@ -317,11 +317,11 @@ impl Git {
         changes.iter().try_for_each(|change| self.sync_ref(&change.name))
     }
 
-    /// Prepares a transaction that would make each of these refs name a commit, and aborts it: what would keep git from
-    /// writing them later is an error now.
+    /// Prepares a transaction that would point each of these refs to a commit, and aborts it: an obstacle to writing
+    /// them later is an error now.
     ///
     /// # Errors
-    /// git's own words.
+    /// git could not write one of the refs.
     pub(crate) fn could_write(&self, names: &[String], commit: CommitId) -> Result<(), GitError> {
         let mut input = "start\n".to_owned();
         for name in names {
@@ -333,11 +333,11 @@ impl Git {
         update.run().map_err(self.failed("write the refs of a graduation"))
     }
 
-    /// Removes the lock file that a git which was killed has left of a ref. git holds one for milliseconds: one that is
-    /// still the same after a while is nobody's.
+    /// Removes the stale lock file of a ref that a killed git has left behind. git holds such a lock for milliseconds,
+    /// so that one that stays unchanged for `LOCK_PATIENCE` is stale.
     ///
     /// # Errors
-    /// It cannot be removed.
+    /// The lock file cannot be removed.
     pub(crate) fn free_ref(&self, name: &str) -> Result<(), GitError> {
         check_ref_name(name)?;
         let lock = self.git_dir.join(format!("{name}.lock"));
@@ -352,8 +352,8 @@ impl Git {
         Ok(())
     }
 
-    /// Makes a ref's present value durable, whoever wrote it: its loose file (or else the packed refs) and the
-    /// directories above.
+    /// Makes the present value of a ref durable, whichever process wrote it: syncs its loose file (or else the packed
+    /// refs) and the directories above.
     ///
     /// # Errors
     /// [`GitError::Sync`].
@@ -374,10 +374,11 @@ impl Git {
         Ok(())
     }
 
-    /// A ref could be written: there is room where it is, or the nearest directory above it that exists.
+    /// Checks that a ref could be written: there is room in its directory, or in the nearest directory above that
+    /// exists.
     ///
     /// # Errors
-    /// The system's answer to an attempt.
+    /// The system's answer to an attempt to write there.
     pub(crate) fn can_write_ref(&self, name: &str) -> Result<(), GitError> {
         check_ref_name(name)?;
         let path = self.git_dir.join(name);
@@ -390,7 +391,7 @@ impl Git {
         Ok(attempt().map_err(FileError::of("write in", above))?)
     }
 
-    /// The repository has this commit.
+    /// Reports whether the repository has this commit.
     pub(crate) fn has_commit(&self, commit: CommitId) -> bool {
         self.command().args(["cat-file", "-e", &format!("{commit}^{{commit}}")]).run().is_ok()
     }
@@ -398,7 +399,7 @@ impl Git {
     /// The graduations that have refs in a repository.
     ///
     /// # Errors
-    /// git says no.
+    /// git fails.
     pub(crate) fn graduations_with_refs(&self) -> Result<BTreeSet<GraduationId>, GitError> {
         if !self.git_dir.join("HEAD").exists() {
             return Ok(BTreeSet::new());
@@ -413,7 +414,7 @@ impl Git {
     /// created when the host lost its power has no repository yet, and no refs.
     ///
     /// # Errors
-    /// git says no.
+    /// git fails.
     pub(crate) fn delete_graduation_refs(&self, id: &GraduationId) -> Result<(), GitError> {
         if !self.git_dir.join("HEAD").exists() {
             return Ok(());
@@ -425,17 +426,17 @@ impl Git {
             let delete = self.command().args(["update-ref", "--stdin"]).input(input);
             delete.run().map_err(self.failed("delete the refs of a graduation"))?;
         }
-        // Git leaves the directories; an empty one is no harm if it cannot be removed.
+        // git leaves the directories behind; an empty one that cannot be removed does no harm.
         let _ = fs::remove_dir(self.git_dir.join("refs/graduate").join(id.as_str()));
         let _ = fs::remove_dir(self.git_dir.join("refs/graduate"));
         Ok(())
     }
 }
 
-/// Moves the deploy branch of an app; afterwards it is a loose file, the only place where Dokku looks.
+/// Moves the deploy branch of an app. Afterwards the branch is a loose file, the only place where Dokku looks.
 ///
 /// # Errors
-/// [`GitError::RefMoved`] if it is not `old`.
+/// [`GitError::RefMoved`] if its value is not `old`.
 pub(crate) fn update_app_ref(
     repository: &Path,
     branch: &BranchName,
@@ -444,7 +445,7 @@ pub(crate) fn update_app_ref(
 ) -> Result<(), GitError> {
     let (git, name) = (Git::bare(repository), branch.head());
     git.compare_and_swap(&name, new, old)?;
-    // git writes no ref that has the value already, wherever it has it.
+    // git does not write a ref that has the value already, loose or packed.
     git.make_loose(&name)
 }
 
@@ -457,7 +458,7 @@ fn parse_id(text: &str) -> Result<ObjectId, GitError> {
     text.trim().parse().map_err(|_| GitError::Answer(text.trim().to_owned()))
 }
 
-/// A name as git takes it for a person: without what ends it in a commit.
+/// A name in the form that git takes for a person: without the characters that end a name in a commit.
 fn person(name: &str) -> String {
     let name: String = name.chars().filter(|c| !c.is_control() && !"<>".contains(*c)).take(80).collect();
     let name = name.trim_matches(|c: char| c.is_whitespace() || ".,:;\"'\\".contains(c));

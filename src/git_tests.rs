@@ -121,7 +121,7 @@ fn a_packed_branch_gets_its_loose_file() {
     let pack = || {
         world.git.command().args(["pack-refs", "--all"]).run().unwrap();
         assert!(!loose.is_file());
-        // What git leaves of refs that were called `release#2/...`.
+        // The empty directories that git leaves of refs named `release#2/...`.
         fs::create_dir_all(loose.join("empty")).unwrap();
     };
     world.git.make_loose(&name.head()).unwrap();

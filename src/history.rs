@@ -1,4 +1,4 @@
-//! What ran in an environment, and when: its releases, as Git alone tells them.
+//! What ran in an environment, and when: its releases, read from git alone.
 
 use std::collections::BTreeMap;
 
@@ -10,33 +10,33 @@ use crate::names::{AppName, CommitId, EnvironmentName, ReleaseTag};
 use crate::repo::{Release, RepoError, RepositoryReader};
 use crate::runs::Runs;
 
-/// The line of a release tag that names the latest earlier release of the same commit. It is written so that whoever reads
-/// one release need not read all others.
+/// The line of a release tag that names the latest earlier release of the same commit, so that a reader of one release
+/// need not read all others.
 pub(crate) const SAME_AS: &str = "Same-as";
 
-/// The line of a release tag that names who signed the request.
+/// The line of a release tag that names the signer of the request.
 pub(crate) const SIGNER_NOTE: &str = "Signed-by";
 
-/// The line of a release tag that names who had approved it, separated by blanks.
+/// The line of a release tag that names the approvers, separated by blanks.
 pub(crate) const APPROVERS_NOTE: &str = "Approved-by";
 
-/// How many releases are looked through, when one is recorded, for an earlier one of the same commit.
+/// How many earlier releases are searched for the same commit when a release is recorded.
 const LOOKED_BACK: usize = 1_000;
 
-/// One release and how it differs from the one before it. Its JSON form is what `graduate:releases` prints.
+/// A release and how it differs from the one before it. Its JSON form is what `graduate:releases` prints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Episode {
     /// The name of its tag.
     pub release: String,
     /// When it went live.
     pub time: DateTime<Utc>,
-    /// Who asked for it.
+    /// The requester.
     pub by: Option<String>,
-    /// Who signed the tag that asked for it, where that was asked for.
+    /// The signer of the request tag, where a signature was required.
     pub signer: Option<String>,
-    /// Who else had approved it.
+    /// Its other approvers.
     pub approved_by: Vec<String>,
-    /// The label of the tag that asked for it.
+    /// The label of the request tag.
     pub label: Option<String>,
     /// The commit of the environment repository whose state it is.
     pub commit: CommitId,
@@ -44,18 +44,18 @@ pub(crate) struct Episode {
     pub apps: Vec<AppName>,
     /// How long it took, in seconds.
     pub seconds: Option<u64>,
-    /// The latest earlier release of the same commit: what this one went back, or forward, to.
+    /// The latest earlier release of the same commit, to which this one went back or forward.
     pub same_as: Option<String>,
-    /// A later release went back to one from before this.
+    /// Whether a later release went back to one from before this.
     pub rolled_back: bool,
-    /// It is what runs, as far as the ledger knows: what `env/<environment>` names has its revisions.
+    /// Whether it runs, according to the ledger: the commit that `env/<environment>` names has its revisions.
     pub runs: bool,
-    /// If it is the newest: its apps that are known to be at another revision since, which was not graduated.
+    /// For the newest release: its apps that are known to be at another revision since, which was not graduated.
     pub changed_since: Vec<AppName>,
 }
 
-/// The newest releases of an environment, newest first, `limit` at most; `runs` is what `env/<environment>` names. No more
-/// is read than these and the one before them.
+/// The newest releases of an environment, newest first, `limit` at most; `runs` is the commit that `env/<environment>`
+/// names. Reads only these releases and the one before them.
 ///
 /// # Errors
 /// The repository cannot be read.
@@ -80,13 +80,14 @@ pub(crate) fn of(
     Ok(history)
 }
 
-/// What the commits of releases say of their apps.
+/// Reads what the commits of releases say of their apps.
 struct States<'a> {
     repo: &'a RepositoryReader,
 }
 
 impl States<'_> {
-    /// The revisions of those apps that graduated. A state of another version of the plugin is a release all the same.
+    /// The revisions of the apps that graduated. A state of another version of the plugin has none, but is a release
+    /// nevertheless.
     fn of(&self, release: &Release) -> BTreeMap<AppName, Runs> {
         let state = self.repo.manifests(release.commit).unwrap_or_default();
         let mapping: Mapping =
@@ -95,8 +96,8 @@ impl States<'_> {
         graduated.map(|(app, manifest)| (app, manifest.deploy.revision)).collect()
     }
 
-    /// The apps that a release deployed. One that does not say, of the plugin of 2015 for one, is compared with the one
-    /// before it.
+    /// The apps that a release deployed. A release that does not list them, such as one of the 2015 plugin, is compared
+    /// with the one before it.
     fn deployed(&self, release: &Release, before: Option<&Release>) -> Vec<AppName> {
         if let Some(names) = release.note("Apps") {
             return names.split_whitespace().filter_map(|name| name.parse().ok()).collect();
@@ -140,7 +141,7 @@ fn episode(release: &Release) -> Episode {
     }
 }
 
-/// Each release of an earlier state goes back from those between the two; names are in the order of time.
+/// Marks the releases between a release and the earlier one of the same commit. The names sort chronologically.
 fn mark_rolled_back(history: &mut [Episode]) {
     for later in (0..history.len()).rev() {
         let Some(same) = history[later].same_as.clone() else { continue };
@@ -170,8 +171,8 @@ pub(crate) fn latest_of(
     Ok(None)
 }
 
-/// What a rollback goes to unless it is told: the newest release from before the state that runs now came first. Two
-/// rollbacks in a row go two states back.
+/// The default target of a roll-back: the newest release from before the state that runs now was first released. Two
+/// roll-backs in a row go two states back.
 ///
 /// # Errors
 /// The repository cannot be read.
@@ -189,7 +190,7 @@ fn previous_of(
     let Some(newest) = names.next().map(|tag| read(&tag)).transpose()?.flatten() else { return Ok(None) };
     let runs = newest.commit;
     let mut first = newest;
-    // Each names the one before it, so that this ends.
+    // Each names an earlier one, so that the loop ends.
     while let Some(earlier) = first.note(SAME_AS).and_then(|name| name.parse::<ReleaseTag>().ok())
         && earlier < first.tag
         && let Some(earlier) = read(&earlier)?

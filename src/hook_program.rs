@@ -1,4 +1,4 @@
-//! Runs one hook of the operator's, on a source or on a destination.
+//! Runs one of the operator's hooks, on a source or on a destination.
 
 use std::fmt::Display;
 use std::io::{self, BufRead, BufReader, Read};
@@ -10,30 +10,30 @@ use std::time::Duration;
 use crate::process::{self, ProcessError, ProcessId, Program, Running};
 use crate::protocol::MAX_LOG_TEXT;
 
-/// How long a hook that is told to end may take to do so.
+/// How long a hook may take to end when it is stopped.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
 /// One hook.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HookProgram<'a> {
-    /// What it is called where it fails.
+    /// Its name in error messages.
     pub(crate) name: &'a str,
     /// The command, for `bash -e`.
     pub(crate) command: &'a str,
-    /// Where it runs.
+    /// Its working directory.
     pub(crate) dir: &'a Path,
-    /// What it sees besides what we see.
+    /// Its variables in addition to ours.
     pub(crate) variables: &'a [(String, String)],
     /// How long it may take; none where the end of the graduation ends it.
     pub(crate) limit: Option<Duration>,
 }
 
 impl HookProgram<'_> {
-    /// Runs it to its end. `start` starts it, unless nothing is to be started any more; `begun` hears which process it is, and
-    /// `wrote` each line of its output, until it says that nobody hears it.
+    /// Runs the hook and waits for its end. `start` starts it, or returns none if nothing may be started any more;
+    /// `begun` receives the identity of the process, and `wrote` each line of its output until it returns false.
     ///
     /// # Errors
-    /// It failed, could not be run, or took too long; in words for the one who is refused.
+    /// The hook failed, could not be run, or took too long, as text for the requester.
     pub(crate) fn run(
         &self,
         start: impl FnOnce(Program) -> Result<Option<Running>, ProcessError>,
@@ -42,7 +42,7 @@ impl HookProgram<'_> {
     ) -> Result<(), String> {
         let name = self.name;
         let failed = |error: &dyn Display| format!("{name} could not be run: {error}");
-        // The commands are the operator's own words, written to be run by bash; nothing else reaches it.
+        // The command is the operator's own text, written for bash; no other text reaches the shell.
         let mut program = Program::new("bash").args(["-e", "-c", self.command]).dir(self.dir);
         for (name, value) in self.variables {
             program = program.env(name, value);
@@ -57,7 +57,7 @@ impl HookProgram<'_> {
         let too_long = self.limit.filter(|limit| !identity.wait(*limit));
         let status = if too_long.is_some() { running.stop(GRACE) } else { running.wait() };
         let status = status.map_err(|error| failed(&error))?;
-        // What it left running in the background may write on, to nobody.
+        // A background process of the hook may write on; that output is discarded.
         let _ = relayed.recv_timeout(Duration::from_secs(1));
         match too_long {
             Some(limit) => {
@@ -70,7 +70,7 @@ impl HookProgram<'_> {
     }
 }
 
-/// Passes the output on, on a thread of its own; the receiver hears when it ends.
+/// Passes the output on, on a thread of its own. The receiver gets a message when the output ends.
 fn relay(output: io::PipeReader, mut wrote: impl FnMut(String) -> bool + Send + 'static) -> Receiver<()> {
     let (ended, hears) = mpsc::channel();
     thread::spawn(move || {

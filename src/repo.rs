@@ -1,7 +1,8 @@
 //! Every libgit2 call that reads the environment repository. Nothing here writes: `git.rs` does.
 //!
-//! There are two ways in. [`Incoming`] is for pre-receive: it sees the objects in git's quarantine, which exist for
-//! nobody else and may vanish. [`GitRepository`] is for everything else. Both read through [`RepositoryReader`].
+//! There are two ways in. [`Incoming`] is for pre-receive: it sees the objects in git's quarantine, which no other
+//! process sees and which vanish if the push is refused. [`GitRepository`] is for everything else. Both read through
+//! [`RepositoryReader`].
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -15,10 +16,10 @@ use crate::manifest::{MANIFEST_FILE, MAX_APPS, MAX_MANIFEST, Manifest, ManifestE
 use crate::names::{AppName, CommitId, InvalidName, ObjectId, ReleaseTag};
 use crate::vars::Vars;
 
-/// The longest that all manifests of one commit may be, in bytes: room for a thousand large ones.
+/// The largest size of all manifests of one commit together, in bytes: room for a thousand large ones.
 pub(crate) const MAX_STATE: usize = 8 << 20;
 
-/// The longest commit, tag or tree that is read, in bytes. A tree of [`MAX_APPS`] apps has an eighth of it.
+/// The largest commit, tag or tree that is read, in bytes. A tree of [`MAX_APPS`] apps has an eighth of it.
 pub(crate) const MAX_OBJECT: usize = 2 << 20;
 
 /// The most commits that one push may bring.
@@ -37,10 +38,10 @@ pub(crate) use app::{
 pub(crate) use blockers::{deletion, in_the_way};
 pub use incoming::Incoming;
 
-/// The environment repository could not be read, or holds what does not belong there.
+/// The environment repository could not be read, or holds content that does not belong there.
 #[derive(Debug, thiserror::Error)]
 pub enum RepoError {
-    /// There is no repository, or we may not read it.
+    /// The repository does not exist, or we may not read it.
     #[error("cannot open the environment repository {}: {source}; `dokku plugin:install` makes it", path.display())]
     Open {
         /// Its Git directory.
@@ -51,7 +52,7 @@ pub enum RepoError {
     /// A hook that was not started by git.
     #[error("cannot open the repository that git named: {0}; this is a hook and cannot be run by hand")]
     OpenFromEnvironment(#[source] git2::Error),
-    /// An object, ref or history that should be there is not, or is damaged.
+    /// An object, ref or history is missing or damaged.
     #[error("cannot read {what}: {source}; check the repository with `git fsck`")]
     Read {
         /// What was to be read.
@@ -59,7 +60,7 @@ pub enum RepoError {
         /// What libgit2 says.
         source: git2::Error,
     },
-    /// A tag or id of something that describes no environment.
+    /// A tag or id that leads to no commit.
     #[error("{object} is a {kind}, not a commit: tag a commit of the environment repository")]
     NoCommit {
         /// The object that is not a commit, after all tags.
@@ -67,7 +68,7 @@ pub enum RepoError {
         /// What it is.
         kind: &'static str,
     },
-    /// A commit that says nothing about any app.
+    /// A commit without manifests.
     #[error("{} holds no manifests: tag a commit that was made by `dokku graduate:commit`", .0.short())]
     NoManifests(CommitId),
     /// More apps than [`MAX_APPS`].
@@ -79,14 +80,14 @@ pub enum RepoError {
     /// A commit, tag or tree longer than [`MAX_OBJECT`].
     #[error("the {kind} {} has {size} bytes, and {MAX_OBJECT} are allowed", object.short())]
     ObjectTooLarge {
-        /// It.
+        /// The object.
         object: ObjectId,
-        /// What it is.
+        /// Its kind.
         kind: &'static str,
         /// Its size in bytes.
         size: usize,
     },
-    /// A directory with a manifest that is named as no app can be.
+    /// A directory with a manifest whose name is not a valid app name.
     #[error("{} holds a manifest of a directory that is not an app: {source}", commit.short())]
     AppName {
         /// The commit.
@@ -94,7 +95,7 @@ pub enum RepoError {
         /// The rule that it breaks.
         source: InvalidName,
     },
-    /// A manifest that is none.
+    /// An invalid manifest.
     #[error("in commit {}: {source}", commit.short())]
     Manifest {
         /// The commit.
@@ -102,7 +103,7 @@ pub enum RepoError {
         /// What is wrong.
         source: ManifestError,
     },
-    /// A pushed commit with a file that does not belong into the repository.
+    /// A pushed commit with a file that does not belong in the repository.
     #[error(
         "commit {} holds {path:?}, {problem}; only .gitignore and <app>/graduate.json may be pushed here, in no commit \
          anything else",
@@ -116,12 +117,12 @@ pub enum RepoError {
         /// Why it does not belong.
         problem: &'static str,
     },
-    /// A revision that may mean several things.
+    /// A revision with several meanings.
     #[error("{revision} may be {}: write one of them in full", meanings.join(" or "))]
     Ambiguous {
         /// The revision.
         revision: String,
-        /// Names of what it may mean.
+        /// The possible meanings.
         meanings: Vec<String>,
     },
     /// More commits than [`MAX_NEW_COMMITS`].
@@ -144,7 +145,7 @@ fn object_id(oid: Oid) -> Option<ObjectId> {
     oid.as_bytes().try_into().ok().and_then(ObjectId::from_bytes)
 }
 
-/// The id that a tag of this text has.
+/// The id of the tag object with this text.
 ///
 /// # Errors
 /// libgit2 cannot compute it.
@@ -163,7 +164,7 @@ fn kind_name(kind: Option<ObjectType>) -> &'static str {
     }
 }
 
-/// One commit for people.
+/// A commit as it is shown to people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitInfo {
     /// The commit.
@@ -181,14 +182,14 @@ pub struct CommitInfo {
 pub struct Release {
     /// Its tag.
     pub tag: ReleaseTag,
-    /// What runs there since.
+    /// The commit that it released.
     pub commit: CommitId,
     /// The whole message of the tag; empty if it is not an annotated one.
     pub message: String,
 }
 
 impl Release {
-    /// What the tag's message says after `<key>: `, as [`crate::coordinator::ledger`] writes it.
+    /// What follows `<key>: ` in the tag's message, as [`crate::coordinator::ledger`] writes it.
     pub fn note(&self, key: &str) -> Option<&str> {
         self.message.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))
     }
@@ -199,7 +200,7 @@ pub struct RepositoryReader {
     repository: Repository,
 }
 
-/// The repository as it is for everybody.
+/// The repository as every process sees it, without a quarantine.
 pub(crate) struct GitRepository(RepositoryReader);
 
 impl Deref for GitRepository {
@@ -236,7 +237,7 @@ impl RepositoryReader {
         odb.read_header(id).map_err(reading(format!("object {id}")))
     }
 
-    /// Looks at the size of an object before all of it is read.
+    /// Checks the size of an object before the whole object is read.
     fn check_size(&self, id: Oid) -> Result<(), RepoError> {
         let (size, kind) = self.header(id)?;
         match object_id(id) {
@@ -252,7 +253,7 @@ impl RepositoryReader {
         self.repository.find_tree(id).map_err(reading(what))
     }
 
-    /// What a ref points to, a tag object not followed; none if there is no such ref.
+    /// What a ref points to, without following a tag object; none if the ref does not exist.
     ///
     /// # Errors
     /// The refs cannot be read.
@@ -264,7 +265,7 @@ impl RepositoryReader {
         }
     }
 
-    /// What is checked out; none in a repository without commits.
+    /// The commit that is checked out; none in a repository without commits.
     ///
     /// # Errors
     /// The refs cannot be read.
@@ -272,7 +273,7 @@ impl RepositoryReader {
         self.read_ref("HEAD")
     }
 
-    /// The full name of the branch that is checked out; none if it is not a branch.
+    /// The full name of the branch that is checked out; none if `HEAD` is detached.
     ///
     /// # Errors
     /// `HEAD` cannot be read.
@@ -281,7 +282,7 @@ impl RepositoryReader {
         Ok(head.symbolic_target_bytes().map(|name| String::from_utf8_lossy(name).into_owned()))
     }
 
-    /// The commit that an object is or that its tags end at.
+    /// The commit that an object is, or to which a tag leads.
     ///
     /// # Errors
     /// [`RepoError::NoCommit`] for a tree or blob, or a tag of one.
@@ -306,10 +307,11 @@ impl RepositoryReader {
         }
     }
 
-    /// The text of an object, if it is an annotated tag; of a larger one only what `limit` lets be seen to be larger.
+    /// The text of an annotated tag, at most `limit` + 1 bytes of it, so that the caller sees that a text is too long;
+    /// none if the object is not a tag.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The object cannot be read.
     pub(crate) fn tag_text(&self, id: ObjectId, limit: usize) -> Result<Option<Vec<u8>>, RepoError> {
         let (_, kind) = self.header(oid(id))?;
         if kind != ObjectType::Tag {
@@ -331,7 +333,8 @@ impl RepositoryReader {
         object_id(tree).ok_or(RepoError::NoManifests(commit))
     }
 
-    /// A commit is among these or their ancestors. Those of them that the repository does not have count for nothing.
+    /// Reports whether a commit is among `of` or their ancestors. Ignores those of them that the repository does not
+    /// have.
     ///
     /// # Errors
     /// The history cannot be read.
@@ -352,10 +355,10 @@ impl RepositoryReader {
         Ok(false)
     }
 
-    /// The manifests of a commit; empty if it has none. Other files are not looked at.
+    /// The manifests of a commit; empty if it has none. Ignores all other files.
     ///
     /// # Errors
-    /// A manifest that is none, an impossible app name, too many apps or too much of them.
+    /// An invalid manifest, an invalid app name, too many apps, or manifests that are too large.
     pub fn manifests(&self, commit: CommitId) -> Result<State, RepoError> {
         let what = format!("commit {commit}");
         self.check_size(oid(commit))?;
@@ -383,10 +386,10 @@ impl RepositoryReader {
         Ok(State(manifests))
     }
 
-    /// The manifest of one app in a commit; none if it has none.
+    /// The manifest of one app in a commit; none if the commit has none.
     ///
     /// # Errors
-    /// It is none, or cannot be read.
+    /// The manifest is invalid or cannot be read.
     pub fn manifest_of(&self, commit: CommitId, app: &AppName) -> Result<Option<Manifest>, RepoError> {
         let what = format!("commit {commit}");
         let found = self.repository.find_commit(oid(commit)).map_err(reading(what.as_str()))?;
@@ -415,7 +418,8 @@ impl RepositoryReader {
         if state.0.is_empty() { Err(RepoError::NoManifests(commit)) } else { Ok(state) }
     }
 
-    /// The names of all refs that begin with `prefix`, which has no wildcards, with what they point to, sorted.
+    /// All refs whose full name begins with `prefix`, which has no wildcards, with the objects that they point to;
+    /// sorted.
     ///
     /// # Errors
     /// The refs cannot be read.

@@ -1,5 +1,5 @@
-//! Whose signatures are taken: `signers.json` in the plugin's data directory, and ssh-keygen, which is asked whether one is
-//! good.
+//! The signers whose signatures are accepted: `signers.json` in the plugin's data directory, and the check of a
+//! signature by ssh-keygen.
 //!
 //! A key that is removed stays in the file as revoked, so that a refusal can say so.
 
@@ -21,16 +21,16 @@ use crate::repo::{RepoError, RepositoryReader, tag_id};
 use crate::signed_tag::{self, MAX_TAG, SignedTag, TagProblem};
 use crate::vars::Vars;
 
-/// How long ssh-keygen may take: it looks at two small files.
+/// How long ssh-keygen may take: it reads two small files.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a change waits for another one to end.
+/// How long a change waits for another one.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A request is not signed as it must be, or the signers cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SignersError {
-    /// The tag.
+    /// The tag is not acceptable.
     #[error("{tag} {problem}, and {} takes signed tags only\n{}", tag.environment, problem.remedy(tag))]
     Tag {
         /// The request.
@@ -44,19 +44,19 @@ pub(crate) enum SignersError {
          `git push -f origin refs/tags/graduate/{0}/now`; root on the host needs none"
     )]
     Command(EnvironmentName),
-    /// A name that is taken.
+    /// The name of another signer.
     #[error("{0} is a signer already; `dokku graduate:signers remove {0}` takes the old key away")]
     Known(KeyName),
-    /// A key that is taken.
+    /// The key of another signer.
     #[error("that is the key of {0} already")]
     KnownKey(KeyName),
-    /// Everybody.
+    /// `*`, which is not the name of a signer.
     #[error("a signer has a name of its own, not \"*\"")]
     Everybody,
-    /// Nobody of that name.
+    /// No signer has this name.
     #[error("no signer is called {0}; `dokku graduate:signers list` lists them")]
     Unknown(KeyName),
-    /// Somebody else is changing them.
+    /// Another process is changing the signers.
     #[error("the signers are being changed by another process; try again in a moment")]
     Busy,
     /// A file.
@@ -65,7 +65,7 @@ pub(crate) enum SignersError {
     /// The repository.
     #[error(transparent)]
     Repo(#[from] RepoError),
-    /// What was carried out.
+    /// The index of requests that were carried out.
     #[error(transparent)]
     CarriedOut(#[from] CarriedOutError),
     /// ssh-keygen.
@@ -75,7 +75,7 @@ pub(crate) enum SignersError {
 
 impl Explain for SignersError {}
 
-/// Somebody whose signatures are taken, or were.
+/// A signer whose signatures are accepted, or were.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Signer {
@@ -83,7 +83,7 @@ pub(crate) struct Signer {
     pub name: KeyName,
     /// Their key.
     pub key: PublicKey,
-    /// The last day on which it is valid, in UTC; for ever if there is none.
+    /// The last day on which the key is valid, in UTC; without one it is valid forever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<NaiveDate>,
     /// When it was removed.
@@ -92,7 +92,7 @@ pub(crate) struct Signer {
 }
 
 impl Signer {
-    /// Why signatures of it are not taken at a moment.
+    /// Why their signatures are not accepted at a moment; none if they are.
     fn problem(&self, now: DateTime<Utc>) -> Option<TagProblem> {
         let name = || self.name.to_string();
         match (self.removed, self.until) {
@@ -104,12 +104,12 @@ impl Signer {
         }
     }
 
-    /// Signatures of it are taken at a moment.
+    /// Reports whether their signatures are accepted at a moment.
     pub(crate) fn is_valid(&self, now: DateTime<Utc>) -> bool {
         self.problem(now).is_none()
     }
 
-    /// What is to be said of it in a list.
+    /// Their condition, as a list shows it.
     pub(crate) fn condition(&self, now: DateTime<Utc>) -> &'static str {
         match self.problem(now) {
             None => "valid",
@@ -119,7 +119,7 @@ impl Signer {
     }
 }
 
-/// All of them.
+/// All signers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Signers {
@@ -131,7 +131,7 @@ fn path(vars: &Vars) -> PathBuf {
 }
 
 impl Signers {
-    /// Reads them; where there is no file yet there are none.
+    /// Reads the signers; without a file there are none.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -139,7 +139,7 @@ impl Signers {
         Ok(files::read_json(&path(vars))?.unwrap_or_default())
     }
 
-    /// Changes them, under a lock.
+    /// Changes the signers, under a lock.
     ///
     /// # Errors
     /// Those of `edit`, and of the files.
@@ -155,15 +155,15 @@ impl Signers {
         Ok(files::write_json(&path(vars), &signers)?)
     }
 
-    /// All of them, those that were removed included.
+    /// All signers, including removed ones.
     pub(crate) fn all(&self) -> &[Signer] {
         &self.signers
     }
 
-    /// Adds one. A key that was removed is valid again if it is added again.
+    /// Adds a signer. A removed key that is added again is valid again.
     ///
     /// # Errors
-    /// The name or the key is another signer's.
+    /// Another signer has the name or the key.
     pub(crate) fn add(&mut self, signer: Signer) -> Result<(), SignersError> {
         if signer.name.is_everybody() {
             return Err(SignersError::Everybody);
@@ -181,10 +181,10 @@ impl Signers {
         Ok(())
     }
 
-    /// Revokes the key of one.
+    /// Revokes the key of a signer.
     ///
     /// # Errors
-    /// There is no such signer.
+    /// No signer has this name.
     pub(crate) fn remove(&mut self, name: &KeyName, now: DateTime<Utc>) -> Result<(), SignersError> {
         let mut known = self.signers.iter_mut().filter(|known| known.removed.is_none());
         let signer = known.find(|known| known.name == *name);
@@ -192,7 +192,7 @@ impl Signers {
         Ok(())
     }
 
-    /// Whose valid key it is.
+    /// The signer whose valid key this is.
     fn of_key(&self, key: &PublicKey, now: DateTime<Utc>) -> Result<&Signer, TagProblem> {
         let signer = self.signers.iter().find(|signer| signer.key == *key);
         let signer = signer.ok_or_else(|| TagProblem::UnknownKey(key.fingerprint()))?;
@@ -200,8 +200,9 @@ impl Signers {
     }
 }
 
-/// Checks that a request is signed as it must be, and says by whom. The object of a recorded release of the environment
-/// needs no signature: nobody but a graduation has made that. `repo` sees what is being pushed.
+/// Checks that a request is signed as required, and returns the signer. The object of a recorded release of the
+/// environment needs no signature: only a graduation makes such an object. `repo` must see the objects that are being
+/// pushed.
 ///
 /// # Errors
 /// [`SignersError::Tag`], which says what is wrong and what to run.
@@ -231,11 +232,11 @@ pub(crate) fn check(
     Ok(Some(Signed { by, fingerprint, payload, tagged: Some(tagged) }))
 }
 
-/// Why what was signed counts no more, if that is so: it was carried out, or something was released after it was signed.
-/// Of a signature there may be several texts: what counts is what was signed, `payload`, and when.
+/// Why a signed content no longer counts, if so: it was carried out, or there was a release after it was signed.
+/// Several tag objects can have the same signed content, so that the content, `payload`, and its time count.
 ///
 /// # Errors
-/// Nobody knows.
+/// The index or the releases cannot be read.
 pub(crate) fn spent(
     vars: &Vars,
     repo: &RepositoryReader,
@@ -251,7 +252,7 @@ pub(crate) fn spent(
     Ok(early.map(|(last, tagged)| TagProblem::Early(tagged, last)))
 }
 
-/// The object of one of the environment's release tags: its text names the ref that has it.
+/// Reports whether this is the object of a release tag of the environment. Its text names the ref to compare with.
 fn is_release(
     repo: &RepositoryReader,
     environment: &EnvironmentName,
@@ -267,7 +268,8 @@ fn is_release(
     Ok(repo.read_ref(&release.ref_name())? == Some(object))
 }
 
-/// Asks ssh-keygen whether the signature is one of the payload by the key that it names, which is known to be a signer's.
+/// Asks ssh-keygen whether the signature is one of the payload by the key that the tag names. The key must be a
+/// signer's.
 fn verify(tag: &SignedTag<'_>) -> Result<Result<(), TagProblem>, SignersError> {
     let made = tempfile::Builder::new().prefix("graduate-signature-").tempdir();
     let dir = made.map_err(FileError::of("make a directory in", &std::env::temp_dir()))?;

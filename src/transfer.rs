@@ -19,36 +19,36 @@ pub(crate) mod check;
 
 use bound::{BoundError, MAX_SAID};
 
-/// The objects are not there.
+/// The objects did not arrive.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TransferError {
     /// ssh cannot be configured.
     #[error(transparent)]
     Ssh(#[from] SshError),
-    /// Nobody knows where the environment is.
+    /// The address of the environment is not known.
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// git failed.
     #[error(transparent)]
     Push(#[from] ProcessError),
-    /// git cannot be listened to.
+    /// git's output cannot be read.
     #[error("cannot listen to git: {0}")]
     Pipe(#[source] io::Error),
-    /// Either side stands still.
+    /// Neither side made progress for this many seconds.
     #[error("git push made no progress for {0} s")]
     Silent(u64),
-    /// The destination does not stop to speak.
+    /// The destination sent more than [`MAX_SAID`] bytes.
     #[error("{0} has said more than {mib} MiB in answer to a push", mib = MAX_SAID >> 20)]
     TooMuch(EnvironmentName),
-    /// Nobody needs it any more.
+    /// The graduation was stopped: the objects are no longer needed.
     #[error("the graduation was stopped")]
     Stopped,
 }
 
-/// How often is looked how much the destination has said.
+/// How often the size of the destination's output is checked.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How long git may take to end when it is told to, and its output to end after it.
+/// How long git may take to end when it is stopped, and its output to end after that.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// The ref under which a graduation's objects arrive.
@@ -59,29 +59,29 @@ pub(crate) fn ref_name(id: &GraduationId, commit: CommitId) -> String {
 /// One commit of an app, to be sent to a destination.
 #[derive(Debug)]
 pub(crate) struct Transfer<'a> {
-    /// Where everything is.
+    /// The settings of this process.
     pub vars: &'a Vars,
     /// The destination.
     pub environment: &'a EnvironmentName,
-    /// The connection that it is sent over, where that is up.
+    /// The control socket of the connection to use, where that is open.
     pub control: &'a Path,
-    /// For which graduation.
+    /// The graduation.
     pub id: &'a GraduationId,
     /// The app.
     pub app: &'a AppName,
-    /// Its name there.
+    /// Its name on the destination.
     pub there: &'a DestinationApp,
     /// The commit.
     pub commit: CommitId,
-    /// How long git may say nothing of any progress, its own or the other side's.
+    /// How long git may report no progress of either side.
     pub silence: Duration,
 }
 
 impl Transfer<'_> {
-    /// Sends what the destination lacks of it, as one of `children`.
+    /// Sends the objects that the destination lacks, as one of `children`.
     ///
     /// # Errors
-    /// It is not there; what arrived is of no effect.
+    /// The commit did not arrive; objects that did arrive have no effect.
     pub(crate) fn run(&self, children: &Children) -> Result<(), TransferError> {
         let (program, output) = self.push()?.output_in_one().map_err(TransferError::Pipe)?;
         let Some(mut running) = children.start(program)? else { return Err(TransferError::Stopped) };
@@ -92,7 +92,7 @@ impl Transfer<'_> {
                 running.stop(GRACE)?;
                 return Err(TransferError::Silent(self.silence.as_secs()));
             }
-            // What it writes to its own stderr, or for people.
+            // The destination's messages for people, and its stderr.
             if output.total() > MAX_SAID {
                 running.stop(GRACE)?;
                 return Err(TransferError::TooMuch(self.environment.clone()));
@@ -131,12 +131,12 @@ impl Transfer<'_> {
     }
 }
 
-/// The same command for a shell, behind a process of ours ([`bound::run`]).
+/// The same command for a shell, run through a process of ours ([`bound::run`]).
 fn bounded(command: &str) -> String {
     format!("{} bounded {command}", ssh::quoted(&process::own_program().to_string_lossy()))
 }
 
-/// What git says without its progress: of a line that was written again and again the last, if that tells something.
+/// git's output without its progress. Of a line that was rewritten in place, the last version counts.
 fn without_progress(output: &str) -> String {
     let is_progress = |line: &&str| {
         line.is_empty()

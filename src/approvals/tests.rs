@@ -56,14 +56,14 @@ impl Scene {
         ApprovalUpdate { tag: format!("refs/tags/approve/production/{label}").parse().unwrap(), new }
     }
 
-    /// Moves a tag as anybody can who owns the host.
+    /// Moves a tag by hand, as the owner of the host can.
     fn by_hand(&self, label: &str, new: Option<ObjectId>) {
         let name = format!("refs/tags/approve/production/{label}");
         let old = self.repo().read_ref(&name).unwrap();
         self.git.change_refs(&[RefChange { name, new, old }]).unwrap();
     }
 
-    /// Moves a tag as a push with somebody's key does.
+    /// Moves a tag as a push with the key of `by` does.
     fn push(&self, by: &str, label: &str, new: Option<ObjectId>) -> Vec<ApprovalChange> {
         let update = [Self::update(label, new)];
         check(&self.vars(Some(by)), &update).unwrap();
@@ -71,7 +71,7 @@ impl Scene {
         record(&self.vars(Some(by)), &self.repo(), &update).unwrap()
     }
 
-    /// Who approves the commit if alice asks, and what is said of others.
+    /// Who approves the commit if alice requests it, and the remarks about other approvals.
     fn seen(&self, pushed: &[ApprovalUpdate]) -> String {
         let wanted = ToApprove { environment: &self.production, commit: self.commit, signed: None, pushed };
         let Approvals { counted, remarks } = of(&self.vars(Some("alice")), &self.repo(), &wanted);
@@ -92,7 +92,7 @@ fn what_is_pushed_counts_while_tag_record_and_key_stand() {
     scene.push("carol", "another", Some(scene.other));
     assert_eq!(scene.seen(&[]), "bob as bob; carol as carol");
 
-    // Whatever a push does to it, it does not count for a request of the same push.
+    // Whatever a push does to an approval, it does not count for a request in the same push.
     let same = "approve/production/bob does not count: it came with the push that asks; carol as carol";
     let said = |update| {
         let mut said: Vec<String> = scene.seen(&[update]).split("; ").map(str::to_owned).collect();
@@ -103,7 +103,7 @@ fn what_is_pushed_counts_while_tag_record_and_key_stand() {
     assert_eq!(said(Scene::update("bob", Some(scene.other))), "carol as carol");
     assert_eq!(said(Scene::update("bob", None)), "carol as carol");
 
-    // Another one moves the tag: whose it was then is what counts.
+    // Another user moves the tag: now it counts as theirs.
     let moved = scene.push("carol", "bob", Some(commit));
     assert!(
         matches!(&moved[..], [ApprovalChange::Withdrawn(_, by), ApprovalChange::Given(..)] if by.name.as_str() == "bob")
@@ -113,7 +113,7 @@ fn what_is_pushed_counts_while_tag_record_and_key_stand() {
     assert!(matches!(&scene.push("carol", "carol", None)[..], [ApprovalChange::Withdrawn(..)]));
     assert_eq!(scene.seen(&[]), "bob as bob");
 
-    // Whoever makes thousands of them fills no plan.
+    // Thousands of such tags do not fill a plan.
     let labels: Vec<String> = (0..MAX_REMARKS + 5).map(|number| format!("x{number}")).collect();
     labels.iter().for_each(|label| scene.by_hand(label, Some(commit)));
     let said = scene.seen(&[]);
@@ -121,7 +121,7 @@ fn what_is_pushed_counts_while_tag_record_and_key_stand() {
     assert_eq!(said.split("; ").count(), 1 + MAX_REMARKS + 1);
     labels.iter().for_each(|label| scene.by_hand(label, None));
 
-    // What is done on the host itself counts for nothing.
+    // A change on the host itself does not count.
     scene.by_hand("by-hand", Some(commit));
     assert!(scene.seen(&[]).contains("by-hand does not count: no push"), "{}", scene.seen(&[]));
     scene.by_hand("by-hand", None);
@@ -131,7 +131,7 @@ fn what_is_pushed_counts_while_tag_record_and_key_stand() {
     scene.by_hand("bob", None);
     assert_eq!(scene.seen(&[]), "");
 
-    // The next push forgets what is gone.
+    // The next push drops the records of tags that no longer exist.
     scene.push("alice", "alice", Some(commit));
     assert_eq!(recorded(&scene.vars(None), &scene.production).unwrap().len(), 1);
     scene.push("bob", "bob", Some(commit));
@@ -182,7 +182,7 @@ fn what_is_remembered_is_bounded_and_is_what_the_last_push_made_it() {
     let all = after(Vec::new(), &updates, &standing, &by, Utc::now(), &mut noted);
     assert_eq!((all.len(), all[0].label.as_str()), (MAX_RECORDED, "l5"), "the oldest go");
 
-    // A push whose hook comes late has nothing to say of a tag that is somewhere else by then.
+    // A push whose hook runs late does not record a tag that has moved on by then.
     let late = Scene::update("l7", "2222222222222222222222222222222222222222".parse().ok());
     noted.clear();
     assert_eq!(after(all.clone(), &[&late], &standing, &by, Utc::now(), &mut noted), all);

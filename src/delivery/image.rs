@@ -1,9 +1,9 @@
-//! An image takes the place of what a build would make: one that the destination keeps of the revision
-//! (`provenance/kept.rs`), or one that the source has sent for this graduation (`receive_image.rs`).
+//! Uses an image instead of a build: one that the destination keeps of the revision (`provenance/kept.rs`), or one that
+//! the source has sent for this graduation (`receive_image.rs`).
 //!
-//! Dokku asks all plugins which builder is to build and takes the first answer, and every builder but the one that is named
-//! does nothing. So in a deploy with an image the builder is ours. It gives the image the name under which Dokku expects
-//! what was built, and the app the settings that the build has found out. All else is an ordinary deploy of the revision.
+//! Dokku asks all plugins which builder is to build and takes the first answer; every other builder then does nothing.
+//! So in a deploy with an image the builder is ours. It tags the image with the name that Dokku expects of a build's
+//! result, and gives the app the settings that the build detected. All else is an ordinary deploy of the revision.
 
 use crate::docker::{self, DockerError, Keeper};
 use crate::files::FileError;
@@ -13,13 +13,13 @@ use crate::process::{ProcessError, Program};
 use crate::provenance::{self, ProvenanceError};
 use crate::vars::Vars;
 
-/// What the builder is called.
+/// The name of our builder.
 pub(super) const BUILDER: &str = "graduate";
 
-/// An image could not take the place of a build.
+/// An image could not be used instead of a build.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeliveryError {
-    /// What is kept could not be looked up.
+    /// The kept images could not be looked up.
     #[error(transparent)]
     Provenance(#[from] ProvenanceError),
     /// Docker failed.
@@ -28,7 +28,7 @@ pub(crate) enum DeliveryError {
     /// A trigger of Dokku's failed.
     #[error(transparent)]
     Trigger(#[from] ProcessError),
-    /// It was there when the plan was made.
+    /// The kept image existed when the plan was made.
     #[error(
         "the kept image of {app} at {} is gone from Docker since the plan was made: somebody has removed or pruned it; \
          graduate again, and it is built",
@@ -40,7 +40,7 @@ pub(crate) enum DeliveryError {
         /// The revision.
         revision: CommitId,
     },
-    /// Dokku would build although the very image of the source was promised.
+    /// Dokku would build although the source's image was promised.
     #[error(
         "Dokku is about to build {app} by {builder} instead of using the image that the source has sent: another plugin has \
          named that builder (trigger builder-detect); on the source, `graduate:set ENVIRONMENT deliver build` has it built"
@@ -48,10 +48,10 @@ pub(crate) enum DeliveryError {
     OtherBuilder {
         /// The app.
         app: AppName,
-        /// By which builder.
+        /// The builder that Dokku chose.
         builder: String,
     },
-    /// What a build begins with is nowhere to be had.
+    /// The base image of a build cannot be pulled.
     #[error(
         "{image} cannot be pulled here: {error}; let this host log in at its registry (`dokku registry:login`), or have \
          the image sent (on the source: `dokku graduate:set ENVIRONMENT deliver auto`)"
@@ -63,17 +63,17 @@ pub(crate) enum DeliveryError {
         #[source]
         error: DockerError,
     },
-    /// A file of Dokku's.
+    /// A file of Dokku's could not be written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// It was there when its deploy began.
+    /// The sent image existed when the deploy began.
     #[error(
         "the image of {0} that the source has sent is gone from Docker: somebody has removed or pruned it; graduate again"
     )]
     NotSent(AppName),
 }
 
-/// `builder-build` with the image that is kept of the revision.
+/// `builder-build` with the kept image of the revision.
 pub(super) fn use_kept(vars: &Vars, app: &AppName, revision: CommitId) -> Result<(), DeliveryError> {
     let kept = provenance::kept_image(vars, app, revision)?;
     let kept = kept.ok_or_else(|| DeliveryError::Gone { app: app.clone(), revision })?;
@@ -96,7 +96,7 @@ pub(super) fn use_sent(
 fn put_in_place(app: &AppName, image: &str, facts: &BuildFacts) -> Result<(), DeliveryError> {
     docker::tag_as(image, &docker::latest(app))?;
     let trigger = |words: &[&str]| Program::new("plugn").arg("trigger").args(words).run();
-    // Dokku has just noted our own builder there.
+    // Dokku has just recorded our own builder there.
     trigger(&["builder-set-property", app.as_str(), "detected", &facts.builder])?;
     if let Some(ports) = &facts.ports {
         trigger(&["ports-set-detected", app.as_str(), &ports.join(" ")])?;

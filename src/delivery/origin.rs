@@ -1,9 +1,9 @@
-//! Where Dokku takes Procfile, app.json and the like from in a graduation's deploy: from the revision's tree, or, if that is
-//! an image as it is, from that image.
+//! Sets where Dokku takes Procfile, app.json and the like from in a graduation's deploy: from the revision's tree, or,
+//! if the revision deploys an image as it is, from that image.
 //!
-//! Dokku goes by the property `source-image`, which names the image that was deployed last, whatever is deployed now, and
-//! takes a file for missing if there is no such image. So the property is set before: to nothing for a tree, and for an image
-//! to the very one that is delivered. Afterwards it is what `git:from-image` leaves.
+//! Dokku obeys the property `source-image`, which names the image that was deployed last, whatever is deployed now, and
+//! treats a file as missing if that image does not exist. So we set the property before the extraction: to nothing for
+//! a tree, and to the delivered image for an image. Afterwards it has the value that `git:from-image` leaves.
 
 use std::fs;
 use std::path::Path;
@@ -24,11 +24,11 @@ impl Delivered {
         repo::image_of(&Dokku::new(vars).repository(app), self.revision)
     }
 
-    /// `core-post-extract`, before Dokku's: from where the files are to come. `pulls` is told of an image that is about to be
-    /// pulled.
+    /// `core-post-extract`, before Dokku's own handler: sets from where Dokku takes the files. Calls `pulls` before it
+    /// pulls an image.
     ///
     /// # Errors
-    /// The image is not there, or cannot be pulled.
+    /// The image does not exist or cannot be pulled.
     pub(crate) fn extracting(
         &self,
         vars: &Vars,
@@ -50,8 +50,9 @@ impl Delivered {
         Ok(Dokku::new(vars).set_source_image(app, &from)?)
     }
 
-    /// `post-extract`: the files have come; true if they are those of an image. What is built of that is built of the image
-    /// that the source has deployed, whatever its tag means here: so says the Dockerfile in the tree `dir` from now on.
+    /// `post-extract`, once Dokku has the files: returns whether they are those of an image. If this image is to be
+    /// built from, pins the Dockerfile in the tree `dir` to the image that the source has deployed, whatever its tag
+    /// means on this host.
     ///
     /// # Errors
     /// The property or the Dockerfile cannot be written.
@@ -63,7 +64,7 @@ impl Delivered {
             let path = dir.join("Dockerfile");
             let text = fs::read_to_string(&path).map_err(FileError::of("read", &path))?;
             let from = |name: &ImageName| format!("FROM {name}\n");
-            // The line above the last one; a build directory's own Dockerfile may come before.
+            // The line before the last one; the Dockerfile of a build directory may precede it.
             let (before, label) = text.rsplit_once(&from(&image)).unwrap_or((&text, ""));
             let pinned = format!("{before}{}{label}", from(&base));
             fs::write(&path, pinned).map_err(FileError::of("write", &path))?;
@@ -71,13 +72,13 @@ impl Delivered {
         Ok(true)
     }
 
-    /// The name of what is built of.
+    /// The base image of a build, by its digest if that is known.
     fn base(&self, image: ImageName) -> ImageName {
         self.digest.map_or(image.clone(), |digest| image.pinned(digest))
     }
 }
 
-/// The image, which is pulled if this host does not have it.
+/// Returns the image; pulls it first if this host does not have it.
 fn pulled(
     vars: &Vars,
     app: &AppName,

@@ -1,5 +1,5 @@
-//! Settings that the git which serves pushes obeys beside those that the environment repository has: git adds up the
-//! values of these, so that no setting of ours outweighs them.
+//! Settings that the git which serves pushes obeys in addition to those of the environment repository: git adds up the
+//! values of these settings, so that ours cannot override them.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::ssh::quoted;
 
 const HIDES_FROM_CLONES: &str = "uploadpack.hiderefs";
 
-/// A setting that keeps pushes or clones from working.
+/// A setting that breaks pushes or clones.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("git's setting {name}={value} of {} {why}", origin.as_deref().unwrap_or("the environment"))]
 pub(crate) struct Harmful {
@@ -22,12 +22,12 @@ pub(crate) struct Harmful {
 }
 
 impl Harmful {
-    /// It keeps a push from being what its pusher sees, not only a clone from having all.
+    /// Whether it breaks pushes, and not only the completeness of clones.
     pub(crate) fn stops_pushes(&self) -> bool {
         self.name != HIDES_FROM_CLONES
     }
 
-    /// The command that takes it away.
+    /// The command that removes the setting.
     pub(crate) fn remedy(&self) -> String {
         match &self.origin {
             Some(file) => format!("git config --file {} --unset-all {}", quoted(file), self.name),
@@ -36,14 +36,15 @@ impl Harmful {
     }
 }
 
-/// One value that is set.
+/// A setting with one value.
 struct Set<'a> {
     origin: &'a str,
     name: &'a str,
     value: &'a str,
 }
 
-/// What harms, by what is set; in the order in which git reads it, in which of `hideRefs` the last one counts.
+/// The harmful settings among `listed`, which is in the order in which git reads them: the last value of `hideRefs`
+/// counts.
 fn harmful(listed: &str, exists: impl Fn(&str) -> bool) -> Vec<Harmful> {
     let mut fields = listed.split('\0');
     let mut set = Vec::new();
@@ -68,12 +69,12 @@ fn harmful(listed: &str, exists: impl Fn(&str) -> bool) -> Vec<Harmful> {
 }
 
 impl Git {
-    /// The settings that keep pushes to this repository or clones of it from working, in whatever file they stand.
+    /// The settings, in any file, that break pushes to this repository or clones of it.
     ///
     /// # Errors
     /// git cannot read its configuration.
     pub(crate) fn harmful_settings(&self) -> Result<Vec<Harmful>, GitError> {
-        // As who serves a push reads them: those of the user and of the system count.
+        // As the git that serves a push reads them: the settings of the user and of the system count.
         let list = Program::new("git").arg("--git-dir").arg(&self.git_dir).dir(Path::new("/"));
         let listed = list.args(["config", "--list", "--null", "--show-origin"]).read();
         let listed = listed.map_err(self.failed("read the settings"))?;

@@ -1,11 +1,11 @@
-//! The revisions of releases in an app's repository: refs keep them, whatever becomes of the app's branches.
+//! Refs that keep the revisions of releases in an app's repository, whatever happens to the app's branches.
 
 use std::collections::BTreeSet;
 
 use super::{Git, GitError};
 use crate::names::{CommitId, EnvironmentName};
 
-/// Where a destination keeps the revisions that its sources can go back to.
+/// Where a destination keeps the revisions that its sources can roll back to.
 const THERE: &str = "refs/graduate/keep";
 
 /// The ref by which a destination keeps a revision.
@@ -13,17 +13,17 @@ pub(crate) fn kept(commit: CommitId) -> String {
     format!("{THERE}/{commit}")
 }
 
-/// The ref by which a source keeps a revision that an environment was released with.
+/// The ref by which a source keeps a revision that was released to an environment.
 pub(crate) fn released(environment: &EnvironmentName, commit: CommitId) -> String {
     format!("refs/graduate/released/{environment}/{commit}")
 }
 
 impl Git {
-    /// Keeps these revisions and forgets those, by the ref that `name` gives to each. What is kept already, or is not there
-    /// to be kept as a whole, is left as it is; git is not asked if that is all.
+    /// Keeps the revisions `keep` and forgets `forget`, by the ref that `name` gives to each. Skips a revision that is
+    /// kept already or that the repository does not have as a whole; runs no git if there is nothing to change.
     ///
     /// # Errors
-    /// git says no.
+    /// git fails.
     pub(crate) fn keep(
         &self,
         keep: &BTreeSet<CommitId>,
@@ -50,7 +50,7 @@ impl Git {
         update.run().map_err(self.failed("keep the revisions of releases"))
     }
 
-    /// The repository has this commit and all that belongs to it, so that it can be checked out.
+    /// Reports whether the repository has this commit with all its objects, so that it can be checked out.
     pub(crate) fn has_whole(&self, commit: CommitId) -> bool {
         let list =
             self.command().args(["rev-list", "--objects", "--quiet", &commit.to_string(), "--not", "--all"]);

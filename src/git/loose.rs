@@ -1,4 +1,4 @@
-//! A packed ref becomes a loose file again.
+//! Makes a packed ref a loose file again.
 
 use std::fs;
 use std::path::Path;
@@ -7,11 +7,12 @@ use super::{Git, GitError, check_ref_name};
 use crate::files::{self, FileError};
 
 impl Git {
-    /// Gives a ref that is only packed, as after `git gc`, its loose file: Dokku looks nowhere else. It keeps its value,
-    /// or gets none if somebody moves or deletes it at the same time, which git's own lock of the ref tells.
+    /// Writes the loose file of a ref that is only packed, as after `git gc`: Dokku does not read packed refs. The
+    /// value stays the same. Holds git's own lock of the ref, and writes nothing if another process moves or deletes
+    /// the ref first.
     ///
     /// # Errors
-    /// Somebody else has the ref locked; it cannot be written.
+    /// Another process holds the lock of the ref, or the file cannot be written.
     pub(crate) fn make_loose(&self, name: &str) -> Result<(), GitError> {
         check_ref_name(name)?;
         let loose = self.git_dir.join(name);
@@ -23,7 +24,7 @@ impl Git {
         let Some(value) = self.value(name) else { return Ok(()) };
         let dir = loose.parent().unwrap_or(&self.git_dir);
         fs::create_dir_all(dir).map_err(FileError::of("make the directory", dir))?;
-        // The lock has its content at once, as a whole file that is given its name.
+        // The lock file gets its name only when its content is complete.
         if !files::create_exclusively(&lock, format!("{value}\n").as_bytes())? {
             let detail = format!("{} exists", lock.display());
             return Err(GitError::RefMoved { name: name.to_owned(), detail });
@@ -45,11 +46,11 @@ impl Git {
     }
 }
 
-/// git leaves empty directories where refs below a name have been; one is in the way of a ref of that name.
+/// Removes the empty directories that git leaves where refs below a name existed: they block a ref of that name.
 fn remove_empty(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         remove_empty(&entry.path());
     }
-    // What is not empty stays, and then the rename says so.
+    // A directory that is not empty stays; then the rename fails.
     let _ = fs::remove_dir(dir);
 }

@@ -1,4 +1,4 @@
-//! Objects that no work tree has: release tags, and commits of a state that nobody committed.
+//! Writes objects that come from no work tree: release tags, and commits of a state that was composed.
 
 use super::{Git, GitError, parse_id, person};
 use crate::files::FileError;
@@ -6,7 +6,7 @@ use crate::names::{CommitId, ObjectId};
 use crate::process::Program;
 use crate::vars::host_name;
 
-/// How the directories in a repository begin in which trees are made.
+/// The prefix of the directories in a repository in which trees are made.
 pub(crate) const INDEX: &str = "graduate-index";
 
 /// The text of an annotated tag.
@@ -14,19 +14,19 @@ pub(crate) const INDEX: &str = "graduate-index";
 pub(crate) struct TagText<'a> {
     /// The short name, `production/20261123104512`.
     pub name: &'a str,
-    /// Who made it.
+    /// Its tagger.
     pub tagger: &'a str,
-    /// When, in seconds since 1970.
+    /// Its time, in seconds since 1970.
     pub time_s: i64,
-    /// What it says.
+    /// Its message.
     pub message: &'a str,
 }
 
 impl Git {
-    /// Writes the object of an annotated tag of a commit, without any ref to it.
+    /// Writes an annotated tag object of a commit, without any ref to it.
     ///
     /// # Errors
-    /// git says no.
+    /// git fails.
     pub(crate) fn make_tag(&self, commit: CommitId, text: &TagText<'_>) -> Result<ObjectId, GitError> {
         let tagger = person(text.tagger);
         let content = format!(
@@ -37,16 +37,16 @@ impl Git {
             text.time_s,
             text.message.trim_end(),
         );
-        // git-mktag(1) does the same, but also what the settings `fsck.*` say.
+        // git-mktag(1) does the same, but obeys the settings `fsck.*`.
         let make = self.command().args(["hash-object", "-t", "tag", "-w", "--stdin"]);
         let made = make.input(content).read();
         parse_id(&made.map_err(self.failed("make a tag"))?)
     }
 
-    /// Makes the commit of a tree that no work tree has, without any ref to it.
+    /// Writes a commit of a tree, without any ref to it.
     ///
     /// # Errors
-    /// git says no.
+    /// git fails.
     pub(crate) fn make_commit(
         &self,
         tree: ObjectId,
@@ -56,10 +56,10 @@ impl Git {
         commit_tree(self, self.command(), tree, parents, message)
     }
 
-    /// The same, as of a time in seconds since 1970.
+    /// The same, with a given time in seconds since 1970.
     ///
     /// # Errors
-    /// git says no.
+    /// git fails.
     pub(crate) fn make_commit_of(
         &self,
         time_s: i64,
@@ -72,11 +72,12 @@ impl Git {
         commit_tree(self, command, tree, parents, message)
     }
 
-    /// Makes the tree of `base` with some files changed: by path, their content, or none to leave them out. For
-    /// [`Git::make_commit`]; costs a process for each file that is changed, not for each that there is.
+    /// Writes the tree of `base` with some files changed: `changes` has the new content by path, or none to leave the
+    /// file out. For [`Git::make_commit`]; costs one process for each file that is written, whatever the size of the
+    /// tree.
     ///
     /// # Errors
-    /// git says no.
+    /// git fails.
     pub(crate) fn make_tree(
         &self,
         base: Option<CommitId>,

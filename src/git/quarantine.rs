@@ -1,5 +1,5 @@
-//! What pushes that were killed have left: git keeps what is being pushed in a directory of its own until the push is taken,
-//! and removes it itself unless it is killed; git-receive-pack(1).
+//! Removes what killed pushes have left behind: git keeps the objects of a push in a directory of their own until the
+//! push is accepted, and removes it itself unless it is killed; git-receive-pack(1).
 
 use std::fs;
 use std::path::Path;
@@ -8,20 +8,21 @@ use std::time::Duration;
 use crate::files::FileError;
 use crate::process;
 
-/// How the directories begin in which git keeps what is being pushed.
+/// The prefix of these directories.
 const NAME: &str = "tmp_objdir-";
 
-/// How long one must not have changed to be looked at: a push makes its last file long before its hooks end.
+/// How long a directory must be unchanged to be examined: a push writes its last file long before its hooks end.
 const AGE: Duration = Duration::from_secs(60 * 60);
 
-/// In these variables git names one to whatever it runs for the push.
+/// The variables that name such a directory to the processes that git runs for the push.
 const NAMED_IN: [&str; 3] =
     ["GIT_QUARANTINE_PATH", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES"];
 
-/// Removes those of a repository that are of no push any more: older than an hour, and no process knows them.
+/// Removes the quarantine directories of a repository that belong to no running push: unchanged for an hour, and named
+/// by no process.
 ///
 /// # Errors
-/// The objects or the processes cannot be looked at, or one cannot be removed.
+/// The objects or the processes cannot be examined, or a directory cannot be removed.
 pub(crate) fn sweep_quarantines(git_dir: &Path) -> Result<(), FileError> {
     let objects = git_dir.join("objects");
     for entry in fs::read_dir(&objects).map_err(FileError::of("list", &objects))? {
@@ -70,7 +71,7 @@ mod tests {
         let push =
             push.env("GIT_QUARANTINE_PATH", named).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut push = push.unwrap();
-        // A process that has only just become another program has no variables yet.
+        // Right after exec, a process has no variables yet.
         push.stdin.as_mut().unwrap().write_all(b".").unwrap();
         push.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         sweep_quarantines(dir.path()).unwrap();

@@ -1,15 +1,15 @@
-//! What our git calls depend on: no setting of Dokku's user or of the system reaches them, and those of a repository
-//! that would change what a call does are pinned.
+//! The settings of our git calls: no setting of Dokku's user or of the system reaches them, and the settings of a
+//! repository that would change what a call does are pinned.
 //!
-//! The git that serves pushes to the environment repository is not called by us: for that one the repository has its
-//! own settings (`install/repository.rs`), and `graduate:doctor` names what they cannot outweigh.
+//! We do not call the git that serves pushes to the environment repository: for it the repository has its own settings
+//! (`install/repository.rs`), and `graduate:doctor` names the settings that these cannot override.
 
 use crate::process::Program;
 
 /// Settings that a repository may have and that would change what our calls do, each with the value that they need;
 /// git-config(1).
 const PINNED: &[(&str, &str)] = &[
-    // Which files `git add` takes, and what of them.
+    // Which files `git add` takes, and with which content.
     ("core.attributesFile", "/dev/null"),
     ("core.autocrlf", "false"),
     ("core.eol", "lf"),
@@ -54,11 +54,11 @@ const PINNED: &[(&str, &str)] = &[
     ("push.negotiate", "false"),
     ("push.pushOption", ""),
     ("push.recurseSubmodules", "no"),
-    // The last one counts, and nothing is hidden.
+    // git obeys the last value, and nothing is hidden.
     ("transfer.hideRefs", "!refs"),
 ];
 
-/// git(1), as we call it: without the settings and attributes of the user and of the system, asking nothing.
+/// git(1) as we call it: without the settings and attributes of the user and of the system, and without prompts.
 pub(crate) fn program() -> Program {
     let git = Program::new("git")
         .env("GIT_ATTR_NOSYSTEM", "1")

@@ -14,11 +14,11 @@ use crate::protocol::{RevisionFacts, SetByDeploy};
 /// The largest Procfile or app.json that is looked at, in bytes.
 const MAX_FILE: usize = 1 << 20;
 
-/// The commit that a ref of an app's repository leads to, loose or packed, through symbolic refs and annotated tags; none
-/// if there is no such ref.
+/// The commit that a ref of an app's repository leads to, loose or packed, through symbolic refs and annotated tags;
+/// none if the ref does not exist.
 ///
 /// # Errors
-/// Why the repository or the ref cannot be read, in words, and what puts it right.
+/// Why the repository or the ref cannot be read, and the remedy, as text.
 pub(crate) fn commit_at(repository: &Path, name: &str) -> Result<Option<CommitId>, String> {
     let opened = Repository::open_bare(repository);
     let opened = opened.map_err(|error| foreign_format(repository).unwrap_or(error.message().to_owned()))?;
@@ -34,13 +34,13 @@ pub(crate) fn commit_at(repository: &Path, name: &str) -> Result<Option<CommitId
     }
 }
 
-/// The repository has this commit.
+/// Reports whether the repository has this commit.
 pub(crate) fn has_commit(repository: &Path, commit: CommitId) -> bool {
     Repository::open_bare(repository).is_ok_and(|repository| repository.find_commit(oid(commit)).is_ok())
 }
 
-/// The revisions that releases can be gone back to, of environments that this host is the source or the destination of: as
-/// far as `refs/graduate` keeps them. None of a repository that cannot be read.
+/// The revisions that a roll-back can go to, of environments of which this host is the source or the destination: those
+/// that `refs/graduate` keeps. Empty if the repository cannot be read.
 pub(crate) fn released_revisions(repository: &Path) -> BTreeSet<CommitId> {
     let Ok(repository) = Repository::open_bare(repository) else { return BTreeSet::new() };
     let of = |glob: &str| -> Vec<CommitId> {
@@ -50,16 +50,16 @@ pub(crate) fn released_revisions(repository: &Path) -> BTreeSet<CommitId> {
     ["refs/graduate/keep/*", "refs/graduate/released/*"].into_iter().flat_map(of).collect()
 }
 
-/// Why a repository that is there cannot be read; none if it can.
+/// Why an existing repository cannot be read; none if it can.
 pub(crate) fn unreadable(repository: &Path) -> Option<String> {
-    // An app that was only created has none.
+    // An app that was only created has no repository.
     let is_one = repository.join("objects").exists();
     let error = Repository::open_bare(repository).err().filter(|_| is_one)?;
     Some(foreign_format(repository).unwrap_or_else(|| error.message().to_owned()))
 }
 
-/// What is foreign about the format of a repository; none if nothing is. What a host's git makes depends on its
-/// `init.defaultObjectFormat` and `init.defaultRefFormat`.
+/// What is unsupported in the format of a repository, with the remedy; none if nothing is. The format that a host's git
+/// chooses depends on its `init.defaultObjectFormat` and `init.defaultRefFormat`.
 pub(crate) fn foreign_format(repository: &Path) -> Option<String> {
     let config = Config::open(&repository.join("config")).ok()?;
     let extension = |name: &str| config.get_string(&format!("extensions.{name}")).ok();
@@ -79,10 +79,10 @@ pub(crate) fn foreign_format(repository: &Path) -> Option<String> {
     sha1.or(refs)
 }
 
-/// The most config variables of an app.json that are told, so that they fit into a message.
+/// The largest number of an app.json's config variables that is reported, so that they fit into a message.
 const MAX_DECLARED: usize = 250;
 
-/// A file at the root of a revision; none if it is not there or no text of a sensible size.
+/// A file at the root of a revision; none if it does not exist, is larger than `MAX_FILE` or is not UTF-8.
 fn file(repository: &Path, revision: CommitId, name: &str) -> Option<String> {
     let repository = Repository::open_bare(repository).ok()?;
     let tree = repository.find_commit(oid(revision)).ok()?.tree().ok()?;
@@ -92,8 +92,8 @@ fn file(repository: &Path, revision: CommitId, name: &str) -> Option<String> {
     String::from_utf8(blob.content().to_vec()).ok()
 }
 
-/// The image that the revision deploys as it is: `git:from-image` and `git:load-image` commit a Dockerfile that ends with
-/// its name and a label of Dokku's own. None if it is another revision.
+/// The image that a revision deploys as it is: `git:from-image` and `git:load-image` commit a Dockerfile that ends with
+/// the image's name and a label of Dokku's own. None for any other revision.
 ///
 /// Source: Dokku's `plugins/git/git-from-image`.
 pub(crate) fn image_of(repository: &Path, revision: CommitId) -> Option<ImageName> {
@@ -112,20 +112,20 @@ fn parsed(app_json: &str) -> Option<Value> {
     serde_json::from_str(app_json).ok()
 }
 
-/// What the files at the root of a revision that the repository has tell.
+/// What the files at the root of a revision say. The repository must have the revision.
 pub(crate) fn facts(repository: &Path, revision: CommitId) -> RevisionFacts {
     let text = |name| file(repository, revision, name);
     facts_of(text("Procfile").as_deref(), text("app.json").as_deref())
 }
 
-/// The same of the text of each, where there is such a file:
+/// The same, from the text of each file that exists:
 ///
-/// - the tasks that Dokku runs around a deploy and that no abort can undo: `release` in Procfile, `predeploy` or `postdeploy`
-///   in app.json;
-/// - the config variables that app.json declares and to which Dokku gives a value by itself: one that has a default or is
-///   generated, in the app's first deploy, or in each if it says `sync`.
+/// - the tasks that Dokku runs around a deploy and that no abort can undo: `release` in Procfile, `predeploy` or
+///   `postdeploy` in app.json;
+/// - the config variables that app.json declares and that Dokku sets on its own: those with a default or a generator,
+///   in the app's first deploy, or in each deploy if it says `sync`.
 ///
-/// What cannot be read tells nothing.
+/// A file that cannot be parsed says nothing.
 ///
 /// Source: Dokku's `plugins/app-json/functions.go`, `processAppJSONEnv`.
 pub(crate) fn facts_of(procfile: Option<&str>, app_json: Option<&str>) -> RevisionFacts {
@@ -146,7 +146,7 @@ pub(crate) fn facts_of(procfile: Option<&str>, app_json: Option<&str>) -> Revisi
     }
 }
 
-/// The values that Dokku gives to those variables; none for one that it generates.
+/// The values that Dokku gives to those variables; none for a generated value.
 pub(crate) fn values_set_by_deploy(
     repository: &Path,
     revision: CommitId,
@@ -154,7 +154,7 @@ pub(crate) fn values_set_by_deploy(
     values_set_by(file(repository, revision, "app.json").as_deref())
 }
 
-/// The same of the text of app.json.
+/// The same, from the text of app.json.
 pub(crate) fn values_set_by(app_json: Option<&str>) -> BTreeMap<String, Option<String>> {
     let value = |declared: &Value| match is_generated(declared) {
         true => None,

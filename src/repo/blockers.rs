@@ -1,4 +1,4 @@
-//! Refs that are in the way: git has none below another one, and reads some names as something else.
+//! Refs that block a graduation or confuse: git allows no ref below another one, and may resolve a name to another ref.
 
 use git2::{ErrorCode, Oid};
 
@@ -8,11 +8,10 @@ use crate::ssh::quoted;
 use crate::updates::{self, Confusing};
 use crate::vars::Vars;
 
-/// Before what git puts a name to find a ref; gitrevisions(7), `<refname>`.
+/// The prefixes with which git tries to find a ref; gitrevisions(7), `<refname>`.
 const LOOKED_UP: [&str; 5] = ["", "refs/", "refs/tags/", "refs/heads/", "refs/remotes/"];
 
-/// Refs of this host that make it impossible to graduate to an environment, in words; with the command that takes each
-/// away.
+/// The refs of this host that block a graduation to an environment, as text, each with the command that deletes it.
 ///
 /// # Errors
 /// The refs cannot be read.
@@ -56,8 +55,8 @@ impl RepositoryReader {
         Ok(found)
     }
 
-    /// All refs that must not exist where these environments are linked: those that are in the way, by name, and those
-    /// that only confuse, with the reason.
+    /// All refs that must not exist while these environments are linked: the names of those that block a graduation,
+    /// and those that only confuse, with the reason.
     ///
     /// # Errors
     /// The refs cannot be read.
@@ -75,11 +74,10 @@ impl RepositoryReader {
         Ok((blocking, confusing))
     }
 
-    /// The commit that a revision names, in any of the ways of gitrevisions(7) that libgit2 knows; none if it names
-    /// nothing.
+    /// The commit that a revision names, in any form of gitrevisions(7) that libgit2 knows; none if it names nothing.
     ///
     /// # Errors
-    /// [`RepoError::Ambiguous`]: more than one thing is called so. [`RepoError::NoCommit`], or the repository cannot be
+    /// [`RepoError::Ambiguous`] if the name has several meanings, [`RepoError::NoCommit`], or the repository cannot be
     /// read.
     pub fn resolve(&self, revision: &str) -> Result<Option<CommitId>, RepoError> {
         let meanings = self.meanings(revision);
@@ -97,7 +95,8 @@ impl RepositoryReader {
         }
     }
 
-    /// What the name with which a revision begins may mean: each ref that git would look for, and an object's id.
+    /// The possible meanings of the name with which a revision begins: each ref that git would find, and an object's
+    /// id.
     fn meanings(&self, revision: &str) -> Vec<String> {
         let end = revision.find(['~', '^', ':']).or_else(|| revision.find("@{")).unwrap_or(revision.len());
         let name = &revision[..end];
@@ -105,7 +104,7 @@ impl RepositoryReader {
             return Vec::new();
         }
         let full = LOOKED_UP.iter().map(|before| format!("{before}{name}"));
-        // A name without `refs/` is looked for in git's own directory, where only pseudorefs are.
+        // git looks for a name without `refs/` in its own directory, which holds only pseudorefs.
         let is_ref = |full: &String| {
             let is_possible =
                 full.starts_with("refs/") || full.chars().all(|c| c.is_ascii_uppercase() || c == '_');

@@ -1,4 +1,4 @@
-//! What the repository of the plugin of 2015 says: in `/home/dokku` it tracked the apps' own refs, and a tag
+//! Reads the repository of the 2015 plugin: in `/home/dokku` it tracked the apps' own refs, and a tag
 //! `<environment>/<YYYYMMDDHHMMSS>` marked each graduation.
 
 use std::collections::BTreeMap;
@@ -9,23 +9,23 @@ use git2::{ObjectType, Repository, Tree};
 use super::{GitRepository, MAX_APPS, RepoError, RepositoryReader, object_id, oid, reading};
 use crate::names::{AppName, CommitId, ReleaseTag};
 
-/// The longest file that is read of an app, in bytes.
+/// The largest file of an app that is read, in bytes.
 const MAX_FILE: usize = 1024;
 
 /// One graduation of 2015.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FormerRelease {
-    /// Its tag. The time in it is that of the host's own clock, whatever zone that was in.
+    /// Its tag. The time in it is the host's local time, in an unknown time zone.
     pub tag: ReleaseTag,
     /// The commit that it names.
     pub commit: CommitId,
-    /// When that was made, in seconds since 1970.
+    /// The time of that commit, in seconds since 1970.
     pub time_s: i64,
-    /// What each app was, by its name.
+    /// The state of each app, by its name.
     pub apps: BTreeMap<AppName, FormerApp>,
 }
 
-/// An app at that time.
+/// The state of an app at that time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FormerApp {
     /// The branch that was deployed.
@@ -36,11 +36,11 @@ pub(crate) struct FormerApp {
     pub scale: BTreeMap<String, u32>,
 }
 
-/// The graduations that a repository of 2015 tells of, oldest first; and the names of tags which look like one but
-/// whose environment has no name that is possible today, or whose tree tells no revision.
+/// The graduations that a repository of 2015 records, oldest first; and the names of tags that look like one, but whose
+/// environment name is not valid today or whose tree holds no revision.
 ///
 /// # Errors
-/// It cannot be read.
+/// The repository cannot be read.
 pub(crate) fn releases(git_dir: &Path) -> Result<(Vec<FormerRelease>, Vec<String>), RepoError> {
     let repository = Repository::open(git_dir).map_err(reading(git_dir.display().to_string()))?;
     let repo = GitRepository(RepositoryReader { repository });
@@ -66,7 +66,7 @@ pub(crate) fn releases(git_dir: &Path) -> Result<(Vec<FormerRelease>, Vec<String
     Ok((found, left))
 }
 
-/// `<environment>/<14 digits>`, where the environment could be any path.
+/// Matches `<environment>/<14 digits>`, where the environment may be any path.
 fn is_graduation(tag: &str) -> bool {
     tag.rsplit_once('/').is_some_and(|(_, time)| time.len() == 14 && time.bytes().all(|b| b.is_ascii_digit()))
 }
@@ -89,7 +89,7 @@ impl GitRepository {
         Ok(apps)
     }
 
-    /// The plugin pushed `master` and nothing else. A host may have deployed another branch, if it was the only one.
+    /// The plugin pushed only `master`. A host may have deployed another branch, if that was the only one.
     fn former_app(&self, directory: &Tree<'_>) -> Option<FormerApp> {
         let heads = directory.get_path("refs/heads".as_ref()).ok()?.to_object(&self.repository).ok()?;
         let heads = heads.into_tree().ok()?;

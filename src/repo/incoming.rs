@@ -9,7 +9,7 @@ use super::{MAX_APPS, MAX_NEW_COMMITS, RepoError, RepositoryReader, object_id, o
 use crate::manifest::{GITIGNORE, MANIFEST_FILE, MAX_MANIFEST};
 use crate::names::{AppName, CommitId, ObjectId};
 
-/// The repository as pre-receive sees it: with the objects that are being pushed, in their quarantine.
+/// The repository as pre-receive sees it: with the quarantined objects of the push.
 pub struct Incoming(RepositoryReader);
 
 impl Deref for Incoming {
@@ -28,25 +28,25 @@ impl Incoming {
         Repository::open_from_env().map(Self::of).map_err(RepoError::OpenFromEnvironment)
     }
 
-    /// The same of a repository that is open already.
+    /// Wraps a repository that is already open.
     pub fn of(repository: Repository) -> Self {
         Self(RepositoryReader { repository })
     }
 
-    /// Checks all that a push of `new` brings, to whatever ref: every commit that no ref has yet must hold nothing
-    /// but our `.gitignore` and manifests by name, mode and size. What a manifest says is not looked at.
+    /// Checks the commits that a push of `new` brings, to any ref: each commit that no ref reaches yet must hold
+    /// nothing but our `.gitignore` and manifests, judged by name, mode and size. Does not read what a manifest says.
     ///
     /// # Errors
-    /// The first file found that does not belong, an object that is not a commit after all tags, or too many commits.
+    /// The first file that does not belong, an object that leads to no commit, or too many commits.
     pub fn check_new_commits(&self, new: ObjectId) -> Result<(), RepoError> {
         let commit = self.commit_of(new)?;
         let history = || reading(format!("the history of {}", commit.short()));
-        // Nearly always a branch has it. Of the other refs there is one for each release.
+        // Nearly always a branch reaches it already. Of the other refs there is one for each release.
         if self.new_commits(commit, "refs/heads/*")?.next().is_none() {
             return Ok(());
         }
         let walk = self.new_commits(commit, "refs/*")?;
-        // Apart, for a tree that is fine as a state is not so as the directory of an app.
+        // Two sets, because a tree that is valid as a state is not valid as the directory of an app.
         let (mut states, mut apps) = (BTreeSet::new(), BTreeSet::new());
         for (count, id) in walk.enumerate() {
             if count >= MAX_NEW_COMMITS {
@@ -63,7 +63,7 @@ impl Incoming {
         Ok(())
     }
 
-    /// A commit and its ancestors, without those that a ref has whose name matches `known`.
+    /// A commit and its ancestors, without those that a ref whose name matches `known` reaches.
     fn new_commits(&self, commit: CommitId, known: &str) -> Result<Revwalk<'_>, RepoError> {
         let history = || reading(format!("the history of {}", commit.short()));
         let mut walk = self.repository.revwalk().map_err(history())?;
@@ -116,7 +116,7 @@ impl Incoming {
         Ok(())
     }
 
-    /// What is wrong in an app's directory: the name in it, and why it does not belong.
+    /// The first problem in an app's directory: the name of the entry, and why it does not belong.
     fn problem_of_app_tree(&self, id: Oid) -> Result<Option<(Vec<u8>, &'static str)>, RepoError> {
         let tree = self.tree_at(id, "the directory of an app")?;
         for entry in &tree {

@@ -11,10 +11,10 @@ use super::{CommitInfo, Release, RepoError, RepositoryReader, object_id, oid, re
 use crate::names::{CommitId, EnvironmentName, ReleaseTag};
 
 impl RepositoryReader {
-    /// What a commit is about.
+    /// Describes a commit.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The commit cannot be read.
     pub fn describe(&self, commit: CommitId) -> Result<CommitInfo, RepoError> {
         let found = self.repository.find_commit(oid(commit)).map_err(reading(format!("commit {commit}")))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(char::is_control, " ");
@@ -26,7 +26,7 @@ impl RepositoryReader {
         })
     }
 
-    /// `ancestor` is `commit` or one of its ancestors.
+    /// Reports whether `ancestor` is `commit` or one of its ancestors.
     ///
     /// # Errors
     /// The history cannot be read.
@@ -36,7 +36,7 @@ impl RepositoryReader {
         Ok(descends || ancestor == commit)
     }
 
-    /// How many commits `one` has that `other` has not, and the reverse.
+    /// How many commits only `one` has, and how many only `other` has.
     ///
     /// # Errors
     /// The repository lacks one of them.
@@ -66,9 +66,9 @@ impl RepositoryReader {
         ids.into_iter().filter_map(object_id).map(|id| self.describe(id)).collect()
     }
 
-    /// The names of the releases of an environment, newest first. They alone are read, not what the refs point to: one
-    /// file for each release is much where there are thousands; and each is parsed when it is asked for. Tags that are not
-    /// named as releases are left out.
+    /// The names of the releases of an environment, newest first. Reads the names alone, not what the refs point to:
+    /// one file for each release is too much where there are thousands. Parses each name on demand. Leaves out tags
+    /// that are not named as releases.
     ///
     /// # Errors
     /// The refs cannot be read.
@@ -83,7 +83,7 @@ impl RepositoryReader {
         };
         let mut times = Vec::new();
         let directory = git_dir.join(&prefix);
-        // First the loose refs: one that git packs meanwhile is found among the packed ones.
+        // The loose refs first: a ref that git packs after that is found among the packed ones.
         match fs::read_dir(&directory) {
             Ok(entries) => {
                 for entry in entries {
@@ -91,7 +91,7 @@ impl RepositoryReader {
                     times.extend(time(entry.file_name().as_encoded_bytes()));
                 }
             }
-            // A tag that is called like the environment leaves no room for its releases.
+            // A tag with the very name of the environment leaves no room for its releases.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
             Err(error) => return Err(failed(&directory, error)),
         }
@@ -107,10 +107,10 @@ impl RepositoryReader {
         Ok(times.into_iter().filter_map(move |time| format!("{environment}/{time:014}").parse().ok()))
     }
 
-    /// The releases of an environment, newest first. Each is read when it is asked for.
+    /// The releases of an environment, newest first, each read on demand.
     ///
     /// # Errors
-    /// The refs cannot be read; a release tag is none of a commit.
+    /// The refs cannot be read, or a release tag leads to no commit.
     pub fn releases<'s>(
         &'s self,
         environment: &EnvironmentName,
@@ -119,10 +119,10 @@ impl RepositoryReader {
         Ok(names.filter_map(|tag| self.release(&tag).transpose()))
     }
 
-    /// One release; none if there is no such tag.
+    /// One release; none if its tag does not exist.
     ///
     /// # Errors
-    /// Its ref cannot be read, or is none of a commit.
+    /// Its ref cannot be read or leads to no commit.
     pub fn release(&self, tag: &ReleaseTag) -> Result<Option<Release>, RepoError> {
         let Some(id) = self.read_ref(&tag.ref_name())? else { return Ok(None) };
         let object = self.repository.find_tag(oid(id)).ok();
@@ -132,7 +132,7 @@ impl RepositoryReader {
     }
 }
 
-/// What follows `prefix` in the names of packed refs, `<id> <name>` a line.
+/// What follows `prefix` in the names of packed refs; each line is `<id> <name>`.
 fn packed_names<'a>(packed: &'a [u8], prefix: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
     let lines = packed.split(|byte| *byte == b'\n');
     lines.filter_map(move |line| {
@@ -141,7 +141,7 @@ fn packed_names<'a>(packed: &'a [u8], prefix: &'a [u8]) -> impl Iterator<Item = 
     })
 }
 
-/// The time in a release's name as a number of 14 digits, which are in the order of time.
+/// The time in a release's name as a number of 14 digits, so that numbers sort chronologically.
 fn time(name: &[u8]) -> Option<u64> {
     let is_time = name.len() == 14 && name.iter().all(u8::is_ascii_digit);
     is_time.then(|| name.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))

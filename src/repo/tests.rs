@@ -7,7 +7,7 @@ use crate::git::{Git, RefChange, TagText};
 use crate::manifest::GITIGNORE;
 use crate::manifest::tests::sample;
 
-/// A bare repository with commits made of nothing but lists of files.
+/// A bare repository whose commits are made from lists of files.
 struct World {
     _dir: tempfile::TempDir,
     git: Git,
@@ -143,7 +143,7 @@ fn releases_are_found_by_their_names_loose_or_packed_newest_first() {
     world.point("refs/tags/eu/20261123104513", commit);
     world.pack();
     world.point("refs/tags/production/20261123104514", commit);
-    // Packed, and loose again.
+    // Packed, and loose as well.
     fs::write(world.path.join("refs/tags/production/20261123104511"), format!("{commit}\n")).unwrap();
     let names = world.settled().release_names(&"production".parse().unwrap()).unwrap();
     let names: Vec<String> = names.map(|tag| tag.to_string()).collect();
@@ -213,7 +213,7 @@ fn every_new_commit_is_checked_and_no_old_one() {
     let message = world.check(clean).unwrap_err();
     assert!(message.contains("\"secret\"") && message.contains(&hidden.short()), "{message}");
     assert_eq!(world.check(world.state(&[("api", "b")], &[old])), Ok(()));
-    // Whatever ref has it, loose or packed.
+    // Any ref that reaches it counts, loose or packed.
     world.point("refs/tags/production/20261123104512", hidden);
     assert_eq!(world.check(clean), Ok(()));
     world.pack();

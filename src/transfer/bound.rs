@@ -1,5 +1,5 @@
-//! Runs the ssh of a push of objects between git and the destination, and lets only so much of what that says pass: git
-//! keeps in memory whatever refs it is told.
+//! Runs the ssh of a push of objects between git and the destination, and bounds how much of the destination's output
+//! passes: git keeps all refs that it receives in memory.
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
@@ -8,23 +8,23 @@ use std::time::Duration;
 use crate::exit::Explain;
 use crate::process::{ProcessError, Program};
 
-/// The most that a destination may say in answer to a push, in bytes: 8 MiB, as to a question. Each ref has about 60, each
-/// step of progress too.
+/// The largest answer of a destination to a push, in bytes: 8 MiB, as to a question. Each ref takes about 60 bytes, and
+/// so does each step of progress.
 pub(crate) const MAX_SAID: u64 = 8 << 20;
 
-/// How long ssh may take to end when it is told to.
+/// How long ssh may take to end when it is stopped.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// The push cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BoundError {
-    /// It said more than [`MAX_SAID`].
+    /// The destination sent more than [`MAX_SAID`] bytes.
     #[error("the destination says more than {} MiB in answer to a push", MAX_SAID >> 20)]
     TooMuch,
-    /// A pipe.
+    /// A pipe failed.
     #[error("cannot pass on what the destination says: {0}")]
     Pipe(#[from] io::Error),
-    /// ssh.
+    /// ssh failed.
     #[error(transparent)]
     Process(#[from] ProcessError),
 }
@@ -51,7 +51,7 @@ pub(crate) fn run(command: &[impl AsRef<OsStr>]) -> Result<u8, BoundError> {
     }
 }
 
-/// Passes on what is said, at once, up to `limit` bytes.
+/// Passes on what it reads without delay, up to `limit` bytes.
 fn pass_on(mut from: impl Read, mut to: impl Write, limit: u64) -> Result<(), BoundError> {
     let (mut space, mut said) = ([0; 16 * 1024], 0);
     loop {

@@ -1,4 +1,4 @@
-//! What of an app's history a transfer takes, and what it does not because it endangers whoever checks it out.
+//! Which faults in an app's history a transfer accepts, and which it refuses because they endanger a checkout.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,9 +9,9 @@ use crate::legible::shortened;
 use crate::names::CommitId;
 use crate::process::{ProcessError, Program};
 
-/// What git-fsck(1) minds and a transfer takes all the same, for Dokku took it, too: faults in the text of commits and
-/// tags, in modes and in the order of trees. None of them leads a path of a checkout to another place. All else that git
-/// calls an error is refused: `..`, `.git` and whatever else some file system takes for it, paths as names, and
+/// The faults that git-fsck(1) reports and a transfer accepts, because Dokku accepted them, too: in the text of commits
+/// and tags, in modes and in the order of trees. None of them leads a path of a checkout to another place. Every other
+/// error of git-fsck is refused: `..`, `.git` and its equivalents in other file systems, paths as names, and
 /// `.gitmodules` that are links or hold options.
 const TAKEN: [&str; 23] = [
     "badDate",
@@ -39,23 +39,23 @@ const TAKEN: [&str; 23] = [
     "zeroPaddedFilemode",
 ];
 
-/// The longest list of commits at which histories are cut off that is read, in bytes.
+/// The largest list of commits at which histories are cut off that is read, in bytes.
 const MAX_SHALLOW: u64 = 1 << 20;
 
-/// How long the look at one app's history may take. What is not found here is by the transfer, before anything is built.
+/// How long the check of one app's history may take. What it misses is found by the transfer, before anything is built.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The settings by which git-receive-pack(1) takes that, and nothing else that its fsck minds.
+/// The settings with which git-receive-pack(1) accepts these faults and no others that its fsck reports.
 pub(crate) fn settings() -> impl Iterator<Item = String> {
     let taken = TAKEN.iter().map(|id| format!("receive.fsck.{id}=ignore"));
     std::iter::once("receive.fsckObjects=true".to_owned()).chain(taken)
 }
 
-/// Says what in the history of `to` a transfer would refuse: the object and git's words. Commits that `from` has, if it is
-/// there, are not looked at. Of files it reads none but `.gitmodules` and `.gitattributes`.
+/// Reports what a transfer would refuse in the history of `to`: the object and git's message. Skips commits that `from`
+/// has. Of files it reads only `.gitmodules` and `.gitattributes`.
 ///
 /// # Errors
-/// git cannot be asked, which says nothing about the history.
+/// git cannot run the check, which says nothing about the history.
 pub(crate) fn danger(
     repository: &Path,
     to: CommitId,
@@ -81,11 +81,11 @@ pub(crate) fn danger(
     Ok((!status.success()).then(|| last_words(&stderr)))
 }
 
-/// Where the history of `to` is cut off, as a push from a shallow clone leaves it where `receive.shallowUpdate` lets it in;
-/// none if it is whole. git sends no such history. Commits that `from` has, if it is there, are not looked at.
+/// Where the history of `to` is cut off, as after a push from a shallow clone that `receive.shallowUpdate` accepted;
+/// none if it is whole. git does not send such a history. Skips commits that `from` has.
 ///
 /// # Errors
-/// git cannot be asked.
+/// git cannot run the check.
 pub(crate) fn cut_off(
     repository: &Path,
     to: CommitId,
@@ -103,7 +103,7 @@ pub(crate) fn cut_off(
     Ok(history.lines().find(|line| oldest.contains(line)).and_then(|line| line.parse().ok()))
 }
 
-/// What git says first is about the object, and what it says last about what it was doing.
+/// git's first error is about the object, its last line about what it was doing.
 fn last_words(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let lines = text.lines().filter_map(|line| line.trim().strip_prefix("error: ")).next();
@@ -111,10 +111,10 @@ fn last_words(stderr: &[u8]) -> String {
     shortened(line.unwrap_or("git ended without a word"))
 }
 
-/// git could not be asked.
+/// git could not run the check.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CheckError {
-    /// A file of the look.
+    /// A file of the check.
     #[error(transparent)]
     File(#[from] FileError),
     /// git.

@@ -46,7 +46,7 @@ impl World {
         danger(&self.repository, to.parse().unwrap(), from, self.dir.path()).unwrap()
     }
 
-    /// What git-receive-pack says to it, with our settings.
+    /// Whether git-receive-pack accepts it with our settings.
     fn is_received(&self, to: &str) -> bool {
         let other = self.dir.path().join("other");
         let _ = fs::remove_dir_all(&other);
@@ -77,7 +77,7 @@ fn a_history_that_is_cut_off_is_found_where_git_does_not_send_it() {
         cut_off(&world.repository, to.parse().unwrap(), from).unwrap().map(|at| at.to_string())
     };
     assert_eq!(cut_off(&oldest, None), None, "nothing is cut off");
-    // As git notes it when it takes a push from a shallow clone.
+    // As git records it when it accepts a push from a shallow clone.
     fs::write(world.repository.join("shallow"), format!("{next}\n")).unwrap();
     assert_eq!(cut_off(&oldest, None), None, "that one is whole");
     assert!(world.is_received(&oldest));
@@ -127,7 +127,7 @@ fn what_dokku_took_is_taken_but_what_endangers_a_checkout() {
         let found = world.danger(commit, None).unwrap_or_else(|| panic!("nothing is found: {words}"));
         assert!(found.contains(words) && found.contains("object "), "{found}");
         assert!(!world.is_received(commit), "{words}");
-        // It is found in the history, too, but not in the part that the other side has.
+        // It is found in the history, too, but not in the part that the destination has.
         let later = world.commit(&empty, GOOD, Some(commit));
         assert!(world.danger(&later, None).is_some());
         assert_eq!(world.danger(&later, Some(commit)), None);
