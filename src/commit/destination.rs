@@ -129,7 +129,7 @@ impl DeployOutcome {
             | Stage::Released
             | Stage::Failed
             | Stage::Restored
-            | Stage::Stuck => Self::Failed { how: "was interrupted".to_owned(), is_live },
+            | Stage::Stuck => Self::Failed { how: "the deploy was interrupted".to_owned(), is_live },
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::files::{FileError, Watch};
 use crate::legible;
 use crate::names::{AppName, Digest, GraduationId, ObjectId};
 use crate::participant::app::{App, AppError};
-use crate::participant::message::{DeployEnd, Message};
+use crate::participant::message::{EndedDeploy, Message};
 use crate::participant::store::{AppEntry, Before, Store};
 use crate::process::{self, ProcessId, Program};
 use crate::protocol::{self, Decision, Delivery, MAX_LOG_TEXT, Report};
@@ -57,11 +57,8 @@ impl DeployRunner {
     pub(crate) fn start(self, vars: &Vars, slots: Slots) {
         let vars = vars.clone();
         thread::spawn(move || {
-            let end = match self.run(&vars, &slots) {
-                Ok(end) => end,
-                Err(error) => DeployEnd::Failed { how: error.to_string() },
-            };
-            self.over(&vars, end);
+            let deploy = self.run(&vars, &slots).unwrap_or_else(|error| failed(error.to_string()));
+            self.over(&vars, deploy);
         });
     }
 
@@ -75,25 +72,28 @@ impl DeployRunner {
         });
     }
 
-    /// How a deploy has ended of which nobody knows the exit status. If it did not end well, nobody knows whether it
-    /// was killed.
-    fn judged_by_log(&self) -> DeployEnd {
+    /// The end of a deploy whose exit status is unknown, by the app's log. Unless it succeeded, it may have been killed.
+    fn judged_by_log(&self) -> EndedDeploy {
         let stage = self.store.app(&self.app).map(|known| known.stage).unwrap_or_else(|error| {
             log::error!("{error}");
             Stage::Failed
         });
-        // Whether it is live is asked when all of it has ended.
-        match DeployOutcome::by(stage, false) {
-            DeployOutcome::Live | DeployOutcome::Escaped => DeployEnd::Succeeded,
-            DeployOutcome::Restoring => DeployEnd::PutBack,
-            DeployOutcome::Failed { how, .. } => DeployEnd::Killed { how },
-        }
+        // Whether containers of it are live is looked at when all of it has ended.
+        let deploy = EndedDeploy { outcome: DeployOutcome::by(stage, false), was_killed: false };
+        EndedDeploy { was_killed: !deploy.succeeded(), ..deploy }
     }
 
-    /// What Dokku calls a success is one only if what is live at the end is what was held, and serves.
-    fn confirmed(&self, vars: &Vars, end: DeployEnd) -> DeployEnd {
-        if end != DeployEnd::Succeeded || self.store.decision() != Some(Decision::Go) {
-            return end;
+    /// The end of a deploy that Dokku calls successful: the app is live if it was held.
+    fn succeeded(&self) -> EndedDeploy {
+        let was_held = self.store.app(&self.app).is_ok_and(|known| known.held.is_some());
+        let outcome = if was_held { DeployOutcome::Live } else { DeployOutcome::Escaped };
+        EndedDeploy { outcome, was_killed: false }
+    }
+
+    /// Fails a successful deploy if, after *go*, what is live is not what was held, or does not run.
+    fn confirmed(&self, vars: &Vars, deploy: EndedDeploy) -> EndedDeploy {
+        if !deploy.succeeded() || self.store.decision() != Some(Decision::Go) {
+            return deploy;
         }
         let app = App::new(vars, &self.id, &self.app);
         let is_not_live = || -> Result<Option<&str>, AppError> {
@@ -101,29 +101,27 @@ impl DeployRunner {
             app.is_not_live(&self.before, &held)
         };
         match is_not_live() {
-            Ok(None) => end,
-            Ok(Some(why)) => DeployEnd::Failed { how: format!("ended well, but {why}") },
-            Err(error) => DeployEnd::Failed { how: format!("cannot be looked at: {error}") },
+            Ok(None) => deploy,
+            Ok(Some(why)) => failed(format!("ended well, but {why}")),
+            Err(error) => failed(format!("cannot be looked at: {error}")),
         }
     }
 
     /// One that did not end well is over when nothing of it runs any more. Dokku runs parts of a deploy in process
     /// groups of their own, which live on when its first process is killed, and keep Dokku's lock.
-    fn over(&self, vars: &Vars, end: DeployEnd) {
-        let end = self.confirmed(vars, end);
-        let is_live = match end {
-            DeployEnd::Succeeded => true,
-            DeployEnd::Failed { .. } | DeployEnd::Killed { .. } | DeployEnd::PutBack => {
-                if let Err(error) =
-                    process::end_all_with(vars::DEPLOY, &self.mark(), Duration::ZERO, STOP_GRACE)
-                {
-                    log::error!("cannot end all of the deploy of {}: {error}", self.app);
-                }
-                self.spare_old(vars);
-                self.is_live(vars)
+    fn over(&self, vars: &Vars, deploy: EndedDeploy) {
+        let mut deploy = self.confirmed(vars, deploy);
+        if !deploy.succeeded() {
+            if let Err(error) = process::end_all_with(vars::DEPLOY, &self.mark(), Duration::ZERO, STOP_GRACE)
+            {
+                log::error!("cannot end all of the deploy of {}: {error}", self.app);
             }
-        };
-        self.send(Message::Ended { app: self.app.clone(), end, is_live });
+            self.spare_old(vars);
+        }
+        if let DeployOutcome::Failed { is_live, .. } = &mut deploy.outcome {
+            *is_live = self.is_live(vars);
+        }
+        self.send(Message::Ended { app: self.app.clone(), deploy });
     }
 
     /// Keeps Dokku's timer from ending the old containers, to which the app may be given back.
@@ -164,15 +162,15 @@ impl DeployRunner {
         self.send(Message::Report(report));
     }
 
-    fn run(&self, vars: &Vars, slots: &Slots) -> Result<DeployEnd, AppError> {
+    fn run(&self, vars: &Vars, slots: &Slots) -> Result<EndedDeploy, AppError> {
         let slot = delivery::begin(self.delivery, slots);
         if self.store.decision().is_some() {
-            return Ok(DeployEnd::Failed { how: "was not started".to_owned() });
+            return Ok(failed("was not started".to_owned()));
         }
         let app = App::new(vars, &self.id, &self.app);
         // Dokku would ignore a lock that was set by `apps:lock` since the app was opened.
         if let Err(error) = app.is_unlocked() {
-            return Ok(DeployEnd::Failed { how: format!("was not started: {error}") });
+            return Ok(failed(format!("was not started: {error}")));
         }
         let variables = app.variables(self.before.to)?;
         let Self { delivery, digest, .. } = *self;
@@ -216,14 +214,10 @@ impl DeployRunner {
         })?;
         Ok(match (stopped, status) {
             (Some(stopped), _) => stopped,
-            (None, Ok(status)) if status.success() => DeployEnd::Succeeded,
-            (None, Ok(status)) if status.code().is_none() => {
-                DeployEnd::Killed { how: process::in_words(status) }
-            }
-            (None, Ok(status)) => {
-                DeployEnd::Failed { how: self.with_dokkus_words(process::in_words(status)) }
-            }
-            (None, Err(error)) => DeployEnd::Failed { how: error.to_string() },
+            (None, Ok(status)) if status.success() => self.succeeded(),
+            (None, Ok(status)) if status.code().is_none() => killed(process::in_words(status)),
+            (None, Ok(status)) => failed(self.with_dokkus_words(process::in_words(status))),
+            (None, Err(error)) => failed(error.to_string()),
         })
     }
 
@@ -241,7 +235,7 @@ impl DeployRunner {
 
     /// Follows a deploy until its first process has ended; says how, if it was stopped by us: after an abort, or
     /// because we cannot follow it.
-    fn follow_to_end(&self, process: &ProcessId, slot: Option<Slot>) -> Option<DeployEnd> {
+    fn follow_to_end(&self, process: &ProcessId, slot: Option<Slot>) -> Option<EndedDeploy> {
         let how = match self.follow(process, slot) {
             Ok(false) => return None,
             Ok(true) => "was stopped".to_owned(),
@@ -251,7 +245,7 @@ impl DeployRunner {
                 error.to_string()
             }
         };
-        Some(DeployEnd::Killed { how })
+        Some(killed(how))
     }
 
     /// Returns what git would write to the stdin of an app's pre-receive hook; githooks(5).
@@ -377,6 +371,17 @@ impl LogFollower {
 /// How many of Dokku's error lines are repeated, and how much of the end of a log is searched for them.
 const WORDS: usize = 3;
 const END_OF_LOG: u64 = 64 * 1024;
+
+/// A deploy that failed, and after which Dokku has cleaned up.
+fn failed(how: String) -> EndedDeploy {
+    let outcome = DeployOutcome::Failed { how: format!("the deploy {how}"), is_live: false };
+    EndedDeploy { outcome, was_killed: false }
+}
+
+/// A deploy that was killed.
+fn killed(how: String) -> EndedDeploy {
+    EndedDeploy { was_killed: true, ..failed(how) }
+}
 
 /// The last that Dokku itself called trouble in a deploy's log (` !     `), shortened.
 fn dokkus_words(dir: &std::path::Path) -> Result<Vec<String>, FileError> {

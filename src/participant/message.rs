@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::commit::destination::DestinationEvent;
+use crate::commit::destination::{DeployOutcome, DestinationEvent};
 use crate::names::AppName;
 use crate::participant::store::Before;
 use crate::protocol::{AppEnd, Report, Request};
@@ -20,10 +20,8 @@ pub(crate) enum Message {
     Ended {
         /// The app.
         app: AppName,
-        /// How.
-        end: DeployEnd,
-        /// Containers of it are live, however it ended.
-        is_live: bool,
+        /// Its deploy.
+        deploy: EndedDeploy,
     },
     /// A look at what is held has ended.
     Looked {
@@ -48,23 +46,23 @@ pub(crate) enum Message {
     },
 }
 
-/// How a deploy ended.
+/// A deploy of which nothing runs any longer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum DeployEnd {
-    /// Dokku says that the app is deployed.
-    Succeeded,
-    /// It failed, or was refused by our own triggers after an abort.
-    Failed {
-        /// In words.
-        how: String,
-    },
-    /// We had to kill it, or somebody else did: it has cleaned up nothing.
-    Killed {
-        /// In words.
-        how: String,
-    },
-    /// Whatever it was, an earlier participant had begun to put the app back.
-    PutBack,
+pub(crate) struct EndedDeploy {
+    /// Its result.
+    pub(crate) outcome: DeployOutcome,
+    /// Its first process did not exit on its own, or may not have: Dokku has cleaned up nothing.
+    pub(crate) was_killed: bool,
+}
+
+impl EndedDeploy {
+    /// Whether Dokku reported success.
+    pub(crate) fn succeeded(&self) -> bool {
+        match self.outcome {
+            DeployOutcome::Live | DeployOutcome::Escaped => true,
+            DeployOutcome::Restoring | DeployOutcome::Failed { .. } => false,
+        }
+    }
 }
 
 /// The result of concluding an app.

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::commit::app::Way;
-use crate::commit::destination::{DeployOutcome, Destination, DestinationAction, DestinationEvent};
+use crate::commit::destination::{Destination, DestinationAction, DestinationEvent};
 use crate::files::FileError;
 use crate::names::{AppName, CommitId, Digest};
 use crate::participant::app::lock::{DeployLock, LockOwner};
@@ -17,7 +17,7 @@ use crate::participant::app::{App, AppError};
 use crate::participant::ballot;
 use crate::participant::closing::{Closing, RETRY_PERIOD};
 use crate::participant::deploy::DeployRunner;
-use crate::participant::message::{Closed, DeployEnd, Message};
+use crate::participant::message::{Closed, EndedDeploy, Message};
 use crate::participant::opening;
 use crate::participant::reports::Reports;
 use crate::participant::siblings;
@@ -51,7 +51,7 @@ struct Member {
     delivery: Delivery,
     /// The digest of the image, if its version deploys an image as it is.
     digest: Option<Digest>,
-    deploy: Option<DeployEnd>,
+    deploy: Option<EndedDeploy>,
     /// Dokku's lock of it, from the end of its deploy on.
     lock: Option<DeployLock>,
 }
@@ -63,9 +63,9 @@ impl Member {
 
     /// A deploy that ended well has removed its lock.
     fn lock_owner(&self) -> LockOwner {
-        match self.deploy {
-            Some(DeployEnd::Failed { .. } | DeployEnd::Killed { .. } | DeployEnd::PutBack) => LockOwner::Us,
-            Some(DeployEnd::Succeeded) | None => LockOwner::Others,
+        match &self.deploy {
+            Some(deploy) if !deploy.succeeded() => LockOwner::Us,
+            Some(_) | None => LockOwner::Others,
         }
     }
 }
@@ -219,7 +219,7 @@ impl<'a> Participant<'a> {
             Message::Happened(event) => self.step(event),
             Message::Looked { number, ailing } => self.looked(number, ailing),
             Message::Opened { app, result } => self.opened(app, result),
-            Message::Ended { app, end, is_live } => self.ended(app, end, is_live),
+            Message::Ended { app, deploy } => self.ended(app, deploy),
             Message::Closed { app, closed: Closed { end, note } } => {
                 if let Some(text) = note {
                     self.reports.say(Report::Log { app: app.clone(), text });
@@ -300,18 +300,10 @@ impl<'a> Participant<'a> {
         self.step(event);
     }
 
-    fn ended(&mut self, app: AppName, end: DeployEnd, is_live: bool) {
-        let was_held = self.store.app(&app).is_ok_and(|known| known.held.is_some());
-        let outcome = match &end {
-            DeployEnd::Succeeded if was_held => DeployOutcome::Live,
-            DeployEnd::Succeeded => DeployOutcome::Escaped,
-            DeployEnd::PutBack => DeployOutcome::Restoring,
-            DeployEnd::Failed { how } | DeployEnd::Killed { how } => {
-                DeployOutcome::Failed { how: format!("the deploy {how}"), is_live }
-            }
-        };
+    fn ended(&mut self, app: AppName, deploy: EndedDeploy) {
+        let outcome = deploy.outcome.clone();
         if let Some(member) = self.apps.get_mut(&app) {
-            member.deploy = Some(end);
+            member.deploy = Some(deploy);
         }
         self.step(DestinationEvent::DeployEnded { app, outcome });
     }
@@ -490,8 +482,8 @@ impl<'a> Participant<'a> {
             id: self.graduation.id.clone(),
             store: self.store.clone(),
             before: member.before.clone(),
-            was_killed: matches!(member.deploy, Some(DeployEnd::Killed { .. } | DeployEnd::PutBack)),
-            has_ended_well: matches!(member.deploy, Some(DeployEnd::Succeeded)),
+            was_killed: member.deploy.as_ref().is_some_and(|deploy| deploy.was_killed),
+            has_ended_well: member.deploy.as_ref().is_some_and(EndedDeploy::succeeded),
             is_back: false,
             was_soaking: self.store.soaks(),
             lock_owner: member.lock_owner(),

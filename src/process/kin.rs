@@ -126,8 +126,8 @@ mod tests {
         // They are given up after three times as long, which must be enough on a machine that is busy.
         const GRACE: Duration = Duration::from_secs(2);
         let own = |kin: &str| format!("{kin}/{}", std::process::id());
-        // A shell that ignores SIGTERM, in a session of its own, whose parent is gone.
-        let script = "setsid sh -c 'trap \"\" TERM; echo $$; while :; do sleep 1000; done' & sleep 0";
+        // A process that ignores SIGTERM, in a session of its own, whose parent has exited.
+        let script = "setsid sh -c 'trap \"\" TERM; echo $$; exec sleep 60' & sleep 0";
         let orphan_of = |kin: &str| {
             let shell = Program::new("sh").args(["-c", script]).env("KIN", own(kin));
             let (shell, output) = shell.output_in_one().unwrap();
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn a_program_is_known_by_an_argument_and_by_who_has_started_it() {
         let own = format!("tested/{}", std::process::id());
-        let words = ["-c", "sleep 1000; :", "/plugins/builder-release", "dockerfile", "api"];
+        let words = ["-c", "sleep 60; :", "/plugins/builder-release", "dockerfile", "api"];
         let mut shell = Program::new("sh").args(words).env("KIN", &own).env("COMMAND", "42").spawn().unwrap();
         let values = |kin: &str, app: &str| {
             values_of("COMMAND", &format!("KIN={kin}"), "builder-release", app).unwrap()
