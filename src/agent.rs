@@ -305,7 +305,7 @@ impl Session<'_> {
 
     fn layers(&mut self, app: AppName, layers: &[Digest], key: &Digest) -> Result<(), AgentError> {
         if self.access.may_touch(&app) {
-            tell_factors(&app, Dokku::new(self.vars).build_settings(&app, key))?;
+            tell_factors(&app, Dokku::new(self.vars).build_settings(&app).disclosed(key))?;
         }
         let images = match self.images.take() {
             Some(images) => images,

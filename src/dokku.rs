@@ -10,12 +10,11 @@ use std::path::{Path, PathBuf};
 
 use crate::factors::{self, RawFactors};
 use crate::files::{self, FileError};
-use crate::manifest::FingerprintKey;
-use crate::names::{AppName, Digest, FoundApp, InvalidName};
+use crate::names::{AppName, FoundApp, InvalidName};
 use crate::procfile;
 use crate::protocol::HoldPoint;
 use crate::repo;
-use crate::sendable;
+use crate::sendable::{self, BuildSettings};
 use crate::vars::Vars;
 
 mod refs;
@@ -407,18 +406,8 @@ impl Dokku {
     }
 
     /// What a build of the app depends on besides its revision: its own settings, and where it has none of a name, those for
-    /// all apps. The app need not exist. What may be a secret is fingerprinted with `key`, and so is what is long.
-    pub(crate) fn build_settings(&self, app: &AppName, key: &Digest) -> RawFactors {
-        factors::disclose_briefly(&self.raw_build_settings(app), &FingerprintKey::new(key.bytes()))
-    }
-
-    /// The docker option of a build of the app that takes its value from the app's config, if there is one.
-    pub(crate) fn takes_config(&self, app: &AppName) -> Option<String> {
-        let options = self.raw_build_settings(app).remove("docker-options").unwrap_or_default();
-        sendable::valueless(options.values().flatten().map(String::as_str))
-    }
-
-    fn raw_build_settings(&self, app: &AppName) -> RawFactors {
+    /// all apps. The app need not exist.
+    pub(crate) fn build_settings(&self, app: &AppName) -> BuildSettings {
         let mut found = RawFactors::new();
         for plugin in factors::PLUGINS {
             let of_all = names_in(&self.properties.join(plugin).join(GLOBAL));
@@ -431,7 +420,7 @@ impl Dokku {
                 }
             }
         }
-        found
+        BuildSettings(found)
     }
 
     /// The app's domains, as Dokku's proxy knows them; none if it has none.

@@ -250,7 +250,7 @@ fn an_option_that_takes_config_is_found_however_long_all_are() {
     let host = Host::new();
     let options = format!("--build-arg TEXT={}\n--target web --build-arg API_KEY\n", "x".repeat(5000));
     host.write("lib/config/docker-options/api/_default_.build", &options);
-    assert_eq!(host.dokku.takes_config(&host.api).as_deref(), Some("--build-arg API_KEY"));
+    assert_eq!(host.dokku.build_settings(&host.api).takes_config().as_deref(), Some("--build-arg API_KEY"));
     host.write("lib/config/docker-options/api/_default_.build", "--build-arg API_KEY=1\n");
-    assert_eq!(host.dokku.takes_config(&host.api), None);
+    assert_eq!(host.dokku.build_settings(&host.api).takes_config(), None);
 }

@@ -11,8 +11,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::factors::{HIDDEN, RawFactors, hide};
-use crate::names::ConfigName;
+use crate::factors::{self, HIDDEN, RawFactors, hide};
+use crate::manifest::FingerprintKey;
+use crate::names::{ConfigName, Digest};
 
 /// What an image tells of how it was made.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +24,7 @@ pub(crate) struct Make<'a> {
     pub(crate) env: &'a [String],
     /// For which machines it is, in Docker's words.
     pub(crate) architecture: &'a str,
-    /// The option of its build that takes its value from the config of the source ([`valueless`]), if one does.
+    /// The option of its build that takes its value from the config of the source ([`BuildSettings::takes_config`]), if one does.
     pub(crate) takes_config: Option<&'a str>,
 }
 
@@ -148,9 +149,25 @@ pub(crate) fn is_of_a_build(plugin: &str, property: &str) -> bool {
     }
 }
 
+/// What a build of an app depends on besides its revision, secrets and all.
+pub(crate) struct BuildSettings(pub(crate) RawFactors);
+
+impl BuildSettings {
+    /// The settings in a form that may be sent: possible secrets and long values are fingerprinted with `key`.
+    pub(crate) fn disclosed(&self, key: &Digest) -> RawFactors {
+        factors::disclose_briefly(&self.0, &FingerprintKey::new(key.bytes()))
+    }
+
+    /// The docker option of the build that takes its value from the app's config, if there is one.
+    pub(crate) fn takes_config(&self) -> Option<String> {
+        let options = self.0.get("docker-options")?;
+        valueless(options.values().flatten().map(String::as_str))
+    }
+}
+
 /// The first option of a build, of these lines as Dokku keeps them, that names a variable and no value: the builder takes the
 /// value of the app's config (dockerfile `--build-arg`, nixpacks and railpack `--env`). A line may have several options.
-pub(crate) fn valueless<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<String> {
+fn valueless<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<String> {
     lines.into_iter().find_map(|line| {
         let mut words = line.split_whitespace();
         while let Some(word) = words.next() {

@@ -61,8 +61,8 @@ impl Coordinator<'_> {
             let asked = inquiry.layers(there, image.layers.clone(), key);
             let (theirs, architecture, common) =
                 asked.map_err(|error| Ending::Unreachable { reason: error.to_string() })?;
-            let dokku = Dokku::new(self.vars);
-            let (ours, takes_config) = (dokku.build_settings(app, &key), dokku.takes_config(app));
+            let settings = Dokku::new(self.vars).build_settings(app);
+            let takes_config = settings.takes_config();
             let ImageContents { architecture: built_for, config, layers, .. } = image;
             let make = Make {
                 labels: &config.labels,
@@ -72,7 +72,7 @@ impl Coordinator<'_> {
             };
             // One that is deployed as it is was made elsewhere, and saw nothing of the config here.
             let is_wanted = self.limits.deliver == Deliver::Image || kept.image_of(self.vars, app).is_some();
-            match sendable::may_be_sent(&make, is_wanted, &architecture, &ours, &theirs) {
+            match sendable::may_be_sent(&make, is_wanted, &architecture, &settings.disclosed(&key), &theirs) {
                 Ok(()) => sent.push((app, kept.name(app), layers.len(), common)),
                 Err(why) => {
                     images.insert(app.clone(), Err(why));
