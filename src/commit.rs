@@ -1,6 +1,7 @@
-//! How a graduation is committed: what its two machines and the stages of its apps are, and nothing of how it is done.
+//! The commit protocol of a graduation: the two state machines, the stages of an app, and the outcome.
 //!
-//! Everything here is pure. Files, processes, time and the peer reach it as events, and it answers with actions.
+//! Everything here is pure. Files, processes, time and the peer arrive as events; the machines answer with actions,
+//! which their executors carry out.
 
 pub(crate) mod app;
 pub(crate) mod destination;

@@ -1,17 +1,17 @@
-//! One app of a graduation on its destination: its stages, and what follows from them.
+//! One app of a graduation on its destination: its stages, and the rules that follow from them.
 //!
-//! "Why is this app live?" and "what happens to it if the participant dies now?" are answered here: [`Stage::next`] says
-//! where each step leads, [`Stage::when_over`] judges a deploy that nobody follows any more, and [`resolution`] says how
-//! each app is brought to its end.
+//! This file answers "Why is this app live?" and "What happens to it if the participant dies now?": [`Stage::next`]
+//! says where each step leads, [`Stage::when_over`] judges a deploy that ended without an observer, and [`resolution`]
+//! says how each app is concluded.
 
 use std::collections::BTreeMap;
 
 use crate::names::AppName;
 use crate::protocol::{AppEnd, Decision, OnFailure, Verdict};
 
-/// How far an app is: by its log, which several processes write, or as the machine knows it. The order counts:
-/// [`Stage::next`] never goes back, but for [`AppStep::Distrusted`]. `Built` and `Released` are the log's alone, and `Failed`
-/// is the machine's: a log does not know of a deploy that has ended.
+/// The progress of an app, as its log (which several processes write) or the machine has it. The order of the variants
+/// matters: [`Stage::next`] never goes back, except for [`AppStep::Distrusted`]. Only the log reaches `Built` and
+/// `Released`, and only the machine reaches `Failed`: no log entry says that a deploy has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(test, derive(Hash))]
 pub(crate) enum Stage {
@@ -45,32 +45,32 @@ pub(crate) enum Stage {
     Stuck,
 }
 
-/// What happened to an app, as its log tells it.
+/// A step in the life of an app, as its log records it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AppStep {
-    /// What it was is noted.
+    /// The app's earlier state is recorded.
     Opened,
-    /// Its deploy is about to be started.
+    /// The app's deploy is about to start.
     Started,
-    /// It is built.
+    /// The app is built.
     Built,
-    /// What is held is noted.
+    /// The held containers are recorded.
     Held,
-    /// The new version has got its names back after the decision.
+    /// After the decision, Dokku's names were given back to the new version.
     Released,
-    /// Dokku's own last trigger of a good deploy ran.
+    /// Dokku's own last trigger of a successful deploy ran.
     Deployed,
-    /// Somebody has looked, and it is not deployed as Dokku says.
+    /// A participant looked and found that the app is not deployed as Dokku says.
     Distrusted,
-    /// It is live, wholly or in part, and is about to be put back.
+    /// The app is live, wholly or in part, and is about to be put back.
     Restoring,
-    /// It has come to its end.
+    /// The app is concluded.
     Ended(AppEnd),
 }
 
 impl Stage {
-    /// The stage after one more step. A full disk may have had no room for those in between, and several processes write:
-    /// one that comes late or twice leads nowhere.
+    /// Returns the stage after one more step. Steps may be missing (the disk was full), and may come late or twice
+    /// (several processes write); a late or repeated step changes nothing.
     #[must_use]
     pub(crate) fn next(self, step: &AppStep) -> Self {
         let reached = match step {
@@ -106,7 +106,7 @@ impl Stage {
         }
     }
 
-    /// The last stage of an app that ended so.
+    /// Returns the last stage of an app with this end.
     pub(crate) fn ended(end: &AppEnd) -> Self {
         match end {
             AppEnd::Live {} => Self::Confirmed,
@@ -115,7 +115,7 @@ impl Stage {
         }
     }
 
-    /// The stage when nothing of the app's deploy runs any more, and nobody knows how it exited.
+    /// Returns the stage of an app whose deploy has no process left, if its exit status is unknown.
     #[must_use]
     pub(crate) fn when_over(self) -> Self {
         match self {
@@ -132,7 +132,7 @@ impl Stage {
         }
     }
 
-    /// It has come to its end: nothing is done to it any more.
+    /// Whether the app is concluded: nothing more is done to it.
     pub(crate) fn is_over(self) -> bool {
         match self {
             Self::Confirmed | Self::Restored | Self::Stuck => true,
@@ -149,7 +149,7 @@ impl Stage {
         }
     }
 
-    /// A deploy of it may still be running.
+    /// Whether a deploy of the app may still be running.
     pub(crate) fn is_at_work(self) -> bool {
         match self {
             Self::Deploying | Self::Built | Self::Held | Self::Released => true,
@@ -165,8 +165,8 @@ impl Stage {
         }
     }
 
-    /// It was held, so that without a decision to go Dokku's names are those of the old version: a deploy of somebody
-    /// else's starts that.
+    /// Whether the app was held. Without a decision to go Dokku's names are then those of the old version, so a foreign
+    /// deploy starts the old version.
     fn starts_old_version(self) -> bool {
         match self {
             Self::Held | Self::Released | Self::Live | Self::Restoring => true,
@@ -183,22 +183,23 @@ impl Stage {
     }
 }
 
-/// What is done with an app to bring it to its end.
+/// How an app is concluded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(test, derive(Hash))]
 pub(crate) enum Way {
-    /// It never went live: nothing of the new version is to be left.
+    /// The app never went live: remove everything of the new version.
     Undo,
-    /// Whatever it is after the decision to go, or if something of it is live: the old version is to run.
+    /// Put the old version back: something of the app is live after an abort, or the decision was to go and the app, in
+    /// whatever stage, cannot stay.
     Compensate,
-    /// It is live and stays so.
+    /// The app is live and stays live.
     Stay,
 }
 
-/// How each app is brought to its end, when the decision stands, and the verdict where there is to be one, and no deploy runs
-/// any more. Apps that have come to their end are not named.
+/// Returns how to conclude each app that is not yet concluded. Call it once the decision is written, the verdict too if
+/// there is to be one, and no deploy runs.
 ///
-/// With [`OnFailure::Keep`], too, an app that failed is put back: one of which half is new is in nobody's ledger.
+/// With [`OnFailure::Keep`], too, an app that failed is put back: no ledger entry can describe a half-new app.
 pub(crate) fn resolution(
     stages: &BTreeMap<AppName, Stage>,
     decision: Decision,
@@ -215,7 +216,7 @@ pub(crate) fn resolution(
     };
     let way = |stage: Stage| match (decision, stage) {
         (_, Stage::Confirmed | Stage::Restored | Stage::Stuck) => None,
-        // Somebody has switched off the trigger that holds apps.
+        // An operator has disabled the trigger that holds apps.
         (Decision::Abort, Stage::Live | Stage::Escaped | Stage::Restoring) => Some(Way::Compensate),
         (
             Decision::Abort,
@@ -245,26 +246,27 @@ pub(crate) fn resolution(
     stages.iter().filter_map(|(app, stage)| Some((app.clone(), way(*stage)?))).collect()
 }
 
-/// With [`OnFailure::Rollback`] an app is confirmed only when all were found live. So if one is, all stay, and the others are
-/// not looked at again.
+/// Whether all apps stay. With [`OnFailure::Rollback`] an app is confirmed only after all were found live; so if one is
+/// confirmed, all stay, and the others are not looked at again.
 pub(crate) fn all_stay(stages: &BTreeMap<AppName, Stage>, on_failure: OnFailure) -> bool {
     on_failure == OnFailure::Rollback && stages.values().any(|stage| *stage == Stage::Confirmed)
 }
 
-/// What a trigger does that holds a container.
+/// What a trigger that holds a container does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Barrier {
-    /// It waits.
+    /// Wait.
     Wait,
-    /// Nobody has been heard of for a lease: it writes that the graduation is aborted, unless somebody else was first.
+    /// No message from the source arrived for a whole lease: write *abort*, unless another process has written a
+    /// decision.
     DecideAbort,
-    /// It looks at its container once more, and goes on.
+    /// Look at the container once more, then go on.
     GoOn,
-    /// Its container does not become live.
+    /// Give up: the container does not go live.
     GiveUp,
 }
 
-/// What a trigger that holds a container does.
+/// Returns what a trigger that holds a container does next.
 pub(crate) fn barrier(decision: Option<Decision>, lease_is_over: bool) -> Barrier {
     match (decision, lease_is_over) {
         (Some(Decision::Go), true | false) => Barrier::GoOn,
@@ -274,25 +276,25 @@ pub(crate) fn barrier(decision: Option<Decision>, lease_is_over: bool) -> Barrie
     }
 }
 
-/// How far a graduation is on its destination, as all of it sees by its files.
+/// The state of a graduation on its destination, which every process there reads from the same files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// Nothing is decided.
+    /// There is no decision.
     Undecided,
-    /// It does not go live.
+    /// The decision is *abort*.
     Aborted,
-    /// It goes live.
+    /// The decision is *go*; the apps are going live.
     Going,
-    /// It is live and watched.
+    /// All apps are live and watched.
     Soaking,
-    /// It was, and stays.
+    /// The verdict is to confirm: what is live stays.
     Confirmed,
-    /// It was, and goes back.
+    /// The verdict is to roll back.
     RollingBack,
 }
 
 impl Standing {
-    /// By the decision, by whether all was live and is watched, and by the verdict.
+    /// Derives the state from the decision, the verdict, and whether a soak has begun.
     pub(crate) fn of(decision: Option<Decision>, soaks: bool, verdict: Option<Verdict>) -> Self {
         match (decision, verdict) {
             (None, _) => Self::Undecided,
@@ -305,10 +307,10 @@ impl Standing {
     }
 }
 
-/// What happens to a deploy of an app that is somebody else's while a graduation has the app.
+/// What happens to a foreign deploy of an app, that is one that the graduation did not start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Foreign {
-    /// It goes on: it starts the old version, or what it has built itself.
+    /// It goes on: it starts the old version, or the version that it built itself.
     Pass,
     /// It waits until the app is put back.
     Wait,
@@ -316,9 +318,9 @@ pub(crate) enum Foreign {
     Refuse,
 }
 
-/// A deploy that is somebody else's begins: a `ps:restart`, a `config:set`, or a push or a rebuild, which has Dokku's lock of
-/// the app. `has_lock` says so, and is asked only while an app goes back: whoever puts it back waits for that lock, and leaves
-/// alone what has come of such a deploy by then.
+/// Says what happens to a foreign deploy when it begins: a `ps:restart`, a `config:set`, or a push or rebuild, which
+/// holds Dokku's lock of the app. `has_lock`, whether it holds that lock, counts only during a roll-back: the
+/// participant waits for the lock before it puts the app back, and leaves alone what such a deploy has done by then.
 pub(crate) fn foreign_deploy(stage: Stage, standing: Standing, has_lock: bool) -> Foreign {
     match standing {
         Standing::Undecided if stage.starts_old_version() => Foreign::Pass,
@@ -329,8 +331,8 @@ pub(crate) fn foreign_deploy(stage: Stage, standing: Standing, has_lock: bool) -
     }
 }
 
-/// A container of such a deploy is about to become live. After the decision to go it would take the new version's
-/// place; after an abort it is the old one.
+/// Says what happens to a container of a foreign deploy that is about to go live. After a decision to go it would
+/// replace the new version; after an abort it is the old version.
 pub(crate) fn foreign_container(stage: Stage, standing: Standing, has_lock: bool) -> Foreign {
     match standing {
         Standing::Undecided | Standing::Aborted if stage.starts_old_version() => Foreign::Pass,
@@ -380,7 +382,7 @@ mod tests {
         name.parse().unwrap()
     }
 
-    /// What becomes of an app in each stage, beside another one that is live or failed.
+    /// Says how an app in each stage is concluded, next to another app that is live or failed.
     fn ways(stage: Stage, decision: Decision, verdict: Option<Verdict>, on_failure: OnFailure) -> String {
         let way = |beside| {
             let stages = [(app("api"), stage), (app("web"), beside)].into();
@@ -402,7 +404,7 @@ mod tests {
         }
     }
 
-    /// The rules as tables to be read by people; `app.txt` is what the documents quote.
+    /// Pins the rules as tables for people to read; the documents quote `app.txt`.
     #[test]
     fn what_follows_from_each_stage() {
         let mut table = String::from(

@@ -1,10 +1,12 @@
 //! The destination's machine: one graduation as its participant sees it.
 //!
-//! Events in, actions out. It begins undecided, with no apps; or, where a participant has died ([`Destination::take_over`]),
-//! with what that one has left. Decided, it waits until no deploy runs. If all are live then and are to be watched, it waits for
-//! the verdict ([`Soak`]). Then every app is brought to its end, and when all are, that is written down once.
+//! Takes events, returns actions. It begins undecided, without apps, or, if an earlier participant died, with the apps
+//! that it left ([`Destination::take_over`]). Once decided, it waits until no deploy runs. If all apps are live by then
+//! and are to be watched, it waits for the verdict ([`Soak`]). Then it concludes every app, and after the last one it
+//! writes down the end of the graduation, once.
 //!
-//! Requests of the source are repeated after a lost link, so each is answered once and does nothing a second time.
+//! The source repeats its requests after a lost link: the machine answers a repeated request, and does the work only
+//! once.
 
 use std::collections::BTreeMap;
 
@@ -20,19 +22,19 @@ pub(crate) enum DestinationEvent {
     OpenAsked(AppName),
     /// The source asks to build an app and to hold it.
     PrepareAsked(AppName),
-    /// The source asks whether what is held is still healthy; its number for the request.
+    /// The source asks whether the held apps are still healthy; the number identifies the request.
     LookAsked(u64),
-    /// The source has decided.
+    /// The source sent this decision.
     DecisionHeard(Decision),
-    /// The source has not been heard of for a lease.
+    /// No message from the source arrived for a whole lease.
     LeaseEnded,
-    /// This decision stands, whoever wrote it.
+    /// This decision is written, whichever process wrote it.
     Decided(Decision),
     /// An app is open.
     Opened {
         /// The app.
         app: AppName,
-        /// The graduation has created it.
+        /// Whether the graduation created it.
         created: bool,
     },
     /// An app could not be opened.
@@ -41,81 +43,81 @@ pub(crate) enum DestinationEvent {
         app: AppName,
         /// Why.
         reason: String,
-        /// What it was is noted: it is put back with the others.
+        /// Whether the app's earlier state is recorded: then the app is put back with the others.
         is_noted: bool,
     },
     /// An app is held.
     Held {
         /// The app.
         app: AppName,
-        /// Where.
+        /// Where in its deploy.
         at: HoldPoint,
     },
-    /// An app that is held is not healthy any more.
+    /// A held app is no longer healthy.
     Unhealthy {
         /// The app.
         app: AppName,
         /// Why.
         reason: String,
     },
-    /// All that is held is healthy.
+    /// All held apps are healthy.
     Looked(u64),
-    /// Nothing of an app's deploy runs any more.
+    /// No process of an app's deploy runs any longer.
     DeployEnded {
         /// The app.
         app: AppName,
-        /// What became of it.
+        /// The result of the deploy.
         outcome: DeployOutcome,
     },
-    /// An app that is live has its branch moved.
+    /// The branch of a live app was moved.
     BranchMoved(AppName),
-    /// It is written down that all are live and watched.
+    /// The executor has written down that all apps are live and watched.
     SoakBegun,
-    /// One that is live and watched is not well.
+    /// A live, watched app is not well.
     Ailing {
         /// The app.
         app: AppName,
         /// What is wrong.
         reason: String,
     },
-    /// The soak is over, and nothing was heard of the source for a lease.
+    /// The soak is over, and no message from the source arrived for a whole lease.
     SoakUnheard,
     /// The source asks for a verdict.
     VerdictAsked(Verdict),
-    /// The verdict stands.
+    /// This verdict is written.
     Judged(Verdict),
-    /// An app has come to its end, which is written down.
+    /// An app is concluded, and this is written down.
     Concluded {
         /// The app.
         app: AppName,
-        /// How.
+        /// How it ended.
         end: AppEnd,
     },
     /// The end of the graduation is written down.
     Settled,
 }
 
-/// What became of a deploy.
+/// The result of a deploy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DeployOutcome {
-    /// Dokku says that the app is deployed, and what is live is what was held.
+    /// Dokku reports the app as deployed, and what is live is what was held.
     Live,
-    /// Dokku says that the app is deployed, and it was never held.
+    /// Dokku reports the app as deployed, but it was never held.
     Escaped,
-    /// An earlier participant had begun to put it back.
+    /// An earlier participant began to put the app back.
     Restoring,
-    /// It failed, was refused after an abort, was ended, or was never started.
+    /// The deploy failed, was refused after an abort, was ended, or was never started.
     Failed {
-        /// How, in words.
+        /// The reason, in words.
         how: String,
-        /// Containers of it are live all the same.
+        /// Whether containers of the new version are live anyway.
         is_live: bool,
     },
 }
 
 impl DeployOutcome {
-    /// Of a deploy of which nothing runs any more, and nobody knows how it exited: what the app's log tells. `is_live`:
-    /// containers of it are live.
+    /// Returns what the app's log says of a deploy that has no process left and whose exit status is unknown.
+    /// `is_live`: whether containers of the new version are live.
     pub(crate) fn by(stage: Stage, is_live: bool) -> Self {
         match stage.when_over() {
             Stage::Live | Stage::Confirmed => Self::Live,
@@ -134,42 +136,43 @@ impl DeployOutcome {
     }
 }
 
-/// What to do about it.
+/// What the executor is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DestinationAction {
-    /// Tell the source.
+    /// Send a report to the source.
     Say(Report),
     /// Open an app.
     Open(AppName),
-    /// Start its deploy.
+    /// Start the app's deploy.
     Deploy(AppName),
-    /// Wait for the end of a deploy that an earlier participant has started, if it has.
+    /// Wait for the end of a deploy that an earlier participant may have started.
     Follow(AppName),
-    /// Look at all that is held.
+    /// Look at all held apps.
     Look(u64),
-    /// Make this the decision, unless there is one.
+    /// Write this decision, unless one is written already.
     Decide(Decision),
-    /// Its deploy has ended: others need not wait for it at the proxy switch.
+    /// Stop other apps from waiting for this one at the proxy switch: its deploy has ended.
     NeedNotWait(AppName),
-    /// Make sure that whoever comes after us does not take it for live.
+    /// Record that the app must not be treated as live by a later participant.
     Distrust(AppName),
-    /// Keep everybody else from deploying it until it has come to its end, or until a soak begins.
+    /// Lock the app against foreign deploys until it is concluded or a soak begins.
     Lock(AppName),
-    /// Move the branch of an app that is live: other apps may take long.
+    /// Move the branch of a live app now, since the other apps may take long.
     MoveBranch(AppName),
-    /// Write down that all are live, and watch them, unless there is a verdict already.
+    /// Write down that all apps are live, and watch them, unless a verdict is written already.
     Soak,
-    /// Make this the verdict, unless there is one.
+    /// Write this verdict, unless one is written already.
     Judge(Verdict),
-    /// Bring an app to its end.
+    /// Conclude an app.
     Conclude(AppName, Way),
-    /// Free an app that had ended before we took over: remove the mark and Dokku's lock that the dead participant left.
+    /// Free an app that was concluded before the take-over: remove its mark and Dokku's lock, which the dead
+    /// participant left.
     Free(AppName),
-    /// Write down that all have come to their end.
+    /// Write down that all apps are concluded.
     Settle {
-        /// What was carried out.
+        /// The decision that was carried out.
         decision: Decision,
-        /// How each ended.
+        /// How each app ended.
         ends: BTreeMap<AppName, AppEnd>,
     },
 }
@@ -191,15 +194,15 @@ enum DestinationState {
     Settled(Decision),
 }
 
-/// Whether what is live is watched before it stays.
+/// Whether live apps are watched before they are confirmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
 pub(crate) enum Soak {
-    /// It is not.
+    /// They are not.
     No,
-    /// It is, when all are live.
+    /// They are, once all are live.
     Wanted,
-    /// All were live at some time, which is written down.
+    /// All apps were live at some time, and this is written down.
     Begun,
 }
 
@@ -210,17 +213,18 @@ pub(crate) struct Destination {
     state: DestinationState,
     on_failure: OnFailure,
     soak: Soak,
-    /// As it stands, as far as it is known here.
+    /// The verdict, if the machine knows one.
     verdict: Option<Verdict>,
     apps: BTreeMap<AppName, Stage>,
-    /// How each app ended, as the source was told last: that it is live as soon as its branch is moved, which it need not stay.
+    /// How each app ended, as last reported to the source. An app is reported live as soon as its branch is moved; a
+    /// roll-back can change that later.
     told: BTreeMap<AppName, AppEnd>,
 }
 
-/// An app as a participant that died has left it.
+/// An app as a dead participant left it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TakenOverApp {
-    /// Where it is, by its log.
+    /// Its stage, by its log.
     pub(crate) stage: Stage,
     /// How it ended, if it has.
     pub(crate) end: Option<AppEnd>,
@@ -239,7 +243,7 @@ impl Destination {
         }
     }
 
-    /// A graduation whose participant has died: it is carried out as it was decided, and if it was not, aborted.
+    /// Takes over a graduation whose participant died: an existing decision is carried out; otherwise it is aborted.
     pub(crate) fn take_over(
         on_failure: OnFailure,
         soak: Soak,
@@ -254,17 +258,17 @@ impl Destination {
         (this, vec![DestinationAction::Decide(Decision::Abort)])
     }
 
-    /// Over: nothing more is done, and nothing more will happen.
+    /// Whether the graduation is over: nothing more is done, and nothing more will happen.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.state, DestinationState::Settled(_))
     }
 
-    /// All are live and watched, and there is no verdict.
+    /// Whether all apps are live and watched, and there is no verdict.
     pub(crate) fn is_soaking(&self) -> bool {
         self.state == DestinationState::Soaking
     }
 
-    /// The decision that stands, as far as it is known here.
+    /// Returns the decision, if the machine knows one.
     pub(crate) fn decision(&self) -> Option<Decision> {
         match self.state {
             DestinationState::Undecided { .. } => None,
@@ -276,7 +280,7 @@ impl Destination {
         }
     }
 
-    /// Takes one event.
+    /// Takes one event and returns what to do.
     pub(crate) fn step(&mut self, event: DestinationEvent) -> Vec<DestinationAction> {
         match event {
             DestinationEvent::OpenAsked(app) => self.open_asked(app),
@@ -325,7 +329,7 @@ impl Destination {
         vec![DestinationAction::Open(app)]
     }
 
-    /// The app is there, and in such a stage.
+    /// Whether the app exists here, in a stage that `expected` accepts.
     fn is_in(&self, app: &AppName, expected: impl Fn(Stage) -> bool) -> bool {
         self.apps.get(app).is_some_and(|stage| expected(*stage))
     }
@@ -390,12 +394,12 @@ impl Destination {
         vec![DestinationAction::Say(Report::Held { app, at })]
     }
 
-    /// After a decision nobody waits for it any more.
+    /// Reports this only before a decision; afterwards the source no longer waits for it.
     fn unless_decided(&self, report: Report) -> Vec<DestinationAction> {
         if self.decision().is_some() { Vec::new() } else { vec![DestinationAction::Say(report)] }
     }
 
-    /// It is asked again after a lost link, and is to hear what stands.
+    /// Answers with the decision if there is one: the source repeats its request after a lost link.
     fn decision_heard(&self, wanted: Decision) -> Vec<DestinationAction> {
         let say = |decision| DestinationAction::Say(Report::Decided { decision });
         vec![self.decision().map_or(DestinationAction::Decide(wanted), say)]
@@ -416,7 +420,7 @@ impl Destination {
         actions
     }
 
-    /// What is done first with the apps that a participant that died has left.
+    /// Returns the first actions for the apps that a dead participant left.
     fn taken_over(&mut self) -> Vec<DestinationAction> {
         let all_stay = app::all_stay(&self.apps, self.on_failure);
         let mut actions = Vec::new();
@@ -428,12 +432,13 @@ impl Destination {
                 );
                 actions.push(DestinationAction::Free(app.clone()));
             } else if all_stay || self.soak == Soak::Begun {
-                // It was found live. Somebody else may have deployed it since, or the verdict may be to put it back.
+                // The app was found live. A foreign deploy may have replaced it since, or the verdict may be to put it
+                // back.
                 if *stage != Stage::Restoring {
                     *stage = Stage::Live;
                 }
             } else {
-                // Whatever has been noted of it: nothing is done to it before nothing of its deploy runs.
+                // Whatever the log says: nothing is done to the app while a process of its deploy still runs.
                 *stage = Stage::Deploying;
                 actions.push(DestinationAction::Follow(app.clone()));
             }
@@ -454,7 +459,7 @@ impl Destination {
             DeployOutcome::Live => (Stage::Live, None),
             DeployOutcome::Escaped => (Stage::Escaped, Some("was deployed without being held".to_owned())),
             DeployOutcome::Restoring => (Stage::Restoring, Some("was being put back".to_owned())),
-            // Undone, it would stay live.
+            // Undo would leave it live.
             DeployOutcome::Failed { how, is_live: true } if decision != Some(Decision::Go) => {
                 (Stage::Escaped, Some(format!("went live in part before it was told to: {how}")))
             }
@@ -475,7 +480,7 @@ impl Destination {
         actions
     }
 
-    /// When the decision stands and no deploy runs: every app to its end.
+    /// Once a decision is written and no deploy runs: begins the soak, or concludes every app.
     fn carry_out(&mut self) -> Vec<DestinationAction> {
         let DestinationState::Decided(decision) = self.state else { return Vec::new() };
         if self.apps.values().any(|stage| stage.is_at_work() || *stage == Stage::Taken) {
@@ -503,7 +508,8 @@ impl Destination {
         vec![DestinationAction::Say(Report::Soaking { again })]
     }
 
-    /// With [`OnFailure::Keep`] it stays all the same; the source hears why that is not well.
+    /// Judges an app that is not well during the soak. With [`OnFailure::Keep`] it stays anyway; the source is told
+    /// what is wrong.
     fn ailing(&mut self, app: AppName, reason: String) -> Vec<DestinationAction> {
         if self.state != DestinationState::Soaking {
             return Vec::new();
@@ -515,7 +521,7 @@ impl Destination {
         vec![DestinationAction::Say(Report::AppFailed { app, reason }), DestinationAction::Judge(verdict)]
     }
 
-    /// It is asked again after a lost link, and is to hear what stands.
+    /// Answers with the verdict if there is one: the source repeats its request after a lost link.
     fn verdict_asked(&self, wanted: Verdict) -> Vec<DestinationAction> {
         match self.verdict {
             Some(verdict) => vec![DestinationAction::Say(Report::Judged { verdict })],

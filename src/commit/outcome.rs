@@ -1,4 +1,4 @@
-//! How a graduation ended, and why: what the coordinator's machine comes to, what the journal keeps and people are told.
+//! How a graduation ended, and why: the result of the coordinator's machine, which the journal keeps and people read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::names::AppName;
 use crate::protocol::AppEnd;
 
-/// Why a graduation was aborted, in words for people.
+/// Why a graduation did not end as wanted, in words for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(Hash))]
@@ -19,34 +19,34 @@ pub struct Cause {
 }
 
 impl Cause {
-    /// A cause that belongs to no one app.
+    /// A cause that concerns no single app.
     pub fn new(what: impl Into<String>) -> Self {
         Self { what: what.into(), app: None }
     }
 
-    /// A cause that is one app's.
+    /// A cause that concerns one app.
     pub fn of(app: AppName, what: impl Into<String>) -> Self {
         Self { what: what.into(), app: Some(app) }
     }
 }
 
-/// What is known, after an abort, of the apps that the destination was asked for.
+/// What is known, after an abort, about the apps that the destination was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "after", rename_all = "kebab-case", deny_unknown_fields)]
 #[cfg_attr(test, derive(Hash))]
 pub enum AfterAbort {
-    /// The destination has looked at each that it had touched: it is as it was.
+    /// The destination has looked at each app that it touched: all are as they were.
     AsBefore {
-        /// Those that ran before and do not now, which is not the graduation's doing.
+        /// Apps that ran before and do not run now, which the graduation did not cause.
         down: BTreeSet<AppName>,
     },
-    /// It was not heard to have put them back. It does so by itself.
+    /// The destination has not reported that it put them back. It does so on its own.
     Unheard {},
     /// Some could not be put back.
     Stuck {
         /// Which, and why.
         apps: BTreeMap<AppName, String>,
-        /// Of the others it was not heard; it puts them back by itself.
+        /// Whether some of the others were not reported on; the destination puts these back on its own.
         others_unheard: bool,
     },
 }
@@ -62,24 +62,24 @@ pub enum Outcome {
     Aborted {
         /// Why.
         cause: Cause,
-        /// What is known of the apps since.
+        /// What is known about the apps afterwards.
         after: AfterAbort,
     },
-    /// Decided, but an app failed, and all were put back to what ran before.
+    /// The decision was to go, but an app failed, and all apps were put back to what ran before.
     RolledBack {
         /// Why.
         cause: Cause,
-        /// Those that ran before and do not now, which is not the graduation's doing.
+        /// Apps that ran before and do not run now, which the graduation did not cause.
         down: BTreeSet<AppName>,
     },
     /// Some apps are live and some are not; a person must look.
     Mixed {
         /// Why.
         cause: Cause,
-        /// How each ended.
+        /// How each app ended.
         ends: BTreeMap<AppName, AppEnd>,
     },
-    /// Nobody knows yet what runs there.
+    /// It is not yet known what runs on the destination.
     InDoubt {
         /// Why.
         cause: Cause,

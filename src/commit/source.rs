@@ -1,7 +1,7 @@
 //! The coordinator's machine: the two-phase commit of one graduation as its source sees it.
 //!
-//! Events in, actions out. It starts when a plan with something to do has been made. No clock, files or threads: time
-//! and decisions arrive as events. The coordinator feeds it and carries out what it asks for.
+//! Takes events, returns actions. It starts with a plan that has something to do. It has no clock, files or threads:
+//! time and decisions arrive as events. The coordinator feeds it and carries out its actions.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ mod party;
 
 use party::{Gone, Party, Preparation};
 
-/// Which of the hooks that hold up the vote run.
+/// A phase of the hooks that the vote waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 #[cfg_attr(test, derive(Hash))]
@@ -25,13 +25,13 @@ pub enum Phase {
     Post,
 }
 
-/// Proof that the decision to go is durable. Only what reads it where it is durable makes one: see
-/// [`crate::decision`].
+/// Proof that the decision to go is durable. Only [`crate::decision`], which reads or writes the decision where it is
+/// durable, makes one.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Go(());
 
 impl Go {
-    /// For [`crate::decision`] only.
+    /// Only [`crate::decision`] may call this.
     pub(crate) fn witnessed() -> Self {
         Self(())
     }
@@ -40,84 +40,84 @@ impl Go {
 /// What happened.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum TransactionEvent {
-    /// The destination is ours.
+    /// The destination has begun the graduation.
     Begun,
-    /// The user's programs of a phase all succeeded.
+    /// All hooks of a phase succeeded.
     HooksDone(Phase),
     /// An app can receive objects.
     Opened(AppName),
-    /// Its objects are there.
+    /// The app's objects have arrived at the destination.
     Sent(AppName),
-    /// It is held.
+    /// The app is held.
     Held(AppName),
-    /// It failed.
+    /// The app failed, for this reason.
     AppFailed(AppName, String),
-    /// The push, or whoever else decides, asks for our vote.
+    /// The push, or whatever else decides in this mode, asks for the coordinator's vote.
     VoteAsked {
-        /// Every lease has half its time left.
+        /// Whether at least half of every lease is left.
         leases_are_long: bool,
     },
-    /// All that is held is still healthy.
+    /// All held apps are still healthy.
     Looked {
-        /// Every lease still has half its time left.
+        /// Whether at least half of every lease is still left.
         leases_are_long: bool,
     },
-    /// Somebody or something wants it to end: a client that left, an operator, a time limit, a failed hook.
+    /// The graduation is to stop: a client disconnected, an operator aborted, a time limit passed, or a hook failed.
     Stop(Cause),
     /// The decision to go is durable.
     GoIsDurable(Go),
-    /// The tag will not move: the push has ended without moving it, or nobody was told yes.
+    /// The tag will not move: the push ended without moving it, or the yes was never sent.
     NotMoved(Cause),
-    /// The decision that stands on the destination.
+    /// The destination has written this decision.
     DestinationDecided(Decision),
-    /// All apps are live there, and are watched.
+    /// All apps are live on the destination and are watched.
     Soaking,
-    /// VERIFY hooks have found nothing wrong until the end of the soak.
+    /// The VERIFY hooks found nothing wrong until the end of the soak.
     Verified,
-    /// One of them has failed.
+    /// A VERIFY hook failed.
     NotVerified(Cause),
-    /// A person says that it stays.
+    /// An operator asks to confirm what is live.
     ConfirmAsked,
-    /// A person says that it goes back.
+    /// An operator asks to roll back.
     RollBackAsked(Cause),
-    /// An app came to its end there.
+    /// The destination has concluded an app.
     AppEnded(AppName, AppEnd),
-    /// All did.
+    /// The destination has concluded all apps, under this decision.
     Settled(Decision),
-    /// The destination has nothing of it any more, or refuses to begin.
+    /// The destination no longer knows the graduation, or refuses to begin it.
     Refused(String),
-    /// The destination cannot be reached, and nobody tries any longer.
+    /// The destination cannot be reached, and the peer has stopped trying.
     LinkGone(String),
 }
 
-/// What to do about it.
+/// What the coordinator is to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum TransactionAction {
-    /// Run the user's programs.
+    /// Run the hooks of a phase.
     RunHooks(Phase),
-    /// Open an app there.
+    /// Open an app on the destination.
     Open(AppName),
-    /// Send its objects.
+    /// Send the app's objects.
     Send(AppName),
-    /// Have it built and held.
+    /// Have the app built and held.
     Prepare(AppName),
-    /// Say that all are held and the hooks have run: a vote may be asked for.
+    /// Announce that all apps are held and the hooks have run, so that a vote may be asked for.
     Ready,
-    /// Have all that is held looked at once more, just before the vote.
+    /// Have the destination look at all held apps once more, just before the vote.
     Look,
-    /// Vote yes. From here on the decision is not ours.
+    /// Vote yes. From here on the coordinator no longer decides.
     VoteYes,
     /// Tell the destination to go.
     AnnounceGo(Go),
-    /// Tell it to abort.
+    /// Tell the destination to abort.
     AnnounceAbort,
     /// Run VERIFY hooks until the end of the soak.
     Verify,
-    /// Make it durable that something was wrong after all were live.
+    /// Make it durable that something was wrong after all apps were live.
     NoteUnwell(Cause),
     /// Ask the destination for a verdict.
     Judge(Verdict),
-    /// It is over.
+    /// The graduation is over.
     End(Outcome),
 }
 
@@ -155,18 +155,18 @@ enum TransactionState {
 #[cfg_attr(test, derive(Clone, Hash))]
 pub(crate) struct Transaction {
     state: TransactionState,
-    /// Its one destination. A second one would stand beside it here, by its name, and each event of a destination would
-    /// say whose it is; what waits for all asks [`Transaction::all`] already.
+    /// The only destination. With several, this would be a map by name, and each event of a destination would carry
+    /// that name; whatever waits for all of them already calls [`Transaction::all`].
     there: Party,
     on_failure: OnFailure,
-    /// What went wrong first after the vote.
+    /// The first failure after the vote.
     failure: Option<Cause>,
-    /// Something was wrong after all were live: even if it stays, the outcome is not that it is live.
+    /// Whether something was wrong after all apps were live. The outcome is then not `Live`, even if they stay.
     is_unwell: bool,
 }
 
 impl Transaction {
-    /// A graduation of `apps`, of which the destination has been asked for.
+    /// A graduation of `apps` that the destination has been asked to begin.
     pub(crate) fn new(apps: impl IntoIterator<Item = AppName>, on_failure: OnFailure) -> Self {
         Self::in_state(TransactionState::Locking, Party::of(apps), on_failure)
     }
@@ -175,15 +175,15 @@ impl Transaction {
         Self { state, there, on_failure, failure: None, is_unwell: false }
     }
 
-    /// A graduation that another coordinator has left, to be aborted.
+    /// A graduation that another coordinator left, to be aborted.
     pub(crate) fn left_to_abort(cause: Cause) -> (Self, Vec<TransactionAction>) {
         let aborting = TransactionState::Aborting(cause);
         let this = Self::in_state(aborting, Party::left(), OnFailure::default());
         (this, vec![TransactionAction::AnnounceAbort])
     }
 
-    /// A graduation of `apps` that another coordinator has left, after it was decided: so all of them had been held. `unwell`
-    /// is what that one had noted.
+    /// A graduation of `apps` that another coordinator left after the decision to go, so that all of them had been
+    /// held. `unwell` is what that coordinator recorded as wrong.
     pub(crate) fn left_to_go(
         go: Go,
         on_failure: OnFailure,
@@ -199,17 +199,17 @@ impl Transaction {
         std::iter::once(&self.there)
     }
 
-    /// Nothing goes on before this is so of every destination.
+    /// Whether the rule holds for every destination; nothing goes on before that.
     fn all(&self, rule: impl Fn(&Party) -> bool) -> bool {
         self.parties().all(rule)
     }
 
-    /// It is live, and nobody has said yet whether it stays.
+    /// Whether all apps are live and there is no verdict yet.
     pub(crate) fn awaits_verdict(&self) -> bool {
         self.state == TransactionState::Verifying
     }
 
-    /// It is decided or voted on: stopping it is not ours any more.
+    /// Whether it is too late to stop: the vote was given or the decision made, and the coordinator no longer decides.
     pub(crate) fn is_too_late_to_stop(&self) -> bool {
         match self.state {
             TransactionState::Voted
@@ -227,12 +227,12 @@ impl Transaction {
         }
     }
 
-    /// It is voted on, and nobody here knows yet what is decided.
+    /// Whether the vote was given and the decision is not yet known here.
     pub(crate) fn awaits_decision(&self) -> bool {
         self.state == TransactionState::Voted
     }
 
-    /// Some app is held, so that time counts.
+    /// Whether an app is held without a decision, so that time counts.
     pub(crate) fn is_holding(&self) -> bool {
         let undecided = match self.state {
             TransactionState::Preparing
@@ -251,7 +251,7 @@ impl Transaction {
         undecided && self.held() > 0
     }
 
-    /// What was asked of the destination and not yet answered: to be repeated after the link was lost.
+    /// Returns what was asked of the destination and not yet answered, to be repeated after a lost link.
     pub(crate) fn unanswered(&self) -> Vec<TransactionAction> {
         match self.state {
             TransactionState::Looking => return vec![TransactionAction::Look],
@@ -275,24 +275,24 @@ impl Transaction {
         self.parties().flat_map(|party| &party.preparations).filter_map(repeat).collect()
     }
 
-    /// How many apps are held.
+    /// Returns the number of held apps.
     pub(crate) fn held(&self) -> usize {
         self.parties().map(Party::held).sum()
     }
 
-    /// How many apps are held now that this one is, and how many there are; none if that says nothing new: a destination says it
-    /// again to whoever comes back, also after the decision.
+    /// Returns how many apps are held, including this one, and how many there are; `None` if it was known to be held: a
+    /// destination repeats its reports to a source that reconnects, even after the decision.
     pub(crate) fn held_with(&self, app: &AppName) -> Option<(usize, usize)> {
         let is_news = self.there.preparations.get(app).is_some_and(|stage| *stage != Preparation::Held);
         is_news.then(|| (self.held() + 1, self.parties().map(|party| party.preparations.len()).sum()))
     }
 
-    /// It has heard that the app ended so.
+    /// Whether the machine already knows that the app ended this way.
     pub(crate) fn knows_end(&self, app: &AppName, end: &AppEnd) -> bool {
         self.there.ends.get(app) == Some(end)
     }
 
-    /// Takes one event.
+    /// Takes one event and returns what to do.
     pub(crate) fn step(&mut self, event: TransactionEvent) -> Vec<TransactionAction> {
         match event {
             TransactionEvent::Begun => self.begun(),
@@ -356,7 +356,7 @@ impl Transaction {
         Vec::new()
     }
 
-    /// Moves an app on while apps are being prepared.
+    /// Moves an app from one preparation step to the next while apps are being prepared.
     fn advance(
         &mut self,
         app: &AppName,
@@ -381,12 +381,12 @@ impl Transaction {
     fn app_failed(&mut self, app: AppName, reason: String) -> Vec<TransactionAction> {
         let cause = Cause::of(app.clone(), format!("{app}: {reason}"));
         match self.state {
-            // After a vote the decision is not ours; the destination puts back what fails.
+            // After a vote the coordinator no longer decides; the destination puts back what fails.
             TransactionState::Voted | TransactionState::Going => {
                 self.failure.get_or_insert(cause);
                 Vec::new()
             }
-            // It has seen that itself, and sees to the verdict.
+            // The destination found this itself, and brings about the verdict.
             TransactionState::Verifying | TransactionState::Judging(_) => {
                 self.is_unwell = true;
                 self.failure.get_or_insert(cause);
@@ -436,7 +436,7 @@ impl Transaction {
     fn stop(&mut self, cause: Cause) -> Vec<TransactionAction> {
         match self.state {
             TransactionState::Locking => {
-                // Whether there is anybody to tell shows when the destination answers.
+                // Whether there is a participant to tell is known when the destination answers.
                 self.state = TransactionState::Aborting(cause);
                 Vec::new()
             }
@@ -483,7 +483,7 @@ impl Transaction {
         vec![TransactionAction::Verify]
     }
 
-    /// Asks for a verdict. The destination may have another one by then.
+    /// Asks for a verdict. The destination may have written another one by then.
     fn judge(&mut self, verdict: Verdict) -> Vec<TransactionAction> {
         if self.state != TransactionState::Verifying {
             return Vec::new();
@@ -499,7 +499,7 @@ impl Transaction {
         self.judge(verdict)
     }
 
-    /// With [`OnFailure::Keep`] it stays, and is not called live all the same.
+    /// With [`OnFailure::Keep`] the apps stay, but the outcome is not `Live`.
     fn not_verified(&mut self, cause: Cause) -> Vec<TransactionAction> {
         if !self.awaits_verdict() {
             return Vec::new();
@@ -509,7 +509,7 @@ impl Transaction {
             OnFailure::Rollback => Verdict::RollBack,
             OnFailure::Keep => Verdict::Confirm,
         };
-        // Before anybody acts on it: whoever settles this after our death is not to call it live.
+        // First, before anything is done about it: a coordinator that settles this later must not report it as live.
         let mut actions = vec![TransactionAction::NoteUnwell(cause.clone())];
         actions.extend(self.judge_because(cause, verdict));
         actions
@@ -537,7 +537,8 @@ impl Transaction {
                 | TransactionState::Ready
                 | TransactionState::Looking,
             ) => {
-                // It knows; to announce it ends what still works for it here.
+                // The destination knows already; the announcement also stops the child processes that still work for it
+                // here.
                 self.abort(Cause::new(
                     "the destination gave up waiting: its lease ended, its host was restarted, or somebody there aborted it",
                 ))
@@ -553,7 +554,7 @@ impl Transaction {
             return Vec::new();
         }
         match self.state {
-            // What it means is known when the ref has been read.
+            // The meaning is known once the ref has been read.
             TransactionState::Voted | TransactionState::Ended => Vec::new(),
             TransactionState::Locking
             | TransactionState::PreHooks

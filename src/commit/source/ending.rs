@@ -1,4 +1,4 @@
-//! What a graduation comes to, when its destination is done or lost.
+//! How a graduation ends when its destination is settled or lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +9,10 @@ use crate::names::AppName;
 use crate::protocol::{AppEnd, Decision};
 
 impl Transaction {
-    /// Every destination is done.
+    /// Ends the graduation once every destination is settled.
     pub(super) fn conclude(&mut self) -> Vec<TransactionAction> {
         let outcome = match &self.state {
-            // Whoever asks again hears it from the destination's own record.
+            // A coordinator that settles it later reads the ends from the destination's own record.
             TransactionState::Going | TransactionState::Verifying | TransactionState::Judging(_)
                 if !self.all(Party::has_told_all_ends) || self.ends().next().is_none() =>
             {
@@ -67,7 +67,8 @@ impl Transaction {
         self.end(outcome)
     }
 
-    /// Nobody is told that nothing has changed unless the destination has told it of each app that it was asked for.
+    /// Returns the outcome of an abort. It claims that nothing changed only if the destination has reported the end of
+    /// each app that it was asked for.
     fn aborted(&self, cause: Cause, unheard: bool) -> Outcome {
         let apps: BTreeMap<_, _> = self.ends().filter_map(stuck).collect();
         let is_unheard = unheard || !self.all(Party::has_told_all_ends);
@@ -79,7 +80,7 @@ impl Transaction {
         Outcome::Aborted { cause, after }
     }
 
-    /// The apps that are as they were, but run no more.
+    /// Returns the apps that are as they were but no longer run.
     fn down(&self) -> BTreeSet<AppName> {
         let is_down =
             |(app, end): (&AppName, &AppEnd)| (*end == AppEnd::Restored { down: true }).then(|| app.clone());
@@ -95,7 +96,7 @@ impl Transaction {
         Outcome::Mixed { cause, ends }
     }
 
-    /// What follows from the decision of a vote, if the destination came to its end or was given up before it.
+    /// Acts on the decision of a vote if the destination was settled or lost before the decision was known.
     pub(super) fn without_destination(&mut self) -> Option<Vec<TransactionAction>> {
         if self.all(Party::is_settled) {
             return Some(self.conclude());
@@ -103,7 +104,7 @@ impl Transaction {
         self.there.gone.clone().map(|gone| self.lost(gone))
     }
 
-    /// Nothing more will be heard from the destination.
+    /// Ends the graduation, if possible, when no more reports will come from the destination.
     pub(super) fn lost(&mut self, gone: Gone) -> Vec<TransactionAction> {
         let (reason, unheard) = match &gone {
             Gone::Nothing(reason) => (reason.clone(), false),
@@ -111,7 +112,7 @@ impl Transaction {
         };
         let outcome = match &self.state {
             TransactionState::Ended => return Vec::new(),
-            // What it means is known when the ref has been read.
+            // The meaning is known once the ref has been read.
             TransactionState::Voted => {
                 self.there.gone = Some(gone);
                 return Vec::new();
@@ -119,7 +120,7 @@ impl Transaction {
             TransactionState::Going | TransactionState::Verifying | TransactionState::Judging(_) => {
                 Outcome::InDoubt { cause: reason }
             }
-            // Nobody waits for it, and the next one asks again.
+            // No client waits for this outcome; the next coordinator to settle it asks the destination again.
             TransactionState::Aborting(_) if unheard && self.there.knows_no_apps() => {
                 Outcome::InDoubt { cause: reason }
             }

@@ -1,5 +1,5 @@
-//! One destination of a graduation, as the coordinator's machine knows it: how far each app is, what was answered, how it
-//! ended.
+//! One destination of a graduation, as the coordinator's machine knows it: the progress of each app, the answers, the
+//! ends.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use crate::commit::outcome::Cause;
 use crate::names::AppName;
 use crate::protocol::{AppEnd, Decision};
 
-/// How far an app is, as the source knows it.
+/// The progress of an app, as the source knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
 pub(super) enum Preparation {
-    /// The destination has not been asked for it.
+    /// The destination has not been asked for the app.
     Waiting,
     Opening,
     Sending,
@@ -19,11 +19,11 @@ pub(super) enum Preparation {
     Held,
 }
 
-/// Why nothing more will be heard from a destination.
+/// Why no more reports will come from a destination.
 #[derive(Clone, Debug)]
 #[cfg_attr(test, derive(Hash))]
 pub(super) enum Gone {
-    /// It has nothing of the graduation.
+    /// It does not know the graduation.
     Nothing(Cause),
     /// It cannot be reached.
     Unreachable(Cause),
@@ -34,9 +34,9 @@ pub(super) enum Gone {
 #[cfg_attr(test, derive(Clone, Hash))]
 pub(super) struct Party {
     pub(super) preparations: BTreeMap<AppName, Preparation>,
-    /// It is ours.
+    /// Whether it has begun the graduation.
     pub(super) has_begun: bool,
-    /// All that is held there was healthy when it was looked at just before the vote.
+    /// Whether all held apps there were healthy at the look just before the vote.
     pub(super) has_looked: bool,
     pub(super) ends: BTreeMap<AppName, AppEnd>,
     pub(super) settled: Option<Decision>,
@@ -44,7 +44,7 @@ pub(super) struct Party {
 }
 
 impl Party {
-    /// One that has been asked for these apps.
+    /// A destination that has been asked for these apps.
     pub(super) fn of(apps: impl IntoIterator<Item = AppName>) -> Self {
         Self {
             preparations: apps.into_iter().map(|app| (app, Preparation::Waiting)).collect(),
@@ -52,12 +52,12 @@ impl Party {
         }
     }
 
-    /// One that another coordinator has begun with: of its apps only that one knew.
+    /// A destination on which another coordinator began. Only that coordinator knew the apps.
     pub(super) fn left() -> Self {
         Self { has_begun: true, ..Self::default() }
     }
 
-    /// One that holds, or held, all these apps for another coordinator.
+    /// A destination that holds, or held, all these apps for another coordinator.
     pub(super) fn held_by(apps: impl IntoIterator<Item = AppName>) -> Self {
         let preparations = apps.into_iter().map(|app| (app, Preparation::Held)).collect();
         Self { preparations, ..Self::left() }
@@ -67,13 +67,14 @@ impl Party {
         self.preparations.is_empty()
     }
 
-    /// Moves an app on; what is told of an earlier or later time changes nothing.
+    /// Moves an app from one step to the next. Returns false, and changes nothing, if the app is not at `from`: the
+    /// report was late or early.
     pub(super) fn advance(&mut self, app: &AppName, from: Preparation, to: Preparation) -> bool {
         let stage = self.preparations.get_mut(app).filter(|stage| **stage == from);
         stage.map(|stage| *stage = to).is_some()
     }
 
-    /// How many of its apps are held.
+    /// Returns how many of its apps are held.
     pub(super) fn held(&self) -> usize {
         self.preparations.values().filter(|stage| **stage == Preparation::Held).count()
     }
@@ -86,8 +87,8 @@ impl Party {
         self.settled.is_some()
     }
 
-    /// It has said how each app ended that it may have touched. When it is done, what it has not named is what it had not
-    /// opened.
+    /// Whether it has reported the end of each app that it may have touched. Once it is settled, an app that it did not
+    /// report was never opened.
     pub(super) fn has_told_all_ends(&self) -> bool {
         self.preparations.iter().all(|(app, stage)| match stage {
             Preparation::Waiting => true,
