@@ -1,4 +1,4 @@
-//! What we ask of Docker on this host: which image a name or container has, names for images, and containers.
+//! Questions and commands to Docker on this host: the image of a name or container, names of images, and containers.
 
 pub(crate) mod images;
 mod keeper;
@@ -22,33 +22,33 @@ use crate::process::{ProcessError, Program};
 
 pub(crate) use survey::{Seen, survey};
 
-/// Docker did not do what was asked, or answered what we do not understand.
+/// Docker failed, or its answer cannot be understood.
 #[derive(Debug, thiserror::Error)]
 pub enum DockerError {
     /// The command failed.
     #[error(transparent)]
     Run(#[from] ProcessError),
-    /// `docker inspect` printed something else than its JSON.
+    /// `docker inspect` printed something other than its JSON.
     #[error("cannot understand the output of `docker inspect`: {0}")]
     Output(#[from] serde_json::Error),
-    /// `docker info` printed something else than what it was asked.
+    /// `docker info` printed something other than what was asked.
     #[error("docker info does not say where its files are: {0:?}")]
     Info(String),
-    /// A `docker load` that is to end does not.
+    /// A `docker load` that was stopped does not end.
     #[error("a docker load that nobody waits for goes on: {0}")]
     Load(#[source] std::io::Error),
-    /// `docker images` printed something else than ids.
+    /// `docker images` printed something other than ids.
     #[error("cannot understand the output of `docker images`: {0}")]
     Image(InvalidName),
 }
 
-/// The id of an image: the digest of what describes it.
+/// The id of an image: a digest of its description.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct ImageId(Digest);
 
 impl ImageId {
-    /// The hex digits alone.
+    /// The hex digits only.
     pub(crate) fn hex(&self) -> String {
         self.0.hex()
     }
@@ -67,18 +67,18 @@ impl fmt::Display for ImageId {
     }
 }
 
-/// Dokku's label of what belongs to an app.
+/// Dokku's label with the app that an object belongs to.
 pub(crate) const APP_LABEL: &str = "com.dokku.app-name";
 
-/// Dokku's label of how far an image is: `build` or `release`.
+/// Dokku's label with the stage of an image: `build` or `release`.
 pub(crate) const STAGE_LABEL: &str = "com.dokku.image-stage";
 
-/// The name under which Dokku starts an app: `dokku/<app>:latest`.
+/// The image name from which Dokku starts an app: `dokku/<app>:latest`.
 pub(crate) fn latest(app: &AppName) -> String {
     format!("dokku/{app}:latest")
 }
 
-/// When Docker starts a container again by itself, as `docker update --restart` takes it.
+/// When Docker restarts a container on its own, as `docker update --restart` takes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct RestartPolicy {
@@ -102,7 +102,7 @@ impl RestartPolicy {
     }
 }
 
-/// A container, as far as it matters here.
+/// The properties of a container that matter here.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Container {
@@ -110,7 +110,7 @@ pub(crate) struct Container {
     pub id: String,
     /// Its name, with Docker's leading slash.
     pub name: String,
-    /// The image that it was made of.
+    /// The image from which it was made.
     pub image: ImageId,
     #[serde(default)]
     restart_count: u32,
@@ -128,7 +128,7 @@ struct Config {
     labels: Option<BTreeMap<String, String>>,
 }
 
-/// A port of the host that a container has; no port where Docker chooses one.
+/// A host port that a container publishes; without a port where Docker chooses one.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 #[derive(Default)]
@@ -153,7 +153,7 @@ struct ContainerState {
     exit_code: i64,
 }
 
-/// Newer versions of Docker name the addresses only network by network, older ones that on the bridge beside them.
+/// Newer versions of Docker name the addresses only per network, older ones also that on the bridge.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct NetworkSettings {
@@ -182,37 +182,38 @@ struct HostConfig {
 }
 
 impl Container {
-    /// Its process runs. One that has ended and is about to be started again does not, whatever Docker calls it.
+    /// Reports whether its process runs. A process that has ended and is about to be restarted does not, whatever
+    /// Docker says.
     pub(crate) fn is_running(&self) -> bool {
         self.state.running && !self.state.restarting
     }
 
-    /// Its process has ended with 0.
+    /// Reports whether its process has exited with 0.
     pub(crate) fn has_ended_well(&self) -> bool {
         !self.state.running && self.state.exit_code == 0
     }
 
-    /// Its process is frozen (`docker pause`): it runs, and answers nothing.
+    /// Reports whether its process is frozen (`docker pause`): it runs and answers nothing.
     pub(crate) fn is_paused(&self) -> bool {
         self.state.paused
     }
 
-    /// Its process, as the host counts; 0 if it has none.
+    /// The pid of its process on the host; 0 if it has none.
     pub(crate) fn pid(&self) -> u32 {
         self.state.pid
     }
 
-    /// When its process was started, as Docker writes it.
+    /// The start time of its process, as Docker writes it.
     pub(crate) fn started_at(&self) -> &str {
         &self.state.started_at
     }
 
-    /// It runs, or has ended. One that was only made has Docker's word for never.
+    /// Reports whether it runs or has exited. A container that was only created has Docker's value for "never".
     pub(crate) fn was_started(&self) -> bool {
         !self.state.started_at.is_empty() && !self.state.started_at.starts_with("0001-")
     }
 
-    /// How often Docker has started it again by itself.
+    /// How often Docker has restarted it on its own.
     pub(crate) fn restarts(&self) -> u32 {
         self.restart_count
     }
@@ -221,12 +222,12 @@ impl Container {
         self.config.labels.as_ref()?.get(name).map(String::as_str)
     }
 
-    /// The app that it is of, as Dokku has labelled it.
+    /// The app that it belongs to, according to Dokku's label.
     pub(crate) fn app(&self) -> Option<&str> {
         self.label(APP_LABEL)
     }
 
-    /// It is one of those by which a deploy serves, not one of a task.
+    /// Reports whether it is a container of a deploy, and not of a task.
     pub(crate) fn is_of_deploy(&self) -> bool {
         self.label("com.dokku.container-type") == Some("deploy")
     }
@@ -236,7 +237,7 @@ impl Container {
         self.label("com.dokku.process-type")
     }
 
-    /// The ports of the host that it has been given.
+    /// The host ports that it publishes.
     pub(crate) fn publishes(&self) -> impl Iterator<Item = Listener> {
         let bindings = self.host_config.port_bindings.iter().flatten();
         bindings.flat_map(|(inner, bindings)| {
@@ -249,12 +250,12 @@ impl Container {
         })
     }
 
-    /// The address is its own: it does not share the host's network.
+    /// Reports whether the address is its own, and not the host's.
     pub(crate) fn has_address(&self, address: IpAddr) -> bool {
         self.addresses().any(|own| own == address)
     }
 
-    /// Its own addresses; none if it shares the network of the host.
+    /// Its own addresses; none if it shares the host's network.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         let settings = &self.network_settings;
         let of_networks = settings
@@ -268,25 +269,26 @@ impl Container {
         own.filter(move |_| has_its_own).filter_map(|text| text.parse().ok())
     }
 
-    /// When Docker starts it again.
+    /// When Docker restarts it.
     pub(crate) fn restart_policy(&self) -> &RestartPolicy {
         &self.host_config.restart_policy
     }
 
-    /// Dokku's name for a container that has not become the live one: `<app>.<process>.<n>.upcoming-<random>`.
+    /// Reports whether it has Dokku's name for a container that is not live yet:
+    /// `<app>.<process>.<n>.upcoming-<random>`.
     pub(crate) fn is_upcoming(&self) -> bool {
         self.name.contains(".upcoming-")
     }
 }
 
-/// How long Docker may take to tell something. What it is told to do may take longer.
+/// How long Docker may take to answer a question. A command may take longer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(600);
 
 fn docker() -> Program {
     Program::new("docker")
 }
 
-/// What `docker image inspect` prints of an image, as far as it matters here.
+/// The part of an image in `docker image inspect` that matters here.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Image {
@@ -297,7 +299,7 @@ struct Image {
     repo_digests: Option<Vec<String>>,
 }
 
-/// The image that a name or id stands for; `None` if there is none.
+/// The image that a name or id stands for; `None` if it does not exist.
 ///
 /// # Errors
 /// Docker does not answer.
@@ -306,8 +308,8 @@ pub(crate) fn image(reference: &str) -> Result<Option<ImageId>, DockerError> {
     Ok(images.into_iter().next().map(|image| image.id))
 }
 
-/// The digest by which the registry in its name knows an image; none if no registry has told one, as of one that was built or
-/// loaded here.
+/// The digest of an image at the registry in its name; none if no registry has reported one, as for an image that was
+/// built or loaded here.
 ///
 /// # Errors
 /// Docker does not answer.
@@ -321,10 +323,10 @@ pub(crate) fn digest_of(name: &ImageName) -> Result<Option<Digest>, DockerError>
     Ok(names.find(|one| one.is_of(name)).and_then(|one| one.digest()))
 }
 
-/// Pulls an image, with the logins in the directory `login` or else those of our user.
+/// Pulls an image, with the logins in the directory `login`, or else those of our user.
 ///
 /// # Errors
-/// Its registry does not give it.
+/// The registry does not provide it.
 pub(crate) fn pull(name: &ImageName, login: Option<&Path>) -> Result<(), DockerError> {
     let pull = docker().args(["pull", "--quiet", name.as_str()]);
     let pull = match login {
@@ -334,8 +336,8 @@ pub(crate) fn pull(name: &ImageName, login: Option<&Path>) -> Result<(), DockerE
     Ok(pull.run()?)
 }
 
-/// Those of these images that exist. A container may outlive its image: on the containerd store a build over a name takes
-/// the image that had it, even while containers of it run.
+/// Those of these images that exist. A container may outlive its image: on the containerd store a build that takes over
+/// a name removes the image that had it, even while containers of it run.
 ///
 /// # Errors
 /// Docker does not answer.
@@ -348,7 +350,7 @@ pub(crate) fn existing(images: &BTreeSet<ImageId>) -> Result<BTreeSet<ImageId>, 
     Ok(found.into_iter().map(|image| image.id).collect())
 }
 
-/// The image exists.
+/// Reports whether the image exists.
 ///
 /// # Errors
 /// Docker does not answer.
@@ -379,7 +381,7 @@ pub(crate) fn containers_of(app: &AppName) -> Result<Vec<Container>, DockerError
     containers(&ids.split_whitespace().collect::<Vec<_>>())
 }
 
-/// All containers of Dokku's that have not become live ([`Container::is_upcoming`]), running or not.
+/// All containers of Dokku's that are not live yet ([`Container::is_upcoming`]), running or not.
 ///
 /// # Errors
 /// Docker does not answer.
@@ -389,7 +391,7 @@ pub(crate) fn upcoming_containers() -> Result<Vec<Container>, DockerError> {
     containers(&ids.split_whitespace().collect::<Vec<_>>())
 }
 
-/// All containers that run.
+/// All running containers.
 ///
 /// # Errors
 /// Docker does not answer.
@@ -412,11 +414,11 @@ fn labelled(app: &AppName) -> String {
     format!("label={APP_LABEL}={app}")
 }
 
-/// What `docker inspect` prints of those that exist. It fails if one does not, and also if the engine does not answer:
-/// then it prints an empty list as well, and only what it says besides tells that nothing is known.
+/// What `docker inspect` prints of those objects that exist. The command fails if an object is missing, and also if the
+/// engine does not answer. In both cases it prints an empty list: only stderr tells the two apart.
 fn inspect<T: serde::de::DeserializeOwned>(inspect: Program) -> Result<Vec<T>, DockerError> {
     let stdout = inspect.within(ANSWER_LIMIT).read_unless(says_that_one_is_missing)?;
-    // Without a single match, some versions print nothing at all.
+    // Without a match, some versions print nothing at all.
     if stdout.trim().is_empty() { Ok(Vec::new()) } else { Ok(serde_json::from_str(&stdout)?) }
 }
 
@@ -425,8 +427,8 @@ fn says_that_one_is_missing(stderr: &str) -> bool {
     ["no such image", "no such container", "no such object"].iter().any(|words| stderr.contains(words))
 }
 
-/// The images that carry Dokku's label of the app and have no name. BuildKit leaves one with each deploy, for Dokku
-/// builds an image, and another of it with more labels, which takes its name; the app's next build prunes it.
+/// The unnamed images with Dokku's label of the app. BuildKit leaves one behind with each deploy, because Dokku builds
+/// an image, and then another one of it with more labels, which takes its name. The app's next build prunes it.
 ///
 /// # Errors
 /// Docker does not answer.
@@ -437,26 +439,27 @@ pub(crate) fn unnamed_images(app: &AppName) -> Result<BTreeSet<ImageId>, DockerE
     ids.split_whitespace().map(|id| id.parse().map_err(DockerError::Image)).collect()
 }
 
-/// Gives an image one more name, taking the name from another image that has it.
+/// Gives an image one more name, and takes the name from any other image.
 ///
 /// # Errors
-/// There is no such image.
+/// The image does not exist.
 pub(crate) fn tag(image: &ImageId, name: &str) -> Result<(), DockerError> {
     tag_as(&image.to_string(), name)
 }
 
-/// The same for an image that has a name.
+/// The same for an image that is given by name.
 ///
 /// # Errors
-/// There is no such image.
+/// The image does not exist.
 pub(crate) fn tag_as(image: &str, name: &str) -> Result<(), DockerError> {
     Ok(docker().args(["tag", image, name]).run()?)
 }
 
-/// Takes a name away, and the image with it if nothing else names or uses it; no such name is not an error.
+/// Removes a name, and the image with it if it has no other name and no container. A name that does not exist is not an
+/// error.
 ///
 /// # Errors
-/// The name is still there.
+/// The name still exists.
 pub(crate) fn untag(name: &str) -> Result<(), DockerError> {
     if image(name)?.is_some() {
         docker().args(["rmi", name]).run()?;
@@ -464,8 +467,8 @@ pub(crate) fn untag(name: &str) -> Result<(), DockerError> {
     Ok(())
 }
 
-/// Removes an image, unless it has a name: by its id Docker would remove one with a single name, too, as an image that is
-/// kept has. One that is still used is left: Dokku prunes it with the app's next build.
+/// Removes an image that has no name. By its id Docker would also remove an image with a single name, such as a kept
+/// image. An image that is still in use stays: Dokku prunes it with the app's next build.
 pub(crate) fn remove_unused_image(image: &ImageId) {
     let remove = || -> Result<(), DockerError> {
         let found: Vec<Image> = inspect(docker().args(["image", "inspect", &image.to_string()]))?;
@@ -480,10 +483,10 @@ pub(crate) fn remove_unused_image(image: &ImageId) {
     }
 }
 
-/// Sets when Docker starts a container again by itself.
+/// Sets when Docker restarts a container on its own.
 ///
 /// # Errors
-/// There is no such container.
+/// The container does not exist.
 pub(crate) fn set_restart_policy(container: &str, policy: &RestartPolicy) -> Result<(), DockerError> {
     Ok(docker().args(["update", &policy.as_option(), container]).run()?)
 }
@@ -491,15 +494,15 @@ pub(crate) fn set_restart_policy(container: &str, policy: &RestartPolicy) -> Res
 /// Gives a container another name.
 ///
 /// # Errors
-/// There is no such container, or another one has the name.
+/// The container does not exist, or another one has the name.
 pub(crate) fn rename_container(container: &str, name: &str) -> Result<(), DockerError> {
     Ok(docker().args(["rename", container, name]).run()?)
 }
 
-/// Tells containers to end, each within so many seconds, and removes them then.
+/// Stops containers, each with a grace period of `timeout_s` seconds, and then removes them.
 ///
 /// # Errors
-/// One is still there.
+/// A container still exists.
 pub(crate) fn retire_containers(ids: &[String], timeout_s: &str) -> Result<(), DockerError> {
     if !ids.is_empty() {
         docker().args(["stop", "-t", timeout_s]).args(ids).run()?;
@@ -507,11 +510,11 @@ pub(crate) fn retire_containers(ids: &[String], timeout_s: &str) -> Result<(), D
     ids.iter().try_for_each(|id| remove_container(id))
 }
 
-/// Removes a container, running or not, and the volumes without a name that Docker made for it; one that is not there is
-/// as good as removed.
+/// Removes a container, running or not, with the unnamed volumes that Docker made for it. A container that does not
+/// exist is not an error.
 ///
 /// # Errors
-/// It is still there.
+/// The container still exists.
 pub(crate) fn remove_container(container: &str) -> Result<(), DockerError> {
     if containers(&[container])?.is_empty() {
         return Ok(());

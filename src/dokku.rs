@@ -1,7 +1,7 @@
-//! Reads this host's Dokku from the files that Dokku keeps, because one `dokku` command costs a third of a second.
+//! Reads the state of this host's Dokku from Dokku's own files, because one `dokku` command costs a third of a second.
 //!
-//! It writes nothing. Where Dokku keeps what is told in its source, `plugins/common/properties.go` first of all; a
-//! property is the file `<lib root>/config/<plugin>/<app>/<property>`.
+//! It writes nothing but the property `source-image`. Dokku's source says where Dokku keeps what,
+//! `plugins/common/properties.go` first of all; a property is the file `<lib root>/config/<plugin>/<app>/<property>`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,22 +20,22 @@ use crate::vars::Vars;
 mod refs;
 mod revision;
 
-/// The longest property that is read, in bytes; a longer one counts as absent.
+/// The largest property that is read, in bytes; a larger one counts as absent.
 const MAX_PROPERTY: u64 = 256 * 1024;
 
-/// The longest file of config variables that is read, in bytes.
+/// The largest file of config variables that is read, in bytes.
 const MAX_CONFIG: u64 = 4 << 20;
 
-/// How Dokku names the place of properties that belong to no app.
+/// The directory of properties that belong to no app.
 const GLOBAL: &str = "--global";
 
 /// Dokku's files could not be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DokkuError {
-    /// The list of apps.
+    /// The apps cannot be listed.
     #[error("cannot list the apps: {0}; is DOKKU_ROOT right, and do we run as the user dokku?")]
     ListApps(#[source] FileError),
-    /// The file of an app's config variables, or of all apps'.
+    /// The config variables of an app, or of all apps, cannot be read.
     #[error("cannot read the config of {owner}: {source}")]
     ReadConfig {
         /// The app, or `--global`.
@@ -43,7 +43,7 @@ pub(crate) enum DokkuError {
         /// The system's answer.
         source: FileError,
     },
-    /// A line of that file is not as Dokku writes it. Its text is not shown: it may be a secret.
+    /// A line of that file has another format than Dokku's. Its text is not shown: it may be a secret.
     #[error("cannot read the config of {owner}: line {line} of {} {problem}; `dokku config:show {owner}` must work", path.display())]
     ParseConfig {
         /// The app, or `--global`.
@@ -65,22 +65,22 @@ pub(crate) enum DokkuError {
         /// The rule that it breaks.
         source: InvalidName,
     },
-    /// The app's repository cannot be read, or is in a format that nobody reads here.
+    /// The app's repository cannot be read, or has an unsupported format.
     #[error("cannot read the repository of {app}: {reason}")]
     Repository {
         /// The app.
         app: AppName,
-        /// Why, and what puts it right.
+        /// Why, and the remedy.
         reason: String,
     },
 }
 
-/// What Dokku's root holds.
+/// The apps in Dokku's root.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Apps {
     /// The apps, sorted.
     pub names: Vec<AppName>,
-    /// Apps with names under which they cannot be carried, sorted. Nothing is known of them but that they are there.
+    /// Apps whose names cannot be carried, sorted. Only their existence is known.
     pub misnamed: Vec<FoundApp>,
 }
 
@@ -89,7 +89,7 @@ pub(crate) struct Apps {
 pub(crate) struct Uncarried {
     /// The app.
     pub app: FoundApp,
-    /// Why, and the way out.
+    /// Why, and the remedy.
     pub why: String,
 }
 
@@ -108,21 +108,21 @@ pub(crate) struct Dokku {
 }
 
 impl Dokku {
-    /// The Dokku whose paths the environment names.
+    /// The Dokku at the paths that the environment variables name.
     pub(crate) fn new(vars: &Vars) -> Self {
         let lib = &vars.lib_root;
         Self { root: vars.dokku_root.clone(), data: lib.join("data"), properties: lib.join("config") }
     }
 
-    /// The containers that Dokku is going to retire. For some minutes they run on, under whatever name they have: of two
-    /// restarts at once, those of the first keep that of containers which are on their way. No list is an empty one.
+    /// The containers that Dokku will retire. They run on for some minutes, under any name: of two restarts at once,
+    /// the containers of the first keep their upcoming names. A missing list counts as empty.
     pub(crate) fn retired_containers(&self) -> BTreeSet<String> {
         let list = self.data.join("scheduler-docker-local/dead-containers");
         let text = fs::read_to_string(list).unwrap_or_default();
         text.lines().filter_map(|line| line.split_whitespace().nth(1)).map(str::to_owned).collect()
     }
 
-    /// All apps. Directories of Dokku's root that are not apps are left out.
+    /// All apps. Leaves out directories of Dokku's root that are not apps.
     ///
     /// # Errors
     /// [`DokkuError::ListApps`].
@@ -169,7 +169,7 @@ impl Dokku {
         self.raw_property("common", app, "deployed").as_deref() == Some("true")
     }
 
-    /// There is an app of this name: a directory with `refs/`, or one that `apps:create` has noted.
+    /// Reports whether an app has this name: a directory with `refs/`, or one that `apps:create` has recorded.
     pub(crate) fn exists(&self, app: &AppName) -> bool {
         let repository = self.repository(app);
         repository.join("refs").is_dir()
@@ -181,8 +181,8 @@ impl Dokku {
         self.root.join(app.as_str())
     }
 
-    /// The file of the app's deploy lock. A push and `ps:rebuild` have it taken (flock(2)) as long as they go on; a
-    /// restart does not take it.
+    /// The file of the app's deploy lock. A push and `ps:rebuild` hold it (flock(2)) until they end; a restart does not
+    /// take it.
     pub(crate) fn deploy_lock(&self, app: &AppName) -> PathBuf {
         self.data.join("apps").join(app.as_str()).join(".deploy.lock")
     }
@@ -201,7 +201,7 @@ impl Dokku {
         self.raw_property(plugin, app.as_str(), name).filter(|value| !value.is_empty())
     }
 
-    /// Makes this the image from which Dokku takes the app's files; nothing is none.
+    /// Sets the image from which Dokku takes the app's files; an empty name stands for none.
     ///
     /// # Errors
     /// The property cannot be written.
@@ -214,7 +214,7 @@ impl Dokku {
         files::replace(&path, image.as_bytes())
     }
 
-    /// The directory with the app's own logins at registries, for `DOCKER_CONFIG`; none if it has none.
+    /// The directory with the app's own logins at registries, for `DOCKER_CONFIG`; none if the app has no login.
     ///
     /// Source: Dokku's `plugins/common/functions`, `fn-registry-docker-config-dir`.
     pub(crate) fn registry_login(&self, app: &AppName) -> Option<PathBuf> {
@@ -224,7 +224,7 @@ impl Dokku {
         config["auths"].as_object().is_some_and(|logins| !logins.is_empty()).then_some(dir)
     }
 
-    /// The lines of a property that is a list; none if it is absent.
+    /// The lines of a property that is a list; empty if it is absent.
     pub(crate) fn property_lines(&self, plugin: &str, app: &AppName, name: &str) -> Vec<String> {
         lines(&self.property(plugin, app, name).unwrap_or_default())
     }
@@ -234,7 +234,8 @@ impl Dokku {
         names_in(&self.properties.join(plugin).join(app.as_str()))
     }
 
-    /// What Dokku's storage plugin notes of an entry, in JSON; none if there is no such entry, or if it has no plain name.
+    /// The JSON text in which Dokku's storage plugin records an entry; none if the entry does not exist or its name is
+    /// not plain.
     pub(crate) fn storage_entry(&self, name: &str) -> Option<String> {
         let is_plain = !name.starts_with('.') && !name.contains('/');
         let path = self.data.join("storage-registry/entries").join(format!("{name}.json"));
@@ -247,22 +248,22 @@ impl Dokku {
         self.raw_property(plugin, GLOBAL, name).filter(|value| !value.is_empty())
     }
 
-    /// A property of an app, or else the global one.
+    /// A property of an app, or the global one if the app has none.
     pub(crate) fn property_or_global(&self, plugin: &str, app: &AppName, name: &str) -> Option<String> {
         self.property(plugin, app, name).or_else(|| self.global_property(plugin, name))
     }
 
-    /// A deploy of the app once ended well.
+    /// Reports whether a deploy of the app ever succeeded.
     pub(crate) fn is_deployed(&self, app: &AppName) -> bool {
         self.was_deployed(app.as_str())
     }
 
-    /// Somebody has stopped the app (`ps:stop`): Dokku does not start it when the host starts.
+    /// Reports whether the app was stopped (`ps:stop`): Dokku does not start it when the host boots.
     pub(crate) fn is_stopped(&self, app: &AppName) -> bool {
         self.property("ps", app, "restore").as_deref() == Some("false")
     }
 
-    /// The config variable in which Dokku notes the revision (`git:set <app> rev-env-var`); none if it notes none.
+    /// The config variable in which Dokku records the revision (`git:set <app> rev-env-var`); none if it records none.
     pub(crate) fn revision_variable(&self, app: &AppName) -> Option<String> {
         match self.raw_property("git", app.as_str(), "rev-env-var") {
             None => Some("GIT_REV".to_owned()),
@@ -279,7 +280,7 @@ impl Dokku {
     /// The app's own config variables; empty if it has none.
     ///
     /// # Errors
-    /// The file cannot be read, is longer than 4 MiB, or is not as Dokku writes it.
+    /// The file cannot be read, is larger than 4 MiB, or has another format than Dokku's.
     pub(crate) fn config(&self, app: &AppName) -> Result<BTreeMap<String, String>, DokkuError> {
         read_config(app.as_str(), self.config_path(app))
     }
@@ -293,7 +294,7 @@ impl Dokku {
         Ok(variables.into_keys().collect())
     }
 
-    /// The containers that are live, by process and number (`web.1`).
+    /// The ids of the live containers, by process and number (`web.1`).
     pub(crate) fn containers(&self, app: &AppName) -> BTreeMap<String, String> {
         let repository = self.repository(app);
         let mut containers = BTreeMap::new();
@@ -308,30 +309,30 @@ impl Dokku {
         containers
     }
 
-    /// How many containers each process has; empty for an app that was never scaled.
+    /// The number of containers of each process; empty for an app that was never scaled.
     pub(crate) fn scale(&self, app: &AppName) -> BTreeMap<String, u32> {
         scale_of(&self.property("ps", app, "scale").unwrap_or_default())
     }
 
-    /// Somebody has scaled all of its processes to nothing.
+    /// Reports whether all of its processes are scaled to zero.
     pub(crate) fn is_scaled_to_nothing(&self, app: &AppName) -> bool {
         is_nothing(&self.scale(app))
     }
 
-    /// The Procfile by which a deploy starts the app: the copy that the deploy of this `DOKKU_PID` has taken from what it
-    /// builds, else the app's; none if there is none.
+    /// The Procfile with which a deploy starts the app: the copy that the deploy with this `DOKKU_PID` has extracted,
+    /// else the app's; none if there is none.
     ///
     /// Source: Dokku's `plugins/ps/functions.go`, `hasProcfile`.
     pub(crate) fn procfile(&self, app: &AppName, deploy: Option<&str>) -> Option<String> {
         self.extracted(&self.data.join("ps").join(app.as_str()).join("Procfile"), deploy)
     }
 
-    /// The app.json by which a deploy sets up the app, in the same way.
+    /// The app.json with which a deploy sets up the app, found in the same way.
     pub(crate) fn app_json(&self, app: &AppName, deploy: Option<&str>) -> Option<String> {
         self.extracted(&self.data.join("app-json").join(app.as_str()).join("app.json"), deploy)
     }
 
-    /// A file that each deploy takes from what it builds, and keeps for itself until it is live.
+    /// A file that each deploy extracts from what it builds, and keeps as its own copy until it is live.
     fn extracted(&self, of_app: &Path, deploy: Option<&str>) -> Option<String> {
         let path = |end: &str| PathBuf::from(format!("{}{end}", of_app.display()));
         let own = deploy.map(|pid| format!(".{pid}"));
@@ -343,8 +344,8 @@ impl Dokku {
         Some(String::from_utf8_lossy(&text).into_owned())
     }
 
-    /// A deploy by this Procfile starts `web`: the app has it scaled to one at least (one that was never scaled will
-    /// be), and the Procfile, if there is one, names it.
+    /// Reports whether a deploy with this Procfile starts `web`: the app scales it to one at least (as an app that was
+    /// never scaled will), and the Procfile, if there is one, names it.
     pub(crate) fn starts_web(&self, app: &AppName, procfile: Option<&str>) -> bool {
         let scale = self.scale(app);
         let is_scaled = scale.is_empty() || scale.get("web").is_some_and(|count| *count >= 1);
@@ -356,41 +357,43 @@ impl Dokku {
         self.property_or_global("scheduler", app, "selected").unwrap_or_else(|| "docker-local".to_owned())
     }
 
-    /// Dokku starts the app's containers on this host; of those of other schedulers it keeps no files.
+    /// Reports whether Dokku starts the app's containers on this host. It keeps no files about those of other
+    /// schedulers.
     pub(crate) fn is_local(&self, app: &AppName) -> bool {
         self.scheduler(app) == "docker-local"
     }
 
-    /// Dokku checks new containers of a process, beside the old ones, before it stops these.
+    /// Reports whether Dokku checks new containers of a process, while the old ones run, before it stops the old ones.
     pub(crate) fn is_checked(&self, app: &AppName, process: &str) -> bool {
         let disabled = self.property("checks", app, "disabled").unwrap_or_default();
         !disabled.split(',').map(str::trim).any(|one| one == "_all_" || one == process)
     }
 
-    /// Dokku runs the health checks of a process: they are neither disabled nor skipped.
+    /// Reports whether Dokku runs the health checks of a process: they are neither disabled nor skipped.
     pub(crate) fn runs_checks(&self, app: &AppName, process: &str) -> bool {
         let skipped = self.property("checks", app, "skipped").unwrap_or_default();
         let is_skipped = skipped.split(',').map(str::trim).any(|one| one == "_all_" || one == process);
         self.is_checked(app, process) && !is_skipped
     }
 
-    /// What Dokku notes of a live container in a file of this kind, `IP` or `PORT`; `process` is `web.1`. None if it notes nothing.
+    /// What Dokku's file `IP` or `PORT` (`kind`) says of a live container; `process` is `web.1`. None if the file says
+    /// nothing.
     pub(crate) fn live_file(&self, app: &AppName, kind: &str, process: &str) -> Option<String> {
         let path = self.repository(app).join(format!("{kind}.{process}"));
         let text = String::from_utf8_lossy(&files::read(&path, 1024).ok()??).trim().to_owned();
         (!text.is_empty()).then_some(text)
     }
 
-    /// The app has a certificate: Dokku's proxy serves it over HTTPS, too.
+    /// Reports whether the app has a certificate, so that Dokku's proxy serves it over HTTPS, too.
     pub(crate) fn has_certificate(&self, app: &AppName) -> bool {
         let dir = self.repository(app).join("tls");
         dir.join("server.crt").exists() && dir.join("server.key").exists()
     }
 
-    /// Where a version of the app with this Procfile would be held.
+    /// The hold point of a version of the app with this Procfile.
     ///
-    /// [`HoldPoint::Healthy`] needs that Dokku starts `web`, which is then first, asks check-deploy about it, and routes
-    /// to it only after that: the scheduler docker-local, checks not disabled, and nginx or no proxy.
+    /// [`HoldPoint::Healthy`] requires that Dokku starts `web` (which it then starts first), runs check-deploy for it,
+    /// and routes to it only after that: the scheduler docker-local, checks not disabled, and nginx or no proxy.
     pub(crate) fn hold_point(&self, app: &AppName, procfile: Option<&str>) -> HoldPoint {
         let has_web = self.starts_web(app, procfile);
         let is_local = self.is_local(app);
@@ -405,8 +408,8 @@ impl Dokku {
         }
     }
 
-    /// What a build of the app depends on besides its revision: its own settings, and where it has none of a name, those for
-    /// all apps. The app need not exist.
+    /// The settings that a build of the app depends on besides its revision: its own, and for names that it does not
+    /// set, the global ones. The app need not exist.
     pub(crate) fn build_settings(&self, app: &AppName) -> BuildSettings {
         let mut found = RawFactors::new();
         for plugin in factors::PLUGINS {
@@ -423,13 +426,13 @@ impl Dokku {
         BuildSettings(found)
     }
 
-    /// The app's domains, as Dokku's proxy knows them; none if it has none.
+    /// The app's domains, as Dokku's proxy knows them; empty if it has none.
     pub(crate) fn domains(&self, app: &AppName) -> Vec<String> {
         let domains = files::read(&self.repository(app).join("VHOST"), MAX_PROPERTY).ok().flatten();
         lines(&String::from_utf8_lossy(domains.as_deref().unwrap_or_default()))
     }
 
-    /// Everything else that Dokku keeps for the app outside its repository, as it is stored: it may hold secrets.
+    /// Everything else that Dokku keeps for the app outside its repository, as it is stored. It may hold secrets.
     pub(crate) fn factors(&self, app: &AppName) -> RawFactors {
         let mut found = RawFactors::new();
         for plugin in factors::PLUGINS {
@@ -467,18 +470,18 @@ fn lines(text: &str) -> Vec<String> {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
-/// What the property that Dokku keeps a scale in says.
+/// Parses the property that holds a scale.
 pub(crate) fn scale_of(text: &str) -> BTreeMap<String, u32> {
     let pairs = text.lines().filter_map(|line| line.split_once('=').or_else(|| line.split_once(':')));
     pairs.filter_map(|(name, count)| Some((name.trim().to_owned(), count.trim().parse().ok()?))).collect()
 }
 
-/// It has processes, and each is scaled to nothing.
+/// Reports whether there are processes and each is scaled to zero.
 pub(crate) fn is_nothing(scale: &BTreeMap<String, u32>) -> bool {
     !scale.is_empty() && scale.values().all(|count| *count == 0)
 }
 
-/// The names in a directory, sorted; none if it cannot be read.
+/// The names in a directory, sorted; empty if it cannot be read.
 fn names_in(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
@@ -488,8 +491,8 @@ fn names_in(dir: &Path) -> Vec<String> {
 
 /// The format in which Dokku writes config variables: `KEY="value"` with escapes, or `KEY=12`.
 ///
-/// Source: Dokku's `plugins/config/environment.go`, which writes through the library godotenv 1.5. What people add
-/// by hand (`export`, single quotes, no quotes, comments) is read as that library reads it, but for expansions.
+/// Source: Dokku's `plugins/config/environment.go`, which writes with the library godotenv 1.5. What an operator adds
+/// by hand (`export`, single quotes, no quotes, comments) is read as that library reads it, except for expansions.
 mod dotenv {
     use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Which Dokku a host has, and whether it is one that this plugin works with.
+//! The Dokku version of a host, and whether this plugin works with it.
 
 use std::fmt;
 
@@ -6,18 +6,18 @@ use crate::files::{self, FileError};
 use crate::legible::shortened;
 use crate::vars::Vars;
 
-/// The oldest Dokku whose files and triggers are those that the plugin knows.
+/// The oldest Dokku whose files and triggers the plugin knows.
 const NEEDED: (u32, u32) = (0, 38);
 
-/// The longest file that may hold a version, in bytes.
+/// The largest file with a version that is read, in bytes.
 const MAX_FILE: u64 = 4096;
 
 /// A Dokku that is older than `NEEDED`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) struct TooOld {
-    /// What it calls itself.
+    /// Its version, as it says it.
     found: String,
-    /// On which host; none for this one.
+    /// The host; none for this one.
     host: Option<String>,
 }
 
@@ -30,16 +30,16 @@ impl fmt::Display for TooOld {
 }
 
 impl TooOld {
-    /// What to run there.
+    /// The command to run there.
     pub(crate) const REMEDY: &str = "apt-get update && apt-get install --yes --no-install-recommends dokku";
 }
 
-/// What the Dokku of this host calls itself; none if it does not say.
+/// The version that this host's Dokku says it has; none if it says none.
 ///
-/// Source: `dokku_version` of Dokku's plugin common, which reads the first two, and Dokku before 0.6 the third.
+/// Source: `dokku_version` of Dokku's plugin common, which reads the first two files; Dokku before 0.6 reads the third.
 ///
 /// # Errors
-/// A file that is there cannot be read.
+/// An existing file cannot be read.
 pub(crate) fn of_this_host(vars: &Vars) -> Result<Option<String>, FileError> {
     let places = [
         vars.lib_root.join("STABLE_VERSION"),
@@ -55,8 +55,8 @@ pub(crate) fn of_this_host(vars: &Vars) -> Result<Option<String>, FileError> {
     Ok(None)
 }
 
-/// Refuses a Dokku that is too old. One that has no number, as one that is built from its sources, passes: it is newer
-/// than what is released.
+/// Refuses a Dokku that is too old. One without a number, such as a build from source, passes: it is newer than any
+/// release.
 ///
 /// # Errors
 /// It is too old.
@@ -69,7 +69,7 @@ pub(crate) fn check(found: Option<&str>, host: Option<&str>) -> Result<(), TooOl
     }
 }
 
-/// `0.38.27`, `v0.38.27-3-g4f2a9c1` of a checkout, `1780000000:0.38.27` of a nightly package.
+/// Parses `0.38.27`, `v0.38.27-3-g4f2a9c1` of a checkout, `1780000000:0.38.27` of a nightly package.
 pub(crate) fn number(text: &str) -> Option<(u32, u32)> {
     let text = text.rsplit_once(':').map_or(text, |(_epoch, version)| version);
     let mut parts = text.trim().strip_prefix('v').unwrap_or(text.trim()).split(['.', '-', ' ']);

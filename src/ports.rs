@@ -1,9 +1,9 @@
-//! Who listens on this host, as the kernel says: proc(5), `/proc/net/tcp` and its like.
+//! The listeners of this host, read from the kernel: proc(5), `/proc/net/tcp` and the like.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The protocols of which Docker publishes ports and the kernel lists listeners.
+/// The protocols for which Docker publishes ports and the kernel lists listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     /// TCP.
@@ -23,10 +23,10 @@ impl Protocol {
     }
 }
 
-/// A port that somebody has.
+/// A port in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Listener {
-    /// On this address; an unspecified one is all of them.
+    /// The address; an unspecified one stands for all addresses.
     pub ip: IpAddr,
     /// The port.
     pub port: u16,
@@ -35,13 +35,13 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Both, as people write them.
+    /// Address and port.
     pub(crate) fn address(&self) -> SocketAddr {
         SocketAddr::new(self.ip, self.port)
     }
 }
 
-/// All who listen on this host.
+/// All listeners of this host.
 pub(crate) fn listeners() -> Vec<Listener> {
     let tables = [
         ("/proc/net/tcp", Protocol::Tcp, "0A"),
@@ -64,7 +64,7 @@ fn listener(line: &str, protocol: Protocol, state: &str) -> Option<Listener> {
     Some(Listener { ip: address(ip)?, port: u16::from_str_radix(port, 16).ok()?, protocol })
 }
 
-/// Words of 32 bits, each as the machine has it in memory.
+/// Parses words of 32 bits, each in the machine's byte order.
 fn address(hex: &str) -> Option<IpAddr> {
     let word = |at: usize| Some(u32::from_str_radix(hex.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
     match hex.len() {

@@ -1,4 +1,4 @@
-//! Images as whole things: what they consist of, and how they leave and enter this host.
+//! Whole images: their contents, and how they leave and enter this host.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -12,21 +12,21 @@ use crate::names::Digest;
 use crate::process::{self, Program};
 use crate::vars::LOADING;
 
-/// By what Docker describes the store of containerd.
+/// What Docker's driver status says where images are in containerd's store.
 const CONTAINERD: &str = "io.containerd.snapshotter.v1";
 
-/// Where containerd has its files, unless it was started by Docker itself: then they are among Docker's.
+/// Where containerd has its files, unless Docker itself started it: then they are among Docker's.
 pub(crate) const CONTAINERD_FILES: &str = "/var/lib/containerd";
 
-/// How long a `docker load` may take to end when it is told to.
+/// How long a `docker load` may take to end when it is stopped.
 const LOAD_GRACE: Duration = Duration::from_secs(1);
 
-/// What Docker says of itself.
+/// What Docker says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Info {
-    /// Where its own files are.
+    /// The directory of its own files.
     pub(crate) root: PathBuf,
-    /// Its images are in the store of containerd, not in its own.
+    /// Whether its images are in containerd's store, and not in its own.
     pub(crate) is_containerd: bool,
 }
 
@@ -41,14 +41,15 @@ impl Info {
         Self::parse(asked.trim())
     }
 
-    /// Where images may be written to. Docker does not tell where containerd has them, so that place may be missing.
+    /// The directories to which images may be written. Docker does not say where containerd keeps them, so that
+    /// directory may be missing.
     pub(crate) fn places(&self) -> Vec<PathBuf> {
         let of_containerd = self.is_containerd.then(|| PathBuf::from(CONTAINERD_FILES));
         std::iter::once(self.root.clone()).chain(of_containerd).collect()
     }
 
-    /// The layers of each image that there is and that could complete one which is sent in part. containerd's store takes an
-    /// archive with missing layers and notices nothing, so none of its images could.
+    /// The layers of each existing image that could complete an image which is sent in part: none on containerd's
+    /// store, which accepts an archive with missing layers without an error.
     ///
     /// # Errors
     /// Docker does not answer.
@@ -66,7 +67,7 @@ impl Info {
     }
 }
 
-/// For which machines this engine starts containers, in Docker's words: `amd64`.
+/// The architecture for which this engine starts containers, in Docker's words: `amd64`.
 ///
 /// # Errors
 /// Docker does not answer.
@@ -75,17 +76,18 @@ pub(crate) fn architecture() -> Result<String, DockerError> {
     Ok(asked.trim().to_owned())
 }
 
-/// An image, as far as it can be compared between hosts. Its id cannot: each of Docker's stores makes it of something else.
+/// The part of an image that can be compared between hosts. Its id cannot: each of Docker's stores computes it from
+/// something else.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "Inspected")]
 pub(crate) struct ImageContents {
-    /// For which machines it is.
+    /// Its architecture.
     pub architecture: String,
     /// The digests of its unpacked layers, the lowest first.
     pub layers: Vec<Digest>,
-    /// What its containers run.
+    /// The configuration of its containers.
     pub config: RunConfig,
-    /// About how much its layers hold, in bytes; on containerd's store while they are compressed.
+    /// The approximate size of its layers in bytes; on containerd's store, of the compressed layers.
     pub bytes: u64,
     /// Its id on this host.
     pub id: super::ImageId,
@@ -123,8 +125,8 @@ impl From<Inspected> for ImageContents {
     }
 }
 
-/// What an image says of its containers. That nothing is said, and that it is said to be nothing, is the same: versions of
-/// Docker differ there.
+/// An image's configuration for its containers. A missing value and an empty one are the same: versions of Docker
+/// differ there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct RunConfig {
@@ -156,7 +158,7 @@ fn null_as_empty<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from:
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
-/// The image of this name or id; `None` if there is none.
+/// The image of this name or id; `None` if it does not exist.
 ///
 /// # Errors
 /// Docker does not answer.
@@ -164,7 +166,7 @@ pub(crate) fn described(reference: &str) -> Result<Option<ImageContents>, Docker
     Ok(all_described(&[reference])?.into_values().next())
 }
 
-/// Those of these names or ids that there are, by id.
+/// Those of these names or ids that exist, by id.
 ///
 /// # Errors
 /// Docker does not answer.
@@ -178,7 +180,7 @@ pub(crate) fn all_described(
     Ok(found.into_iter().map(|image| (image.id.clone(), image)).collect())
 }
 
-/// The layers of each image that there is.
+/// The layers of each existing image.
 ///
 /// # Errors
 /// Docker does not answer.
@@ -195,7 +197,7 @@ fn layers_of_all() -> Result<Vec<Vec<Digest>>, DockerError> {
     Ok(answer.lines().filter(|line| !line.trim().is_empty()).map(layers).collect::<Result<_, _>>()?)
 }
 
-/// About how many bytes the highest `count` of an image's `layers` layers hold.
+/// The approximate number of bytes in the highest `count` of an image's `layers` layers.
 ///
 /// # Errors
 /// Docker does not answer.
@@ -205,10 +207,11 @@ pub(crate) fn bytes_above(reference: &str, layers: usize, count: usize) -> Resul
     Ok(layer_sizes(&answer, layers).iter().take(count).sum())
 }
 
-/// The bytes of each layer, the highest first, from what `docker history` says of each step of a build.
+/// The size of each layer in bytes, the highest first, computed from the steps of a build in `docker history`.
 ///
-/// A step of no bytes has a layer without files or none; Docker does not say which. Where the steps that can change files are
-/// as many as the layers, they are the layers. Otherwise those that hold bytes are taken for the layers.
+/// A step of zero bytes has an empty layer or none; Docker does not say which. If the number of steps that can change
+/// files equals the number of layers, these steps are the layers. Otherwise the steps that hold bytes are treated as
+/// the layers.
 fn layer_sizes(history: &str, layers: usize) -> Vec<u64> {
     let steps = history.lines().filter_map(|line| {
         let (size, step) = line.split_once(' ').unwrap_or((line, ""));
@@ -230,15 +233,16 @@ pub(crate) fn save(reference: &str) -> Program {
     docker().args(["save", reference])
 }
 
-/// Reads an archive from its stdin, for an app of a graduation: `<id>/<app>`.
+/// Reads an archive from its stdin, for an app of a graduation; `mark` is `<id>/<app>`.
 pub(crate) fn load(mark: &str) -> Program {
     docker().args(["load", "--quiet"]).env(LOADING, mark)
 }
 
-/// Ends those for this app of a graduation: one whose receiver was killed may have all of its archive, and goes on.
+/// Stops the loads for this app of a graduation: a load whose receiver was killed may have its whole archive, and
+/// continues.
 ///
 /// # Errors
-/// One does not end.
+/// A load does not end.
 pub(crate) fn end_loads(mark: &str) -> Result<(), DockerError> {
     process::end_all_with(LOADING, mark, Duration::ZERO, LOAD_GRACE).map_err(DockerError::Load)
 }
@@ -254,12 +258,12 @@ mod tests {
             "0 LABEL a=b\n0 RUN /bin/sh -c true # buildkit\n9 COPY . . # buildkit\n0 WORKDIR /app\n{base}"
         );
         assert_eq!(layer_sizes(&built, 5), [0, 9, 0, 4_194_304, 0]);
-        // The classic builder makes no layer where nothing has changed.
+        // The classic builder makes no layer for a step that changes nothing.
         let classic = "0 /bin/sh -c #(nop)  CMD [\"a\"]\n0 /bin/sh -c true\n9 /bin/sh -c #(nop) COPY dir:1 in . \n\
                        0 |1 A=b /bin/sh -c true\n4194304 /bin/sh -c #(nop) ADD file:1 in / \n";
         assert_eq!(layer_sizes(classic, 2), [9, 4_194_304]);
         assert_eq!(layer_sizes(classic, 4), [0, 9, 0, 4_194_304]);
-        // An image that was imported.
+        // An imported image.
         assert_eq!(layer_sizes("77 ", 1), [77]);
         assert_eq!(layer_sizes("", 1), [0; 0]);
     }

@@ -1,46 +1,47 @@
-//! Images that a graduation keeps although Dokku would not.
+//! Images that a graduation keeps although Dokku would remove them.
 
 use std::collections::BTreeSet;
 
 use super::{ANSWER_LIMIT, DockerError, ImageId, containers, docker, image, remove_container, tag};
 use crate::names::{AppName, GraduationId};
 
-/// The label of keepers, which is not an app's.
+/// The label of keepers, which is not that of an app.
 const KEPT: &str = "com.dokku.app-name=graduate.kept";
 
-/// The repository of the names of kept images.
+/// The repository in the names of kept images.
 const REPOSITORY: &str = "graduate/kept";
 
-/// What the name of a keeper's container begins with.
+/// The prefix of the name of a keeper's container.
 const CONTAINER: &str = "graduate-";
 
-/// How long the process of a keeper sleeps, in seconds: for ever.
+/// How long the process of a keeper sleeps, in seconds: forever.
 const FOR_EVER: &str = "2147483647";
 
-/// An image that a graduation keeps: by a second name, and by a container that was made of that name and sleeps.
+/// An image that a graduation keeps, by a second name and by a sleeping container that was made from that name.
 ///
-/// Docker has two image stores, and each part is needed on one of them at least:
+/// Docker has two image stores, and each part is needed on at least one of them:
 ///
-/// - *The name.* On the containerd store a build over `dokku/<app>:latest` takes the image that had the name away at once,
+/// - *The name.* On the containerd store a build over `dokku/<app>:latest` removes the image that had the name at once,
 ///   even while containers of it run. A second name keeps it. So an app's old image has one before its build begins.
-/// - *The container.* Dokku begins a build by pruning the app's images that nothing uses, names or not. One that a container
-///   uses stays; on the containerd store, under the very name that the container was made of.
-/// - *That it runs.* `docker system prune -af` first removes containers that do not run, then images that no container is left
-///   of. On the containerd store the app's own containers are no help: they were made of `dokku/<app>:latest`, which keeps
-///   whatever has that name just then. So the container runs `sleep` from the image, without network, healthcheck or the
-///   app's own entry point. An image that has no `sleep` is kept against everything but such a prune; whoever needs the
-///   image then finds that it is gone ([`super::exists`]).
+/// - *The container.* Dokku begins a build by pruning the app's images that no container uses, named or not. An image
+///   that a container uses stays; on the containerd store, under the very name from which the container was made.
+/// - *That it runs.* `docker system prune -af` first removes containers that do not run, then images without
+///   containers. On the containerd store the app's own containers do not help: they were made from
+///   `dokku/<app>:latest`, and keep whichever image has that name at the time. So the container runs `sleep` from the
+///   image, without network, healthcheck or the app's own entry point. An image without a `sleep` is kept against
+///   everything but such a prune; code that needs the image then finds that it is missing ([`super::exists`]).
 ///
-/// The container's label is not an app's, so that neither Dokku's lists nor its prunes meet it. Everything here may be repeated
-/// after a crash: a name without a container, or a container without its name, is one step of the way, in either direction.
+/// The container's label is not an app's, so that neither Dokku's lists nor its prunes include it. Every operation may
+/// be repeated after a crash: a name without a container, or a container without its name, is a state half way in
+/// either direction.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Keeper {
-    /// `<graduation>-<app>-<which>`: 128 characters at most, as a tag may have.
+    /// `<graduation>-<app>-<which>`: at most 128 characters, the limit of a tag.
     key: String,
 }
 
 impl Keeper {
-    /// The keeper of one image of an app, `which` being a fixed word of three letters without a dash.
+    /// The keeper of one image of an app; `which` is a fixed word of three letters without a dash.
     pub(crate) fn new(id: &GraduationId, app: &AppName, which: &'static str) -> Self {
         Self { key: format!("{id}-{app}-{which}") }
     }
@@ -60,10 +61,10 @@ impl Keeper {
         format!("{CONTAINER}{}", self.key)
     }
 
-    /// Keeps the image from now on, and no other one; keeping it twice is fine.
+    /// Keeps this image, and no other one, from now on. It may be repeated.
     ///
     /// # Errors
-    /// There is no such image.
+    /// The image does not exist.
     pub(crate) fn keep(&self, image: &ImageId) -> Result<(), DockerError> {
         let (name, container) = (self.name(), self.container());
         tag(image, &name)?;
@@ -77,7 +78,7 @@ impl Keeper {
         }
         if !is_of_image {
             let isolated = ["--network", "none", "--no-healthcheck", "--stop-signal", "KILL"];
-            // A name whose image is damaged Docker would ask a registry for.
+            // If the image of a name is damaged, Docker would ask a registry for it.
             let create = docker().args(["create", "--pull", "never", "--name", &container, "--label", KEPT]);
             let create = create.args(isolated);
             create.args(["--entrypoint", "sleep", &name, FOR_EVER]).run()?;
@@ -88,7 +89,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// All that there are on this host, of whatever graduation, whole or in part.
+    /// All keepers on this host, of any graduation, complete or not.
     ///
     /// # Errors
     /// Docker does not answer.
@@ -104,23 +105,23 @@ impl Keeper {
         Ok(keys.into_iter().map(|key| Self { key: key.to_owned() }).collect())
     }
 
-    /// It is of this graduation.
+    /// Reports whether it belongs to this graduation.
     pub(crate) fn is_of_graduation(&self, id: &GraduationId) -> bool {
         self.key.strip_prefix(id.as_str()).is_some_and(|rest| rest.starts_with('-'))
     }
 
-    /// It keeps an image of this app for this graduation.
+    /// Reports whether it keeps an image of this app for this graduation.
     pub(crate) fn is_of(&self, id: &GraduationId, app: &AppName) -> bool {
         let which = self.key.strip_prefix(&format!("{id}-{app}-"));
         which.is_some_and(|which| !which.contains('-'))
     }
 
-    /// Lets the image go: the container first, for Docker takes the last name from no image that a container uses. The
-    /// app's own containers may still use it, as those of a version that is being retired: then the image stays
-    /// without a name until they go.
+    /// Releases the image. The container goes first, because Docker does not remove the last name of an image that a
+    /// container uses. The app's own containers may still use the image, as those of a version that is being retired:
+    /// then the image stays without a name until they are removed.
     ///
     /// # Errors
-    /// The container or the name is still there.
+    /// The container or the name still exists.
     pub(crate) fn release(&self) -> Result<(), DockerError> {
         remove_container(&self.container())?;
         let name = self.name();

@@ -1,8 +1,8 @@
-//! Images of earlier deploys, kept under names of ours and with labels of ours.
+//! Keeps images of earlier deploys, under names and with labels of our own.
 //!
-//! Dokku finds its images by their labels: it removes those of the build stage after each release, prunes those of an app
-//! before each build, and takes the one that is labelled as released for the version to go back to after a failed build.
-//! So what is kept is another image of the same layers, with labels that Dokku looks for nowhere.
+//! Dokku finds its images by their labels: it removes those of the build stage after each release, prunes those of an
+//! app before each build, and after a failed build goes back to the one that is labelled as released. So a kept image
+//! is another image with the same layers, and with labels that Dokku never looks for.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,21 +12,21 @@ use serde::Deserialize;
 use super::{ANSWER_LIMIT, APP_LABEL, DockerError, ImageId, STAGE_LABEL, docker, inspect, latest};
 use crate::names::AppName;
 
-/// The repository of their names.
+/// The repository in the names of kept images.
 const REPOSITORY: &str = "graduate/image";
 
-/// The value of Dokku's label of an image's stage while it is only built, and ours.
+/// The value of Dokku's stage label for an image that is built and not released, and our own value.
 const BUILT: &str = "build";
 const KEPT: &str = "graduate";
 
-/// What Dokku has built of an app, and is about to release.
+/// The image that Dokku has built of an app and is about to release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Built {
-    /// By which builder of Dokku's.
+    /// The builder of Dokku's that built it.
     pub(crate) builder: String,
-    /// Its id, if it has the labels of a kept image already: it is one, or the source's that was sent here.
+    /// Its id, if it already has the labels of a kept image: it is one, or the image that the source has sent.
     pub(crate) labelled: Option<ImageId>,
-    /// Where Docker keeps the layers of images; none if it does not say.
+    /// Where Docker keeps the layers of images; none if Docker does not say.
     pub(crate) place: Option<PathBuf>,
 }
 
@@ -53,7 +53,7 @@ struct GraphDriver {
     data: Option<BTreeMap<String, String>>,
 }
 
-/// What stands under the app's name, if that is built and not released.
+/// The image under the app's name, if it is built and not released.
 ///
 /// # Errors
 /// Docker does not answer.
@@ -71,10 +71,10 @@ pub(crate) fn built(app: &AppName) -> Result<Option<Built>, DockerError> {
     Ok(Some(Built { builder, labelled, place: layer.map(PathBuf::from) }))
 }
 
-/// Keeps what stands under the app's name, as `name`, which no image has.
+/// Keeps the image under the app's name as `name`, which no other image has.
 ///
 /// # Errors
-/// Docker does not make it.
+/// Docker cannot make the image.
 pub(crate) fn keep_built(app: &AppName, name: &str) -> Result<Option<ImageId>, DockerError> {
     let labels = format!("{STAGE_LABEL}={KEPT} {APP_LABEL}=");
     let recipe = format!("FROM {}\nLABEL {labels}\n", latest(app));
@@ -82,22 +82,22 @@ pub(crate) fn keep_built(app: &AppName, name: &str) -> Result<Option<ImageId>, D
     super::image(name)
 }
 
-/// Gives an image of these layers a name of its own. It is another image, with a label less: who removes it by its id meets
-/// no other one.
+/// Makes an image of the same layers with a name of its own. Because it has other labels, it is another image: removing
+/// it by its id affects no other image.
 ///
 /// # Errors
-/// Docker does not make it.
+/// Docker cannot make the image.
 pub(crate) fn name_layers(image: &str, name: &str) -> Result<(), DockerError> {
     let recipe = format!("FROM {image}\nLABEL {STAGE_LABEL}= {APP_LABEL}=\n");
     Ok(docker().args(["build", "--quiet", "--tag", name, "-"]).input(recipe).run()?)
 }
 
-/// The name of a kept image: `key` has up to 128 characters that a tag may have.
+/// The name of a kept image; `key` has at most 128 characters, all valid in a tag.
 pub(crate) fn kept_name(key: &str) -> String {
     format!("{REPOSITORY}:{key}")
 }
 
-/// The name is that of a kept image of this app: the last two parts of its key have no dash.
+/// Reports whether the name is that of a kept image of this app: the last two parts of its key have no dash.
 pub(crate) fn is_kept_of(name: &str, app: &AppName) -> bool {
     let key = name.strip_prefix(REPOSITORY).and_then(|rest| rest.strip_prefix(':'));
     key.and_then(|key| key.rsplitn(3, '-').nth(2)) == Some(app.as_str())
@@ -108,11 +108,11 @@ pub(crate) fn is_kept_of(name: &str, app: &AppName) -> bool {
 pub(crate) struct KeptSeen {
     /// Its id.
     pub(crate) id: ImageId,
-    /// Its size in bytes with all its layers, as exactly as Docker writes it.
+    /// Its size in bytes with all layers, as precisely as Docker prints it.
     pub(crate) bytes: u64,
 }
 
-/// A size as Docker writes it: `1.18GB`, in powers of a thousand.
+/// Parses a size as Docker prints it: `1.18GB`, in powers of a thousand.
 fn bytes(text: &str) -> u64 {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

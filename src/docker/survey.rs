@@ -1,4 +1,4 @@
-//! What Docker knows of many containers and images at once: two or three questions, however many apps there are.
+//! Asks Docker about many containers and images at once: two or three questions, however many apps there are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,23 +8,23 @@ use serde::Deserialize;
 use super::{ANSWER_LIMIT, ContainerState, DockerError, ImageId, inspect, says_that_one_is_missing};
 use crate::process::Program;
 
-/// A container, as far as it tells what its app runs.
+/// The part of a container that shows what its app runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
     /// The image that it was made from.
     pub image: ImageId,
-    /// Its process runs: it was not just started again after it had failed, and is not frozen (`docker pause`).
+    /// Whether its process runs: it is not being restarted after a failure, and not frozen (`docker pause`).
     pub is_running: bool,
-    /// Its process is frozen: it neither serves nor has ended.
+    /// Whether its process is frozen: it neither serves nor has exited.
     pub is_paused: bool,
-    /// How it ended last.
+    /// Its last exit status.
     pub exit_code: i64,
     /// Its environment, `NAME=value`; values may be secrets.
     environment: Vec<String>,
 }
 
 impl Seen {
-    /// A container of this image that runs, or has ended with a status.
+    /// A container of this image that runs, or has exited with a status.
     #[cfg(test)]
     pub(crate) fn sample(image: &ImageId, ended: Option<i64>, environment: &[&str]) -> Self {
         Self {
@@ -42,12 +42,12 @@ impl Seen {
     }
 }
 
-/// What there is of what was asked for.
+/// The objects that exist of those that were asked for.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DockerObjects {
     /// Containers by their full ids.
     containers: BTreeMap<String, Seen>,
-    /// Images by name, and each by its id, too.
+    /// Images by name and by id.
     images: BTreeMap<String, ImageId>,
 }
 
@@ -64,7 +64,7 @@ impl DockerObjects {
     }
 }
 
-/// Asks for these containers and images; what does not exist is left out. Asks nothing if there is nothing to ask for.
+/// Asks for these containers and images, and leaves out those that do not exist. Asks nothing if both lists are empty.
 ///
 /// # Errors
 /// Docker does not answer.
@@ -104,7 +104,7 @@ pub(crate) fn survey(
         }
     }
     survey.ask_images(docker, names)?;
-    // Nearly always an app runs the image that its name stands for, and Docker looks up one after the other.
+    // Nearly always an app runs the image of its name, and Docker looks up one image after the other.
     let run: BTreeSet<String> = survey.containers.values().map(|seen| seen.image.to_string()).collect();
     let others: Vec<String> = run.into_iter().filter(|image| survey.image(image).is_none()).collect();
     survey.ask_images(docker, &others)?;
@@ -112,7 +112,7 @@ pub(crate) fn survey(
 }
 
 impl DockerObjects {
-    /// Adds those of these images that there are.
+    /// Adds those of these images that exist.
     fn ask_images(&mut self, docker: &Path, references: &[String]) -> Result<(), DockerError> {
         if references.is_empty() {
             return Ok(());

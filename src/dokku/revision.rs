@@ -1,4 +1,4 @@
-//! What an app's repository tells about a revision.
+//! Facts about a revision in an app's repository.
 
 use super::Dokku;
 use crate::git::Git;
@@ -7,10 +7,10 @@ use crate::protocol::RevisionFacts;
 use crate::repo;
 
 impl Dokku {
-    /// What the app's repository here knows of a revision; nothing if it does not have all of it.
+    /// What the app's repository on this host says of a revision; the default if it does not have the whole revision.
     pub(crate) fn revision_facts(&self, app: &AppName, revision: CommitId) -> RevisionFacts {
         let repository = self.repository(app);
-        // What a branch names is whole, and no process need look at it.
+        // The commit of a branch is whole, which saves a process.
         let is_tip = || {
             self.deploy_branch(app)
                 .and_then(|branch| self.head(app, &branch))
@@ -27,7 +27,7 @@ impl Dokku {
         repo::facts(&repository, revision)
     }
 
-    /// Why no objects can be sent to the app's repository here.
+    /// Why no objects can be sent to the app's repository on this host; none if they can.
     pub(crate) fn trouble(&self, app: &AppName) -> Option<String> {
         let repository = self.repository(app);
         let why = repo::foreign_format(&repository).or_else(|| repo::unreadable(&repository))?;
