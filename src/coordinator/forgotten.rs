@@ -1,5 +1,5 @@
-//! A graduation that was decided, and of which the destination knows nothing any more: it was set up anew or brought back
-//! from a backup, or has graduated a lot for others since. What it runs tells how the graduation ended.
+//! Concludes a graduation that was decided and that its destination no longer knows: the destination was set up anew,
+//! was restored from a backup, or has run many other graduations since. What it runs tells how the graduation ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use crate::repo::{GitRepository, RepoError};
 use crate::runs::Runs;
 
 impl Coordinator<'_> {
-    /// How it ended, by what the destination runs now.
+    /// Returns how the graduation ended, judged by what the destination runs now.
     ///
     /// # Errors
     /// The destination or the environment repository cannot be read.
@@ -29,7 +29,7 @@ impl Coordinator<'_> {
         Ok(judge(wanted, &before, &live))
     }
 
-    /// The revisions that the ledger has of the environment.
+    /// Returns the revisions that the ledger has for the environment.
     fn recorded_before(&self) -> Result<BTreeMap<AppName, CommitId>, RepoError> {
         let repo = GitRepository::open(self.vars)?;
         let Some(runs) = repo.read_ref(&ledger::branch(&self.order.tag.environment))? else {
@@ -42,8 +42,8 @@ impl Coordinator<'_> {
     }
 }
 
-/// An app that was to change is live if it runs what was wanted; whatever else it runs is not of this graduation. All
-/// by the names of the source.
+/// Judges each app that was to change: it is live if it runs the wanted revision, and not live if it runs anything
+/// else. All names are those of the source.
 fn judge<'a>(
     wanted: impl Iterator<Item = (&'a AppName, &'a WantedApp)>,
     before: &BTreeMap<AppName, CommitId>,
@@ -80,7 +80,7 @@ mod tests {
         digit.to_string().repeat(40).parse().unwrap()
     }
 
-    /// Both apps ran `1`, and were to run `2`; `docs` was to stay as it is.
+    /// Both apps ran `1`, and were to run `2`; `docs` was to stay unchanged.
     fn judged(api: char, web: char) -> Outcome {
         let name = |name: &str| name.parse::<AppName>().unwrap();
         let want = |digit| {

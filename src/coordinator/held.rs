@@ -1,8 +1,8 @@
-//! What POST hooks reach: while they run, an address of this host for each web process that is held leads to it.
+//! What POST hooks can reach: while they run, each held web process has an address on this host that leads to it.
 //!
-//! Whatever connects there goes over one session of `graduate:forward`. If the session is lost, open connections are reset,
-//! and the addresses lead there again when it is back; in between, who connects waits for an attempt and is reset if it
-//! fails.
+//! Connections to these addresses go over one session of `graduate:forward`. If the session is lost, open connections
+//! are reset; once it is restored, the addresses work again. In between, a new connection waits for the next attempt
+//! to restore the session, and is reset if that fails.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
@@ -25,69 +25,70 @@ use crate::multiplex::{PumpError, reset};
 use crate::names::AppName;
 use crate::process::Children;
 
-/// How long is tried to reach the destination before the hooks run without.
+/// How long to try to reach the destination before the hooks run without addresses.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long is waited between two attempts, at first and at most.
+/// The pause between two attempts, at first and at most.
 const PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long ssh may take to end when it is told to.
+/// How long ssh may take to exit after it was told to.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How many apps have an address at most, and how long [`HELD`] may be: Linux takes no variable of 128 KiB.
+/// How many apps have an address at most, and the largest size of [`HELD`] in bytes: Linux accepts no variable of 128
+/// KiB.
 const MAX_ADDRESSES: usize = 256;
 const MAX_HELD: usize = 100 * 1024;
 
-/// The variable that has all of it, in JSON. The one of each app begins with it.
+/// The variable that describes all held apps, in JSON. The name of each app's own variable begins with it.
 const HELD: &str = "GRADUATE_HELD";
 
 /// One app in [`HELD`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct HeldApp {
     app: AppName,
-    /// What it is called there.
+    /// Its name on the destination.
     there: DestinationApp,
     process: Option<String>,
     vhosts: Vec<String>,
     /// Where it can be reached.
     address: Option<String>,
-    /// The variable that says the same.
+    /// The variable that has the same address.
     variable: Option<String>,
     /// Why there is no address, or no variable.
     reason: Option<String>,
 }
 
-/// What is needed to reach what is held.
+/// What is needed to reach held apps.
 pub(super) struct Reach {
-    /// Where.
+    /// The destination.
     pub(super) site: Arc<Site>,
     /// The apps of the graduation by both of their names.
     pub(super) apps: Vec<(AppName, DestinationApp)>,
-    /// What is started for it alone. Whoever stops them stops it.
+    /// Gets the processes that are started for this purpose only; stopping them ends the connections.
     pub(super) children: Children,
 }
 
-/// Leads to what is held until it is dropped.
+/// Forwards connections to held apps until it is dropped.
 pub(super) struct Reached {
-    /// What hooks see of it.
+    /// The variables for the hooks.
     pub(super) variables: Vec<(String, String)>,
-    /// What people should know.
+    /// A warning for people.
     pub(super) trouble: Option<String>,
     children: Children,
     over: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// An address of ours, and the app there to which it leads.
+/// An address on this host, and the app there to which it leads.
 type Door = (AppName, TcpListener);
 
 impl Reach {
-    /// Opens the addresses. Without them hooks run as well, and see why there are none.
+    /// Opens the addresses. If that fails, the hooks run anyway, and their variables say why there are no addresses.
     pub(super) fn open(self) -> Reached {
         match self.try_open() {
             Ok(Some((forward, doors, shown))) => self.reached(shown, Some((forward, doors))),
-            // No hook is run any more.
+            // The graduation was stopped: no hook will run.
             Ok(None) => self.reached(Shown::default(), None),
             Err(error) => {
                 let why = format!("what is held cannot be reached: {error}");
@@ -106,7 +107,7 @@ impl Reach {
             match self.session() {
                 Ok(Some(forward)) => break forward,
                 Ok(None) => return Ok(None),
-                // The link is lost, and may come back.
+                // The link was lost, and may be restored.
                 Err(error @ LinkError::Ended { .. }) if Instant::now() + pause < end => log::warn!("{error}"),
                 Err(error) => return Err(error),
             }
@@ -147,7 +148,7 @@ impl Reach {
         Reached { variables, trouble, children, over, thread }
     }
 
-    /// Leads connections there until it is over.
+    /// Forwards connections until the other end of `over` is closed.
     fn lead(&self, forward: Forward, doors: &[Door], over: &UnixStream) {
         let mut session = Some(forward);
         let mut pause = PAUSE;
@@ -181,7 +182,7 @@ fn listen() -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Leads connections over one session.
+/// Forwards connections over one session until the other end of `over` is closed.
 ///
 /// # Errors
 /// The session is lost.
@@ -209,14 +210,14 @@ fn pass_on(forward: &mut Forward, doors: &[Door], over: &UnixStream) -> Result<(
     }
 }
 
-/// Resets those that wait.
+/// Resets the connections that wait to be accepted.
 fn refuse_all(listener: &TcpListener) {
     while let Ok((stream, _)) = listener.accept() {
         reset(stream);
     }
 }
 
-/// The other end of the socket is closed, or is within this time.
+/// Reports whether the other end of the socket is closed, or is closed within this time.
 fn is_over_within(over: &UnixStream, limit: Duration) -> bool {
     let limit = Timespec::try_from(limit).ok();
     let polled = poll(&mut [PollFd::new(over, PollFlags::IN)], limit.as_ref());
@@ -235,20 +236,20 @@ impl Drop for Reached {
     }
 }
 
-/// What hooks see, and what people should know.
+/// The variables for the hooks, and a warning for people.
 #[derive(Default)]
 struct Shown {
     variables: Vec<(String, String)>,
     trouble: Option<String>,
 }
 
-/// The variable of an app.
+/// Returns the name of an app's variable.
 fn variable(app: &AppName) -> String {
     let of_word = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
     format!("{HELD}_{}", app.as_str().chars().map(of_word).collect::<String>())
 }
 
-/// What hooks see of these apps: what is told of each, and its address if `address` gives one.
+/// Returns what hooks see of these apps: what the destination told of each, and its address if `address` gives one.
 fn shown(
     apps: &[(AppName, DestinationApp)],
     told: &BTreeMap<DestinationApp, AppThere>,

@@ -1,4 +1,4 @@
-//! Which images of this host could take the place of builds on the destination, and one such image on its way.
+//! Which images of this host can replace builds on the destination, and the sending of one such image.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -24,17 +24,18 @@ use crate::provenance;
 use crate::sendable::{self, Make, WhyNot};
 use crate::ssh::Sharing;
 
-/// How often people are told how far an image is. One that is there sooner is told of once.
+/// How often people are told the progress of an image. One that takes less time is reported only when it has arrived.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
-/// Of each app whose version could come as an image of this host: that image, or why it is not sent.
+/// For each app whose version could be delivered as an image of this host: that image, or why it is not sent.
 pub(super) type Images = BTreeMap<AppName, Result<SourceImage, WhyNot>>;
 
 impl Coordinator<'_> {
-    /// Looks at the images of what changes and is not kept there, and asks the destination about each.
+    /// Examines the images of apps that change and have no usable kept image there, and asks the destination about
+    /// each.
     ///
     /// # Errors
-    /// How the graduation ends, with nothing changed.
+    /// The ending, if the graduation ends here. Nothing has been changed then.
     pub(super) fn images(
         &self,
         inquiry: &mut Inquiry,
@@ -70,7 +71,7 @@ impl Coordinator<'_> {
                 architecture: built_for,
                 takes_config: takes_config.as_deref(),
             };
-            // One that is deployed as it is was made elsewhere, and saw nothing of the config here.
+            // An image that was deployed without a build was made elsewhere, so the config of this host is not in it.
             let is_wanted = self.limits.deliver == Deliver::Image || kept.image_of(self.vars, app).is_some();
             match sendable::may_be_sent(&make, is_wanted, &architecture, &settings.disclosed(&key), &theirs) {
                 Ok(()) => sent.push((app, kept.name(app), layers.len(), common)),
@@ -89,7 +90,7 @@ impl Coordinator<'_> {
         Ok(images)
     }
 
-    /// What changes, and of what the destination keeps no image that could be used.
+    /// Returns the apps that change and for which the destination keeps no usable image, with their revisions.
     fn undelivered(&self, live: &BTreeMap<DestinationApp, LiveApp>) -> Vec<(AppName, CommitId)> {
         let (options, deliver) = (&self.order.options, self.limits.deliver);
         let undelivered = |app: &&AppName| {
@@ -106,11 +107,11 @@ impl Coordinator<'_> {
     }
 }
 
-/// Sends the image of an app's version that was planned, with children of `children`, and tells from time to time how far it
-/// is. Gives how many bytes of layers were sent, before compression.
+/// Sends the planned image of an app's version with processes of `children`, and reports the progress from time to
+/// time. Returns the size of the layers that were sent, in bytes before compression.
 ///
 /// # Errors
-/// Why it is not there, in words.
+/// Why the image was not delivered, in words.
 pub(super) fn send(
     site: &Site,
     row: &Row,

@@ -1,8 +1,8 @@
-//! Keeps the revisions of an environment's releases where it can be gone back to them: there, and as far as it can be done
-//! here.
+//! Keeps the revisions of an environment's releases where a roll-back needs them: on the destination, and as far as
+//! possible on this host.
 //!
-//! A participant keeps what it has brought live by itself. This adds what a release names besides, and forgets what is older
-//! than the newest `keep-releases` releases.
+//! A participant keeps what it has brought live on its own. This module adds what else a release names, and forgets
+//! what is older than the newest `keep-releases` releases.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,18 +14,18 @@ use crate::order::Order;
 use crate::protocol::{Question, Request};
 use crate::repo::{GitRepository, RepoError};
 
-/// The most revisions of one app that one message names, kept and forgotten.
+/// The most revisions of one app that one message names, to keep and to forget together.
 const MAX_NAMED: usize = 1_000;
 
-/// What is kept of one app, and what is not any more.
+/// Which revisions of one app are kept, and which are no longer kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct KeptRevisions {
     pub(super) keep: BTreeSet<CommitId>,
     pub(super) forget: BTreeSet<CommitId>,
 }
 
-/// Of the revisions of each app in each release, newest first, those of the first `count` are kept and those of the others
-/// forgotten.
+/// Sorts the revisions of each app in each release, newest release first: those of the first `count` releases are
+/// kept, the others forgotten.
 fn sorted(
     releases: impl IntoIterator<Item = BTreeMap<AppName, CommitId>>,
     count: usize,
@@ -44,27 +44,27 @@ fn sorted(
     apps
 }
 
-/// The revisions that a graduation which is live has brought, or has found.
+/// Returns the revisions that a live graduation deployed or found running.
 fn followed(order: &Order) -> BTreeMap<AppName, CommitId> {
     let apps = order.followed().into_iter();
     apps.filter_map(|app| Some((app.clone(), order.apps.get(app)?.runs.revision()?))).collect()
 }
 
 impl Coordinator<'_> {
-    /// What is to be kept when this graduation is a release. As many releases as are kept are looked at besides, for what
-    /// was kept of them; what is older was forgotten before.
+    /// Returns what to keep once this graduation is a release. It also reads as many older releases as are kept, to
+    /// forget what was kept for them; anything older was forgotten before.
     fn to_keep(&self) -> Result<BTreeMap<AppName, KeptRevisions>, RepoError> {
         let count = usize::try_from(self.limits.keep_releases).unwrap_or(usize::MAX);
         let repo = GitRepository::open(self.vars)?;
         let mut releases = vec![followed(&self.order)];
         for release in repo.releases(&self.order.tag.environment)?.take(count.saturating_mul(2)) {
-            // A release of another version of the plugin must not be in the way of this one.
+            // A release of another version of the plugin must not block this one.
             releases.extend(repo.manifests(release?.commit).ok().map(|state| state.revisions()));
         }
         Ok(sorted(releases, count))
     }
 
-    /// The requests by which the destination keeps them.
+    /// Returns the requests by which the destination keeps them.
     pub(super) fn keep_requests(&self) -> Result<Vec<Request>, RepoError> {
         let there = |app: &AppName| self.order.mapping.there(app).ok().flatten();
         let bounded = |commits: BTreeSet<CommitId>| commits.into_iter().take(MAX_NAMED / 2).collect();
@@ -75,7 +75,7 @@ impl Coordinator<'_> {
         Ok(requests.collect())
     }
 
-    /// Keeps them here, where the apps' repositories are their developers': as far as it can be done.
+    /// Keeps them on this host as far as possible: here the apps' repositories belong to their developers.
     pub(super) fn keep_here(&self) {
         let dokku = Dokku::new(self.vars);
         let environment = &self.order.tag.environment;

@@ -1,4 +1,4 @@
-//! The ledger: release tags and the branch `env/<env>`, which alone says what runs.
+//! The ledger: release tags and the branch `env/<env>`. Only the branch says what runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,16 +14,16 @@ use crate::protocol::AppEnd;
 use crate::repo::{GitRepository, RepoError};
 use crate::vars::Vars;
 
-/// The record could not be made; what runs there runs all the same.
+/// A graduation that is live could not be recorded. What runs there is not affected.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LedgerError {
     /// The repository cannot be read.
     #[error("it is live but could not be recorded: {0}")]
     Repo(#[from] RepoError),
-    /// Nor written.
+    /// The repository cannot be written.
     #[error("it is live but could not be recorded: {0}")]
     Git(#[from] GitError),
-    /// The index of requests.
+    /// The index of requests cannot be read or written.
     #[error("it is live but could not be recorded: {0}")]
     CarriedOut(#[from] CarriedOutError),
 }
@@ -33,7 +33,8 @@ pub(crate) fn branch(environment: &EnvironmentName) -> String {
     format!("refs/heads/env/{environment}")
 }
 
-/// Records a graduation that is live as a whole and deployed these apps; none of them if that is not known any more.
+/// Records a graduation that is live as a whole. `deployed` has the apps that it deployed, or none if they are no
+/// longer known.
 ///
 /// # Errors
 /// See [`LedgerError`].
@@ -52,8 +53,8 @@ pub(crate) fn record<'a>(
     Ok(release)
 }
 
-/// Records what runs after some apps went live and others did not, on purpose (`on-failure = keep`). What is
-/// stuck is recorded nowhere: nobody knows it.
+/// Records what runs after some apps went live and others did not, as `on-failure = keep` allows. If an app is stuck,
+/// nothing is recorded: what it runs is unknown.
 ///
 /// # Errors
 /// See [`LedgerError`].
@@ -75,8 +76,8 @@ pub(crate) fn record_mixed(
     ledger.release(commit, live.iter()).map(Some)
 }
 
-/// The destination runs the state already: the branch says so, and there is no release. What is known of apps that the
-/// state says nothing about stays known, as far as they are `there`.
+/// Records that the destination runs the state already: moves the branch, without a release. Apps that the state does
+/// not name stay in the ledger if they are `there`.
 ///
 /// # Errors
 /// See [`LedgerError`].
@@ -111,7 +112,7 @@ impl<'a> Ledger<'a> {
         Ok(Self { order, git: Git::environment(vars), repo, runs })
     }
 
-    /// The commit that names what runs: the one that was asked for, if it was followed as a whole.
+    /// Returns the commit that names what runs: the one of the order, if it was followed as a whole.
     fn commit(&self) -> Result<CommitId, LedgerError> {
         if self.order.is_followed_as_a_whole() {
             return Ok(self.order.commit);
@@ -120,14 +121,14 @@ impl<'a> Ledger<'a> {
         self.partial_commit(&self.order.followed().into_iter().cloned().collect(), &gone)
     }
 
-    /// Apps that ran before and that the state does not name any more.
+    /// Returns the apps that ran before and that the state no longer names.
     fn gone(&self) -> Result<Vec<AppName>, LedgerError> {
         let Some(runs) = self.runs else { return Ok(Vec::new()) };
         let before = self.repo.manifests(runs)?.0;
         Ok(before.into_keys().filter(|app| !self.order.apps.contains_key(app)).collect())
     }
 
-    /// A commit of what ran before, with `apps` as the order has them and without those that are `gone`.
+    /// Returns a commit of what ran before, with `apps` as the order has them and without those that are `gone`.
     fn partial_commit(&self, apps: &BTreeSet<AppName>, gone: &[AppName]) -> Result<CommitId, LedgerError> {
         let wanted = self.repo.manifests(self.order.commit)?;
         let mut changes = vec![(".gitignore".to_owned(), Some(GITIGNORE.as_bytes().to_vec()))];
@@ -138,7 +139,7 @@ impl<'a> Ledger<'a> {
             }
         }
         let tree = self.git.make_tree(self.runs, &changes)?;
-        // The commit that was asked for says it itself, if all of it was followed and nothing else is known.
+        // The order's commit has the same tree if it was followed as a whole and no other app is known.
         let asked = self.order.is_followed_as_a_whole().then_some(self.order.commit);
         let named = asked.into_iter().chain(self.runs);
         for commit in named {
@@ -165,17 +166,17 @@ impl<'a> Ledger<'a> {
         Ok(self.git.change_refs(&[RefChange { name, new: Some(commit), old: self.runs }])?)
     }
 
-    /// Tag and branch in one transaction of git, which yet renames one file after the other: of one that was cut short
-    /// the tag may be there alone. A graduation has one release, even if the coordinator that recorded it died before it
-    /// could note that.
+    /// Makes the release tag and moves the branch in one transaction of git. Git still renames one file after the
+    /// other: an interrupted transaction may leave only the tag. A graduation has one release, even if a coordinator
+    /// recorded it and died before it could note that.
     fn release<'b>(
         &self,
         commit: CommitId,
         deployed: impl Iterator<Item = &'b AppName>,
     ) -> Result<ReleaseTag, LedgerError> {
         let environment = &self.order.tag.environment;
-        // Releases are in the order of their names: one is later than all before it, even if the clock was set back.
-        // So it is also the newest, if it has been recorded.
+        // Releases are ordered by name. Each is later than all before it, even if the clock was set back, so a
+        // release of this graduation can only be the newest.
         let newest = self.repo.releases(environment)?.next().transpose()?;
         if let Some(found) = &newest
             && found.note("Graduation") == Some(self.order.id.as_str())

@@ -1,7 +1,8 @@
 //! Tells the operator's SUCCESS and FAILURE hooks how a graduation ended.
 //!
-//! It is over and recorded by then, and its environment is free for the next one: nothing that they do changes how it
-//! ended. Whoever asked for it sees what they write, and waits for them as long as `hook-timeout` lets each of them.
+//! The graduation is over and recorded by then, and its environment is free for the next one (unless another
+//! graduation settles it): nothing that these hooks do changes how it ended. The client that asked for it shows what
+//! they write, and waits for each of them up to `hook-timeout`.
 
 use super::context::Coordinator;
 use super::error::CoordinatorError;
@@ -23,7 +24,8 @@ struct Told<'a> {
 }
 
 impl<'a> Told<'a> {
-    /// None for what never began: a refusal, a plan, nothing to do. Its PRE hooks did not run either.
+    /// Returns `None` for a graduation that never began: a refusal, a plan, nothing to do. Its PRE hooks did not run
+    /// either.
     fn of(ending: &'a Ending) -> Option<Self> {
         let failure =
             |outcome, reason, release| Some(Self { kind: HookKind::Failure, outcome, reason, release });
@@ -53,7 +55,7 @@ impl<'a> Told<'a> {
 }
 
 impl Coordinator<'_> {
-    /// Runs the hooks that an ending is for. One that fails is said and stops neither the others nor anything else.
+    /// Runs the hooks for an ending. One that fails causes a warning, and stops neither the others nor anything else.
     pub(super) fn tell_hooks(&mut self, ending: &Ending) {
         let Some(told) = Told::of(ending) else { return };
         let has_begun = !matches!(ending, Ending::Broken { .. }) || self.has_begun();
@@ -66,14 +68,14 @@ impl Coordinator<'_> {
         }
     }
 
-    /// It broke after its destination was taken.
+    /// Reports whether a graduation that broke off had begun.
     fn has_begun(&self) -> bool {
         let current = journal::current(self.vars, &self.order.tag.environment);
         current.is_ok_and(|current| current.as_ref() == Some(&self.order.id))
     }
 
-    /// The destination has confirmed what nobody here verified to the end: VERIFY hooks run once more, and what they find is
-    /// told.
+    /// Runs VERIFY hooks once more and returns what they find: the destination has confirmed on its own what was not
+    /// verified to the end here.
     pub(super) fn verify_late(&mut self) -> String {
         let what = "it was confirmed there at the end of its soak, for nothing was heard of this host";
         let found = Programs::of(self, HookKind::Verify, None).map(|programs| {
@@ -105,11 +107,11 @@ impl Coordinator<'_> {
         Ok(())
     }
 
-    /// Runs all of them, whatever becomes of each; gives what failed.
+    /// Runs all of them, whatever the result of each, and returns what failed.
     fn run_to_the_end(&mut self, kind: HookKind, programs: Programs) -> Vec<String> {
         self.say(Notice::HooksStarted { kind, count: programs.count() });
         programs.start_all(self.sender.clone());
-        // The sender is ours, too, so that the channel stays open until they are done.
+        // This process has a sender, too, so the channel stays open until they are done.
         while let Ok(message) = self.messages.recv() {
             match message {
                 CoordinatorMessage::ProgramWrote { kind, text } => self.say(Notice::HookLine { kind, text }),
@@ -117,7 +119,7 @@ impl Coordinator<'_> {
                     self.say(Notice::HooksEnded { kind, failed: !failures.is_empty() });
                     return failures;
                 }
-                // All of this comes too late.
+                // These messages come too late.
                 CoordinatorMessage::Client(_)
                 | CoordinatorMessage::Peer { .. }
                 | CoordinatorMessage::ProgramsDone { .. }

@@ -28,15 +28,16 @@ pub(super) struct Programs {
     /// Where they run: Dokku's root, the work tree of the environment repository.
     dir: PathBuf,
     variables: Vec<(String, String)>,
-    /// How long each may take; none where the end of the graduation ends them.
+    /// How long each may take; `None` if the end of the graduation ends them.
     limit: Option<Duration>,
-    /// Where the one that runs is noted, for whoever settles this if we die; without it the program would run on.
+    /// The file that names the running hook: if this process dies, the one that settles the graduation stops that
+    /// hook.
     note: PathBuf,
 }
 
 impl Programs {
-    /// The hooks of a kind, as they are set, with what all hooks see: the three variables of 2015, and ours. `own`
-    /// is the release that the graduation has made.
+    /// Returns the configured hooks of a kind, with the variables that all hooks see: the three of 2015, and ours.
+    /// `own` is the release that this graduation has made, which `LAST_TAG` does not count.
     pub(super) fn of(
         coordinator: &Coordinator<'_>,
         kind: HookKind,
@@ -79,27 +80,26 @@ impl Programs {
             ("GRADUATE_DESTINATION_APPS", there.join(" ")),
             ("GRADUATE_SOURCE", settings.host_name()),
         ];
-        // Their git can read what is being pushed; what it writes goes into the repository as ever.
+        // Their git can read the objects that are being pushed; it writes to the repository as usual.
         let quarantine = order.quarantine.as_ref().filter(|path| path.is_dir());
         variables
             .extend(quarantine.map(|path| ("GIT_ALTERNATE_OBJECT_DIRECTORIES", path.display().to_string())));
         Ok(variables.into_iter().fold(programs, |programs, (name, value)| programs.with(name, &value)))
     }
 
-    /// How many there are.
     pub(super) fn count(&self) -> usize {
         self.commands.len()
     }
 
-    /// Lets them see one variable more.
+    /// Adds a variable that they see.
     pub(super) fn with(mut self, name: &str, value: &str) -> Self {
-        // They print it, send it, and put it into files.
+        // Hooks print it, send it, and write it to files.
         self.variables.push((name.to_owned(), legible::plain(value)));
         self
     }
 
-    /// Runs them one after another on a thread of its own, until one fails, and tells that by `done`. While they run they can
-    /// reach what is held, if that is wanted.
+    /// Runs the hooks one after another, on a thread of its own, until one fails; `done` makes the message with the
+    /// result. While they run they can reach held apps, if `reach` is given.
     pub(super) fn start(
         mut self,
         reach: Option<Reach>,
@@ -121,7 +121,7 @@ impl Programs {
         });
     }
 
-    /// Runs all of them one after another on a thread of its own, whatever becomes of each.
+    /// Runs all hooks one after another, on a thread of its own, whatever the result of each.
     pub(super) fn start_all(self, sender: SyncSender<CoordinatorMessage>) {
         thread::spawn(move || {
             let children = Children::default();
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn no_hook_begins_after_they_were_stopped() {
         let dir = tempfile::tempdir().unwrap();
-        // The first has ended when they are stopped; what it left keeps its output open for a moment.
+        // The first one has ended when they are stopped; the process that it left keeps its output open for a moment.
         let commands = ["sleep 2 & echo first", "echo second"].map(str::to_owned).to_vec();
         let programs = Programs {
             kind: HookKind::Post,

@@ -1,5 +1,5 @@
-//! What is known of the revisions that a graduation would deploy: here, and on the destination, which may have one that is
-//! not here any more.
+//! What is known of the revisions that a graduation would deploy: here, and on the destination, which may have one
+//! that no longer exists here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -23,7 +23,8 @@ use crate::ssh::quoted;
 use crate::transfer::check;
 
 impl Coordinator<'_> {
-    /// The revisions that may be deployed, of apps that are there and of those that are not: a destination may refuse some.
+    /// Returns the revisions that may be deployed, whether or not their app exists there: the destination may refuse
+    /// some.
     pub(super) fn to_ask(&self, live: &BTreeMap<DestinationApp, LiveApp>) -> Vec<(DestinationApp, CommitId)> {
         let asked = self.order.followed().into_iter().filter_map(|app| {
             let (there, to) = (self.site.routes.there(app)?, self.order.apps.get(app)?.runs.revision()?);
@@ -32,7 +33,7 @@ impl Coordinator<'_> {
         asked.collect()
     }
 
-    /// What is known of an app's revision.
+    /// Returns what is known of an app's revision.
     pub(super) fn known(
         &self,
         app: &AppName,
@@ -58,7 +59,7 @@ impl Coordinator<'_> {
         Known { facts, tested, is_there, from_image, trouble, unreadable, is_arriving, image: None }
     }
 
-    /// Whether a revision ever ran here. What costs more is asked only of one that is not among those that were recorded.
+    /// Returns how a revision was tested here. More expensive questions are asked only if it is not recorded as run.
     fn tested(
         &self,
         app: &AppName,
@@ -81,7 +82,7 @@ impl Coordinator<'_> {
         if runs == Some(revision) {
             return Ok(Tested::Ran);
         }
-        // The app may have been destroyed here, and its repository with it.
+        // The app may have been destroyed here, together with its repository.
         let repository = GitRepository::open_at(Dokku::new(vars).repository(app)).ok();
         let is_ancestor =
             repository.map(|repository| repository.is_ancestor_of_any(revision, ran.iter().chain(runs)));
@@ -94,13 +95,14 @@ impl Coordinator<'_> {
         Ok(Tested::Never)
     }
 
-    /// Whether a release of the environment has it. The newest ones are looked at first, and each state once.
+    /// Reports whether a release of the environment has the revision. The newest releases are read first, and each
+    /// state once.
     fn is_of_a_release(&self, app: &AppName, revision: CommitId) -> Result<bool, RepoError> {
         let repo = GitRepository::open(self.vars)?;
         let mut looked_at = BTreeSet::new();
         for release in repo.releases(&self.order.tag.environment)? {
             let commit = release?.commit;
-            // A release of another version of the plugin tells nothing.
+            // A release of another version of the plugin is skipped: it cannot be read.
             let is_of_it = |manifest: Manifest| manifest.deploy.revision == Runs::Revision(revision);
             if looked_at.insert(commit) && repo.manifest_of(commit, app).ok().flatten().is_some_and(is_of_it)
             {
@@ -110,8 +112,8 @@ impl Coordinator<'_> {
         Ok(false)
     }
 
-    /// What would be sent and not be taken there. git that cannot be asked is not a problem of the plan: the other side looks
-    /// at it again.
+    /// Returns the problems of revisions that the destination would not accept. An error of git is not a problem of
+    /// the plan: the destination checks again.
     pub(super) fn dangers(&self, plan: &Plan) -> Vec<Problem> {
         let sent: Vec<&Row> = plan.rows.iter().filter(|row| !row.is_there).collect();
         let dokku = Dokku::new(self.vars);

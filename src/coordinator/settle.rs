@@ -1,4 +1,4 @@
-//! Settles what a coordinator that died has left: goes on if it was decided, and undoes it if it was not.
+//! Settles the graduation of a coordinator that died: carries it out if it was decided, and undoes it if it was not.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,42 +18,43 @@ use crate::vars::Vars;
 
 use chrono::Utc;
 
-/// How long a push that was voted on, and whose coordinator died, may take to end before it is called in doubt.
+/// How long a push that was voted on may take to end, if its coordinator died, before the graduation is called in
+/// doubt.
 const PUSH_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Settles what was left of an environment, without a graduation of our own.
+/// Settles an earlier graduation to the environment, without a new one.
 pub(super) fn settle_alone(vars: &Vars, environment: &EnvironmentName) -> Result<(), CoordinatorError> {
     let Some(id) = journal::current(vars, environment)? else { return Ok(()) };
     let holder = EnvironmentHolder { id, by: vars.user.clone(), since: Utc::now() };
     match holder::lock(vars, environment, &holder)? {
-        // Whoever has the lock settles it.
+        // The process that holds the lock settles it.
         Locking::Busy(_) => Ok(()),
         Locking::Taken(_lock) => settle_earlier(vars, environment).map(drop),
     }
 }
 
-/// What an earlier coordinator had left.
+/// What an earlier coordinator left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Earlier {
     /// Nothing that is in doubt.
     Nothing,
-    /// A graduation without a journal: somebody has removed it, and nobody can tell any more how it stood.
+    /// A graduation whose journal was removed: its state can no longer be known.
     GivenUp(GraduationId),
-    /// A graduation, and how it has ended now.
+    /// A graduation, and its outcome now.
     Settled {
-        /// Which.
+        /// Its id.
         id: GraduationId,
-        /// How.
+        /// How it ended, or that it is still in doubt.
         outcome: Outcome,
         /// What else people should know of it.
         remark: Option<String>,
     },
 }
 
-/// Settles the graduation that a dead coordinator has left, if there is one; the lock must be ours.
+/// Settles the graduation that a dead coordinator left, if there is one. The caller must hold the lock.
 ///
 /// # Errors
-/// It stays in doubt.
+/// The graduation stays in doubt.
 pub(crate) fn settle_earlier(
     vars: &Vars,
     environment: &EnvironmentName,
@@ -62,7 +63,7 @@ pub(crate) fn settle_earlier(
     let Some(id) = journal::current(vars, environment)? else { return Ok(Earlier::Nothing) };
     let place = Place::of(vars, &id);
     let entries = journal::read(&place.journal())?;
-    // The first line is on the disk before it is the current one.
+    // The first line is on disk before the graduation becomes the current one.
     let Some(Entry::Ordered { order }) = entries.first().cloned() else {
         journal::set_current(vars, environment, None)?;
         return Ok(Earlier::GivenUp(id));
@@ -71,7 +72,7 @@ pub(crate) fn settle_earlier(
         journal::set_current(vars, environment, None)?;
         return Ok(Earlier::Nothing);
     }
-    // What was found durable once stays decided, even if somebody has moved the tag since.
+    // A decision that was found durable once stays, even if the tag was moved since.
     let go = match (decision::in_journal(&entries), order.mode) {
         (Some(go), _) => Some(go),
         (None, Mode::AfterPush) => None,
@@ -103,7 +104,7 @@ pub(crate) fn settle_earlier(
     let release = coordinator.conclude(&outcome)?;
     let ending = Ending::of(outcome.clone(), release);
     let remark = is_unwatched.then(|| coordinator.verify_late());
-    // What is still in doubt says nothing new.
+    // For the hooks, a graduation that is still in doubt is no news.
     if !matches!(outcome, Outcome::InDoubt { .. }) {
         coordinator.tell_hooks(&ending);
     }
@@ -111,25 +112,25 @@ pub(crate) fn settle_earlier(
     Ok(Earlier::Settled { id, outcome, remark })
 }
 
-/// The apps that the destination was asked for.
+/// Returns the apps with which the graduation was begun.
 fn begun_with(entries: &[Entry]) -> BTreeSet<AppName> {
     let of = |entry: &Entry| if let Entry::Begun { apps, .. } = entry { Some(apps.clone()) } else { None };
     entries.iter().find_map(of).unwrap_or_default()
 }
 
-/// What was found wrong after all were live.
+/// Returns what was found wrong after all apps were live.
 fn unwell(entries: &[Entry]) -> Option<Cause> {
     entries
         .iter()
         .find_map(|entry| if let Entry::Unwell { cause } = entry { Some(cause.clone()) } else { None })
 }
 
-/// What the ref says of a graduation that was voted on. One that was not cannot have been decided.
+/// Reads from the ref whether a graduation that was voted on was decided. One that was not voted on cannot have been.
 fn decided_by_ref(vars: &Vars, order: &Order, entries: &[Entry]) -> Result<Option<Go>, CoordinatorError> {
     let of =
         |entry: &Entry| if let Entry::Voted { receive_pack } = entry { Some(*receive_pack) } else { None };
     let Some(receive_pack) = entries.iter().find_map(of) else { return Ok(None) };
-    // A ref that has moved tells at once. The push may well wait for us: its post-receive does.
+    // A ref that has moved is the decision. The push may be waiting for this process: its post-receive does.
     if let Some(go) = decision::by_ref(vars, order)? {
         return Ok(Some(go));
     }
@@ -141,7 +142,7 @@ fn decided_by_ref(vars: &Vars, order: &Order, entries: &[Entry]) -> Result<Optio
     }
 }
 
-/// What is told of a graduation whose journal is gone.
+/// Returns what people are told of a graduation whose journal was removed.
 pub(crate) fn given_up(id: &GraduationId) -> String {
     format!(
         "the journal of graduation {id} is gone, so it is given up: nobody can tell how it stood. `dokku graduate:status` \

@@ -1,8 +1,8 @@
-//! A state that the destination runs already: nothing is done there, and here `env/<env>` comes to say so.
+//! A state that the destination runs already: nothing is done there, and on this host `env/<env>` is moved to say so.
 //!
-//! In a push the commit may be in quarantine still, and what else is pushed may be refused. So the branch waits for the
-//! vote and the tag as a graduation does, with the environment's lock held. Nothing is journalled, for there is
-//! nothing to undo: a coordinator that dies here leaves the ledger as it was.
+//! In a push the commit may still be in quarantine, and the rest of the push may be refused. So the branch waits for
+//! the vote and the tag as in a graduation, with the environment's lock held. There is no journal entry, since there
+//! is nothing to undo: a coordinator that dies here leaves the ledger as it was.
 
 use std::time::Instant;
 
@@ -17,14 +17,14 @@ use crate::order::{Ending, Mode};
 use crate::process::ProcessId;
 
 impl Coordinator<'_> {
-    /// Moves the branch, in a push once the tag has moved.
+    /// Moves the branch; in a push, after the tag has moved.
     pub(super) fn nothing_to_do(&self) -> Result<Ending, CoordinatorError> {
         let moved = match self.order.mode {
             Mode::Push => match self.vote_without_changes() {
                 Ok(push) => self.wait_for_tag(push)?,
                 Err(why) => Err(why),
             },
-            // It has moved already, or nobody waits for it.
+            // The tag has moved already, or does not move.
             Mode::AfterPush | Mode::Command => Ok(()),
         };
         if let Err(why) = moved {
@@ -35,14 +35,14 @@ impl Coordinator<'_> {
         Ok(Ending::NothingToDo {})
     }
 
-    /// Votes yes when it is asked for; gives the process that moves the tag, or why there was no vote.
+    /// Votes yes when the client asks for the vote. Returns the process that moves the tag, or why there was no vote.
     fn vote_without_changes(&self) -> Result<ProcessId, String> {
         let mut asker = None;
         let start = Instant::now();
         loop {
             let left = ASKER_PATIENCE.saturating_sub(start.elapsed());
             let message = match asker {
-                // It waits for the other graduations of its push, and we for it.
+                // The client waits for the other graduations of its push, and this one waits for the client.
                 Some(_) => self.messages.recv().ok(),
                 None => self.messages.recv_timeout(left).ok(),
             };
@@ -63,7 +63,7 @@ impl Coordinator<'_> {
                 CoordinatorMessage::Client(ClientEvent::AskerGone) => {
                     return Err("the client disconnected before the decision".to_owned());
                 }
-                // Nothing has been begun that could tell any of this.
+                // Nothing has been begun to which these could refer.
                 CoordinatorMessage::Client(ClientEvent::Asks(
                     Ask::TagMoved {} | Ask::Go { .. } | Ask::Confirm { .. } | Ask::RollBack { .. },
                 ))
@@ -77,11 +77,11 @@ impl Coordinator<'_> {
         }
     }
 
-    /// Waits until the tag has moved, or says why it never will.
+    /// Waits until the tag has moved, or returns why it never will.
     fn wait_for_tag(&self, push: ProcessId) -> Result<Result<(), String>, CoordinatorError> {
         let voted = Instant::now();
         loop {
-            // Looked at first: between the two the push could move the tag and end.
+            // Read before the tag is: otherwise the push could move the tag and end in between.
             let is_over = !push.is_running();
             match decision::by_ref(self.vars, &self.order) {
                 Ok(Some(_)) => return Ok(Ok(())),
@@ -93,7 +93,7 @@ impl Coordinator<'_> {
             if voted.elapsed() >= self.limits.hold_timeout {
                 push.stop(PUSH_GRACE);
             }
-            // What comes tells that the tag has moved, or nothing that matters now.
+            // A message only brings the next read forward; its content does not matter.
             let _ = self.messages.recv_timeout(REF_PERIOD);
         }
     }
