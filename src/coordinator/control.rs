@@ -189,7 +189,7 @@ impl Control {
     pub(crate) fn attach(path: &Path, limit: Duration, is_hopeless: impl Fn() -> bool) -> io::Result<Self> {
         let end = Instant::now() + limit;
         loop {
-            // Asked before connecting: between a failed attempt and the question, the coordinator could begin to listen.
+            // Asked first: between a failed attempt and the question, the coordinator could begin to listen.
             let is_over = is_hopeless() || Instant::now() >= end;
             match UnixStream::connect(path) {
                 Ok(stream) => return Ok(Self { stream }),
