@@ -107,8 +107,8 @@ impl DeployRunner {
         }
     }
 
-    /// One that did not end well is over when nothing of it runs any more. Dokku runs parts of a deploy in process
-    /// groups of their own, which live on when its first process is killed, and keep Dokku's lock.
+    /// Ends what is left of a deploy that did not end well, and reports the deploy's end. Dokku runs parts of a deploy
+    /// in process groups of their own, which survive when its first process is killed, and keep Dokku's lock.
     fn over(&self, vars: &Vars, deploy: EndedDeploy) {
         let mut deploy = self.confirmed(vars, deploy);
         if !deploy.succeeded() {
@@ -233,8 +233,8 @@ impl DeployRunner {
         }
     }
 
-    /// Follows a deploy until its first process has ended; says how, if it was stopped by us: after an abort, or
-    /// because we cannot follow it.
+    /// Follows a deploy until its first process has exited; returns its end if we stopped it: after an abort, or
+    /// because it cannot be followed.
     fn follow_to_end(&self, process: &ProcessId, slot: Option<Slot>) -> Option<EndedDeploy> {
         let how = match self.follow(process, slot) {
             Ok(false) => return None,
@@ -383,7 +383,7 @@ fn killed(how: String) -> EndedDeploy {
     EndedDeploy { was_killed: true, ..failed(how) }
 }
 
-/// The last that Dokku itself called trouble in a deploy's log (` !     `), shortened.
+/// Returns the last lines that Dokku itself marked as errors in a deploy's log (` !     `), shortened.
 fn dokkus_words(dir: &std::path::Path) -> Result<Vec<String>, FileError> {
     let path = dir.join("log");
     let read = || {

@@ -51,12 +51,12 @@ pub(crate) enum Message {
 pub(crate) struct EndedDeploy {
     /// Its result.
     pub(crate) outcome: DeployOutcome,
-    /// Its first process did not exit on its own, or may not have: Dokku has cleaned up nothing.
+    /// Whether its first process was killed, or may have been: then Dokku has not cleaned up.
     pub(crate) was_killed: bool,
 }
 
 impl EndedDeploy {
-    /// Whether Dokku reported success.
+    /// Returns whether Dokku reported success.
     pub(crate) fn succeeded(&self) -> bool {
         match self.outcome {
             DeployOutcome::Live | DeployOutcome::Escaped => true,
