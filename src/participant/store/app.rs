@@ -217,7 +217,7 @@ pub(crate) enum AppEntry {
     },
     /// Its deploy ended well: the trigger `post-deploy` ran.
     Deployed {},
-    /// It is not deployed, although [`Self::Deployed`] says so.
+    /// It is not deployed, although [`AppEntry::Deployed`] says so.
     Distrusted {},
     /// The process that deploys it has exited.
     Exited {},
