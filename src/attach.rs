@@ -1,4 +1,4 @@
-//! Shows a graduation to a person, and takes part in its vote: what hooks and commands share.
+//! Attaches to a graduation: shows it to a person and takes part in its vote. Hooks and commands share this.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,30 +21,30 @@ use crate::report::{Reporter, SHOWN};
 use crate::vars::Vars;
 use crate::view::View;
 
-/// How long a coordinator may take to listen.
+/// How long a coordinator may take until it listens.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
-/// How long a reader that has stopped reading is waited for, when there is something to do without it.
+/// How long to wait for a reader that has stopped reading, if there is something to do without it.
 const READER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How much of a log is shown at once, in bytes.
 const PIECE: usize = 64 * 1024;
 
-/// There is nobody to attach to.
+/// The client cannot attach to a graduation.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AttachError {
     /// The coordinator does not listen.
     #[error("the coordinator of graduation {id} does not answer: {source}")]
     Silent {
-        /// Which.
+        /// Its id.
         id: GraduationId,
-        /// The system's answer.
+        /// The system's error.
         source: io::Error,
     },
-    /// It ended before it listened.
+    /// The coordinator exited before it listened.
     #[error("the coordinator could not start: {0}\nnothing was changed")]
     NotStarted(String),
-    /// Its events cannot be read.
+    /// The coordinator's events cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
 }
@@ -52,46 +52,46 @@ pub(crate) enum AttachError {
 impl Explain for AttachError {}
 
 impl AttachError {
-    /// Why a coordinator ended before it listened, if it has.
+    /// Returns why a coordinator exited before it listened, if it did.
     pub(crate) fn of_start(started: &Detached) -> Option<Self> {
         let words = || started.last_words();
         (!started.process.is_running()).then(|| Self::NotStarted(words()))
     }
 }
 
-/// What a graduation has come to.
+/// The progress of a graduation, as far as its client must act on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// It is ready to vote.
+    /// All apps are held: the client may ask for the vote.
     Ready,
-    /// It has voted yes.
+    /// The coordinator has voted yes.
     Voted,
-    /// It is over.
+    /// The graduation is over.
     Ended(Ending),
     /// Its coordinator died.
     Lost,
 }
 
-/// From where on the notices are shown.
+/// From which notice on they are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum From {
     /// All of them.
     Start,
-    /// What comes after the vote: the rest has been shown by another hook of the same push.
+    /// Those after the vote: another hook of the same push has shown the others.
     Decision,
-    /// How it ends: a coordinator that died has told the rest.
+    /// The ending only: a coordinator that died has shown the others.
     End,
 }
 
 /// How the notices are shown, on stderr.
 #[derive(Debug)]
 pub(crate) enum Look {
-    /// Line after line; `quiet` leaves out what builds write, unless one fails.
+    /// One line after another; `quiet` leaves out what builds write, unless one fails.
     Lines {
-        /// Leave it out.
+        /// Whether to leave it out.
         quiet: bool,
     },
-    /// The same for a plan that a question follows: that only a plan was asked for is not so.
+    /// As `Lines`, for a plan that a question follows: the sentence that only a plan was asked for is left out.
     BeforeQuestion,
     /// One line for each app, kept up to date; for a terminal.
     Live(Box<View>),
@@ -102,12 +102,12 @@ pub(crate) enum Look {
 pub(crate) struct Attached {
     control: Control,
     steps: Receiver<Step>,
-    /// The shower has nothing left to show.
+    /// Whether the shower has shown all notices that exist.
     shown: Arc<AtomicBool>,
 }
 
 impl Attached {
-    /// Attaches to the coordinator that was `started` just now, and shows all notices on stderr.
+    /// Attaches to the coordinator that was just `started`, and shows all notices on stderr.
     ///
     /// # Errors
     /// See [`AttachError`].
@@ -151,7 +151,7 @@ impl Attached {
                 let step = match answers.next_answer() {
                     Ok(Some(Tell::Ready {})) => Step::Ready,
                     Ok(Some(Tell::Voted {})) => Step::Voted,
-                    // The last notice tells how, unless there was no room for it.
+                    // The last notice says how it ended, unless it could not be written.
                     Ok(Some(Tell::Ended { unwritten })) => {
                         *unwritten_too.lock().unwrap_or_else(PoisonError::into_inner) = unwritten;
                         continue;
@@ -170,7 +170,7 @@ impl Attached {
         Ok(Self { control, steps, shown })
     }
 
-    /// Shows the last of a graduation that is over.
+    /// Shows the end of a graduation that is over.
     ///
     /// # Errors
     /// Its events cannot be read.
@@ -188,19 +188,19 @@ impl Attached {
         Ok(steps.try_recv().unwrap_or(Step::Lost))
     }
 
-    /// Asks for something; a coordinator that is gone shows in the next step.
+    /// Sends a request. If the coordinator has exited, the next step says so.
     pub(crate) fn ask(&mut self, ask: &Ask) {
         if let Err(error) = self.control.ask(ask) {
             log::warn!("{error}");
         }
     }
 
-    /// Waits for what comes next.
+    /// Waits for the next step.
     pub(crate) fn next(&self) -> Step {
         self.steps.recv().unwrap_or(Step::Lost)
     }
 
-    /// Waits until it is over.
+    /// Waits until the graduation is over; returns `None` if its coordinator died.
     pub(crate) fn wait_for_end(&self) -> Option<Ending> {
         loop {
             match self.next() {
@@ -211,7 +211,7 @@ impl Attached {
         }
     }
 
-    /// Gives a reader that reads the time to see all that there is.
+    /// Waits until a reader that still reads has seen everything that was written.
     pub(crate) fn flush(&self) {
         let end = Instant::now() + READER_PATIENCE;
         while !self.shown.load(Ordering::Acquire) && Instant::now() < end {
@@ -228,11 +228,11 @@ struct Shower {
     look: Look,
     from: From,
     skipping: bool,
-    /// Where it ended in doubt, which it does not for ever: more may follow, from whoever settles it.
+    /// The ending in doubt that was read. It may not be final: a process that settles the graduation may write more.
     in_doubt: Option<(Ending, u64)>,
     coordinator_gone: Arc<AtomicBool>,
     idle: Arc<AtomicBool>,
-    /// How it ended, if the coordinator had no room to write that down.
+    /// The last notice, if the coordinator could not write it.
     unwritten: Arc<Mutex<Option<Box<Notice>>>>,
 }
 
@@ -240,7 +240,7 @@ impl Shower {
     fn new(place: Place, from: From, look: Look, gone: Arc<AtomicBool>) -> Result<Self, FileError> {
         let reporter = match look {
             Look::Lines { quiet: true } => Reporter::brief(),
-            // Each app has a line.
+            // In the live view each app has a line.
             Look::Live(_) => Reporter::new(true),
             Look::Lines { quiet: false } | Look::BeforeQuestion => Reporter::new(false),
         };
@@ -279,7 +279,7 @@ impl Shower {
                 self.idle.store(true, Ordering::Release);
                 if gone {
                     let step = self.show_last().map_or(Step::Lost, Step::Ended);
-                    // Whoever hears of it may end at once; the terminal is left clean before.
+                    // The receiver may exit at once; the terminal must be clean before that.
                     drop(self.look);
                     let _ = steps.send(step);
                     return;
@@ -302,8 +302,8 @@ impl Shower {
         }
     }
 
-    /// How it ended, if the notices of a coordinator that is gone do not say, or say that this is in doubt. One that died
-    /// may have recorded it.
+    /// Shows and returns how it ended, if the notices of a coordinator that has exited do not say, or say that it is
+    /// in doubt. A coordinator that died may have recorded it.
     fn show_last(&mut self) -> Option<Ending> {
         let unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(notice) = unwritten
@@ -340,7 +340,7 @@ impl Shower {
         }
         if let (Notice::HooksEnded { kind, failed: true }, Look::Lines { quiet: true }) = (notice, &self.look)
         {
-            // Its first lines have been shown.
+            // The first lines have been shown.
             self.show_whole(
                 SHOWN,
                 |notice| matches!(notice, Notice::HookLine { kind: of, .. } if of == kind),
@@ -353,8 +353,8 @@ impl Shower {
         }
     }
 
-    /// The log of what failed is always shown whole but for what has been `shown`, in pieces: it can be longer than what a
-    /// process may hold.
+    /// Shows the whole log of what failed, except the first `shown` lines, in pieces: it can be larger than a process
+    /// may hold in memory.
     fn show_whole(&self, mut shown: usize, is_of_it: impl Fn(&Notice) -> bool) {
         let mut notices = match Follower::<Notice>::open(&self.place.events()) {
             Ok(notices) => notices,

@@ -1,6 +1,7 @@
-//! The client at the other end of a hook or command: when it goes, we go, and what was asked for is not wanted any more.
+//! The client of a hook or command: when it disconnects, this process exits, since the request is no longer wanted.
 //!
-//! Neither git nor a shell without a terminal is told of it. The one sign is the end of the ssh session above us.
+//! Neither git nor a shell without a terminal notices that. The only sign is the end of the ssh session above this
+//! process.
 
 use std::thread;
 use std::time::Duration;
@@ -11,15 +12,15 @@ use crate::vars::Vars;
 /// A push cannot be decided without the client that asked for it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
-    /// Only its end tells whether the ref will move.
+    /// There is no receive-pack: only its end tells whether the ref will move.
     #[error("the git that receives it has ended, or this hook was not started by git")]
     NoReceivePack,
-    /// A push over ssh without a session.
+    /// The push came over ssh, and its session has ended.
     #[error("its ssh session has ended (`SSH_CONNECTION` is set, and no sshd is above this hook)")]
     NoSession,
 }
 
-/// Who is at the other end of one of git's hooks, seen before the hook does anything else: later it may have gone.
+/// The client of one of git's hooks, as found before the hook does anything else: later it may have disconnected.
 #[derive(Debug)]
 pub(crate) struct Client {
     receive_pack: Option<ProcessId>,
@@ -28,13 +29,13 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Whoever pushes.
+    /// Finds the client of a push.
     pub(crate) fn of_hook(vars: &Vars) -> Self {
         let (receive_pack, session) = (ProcessId::receive_pack(), ProcessId::ssh_session());
         Self { receive_pack, session, over_ssh: vars.over_ssh }
     }
 
-    /// The process that moves the refs of its push.
+    /// Returns the process that moves the refs of the push.
     ///
     /// # Errors
     /// It has ended.
@@ -42,7 +43,7 @@ impl Client {
         self.receive_pack.ok_or(ClientError::NoReceivePack)
     }
 
-    /// Its end can be noticed, or it is on this host.
+    /// Checks that the client is on this host, or that the end of its session can be noticed.
     ///
     /// # Errors
     /// It has disconnected.
@@ -50,7 +51,8 @@ impl Client {
         if self.over_ssh && self.session.is_none() { Err(ClientError::NoSession) } else { Ok(()) }
     }
 
-    /// Ends this process when the client goes: git then refuses the push, and the coordinator puts everything back.
+    /// Ends this process when the client disconnects: git then refuses the push, and the coordinator puts everything
+    /// back.
     pub(crate) fn leave_with_it(&self) {
         if let Some(session) = self.session {
             leave_with(session);
@@ -58,7 +60,7 @@ impl Client {
     }
 }
 
-/// Ends this process, a command, when its ssh session ends, unless it was started so that it goes on.
+/// Ends this process, a command, when its ssh session ends, unless it was started with SIGHUP ignored.
 pub(crate) fn leave_with_session() {
     if let Some(session) = ProcessId::ssh_session().filter(|_| !process::ignores_hang_up()) {
         leave_with(session);

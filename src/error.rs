@@ -1,5 +1,5 @@
-//! Any failure of a command in one type: its exit status, a hint, and how people see it. It knows no module's errors; each of
-//! them explains itself.
+//! Any failure of a command in one type: its exit status, its hint, and how people see it. This module knows no other
+//! module's errors; each of them explains itself.
 
 use std::fmt;
 
@@ -29,18 +29,18 @@ impl std::error::Error for Error {
 }
 
 impl Error {
-    /// The exit status of a command that ends with it.
+    /// Returns the exit status of a command that fails with this error.
     pub(crate) fn exit_status(&self) -> ExitStatus {
         self.0.exit_status()
     }
 
-    /// What to do about it, where there is something to do.
+    /// Returns what to do about it, if there is something to do.
     pub(crate) fn hint(&self) -> Option<String> {
         self.0.hint()
     }
 }
 
-/// A message in Dokku's look: ` !     ` before its first line, the following ones and the hint below it.
+/// Formats a message in Dokku's look: ` !     ` before its first line, the other lines and the hint below it.
 fn in_dokkus_look(message: &dyn fmt::Display, hint: Option<&str>) -> String {
     let message = message.to_string();
     let mut text = String::new();
@@ -54,12 +54,12 @@ fn in_dokkus_look(message: &dyn fmt::Display, hint: Option<&str>) -> String {
     text
 }
 
-/// Shows trouble on stderr. A reader that is gone changes nothing.
+/// Shows a problem on stderr. A reader that has exited is ignored.
 pub(crate) fn show(message: &dyn fmt::Display, hint: Option<&str>) {
     output::to_stderr(&in_dokkus_look(message, hint));
 }
 
-/// Shows an error on stderr with its hint, and says how to end.
+/// Shows an error with its hint on stderr, and returns the exit status.
 pub(crate) fn report(error: &Error) -> ExitStatus {
     show(error, error.hint().as_deref());
     error.exit_status()

@@ -1,27 +1,27 @@
-//! The one way of text to stdout and stderr. Whatever is in it, it is legible: text of others, which is in nearly everything
-//! that is said, moves no cursor and sets no title.
+//! The only module that writes to stdout and stderr for people. All of it is made legible first: most of it has
+//! foreign text in it, which must not move the cursor or set a title.
 //!
-//! A reader that is gone is not an error for people, and must not stop what goes on.
+//! A reader that has exited is not an error, and must not stop what goes on.
 
 use std::io::{self, Write};
 
 use crate::legible::legible;
 
-/// Writes text for people to stderr. A reader that is gone changes nothing.
+/// Writes text for people to stderr. A reader that has exited is ignored.
 pub(crate) fn to_stderr(text: &str) {
     let _ = io::stderr().lock().write_all(legible(text.to_owned()).as_bytes());
 }
 
-/// The same without waiting for the end of a line: a question.
+/// Writes a question to stderr, without waiting for the end of a line.
 pub(crate) fn ask_on_stderr(question: &str) {
     to_stderr(question);
     let _ = io::stderr().flush();
 }
 
-/// Writes a result to stdout. A reader that is gone has seen enough.
+/// Writes a result to stdout. A reader that has exited is ignored.
 ///
 /// # Errors
-/// It cannot be written: a full disk, for one.
+/// The result cannot be written, as on a full disk.
 pub(crate) fn to_stdout(text: &str) -> io::Result<()> {
     let text = legible(text.to_owned());
     let mut stdout = io::stdout().lock();
@@ -31,7 +31,7 @@ pub(crate) fn to_stdout(text: &str) -> io::Result<()> {
     }
 }
 
-/// Writes a JSON document to stdout: a control character that JSON would leave as it is becomes an escape.
+/// Writes a JSON document to stdout. A control character that JSON would leave as it is becomes an escape.
 ///
 /// # Errors
 /// As [`to_stdout`].
@@ -39,7 +39,7 @@ pub(crate) fn json_to_stdout(value: &serde_json::Value) -> io::Result<()> {
     to_stdout(&escaped(&format!("{value:#}\n")))
 }
 
-/// Outside of strings a document has no such character but the line end.
+/// Escapes the control characters of a document. Outside of strings it has none but the line end.
 fn escaped(document: &str) -> String {
     let mut text = String::with_capacity(document.len());
     for c in document.chars() {
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn nothing_else_writes_for_people() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-        // The stdout of the ways in is for a program, and what tests print is for developers.
+        // The stdout of the agent and its like is for a program, and what tests print is for developers.
         let others = [
             "output.rs",
             "agent.rs",

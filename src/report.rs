@@ -1,4 +1,4 @@
-//! Every sentence that people read while a graduation runs, in Dokku's look.
+//! All text that people read while a graduation runs, in Dokku's look.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -18,27 +18,27 @@ use crate::runs::Condition;
 pub struct Reporter {
     quiet: bool,
     subject: Option<Subject>,
-    /// What the hooks that run have written, if not all of it is shown.
+    /// The output of the running hooks, if not all of it is shown.
     hooks: Option<HookLines>,
-    /// Of apps whose image is on its way: how many tenths of it have been told to be sent.
+    /// For apps whose image is being sent: how many tenths were last reported.
     tenths_sent: BTreeMap<AppName, u64>,
-    /// It was said that VERIFY hooks run: they do so again and again.
+    /// Whether people were told that VERIFY hooks run: they run again and again.
     verifies: bool,
-    /// Apps that the plan leaves stopped.
+    /// The apps that the plan leaves stopped.
     stopped: Vec<AppName>,
-    /// Apps whose release tasks run again.
+    /// The apps whose release tasks run again.
     runs_again: Vec<AppName>,
 }
 
-/// Of what hooks write in one phase: how many lines there were, and the last ones that were not shown.
+/// The output of the hooks of one phase: the number of lines, and the last ones that were not shown.
 #[derive(Clone, Debug, Default)]
 struct HookLines {
     count: usize,
     last: VecDeque<String>,
 }
 
-/// How many lines of a phase's hooks a brief reporter shows as they come, and how many of the last ones when they have
-/// ended.
+/// How many lines of a phase's hooks a brief reporter shows as they arrive, and how many of the last ones after the
+/// hooks have ended.
 pub(crate) const SHOWN: usize = 20;
 
 #[derive(Clone, Debug)]
@@ -49,17 +49,17 @@ struct Subject {
 }
 
 impl Reporter {
-    /// A reporter; a `quiet` one leaves out what builds write.
+    /// Returns a reporter; a `quiet` one leaves out what builds write.
     pub fn new(quiet: bool) -> Self {
         Self { quiet, ..Self::default() }
     }
 
-    /// A quiet reporter that leaves out most of what hooks write, too, if that is long.
+    /// Returns a quiet reporter that also leaves out most of a long output of hooks.
     pub fn brief() -> Self {
         Self { hooks: Some(HookLines::default()), ..Self::new(true) }
     }
 
-    /// What people are to read of this; empty if it tells them nothing new.
+    /// Returns the text of a notice for people; empty if it has no news for them.
     pub fn text(&mut self, notice: &Notice) -> String {
         let mut lines = Lines::default();
         match notice {
@@ -149,7 +149,7 @@ impl Reporter {
         legible(lines.text())
     }
 
-    /// Told first, and then at each tenth: who reads it in a log has nothing of one line a second.
+    /// Reports the progress at first, and then at each tenth: one line per second would not help a reader of a log.
     fn sending(&mut self, lines: &mut Lines, app: &AppName, done: u64, of: u64) {
         let tenths = done.saturating_mul(10) / of.max(1);
         if self.tenths_sent.insert(app.clone(), tenths).is_none_or(|last| last < tenths) {
@@ -169,7 +169,7 @@ impl Reporter {
         }
     }
 
-    /// What was written by those that failed is shown whole by whoever has all of it.
+    /// The output of hooks that failed is shown in full by the caller, which has all of it.
     fn hooks_ended(&mut self, lines: &mut Lines, failed: bool) {
         let Some(hooks) = self.hooks.as_mut().map(std::mem::take) else { return };
         if failed {
@@ -193,7 +193,7 @@ impl Reporter {
         what.unwrap_or_else(|| "the state".to_owned())
     }
 
-    /// That it runs the state, or only has it: with the apps that somebody stopped there.
+    /// Returns the verb, `runs` or `has`, and the apps that were stopped there.
     fn runs(&self) -> (&'static str, String) {
         match names(&self.stopped) {
             names if names.is_empty() => ("runs", names),
@@ -249,8 +249,9 @@ fn names(apps: &[AppName]) -> String {
     apps.iter().map(AppName::as_str).collect::<Vec<_>>().join(", ")
 }
 
-/// The command, on the source, after which all apps run what the ledger says, some of which may be in no state to tell
-/// what they run. It is a whole graduation: these apps alone, in another release than the others, would be a mix.
+/// Returns the command, for the source, after which all apps run what the ledger says, even those that cannot tell
+/// what they run. It is a whole graduation: if only these apps went to another release, the environment would be a
+/// mix.
 pub(crate) fn bring_back(environment: impl fmt::Display, apps: &str) -> String {
     format!("dokku graduate {environment} refs/heads/env/{environment} -o redeploy={apps}")
 }
@@ -334,7 +335,7 @@ fn after_abort(lines: &mut Lines, environment: &str, after: &AfterAbort) {
     }
 }
 
-/// The graduation has put them back, and yet they do not run.
+/// Reports apps that were put back and do not run.
 fn say_down(lines: &mut Lines, down: &BTreeSet<AppName>) {
     for app in down {
         lines.trouble(&format!(
@@ -394,9 +395,9 @@ fn planned(lines: &mut Lines, plan: &Plan, source: &str) {
     }
 }
 
-/// `stays` says that an app which is stopped is not started.
+/// `stays` says whether a stopped app is left stopped.
 fn row_line(row: &Row, width: usize, source: &str, stays: bool) -> String {
-    // A reason may have commas.
+    // A reason may contain commas.
     let next = if matches!(row.delivery, PlannedDelivery::Build { why: Some(_) }) { "; " } else { ", " };
     let delivery = match &row.delivery {
         PlannedDelivery::Build { why: None } => "build".to_owned(),
@@ -429,7 +430,7 @@ fn row_line(row: &Row, width: usize, source: &str, stays: bool) -> String {
     text
 }
 
-/// Dokku's own marks are for a deploy of one app; here they stand behind the app's name.
+/// Dokku's own marks are meant for the deploy of one app; here they follow the app's name.
 fn log_line(app: &AppName, text: &str) -> String {
     format!("[{app}] {}", text.trim_start_matches("remote: "))
 }

@@ -1,4 +1,5 @@
-//! What is asked for, whoever asks: the one place where an [`Order`] is made, of a push's updates or of a command's words.
+//! Makes an [`Order`] of every request, from a push's updates or from a command's arguments. No other module makes
+//! one.
 //!
 //! It reads the repository and the settings, and starts nothing. Git's hooks and the commands call it.
 
@@ -22,16 +23,16 @@ use crate::updates::{ApprovalUpdate, GraduationRequest, Push};
 use crate::vars::Vars;
 use crate::who::{Deed, NotAllowed, SignedTags};
 
-/// There is no order for what was asked.
+/// No order can be made of the request.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RequestError {
-    /// The environment repository, or what the commit holds.
+    /// The environment repository, or the contents of the commit, cannot be read.
     #[error(transparent)]
     Repo(#[from] RepoError),
-    /// It is not signed as it must be.
+    /// The tag is not signed as it must be.
     #[error(transparent)]
     Signers(#[from] SignersError),
-    /// Whoever asks may not.
+    /// The requester may not do this.
     #[error(transparent)]
     NotAllowed(#[from] NotAllowed),
     /// No commit has that name.
@@ -44,22 +45,22 @@ pub(crate) enum RequestError {
 
 impl Explain for RequestError {}
 
-/// What every order of a push or command has in common.
+/// What all orders of one push or command have in common.
 pub(crate) struct Orders<'a> {
-    /// Where the commits are.
+    /// The repository that has the commits.
     pub repo: &'a RepositoryReader,
-    /// Where they can graduate to.
+    /// The settings of the environments.
     pub settings: &'a Settings,
     /// What carries the decision.
     pub mode: Mode,
     /// How to graduate.
     pub options: &'a Options,
-    /// Who asks, and from where.
+    /// Who requests it, and from where.
     pub vars: &'a Vars,
 }
 
 impl Orders<'_> {
-    /// The orders of a push.
+    /// Returns the orders of a push.
     ///
     /// # Errors
     /// What is pushed is not a commit, or its state cannot be read.
@@ -67,7 +68,8 @@ impl Orders<'_> {
         push.requests.iter().map(|request| self.of_request(request, &push.approvals)).collect()
     }
 
-    /// The order of a command: a commit by its name, or what is checked out. Its request tag is the one of all commands.
+    /// Returns the order of a command: for the commit that `revision` names, or for HEAD. All commands use the same
+    /// request tag.
     ///
     /// # Errors
     /// No commit has that name, or its state cannot be read.
@@ -82,7 +84,7 @@ impl Orders<'_> {
         self.of_request(&GraduationRequest { tag, old, new }, &[])
     }
 
-    /// `pushed` are the approvals that come with it.
+    /// `pushed` are the approvals in the same push.
     fn of_request(
         &self,
         request: &GraduationRequest,
@@ -97,7 +99,7 @@ impl Orders<'_> {
         };
         let (signed, not_allowed) = match signed {
             Ok(signed) => (signed, None),
-            // Everybody may have the plan, which says what it would be refused for.
+            // Anybody may have the plan, which then says why the graduation would be refused.
             Err(RequestError::NotAllowed(refusal)) if self.options.plan => (None, Some(refusal.to_string())),
             Err(RequestError::Signers(refusal)) if self.options.plan => (None, Some(refusal.to_string())),
             Err(error) => return Err(error),
@@ -128,7 +130,7 @@ impl Orders<'_> {
         })
     }
 
-    /// Whoever asks may do it.
+    /// Judges whether the requester may graduate the commit, or go back to it.
     fn judge(
         &self,
         environment: &EnvironmentName,
@@ -136,7 +138,7 @@ impl Orders<'_> {
     ) -> Result<Result<(), NotAllowed>, RequestError> {
         let judge = |deed: &Deed<'_>| self.settings.judge(&self.vars.asker(), deed);
         let (graduate, go_back) = (judge(&Deed::Graduate(environment)), judge(&Deed::GoBack(environment)));
-        // What was released has to be looked up, and matters only where one of them is refused.
+        // Whether it was released must be looked up, and matters only if one of the two is refused.
         let is_either = graduate.is_ok() && go_back.is_ok();
         Ok(match is_either || history::latest_of(self.repo, environment, commit)?.is_none() {
             true => graduate,
@@ -144,8 +146,8 @@ impl Orders<'_> {
         })
     }
 
-    /// Who has signed it, where that is asked for. A command has no tag of its own: it may go back to a release, and root
-    /// needs none.
+    /// Returns who signed the request, if a signature is required. A command has no tag of its own: it may go back to
+    /// a release, and root needs no signature.
     fn signature(
         &self,
         request: &GraduationRequest,
@@ -157,7 +159,7 @@ impl Orders<'_> {
             (SignedTags::On, Mode::Push | Mode::AfterPush) => {
                 Ok(signers::check(self.vars, self.repo, &request.tag, request.new, commit)?)
             }
-            // A plan is made for the push that is to come.
+            // A plan is made before the signed push.
             (SignedTags::On, Mode::Command) if self.vars.is_root || self.options.plan => Ok(None),
             (SignedTags::On, Mode::Command) => match history::latest_of(self.repo, environment, commit)? {
                 Some(_) => Ok(None),
@@ -175,14 +177,14 @@ pub(crate) struct Candidate {
     pub environment: EnvironmentName,
     /// The state of all apps.
     pub state: State,
-    /// What they are called there.
+    /// The names of its apps on the destination.
     pub mapping: Mapping,
-    /// Those that never graduate there, as `exclude` is set now.
+    /// The apps that never graduate there, by the current value of `exclude`.
     pub excluded: BTreeSet<AppName>,
 }
 
 impl Candidate {
-    /// The candidate that a commit is.
+    /// Returns the candidate for a commit.
     ///
     /// # Errors
     /// The commit's state cannot be read.
@@ -204,12 +206,12 @@ impl Candidate {
         })
     }
 
-    /// The way of each of its apps, to an environment that `is_local` if it is on this same host.
+    /// Returns the routes of its apps. `is_local` says whether the environment is on this host.
     pub(crate) fn routes(&self, is_local: bool) -> Routes {
         Routes::of(&self.mapping, self.state.0.keys(), &self.excluded, &self.environment, is_local)
     }
 
-    /// The apps that its state wants.
+    /// Returns the apps that its state wants.
     fn apps(&self) -> BTreeMap<AppName, WantedApp> {
         let wanted = self.state.0.iter().map(|(app, manifest)| {
             let config_names = manifest.config.keys().cloned().collect();
@@ -219,13 +221,13 @@ impl Candidate {
         wanted.collect()
     }
 
-    /// Its state is HEAD's, as far as it graduates along the mapping.
+    /// Reports whether its state is that of HEAD, as far as the mapping covers the apps.
     fn is_current(&self, repo: &RepositoryReader) -> Result<bool, RepoError> {
         let Some(head) = repo.head()? else { return Ok(false) };
         if repo.tree_of(head)? == repo.tree_of(self.commit)? {
             return Ok(true);
         }
-        // Without rules all of it graduates, so that it is another state.
+        // Without rules the mapping covers all apps, so that another tree is another state.
         let covered = |state: &State| -> BTreeMap<AppName, Manifest> {
             let apps = state.0.iter().filter(|(app, _)| self.mapping.covers(app));
             apps.map(|(app, manifest)| (app.clone(), manifest.clone())).collect()
@@ -234,10 +236,10 @@ impl Candidate {
     }
 }
 
-/// The commit that a revision names; what is checked out, if none is given.
+/// Returns the commit that a revision names, or HEAD if none is given.
 ///
 /// # Errors
-/// [`RequestError::UnknownRevision`]; the repository cannot be read.
+/// [`RequestError::UnknownRevision`], or the repository cannot be read.
 pub(crate) fn commit_of(repo: &RepositoryReader, revision: Option<&str>) -> Result<CommitId, RequestError> {
     let found = match revision {
         Some(revision) => repo.resolve(revision)?,
@@ -246,7 +248,7 @@ pub(crate) fn commit_of(repo: &RepositoryReader, revision: Option<&str>) -> Resu
     found.ok_or_else(|| RequestError::UnknownRevision(revision.unwrap_or("HEAD").to_owned()))
 }
 
-/// A fresh id.
+/// Returns a new id.
 ///
 /// # Errors
 /// [`RequestError::Id`].

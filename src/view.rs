@@ -1,5 +1,5 @@
-//! The live view of a graduation, for a terminal: one line for each app, with its phase and for how long it has
-//! been in it, below what [`crate::report`] says of the same notices.
+//! The live view of a graduation, for a terminal: one line for each app, with its phase and how long it has been in
+//! that phase, below the text that [`crate::report`] makes of the same notices.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::plan::{Plan, Row};
 use crate::protocol::{AppEnd, Delivery, Verdict};
 use crate::vars::Vars;
 
-/// How far an app has come.
+/// The phase of an app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AppProgress {
     Waiting,
@@ -48,7 +48,7 @@ impl AppProgress {
         }
     }
 
-    /// Nothing more will happen to the app.
+    /// Reports whether nothing more will happen to the app.
     fn is_last(self) -> bool {
         match self {
             Self::Live | Self::Failed | Self::AsBefore | Self::Stuck => true,
@@ -62,7 +62,7 @@ impl AppProgress {
         }
     }
 
-    /// What a notice makes of an app that is so far.
+    /// Returns the app's phase after a notice.
     fn after(self, app: &AppName, notice: &Notice) -> Self {
         match (notice, self) {
             (Notice::SendingImage { app: of, .. }, Self::Waiting) if of == app => Self::Sending,
@@ -101,11 +101,11 @@ struct Line {
     change: String,
     phase: AppProgress,
     since: Instant,
-    /// How long all of it took, once nothing more will happen to the app.
+    /// How long everything took, once nothing more will happen to the app.
     took: Option<Duration>,
-    /// A build makes its image.
+    /// Whether a build makes its image.
     is_built: bool,
-    /// The last that its build has written, or how much of its image is sent.
+    /// The last line that its build wrote, or how much of its image was sent.
     said: String,
     bar: ProgressBar,
 }
@@ -122,7 +122,7 @@ impl Line {
     }
 }
 
-/// A duration as people read it.
+/// Returns a duration as people read it.
 fn in_words(time: Duration) -> String {
     match (time.as_secs() / 60, time.as_secs() % 60) {
         (0, seconds) => format!("{seconds} s"),
@@ -141,22 +141,22 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// The view of our stderr: none unless that is a terminal which can move its cursor (`TERM` is set and not
-    /// `dumb`), and `NO_COLOR` is not set. A plan that has just been `agreed` to is not shown again, unless it is
-    /// another one by now.
+    /// Returns a view on our stderr, or `None` unless stderr is a terminal that can move its cursor (`TERM` is set
+    /// and not `dumb`) and `NO_COLOR` is not set. A plan that the operator has just `agreed` to is not shown again,
+    /// unless it has changed since.
     pub(crate) fn of_terminal(vars: &Vars, agreed: Option<Plan>) -> Option<Self> {
         let target = ProgressDrawTarget::stderr();
         if vars.no_color || target.is_hidden() {
             return None;
         }
         let screen = MultiProgress::with_draw_target(target);
-        // Lines are written over, not taken away and written again: that would flicker.
+        // Lines are overwritten, not removed and written again: that would flicker.
         screen.set_move_cursor(true);
         let lines = BTreeMap::new();
         Some(Self { lines, width: 0, agreed, started: Instant::now(), screen })
     }
 
-    /// Shows a notice, of which this is the text.
+    /// Shows a notice, whose text is `text`.
     pub(crate) fn show(&mut self, notice: &Notice, text: &str) {
         #[expect(clippy::wildcard_enum_match_arm, reason = "all other notices are shown as text")]
         match notice {
@@ -167,7 +167,7 @@ impl View {
                 self.begin(&plan.rows);
             }
             Notice::Started { .. } if self.agreed.is_some() => {}
-            // The app's line says so.
+            // The app's line says it.
             Notice::Held { .. } => {}
             Notice::SendingImage { app, done, of } => {
                 if let Some(line) = self.lines.get_mut(app) {
@@ -196,7 +196,7 @@ impl View {
         self.tick();
     }
 
-    /// Lets the time go on.
+    /// Updates the times.
     pub(crate) fn tick(&self) {
         for (app, line) in &self.lines {
             if !line.bar.is_finished() {
@@ -209,7 +209,7 @@ impl View {
     fn begin(&mut self, rows: &[Row]) {
         self.width = rows.iter().map(|row| row.app.as_str().len()).max().unwrap_or(0);
         let style = ProgressStyle::with_template("{spinner:>6} {wide_msg}");
-        // In Dokku's look everything is ASCII. The last one is for a line that is finished.
+        // Like Dokku's output, it is all ASCII. The last character is for a finished line.
         let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner()).tick_chars(r"-\|/ ");
         for row in rows {
             let bar = self.screen.add(ProgressBar::new_spinner().with_style(style.clone()));
@@ -235,16 +235,17 @@ impl View {
         if self.lines.is_empty() {
             output::to_stderr(&format!("{text}\n"));
         } else {
-            // A reader that is gone is not an error.
+            // A reader that has exited is not an error.
             let _ = self.screen.println(text);
         }
     }
 
-    /// Takes the lines away, and leaves in their place how each app has ended.
+    /// Removes the lines, and prints in their place how each app ended.
     fn end(&mut self) {
         let lines = std::mem::take(&mut self.lines);
         let _ = self.screen.clear();
-        // From here on nothing is drawn: a bar that ends would draw the others again, over what stands there then.
+        // From here on nothing is drawn: a bar that ends would draw the others again, over the text that is there
+        // then.
         self.screen.set_draw_target(ProgressDrawTarget::hidden());
         for (app, line) in &lines {
             output::to_stderr(&format!("       {}\n", line.text(app, self.width)));
@@ -259,22 +260,22 @@ impl Line {
         }
         self.phase = phase;
         self.since = Instant::now();
-        // Of what is over, it matters how long it took as a whole.
+        // For what is over, the total time matters.
         self.took = phase.is_last().then(|| started.elapsed());
     }
 }
 
 impl Drop for View {
     fn drop(&mut self) {
-        // Whoever stops to show it leaves a clean terminal.
+        // A process that stops showing it leaves a clean terminal.
         let _ = self.screen.clear();
     }
 }
 
-/// A line of foreign text that moves no cursor.
+/// Returns a line of foreign text, without what moves the cursor.
 fn legible(text: &str) -> String {
     let text = strip_ansi_codes(text).into_owned();
-    // What stands behind a carriage return is what a terminal would show.
+    // A terminal would show what follows the last carriage return.
     let last = text.trim_end().rsplit('\r').next().unwrap_or_default();
     last.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
