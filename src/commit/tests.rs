@@ -1,5 +1,5 @@
-//! `docs/internals/states.md` is made of the tables that the machines are held to, and of what their code says of each
-//! state. `SNAPSHOTS=overwrite cargo test --lib` writes it anew; where that changes a table, in a second run.
+//! Generates `docs/internals/states.md` from the pinned tables of the machines and from the comments on their states.
+//! `SNAPSHOTS=overwrite cargo test --lib` rewrites it; if that changes a table, run it a second time.
 
 const HEAD: &str = "\
 # States
@@ -35,7 +35,7 @@ Each heading below is a situation that events have led to; `api` and `web` are t
 the destination tells. What is not in a table does nothing at once: it may be remembered until the decision is known.
 ";
 
-/// The page, of the tables and of the code itself.
+/// Returns the page, made from the tables and from the code itself.
 fn page() -> String {
     let app = include_str!("app.rs");
     let destination = include_str!("destination.rs");
@@ -64,18 +64,18 @@ fn heading(cells: &[&str]) -> String {
     row(cells) + &format!("|{}\n", "---|".repeat(cells.len()))
 }
 
-/// The cells of a line: two blanks or more are between them.
+/// Returns the cells of a line, which are separated by two or more blanks.
 fn cells(line: &str) -> Vec<&str> {
     line.trim().split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect()
 }
 
-/// The variants of an enum, with what their comments say.
+/// Returns a table of the variants of an enum, with their comments.
 fn described(of: &str, source: &str, start: &str) -> String {
     let mut table = heading(&[of, "what it is"]);
     let mut comment = Vec::new();
     let body = source.split_once(start).map_or("", |(_, body)| body);
     for line in body.lines().take_while(|line| *line != "}") {
-        // What is further in is a field of a variant.
+        // Deeper indentation is a field of a variant.
         let Some(line) = line.strip_prefix("    ").filter(|line| !line.starts_with(' ')) else { continue };
         if let Some(text) = line.strip_prefix("///") {
             comment.push(text.trim());
@@ -89,7 +89,7 @@ fn described(of: &str, source: &str, start: &str) -> String {
     table
 }
 
-/// One table of rules, under its title. The first line may say what the columns are.
+/// Formats one table of rules under its title. Its first line may name the columns.
 fn rules(table: &str) -> String {
     let (title, rows) = table.split_once('\n').unwrap_or((table, ""));
     let mut text = format!("### {title}\n\n");
@@ -102,7 +102,7 @@ fn rules(table: &str) -> String {
     text
 }
 
-/// Situations, and below each what every event does there.
+/// Formats situations: a heading each, then what every event does there.
 fn situations(table: &str) -> String {
     let mut text = String::new();
     for line in table.lines() {

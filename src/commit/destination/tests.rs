@@ -1,4 +1,4 @@
-//! The machine's table, and the stories that it tells.
+//! The machine's table, and the histories that it must handle.
 
 use snapbox::{assert_data_eq, file};
 
@@ -207,7 +207,7 @@ fn in_words(action: &DestinationAction) -> String {
     }
 }
 
-/// Each event in each state, as one table to be read by people. What is not in it does nothing at once.
+/// Pins what each event does in each state, as one table for people to read. What is not in it does nothing at once.
 #[test]
 fn every_event_in_every_state() {
     let mut table = String::new();
@@ -228,7 +228,7 @@ fn every_event_in_every_state() {
 fn what_comes_twice_counts_once() {
     for (name, state) in states() {
         for (event_name, event) in events() {
-            // Looks and decisions are asked for again because their answers may have been lost.
+            // Requests for a look and for the decision are repeated, because their answers may have been lost.
             if matches!(
                 event,
                 DestinationEvent::LookAsked(_)

@@ -1,4 +1,4 @@
-//! The destination around its real machine ([`Destination`](crate::commit::destination::Destination)): the executor,
+//! The destination: the executor around the real machine ([`Destination`](crate::commit::destination::Destination)),
 //! Dokku's deploys with our triggers in them, and the apps.
 
 use super::Moves;
@@ -15,7 +15,7 @@ use crate::commit::destination::{
 use crate::protocol::{AppEnd, Decision, HoldPoint, Report, Verdict};
 
 impl Destination {
-    /// Tries to write the decision; the one that stands.
+    /// Tries to write the decision; returns the one that is written.
     fn decide(&mut self, wanted: Decision, setting: &Setting) -> Decision {
         if setting.has(Defect::LastWriterDecides) {
             self.decision = Some(wanted);
@@ -23,7 +23,7 @@ impl Destination {
         *self.decision.get_or_insert(wanted)
     }
 
-    /// Tries to write the verdict; the one that stands.
+    /// Tries to write the verdict; returns the one that is written.
     fn judge(&mut self, wanted: Verdict) -> Verdict {
         *self.verdict.get_or_insert(wanted)
     }
@@ -32,7 +32,7 @@ impl Destination {
         Standing::of(self.decision, self.soaks, self.verdict)
     }
 
-    /// A participant settles what a dead one has left, if one has.
+    /// Starts a participant that takes over what a dead one left, if there is anything.
     pub(super) fn take_over(&mut self, setting: &Setting) {
         if self.participant.is_some() || self.settled.is_some() || !self.begun {
             return;
@@ -52,7 +52,7 @@ impl Destination {
         self.carry_out(first, setting);
     }
 
-    /// What a participant has not started nobody starts.
+    /// Drops the deploys that the participant had not started: no other process starts them.
     fn forget_the_queue(&mut self) {
         for app in &mut self.apps {
             if app.deploy == Deploy::Queued {
@@ -61,7 +61,7 @@ impl Destination {
         }
     }
 
-    /// Feeds an event to the participant's machine, and carries out what takes no time.
+    /// Feeds an event to the participant's machine, and carries out the actions that take no time.
     fn feed(&mut self, event: DestinationEvent, setting: &Setting) {
         let Some(participant) = &mut self.participant else { return };
         let actions = participant.machine.step(event);
@@ -106,7 +106,7 @@ impl Destination {
                 }
                 DestinationAction::Distrust(app) => self.apps[index(&app)].note(&AppStep::Distrusted),
                 DestinationAction::MoveBranch(app) => self.feed(DestinationEvent::BranchMoved(app), setting),
-                // Nobody else deploys here, and nobody waits at the switch.
+                // In this model nothing needs the lock, and no app waits at the switch.
                 DestinationAction::NeedNotWait(_)
                 | DestinationAction::Lock(_)
                 | DestinationAction::Free(_) => {}
@@ -129,7 +129,8 @@ impl Destination {
         }
     }
 
-    /// An app comes to its end, which is written down; the participant hears of it, unless it dies.
+    /// Writes down that an app is concluded. The participant's machine is told by the caller, unless the participant
+    /// dies.
     fn end(&mut self, app: usize, end: AppEnd) {
         self.ended_twice |= self.apps[app].end.is_some();
         self.apps[app].end = Some(end);
@@ -149,7 +150,7 @@ impl App {
         self.end.as_ref().map_or(self.logged, Stage::ended)
     }
 
-    /// Something is written into its log.
+    /// Appends a step to the app's log.
     fn note(&mut self, step: &AppStep) {
         self.logged = self.logged.next(step);
     }
@@ -172,7 +173,7 @@ fn modelled(report: &Report) -> Option<ModelReport> {
         Report::Decided { decision } => ModelReport::Decided(*decision),
         Report::Soaking { .. } => ModelReport::Soaking,
         Report::AppEnded { app, end } => ModelReport::Ended(index(app), end.clone()),
-                // The end tells it, too.
+                // The ends of the apps say this, too.
                 Report::Judged { .. }
         | Report::Hello(_)
         | Report::Answer(_)
@@ -182,7 +183,7 @@ fn modelled(report: &Report) -> Option<ModelReport> {
         | Report::Log { .. }
         | Report::Admitting { .. }
             | Report::Renewed { .. }
-        // Said as the last of all work.
+        // Reported separately, as the last piece of work.
         | Report::Settled { .. } => return None,
     })
 }
@@ -252,7 +253,7 @@ pub(super) fn moves(moves: &mut Moves) {
             });
         }
     }
-    // In their order, for in which one it sees what has happened to both changes nothing.
+    // App by app: the order in which the participant sees what happened to both makes no difference.
     for app in 0..APPS {
         if following(moves, participant, app) {
             break;
@@ -279,7 +280,7 @@ fn requested(moves: &mut Moves, request: Wire) {
     });
 }
 
-/// Somebody else's `ps:restart`: it starts what Dokku's names say when it begins.
+/// A foreign `ps:restart`: it starts the version to which Dokku's names point when it begins.
 fn somebody_elses(moves: &mut Moves, app: usize) {
     let setting = moves.setting;
     let there = &moves.from.there;
@@ -307,7 +308,7 @@ fn somebody_elses(moves: &mut Moves, app: usize) {
     }
 }
 
-/// One deploy: it needs no participant.
+/// One deploy, which runs without a participant, too.
 fn deploy(moves: &mut Moves, app: usize) {
     let setting = moves.setting;
     let there = &moves.from.there;
@@ -319,7 +320,7 @@ fn deploy(moves: &mut Moves, app: usize) {
     let one = &there.apps[app];
     match one.deploy {
         Deploy::None | Deploy::Ended => {}
-        // One is built at a time, in either order.
+        // One app is built at a time, in either order.
         Deploy::Queued if there.decision.is_some() => moves.step("a deploy is not started", fails),
         Deploy::Queued => {
             let builds = |app: &App| matches!(app.deploy, Deploy::Building | Deploy::Built);
@@ -328,7 +329,8 @@ fn deploy(moves: &mut Moves, app: usize) {
             }
         }
         Deploy::Building => {
-            // Noted first, then told what to deploy: one that is told nothing ends.
+            // The participant notes the deploy's process first, then sends it what to deploy; a process that receives
+            // nothing ends.
             let notes = there.participant.as_ref().is_some_and(|one| !one.took_over);
             if !one.is_noted && !setting.has(Defect::DeployBeforeItsNote) {
                 if !notes {
@@ -406,7 +408,8 @@ fn deploy(moves: &mut Moves, app: usize) {
                 fails(world);
             };
             if one.is_unheld {
-                // Or it is ended: after an abort it is not waited for as long as it takes.
+                // The failure also stands for a deploy that the participant ended: after an abort it waits only so
+                // long.
                 moves.step("an app that nothing holds fails before its switch", fails);
                 moves.step("an app that nothing holds fails after its switch", fails_live);
             } else {
@@ -460,7 +463,7 @@ fn following(moves: &mut Moves, participant: &Participant, app: usize) -> bool {
             if let Some(participant) = &mut world.there.participant {
                 participant.follows[app] = false;
             }
-            // What somebody else has begun to deploy loses its containers.
+            // A foreign deploy that had begun loses its containers.
             if outcome == DeployOutcome::Live && world.there.decision == Some(Decision::Go) {
                 world.there.apps[app].foreign = None;
             }
@@ -470,7 +473,7 @@ fn following(moves: &mut Moves, participant: &Participant, app: usize) -> bool {
     is_over || is_news
 }
 
-/// The first of what takes its time.
+/// The first piece of work that takes time.
 fn working(moves: &mut Moves, work: &Work) {
     let setting = moves.setting;
     let pop = |world: &mut World| {
@@ -560,17 +563,17 @@ fn concluding(moves: &mut Moves, app: usize, way: Way) {
 }
 
 fn put_back(app: &mut App, way: Way) {
-    // What never went live is not started anew.
+    // An app that never went live is not restarted.
     if way != Way::Undo {
         app.runs = Version::Old;
-        // What somebody else has begun to deploy loses its containers.
+        // A foreign deploy that had begun loses its containers.
         app.foreign = None;
     }
     app.names = Version::Old;
     app.waits = false;
 }
 
-/// The destination's host loses its power. Reports are not synced: some or all of them may be lost.
+/// The destination's host loses power. Reports are not synced: some or all of them may be lost.
 fn reboot(moves: &mut Moves) {
     let whole = moves.from.there.reports.len();
     let mut kept = vec![0, whole.saturating_sub(1), whole];
@@ -586,7 +589,7 @@ fn reboot(moves: &mut Moves) {
             there.forget_the_queue();
             for app in &mut there.apps {
                 if app.deploy != Deploy::None {
-                    // After the decision Dokku starts what it is told is the app's newest version.
+                    // After the decision Dokku starts the version to which its names point, the new one.
                     if app.deploy == Deploy::Passing && app.names == Version::New {
                         app.runs = Version::New;
                     }

@@ -1,13 +1,14 @@
-//! A model check of the two-phase commit: the real [`Transaction`] in a model of its surroundings, in every order in
-//! which things can happen, with every fault at every point, as many as a history may have.
+//! A model check of the two-phase commit: the real machines ([`Transaction`], the destination's) run in a model of
+//! their surroundings. It explores every order of events, with every fault at every point, up to a number of faults per
+//! history.
 //!
-//! A state is a [`World`]. From each all steps are taken, breadth first; so what breaks a promise is found by its
-//! shortest history, which the test prints. A planted defect is looked for depth first, which finds it in a third of the
-//! time. `source`, `record`, `push` and `destination` say what can
-//! happen, `promises` what must hold. Time is not a number here: a lease can end whenever nobody renews it.
+//! A state is a [`World`]. From each state the check takes all steps, breadth first, so that it finds a broken promise
+//! by its shortest history, which the test prints. It looks for a planted defect depth first, which takes a third of
+//! the time. `source`, `record`, `push` and `destination` say what can happen, `promises` what must hold. Time is not a
+//! number here: a lease can end whenever no coordinator renews it.
 //!
-//! Two things make that it ends, too: where nothing more happens all is settled (`promises::at_rest`), and when nothing more
-//! goes wrong nothing happens for ever (`longest_run`).
+//! Two rules make sure that a graduation also ends: where no step is left, everything is settled (`promises::at_rest`),
+//! and without further faults no history is infinite (`longest_run`).
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -31,7 +32,7 @@ struct Moves<'a> {
 }
 
 impl Moves<'_> {
-    /// Something that happens by itself.
+    /// Adds a step that happens without a fault.
     fn step(&mut self, label: &'static str, change: impl FnOnce(&mut World)) {
         let mut next = self.from.clone();
         change(&mut next);
@@ -39,7 +40,7 @@ impl Moves<'_> {
         self.found.push((label, next));
     }
 
-    /// Something that goes wrong, if anything still may.
+    /// Adds a fault, if this history may have another one.
     fn fault(&mut self, label: &'static str, change: impl FnOnce(&mut World)) {
         if self.from.faults > 0 {
             self.step(label, |next| {
@@ -55,7 +56,7 @@ impl Moves<'_> {
 struct Seen {
     states: usize,
     settled: usize,
-    /// The most steps that can follow one another in which nothing goes wrong.
+    /// The longest sequence of steps without a fault.
     longest_run: usize,
 }
 
@@ -66,14 +67,14 @@ struct Broken {
     history: Vec<&'static str>,
 }
 
-/// Takes every step from every state that can be reached.
+/// Takes every step from every reachable state.
 fn explore(setting: &Setting) -> Result<Seen, Broken> {
     let first = World::new(setting);
-    // Of a state that was seen only a hash of 64 bits is kept: with a million of them, the chance that one hides
-    // another is one in ten millions.
+    // Only a 64-bit hash of each known state is kept: with a million states the chance that one hides another is one in
+    // ten millions.
     let mut known: HashMap<u64, usize, BuildHasherDefault<Words>> = HashMap::default();
     known.insert(hash(&first), 0);
-    // Where the steps of each state lead in which nothing goes wrong.
+    // For each state, the states that its fault-free steps lead to.
     let mut well: Vec<Vec<usize>> = vec![Vec::new()];
     let mut steps: Vec<(usize, &'static str)> = vec![(0, "")];
     let mut queue = VecDeque::from([(0, first)]);
@@ -117,12 +118,12 @@ fn explore(setting: &Setting) -> Result<Seen, Broken> {
     Ok(Seen { states: known.len(), settled, longest_run })
 }
 
-/// The longest way along these edges.
+/// Returns the length of the longest path along these edges.
 ///
 /// # Errors
-/// A state from which a way leads back to it.
+/// A state on a cycle.
 fn longest_run(edges: &[Vec<usize>]) -> Result<usize, usize> {
-    /// How far the search has come with a state.
+    /// The progress of the search at a state.
     #[derive(Clone, Copy)]
     enum Search {
         New,
@@ -169,14 +170,14 @@ fn hash(world: &World) -> u64 {
     hasher.finish()
 }
 
-/// A hash that takes whole words, each by one multiplication whose halves are folded. That of the library takes them apart
-/// into bytes, which is a third of an exploration where nothing is optimised.
+/// A hasher that takes whole words: one multiplication each, with the halves of the product folded. The standard
+/// library's hasher works byte by byte, which takes a third of an exploration's time in an unoptimised build.
 #[derive(Default)]
 struct Words(u64);
 
 impl Words {
     fn add(&mut self, word: u64) {
-        /// Odd, and half of the bits are set: digits of pi.
+        /// Odd, with half of its bits set: digits of pi.
         const FACTOR: u128 = 0x243f_6a88_85a3_08d3;
         let product = u128::from(self.0 ^ word ^ 0x1319_8a2e_0370_7344).wrapping_mul(FACTOR);
         self.0 = (product as u64) ^ ((product >> 64) as u64);

@@ -1,4 +1,4 @@
-//! What must hold, always and when nothing more happens by itself.
+//! The promises: what must hold in every state, and what must hold at rest.
 
 use super::record;
 use super::world::{APPS, App, Deploy, Setting, Told, Version, World};
@@ -12,7 +12,7 @@ fn holds(holds: bool, promise: &'static str) -> Promise {
     if holds { Ok(()) } else { Err(promise) }
 }
 
-/// In every state.
+/// Checks what must hold in every state.
 pub(super) fn always(world: &World, setting: &Setting) -> Promise {
     let there = &world.there;
     let decided = |decision| there.decision == Some(decision);
@@ -39,7 +39,7 @@ pub(super) fn always(world: &World, setting: &Setting) -> Promise {
     holds(asked, "a mix is only what was asked for or what could not be put back")
 }
 
-/// Where nothing more happens, though everybody who can come has come.
+/// Checks what must hold where only faults can still happen, so that whoever can come has come.
 pub(super) fn at_rest(world: &World, setting: &Setting) -> Promise {
     let there = &world.there;
     holds(world.coordinator.is_none(), "no coordinator waits for what never comes")?;
@@ -67,7 +67,8 @@ pub(super) fn at_rest(world: &World, setting: &Setting) -> Promise {
         None | Some(Outcome::Aborted { .. } | Outcome::RolledBack { .. }) => {
             holds(was_stuck || runs == [false; APPS], "what was not recorded does not run")?;
             holds(world.source.release.is_none(), "the ledger names nothing that does not run")?;
-            // A host that goes down between git's own move of the tag and our first line cannot know of it.
+            // If the host goes down between git's move of the tag and the journal's first line, no process can know of
+            // the move.
             let is_unknown = setting.mode == Mode::AfterPush && world.push.was_cut_off && !world.source.began;
             holds(!world.source.tag_moved || is_unknown, "the tag names nothing that does not run")?;
         }

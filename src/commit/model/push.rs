@@ -1,4 +1,4 @@
-//! Who asked for the graduation: receive-pack with its hooks, or a process that watches.
+//! The client that asked for the graduation: receive-pack with its hooks, or a command that watches.
 
 use super::Moves;
 use super::world::{Push, Stage, Told, World};
@@ -9,11 +9,11 @@ impl Push {
         self.told = Some(told);
     }
 
-    /// The coordinator has ended, and has told `said` before.
+    /// Handles the end of the coordinator, which had sent `said` before.
     pub(super) fn hears_of_a_death(&mut self, said: Option<u8>) {
         match (self.stage, said) {
             (Stage::Following, None) => self.hears(Told::Look),
-            // Only of a push is it known that a refusal stops it: git moves nothing then.
+            // Only a push is known to stop when its hook refuses: git moves nothing then.
             (Stage::Asked | Stage::Watching, None) if !self.heard_yes => {
                 self.hears(if self.is_push { Told::NotLive } else { Told::Look });
             }
@@ -21,7 +21,7 @@ impl Push {
         }
     }
 
-    /// It ended and told nothing but its failure.
+    /// Ends the client without a result from the coordinator.
     pub(super) fn is_over_without_a_word(&mut self) {
         if self.stage != Stage::Over {
             self.was_cut_off = true;
@@ -75,7 +75,7 @@ pub(super) fn moves(moves: &mut Moves) {
             moves.fault("receive-pack dies after it moved the tag", |world| {
                 world.push.is_over_without_a_word();
             });
-            // With nobody there it waits for who settles, which it starts itself, and not for ever.
+            // Without a coordinator, post-receive starts one that settles, and waits for it for a limited time.
             if coordinator_is_gone && world.source.current {
                 moves.step("post-receive gives up waiting for who settles", |world| {
                     world.push.hears(Told::Look);

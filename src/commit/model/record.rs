@@ -1,4 +1,5 @@
-//! What a coordinator makes durable, one effect after the other, and who goes by it after its death.
+//! What a coordinator makes durable, one effect after the other, and the coordinator that settles from it after its
+//! death.
 
 use super::Moves;
 use super::source::cause;
@@ -8,7 +9,7 @@ use crate::commit::source::{Go, Transaction, TransactionEvent};
 use crate::order::Mode;
 use crate::protocol::{AppEnd, OnFailure};
 
-/// The next thing that a coordinator makes durable or tells.
+/// The next thing that a coordinator makes durable or sends.
 pub(super) fn working(moves: &mut Moves, todo: Todo) {
     let setting = moves.setting;
     let mode = setting.mode;
@@ -146,7 +147,7 @@ fn concluding(moves: &mut Moves, todo: Todo) {
     }
 }
 
-/// What the ledger says after an outcome; nothing of what is stuck.
+/// Returns what the ledger says after an outcome; `None` if an app is stuck.
 fn release(outcome: &Outcome) -> Option<[bool; APPS]> {
     match outcome {
         Outcome::Live {} => Some([true; APPS]),
@@ -160,7 +161,7 @@ fn release(outcome: &Outcome) -> Option<[bool; APPS]> {
     }
 }
 
-/// The next graduation, post-receive or `recover` settles what a dead coordinator has left.
+/// Starts a coordinator that settles what a dead one left, as the next graduation, post-receive or `recover` do.
 pub(super) fn settling(moves: &mut Moves) {
     let world = moves.from;
     let setting = moves.setting;
@@ -201,11 +202,11 @@ pub(super) fn settling(moves: &mut Moves) {
     });
 }
 
-/// An outcome that nobody can have asked for.
+/// Whether this outcome is a mix of old and new that neither a setting nor a stuck app explains.
 pub(super) fn is_unasked(outcome: &Outcome, setting: &Setting) -> bool {
     let Outcome::Mixed { ends, .. } = outcome else { return false };
     let is_stuck = |end: &AppEnd| matches!(end, AppEnd::Stuck { .. });
-    // What the destination has confirmed by itself stays, whatever was found here meanwhile.
+    // What the destination confirmed on its own stays, whatever the source found wrong in the meantime.
     let is_confirmed = setting.soak && ends.values().all(|end| *end == AppEnd::Live {});
     setting.on_failure == OnFailure::Rollback && !ends.values().any(is_stuck) && !is_confirmed
 }

@@ -1,4 +1,4 @@
-//! The coordinator around the real [`Transaction`], its disk, and who settles after its death.
+//! The coordinator around the real [`Transaction`], with its disk; and the one that settles after its death.
 
 use super::Moves;
 use super::record::{conclusion, settling, working};
@@ -16,7 +16,7 @@ pub(super) fn cause() -> Cause {
 }
 
 impl World {
-    /// Feeds an event to the machine, and carries out what leaves nothing durable.
+    /// Feeds an event to the machine, and carries out the actions that leave nothing durable.
     pub(super) fn feed(&mut self, mode: Mode, event: TransactionEvent) {
         let Some(coordinator) = &mut self.coordinator else { return };
         let actions = coordinator.machine.step(event);
@@ -29,12 +29,12 @@ impl World {
             match action {
                 TransactionAction::RunHooks(phase) => coordinator.programs = Some(phase),
                 TransactionAction::Open(app) => self.send(Wire::Open(index(&app))),
-                // Objects wait for nothing and nobody: they are there at once, or the app has failed.
+                // Sending objects depends on nothing else: they arrive at once, or the app has failed.
                 TransactionAction::Send(app) => self.feed(mode, TransactionEvent::Sent(app)),
                 TransactionAction::Prepare(app) => self.send(Wire::Prepare(index(&app))),
                 TransactionAction::Look => self.send(Wire::Look),
                 TransactionAction::Verify => coordinator.verifies = true,
-                // Whoever dies before that has seen nothing.
+                // A coordinator that dies before this has found nothing wrong.
                 TransactionAction::NoteUnwell(_) => self.source.unwell = true,
                 TransactionAction::Judge(verdict) => self.send(Wire::Judge(verdict)),
                 TransactionAction::Ready if mode == Mode::Push => self.push.heard_ready = true,
@@ -79,7 +79,7 @@ impl World {
     fn read(&mut self, setting: &Setting, report: &ModelReport) {
         let mode = setting.mode;
         if matches!(report, ModelReport::Settled(_)) && !setting.has(Defect::OnlyReportsTellTheEnd) {
-            // How each app ended the agent has from the disk: of the reports a crash may have taken some.
+            // The agent reads each app's end from the disk, since a crash may have lost some of the reports.
             self.hear_the_ends(mode);
         }
         let Some(coordinator) = &mut self.coordinator else { return };
@@ -88,7 +88,7 @@ impl World {
         coordinator.end_was_told |= matches!(report, ModelReport::Settled(_));
         coordinator.begun |= *report == ModelReport::Begun;
         let event = event_of(report, coordinator.begun);
-        // Nobody acts on these twice; that they were there is all that still counts.
+        // A coordinator acts on these reports only once; afterwards only their number counts.
         if matches!(
             report,
             ModelReport::Begun | ModelReport::Opened(_) | ModelReport::Held(_) | ModelReport::Looked
@@ -106,7 +106,7 @@ impl World {
         }
     }
 
-    /// Reads what makes the coordinator do nothing: when it does so is the same to everybody else.
+    /// Reads the reports on which the coordinator does nothing. When it reads them makes no difference to the others.
     pub(super) fn read_what_changes_little(&mut self, setting: &Setting) {
         while let Some(coordinator) = &self.coordinator
             && coordinator.link == Link::Up
@@ -138,7 +138,7 @@ impl World {
         }
     }
 
-    /// A session begins: what was missed is asked for, what may not have arrived is said again.
+    /// Begins a session: asks for the reports that were missed, and repeats the requests that may not have arrived.
     pub(super) fn resume(&mut self, setting: &Setting) {
         let Some(coordinator) = &mut self.coordinator else { return };
         coordinator.link = Link::Up;
@@ -149,11 +149,11 @@ impl World {
         let unanswered = coordinator.machine.unanswered();
         let announced = coordinator.announced;
         if self.there.has_rebooted {
-            // The agent repeats all.
+            // The agent repeats all reports.
             coordinator.seen = 0;
         }
         let seen = coordinator.seen;
-        // An answer to an earlier question; they are numbered.
+        // The answer to an earlier look: looks are numbered.
         for report in
             self.there.reports.iter_mut().skip(seen).filter(|report| **report == ModelReport::Looked)
         {
@@ -185,7 +185,7 @@ impl World {
         self.push.gone_unnoticed = false;
         let watched = self.push.stage == Stage::Watching;
         self.push.hears_of_a_death(self.source.said);
-        // Where the tag has moved first, post-receive takes it back if nobody else will.
+        // In mode `AfterPush` the tag has moved first; post-receive sets it back if no coordinator will.
         let is_begun = self.source.current || self.source.ended.is_some();
         if !self.push.is_push && watched && self.push.stage == Stage::Over && !is_begun {
             self.source.tag_moved = false;
@@ -261,7 +261,7 @@ pub(super) fn moves(moves: &mut Moves) {
     talking(moves, coordinator);
 }
 
-/// The link, and what comes over it.
+/// What happens on the link.
 fn talking(moves: &mut Moves, coordinator: &Coordinator) {
     let world = moves.from;
     let setting = moves.setting;
@@ -312,7 +312,7 @@ fn event_of(report: &ModelReport, begun: bool) -> Option<TransactionEvent> {
     })
 }
 
-/// The source's host loses its power: what was not synced may be lost.
+/// The source's host loses power: what was not synced may be lost.
 pub(super) fn reboot(moves: &mut Moves) {
     for (label, loses) in [
         ("the source's host reboots", false),
@@ -333,7 +333,7 @@ pub(super) fn reboot(moves: &mut Moves) {
 }
 
 impl World {
-    /// The versions that serve.
+    /// Returns for each app whether the new version serves.
     pub(super) fn running(&self) -> [bool; APPS] {
         [0, 1].map(|app| self.there.apps[app].runs == Version::New)
     }

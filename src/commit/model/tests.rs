@@ -8,7 +8,7 @@ use super::world::{Defect, Setting};
 use crate::order::Mode;
 use crate::protocol::OnFailure;
 
-/// The most steps that a graduation of two apps takes when nothing more goes wrong.
+/// The most steps that a graduation of two apps takes without further faults.
 const LONGEST_RUN: usize = 100;
 
 fn holds(mode: Mode, on_failure: OnFailure, soak: bool, faults: u8) {
@@ -27,7 +27,7 @@ fn holds(mode: Mode, on_failure: OnFailure, soak: bool, faults: u8) {
     }
 }
 
-// Not each mode with each policy, and with and without a soak: `two_faults` has them all.
+// These are not all modes with all policies, with and without a soak: `two_faults` has them all.
 
 #[test]
 fn a_push_keeps_every_promise() {
@@ -71,7 +71,7 @@ fn two_faults_break_no_promise() {
     }
 }
 
-/// Plants a defect, which must be found by the promise that it breaks.
+/// Plants a defect and expects the promise that it breaks.
 fn breaks(mode: Mode, on_failure: OnFailure, defect: Defect, faults: u8, promise: &str) {
     let soak = matches!(
         defect,

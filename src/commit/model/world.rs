@@ -1,4 +1,4 @@
-//! What the model's world is made of: everything that a step reads or changes, and nothing else.
+//! The state of the model: everything that a step reads or changes, and nothing else.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use crate::names::AppName;
 use crate::order::Mode;
 use crate::protocol::{AppEnd, Decision, OnFailure, Verdict};
 
-/// How many apps graduate.
+/// The number of apps that graduate.
 pub(super) const APPS: usize = 2;
 
 pub(super) fn name(app: usize) -> AppName {
@@ -21,14 +21,14 @@ pub(super) fn index(app: &AppName) -> usize {
     usize::from(app.as_str() == "web")
 }
 
-/// What one exploration is about.
+/// The subject of one exploration.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Setting {
     pub(super) mode: Mode,
     pub(super) on_failure: OnFailure,
-    /// What is live is verified before it is confirmed.
+    /// Whether live apps are verified before they are confirmed.
     pub(super) soak: bool,
-    /// How many things may go wrong in one history.
+    /// The number of faults that one history may have.
     pub(super) faults: u8,
     pub(super) defect: Option<Defect>,
 }
@@ -39,56 +39,56 @@ impl Setting {
     }
 }
 
-/// Mistakes that the program does not make, planted to see that the model finds them.
+/// Mistakes that the program does not make, planted to prove that the model finds them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Defect {
     /// The last writer of the destination's decision wins.
     LastWriterDecides,
-    /// A ref that was read is taken for durable.
+    /// A ref that was read is assumed to be durable.
     GoBeforeTheRefIsDurable,
-    /// A tag that has not moved yet is taken for one that never will.
+    /// A tag that has not moved yet is assumed never to move.
     AbortWhileThePushLives,
-    /// The vote is told first and journalled then.
+    /// The vote is sent before it is journalled.
     YesBeforeTheJournal,
     /// A held trigger goes on when its lease ends.
     LeaseEndMeansGo,
-    /// A held trigger whose lease ends gives up without writing so.
+    /// A held trigger whose lease ends gives up without writing *abort*.
     LeaseEndIsNotWritten,
-    /// Who settles asks the journal only.
+    /// A coordinator that settles reads the journal only.
     SettlingForgetsTheRef,
-    /// The tag stays where it is after a roll-back.
+    /// The tag is not set back after a roll-back.
     TagStays,
-    /// The end is told by the reports only, which a crash can lose.
+    /// Only reports, which a crash can lose, say how it ended.
     OnlyReportsTellTheEnd,
-    /// A deploy begins to work before its process is noted.
+    /// A deploy begins to work before its process is recorded.
     DeployBeforeItsNote,
     /// The look before the vote finds nothing.
     LookBeforeTheVoteIsBlind,
-    /// A held trigger goes on after the decision whatever has become of its container.
+    /// A held trigger goes on after the decision without looking at its container.
     NoLookAfterTheDecision,
-    /// What is live stays so although another app failed.
+    /// Live apps stay although another app failed.
     WhatIsLiveStays,
-    /// Whoever takes over an undecided graduation decides that it goes live.
+    /// A participant that takes over an undecided graduation decides to go.
     WhoTakesOverDecidesToGo,
-    /// Whoever takes over does not know which apps have come to their ends.
+    /// A participant that takes over does not know which apps are concluded.
     WhoTakesOverForgetsEnds,
-    /// Whoever takes over does not wait for the ends of deploys.
+    /// A participant that takes over does not wait for the ends of deploys.
     WhoTakesOverDoesNotWait,
-    /// With `keep`, an app that failed stays as it failed.
+    /// With `keep`, an app that failed stays as it is.
     KeepKeepsWhatFailed,
-    /// Somebody else may deploy an app that is built and not held.
+    /// A foreign deploy may run while an app is built and not held.
     ForeignDeployBeforeTheHold,
-    /// What somebody else began to deploy may become live after the decision to go.
+    /// A container of a foreign deploy may go live after the decision to go.
     ForeignContainerAfterTheDecision,
-    /// Of a deploy that came to no good end nobody looks whether it is live.
+    /// After a failed deploy, nothing checks whether the app is live.
     FailedIsTakenForNotLive,
-    /// An app that cannot be put back is tried for ever.
+    /// An app that cannot be put back is retried for ever.
     NeverGivesUp,
-    /// What was watched and is to go back stays.
+    /// Watched apps stay after a verdict to roll back.
     RollBackIsNotCarriedOut,
-    /// Whoever takes over does not see that all were live and watched.
+    /// A participant that takes over does not know that all apps were live and watched.
     WhoTakesOverForgetsTheSoak,
-    /// What is live and watched is recorded before its verdict.
+    /// A release is recorded while it is watched, before its verdict.
     RecordBeforeTheVerdict,
 }
 
@@ -99,25 +99,25 @@ pub(super) enum Version {
     New,
 }
 
-/// All of it.
+/// The whole state.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct World {
     pub(super) faults: u8,
     pub(super) coordinator: Option<Coordinator>,
     pub(super) source: Source,
     pub(super) push: Push,
-    /// Requests that were sent and have not arrived.
+    /// Requests that are sent and have not arrived.
     pub(super) wire: VecDeque<Wire>,
     pub(super) there: Destination,
-    /// The decision to go was durable at some time.
+    /// Whether the decision to go was ever durable.
     pub(super) go_was_durable: bool,
-    /// The container of a held app had ended when the vote was asked for.
+    /// Whether the container of a held app had ended when the vote was asked for.
     pub(super) dead_when_asked: bool,
-    /// How often somebody may still settle what a coordinator has left.
+    /// How many more coordinators may settle what an earlier one left.
     pub(super) settlers: u8,
 }
 
-/// A coordinator that lives.
+/// A live coordinator.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Coordinator {
     pub(super) machine: Transaction,
@@ -129,10 +129,10 @@ pub(super) struct Coordinator {
     pub(super) vote_asked: bool,
     pub(super) voted: bool,
     pub(super) programs: Option<Phase>,
-    /// VERIFY hooks run.
+    /// Whether VERIFY hooks run.
     pub(super) verifies: bool,
     pub(super) outcome: Option<Outcome>,
-    /// The agent of this session has told the end.
+    /// Whether the agent of this session has sent the end.
     pub(super) end_was_told: bool,
 }
 
@@ -166,34 +166,34 @@ pub(super) enum Todo {
 #[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Source {
     pub(super) current: bool,
-    /// It was the current one at some time.
+    /// Whether it was ever the current graduation.
     pub(super) began: bool,
     pub(super) ordered: bool,
     pub(super) voted: bool,
     pub(super) decided_go: bool,
-    /// It was noted that something was wrong after all were live.
+    /// Whether it is recorded that something was wrong after all apps were live.
     pub(super) unwell: bool,
     pub(super) ended: Option<Outcome>,
     pub(super) tag_moved: bool,
     pub(super) tag_is_durable: bool,
-    /// Which apps are new, as the newest release says.
+    /// Which apps are new, by the newest release.
     pub(super) release: Option<[bool; APPS]>,
-    /// The exit status in the last event.
+    /// The exit status in the last notice.
     pub(super) said: Option<u8>,
 }
 
-/// Who asked: a push with its two hooks, or a process that only watches.
+/// The client that asked: a push with its two hooks, or a command that only watches.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Push {
     pub(super) is_push: bool,
     pub(super) stage: Stage,
     pub(super) heard_ready: bool,
     pub(super) heard_yes: bool,
-    /// The asker's connection has ended and the coordinator has not noticed.
+    /// Whether the client has disconnected and the coordinator has not noticed.
     pub(super) gone_unnoticed: bool,
-    /// It was ended from outside.
+    /// Whether it was ended from outside.
     pub(super) was_cut_off: bool,
-    /// What the exit status told.
+    /// What its exit status means.
     pub(super) told: Option<Told>,
 }
 
@@ -217,13 +217,13 @@ pub(super) enum Stage {
 pub(super) enum Told {
     /// Exit status 0.
     Live,
-    /// Exit status 1: nothing of it is live.
+    /// Exit status 1: nothing of the graduation is live.
     NotLive,
-    /// Any other, or the session broke: look.
+    /// Any other status, or a broken session: the user must look.
     Look,
 }
 
-/// A request on its way.
+/// A request in transit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Wire {
     Begin,
@@ -237,7 +237,7 @@ pub(super) enum Wire {
 /// A line in the participant's file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum ModelReport {
-    /// One that was read and says nothing to whoever reads it again.
+    /// A report that was read and has no effect when it is read again.
     Old,
     Begun,
     Refused,
@@ -257,16 +257,16 @@ pub(super) struct Destination {
     pub(super) begun: bool,
     pub(super) lease_is_over: bool,
     pub(super) decision: Option<Decision>,
-    /// All were live, and are watched.
+    /// Whether all apps were live and are watched.
     pub(super) soaks: bool,
     pub(super) verdict: Option<Verdict>,
     pub(super) settled: Option<(Decision, Vec<(usize, AppEnd)>)>,
     pub(super) reports: Vec<ModelReport>,
-    /// The host went down: the source may have heard of reports that are lost.
+    /// Whether the host went down: the source may have received reports that are lost.
     pub(super) has_rebooted: bool,
     pub(super) participant: Option<Participant>,
     pub(super) apps: [App; APPS],
-    /// An app was brought to its end that had come to it.
+    /// Whether an app was concluded twice.
     pub(super) ended_twice: bool,
 }
 
@@ -274,26 +274,26 @@ pub(super) struct Destination {
 pub(super) struct App {
     pub(super) taken: bool,
     pub(super) deploy: Deploy,
-    /// Its log names its process.
+    /// Whether its log names the process of its deploy.
     pub(super) is_noted: bool,
     pub(super) held: bool,
-    /// Somebody has switched off the trigger that holds it.
+    /// Whether an operator has disabled the trigger that holds it.
     pub(super) is_unheld: bool,
-    /// Its held container has ended, and its trigger has not seen it yet.
+    /// Whether its held container has ended and its trigger has not noticed.
     pub(super) has_ended: bool,
-    /// What its log says, but for its end.
+    /// Its stage by its log, without the entry of its end.
     pub(super) logged: app::Stage,
-    /// What serves.
+    /// The version that serves.
     pub(super) runs: Version,
-    /// What Dokku would start.
+    /// The version that Dokku would start.
     pub(super) names: Version,
-    /// A new container that does not serve.
+    /// Whether a new container exists that does not serve.
     pub(super) waits: bool,
-    /// The decision that its trigger went by.
+    /// The decision that its trigger obeyed.
     pub(super) obeyed: Option<Decision>,
-    /// How it ended, on the disk.
+    /// Its end, as written on the disk.
     pub(super) end: Option<AppEnd>,
-    /// Somebody else deploys it, and this version comes of it.
+    /// The version that a foreign deploy, now running, will start.
     pub(super) foreign: Option<Version>,
 }
 
@@ -317,21 +317,21 @@ impl Default for App {
     }
 }
 
-/// Dokku's own process, with our triggers inside.
+/// A deploy: Dokku's own process, with our triggers inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Deploy {
     None,
-    /// It waits until another one is built.
+    /// It waits until another app is built.
     Queued,
     Building,
     Built,
     Held,
-    /// Told to go on.
+    /// Its trigger has released it.
     Passing,
     Ended,
 }
 
-/// What takes a participant its time.
+/// A participant's work that takes time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Work {
     Open(usize),
@@ -341,17 +341,17 @@ pub(super) enum Work {
     SaySettled(Decision),
 }
 
-/// A participant that lives.
+/// A live participant.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Participant {
     pub(super) machine: Machine,
-    /// It took over from one that died.
+    /// Whether it took over from one that died.
     pub(super) took_over: bool,
-    /// What takes its time, in order.
+    /// Work that takes time, in order.
     pub(super) todo: VecDeque<Work>,
-    /// It waits for the end of an app's deploy.
+    /// Whether it waits for the end of the app's deploy.
     pub(super) follows: [bool; APPS],
-    /// It has told that an app is held.
+    /// Whether it has reported the app as held.
     pub(super) told_held: [bool; APPS],
 }
 

@@ -3,7 +3,7 @@ use snapbox::{assert_data_eq, file};
 use super::*;
 use crate::commit::outcome::AfterAbort;
 
-/// Every state that matters, by the events that lead to it.
+/// Returns every state that matters, reached by the events that lead to it.
 fn states() -> Vec<(&'static str, Transaction)> {
     let mut states = vec![("locking", new())];
     let mut stopped = new();
@@ -236,7 +236,7 @@ fn in_words(action: &TransactionAction) -> String {
     }
 }
 
-/// Each event in each state, as one table to be read by people. What is not in it does nothing at once.
+/// Pins what each event does in each state, as one table for people to read. What is not in it does nothing at once.
 #[test]
 fn every_event_in_every_state() {
     let mut table = String::new();
@@ -342,7 +342,7 @@ fn an_ended_graduation_does_nothing_any_more() {
 
 #[test]
 fn it_always_comes_to_an_end() {
-    // Whatever happened: the decision is known, and the destination settles it or cannot be reached any more.
+    // Whatever happened before, the decision is known now, and the destination settles or is no longer reachable.
     let last: [fn() -> TransactionEvent; 3] = [
         || TransactionEvent::Settled(Decision::Go),
         || TransactionEvent::Settled(Decision::Abort),
