@@ -131,7 +131,7 @@ impl Coordinator<'_> {
         let begun = run.peer.has_begun;
         let release = match self.conclude(&outcome) {
             Ok(release) => release,
-            // The journal has everything up to here; the graduation is settled from it when that is possible.
+            // The journal has everything up to here, so that a later coordinator can settle the graduation.
             Err(error) => {
                 return Ok(Ending::of(Outcome::InDoubt { cause: Cause::new(error.to_string()) }, None));
             }

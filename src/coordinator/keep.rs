@@ -51,8 +51,8 @@ fn followed(order: &Order) -> BTreeMap<AppName, CommitId> {
 }
 
 impl Coordinator<'_> {
-    /// Returns what to keep once this graduation is a release. It also reads as many older releases as are kept, to
-    /// forget what was kept for them; anything older was forgotten before.
+    /// Returns what to keep once this graduation is a release. Twice as many releases as are kept are read, to forget
+    /// what was kept for the older ones; anything older than these was forgotten before.
     fn to_keep(&self) -> Result<BTreeMap<AppName, KeptRevisions>, RepoError> {
         let count = usize::try_from(self.limits.keep_releases).unwrap_or(usize::MAX);
         let repo = GitRepository::open(self.vars)?;

@@ -166,9 +166,9 @@ impl<'a> Ledger<'a> {
         Ok(self.git.change_refs(&[RefChange { name, new: Some(commit), old: self.runs }])?)
     }
 
-    /// Makes the release tag and moves the branch in one transaction of git. Git still renames one file after the
-    /// other: an interrupted transaction may leave only the tag. A graduation has one release, even if a coordinator
-    /// recorded it and died before it could note that.
+    /// Makes the release tag and moves the branch in one transaction of git. Even then git renames one file after the
+    /// other, so that an interrupted transaction may leave only the tag. A graduation has one release, even if a
+    /// coordinator recorded it and died before it could note that.
     fn release<'b>(
         &self,
         commit: CommitId,

@@ -42,7 +42,7 @@ enum Carried {
 /// is ready, and the time limit and a stop count as they do in every push whose hook has not asked for the vote yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Permission {
-    /// It must be given, and the run does not wait for it yet.
+    /// It is needed, and the run does not wait for it yet.
     Needed,
     /// The run waits for it.
     Awaited,
@@ -83,7 +83,7 @@ pub(super) struct Run<'c, 'v> {
     verifying: Option<Verifying>,
     /// Child processes that forward the connections of POST hooks to held apps.
     forward: Children,
-    /// The thread that stops both, once stopping has begun.
+    /// The thread that stops `children` and then `forward`, once stopping has begun.
     stopping: Option<JoinHandle<()>>,
 }
 

@@ -65,7 +65,7 @@ impl Peer {
         say: Say<'_>,
     ) -> Option<TransactionEvent> {
         self.lease.hears(Instant::now());
-        // Only the participant's reports are counted. The agent's own are the first of these.
+        // Only the participant's reports are counted. The agent's own, the first of these, are taken off again.
         self.seen += 1;
         match report {
             Report::Hello(_) | Report::Answer(_) => {

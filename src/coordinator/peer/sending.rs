@@ -17,7 +17,6 @@ use crate::transfer::Transfer;
 
 /// How many apps are sent at once. They share one connection, on which sshd allows ten sessions by default
 /// (`MaxSessions`).
-/// (`MaxSessions`).
 const SENT_AT_ONCE: u32 = 4;
 
 /// How long to wait for the process of a link to exit after a transfer over its connection has failed: if the link is
