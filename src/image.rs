@@ -1,8 +1,8 @@
-//! Images on their way from the source to a destination: what the two hosts say, and what each lets through.
+//! Transfers images from the source to a destination: the protocol of the two hosts, and the filter of each.
 //!
-//! Docker's archives come in three forms, and hold names of their maker's choice. None of them crosses the connection:
-//! [`saved`] finds the wanted parts in what `docker save` writes, the parts travel without names (talk.rs), and
-//! [`unpack`] makes of them the one archive that `docker load` sees, with one name, which is ours.
+//! Docker's archives come in three forms, and hold names that their author chose. None of these names crosses the
+//! connection: [`saved`] finds the wanted parts in the output of `docker save`, the parts travel without names
+//! (talk.rs), and [`unpack`] makes from them the one archive that `docker load` reads, with one name, which is ours.
 
 mod contents;
 mod facts;

@@ -1,18 +1,18 @@
-//! What runs here, and how that is known: every deploy is recorded, and the containers are asked.
+//! What runs on this host, and how that is known: every deploy is recorded, and Docker is asked about the containers.
 //!
-//! Dokku keeps no record of the revision that a container runs. Its deploy branch moves without a deploy (`git:sync`), a
-//! deploy happens without its branch (a push from a shallow clone, which Git refuses when Dokku has deployed it), and
-//! `latest` is an image that was refused. So the plugin's triggers record each deploy (`record.rs`): which revision was
-//! built to which image, and which containers were started from it. Whoever wants to know what an app runs asks
-//! [`look()`], and nothing else: it asks Docker for the live containers and looks up each in the records (`judge.rs`).
+//! Dokku keeps no record of the revision that a container runs. Its deploy branch moves without a deploy (`git:sync`),
+//! a deploy happens without its branch (a push from a shallow clone, which git refuses after Dokku has deployed it),
+//! and `latest` may be an image that was refused. So the plugin's triggers record each deploy (`record.rs`): which
+//! revision was built to which image, and which containers were started from it. All other code learns what an app runs
+//! from [`look()`] alone, which asks Docker for the live containers and looks up each in the records (`judge.rs`).
 //!
 //! ```text
 //! <data>/provenance/<app>/records.json    builds, and the containers that were started from them
-//!                         images.json     the images of earlier deploys that are kept (`kept.rs`)
-//!                         of-image.json   revisions that deploy an image as it is, and what is known of it (`of_image.rs`)
-//!                         ran             each revision that ever ran here, one a line, oldest first
-//!                         deploy-<pid>    a deploy that goes on, by Dokku's DOKKU_PID
-//!                         lock            of whoever changes records.json
+//!                         images.json     the kept images of earlier deploys (`kept.rs`)
+//!                         of-image.json   revisions that deploy an image as it is, and what it says (`of_image.rs`)
+//!                         ran             each revision that ever ran here, one per line, oldest first
+//!                         deploy-<pid>    a deploy in progress, by Dokku's DOKKU_PID
+//!                         lock            held by the process that changes records.json
 //! ```
 
 mod judge;
@@ -37,10 +37,10 @@ use crate::docker::DockerError;
 use crate::dokku::DokkuError;
 use crate::files::FileError;
 
-/// What runs, or which deploys there were, could not be read or written.
+/// What runs, or the records of deploys, could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProvenanceError {
-    /// A file of ours.
+    /// A file of the plugin.
     #[error(transparent)]
     File(#[from] FileError),
     /// Docker.
@@ -49,7 +49,7 @@ pub(crate) enum ProvenanceError {
     /// Dokku's files.
     #[error(transparent)]
     Dokku(#[from] DokkuError),
-    /// Another deploy of the app changes the records for too long.
+    /// Another process has been changing the app's records for too long.
     #[error("the records of {0} are being changed by another process that does not end")]
     Busy(crate::names::AppName),
     /// The app has no container whose revision could be declared.

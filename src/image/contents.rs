@@ -1,4 +1,4 @@
-//! The config file of an image: what it runs, and of which layers it consists.
+//! The config file of an image: what it runs, and its layers.
 
 use serde::Deserialize;
 
@@ -6,10 +6,10 @@ use crate::docker::images::{ImageContents, RunConfig};
 use crate::docker::{APP_LABEL, STAGE_LABEL};
 use crate::names::Digest;
 
-/// The longest config file that is taken, in bytes. It has a few lines for each instruction of a Dockerfile.
+/// The largest config file that is accepted, in bytes. It has a few lines for each instruction of a Dockerfile.
 pub(crate) const MAX_CONFIG: u64 = 1 << 20;
 
-/// A config file, as far as it matters here; the form is that of Docker and of the OCI image specification.
+/// The part of a config file that matters here, in the format of Docker and of the OCI image specification.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct ConfigFile {
     pub(super) architecture: String,
@@ -24,12 +24,12 @@ pub(super) struct RootFs {
 }
 
 impl ConfigFile {
-    /// Reads one; none if it is something else.
+    /// Parses a config file; none if it is something else.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(bytes).ok()
     }
 
-    /// Dokku would take the image for one of its own, and remove it, or take it for what an app's next build starts from.
+    /// Reports whether Dokku would treat the image as its own: remove it, or start an app's next build from it.
     pub(super) fn is_dokkus(&self) -> bool {
         let labels = self.config.iter().flat_map(|config| &config.labels);
         labels.into_iter().any(|(label, value)| {
@@ -39,7 +39,8 @@ impl ConfigFile {
     }
 }
 
-/// What Docker has is the image of this config file. Its id says nothing: each of Docker's stores makes it of something else.
+/// Reports whether Docker's image is that of this config file. Its id cannot tell: each of Docker's stores computes it
+/// from something else.
 pub(crate) fn is_loaded_as(config: &ConfigFile, found: &ImageContents) -> bool {
     config.rootfs.diff_ids == found.layers
         && config.architecture == found.architecture

@@ -1,21 +1,21 @@
-//! What a build has found out besides the image. Dokku is told it again where an image takes the place of a build.
+//! What a build detects in addition to the image. Dokku receives it again where an image replaces a build.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::names;
 
-/// The most ports of one app.
+/// The largest number of ports of one app.
 const MAX_PORTS: usize = 64;
 
-/// What a build has found out.
+/// What a build has detected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BuildFacts {
-    /// Which builder of Dokku's has built.
+    /// The builder of Dokku's that was used.
     #[serde(deserialize_with = "builder")]
     pub builder: String,
-    /// The ports that it has found, as `http:80:5000`; none if it looks for none.
+    /// The detected ports, as `http:80:5000`; none if the builder detects none.
     #[serde(deserialize_with = "ports")]
     pub ports: Option<Vec<String>>,
 }
@@ -35,7 +35,7 @@ fn ports<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, D::E
     Ok(ports)
 }
 
-/// As Dokku writes one: scheme, host port, container port.
+/// Reports whether the text has Dokku's form: scheme, host port, container port.
 fn is_port_mapping(text: &str) -> bool {
     let parts: Vec<&str> = text.split(':').collect();
     let [scheme, host, container] = parts.as_slice() else { return false };

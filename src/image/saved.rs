@@ -1,18 +1,20 @@
-//! The sender's filter: finds the wanted parts of an image in what `docker save` writes, and passes on nothing else.
+//! The sender's filter: finds the wanted parts of an image in the output of `docker save`, and passes on nothing else.
 //!
-//! Forms of that archive, all of which have their members in the order of their names:
+//! The forms of that archive, each of which has its members in the order of their names:
 //!
 //! | engine | config | layer | table of contents |
 //! |---|---|---|---|
-//! | up to 24 | `<hex of the id>.json` | `<id of 2014>/layer.tar`; a link where one is there twice | `manifest.json` |
+//! | up to 24 | `<hex of the id>.json` | `<id of 2014>/layer.tar`; a link for a repeated layer | `manifest.json` |
 //! | from 25 | `blobs/sha256/<hex of the id>` | `blobs/sha256/<hex of the layer>` | `manifest.json`, `index.json` |
 //! | containerd's store | `blobs/sha256/<hex>` | `blobs/sha256/<hex>`, compressed or not | `manifest.json`, `index.json` |
 //!
-//! What BuildKit has built has more blobs in the third form: its id is that of an index, which also names a manifest of how
-//! it was built. From 25 on there is a file of 2014 beside each layer, in the second form. Neither is passed on.
+//! In the third form, an image built by BuildKit has more blobs: its id is that of an index, which also names a
+//! manifest about the build. In the second form, from 25 on, there is a file in the 2014 format next to each layer.
+//! Neither is passed on.
 //!
-//! Layers come before the table of contents. So the first pass takes what a member's name tells, which is all in the
-//! second form. What is still missing then the table of contents has named, and a second `docker save` has it.
+//! Layers come before the table of contents. So the first pass takes the parts that it finds by a member's name, which
+//! are all of them in the second form. The table of contents then names the missing parts, and a second `docker save`
+//! provides them.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -28,19 +30,20 @@ use crate::docker::images::ImageContents;
 use crate::names::Digest;
 use crate::protocol;
 
-/// gzip, by a library in Rust alone: it needs no C for a static binary, and a destination is seldom nearer than this is fast.
+/// gzip, by a library written in Rust: it needs no C for a static binary, and is faster than most connections to a
+/// destination.
 const LEVEL: Compression = Compression::new(3);
 
-/// The longest table of contents that is read, in bytes.
+/// The largest table of contents that is read, in bytes.
 const MAX_CONTENTS: u64 = 1 << 20;
 
-/// What `docker save` wrote cannot be sent on.
+/// The output of `docker save` cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum SavedError {
-    /// It broke off, or is no archive.
+    /// It was cut short, or is not an archive.
     #[error("cannot read what docker save writes: {0}")]
     Read(#[from] io::Error),
-    /// What it has been found to be is not passed on.
+    /// A part cannot be passed on.
     #[error(transparent)]
     Pass(io::Error),
     /// It is not the archive of this image.
@@ -48,8 +51,8 @@ pub enum SavedError {
     Other(&'static str),
 }
 
-/// Writes the config of an image and its layers from `start` on, compressed, of what `save` opens once or twice: what
-/// `docker save` writes. Tells how many bytes each step was, before compression.
+/// Writes the config of an image and its layers from `start` on, compressed. `save` opens the output of `docker save`,
+/// once or twice. Reports to `told` the size of each piece in bytes, before compression.
 ///
 /// # Errors
 /// See [`SavedError`].
@@ -90,14 +93,14 @@ fn copy(from: &mut dyn Read, to: &mut impl Write, told: &mut dyn FnMut(u64)) -> 
     }
 }
 
-/// What is wanted of an image, and not found yet.
+/// The parts of an image that are wanted and not found yet.
 #[derive(Debug)]
 struct Wanted<'a> {
     image: &'a ImageContents,
     config: bool,
-    /// Which layers, by their place in the image.
+    /// The wanted layers, with their index in the image.
     layers: BTreeMap<Digest, usize>,
-    /// What the members of these names are.
+    /// The known members of the archive, by name.
     places: BTreeMap<String, ArchiveMember>,
 }
 
@@ -107,7 +110,7 @@ enum ArchiveMember {
     Layer(Digest),
 }
 
-/// The table of contents of an archive: one entry for each image.
+/// An entry of an archive's table of contents; there is one for each image.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct SavedImage {
@@ -116,7 +119,7 @@ struct SavedImage {
 }
 
 impl<'a> Wanted<'a> {
-    /// The config and the layers from one on.
+    /// Wants the config and the layers from `from` on.
     fn new(image: &'a ImageContents, from: usize) -> Self {
         let numbered = image.layers.iter().enumerate().skip(from);
         let layers: BTreeMap<Digest, usize> = numbered.map(|(index, layer)| (*layer, index)).collect();
@@ -130,15 +133,15 @@ impl<'a> Wanted<'a> {
         Self { image, config: true, layers, places }
     }
 
-    /// All was found.
+    /// Reports whether all parts were found.
     fn is_satisfied(&self) -> bool {
         !self.config && self.layers.is_empty()
     }
 
-    /// Reads an archive to its end, and passes on each wanted part as it comes.
+    /// Reads an archive to its end, and passes on each wanted part as it is read.
     ///
     /// # Errors
-    /// It is not this image's archive, or a part cannot be passed on.
+    /// It is not the archive of this image, or a part cannot be passed on.
     fn read(
         &mut self,
         archive: impl Read,
@@ -172,12 +175,12 @@ impl<'a> Wanted<'a> {
                 Some(ArchiveMember::Config) | None => {}
             }
         }
-        // Whoever writes it may still have an end to write, and a status to tell.
+        // The writer may still have to write the end of the archive and to report its status.
         io::copy(&mut archive.into_inner(), &mut io::sink())?;
         self.look_up(contents.ok_or(SavedError::Other("it has no manifest.json"))?)
     }
 
-    /// On containerd's store the id of an image is the digest of something else, which is left alone.
+    /// On containerd's store a member named like the image's id is not a config file, and is skipped.
     fn pass_config(
         &mut self,
         member: &mut impl Read,
@@ -218,7 +221,7 @@ fn bounded(member: &mut impl Read, limit: u64) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// The digest by which a member is called.
+/// The digest in a member's name.
 fn named_digest(name: &str) -> Option<Digest> {
     let hex = Path::new(name).strip_prefix("blobs/sha256").ok()?.to_str()?;
     format!("sha256:{hex}").parse().ok()

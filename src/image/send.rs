@@ -1,4 +1,4 @@
-//! The source's end of a session: sends an image of this host to an app of a graduation.
+//! The source's side of a session: sends an image of this host to an app of a graduation.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::ChildStdout;
@@ -18,80 +18,80 @@ use crate::names::CommitId;
 use crate::process::{Children, KEPT_OUTPUT, ProcessError, ProcessId, Program, Running, Tail, in_words};
 use crate::protocol::{self, LineError};
 
-/// How long a process may take to end when it is told to.
+/// How long a process may take to end when it is stopped.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The image is not there.
+/// The image was not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// A program cannot be run.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    /// Nobody knows where the destination is.
+    /// The destination cannot be reached.
     #[error("{0}")]
     NoWay(String),
-    /// Docker does not tell of the image.
+    /// Docker does not describe the image.
     #[error(transparent)]
     Docker(#[from] DockerError),
-    /// It has been removed.
+    /// The image was removed.
     #[error("there is no image {0} any more")]
     Gone(String),
-    /// What Docker writes of it cannot be sent.
+    /// Docker's output cannot be sent.
     #[error(transparent)]
     Saved(#[from] SavedError),
-    /// The other side does not take it.
+    /// The destination refuses the image.
     #[error("the destination did not take the image: {0}")]
     Refused(String),
-    /// The session ended without a last word.
+    /// The session ended without a final answer.
     #[error("the connection ended while the image was sent{0}")]
     Ended(String),
-    /// The other side says something else.
+    /// The destination's line is not an answer.
     #[error("the destination said something else than an answer: {0}")]
     Line(#[from] LineError),
-    /// It says what makes no sense at that point.
+    /// The destination's answer is not valid at this point.
     #[error("the destination said something else than was asked: {0}")]
     OutOfTurn(String),
-    /// A pipe of ours.
+    /// A pipe of ours failed.
     #[error("cannot talk to ssh: {0}")]
     Pipe(#[source] io::Error),
-    /// Either side stands still.
+    /// Neither side makes progress.
     #[error("sending the image made no progress for {} s", STANDSTILL.as_secs())]
     Silent,
-    /// Nobody needs it any more.
+    /// The graduation was stopped: the image is no longer needed.
     #[error("the graduation was stopped")]
     Stopped,
 }
 
-/// How far it is.
+/// The progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HowFar {
     /// Bytes of layers that have been sent, before compression.
     pub done: u64,
-    /// About how many there are to send.
+    /// The approximate number of bytes to send.
     pub of: u64,
 }
 
-/// An image, to be sent to a destination.
+/// An image to send to a destination.
 pub struct Sending<'a> {
-    /// The image here.
+    /// The image on this host.
     pub image: &'a str,
     /// The revision that it was built from.
     pub commit: CommitId,
-    /// What its build has found out.
+    /// What its build detected.
     pub facts: BuildFacts,
-    /// What leads to `graduate:receive-image` for the app there, or why nothing does.
+    /// The command that runs `graduate:receive-image` for the app on the destination, or why there is none.
     pub receiver: &'a dyn Fn() -> Result<Program, String>,
 }
 
 impl Sending<'_> {
-    /// Sends what the destination lacks of it, with children of `children`, and tells how far it is.
+    /// Sends the parts that the destination lacks, in processes of `children`, and reports the progress to `told`.
     ///
     /// # Errors
-    /// It is not there, and nothing of it is.
+    /// The image has not arrived, and no part of it is kept.
     pub fn run(&self, children: &Children, told: &dyn Fn(HowFar)) -> Result<(), SendError> {
         let mut image =
             images::described(self.image)?.ok_or_else(|| SendError::Gone(self.image.to_owned()))?;
-        // containerd's store tells how large it is while it is compressed, and the destination unpacks it.
+        // containerd's store reports the compressed size, and the destination unpacks the image.
         let all = image.layers.len();
         image.bytes = image.bytes.max(images::bytes_above(self.image, all, all)?);
         let mut last = self.session(children, &image, false, told)?;
@@ -136,15 +136,15 @@ fn as_end(answer: ImageAnswer) -> Result<(), SendError> {
     }
 }
 
-/// Ends processes when nothing has moved for [`STANDSTILL`], and the others when the session's own has ended: `docker save`
-/// may still prepare its first byte then, and nobody waits for that.
+/// Stops all processes when nothing has moved for [`STANDSTILL`], and the others when the session's own process has
+/// exited: `docker save` may still be preparing its first byte then, and its output is no longer needed.
 #[derive(Debug, Default)]
 struct Watcher {
-    /// Counts bytes, and whatever else is progress.
+    /// Counts bytes and other signs of progress.
     beat: AtomicU64,
     found_silence: AtomicBool,
     found_end: AtomicBool,
-    /// The session's own first.
+    /// The session's own process comes first.
     processes: Mutex<Vec<ProcessId>>,
 }
 
@@ -159,7 +159,7 @@ impl Watcher {
         self.processes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The session's own process has.
+    /// Reports whether the session's own process has exited.
     fn has_ended(&self) -> bool {
         self.processes().first().is_some_and(|process| !process.is_running())
     }
@@ -215,7 +215,7 @@ impl Talk<'_> {
         let Sending { commit, facts, .. } = self.sending;
         let announcement =
             Announced { commit: *commit, facts: facts.clone(), architecture, layers, bytes, whole };
-        // One that has ended already has said why.
+        // A session that has already ended has answered why.
         let _ = to.write_all(&protocol::encode(&announcement));
         let start = match self.answer(&mut from, &stderr)? {
             ImageAnswer::Lacks { from } if from <= image.layers.len() && !(whole && from > 0) => from,
@@ -225,7 +225,7 @@ impl Talk<'_> {
             last @ (ImageAnswer::Incomplete { .. } | ImageAnswer::Refused { .. }) => return Ok(last),
         };
         let sent = self.send_parts(to, image, start);
-        // One that does not read on says why.
+        // A session that stops reading answers why.
         if let Err(error) = sent
             && !matches!(error, SendError::Saved(SavedError::Pass(_)))
             && !self.watch.found_end.load(Ordering::Acquire)
@@ -276,7 +276,7 @@ impl Talk<'_> {
     }
 }
 
-/// `docker save`, as what it writes. Its end is a good one, or an error.
+/// The output of a `docker save`. Its end is an error unless the command succeeded.
 struct Saving<'a> {
     running: Running,
     stdout: ChildStdout,
@@ -302,7 +302,7 @@ impl Read for Saving<'_> {
 
 impl Drop for Saving<'_> {
     fn drop(&mut self) {
-        // Who stops reading it needs no more of it.
+        // The reader stopped before the end, so that the rest is not needed.
         if !matches!(self.running.child.try_wait(), Ok(Some(_))) {
             let _ = self.running.stop(GRACE);
         }

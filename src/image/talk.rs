@@ -1,18 +1,18 @@
-//! What is said in a session of `graduate:receive-image <app>`.
+//! The protocol of a session of `graduate:receive-image <app>`.
 //!
 //! ```text
 //! source                                destination
 //! {"commit":..,"layers":[..],..}   ->                              Announced: one line
-//!                                  <-   {"type":"lacks","from":2}  ImageAnswer: the layers before that are there
-//! gzip of: a Part in one line,     ->                              the config and each layer that lacks, in any order
+//!                                  <-   {"type":"lacks","from":2}  ImageAnswer: it has the layers before that
+//! gzip of: a Part in one line,     ->                              the config and each missing layer, in any order
 //!   its bytes, the next Part, ..
 //!   {"part":"end"}
 //!                                  <-   {"type":"loading"}         every few seconds while Docker unpacks
 //!                                  <-   {"type":"loaded"}          or `refused`, `incomplete`: the last line
 //! ```
 //!
-//! The destination may say its last word at any time. After `incomplete` the source sends everything once more, in a
-//! session whose announcement says `whole`. Nothing that the source sends has a name that becomes one of a file or an image.
+//! The destination may send its final answer at any time. After `incomplete` the source sends everything once more, in
+//! a session whose announcement has `whole`. No name from the source becomes the name of a file or an image.
 
 use std::time::Duration;
 
@@ -21,34 +21,34 @@ use serde::{Deserialize, Serialize};
 use super::BuildFacts;
 use crate::names::{CommitId, Digest};
 
-/// The most layers of an image; Docker itself has 127.
+/// The largest number of layers of an image; Docker itself allows 127.
 pub(crate) const MAX_LAYERS: usize = 256;
 
-/// How long either side waits while nothing moves. Docker writes a large image to its disk before it gives the first byte of
-/// its archive, and reads all of an archive before it unpacks it.
+/// How long either side waits without progress. Docker writes a large image to its disk before the first byte of its
+/// archive, and reads a whole archive before it unpacks it.
 pub(crate) const STANDSTILL: Duration = Duration::from_secs(600);
 
-/// The most bytes of all parts together, unpacked: 32 GiB.
+/// The largest total of all parts, unpacked, in bytes: 32 GiB.
 pub(crate) const MAX_UNPACKED: u64 = 32 << 30;
 
-/// How much is passed on at once, in bytes.
+/// How many bytes are passed on at once.
 pub(super) const PIECE: usize = 64 * 1024;
 
-/// The first line of the source: which image it is going to send.
+/// The source's first line: the image that it will send.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Announced {
     /// The revision that it was built from.
     pub(crate) commit: CommitId,
-    /// What its build has found out.
+    /// What its build detected.
     pub(crate) facts: BuildFacts,
-    /// For which machine it was built, in Docker's words.
+    /// Its architecture, in Docker's words.
     pub(crate) architecture: String,
     /// The digests of its unpacked layers, the lowest first.
     pub(crate) layers: Vec<Digest>,
-    /// About how much its layers hold, in bytes.
+    /// The approximate size of its layers in bytes.
     pub(crate) bytes: u64,
-    /// All layers will be sent, whatever is there.
+    /// Whether all layers will be sent, whatever the destination has.
     pub(crate) whole: bool,
 }
 
@@ -56,28 +56,28 @@ pub(crate) struct Announced {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum ImageAnswer {
-    /// It has the first `from` layers; the others are to be sent.
+    /// The destination has the first `from` layers and needs the others.
     Lacks {
-        /// How many it has.
+        /// The number of layers that it has.
         from: usize,
     },
-    /// Everything has arrived, and Docker unpacks it.
+    /// Everything has arrived, and Docker is unpacking it.
     Loading {},
-    /// The image is there, as it was announced.
+    /// The image has been loaded as it was announced.
     Loaded {},
-    /// Docker found the archive incomplete: the layers that were left out are not there after all.
+    /// Docker found the archive incomplete: it does not have the omitted layers after all.
     Incomplete {
         /// Docker's words.
         reason: String,
     },
-    /// Nothing of it is there.
+    /// The destination refuses the image and keeps no part of it.
     Refused {
         /// Why.
         reason: String,
     },
 }
 
-/// What precedes the bytes of each part, in a line of its own.
+/// The line before the bytes of each part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "part", rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum Part {
@@ -85,24 +85,24 @@ pub(crate) enum Part {
     Config {
         /// The digest of its bytes.
         digest: Digest,
-        /// How many bytes follow.
+        /// The number of bytes that follow.
         bytes: u64,
     },
     /// A layer.
     Layer {
-        /// Which of the announced ones, from 0.
+        /// Its index among the announced layers, from 0.
         index: usize,
         /// The digest of the bytes that follow: that of the announced layer, unless they are compressed.
         digest: Digest,
-        /// How many bytes follow.
+        /// The number of bytes that follow.
         bytes: u64,
     },
-    /// That was all.
+    /// The end of the image.
     End {},
 }
 
-/// How many of the first of these layers are at hand in one of the images that are there. Docker finds a layer by all
-/// that are below it.
+/// How many of the first of these layers one of the existing images has. Docker identifies a layer together with all
+/// layers below it.
 pub(crate) fn common_start(layers: &[Digest], there: &[Vec<Digest>]) -> usize {
     let shared =
         |image: &Vec<Digest>| image.iter().zip(layers).take_while(|(has, wanted)| has == wanted).count();

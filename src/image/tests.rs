@@ -16,8 +16,8 @@ use crate::docker::images::ImageContents;
 use crate::names::Digest;
 use crate::protocol;
 
-/// What `docker save` of engines writes, by their members, after listings of Docker 20.10.24, and of 26.1.5 and 28.5.2 with
-/// each of their image stores. Later engines were not at hand.
+/// The members of the archives that `docker save` writes, from listings of Docker 20.10.24, and of 26.1.5 and 28.5.2
+/// with each of their image stores. Later engines were not available.
 const FORMS: [(&str, &str); 5] = [
     ("docker-20.10", include_str!("archives/docker-20.10.txt")),
     ("docker-26.1", include_str!("archives/docker-26.1.txt")),
@@ -32,7 +32,7 @@ fn is_containerds(form: &str) -> bool {
 
 const NAME: &str = "graduate/kept:20261123104512-abcdef-api-img";
 
-/// Three layers, the first of which is there twice, as an empty one often is.
+/// Three layers, the first of which occurs twice, as an empty one often does.
 struct Sample {
     layers: [Vec<u8>; 3],
     config: Vec<u8>,
@@ -55,8 +55,8 @@ impl Sample {
         vec![base, libraries, base, app]
     }
 
-    /// As `docker image inspect` tells of it. On containerd's store its id is the digest of its manifest, or of
-    /// an index.
+    /// Its description by `docker image inspect`. On containerd's store its id is the digest of its manifest, or of an
+    /// index.
     fn described(&self, form: &str) -> ImageContents {
         let config = Digest::of(&self.config);
         let id = if is_containerds(form) { Digest::of(b"manifest") } else { config };
@@ -67,7 +67,7 @@ impl Sample {
         serde_json::from_value(inspected).unwrap()
     }
 
-    /// The archive that a form describes: a type, a name and what is in it on each line. `{a}` is the hex digits of a
+    /// The archive that a form describes: each line has a type, a name and the content. `{a}` is the hex digits of a
     /// digest, `^a` is compressed.
     fn archive(&self, form: &str) -> Vec<u8> {
         let compressed = |bytes: &[u8]| {
@@ -115,7 +115,7 @@ impl Sample {
         Awaited { name: NAME.to_owned(), architecture: "amd64".to_owned(), layers: self.ids(), from }
     }
 
-    /// All parts from a layer on, as they would come, without the compression.
+    /// All parts from a layer on, as they arrive, without the compression.
     fn parts(&self, from: usize) -> Vec<u8> {
         let mut parts = part(
             &Part::Config { digest: Digest::of(&self.config), bytes: self.config.len() as u64 },
@@ -287,7 +287,7 @@ fn what_is_compressed_must_be_right_to_its_last_byte() {
 #[test]
 fn an_archive_that_lacks_layers_is_not_sent() {
     let sample = Sample::new();
-    // containerd's store writes such of an image whose files it has lost.
+    // containerd's store writes such an archive for an image whose files it has lost.
     let form = FORMS[2].1.replace(r#""blobs/sha256/{^base}","#, "");
     let archive = sample.archive(&form);
     let save = || Ok(archive.as_slice());

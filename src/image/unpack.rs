@@ -1,8 +1,9 @@
-//! The receiver's filter: what comes over the connection becomes the one archive that `docker load` sees.
+//! The receiver's filter: makes the one archive that `docker load` reads from what arrives over the connection.
 //!
-//! It holds no more than a config file and a few buffers in memory, whatever the image's size, and writes nothing to disk.
-//! The archive has both forms of a table of contents: Docker's own store reads `manifest.json`, containerd's `index.json`.
-//! Both are made here. They come last, so that an archive that is cut short has none, and nothing of it is loaded.
+//! It holds at most a config file and a few buffers in memory, whatever the image's size, and writes nothing to disk.
+//! The archive has both forms of a table of contents: Docker's own store reads `manifest.json`, containerd's
+//! `index.json`. Both are made here, and come last, so that an archive that is cut short has none and Docker loads
+//! nothing of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, Read, Write};
@@ -20,58 +21,58 @@ use crate::protocol::{self, LineError};
 /// The longest line before a part, in bytes.
 const MAX_PART_LINE: u64 = 512;
 
-/// The parts are not those of the image that was announced, or Docker does not take them.
+/// The parts are not those of the announced image, or Docker does not accept them.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
-    /// The stream broke off, or is not compressed as it should be.
+    /// The stream was cut short, or is not valid gzip.
     #[error("the image broke off: {0}")]
     Read(#[source] io::Error),
-    /// Docker does not read on.
+    /// Docker stopped reading.
     #[error("docker load does not take it: {0}")]
     Write(#[source] io::Error),
-    /// What stands before a part is no line of ours.
+    /// The line before a part is not valid.
     #[error(transparent)]
     Line(#[from] LineError),
-    /// One of the bounds.
+    /// A limit was exceeded.
     #[error("{what} is larger than {limit} bytes")]
     TooLarge {
-        /// What of it.
+        /// What exceeds it.
         what: &'static str,
-        /// The bound.
+        /// The limit.
         limit: u64,
     },
-    /// The bytes are others than their digest says.
+    /// The bytes do not match their digest.
     #[error("{0} arrived damaged: its bytes have another digest")]
     Damaged(Digest),
-    /// It is another image.
+    /// It is not the announced image.
     #[error("what came is not the image that was announced: {0}")]
     Other(&'static str),
-    /// Dokku would take it for one of its own.
+    /// Dokku would treat it as its own image.
     #[error("its labels say that it is Dokku's image of an app, which Dokku would prune or start from")]
     Dokkus,
 }
 
-/// The image that is awaited.
+/// The expected image.
 #[derive(Clone, Debug)]
 pub struct Awaited {
     /// The only name that it gets: a repository and a tag.
     pub name: String,
-    /// For which machine it is.
+    /// Its architecture.
     pub architecture: String,
     /// The digests of its unpacked layers.
     pub layers: Vec<Digest>,
-    /// How many of them are there already, and do not come.
+    /// How many of them the destination has already and does not receive.
     pub from: usize,
 }
 
-/// A layer as it came.
+/// A layer as it was received.
 struct Blob {
     digest: Digest,
     bytes: u64,
     media: &'static str,
 }
 
-/// Unpacks what one session sends after its announcement, and counts in `beat` the bytes that have come so far.
+/// Unpacks what a session sends after its announcement, and counts the received bytes in `beat`.
 ///
 /// # Errors
 /// See [`UnpackError`]; the archive is then cut short before its table of contents.
@@ -81,12 +82,12 @@ pub fn unpack(
     archive: impl Write,
     beat: &AtomicU64,
 ) -> Result<ConfigFile, UnpackError> {
-    // What is stored without being compressed is a little longer for it.
+    // gzip makes bytes that cannot be compressed a little longer.
     let bounded = stream.take(MAX_UNPACKED + (MAX_UNPACKED >> 8));
     unpack_parts(io::BufReader::with_capacity(PIECE, GzDecoder::new(bounded)), awaited, archive, beat)
 }
 
-/// The same of parts that are not compressed.
+/// The same for parts that are not compressed.
 ///
 /// # Errors
 /// As [`unpack`].
@@ -118,7 +119,7 @@ pub fn unpack_parts(
             Part::End {} => break,
         }
     }
-    // The last bytes of what is compressed tell whether all of it is right.
+    // Only the last bytes of a gzip stream show whether all of it is valid.
     if !parts.fill_buf().map_err(UnpackError::Read)?.is_empty() {
         return Err(UnpackError::Other("something follows its end"));
     }
@@ -166,16 +167,17 @@ fn checked_config(
     Ok(config)
 }
 
-/// The archive for `docker load`, while it is written.
+/// The archive for `docker load` while it is written.
 struct Archive<'a, W> {
     to: W,
-    /// How many bytes of parts may still come.
+    /// How many more bytes of parts are accepted.
     left: u64,
     beat: &'a AtomicU64,
 }
 
 impl<W: Write> Archive<'_, W> {
-    /// Passes a layer on, and returns its media type; compressed ones stay so, and Docker checks them by itself.
+    /// Passes a layer on, and returns its media type. A compressed layer stays compressed, and Docker checks its
+    /// contents itself.
     fn add_layer(
         &mut self,
         parts: &mut impl BufRead,
@@ -212,7 +214,7 @@ impl<W: Write> Archive<'_, W> {
         if Digest::from(hasher) == digest { Ok(media) } else { Err(UnpackError::Damaged(digest)) }
     }
 
-    /// Writes the tables of contents, and the archive's end.
+    /// Writes the tables of contents and the end of the archive.
     fn finish(
         mut self,
         awaited: &Awaited,

@@ -1,4 +1,4 @@
-//! What an app runs, judged by its containers and the records. Values in, values out.
+//! Judges what an app runs by its containers and its records. Values in, values out.
 
 use std::collections::BTreeMap;
 
@@ -9,37 +9,37 @@ use crate::names::CommitId;
 use crate::procfile;
 use crate::runs::{AppStatus, Condition, Runs};
 
-/// All that tells what an app runs.
+/// All facts that show what an app runs.
 #[derive(Debug)]
 pub(super) struct Facts<'a> {
-    /// A deploy of it once ended well.
+    /// Whether a deploy of it ever succeeded.
     pub is_deployed: bool,
-    /// Somebody stopped it (`ps:stop`).
+    /// Whether it was stopped (`ps:stop`).
     pub is_stopped: bool,
-    /// Dokku starts its containers on this host; other schedulers keep no files of them.
+    /// Whether Dokku starts its containers on this host; it keeps no files about those of other schedulers.
     pub is_local: bool,
-    /// The image behind `latest` is what its next start is of.
+    /// Whether its next start uses the image behind `latest`.
     pub starts_latest: bool,
-    /// How many containers each process should have.
+    /// The number of containers that each process should have.
     pub scale: BTreeMap<String, u32>,
-    /// The Procfile by which it was deployed.
+    /// The Procfile with which it was deployed.
     pub procfile: Option<String>,
-    /// Its live containers by process and number (`web.1`); `None` for one that Docker does not have any more.
+    /// Its live containers by process and number (`web.1`); `None` for one that Docker no longer has.
     pub containers: BTreeMap<String, (String, Option<&'a Seen>)>,
-    /// The images of these that are still there.
+    /// The images of these that still exist.
     pub images: Vec<&'a ImageId>,
     /// The image behind `latest`.
     pub latest: Option<&'a ImageId>,
     /// Its records.
     pub records: Records,
-    /// Where its deploy branch is.
+    /// The commit of its deploy branch.
     pub tip: Option<CommitId>,
-    /// The variable in which Dokku notes the revision.
+    /// The config variable in which Dokku records the revision.
     pub revision_variable: Option<String>,
 }
 
 impl Facts<'_> {
-    /// Judges them; also gives the image that runs.
+    /// Judges the facts; also returns the image that runs.
     pub(super) fn judge(&self) -> (AppStatus, Option<ImageId>) {
         let basis = self.basis();
         let runs = match basis.is_empty() {
@@ -61,15 +61,15 @@ impl Facts<'_> {
         (live, image)
     }
 
-    /// The process counts: it is scaled, and the Procfile, if there is one, gives it a command. Of one that the Procfile
-    /// dropped Dokku goes on naming the container that it stopped.
+    /// Reports whether the process counts: it is scaled, and the Procfile, if there is one, has it. For a process that
+    /// was removed from the Procfile, Dokku goes on naming the container that it stopped.
     fn counts(&self, process: &str) -> bool {
         let is_scaled =
             self.scale.is_empty() || self.scale.get(process).is_some_and(|containers| *containers > 0);
         is_scaled && self.procfile.as_ref().is_none_or(|text| procfile::has_process(text, process))
     }
 
-    /// The containers that tell what it runs, `web` first: those that run, or where none does, those that ended.
+    /// The containers that show what the app runs, `web` first: the running ones, or if none runs, those that ended.
     fn basis(&self) -> Vec<(&str, &Seen)> {
         let all = self
             .containers
@@ -85,8 +85,9 @@ impl Facts<'_> {
         all.into_iter().map(|(_, id, seen)| (id, seen)).collect()
     }
 
-    /// A container that was started before deploys were recorded runs what its own variable says, if the deploy branch is
-    /// there: `git:sync` alone moves the branch and not the variable, a deploy that was refused the variable alone.
+    /// The revision of a container. One that was started before deploys were recorded runs the revision in its own
+    /// variable if the deploy branch agrees: `git:sync` alone moves only the branch, a refused deploy changes only the
+    /// variable.
     fn revision(&self, id: &str, seen: &Seen) -> Option<CommitId> {
         let own = self.revision_variable.as_deref().and_then(|name| seen.variable(name)?.parse().ok());
         match self.records.know(&seen.image) {
@@ -95,7 +96,7 @@ impl Facts<'_> {
         }
     }
 
-    /// It was deployed, and has no container: what its next start would run.
+    /// What the next start of an app that was deployed and has no container would run.
     fn without_containers(&self) -> Runs {
         let revision = match (self.is_local, self.latest) {
             (true, Some(image)) => self.records.revision_of_image(image, self.tip),
@@ -116,7 +117,7 @@ impl Facts<'_> {
         }
         let is_served = |process: &String| {
             let of_it = self.containers.iter().filter(|(name, _)| process_of(name) == process);
-            // Nobody can tell who stopped a container that ended with 0; a web process that ended does not serve.
+            // It is not known who stopped a container that exited with 0. A web process that has exited does not serve.
             let ended_well = |seen: &Seen| process != "web" && seen.exit_code == 0 && !seen.is_paused;
             of_it.filter_map(|(_, (_, seen))| *seen).any(|seen| seen.is_running || ended_well(seen))
         };
@@ -129,7 +130,7 @@ impl Facts<'_> {
     }
 }
 
-/// `web` of `web.1`.
+/// `web` for `web.1`.
 fn process_of(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(process, _)| process)
 }
@@ -139,7 +140,7 @@ mod tests {
     use super::super::records::tests::{image, records, revision};
     use super::*;
 
-    /// One container in a table: process and number, id, image, how it ended, and its own revision.
+    /// A container in a table: process and number, id, image, exit status, and its own revision.
     type Row = (&'static str, &'static str, char, Option<i64>, Option<char>);
 
     struct Case {
@@ -148,7 +149,7 @@ mod tests {
         built: Vec<(char, char, &'static str)>,
     }
 
-    /// An app that was deployed, with one web process and no container.
+    /// A deployed app with one web process and no container.
     fn sample() -> Facts<'static> {
         Facts {
             is_deployed: true,
@@ -203,15 +204,15 @@ mod tests {
         assert_eq!(runs(one, &[]), Runs::Revision(revision('a')));
         assert_eq!(runs(&[("web.1", "c1", '1', None, Some('b'))], &[]), Runs::Unknown);
         assert_eq!(runs(&[("web.1", "c1", '1', None, None)], &[]), Runs::Unknown);
-        // A restart of a refused image: its build is recorded, and so is what it runs.
+        // A restart of a refused image: its build is recorded, and so its revision is known.
         assert_eq!(
             runs(&[("web.1", "c9", '2', None, Some('b'))], &[('a', '1', "c1"), ('b', '2', "")]),
             Runs::Revision(revision('b'))
         );
-        // Half of it is of another deploy.
+        // The containers are of two deploys.
         let two: &[Row] = &[("web.1", "c1", '1', None, None), ("worker.1", "c2", '2', None, None)];
         assert_eq!(runs(two, &[('a', '1', "c1"), ('b', '2', "c2")]), Runs::Mixed);
-        // The container of a process that the Procfile dropped has ended, and counts no more.
+        // The container of a process that was removed from the Procfile has ended, and no longer counts.
         let dropped: &[Row] = &[("web.1", "c1", '1', None, None), ("worker.1", "c2", '2', Some(137), None)];
         assert_eq!(runs(dropped, &[('a', '1', "c1"), ('b', '2', "c2")]), Runs::Revision(revision('a')));
         assert_eq!(judged(&[], &[], |facts| facts.is_deployed = false).runs, Runs::Nothing);

@@ -1,8 +1,8 @@
-//! The images of earlier deploys that this host keeps, so that going back to one needs no build.
+//! The images of earlier deploys that this host keeps, so that a roll-back to one needs no build.
 //!
-//! What a deploy has built is kept just before Dokku releases it (`builder-release`), and counts when the deploy has ended
-//! well (`post-deploy`). An entry is written before its image is made and goes after it: whatever is killed in between leaves
-//! an entry without an image, or of a deploy that is gone, and the app's next deploy removes either.
+//! The image of a deploy is kept just before Dokku releases it (`builder-release`), and counts once the deploy has
+//! succeeded (`post-deploy`). Its entry is written before the image is made and removed after it. A crash in between
+//! leaves an entry without an image, or one of a deploy that no longer runs; the app's next deploy removes both.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -24,34 +24,35 @@ use crate::repo;
 use crate::settings::Settings;
 use crate::vars::Vars;
 
-/// With less room than this, in bytes or as a share of the disk, nothing new is kept, and the oldest goes.
+/// Below this free space, in bytes or as a fraction of the disk (one tenth), nothing new is kept and the oldest images
+/// are removed.
 const FLOOR_BYTES: u64 = 5 << 30;
 const FLOOR_SHARE: u64 = 10;
 
-/// Where Docker's two stores keep images if Docker does not say it.
+/// Where Docker's two stores keep images if Docker does not say.
 const STORES: [&str; 2] = [CONTAINERD_FILES, "/var/lib/docker"];
 
-/// Builders that find out no ports: those of an earlier build stay.
+/// Builders that detect no ports: those of an earlier build stay.
 const PORTLESS: [&str; 2] = ["nixpacks", "railpack"];
 
 /// A kept image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct KeptImage {
-    /// What it was built from.
+    /// The revision that it was built from.
     pub(crate) revision: CommitId,
-    /// What its build has found out.
+    /// What its build detected.
     pub(crate) facts: BuildFacts,
     /// Its id; none before it is made.
     image: Option<ImageId>,
-    /// When it was built, to the millisecond: by this and the revision it is named.
+    /// When it was built, to the millisecond; part of its name, as the revision is.
     at: DateTime<Utc>,
-    /// The deploy that has built it and has not ended well yet.
+    /// The deploy that built it, until that has succeeded.
     by: Option<ProcessId>,
 }
 
 impl KeptImage {
-    /// Its name in Docker. The last two parts have no dash, so that no two apps share one.
+    /// Its name in Docker. The last two parts have no dash, so that two apps cannot share a name.
     pub(crate) fn name(&self, app: &AppName) -> String {
         docker::kept_name(&format!("{app}-{}-{}", self.revision.short(), self.at.timestamp_millis()))
     }
@@ -61,17 +62,17 @@ impl KeptImage {
         self.image.as_ref()
     }
 
-    /// The image that its revision deploys as it is; none if it is another revision.
+    /// The image that its revision deploys as it is; none for any other revision.
     pub(crate) fn image_of(&self, vars: &Vars, app: &AppName) -> Option<ImageName> {
         repo::image_of(&Dokku::new(vars).repository(app), self.revision)
     }
 
-    /// The deploy that has built it has failed, or was killed.
+    /// Reports whether the deploy that built it has failed or was killed.
     fn is_of_failed(&self) -> bool {
         self.by.is_some_and(|by| !by.is_running())
     }
 
-    /// It counts, and Docker has it.
+    /// Reports whether it counts and Docker has it.
     fn is_there(&self, app: &AppName, seen: &BTreeMap<String, KeptSeen>) -> bool {
         let found = seen.get(&self.name(app)).map(|found| &found.id);
         self.by.is_none() && self.image.is_some() && found == self.image.as_ref()
@@ -101,7 +102,7 @@ impl RecordDir {
         Ok(())
     }
 
-    /// Removes these images, and then what is known of them.
+    /// Removes these images, and then their entries.
     fn drop_kept(&self, gone: &[KeptImage]) -> Result<(), ProvenanceError> {
         for one in gone {
             docker::untag(&one.name(&self.app))?;
@@ -109,10 +110,10 @@ impl RecordDir {
         if gone.is_empty() { Ok(()) } else { self.change_kept(|all| all.retain(|one| !gone.contains(one))) }
     }
 
-    /// Removes what failed deploys have left, what is more than is kept, and what has only one of entry and image: Docker goes
-    /// on with an image whose deploy was killed, and a person may have removed one.
+    /// Removes what failed deploys left behind, what exceeds the limit, and entries and images that lack their
+    /// counterpart: Docker continues to build the image of a killed deploy, and an operator may have removed an image.
     fn trim(&self, vars: &Vars) -> Result<(), ProvenanceError> {
-        // Asked first: the entry of an image is there before it.
+        // Docker first: the entry of an image exists before the image does.
         let seen = docker::kept()?;
         let images = self.kept()?;
         let (counting, others): (KeptImages, KeptImages) = images
@@ -127,7 +128,7 @@ impl RecordDir {
     }
 }
 
-/// Of how many deploys of each app the image is kept.
+/// The number of deploys of each app whose images are kept.
 fn limit(vars: &Vars) -> usize {
     let settings = Settings::load(vars).unwrap_or_else(|error| {
         log::error!("{error}");
@@ -136,8 +137,8 @@ fn limit(vars: &Vars) -> usize {
     usize::try_from(settings.keep_images()).unwrap_or(usize::MAX)
 }
 
-/// What is not kept: of the deploys that ended well all but the last `limit`, unless a release has them. With a limit of
-/// nothing, all of them.
+/// The images that are not kept: of deploys that succeeded, all but the last `limit`, except those in a release. With a
+/// limit of zero, all of them.
 fn too_many(images: &[KeptImage], limit: usize, released: &BTreeSet<CommitId>) -> KeptImages {
     let ended_well = images.iter().filter(|one| one.by.is_none()).count();
     let mut older = ended_well.saturating_sub(limit);
@@ -152,14 +153,14 @@ fn too_many(images: &[KeptImage], limit: usize, released: &BTreeSet<CommitId>) -
     images.iter().filter(|one| !is_kept(one)).cloned().collect()
 }
 
-/// What apps are about to be: their images do not go for others.
+/// Revisions that apps are about to run: their images are not removed to make room.
 pub(crate) type WantedRevisions = BTreeSet<(AppName, CommitId)>;
 
-/// `builder-release`, before Dokku's: keeps what was built, if this deploy has built something. Says why it is not kept, or
-/// what went for it, if that is worth knowing. What is `wanted` is asked for only where room has to be made.
+/// `builder-release`, before Dokku's own handler: keeps the image that this deploy has built, if it built one. Returns
+/// why it is not kept or what was removed for it, if an operator should know. Calls `wanted` only if room must be made.
 ///
 /// # Errors
-/// A file cannot be written; Docker does not make it.
+/// A file cannot be written, or Docker cannot make the image.
 pub(crate) fn keep_built(
     vars: &Vars,
     app: &AppName,
@@ -171,7 +172,7 @@ pub(crate) fn keep_built(
         return Ok(None);
     }
     let Some(built) = docker::built(app)? else { return Ok(None) };
-    // The image of an earlier deploy took the place of a build, and is kept already.
+    // An image of an earlier deploy replaced the build, and is kept already.
     let is_it = |one: &KeptImage| one.revision == revision && one.image == built.labelled;
     if built.labelled.is_some() && place.kept()?.iter().any(is_it) {
         return Ok(None);
@@ -205,7 +206,7 @@ pub(crate) fn keep_built(
     Ok(note)
 }
 
-/// `post-deploy`: what this deploy has built counts from now on, and what it was started from is the latest.
+/// `post-deploy`: the image that this deploy has built or used counts from now on, as the latest one.
 ///
 /// # Errors
 /// A file cannot be written; Docker does not answer.
@@ -217,7 +218,7 @@ pub(super) fn count(vars: &Vars, place: &RecordDir) -> Result<(), ProvenanceErro
         let own = images.iter().position(|one| one.by == Some(command));
         let Some(at) = own.or_else(|| images.iter().rposition(is_earlier)) else { return };
         let latest = KeptImage { by: None, ..images.remove(at) };
-        // Of a revision that was built again the later image is kept.
+        // Of a revision that was built again, the later image is kept.
         replaced = images.iter().filter(|one| is_earlier(one)).cloned().collect();
         images.push(latest);
     })?;
@@ -225,7 +226,7 @@ pub(super) fn count(vars: &Vars, place: &RecordDir) -> Result<(), ProvenanceErro
     place.trim(vars)
 }
 
-/// Removes what deploys of the app that failed have built, and what is not among the last ones nor in a release any more.
+/// Removes the images of the app's failed deploys, and those that are neither among the last ones nor in a release.
 ///
 /// # Errors
 /// A file cannot be written; Docker does not answer.
@@ -233,8 +234,8 @@ pub(super) fn trim(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
     RecordDir::of(vars, app).trim(vars)
 }
 
-/// The same when no release has these revisions any more. Docker is asked only if one of them has an image: a release of a
-/// thousand apps asks for each of them.
+/// The same, after the last release with these revisions was forgotten. Asks Docker only if one of them has an image: a
+/// release of a thousand apps calls this for each of them.
 ///
 /// # Errors
 /// A file cannot be written; Docker does not answer.
@@ -260,7 +261,7 @@ pub(crate) fn kept_image(
     Ok(kept_images(vars, &[(app.clone(), revision)])?.remove(app))
 }
 
-/// The kept images of these revisions of apps, as far as Docker has them.
+/// The kept images of these revisions of apps that Docker still has.
 ///
 /// # Errors
 /// A file cannot be read; Docker does not answer.
@@ -279,8 +280,8 @@ pub(crate) fn kept_images(
     Ok(found)
 }
 
-/// The revisions of these apps of which Docker has an image, the latest last. What cannot be read of one app concerns that
-/// app alone, and is logged.
+/// The revisions of these apps of which Docker has a kept image, the latest last. A list that cannot be read concerns
+/// its app alone, and is logged.
 ///
 /// # Errors
 /// Docker does not answer.
@@ -299,7 +300,7 @@ pub(crate) fn kept_revisions(
     Ok(apps.iter().map(|app| (app.clone(), of(app))).collect())
 }
 
-/// The app gets another name: its images get names of that, and the old ones go with it.
+/// Gives the images of a renamed app names of its new name. The old names are removed with the old app.
 ///
 /// # Errors
 /// A file cannot be written; Docker does not answer.
@@ -317,23 +318,23 @@ pub(crate) fn rename_kept(vars: &Vars, old: &AppName, new: &AppName) -> Result<(
     Ok(())
 }
 
-/// The app is gone: removes its images, whatever its list says. That goes with all that is recorded of the app, for a full disk
-/// has no room for a shorter one.
+/// Removes the images of an app that no longer exists, whatever its list says. The caller removes the list with all
+/// records of the app: a full disk may have no room for a shorter list.
 pub(super) fn forget(place: &RecordDir) -> Result<(), ProvenanceError> {
     let seen = docker::kept()?;
     let mut own = seen.keys().filter(|name| docker::is_kept_of(name, &place.app));
     own.try_for_each(|name| Ok(docker::untag(name)?))
 }
 
-/// The plugin goes: leaves no kept image.
+/// Removes every kept image, when the plugin is uninstalled.
 ///
 /// # Errors
-/// One is still there.
+/// An image still exists.
 pub(crate) fn forget_all_kept() -> Result<(), ProvenanceError> {
     docker::kept()?.keys().try_for_each(|name| Ok(docker::untag(name)?))
 }
 
-/// How many images are kept, and how many bytes they have together. Layers that they share count for each of them.
+/// The number of kept images, and their size in bytes. Shared layers count once for each image.
 ///
 /// # Errors
 /// Docker does not answer.
@@ -342,7 +343,7 @@ pub(crate) fn kept_space() -> Result<(usize, u64), ProvenanceError> {
     Ok((seen.len(), seen.values().map(|one| one.bytes).sum()))
 }
 
-/// The directory, or the nearest one above it, of which the system says how full its disk is.
+/// The directory, or the nearest one above it, whose disk can be examined.
 fn disk_of(dir: &Path) -> Option<PathBuf> {
     let root = Path::new("/");
     dir.ancestors().find(|dir| *dir != root && statvfs(*dir).is_ok()).map(Path::to_owned)
@@ -359,8 +360,8 @@ fn is_below_floor(free: u64, all: u64) -> bool {
     free < FLOOR_BYTES || free < all / FLOOR_SHARE
 }
 
-/// Which kept images go for others, the first first: the oldest, whatever app they are of, and those last that are what an app
-/// runs or what it ran before, which `true` says. None of those that are wanted.
+/// The order in which kept images are removed to make room, without the wanted ones: the oldest first, of whatever app;
+/// last come those of the revision that an app runs and of the one before, which are marked with `true`.
 fn in_order_of_going(
     all: BTreeMap<AppName, KeptImages>,
     wanted: &WantedRevisions,
@@ -375,7 +376,7 @@ fn in_order_of_going(
     order
 }
 
-/// Removes kept images until there is room. Says what went.
+/// Removes kept images until there is room. Returns what was removed, as text.
 fn make_room(
     vars: &Vars,
     app: &AppName,
@@ -411,7 +412,7 @@ fn make_room(
     Ok(said)
 }
 
-/// The revisions that an app runs and ran before, as far as their images are kept.
+/// The revisions that an app runs and ran before, if their images are kept.
 fn last_two(images: &[KeptImage]) -> BTreeSet<CommitId> {
     let mut last = Vec::new();
     for one in images.iter().rev().filter(|one| one.by.is_none()) {

@@ -1,4 +1,4 @@
-//! Asks the containers of many apps what they run.
+//! Finds out from the containers of many apps what these run.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,23 +13,23 @@ use crate::names::{AppName, CommitId};
 use crate::runs::{AppStatus, Runs};
 use crate::vars::Vars;
 
-/// The properties of Dokku's registry plugin that give an app's image another name than `docker::latest`.
+/// The properties of Dokku's registry plugin that change the name of an app's image from `docker::latest`.
 const NAMING: [&str; 3] = ["image-repo", "image-repo-template", "push-on-release"];
 
-/// What an app runs, and of which image.
+/// What an app runs, and from which image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
     /// What it runs.
     pub status: AppStatus,
-    /// The image that runs; none where nothing does.
+    /// The image that runs; none if nothing runs.
     pub image: Option<ImageId>,
 }
 
-/// Finds out what these apps run. Asks Docker twice, or once more if an app runs another image than its name stands for,
-/// however many they are, and not at all where nothing was deployed.
+/// Finds out what these apps run. Asks Docker twice, or three times if an app runs another image than the one behind
+/// its name, however many apps there are; not at all if none was deployed.
 ///
 /// # Errors
-/// Docker does not answer. What is wrong with the records of one app makes that app's revision unknown, and is logged.
+/// Docker does not answer. Faulty records of one app make that app's revision unknown, and are logged.
 pub(crate) fn look(
     vars: &Vars,
     docker: &Path,
@@ -85,7 +85,7 @@ pub(crate) fn look(
     Ok(found)
 }
 
-/// Where the deploy branch of an app is. It is only a second opinion: one that cannot be read has none.
+/// The commit of an app's deploy branch. It is only a second opinion: a branch that cannot be read counts as none.
 fn tip(dokku: &Dokku, app: &AppName) -> Option<CommitId> {
     let tip = dokku.deploy_branch(app).and_then(|branch| dokku.tip(app, &branch));
     tip.unwrap_or_else(|error| {
@@ -94,7 +94,7 @@ fn tip(dokku: &Dokku, app: &AppName) -> Option<CommitId> {
     })
 }
 
-/// An app whose revision cannot be told may just be on its way from one to another.
+/// Marks apps that are being deployed: an app whose revision is unclear may be between two revisions.
 fn note_deploys(dokku: &Dokku, found: &mut BTreeMap<AppName, Found>) {
     let is_unclear = |one: &Found| matches!(one.status.runs, Runs::Unknown | Runs::Mixed);
     let locks: BTreeMap<AppName, PathBuf> = found

@@ -1,7 +1,8 @@
-//! Revisions that deploy an image as it is (`git:from-image`, `git:load-image`): which image that was, and what it says.
+//! Revisions that deploy an image as it is (`git:from-image`, `git:load-image`): which image that was, and what it
+//! says.
 //!
-//! The revision's tree names the image, often by a tag, which may mean another one later; and Procfile and app.json are in the
-//! image. So both are noted when such a revision is deployed, as long as deploys of it are remembered.
+//! The revision's tree names the image, often by a tag that may be moved later; and Procfile and app.json are in the
+//! image. So both are recorded when such a revision is deployed, for as long as its deploys are remembered.
 
 use std::collections::BTreeMap;
 
@@ -16,17 +17,18 @@ use crate::protocol::RevisionFacts;
 use crate::repo;
 use crate::vars::Vars;
 
-/// How the digest of the image is known that a revision deploys as it is.
+/// The source of the digest of the image that a revision deploys as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pin {
-    /// Docker has the image under its name.
+    /// Docker, which has the image under its name.
     Look,
-    /// The source of the graduation has told it, if it knows it.
+    /// The source of the graduation, which reports the digest if it knows it.
     Told(Option<Digest>),
 }
 
 impl OfImage {
-    /// What is known of the image of a revision in the deploy that we are part of; none if the revision is another one.
+    /// The facts about the image of a revision in the deploy that this process is part of; none if the revision deploys
+    /// no image as it is.
     pub(super) fn look(
         vars: &Vars,
         app: &AppName,
@@ -81,8 +83,8 @@ pub(crate) fn image_of(vars: &Vars, app: &AppName, revision: CommitId) -> Option
     noted.or_else(|| repo::image_of(&Dokku::new(vars).repository(app), revision))
 }
 
-/// What this host knows of a revision: what its tree says, or the image that it deploys as it is; of the latter nothing is
-/// known before it was deployed here.
+/// What this host knows of a revision, from its tree or from the image that it deploys as it is. Nothing is known of
+/// such an image before it was deployed here.
 pub(crate) fn revision_facts(vars: &Vars, app: &AppName, revision: CommitId) -> RevisionFacts {
     let found = Dokku::new(vars).revision_facts(app, revision);
     match RecordDir::of(vars, app).of_image(revision) {

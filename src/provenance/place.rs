@@ -1,4 +1,4 @@
-//! The files in which the deploys of one app are recorded.
+//! The files with the records of one app's deploys.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,13 +15,13 @@ use crate::names::{AppName, CommitId};
 use crate::process::ProcessId;
 use crate::vars::Vars;
 
-/// How long one trigger waits for another that changes the same records.
+/// How long a trigger waits for another one that changes the same records.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The longest list of revisions that is read, in bytes: 400,000 of them.
+/// The largest list of revisions that is read, in bytes: 400,000 revisions.
 pub(super) const MAX_RAN: u64 = 16 << 20;
 
-/// A deploy that goes on.
+/// A deploy in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DeployInProgress {
@@ -29,14 +29,14 @@ pub(super) struct DeployInProgress {
     pub(super) command: ProcessId,
     /// The revision that it builds; none if it builds nothing.
     pub(super) revision: Option<CommitId>,
-    /// The image that the revision deploys as it is, and what is known by now of both.
+    /// The image that the revision deploys as it is, and what is known of both so far.
     #[serde(default)]
     pub(super) of_image: Option<OfImage>,
-    /// Without a build: the image of which it makes another one.
+    /// Without a build: the image from which another one is made.
     pub(super) base: Option<ImageId>,
-    /// What its containers run, when that is known.
+    /// What its containers run, once that is known.
     pub(super) starts: Option<(CommitId, ImageId)>,
-    /// The containers that were live when it began to start its own.
+    /// The containers that were live before it started its own.
     pub(super) before: BTreeSet<String>,
 }
 
@@ -51,12 +51,12 @@ impl RecordDir {
         Self { dir: vars.data().join("provenance").join(app.as_str()), app: app.clone() }
     }
 
-    /// The app's records; none if there are none.
+    /// The app's records; empty if there are none.
     pub(super) fn records(&self) -> Result<Records, FileError> {
         Ok(files::read_json(&self.dir.join("records.json"))?.unwrap_or_default())
     }
 
-    /// Whoever has it may change what is recorded.
+    /// Takes the lock without which records must not be changed.
     pub(super) fn lock(&self) -> Result<Lock, ProvenanceError> {
         files::make_dir(&self.dir)?;
         let lock = Lock::wait(&self.dir.join("lock"), PATIENCE)?;
@@ -89,15 +89,15 @@ impl RecordDir {
         Ok(files::write_atomically(&path, &text)?)
     }
 
-    /// The file of our own dokku command, and which one that is; none outside of one.
+    /// The file of our own dokku command, and its process; none outside of a dokku command.
     pub(super) fn own(&self, vars: &Vars) -> Option<(PathBuf, ProcessId)> {
         let pid = vars.dokku_pid.as_deref()?;
         let command = ProcessId::of(pid.parse().ok()?).ok()?;
         Some((self.dir.join(format!("deploy-{pid}")), command))
     }
 
-    /// What is noted of our own command. What an earlier one of its number left is not of it; nor is what cannot be read,
-    /// for that was cut short by a power cut.
+    /// The record of our own command. Ignores one that an earlier command with the same pid left behind, and one that
+    /// cannot be read: a power cut has truncated it.
     pub(super) fn deploy(&self, vars: &Vars) -> Option<DeployInProgress> {
         let (path, command) = self.own(vars)?;
         let noted = files::read_json::<DeployInProgress>(&path).unwrap_or_else(|error| {
@@ -133,7 +133,7 @@ impl RecordDir {
         Ok(files::write_json_unsynced(&path, &deploy)?)
     }
 
-    /// Removes what deploys have left that were killed.
+    /// Removes the records of deploys that were killed.
     pub(super) fn sweep(&self) -> Result<(), FileError> {
         for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();

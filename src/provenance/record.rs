@@ -1,10 +1,10 @@
 //! Records deploys, from Dokku's triggers.
 //!
-//! All triggers of one dokku command have the same DOKKU_PID. By it `post-extract`, which is told the revision, is brought
-//! together with what comes later: `builder-release`, `scheduler-deploy`, `check-deploy`, `post-deploy`. A start without a
-//! build (`ps:restart`, `config:set`, `ps:scale`) has no `post-extract`: its revision is that of the image that it is made
-//! from. A deploy costs one question to Docker: which image `latest` is when its containers are about to start; one that
-//! makes a new image without a build (`config:set`) costs a second one.
+//! All triggers of one dokku command have the same DOKKU_PID. It connects `post-extract`, which receives the revision,
+//! with the later triggers: `builder-release`, `scheduler-deploy`, `check-deploy`, `post-deploy`. A start without a
+//! build (`ps:restart`, `config:set`, `ps:scale`) has no `post-extract`: its revision is that of the image that it
+//! uses. A deploy costs one question to Docker: which image `latest` is when its containers are about to start. A
+//! deploy that makes a new image without a build (`config:set`) costs a second one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -37,8 +37,8 @@ pub(crate) fn extracted(vars: &Vars, app: &AppName, revision: CommitId) -> Resul
     })
 }
 
-/// `builder-release`, before Dokku's: it is about to make another image of `latest`. Of which revision that is need be
-/// asked only if nothing was built.
+/// `builder-release`, before Dokku's own handler, which is about to make another image from `latest`. Docker is asked
+/// for the image's id only if nothing was built.
 ///
 /// # Errors
 /// A file cannot be written; Docker does not answer.
@@ -51,8 +51,8 @@ pub(crate) fn releasing(vars: &Vars, app: &AppName) -> Result<(), ProvenanceErro
     place.note_deploy(vars, |deploy| deploy.base = base)
 }
 
-/// `scheduler-deploy`, before Dokku's: containers are about to be started from `latest`. What was built may be an image as it
-/// is; `pin` says how its digest is known.
+/// `scheduler-deploy`, before Dokku's own handler: containers are about to be started from `latest`. If the revision
+/// deploys an image as it is, `pin` says how its digest is known.
 ///
 /// # Errors
 /// A file cannot be written; Docker does not answer.
@@ -64,7 +64,8 @@ pub(crate) fn starting(vars: &Vars, app: &AppName, pin: Pin) -> Result<(), Prove
     let base = deploy.and_then(|deploy| deploy.base);
     let revision = match built {
         Some(revision) => Some(revision),
-        // Several revisions may have been built to it: the one of the config is that which Dokku deployed last.
+        // Several revisions may have been built to this image: the one in the config is the one that Dokku deployed
+        // last.
         None => place.records()?.revision_of_image(base.as_ref().unwrap_or(&image), own_revision(vars, app)),
     };
     let before = live(vars, app);
@@ -89,7 +90,7 @@ fn own_revision(vars: &Vars, app: &AppName) -> Option<CommitId> {
     dokku.config(app).ok()?.get(&variable)?.parse().ok()
 }
 
-/// `check-deploy`, after Dokku's: a container has come through its checks.
+/// `check-deploy`, after Dokku's own handler: a container has passed its checks.
 ///
 /// # Errors
 /// A file cannot be written.
@@ -104,7 +105,7 @@ pub(crate) fn container_is_healthy(
     place.change(|records| records.note(revision, &image, [container.to_owned()], &live))
 }
 
-/// `post-deploy`: the deploy has ended well. Its containers are also those that were not checked.
+/// `post-deploy`: the deploy has succeeded. Its containers include those that were not checked.
 ///
 /// # Errors
 /// A file cannot be written.
@@ -123,7 +124,7 @@ pub(crate) fn deployed(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError
             place.note_of_image(revision, of_image)?;
         }
     }
-    // What is scaled to nothing was built, too.
+    // An app that is scaled to zero was built, too.
     kept::count(vars, &place)?;
     if let Some((path, _)) = place.own(vars) {
         files::remove(&path)?;
@@ -131,7 +132,7 @@ pub(crate) fn deployed(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError
     Ok(())
 }
 
-/// `post-app-rename-setup <old> <new>`, `post-app-clone-setup`: the new app begins with what is known of the old one.
+/// `post-app-rename-setup <old> <new>`, `post-app-clone-setup`: the new app starts with the records of the old one.
 ///
 /// # Errors
 /// A file cannot be read or written.
@@ -147,10 +148,10 @@ pub(crate) fn clone(vars: &Vars, old: &AppName, new: &AppName) -> Result<(), Pro
     Ok(())
 }
 
-/// `post-delete`: the app is gone, and a later one of its name is another one.
+/// `post-delete`: forgets the app. A later app of the same name is another app.
 ///
 /// # Errors
-/// The files are still there.
+/// The files still exist.
 pub(crate) fn forget(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
     let place = RecordDir::of(vars, app);
     kept::forget(&place)?;
@@ -163,8 +164,8 @@ pub(crate) fn forget(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> 
     }
 }
 
-/// Forgets what failed deploys of the app have left and what is not kept any more, and everything if the app is gone, which a
-/// trigger may have failed to do.
+/// Removes what failed deploys of the app left behind and what is no longer kept; and everything if the app no longer
+/// exists, because a trigger may have failed to do so.
 ///
 /// # Errors
 /// A file cannot be written; Docker does not answer.
@@ -172,10 +173,10 @@ pub(crate) fn trim(vars: &Vars, app: &AppName) -> Result<(), ProvenanceError> {
     if Dokku::new(vars).exists(app) { kept::trim(vars, app) } else { forget(vars, app) }
 }
 
-/// An operator says what the app's live containers run (`graduate:commit --runs`).
+/// Records the revision that the app's live containers run according to an operator (`graduate:commit --runs`).
 ///
 /// # Errors
-/// There is no container; a file cannot be written; Docker does not answer.
+/// The app has no container, a file cannot be written, or Docker does not answer.
 pub(crate) fn declare(vars: &Vars, app: &AppName, revision: CommitId) -> Result<(), ProvenanceError> {
     let place = RecordDir::of(vars, app);
     let live = live(vars, app);
@@ -203,7 +204,7 @@ pub(crate) fn declare(vars: &Vars, app: &AppName, revision: CommitId) -> Result<
 pub(crate) struct Ran(BTreeSet<CommitId>);
 
 impl Ran {
-    /// Reads them.
+    /// Reads the list.
     ///
     /// # Errors
     /// The list cannot be read.
@@ -211,12 +212,12 @@ impl Ran {
         Ok(Self(RecordDir::of(vars, app).ran()?))
     }
 
-    /// This one ran.
+    /// Reports whether this revision ran.
     pub(crate) fn includes(&self, revision: CommitId) -> bool {
         self.0.contains(&revision)
     }
 
-    /// All of them.
+    /// All of these revisions.
     pub(crate) fn iter(&self) -> impl Iterator<Item = CommitId> {
         self.0.iter().copied()
     }

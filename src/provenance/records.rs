@@ -1,4 +1,4 @@
-//! The deploys of one app that are remembered. Values in, values out.
+//! The remembered deploys of one app. Values in, values out.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,10 @@ use crate::docker::ImageId;
 use crate::names::{CommitId, ImageName};
 use crate::protocol::RevisionFacts;
 
-/// How many builds of an app are remembered besides those whose containers are live.
+/// How many builds of an app are remembered, in addition to those with live containers.
 const REMEMBERED: usize = 50;
 
-/// A revision that was built to an image, and the containers that deploys of it started from that.
+/// A revision that was built to an image, and the containers that its deploys started from that image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Record {
@@ -20,7 +20,7 @@ struct Record {
     containers: BTreeSet<String>,
 }
 
-/// What is known of the image that a revision deploys as it is.
+/// The facts about the image that a revision deploys as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OfImage {
@@ -36,9 +36,9 @@ pub(super) struct OfImage {
 pub(super) struct Records(Vec<Record>);
 
 impl Records {
-    /// The revision of a container that was made from `image`. If several revisions were built to that image and none of
-    /// their deploys noted the container, its own revision variable, `own`, tells which of them it is. None if nothing
-    /// tells.
+    /// The revision of a container that was made from `image`. If several revisions were built to that image and none
+    /// of their deploys recorded the container, its own revision variable, `own`, decides between them. None if it is
+    /// unknown.
     pub(super) fn revision_of(
         &self,
         container: &str,
@@ -52,7 +52,7 @@ impl Records {
         }
     }
 
-    /// The revision that was built to `image`; of several, that which `own` names.
+    /// The revision that was built to `image`; among several, the one that `own` names.
     pub(super) fn revision_of_image(&self, image: &ImageId, own: Option<CommitId>) -> Option<CommitId> {
         let of_image = self.0.iter().filter(|record| record.image == *image);
         let revisions: BTreeSet<CommitId> = of_image.map(|record| record.revision).collect();
@@ -62,12 +62,12 @@ impl Records {
         }
     }
 
-    /// Something is recorded of this image.
+    /// Reports whether there is a record of this image.
     pub(super) fn know(&self, image: &ImageId) -> bool {
         self.0.iter().any(|record| record.image == *image)
     }
 
-    /// The revisions that are remembered.
+    /// The remembered revisions.
     pub(super) fn revisions(&self) -> BTreeSet<CommitId> {
         self.0.iter().map(|record| record.revision).collect()
     }
@@ -77,8 +77,8 @@ impl Records {
         self.0.last().map(|record| record.revision)
     }
 
-    /// Notes that `revision` was built to `image`, and that these containers run it. Forgets what is old and not among
-    /// the `live` containers.
+    /// Records that `revision` was built to `image`, and that these containers run it. Forgets old records without
+    /// `live` containers.
     pub(super) fn note(
         &mut self,
         revision: CommitId,
@@ -92,7 +92,7 @@ impl Records {
             None => Record { revision, image: image.clone(), containers: BTreeSet::new() },
         };
         let containers: BTreeSet<String> = containers.into_iter().collect();
-        // Of earlier containers only the live ones matter.
+        // Of earlier containers, only the live ones matter.
         record.containers.retain(|container| live.contains(container));
         self.0.iter_mut().for_each(|other| other.containers.retain(|one| !containers.contains(one)));
         record.containers.extend(containers);
