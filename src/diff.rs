@@ -1,8 +1,8 @@
-//! How a state differs from what an environment is now, app by app: the whole difference, judged by nobody. Values in,
+//! The differences between a state and an environment, app by app. It lists all of them and judges none. Values in,
 //! values out.
 //!
-//! A plan says what a graduation would do, which is code alone. This also says what a graduation leaves as it is: the
-//! names of config variables, and the other factors of an app outside its repository.
+//! A plan says what a graduation would do, which concerns code alone. This also lists what a graduation leaves alone:
+//! the names of config variables, and the other factors of an app outside its repository.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,16 +19,16 @@ use crate::runs::Runs;
 /// The factors that are meant to differ between environments: shown only on request.
 const OF_EACH_ENVIRONMENT: [&str; 2] = ["domains", "scale"];
 
-/// How one app differs.
+/// The differences of one app.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct AppDiff {
-    /// The app, or what it is called there if it is only there.
+    /// The app, or its name there if it exists only there.
     pub app: AppName,
-    /// What it is called there.
+    /// Its name there.
     pub called_there: DestinationApp,
-    /// The state names it.
+    /// Whether the state names it.
     pub is_here: bool,
-    /// It exists there.
+    /// Whether it exists there.
     pub is_there: bool,
     /// The revision in the state.
     pub here: Runs,
@@ -38,14 +38,14 @@ pub(crate) struct AppDiff {
     pub config_only_here: Vec<String>,
     /// Config variables that are only there.
     pub config_only_there: Vec<String>,
-    /// The other factors that differ, of an app that is on both sides.
+    /// The other factors that differ, for an app that both sides have.
     pub factors: Vec<FactorDiff>,
 }
 
 /// One factor that differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct FactorDiff {
-    /// The plugin of Dokku's whose property it is; `scale` and `domains` for these.
+    /// The Dokku plugin that owns the property; `scale` and `domains` for these.
     pub plugin: String,
     /// The property.
     pub property: String,
@@ -56,7 +56,7 @@ pub(crate) struct FactorDiff {
 }
 
 impl AppDiff {
-    /// Nothing differs.
+    /// Whether nothing differs.
     pub(crate) fn is_empty(&self) -> bool {
         self.is_here == self.is_there
             && self.here == self.there
@@ -66,8 +66,8 @@ impl AppDiff {
     }
 }
 
-/// Factors in the form in which those of two hosts can be compared: secrets hidden, scale among them, and those of more
-/// than [`MAX_VALUES`] told by their length alone.
+/// Returns factors in a form that can be compared between hosts: secrets are hidden, the scale is included, and values
+/// of more than [`MAX_VALUES`] bytes are replaced by their length.
 pub(crate) fn comparable(factors: &RawFactors, scale: &BTreeMap<String, u32>) -> RawFactors {
     let hidden = |values: &Vec<String>| match values.iter().map(String::len).sum::<usize>() {
         0..=MAX_VALUES => values.iter().map(|value| hide(value)).collect(),
@@ -86,13 +86,13 @@ pub(crate) fn comparable(factors: &RawFactors, scale: &BTreeMap<String, u32>) ->
     comparable
 }
 
-/// The same of factors as they are stored. The fingerprints go, so any key does.
+/// Does the same for factors as they are stored. The fingerprints are hidden, so any key will do.
 pub(crate) fn comparable_of_stored(factors: &RawFactors, scale: &BTreeMap<String, u32>) -> RawFactors {
     comparable(&factors::disclose(factors, &FingerprintKey::new(&[0; 32])), scale)
 }
 
-/// Compares a state with what runs there: every app that has a route, and every app there that has nothing to do with the
-/// state. `all` also names what is meant to differ.
+/// Compares a state with what runs there: every app that has a route, and every app there that the state does not
+/// concern. `all` also includes the factors that are meant to differ.
 pub(crate) fn compare(
     state: &State,
     routes: &Routes,

@@ -1,4 +1,4 @@
-//! What is asked of a coordinator, and what it tells: the whole input and the whole output of a graduation.
+//! The whole input and output of a coordinator: the order for a graduation, its notices and its ending.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,14 +15,14 @@ use crate::names::{AppName, CommitId, GraduationId, ObjectId, ReleaseTag, Reques
 use crate::plan::{Options, Plan, WantedApp};
 use crate::protocol::{AppEnd, HoldPoint, Verdict};
 
-/// What carries the decision.
+/// Where the decision is made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// A push with both hooks: the request tag's new value.
     Push,
-    /// A push of which only post-receive runs: the tag has moved already, so a synced line of the journal; on
-    /// failure the tag is set back.
+    /// A push of which only post-receive runs. The tag has moved already, so a synced line of the journal is the
+    /// decision; on failure the tag is set back.
     AfterPush,
     /// `dokku graduate <env>`: the coordinator's own compare-and-swap of the tag.
     Command,
@@ -80,76 +80,78 @@ impl From<Phase> for HookKind {
     }
 }
 
-/// Who has signed a request, and what.
+/// The signature of a request: who signed, and what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Signed {
     /// The signer's name.
     pub by: String,
-    /// The fingerprint of the signer's key; of what an older version wrote down none.
+    /// The fingerprint of the signer's key; `None` if an older version wrote this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
-    /// The id of the tag without its signature, by which it is known again.
+    /// The id of the tag without its signature, by which a repeated request is recognized.
     pub payload: ObjectId,
-    /// When it was signed, as it says; what an older version wrote down does not tell.
+    /// The signing time that the tag names; `None` if an older version wrote this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tagged: Option<DateTime<Utc>>,
 }
 
-/// One graduation, as it was asked for.
+/// A request for one graduation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Order {
     /// Its id.
     pub id: GraduationId,
-    /// What carries its decision.
+    /// Where its decision is made durable.
     pub mode: Mode,
     /// The request tag.
     pub tag: RequestTag,
-    /// What the tag names before.
+    /// What the tag named before.
     pub old: Option<ObjectId>,
-    /// What it is to name: a commit or an annotated tag.
+    /// What the tag will name: a commit or an annotated tag.
     pub new: ObjectId,
     /// The commit.
     pub commit: CommitId,
-    /// Where objects of the commit are that nobody else sees before the tag moves.
+    /// The directory of the commit's objects while they are in quarantine: until the tag moves, no other process sees
+    /// them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<PathBuf>,
-    /// The commit's state is HEAD's, so that the live source must not differ from it.
+    /// Whether the commit's state is HEAD's; then the live source must not differ from it.
     pub is_current: bool,
-    /// The apps of its state.
+    /// The apps of the state.
     pub apps: BTreeMap<AppName, WantedApp>,
-    /// What they are called on the destination: the rules as they were when it was asked for.
+    /// The mapping to names on the destination, as it was at the time of the request.
     #[serde(default, skip_serializing_if = "Mapping::is_empty")]
     pub mapping: Mapping,
-    /// Apps of it that never graduate there, as `exclude` named them when it was asked for.
+    /// Apps of the state that never graduate there, by the setting `exclude` at the time of the request.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub excluded: BTreeSet<AppName>,
-    /// What else was asked for.
+    /// The options of the request.
     pub options: Options,
-    /// Who asks: the name of an ssh key, or of a user of the host.
+    /// Who asked: the name of an ssh key, or of a user of the host.
     pub by: String,
-    /// Who has signed it, where that is asked for.
+    /// The signature, where one is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed: Option<Signed>,
-    /// Who else has approved the commit.
+    /// The approvals of the commit by other people.
     #[serde(default, skip_serializing_if = "Approvals::is_empty")]
     pub approvals: Approvals,
-    /// Why whoever asks may not graduate this, where only the plan is asked for.
+    /// Why the requester may not graduate this, if only the plan is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_allowed: Option<String>,
-    /// When.
+    /// The time of the request.
     pub at: DateTime<Utc>,
 }
 
 impl Order {
-    /// The apps of the state that are to run there as it says.
+    /// Returns the apps that will run there as the state says.
     pub fn followed(&self) -> BTreeSet<&AppName> {
         let is_asked_for = |app: &&AppName| self.options.only.as_ref().is_none_or(|only| only.contains(*app));
         self.graduating().filter(is_asked_for).filter(|app| !self.excluded.contains(*app)).collect()
     }
 
-    /// Every app of it that the mapping leads anywhere is to run as it says: the ledger may name the commit itself.
+    /// Whether every app that the mapping covers will run there as the state says: then the ledger may name the commit
+    /// itself.
     pub fn is_followed_as_a_whole(&self) -> bool {
         self.followed().len() == self.graduating().count()
     }
@@ -163,7 +165,7 @@ impl Order {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ending", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Ending {
-    /// It runs there, and is recorded.
+    /// It runs there and is recorded.
     Released {
         /// The release.
         release: ReleaseTag,
@@ -172,11 +174,11 @@ pub enum Ending {
     NothingToDo {},
     /// Only the plan was asked for.
     PlanShown {},
-    /// It was refused before anything was done; every reason, each perhaps of several lines.
+    /// It was refused before anything was done, for these reasons. A reason may have several lines.
     Refused {
         /// The reasons.
         problems: Vec<String>,
-        /// What to do, if one thing helps.
+        /// What to do, if one action helps.
         hint: Option<String>,
     },
     /// The destination cannot be reached, and nothing was done.
@@ -188,23 +190,23 @@ pub enum Ending {
     Failed {
         /// How it ended.
         outcome: Outcome,
-        /// The release that names what does run there, after `on-failure = keep`.
+        /// The release that names what runs there, after `on-failure = keep`.
         release: Option<ReleaseTag>,
     },
-    /// A fault of the coordinator itself.
+    /// The coordinator itself failed.
     Broken {
-        /// What.
+        /// How.
         reason: String,
     },
 }
 
-/// What people are shown while it runs, in order.
+/// What people are shown during a graduation, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Notice {
     /// The first one.
     Started {
-        /// What the source calls itself.
+        /// The name that the source's host gives itself.
         source: String,
         /// The commit.
         commit: CommitId,
@@ -213,13 +215,13 @@ pub enum Notice {
         /// Who asked.
         by: String,
     },
-    /// A graduation that was left by a coordinator is settled first.
+    /// A graduation that an earlier coordinator left is settled first.
     SettledEarlier {
-        /// Which.
+        /// Its id.
         id: GraduationId,
         /// How it ended.
         outcome: Outcome,
-        /// What else people should know of it.
+        /// What else people should know about it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         remark: Option<String>,
     },
@@ -228,23 +230,23 @@ pub enum Notice {
         /// The plan.
         plan: Plan,
     },
-    /// The user's programs are about to run.
+    /// Hooks of the operator are about to run.
     HooksStarted {
-        /// Which.
+        /// Their kind.
         kind: HookKind,
         /// How many.
         count: usize,
     },
-    /// They have ended.
+    /// The hooks have ended.
     HooksEnded {
-        /// Which.
+        /// Their kind.
         kind: HookKind,
-        /// One of them has failed.
+        /// Whether one of them failed.
         failed: bool,
     },
-    /// A line that one of them wrote.
+    /// A line that a hook wrote.
     HookLine {
-        /// Which.
+        /// Its kind.
         kind: HookKind,
         /// The text.
         text: String,
@@ -256,16 +258,16 @@ pub enum Notice {
         /// The text.
         text: String,
     },
-    /// The image of an app's version is on its way.
+    /// The image of an app's version is being sent.
     SendingImage {
         /// The app.
         app: AppName,
-        /// Bytes of layers that have been sent, before compression.
+        /// How many bytes of layers have been sent, before compression.
         done: u64,
-        /// About how many there are to send.
+        /// About how many bytes there are to send.
         of: u64,
     },
-    /// It is there.
+    /// The image has arrived.
     ImageSent {
         /// The app.
         app: AppName,
@@ -278,24 +280,24 @@ pub enum Notice {
         app: AppName,
         /// Where.
         at: HoldPoint,
-        /// How many are.
+        /// How many apps are held now.
         held: usize,
-        /// Of how many.
+        /// Out of how many.
         of: usize,
     },
-    /// All are.
+    /// All apps are held.
     AllHeld {
         /// How many.
         count: usize,
-        /// For how long at the most, in seconds.
+        /// How long they are held at most, in seconds.
         hold_limit_s: u32,
     },
-    /// It goes on when somebody says `graduate:go`.
+    /// All is ready; the graduation waits for `graduate:go`.
     AwaitingGo {
-        /// Until then; after that it is aborted.
+        /// The time at which it is aborted otherwise.
         until: DateTime<Utc>,
     },
-    /// Somebody has.
+    /// A person ran `graduate:go`.
     ToldToGo {
         /// Who.
         by: String,
@@ -307,57 +309,57 @@ pub enum Notice {
         /// Why.
         reason: String,
     },
-    /// The link broke; what is held is held until the lease ends.
+    /// The link is lost; held apps stay held until the lease ends.
     LinkLost {
         /// Why.
         reason: String,
     },
-    /// It is back.
+    /// The link is restored.
     LinkBack {},
     /// Everything is being put back.
     PuttingBack {},
     /// The decision is made.
     GoingLive {},
-    /// All are live there. That is watched, and is not confirmed yet.
+    /// All apps are live there and watched; the graduation is not confirmed yet.
     Soaking {
-        /// Until then, unless something is wrong or somebody says something else.
+        /// The end of the soak, unless a failure or a person ends it earlier.
         until: DateTime<Utc>,
     },
-    /// Somebody says whether it stays.
+    /// A person asks for a verdict.
     VerdictAsked {
         /// Who.
         by: String,
-        /// What.
+        /// Which.
         verdict: Verdict,
     },
-    /// Whether it stays, as the destination has written it.
+    /// The verdict that the destination has written.
     Judged {
-        /// What.
+        /// The verdict.
         verdict: Verdict,
     },
-    /// An app came to its end after the decision.
+    /// An app was concluded after the decision.
     AppEnded {
         /// The app.
         app: AppName,
-        /// How.
+        /// How it ended.
         end: AppEnd,
     },
-    /// Something that people should know and that stops nothing.
+    /// A warning that stops nothing.
     Warning {
         /// The text.
         text: String,
     },
     /// The last one.
     Ended {
-        /// How.
+        /// The ending.
         ending: Ending,
-        /// After how many seconds.
+        /// The duration, in seconds.
         seconds: u64,
     },
 }
 
 impl Ending {
-    /// The ending of a graduation that had begun.
+    /// Returns the ending of a graduation that had begun.
     pub fn of(outcome: Outcome, release: Option<ReleaseTag>) -> Self {
         match (outcome, release) {
             (Outcome::Live {}, Some(release)) => Self::Released { release },
@@ -365,12 +367,12 @@ impl Ending {
         }
     }
 
-    /// It has not really ended: whoever settles it gives it another ending.
+    /// Whether the graduation is in doubt: a coordinator that settles it later will replace this ending.
     pub fn is_in_doubt(&self) -> bool {
         matches!(self, Self::Failed { outcome: Outcome::InDoubt { .. }, .. })
     }
 
-    /// The exit status of the command or push that asked for it; see docs/commands.md.
+    /// Returns the exit status of the command or push that asked for it; see docs/commands.md.
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::Released { .. } | Self::NothingToDo {} => 0,

@@ -1,4 +1,4 @@
-//! What a graduation will do: the wanted state compared with what runs. Values in, values out.
+//! The plan of a graduation: the wanted state compared with what runs. Values in, values out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -25,37 +25,37 @@ pub(crate) use options::{MAX_OPTIONS, OptionError};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WantedApp {
-    /// What the state says that it runs; an app that was never deployed on the source does not graduate.
+    /// What it runs by the state; an app that was never deployed on the source does not graduate.
     pub runs: Runs,
-    /// Names of its config variables on the source.
+    /// The names of its config variables on the source.
     pub config_names: BTreeSet<String>,
-    /// The image that its revision deploys as it is, with its digest if the state says that.
+    /// The image that its revision deploys unchanged, with its digest if the state has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_image: Option<ImageName>,
 }
 
-/// What is done about config names that the source has and the destination lacks.
+/// What to do about config names that the source has and the destination lacks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum MissingConfig {
-    /// The graduation is refused.
+    /// Refuse the graduation.
     #[default]
     Fail,
-    /// They are named, and it goes on.
+    /// Name them, and go on.
     Warn,
     /// Nothing.
     Ignore,
 }
 
-/// What is done about a revision that never ran on the source.
+/// What to do about a revision that never ran on the source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Untested {
     /// Nothing.
     Ignore,
-    /// It is said, and it goes on.
+    /// Say so, and go on.
     Warn,
-    /// The graduation is refused.
+    /// Refuse the graduation.
     #[default]
     Fail,
 }
@@ -66,25 +66,25 @@ pub(crate) enum Untested {
 pub struct Row {
     /// The app.
     pub app: AppName,
-    /// What it is called there.
+    /// Its name there.
     pub there: DestinationApp,
-    /// It does not exist there yet.
+    /// Whether it does not exist there yet.
     pub is_new: bool,
-    /// What runs.
+    /// What it runs there.
     pub from: Runs,
-    /// Whether that serves: a graduation starts an app that is stopped or down.
+    /// Whether it serves: a graduation starts an app that is stopped or down.
     pub condition: Condition,
-    /// What is wanted.
+    /// The wanted revision.
     pub to: CommitId,
-    /// Where it will be held, as far as can be told before it is built.
+    /// Where it will be held, as far as can be known before it is built.
     pub hold: HoldPoint,
-    /// Its revision names tasks that run while it is built and that no abort can undo.
+    /// Whether its revision names tasks that run during the deploy and that no abort can undo.
     pub has_release_tasks: bool,
-    /// The destination has its revision: nothing is sent.
+    /// Whether the destination has its revision, so that nothing is sent.
     pub is_there: bool,
-    /// How it becomes an image there.
+    /// How its version becomes an image there.
     pub delivery: PlannedDelivery,
-    /// The image that its revision deploys as it is, with its digest if that is known.
+    /// The image that its revision deploys unchanged, with its digest if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_image: Option<ImageName>,
 }
@@ -97,37 +97,37 @@ pub struct Plan {
     pub rows: Vec<Row>,
     /// Apps of the state that run the wanted revision already.
     pub unchanged: Vec<AppName>,
-    /// Apps there that the state does not name, or that `only` leaves out.
+    /// Apps there that the state does not name, or that `only` excludes.
     pub left_alone: Vec<DestinationApp>,
-    /// Apps of the state that no rule of the environment's mapping fits.
+    /// Apps of the state that no rule of the environment's mapping matches.
     pub unmapped: Vec<AppName>,
     /// Apps of the state that never graduate there.
     pub excluded: Vec<AppName>,
-    /// Apps that somebody has stopped there and that stay so: unchanged ones, and those that are scaled to nothing.
+    /// Apps that were stopped there and stay stopped: unchanged ones, and those that are scaled to zero.
     pub stopped: Vec<AppName>,
     /// Apps of the state that were never deployed on the source.
     pub never_deployed: Vec<AppName>,
-    /// Apps of the state of which it does not say one revision. In the current state they are problems.
+    /// Apps of the state for which it names no single revision. In the current state each of them is a problem.
     pub unknown: Vec<AppName>,
-    /// What an operator should know and what does not stop the graduation, each in a sentence.
+    /// What an operator should know and what does not stop the graduation, one sentence each.
     pub remarks: Vec<String>,
-    /// Config names that are missing there, where that does not stop the graduation.
+    /// Config names that are missing there, if that does not stop the graduation.
     pub missing_config: Vec<Missing>,
-    /// Apps whose release tasks run again: the state is that of a release.
+    /// Apps whose release tasks run again, because the state is that of a release.
     #[serde(default)]
     pub runs_again: Vec<AppName>,
-    /// Who else has approved the commit.
+    /// The approvals of the commit by other people.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<Approval>,
 }
 
-/// Something that the destination has found in the way of an app's deploy.
+/// An obstacle that the destination found for an app's deploy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct InTheWay {
-    /// What the app is called there.
+    /// The app's name there.
     pub there: DestinationApp,
-    /// What it is.
+    /// The obstacle.
     pub obstacle: Obstacle,
 }
 
@@ -138,25 +138,25 @@ impl fmt::Display for InTheWay {
 }
 
 impl InTheWay {
-    /// The command to run on the destination.
+    /// Returns the command to run on the destination.
     pub(crate) fn remedy(&self) -> String {
         self.obstacle.remedy(&self.there)
     }
 }
 
 impl Row {
-    /// What runs there, in a word.
+    /// Returns what runs there, in a word.
     pub fn was(&self) -> String {
         if self.is_new { "(new)".to_owned() } else { self.from.to_string() }
     }
 
-    /// The app's name, with that on the destination if it is another one.
+    /// Returns the app's name, with its name on the destination if that differs.
     pub fn described(&self) -> String {
         named(&self.app, &self.there)
     }
 }
 
-/// The name of an app, with that on the destination if it is another one: `api-staging as api`.
+/// Returns an app's name, with its name on the destination if that differs: `api-staging as api`.
 pub(crate) fn named(app: &AppName, there: &DestinationApp) -> String {
     if there.name() == app { app.to_string() } else { format!("{app} as {there}") }
 }
@@ -167,23 +167,23 @@ pub(crate) fn named(app: &AppName, there: &DestinationApp) -> String {
 pub struct Missing {
     /// The app.
     pub app: AppName,
-    /// What it is called there.
+    /// Its name there.
     pub there: DestinationApp,
-    /// It exists there.
+    /// Whether it exists there.
     pub exists: bool,
     /// The names.
     pub names: Vec<String>,
 }
 
 impl Missing {
-    /// The app here that has them, in words.
+    /// Names the app here that has them, for a sentence.
     fn has(&self) -> String {
         if self.there.name() == &self.app { "it has".to_owned() } else { format!("{} has", self.app) }
     }
 }
 
 impl fmt::Display for Missing {
-    /// The command to run on the destination.
+    /// Writes the command to run on the destination.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let app = &self.there;
         if !self.exists {
@@ -209,10 +209,10 @@ pub(crate) enum Problem {
     /// `-o only` names an app that does not graduate to this environment.
     #[error("`only` names {0}, which no rule of `graduate:map` fits")]
     OnlyUnmapped(AppName),
-    /// The names of the apps there.
+    /// The names of the apps there conflict.
     #[error(transparent)]
     Mapping(#[from] MappingProblem),
-    /// Neither side has the revision, and the repository here tells nothing.
+    /// Neither side has the revision, because the repository here cannot be read.
     #[error("the repository of {app} here cannot be read: {reason}")]
     Unreadable {
         /// The app.
@@ -220,7 +220,7 @@ pub(crate) enum Problem {
         /// Why.
         reason: String,
     },
-    /// A revision that is nowhere to be had.
+    /// Neither side has the revision.
     #[error("the state wants {app} at {revision}, a revision that its repository has neither here nor there")]
     NoSuchRevision {
         /// The app.
@@ -231,18 +231,18 @@ pub(crate) enum Problem {
     /// The deploy would be refused or fail there.
     #[error("{found}:\n`{remedy}`", remedy = found.remedy())]
     InTheWay {
-        /// What is in the way.
+        /// The obstacle.
         found: InTheWay,
     },
     /// Nothing can be sent to the app's repository there.
     #[error("there: {reason}")]
     Repository {
-        /// What the app is called there.
+        /// The app's name there.
         there: DestinationApp,
-        /// Why, and what puts it right; names the app.
+        /// Why, and how to fix it; names the app.
         reason: String,
     },
-    /// What would be sent endangers whoever checks it out.
+    /// The history to be sent would endanger the host that checks it out.
     #[error(
         "the history of {app} up to {revision} would not be taken there: {found}; no deploy may check that out"
     )]
@@ -251,10 +251,10 @@ pub(crate) enum Problem {
         app: AppName,
         /// The revision.
         revision: CommitId,
-        /// What git says of which object.
+        /// Git's message about the object.
         found: String,
     },
-    /// Its history is not whole, and git sends no part of one.
+    /// The history here is incomplete, and git does not send a part of a history.
     #[error(
         "the history of {app} here ends at {}, which a push from a shallow clone has brought, and git does not send a part \
          of a history; complete it from a repository that has all of it:\n`{remedy}`",
@@ -268,7 +268,7 @@ pub(crate) enum Problem {
         /// The command that completes it.
         remedy: String,
     },
-    /// What runs here is not in its repository.
+    /// The repository lacks the revision that the app runs here.
     #[error(
         "{app} runs {} here, and its repository does not have that revision: Git refuses a push from a shallow clone \
          after Dokku has deployed it; push it again from a whole clone (`git fetch --unshallow` makes it whole)",
@@ -280,16 +280,16 @@ pub(crate) enum Problem {
         /// The revision.
         revision: CommitId,
     },
-    /// An app of the current state whose revision nobody knows.
+    /// The revision of an app of the current state is unknown.
     #[error(
         "nobody knows which revision {0} runs here: it was deployed when its deploys were not recorded; deploy it once \
          more, or say it with `dokku graduate:commit --runs {0}=REVISION`"
     )]
     Unknown(AppName),
-    /// An app of the current state of which two versions run.
+    /// Two versions of an app of the current state run.
     #[error("containers of {0} run different revisions here; deploy it once more: `dokku ps:rebuild {0}`")]
     Mixed(AppName),
-    /// An app that is in between.
+    /// An app is being deployed here.
     #[error("{0} is being deployed here right now; graduate again when that is over")]
     Deploying(AppName),
     /// The settings of an app cannot be read, here or there.
@@ -297,7 +297,7 @@ pub(crate) enum Problem {
     Broken {
         /// The app.
         app: AppName,
-        /// Nothing, or on which side.
+        /// Empty, or the side on which that is.
         where_: &'static str,
         /// Why.
         reason: String,
@@ -313,7 +313,7 @@ pub(crate) enum Problem {
         /// The revision.
         revision: CommitId,
     },
-    /// `deliver image`, and there is none that could be sent.
+    /// `deliver` is `image`, and no image can be sent.
     #[error("{app} cannot be delivered by an image (`deliver` is `image`): {why}")]
     NoImage {
         /// The app.
@@ -324,38 +324,38 @@ pub(crate) enum Problem {
     /// Config names are missing.
     #[error("{there} lacks config that {has} here; set it there:\n`{missing}`", there = missing.there, has = missing.has())]
     MissingConfig {
-        /// Which.
+        /// Which app lacks which names.
         missing: Missing,
     },
-    /// An app would be deployed that could not be put back.
+    /// The app could not be put back after its deploy.
     #[error(
         "{there} runs there, but Docker has its image no more, so that an abort could not put it back; build it again there:\n\
          `dokku ps:rebuild {there}`"
     )]
     ImageIsGone {
-        /// What it is called there.
+        /// Its name there.
         there: DestinationApp,
     },
 }
 
-/// What is set for an environment that a plan must heed.
+/// The settings of an environment that a plan obeys.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Policy<'a> {
-    /// What a config name that the destination lacks leads to.
+    /// What to do about config names that the destination lacks.
     pub missing_config: MissingConfig,
-    /// What a revision that never ran here leads to.
+    /// What to do about revisions that never ran here.
     pub untested: Untested,
-    /// How versions get there.
+    /// How versions become images there.
     pub deliver: Deliver,
-    /// The apps as they are here, if the state is the current one, which is judged by them.
+    /// The apps as they are here, if the state is the current one; it is judged by them, too.
     pub here: Option<&'a AppsHere>,
-    /// Config names that are never asked for.
+    /// Config names that may be missing.
     pub ignore_config: &'a BTreeSet<ConfigName>,
     /// Apps that never graduate there.
     pub excluded: &'a BTreeSet<AppName>,
 }
 
-/// What is known of an app of the current state on the source, besides the state.
+/// What is known on the source about an app of the current state, in addition to the state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Here {
     /// What it runs here.
@@ -364,48 +364,50 @@ pub(crate) struct Here {
     pub broken: Option<String>,
 }
 
-/// All of them.
+/// All apps of the current state, by name.
 pub(crate) type AppsHere = BTreeMap<AppName, Here>;
 
 /// Whether a revision ever ran on the source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Tested {
-    /// It did.
+    /// Yes.
     #[default]
     Ran,
-    /// One that ran descends from it, or a release of the environment had it.
+    /// A revision that ran descends from it, or a release of the environment had it.
     Nearly,
-    /// Neither.
+    /// Neither it nor a descendant ever ran, and no release had it.
     Never,
 }
 
-/// What is known of a revision, here and on the destination.
+/// What is known about a revision, here and on the destination.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Known {
-    /// What the repository says that has it: that of the source, or else that of the destination.
+    /// What the source's repository says; if that lacks the revision, what the destination's says.
     pub facts: RevisionFacts,
     /// Whether it ever ran here.
     pub tested: Tested,
-    /// The destination has it: nothing is sent.
+    /// Whether the destination has it, so that nothing is sent.
     pub is_there: bool,
-    /// The image that it deploys as it is, as far as this host knows.
+    /// The image that it deploys unchanged, as far as this host knows.
     pub from_image: Option<ImageName>,
     /// Why nothing can be sent to the app's repository there.
     pub trouble: Option<String>,
     /// Why the app's repository here cannot be read.
     pub unreadable: Option<String>,
-    /// It is being deployed here by a push whose objects are not in the repository yet: Git puts them there at its end.
+    /// Whether a push is deploying it here whose objects are not in the repository yet: Git adds them when the push
+    /// ends.
     pub is_arriving: bool,
-    /// The source's image of it, or why that is not sent; none if it was not looked up, because no image would be sent.
+    /// The source's image of it, or why that image is not sent; `None` if no image was looked up, since none would be
+    /// sent.
     pub image: Option<Result<SourceImage, WhyNot>>,
 }
 
-/// Dokku and this plugin set these themselves, so that nobody need set them.
+/// Whether Dokku or this plugin sets this variable itself, so that users need not set it.
 pub(crate) fn is_set_by_dokku(name: &str) -> bool {
     name == "GIT_REV" || name.starts_with("DOKKU_")
 }
 
-/// Why nobody knows the one revision that an app runs here.
+/// Explains why no single revision is known for an app here.
 pub(crate) fn unclear(app: &AppName, here: &Here) -> Problem {
     match here.status.runs {
         _ if here.status.is_deploying => Problem::Deploying(app.clone()),
@@ -414,7 +416,7 @@ pub(crate) fn unclear(app: &AppName, here: &Here) -> Problem {
     }
 }
 
-/// Compares `wanted`, along its `routes`, with `live`. All problems are found and returned together.
+/// Compares `wanted`, along its `routes`, with `live`. Finds all problems and returns them together.
 ///
 /// # Errors
 /// Every reason why the state cannot graduate.
@@ -469,7 +471,7 @@ pub(crate) fn make(
         if !options.changes(app, runs, to) {
             plan.unchanged.push(app.clone());
             plan.stopped.extend((status.condition == Condition::Stopped).then(|| app.clone()));
-            // Of an image that is gone it is said below, for apps that the state does not name, too.
+            // A missing image is reported below, since that covers the apps that the state does not name, too.
             if !status.image_is_gone {
                 let there = status.remarks(there.name().as_str()).into_iter();
                 plan.remarks.extend(there.map(|remark| format!("{remark} there")));

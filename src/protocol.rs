@@ -1,7 +1,7 @@
-//! What a source and a destination say to one another: JSON lines over the stdin and stdout of one ssh session.
+//! The protocol between a source and a destination: JSON lines over the stdin and stdout of one ssh session.
 //!
-//! The agent speaks first ([`Report::Hello`]). One object per line, UTF-8, at most [`MAX_LINE`] bytes. Names
-//! are checked while parsing; units are in the field names. A new message or field is a new [`PROTOCOL`].
+//! The agent speaks first ([`Report::Hello`]). One object per line, UTF-8, at most [`MAX_LINE`] bytes. Names are
+//! checked while parsing; units are in the field names. A new message or field is a new [`PROTOCOL`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -29,13 +29,13 @@ pub const MAX_LOG_TEXT: usize = 8 * 1024;
 /// The longest lease that a source can ask for, in seconds.
 pub(crate) const MAX_LEASE_S: u32 = 3_600;
 
-/// The most builds at once that it can ask for.
+/// The most parallel builds that a source can ask for.
 pub(crate) const MAX_PARALLEL: u32 = 64;
 
-/// Of how many revisions of an app it is told at most that an image is kept.
+/// The most revisions per app for which a destination reports a kept image.
 pub(crate) const MAX_KEPT: usize = 200;
 
-/// The end of a graduation: the one word that all its apps obey.
+/// The decision on a graduation, which all its apps obey.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(test, derive(Hash))]
@@ -46,24 +46,24 @@ pub enum Decision {
     Abort,
 }
 
-/// What becomes of a graduation that is live and was watched: whether it stays.
+/// The verdict on a graduation that is live and was watched: whether it stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(test, derive(Hash))]
 pub enum Verdict {
-    /// It stays, for the source says so.
+    /// It stays: the source asked for this.
     Confirm,
-    /// It stays, for nothing was seen to be wrong and nothing was heard of the source.
+    /// It stays: nothing wrong was found, and no message from the source arrived.
     Unwatched,
     /// All its apps go back to what ran before.
     RollBack,
 }
 
-/// What a graduation is for, as its source says.
+/// The kind of a graduation, as its source states it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Purpose {
-    /// A state goes live that was not a release there.
+    /// To a state that was not a release there.
     #[default]
     Graduation,
     /// Back to a release.
@@ -108,22 +108,22 @@ pub enum Delivery {
     /// Its revision is built there.
     #[default]
     Build,
-    /// An image of it that an earlier deploy has left there takes the place of a build.
+    /// An image that an earlier deploy left there replaces the build.
     Kept,
-    /// The image of it that the source has sent for this graduation does.
+    /// An image that the source sent for this graduation replaces the build.
     Image,
 }
 
-/// What a source asks, whether or not it graduates. The agent answers by itself: nothing of it takes a lock, or needs a
+/// A question that a source can ask at any time. The agent answers it on its own: it takes no lock and needs no
 /// graduation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "question", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Question {
-    /// What runs there? Answered by one [`Answer::App`] an app, then [`Answer::AllApps`].
+    /// What runs there? Answered by one [`Answer::App`] per app, then [`Answer::AllApps`].
     Live {},
-    /// What else is set for each app there? Answered by one [`Answer::Factor`] a setting, then [`Answer::AllApps`].
+    /// What else is set for each app there? Answered by one [`Answer::Factor`] per setting, then [`Answer::AllApps`].
     Factors {},
-    /// What does `graduate:doctor` find there? Answered by [`Answer::Clock`], one [`Answer::Found`] a finding, then
+    /// What does `graduate:doctor` find there? Answered by [`Answer::Clock`], one [`Answer::Found`] per finding, then
     /// [`Answer::Examined`]. Changes nothing.
     Examine {},
     /// Is this revision in an app's repository there? Answered by [`Answer::Revision`].
@@ -133,80 +133,80 @@ pub enum Question {
         /// The revision.
         commit: CommitId,
     },
-    /// How would a build of the app there be set, and how many of these layers of an image are there? Answered by one
-    /// [`Answer::Factor`] a setting, those that are set for all apps among them, then [`Answer::Layers`].
+    /// With which settings would the app be built there, and how many of these image layers are there? Answered by one
+    /// [`Answer::Factor`] per setting, including those for all apps, then [`Answer::Layers`].
     Layers {
-        /// The app, which may not be there yet.
+        /// The app, which need not exist there yet.
         app: AppName,
         /// The digests of the image's unpacked layers, the lowest first.
         layers: Vec<Digest>,
-        /// Random, and for this question alone: with it both sides fingerprint the values that are shown to nobody, so that
-        /// equal ones can be told.
+        /// A random key, used for this question alone: both sides fingerprint secret values with it, so that equal
+        /// values can be recognized.
         key: Digest,
     },
-    /// Keeps revisions of an app that a release can be gone back to, as far as they are there. Answered by
-    /// [`Answer::Kept`]. Nothing else makes or deletes these refs.
+    /// Keeps revisions of an app for a later roll-back, if they exist there. Answered by [`Answer::Kept`]. Nothing
+    /// else creates or deletes these refs.
     Keep {
         /// The app.
         app: AppName,
-        /// What is kept.
+        /// The revisions to keep.
         keep: BTreeSet<CommitId>,
-        /// What is kept no more.
+        /// The revisions to keep no longer.
         forget: BTreeSet<CommitId>,
     },
 }
 
-/// From the coordinator to the agent.
+/// A line from the coordinator to the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
-    /// A question. Its answer is of several [`Report::Answer`]s.
+    /// A question, answered by one or more [`Report::Answer`].
     Ask(Question),
-    /// These apps are to be part of the graduation that is begun next, with these revisions. Not answered: a line holds only
-    /// so many.
+    /// Announces apps of the next graduation, with their revisions. Not answered. Sent several times if the apps do not
+    /// fit into one line.
     Expect {
-        /// Some of them.
+        /// Some of the apps.
         apps: BTreeMap<AppName, CommitId>,
     },
-    /// Takes the destination for one graduation.
+    /// Begins a graduation on the destination.
     Begin {
         /// The graduation.
         id: GraduationId,
         /// The environment that the source calls this destination.
         environment: EnvironmentName,
-        /// By which the source is known when it takes it up again.
+        /// The secret by which the destination recognizes the source when it resumes.
         secret: Secret,
-        /// What it is for.
+        /// The kind of the graduation.
         purpose: Purpose,
-        /// The source, as its host calls itself.
+        /// The name that the source's host gives itself.
         #[serde(deserialize_with = "few_words")]
         source: String,
         /// Who asked for it.
         #[serde(deserialize_with = "few_words")]
         by: String,
-        /// How long held apps wait without hearing from the source, in seconds; from 1 to [`MAX_LEASE_S`].
+        /// The lease: how long held apps wait without a message from the source, in seconds; from 1 to [`MAX_LEASE_S`].
         #[serde(deserialize_with = "up_to::<MAX_LEASE_S, _>")]
         lease_s: u32,
-        /// How many apps build at once; from 1 to [`MAX_PARALLEL`].
+        /// How many apps may build in parallel; from 1 to [`MAX_PARALLEL`].
         #[serde(deserialize_with = "up_to::<MAX_PARALLEL, _>")]
         max_parallel: u32,
         /// What to do when an app fails after the decision.
         on_failure: OnFailure,
-        /// For how long it is watched when it is live, in seconds, before anything is said of it; none if it is not.
+        /// The soak, in seconds: how long the graduation is watched once it is live. `None` if it is not watched.
         soak_s: Option<u32>,
-        /// How often the health checks of what is live are asked then, in seconds.
+        /// How often the health checks of the live apps run during the soak, in seconds.
         verify_interval_s: u32,
     },
-    /// Takes up a graduation again after the link was lost; reports after the first `seen` are repeated.
+    /// Resumes a graduation after a lost link; the agent repeats the reports after the first `seen`.
     Resume {
         /// The graduation.
         id: GraduationId,
-        /// With what it was begun.
+        /// The secret with which it was begun.
         secret: Secret,
         /// How many of its reports have arrived.
         seen: u64,
     },
-    /// Makes an app part of the graduation: creates it if need be and remembers what runs.
+    /// Makes an app part of the graduation: creates it if necessary and records what runs.
     Open {
         /// The app.
         app: AppName,
@@ -215,33 +215,33 @@ pub enum Request {
         /// The revision to deploy.
         to: CommitId,
     },
-    /// Deploys an opened app, whose objects are there by now, and holds it.
+    /// Deploys an opened app, whose objects have arrived, and holds it.
     Prepare {
         /// The app.
         app: AppName,
         /// How its version becomes an image.
         delivery: Delivery,
-        /// The digest of the image that its version deploys as it is, if it does and that is known: of what is built there
-        /// the image with this digest is the base, whatever its tag means there.
+        /// The digest of the image that the version deploys unchanged, if it deploys one and the digest is known. The
+        /// destination then uses the image with this digest as the base of its build, whatever the tag means there.
         digest: Option<Digest>,
     },
-    /// Is everything that is held still healthy? Answered by [`Report::Looked`], or by one [`Report::AppFailed`] for each
-    /// app that is not.
+    /// Are all held apps still healthy? Answered by [`Report::Looked`], or by one [`Report::AppFailed`] for each app
+    /// that is not.
     Look {
-        /// Comes back in the answer.
+        /// Returned in the answer.
         number: u64,
     },
     /// Renews the lease.
     Renew {
-        /// Comes back in the answer.
+        /// Returned in the answer.
         number: u64,
     },
-    /// Says the decision.
+    /// Announces the decision.
     Decide {
         /// The decision.
         decision: Decision,
     },
-    /// Asks for the verdict on what is live. Answered by [`Report::Judged`]: another one may stand already.
+    /// Asks for a verdict. Answered by [`Report::Judged`], which may name another verdict that was written before.
     Judge {
         /// The verdict.
         verdict: Verdict,
@@ -254,18 +254,18 @@ pub enum Request {
 pub struct LiveApp {
     /// What it runs, and how.
     pub status: AppStatus,
-    /// Names of its config variables, and of those that are set for all apps there.
+    /// The names of its config variables, and of those that are set for all apps there.
     #[serde(deserialize_with = "config_names")]
     pub config_names: Vec<String>,
-    /// Why its settings cannot be read; it cannot be deployed then.
+    /// Why its settings cannot be read; then it cannot be deployed.
     pub broken: Option<String>,
-    /// All its processes are scaled to nothing: its next version is not started either.
+    /// Whether all its processes are scaled to zero: then its next version is not started either.
     pub is_scaled_to_nothing: bool,
     /// Where its next version would be held.
     pub hold: HoldPoint,
-    /// What would stop its next deploy.
+    /// What would block its next deploy.
     pub obstacles: Vec<Obstacle>,
-    /// The revisions of which an image is kept there, the latest [`MAX_KEPT`] of them.
+    /// The revisions for which an image is kept there, the latest [`MAX_KEPT`] of them.
     pub kept: Vec<CommitId>,
 }
 
@@ -276,7 +276,7 @@ fn config_names<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Er
     Ok(names)
 }
 
-/// What people are shown of it.
+/// Reads a text that people are shown, made harmless and short.
 fn few_words<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     Ok(legible::shortened(&legible::one_line(&String::deserialize(from)?)))
 }
@@ -299,25 +299,25 @@ fn word<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     Ok(word)
 }
 
-/// A config variable that Dokku sets as the app's app.json says.
+/// When Dokku sets a config variable that the app's app.json declares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SetByDeploy {
-    /// In the first deploy of an app.
+    /// In the first deploy of the app.
     First,
-    /// In each.
+    /// In every deploy.
     Each,
 }
 
-/// What an app's repository tells about a revision.
+/// What an app's repository says about a revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RevisionFacts {
-    /// The repository has the commit, and all that belongs to it.
+    /// Whether the repository has the commit and all its objects.
     pub exists: bool,
-    /// It has a `web` process, as far as its Procfile tells: that names one, or there is none.
+    /// Whether it has a `web` process: its Procfile names one, or it has no Procfile.
     pub names_web: bool,
-    /// It names a release task: `release` in Procfile, `predeploy` or `postdeploy` in app.json.
+    /// Whether it names a release task: `release` in Procfile, `predeploy` or `postdeploy` in app.json.
     pub has_release_tasks: bool,
     /// The config variables that Dokku sets while it deploys the revision.
     pub set_by_deploy: BTreeMap<String, SetByDeploy>,
@@ -332,38 +332,38 @@ pub enum AppEnd {
     Live {},
     /// It is as it was before.
     Restored {
-        /// It ran before and does not now: meanwhile somebody has stopped it, or it has ended by itself.
+        /// Whether it ran before and does not run now: it was stopped in the meantime, or ended on its own.
         down: bool,
     },
-    /// While it was live and watched, somebody else has deployed another revision of it, stopped or destroyed it: it is left as
-    /// that.
+    /// While it was live and watched, a foreign deploy changed its revision, or an operator stopped or destroyed it. It
+    /// stays like that.
     Left {},
-    /// It could not be brought to its end; a person must look.
+    /// It could not be concluded; a person must look.
     Stuck {
         /// What went wrong.
         reason: String,
     },
 }
 
-/// Who answers, and what that host has against any graduation.
+/// The answering host: its versions, and whether it accepts graduations.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hello {
-    /// [`PROTOCOL`] there.
+    /// The [`PROTOCOL`] there.
     pub protocol: u32,
     /// The version of the plugin there.
     #[serde(deserialize_with = "few_words")]
     pub version: String,
-    /// What the host calls itself.
+    /// The name that the host gives itself.
     #[serde(deserialize_with = "few_words")]
     pub host: String,
-    /// What the Dokku there calls itself; none if it does not say.
+    /// The version that Dokku there reports; `None` if it reports none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dokku: Option<String>,
-    /// Why nothing may graduate there at present, if so, in words for the pusher.
+    /// Why the host accepts no graduation at present, if so, in words for the pusher.
     #[serde(default, deserialize_with = "maybe_few_words", skip_serializing_if = "Option::is_none")]
     pub closed: Option<String>,
-    /// For how long a graduation there may soak at most, in seconds; none if it does not say.
+    /// The longest soak that the host allows, in seconds; `None` if it does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_soak_s: Option<u64>,
 }
@@ -379,11 +379,11 @@ pub enum Answer {
         /// Its state.
         live: LiveApp,
     },
-    /// One setting of an app, secrets hidden and bounded; see [`crate::diff::comparable`].
+    /// One setting of an app, with secrets hidden, bounded in length; see [`crate::diff::comparable`].
     Factor {
         /// The app.
         app: AppName,
-        /// The plugin of Dokku's whose property it is.
+        /// The Dokku plugin that owns the property.
         #[serde(deserialize_with = "word")]
         plugin: String,
         /// The property.
@@ -392,136 +392,136 @@ pub enum Answer {
         /// Its values.
         values: Vec<String>,
     },
-    /// The last [`Answer::App`] or [`Answer::Factor`] has been sent.
+    /// All [`Answer::App`] or [`Answer::Factor`] have been sent.
     AllApps {},
-    /// What time it was there when [`Question::Examine`] came.
+    /// The time there when [`Question::Examine`] arrived.
     Clock {
-        /// To the millisecond at least.
+        /// With a precision of a millisecond or better.
         at: DateTime<Utc>,
     },
-    /// Something that an examination found.
+    /// A finding of the examination.
     Found {
-        /// What.
+        /// The finding.
         finding: Finding,
     },
-    /// The last [`Answer::Found`] has been sent.
+    /// All [`Answer::Found`] have been sent.
     Examined {},
-    /// What an app's repository there knows of a revision.
+    /// What an app's repository there says about a revision.
     Revision {
         /// The app.
         app: AppName,
         /// The revision.
         commit: CommitId,
-        /// What it knows; nothing where it does not have it.
+        /// The facts; the default if the repository does not have the revision.
         facts: RevisionFacts,
         /// Why nothing can be sent to that repository.
         trouble: Option<String>,
     },
-    /// What there is of an image.
+    /// How much of an image exists there.
     Layers {
         /// The app.
         app: AppName,
-        /// For which machines Docker there starts containers, in its words.
+        /// The architecture for which Docker there runs containers, in Docker's words.
         #[serde(deserialize_with = "word")]
         architecture: String,
-        /// How many of the layers that were asked for are there, from the lowest on.
+        /// How many of the requested layers exist there, counted from the lowest.
         there: usize,
     },
-    /// What [`Question::Keep`] named is kept, or there is no such app.
+    /// The revisions of [`Question::Keep`] are kept, or the app does not exist.
     Kept {
         /// The app.
         app: AppName,
     },
 }
 
-/// From the agent to the coordinator.
+/// A line from the agent to the coordinator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Report {
     /// The first line of every session.
     Hello(Box<Hello>),
-    /// To a [`Request::Ask`].
+    /// Answers a [`Request::Ask`].
     Answer(Answer),
-    /// A hook of the operator's there decides on it, before it is begun.
+    /// An INCOMING hook there is deciding on the graduation, before it begins.
     Admitting {
-        /// A line that it has written; none is a sign of life.
+        /// A line that the hook wrote; `None` only shows that it is still running.
         text: Option<String>,
     },
-    /// The destination is taken for the graduation.
+    /// The destination has begun the graduation.
     Begun {},
-    /// A request cannot be carried out, and nothing was changed by it.
+    /// A request cannot be carried out. It changed nothing.
     Refused {
         /// Why, in words for the pusher.
         reason: String,
     },
-    /// [`Request::Resume`] named a graduation of which nothing is left there.
+    /// [`Request::Resume`] named a graduation that the destination does not know.
     Unknown {},
     /// The app is ready to receive objects.
     Opened {
         /// The app.
         app: AppName,
-        /// It did not exist before.
+        /// Whether it did not exist before.
         created: bool,
     },
-    /// Its build has started.
+    /// The app's build has started.
     Building {
         /// The app.
         app: AppName,
     },
-    /// Something that the app's build or deploy wrote, without the newline.
+    /// Output of the app's build or deploy, without the newline.
     Log {
         /// The app.
         app: AppName,
         /// At most [`MAX_LOG_TEXT`] bytes.
         text: String,
     },
-    /// It is held.
+    /// The app is held.
     Held {
         /// The app.
         app: AppName,
         /// Where.
         at: HoldPoint,
     },
-    /// It failed; before the decision this means that the graduation must abort.
+    /// The app failed; before the decision this means that the graduation must abort.
     AppFailed {
         /// The app.
         app: AppName,
         /// What went wrong.
         reason: String,
     },
-    /// All that is held is as healthy as when it was held.
+    /// All held apps are as healthy as when they were held.
     Looked {
-        /// The request's.
+        /// The number in the request.
         number: u64,
     },
     /// The lease was renewed.
     Renewed {
-        /// The request's.
+        /// The number in the request.
         number: u64,
     },
-    /// The destination's decision as it is written there, whoever wrote it first.
+    /// The decision that is written on the destination, whichever process wrote it first.
     Decided {
         /// The decision.
         decision: Decision,
     },
     /// All apps are live, and are watched until there is a verdict.
     Soaking {
-        /// They were watched before, and not all the while.
+        /// Whether they were watched before, with a gap.
         again: bool,
     },
-    /// The verdict as it is written there, whoever wrote it first.
+    /// The verdict that is written on the destination, whichever process wrote it first.
     Judged {
         /// The verdict.
         verdict: Verdict,
     },
-    /// One app has come to its end.
+    /// An app is concluded.
     AppEnded {
         /// The app.
         app: AppName,
-        /// How.
+        /// How it ended.
         end: AppEnd,
     },
-    /// All have; the destination is free again.
+    /// All apps are concluded; the destination is free again.
     Settled {
         /// The decision that was carried out.
         decision: Decision,
@@ -531,23 +531,23 @@ pub enum Report {
 /// Why a line could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LineError {
-    /// The stream broke.
+    /// The stream failed.
     #[error("cannot read: {0}")]
     Read(#[from] io::Error),
-    /// A line longer than [`MAX_LINE`], or one that the end of the stream cut short.
+    /// A line is longer than [`MAX_LINE`], or the end of the stream cut it short.
     #[error("{0}: {1:?}")]
     Shape(&'static str, String),
-    /// Not a message of this protocol.
+    /// The line is not a message of this protocol.
     #[error("not a message of this protocol ({cause}): {line:?}")]
     Content {
         /// The line, shortened.
         line: String,
-        /// What the parser says, shortened: it quotes, too.
+        /// The parser's message, shortened, since it quotes the line, too.
         cause: String,
     },
 }
 
-/// The beginning of a text, as much as fits into one message: [`MAX_LOG_TEXT`].
+/// Returns the beginning of a text, as much as fits into one message ([`MAX_LOG_TEXT`]).
 pub fn clipped(mut text: String) -> String {
     let mut end = text.len().min(MAX_LOG_TEXT);
     while !text.is_char_boundary(end) {
@@ -564,7 +564,7 @@ fn shortened(line: &[u8]) -> String {
 /// Reads one line of at most [`MAX_LINE`] bytes, without its newline; `None` at the end of the stream.
 ///
 /// # Errors
-/// A broken stream, a line that is too long, and a last line without a newline.
+/// The stream failed, the line is too long, or the last line has no newline.
 pub fn read_line(from: &mut impl BufRead) -> Result<Option<Vec<u8>>, LineError> {
     let mut line = Vec::new();
     io::Read::take(&mut *from, MAX_LINE as u64).read_until(b'\n', &mut line)?;
@@ -591,7 +591,7 @@ pub fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<T, LineError> {
     serde_json::from_slice(line).map_err(content)
 }
 
-/// The message as one line with its newline.
+/// Returns the message as one line with its newline.
 pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
     let mut line = serde_json::to_vec(message).expect("messages have string keys and no fallible fields");
     line.push(b'\n');
@@ -601,7 +601,7 @@ pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
 /// Writes one message and flushes.
 ///
 /// # Errors
-/// A peer that is gone.
+/// The peer has disconnected.
 pub(crate) fn write<T: Serialize>(to: &mut impl Write, message: &T) -> io::Result<()> {
     to.write_all(&encode(message))?;
     to.flush()
@@ -622,7 +622,7 @@ mod tests {
         assert!(parse::<Request>(br#"{"type":"prepare","app":"../x"}"#).is_err());
     }
 
-    /// Every line of a wire file is what its message is written as, and all types of messages are there.
+    /// Checks that every line of a wire file is the encoded form of its message, and that all message types occur.
     fn is_pinned<T: Serialize + DeserializeOwned>(lines: &str, types: &[&str]) {
         let mut seen = Vec::new();
         for line in lines.lines() {

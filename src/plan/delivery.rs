@@ -7,26 +7,26 @@ use crate::names::{AppName, CommitId};
 use crate::protocol::{Delivery, LiveApp};
 use crate::sendable::WhyNot;
 
-/// How versions get to an environment.
+/// How versions become images in an environment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Deliver {
-    /// The source's image where it is what a build there would give, a build elsewhere.
+    /// Send the source's image if it is what a build there would give; build otherwise.
     #[default]
     Auto,
-    /// No image is sent.
+    /// Never send an image.
     Build,
-    /// The graduation is refused where no image can be sent.
+    /// Refuse the graduation if an image cannot be sent.
     Image,
 }
 
-/// A [`Delivery`], with what people are told of it.
+/// A [`Delivery`], with what people are told about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "by", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum PlannedDelivery {
     /// See [`Delivery::Build`].
     Build {
-        /// Why no image is used, if that was not asked for.
+        /// Why no image is used, unless the user asked for a build.
         why: Option<String>,
     },
     /// See [`Delivery::Kept`].
@@ -35,8 +35,8 @@ pub enum PlannedDelivery {
     Image {
         /// About how many bytes of layers are sent, before compression.
         bytes: u64,
-        /// Its name on the source: a later build has another one, and was not judged. Only the run that has made the plan
-        /// sends it.
+        /// Its name on the source. A later build has another name and was not judged. Only the run that made the plan
+        /// sends the image.
         #[serde(skip)]
         name: String,
     },
@@ -45,17 +45,18 @@ pub enum PlannedDelivery {
 /// An image of the source that may be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SourceImage {
-    /// Its name there.
+    /// Its name on the source.
     pub(crate) name: String,
     /// About how many bytes of layers would be sent, before compression.
     pub(crate) bytes: u64,
 }
 
 impl PlannedDelivery {
-    /// Of a version that is not kept there: `image` is what is known of the source's image of it (`Known::image`).
+    /// Plans the delivery of a version for which no image is kept there. `image` is `Known::image`: what is known of
+    /// the source's image.
     ///
     /// # Errors
-    /// Images alone are wanted, and this is why none can be sent.
+    /// `deliver` is `image`, and this is why no image can be sent.
     pub(super) fn without_kept(
         image: Option<Result<SourceImage, WhyNot>>,
         deliver: Deliver,
@@ -70,7 +71,7 @@ impl PlannedDelivery {
         }
     }
 
-    /// What the destination is asked for.
+    /// Returns the delivery to request from the destination.
     pub(crate) fn delivery(&self) -> Delivery {
         match self {
             Self::Build { .. } => Delivery::Build,
@@ -80,8 +81,8 @@ impl PlannedDelivery {
     }
 }
 
-/// An image may take the place of a build: who asks for another deploy of what runs wants it built. What does not run
-/// comes as ever, above all where an app is brought back.
+/// Whether an image may replace the build. A redeploy of what already runs must build it; any other version, one that
+/// is down included, may use an image.
 pub(crate) fn takes_images(
     app: &AppName,
     live: Option<&LiveApp>,
@@ -93,7 +94,7 @@ pub(crate) fn takes_images(
     deliver == Deliver::Image || !(runs_it && options.redeploys(app))
 }
 
-/// The destination keeps an image of the revision.
+/// Whether the destination keeps an image of the revision.
 pub(crate) fn is_kept(live: Option<&LiveApp>, revision: CommitId) -> bool {
     live.is_some_and(|live| live.kept.contains(&revision))
 }

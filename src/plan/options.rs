@@ -1,4 +1,4 @@
-//! What is asked for besides the state: push options, and those of commands.
+//! What a request asks for in addition to the state: push options, and the options of commands.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::names::{AppName, CommitId};
 use crate::protocol::LiveApp;
 
-/// What the pusher asked for besides the state.
+/// What the requester asked for in addition to the state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
@@ -29,7 +29,7 @@ pub struct Options {
     pub redeployed: BTreeSet<AppName>,
     /// `-o only=api,web`: no other apps.
     pub only: Option<BTreeSet<AppName>>,
-    /// `-o hold`: when all is held and the POST hooks have run, wait until somebody says `graduate:go`.
+    /// `-o hold`: when all apps are held and the POST hooks have run, wait for `graduate:go`.
     pub hold: bool,
     /// `-o quiet`: no build output unless something fails.
     pub quiet: bool,
@@ -38,27 +38,27 @@ pub struct Options {
 /// The most push options that are read.
 pub(crate) const MAX_OPTIONS: usize = 100;
 
-/// Push options that cannot be heeded, all of them.
+/// All push options that cannot be obeyed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OptionError {
-    /// One that does not exist or is malformed.
+    /// An option is unknown or malformed.
     #[error(
         "unknown push option {0:?}; there are plan, allow-dirty, allow-missing-config, allow-untested, again, \
          despite-freeze, hold, redeploy, redeploy=APP[,APP...], only=APP[,APP...] and quiet"
     )]
     Unknown(String),
-    /// More than [`MAX_OPTIONS`].
+    /// There are more than [`MAX_OPTIONS`].
     #[error("there are more than {MAX_OPTIONS} push options; `only=` takes many apps at once, only=api,web")]
     TooMany,
 }
 
 impl Options {
-    /// The app is deployed even if it is unchanged.
+    /// Whether the app is deployed even if it is unchanged.
     pub fn redeploys(&self, app: &AppName) -> bool {
         self.redeploy || self.redeployed.contains(app)
     }
 
-    /// The app is deployed: it is to run this revision, and does not where it `runs` there, or is to be deployed all the same.
+    /// Whether the app is deployed: it does not have revision `to` where it `runs` there, or a redeploy is asked for.
     pub(crate) fn changes(&self, app: &AppName, runs: Option<&LiveApp>, to: CommitId) -> bool {
         self.redeploys(app) || !runs.is_some_and(|live| live.status.has(to))
     }
@@ -66,7 +66,7 @@ impl Options {
     /// Parses push options, git-push(1) `-o`.
     ///
     /// # Errors
-    /// The first one that is unknown, or there are too many.
+    /// An option is unknown (the first one is named), or there are too many.
     pub fn parse(options: &[String]) -> Result<Self, OptionError> {
         if options.len() > MAX_OPTIONS {
             return Err(OptionError::TooMany);
