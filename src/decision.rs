@@ -1,6 +1,6 @@
-//! Where the decision of a graduation is read, and made durable before anybody acts on it.
+//! Reads the decision of a graduation and makes it durable before any other code acts on it.
 //!
-//! [`Go`] can be had from here only.
+//! Only this module creates a [`Go`].
 
 use crate::commit::source::Go;
 use crate::files::FileError;
@@ -26,11 +26,11 @@ pub(crate) enum DecisionError {
     File(#[from] FileError),
 }
 
-/// In a push: go, if the request tag is what the push wanted it to be. Until receive-pack is done, `None` means
-/// only "not yet".
+/// In a push: go, if the request tag has the value that the push wants. Until receive-pack has ended, `None` only means
+/// "not yet".
 ///
 /// # Errors
-/// Nobody knows; ask again.
+/// The ref cannot be read or synced; the caller asks again.
 pub(crate) fn by_ref(vars: &Vars, order: &Order) -> Result<Option<Go>, DecisionError> {
     let name = order.tag.ref_name();
     if GitRepository::open(vars)?.read_ref(&name)? != Some(order.new) {
@@ -40,7 +40,7 @@ pub(crate) fn by_ref(vars: &Vars, order: &Order) -> Result<Option<Go>, DecisionE
     Ok(Some(Go::witnessed()))
 }
 
-/// Why a push that is over has not moved its tag, as far as that can be found out afterwards.
+/// Why a push that has ended did not move its tag, as far as that can be found out afterwards.
 pub(crate) fn why_unmoved(vars: &Vars, order: &Order) -> String {
     let what = "the push ended before Git moved the tag";
     match Git::environment(vars).can_write_ref(&order.tag.ref_name()) {
@@ -49,42 +49,42 @@ pub(crate) fn why_unmoved(vars: &Vars, order: &Order) -> String {
     }
 }
 
-/// In a command: moves the tag ourselves, if it is what it was when we began.
+/// In a command: moves the tag ourselves, if it still has the value from the beginning.
 ///
 /// # Errors
-/// Somebody has moved it meanwhile, which aborts.
+/// Another process has moved the tag, which aborts.
 pub(crate) fn by_own_swap(vars: &Vars, order: &Order) -> Result<Go, DecisionError> {
     Git::environment(vars).compare_and_swap(&order.tag.ref_name(), Some(order.new), order.old)?;
     Ok(Go::witnessed())
 }
 
-/// Where the tag has moved before anything ran: a synced line of the journal. The tag, which git does not sync, is
-/// made as durable as what it will name.
+/// Where the tag moved before anything ran: appends a line to the journal and syncs it. Also syncs the tag, which git
+/// does not, so that it is as durable as the decision.
 ///
 /// # Errors
-/// The line may not be there, which aborts.
+/// The line may not be durable, which aborts.
 pub(crate) fn by_journal(vars: &Vars, order: &Order, journal: &mut Journal) -> Result<Go, DecisionError> {
     by_ref(vars, order)?;
     journal.append(&Entry::Decided { decision: Decision::Go })?;
     Ok(Go::witnessed())
 }
 
-/// What a journal that another coordinator left says by itself.
+/// The decision in the journal of an earlier coordinator.
 pub(crate) fn in_journal(entries: &[Entry]) -> Option<Go> {
     let decided = Entry::Decided { decision: Decision::Go };
     entries.contains(&decided).then(Go::witnessed)
 }
 
-/// After a failure: sets the tag back to what it was, so that it never names what does not run. A tag that
-/// somebody has moved since is left.
+/// After a failure: sets the tag back to its old value, so that it never names a state that does not run. Leaves a tag
+/// that has been moved since.
 ///
 /// # Errors
-/// It still names what does not run.
+/// The tag still names a state that does not run.
 pub(crate) fn set_tag_back(vars: &Vars, order: &Order) -> Result<(), DecisionError> {
     set_back(vars, &order.tag.ref_name(), order.old, Some(order.new))
 }
 
-/// The same of a ref of a push that never came to be an order.
+/// The same for a ref of a push that never became an order.
 ///
 /// # Errors
 /// As [`set_tag_back`].
@@ -98,6 +98,6 @@ pub(crate) fn set_back(
     if GitRepository::open(vars)?.read_ref(name)? == new && old != new {
         git.compare_and_swap(name, old, new)?;
     }
-    // A push that was killed before the tag moved would be in the way of the next one under its label.
+    // The lock file of a push that was killed before the tag moved would block the next push with this label.
     Ok(git.free_ref(name)?)
 }

@@ -4,12 +4,12 @@
 //! <data>/graduations/<id>/journal        this, a log (log.rs)
 //!                        events/lines    what people are shown
 //!                        socket          where hooks and commands attach
-//!                        program         which of the user's programs runs
-//!                        push            which push it is of, for post-receive
+//!                        program         the process of the operator's hook that runs
+//!                        push            the push that it belongs to, for post-receive
 //! <data>/pushes/<pid>-<start>            the graduations of a push, by its git-receive-pack(1)
 //! <data>/environments/<env>.lock         held by the coordinator
-//! <data>/environments/<env>.current      the graduation that is in progress, or was left in doubt
-//! <data>/environments/<env>.latest       the newest one, for `graduate:logs`
+//! <data>/environments/<env>.current      the graduation that is in progress or in doubt
+//! <data>/environments/<env>.latest       the newest graduation, for `graduate:logs`
 //! ```
 
 use std::collections::BTreeSet;
@@ -37,45 +37,45 @@ mod push;
 pub(crate) use forget::prune;
 pub(crate) use push::{PushNote, note_push, of_push};
 
-/// How long a program of the user's that a dead coordinator left may take to end when it is told to.
+/// How long a hook of the operator's that a dead coordinator left behind may take to end when it is stopped.
 const PROGRAM_GRACE: Duration = Duration::from_secs(5);
 
 /// A line of the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Entry {
-    /// The first one: all that was asked for, and in which mode it is decided.
+    /// The first line: the whole order, which includes the mode of the decision.
     Ordered {
         /// The order.
         order: Box<Order>,
     },
-    /// The destination is about to be taken: from here on there may be something to undo.
+    /// We are about to begin on the destination: from here on there may be something to undo.
     Begun {
-        /// By which the destination knows us; none in the journal of a version that had no secrets yet.
+        /// The secret by which the destination knows us; none in the journal of a version that had no secrets yet.
         #[serde(default)]
         secret: Option<Secret>,
-        /// Those that are to change, as far as they were noted.
+        /// The apps that will change, if they were recorded.
         #[serde(default)]
         apps: BTreeSet<AppName>,
     },
-    /// We are about to vote yes. In a push the ref decides from here on, when receive-pack is done with it.
+    /// We are about to vote yes. In a push the ref decides from here on, once receive-pack has ended.
     Voted {
         /// git-receive-pack(1), in a push.
         receive_pack: Option<ProcessId>,
     },
-    /// The decision. Where there is no push to carry it, this line is the decision itself.
+    /// The decision. In a graduation that is not decided by a push, this line is the decision itself.
     Decided {
         /// The decision.
         decision: Decision,
     },
-    /// All were live, and something was wrong: even if all of it stays, it is not called live.
+    /// All apps were live, and a problem was found: even if all of them stay, the graduation does not end as live.
     Unwell {
-        /// What was.
+        /// The problem.
         cause: Cause,
     },
-    /// The last one.
+    /// The last line.
     Ended {
-        /// How.
+        /// The outcome.
         outcome: Outcome,
         /// The release that was recorded.
         release: Option<ReleaseTag>,
@@ -90,11 +90,11 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The place of a graduation, whether it exists or not.
+    /// The files of a graduation, whether they exist or not.
     pub(crate) fn of(vars: &Vars, id: &GraduationId) -> Self {
         Self {
             dir: vars.data().join("graduations").join(id.as_str()),
-            // Short, for ssh adds to it and a socket's path has 107 bytes: the random part of the id.
+            // The random part of the id alone: ssh extends the path, and a socket's path is limited to 107 bytes.
             control: vars.data().join("ssh").join(&id.as_str()[15..]),
         }
     }
@@ -112,18 +112,18 @@ impl Place {
         self.dir.join("events/lines")
     }
 
-    /// What people were told so far, up to what cannot be read.
+    /// The notices so far, up to the first one that cannot be read.
     pub(crate) fn told(&self) -> impl Iterator<Item = Notice> {
         let mut notices = Follower::<Notice>::open(&self.events()).ok();
         std::iter::from_fn(move || notices.as_mut()?.next(Duration::ZERO).ok()?)
     }
 
-    /// The plan that people were shown, which is told once; none before that, or if it is lost.
+    /// The plan from the notices, which have it once; none before that, or if it is lost.
     pub(crate) fn planned(&self) -> Option<Plan> {
         self.told().find_map(|notice| if let Notice::Planned { plan } = notice { Some(plan) } else { None })
     }
 
-    /// Until when it is verified, if it is live and not confirmed yet, as people were told.
+    /// The end of the soak according to the notices, if the graduation is live and not confirmed yet.
     pub(crate) fn unconfirmed_until(&self) -> Option<DateTime<Utc>> {
         let mut until = None;
         for notice in self.told() {
@@ -137,17 +137,17 @@ impl Place {
         until
     }
 
-    /// Where the coordinator listens.
+    /// The socket at which the coordinator listens.
     pub(crate) fn socket(&self) -> PathBuf {
         self.dir.join("socket")
     }
 
-    /// Where ssh listens for git's pushes, which share its connection.
+    /// The socket at which ssh listens for git's pushes, which share its connection.
     pub(crate) fn control(&self) -> PathBuf {
         self.control.clone()
     }
 
-    /// Which program of the user's runs; there while one does.
+    /// The file that names the process of the operator's hook while one runs.
     pub(crate) fn program(&self) -> PathBuf {
         self.dir.join("program")
     }
@@ -156,11 +156,11 @@ impl Place {
         [self.socket(), self.control(), self.program()]
     }
 
-    /// Removes what is there only as long as the coordinator lives: its sockets, the note of the program that runs, and
-    /// what it or a pre-receive was writing when it was killed.
+    /// Removes the files that exist only while the coordinator runs: its sockets, the file of the running hook, and
+    /// temporary files of the coordinator or of a pre-receive hook that was killed.
     ///
     /// # Errors
-    /// Something could not be removed; all else is.
+    /// A file could not be removed; all others were.
     pub(crate) fn close(&self) -> Result<(), FileError> {
         let removed = self.of_the_living().map(|file| files::remove(&file));
         let swept = files::sweep_temporary(&self.dir, "");
@@ -172,7 +172,7 @@ impl Place {
         self.dir.join("journal")
     }
 
-    /// What was asked for, if anything has begun.
+    /// The order, if the journal has begun.
     ///
     /// # Errors
     /// The journal cannot be read, or is damaged.
@@ -181,10 +181,10 @@ impl Place {
         Ok(if let Some(Entry::Ordered { order }) = first { Some(*order) } else { None })
     }
 
-    /// By which the destination knows us, or shall know us.
+    /// The secret by which the destination knows us. Makes a new one if the journal has none.
     ///
     /// # Errors
-    /// The journal cannot be read, or is damaged; there is no randomness.
+    /// The journal cannot be read or is damaged, or the system provides no random bytes.
     pub(crate) fn secret(&self) -> Result<Secret, FileError> {
         let of = |entry| if let Entry::Begun { secret, .. } = entry { secret } else { None };
         let known = read(&self.journal())?.into_iter().find_map(of);
@@ -198,8 +198,8 @@ impl Place {
         Ok(Secret::of(random))
     }
 
-    /// How it ended and after how many seconds, if the last line of its journal says so. A coordinator that dies after
-    /// that line leaves nothing in doubt, only people untold.
+    /// How the graduation ended and after how many seconds, if the last line of its journal says so. A coordinator that
+    /// dies after that line leaves nothing in doubt; only its last notice may be missing.
     ///
     /// # Errors
     /// The journal cannot be read, or is damaged.
@@ -217,7 +217,7 @@ impl Place {
         Ok(Some((Ending::of(outcome.clone(), release.clone()), seconds.try_into().unwrap_or(0))))
     }
 
-    /// Ends the program of the user's that a coordinator which died has left running.
+    /// Stops the operator's hook that a dead coordinator left running.
     fn stop_program(&self) {
         if let Ok(Some(program)) = files::read_json::<ProcessId>(&self.program()) {
             program.stop_group(PROGRAM_GRACE);
@@ -225,7 +225,7 @@ impl Place {
     }
 }
 
-/// Writes the journal. There is one at a time.
+/// Writes the journal. A graduation has at most one writer at a time.
 #[derive(Debug)]
 pub struct Journal {
     log: Log<Entry>,
@@ -233,14 +233,14 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens or creates it.
+    /// Opens or creates the journal.
     ///
     /// # Errors
     /// It cannot be opened.
     pub fn open(path: &Path) -> Result<Self, FileError> {
         let log = Log::at(path);
         let file = log.open()?;
-        // Tells a coordinator that lives from one that died. One that ends just now may have it still.
+        // The lock shows others that the coordinator is alive. One that is just ending may still hold it.
         let _ = file.try_lock();
         Ok(Self { log, file })
     }
@@ -248,13 +248,13 @@ impl Journal {
     /// Appends a line and waits until it is on the disk.
     ///
     /// # Errors
-    /// It is not there.
+    /// The line is not on the disk.
     pub fn append(&mut self, entry: &Entry) -> Result<(), FileError> {
         let path = self.log.path();
         let before = self.file.metadata().map_err(FileError::of("look at", path))?.len();
         let written = self.log.append(entry);
         if written.is_err() {
-            // What could not be synced must not be a decision for whoever reads it later.
+            // A line that could not be synced must not be read as a decision later.
             self.file.set_len(before).map_err(FileError::of("write", path))?;
         }
         written
@@ -264,20 +264,20 @@ impl Journal {
 /// Reads a journal.
 ///
 /// # Errors
-/// It cannot be read, is damaged, or says what this version does not understand.
+/// It cannot be read, is damaged, or has an entry that this version does not understand.
 pub fn read(path: &Path) -> Result<Vec<Entry>, FileError> {
     Log::at(path).entries()
 }
 
-/// The graduation of an environment that is in progress or was left in doubt.
+/// The graduation of an environment that is in progress or in doubt.
 ///
 /// # Errors
-/// The note is damaged.
+/// The file is damaged.
 pub(crate) fn current(vars: &Vars, environment: &EnvironmentName) -> Result<Option<GraduationId>, FileError> {
     files::read_json(&current_path(vars, environment))
 }
 
-/// Notes it, or that there is none.
+/// Records it, or that there is none.
 ///
 /// # Errors
 /// The disk is full, for one.
@@ -301,15 +301,15 @@ fn latest_path(vars: &Vars, environment: &EnvironmentName) -> PathBuf {
     vars.data().join("environments").join(format!("{environment}.latest"))
 }
 
-/// The newest graduation of an environment, over or not: the one that people ask for first.
+/// The newest graduation of an environment, ended or not.
 ///
 /// # Errors
-/// The note is damaged.
+/// The file is damaged.
 pub(crate) fn latest(vars: &Vars, environment: &EnvironmentName) -> Result<Option<GraduationId>, FileError> {
     files::read_json(&latest_path(vars, environment))
 }
 
-/// Notes it.
+/// Records it.
 ///
 /// # Errors
 /// The disk is full, for one.
@@ -317,7 +317,7 @@ pub(crate) fn set_latest(vars: &Vars, order: &Order) -> Result<(), FileError> {
     files::write_json(&latest_path(vars, &order.tag.environment), &order.id)
 }
 
-/// All graduations that are remembered here, oldest first.
+/// All graduations that are remembered on this host, oldest first.
 ///
 /// # Errors
 /// The directory cannot be read.
@@ -334,9 +334,9 @@ pub(crate) fn ids(vars: &Vars) -> Result<Vec<GraduationId>, FileError> {
     Ok(ids)
 }
 
-/// Removes what coordinators that were killed have left besides what settles their graduations: sockets at which
-/// nobody listens, programs of the user's, and files that they were writing, among them those of this environment,
-/// whose lock must be ours. What cannot be removed is logged.
+/// Removes what killed coordinators left behind that is not needed to settle their graduations: unused sockets, running
+/// hooks of the operator, and temporary files, among them those of this environment, whose lock the caller holds. Logs
+/// what cannot be removed.
 pub(crate) fn sweep(vars: &Vars, environment: &EnvironmentName) {
     let log = |swept: Result<(), FileError>| swept.unwrap_or_else(|error| log::warn!("{error}"));
     log(files::sweep_temporary(&vars.data().join("environments"), &format!("{environment}.")));
@@ -346,7 +346,7 @@ pub(crate) fn sweep(vars: &Vars, environment: &EnvironmentName) {
             continue;
         };
         let place = Place::of(vars, &id);
-        // One that lives has left its graduation in doubt and tells its hooks so.
+        // A coordinator that is alive has left its graduation in doubt and is reporting that to its hooks.
         if place.of_the_living().iter().any(|file| file.exists()) && place.is_dead() {
             place.stop_program();
             log(place.close());

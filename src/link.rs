@@ -1,5 +1,5 @@
-//! The source's end of the talk with a destination: one ssh process, or an agent of this same host; JSON lines both
-//! ways. It begins as an [`Inquiry`].
+//! The source's end of the connection to a destination: an ssh process, or an agent on this same host; JSON lines in
+//! both directions. It begins as an [`Inquiry`].
 
 use std::io::{BufReader, Write};
 use std::process::{ChildStdin, ChildStdout, ExitStatus};
@@ -26,29 +26,29 @@ mod inquiry;
 pub(crate) use forward::{AppThere, Forward};
 pub(crate) use inquiry::{Examination, Inquiry, Revisions, command_there};
 
-/// How much of what ssh and the other side write to stderr is kept.
+/// How much of the stderr of ssh and of the destination is kept, in bytes.
 const KEPT_STDERR: usize = 16 * 1024;
 
-/// The longest answer of many reports, in bytes: what runs there, what is set there. Of two thousand apps each has
-/// 4 KiB.
+/// The longest answer of many reports, in bytes: what runs on the destination, or its settings. That is 4 KiB for each
+/// of two thousand apps.
 const MAX_ANSWER: usize = 8 << 20;
 
-/// How many requests may wait until the other side reads them. A graduation of two thousand apps has two for each.
+/// How many requests may wait for the destination to read them. A graduation of two thousand apps has two for each.
 const UNREAD: usize = 8192;
 
-/// How long a destination may take from the connection to the agent's first line.
+/// The limit from the start of the connection to the agent's first line.
 const HELLO_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long ssh may take to end once the agent has.
+/// How long ssh may take to end after the agent has ended.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// The talk cannot begin, or has broken off.
+/// The connection cannot be opened, or has failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
     /// ssh cannot be configured or run.
     #[error(transparent)]
     Ssh(#[from] SshError),
-    /// Nobody knows where it leads.
+    /// The address of the destination is not known.
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// ssh cannot be started.
@@ -57,38 +57,38 @@ pub(crate) enum LinkError {
     /// The session ended.
     #[error("the connection ended{}{said}", if said.is_empty() { "" } else { ": " })]
     Ended {
-        /// What was written to stderr at last.
+        /// The end of what was written to stderr.
         said: String,
-        /// With what, if it ended before a hello.
+        /// The exit status, if the session ended before a hello.
         status: Option<ExitStatus>,
     },
-    /// It does not read what it is sent.
+    /// The destination does not read what it is sent.
     #[error("the other side does not read: {UNREAD} requests wait for it")]
     Unread,
-    /// The other side took the connection and said nothing.
+    /// The destination accepted the connection and sent nothing.
     #[error("nothing was heard from the agent there for {0} s")]
     Silent(u64),
-    /// It began with something else than an agent does.
+    /// The first line is not an agent's hello.
     #[error(
         "the agent there did not begin with its hello ({0}); a login script or wrapper that prints is the usual cause"
     )]
     NoHello(LineError),
-    /// It says what makes no sense at that point.
+    /// An answer that is not valid at this point.
     #[error("the agent there said something else than was asked: {0}")]
     OutOfTurn(String),
-    /// It refuses what it was asked.
+    /// The destination refuses the question.
     #[error("the destination refuses: {0}")]
     Refused(String),
     /// Its answer is longer than [`MAX_ANSWER`].
     #[error("the agent's answer is larger than {} MiB", MAX_ANSWER >> 20)]
     TooMuch,
-    /// The other side says what is not a report.
+    /// A line that is not a report.
     #[error("the agent there said something else than a report: {0}")]
     Line(#[from] LineError),
-    /// The other side has an older Dokku than we know.
+    /// The destination's Dokku is older than we support.
     #[error(transparent)]
     Dokku(#[from] TooOld),
-    /// The other side has another version.
+    /// The destination speaks another version of the protocol.
     #[error(
         "version {version} of the plugin there speaks protocol {theirs}, and here it is {PROTOCOL}; install the same version on both hosts"
     )]
@@ -100,18 +100,18 @@ pub(crate) enum LinkError {
     },
 }
 
-/// A talk that goes on.
+/// An open connection to an agent.
 #[derive(Debug)]
 pub(crate) struct Link {
     requests: SyncSender<Vec<u8>>,
     running: Running,
-    /// The process at our end: ssh, or the agent itself.
+    /// The process on our side: ssh, or the agent itself.
     process: ProcessId,
-    /// Who answered; empty before that.
+    /// The agent's hello; empty before that.
     agent: Box<Hello>,
 }
 
-/// The other end of it: where reports are read.
+/// The other half of it, which reads reports.
 #[derive(Debug)]
 pub(crate) struct ReportReader {
     stdout: BufReader<ChildStdout>,
@@ -127,7 +127,7 @@ fn open(program: Program) -> Result<(Link, ReportReader), LinkError> {
     };
     let stderr = Tail::of(stderr, KEPT_STDERR);
     let process = running.identity().map_err(LinkError::ended)?;
-    // From here on ssh ends with the value.
+    // From here on, dropping the value stops ssh.
     let mut link = Link { requests: writer(stdin), running, process, agent: Box::default() };
     let mut reports = ReportReader { stdout: BufReader::new(stdout), stderr };
     link.agent = match await_hello(&mut reports, &mut Limit::on(process, HELLO_LIMIT)) {
@@ -141,17 +141,17 @@ fn open(program: Program) -> Result<(Link, ReportReader), LinkError> {
     Ok((link, reports))
 }
 
-/// Writes what is sent, on a thread of its own: the other side may not read, and nobody here waits for that.
+/// Writes requests on a thread of its own: the destination may not read, and our caller must not wait for that.
 fn writer(mut stdin: ChildStdin) -> SyncSender<Vec<u8>> {
     let (sender, requests) = mpsc::sync_channel::<Vec<u8>>(UNREAD);
     thread::spawn(move || {
-        // The reader of the same session sees its end, too, and says so.
+        // The reader of the same session sees its end, too, and reports it.
         while requests.recv().is_ok_and(|line| stdin.write_all(&line).is_ok()) {}
     });
     sender
 }
 
-/// As much of a hello as those of other protocols have, too.
+/// The part of a hello that all versions of the protocol share.
 #[derive(Deserialize)]
 struct AnyHello {
     protocol: u64,
@@ -183,23 +183,24 @@ impl LinkError {
         Self::Ended { said: said.to_string(), status: None }
     }
 
-    /// The destination answers, and cannot be graduated to as it is: nobody need look at the way there.
+    /// Whether the destination answers and cannot be graduated to as it is, so that the connection need not be
+    /// examined.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::Dokku(_) | Self::Protocol { .. })
     }
 
-    /// What came is a report, but not one that is an answer.
+    /// A valid report that is not an answer.
     fn out_of_turn(report: &Report) -> Self {
         Self::OutOfTurn(legible::shortened(&String::from_utf8_lossy(&protocol::encode(report))))
     }
 }
 
-/// Ends ssh if it is not dropped in time: what waits for the other side then sees the end of the session. A dead
-/// network ssh notices by itself; this is for a host that answers and does nothing.
+/// Stops ssh unless it is dropped in time; code that waits for the destination then sees the end of the session. ssh
+/// notices a dead network on its own; this is for a host that responds and does nothing.
 #[derive(Debug)]
 struct Limit {
     seconds: u64,
-    /// How much has been answered, in bytes.
+    /// The size of the answers so far, in bytes.
     heard: usize,
     has_passed: Arc<AtomicBool>,
     /// Ends the thread when it is dropped.
@@ -207,7 +208,7 @@ struct Limit {
 }
 
 impl Limit {
-    /// Ends the ssh `process` after `limit`.
+    /// Stops the ssh `process` after `limit`.
     fn on(process: ProcessId, limit: Duration) -> Self {
         let (sender, dropped) = mpsc::channel::<()>();
         let has_passed = Arc::new(AtomicBool::new(false));
@@ -227,7 +228,7 @@ impl Limit {
 }
 
 impl ReportReader {
-    /// The next piece of an answer that must have come to its end within a limit and within [`MAX_ANSWER`].
+    /// The next piece of an answer that must be complete within a time limit and within [`MAX_ANSWER`].
     fn next_answer(&mut self, limit: &mut Limit) -> Result<Answer, LinkError> {
         let report = protocol::parse(&self.answered_line(limit)?)?;
         if let Report::Answer(answer) = report { Ok(answer) } else { Err(LinkError::out_of_turn(&report)) }
@@ -247,7 +248,7 @@ impl ReportReader {
     /// The next report.
     ///
     /// # Errors
-    /// The session has ended, with what was written to stderr at last; or what came is not a report.
+    /// The session has ended, with the end of its stderr; or a line is not a report.
     pub(crate) fn next_report(&mut self) -> Result<Report, LinkError> {
         Ok(protocol::parse(&self.next_line()?)?)
     }
@@ -261,10 +262,10 @@ impl ReportReader {
 }
 
 impl Link {
-    /// Sends a request that is not a decision: that wants [`Link::announce`]. Waits for nobody to read it.
+    /// Sends a request other than the decision, for which [`Link::announce`] is. Does not wait until it is read.
     ///
     /// # Errors
-    /// The session has ended, or nothing of it is read.
+    /// The session has ended, or the destination reads nothing.
     pub(crate) fn send(&mut self, request: &Request) -> Result<(), LinkError> {
         self.requests.try_send(protocol::encode(request)).map_err(|error| match error {
             TrySendError::Full(_) => LinkError::Unread,
@@ -272,7 +273,7 @@ impl Link {
         })
     }
 
-    /// Tells the destination what is decided.
+    /// Sends the decision to the destination.
     ///
     /// # Errors
     /// As [`Link::send`].
@@ -284,18 +285,18 @@ impl Link {
         self.send(&Request::Decide { decision })
     }
 
-    /// The process at our end, to be waited for.
+    /// The process on our side, to wait for.
     pub(crate) fn process(&self) -> ProcessId {
         self.process
     }
 
-    /// The process at our end still runs. That of a link that is lost has ended before its reader says so.
+    /// Reports whether the process on our side runs. That of a lost link has exited before its reader reports it.
     pub(crate) fn is_up(&self) -> bool {
         self.process.is_running()
     }
 }
 
-/// What a destination is told in the end. To go takes the proof that this decision is durable.
+/// The decision for a destination. *Go* requires the proof that it is durable.
 #[derive(Debug)]
 pub(crate) enum Announcement {
     /// Go live.
@@ -306,7 +307,7 @@ pub(crate) enum Announcement {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // Its end ends the agent, too.
+        // The end of ssh also ends the agent.
         let _ = self.running.stop(Duration::from_secs(1));
     }
 }
@@ -316,7 +317,7 @@ mod tests {
     use super::*;
     use crate::process::Program;
 
-    /// What comes of a session in which the other side is this shell script.
+    /// The result of a session in which this shell script is the destination.
     fn hello_of(script: &str, limit: Duration) -> Result<Box<Hello>, LinkError> {
         let mut running = Program::new("sh").args(["-c", script]).piped().in_own_group().spawn().unwrap();
         let process = running.identity().unwrap();

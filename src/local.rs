@@ -1,12 +1,12 @@
-//! The way to a destination that is this same host (`graduate:add-environment <name> local`): the same subcommands
-//! as over ssh, as children of ours. There is no connection that could be lost, and no key.
+//! Reaches a destination that is this same host (`graduate:add-environment <name> local`): the same subcommands as over
+//! ssh, as our child processes. There is no connection that could be lost, and no key.
 
 use crate::mapping::DestinationApp;
 use crate::process::Program;
 use crate::vars::{self, Vars};
 
-/// A subcommand, which speaks on its stdin and stdout as it does at the other end of ssh. No key opens that session,
-/// whoever's has opened ours.
+/// A subcommand, which communicates over stdin and stdout as at the other end of ssh. No key opens that session,
+/// whichever key opened ours.
 pub(crate) fn command(vars: &Vars, words: &[&str]) -> Program {
     Program::new(vars.plugin_dir().join("dokku-graduate"))
         .args(words)
@@ -14,9 +14,9 @@ pub(crate) fn command(vars: &Vars, words: &[&str]) -> Program {
         .dir(&vars.dokku_root)
 }
 
-/// The address to which git(1) pushes an app's objects: `graduate:receive` behind a pipe, with neither a shell nor ssh.
+/// The address to which git(1) pushes an app's objects: `graduate:receive` behind a pipe, without a shell or ssh.
 ///
-/// Source: git-remote-ext(1), which takes a blank or a percent sign of an argument only behind a percent sign.
+/// Source: git-remote-ext(1), which requires a percent sign before each blank and percent sign in an argument.
 pub(crate) fn receive_url(vars: &Vars, app: &DestinationApp) -> String {
     let program = vars.plugin_dir().join("dokku-graduate").to_string_lossy().into_owned();
     format!("ext::{} graduate:receive {app}", program.replace('%', "%%").replace(' ', "% "))

@@ -1,8 +1,9 @@
-//! Many connections over one pair of pipes: how a POST hook on the source reaches what is held on a destination.
+//! Many connections over one pair of pipes: how a POST hook on the source reaches held apps on a destination.
 //!
-//! [`talk`] has what is said first, [`frame`] what goes over the pipes then, [`streams`] one end of all connections as a machine without side effects, and
-//! [`pump`] the loop around it with real sockets. Which connections there may be, and where they lead, is for those who use
-//! it: `forward.rs` on the destination, `coordinator/held.rs` on the source.
+//! [`talk`] has the lines that come first, [`frame`] what follows on the pipes, [`streams`] one end of all connections
+//! as a machine without side effects, and [`pump`] the loop around it with real sockets. The users of this module
+//! decide which connections there may be and where they lead: `forward.rs` on the destination, `coordinator/held.rs` on
+//! the source.
 
 pub(crate) mod frame;
 mod pump;

@@ -1,8 +1,8 @@
-//! How the source reaches a destination: its key, one ssh configuration per environment, pinned host keys.
+//! How the source reaches a destination: its key, one ssh configuration per environment, and pinned host keys.
 //!
-//! Everything lies in `ssh/` of the plugin's data directory, and ssh reads nothing else: no file of the user or
-//! of the system changes how a destination is reached. A file written here decides the host, the user and the
-//! port, so that no command line ever carries them.
+//! Everything is in `ssh/` of the plugin's data directory, and ssh reads nothing else: no file of the user or of the
+//! system changes how a destination is reached. The host, the user and the port are in a file that we write, and never
+//! on a command line.
 
 pub(crate) mod keys;
 mod pins;
@@ -23,21 +23,21 @@ pub(crate) use pins::{HostKey, forget, is_pinned, pin, pinned, scan};
 /// How long ssh tries to connect, in seconds.
 const CONNECT_TIMEOUT_S: u32 = 10;
 
-/// A destination cannot be reached as it should be.
+/// A destination cannot be reached as required.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SshError {
-    /// A file of ours cannot be read or written.
+    /// A file of the plugin cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
     /// An ssh program cannot be run.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    /// The path has a character that ssh's configuration cannot hold.
+    /// The path has a character that cannot be written in ssh's configuration.
     #[error(
         "ssh cannot be configured to use {0:?}: the path has a quote, a backslash, a '$' or a line break"
     )]
     Path(PathBuf),
-    /// Nobody answered.
+    /// No host answered.
     #[error("cannot reach {url}: {said}")]
     Unreachable {
         /// The destination.
@@ -45,31 +45,31 @@ pub(crate) enum SshError {
         /// What ssh said.
         said: String,
     },
-    /// The host shows a key that is not the pinned one.
+    /// The host presents another key than the pinned one.
     #[error("{url} shows another host key than the one that was pinned when it was added")]
     HostKeyChanged {
         /// The destination.
         url: Url,
     },
-    /// None of the host's keys has the fingerprint that was asked for.
+    /// None of the host's keys has the expected fingerprint.
     #[error("{url} has no host key with the fingerprint {wanted}; it shows {shown}")]
     OtherFingerprint {
         /// The destination.
         url: Url,
         /// The fingerprint that was expected.
         wanted: String,
-        /// Those that were seen.
+        /// The fingerprints that the host presented.
         shown: String,
     },
-    /// The host does not let our key in.
+    /// The host does not accept our key.
     #[error("{url} does not accept this host's key yet")]
     NotAuthorised {
         /// The destination.
         url: Url,
-        /// What makes it accept the key, to be run there.
+        /// The command that makes it accept the key, to run there.
         remedy: String,
     },
-    /// The command that the destination should have is not there.
+    /// The destination does not have the command of the plugin.
     #[error("{url} lets this host in but has no graduate plugin that answers: {said}")]
     NoPlugin {
         /// The destination.
@@ -77,7 +77,7 @@ pub(crate) enum SshError {
         /// What it printed instead.
         said: String,
     },
-    /// The plugin there speaks another protocol.
+    /// The plugin on the destination speaks another version of the protocol.
     #[error(
         "{url} runs version {version} of the plugin, which speaks protocol {theirs}; here it is {PROTOCOL}"
     )]
@@ -89,10 +89,10 @@ pub(crate) enum SshError {
         /// The plugin's version there.
         version: String,
     },
-    /// The destination's Dokku is older than we know.
+    /// The destination's Dokku is older than we support.
     #[error(transparent)]
     Dokku(#[from] TooOld),
-    /// Something else came before the plugin's first line.
+    /// Other output came before the plugin's first line.
     #[error("{url} printed something before the plugin's answer: {line:?}")]
     Chatter {
         /// The destination.
@@ -147,7 +147,7 @@ impl Explain for SshError {
 }
 
 impl SshError {
-    /// The destination is in the right place but not set up yet; linking it may go on.
+    /// Whether this is the right host and only not set up yet, so that linking it may go on.
     pub(crate) fn is_unfinished(&self) -> bool {
         match self {
             Self::NotAuthorised { .. }
@@ -181,16 +181,16 @@ fn config(vars: &Vars, environment: &EnvironmentName) -> PathBuf {
     dir(vars).join(format!("{environment}.config"))
 }
 
-/// The name by which ssh, and git through it, knows the environment's host: `graduate-<environment>`.
+/// The name of the environment's host in ssh's configuration, and so for git: `graduate-<environment>`.
 pub(crate) fn alias(environment: &EnvironmentName) -> String {
     format!("graduate-{environment}")
 }
 
-/// Returns the public key that a destination must accept, as one line without its end; makes the pair if there
-/// is none (ed25519, without a passphrase, mode 0600).
+/// Returns the public key that a destination must accept, as one line without a line break. Makes the pair if there is
+/// none (ed25519, without a passphrase, mode 0600).
 ///
 /// # Errors
-/// A file that cannot be written, or `ssh-keygen` that does not work.
+/// A file cannot be written, or `ssh-keygen` fails.
 pub(crate) fn public_key(vars: &Vars) -> Result<String, SshError> {
     let private = private_key(vars);
     let public = private.with_extension("pub");
@@ -201,13 +201,14 @@ pub(crate) fn public_key(vars: &Vars) -> Result<String, SshError> {
     if !private.exists() {
         make_private_key(&private)?;
     }
-    // Derived from the private key, so that the two belong together whoever made it.
+    // Derived from the private key, so that the two belong together whichever process made it.
     let key = Program::new("ssh-keygen").args(["-y", "-P", "", "-f"]).arg(&private).read()?;
     files::write_atomically(&public, format!("{}\n", key.trim()).as_bytes())?;
     Ok(key.trim().to_owned())
 }
 
-/// Makes a pair aside and gives the private key its name; of two processes that do so the first one wins.
+/// Makes a pair in a temporary directory and gives the private key its name. If two processes do so, the first one
+/// wins.
 fn make_private_key(private: &Path) -> Result<(), SshError> {
     let parent = private.parent().unwrap_or(Path::new("/"));
     let aside = tempfile::tempdir_in(parent).map_err(FileError::of("make a directory in", parent))?;
@@ -223,7 +224,7 @@ fn make_private_key(private: &Path) -> Result<(), SshError> {
     Ok(())
 }
 
-/// A path as a word of ssh's configuration: in quotes, with `%` doubled, for ssh expands it (`TOKENS` in
+/// A path as a word of ssh's configuration: in quotes, with `%` doubled, because ssh expands it (`TOKENS` in
 /// ssh_config(5)).
 fn config_word(path: &Path) -> Result<String, SshError> {
     let text = path.to_str().filter(|text| !text.contains(['"', '\\', '$', '\n', '\r']));
@@ -231,7 +232,7 @@ fn config_word(path: &Path) -> Result<String, SshError> {
     Ok(format!("\"{}\"", text.replace('%', "%%")))
 }
 
-/// What the ssh configuration of an environment says.
+/// The text of the ssh configuration of an environment.
 fn config_text(vars: &Vars, environment: &EnvironmentName, url: &Url) -> Result<String, SshError> {
     Ok(format!(
         "# Written by dokku-graduate for `graduate:add-environment`; changes here are lost.
@@ -272,7 +273,7 @@ Host {alias}
     ))
 }
 
-/// The ssh configuration of an environment is there, and as [`write_config`] writes it.
+/// Reports whether the ssh configuration of an environment exists as [`write_config`] writes it.
 ///
 /// # Errors
 /// It cannot be read.
@@ -282,7 +283,7 @@ pub(crate) fn has_config(vars: &Vars, environment: &EnvironmentName, url: &Url) 
         .is_some_and(|written| config_text(vars, environment, url).is_ok_and(|t| t.into_bytes() == written)))
 }
 
-/// Writes the ssh configuration of an environment; call it again after the plugin was updated.
+/// Writes the ssh configuration of an environment. To be called again after an update of the plugin.
 ///
 /// # Errors
 /// It cannot be written.
@@ -295,21 +296,21 @@ pub(crate) fn write_config(vars: &Vars, environment: &EnvironmentName, url: &Url
 /// Removes the ssh configuration of an environment.
 ///
 /// # Errors
-/// It is still there.
+/// The file still exists.
 pub(crate) fn remove_config(vars: &Vars, environment: &EnvironmentName) -> Result<(), SshError> {
     Ok(files::remove(&config(vars, environment))?)
 }
 
-/// How a command uses the socket by which several of them share one connection.
+/// How a command uses the socket through which several commands share one connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Sharing<'a> {
-    /// It opens the connection if there is none, and then ends with whatever goes over it.
+    /// Opens the connection if there is none, and then stays until everything that goes over it has ended.
     Open(&'a Path),
-    /// It makes a connection of its own if there is none.
+    /// Makes a connection of its own if there is none.
     Join(&'a Path),
 }
 
-/// The arguments of ssh before the host: the configuration, and how it shares a connection.
+/// The arguments of ssh before the host: the configuration file and the sharing of a connection.
 fn options(
     vars: &Vars,
     environment: &EnvironmentName,
@@ -330,7 +331,8 @@ fn options(
     Ok(options)
 }
 
-/// ssh that runs `words` on an environment's host, where Dokku splits them at blanks: fixed words and names only.
+/// The ssh command that runs `words` on an environment's host. Dokku splits them at blanks there: fixed words and names
+/// only.
 ///
 /// The configuration must have been written ([`write_config`]).
 ///
@@ -346,7 +348,7 @@ pub(crate) fn command(
     Ok(Program::new("ssh").args(options).arg("--").arg(alias(environment)).args(words))
 }
 
-/// The value of `GIT_SSH_COMMAND` for git to reach the host that it knows as [`alias`].
+/// The value of `GIT_SSH_COMMAND` with which git reaches the host called [`alias`].
 ///
 /// # Errors
 /// [`SshError::Path`].
@@ -360,7 +362,7 @@ pub(crate) fn git_ssh_command(
     Ok(words.map(|word| quoted(&word)).collect::<Vec<_>>().join(" "))
 }
 
-/// A word as a POSIX shell takes it back unchanged; git hands `GIT_SSH_COMMAND` to one.
+/// A word quoted for a POSIX shell, which then reads it unchanged; git passes `GIT_SSH_COMMAND` to a shell.
 pub(crate) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:@".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

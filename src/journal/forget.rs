@@ -11,8 +11,8 @@ use crate::order::Notice;
 use crate::records::Follower;
 use crate::vars::Vars;
 
-/// Forgets all but the last graduations of each environment, as many as `keep` says, and as many of the requests that
-/// came to nothing: plans and refusals. One that goes on, or has begun and not ended, is never forgotten.
+/// Forgets all graduations of each environment but the last `keep`, and all requests that led to no graduation (plans
+/// and refusals) but the last `keep`. Never forgets a graduation that is in progress or has begun and not ended.
 ///
 /// # Errors
 /// A directory cannot be read or removed.
@@ -20,7 +20,7 @@ pub(crate) fn prune(vars: &Vars, keep: impl Fn(Option<&EnvironmentName>) -> u32)
     let mut seen: HashMap<(Option<EnvironmentName>, bool), u32> = HashMap::new();
     for id in ids(vars)?.iter().rev() {
         let place = Place::of(vars, id);
-        // One that is damaged is for a person to look at.
+        // A damaged journal is kept for the operator.
         let Ok(entries) = read(&place.journal()) else { continue };
         let environment = environment_of(&place, &entries);
         let count = seen.entry((environment.clone(), entries.is_empty())).or_default();
@@ -32,7 +32,7 @@ pub(crate) fn prune(vars: &Vars, keep: impl Fn(Option<&EnvironmentName>) -> u32)
     Ok(())
 }
 
-/// Where it went. What came to nothing has told it to people alone.
+/// The environment. A request that led to no graduation has recorded it only in its notices.
 fn environment_of(place: &Place, entries: &[Entry]) -> Option<EnvironmentName> {
     if let Some(Entry::Ordered { order }) = entries.first() {
         return Some(order.tag.environment.clone());
@@ -46,7 +46,7 @@ fn environment_of(place: &Place, entries: &[Entry]) -> Option<EnvironmentName> {
 fn is_over(vars: &Vars, place: &Place, entries: &[Entry]) -> bool {
     match entries.last() {
         Some(Entry::Ended { .. }) => true,
-        // It died before it became the current one, so that nobody has anything to settle.
+        // It died before it became the current one, so that there is nothing to settle.
         Some(Entry::Ordered { order }) => {
             let current = current(vars, &order.tag.environment);
             place.is_dead() && current.is_ok_and(|current| current.as_ref() != Some(&order.id))
@@ -59,7 +59,7 @@ fn is_over(vars: &Vars, place: &Place, entries: &[Entry]) -> bool {
 }
 
 impl Place {
-    /// Its coordinator does not live. A coordinator opens and locks its journal before it listens.
+    /// Reports whether its coordinator has died. A coordinator opens and locks its journal before it listens.
     pub(crate) fn is_dead(&self) -> bool {
         match File::open(self.journal()) {
             Ok(journal) => journal.try_lock().is_ok(),
@@ -103,7 +103,7 @@ mod tests {
             make(5, "production", &over),
             make(6, "production", &[]),
         ];
-        // Beyond the one that is open production may keep two, and uat three.
+        // In addition to its open graduation, production may keep two, and uat three.
         prune(&vars, |name| if name.is_some_and(|name| name.as_str() == "uat") { 3 } else { 1 }).unwrap();
         let left = |at: usize| Place::of(&vars, &ids[at]).dir.exists();
         assert_eq!([0, 1, 2, 3, 4, 5, 6].map(left), [true, false, true, false, false, true, true]);

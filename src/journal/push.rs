@@ -1,4 +1,4 @@
-//! Which push a graduation is of: how post-receive finds what pre-receive of the same push has voted on.
+//! The push that a graduation belongs to: post-receive finds by it what pre-receive of the same push has voted on.
 
 use std::path::PathBuf;
 
@@ -10,15 +10,15 @@ use crate::names::{GraduationId, ObjectId, RequestTag};
 use crate::process::ProcessId;
 use crate::vars::Vars;
 
-/// What pre-receive notes of a graduation before it votes.
+/// What pre-receive records of a graduation before it votes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PushNote {
     /// git-receive-pack(1), which starts both hooks.
     pub receive_pack: ProcessId,
-    /// The tag that asked for it.
+    /// The request tag.
     pub tag: RequestTag,
-    /// What the tag is to be.
+    /// The tag's new value.
     pub new: ObjectId,
 }
 
@@ -27,21 +27,21 @@ impl Place {
         self.dir.join("push")
     }
 
-    /// Of which push the graduation is; none if nobody has voted on it.
+    /// The push that the graduation belongs to; none if pre-receive has not voted on it.
     ///
     /// # Errors
-    /// The note cannot be read.
+    /// The file cannot be read.
     pub(crate) fn push_note(&self) -> Result<Option<PushNote>, FileError> {
         files::read_json(&self.push())
     }
 }
 
-/// Where the list of a push's graduations is, by the process that starts both of its hooks.
+/// The list of a push's graduations, named by the process that starts both of its hooks.
 fn list(vars: &Vars, receive_pack: ProcessId) -> PathBuf {
     vars.data().join("pushes").join(format!("{}-{}", receive_pack.pid, receive_pack.start))
 }
 
-/// Notes of which push graduations are, and removes the lists of pushes that are over.
+/// Records the push of each graduation, and removes the lists of pushes that have ended.
 ///
 /// # Errors
 /// The disk is full, for one.
@@ -58,7 +58,7 @@ pub(crate) fn note_push(vars: &Vars, notes: &[(GraduationId, PushNote)]) -> Resu
     files::write_json_unsynced(&list, &ids)
 }
 
-/// Removes the lists of pushes whose processes have ended, and what was being written of one.
+/// Removes the lists of pushes whose processes have ended, and their temporary files.
 fn sweep(vars: &Vars) {
     let entries = std::fs::read_dir(vars.data().join("pushes")).into_iter().flatten().flatten();
     for entry in entries {
@@ -76,7 +76,7 @@ fn sweep(vars: &Vars) {
 /// The graduations that pre-receive has voted on in the push of this process; none if it did not run.
 ///
 /// # Errors
-/// The list or a note cannot be read.
+/// The list or a graduation's file cannot be read.
 pub(crate) fn of_push(
     vars: &Vars,
     receive_pack: ProcessId,

@@ -1,4 +1,4 @@
-//! Why a link to a host does not work, and whose fault that is: more than the end of a session tells by itself.
+//! Why a link to a host fails, and on which side the cause is: more than the end of a session alone shows.
 
 use crate::process::in_words;
 use crate::protocol::LineError;
@@ -8,7 +8,7 @@ use crate::vars::Vars;
 
 use super::LinkError;
 
-/// What there is to say of a host with which no talk begins.
+/// The error for a host with which no session begins.
 pub(super) fn diagnosed(error: LinkError, vars: &Vars, url: &Url) -> SshError {
     let unreachable = |said: String| SshError::Unreachable { url: url.clone(), said };
     match error {
@@ -25,7 +25,7 @@ pub(super) fn diagnosed(error: LinkError, vars: &Vars, url: &Url) -> SshError {
         LinkError::Silent(seconds) => {
             unreachable(format!("it lets this host in, but nothing came within {seconds} s"))
         }
-        // ssh ends with 255 for its own failures; ssh(1), "EXIT STATUS".
+        // ssh exits with 255 for its own failures; ssh(1), "EXIT STATUS".
         LinkError::Ended { said, status: Some(status) } if status.code() != Some(255) => {
             let said = if said.is_empty() { in_words(status) } else { last_lines(&said) };
             SshError::NoPlugin { url: url.clone(), said }
@@ -56,7 +56,7 @@ fn last_lines(text: &str) -> String {
     format!("{:?}", words.chars().take(300).collect::<String>())
 }
 
-/// The command that makes a destination accept our key, to be run there.
+/// The command that makes a destination accept our key, to run there.
 fn remedy(vars: &Vars) -> String {
     let name = settings::host_name(vars);
     match public_key(vars) {

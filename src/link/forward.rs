@@ -1,4 +1,4 @@
-//! The source's end of `graduate:forward`: a session over the same connection in which it reaches what a graduation holds.
+//! The source's end of `graduate:forward`: a session over the same connection, through which it reaches held apps.
 
 use std::collections::BTreeMap;
 use std::io::BufReader;
@@ -16,10 +16,10 @@ use crate::protocol;
 use crate::ssh::Sharing;
 use crate::vars::Vars;
 
-/// What a destination tells of an app that it holds.
+/// What a destination says of an app that it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AppThere {
-    /// The process that is reached.
+    /// The process that can be reached.
     pub(crate) process: String,
     /// Its domains there.
     pub(crate) vhosts: Vec<String>,
@@ -27,22 +27,22 @@ pub(crate) struct AppThere {
     pub(crate) why_not: Option<String>,
 }
 
-/// A session. It ends with the value, and all connections with it.
+/// A session. Dropping the value ends it and all its connections.
 #[derive(Debug)]
 pub(crate) struct Forward {
-    /// What it holds.
+    /// The apps that the graduation holds.
     pub(crate) apps: BTreeMap<DestinationApp, AppThere>,
-    /// The connections. Dropped first: then the other side knows that it is over.
+    /// The connections. Dropped first, so that the destination sees that the session is over.
     pub(crate) pump: Pump,
     running: Running,
     stderr: Tail,
 }
 
 impl Forward {
-    /// Begins one. It shares the connection of `control`, if that is there. None if the children have been stopped.
+    /// Opens a session. It shares the connection of `control`, if that exists. None if the children have been stopped.
     ///
     /// # Errors
-    /// The destination cannot be reached, refuses, or says something else.
+    /// The destination cannot be reached, refuses, or sends a line that is not valid.
     pub(crate) fn open(
         vars: &Vars,
         environment: &EnvironmentName,
@@ -73,7 +73,7 @@ impl Forward {
         let stderr = Tail::of(stderr, KEPT_STDERR);
         let limit = Limit::on(running.identity().map_err(LinkError::ended)?, HELLO_LIMIT);
         let mut stdout = BufReader::new(stdout);
-        // One that has ended already has said why.
+        // A session that has already ended has written why.
         let _ = protocol::write(&mut stdin, &WantsHeld { graduation: graduation.clone() });
         let mut apps = BTreeMap::new();
         loop {
@@ -99,7 +99,7 @@ impl Forward {
         Ok((apps, pump.map_err(LinkError::ended)?, stderr))
     }
 
-    /// What was written to stderr at last.
+    /// The end of what was written to stderr.
     pub(crate) fn last_words(&self) -> String {
         legible::shortened(&self.stderr.text(Duration::from_millis(50)))
     }

@@ -1,5 +1,5 @@
-//! What is asked of a destination before anything is begun there, or without beginning anything: one question at a time,
-//! each with a limit.
+//! The questions to a destination before anything is begun there, or without beginning anything: one at a time, each
+//! with a time limit.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,13 +20,13 @@ use crate::settings::{Address, Settings, Url};
 use crate::ssh::{self, Sharing, SshError};
 use crate::vars::Vars;
 
-/// How long a destination may take for the whole answer to a question.
+/// How long a destination may take for the complete answer to a question.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 
-/// How many revisions are asked for before the first answer is read: as many as a link takes unread.
+/// How many revisions are asked for before the first answer is read: as many as a link buffers.
 const AT_ONCE: usize = 8;
 
-/// A link to a destination, on which nothing is begun yet.
+/// A link to a destination, on which nothing has been begun yet.
 #[derive(Debug)]
 pub(crate) struct Inquiry {
     link: Link,
@@ -36,18 +36,18 @@ pub(crate) struct Inquiry {
 /// What a destination says of revisions, and why nothing can be sent to an app's repository there.
 pub(crate) type Revisions = BTreeMap<(DestinationApp, CommitId), (RevisionFacts, Option<String>)>;
 
-/// What a destination finds of itself.
+/// The result of a destination's examination of itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Examination {
-    /// How far its clock is ahead of ours at least; none if it did not say.
+    /// By how much its clock is ahead of ours, at least; none if it did not say.
     pub ahead: Option<TimeDelta>,
-    /// What it found.
+    /// Its findings.
     pub findings: Vec<Finding>,
 }
 
 impl Inquiry {
-    /// Connects to an environment's host, and waits for the agent's hello. `control` is the socket by which git's own
-    /// connections share this one; whoever only asks needs none.
+    /// Connects to an environment's host, and waits for the agent's hello. `control` is the socket through which git's
+    /// own connections share this one; a caller that only asks questions needs none.
     ///
     /// # Errors
     /// See [`LinkError`]; nothing was changed anywhere.
@@ -67,10 +67,10 @@ impl Inquiry {
         Self::by(local::command(vars, &[AGENT]))
     }
 
-    /// As [`Inquiry::of`], to a host that may not be set up yet: it makes our key if there is none.
+    /// As [`Inquiry::of`], to a host that may not be set up yet. Makes our key if there is none.
     ///
     /// # Errors
-    /// Every way in which a link does not work has its variant of [`SshError`].
+    /// Each way in which a link can fail has its variant of [`SshError`].
     pub(crate) fn test(vars: &Vars, environment: &EnvironmentName, url: &Url) -> Result<Self, SshError> {
         ssh::public_key(vars)?;
         let program = ssh::command(vars, environment, None, &[AGENT])?;
@@ -82,12 +82,12 @@ impl Inquiry {
         Ok(Self { link, reports })
     }
 
-    /// Who answers.
+    /// The agent's hello.
     pub(crate) fn agent(&self) -> &Hello {
         &self.link.agent
     }
 
-    /// Ends the questions: from here on a graduation goes on over the link.
+    /// Ends the questions: from here on the link serves a graduation.
     pub(crate) fn into_talk(self) -> (Link, ReportReader) {
         (self.link, self.reports)
     }
@@ -96,7 +96,8 @@ impl Inquiry {
         self.link.send(&Request::Ask(question))
     }
 
-    /// Asks, and hands on each piece of the answer up to its `end`. What is handed back is none of it.
+    /// Asks a question, and passes each piece of the answer to `take`, up to its `end`. A piece that `take` returns
+    /// does not belong to the answer.
     fn ask(
         &mut self,
         question: Question,
@@ -116,10 +117,10 @@ impl Inquiry {
         }
     }
 
-    /// What runs there.
+    /// What runs on the destination.
     ///
     /// # Errors
-    /// The link breaks, or something else is told.
+    /// The link fails, or an answer is not valid.
     pub(crate) fn live(&mut self) -> Result<BTreeMap<DestinationApp, LiveApp>, LinkError> {
         let mut apps = BTreeMap::new();
         self.ask(Question::Live {}, &Answer::AllApps {}, |answer| {
@@ -130,7 +131,7 @@ impl Inquiry {
         Ok(apps)
     }
 
-    /// What else is set for the apps there, in the form of [`crate::diff::comparable`].
+    /// The other settings of the apps on the destination, in the form of [`crate::diff::comparable`].
     ///
     /// # Errors
     /// As [`Inquiry::live`].
@@ -144,7 +145,7 @@ impl Inquiry {
         Ok(factors)
     }
 
-    /// Which of these revisions are there.
+    /// Which of these revisions the destination has.
     ///
     /// # Errors
     /// As [`Inquiry::live`].
@@ -169,8 +170,8 @@ impl Inquiry {
         Ok(there)
     }
 
-    /// How a build of an app there would be set, for which machines Docker there is, and how many of these layers of an
-    /// image are there, from the lowest on.
+    /// The settings of a build of an app on the destination, the architecture of its Docker, and how many of an image's
+    /// lowest layers it has.
     ///
     /// # Errors
     /// As [`Inquiry::live`].
@@ -195,7 +196,7 @@ impl Inquiry {
         }
     }
 
-    /// Lets the destination examine itself.
+    /// Asks the destination to examine itself.
     ///
     /// # Errors
     /// As [`Inquiry::live`].
@@ -216,13 +217,13 @@ impl Inquiry {
     }
 }
 
-/// The one command of a destination that a source talks to.
+/// The one command of a destination to which a source connects.
 const AGENT: &str = "graduate:agent";
 
 /// One of our commands on an environment's host, over ssh or on this same host.
 ///
 /// # Errors
-/// Nobody knows where the environment is; ssh cannot be configured.
+/// The address of the environment is not known, or ssh cannot be configured.
 pub(crate) fn command_there(
     vars: &Vars,
     environment: &EnvironmentName,
@@ -235,7 +236,8 @@ pub(crate) fn command_there(
     })
 }
 
-/// How far the clock there is ahead of ours at least: it was read at some moment between question and answer.
+/// By how much the destination's clock is ahead of ours, at least: it was read at some moment between question and
+/// answer.
 fn apart(asked: DateTime<Utc>, there: DateTime<Utc>, answered: DateTime<Utc>) -> TimeDelta {
     if there > answered {
         there - answered
@@ -248,7 +250,7 @@ fn apart(asked: DateTime<Utc>, there: DateTime<Utc>, answered: DateTime<Utc>) ->
 
 #[cfg(test)]
 impl Inquiry {
-    /// Of a destination that is this shell script, after its hello.
+    /// An inquiry of a destination that is this shell script, after its hello.
     pub(crate) fn of_script(script: &str) -> Self {
         let hello = format!(
             r#"{{"type":"hello","protocol":{},"version":"1","host":"h"}}"#,

@@ -1,4 +1,4 @@
-//! What goes over the pipes: one frame after another.
+//! The frames on the pipes, one after another.
 //!
 //! ```text
 //! kind      1 byte    1 open, 2 data, 3 end, 4 reset, 5 credit
@@ -14,40 +14,40 @@ pub(super) const MAX_CONTENT: usize = 16 * 1024;
 
 const HEADER: usize = 7;
 
-/// The number of a stream. The source gives each the next one, from 1 on.
+/// The number of a stream. The source numbers streams consecutively, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StreamId(pub(super) u32);
 
-/// What is said of one stream.
+/// A message about one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Frame {
-    /// It begins, and leads to what is held of this app. Only the source opens streams.
+    /// The stream begins, and leads to the held version of this app. Only the source opens streams.
     Open(AppName),
-    /// Bytes of it.
+    /// Bytes of the stream.
     Data(Vec<u8>),
-    /// No more bytes come from whoever says this; it still takes some.
+    /// The sender of this frame sends no more bytes; it still receives.
     End,
-    /// It is over in both directions, whatever was on its way.
+    /// The stream is over in both directions; bytes in transit are lost.
     Reset,
-    /// So many bytes more may be sent.
+    /// The receiver of this frame may send so many bytes more.
     Credit(u32),
 }
 
-/// What came is not a frame.
+/// The bytes are not a frame.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
     /// A kind that this version does not know.
     #[error("{0} is not a kind of frame")]
     Kind(u8),
-    /// The length does not go with the kind.
+    /// The length is not valid for the kind.
     #[error("a frame of kind {kind} has {length} bytes")]
     Length {
         /// The kind.
         kind: u8,
-        /// The length that it claims.
+        /// The length in the header.
         length: usize,
     },
-    /// It is to lead to what is not the name of an app.
+    /// The name in an open frame is not a valid app name.
     #[error(transparent)]
     App(#[from] InvalidName),
 }
@@ -63,7 +63,7 @@ impl Frame {
         }
     }
 
-    /// Appends it to what is to be sent.
+    /// Appends the frame to the bytes to send.
     pub(super) fn write(&self, stream: StreamId, to: &mut impl Extend<u8>) {
         let credit;
         let content = match self {
@@ -83,15 +83,15 @@ impl Frame {
     }
 }
 
-/// Bytes as they come, until they are frames.
+/// Received bytes that are not a complete frame yet.
 #[derive(Debug, Default)]
 pub(super) struct Unparsed(Vec<u8>);
 
 impl Unparsed {
-    /// Takes bytes, and gives the frames that are whole now.
+    /// Adds received bytes, and returns the frames that are complete now.
     ///
     /// # Errors
-    /// See [`FrameError`]. A header is judged before its content has come.
+    /// See [`FrameError`]. A header is checked before its content has arrived.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<Vec<(StreamId, Frame)>, FrameError> {
         self.0.extend_from_slice(bytes);
         let mut frames = Vec::new();
@@ -106,7 +106,7 @@ impl Unparsed {
     }
 }
 
-/// The frame at the beginning of these bytes and how long it is, if it is whole.
+/// The frame at the beginning of these bytes and its length, if it is complete.
 fn first(bytes: &[u8]) -> Result<Option<(StreamId, Frame, usize)>, FrameError> {
     let Some((&[kind, s0, s1, s2, s3, l0, l1], rest)) = bytes.split_first_chunk::<HEADER>() else {
         return Ok(None);

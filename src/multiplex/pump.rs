@@ -1,6 +1,7 @@
-//! The loop around [`Streams`]: real sockets on one side of it, the pipes on the other.
+//! The loop around [`Streams`], between real sockets and the pipes.
 //!
-//! One thread waits for all of them together (poll(2)). No socket blocks, and what is in memory is what [`Streams`] bounds.
+//! One thread waits for all of them together (poll(2)). No socket blocks, and memory is bounded by what [`Streams`]
+//! holds.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -20,28 +21,28 @@ use super::frame::StreamId;
 use super::streams::{Arrived, Side, StreamError, Streams};
 use crate::names::AppName;
 
-/// How much is read of the pipes at once.
+/// How much is read from the pipes at once, in bytes.
 const PIECE: usize = 64 * 1024;
 
-/// Nothing goes over the pipes any more.
+/// The session cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PumpError {
-    /// The other end is gone.
+    /// The other end has disconnected.
     #[error("the session ended")]
     Ended,
-    /// The other end does not keep to the rules.
+    /// The other end broke the protocol.
     #[error(transparent)]
     Streams(#[from] StreamError),
-    /// The system does not let us.
+    /// A system call failed.
     #[error("cannot pass on connections: {0}")]
     System(#[from] io::Error),
 }
 
-/// Makes one socket of two pipes, for [`Pump::new`]: what is read of `from` can be read of it, and what is written to it goes
-/// to `to`. Two threads copy, so that pipes which others use, too, may block.
+/// Makes one socket from two pipes, for [`Pump::new`]: reading it reads `from`, and writing it writes to `to`. Two
+/// threads copy the bytes, so that pipes which are shared with others may block.
 ///
 /// # Errors
-/// There is no more room for open files.
+/// The limit on open files is reached.
 pub(crate) fn bridge(
     mut from: impl Read + Send + 'static,
     mut to: impl Write + Send + 'static,
@@ -59,8 +60,8 @@ pub(crate) fn bridge(
     Ok(ours)
 }
 
-/// Copies until either has its end, or fails. [`io::copy`] would use splice(2), which keeps a pipe locked while it waits for
-/// the socket: whoever reads the pipe (sshd, with all that it serves over the same connection) would wait as long.
+/// Copies until either side ends or fails. [`io::copy`] would use splice(2), which keeps a pipe locked while it waits
+/// for the socket: the reader of the pipe (sshd, with everything else on the same connection) would wait as long.
 fn copy(from: &mut impl Read, to: &mut impl Write) {
     let mut space = vec![0; PIECE];
     loop {
@@ -81,62 +82,62 @@ fn copy(from: &mut impl Read, to: &mut impl Write) {
 #[derive(Debug)]
 struct Socket {
     stream: TcpStream,
-    /// It was told that no more comes.
+    /// Whether it has been shut down for writing.
     is_ended: bool,
 }
 
-/// What came of a turn.
+/// The result of a turn.
 #[derive(Debug, Default)]
 pub(crate) struct Turn {
-    /// The streams that were opened, and where they lead: each wants [`Pump::attach`] or [`Pump::refuse`].
+    /// The streams that were opened, with their apps: the caller calls [`Pump::attach`] or [`Pump::refuse`] for each.
     pub(crate) opened: Vec<(StreamId, AppName)>,
-    /// Which of the others can be read.
+    /// Which of the other descriptors can be read.
     pub(crate) ready: Vec<bool>,
 }
 
-/// One end of all connections. When it is dropped, those that are open are reset.
+/// One end of all connections. Dropping it resets the open ones.
 #[derive(Debug)]
 pub(crate) struct Pump {
     link: UnixStream,
     streams: Streams,
     sockets: BTreeMap<StreamId, Socket>,
-    /// Whose turn it was last to be read.
+    /// The stream whose socket was read last.
     last: StreamId,
 }
 
 impl Pump {
-    /// Talks over a socket of [`bridge`].
+    /// Uses a socket of [`bridge`].
     ///
     /// # Errors
-    /// The socket cannot be made not to block.
+    /// The socket cannot be made non-blocking.
     pub(crate) fn new(link: UnixStream, side: Side) -> io::Result<Self> {
         link.set_nonblocking(true)?;
         Ok(Self { link, streams: Streams::new(side), sockets: BTreeMap::new(), last: StreamId(0) })
     }
 
-    /// Another connection has room.
+    /// Reports whether another connection may be opened.
     pub(crate) fn has_room(&self) -> bool {
         self.streams.has_room()
     }
 
-    /// Has a connection lead to an app.
+    /// Opens a stream to an app for a connection.
     ///
     /// # Errors
-    /// The socket cannot be made not to block.
+    /// The socket cannot be made non-blocking.
     pub(crate) fn open(&mut self, app: AppName, stream: TcpStream) -> io::Result<()> {
         let id = self.streams.open(app);
         self.attach(id, stream)
     }
 
-    /// Connects a stream that was opened by the other end.
+    /// Connects a stream that the other end has opened.
     ///
     /// # Errors
-    /// The socket cannot be made not to block.
+    /// The socket cannot be made non-blocking.
     pub(crate) fn attach(&mut self, id: StreamId, stream: TcpStream) -> io::Result<()> {
         stream.set_nonblocking(true)?;
-        // What is passed on has been put together by others.
+        // The data arrives in pieces that the sender has already put together.
         stream.set_nodelay(true)?;
-        // The other end may have reset it meanwhile, or have said all that it will.
+        // In the meantime the other end may have reset the stream or ended its direction.
         if self.streams.has(id) {
             self.sockets.insert(id, Socket { stream, is_ended: false });
             self.finish(id);
@@ -146,12 +147,12 @@ impl Pump {
         Ok(())
     }
 
-    /// A stream that was opened by the other end leads nowhere.
+    /// Refuses a stream that the other end has opened.
     pub(crate) fn refuse(&mut self, id: StreamId) {
         self.streams.reset(id);
     }
 
-    /// Waits until something can be done, or one of `others` can be read, or for `limit`; and does what can be done.
+    /// Waits until there is work, or one of `others` can be read, or for `limit`; then does all work that is possible.
     ///
     /// # Errors
     /// See [`PumpError`].
@@ -172,8 +173,8 @@ impl Pump {
         Ok(turn)
     }
 
-    /// Whether the link can be read, which of the others can, and the streams whose sockets can do something, the one after
-    /// the last that was read first.
+    /// Returns whether the link can be read, which of the others can, and the streams whose sockets are ready,
+    /// beginning with the one after the last that was read.
     fn wait(
         &self,
         others: &[BorrowedFd<'_>],
@@ -189,7 +190,7 @@ impl Pump {
             let mut wanted = PollFlags::empty();
             wanted.set(PollFlags::IN, self.streams.room(*id) > 0);
             wanted.set(PollFlags::OUT, !self.streams.inbox(*id).is_empty());
-            // Of one that is asked for nothing, poll(2) would tell all the time that it is hung up.
+            // For a socket of which nothing is wanted, poll(2) would report a hang-up all the time.
             if !wanted.is_empty() {
                 polled.push(PollFd::from_borrowed_fd(socket.stream.as_fd(), wanted));
                 ids.push(*id);
@@ -222,7 +223,7 @@ impl Pump {
                 Arrived::Reset(id) => self.cut(id),
             }
         }
-        // An end has no bytes for which a socket would have to be waited for.
+        // An end has no bytes, so that no socket becomes ready because of it.
         let ended: Vec<StreamId> =
             self.sockets.keys().filter(|id| self.streams.is_at_end(**id)).copied().collect();
         ended.into_iter().for_each(|id| self.finish(id));
@@ -240,7 +241,7 @@ impl Pump {
         Ok(())
     }
 
-    /// Moves what can be moved between a socket and its stream.
+    /// Moves bytes between a socket and its stream.
     fn serve(&mut self, id: StreamId) {
         match self.give(id).and_then(|()| self.take(id)) {
             Ok(()) => self.finish(id),
@@ -279,11 +280,11 @@ impl Pump {
         Ok(())
     }
 
-    /// Tells its socket of the end, and lets go of it when there is nothing more to do.
+    /// Shuts its socket down at the end of the stream, and drops it when both directions have ended.
     fn finish(&mut self, id: StreamId) {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         if self.streams.is_at_end(id) && !std::mem::replace(&mut socket.is_ended, true) {
-            // One that was closed in the meantime has been told.
+            // A socket that was closed in the meantime needs no shutdown.
             let _ = socket.stream.shutdown(Shutdown::Write);
         }
         if self.streams.is_over(id) {
@@ -291,7 +292,7 @@ impl Pump {
         }
     }
 
-    /// Resets its socket: who has not read all of it must not take it for complete.
+    /// Resets its socket, so that a reader that has not received everything does not treat it as complete.
     fn cut(&mut self, id: StreamId) {
         if let Some(socket) = self.sockets.remove(&id) {
             reset(socket.stream);
@@ -305,7 +306,7 @@ impl Drop for Pump {
     }
 }
 
-/// Closes a connection so that its other end sees that it was broken off.
+/// Closes a connection with a reset, so that its peer sees that it is incomplete.
 pub(crate) fn reset(stream: TcpStream) {
     if let Err(error) = set_socket_linger(&stream, Some(Duration::ZERO)) {
         log::warn!("a connection ends as if it were complete: {error}");
@@ -323,10 +324,10 @@ mod tests {
 
     use super::*;
 
-    /// Two ends that talk on threads of their own; connections to the address lead to whoever listens at `there`.
+    /// Two ends on threads of their own. Connections to `address` lead to the listener `there`.
     struct Both {
         address: std::net::SocketAddr,
-        /// Ends both when it is dropped.
+        /// Dropping it ends both.
         over: Option<UnixStream>,
         threads: Vec<thread::JoinHandle<()>>,
     }
@@ -394,7 +395,7 @@ mod tests {
         }
     }
 
-    /// Gives back what it is sent when it has all of it.
+    /// Echoes what it receives, once it has all of it.
     fn echoes_at_the_end(listener: &TcpListener) {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
@@ -412,7 +413,7 @@ mod tests {
         let both = Both::leading_to(&there);
         thread::spawn(move || echoes_at_the_end(&there));
         let one = |number: usize| {
-            // Of some the first thing that comes is the end.
+            // On some connections the first event is the end.
             let text: Vec<u8> = (0..number * 9000).map(|at| (at * 31 + number) as u8).collect();
             let mut stream = both.connect();
             stream.write_all(&text).unwrap();
@@ -433,7 +434,7 @@ mod tests {
         let both = Both::leading_to(&there);
         let (sender, unread) = mpsc::channel();
         thread::spawn(move || {
-            // The first is accepted, and not read.
+            // The first connection is accepted, and not read.
             sender.send(there.accept().unwrap()).unwrap();
             echoes_at_the_end(&there);
         });
@@ -461,16 +462,16 @@ mod tests {
             let mut all = Vec::new();
             stream.read_to_end(&mut all).unwrap_err().kind() == ErrorKind::ConnectionReset
         };
-        // By the one who listens.
+        // By the listener.
         let stream = both.connect();
         reset(accepted.recv().unwrap());
         assert!(is_reset(stream));
-        // By the one who has connected.
+        // By the client.
         reset(both.connect());
         let far = accepted.recv().unwrap();
         far.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         assert!(is_reset(far));
-        // By the end of everything.
+        // By the end of the session.
         let near = both.connect();
         let far = accepted.recv().unwrap();
         far.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -502,7 +503,7 @@ mod tests {
         let mut said = [0; 3];
         of_us.read_exact(&mut said).unwrap();
         assert_eq!(&said, b"out");
-        // While nothing comes of the socket, others can use the pipe.
+        // While the socket provides nothing, other processes can use the pipe.
         also_theirs.write_all(b"too").unwrap();
         of_us.read_exact(&mut said).unwrap();
         assert_eq!(&said, b"too");

@@ -1,79 +1,81 @@
-//! One end of all streams, as a machine: what comes over the pipes and of sockets goes in, and what is to go to either comes
-//! out. It knows no sockets, threads or time.
+//! One end of all streams, as a machine: bytes from the pipes and from sockets go in, and bytes for both come out. It
+//! knows no sockets, threads or time.
 //!
-//! Each direction of a stream has a window of its own: whoever sends may be [`WINDOW`] bytes ahead of what the other end has
-//! passed on to its socket. So a socket that nobody reads stops its own stream and no other, and memory is bounded.
+//! Each direction of a stream has its own window: the sender may be [`WINDOW`] bytes ahead of what the other end has
+//! passed on to its socket. So a socket whose peer does not read stops its own stream and no other, and memory is
+//! bounded.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::frame::{Frame, FrameError, MAX_CONTENT, StreamId, Unparsed};
 use crate::names::AppName;
 
-/// The most streams at once.
+/// The largest number of streams at one time.
 pub(crate) const MAX_STREAMS: usize = 256;
 
-/// How many bytes of one direction of a stream may be on their way.
+/// How many bytes of one direction of a stream may be in transit.
 pub const WINDOW: u32 = 128 * 1024;
 
-/// While so many bytes wait to be sent, nothing more is taken of sockets.
+/// While this many bytes wait to be sent, nothing more is read from sockets.
 const BACKLOG: usize = 64 * 1024;
 
-/// So many never wait, but if the other end does not read: besides what sockets have given these are small frames.
+/// More than this is never waiting unless the other end does not read: apart from data from sockets there are only
+/// small frames.
 const MAX_UNSENT: usize = 1 << 20;
 
 /// Which end this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// Opens streams.
+    /// The end that opens streams.
     Source,
-    /// Takes them.
+    /// The end that accepts them.
     Destination,
 }
 
-/// What came makes no sense, and nothing more is taken of that end.
+/// The other end broke the protocol; nothing more is accepted from it.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
     /// It is not a frame.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// A frame is of a stream that was never opened.
+    /// A frame for a stream that was never opened.
     #[error("stream {} was never opened", .0.0)]
     Unopened(StreamId),
-    /// A stream is opened by the end that opens none, or with a number that was there before.
+    /// A stream was opened by the end that opens none, or with a number that was used before.
     #[error("stream {} cannot be opened", .0.0)]
     Open(StreamId),
-    /// More came than was allowed.
+    /// More data than the window allows.
     #[error("stream {} has more than its window", .0.0)]
     Window(StreamId),
-    /// Something came after the end.
+    /// Data after the end.
     #[error("stream {} goes on after its end", .0.0)]
     AfterEnd(StreamId),
-    /// More is allowed than a window has.
+    /// More credit than a window has.
     #[error("stream {} is given more than its window", .0.0)]
     Credit(StreamId),
-    /// Small frames pile up.
+    /// Too many small frames wait to be sent.
     #[error("the other end does not read")]
     Unread,
 }
 
-/// What came, besides bytes.
+/// A received event other than data.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Arrived {
-    /// A stream begins, which leads to this app.
+    /// A stream to this app begins.
     Opened(StreamId, AppName),
-    /// It is over in both directions.
+    /// The stream is over in both directions.
     Reset(StreamId),
 }
 
-/// One stream, seen from one end.
+/// One stream, seen from this end.
 #[derive(Debug)]
 struct Stream {
-    /// How many bytes may be sent.
+    /// How many bytes this end may send.
     may_send: u32,
     has_sent_end: bool,
-    /// What has come, and is still to be passed on.
+    /// Received bytes that are not passed on yet.
     inbox: VecDeque<u8>,
-    /// How many bytes have been passed on without the other end knowing it.
+    /// How many bytes have been passed on since the last credit to the other end.
     passed_on: u32,
     has_heard_end: bool,
 }
@@ -89,7 +91,7 @@ impl Stream {
         }
     }
 
-    /// How many bytes the other end may still send.
+    /// How many more bytes the other end may send.
     fn allowed(&self) -> usize {
         WINDOW as usize - self.inbox.len() - self.passed_on as usize
     }
@@ -99,7 +101,7 @@ impl Stream {
 #[derive(Debug)]
 pub struct Streams {
     side: Side,
-    /// The highest number that was given.
+    /// The highest stream number so far.
     last: u32,
     all: BTreeMap<StreamId, Stream>,
     incoming: Unparsed,
@@ -112,12 +114,12 @@ impl Streams {
         Self { side, last: 0, all: BTreeMap::new(), incoming: Unparsed::default(), unsent: VecDeque::new() }
     }
 
-    /// Another stream has room.
+    /// Reports whether another stream may be opened.
     pub fn has_room(&self) -> bool {
         self.all.len() < MAX_STREAMS && self.last < u32::MAX && self.unsent.len() < BACKLOG
     }
 
-    /// Opens a stream to an app. Ask [`Streams::has_room`] first.
+    /// Opens a stream to an app. The caller checks [`Streams::has_room`] first.
     pub fn open(&mut self, app: AppName) -> StreamId {
         self.last += 1;
         let id = StreamId(self.last);
@@ -126,7 +128,7 @@ impl Streams {
         id
     }
 
-    /// It is not over.
+    /// Reports whether the stream is open.
     pub(super) fn has(&self, id: StreamId) -> bool {
         self.all.contains_key(&id)
     }
@@ -135,10 +137,10 @@ impl Streams {
         frame.write(id, &mut self.unsent);
     }
 
-    /// Takes what came over the pipes.
+    /// Accepts bytes from the pipes.
     ///
     /// # Errors
-    /// See [`StreamError`]; this end is of no use any more.
+    /// See [`StreamError`]; this end can no longer be used.
     pub fn receive(&mut self, bytes: &[u8]) -> Result<Vec<Arrived>, StreamError> {
         let mut heard = Vec::new();
         for (id, frame) in self.incoming.take(bytes)? {
@@ -154,7 +156,7 @@ impl Streams {
         if id.0 == 0 || id.0 > self.last {
             return Err(StreamError::Unopened(id));
         }
-        // Of one that is over something may still have been on its way.
+        // Frames of a stream that is over may still have been in transit.
         let Some(stream) = self.all.get_mut(&id) else { return Ok(None) };
         match frame {
             Frame::Open(_) => return Err(StreamError::Open(id)),
@@ -187,7 +189,7 @@ impl Streams {
         Ok(Some(Arrived::Opened(id, app)))
     }
 
-    /// How many bytes may be taken of a stream's socket now.
+    /// How many bytes may be read from a stream's socket now.
     pub(super) fn room(&self, id: StreamId) -> usize {
         match self.all.get(&id) {
             Some(stream) if !stream.has_sent_end && self.unsent.len() < BACKLOG => {
@@ -197,7 +199,7 @@ impl Streams {
         }
     }
 
-    /// Sends what its socket has given, no more than [`Streams::room`].
+    /// Sends bytes from its socket, no more than [`Streams::room`].
     pub(super) fn send(&mut self, id: StreamId, bytes: Vec<u8>) {
         let Some(stream) = self.all.get_mut(&id) else { return };
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
@@ -206,7 +208,7 @@ impl Streams {
         self.say(id, &Frame::Data(bytes));
     }
 
-    /// Its socket gives no more.
+    /// Its socket provides no more bytes.
     pub(super) fn end(&mut self, id: StreamId) {
         if let Some(stream) = self.all.get_mut(&id)
             && !std::mem::replace(&mut stream.has_sent_end, true)
@@ -215,19 +217,19 @@ impl Streams {
         }
     }
 
-    /// Ends it in both directions.
+    /// Ends the stream in both directions.
     pub(super) fn reset(&mut self, id: StreamId) {
         if self.all.remove(&id).is_some() {
             self.say(id, &Frame::Reset);
         }
     }
 
-    /// What its socket is to be given next; perhaps not all of it.
+    /// The next bytes for its socket; possibly not all of them.
     pub fn inbox(&self, id: StreamId) -> &[u8] {
         self.all.get(&id).map_or(&[], |stream| stream.inbox.as_slices().0)
     }
 
-    /// Its socket has taken so much of that.
+    /// Its socket has accepted `count` of these bytes.
     pub fn passed_on(&mut self, id: StreamId, count: usize) {
         let Some(stream) = self.all.get_mut(&id) else { return };
         let count = stream.inbox.drain(..count).count();
@@ -238,12 +240,12 @@ impl Streams {
         }
     }
 
-    /// Its socket has been given all that it ever will.
+    /// Reports whether its socket has received all bytes that will ever come.
     pub(super) fn is_at_end(&self, id: StreamId) -> bool {
         self.all.get(&id).is_none_or(|stream| stream.has_heard_end && stream.inbox.is_empty())
     }
 
-    /// Forgets it if it has come to its end in both directions.
+    /// Forgets the stream if both directions have ended; returns whether they have.
     pub(super) fn is_over(&mut self, id: StreamId) -> bool {
         let is_over = self.is_at_end(id) && self.all.get(&id).is_none_or(|stream| stream.has_sent_end);
         if is_over {
@@ -252,12 +254,12 @@ impl Streams {
         is_over
     }
 
-    /// What is to go over the pipes next; perhaps not all of it.
+    /// The next bytes for the pipes; possibly not all of them.
     pub fn unsent(&self) -> &[u8] {
         self.unsent.as_slices().0
     }
 
-    /// So much of that was sent.
+    /// `count` of these bytes were sent.
     pub fn sent(&mut self, count: usize) {
         self.unsent.drain(..count);
     }
@@ -312,7 +314,7 @@ mod tests {
         let mut source = Streams::new(Side::Source);
         let error = source.receive(&bytes_of(&[(1, Frame::Open(api()))])).unwrap_err().to_string();
         assert_eq!(error, "stream 1 cannot be opened");
-        // Of what is over there may be something on its way.
+        // Frames of a stream that is over may still be in transit.
         let mut streams = with_one();
         streams.reset(ONE);
         assert_eq!(streams.receive(&bytes_of(&[(1, data(1)), (1, Frame::End)])).unwrap(), []);
@@ -337,7 +339,7 @@ mod tests {
         assert_eq!(source.all.len(), MAX_STREAMS);
     }
 
-    /// A small generator of numbers that look random.
+    /// A small pseudorandom number generator.
     struct Dice(u64);
 
     impl Dice {
@@ -347,7 +349,7 @@ mod tests {
         }
     }
 
-    /// What one direction of a stream has to carry, and has carried.
+    /// What one direction of a stream is to carry, and has carried.
     #[derive(Default)]
     struct Load {
         length: usize,
@@ -355,12 +357,12 @@ mod tests {
         arrived: usize,
     }
 
-    /// The bytes of each direction are its own, and so is each place in it.
+    /// The byte at a place of one direction: streams, directions and places differ.
     fn byte(id: StreamId, direction: usize, at: usize) -> u8 {
         (id.0 as usize * 131 + direction * 17 + at % 251) as u8
     }
 
-    /// One end takes from its sockets, gives to them, and sends a piece to the other end.
+    /// One end reads from its sockets, writes to them, and sends a piece to the other end.
     fn act(dice: &mut Dice, ends: &mut [Streams; 2], from: usize, loads: &mut BTreeMap<StreamId, [Load; 2]>) {
         let to = 1 - from;
         for (id, directions) in loads.iter_mut() {

@@ -1,9 +1,9 @@
-//! What is said in a session of `graduate:forward` before its frames: JSON lines.
+//! The JSON lines of a session of `graduate:forward` before its frames.
 //!
 //! ```text
 //! source                                 destination
 //! {"graduation":"20261123104512-.."} ->                                          WantsHeld
-//!                                    <-  {"type":"app","app":"api",..}           ToldOfHeld: one line an app
+//!                                    <-  {"type":"app","app":"api",..}           ToldOfHeld: one line per app
 //!                                    <-  {"type":"ready"}                        or `refused`: the last line
 //! frames                             <-> frames
 //! ```
@@ -12,17 +12,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::{AppName, GraduationId};
 
-/// The most domains of an app that are told.
+/// The largest number of an app's domains that is sent.
 pub(crate) const MAX_VHOSTS: usize = 20;
 
-/// The longest domain that is told, in bytes.
+/// The longest domain that is sent, in bytes.
 pub(crate) const MAX_VHOST: usize = 253;
 
-/// The first line of the source: what it wants to reach.
+/// The source's first line: what it wants to reach.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WantsHeld {
-    /// What is held by this graduation.
+    /// The graduation that holds the apps.
     pub(crate) graduation: GraduationId,
 }
 
@@ -34,14 +34,14 @@ pub(crate) enum ToldOfHeld {
     App {
         /// Its name.
         app: AppName,
-        /// The process that would be reached.
+        /// The process that can be reached.
         process: String,
         /// The first [`MAX_VHOSTS`] of its domains there.
         vhosts: Vec<String>,
         /// Why its new version cannot be reached; none if it can.
         why_not: Option<String>,
     },
-    /// Those were all, and streams may be opened.
+    /// The list of apps is complete, and streams may be opened.
     Ready {},
     /// Nothing can be reached.
     Refused {

@@ -1,34 +1,34 @@
-//! Public keys of others, as people hand them over: one line of type and base64.
+//! Reads public keys of other hosts: one line of type and base64.
 
 use crate::exit::{ExitStatus, Explain};
 use crate::process::{ProcessError, Program};
 use crate::public_key::{PublicKey, is_kind};
 
-/// The longest text that is read for a key, in bytes: RSA of 16384 bits takes a sixth of it.
+/// The longest text that is read for a key, in bytes: RSA with 16384 bits takes a sixth of it.
 pub(crate) const MAX_PUBLIC_KEY: usize = 16 * 1024;
 
-/// What was handed over is not a public key.
+/// The input is not a public key.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PublicKeyError {
-    /// Nothing was.
+    /// The input is empty.
     #[error("no public key was given on stdin")]
     None,
-    /// Too much was.
+    /// The input is too long.
     #[error("what was given on stdin is not one public key: it is longer than {MAX_PUBLIC_KEY} bytes")]
     Long,
     /// Several lines.
     #[error("what was given on stdin is not one public key: it has {0} lines")]
     Lines(usize),
-    /// The other half.
+    /// A private key.
     #[error("what was given on stdin is a private key, which belongs to its owner alone")]
     Private,
-    /// Something else.
+    /// Another kind of text.
     #[error("what was given on stdin is not a public key that sshd takes: it begins with {0:?}")]
     Kind(String),
-    /// ssh-keygen does not take it.
+    /// ssh-keygen does not accept it.
     #[error("what was given on stdin is not a public key: ssh-keygen cannot read it")]
     Damaged,
-    /// It cannot be run.
+    /// ssh-keygen cannot be run.
     #[error(transparent)]
     Process(#[from] ProcessError),
 }
@@ -53,7 +53,7 @@ impl Explain for PublicKeyError {
     }
 }
 
-/// Reads one line as `graduate:key` prints it; its comment is left out. ssh-keygen(1) has the last word.
+/// Reads one line as `graduate:key` prints it, without its comment. ssh-keygen(1) decides whether it is valid.
 ///
 /// # Errors
 /// See [`PublicKeyError`].

@@ -1,4 +1,4 @@
-//! Host keys: asked for once, when an environment is added, and believed from then on.
+//! Host keys: read once, when an environment is added, and trusted from then on.
 
 use crate::files;
 use crate::process::Program;
@@ -17,7 +17,7 @@ pub(crate) struct HostKey {
     pub kind: String,
 }
 
-/// The lines that are a key of `url`'s host: name, type and base64, nothing else.
+/// The lines with a key of `url`'s host: name, type and base64, nothing else.
 fn lines_of<'a>(url: &Url, text: &'a str) -> Vec<&'a str> {
     let name = url.known_hosts_name();
     let is_ours = |line: &&str| {
@@ -27,7 +27,7 @@ fn lines_of<'a>(url: &Url, text: &'a str) -> Vec<&'a str> {
     text.lines().map(str::trim_end).filter(is_ours).collect()
 }
 
-/// Adds the fingerprints; a line that is not a key is left out.
+/// Adds the fingerprints. Leaves out a line that is not a key.
 fn with_fingerprints(lines: &[&str]) -> Result<Vec<HostKey>, SshError> {
     let mut keys = Vec::new();
     for line in lines {
@@ -45,7 +45,7 @@ fn with_fingerprints(lines: &[&str]) -> Result<Vec<HostKey>, SshError> {
     Ok(keys)
 }
 
-/// Asks the host for its keys. They are what whoever answers says; pinning them is trust on first use.
+/// Asks the host for its keys. The answer is not authenticated; pinning the keys is trust on first use.
 ///
 /// # Errors
 /// [`SshError::Unreachable`]: no ssh server answers within 10 s.
@@ -55,7 +55,8 @@ pub(crate) fn scan(url: &Url) -> Result<Vec<HostKey>, SshError> {
     let (_, stdout, stderr) = scan.capture()?;
     let stdout = String::from_utf8_lossy(&stdout);
     let mut keys = with_fingerprints(&lines_of(url, &stdout))?;
-    // They come in any order. First the kind that people compare, so that it is the first one that is pinned, too.
+    // They arrive in any order. The kind that people compare comes first, so that it is also the first one that is
+    // pinned.
     keys.sort_by_key(|key| (key.kind != "ED25519", key.kind.clone()));
     if keys.is_empty() {
         let stderr = String::from_utf8_lossy(&stderr);
@@ -71,7 +72,7 @@ fn read(vars: &Vars) -> Result<String, SshError> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The keys that are pinned for the host.
+/// The pinned keys of the host.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -79,7 +80,7 @@ pub(crate) fn pinned(vars: &Vars, url: &Url) -> Result<Vec<HostKey>, SshError> {
     with_fingerprints(&lines_of(url, &read(vars)?))
 }
 
-/// A key of the host is pinned.
+/// Reports whether a key of the host is pinned.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -87,7 +88,7 @@ pub(crate) fn is_pinned(vars: &Vars, url: &Url) -> Result<bool, SshError> {
     Ok(!lines_of(url, &read(vars)?).is_empty())
 }
 
-/// Pins keys of the host beside those that are pinned. Callers hold the settings' lock.
+/// Pins keys of the host in addition to the pinned ones. The caller holds the settings' lock.
 ///
 /// # Errors
 /// The file cannot be written.
@@ -101,7 +102,7 @@ pub(crate) fn pin(vars: &Vars, keys: &[HostKey]) -> Result<(), SshError> {
     Ok(files::write_atomically(&known_hosts(vars), text.as_bytes())?)
 }
 
-/// Forgets the keys of the host. Callers hold the settings' lock.
+/// Forgets the keys of the host. The caller holds the settings' lock.
 ///
 /// # Errors
 /// The file cannot be written.
