@@ -1,4 +1,4 @@
-//! Files that must never be half there: written atomically, created exclusively, watched, locked.
+//! Files that must never be incomplete: written atomically, created exclusively, watched, locked.
 
 pub(crate) mod holders;
 
@@ -18,7 +18,7 @@ use tempfile::NamedTempFile;
 
 use crate::exit::Explain;
 
-/// A file operation that did not work: what was tried, on which file, and the system's answer.
+/// A failed file operation: the action, the file, and the system's error.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}: {source}", path.display())]
 pub struct FileError {
@@ -36,13 +36,13 @@ impl FileError {
         move |source| Self { action, path, source }
     }
 
-    /// The file is not there.
+    /// Reports whether the file does not exist.
     pub fn is_missing(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
     }
 }
 
-/// Makes a directory with its parents; where they are new, with mode 0700 and names that are durable.
+/// Makes a directory with its parents. New ones have mode 0700 and durable names.
 ///
 /// # Errors
 /// It cannot be made.
@@ -55,7 +55,7 @@ pub(crate) fn make_dir(path: &Path) -> Result<(), FileError> {
     make().map_err(FileError::of("make", path))
 }
 
-/// Makes a directory, of the same mode, that nobody else has made; false if it is there.
+/// Makes a new directory, of the same mode; false if it exists.
 ///
 /// # Errors
 /// It cannot be made.
@@ -74,7 +74,8 @@ pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
-/// A file that is going to be `path`. Its name tells so, lest [`sweep_temporary`] takes what others write.
+/// A temporary file that will become `path`. Its name is derived from it, so that [`sweep_temporary`] can be limited to
+/// some files.
 fn temporary(path: &Path, content: &[u8]) -> io::Result<NamedTempFile> {
     let file = temporary_unsynced(path, content)?;
     file.as_file().sync_all()?;
@@ -90,11 +91,11 @@ fn temporary_unsynced(path: &Path, content: &[u8]) -> io::Result<NamedTempFile> 
     Ok(file)
 }
 
-/// Removes what writers that were killed have left in `dir` of files whose names begin with `name`. Nobody may be
-/// writing them now.
+/// Removes what killed writers left behind in `dir` of files whose names begin with `name`. No process may be writing
+/// one of them.
 ///
 /// # Errors
-/// Something is left.
+/// A file still exists.
 pub(crate) fn sweep_temporary(dir: &Path, name: &str) -> Result<(), FileError> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -110,10 +111,10 @@ pub(crate) fn sweep_temporary(dir: &Path, name: &str) -> Result<(), FileError> {
     Ok(())
 }
 
-/// Replaces a file whole (temporary file, fsync, rename, fsync of the directory); mode 0600.
+/// Replaces a whole file (temporary file, fsync, rename, fsync of the directory); mode 0600.
 ///
 /// # Errors
-/// The old file stands.
+/// The old file remains.
 pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), FileError> {
     let write = || {
         temporary(path, content)?.persist(path).map_err(|error| error.error)?;
@@ -122,11 +123,11 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), FileEr
     write().map_err(FileError::of("write", path))
 }
 
-/// Replaces a file that is not ours, as [`write_atomically`] does, and leaves its owner and its mode; a new one may be
-/// read by all.
+/// Replaces a file that is not ours, as [`write_atomically`] does, and keeps its owner and mode. A new file may be read
+/// by all.
 ///
 /// # Errors
-/// The old file stands.
+/// The old file remains.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
     let write = || {
         let file = temporary(path, content)?;
@@ -138,7 +139,7 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
             }
         };
         let own = file.as_file().metadata()?;
-        // Only root may give a file away, and nobody else need.
+        // Only root may change the owner of a file, and no other user needs to.
         if let Some((uid, gid)) = owner.filter(|owner| *owner != (own.uid(), own.gid())) {
             fchown(file.as_file(), Some(uid), Some(gid))?;
         }
@@ -149,21 +150,21 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), FileError> {
     write().map_err(FileError::of("write", path))
 }
 
-/// Creates a file with its content, if there is none yet: of several writers the first one wins. Says whether we were
-/// it; whose ever it is, it is synced.
+/// Creates a file with its content, unless it exists: of several writers the first one wins. Returns whether we were
+/// the first. The file is synced, whichever process wrote it.
 ///
 /// # Errors
-/// Anything but that the file exists.
+/// Any error other than that the file exists.
 pub(crate) fn create_exclusively(path: &Path, content: &[u8]) -> Result<bool, FileError> {
     let create = || {
-        // The one step that gives a whole file a name and fails if the name is taken: renameat2(2) with
-        // RENAME_NOREPLACE, or link(2) where the file system has no such thing.
+        // One step must give a complete file its name, and fail if the name exists: renameat2(2) with RENAME_NOREPLACE,
+        // or link(2) where the file system does not support that.
         let is_ours = match temporary(path, content)?.persist_noclobber(path) {
             Ok(_) => true,
             Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => false,
             Err(error) => return Err(error.error),
         };
-        // The first writer may have died before its own sync, and we go by what it wrote.
+        // The first writer may have died before its own sync, and we rely on what it wrote.
         sync_parent(path)?;
         Ok(is_ours)
     };
@@ -179,10 +180,10 @@ pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), Fil
     write_atomically(path, &json.map_err(FileError::of("write", path))?)
 }
 
-/// The same for what a power cut makes worthless anyway: afterwards it may be empty or not there.
+/// The same for a file that a power cut makes worthless anyway: after one it may be empty or missing.
 ///
 /// # Errors
-/// The old file stands.
+/// The old file remains.
 pub(crate) fn write_json_unsynced<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
     let write = || -> io::Result<()> {
         let json = serde_json::to_vec_pretty(value)?;
@@ -191,7 +192,7 @@ pub(crate) fn write_json_unsynced<T: Serialize>(path: &Path, value: &T) -> Resul
     write().map_err(FileError::of("write", path))
 }
 
-/// Reads a file of at most `limit` bytes; `None` if it is not there.
+/// Reads a file of at most `limit` bytes; `None` if it does not exist.
 ///
 /// # Errors
 /// It cannot be read, or is longer.
@@ -207,10 +208,10 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FileError
     }
 }
 
-/// Reads a JSON document of at most 16 MiB; `None` if it is not there.
+/// Reads a JSON document of at most 16 MiB; `None` if it does not exist.
 ///
 /// # Errors
-/// It cannot be read, or is not what is expected.
+/// It cannot be read or has another form.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileError> {
     let Some(bytes) = read(path, 16 << 20)? else { return Ok(None) };
     serde_json::from_slice(&bytes).map(Some).map_err(|error| {
@@ -220,11 +221,10 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, F
     })
 }
 
-/// Removes a file; one that is not there is as good as removed. It may be there again after a power cut: see
-/// [`remove_durably`].
+/// Removes a file; a missing one is not an error. It may reappear after a power cut: see [`remove_durably`].
 ///
 /// # Errors
-/// It is still there.
+/// It still exists.
 pub(crate) fn remove(path: &Path) -> Result<(), FileError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::of("remove", path)(error)),
@@ -232,32 +232,33 @@ pub(crate) fn remove(path: &Path) -> Result<(), FileError> {
     }
 }
 
-/// The same, and synced.
+/// The same, with a sync.
 ///
 /// # Errors
-/// It is still there, or may come back.
+/// It still exists or may reappear.
 pub(crate) fn remove_durably(path: &Path) -> Result<(), FileError> {
     remove(path)?;
     sync_parent(path).map_err(FileError::of("remove", path))
 }
 
-/// A lock that ends with the process that holds it (flock(2)); the file says who that is.
+/// A lock that ends with the process that holds it (flock(2)); the file names its holder.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
 }
 
-/// What came of trying to take a lock.
+/// The result of an attempt to take a lock.
 #[derive(Debug)]
 pub(crate) enum Locking<T> {
     /// It is ours until the value is dropped.
     Taken(Lock),
-    /// Somebody has it; what they wrote about themselves, if it can be read.
+    /// Another process has it; with what its holder has written about itself, if that can be read.
     Busy(Option<T>),
 }
 
 impl Lock {
-    /// Whether somebody has the lock at `path`, and what its holder says of itself; none if that cannot be understood.
+    /// Returns what the holder of the lock at `path` says of itself; the outer none if the lock is free, the inner none
+    /// if the text cannot be parsed.
     ///
     /// # Errors
     /// The file cannot be opened or read.
@@ -274,7 +275,7 @@ impl Lock {
         }
     }
 
-    /// Somebody has the lock at `path` (flock(2)), whatever its file says.
+    /// Reports whether a process has the lock at `path` (flock(2)), whatever its file says.
     ///
     /// # Errors
     /// The file cannot be opened or locked.
@@ -292,7 +293,7 @@ impl Lock {
         }
     }
 
-    /// As [`Lock::try_take`], again and again for as long as `patience` if somebody else has it.
+    /// As [`Lock::try_take`]; retries for as long as `patience` if another process has it.
     ///
     /// # Errors
     /// As [`Lock::try_take`].
@@ -311,7 +312,7 @@ impl Lock {
         }
     }
 
-    /// Takes the lock at `path`, of what is changed in a moment; none if others have it for as long as `patience`.
+    /// Takes the lock at `path`, for a short change; none if others have it for as long as `patience`.
     ///
     /// # Errors
     /// As [`Lock::try_take`].
@@ -350,22 +351,22 @@ impl Lock {
     }
 }
 
-/// Wakes up when something changes in a directory.
+/// Wakes up when a directory changes.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    /// None where the system has no watch left (`fs.inotify.max_user_instances` is 128 by default): then
-    /// waiting is a short sleep.
+    /// None where the system has no watch left (`fs.inotify.max_user_instances` is 128 by default): then waiting is a
+    /// short sleep.
     descriptor: Option<OwnedFd>,
 }
 
-/// How often is looked where nothing can be watched.
+/// How often to check where no watch is available.
 const WITHOUT_WATCH: Duration = Duration::from_millis(100);
 
 impl Watch {
-    /// Watches `dir`: files that appear, change, or are renamed into it.
+    /// Watches `dir` for files that are created, changed, or renamed into it.
     ///
     /// # Errors
-    /// There is no such directory.
+    /// The directory does not exist.
     pub(crate) fn new(dir: &Path) -> Result<Self, FileError> {
         use inotify::{CreateFlags, WatchFlags};
         let watch = || {
@@ -381,7 +382,7 @@ impl Watch {
         }
     }
 
-    /// Waits for a change since the last call, at most for `limit`. Waking up for nothing is allowed.
+    /// Waits for a change since the last call, at most for `limit`. It may wake up without a change.
     pub(crate) fn wait(&self, limit: Duration) {
         let Some(descriptor) = &self.descriptor else {
             return thread::sleep(limit.min(WITHOUT_WATCH));
@@ -396,7 +397,7 @@ impl Watch {
     }
 }
 
-/// How many bytes of a disk are free for users other than root.
+/// The free space of a disk for users other than root, in bytes.
 pub(crate) fn free_bytes(disk: &rustix::fs::StatVfs) -> u64 {
     disk.f_bavail.saturating_mul(disk.f_frsize)
 }
@@ -438,7 +439,7 @@ mod tests {
         let Locking::Busy(who) = Lock::try_take(&path, &"bob".to_owned()).unwrap() else { panic!() };
         assert_eq!(who.unwrap(), "alice");
         drop(lock);
-        // A program that another test starts just now may have it for a moment.
+        // A process that another test is just starting may hold it for a moment.
         assert!(Lock::wait(&path, Duration::from_secs(10)).unwrap().is_some());
     }
 

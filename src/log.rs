@@ -1,14 +1,15 @@
-//! Append-only logs of checksummed JSON lines: what a process must know after a crash.
+//! Append-only logs of checksummed JSON lines: the state that a process needs after a crash.
 //!
 //! ```text
 //! <blank>
 //! 8 hex digits (CRC-32 of the JSON), blank, JSON, newline
 //! ```
 //!
-//! Whoever appends waits until the line is on the disk, and goes by it only then. Several processes may append to one log:
-//! each entry is one write, and begins with a newline of its own, so that none is glued to what another writer could
-//! not finish. An entry that was cut short, by a crash or a full disk, lacks its last newline. Nobody ever went by it, so it
-//! does not count. One that has all its newlines and another checksum is damaged, and an error.
+//! A writer waits until its line is on the disk, and acts on it only then. Several processes may append to one log:
+//! each entry is one write and begins with a newline of its own, so that it never continues a line that another writer
+//! could not finish. An entry that was cut short, by a crash or a full disk, lacks its last newline. No process has
+//! acted on it, so that it does not count. An entry with all its newlines and a wrong checksum is damaged, and an
+//! error.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -20,7 +21,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::files::{self, FileError};
 
-/// One log, whether it exists or not.
+/// A log, whether it exists or not.
 #[derive(Clone, Debug)]
 pub(crate) struct Log<E> {
     path: PathBuf,
@@ -38,7 +39,7 @@ impl<E: Serialize + DeserializeOwned> Log<E> {
         &self.path
     }
 
-    /// Opens its file, or creates it, mode 0600, durably.
+    /// Opens its file, or creates it durably with mode 0600.
     ///
     /// # Errors
     /// It cannot be opened.
@@ -62,7 +63,7 @@ impl<E: Serialize + DeserializeOwned> Log<E> {
     /// Appends an entry and waits until it is on the disk.
     ///
     /// # Errors
-    /// It may not be there; do not go on as if it were.
+    /// The entry may not be on the disk; the caller must not act on it.
     pub(crate) fn append(&self, entry: &E) -> Result<(), FileError> {
         let mut file = self.open()?;
         let json = serde_json::to_string(entry).map_err(io::Error::from);
@@ -74,7 +75,7 @@ impl<E: Serialize + DeserializeOwned> Log<E> {
         write.map_err(FileError::of("write", &self.path))
     }
 
-    /// All entries, in their order; none if there is no such file.
+    /// All entries, in order; empty if the file does not exist.
     ///
     /// # Errors
     /// It cannot be read, is damaged, or has an entry that this version does not understand.
@@ -82,28 +83,28 @@ impl<E: Serialize + DeserializeOwned> Log<E> {
         self.follow().new_entries()
     }
 
-    /// Reads it as it grows, from its beginning.
+    /// A reader of the log from its beginning.
     pub(crate) fn follow(&self) -> LogReader<E> {
         LogReader { path: self.path.clone(), bytes: 0, lines: 0, entries: PhantomData }
     }
 }
 
-/// A log that is read as it grows: each entry once.
+/// Reads a log as it grows: each entry once.
 #[derive(Debug)]
 pub(crate) struct LogReader<E> {
     path: PathBuf,
-    /// What was read ends here, with the newline of an entry.
+    /// The end of what was read, with the newline of an entry.
     bytes: u64,
-    /// How many newlines that has.
+    /// The number of newlines in that.
     lines: usize,
     entries: PhantomData<fn() -> E>,
 }
 
 impl<E: DeserializeOwned> LogReader<E> {
-    /// The entries that have been finished since the last call, in their order; none if there is no such file.
+    /// The entries that were completed since the last call, in order; empty if the file does not exist.
     ///
     /// # Errors
-    /// As [`Log::entries`]; the next call tries the same again.
+    /// As [`Log::entries`]; the next call tries again from the same place.
     pub(crate) fn new_entries(&mut self) -> Result<Vec<E>, FileError> {
         let mut bytes = Vec::new();
         let read = File::open(&self.path).and_then(|mut file| {
@@ -137,8 +138,8 @@ impl<E: DeserializeOwned> LogReader<E> {
     }
 }
 
-/// The lines that were written to their end, with their numbers and where they end: after each comes the newline of the
-/// next one, or nothing.
+/// The lines that were written completely, with their numbers and ends: after each comes the newline of the next one,
+/// or nothing.
 fn finished(bytes: &[u8]) -> impl Iterator<Item = (usize, usize, &[u8])> {
     let lines = bytes.split(|byte| *byte == b'\n');
     let next = lines.clone().skip(1);
@@ -151,7 +152,7 @@ fn finished(bytes: &[u8]) -> impl Iterator<Item = (usize, usize, &[u8])> {
     all.filter(is_finished).map(|((number, end), (line, _))| (number, end, line))
 }
 
-/// The JSON of a line whose checksum is right.
+/// The JSON of a line with a correct checksum.
 fn checked(line: &[u8]) -> Option<&str> {
     let (sum, json) = std::str::from_utf8(line).ok()?.split_once(' ')?;
     (u32::from_str_radix(sum, 16).ok()? == crc32fast::hash(json.as_bytes())).then_some(json)
@@ -204,7 +205,7 @@ mod tests {
             assert_eq!(follower.new_entries().unwrap(), [""; 0]);
             fs::write(growing.path(), &bytes[..length]).unwrap();
             let mut read = follower.new_entries().unwrap();
-            // Nothing comes, and then the rest of what is cut short there.
+            // First nothing is added, then the missing rest.
             for rest in [&b""[..], &bytes[length..]] {
                 File::options().append(true).open(growing.path()).unwrap().write_all(rest).unwrap();
                 read.extend(follower.new_entries().unwrap());

@@ -1,7 +1,7 @@
-//! The only place that starts processes, watches them and stops them.
+//! The only module that starts processes, watches them and stops them.
 //!
-//! No shell, and no environment by default: every child gets ours without what our caller (git, Dokku) set for
-//! us alone. Stdin is null unless it is given.
+//! There is no shell, and every child gets a chosen environment: ours without the variables that our caller (git,
+//! Dokku) set for us alone. Stdin is null unless it is given.
 
 use std::convert::Infallible;
 use std::ffi::OsStr;
@@ -38,13 +38,13 @@ pub(crate) use tail::Tail;
 /// How much of a child's output is kept for an error, in bytes.
 pub(crate) const KEPT_OUTPUT: usize = 64 * 1024;
 
-/// How long a child may take to end by itself when its time is up.
+/// How long a child may take to end after SIGTERM when its time limit has passed.
 const LIMIT_GRACE: Duration = Duration::from_secs(1);
 
-/// A child could not do its work.
+/// A child failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
-    /// There is no such program, or it may not be run.
+    /// The program does not exist, or may not be run.
     #[error("{program} could not be started: {source}")]
     Start {
         /// The program as it was named.
@@ -52,7 +52,7 @@ pub enum ProcessError {
         /// The system's answer.
         source: io::Error,
     },
-    /// It ran and failed.
+    /// The program ran and failed.
     #[error("{program} {how}{}", tail(output))]
     Failed {
         /// The program and its first arguments.
@@ -62,13 +62,13 @@ pub enum ProcessError {
         /// The end of its stderr.
         output: String,
     },
-    /// What it may use cannot be bounded.
+    /// The resource limits cannot be set.
     #[error("cannot bound what a program may use: {source}")]
     Limit {
         /// The system's answer.
         source: io::Error,
     },
-    /// Its output could not be read or its input not be written.
+    /// The output could not be read or the input not be written.
     #[error("lost the output of {program}: {source}")]
     Output {
         /// The program as it was named.
@@ -97,7 +97,7 @@ pub(crate) fn in_words(status: ExitStatus) -> String {
     }
 }
 
-/// A program to run, with everything that it will get.
+/// A program to run, with its arguments, environment and input.
 #[derive(Debug)]
 pub struct Program {
     command: Command,
@@ -107,7 +107,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// A program with our environment less what belongs to our caller.
+    /// A program with our environment, without the variables that belong to our caller.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         let mut this = Self::with_callers_environment(program);
         for name in vars::of_our_caller() {
@@ -116,7 +116,7 @@ impl Program {
         this
     }
 
-    /// A program that keeps Git's variables for hooks, such as the quarantine: for a hook that we chain to.
+    /// A program that keeps git's variables for hooks, such as the quarantine: for a hook that we chain to.
     pub fn with_callers_environment(program: impl AsRef<OsStr>) -> Self {
         let name = Path::new(program.as_ref()).file_name().unwrap_or(program.as_ref());
         let name = name.to_string_lossy().into_owned();
@@ -138,7 +138,7 @@ impl Program {
         self
     }
 
-    /// Lets it run no longer than this where it is run to its end: then it is ended.
+    /// Limits how long it may run, where a method waits for its end; after that it is stopped.
     pub fn within(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
         self
@@ -163,7 +163,7 @@ impl Program {
         self
     }
 
-    /// Makes its stdin a pipe, into which [`Running::tell`] writes.
+    /// Makes its stdin a pipe that [`Running::tell`] writes to.
     pub fn input_later(mut self) -> Self {
         self.command.stdin(Stdio::piped());
         self
@@ -181,40 +181,40 @@ impl Program {
         self.inherit_output()
     }
 
-    /// Sends both its outputs to the end of `file`.
+    /// Appends both its outputs to `file`.
     pub fn output_to(mut self, file: File) -> io::Result<Self> {
         self.command.stdout(file.try_clone()?).stderr(file);
         Ok(self)
     }
 
-    /// Sends both its outputs into one pipe, whose other end is returned. It may stay open longer than the
-    /// program runs, if the program leaves something running in the background.
+    /// Sends both its outputs into one pipe, and returns the reading end. The pipe may stay open after the program has
+    /// ended, if a background process of it still runs.
     ///
     /// # Errors
-    /// There is no more room for open files.
+    /// The limit on open files is reached.
     pub fn output_in_one(mut self) -> io::Result<(Self, io::PipeReader)> {
         let (reader, writer) = io::pipe()?;
         self.command.stdout(writer.try_clone()?).stderr(writer);
         Ok((self, reader))
     }
 
-    /// Sends its stdout alone into a pipe, whose other end is returned.
+    /// Sends only its stdout into a pipe, and returns the reading end.
     ///
     /// # Errors
-    /// There is no more room for open files.
+    /// The limit on open files is reached.
     pub fn stdout_piped(mut self) -> io::Result<(Self, io::PipeReader)> {
         let (reader, writer) = io::pipe()?;
         self.command.stdout(writer);
         Ok((self, reader))
     }
 
-    /// Makes its stdin and stdout pipes of ours; stderr too.
+    /// Makes its stdin, stdout and stderr pipes of ours.
     pub fn piped(mut self) -> Self {
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         self
     }
 
-    /// Starts it in a process group of its own, so that it can be stopped with all that it starts.
+    /// Starts it in a process group of its own, so that it can be stopped with all processes that it starts.
     pub fn in_own_group(mut self) -> Self {
         self.command.process_group(0);
         self
@@ -231,13 +231,13 @@ impl Program {
         if let Some(input) = self.input.take()
             && let Some(mut stdin) = child.stdin.take()
         {
-            // A child may end without reading; that is not a failure of its own.
+            // A child may end without reading, which is not a failure of the child.
             thread::spawn(move || stdin.write_all(&input).ok());
         }
         Ok(Running { child, name: self.name })
     }
 
-    /// Becomes it: it takes the place of this process, with our own stdin, stdout and stderr.
+    /// Replaces this process by the program (exec), with our own stdin, stdout and stderr.
     ///
     /// # Errors
     /// [`ProcessError::Start`]; otherwise it does not return.
@@ -246,15 +246,15 @@ impl Program {
         Err(ProcessError::Start { program: name, source: command.exec() })
     }
 
-    /// Runs it to its end and returns its stdout.
+    /// Runs it until it ends, and returns its stdout.
     ///
     /// # Errors
-    /// Any exit status but 0, with the end of its stderr.
+    /// Any exit status other than 0, with the end of its stderr.
     pub fn read(self) -> Result<String, ProcessError> {
         self.read_unless(|_| false)
     }
 
-    /// The same, but a failure is none if its stderr is such.
+    /// The same, but a failure does not count if `is_none` accepts its stderr.
     ///
     /// # Errors
     /// As [`Program::read`].
@@ -273,7 +273,7 @@ impl Program {
         Err(ProcessError::Failed { program: name, how, output })
     }
 
-    /// Runs it to its end for its effect.
+    /// Runs it until it ends, for its effect.
     ///
     /// # Errors
     /// As [`Program::read`].
@@ -281,7 +281,7 @@ impl Program {
         self.read().map(drop)
     }
 
-    /// Runs it to its end; returns status, stdout and stderr, whatever the status.
+    /// Runs it until it ends; returns status, stdout and stderr, whatever the status.
     ///
     /// # Errors
     /// It could not be started or read.
@@ -306,7 +306,7 @@ impl Program {
     }
 
     fn described(&self) -> String {
-        // What is set for git before its command says nothing of what it was to do.
+        // The settings for git before its subcommand do not say what it was to do.
         let args: Vec<&OsStr> = self.command.get_args().collect();
         let is_setting = |pair: &&[&OsStr]| self.name == "git" && pair[0] == "-c";
         let settings = args.chunks(2).take_while(is_setting).count();
@@ -315,7 +315,7 @@ impl Program {
     }
 }
 
-/// A child that runs.
+/// A running child.
 #[derive(Debug)]
 pub struct Running {
     /// The child; its pipes may be taken.
@@ -324,7 +324,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Which process it is.
+    /// The identity of the process.
     ///
     /// # Errors
     /// It has been waited for already.
@@ -332,35 +332,35 @@ impl Running {
         ProcessId::of(self.child.id())
     }
 
-    /// [`Running::identity`] of one that was just started.
+    /// [`Running::identity`] of a child that was just started.
     fn known(&self) -> Result<ProcessId, ProcessError> {
         self.identity().map_err(|source| ProcessError::Output { program: self.name.clone(), source })
     }
 
-    /// Gives it all of its input, which must be no longer than a pipe holds (4 KiB at least). A child may end
-    /// without reading; that is not a failure of its own.
+    /// Writes its whole input, which must not be longer than a pipe holds (4 KiB at least). A child may end without
+    /// reading, which is not a failure of the child.
     pub fn tell(&mut self, input: &[u8]) {
         if let Some(mut stdin) = self.child.stdin.take() {
             let _ = stdin.write_all(input);
         }
     }
 
-    /// Waits for its end.
+    /// Waits until it ends.
     ///
     /// # Errors
-    /// The system lost it.
+    /// The system cannot wait for it.
     pub fn wait(&mut self) -> Result<ExitStatus, ProcessError> {
         self.child.wait().map_err(|source| ProcessError::Output { program: self.name.clone(), source })
     }
 
-    /// Waits for its end. If it was killed, what it had started in its group goes the same way: nobody else would
-    /// end that.
+    /// Waits until it ends. If it was killed, also kills what it had started in its group, because no other process
+    /// would.
     ///
     /// # Errors
-    /// The system lost it.
+    /// The system cannot wait for it.
     pub fn wait_with_group(&mut self) -> Result<ExitStatus, ProcessError> {
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            // As long as nobody has waited for it, no other process can have its number.
+            // Until it is waited for, no other process can have its pid.
             let ended = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
             if ended.is_ok_and(|status| status.is_some_and(|status| status.killed() || status.dumped())) {
                 let _ = kill_process_group(pid, Signal::KILL);
@@ -369,10 +369,10 @@ impl Running {
         self.wait()
     }
 
-    /// Ends its process group: SIGTERM, and SIGKILL after `grace`; returns when it has ended.
+    /// Stops its process group: SIGTERM, and SIGKILL after `grace`; returns when it has ended.
     ///
     /// # Errors
-    /// The system lost it.
+    /// The system cannot wait for it.
     pub fn stop(&mut self, grace: Duration) -> Result<ExitStatus, ProcessError> {
         if let Ok(identity) = self.identity() {
             identity.stop_group(grace);
@@ -381,15 +381,15 @@ impl Running {
     }
 }
 
-/// This program's file.
+/// The path of this program.
 pub(crate) fn own_program() -> PathBuf {
     std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"))
 }
 
 impl Program {
-    /// Gives it `input` as a file without a name, so that it need not be fed while it runs.
+    /// Passes it `input` as an anonymous file, so that it need not be fed while it runs.
     fn input_file(mut self, input: Vec<u8>) -> Result<Self, ProcessError> {
-        // In memory: a directory for temporary files can be full, or not be there.
+        // In memory: a directory for temporary files may be full or missing.
         let made = memfd_create("stdin", MemfdFlags::CLOEXEC).map_err(io::Error::from).and_then(|file| {
             let mut file = File::from(file);
             file.write_all(&input)?;
@@ -402,14 +402,14 @@ impl Program {
     }
 }
 
-/// Bounds what each program that is started from now on may use, and us: its data in memory and each file that it writes, in
-/// bytes, and the time for which it keeps a processor busy.
+/// Limits the resources of each program that is started from now on, and of this process: data in memory and the size
+/// of each written file, in bytes, and processor time, in seconds.
 ///
 /// # Errors
-/// The system does not let us.
+/// The system refuses.
 pub(crate) fn limit_what_we_start(memory: u64, file: u64, work_s: u64) -> Result<(), ProcessError> {
     for (what, most) in [(Resource::Data, memory), (Resource::Fsize, file), (Resource::Cpu, work_s)] {
-        // One that is stricter already stays.
+        // A stricter limit stays.
         let known = getrlimit(what);
         let least = |known: Option<u64>| Some(known.map_or(most, |known| known.min(most)));
         let limit = Rlimit { current: least(known.current), maximum: least(known.maximum) };
@@ -418,18 +418,18 @@ pub(crate) fn limit_what_we_start(memory: u64, file: u64, work_s: u64) -> Result
     Ok(())
 }
 
-/// Makes this process the leader of a process group, with all that it starts from now on. One that leads a session does so
-/// already.
+/// Makes this process the leader of a process group, to which all processes that it starts from now on belong. A
+/// session leader is one already.
 pub(crate) fn lead_group() {
     if let Err(error) = setpgid(None, None) {
         log::debug!("cannot lead a process group: {error}");
     }
 }
 
-/// Reads everything that is left of our own stdin, at most `limit` bytes.
+/// Reads the rest of our own stdin, at most `limit` bytes.
 ///
 /// # Errors
-/// It cannot be read, or is longer.
+/// It cannot be read or is longer.
 pub(crate) fn read_stdin(limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     io::stdin().lock().take(limit + 1).read_to_end(&mut bytes)?;
@@ -477,7 +477,7 @@ mod tests {
         let mut output = io::BufReader::new(output);
         io::BufRead::read_line(&mut output, &mut String::new()).unwrap();
         running.stop(Duration::from_millis(100)).unwrap();
-        // Its end is the end of all that have its output.
+        // The output ends only when all processes that have it have ended.
         assert_eq!(io::read_to_string(output).unwrap(), "");
     }
 
@@ -489,7 +489,7 @@ mod tests {
         let status = program.spawn().unwrap().wait_with_group().unwrap();
         assert_eq!(in_words(status), "was killed by SIGKILL");
         let text = io::read_to_string(output).unwrap();
-        // The signal is sent; the system may take a moment.
+        // The signal has been sent; delivering it may take a moment.
         let left = ProcessId::of(text.trim().parse().unwrap());
         assert!(left.is_err() || left.is_ok_and(|left| left.wait(Duration::from_secs(20))));
     }

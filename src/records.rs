@@ -1,7 +1,7 @@
-//! Append-only files of JSON lines: the events of a graduation, for whoever follows them.
+//! Append-only files of JSON lines: the events of a graduation, for processes that follow them.
 //!
-//! The writer never waits for a reader, and a reader that is slow, gone or new costs the writer nothing: it reads
-//! the file. One file serves a push that watches, a connection that comes back, and a later look.
+//! The writer never waits for a reader, and a slow, disconnected or new reader costs the writer nothing: it reads the
+//! file. One file serves a push that watches, a client that reconnects, and a later query.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -16,14 +16,14 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::files::{FileError, Watch};
 use crate::protocol::{self, LineError};
 
-/// The longest record, in bytes: a plan of ten thousand apps is one. Whatever is longer is damage.
+/// The longest record, in bytes: a plan of ten thousand apps is one. A longer one is damaged.
 const MAX_RECORD: usize = 16 << 20;
 
 /// Writes records to the end of a file.
 #[derive(Debug)]
 pub(crate) struct Recorder<T> {
     path: PathBuf,
-    /// The file, and whether its last record is cut short.
+    /// The file, and whether its last record was cut short.
     file: Mutex<(File, bool)>,
     records: PhantomData<fn(T)>,
 }
@@ -40,10 +40,10 @@ impl<T: Serialize> Recorder<T> {
         Ok(Self { path: path.to_owned(), file: Mutex::new((file, is_torn)), records: PhantomData })
     }
 
-    /// Appends one record. It is seen by followers at once; it is not synced, for nothing depends on it.
+    /// Appends one record, which followers see at once. It is not synced, because nothing depends on it.
     ///
     /// # Errors
-    /// The disk is full, for one.
+    /// The record cannot be written, for example because the disk is full.
     pub(crate) fn append(&self, record: &T) -> Result<(), FileError> {
         let line = protocol::encode(record);
         let mut guard = self.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -57,7 +57,7 @@ impl<T: Serialize> Recorder<T> {
     }
 }
 
-/// The last record was cut short, by a full disk or a crash.
+/// Reports whether the last record was cut short, by a full disk or a crash.
 fn ends_in_midst(file: &File) -> io::Result<bool> {
     let length = file.metadata()?.len();
     let mut last = [b'\n'];
@@ -87,7 +87,7 @@ impl<T: DeserializeOwned> Follower<T> {
         Ok(Self { reader: BufReader::new(file), watch, partial: Vec::new(), records: PhantomData })
     }
 
-    /// The next record, or `None` if none has come within `limit`. Never blocks longer.
+    /// The next record; `None` if none arrives within `limit`. Never blocks longer.
     ///
     /// # Errors
     /// A line that is not a record, which a writer of another version may leave.
@@ -132,7 +132,7 @@ mod tests {
         let apps: Vec<String> = (0..1000).map(|n| format!("{n:0200}")).collect();
         recorder.append(&apps).unwrap();
         let whole = std::fs::read(&path).unwrap();
-        // Seen while it is still being written.
+        // Read while it is still being written.
         std::fs::write(&path, &whole[..150_000]).unwrap();
         let mut follower = Follower::<Vec<String>>::open(&path).unwrap();
         assert_eq!(follower.next(Duration::ZERO).unwrap(), None);
@@ -146,7 +146,7 @@ mod tests {
         let path = dir.path().join("lines");
         std::fs::write(&path, "").unwrap();
         let mut follower = Follower::<String>::open(&path).unwrap();
-        // Half of one, and whatever else changes there.
+        // Half of a record, and any other change in the directory.
         std::fs::write(&path, "\"fir").unwrap();
         let limit = Duration::from_millis(50);
         let begun = Instant::now();

@@ -1,7 +1,7 @@
 //! The plugin's settings on a source: its environments, hooks and properties.
 //!
-//! One JSON file, `settings.json` in the plugin's data directory, read whole and replaced whole. It is changed
-//! under a lock ([`Settings::change`]), which is the only way to change it.
+//! One JSON file, `settings.json` in the plugin's data directory, read whole and replaced whole. It is changed only by
+//! [`Settings::change`], under a lock.
 
 mod address;
 pub(crate) mod properties;
@@ -27,10 +27,10 @@ pub(crate) use address::Address;
 pub(crate) use properties::{Limits, Properties, Property, PropertyError};
 pub(crate) use url::Url;
 
-/// How long a change waits for another one to end.
+/// How long a change waits for another one.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Settings could not be read, changed, or do not hold what is asked for.
+/// The settings could not be read or changed, or do not have what was asked for.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SettingsError {
     /// The file cannot be read or written.
@@ -39,17 +39,17 @@ pub(crate) enum SettingsError {
     /// No environment has that name.
     #[error("no environment is called {name}; there {}", listed(known))]
     UnknownEnvironment {
-        /// What was asked for.
+        /// The name that was asked for.
         name: EnvironmentName,
-        /// The environments that there are.
+        /// The environments that exist.
         known: Vec<EnvironmentName>,
     },
-    /// The name is taken by another destination.
+    /// The name belongs to another destination.
     #[error("{name} is linked to {url} already")]
     EnvironmentExists {
         /// The name.
         name: EnvironmentName,
-        /// Where it leads.
+        /// The address of that destination.
         url: Box<Address>,
     },
     /// A hook's command is empty or more than one line.
@@ -62,7 +62,7 @@ pub(crate) enum SettingsError {
         kind: HookKind,
         /// The index that was given; the first is 1.
         index: usize,
-        /// How many there are.
+        /// How many hooks of this kind exist.
         there: usize,
     },
     /// A rule of the mapping cannot be added or removed.
@@ -73,10 +73,10 @@ pub(crate) enum SettingsError {
         /// Why.
         source: RuleError,
     },
-    /// A property cannot be set so.
+    /// A property cannot have this value.
     #[error(transparent)]
     Property(#[from] PropertyError),
-    /// Somebody else is changing the settings.
+    /// Another process is changing the settings.
     #[error("the settings are being changed by {}", .0.map_or("another process".into(), |pid| format!("process {pid}")))]
     Busy(Option<u32>),
 }
@@ -127,7 +127,7 @@ fn count(number: usize) -> String {
     }
 }
 
-/// The form of the file; another one is refused instead of misread.
+/// The version of the file's format; another version is refused, not misread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 struct SettingsVersion;
@@ -152,12 +152,12 @@ impl From<SettingsVersion> for u32 {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LinkedEnvironment {
-    /// Where it is reached.
+    /// Its address.
     pub url: Address,
-    /// Graduations to it are refused.
+    /// Set if graduations to it are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<Frozen>,
-    /// What its apps are called.
+    /// The names of its apps.
     #[serde(default, skip_serializing_if = "Mapping::is_empty")]
     pub mapping: Mapping,
     #[serde(default, skip_serializing_if = "Properties::is_empty")]
@@ -182,7 +182,7 @@ impl fmt::Display for Frozen {
     }
 }
 
-/// Everything that is set on this host.
+/// All settings of this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Settings {
@@ -191,7 +191,7 @@ pub(crate) struct Settings {
     environments: BTreeMap<EnvironmentName, LinkedEnvironment>,
     #[serde(default)]
     hooks: BTreeMap<HookKind, Vec<String>>,
-    /// Why nothing from elsewhere is let in.
+    /// Set if graduations to this host are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     incoming_frozen: Option<Frozen>,
     #[serde(default, skip_serializing_if = "Properties::is_empty")]
@@ -222,10 +222,10 @@ fn take_lock(path: &Path) -> Result<Lock, SettingsError> {
 }
 
 impl Settings {
-    /// Reads the settings; where there is no file yet, nothing is set.
+    /// Reads the settings; the defaults if the file does not exist.
     ///
     /// # Errors
-    /// [`SettingsError::File`]: it cannot be read, or holds what this version does not know.
+    /// [`SettingsError::File`]: it cannot be read, or holds something that this version does not know.
     pub(crate) fn load(vars: &Vars) -> Result<Self, SettingsError> {
         Ok(files::read_json(&path(vars))?.unwrap_or_default())
     }
@@ -264,7 +264,7 @@ impl Settings {
     /// The environment of that name.
     ///
     /// # Errors
-    /// [`SettingsError::UnknownEnvironment`], which lists those that there are.
+    /// [`SettingsError::UnknownEnvironment`], which lists the existing ones.
     pub(crate) fn environment(&self, name: &EnvironmentName) -> Result<&LinkedEnvironment, SettingsError> {
         self.environments.get(name).ok_or_else(|| self.unknown(name))
     }
@@ -274,10 +274,10 @@ impl Settings {
         SettingsError::UnknownEnvironment { name: name.clone(), known }
     }
 
-    /// Links an environment. One that is linked to the same place stays as it is, which is said by `false`.
+    /// Links an environment. Returns false if it is linked to the same address already; then it stays as it is.
     ///
     /// # Errors
-    /// [`SettingsError::EnvironmentExists`] where the name leads elsewhere.
+    /// [`SettingsError::EnvironmentExists`] if the name belongs to another address.
     pub(crate) fn add_environment(
         &mut self,
         name: &EnvironmentName,
@@ -301,7 +301,7 @@ impl Settings {
         }
     }
 
-    /// Forgets an environment and returns what it was.
+    /// Forgets an environment and returns it.
     ///
     /// # Errors
     /// [`SettingsError::UnknownEnvironment`].
@@ -312,7 +312,7 @@ impl Settings {
         self.environments.remove(name).ok_or_else(|| self.unknown(name))
     }
 
-    /// Freezes an environment, or with nothing lets graduations pass again.
+    /// Freezes an environment, or with none lets graduations pass again.
     ///
     /// # Errors
     /// [`SettingsError::UnknownEnvironment`].
@@ -326,7 +326,7 @@ impl Settings {
         Ok(())
     }
 
-    /// Refuses what comes from elsewhere to this host, or with nothing lets it pass again.
+    /// Refuses graduations to this host, or with none lets them pass again.
     ///
     /// # Errors
     /// None.
@@ -335,15 +335,15 @@ impl Settings {
         Ok(())
     }
 
-    /// Who has said why nothing may graduate to this host, if anybody has.
+    /// Why nothing may graduate to this host, by whom and since when; none if it may.
     pub(crate) fn incoming_frozen(&self) -> Option<&Frozen> {
         self.incoming_frozen.as_ref()
     }
 
-    /// Changes the rules by which apps get their names in an environment.
+    /// Changes the rules that map app names for an environment.
     ///
     /// # Errors
-    /// [`SettingsError::UnknownEnvironment`], and what `edit` says.
+    /// [`SettingsError::UnknownEnvironment`], and those of `edit`.
     pub(crate) fn change_mapping<T>(
         &mut self,
         name: &EnvironmentName,
@@ -354,7 +354,7 @@ impl Settings {
         edit(mapping).map_err(|source| SettingsError::Rule { environment: name.clone(), source })
     }
 
-    /// What the apps of an environment are called there; for one that is not linked, as they are here.
+    /// The rules that map app names for an environment; for one that is not linked, names stay the same.
     pub(crate) fn mapping(&self, name: &EnvironmentName) -> Mapping {
         self.environments.get(name).map(|environment| environment.mapping.clone()).unwrap_or_default()
     }
@@ -367,7 +367,7 @@ impl Settings {
     /// Appends a hook.
     ///
     /// # Errors
-    /// [`SettingsError::HookCommand`]: it is blank, or more than one line.
+    /// [`SettingsError::HookCommand`]: the command is blank or longer than one line.
     pub(crate) fn add_hook(&mut self, kind: HookKind, command: &str) -> Result<(), SettingsError> {
         if command.trim().is_empty() || command.contains(['\n', '\r', '\0']) {
             return Err(SettingsError::HookCommand(command.chars().take(80).collect()));
@@ -376,7 +376,7 @@ impl Settings {
         Ok(())
     }
 
-    /// Removes the hook with that index, the first being 1, and returns its command.
+    /// Removes the hook with this index, the first being 1, and returns its command.
     ///
     /// # Errors
     /// [`SettingsError::NoHook`].
@@ -388,7 +388,7 @@ impl Settings {
         }
     }
 
-    /// Sets a property for one environment, or with no environment for all; with no value it is reset.
+    /// Sets a property for one environment, or without an environment for all; without a value resets it.
     ///
     /// # Errors
     /// An unknown environment, and those of [`Properties::set`].
@@ -414,15 +414,16 @@ impl Settings {
         Ok(environment.properties.set(property, value)?)
     }
 
-    /// What holds for a graduation to that environment; for one that is not linked, the global values.
+    /// The values for a graduation to this environment; the global ones if it is not linked.
     pub(crate) fn for_environment(&self, name: &EnvironmentName) -> Limits {
         let none = Properties::default();
         let own = self.environments.get(name).map_or(&none, |environment| &environment.properties);
         Limits::of(own, &self.properties)
     }
 
-    /// Says whether somebody may do something. What holds for all environments may be changed by whoever may change each of
-    /// them: a hook, a global value or a second link to the same host would else take away what one of them is guarded by.
+    /// Checks whether a user may do something. A change that concerns all environments requires the right to change
+    /// each of them: otherwise a hook, a global value or a second link to the same host could remove the protection of
+    /// one of them.
     ///
     /// # Errors
     /// [`NotAllowed`], which names who may.
@@ -449,33 +450,33 @@ impl Settings {
         }
     }
 
-    /// What holds for this host itself.
+    /// The values for this host itself.
     pub(crate) fn for_this_host(&self) -> Limits {
         Limits::of(&Properties::default(), &self.properties)
     }
 
-    /// What this host is called: as somebody has set it, else as the kernel says.
+    /// The name of this host: the one that is set, else the kernel's.
     pub(crate) fn host_name(&self) -> String {
         self.for_this_host().name.map_or_else(vars::host_name, String::from)
     }
 
-    /// Of how many deploys of each app this host keeps the image.
+    /// The number of deploys of each app whose images this host keeps.
     pub(crate) fn keep_images(&self) -> u32 {
         self.for_this_host().keep_images
     }
 
-    /// Every deploy commits the environment's state.
+    /// Whether every deploy commits the environment's state.
     pub(crate) fn auto_commit(&self) -> bool {
         self.for_this_host().auto_commit
     }
 }
 
-/// What this host is called; as the kernel says where the settings cannot be read.
+/// The name of this host; the kernel's if the settings cannot be read.
 pub(crate) fn host_name(vars: &Vars) -> String {
     Settings::load(vars).map_or_else(|_| vars::host_name(), |settings| settings.host_name())
 }
 
-/// What holds for this host itself; the defaults where the settings cannot be read.
+/// The values for this host itself; the defaults if the settings cannot be read.
 pub(crate) fn for_this_host(vars: &Vars) -> Limits {
     let settings = Settings::load(vars).unwrap_or_else(|error| {
         log::error!("{error}");
@@ -484,9 +485,9 @@ pub(crate) fn for_this_host(vars: &Vars) -> Limits {
     settings.for_this_host()
 }
 
-/// The settings of this host, if anything may graduate to it at present; else why not, in words for the pusher.
+/// The settings of this host, if graduations to it are accepted; else why not, as text for the pusher.
 pub(crate) fn unless_closed(vars: &Vars) -> Result<Settings, String> {
-    // Where they cannot be read it cannot be known whether somebody has frozen it.
+    // If they cannot be read, it is not known whether the host is frozen.
     let settings = Settings::load(vars).map_err(|error| error.to_string())?;
     match settings.incoming_frozen() {
         None => Ok(settings),
@@ -496,7 +497,7 @@ pub(crate) fn unless_closed(vars: &Vars) -> Result<Settings, String> {
     }
 }
 
-/// Why what is live on a host cannot soak so long there, if so, in words for the pusher.
+/// Why a soak on a host cannot be as long as wanted, as text for the pusher; none if it can.
 pub(crate) fn too_long_a_soak(wanted: Duration, allowed: Duration) -> Option<String> {
     let (wanted_s, allowed_s) = (wanted.as_secs(), allowed.as_secs());
     (wanted > allowed).then(|| {

@@ -1,22 +1,22 @@
-//! A bounded number of places, given back when dropped: how many apps build at once, or are opened and closed.
+//! A bounded number of slots, released when dropped: how many apps build at once, or are opened and closed.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-/// The places.
+/// The slots.
 #[derive(Clone, Debug)]
 pub(crate) struct Slots(Arc<(Mutex<u32>, Condvar)>);
 
-/// One place.
+/// One slot.
 #[derive(Debug)]
 pub(crate) struct Slot(Slots);
 
 impl Slots {
-    /// `count` places, at least one.
+    /// `count` slots, at least one.
     pub(crate) fn new(count: u32) -> Self {
         Self(Arc::new((Mutex::new(count.max(1)), Condvar::new())))
     }
 
-    /// Waits for a place.
+    /// Waits for a free slot.
     pub(crate) fn take(&self) -> Slot {
         let (free, freed) = &*self.0;
         let mut count = free.lock().unwrap_or_else(PoisonError::into_inner);

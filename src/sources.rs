@@ -1,8 +1,8 @@
-//! The sources that may graduate to this host: a line of each in `authorized_keys`, and a file of each in `sources/` of the
-//! plugin's data, by its name.
+//! The sources that may graduate to this host. Each has a line in `authorized_keys`, and a file of its name in
+//! `sources/` of the plugin's data.
 //!
-//! The line lets the key in and names the source; the file says which apps it may touch. A key is good for something only
-//! if both are there and name the same fingerprint, so that nothing is open between the two writes.
+//! The line accepts the key and names the source; the file says which apps it may touch. A key has rights only if both
+//! exist and have the same fingerprint, so that nothing is open between the two writes.
 
 use std::fs;
 use std::io;
@@ -31,33 +31,33 @@ pub(crate) use sessions::{MAX_OPEN, Sessions, note_session, sessions, shown};
 /// The largest `authorized_keys` that is read, in bytes.
 const MAX_KEYS: u64 = 4 << 20;
 
-/// How long two commands wait for one another.
+/// How long two commands wait for each other.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The sources cannot be changed, or not be read.
+/// The sources cannot be changed or read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SourceError {
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Another command does not end.
+    /// Another command takes too long.
     #[error("another command changes the sources of this host")]
     Busy,
-    /// Dokku's program is not known.
+    /// The path of Dokku's program is not known.
     #[error("cannot tell which program is Dokku's: {} does not have its path", .0.display())]
     Program(PathBuf),
-    /// The name stands in a line with another key.
+    /// A line with another key has this name.
     #[error("the name {name} is that of another key, {fingerprint}, which may run Dokku's commands")]
     NameTaken {
         /// The name.
         name: SourceName,
-        /// The other key's.
+        /// The other key's fingerprint.
         fingerprint: String,
     },
     /// The key is accepted already.
     #[error("that key is accepted as {0} already")]
     Accepted(String),
-    /// The key stands in a line that is neither Dokku's nor ours.
+    /// The key is in a line that is neither Dokku's nor ours.
     #[error("line {number} of {} lets that key in for something else", path.display())]
     Foreign {
         /// Its number, from 1.
@@ -68,7 +68,7 @@ pub(crate) enum SourceError {
     /// The line of a key has no file, or one for another key.
     #[error("the key {0} is not accepted on this host any more")]
     NotAccepted(String),
-    /// There is no such source.
+    /// No source has this name.
     #[error("no source is called {0}")]
     Unknown(SourceName),
 }
@@ -100,9 +100,9 @@ impl Explain for SourceError {
 pub(crate) struct AcceptedSource {
     /// Its name.
     pub(crate) name: SourceName,
-    /// Its key's: `SHA256:...`.
+    /// Its key's fingerprint: `SHA256:...`.
     pub(crate) fingerprint: String,
-    /// The key itself, as its line ends with it.
+    /// The key itself, as at the end of its line.
     pub(crate) key: PublicKey,
     /// The apps that it may touch.
     pub(crate) only: Patterns,
@@ -110,25 +110,25 @@ pub(crate) struct AcceptedSource {
     pub(crate) since: DateTime<Utc>,
 }
 
-/// What became of the line of an accepted key.
+/// What `graduate:accept` did with the line of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AcceptedAs {
     /// The source is new.
     New,
     /// It was accepted before, with this or another key.
     Again,
-    /// The key could run every command of Dokku, by this name, and cannot any more.
+    /// The key could run every command of Dokku, under this name, and no longer can.
     InsteadOf(String),
 }
 
-/// A line of ours that `graduate:accept` and `graduate:reject` would not have left so, or a file without its line.
+/// A line of ours that `graduate:accept` and `graduate:reject` would not leave in this state, or a file without a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unpaired {
-    /// A line names a source of which there is no file, or another key than the file does.
+    /// A line names a source without a file, or has another key than the file.
     Line(String),
     /// A source has a file and no line.
     File(SourceName),
-    /// The line is not as this version writes it, or another line with its key stands before it.
+    /// The line is not as this version writes it, or another line with its key precedes it.
     Altered(AcceptedSource),
 }
 
@@ -140,12 +140,12 @@ fn file(vars: &Vars, name: &SourceName) -> PathBuf {
     dir(vars).join(format!("{name}.json"))
 }
 
-/// Names the sources whose lines went with the plugin.
+/// The file with the sources whose lines were removed together with the plugin.
 fn withdrawn_file(vars: &Vars) -> PathBuf {
     dir(vars).join("withdrawn")
 }
 
-/// The file by which sshd lets in, at the end of its links.
+/// The file with the keys that sshd accepts, after following links.
 fn authorized_keys(vars: &Vars) -> PathBuf {
     let path = vars.below_root(".ssh/authorized_keys");
     fs::canonicalize(&path).unwrap_or(path)
@@ -159,17 +159,17 @@ fn read_lines(path: &Path) -> Result<String, FileError> {
     Ok(as_text(&read_bytes(path)?))
 }
 
-/// As it is parsed: a comment may be in any encoding.
+/// The text to parse: a comment may be in any encoding.
 fn as_text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The lines as they stand, of which each is the one that [`parse`] gives of the same text.
+/// The lines as bytes; each corresponds to the one that [`parse`] returns for the same text.
 fn raw_lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     bytes.split_inclusive(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\n").unwrap_or(line))
 }
 
-/// Dokku's own program, as sshcommand knows it.
+/// Dokku's own program, as configured for sshcommand.
 fn dokku(vars: &Vars) -> Result<PathBuf, SourceError> {
     let path = vars.below_root(".sshcommand");
     let text = files::read(&path, 4096)?.unwrap_or_default();
@@ -181,7 +181,7 @@ fn dokku(vars: &Vars) -> Result<PathBuf, SourceError> {
     Ok(PathBuf::from(text))
 }
 
-/// The keys that may run Dokku's commands, by the names and fingerprints that their lines say.
+/// The keys that may run Dokku's commands, with the names and fingerprints in their lines.
 ///
 /// # Errors
 /// `authorized_keys` cannot be read.
@@ -192,7 +192,7 @@ pub(crate) fn ordinary_keys(vars: &Vars) -> Result<Vec<NamedKey>, FileError> {
     Ok(keys.map(|forced| NamedKey { name: forced.name, fingerprint: forced.fingerprint }).collect())
 }
 
-/// Keeps other commands away until it is dropped. Dokku's own commands know no lock.
+/// Excludes other commands of ours until it is dropped. Dokku's own commands take no lock.
 fn lock(vars: &Vars) -> Result<Lock, SourceError> {
     files::make_dir(&vars.data())?;
     Lock::wait(&vars.data().join("sources.lock"), PATIENCE)?.ok_or(SourceError::Busy)
@@ -225,7 +225,7 @@ pub(crate) fn all(vars: &Vars) -> Result<Vec<AcceptedSource>, FileError> {
     names(vars)?.iter().filter_map(|name| find(vars, name).transpose()).collect()
 }
 
-/// The source of that name.
+/// The source of this name.
 ///
 /// # Errors
 /// Its file cannot be read.
@@ -233,20 +233,20 @@ pub(crate) fn find(vars: &Vars, name: &SourceName) -> Result<Option<AcceptedSour
     files::read_json(&file(vars, name))
 }
 
-/// The source whose key has opened this session, as its forced command says.
+/// The source whose key opened this session, according to its forced command.
 ///
 /// # Errors
-/// [`SourceError::NotAccepted`]; its file cannot be read.
+/// [`SourceError::NotAccepted`], or its file cannot be read.
 pub(crate) fn of_key(vars: &Vars, key: &NamedKey) -> Result<AcceptedSource, SourceError> {
     let found = key.name.parse().ok().map(|name| find(vars, &name)).transpose()?.flatten();
     let is_its = |source: &AcceptedSource| source.fingerprint == key.fingerprint;
     found.filter(is_its).ok_or_else(|| SourceError::NotAccepted(key.name.clone()))
 }
 
-/// As whom a peer talks to this process.
+/// The access rights of the peer of this process.
 ///
 /// # Errors
-/// As [`of_key`]: the source was rejected meanwhile.
+/// As [`of_key`]: the source was rejected in the meantime.
 pub(crate) fn access(vars: &Vars) -> Result<Access, SourceError> {
     let Some(name) = &vars.source else { return Ok(Access::unlimited()) };
     let key = vars.key.as_ref().filter(|key| key.name == *name);
@@ -254,7 +254,7 @@ pub(crate) fn access(vars: &Vars) -> Result<Access, SourceError> {
     Ok(Access::of(source.name, source.only))
 }
 
-/// Accepts a key: writes the file of the source, then its line. Whatever else stands in `authorized_keys` stays.
+/// Accepts a key: writes the file of the source, then its line. All other lines of `authorized_keys` stay.
 ///
 /// # Errors
 /// See [`SourceError`]; nothing changed.
@@ -274,14 +274,14 @@ pub(crate) fn accept(
     Ok(accepted_as)
 }
 
-/// A new line with its place among the others, which is not written yet.
+/// A new line at its place among the others, not written yet.
 struct PlacedLine {
     path: PathBuf,
     lines: Vec<Vec<u8>>,
 }
 
 impl PlacedLine {
-    /// The line of a source. What it takes the place of is left out.
+    /// The line of a source. Leaves out the lines that it replaces.
     fn of(vars: &Vars, name: &SourceName, key: &PublicKey) -> Result<(Self, AcceptedAs), SourceError> {
         let line = authorized::line(name, key, &dokku(vars)?).into_bytes();
         let path = authorized_keys(vars);
@@ -309,7 +309,7 @@ impl PlacedLine {
     }
 }
 
-/// Which lines the new one takes the place of, by their indexes, and what that means.
+/// The lines that the new one replaces, by their indexes, and what that means.
 fn judge(
     text: &str,
     name: &SourceName,
@@ -345,7 +345,7 @@ fn write<'a>(path: &Path, lines: impl Iterator<Item = &'a [u8]>) -> Result<(), F
     if path.exists() { files::replace(path, &bytes) } else { files::write_atomically(path, &bytes) }
 }
 
-/// Takes lines of ours away; false if there are none.
+/// Removes lines of ours; false if there are none.
 fn remove_lines(vars: &Vars, is_meant: impl Fn(&str) -> bool) -> Result<bool, FileError> {
     let path = authorized_keys(vars);
     let bytes = read_bytes(&path)?;
@@ -359,7 +359,7 @@ fn remove_lines(vars: &Vars, is_meant: impl Fn(&str) -> bool) -> Result<bool, Fi
     Ok(true)
 }
 
-/// Rejects a source: takes its line away, then its file. What a session of it does already goes on.
+/// Rejects a source: removes its line, then its file. Work that a session of it has begun goes on.
 ///
 /// # Errors
 /// See [`SourceError`].
@@ -373,10 +373,10 @@ pub(crate) fn reject(vars: &Vars, name: &SourceName) -> Result<(), SourceError> 
     Ok(files::remove(&sessions::file(vars, name))?)
 }
 
-/// Takes the lines of all sources away, for the plugin goes, and remembers whose they were; gives their names.
+/// Removes the lines of all sources when the plugin is removed, and records their names; returns the names.
 ///
 /// # Errors
-/// A line is left.
+/// A line remains.
 pub(crate) fn withdraw(vars: &Vars) -> Result<Vec<SourceName>, FileError> {
     let text = read_lines(&authorized_keys(vars))?;
     let ours = parse(&text).filter_map(|line| line.forced.filter(|forced| forced.is_gate)?.name.parse().ok());
@@ -386,25 +386,25 @@ pub(crate) fn withdraw(vars: &Vars) -> Result<Vec<SourceName>, FileError> {
     }
     if dir(vars).exists() {
         let text: String = names.iter().map(|name| format!("{name}\n")).collect();
-        // Root removes a plugin, and Dokku's user reads it.
+        // Root removes a plugin, and Dokku's user reads the file.
         files::replace(&withdrawn_file(vars), text.as_bytes())?;
     }
     remove_lines(vars, |_| true)?;
     Ok(names)
 }
 
-/// Writes the lines again that [`withdraw`] has taken away, for the plugin is back; gives the names. What was rejected
-/// meanwhile, or by `ssh-keys:remove` before, stays so.
+/// Writes the lines again that [`withdraw`] removed, when the plugin is installed again; returns the names. Leaves out
+/// sources that were rejected in the meantime, or removed by `ssh-keys:remove` before.
 ///
 /// # Errors
-/// See [`SourceError`]; some may be back.
+/// See [`SourceError`]; some lines may be written.
 pub(crate) fn give_back(vars: &Vars) -> Result<Vec<SourceName>, SourceError> {
     let withdrawn = withdrawn_file(vars);
     let Some(text) = files::read(&withdrawn, MAX_KEYS)? else { return Ok(Vec::new()) };
     let text = String::from_utf8_lossy(&text);
     let mut names: Vec<SourceName> = text.lines().filter_map(|name| name.parse().ok()).collect();
     let _lock = lock(vars)?;
-    // Once only: what cannot be given back, the doctor finds.
+    // Once only: the doctor finds lines that could not be written.
     files::remove_durably(&withdrawn)?;
     let mut all = all(vars)?;
     all.retain(|source| names.contains(&source.name));
@@ -415,7 +415,7 @@ pub(crate) fn give_back(vars: &Vars) -> Result<Vec<SourceName>, SourceError> {
     Ok(names)
 }
 
-/// What is not as it should be of lines and files. It takes no lock.
+/// The inconsistencies between lines and files. Takes no lock.
 ///
 /// # Errors
 /// A file cannot be read.

@@ -1,4 +1,4 @@
-//! Every environment variable that the program looks at, read once.
+//! Every environment variable that the program reads, read once.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -7,40 +7,40 @@ use crate::names::{AppName, GraduationId};
 use crate::plan::MAX_OPTIONS;
 use crate::who::Asker;
 
-/// The variable by which a deploy tells the plugin's triggers that it belongs to a graduation.
+/// The variable that tells the plugin's triggers that a deploy belongs to a graduation.
 pub(crate) const GRADUATION: &str = "GRADUATE_GRADUATION";
 
-/// The variable by which all processes of a graduation's deploy are known: `<id>/<app>`. What our triggers start in it
-/// keeps it, too.
+/// The variable that marks all processes of a graduation's deploy: `<id>/<app>`. Processes that our triggers start in
+/// the deploy keep it.
 pub(crate) const DEPLOY: &str = "GRADUATE_DEPLOY";
 
-/// The variable by which a deploy that puts an app back tells the plugin's triggers so, and by which its processes are
-/// known: `<id>/<app>`, with the graduation that does it, for which the app is kept from all others.
+/// The variable that tells the plugin's triggers that a deploy puts an app back, and that marks its processes:
+/// `<id>/<app>`, with the graduation that does so and reserves the app.
 pub(crate) const RESTORING: &str = "GRADUATE_RESTORING";
 
-/// The variable by which the `docker load` of an image that a source sends is known: `<id>/<app>`.
+/// The variable that marks the `docker load` of an image that a source sends: `<id>/<app>`.
 pub(crate) const LOADING: &str = "GRADUATE_LOADING";
 
-/// The variable by which the companion `git-receive-pack` learns how a push ended: a file's path.
+/// The variable that tells the companion `git-receive-pack` where to find the result of a push: a file's path.
 pub(crate) const PUSH_STATUS: &str = "GRADUATE_PUSH_STATUS";
 
-/// The variable in which the forced command of a source's key hands over what was asked for, as one string that no shell
-/// has parsed.
+/// The variable in which the forced command of a source's key passes on the client's command, as one string that no
+/// shell has parsed.
 pub(crate) const WANTED: &str = "GRADUATE_WANTED";
 
-/// The variable by which the gate tells the command that it lets through whose key asked for it.
+/// The variable in which the gate passes the name of the source to the command that it lets through.
 pub(crate) const SOURCE: &str = "GRADUATE_OF_SOURCE";
 
-/// The variable by which a command of a source tells that it is on this same host: no key came there for it.
+/// The variable with which a source on this same host tells a command that no key opened its session.
 pub(crate) const LOCAL: &str = "GRADUATE_LOCAL";
 
-/// The variable by which `graduate:receive` tells its pre-receive hook for which app of which graduation it may receive:
+/// The variable in which `graduate:receive` tells its pre-receive hook which app of which graduation it may receive:
 /// `<id>/<app>`.
 pub(crate) const RECEIVING: &str = "GRADUATE_RECEIVING";
 
-/// What the environment said when the process started.
+/// The environment variables when the process started.
 ///
-/// Where Dokku did not set a path (a hook that is run by hand, say), Dokku's own default stands.
+/// Where Dokku did not set a path (in a hook that is run by hand, for example), Dokku's own default applies.
 #[derive(Clone, Debug)]
 pub(crate) struct Vars {
     /// `DOKKU_ROOT`: the environment repository's work tree and the apps' repositories.
@@ -51,12 +51,12 @@ pub(crate) struct Vars {
     pub plugins_available: PathBuf,
     /// `PLUGIN_ENABLED_PATH`.
     pub plugins_enabled: PathBuf,
-    /// Who is at the other end: the ssh key's name, or the user of `sudo dokku`.
+    /// The user: the ssh key's name, or the user of `sudo dokku`.
     pub user: String,
-    /// That is root on this host, whatever it is called: not somebody with a key of Dokku's.
+    /// Whether this is root on this host, whatever its name, and not a user with a key of Dokku's.
     pub is_root: bool,
-    /// `NAME` and `FINGERPRINT`: the ssh key that this session was opened with, as its line in `authorized_keys` says. No
-    /// client can set them: sshd takes no such variables over, and the line sets them itself.
+    /// `NAME` and `FINGERPRINT`: the ssh key that opened this session, according to its line in `authorized_keys`. No
+    /// client can set them: sshd does not accept such variables, and the line sets them itself.
     pub key: Option<NamedKey>,
     /// See [`WANTED`].
     pub wanted: Option<OsString>,
@@ -64,27 +64,27 @@ pub(crate) struct Vars {
     pub source: Option<String>,
     /// See [`LOCAL`].
     pub is_local: bool,
-    /// `SSH_CONNECTION` is set: an ssh session started us, or whatever did; ssh(1).
+    /// Whether `SSH_CONNECTION` is set: an ssh session started us or one of our ancestors; ssh(1).
     pub over_ssh: bool,
     /// The graduation that the running deploy belongs to.
     pub graduation: Option<GraduationId>,
-    /// `DOKKU_PID`: by which Dokku names the files of the deploy that we are part of; a number.
+    /// `DOKKU_PID`: the number in the names of Dokku's files of the deploy that we are part of.
     pub dokku_pid: Option<String>,
     /// The graduation of [`RESTORING`].
     pub restoring: Option<GraduationId>,
-    /// Where the companion `git-receive-pack` wants the push's outcome.
+    /// The file for the push's result that the companion `git-receive-pack` named.
     pub push_status: Option<PathBuf>,
     /// See [`RECEIVING`].
     pub receiving: Option<(GraduationId, AppName)>,
-    /// `GIT_QUARANTINE_PATH`: where a push's objects are while pre-receive runs; git-receive-pack(1).
+    /// `GIT_QUARANTINE_PATH`: the directory of a push's objects while pre-receive runs; git-receive-pack(1).
     pub quarantine: Option<PathBuf>,
-    /// The push options, `GIT_PUSH_OPTION_<n>`; git-receive-pack(1). Of more than [`MAX_OPTIONS`] only one more.
+    /// The push options, `GIT_PUSH_OPTION_<n>`; git-receive-pack(1). At most one more than [`MAX_OPTIONS`] is read.
     pub push_options: Vec<String>,
-    /// `DOKKU_NOT_IMPLEMENTED_EXIT`: how a plugin says that a command is not its own.
+    /// `DOKKU_NOT_IMPLEMENTED_EXIT`: the exit status with which a plugin says that a command is not its own.
     pub not_implemented_exit: u8,
-    /// `NO_COLOR`: nothing but plain lines of text; <https://no-color.org>.
+    /// `NO_COLOR`: print plain lines of text only; <https://no-color.org>.
     pub no_color: bool,
-    /// `GRADUATE_LOG`: what developers want logged, in the form of `env_logger`; nothing unless it is set.
+    /// `GRADUATE_LOG`: the log filter for developers, in the form of `env_logger`; nothing is logged unless it is set.
     pub log: Option<String>,
 }
 
@@ -107,10 +107,10 @@ impl Vars {
         let lib_root = path("DOKKU_LIB_ROOT", "/var/lib/dokku".into());
         let plugins = path("PLUGIN_PATH", lib_root.join("plugins"));
         let count = text("GIT_PUSH_OPTION_COUNT").and_then(|n| n.parse().ok()).unwrap_or(0_usize);
-        // Dokku's line for a key sets FINGERPRINT. Without it SSH_USER is whoever ran `dokku`, and what else is called NAME
-        // in the environment of that user names no key.
+        // Dokku's line for a key sets FINGERPRINT. Without it SSH_USER is the user who ran `dokku`, and a variable NAME
+        // in that user's environment is not the name of a key.
         let has_key = get("FINGERPRINT").is_some();
-        // Which is what Dokku calls whoever has none, and a key may be called that, too.
+        // Dokku gives this name to users without a key; a key may have it, too.
         let ssh_name = text("NAME").or_else(|| text("SSH_NAME")).filter(|name| has_key || name != "default");
         let owner = text("DOKKU_SYSTEM_USER").unwrap_or("dokku".into());
         let ssh_user = text("SSH_USER");
@@ -142,7 +142,7 @@ impl Vars {
                 Some((id.parse().ok()?, app.parse().ok()?))
             }),
             quarantine: get("GIT_QUARANTINE_PATH").map(PathBuf::from),
-            // One more than is taken, so that it can be seen that there are too many.
+            // One more than is accepted, so that too many can be detected.
             push_options: (0..count.min(MAX_OPTIONS + 1))
                 .map(|n| text(&format!("GIT_PUSH_OPTION_{n}")).unwrap_or_default())
                 .collect(),
@@ -155,7 +155,7 @@ impl Vars {
         }
     }
 
-    /// Who asks, as it is judged.
+    /// The requester, as access rules judge it.
     pub(crate) fn asker(&self) -> Asker {
         Asker { name: self.user.clone(), is_root: self.is_root }
     }
@@ -183,9 +183,9 @@ impl Vars {
 
 /// The variables that a child must not inherit from us.
 ///
-/// Git sets them for its hooks, and a child's git would act on our repository (git-rev-parse(1),
-/// `--local-env-vars`; `GIT_QUARANTINE_PATH` is missing there). Dokku's name temporary files and build records of
-/// the command that we run in, and a deploy that we start is not part of that.
+/// Git sets them for its hooks, and a child's git would act on our repository (git-rev-parse(1), `--local-env-vars`;
+/// `GIT_QUARANTINE_PATH` is missing there). Dokku's variables name temporary files and build records of the command
+/// that we run in; a deploy that we start is not part of that command.
 pub(crate) fn of_our_caller() -> Vec<String> {
     const KEPT: [&str; 4] =
         ["GIT_SSH_COMMAND", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"];
@@ -205,7 +205,7 @@ pub(crate) fn of_our_caller() -> Vec<String> {
     std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| ours(name)).collect()
 }
 
-/// What this host calls itself, in letters, digits, `-` and `.`; `localhost` if it has no such name (uname(2)).
+/// The name of this host (uname(2)), in letters, digits, `-` and `.`; `localhost` if it has no such name.
 pub fn host_name() -> String {
     let name = rustix::system::uname();
     let name = name.nodename().to_string_lossy();

@@ -1,4 +1,4 @@
-//! Who holds a lock, found without touching it: taking one to try would be in the way of whoever wants it.
+//! Finds the holders of a lock without touching it: an attempt to take the lock would block others.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,23 +7,23 @@ use std::path::{Path, PathBuf};
 /// A process that holds a lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Holder {
-    /// Its number.
+    /// Its pid.
     pub pid: u32,
     /// Its command line, shortened.
     pub command: String,
-    /// It is one of the plugin's own.
+    /// Whether it is a process of the plugin.
     pub is_ours: bool,
 }
 
-/// Holders as a sentence lists them.
+/// Holders as a list in a sentence.
 pub(crate) fn listed(holders: &[Holder]) -> String {
     let each = |holder: &Holder| format!("{} ({})", holder.pid, holder.command);
     holders.iter().map(each).collect::<Vec<_>>().join(", ")
 }
 
-/// Who holds a lock on which of these files, as far as we may see; Linux's proc(5), `/proc/<pid>/fdinfo`.
+/// The processes that hold a lock on these files, as far as we may see them; Linux's proc(5), `/proc/<pid>/fdinfo`.
 ///
-/// A process that has inherited a lock holds it as well, also when the one that took it is gone.
+/// A process that inherited a lock holds it as well, even after the process that took it has exited.
 pub(crate) fn of(paths: &[PathBuf]) -> BTreeMap<PathBuf, Vec<Holder>> {
     let mut holders: BTreeMap<PathBuf, Vec<Holder>> = BTreeMap::new();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -52,7 +52,7 @@ fn holder(process: &Path, pid: u32) -> Holder {
     let program = fs::read_link(process.join("exe")).unwrap_or_default();
     let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let command = words.join(" ").chars().take(60).collect();
-    // A program that was replaced while it runs has " (deleted)" behind its name.
+    // The name of a program that was replaced while it runs ends with " (deleted)".
     Holder { pid, command, is_ours: name.starts_with("dokku-graduate") }
 }
 

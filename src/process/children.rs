@@ -1,4 +1,4 @@
-//! Children that are ended together, and of which no more are started then.
+//! Children that are stopped together; afterwards no more can be started.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +20,7 @@ struct All {
 }
 
 impl Children {
-    /// Starts one more; none once they have been stopped.
+    /// Starts one more child; none once they have been stopped.
     ///
     /// # Errors
     /// [`ProcessError::Start`].
@@ -37,8 +37,8 @@ impl Children {
         Ok(Some(running))
     }
 
-    /// Ends all that run, with their groups: SIGTERM, and SIGKILL after `grace`; returns when they have ended. None is
-    /// started any more.
+    /// Stops all running children with their groups: SIGTERM, and SIGKILL after `grace`; returns when they have ended.
+    /// No more can be started.
     pub fn stop(&self, grace: Duration) {
         let started = {
             let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);

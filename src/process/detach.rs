@@ -1,4 +1,4 @@
-//! Processes of this program that outlive whoever starts them: coordinators and participants.
+//! Processes of this program that outlive the process that starts them: coordinators and participants.
 
 use std::fs::File;
 use std::io;
@@ -10,16 +10,16 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use super::{KEPT_OUTPUT, ProcessError, ProcessId, Program, own_program};
 use crate::legible;
 
-/// A process of this program that outlives us.
+/// A process of this program that outlives this one.
 #[derive(Debug)]
 pub(crate) struct Detached {
-    /// Which process it is.
+    /// Its identity.
     pub process: ProcessId,
     stderr: Option<File>,
 }
 
 impl Detached {
-    /// What it has written to stderr: why it ended, if it has.
+    /// What it has written to stderr: the reason, if it has ended.
     pub(crate) fn last_words(&self) -> String {
         let mut bytes = vec![0; KEPT_OUTPUT];
         let read = self.stderr.as_ref().and_then(|file| file.read_at(&mut bytes, 0).ok());
@@ -29,7 +29,7 @@ impl Detached {
     }
 }
 
-/// A file in memory, of a size that it keeps: to write more fails.
+/// A file in memory of a fixed size: writing more fails.
 fn small_memory() -> io::Result<File> {
     let file = File::from(memfd_create("stderr", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
     file.set_len(KEPT_OUTPUT as u64)?;
@@ -37,14 +37,14 @@ fn small_memory() -> io::Result<File> {
     Ok(file)
 }
 
-/// Starts this program again with `args` as a process that outlives us: its input is `input`, its stdout goes
-/// nowhere, of its stderr the beginning is kept, and it makes itself a session of its own ([`leave_session`]).
+/// Starts this program again with `args` as a process that outlives us. Its stdin is `input`, its stdout is discarded,
+/// the beginning of its stderr is kept, and it makes itself the leader of a new session ([`leave_session`]).
 ///
 /// # Errors
 /// It could not be started.
 pub(crate) fn detach(args: &[&str], input: Vec<u8>) -> Result<Detached, ProcessError> {
     let mut program = Program::new(own_program()).args(args).input_file(input)?.dir(Path::new("/"));
-    // It is a convenience: a system without such files loses the words and nothing else.
+    // This is a convenience: without such files, only the text of stderr is lost.
     let stderr = small_memory().ok();
     if let Some(own) = stderr.as_ref().and_then(|file| file.try_clone().ok()) {
         program.command.stderr(own);
@@ -52,8 +52,8 @@ pub(crate) fn detach(args: &[&str], input: Vec<u8>) -> Result<Detached, ProcessE
     Ok(Detached { process: program.spawn()?.known()?, stderr })
 }
 
-/// As [`detach`], from within a deploy: keeps nothing open that the deploy has, its lock and the pipe of its log
-/// among them. Dokku would wait for the end of the pipe, and we for the end of Dokku.
+/// As [`detach`], from within a deploy: closes every descriptor of the deploy, among them its lock and the pipe of its
+/// log. Otherwise Dokku would wait for the end of the pipe, and we for the end of Dokku.
 ///
 /// # Errors
 /// It could not be started.
@@ -63,10 +63,10 @@ pub(crate) fn detach_from_deploy(args: &[&str], input: Vec<u8>) -> Result<Proces
     bash.input_file(input)?.dir(Path::new("/")).spawn()?.known()
 }
 
-/// Leaves the session of whoever started us: no terminal and no hang-up reaches us any more.
+/// Leaves the session of the process that started us: no terminal and no hang-up reaches us after that.
 ///
 /// # Errors
-/// We lead a process group already, so were not started by [`detach`].
+/// We lead a process group already, so that [`detach`] did not start us.
 pub(crate) fn leave_session() -> io::Result<()> {
     rustix::process::setsid().map(drop).map_err(io::Error::from)
 }

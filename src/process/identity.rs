@@ -1,4 +1,4 @@
-//! Which process is meant: told apart from others of its number, waited for and stopped.
+//! Identifies one process, also after its pid is reused, waits for it and stops it.
 
 use std::fs;
 use std::io;
@@ -10,17 +10,17 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
-/// One process, told apart from a later one with the same number by its start time.
+/// One process, distinguished from a later one with the same pid by its start time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProcessId {
-    /// The number.
+    /// The pid.
     pub pid: u32,
-    /// When it started, in clock ticks since boot; field 22 of proc_pid_stat(5).
+    /// Its start time, in clock ticks since boot; field 22 of proc_pid_stat(5).
     pub start: u64,
 }
 
-/// What `/proc/<pid>/stat` says: the command's name, the parent and the start time.
+/// The fields of `/proc/<pid>/stat` that are used here.
 struct Stat {
     command: String,
     state: char,
@@ -47,12 +47,12 @@ fn stat(pid: u32) -> io::Result<Stat> {
     parsed().ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat has an unknown form")))
 }
 
-/// We were started so that the end of our terminal or session does not end us, as by nohup(1).
+/// Reports whether we ignore SIGHUP, so that the end of our terminal or session does not end us, as after nohup(1).
 pub(crate) fn ignores_hang_up() -> bool {
     fs::read_to_string("/proc/self/status").is_ok_and(|status| is_hang_up_ignored(&status))
 }
 
-/// What a `/proc/<pid>/status` says of SIGHUP, which is the lowest bit of each mask; proc_pid_status(5).
+/// Whether a `/proc/<pid>/status` says that SIGHUP is ignored, the lowest bit of the mask; proc_pid_status(5).
 fn is_hang_up_ignored(status: &str) -> bool {
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
@@ -60,29 +60,29 @@ fn is_hang_up_ignored(status: &str) -> bool {
 }
 
 impl ProcessId {
-    /// The process that has the number now.
+    /// The process that has this pid now.
     ///
     /// # Errors
-    /// There is none.
+    /// No process has it.
     pub fn of(pid: u32) -> io::Result<Self> {
         stat(pid).map(|stat| Self { pid, start: stat.start })
     }
 
-    /// The process that leads our process group.
+    /// The leader of our process group.
     ///
     /// # Errors
-    /// We do ourselves, it has ended, or it is outside our PID namespace, as where nsenter(1) has come in.
+    /// We lead it ourselves, the leader has ended, or it is outside our PID namespace, as after nsenter(1).
     pub fn group_leader() -> io::Result<Self> {
         let own = std::process::id();
         match stat(own)?.group {
-            // How a namespace shows what is outside it; getpgrp(2) of rustix takes that for impossible.
+            // A namespace shows 0 for a process outside it; getpgrp(2) of rustix treats that as impossible.
             0 => Err(io::ErrorKind::NotFound.into()),
             leader if leader == own => Err(io::ErrorKind::NotFound.into()),
             leader => Self::of(leader),
         }
     }
 
-    /// The process that started us.
+    /// Our parent process.
     ///
     /// # Errors
     /// It has ended.
@@ -90,15 +90,15 @@ impl ProcessId {
         Self::of(std::os::unix::process::parent_id())
     }
 
-    /// The git-receive-pack(1) that started this hook. None if it has ended: then our parent is another by now.
+    /// The git-receive-pack(1) that started this hook. None if it has ended: then we have another parent by now.
     pub fn receive_pack() -> Option<Self> {
         let pid = std::os::unix::process::parent_id();
         let found = stat(pid).ok()?;
         found.command.starts_with("git").then_some(Self { pid, start: found.start })
     }
 
-    /// The nearest ancestor of ours that is an ssh session: it ends when the client's connection does, which is
-    /// the only sign that a hook gets of it.
+    /// Our nearest ancestor that is an ssh session. It ends when the client's connection does, which is the only sign
+    /// of that for a hook.
     pub fn ssh_session() -> Option<Self> {
         let mut pid = std::os::unix::process::parent_id();
         while pid > 1 {
@@ -111,7 +111,7 @@ impl ProcessId {
         None
     }
 
-    /// It still runs (a zombie does not).
+    /// Reports whether it still runs (a zombie does not).
     pub fn is_running(&self) -> bool {
         stat(self.pid).is_ok_and(|stat| stat.start == self.start && stat.state != 'Z')
     }
@@ -123,7 +123,7 @@ impl ProcessId {
         self.is_running().then_some(descriptor)
     }
 
-    /// Waits until it has ended, at most for `limit`; says whether it has.
+    /// Waits until it has ended, at most for `limit`; returns whether it has.
     pub fn wait(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         let Some(descriptor) = self.descriptor() else { return true };
@@ -140,14 +140,14 @@ impl ProcessId {
         }
     }
 
-    /// Sends it a signal. It may end by itself in this moment, which serves as well.
+    /// Sends it a signal. It may end on its own at the same time, which is fine.
     pub(super) fn signal(&self, signal: Signal) {
         if let Some(descriptor) = self.descriptor() {
             let _ = pidfd_send_signal(&descriptor, signal);
         }
     }
 
-    /// Ends this one process: SIGTERM, at which git takes its lock files away, then SIGKILL after `grace`.
+    /// Stops this one process: SIGTERM, at which git removes its lock files, then SIGKILL after `grace`.
     pub fn stop(&self, grace: Duration) {
         for signal in [Signal::TERM, Signal::KILL] {
             self.signal(signal);
@@ -157,8 +157,8 @@ impl ProcessId {
         }
     }
 
-    /// Ends the process group that it leads, all of it: SIGTERM, then SIGKILL after `grace`. A group whose leader has
-    /// ended already is left alone.
+    /// Stops the whole process group that it leads: SIGTERM, then SIGKILL after `grace`. Leaves a group alone whose
+    /// leader has ended already.
     pub fn stop_group(&self, grace: Duration) {
         let Some(group) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return };
         if !self.is_running() {
@@ -168,7 +168,7 @@ impl ProcessId {
             let deadline = Instant::now() + grace;
             let _ = kill_process_group(group, signal);
             self.wait(grace);
-            // The leader may go at the first word, and leave what it had started to work on.
+            // The leader may end at the first signal, while processes that it started go on.
             while has_members(self.pid) && Instant::now() < deadline {
                 thread::sleep(Duration::from_millis(20));
             }
@@ -179,7 +179,7 @@ impl ProcessId {
     }
 }
 
-/// Some process of this group still runs. As long as one does, no other group can have its number.
+/// Reports whether a process of this group still runs. Until the last one ends, no other group can have its number.
 fn has_members(group: u32) -> bool {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn nohup_is_noticed() {
-        // A shell cannot stop ignoring what it was started to ignore.
+        // A shell cannot reset a signal that was ignored when it started.
         let status = |signals: [&str; 2]| {
             Program::new("env").args(signals).args(["cat", "/proc/self/status"]).read().unwrap()
         };

@@ -1,4 +1,4 @@
-//! The end of what a child writes.
+//! The end of a child's output.
 
 use std::io::Read;
 use std::sync::mpsc::{self, Receiver};
@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What a child writes, read to its end on a thread of its own, so that the child never waits for us; the last of it
-/// is kept.
+/// Reads a child's output to its end on a thread of its own, so that the child never waits for us, and keeps the last
+/// bytes.
 #[derive(Debug)]
 pub(crate) struct Tail {
     kept: Arc<Mutex<Kept>>,
@@ -17,13 +17,13 @@ pub(crate) struct Tail {
 #[derive(Debug)]
 struct Kept {
     bytes: Vec<u8>,
-    /// How many there have been.
+    /// The number of bytes so far.
     total: u64,
     heard: Instant,
 }
 
 impl Tail {
-    /// Reads all of it and keeps the last `limit` bytes.
+    /// Reads the whole output and keeps its last `limit` bytes.
     pub(crate) fn of(mut output: impl Read + Send + 'static, limit: usize) -> Self {
         let kept = Arc::new(Mutex::new(Kept { bytes: Vec::new(), total: 0, heard: Instant::now() }));
         let sink = Arc::clone(&kept);
@@ -43,20 +43,20 @@ impl Tail {
         Self { kept, ended }
     }
 
-    /// How long nothing has been written.
+    /// How long ago the last output was written.
     pub(crate) fn silence(&self) -> Duration {
         locked(&self.kept).heard.elapsed()
     }
 
-    /// How many bytes have been written.
+    /// The number of bytes that have been written.
     pub(crate) fn total(&self) -> u64 {
         locked(&self.kept).total
     }
 
-    /// The end of it so far, when no more comes within `patience`: what explains the end of a child may still be on its
-    /// way, and what it left running may keep the pipe open.
+    /// The end of the output. Waits at most `patience` for the output to end: the reason for a child's end may still be
+    /// in the pipe, and a background process of the child may keep the pipe open.
     pub(crate) fn text(&self, patience: Duration) -> String {
-        // Both a timeout and the thread's end leave what there is.
+        // After a timeout, too, the output so far is returned.
         let _ = self.ended.recv_timeout(patience);
         String::from_utf8_lossy(&locked(&self.kept).bytes).trim().to_owned()
     }

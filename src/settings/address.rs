@@ -1,4 +1,4 @@
-//! Where an environment is: on another host, or on this same one.
+//! The place of an environment: another host, or this same one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,19 +13,19 @@ use super::url::{InvalidUrl, Url};
 pub enum Address {
     /// This same host.
     Local,
-    /// Another one.
+    /// Another host.
     Ssh(Url),
 }
 
 impl Address {
     const LOCAL: &str = "local";
 
-    /// It is this same host.
+    /// Reports whether it is this same host.
     pub fn is_local(&self) -> bool {
         *self == Self::Local
     }
 
-    /// How the other host is reached; none for this same one.
+    /// The address of the other host; none for this same one.
     pub fn ssh(&self) -> Option<&Url> {
         match self {
             Self::Local => None,
@@ -33,7 +33,7 @@ impl Address {
         }
     }
 
-    /// For messages: `dokku@production.example.com`, `this host`.
+    /// Its text for messages: `dokku@production.example.com`, `this host`.
     pub fn described(&self) -> String {
         self.ssh().map_or("this host".to_owned(), Url::login)
     }
@@ -43,7 +43,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Local => f.write_str(Self::LOCAL),
-            // A host can be called so, too.
+            // A host may have this name, too.
             Self::Ssh(url) if url.to_string() == Self::LOCAL => f.write_str(&url.login()),
             Self::Ssh(url) => url.fmt(f),
         }

@@ -1,4 +1,4 @@
-//! What can be set with `graduate:set`: for all environments, and for one.
+//! The properties of `graduate:set`: for all environments, and for one.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -19,17 +19,17 @@ pub(crate) enum PropertyError {
     /// No property has that name.
     #[error("there is no property {0:?}; there are {known}", known = Property::known())]
     Unknown(String),
-    /// The value is none that the property can have.
+    /// The property cannot have this value.
     #[error("{property} cannot be {value:?}: it is {rule}")]
     Value {
         /// The property.
         property: Property,
         /// The value, shortened.
         value: String,
-        /// What it can be.
+        /// The values that it can have.
         rule: String,
     },
-    /// The property makes no sense for one environment.
+    /// The property cannot be set for one environment.
     #[error("{0} belongs to the whole host, not to one environment; use --global")]
     OnlyGlobal(Property),
 }
@@ -47,7 +47,7 @@ impl Explain for PropertyError {
 pub(crate) enum Property {
     /// `max-parallel`: how many apps build at once on a destination.
     MaxParallel,
-    /// `hold-timeout`: how long an app may wait, held, for the others, in seconds.
+    /// `hold-timeout`: how long an app may be held, waiting for the others, in seconds.
     HoldTimeout,
     /// `lease`: how long held apps wait without hearing from the source, in seconds.
     Lease,
@@ -55,7 +55,7 @@ pub(crate) enum Property {
     OnFailure,
     /// `missing-config`: `fail`, `warn` or `ignore`.
     MissingConfig,
-    /// `ignore-config`: names of config variables that are never asked for.
+    /// `ignore-config`: names of config variables that are never required.
     IgnoreConfig,
     /// `untested`: `fail`, `warn` or `ignore`.
     Untested,
@@ -65,46 +65,46 @@ pub(crate) enum Property {
     Deliver,
     /// `allow`: who may graduate.
     Allow,
-    /// `allow-rollback`: who may go back to a release.
+    /// `allow-rollback`: who may roll back to a release.
     AllowRollback,
-    /// `allow-admin`: who may change what is set.
+    /// `allow-admin`: who may change settings.
     AllowAdmin,
     /// `signed-tags`: whether request tags must be signed.
     SignedTags,
     /// `hook-timeout`: how long each VERIFY, SUCCESS or FAILURE hook may take, in seconds.
     HookTimeout,
-    /// `soak`: for how long what is live is watched before it is confirmed, in seconds.
+    /// `soak`: how long live apps are watched before they are confirmed, in seconds.
     Soak,
-    /// `verify-interval`: how often VERIFY hooks run meanwhile, in seconds.
+    /// `verify-interval`: how often VERIFY hooks run during the soak, in seconds.
     VerifyInterval,
-    /// `max-soak`: for how long a source may have what is live here watched, in seconds; global only.
+    /// `max-soak`: the longest soak on this host that a source may ask for, in seconds; global only.
     MaxSoak,
-    /// `max-hold`: for how long a graduation may wait for its decision here, in seconds; global only.
+    /// `max-hold`: how long a graduation may wait for its decision on this host, in seconds; global only.
     MaxHold,
-    /// `keep-releases`: how many releases can be gone back to.
+    /// `keep-releases`: how many releases can be rolled back to.
     KeepReleases,
-    /// `keep-images`: of how many deploys of each app this host keeps the image; global only.
+    /// `keep-images`: the number of deploys of each app whose images this host keeps; global only.
     KeepImages,
     /// `keep-logs`: how many graduations are remembered.
     KeepLogs,
     /// `auto-commit`: whether every deploy commits the environment's state; global only.
     AutoCommit,
-    /// `name`: what this host is called; global only.
+    /// `name`: the name of this host; global only.
     Name,
 }
 
-/// What a property can be.
+/// The values that a property can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// A number.
     Number { low: u32, high: u32 },
     /// A number of seconds.
     Seconds { low: u32, high: u32 },
-    /// One word of these.
+    /// One of these words.
     Word(&'static str),
-    /// Names of these, separated by commas or blanks.
+    /// Names of this kind, separated by commas or blanks.
     Names(&'static str),
-    /// One name of this.
+    /// One name of this kind.
     Name(&'static str),
 }
 
@@ -121,7 +121,7 @@ impl fmt::Display for Kind {
 }
 
 impl Property {
-    /// All of them, in the order of reports.
+    /// All properties, in the order of reports.
     pub(crate) const ALL: [Self; 23] = [
         Self::MaxParallel,
         Self::HoldTimeout,
@@ -177,7 +177,7 @@ impl Property {
         }
     }
 
-    /// All names, as a sentence lists them.
+    /// All names, as a list in a sentence.
     pub(crate) fn known() -> String {
         Self::ALL.map(Self::as_str).join(", ")
     }
@@ -205,12 +205,12 @@ impl Property {
         }
     }
 
-    /// What it can be, in words: `a number from 1 to 64`.
+    /// The values that it can have, as text: `a number from 1 to 64`.
     pub(crate) fn values(self) -> String {
         self.kind().to_string()
     }
 
-    /// What it does, as the documents say it.
+    /// What it does, as the documents describe it.
     pub(crate) fn meaning(self) -> &'static str {
         match self {
             Self::MaxParallel => {
@@ -304,7 +304,7 @@ impl FromStr for Property {
     }
 }
 
-/// The values that were set, for one environment or for all; what is not set is not there.
+/// The values that are set, for one environment or for all; none where nothing is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub(crate) struct Properties {
@@ -355,7 +355,7 @@ pub(crate) struct Properties {
     name: Option<HostName>,
 }
 
-/// What is to stand for a property: nothing, or its value as `parse` understands it.
+/// The new value of a property as `parse` reads it; none resets the property.
 fn parsed<T>(
     property: Property,
     value: Option<&str>,
@@ -372,7 +372,7 @@ fn truth(property: Property, value: &str) -> Result<bool, PropertyError> {
     value.parse().map_err(|_| refused(property, value))
 }
 
-/// A property's value: a word of a closed list, as JSON and the command line write it.
+/// A property's value from a closed list of words, as JSON and the command line write it.
 fn word<T: serde::de::DeserializeOwned>(property: Property, value: &str) -> Result<T, PropertyError> {
     let json = serde_json::Value::String(value.to_owned());
     serde_json::from_value(json).map_err(|_| refused(property, value))
@@ -411,7 +411,7 @@ fn value_error(property: Property, value: &str, rule: String) -> PropertyError {
 }
 
 impl Properties {
-    /// Sets a property, or with no value forgets it, so that the default stands again.
+    /// Sets a property, or without a value resets it to the default.
     ///
     /// # Errors
     /// [`PropertyError::Value`].
@@ -444,65 +444,65 @@ impl Properties {
         Ok(())
     }
 
-    /// Nothing is set.
+    /// Reports whether nothing is set.
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// The values that hold for a graduation to one environment: its own, else the global ones, else the defaults.
+/// The values for a graduation to one environment: its own, else the global ones, else the defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// How many apps build at once; 2.
     pub max_parallel: u32,
-    /// How long an app may wait, held, for the others; 600 s.
+    /// How long an app may be held, waiting for the others; 600 s.
     pub hold_timeout: Duration,
     /// How long held apps wait without hearing from the source; 120 s.
     pub lease: Duration,
-    /// What happens to the apps that are live when another fails after the decision; rollback.
+    /// What happens to the live apps when another one fails after the decision; rollback.
     pub on_failure: OnFailure,
-    /// What a config name that the destination lacks leads to; fail.
+    /// What happens if the destination lacks a config name; fail.
     pub missing_config: MissingConfig,
-    /// Config names that are never asked for; none.
+    /// Config names that are never required; none.
     pub ignore_config: BTreeSet<ConfigName>,
-    /// What a revision that never ran here leads to; fail.
+    /// What happens with a revision that never ran here; fail.
     pub untested: Untested,
     /// Apps that never graduate; none.
     pub exclude: BTreeSet<FoundApp>,
-    /// How versions get there; auto.
+    /// How versions are delivered; auto.
     pub deliver: Deliver,
     /// Who may graduate; everybody.
     pub allow: BTreeSet<KeyName>,
-    /// Who may go back; as `allow`.
+    /// Who may roll back; as `allow`.
     pub allow_rollback: BTreeSet<KeyName>,
-    /// Who may change what is set; everybody.
+    /// Who may change settings; everybody.
     pub allow_admin: BTreeSet<KeyName>,
     /// Whether request tags must be signed; off.
     pub signed_tags: SignedTags,
     /// How long each VERIFY, SUCCESS or FAILURE hook may take; 60 s.
     pub hook_timeout: Duration,
-    /// For how long what is live is watched before it is confirmed; not at all.
+    /// How long live apps are watched before they are confirmed; 0 s.
     pub soak: Duration,
-    /// How often VERIFY hooks run meanwhile; 15 s.
+    /// How often VERIFY hooks run during the soak; 15 s.
     pub verify_interval: Duration,
-    /// For how long sources may have what is live here watched; two hours.
+    /// The longest soak on this host that a source may ask for; two hours.
     pub max_soak: Duration,
-    /// For how long a graduation from elsewhere may wait for its decision here, in seconds; 3,600.
+    /// How long a graduation from another host may wait for its decision on this one, in seconds; 3,600.
     pub max_hold_s: u32,
-    /// How many releases can be gone back to; 20.
+    /// How many releases can be rolled back to; 20.
     pub keep_releases: u32,
-    /// Of how many deploys of each app this host keeps the image; 3.
+    /// The number of deploys of each app whose images this host keeps; 3.
     pub keep_images: u32,
     /// How many graduations are remembered; 50.
     pub keep_logs: u32,
-    /// Every deploy commits the environment's state; false.
+    /// Whether every deploy commits the environment's state; false.
     pub auto_commit: bool,
-    /// What this host is called, if it is not what the kernel says.
+    /// The name of this host, if it is not the kernel's.
     pub name: Option<HostName>,
 }
 
 impl Limits {
-    /// Merges; `own` wins over `global`.
+    /// Merges both; `own` takes precedence over `global`.
     pub(super) fn of(own: &Properties, global: &Properties) -> Self {
         let seconds = |own: Option<u32>, global: Option<u32>, default: u64| {
             own.or(global).map_or(Duration::from_secs(default), |s| Duration::from_secs(s.into()))
@@ -567,16 +567,16 @@ impl Limits {
     }
 }
 
-/// What the documents say of a property.
+/// A property as the documents describe it.
 #[derive(Clone, Debug)]
 pub struct Described {
     /// Its name.
     pub name: &'static str,
     /// What it does.
     pub meaning: &'static str,
-    /// What it can be, in words: `a number from 1 to 64`.
+    /// The values that it can have, as text: `a number from 1 to 64`.
     pub values: String,
-    /// What it is if it is not set; empty if that is nothing.
+    /// Its default; empty if there is none.
     pub default: String,
 }
 
@@ -592,10 +592,10 @@ pub fn described() -> Vec<Described> {
     Property::ALL.into_iter().map(described).collect()
 }
 
-/// Says what is wrong with a property and its value, as `graduate:set` does.
+/// Checks a property and its value, as `graduate:set` does.
 ///
 /// # Errors
-/// That, in words.
+/// What is wrong, as text.
 pub fn check(property: &str, value: Option<&str>) -> Result<(), String> {
     let property = property.parse::<Property>().map_err(|error| error.to_string())?;
     Properties::default().set(property, value).map_err(|error| error.to_string())

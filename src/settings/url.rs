@@ -1,4 +1,4 @@
-//! Where an environment is reached.
+//! The address of an environment that is reached by ssh.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 const USER: &str = "dokku";
 const PORT: u16 = 22;
 
-/// Why a text is not the address of an environment: the text (shortened) and the rule it breaks.
+/// Why a text is not the address of an environment: the text (shortened) and the rule that it breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not the address of a Dokku host: {rule}")]
 pub struct InvalidUrl {
@@ -19,9 +19,9 @@ pub struct InvalidUrl {
 
 /// The address of a destination: `host`, `user@host` or `ssh://user@host:port`.
 ///
-/// The user is `dokku` and the port 22 where they are not given. A host is a DNS name, an IPv4 address, or an
-/// IPv6 address in brackets. Nothing in it can be read as an option or as two words. [`fmt::Display`] writes the
-/// shortest of the three forms, so that what `ssh dokku@$ENVIRONMENT_URL` meant in 2015 it still means.
+/// The defaults are the user `dokku` and the port 22. A host is a DNS name, an IPv4 address, or an IPv6 address in
+/// brackets. No part can be read as an option or as two words. [`fmt::Display`] writes the shortest of the three forms,
+/// so that `ssh dokku@$ENVIRONMENT_URL` still means what it meant in 2015.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Url {
@@ -46,7 +46,7 @@ impl Url {
         self.port
     }
 
-    /// The name under which ssh keeps the host's keys: `host`, or `[host]:port` for a port other than 22.
+    /// The name of the host in ssh's known_hosts: `host`, or `[host]:port` for a port other than 22.
     ///
     /// Source: sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT".
     pub fn known_hosts_name(&self) -> String {
@@ -75,7 +75,7 @@ impl fmt::Display for Url {
     }
 }
 
-/// One part of a DNS name; an underscore is no DNS but common inside of companies.
+/// One part of a DNS name. DNS has no underscores, but they are common inside companies.
 fn is_label(label: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     (1..=63).contains(&label.len())

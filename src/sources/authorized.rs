@@ -1,42 +1,42 @@
-//! The lines of `authorized_keys`: which key each lets in, and by whose forced command. Values in, values out.
+//! The lines of `authorized_keys`: the key of each, and its forced command. Values in, values out.
 //!
-//! The form of Dokku's own lines is that of sshcommand, which looks for `"FINGERPRINT=<it> ` and ` NAME=\"<name>\" ` to
-//! list and remove them; ours is found by the same words. No line is ever a comment: `ssh-keys:add` runs ssh-keygen(1) on
-//! each.
+//! Dokku's own lines have the form of sshcommand, which looks for `"FINGERPRINT=<it> ` and ` NAME=\"<name>\" ` to list
+//! and remove them; it finds ours by the same text. No line is ever a comment: `ssh-keys:add` runs ssh-keygen(1) on
+//! each line.
 
 use std::path::Path;
 
 use crate::names::SourceName;
 use crate::public_key::{PublicKey, is_kind};
 
-/// The name and the fingerprint that the forced command of a line says.
+/// The name and the fingerprint in the forced command of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Forced {
     pub(super) name: String,
     pub(super) fingerprint: String,
-    /// The forced command is ours.
+    /// Whether the forced command is ours.
     pub(super) is_gate: bool,
 }
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct KeyLine<'a> {
-    /// The whole of it.
+    /// The whole line.
     pub(super) line: &'a str,
-    /// None of a line that neither Dokku nor we have written.
+    /// The forced command; none if neither Dokku nor we wrote the line.
     pub(super) forced: Option<Forced>,
-    /// The key's type and base64; none of a line that sshd takes for no key.
+    /// The key's type and base64; none if sshd finds no key in the line.
     pub(super) key: Option<(&'a str, &'a str)>,
 }
 
-/// What the forced command of ours ends with.
+/// The end of our forced command.
 const GATE: &str = " graduate:gate";
 
-/// The line that lets a source in, and lets it do nothing but graduate. `dokku` is Dokku's program.
+/// The line that accepts a source's key and lets it do nothing but graduate. `dokku` is Dokku's program.
 ///
-/// What the client asks for arrives in a variable, as one string that no shell parses: it stands between double quotes,
-/// where a value is not expanded again. `SSH_ORIGINAL_COMMAND` is emptied, for `dokku` would run that. The backticks
-/// directly behind the name are what `ssh-keys:list` recognises a line by.
+/// The client's command arrives in a variable, as one string that no shell parses: it is between double quotes, where a
+/// value is not expanded again. `SSH_ORIGINAL_COMMAND` is emptied, because `dokku` would run it. `ssh-keys:list`
+/// recognises a line by the backticks directly after the name.
 pub(super) fn line(name: &SourceName, key: &PublicKey, dokku: &Path) -> String {
     format!(
         "command=\"FINGERPRINT={fingerprint} NAME=\\\"{name}\\\" `echo env` SSH_ORIGINAL_COMMAND= \
@@ -46,7 +46,7 @@ pub(super) fn line(name: &SourceName, key: &PublicKey, dokku: &Path) -> String {
     )
 }
 
-/// Each line of the file.
+/// All lines of the file.
 pub(super) fn parse(text: &str) -> impl Iterator<Item = KeyLine<'_>> {
     text.lines().map(|line| {
         let (options, rest) = without_options(line.trim_start());
@@ -56,8 +56,8 @@ pub(super) fn parse(text: &str) -> impl Iterator<Item = KeyLine<'_>> {
     })
 }
 
-/// Divides a line into its options, if there are some, and what follows: they end at the first blank that is not between
-/// double quotes; sshd(8), "AUTHORIZED_KEYS FILE FORMAT".
+/// Splits a line into its options, if it has any, and the rest. Options end at the first blank outside double quotes;
+/// sshd(8), "AUTHORIZED_KEYS FILE FORMAT".
 fn without_options(line: &str) -> (Option<&str>, &str) {
     if line.split_ascii_whitespace().next().is_none_or(|word| is_kind(word) || word.starts_with('#')) {
         return (None, line);

@@ -1,4 +1,4 @@
-//! Ordinary keys of Dokku's that graduate to this host, for the doctor: they can do more than they need.
+//! Records ordinary keys of Dokku's that graduate to this host, for the doctor: they can do more than they need.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,21 +10,21 @@ use super::{authorized_keys, read_lines};
 use crate::files::{self, FileError};
 use crate::vars::{NamedKey, Vars};
 
-/// How often is noted that an ordinary key still graduates here.
+/// The interval after which it is recorded again that an ordinary key graduates to this host.
 const NOTED_EVERY: TimeDelta = TimeDelta::hours(1);
 
-/// For how long is said that one did.
+/// How long it is reported that one did.
 const NOTED_FOR: TimeDelta = TimeDelta::days(30);
 
-/// Of how many ordinary keys it is noted.
+/// The largest number of recorded keys.
 pub(super) const MAX_NOTED: usize = 50;
 
-/// Where they are noted, by their fingerprints.
+/// The file with the recorded keys, by their fingerprints.
 pub(super) fn file(vars: &Vars) -> PathBuf {
     vars.data().join("ordinary-keys.json")
 }
 
-/// Notes that an ordinary key of Dokku's has talked to the agent, which a key that can only graduate could have done.
+/// Records that an ordinary key of Dokku's has connected to the agent, for which a key that can only graduate would do.
 ///
 /// # Errors
 /// The file cannot be read or written.
@@ -44,8 +44,8 @@ pub(crate) fn note_ordinary(vars: &Vars, key: &NamedKey) -> Result<(), FileError
     files::write_json_unsynced(&path, &noted)
 }
 
-/// The ordinary keys that have graduated here lately and still may run every command: each with its name and its line's
-/// key.
+/// The ordinary keys that have graduated to this host lately and may still run every command: each with its name and
+/// the key in its line.
 ///
 /// # Errors
 /// A file cannot be read.

@@ -1,4 +1,4 @@
-//! What is known of a source's sessions: when the last one began, and what was refused. The gate notes it.
+//! The record of a source's sessions, written by the gate: when the last one began, and what was refused.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,16 +12,16 @@ use crate::names::SourceName;
 use crate::process::ProcessId;
 use crate::vars::Vars;
 
-/// How much of a refused command is remembered, in bytes.
+/// How much of a refused command is kept, in bytes.
 const MAX_ASKED: usize = 1024;
 
-/// How many sessions of one source can be open at once. A graduation has ten at most, and each question has one.
+/// How many sessions of one source may be open at once. A graduation has at most ten, and each question one.
 pub(crate) const MAX_OPEN: usize = 64;
 
-/// How long a session waits for another one that is being noted.
+/// How long a session waits while another one is being recorded.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What is known of a source's sessions. A power cut may forget it.
+/// The record of a source's sessions. A power cut may lose it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Sessions {
@@ -29,33 +29,33 @@ pub(crate) struct Sessions {
     pub(crate) last_seen: Option<DateTime<Utc>>,
     /// The last one that was refused.
     pub(crate) last_refused: Option<RefusedSession>,
-    /// Those that had not ended when the last one began.
+    /// The sessions that had not ended when the last one began.
     #[serde(default)]
     pub(super) open: Vec<ProcessId>,
 }
 
-/// Something that a source's key asked for and was not given.
+/// A command that a source's key asked for and that was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RefusedSession {
     /// When.
     pub(crate) at: DateTime<Utc>,
-    /// What, made harmless and shortened.
+    /// The command, made harmless and shortened.
     pub(crate) asked: String,
 }
 
-/// Where that is noted.
+/// The file of the record.
 pub(super) fn file(vars: &Vars, name: &SourceName) -> PathBuf {
     vars.data().join("sources").join(format!("{name}.seen"))
 }
 
-/// What is known of its sessions.
+/// Reads the record of a source's sessions.
 pub(crate) fn sessions(vars: &Vars, name: &SourceName) -> Sessions {
     files::read_json(&file(vars, name)).ok().flatten().unwrap_or_default()
 }
 
-/// Notes that a session of a source has begun, or was refused what it asked for. False if it is one too many: then it is not to
-/// go on. A session is open as long as this process, whatever it becomes.
+/// Records that a session of a source has begun, or that its command was refused. Returns false if too many are open:
+/// then the session must not go on. A session is open as long as this process exists, whatever it executes.
 ///
 /// # Errors
 /// The file cannot be written.
@@ -76,7 +76,7 @@ pub(crate) fn note_session(vars: &Vars, name: &SourceName, refused: Option<&str>
     Ok(has_room)
 }
 
-/// What a client has asked for, for people: one line, harmless and shortened.
+/// A client's command as people see it: one line, made harmless and shortened.
 pub(crate) fn shown(asked: &[u8]) -> String {
     let text = String::from_utf8_lossy(&asked[..asked.len().min(MAX_ASKED)]);
     legible::shortened(&legible::one_line(&text))

@@ -4,7 +4,7 @@ use super::ordinary::MAX_NOTED;
 use super::*;
 use crate::process::Program;
 
-/// A host of one directory.
+/// A host in one directory.
 struct Place(tempfile::TempDir);
 
 impl Place {
@@ -53,7 +53,7 @@ fn dokkus(name: &str, key: &PublicKey) -> String {
 fn a_new_line_stands_behind_those_of_others() {
     let (place, own, alice) = (Place::new(), key("own"), key("alice"));
     let others = dokkus("alice", &alice);
-    // Its last line has no end.
+    // The last line has no line break.
     fs::write(place.keys(), others.trim_end()).unwrap();
     fs::set_permissions(place.keys(), fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(place.accept("staging", &own).unwrap(), AcceptedAs::New);
@@ -95,7 +95,7 @@ fn the_same_name_takes_a_new_key_and_the_same_key_loses_its_old_line() {
         find(&place.vars(), &"staging".parse().unwrap()).unwrap().unwrap().fingerprint,
         other.fingerprint()
     );
-    // Under the very name that it had.
+    // Under the same name as before.
     assert_eq!(place.accept("alice", &alice).unwrap(), AcceptedAs::InsteadOf("alice".to_owned()));
     assert_eq!(place.text().lines().count(), 2);
 }
@@ -128,7 +128,7 @@ fn a_source_has_so_many_sessions_open_and_no_more() {
     let place = Place::new();
     let (vars, staging) = (place.vars(), "staging".parse().unwrap());
     fs::create_dir_all(dir(&vars)).unwrap();
-    // Each of them lasts as long as this process.
+    // Each of them is open as long as this process runs.
     for _ in 0..MAX_OPEN {
         assert!(note_session(&vars, &staging, None).unwrap());
     }
@@ -136,7 +136,7 @@ fn a_source_has_so_many_sessions_open_and_no_more() {
     assert!(note_session(&vars, &"eu".parse().unwrap(), None).unwrap(), "others have their own");
     let mut known = sessions(&vars, &staging);
     known.open.pop();
-    // As one that has ended.
+    // Like a session that has ended.
     known.open[0].start += 1;
     files::write_json_unsynced(&sessions::file(&vars, &staging), &known).unwrap();
     assert!(note_session(&vars, &staging, None).unwrap());
@@ -158,7 +158,7 @@ fn a_rejected_source_leaves_nothing() {
     place.accept("staging", &own).unwrap();
     place.accept("eu", &other).unwrap();
     let with_both = place.text();
-    // The plugin goes, and comes back.
+    // The plugin is removed and installed again.
     assert_eq!(withdraw(&vars).unwrap().len(), 2);
     assert_eq!(place.text(), others);
     reject(&vars, &staging).unwrap();
@@ -166,7 +166,7 @@ fn a_rejected_source_leaves_nothing() {
     let without_staging: String =
         with_both.lines().filter(|line| !line.contains("staging")).map(|line| format!("{line}\n")).collect();
     assert_eq!(place.text(), without_staging);
-    // Whose key Dokku has taken away is not let in by the next installation of whatever plugin.
+    // A source whose key Dokku has removed is not accepted again when any plugin is installed.
     fs::write(place.keys(), &others).unwrap();
     assert_eq!((give_back(&vars).unwrap(), place.text()), (Vec::new(), others));
 }
@@ -184,7 +184,7 @@ fn lines_and_files_that_do_not_belong_together_are_found() {
     assert_eq!(unpaired(&vars).unwrap(), std::slice::from_ref(&altered));
     fs::write(place.keys(), format!("{}{good}", dokkus("alice", &own))).unwrap();
     assert_eq!(unpaired(&vars).unwrap(), std::slice::from_ref(&altered));
-    // Another key by the words of the accepted one.
+    // Another key in the line of the accepted one.
     fs::write(place.keys(), good.replace(&own.to_string(), &other.to_string())).unwrap();
     assert_eq!(unpaired(&vars).unwrap(), [altered]);
     fs::write(
