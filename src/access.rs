@@ -1,9 +1,9 @@
-//! Who talks to this host as a source, and which apps it may touch. Values in, values out.
+//! The access of a peer: which source talks to this host, and which apps it may touch. Values in, values out.
 //!
-//! The gate (`graduate:gate`) names the source to the command that it lets through, in a variable, and that command reads
-//! once what the file of the source says ([`crate::sources::access`]). No client can set the variable: sshd takes none over
-//! that it was not told to, and a session with an ordinary Dokku key, which has no gate, cannot set one either. Such a
-//! session has no limits: whoever has such a key may run every command of Dokku anyway.
+//! The gate (`graduate:gate`) names the source in a variable for the command that it lets through. That command reads
+//! the source's file once ([`crate::sources::access`]). No client can set the variable: sshd accepts no variable from a
+//! client unless it is configured to, and a session with an ordinary Dokku key, which has no gate, cannot set one
+//! either. Such a session is unlimited: the owner of an ordinary key may run every Dokku command anyway.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,18 +20,18 @@ pub use command::SourceCommand;
 /// The most patterns that one source may have.
 const MAX_PATTERNS: usize = 100;
 
-/// Patterns for names of apps, of which one must fit; without any, every app fits.
+/// Patterns for app names, one of which must match. Without any pattern every app matches.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Pattern>", into = "Vec<Pattern>")]
 pub struct Patterns(Vec<Pattern>);
 
 impl Patterns {
-    /// Every app fits.
+    /// Whether every app matches.
     pub(crate) fn fit_all(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// As words of a command that accepts a source with them; nothing where every app fits.
+    /// Returns the option for the command that accepts a source with these patterns; empty if every app matches.
     pub(crate) fn option(&self) -> String {
         if self.fit_all() {
             return String::new();
@@ -40,7 +40,7 @@ impl Patterns {
         format!(" --only '{}'", patterns.join(","))
     }
 
-    /// The app fits.
+    /// Whether the app matches.
     pub fn fit(&self, app: &AppName) -> bool {
         self.fit_all() || self.0.iter().any(|pattern| pattern.fits(app))
     }
@@ -77,7 +77,7 @@ impl FromStr for Patterns {
 }
 
 impl fmt::Display for Patterns {
-    /// `api, web-*`; `all apps` without any.
+    /// Writes `api, web-*`; `all apps` without any pattern.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.fit_all() {
             return f.write_str("all apps");
@@ -87,7 +87,7 @@ impl fmt::Display for Patterns {
     }
 }
 
-/// As whom a peer talks to this host.
+/// The access of a peer: its source, and the apps that it may touch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Access {
     source: Option<SourceName>,
@@ -106,32 +106,32 @@ pub(crate) struct OutOfBounds {
 }
 
 impl Access {
-    /// Of a session with an ordinary Dokku key, or of this same host.
+    /// The access of a session with an ordinary Dokku key, or of this same host.
     pub(crate) fn unlimited() -> Self {
         Self::default()
     }
 
-    /// Of a source that is accepted.
+    /// The access of an accepted source.
     pub(crate) fn of(source: SourceName, only: Patterns) -> Self {
         Self { source: Some(source), only }
     }
 
-    /// The source that is accepted; none where an ordinary key, or this same host, talks.
+    /// Returns the accepted source; `None` for an ordinary key or this same host.
     pub(crate) fn source(&self) -> Option<&SourceName> {
         self.source.as_ref()
     }
 
-    /// It may touch some apps alone.
+    /// Whether it may touch only some apps.
     pub(crate) fn is_limited(&self) -> bool {
         self.source.is_some() && !self.only.fit_all()
     }
 
-    /// It may touch the app. Others do not exist for it.
+    /// Whether it may touch the app. For this source other apps do not exist.
     pub(crate) fn may_touch(&self, app: &AppName) -> bool {
         self.check(app).is_ok()
     }
 
-    /// The same, with what is to be said of an app that it may not touch.
+    /// Checks whether it may touch the app; the error says what it may touch.
     ///
     /// # Errors
     /// [`OutOfBounds`].
@@ -144,7 +144,8 @@ impl Access {
         }
     }
 
-    /// A text may be shown to it: of these apps of the host, it names none that does not exist for it.
+    /// Whether the source may see a text: it must not name any of these apps of the host that do not exist for the
+    /// source.
     pub(crate) fn may_read(&self, text: &str, apps: &[AppName]) -> bool {
         let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
         let mut words = text.split(|c| !is_of_a_name(c)).map(|word| word.trim_end_matches('.'));

@@ -1,5 +1,5 @@
-//! Which approvals count for a request: the one judgement of it. It knows neither files nor refs: what is recorded, what
-//! stands and who asks come in.
+//! The one rule that says which approvals count for a request. It reads neither files nor refs: the records, the
+//! existing tags and the requesters come in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,7 +19,7 @@ pub(crate) struct Approver {
     pub(crate) fingerprint: KeyFingerprint,
 }
 
-/// An update of an approval's tag, as it was pushed.
+/// An update of an approval tag, as it was pushed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Recorded {
@@ -27,9 +27,9 @@ pub(crate) struct Recorded {
     pub(crate) label: Label,
     /// What it named.
     pub(crate) object: ObjectId,
-    /// Whose key pushed it.
+    /// The key that pushed it.
     pub(crate) by: Approver,
-    /// When.
+    /// The time of the push.
     pub(crate) at: DateTime<Utc>,
 }
 
@@ -37,7 +37,7 @@ pub(crate) struct Recorded {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Approval {
-    /// Whose it is.
+    /// The key that gave it.
     pub(crate) by: Approver,
     /// The label of its tag.
     pub(crate) label: Label,
@@ -45,7 +45,7 @@ pub struct Approval {
     pub(crate) at: DateTime<Utc>,
 }
 
-/// As hooks are told of it: four words.
+/// Writes the form that hooks receive: four words.
 impl fmt::Display for Approval {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { by: Approver { name, fingerprint }, label, at } = self;
@@ -53,62 +53,64 @@ impl fmt::Display for Approval {
     }
 }
 
-/// Why an approval of the very commit does not count.
+/// Why an approval of this commit does not count.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotCounted {
-    /// Of the same push as the request.
+    /// It came with the same push as the request.
     #[error("it came with the push that asks")]
     SamePush,
-    /// Nothing is known of it.
+    /// It has no record.
     #[error("no push with a key of ssh-keys:list brought it here")]
     Unrecorded,
-    /// It names another object than the one that was pushed.
+    /// It names another object than the recorded push.
     #[error("somebody has changed it on this host since {0} pushed it")]
     Changed(KeyName),
-    /// Of whoever asks.
+    /// It was given by a requester.
     #[error("{0} pushed it, and is the one who asks")]
     Own(KeyName),
-    /// The key may not log in any more.
+    /// The key may no longer log in.
     #[error("the key of {0} that pushed it is not in ssh-keys:list any more")]
     Removed(KeyName),
 }
 
-/// What is known of the approvals of a request's commit.
+/// What is known about the approvals of a request's commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Approvals {
-    /// Those that count, one for each name.
+    /// The approvals that count, one per name.
     pub(crate) counted: Vec<Approval>,
-    /// What is to be said of others, each in a sentence.
+    /// What to say about the others, one sentence each.
     pub(crate) remarks: Vec<String>,
 }
 
 impl Approvals {
-    /// Nothing is known.
+    /// Whether nothing is known.
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// Who asks for a graduation: whoever pushes the request, and whoever has signed it.
+/// The people who ask for a graduation: the one who pushes the request, and the one who signed it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Requesters {
     /// The names of their keys, or of the user of the host.
     pub(crate) names: Vec<String>,
-    /// The keys'; none of a user of the host.
+    /// The fingerprints of their keys; none for a user of the host.
     pub(crate) fingerprints: Vec<String>,
 }
 
 impl Requesters {
-    /// A key of the name of one is theirs, too: who may is judged by names as well.
+    /// Whether the key belongs to a requester. Another key with the name of a requester's does, too, because
+    /// permissions are given to names.
     fn include(&self, approver: &Approver) -> bool {
         let (name, fingerprint) = (approver.name.as_str(), approver.fingerprint.to_string());
         self.names.iter().any(|known| known == name) || self.fingerprints.contains(&fingerprint)
     }
 }
 
-/// Says which approvals of one commit for one environment count, and why others do not. `standing` are the tags that name
-/// it, once the push has moved those that it `brings`; `keys` may log in.
+/// Returns which approvals of one commit for one environment count, and why others do not. `standing`: the tags that
+/// name the commit once the push is done. `brings`: the tags that the push itself moves. `keys`: the keys that may log
+/// in.
 pub(crate) fn judge(
     standing: &BTreeMap<Label, ObjectId>,
     brings: &BTreeSet<Label>,
@@ -156,8 +158,9 @@ mod tests {
         Recorded { label: label.parse().unwrap(), object: object.parse().unwrap(), by: by.clone(), at }
     }
 
-    /// The approvals that count, as hooks see them, then what is said of others. `standing` are labels of tags that name
-    /// the commit, with `@` those of an annotated one; who asks are names and perhaps fingerprints.
+    /// Returns the approvals that count, in the form for hooks, then the remarks on the others. `standing` are the
+    /// labels of tags that name the commit, with `@` for an annotated one; `asks` has the requesters' names and perhaps
+    /// fingerprints.
     fn judged(standing: &str, brings: &str, asks: &str) -> String {
         let (bob, carol, erin) = (key("bob", "SHA256:b"), key("carol", "SHA256:c"), key("erin", "SHA256:e"));
         let known = [
@@ -194,7 +197,7 @@ mod tests {
             ("carol", "", "another SHA256:c", OWN),
             ("carol", "", "carol", OWN),
             ("carol", "", "root", CAROL),
-            // As whoever has signed what another pushes.
+            // A requester may be the signer of a tag that another person pushes.
             ("bob carol", "", "ci,carol SHA256:ci", &format!("{BOB}; {OWN}")),
             ("bob carol", "", "ci,another SHA256:ci,SHA256:c", &format!("{BOB}; {OWN}")),
             ("bob", "bob", "alice SHA256:a", "bob: it came with the push that asks"),

@@ -1,10 +1,10 @@
-//! How a process of this program ends, and what an error says about that. It uses nothing else of this crate, so that every
-//! module can say it of its own errors.
+//! How a process of this program exits, and how an error says so. It uses nothing else of this crate, so that every
+//! module can implement it for its own errors.
 
 use std::error::Error;
 use std::process::ExitCode;
 
-/// What the process says about its outcome; docs/commands.md has the same table.
+/// The exit status of a process; docs/commands.md has the same table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
     /// 0: done, or nothing to do.
@@ -19,12 +19,12 @@ pub enum ExitStatus {
     Unreachable,
     /// 70: a bug here.
     Bug,
-    /// Dokku's own status for a command that is another plugin's.
+    /// Dokku's own status for a command of another plugin.
     NotOurs(u8),
 }
 
 impl ExitStatus {
-    /// The number.
+    /// Returns the number.
     pub fn code(self) -> u8 {
         match self {
             Self::Done => 0,
@@ -58,14 +58,14 @@ impl From<ExitStatus> for ExitCode {
     }
 }
 
-/// An error that can end a command: it says itself how the command then ends, and what to do about it.
+/// An error that can end a command, with the exit status and the hint that follow from it.
 pub(crate) trait Explain: Error {
-    /// The exit status of a command that ends with it.
+    /// Returns the exit status of a command that ends with this error.
     fn exit_status(&self) -> ExitStatus {
         ExitStatus::Refused
     }
 
-    /// What to do about it, where there is something to do.
+    /// Returns what to do about it, if there is something to do.
     fn hint(&self) -> Option<String> {
         None
     }

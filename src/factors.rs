@@ -1,16 +1,16 @@
 //! Which of an app's settings a manifest shows, and how each is made safe to show.
 //!
-//! What is not known to be harmless is fingerprinted: the repository must be safe to hand to anybody. Values in,
-//! values out; `dokku.rs` reads the settings.
+//! What is not known to be harmless is fingerprinted, because a clone of the repository must be safe to give to anyone.
+//! Values in, values out; `dokku.rs` reads the settings.
 
 use std::collections::BTreeMap;
 
 use crate::manifest::{Fingerprint, FingerprintKey};
 
-/// Settings by plugin and property, as they are stored: they may hold secrets.
+/// Settings by plugin and property, as Dokku stores them: they may hold secrets.
 pub(crate) type RawFactors = BTreeMap<String, BTreeMap<String, Vec<String>>>;
 
-/// The plugins of Dokku whose properties are looked at.
+/// The Dokku plugins whose properties are read.
 pub(crate) const PLUGINS: &[&str] = &[
     "app-json",
     "builder",
@@ -36,10 +36,11 @@ pub(crate) const PLUGINS: &[&str] = &[
     "storage",
 ];
 
-/// What stands for a value that may be a secret where two hosts are compared: they fingerprint with different keys.
+/// The placeholder for a possible secret when two hosts are compared, since their fingerprints have different keys.
 pub(crate) const HIDDEN: &str = "(hidden)";
 
-/// The longest values of one property that are told another host, in bytes: they must fit into a line of the protocol.
+/// The longest values of one property that are sent to another host, in bytes: they must fit into a line of the
+/// protocol.
 pub(crate) const MAX_VALUES: usize = 4 * 1024;
 
 /// How a property can be shown.
@@ -47,17 +48,17 @@ pub(crate) const MAX_VALUES: usize = 4 * 1024;
 pub(crate) enum Disclosure {
     /// As it is.
     Readable,
-    /// As a fingerprint alone.
+    /// As a fingerprint only.
     Fingerprinted,
-    /// An option of `docker`, whose value may be a variable's.
+    /// As an option of `docker`, with a value that is fingerprinted unless it is known to be harmless.
     DockerOption,
-    /// A place that may be a URL with a password.
+    /// As a location that may be a URL with a password.
     Place,
-    /// A storage mount as Dokku's storage plugin keeps it: JSON, whose `volume_options` may hold a password.
+    /// As a storage mount in the form of Dokku's storage plugin: JSON, whose `volume_options` may hold a password.
     Mount,
 }
 
-/// How a property is shown; none if it is not a factor, such as what a build finds out for itself.
+/// Returns how a property is shown; `None` if it is not a factor, as with what a build detects itself.
 pub(crate) fn disclosure(plugin: &str, property: &str) -> Option<Disclosure> {
     use Disclosure::{DockerOption, Fingerprinted, Mount, Place, Readable};
     match (plugin, property) {
@@ -106,7 +107,8 @@ pub(crate) fn disclose(raw: &RawFactors, key: &FingerprintKey) -> RawFactors {
     plugins.collect()
 }
 
-/// The same with a fingerprint alone in place of all values of a property that are longer than [`MAX_VALUES`] together.
+/// Does the same, and replaces all values of a property by one fingerprint if together they are longer than
+/// [`MAX_VALUES`].
 pub(crate) fn disclose_briefly(raw: &RawFactors, key: &FingerprintKey) -> RawFactors {
     let mut shown = disclose(raw, key);
     for values in shown.values_mut().flat_map(BTreeMap::values_mut) {
@@ -118,7 +120,7 @@ pub(crate) fn disclose_briefly(raw: &RawFactors, key: &FingerprintKey) -> RawFac
     shown
 }
 
-/// The text with [`HIDDEN`] in place of each fingerprint.
+/// Returns the text with [`HIDDEN`] in place of each fingerprint.
 pub(crate) fn hide(text: &str) -> String {
     let mut parts = text.split(Fingerprint::PREFIX);
     let first = parts.next().unwrap_or_default().to_owned();
@@ -135,7 +137,8 @@ fn show(how: Disclosure, context: &str, value: &str, key: &FingerprintKey) -> St
     }
 }
 
-/// Options whose value is not a secret. Not `--mount`, `--opt` and `--log-opt`: drivers take passwords there.
+/// Options whose value is not a secret. `--mount`, `--opt` and `--log-opt` are excluded: drivers accept passwords
+/// there.
 const HARMLESS_OPTIONS: &[&str] = &[
     "-m",
     "-p",
@@ -224,7 +227,7 @@ fn docker_option(context: &str, text: &str, key: &FingerprintKey) -> String {
     }
 }
 
-/// Hides the user part and the query of a URL; anything else is not a secret.
+/// Hides the user part and the query of a URL; anything else is not secret.
 fn place(context: &str, text: &str, key: &FingerprintKey) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));

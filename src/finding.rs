@@ -1,23 +1,23 @@
-//! What an examination of a host or a link finds: `graduate:doctor` shows it, and a destination sends it.
+//! The findings of an examination of a host or a link: `graduate:doctor` shows them, and a destination sends them.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The longest text of a finding that is sent, in bytes; two of them fit into a message whatever they hold.
+/// The longest text of a finding that is sent, in bytes; two of them always fit into a message.
 const MAX_TEXT: usize = 4 * 1024;
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// As it should be.
+    /// Everything is as it should be.
     Ok,
-    /// Somebody wanted it so, or it passes by itself.
+    /// An operator wanted it so, or it will pass on its own.
     Note,
     /// Graduations work, and something is not as it should be.
     Warning,
-    /// Graduations do not work, or what they promise does not hold.
+    /// Graduations do not work, or do not keep their promises.
     Broken,
 }
 
@@ -32,67 +32,67 @@ impl fmt::Display for Severity {
     }
 }
 
-/// What was looked at. The names are stable: programs read them.
+/// The subject of a finding. The names are stable: programs read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Check {
     /// The plugin's version, and its commands and triggers.
     Plugin,
-    /// The small plugins beside it.
+    /// The small companion plugins.
     Companions,
-    /// Nothing runs after the trigger that holds apps.
+    /// Whether another trigger runs after the one that holds apps.
     TriggerOrder,
-    /// git's hooks on the environment repository, and those that are chained to them.
+    /// git's hooks of the environment repository, and the hooks chained to them.
     Hooks,
     /// The environment repository and its settings.
     Repository,
     /// The names of its refs, and what is checked out.
     Refs,
-    /// The repository is served as `dokku@<host>:graduate`.
+    /// Whether the repository is served as `dokku@<host>:graduate`.
     RepositoryPath,
     /// Dokku's version.
     Dokku,
     /// git's version, and its settings.
     Git,
-    /// Docker answers.
+    /// Whether Docker answers.
     Docker,
-    /// Who owns the repository and the plugin's data.
+    /// The owners of the repository and the plugin's data.
     Ownership,
-    /// Who else may read or write them.
+    /// The users other than the owner that may read or write them.
     Modes,
     /// The plugin's ssh key.
     SshKey,
-    /// The secret that fingerprints are made with.
+    /// The secret with which fingerprints are made.
     Secret,
     /// The plugin's settings.
     Settings,
-    /// What is recorded of approvals.
+    /// The records of approvals.
     Approvals,
-    /// Whose keys may graduate to the host, and whether they can do more than that.
+    /// The keys that may graduate to the host, and whether they can do more than that.
     Sources,
-    /// Whose signatures of tags are taken.
+    /// The keys whose signatures of tags are accepted.
     Signers,
-    /// Room on the disks.
+    /// Free space on the disks.
     DiskSpace,
     /// What the apps run.
     Apps,
-    /// Locks that nobody needs any more.
+    /// Locks that no process needs any longer.
     Locks,
-    /// Graduations to this host that nobody has settled.
+    /// Graduations to this host that are not settled.
     Graduations,
-    /// Files that a killed process has left.
+    /// Files left behind by a killed process.
     LeftOvers,
-    /// Graduations to the environment are refused.
+    /// Whether graduations to the environment are refused.
     Frozen,
-    /// A graduation to the environment that nobody has settled.
+    /// A graduation to the environment that is not settled.
     InDoubt,
     /// ssh's configuration for the environment.
     SshConfiguration,
     /// The destination's pinned host key.
     HostKey,
-    /// The destination lets us in, and the plugin answers.
+    /// Whether the destination accepts the source's key, and the plugin answers.
     Link,
-    /// The plugin's version there.
+    /// The version of the plugin there.
     Version,
     /// The two clocks.
     Clock,
@@ -135,17 +135,17 @@ impl fmt::Display for Check {
     }
 }
 
-/// One thing that was found.
+/// A finding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Finding {
-    /// What was looked at.
+    /// What was examined.
     pub check: Check,
     /// How bad it is.
     pub severity: Severity,
-    /// What was found, in words.
+    /// The finding, in words.
     pub found: String,
-    /// The command that puts it right; none where nothing is wrong, or where no command can.
+    /// The command that fixes it; `None` if nothing is wrong, or no command can fix it.
     pub remedy: Option<String>,
 }
 
@@ -170,7 +170,8 @@ impl Finding {
         Self { check, severity: Severity::Broken, found: found.into(), remedy: Some(remedy.into()) }
     }
 
-    /// The same for a message, or from one: bounded, and without what could move a terminal's cursor.
+    /// Returns the finding in a form fit for a message: bounded, and without control characters, which could move a
+    /// terminal's cursor.
     pub fn tamed(mut self) -> Self {
         self.found = tame(&self.found);
         self.remedy = self.remedy.as_deref().map(tame);
@@ -178,7 +179,7 @@ impl Finding {
     }
 }
 
-/// A foreign text, bounded, and without what could move a terminal's cursor.
+/// Returns a foreign text, bounded, and without control characters, which could move a terminal's cursor.
 pub(crate) fn tame(text: &str) -> String {
     let mut tamed = String::new();
     for c in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {

@@ -1,10 +1,10 @@
-//! Text of others, made harmless for a terminal.
+//! Makes foreign text harmless for a terminal.
 //!
-//! Build output, what a destination says and what was pushed all reach the terminals of pushers and operators.
+//! Build output, messages of a destination and pushed texts all reach the terminals of pushers and operators.
 
-/// The text with its colours, tabs and line ends, and without any other control character: such a one could move
-/// the cursor, and so make what we say read otherwise. What is taken away leaves `�`; a carriage return leaves a blank.
-/// Nor does it turn the direction of what follows, and a colour ends with its line.
+/// Returns the text with its colours, tabs and line ends, and without other control characters: they could move the
+/// cursor and so change what our own output seems to say. A removed character leaves `�`; a carriage return leaves a
+/// blank. Characters that change the direction of text are removed, too, and a colour ends with its line.
 pub fn legible(text: String) -> String {
     if !text.chars().any(|c| is_harmful(c) && c != '\n') {
         return text;
@@ -41,7 +41,7 @@ pub fn legible(text: String) -> String {
     clean
 }
 
-/// An amount of data as Docker and people write it, in powers of a thousand: `12 MB`.
+/// Formats an amount of data as Docker and people write it, in powers of a thousand: `12 MB`.
 pub(crate) fn amount(bytes: u64) -> String {
     match bytes {
         0..1_000 => format!("{bytes} B"),
@@ -51,12 +51,12 @@ pub(crate) fn amount(bytes: u64) -> String {
     }
 }
 
-/// The text in one line and without colours: a value of others that stands within a sentence or in a cell of a table.
+/// Returns the text in one line, for a sentence or a cell of a table. Control characters are replaced as in [`plain`].
 pub(crate) fn one_line(text: &str) -> String {
     plain(text).chars().map(|c| if matches!(c, '\n' | '\t') { ' ' } else { c }).collect()
 }
 
-/// The text with its lines and tabs alone.
+/// Returns the text with its line ends and tabs; other control characters, those of colours included, leave `�`.
 pub(crate) fn plain(text: &str) -> String {
     let harmless = |c: char| match c {
         '\n' | '\t' => c,
@@ -67,7 +67,7 @@ pub(crate) fn plain(text: &str) -> String {
     text.chars().map(harmless).collect()
 }
 
-/// The text without the sequences that set colours.
+/// Returns the text without the sequences that set colours.
 pub(crate) fn without_colours(text: &str) -> String {
     let (mut plain, mut rest) = (String::with_capacity(text.len()), text);
     while let Some(c) = rest.chars().next() {
@@ -82,12 +82,12 @@ pub(crate) fn without_colours(text: &str) -> String {
     plain
 }
 
-/// A control character, one that breaks lines, or one that sets the direction of text.
+/// Whether it is a control character, one that breaks lines, or one that sets the direction of text.
 fn is_harmful(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The beginning of a text that has no bounds of its own, for a message: 200 characters, and `...` where more was.
+/// Returns the beginning of a text of unbounded length, for a message: 200 characters, and `...` if there was more.
 pub(crate) fn shortened(text: &str) -> String {
     let mut chars = text.chars();
     let mut start: String = chars.by_ref().take(200).collect();
@@ -97,7 +97,8 @@ pub(crate) fn shortened(text: &str) -> String {
     start
 }
 
-/// The same for a message that says at its end what helps: 200 characters of its beginning, and as many of its end.
+/// Does the same for a message that ends with its remedy: returns 200 characters of its beginning, and as many of its
+/// end.
 pub(crate) fn both_ends(text: &str) -> String {
     const KEPT: usize = 200;
     let end = text.char_indices().rev().nth(KEPT - 1).map_or(0, |(at, _)| at);
@@ -107,14 +108,14 @@ pub(crate) fn both_ends(text: &str) -> String {
     }
 }
 
-/// What ends all colours.
+/// The sequence that ends all colours.
 const NO_COLOUR: &str = "\u{1b}[0m";
 
-/// The sequence that sets colours, if the text begins with one: `ESC [ <digits and semicolons> m`.
+/// Returns the sequence that sets colours, if the text begins with one: `ESC [ <digits and semicolons> m`.
 fn colour(text: &str) -> Option<&str> {
     let parameters = text.strip_prefix("\u{1b}[")?;
     let end = parameters.find(|c: char| !c.is_ascii_digit() && c != ';')?;
-    // 8 hides what follows; behind 38 and 48 it is the number of a colour.
+    // 8 hides the text that follows; after 38 and 48 it is the number of a colour.
     let hides =
         parameters[..end].split(';').take_while(|part| !matches!(*part, "38" | "48")).any(|part| part == "8");
     (parameters[end..].starts_with('m') && !hides).then(|| &text[..2 + end + 1])

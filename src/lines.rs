@@ -1,11 +1,11 @@
-//! Text in Dokku's look. Whatever stands in a text, each of its lines but the first is a detail: no text of others can begin
-//! a line that looks like one of ours.
+//! Text in Dokku's style. Whatever a text contains, each of its lines after the first is a detail, so that no foreign
+//! text can begin a line that looks like one of ours.
 
 use std::fmt::{Display, Write as _};
 
 use crate::listing::wrapped;
 
-/// Text in Dokku's look, line by line.
+/// Text in Dokku's style, line by line.
 #[derive(Debug, Default)]
 pub(crate) struct Lines(String);
 
@@ -17,39 +17,39 @@ impl Lines {
         }
     }
 
-    /// A step: `-----> text`.
+    /// Adds a step: `-----> text`.
     pub(crate) fn step(&mut self, text: &str) {
         self.prefixed("-----> ", text);
     }
 
-    /// A step that is done: `=====> text`.
+    /// Adds a finished step: `=====> text`.
     pub(crate) fn big_step(&mut self, text: &str) {
         self.prefixed("=====> ", text);
     }
 
-    /// A detail of a step, behind seven spaces.
+    /// Adds a detail of a step, after seven spaces.
     pub(crate) fn detail(&mut self, text: &str) {
         self.prefixed("       ", text);
     }
 
-    /// One line, whatever is in the text: no program can make its output look like ours.
+    /// Adds one line, whatever the text contains: no program can make its output look like ours.
     pub(crate) fn plain(&mut self, text: &str) {
         let _ = writeln!(self.0, "{}", text.trim_end().replace('\n', " "));
     }
 
-    /// Trouble: ` !     text`.
+    /// Adds a line of trouble: ` !     text`.
     pub(crate) fn trouble(&mut self, text: &str) {
         self.prefixed(" !     ", text);
     }
 
-    /// What to do, below the trouble.
+    /// Adds what to do, below the trouble.
     pub(crate) fn hint(&mut self, text: Option<&str>) {
         if let Some(text) = text {
             self.prefixed("       hint: ", text);
         }
     }
 
-    /// A detail that is a list, unless that is empty: `title: api, web`, in as many lines as it takes.
+    /// Adds a list as a detail, unless it is empty: `title: api, web`, in as many lines as necessary.
     pub(crate) fn list<T: Display>(&mut self, title: &str, items: &[T]) {
         if !items.is_empty() {
             let title = format!("{title}: ");
@@ -57,12 +57,12 @@ impl Lines {
         }
     }
 
-    /// Lines that are in Dokku's look already.
+    /// Adds lines that have Dokku's style already.
     pub(crate) fn append(&mut self, lines: &str) {
         self.0.push_str(lines);
     }
 
-    /// All of it.
+    /// Returns the whole text.
     pub(crate) fn text(self) -> String {
         self.0
     }

@@ -1,6 +1,6 @@
-//! The names by which Dokku starts this program: links to the one binary.
+//! The names under which Dokku starts this program: links to the one binary.
 
-/// Dokku's subcommands, each by the last part of its name: `subcommands/<name>`, `default` being `graduate`.
+/// Dokku's subcommands, by the last part of their path: `subcommands/<name>`; `default` is `graduate`.
 pub(crate) const SUBCOMMANDS: [&str; 37] = [
     "abort",
     "accept",
@@ -60,10 +60,10 @@ pub(crate) const IN_GRADUATE: [&str; 15] = [
     "scheduler-stop",
 ];
 
-/// Those in the companion `00_graduate`, which run before Dokku's own: before that takes an app's files from what is deployed,
-/// and before its builders say who builds, build, and make an image which can be started.
+/// The triggers in the companion `00_graduate`, which run before Dokku's own: before Dokku's core takes an app's files
+/// from what is deployed, and before its builders detect, build and release (make an image that can be started).
 pub(crate) const BEFORE_ALL: [&str; 4] =
     ["builder-build", "builder-detect", "builder-release", "core-post-extract"];
 
-/// The one in the companion `zzz_graduate`, which runs after Dokku's own health check.
+/// The trigger in the companion `zzz_graduate`, which runs after Dokku's own health check.
 pub(crate) const AFTER_ALL: &str = "check-deploy";

@@ -1,14 +1,15 @@
-//! Lists in sentences and tables: how many are named, and where a line of them ends.
+//! Lists in sentences and tables: how many items are named, and where a line of them ends.
 
 use std::fmt::Display;
 
-/// The most that [`listed`] names.
+/// The most items that [`listed`] names.
 const NAMED: usize = 8;
 
 /// The longest line of [`wrapped`], in characters.
 const WIDTH: usize = 72;
 
-/// A list for a cell or a sentence: `api, web`; of more than eight, the first ones and how many more there are.
+/// Formats a list for a cell or a sentence: `api, web`; of more than eight items, the first ones and the number of the
+/// others.
 pub(crate) fn listed<T: Display>(items: impl IntoIterator<Item = T>) -> String {
     let mut named: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
     let more = named.len().saturating_sub(NAMED);
@@ -17,8 +18,8 @@ pub(crate) fn listed<T: Display>(items: impl IntoIterator<Item = T>) -> String {
     if more == 0 { named } else { format!("{named} and {more} more") }
 }
 
-/// A list that has lines of its own: all of it, broken between two items so that no line is broken by a terminal. The
-/// first line has `begun` characters already.
+/// Formats a whole list on lines of its own, broken between items so that a terminal breaks no line. The first line
+/// already has `begun` characters.
 pub(crate) fn wrapped<T: Display>(begun: usize, items: impl IntoIterator<Item = T>) -> String {
     let (mut text, mut width) = (String::new(), begun);
     for item in items {

@@ -1,6 +1,7 @@
-//! The manifest of one app and the state of a whole environment: what a commit of the environment repository says.
+//! The manifest of one app, and the state of a whole environment: the content of a commit of the environment
+//! repository.
 //!
-//! Values in, values out; `repo.rs` reads them from commits and `environment.rs` writes them into the work tree.
+//! Values in, values out; `repo.rs` reads them from commits and `environment.rs` writes them to the work tree.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,7 +27,7 @@ pub const MANIFEST_FILE: &str = "graduate.json";
 /// The version of the format below.
 pub(crate) const MANIFEST_VERSION: u32 = 1;
 
-/// What the repository's `.gitignore` says: only it and the manifests are ever part of a commit.
+/// The content of the repository's `.gitignore`: only it and the manifests are ever part of a commit.
 pub const GITIGNORE: &str = "\
 # dokku-graduate: only this file and the apps' manifests belong here. Do not change it.
 /*
@@ -40,7 +41,7 @@ pub const GITIGNORE: &str = "\
 /// Why some bytes are not the manifest of an app.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// Longer than [`MAX_MANIFEST`].
+    /// It is longer than [`MAX_MANIFEST`].
     #[error("the manifest of {app} is too large: {size} bytes, and {MAX_MANIFEST} are allowed")]
     TooLarge {
         /// Whose manifest it should be.
@@ -48,15 +49,16 @@ pub enum ManifestError {
         /// Its size in bytes.
         size: usize,
     },
-    /// Not JSON, a field that is unknown, missing or of the wrong kind, or a revision that is not a commit's id.
+    /// It is not JSON, has a field that is unknown, missing or of the wrong kind, or a revision that is not a commit
+    /// id.
     #[error("{app}/{MANIFEST_FILE} is not a manifest: {cause}")]
     Content {
         /// Whose manifest it should be.
         app: AppName,
-        /// What the parser says, shortened: it quotes what it found.
+        /// The parser's message, shortened, since it quotes the input.
         cause: String,
     },
-    /// Made by another version of the plugin.
+    /// It was made by another version of the plugin.
     #[error(
         "{app}/{MANIFEST_FILE} has version {version}, and this plugin knows {MANIFEST_VERSION}: update the plugin"
     )]
@@ -66,7 +68,7 @@ pub enum ManifestError {
         /// The version it has.
         version: u32,
     },
-    /// It names a variable, process or setting as none can be named.
+    /// It has an invalid name of a variable, process or setting.
     #[error("{app}/{MANIFEST_FILE}: {source}")]
     Name {
         /// Whose manifest it should be.
@@ -74,57 +76,57 @@ pub enum ManifestError {
         /// The rule that it breaks.
         source: InvalidName,
     },
-    /// The file lies in another app's directory.
+    /// It lies in another app's directory.
     #[error("{expected}/{MANIFEST_FILE} is the manifest of {found}: `app` must say {expected}")]
     OtherApp {
         /// The directory's name.
         expected: AppName,
-        /// What the manifest says.
+        /// The app that the manifest names.
         found: AppName,
     },
 }
 
-/// What is deployed of an app.
+/// What is deployed for an app.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Deploy {
     /// The branch that Dokku deploys.
     pub branch: String,
-    /// The image that the revision deploys as it is (`git:from-image`, `git:load-image`), with the digest by which its registry
-    /// knew it when it was deployed, if that is known: a tag may mean another image by now.
+    /// The image that the revision deploys unchanged (`git:from-image`, `git:load-image`), with its digest in the
+    /// registry at the time of the deploy, if that is known: the tag may mean another image by now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_image: Option<ImageName>,
-    /// The id of the image that runs, `sha256:<64 hex>`; none where nothing runs.
+    /// The id of the image that runs, `sha256:<64 hex>`; `None` if nothing runs.
     pub image: Option<String>,
     /// What it runs. An app that was never deployed has no revision, and does not graduate.
     pub revision: Runs,
-    /// How it was deployed, as Dokku says it: `git-push`, `docker-image`, ...
+    /// How it was deployed, in Dokku's words: `git-push`, `docker-image`, ...
     pub source: Option<String>,
 }
 
-/// What one app is. Its fields are in the order of their names, as they are in the text.
+/// The state of one app. The fields are in the order of their names, as in the text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// The app.
     pub app: AppName,
-    /// A fingerprint of each config variable, by name, but of the one in which Dokku notes the revision.
+    /// A fingerprint of each config variable, by name, except for the one in which Dokku keeps the revision.
     pub config: BTreeMap<String, Fingerprint>,
     /// What is deployed.
     pub deploy: Deploy,
-    /// What else Dokku keeps for it, by plugin and property; secrets are fingerprinted.
+    /// What else Dokku keeps for the app, by plugin and property; secrets are fingerprinted.
     pub factors: BTreeMap<String, BTreeMap<String, Vec<String>>>,
-    /// How many containers each process has.
+    /// The number of containers of each process.
     pub scale: BTreeMap<String, u32>,
     /// [`MANIFEST_VERSION`].
     pub version: u32,
 }
 
 impl Manifest {
-    /// Reads the manifest that lies in the directory of `expected_app`.
+    /// Reads the manifest in the directory of `expected_app`.
     ///
     /// # Errors
-    /// Each of [`ManifestError`].
+    /// Any [`ManifestError`].
     pub fn parse(bytes: &[u8], expected_app: &AppName) -> Result<Self, ManifestError> {
         #[derive(Deserialize)]
         struct Versioned {
@@ -150,7 +152,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Names reach terminals, and commands that people paste.
+    /// Checks the names: they reach terminals, and commands that people paste.
     fn check_names(&self) -> Result<(), InvalidName> {
         self.config.keys().try_for_each(|name| names::check_word("the name of a config variable", name))?;
         self.scale.keys().try_for_each(|name| names::check_word("the name of a process", name))?;
@@ -161,13 +163,13 @@ impl Manifest {
         Ok(())
     }
 
-    /// The text of the manifest: the same for the same content, with sorted keys and a final newline.
+    /// Returns the text of the manifest. Equal content gives equal text, with sorted keys and a final newline.
     pub fn to_text(&self) -> String {
         let text = serde_json::to_string_pretty(self);
         text.expect("a manifest has string keys and no fallible fields") + "\n"
     }
 
-    /// What differs from `other`, in words without any value: `revision`, `config DATABASE_URL`, `ports map`.
+    /// Returns what differs from `other`, in words without any value: `revision`, `config DATABASE_URL`, `ports map`.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let (mine, theirs) = (&self.deploy, &other.deploy);
         let deploy = [
@@ -194,7 +196,7 @@ impl Manifest {
     }
 }
 
-/// The keys whose values differ or that only one of two maps has, sorted.
+/// Returns the keys that differ in their values or that only one of the maps has, sorted.
 fn differing_keys<K: Ord + Clone, V: PartialEq>(one: &BTreeMap<K, V>, other: &BTreeMap<K, V>) -> Vec<K> {
     let mut keys: Vec<K> = one.keys().chain(other.keys()).cloned().collect();
     keys.sort();
@@ -208,7 +210,7 @@ fn differing_keys<K: Ord + Clone, V: PartialEq>(one: &BTreeMap<K, V>, other: &BT
 pub struct State(pub BTreeMap<AppName, Manifest>);
 
 impl State {
-    /// The revision of each app that has one; an app that was never deployed does not graduate.
+    /// Returns the revision of each app that has one; an app that was never deployed does not graduate.
     pub fn revisions(&self) -> BTreeMap<AppName, CommitId> {
         let of = |(app, manifest): (&AppName, &Manifest)| {
             Some((app.clone(), manifest.deploy.revision.revision()?))
@@ -216,7 +218,7 @@ impl State {
         self.0.iter().filter_map(of).collect()
     }
 
-    /// How `self`, what is live, differs from what was `committed`.
+    /// Returns how `self`, which is live, differs from what was `committed`.
     pub fn differences(&self, committed: &Self) -> Vec<Difference> {
         let describe = |app: AppName| {
             let change = match (self.0.get(&app), committed.0.get(&app)) {
@@ -230,28 +232,28 @@ impl State {
     }
 }
 
-/// How one app differs from what was committed.
+/// The difference of one app from what was committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// The app.
     pub app: AppName,
-    /// How.
+    /// How it differs.
     pub change: Change,
 }
 
 /// The ways in which an app can differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The commit does not know it.
+    /// The commit does not contain it.
     Appeared,
-    /// It is not there any more.
+    /// It no longer exists.
     Vanished,
-    /// These parts of its manifest differ; no values are told.
+    /// These parts of its manifest differ; values are not included.
     Changed(Vec<String>),
 }
 
 impl fmt::Display for Difference {
-    /// One line: `api: revision, config DATABASE_URL`.
+    /// Writes one line: `api: revision, config DATABASE_URL`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.change {
             Change::Appeared => write!(f, "{}: new", self.app),
@@ -261,14 +263,14 @@ impl fmt::Display for Difference {
     }
 }
 
-/// A value's keyed fingerprint, `hmac-sha256:<12 hex>`: it changes with the value and says nothing about it.
+/// The keyed fingerprint of a value, `hmac-sha256:<12 hex>`: it changes with the value and does not reveal it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Fingerprint(String);
 
 impl Fingerprint {
     pub(crate) const PREFIX: &str = "hmac-sha256:";
-    /// How many hex digits follow.
+    /// The number of hex digits after the prefix.
     pub(crate) const DIGITS: usize = 12;
 }
 
@@ -278,7 +280,7 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// A text that is not a fingerprint. It is not quoted: it may be a secret that was written there by hand.
+/// A text that is not a fingerprint. The error does not quote it: it may be a secret that was written there by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a config variable must have a fingerprint, `hmac-sha256:<12 hex digits>`, never its value")]
 pub struct NoFingerprint;
@@ -308,7 +310,7 @@ impl From<Fingerprint> for String {
     }
 }
 
-/// The secret of this host, with which it makes fingerprints.
+/// The secret key with which this host makes fingerprints.
 #[derive(Clone)]
 pub(crate) struct FingerprintKey(Hmac<Sha256>);
 
@@ -319,12 +321,12 @@ impl fmt::Debug for FingerprintKey {
 }
 
 impl FingerprintKey {
-    /// Takes the secret, 32 random bytes.
+    /// Creates the key from the secret, 32 random bytes.
     pub(crate) fn new(secret: &[u8; 32]) -> Self {
         Self(Hmac::new_from_slice(secret).expect("HMAC takes keys of any length"))
     }
 
-    /// The fingerprint of a text and of what it belongs to; each part counts with its length.
+    /// Returns the fingerprint of a value and its context. Each part is hashed with its length.
     pub(crate) fn of(&self, parts: &[&str]) -> Fingerprint {
         let mut mac = self.0.clone();
         for part in parts {

@@ -1,4 +1,4 @@
-//! Which app of the source becomes which app of a destination: the rules of `graduate:map`. Values in, values out.
+//! The mapping of the source's apps to the apps of a destination: the rules of `graduate:map`. Values in, values out.
 //!
 //! On a source an [`AppName`] is always one of its own apps; an app of a destination is a [`DestinationApp`].
 
@@ -14,20 +14,20 @@ mod routes;
 
 pub(crate) use routes::{MappingProblem, Routes};
 
-/// The name of an app on a destination, as its source knows it. It may be another one than the app has on the source.
+/// The name of an app on a destination, as its source knows it. It may differ from the app's name on the source.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DestinationApp(AppName);
 
 impl DestinationApp {
-    /// The name that the destination itself uses, as it is in the messages between the hosts.
+    /// Returns the name that the destination itself uses, also in the messages between the hosts.
     pub fn name(&self) -> &AppName {
         &self.0
     }
 }
 
 impl From<AppName> for DestinationApp {
-    /// A name that the destination has told.
+    /// Wraps a name that the destination sent.
     fn from(name: AppName) -> Self {
         Self(name)
     }
@@ -39,7 +39,7 @@ impl fmt::Display for DestinationApp {
     }
 }
 
-/// An app's name, or a name with one `*` that stands for any part of one.
+/// An app name, or a pattern for app names with one `*`, which stands for any part of a name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Pattern(String);
@@ -49,12 +49,12 @@ impl Pattern {
         self.0.contains('*')
     }
 
-    /// It fits the app's name.
+    /// Whether it matches the app's name.
     pub fn fits(&self, app: &AppName) -> bool {
         self.part(app.as_str()).is_some()
     }
 
-    /// What the `*` stands for in a name that fits; empty for a pattern without one.
+    /// Returns the part of a matching name that the `*` stands for; empty for a pattern without one.
     fn part<'n>(&self, name: &'n str) -> Option<&'n str> {
         match self.0.split_once('*') {
             Some((start, end)) => name.strip_prefix(start)?.strip_suffix(end),
@@ -102,13 +102,13 @@ impl From<Pattern> for String {
     }
 }
 
-/// One rule: apps whose names fit `source` become those that `destination` names.
+/// One rule: apps whose names match `source` become those that `destination` names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// Which apps of the source.
+    /// The apps of the source.
     pub source: Pattern,
-    /// What they are called there.
+    /// Their names there.
     pub destination: Pattern,
 }
 
@@ -118,16 +118,16 @@ impl fmt::Display for Rule {
     }
 }
 
-/// A rule that cannot be added, or that there is not.
+/// A rule that cannot be added, or does not exist.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
-    /// A `*` on one side alone.
+    /// Only one side has a `*`.
     #[error("{0} and {1} must both have a `*`, or neither of them")]
     Stars(Pattern, Pattern),
     /// The source pattern has a rule already.
     #[error("{0} is mapped to {1} already")]
     Taken(Pattern, Pattern),
-    /// There is none.
+    /// The rule does not exist.
     #[error("there is no rule {0}")]
     Unknown(String),
 }
@@ -141,24 +141,24 @@ impl Explain for RuleError {
     }
 }
 
-/// The rules of one environment, in order: of several that fit an app, the first counts. Without any rule every app
-/// keeps its name; with rules, an app that none of them fits does not graduate.
+/// The rules of one environment, in order: the first matching rule counts. Without any rule every app keeps its name;
+/// with rules, an app that none of them matches does not graduate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Mapping(Vec<Rule>);
 
 impl Mapping {
-    /// There are no rules: every app keeps its name.
+    /// Whether there are no rules, so that every app keeps its name.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The rules, in order.
+    /// Returns the rules, in order.
     pub fn rules(&self) -> &[Rule] {
         &self.0
     }
 
-    /// Appends a rule. One that is there already stays as it is, which is said by `false`.
+    /// Appends a rule. Returns false, and changes nothing, if the rule exists already.
     ///
     /// # Errors
     /// [`RuleError::Stars`], or [`RuleError::Taken`]: a second rule for the same pattern would never be used.
@@ -176,7 +176,7 @@ impl Mapping {
         }
     }
 
-    /// Removes the rule with that index, the first being 1, or with that source pattern.
+    /// Removes a rule, by its index (the first is 1) or its source pattern.
     ///
     /// # Errors
     /// [`RuleError::Unknown`].
@@ -189,20 +189,20 @@ impl Mapping {
         }
     }
 
-    /// A rule fits the app, or there are no rules.
+    /// Whether a rule matches the app, or there are no rules.
     pub fn covers(&self, app: &AppName) -> bool {
         self.covers_name(app.as_str())
     }
 
-    /// The same for an app under whatever name.
+    /// Does the same for a name that need not be an [`AppName`].
     pub fn covers_name(&self, app: &str) -> bool {
         self.is_empty() || self.0.iter().any(|rule| rule.source.part(app).is_some())
     }
 
-    /// What an app is called on the destination; none if no rule fits it.
+    /// Returns the name of an app on the destination; `None` if no rule matches it.
     ///
     /// # Errors
-    /// What the rule makes of it is not an app's name.
+    /// The rule turns the name into one that is not a valid app name.
     pub fn there(&self, app: &AppName) -> Result<Option<DestinationApp>, InvalidName> {
         if self.is_empty() {
             return Ok(Some(DestinationApp(app.clone())));
@@ -211,21 +211,21 @@ impl Mapping {
         self.0.iter().find_map(fit).transpose().map(|there| there.map(DestinationApp))
     }
 
-    /// Which app of the source an app there is, whether the source has it or not; none if no rule leads to it.
+    /// Returns the source's app for an app there, whether the source has it or not; `None` if no rule leads to it.
     pub fn here(&self, there: &DestinationApp) -> Option<AppName> {
         if self.is_empty() {
             return Some(there.0.clone());
         }
         self.0.iter().find_map(|rule| {
             let app = rule.source.filled(rule.destination.part(there.0.as_str())?).ok()?;
-            // An earlier rule may lead it elsewhere.
+            // An earlier rule may map it to another name.
             (self.there(&app).ok().flatten().as_ref() == Some(there)).then_some(app)
         })
     }
 }
 
 impl fmt::Display for Mapping {
-    /// `*-staging=* db=db-main`, as release tags note it.
+    /// Writes `*-staging=* db=db-main`, the form in release tags.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rules: Vec<String> = self.0.iter().map(ToString::to_string).collect();
         f.write_str(&rules.join(" "))

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use chrono::{DateTime, Duration, NaiveDateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-/// Why a text is not a name: what it was meant to be, the text (shortened), and the rule it breaks.
+/// Why a text is not a name: what it should have been, the text (shortened), and the rule that it breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not {what}: {rule}")]
 pub struct InvalidName {
@@ -18,7 +18,7 @@ pub struct InvalidName {
 }
 
 impl InvalidName {
-    /// Shortens the text.
+    /// Creates the error, with the text shortened.
     pub(crate) fn new(what: &'static str, text: &str, rule: &'static str) -> Self {
         let text = text.chars().take(80).collect();
         Self { what, text, rule }
@@ -39,7 +39,7 @@ macro_rules! text_newtype {
     };
 }
 
-/// A name is written as its text, in JSON, too, and is parsed of it.
+/// Gives a name its text form, in JSON, too, and parses it from that.
 macro_rules! text_conversions {
     ($name:ident) => {
         impl fmt::Display for $name {
@@ -92,8 +92,8 @@ fn starts_with_letter_or_digit(text: &str) -> bool {
 
 /// The name of a Dokku app: `[a-z0-9][a-z0-9.-]*`, at most 100 bytes, without `..`.
 ///
-/// This is Dokku's own rule less what could be a path or an option. `graduate` is not an app: it is the
-/// path under which the environment repository is served.
+/// This is Dokku's own rule without names that could be a path or an option. `graduate` is excluded: it is the path
+/// under which the environment repository is served.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AppName(String);
@@ -150,7 +150,7 @@ pub struct Label(String);
 text_newtype!(Label);
 
 impl Label {
-    /// The label of a graduation that was started by `dokku graduate <env>`: `cli`.
+    /// The label for graduations that `dokku graduate <env>` starts: `cli`.
     pub fn cli() -> Self {
         Self("cli".to_owned())
     }
@@ -181,12 +181,12 @@ impl FromStr for Label {
 pub struct RequestTag {
     /// The destination.
     pub environment: EnvironmentName,
-    /// What the user calls this request; `now` in the documentation.
+    /// The name that the user gives this request; `now` in the documentation.
     pub label: Label,
 }
 
 impl RequestTag {
-    /// What every request tag's ref name starts with.
+    /// The prefix of every request tag's ref name.
     pub const PREFIX: &'static str = "refs/tags/graduate/";
 
     /// The full name of the ref.
@@ -212,7 +212,7 @@ impl FromStr for RequestTag {
     }
 }
 
-/// What follows the prefix of a ref: exactly two components.
+/// Returns the two components after the prefix of a ref; `None` if there are more or fewer.
 fn two_parts<'a>(text: &'a str, prefix: &str) -> Option<(&'a str, &'a str)> {
     let (first, second) = text.strip_prefix(prefix)?.split_once('/')?;
     let are_two = !first.is_empty() && !second.is_empty() && !second.contains('/');
@@ -225,10 +225,10 @@ fn two_parts<'a>(text: &'a str, prefix: &str) -> Option<(&'a str, &'a str)> {
 pub struct ObjectId([u8; 20]);
 
 impl ObjectId {
-    /// What Git writes on a hook's input where there is no object: 40 zeros.
+    /// What git writes on a hook's stdin for an object that does not exist: 40 zeros.
     pub const ABSENT: &'static str = "0000000000000000000000000000000000000000";
 
-    /// Makes an id of its 20 bytes; `None` for all zeros.
+    /// Creates an id from its 20 bytes; `None` for all zeros.
     pub fn from_bytes(bytes: [u8; 20]) -> Option<Self> {
         (bytes != [0; 20]).then_some(Self(bytes))
     }
@@ -304,7 +304,7 @@ pub struct GraduationId(String);
 text_newtype!(GraduationId);
 
 impl GraduationId {
-    /// Makes the id of a graduation that starts at `now`; `random` tells apart those of one second.
+    /// Creates the id of a graduation that starts at `now`; `random` distinguishes graduations of the same second.
     pub fn new(now: DateTime<Utc>, random: [u8; 3]) -> Self {
         let [a, b, c] = random;
         Self(format!("{}-{a:02x}{b:02x}{c:02x}", now.format(TIMESTAMP)))
@@ -338,13 +338,13 @@ pub struct ReleaseTag {
 }
 
 impl ReleaseTag {
-    /// The release of `environment` at `time`, to the second.
+    /// The release of `environment` at `time`, truncated to the second.
     pub fn new(environment: EnvironmentName, time: DateTime<Utc>) -> Self {
         let whole = DateTime::from_timestamp(time.timestamp(), 0).unwrap_or(time);
         Self { environment, time: whole.naive_utc() }
     }
 
-    /// The same release one second later, for a name that is taken.
+    /// Returns the name one second later, for a name that is taken.
     pub fn next(self) -> Self {
         Self { time: self.time + Duration::seconds(1), ..self }
     }
@@ -359,7 +359,7 @@ impl ReleaseTag {
         format!("refs/tags/{self}")
     }
 
-    /// When it went live.
+    /// Returns the time in its name: when it was recorded, or later if that name was taken.
     pub fn time(&self) -> DateTime<Utc> {
         self.time.and_utc()
     }
@@ -383,7 +383,7 @@ impl FromStr for ReleaseTag {
         }
         let time = NaiveDateTime::parse_from_str(time, TIMESTAMP).map_err(|_| invalid())?;
         if time.and_utc().timestamp_subsec_nanos() != 0 {
-            // A leap second, `...60`, after which no release is named.
+            // A leap second, `...60`; no release is named after one.
             return Err(invalid());
         }
         Ok(Self { environment: environment.parse()?, time })

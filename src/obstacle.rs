@@ -4,44 +4,44 @@ use std::fmt::Display;
 
 use serde::{Deserialize, Serialize};
 
-/// One obstacle. Its texts come from the host's settings, with bounds.
+/// One obstacle. Its texts come from the host's settings and are bounded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Obstacle {
-    /// Dokku's deploy lock of the app stands there, and nobody has it.
+    /// Dokku's deploy lock of the app exists, but no process holds it.
     Locked {},
-    /// A container of it is to be attached to a network that does not exist.
+    /// A container of the app would be attached to a network that does not exist.
     NoNetwork {
         /// The network.
         network: String,
-        /// What names it: a property of Dokku's plugin `network`, or `--network`.
+        /// The setting that names it: a property of Dokku's plugin `network`, or `--network`.
         setting: String,
     },
-    /// `--mount type=bind` of a path that does not exist: Docker refuses to make the container.
+    /// `--mount type=bind` of a path that does not exist: Docker refuses to create the container.
     NoMountSource {
         /// The path.
         path: String,
     },
-    /// The same of the phase `run`, which a deploy does without.
+    /// The same for the phase `run`, which a deploy does not need.
     NoRunMountSource {
         /// The path.
         path: String,
     },
-    /// `--volume` of a path that does not exist: Docker makes a directory there, which belongs to root.
+    /// `--volume` of a path that does not exist: Docker creates a directory there, owned by root.
     NoVolumeSource {
         /// The path.
         path: String,
     },
-    /// A port that it publishes is somebody else's.
+    /// Another program or container uses a port that the app publishes.
     PortTaken {
         /// The port.
         port: u16,
         /// The docker option that publishes it.
         option: String,
-        /// Whose it is, in words.
+        /// The user of the port, in words.
         by: String,
     },
-    /// A port that it publishes is its own old container's, beside which the new one is to be started.
+    /// The app's old container uses a port that the app publishes, and the new container starts while the old one runs.
     OwnPort {
         /// The port.
         port: u16,
@@ -51,7 +51,7 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    /// The deploy would fail.
+    /// Whether the deploy would fail.
     pub fn is_problem(&self) -> bool {
         match self {
             Self::Locked {}
@@ -63,7 +63,7 @@ impl Obstacle {
         }
     }
 
-    /// What it means for the app of this name, in words.
+    /// Describes the obstacle for the app of this name.
     pub fn of(&self, app: &impl Display) -> String {
         match self {
             Self::Locked {} => format!(
@@ -98,7 +98,7 @@ impl Obstacle {
         }
     }
 
-    /// The command that takes it away, for a shell there.
+    /// Returns the command that removes it, for a shell there.
     pub fn remedy(&self, app: &impl Display) -> String {
         match self {
             Self::Locked {} => format!("dokku apps:unlock {app}"),
@@ -117,7 +117,7 @@ impl Obstacle {
 }
 
 fn quoted(word: &str) -> String {
-    // The one thing that it cannot quote is a zero byte, which no argument can hold.
+    // Only a zero byte cannot be quoted, and no argument can contain one.
     shlex::try_quote(word).map_or_else(|_| "...".to_owned(), std::borrow::Cow::into_owned)
 }
 

@@ -1,8 +1,8 @@
-//! Which processes a Procfile names.
+//! The processes that a Procfile names.
 
-/// The Procfile gives this process a command: a line `<process>: <command>`.
+/// Whether the Procfile gives this process a command: a line `<process>: <command>`.
 ///
-/// Source: procfile-util, by which Dokku reads it; it skips lines of any other form.
+/// Source: procfile-util, with which Dokku reads it; it skips lines of any other form.
 pub(crate) fn has_process(procfile: &str, process: &str) -> bool {
     let is_it = |line: &str| {
         line.split_once(':').is_some_and(|(name, command)| name == process && !command.trim().is_empty())

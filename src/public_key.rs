@@ -1,4 +1,4 @@
-//! The public key of a source that graduates to this host, or of somebody who signs.
+//! The public ssh key of a source that graduates to this host, or of a signer.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// The kinds of keys that are taken: those that sshd lets in (`ssh -Q key-plain`). A certificate is none of them.
+/// The accepted kinds of keys: those that sshd lets in (`ssh -Q key-plain`). Certificates are not accepted.
 const KINDS: [&str; 7] = [
     "ssh-ed25519",
     "ecdsa-sha2-nistp256",
@@ -27,38 +27,38 @@ pub(crate) struct PublicKey {
     blob: Vec<u8>,
 }
 
-/// A text is no public key.
+/// A text that is not a public key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a public key is one line of a .pub file: a kind such as ssh-ed25519, and the key; no certificate, no options"
 )]
 pub(crate) struct NotAKey;
 
-/// A word is the kind of a key.
+/// Whether a word is a kind of key.
 pub(crate) fn is_kind(word: &str) -> bool {
     KINDS.contains(&word)
 }
 
 impl PublicKey {
-    /// The key that some bytes are; none if it is of a kind that is not taken.
+    /// Decodes a key from its wire form; `None` if its kind is not accepted.
     pub(crate) fn of_blob(blob: &[u8]) -> Option<Self> {
         let (kind, rest) = string(blob)?;
         let kind = KINDS.into_iter().find(|known| known.as_bytes() == kind)?.to_owned();
         (!rest.is_empty() && blob.len() <= 4096).then(|| Self { kind, blob: blob.to_vec() })
     }
 
-    /// The second word of its line.
+    /// Returns the second word of its line.
     pub(crate) fn base64(&self) -> String {
         BASE64_STANDARD.encode(&self.blob)
     }
 
-    /// `SHA256:<base64>`, as ssh-keygen shows it.
+    /// Returns `SHA256:<base64>`, as ssh-keygen shows it.
     pub(crate) fn fingerprint(&self) -> String {
         format!("SHA256:{}", BASE64_STANDARD_NO_PAD.encode(Sha256::digest(&self.blob)))
     }
 }
 
-/// A string of ssh's wire form, and what follows it; RFC 4251, section 5.
+/// Splits a string of ssh's wire form from what follows it; RFC 4251, section 5.
 pub(crate) fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
@@ -118,7 +118,7 @@ fn keys_are_lines_of_pub_files() {
     }
 }
 
-/// What a signature and a key rely on: other texts of the same bytes are refused.
+/// Signatures and keys rely on this: base64 has one text for each sequence of bytes, and other texts are refused.
 #[test]
 fn there_is_one_text_of_some_bytes() {
     for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")] {

@@ -1,4 +1,4 @@
-//! What an app runs, as its containers tell. Values in, values out; `provenance.rs` asks the containers.
+//! What an app runs, by its containers. Values in, values out; `provenance.rs` inspects the containers.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,10 +11,10 @@ use crate::names::CommitId;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Option<String>", into = "Option<String>")]
 pub enum Runs {
-    /// It was never deployed.
+    /// The app was never deployed.
     #[default]
     Nothing,
-    /// It was deployed before this plugin recorded deploys, and nothing else tells its revision for certain.
+    /// It was deployed before this plugin recorded deploys, and nothing else proves its revision.
     Unknown,
     /// Its containers run different revisions.
     Mixed,
@@ -26,7 +26,7 @@ const UNKNOWN: &str = "unknown";
 const MIXED: &str = "mixed";
 
 impl Runs {
-    /// The revision, if there is one and it is known.
+    /// Returns the revision, if there is one and it is known.
     pub fn revision(self) -> Option<CommitId> {
         match self {
             Self::Revision(revision) => Some(revision),
@@ -34,7 +34,7 @@ impl Runs {
         }
     }
 
-    /// What containers run that run these revisions; `None` is one whose revision is unknown.
+    /// Returns what a set of containers with these revisions runs; `None` is a container whose revision is unknown.
     pub fn of(revisions: impl IntoIterator<Item = Option<CommitId>>) -> Self {
         let found: BTreeSet<Option<CommitId>> = revisions.into_iter().collect();
         match (found.first(), found.len()) {
@@ -76,7 +76,7 @@ impl From<Runs> for Option<String> {
 }
 
 impl fmt::Display for Runs {
-    /// As tables show it: seven digits, or a word in brackets.
+    /// Writes the form for tables: seven digits, or a word in brackets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nothing => f.pad("(empty)"),
@@ -91,16 +91,17 @@ impl fmt::Display for Runs {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Condition {
-    /// Each process that is scaled has a running container, or one that ended with 0 by itself; or it was never deployed.
+    /// Each scaled process has a running container, or one that exited with 0 on its own; or the app was never
+    /// deployed.
     #[default]
     Up,
-    /// Somebody stopped it (`ps:stop`) or scaled it to nothing.
+    /// It was stopped (`ps:stop`) or scaled to zero.
     Stopped,
-    /// It should run, and a process of it does not.
+    /// It should run, but one of its processes does not.
     Down,
 }
 
-/// What is known of an app on its host, besides its settings.
+/// What is known about an app on its host, in addition to its settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AppStatus {
@@ -108,23 +109,23 @@ pub struct AppStatus {
     pub runs: Runs,
     /// Whether it serves.
     pub condition: Condition,
-    /// Where its deploy branch is, if that is not what it runs.
+    /// The tip of its deploy branch, if that is not what it runs.
     pub branch_at: Option<CommitId>,
-    /// Its next start will not be of the image that runs.
+    /// Whether its next start would use another image than the one that runs.
     pub starts_another_image: bool,
-    /// The image that it runs is gone: it cannot be started again.
+    /// Whether its image no longer exists, so that it cannot be started again.
     pub image_is_gone: bool,
-    /// It is being deployed right now.
+    /// Whether it is being deployed right now.
     pub is_deploying: bool,
 }
 
 impl AppStatus {
-    /// It runs this revision as it should, or is stopped with it on purpose.
+    /// Whether it runs this revision as it should, or is stopped with it on purpose.
     pub fn has(&self, revision: CommitId) -> bool {
         self.runs == Runs::Revision(revision) && self.condition != Condition::Down
     }
 
-    /// What an operator should know of the app; `app` is its name on its host.
+    /// Returns what an operator should know about the app; `app` is its name on its host.
     pub fn remarks(&self, app: &str) -> Vec<Remark> {
         let mut remarks = Vec::new();
         let mut remark = |found: String, remedy: &str| {
@@ -155,10 +156,10 @@ impl AppStatus {
     }
 }
 
-/// Something that an operator should know of an app, and what puts it right.
+/// Something that an operator should know about an app, and how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
-    /// What.
+    /// What was found.
     pub found: String,
     /// A command, to be run on the app's host.
     pub remedy: String,

@@ -1,12 +1,12 @@
-//! Whether the image of an app is what a build on its destination would give; only such a one is sent.
+//! Whether an app's image is what a build on its destination would give; only such an image is sent.
 //!
 //! | the image | why it is not |
 //! |---|---|
-//! | of herokuish | it holds the config of the source, secrets and all, in its layers: never, not even on request |
-//! | of Cloud Native Buildpacks | they see the config while they build, and may write it into the image: on request alone |
+//! | of herokuish | its layers hold the source's config with its secrets: never sent, not even on request |
+//! | of Cloud Native Buildpacks | builds see the config and may write it to the image: sent only on request |
 //! | for another architecture | it does not start there |
 //! | built with other settings | the docker options of the build, the builder and its files, the buildpacks |
-//! | with a `--build-arg` or `--env` that has no value | its value is that of the source's config |
+//! | with a `--build-arg` or `--env` that has no value | the value comes from the source's config |
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,40 +15,41 @@ use crate::factors::{self, HIDDEN, RawFactors, hide};
 use crate::manifest::FingerprintKey;
 use crate::names::{ConfigName, Digest};
 
-/// What an image tells of how it was made.
+/// What an image says about its build.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Make<'a> {
     /// Its labels.
     pub(crate) labels: &'a BTreeMap<String, String>,
     /// Its environment, `NAME=value`.
     pub(crate) env: &'a [String],
-    /// For which machines it is, in Docker's words.
+    /// Its architecture, in Docker's words.
     pub(crate) architecture: &'a str,
-    /// The option of its build that takes its value from the config of the source ([`BuildSettings::takes_config`]), if one does.
+    /// The option of its build that takes a value from the source's config ([`BuildSettings::takes_config`]), if there
+    /// is one.
     pub(crate) takes_config: Option<&'a str>,
 }
 
-/// Why an image is not sent, in words that go on "build: ".
+/// Why an image is not sent, worded to follow "build: ".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WhyNot {
-    /// There is none.
+    /// There is no image.
     NotKept,
     /// Herokuish made it.
     Herokuish,
-    /// Cloud Native Buildpacks made it, and nobody asked for images.
+    /// Cloud Native Buildpacks made it, and images were not asked for.
     Buildpacks,
-    /// It is for other machines.
+    /// It is for another architecture.
     OtherMachine {
-        /// For which it is.
+        /// The image's.
         image: String,
-        /// Which the destination has.
+        /// The destination's.
         there: String,
     },
-    /// A value of the source's config is in it, by this option.
+    /// It contains a value of the source's config, because of this option.
     TakesConfig(String),
     /// It was built with another setting.
     Setting {
-        /// The plugin of Dokku's and the property.
+        /// The Dokku plugin and the property.
         property: String,
         /// Its value on the source, secrets hidden.
         here: String,
@@ -84,11 +85,11 @@ impl fmt::Display for WhyNot {
     }
 }
 
-/// The image may be sent to a destination of this architecture, whose settings of the app are `theirs`. `is_wanted`: somebody
-/// has asked for images (`deliver image`), or it is one that is deployed as it is.
+/// Checks whether the image may be sent to a destination of this architecture, whose settings for the app are `theirs`.
+/// `is_wanted`: images were asked for (`deliver image`), or the revision deploys this image unchanged.
 ///
 /// # Errors
-/// The first reason why not, the most certain ones first.
+/// The first reason why not; the most certain reasons come first.
 pub(crate) fn may_be_sent(
     image: &Make<'_>,
     is_wanted: bool,
@@ -129,7 +130,7 @@ pub(crate) fn may_be_sent(
     named.filter_map(differing).next().map_or(Ok(()), Err)
 }
 
-/// The settings of which a build is made.
+/// Returns the settings that a build depends on.
 fn settings(factors: &RawFactors) -> impl Iterator<Item = (&str, &str, &Vec<String>)> {
     let all = factors.iter().flat_map(|(plugin, properties)| {
         properties.iter().map(move |(property, values)| (plugin.as_str(), property.as_str(), values))
@@ -137,7 +138,7 @@ fn settings(factors: &RawFactors) -> impl Iterator<Item = (&str, &str, &Vec<Stri
     all.filter(|(plugin, property, _)| is_of_a_build(plugin, property))
 }
 
-/// What a build depends on, of all that is set for an app.
+/// Whether a build depends on this setting.
 pub(crate) fn is_of_a_build(plugin: &str, property: &str) -> bool {
     match plugin {
         "docker-options" => property.ends_with(".build"),
@@ -149,24 +150,25 @@ pub(crate) fn is_of_a_build(plugin: &str, property: &str) -> bool {
     }
 }
 
-/// What a build of an app depends on besides its revision, secrets and all.
+/// The settings that a build of an app depends on in addition to its revision. They may hold secrets.
 pub(crate) struct BuildSettings(pub(crate) RawFactors);
 
 impl BuildSettings {
-    /// The settings in a form that may be sent: possible secrets and long values are fingerprinted with `key`.
+    /// Returns the settings in a form that may be sent: possible secrets and long values are fingerprinted with `key`.
     pub(crate) fn disclosed(&self, key: &Digest) -> RawFactors {
         factors::disclose_briefly(&self.0, &FingerprintKey::new(key.bytes()))
     }
 
-    /// The docker option of the build that takes its value from the app's config, if there is one.
+    /// Returns the docker option of the build that takes its value from the app's config, if there is one.
     pub(crate) fn takes_config(&self) -> Option<String> {
         let options = self.0.get("docker-options")?;
         valueless(options.values().flatten().map(String::as_str))
     }
 }
 
-/// The first option of a build, of these lines as Dokku keeps them, that names a variable and no value: the builder takes the
-/// value of the app's config (dockerfile `--build-arg`, nixpacks and railpack `--env`). A line may have several options.
+/// Returns the first build option, in these lines of Dokku's, that names a variable without a value: the builder takes
+/// the value from the app's config (dockerfile `--build-arg`, nixpacks and railpack `--env`). A line may have several
+/// options.
 fn valueless<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<String> {
     lines.into_iter().find_map(|line| {
         let mut words = line.split_whitespace();
@@ -202,7 +204,7 @@ mod tests {
     type Labels = &'static [(Word, Word)];
     type Settings = &'static [(Word, Word, Word)];
 
-    /// Labels, environment, settings here and there; whether images are wanted; and what is said.
+    /// Labels, environment, settings here and there, whether images are wanted, and the expected reason.
     #[expect(clippy::type_complexity, reason = "each column is named above")]
     const TABLE: &[(Labels, &[Word], Settings, Settings, bool, Word)] = &[
         (&[("com.dokku.builder-type", "dockerfile")], &["PATH=/bin"], &[], &[], false, ""),

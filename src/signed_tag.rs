@@ -1,8 +1,8 @@
-//! A signed tag, taken apart as git does: what is signed, and the ssh signature below it. Pure: bytes in, a value or a problem
-//! out. Whether the signature is good is asked of ssh-keygen elsewhere.
+//! A parser for signed tags, which splits them as git does: the signed text, and the ssh signature below it. Pure:
+//! bytes in, a value or a problem out. ssh-keygen verifies the signature elsewhere.
 //!
-//! It is stricter than git where two texts could pass for one: the header has its four lines and no others, the signature
-//! is written in the one way in which ssh-keygen writes it, and nothing follows it.
+//! It is stricter than git, so that no two texts can pass for the same tag: the header has its four lines and no
+//! others, the signature is in the exact form that ssh-keygen writes, and nothing follows it.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -11,78 +11,78 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::names::{ObjectId, ReleaseTag, RequestTag};
 use crate::public_key::{self, PublicKey};
 
-/// The longest tag that is looked at.
+/// The longest tag that is parsed, in bytes.
 pub const MAX_TAG: usize = 64 << 10;
 
-/// How far the clock of whoever signs may be ahead of ours.
+/// How far the signer's clock may be ahead of this host's.
 const AHEAD: TimeDelta = TimeDelta::minutes(5);
 
 const BEGIN: &[u8] = b"-----BEGIN SSH SIGNATURE-----\n";
 const END: &[u8] = b"-----END SSH SIGNATURE-----\n";
 
-/// How the signatures of git's other formats begin; git-config(1), `gpg.format`.
+/// The first lines of signatures in git's other formats; git-config(1), `gpg.format`.
 const OTHERS: [&[u8]; 3] =
     [b"-----BEGIN PGP SIGNATURE-----", b"-----BEGIN PGP MESSAGE-----", b"-----BEGIN SIGNED MESSAGE-----"];
 
 /// The length of a line of a signature, as ssh-keygen writes it.
 const COLUMNS: usize = 70;
 
-/// Why a request tag is not taken where it must be signed.
+/// Why a request tag is refused where it must be signed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TagProblem {
-    /// The ref names a commit itself.
+    /// The ref names a commit directly.
     #[error("is not a signed tag: it names a commit itself")]
     Lightweight,
     /// An annotated tag without a signature.
     #[error("is not signed")]
     Unsigned,
-    /// Signed, and not by an ssh key.
+    /// It is signed, but not by an ssh key.
     #[error("is not signed by an ssh key: OpenPGP and X.509 are not taken")]
     OtherFormat,
-    /// Nothing that git makes.
+    /// It is not in the form that git writes.
     #[error("is not a signed tag as git makes one: {0}")]
     Damaged(&'static str),
-    /// Of another tag.
+    /// It is the signed tag of another name.
     #[error("is a signed tag of another name, {0:?}")]
     Name(String),
-    /// Of another object.
+    /// It is a signed tag of another object.
     #[error("is a signed tag of another object, and not of the commit")]
     Object,
-    /// Older than the last release.
+    /// It was signed before the last release.
     #[error("was signed at {0}, and {1} was released after that")]
     Early(DateTime<Utc>, ReleaseTag),
-    /// From the future.
+    /// It was signed in the future.
     #[error("was signed at {0}, and here it is {1}: a clock is wrong")]
     Late(DateTime<Utc>, DateTime<Utc>),
-    /// By nobody whom we know.
+    /// It was signed by a key that is not a signer's.
     #[error("is signed by a key that is not a signer's: {0}")]
     UnknownKey(String),
-    /// By a key that was removed.
+    /// It was signed by a key that was removed.
     #[error("is signed by a key of {name} that was removed on {at}", at = at.format("%Y-%m-%d"))]
     Revoked {
-        /// Whose.
+        /// The signer.
         name: String,
-        /// When it was.
+        /// When the key was removed.
         at: DateTime<Utc>,
     },
-    /// By a key that is valid no more.
+    /// It was signed by a key that is no longer valid.
     #[error("is signed by a key of {name} that was valid until {until}")]
     Expired {
-        /// Whose.
+        /// The signer.
         name: String,
-        /// The last day.
+        /// The last day on which the key was valid.
         until: chrono::NaiveDate,
     },
-    /// The signature is not one of this text.
+    /// The signature does not match the text.
     #[error("has a signature that is not good: {0}")]
     Wrong(String),
-    /// It was live once.
+    /// It was released before.
     #[error("was carried out already ({0}), and `-o again` does not change that")]
     CarriedOut(ReleaseTag),
 }
 
 impl TagProblem {
-    /// What to run, in words; `{tag}` is signed anew.
+    /// Returns what to do, in words; `tag` is the tag to sign again.
     pub(crate) fn remedy(&self, tag: &RequestTag) -> String {
         let sign = format!("`git tag -s -f {tag}`");
         match self {
@@ -108,26 +108,26 @@ impl TagProblem {
 /// A signed tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedTag<'a> {
-    /// What it names; of what type that is it says itself.
+    /// The object that it names.
     pub object: ObjectId,
-    /// That is a commit.
+    /// Whether the tag says that this object is a commit.
     pub names_commit: bool,
-    /// Its name: without `refs/tags/`.
+    /// Its name, without `refs/tags/`.
     pub name: &'a str,
-    /// When it was made, as whoever made it says.
+    /// When it was made, by the tagger's clock.
     pub tagged: DateTime<Utc>,
-    /// What is signed.
+    /// The signed text.
     pub payload: &'a [u8],
-    /// The signature, in its armour.
+    /// The armoured signature.
     pub signature: &'a [u8],
-    /// The key that it names.
+    /// The key that the signature names.
     pub(crate) key: PublicKey,
 }
 
-/// Takes a tag object apart.
+/// Splits a tag object into its parts.
 ///
 /// # Errors
-/// It is not one that git makes with an ssh signature.
+/// It is not a tag that git makes with an ssh signature.
 pub fn parse(text: &[u8]) -> Result<SignedTag<'_>, TagProblem> {
     if text.len() > MAX_TAG {
         return Err(TagProblem::Damaged("it is larger than 64 KiB"));
@@ -144,7 +144,8 @@ pub fn parse(text: &[u8]) -> Result<SignedTag<'_>, TagProblem> {
     Ok(SignedTag { object, names_commit, name, tagged, payload, signature, key })
 }
 
-/// Where git takes a signature to begin: at the last line that begins as one (gpg-interface.c, `parse_signed_buffer`).
+/// Returns where git assumes the signature to begin: at the last line that starts like one (gpg-interface.c,
+/// `parse_signed_buffer`).
 fn signature_start(text: &[u8]) -> Option<usize> {
     let begins = |line: &[u8]| {
         line.starts_with(BEGIN.trim_ascii_end()) || OTHERS.iter().any(|other| line.starts_with(other))
@@ -190,7 +191,7 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The key that a signature names; PROTOCOL.sshsig of OpenSSH.
+/// Returns the key that a signature names; PROTOCOL.sshsig of OpenSSH.
 fn key_of(signature: &[u8]) -> Result<PublicKey, &'static str> {
     let body = signature.strip_prefix(BEGIN).and_then(|rest| rest.strip_suffix(END));
     let body = body.ok_or("its signature does not end as one, or something follows it")?;
@@ -209,7 +210,7 @@ fn key_of(signature: &[u8]) -> Result<PublicKey, &'static str> {
 
 const NOT_ARMOUR: &str = "its signature is not written as ssh-keygen writes it";
 
-/// A signature as ssh-keygen writes it.
+/// Returns a signature in the form that ssh-keygen writes.
 fn armour(base64: &str) -> String {
     let lines = base64.as_bytes().chunks(COLUMNS).map(|line| String::from_utf8_lossy(line) + "\n");
     let [begin, end] = [BEGIN, END].map(String::from_utf8_lossy);
@@ -217,10 +218,10 @@ fn armour(base64: &str) -> String {
 }
 
 impl SignedTag<'_> {
-    /// It is the tag that moves this ref to this commit, now.
+    /// Checks that this is the tag that moves this ref to this commit, now.
     ///
     /// # Errors
-    /// It is another one's, or from another time.
+    /// It is the tag of another ref or commit, or it was made in the future.
     pub(crate) fn check(
         &self,
         request: &RequestTag,

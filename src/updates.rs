@@ -1,4 +1,4 @@
-//! What a push wants, parsed from what git writes on a hook's stdin; githooks(5), pre-receive.
+//! What a push asks for, parsed from the lines that git writes on a hook's stdin; githooks(5), pre-receive.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ pub(crate) mod confusing;
 
 pub(crate) use confusing::{Confusing, MAIN, blockers, confusing, is_blocker};
 
-/// How many refs one push may change.
+/// The most refs that one push may change.
 const MAX_UPDATES: usize = 1000;
 
 /// One ref that a push creates, moves or deletes.
@@ -17,14 +17,14 @@ const MAX_UPDATES: usize = 1000;
 pub struct Update {
     /// The full name.
     pub name: String,
-    /// What it is; none if it is created.
+    /// What it names now; `None` if it is created.
     pub old: Option<ObjectId>,
-    /// What it is to be; none if it is deleted.
+    /// What it will name; `None` if it is deleted.
     pub new: Option<ObjectId>,
 }
 
 impl Update {
-    /// The request that it is, if it is one: a request tag and what it is to be.
+    /// Returns the request, if this creates or moves a request tag: the tag and what it will name.
     pub fn request(&self) -> Option<(RequestTag, ObjectId)> {
         Some((self.name.parse().ok()?, self.new?))
     }
@@ -35,67 +35,67 @@ impl Update {
 pub struct GraduationRequest {
     /// The tag.
     pub tag: RequestTag,
-    /// What it was.
+    /// What it named.
     pub old: Option<ObjectId>,
-    /// What it is to be.
+    /// What it will name.
     pub new: ObjectId,
 }
 
-/// An approval's tag that is created, moved or deleted.
+/// An approval tag that is created, moved or deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ApprovalUpdate {
     /// The tag.
     pub(crate) tag: ApprovalTag,
-    /// What it is to be; none if it is deleted.
+    /// What it will name; `None` if it is deleted.
     pub(crate) new: Option<ObjectId>,
 }
 
-/// A push, understood.
+/// What a push asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Push {
-    /// Graduations that it asks for, at most one an environment.
+    /// The graduations that it asks for, at most one per environment.
     pub requests: Vec<GraduationRequest>,
-    /// Approvals that it gives or withdraws.
+    /// The approvals that it gives or withdraws.
     pub(crate) approvals: Vec<ApprovalUpdate>,
-    /// Request tags that it deletes.
+    /// The request tags that it deletes.
     pub forgotten: Vec<RequestTag>,
-    /// Everything that it brings, requests included.
+    /// All objects that its refs will name, requests included.
     pub arriving: Vec<ObjectId>,
 }
 
 /// Why a push is refused by its refs alone.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UpdateError {
-    /// Not what git writes.
+    /// The line does not have git's format.
     #[error("git sent a line that is not \"OLD NEW REF\": {0:?}")]
     Line(String),
-    /// A great many refs.
+    /// Too many refs.
     #[error("a push may change {MAX_UPDATES} refs at most")]
     TooMany,
-    /// A request tag that is none.
+    /// A malformed request tag.
     #[error(transparent)]
     Request(#[from] InvalidName),
-    /// The tag of an approval that is none.
+    /// A malformed approval tag.
     #[error(transparent)]
     Approval(InvalidName),
-    /// An approval for nothing.
+    /// An approval for an environment that does not exist.
     #[error("{0} approves nothing: no environment is called {1}; `dokku graduate:environments` lists them")]
     ApprovalFor(String, EnvironmentName),
-    /// One environment, two requests.
+    /// Two requests for one environment.
     #[error("the push has two tags for {0}, {1} and {2}; push the one that is to graduate")]
     Twice(String, RequestTag, RequestTag),
-    /// The ledger.
+    /// A ref of the ledger.
     #[error("{0} is part of the ledger, which only graduations write")]
     Ledger(String),
     /// A ref that is neither branch nor tag.
     #[error("{0} is neither a branch nor a tag, and nothing else belongs here")]
     Namespace(String),
-    /// A name that would be taken for another one.
+    /// A name that could be confused with another one.
     #[error(transparent)]
     Confusing(#[from] Confusing),
 }
 
-/// Parses all lines; one bad line refuses the push.
+/// Parses all lines; one malformed line refuses the push.
 ///
 /// # Errors
 /// See [`UpdateError`].
@@ -119,7 +119,7 @@ pub fn parse(input: &[u8]) -> Result<Vec<Update>, UpdateError> {
     Ok(updates)
 }
 
-/// Understands a push to the environment repository of a host that is linked to these environments.
+/// Works out what a push asks for, on a host that is linked to these environments.
 ///
 /// # Errors
 /// See [`UpdateError`].
@@ -139,7 +139,7 @@ pub fn understand(updates: &[Update], linked: &[EnvironmentName]) -> Result<Push
         }
         let tag = match (name.parse::<RequestTag>(), new) {
             (Ok(tag), _) => tag,
-            // A malformed one that stands from another time may be cleaned up.
+            // A malformed tag from an earlier time may be deleted.
             (Err(_), None) => continue,
             (Err(error), Some(_)) => return Err(error.into()),
         };
@@ -157,13 +157,13 @@ pub fn understand(updates: &[Update], linked: &[EnvironmentName]) -> Result<Push
     Ok(push)
 }
 
-/// The approvals of a push. A malformed one that is deleted is none.
+/// Returns the approvals of a push. The deletion of a malformed one is not one.
 pub(crate) fn approvals(updates: &[Update]) -> Vec<ApprovalUpdate> {
     let of = |update: &Update| Some(ApprovalUpdate { tag: update.name.parse().ok()?, new: update.new });
     updates.iter().filter_map(of).collect()
 }
 
-/// Why nobody may push to a ref of this name; none if it may be. One that would only confuse may be taken away.
+/// Returns why a push to this ref is refused; `None` if it is allowed. A ref that is merely confusing may be deleted.
 fn refusal(name: &str, is_to_exist: bool, linked: &[EnvironmentName]) -> Option<UpdateError> {
     if is_ledger(name) {
         return Some(UpdateError::Ledger(shortened(name)));
@@ -188,7 +188,7 @@ fn refused_approval(name: &str, linked: &[EnvironmentName]) -> Option<UpdateErro
     }
 }
 
-/// Those of a push that are refused by their names alone, whatever else it has.
+/// Returns the updates that are refused by their names alone, whatever else the push contains.
 pub(crate) fn refused<'a>(updates: &'a [Update], linked: &[EnvironmentName]) -> Vec<&'a Update> {
     let is_refused = |update: &&Update| refusal(&update.name, update.new.is_some(), linked).is_some();
     updates.iter().filter(is_refused).collect()

@@ -1,5 +1,5 @@
-//! Who may do what: the one table of it. It knows neither files nor sessions: who asks, what for, and what is set come in,
-//! and a refusal comes out that names who may.
+//! The permissions: the one table of who may do what. It reads neither files nor sessions: the requester, the action
+//! and the rules come in, and a refusal comes out that names who may.
 //!
 //! Pushes and commands ask through [`Settings::judge`](crate::settings::Settings::judge).
 
@@ -11,34 +11,34 @@ use serde::{Deserialize, Serialize};
 use crate::exit::Explain;
 use crate::names::{EnvironmentName, KeyName};
 
-/// Who is at the other end.
+/// The person at the other end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Asker {
     /// The ssh key's name, or the user of `sudo dokku`.
     pub name: String,
-    /// It is root on this host, who always may.
+    /// Whether it is root on this host, who may always do everything.
     pub is_root: bool,
 }
 
-/// What somebody wants to do.
+/// An action that needs permission.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Deed<'a> {
-    /// Graduate what was not released there before.
+    /// Graduate a state that was not released there before.
     Graduate(&'a EnvironmentName),
-    /// Graduate what is a release of the environment.
+    /// Graduate a release of the environment again.
     GoBack(&'a EnvironmentName),
-    /// Decide on a graduation that goes on: `go`, `confirm`.
+    /// Decide on a running graduation: `go`, `confirm`.
     Decide(&'a EnvironmentName),
-    /// End or settle one: `abort`, `recover`.
+    /// End or settle a graduation: `abort`, `recover`.
     Abort(&'a EnvironmentName),
-    /// Change what is set for the environment.
+    /// Change the settings of the environment.
     Administer(&'a EnvironmentName),
-    /// Change what is set for all of them: global properties, hooks, links, signers.
+    /// Change global settings: global properties, hooks, links, signers.
     AdministerAll,
 }
 
 impl Deed<'_> {
-    /// The environment that it is about; none if that is all of them.
+    /// Returns the environment that it concerns; `None` if it concerns all of them.
     pub(crate) fn environment(&self) -> Option<&EnvironmentName> {
         match self {
             Self::Graduate(environment)
@@ -70,12 +70,12 @@ impl fmt::Display for Deed<'_> {
 pub(crate) enum SignedTags {
     /// It must.
     On,
-    /// Signed or not.
+    /// It may be signed or not.
     #[default]
     Off,
 }
 
-/// Which of the properties a rule is.
+/// The property that holds a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RuleName {
     Allow,
@@ -96,9 +96,9 @@ impl fmt::Display for RuleName {
 /// The value of one of the properties, and where it is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Allowed {
-    /// Who may; empty if nothing is set, and then everybody may.
+    /// Who may; if nothing is set it is empty, and everybody may.
     pub names: BTreeSet<KeyName>,
-    /// The environment whose own value it is; none if it is the global one.
+    /// The environment that has this value of its own; `None` for the global value.
     pub of: Option<EnvironmentName>,
 }
 
@@ -109,7 +109,7 @@ impl Allowed {
     }
 }
 
-/// What is set for an environment, or globally.
+/// The rules of an environment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AccessRules {
     /// `allow`.
@@ -120,7 +120,7 @@ pub(crate) struct AccessRules {
     pub admin: Allowed,
 }
 
-/// Somebody may not.
+/// The requester may not do this.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{asker} may not {deed}: {who} may (graduate:set {place} {rule})")]
 pub(crate) struct NotAllowed {
@@ -133,7 +133,7 @@ pub(crate) struct NotAllowed {
 
 impl Explain for NotAllowed {}
 
-/// Says whether somebody may.
+/// Checks whether the requester may do this.
 ///
 /// # Errors
 /// [`NotAllowed`], which names who may.
@@ -146,7 +146,7 @@ pub(crate) fn judge(asker: &Asker, deed: &Deed<'_>, rules: &AccessRules) -> Resu
         true => allow,
         false => (RuleName::AllowRollback, &rules.rollback),
     };
-    // Any one of them is enough; a refusal names all who may, and the last one's property.
+    // Any one of them is sufficient; a refusal names everybody who may, and the last one's property.
     let sufficient = match deed {
         Deed::Graduate(_) | Deed::Decide(_) => vec![allow],
         Deed::GoBack(_) => vec![rollback],
@@ -168,7 +168,7 @@ pub(crate) fn judge(asker: &Asker, deed: &Deed<'_>, rules: &AccessRules) -> Resu
     })
 }
 
-/// `alice`, `alice and bob`, `alice, bob and carol`.
+/// Joins names: `alice`, `alice and bob`, `alice, bob and carol`.
 fn listed(names: &[&str]) -> String {
     match names {
         [] => "root".to_owned(),
@@ -188,7 +188,7 @@ mod tests {
         }
     }
 
-    /// The first letters of the deeds that each of four people may do.
+    /// Returns, for each of four people, the first letters of what they may do.
     fn table(allow: &str, rollback: &str, admin: &str) -> String {
         let production: EnvironmentName = "production".parse().unwrap();
         let of = |names| allowed(names, Some(&production));
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn who_may_do_what() {
-        // alice, bob, a key that is only called root, and root itself under whatever name.
+        // alice, bob, a key that is merely named root, and root itself under another name.
         for (allow, rollback, admin, expected) in [
             ("", "", "", "GBDASH GBDASH GBDASH GBDASH"),
             ("alice", "", "", "GBDASH ----SH ----SH GBDASH"),

@@ -1,13 +1,13 @@
-//! What a source may ask of this host over ssh: four forms, byte for byte.
+//! The commands that a source may run on this host over ssh: four forms, byte for byte.
 
 use std::fmt;
 
 use crate::names::AppName;
 
-/// What the key of a source is good for.
+/// A command that the key of a source may run.
 ///
-/// The forms are those that a source sends: the first and the last two by ssh itself, `graduate:receive` by git(1), which
-/// puts the path of a repository between single quotes.
+/// The forms are exactly those that a source sends. It sends `graduate:receive` through git(1), which puts the path of
+/// a repository in single quotes, and the others through ssh directly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceCommand {
     /// `graduate:agent`
@@ -21,7 +21,7 @@ pub enum SourceCommand {
 }
 
 impl SourceCommand {
-    /// Understands a command; none if it is anything else. What is understood is written back as the same bytes.
+    /// Parses a command; `None` if it is anything else. A parsed command is written back as the same bytes.
     pub fn parse(command: &[u8]) -> Option<Self> {
         let app = |name: &str| name.parse::<AppName>().ok();
         let command = std::str::from_utf8(command).ok()?;

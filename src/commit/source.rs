@@ -52,7 +52,7 @@ pub(crate) enum TransactionEvent {
     Held(AppName),
     /// The app failed, for this reason.
     AppFailed(AppName, String),
-    /// The push, or whatever else decides in this mode, asks for the coordinator's vote.
+    /// The push, or what else decides in this mode, asks for the coordinator's vote.
     VoteAsked {
         /// Whether at least half of every lease is left.
         leases_are_long: bool,

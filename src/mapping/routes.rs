@@ -1,4 +1,4 @@
-//! The routes of one graduation: each app of its state and what it is called on the destination.
+//! The routes of one graduation: each app of its state with its name on the destination.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use crate::names::{AppName, EnvironmentName, InvalidName};
 /// Why a state cannot be mapped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum MappingProblem {
-    /// Several apps become one.
+    /// Several apps would become one.
     #[error(
         "{} would all become {there}; `dokku graduate:map {environment}` lists the rules",
         apps.iter().map(AppName::as_str).collect::<Vec<_>>().join(" and ")
@@ -21,7 +21,7 @@ pub(crate) enum MappingProblem {
         /// The environment.
         environment: EnvironmentName,
     },
-    /// A rule makes of it what is not a name.
+    /// A rule turns the name into an invalid one.
     #[error("{app} cannot be mapped: {source}; `dokku graduate:map {environment}` lists the rules")]
     NoName {
         /// The app of the state.
@@ -37,7 +37,7 @@ pub(crate) enum MappingProblem {
          say which, as in `dokku graduate:map {0} '*-staging' '*'`"
     )]
     NoRules(EnvironmentName),
-    /// On this same host an app would be graduated to and graduate itself.
+    /// On this same host an app would be both source and destination of a graduation.
     #[error(
         "{app} would become {there} on this same host, but {there} is an app that graduates itself; \
          `dokku graduate:map {environment}` lists the rules"
@@ -52,23 +52,23 @@ pub(crate) enum MappingProblem {
     },
 }
 
-/// Which app of a state becomes which app of one destination, found once and for all.
+/// Which app of a state becomes which app of one destination. Computed once per graduation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Routes {
     there: BTreeMap<AppName, DestinationApp>,
     here: BTreeMap<DestinationApp, AppName>,
-    /// Apps there that nothing graduates to and that are not strangers: those of the state, where the destination is the
-    /// same host, and those that excluded apps are called there.
+    /// Apps there to which nothing graduates, but which are not foreign to the state: the state's own apps, if the
+    /// destination is this same host, and the apps that excluded apps are mapped to.
     shared: BTreeSet<DestinationApp>,
-    /// Apps of the state that no rule fits: they do not graduate.
+    /// Apps of the state that no rule matches: they do not graduate.
     pub unmapped: Vec<AppName>,
-    /// Why the state cannot be mapped as a whole; apps with a problem have no route.
+    /// Why the state cannot be mapped; an app with a problem has no route.
     pub problems: Vec<MappingProblem>,
 }
 
 impl Routes {
-    /// Finds the routes of these apps, less the `excluded` ones, to an environment, which `is_local` if it is on the
-    /// same host.
+    /// Finds the routes of these apps, without the `excluded` ones, to an environment. `is_local`: it is on the same
+    /// host.
     pub(crate) fn of<'a>(
         mapping: &Mapping,
         apps: impl IntoIterator<Item = &'a AppName>,
@@ -119,7 +119,7 @@ impl Routes {
                 }
             }
         }
-        // On this same host, what another app becomes is not left out: it is the destination's.
+        // On this same host an app that another one becomes does not count as unmapped: it belongs to the destination.
         let is_destination = |app: &AppName| routes.here.contains_key(&DestinationApp(app.clone()));
         if is_local {
             let unmapped = std::mem::take(&mut routes.unmapped);
@@ -128,17 +128,17 @@ impl Routes {
         routes
     }
 
-    /// What an app of the state is called there; none if it does not graduate.
+    /// Returns the name of an app of the state there; `None` if it does not graduate.
     pub(crate) fn there(&self, app: &AppName) -> Option<&DestinationApp> {
         self.there.get(app)
     }
 
-    /// Which app of the state an app there is.
+    /// Returns the app of the state that becomes this app there.
     pub(crate) fn here(&self, there: &DestinationApp) -> Option<&AppName> {
         self.here.get(there)
     }
 
-    /// An app there that has nothing to do with the state, and is left alone.
+    /// Whether the state does not concern this app there, so that it is left alone.
     pub(crate) fn is_foreign(&self, there: &DestinationApp) -> bool {
         !self.here.contains_key(there) && !self.shared.contains(there)
     }

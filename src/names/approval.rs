@@ -1,4 +1,4 @@
-//! The tags by which people approve.
+//! The tags by which people approve a commit.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,17 +8,17 @@ use super::{EnvironmentName, InvalidName, Label, two_parts};
 /// A tag that approves a commit for an environment: `refs/tags/approve/<environment>/<label>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ApprovalTag {
-    /// For which environment.
+    /// The environment.
     pub(crate) environment: EnvironmentName,
-    /// What tells it from other approvals; in the documentation the name of who approves.
+    /// What distinguishes it from other approvals; in the documentation the name of the approver.
     pub(crate) label: Label,
 }
 
 impl ApprovalTag {
-    /// What every such tag's ref name starts with.
+    /// The prefix of every approval tag's ref name.
     pub(crate) const PREFIX: &'static str = "refs/tags/approve/";
 
-    /// What the names of those for an environment start with.
+    /// Returns the prefix of the ref names for an environment.
     pub(crate) fn prefix_of(environment: &EnvironmentName) -> String {
         format!("{}{environment}/", Self::PREFIX)
     }

@@ -31,7 +31,7 @@ impl BranchName {
         format!("refs/heads/{self}")
     }
 
-    /// The full name of the tag that is called so.
+    /// The full name of the tag with this name.
     pub fn tag(&self) -> String {
         format!("refs/tags/{self}")
     }
@@ -48,7 +48,7 @@ impl FromStr for BranchName {
     }
 }
 
-/// The text may follow `refs/` in the name of a ref: git-check-ref-format(1) with `--allow-onelevel`.
+/// Whether the text may follow `refs/` in the name of a ref: git-check-ref-format(1) with `--allow-onelevel`.
 pub(crate) fn is_ref_path(text: &str) -> bool {
     let allowed = |c: char| !c.is_ascii_control() && !" ~^:?*[\\".contains(c);
     let is_part = |part: &str| {

@@ -30,11 +30,12 @@ impl FromStr for ConfigName {
     }
 }
 
-/// Checks a name that a manifest or a destination tells: of a config variable, process, plugin or property. It is a word for a
-/// shell and no option, at most 200 bytes. Dokku reads variables that it would not let anybody set, such as `A.B`.
+/// Checks a name that comes from a manifest or a destination: of a config variable, process, plugin or property. It
+/// must be a single shell word and not an option, at most 200 bytes. It is laxer than [`ConfigName`], because Dokku
+/// also reads variables that it would not let users set, such as `A.B`.
 ///
 /// # Errors
-/// It is none.
+/// The name breaks the rule.
 pub(crate) fn check_word(what: &'static str, text: &str) -> Result<(), InvalidName> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-_./:".contains(c);
     if !(1..=200).contains(&text.len()) || !text.chars().all(allowed) || text.starts_with('-') {

@@ -1,4 +1,4 @@
-//! The SHA-256 of some bytes, by which images name what they consist of.
+//! The SHA-256 digest of some bytes, by which images name their parts.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,17 +14,17 @@ use super::InvalidName;
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// That of these bytes.
+    /// Returns the digest of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// The bytes of it.
+    /// Returns the digest's bytes.
     pub(crate) fn bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The hex digits alone, as they stand in names of files.
+    /// Returns the hex digits alone, as in file names.
     pub fn hex(&self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }

@@ -1,4 +1,4 @@
-//! What the directory of an app is called, whether the plugin can carry an app of that name or not.
+//! The name of an app's directory, whether or not the plugin can graduate an app of that name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{AppName, InvalidName};
 
-/// The name of a directory of Dokku's that may be an app: 1 to 100 letters, digits, `.`, `_` and `-`, beginning with a
-/// letter or digit. Earlier versions of Dokku allowed more of them than today's, and go on running those that there are.
+/// The name of a directory in Dokku's home that may be an app: 1 to 100 letters, digits, `.`, `_` and `-`, beginning
+/// with a letter or digit. Earlier versions of Dokku allowed more names than today's, and existing apps with such names
+/// still run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct FoundApp(String);

@@ -1,4 +1,4 @@
-//! What a host calls itself.
+//! The name that a host gives itself.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::InvalidName;
 
-/// The name of a host, as people read it: letters, digits, `-` and `.`, at most 63, beginning and ending with a letter or
+/// The name of a host, for people: letters, digits, `-` and `.`, at most 63, beginning and ending with a letter or
 /// digit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

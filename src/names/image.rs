@@ -1,4 +1,4 @@
-//! What Docker calls an image.
+//! The name of a Docker image.
 
 use std::fmt;
 use std::str::FromStr;
@@ -30,41 +30,41 @@ impl FromStr for ImageName {
 }
 
 impl ImageName {
-    /// The digest in it, by which it means one image for good; none if it has a tag alone, which may move.
+    /// Returns its digest, which identifies one image permanently; `None` if it has only a tag, which may move.
     pub(crate) fn digest(&self) -> Option<Digest> {
         self.0.split_once('@')?.1.parse().ok()
     }
 
-    /// It without tag and digest.
+    /// Returns it without tag and digest.
     fn repository(&self) -> &str {
         let name = self.0.split('@').next().unwrap_or_default();
         let last = name.rfind('/').map_or(0, |at| at + 1);
         name[last..].find(':').map_or(name, |at| &name[..last + at])
     }
 
-    /// What comes before its digest, for people.
+    /// Returns it without its digest, for people.
     pub(crate) fn without_digest(&self) -> &str {
         self.0.split('@').next().unwrap_or_default()
     }
 
-    /// It with this digest, unless it has one.
+    /// Returns it with this digest, unless it has one.
     pub(crate) fn with_digest(&self, digest: Digest) -> Self {
         if self.0.contains('@') { self.clone() } else { Self(format!("{self}@{digest}")) }
     }
 
-    /// It is a name by which Dokku finds the image of an app of this host, or this plugin one that it keeps.
+    /// Whether it is a name under which Dokku finds an app's image on this host, or this plugin an image that it keeps.
     pub(crate) fn is_of_host(&self) -> bool {
         let of_hub = ["docker.io/", "index.docker.io/"].iter().find_map(|hub| self.0.strip_prefix(hub));
         let name = of_hub.unwrap_or(&self.0);
         ["dokku/", "graduate/"].iter().any(|owner| name.starts_with(owner))
     }
 
-    /// It is the name of an image of this repository, as a registry tells it.
+    /// Whether it names an image of the same repository as `other`.
     pub(crate) fn is_of(&self, other: &Self) -> bool {
         self.repository() == other.repository()
     }
 
-    /// The name of the same repository that means the image with this digest.
+    /// Returns the name of the image with this digest in the same repository.
     pub(crate) fn pinned(&self, digest: Digest) -> Self {
         Self(format!("{}@{digest}", self.repository()))
     }

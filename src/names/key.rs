@@ -1,4 +1,4 @@
-//! By which names people are known to a host.
+//! The names by which a host knows people.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::InvalidName;
 
-/// The name of an ssh key or of a user of the host, as `allow` lists it; or `*`, which is everybody.
+/// The name of an ssh key or of a user of the host, as in `allow`; or `*`, which means everybody.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct KeyName(String);
@@ -19,7 +19,7 @@ impl KeyName {
         &self.0
     }
 
-    /// It is `*`.
+    /// Whether it is `*`.
     pub(crate) fn is_everybody(&self) -> bool {
         self.0 == "*"
     }
@@ -38,7 +38,7 @@ impl FromStr for KeyName {
     }
 }
 
-/// What tells keys apart, as ssh-keygen shows it and `authorized_keys` names it: `SHA256:<base64>`.
+/// The fingerprint of a key, as ssh-keygen shows it and `authorized_keys` names it: `SHA256:<base64>`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct KeyFingerprint(String);

@@ -1,4 +1,4 @@
-//! What a source alone knows of its graduation.
+//! The secret that a source alone knows about its graduation.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,25 +7,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::{Digest, InvalidName};
 
-/// By which a destination tells the source of a graduation from whoever else knows its id: 128 random bits as 32 lower case
-/// hex digits. It is in the source's journal, and only its digest on the destination.
+/// The secret by which a destination recognizes the source of a graduation, since others may know the id: 128 random
+/// bits as 32 lower case hex digits. It is in the source's journal; the destination has only its digest.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Secret(String);
 
 impl Secret {
-    /// The one of these random bytes.
+    /// Creates the secret from random bytes.
     pub fn of(random: [u8; 16]) -> Self {
         Self(random.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// By which it is known again.
+    /// Returns its digest, by which the destination recognizes it.
     pub(crate) fn digest(&self) -> Digest {
         Digest::of(self.0.as_bytes())
     }
 }
 
-/// It is not to get into a log.
+/// Hides the secret, so that it never gets into a log.
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret")
@@ -39,7 +39,7 @@ impl FromStr for Secret {
         if text.len() == 32 && text.bytes().all(is_digit) {
             return Ok(Self(text.to_owned()));
         }
-        // What was meant to be one is not shown either.
+        // A malformed secret is not shown either.
         Err(InvalidName::new("the secret of a graduation", "", "32 lower case hex digits"))
     }
 }

@@ -1,4 +1,4 @@
-//! What a destination calls a source that may graduate to it.
+//! The name that a destination gives a source that may graduate to it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::InvalidName;
 
-/// The name of a source whose key is accepted: 1 to 63 letters, digits, `-`, `_` and `.`, beginning with a letter or digit.
+/// The name of a source whose key is accepted: 1 to 63 letters, digits, `-`, `_` and `.`, beginning with a letter or
+/// digit.
 ///
-/// It stands in a line of `authorized_keys` and names a file, and needs no quoting in either. `default` is what Dokku
-/// calls whoever has no key.
+/// It is part of a line of `authorized_keys` and of a file name, and needs no quoting in either. `default` is Dokku's
+/// name for a user without a key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct SourceName(String);

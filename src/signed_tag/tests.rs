@@ -50,7 +50,7 @@ fn what_git_does_not_write_is_refused() {
         (SIGNED.split("-----BEGIN").next().unwrap().to_owned(), "is not signed"),
         (changed("-----BEGIN SSH SIGNATURE", "-----BEGIN PGP SIGNATURE"), "OpenPGP"),
         (format!("{SIGNED}-----BEGIN PGP SIGNATURE-----\n"), "OpenPGP"),
-        // The same signature in other words would make another object of the same tag.
+        // The same signature, encoded differently, would make another object of the same tag.
         (format!("{SIGNED}\n"), "something follows it"),
         (format!("{SIGNED}x"), "something follows it"),
         (SIGNED.trim_end().to_owned(), "something follows it"),
@@ -68,7 +68,7 @@ fn what_git_does_not_write_is_refused() {
         let problem = parse(text.as_bytes()).unwrap_err().to_string();
         assert!(problem.contains(expected), "{expected}: {problem}\n{text}");
     }
-    // As git takes it, the last beginning counts; what is before it is signed.
+    // As in git, the last beginning counts; the text before it is signed.
     let twice = changed("\n\nhi\n", "\n\n-----BEGIN SSH SIGNATURE-----\nhi\n");
     assert!(parse(twice.as_bytes()).unwrap().payload.ends_with(b"hi\n"));
 }

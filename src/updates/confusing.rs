@@ -1,31 +1,31 @@
-//! Names of refs that would confuse: the one table of what a push may not create, with the name that was meant, and of
-//! what stands in the way of the refs that we write ourselves.
+//! Confusing names of refs: the one table of what a push may not create, with the name that was meant, and of the refs
+//! that block those that the plugin writes itself.
 //!
-//! A slip in the name of a request tag is a push that ends with 0 and graduates nothing. A ref that git reads as
-//! something else (`HEAD`, `main`, an object id, `env/<env>`) makes a later push graduate another state than it says.
-//! And git cannot have a ref below another one (`production` and `production/20261123104512`).
+//! With a typing error in a request tag a push would end with 0 and graduate nothing. A ref that git reads as something
+//! else (`HEAD`, `main`, an object id, `env/<env>`) would make a later push graduate another state than it names. And
+//! git cannot have a ref below another one (`production` and `production/20261123104512`).
 
 use crate::legible::shortened;
 use crate::names::{ApprovalTag, EnvironmentName, ReleaseTag, RequestTag};
 
-/// The branch that `graduate:commit` writes, and the only one.
+/// The branch that only `graduate:commit` writes.
 pub(crate) const MAIN: &str = "refs/heads/main";
 
-/// With what the names of tags begin that people push to be acted upon: requests and approvals.
+/// The first words of the tags to which the plugin reacts: requests and approvals.
 const WORDS: [&str; 2] = ["graduate", "approve"];
 
-/// How many edits make another word of one of these.
+/// The most edits at which a word still counts as a misspelling of one of these.
 const TYPING_ERRORS: usize = 2;
 
-/// What git reads first in its own directory, besides everything that ends with `_HEAD`; gitrevisions(7), gitglossary(7)
-/// "pseudoref".
+/// The names that git looks up first in its own directory, in addition to all that end with `_HEAD`; gitrevisions(7),
+/// gitglossary(7) "pseudoref".
 const PSEUDO_REFS: [&str; 6] =
     ["HEAD", "@", "AUTO_MERGE", "BISECT_EXPECTED_REV", "MERGE_AUTOSTASH", "NOTES_MERGE_PARTIAL"];
 
-/// Why a ref may not be called what it is called; the first field is its full name.
+/// Why a ref may not have its name; the first field is its full name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Confusing {
-    /// A branch, or a tag in a second `refs/tags/`, where a request or an approval was meant.
+    /// A branch, or a tag below a second `refs/tags/`, where a request or an approval was meant.
     #[error("{0} has no effect, only a tag has one: push to `{1}`")]
     NoTag(String, String),
     /// A typing error.
@@ -37,10 +37,10 @@ pub enum Confusing {
          `refs/tags/graduate/{1}/<label>`, else choose another name"
     )]
     OfEnvironment(String, EnvironmentName),
-    /// A branch that is called like a release, or a tag like a branch of the ledger.
+    /// A branch named like a release, or a tag named like a branch of the ledger.
     #[error("{0} could be taken for `{1}` of the ledger: choose another name")]
     OfLedger(String, String),
-    /// In the way of `env/<env>`.
+    /// A ref that blocks `env/<env>`.
     #[error("{0} is kept free for the branches `env/<environment>`: choose another name")]
     AboveLedger(String),
     /// The branch that `graduate:commit` writes.
@@ -48,18 +48,18 @@ pub enum Confusing {
         "{0} would change or hide the branch main, which only `dokku graduate:commit` writes: choose another name"
     )]
     Main(String),
-    /// What every clone reads as a branch of this repository.
+    /// A tag that every clone would read as a branch of this repository.
     #[error(
         "git would read {0} in a clone as a branch of the repository that it was cloned from: choose another name"
     )]
     OfClones(String),
-    /// What git reads as something else.
+    /// A name that git reads as something else.
     #[error("git would read {0} as {1}: choose another name")]
     Special(String, &'static str),
 }
 
 impl Confusing {
-    /// It is refused because this environment is linked.
+    /// Whether it is refused because this environment is linked.
     pub fn is_of(&self, environment: &EnvironmentName) -> bool {
         match self {
             Self::OfEnvironment(_, of) => of == environment,
@@ -73,7 +73,7 @@ impl Confusing {
         }
     }
 
-    /// The full name of the ref, shortened.
+    /// Returns the full name of the ref, shortened.
     pub fn name(&self) -> &str {
         match self {
             Self::NoTag(name, _)
@@ -88,8 +88,8 @@ impl Confusing {
     }
 }
 
-/// Says why a push may not create or move a ref of this full name, on a host that is linked to these environments; none
-/// if it may. Request tags, approvals and the ledger have rules of their own, which come first.
+/// Returns why a push may not create or move a ref of this full name, on a host that is linked to these environments;
+/// `None` if it may. Request tags, approvals and the ledger have rules of their own, which are applied first.
 pub(crate) fn confusing(name: &str, linked: &[EnvironmentName]) -> Option<Confusing> {
     let (is_tag, short) = match (name.strip_prefix("refs/tags/"), name.strip_prefix("refs/heads/")) {
         (Some(short), _) => (true, short),
@@ -122,7 +122,7 @@ pub(crate) fn confusing(name: &str, linked: &[EnvironmentName]) -> Option<Confus
             _ => None,
         };
     }
-    // What `refs/remotes/origin/main` is called for short; git takes a tag first.
+    // The short name of `refs/remotes/origin/main`; git prefers a tag.
     if short == "origin" || short.starts_with("origin/") {
         return Some(Confusing::OfClones(full()));
     }
@@ -141,7 +141,8 @@ pub(crate) fn confusing(name: &str, linked: &[EnvironmentName]) -> Option<Confus
     Some(Confusing::OfEnvironment(full(), environment.clone()))
 }
 
-/// `HEAD:tags/graduate/production/now` is a branch `tags/graduate/...`, for git puts `refs/heads/` before what it does not know.
+/// Removes namespaces from a name: `HEAD:tags/graduate/production/now` creates a branch `tags/graduate/...`, because
+/// git puts `refs/heads/` before a namespace that it does not know.
 fn without_namespaces(mut short: &str) -> &str {
     let inner = |short: &'_ str| {
         ["refs/", "tags/", "tag/", "heads/"]
@@ -155,13 +156,13 @@ fn without_namespaces(mut short: &str) -> &str {
     short
 }
 
-/// What comes after a first component, case ignored; empty if that is all.
+/// Returns what follows a first component, whose case is ignored; empty if nothing follows.
 fn below<'a>(short: &'a str, first: &str) -> Option<&'a str> {
     let (component, rest) = short.split_once('/').unwrap_or((short, ""));
     component.eq_ignore_ascii_case(first).then_some(rest)
 }
 
-/// The tag whose name ends so, as far as that can be told.
+/// Returns the tag that was meant, with placeholders for missing parts.
 fn tag(word: &str, rest: &str) -> String {
     match rest.trim_matches('/').split_once('/') {
         Some((environment, label)) if !environment.is_empty() => {
@@ -172,7 +173,7 @@ fn tag(word: &str, rest: &str) -> String {
     }
 }
 
-/// The tag that was meant by `<typing error>/<environment>...` or `<typing error>-<environment>...`.
+/// Returns the tag that was meant by `<typing error>/<environment>...` or `<typing error>-<environment>...`.
 fn misspelt(short: &str, environment: &EnvironmentName) -> Option<String> {
     let lower = short.to_ascii_lowercase();
     let (first, rest) = lower.split_once('/').unwrap_or((&lower, ""));
@@ -185,12 +186,12 @@ fn misspelt(short: &str, environment: &EnvironmentName) -> Option<String> {
         }
     };
     let meant = WORDS.iter().find(|meant| edits(word, meant) <= TYPING_ERRORS)?;
-    // The label as it was written.
+    // The label in its original case.
     let label = &short[short.len() - label.len()..];
     Some(tag(meant, &format!("{environment}/{}", if label.is_empty() { "<label>" } else { label })))
 }
 
-/// How many letters must be changed, added or taken away (Levenshtein's distance).
+/// Returns how many letters must be changed, added or removed (Levenshtein distance).
 fn edits(one: &str, other: &str) -> usize {
     if one.len() > 2 * other.len() {
         return one.len();
@@ -221,8 +222,8 @@ fn special(short: &str) -> Option<&'static str> {
     }
 }
 
-/// The refs that must not exist for a graduation to an environment: whole names, and prefixes of names. git has no ref
-/// below another one, so each makes a release, the ledger's branch or the request tag impossible.
+/// Returns the refs that must not exist for a graduation to an environment: full names, and prefixes of names. git
+/// cannot have a ref below another one, so each of them blocks a release, the ledger's branch or the request tag.
 ///
 /// `request` is the full name of the request tag.
 pub(crate) fn blockers(environment: &EnvironmentName, request: &str) -> (Vec<String>, Vec<String>) {
@@ -231,7 +232,7 @@ pub(crate) fn blockers(environment: &EnvironmentName, request: &str) -> (Vec<Str
     (names.chain(of_it).collect(), vec![format!("refs/heads/env/{environment}/"), format!("{request}/")])
 }
 
-/// A ref of this full name makes it impossible to graduate to an environment, or to record that.
+/// Whether a ref of this full name blocks graduations to an environment, or their release tags.
 pub fn is_blocker(name: &str, environment: &EnvironmentName) -> bool {
     let (names, prefixes) = blockers(environment, &format!("refs/tags/graduate/{environment}/cli"));
     let below_release = || {

@@ -39,7 +39,7 @@ pub(super) fn always(world: &World, setting: &Setting) -> Promise {
     holds(asked, "a mix is only what was asked for or what could not be put back")
 }
 
-/// Checks what must hold where only faults can still happen, so that whoever can come has come.
+/// Checks what must hold at rest: every process that could start has run, and only faults can still happen.
 pub(super) fn at_rest(world: &World, setting: &Setting) -> Promise {
     let there = &world.there;
     holds(world.coordinator.is_none(), "no coordinator waits for what never comes")?;
