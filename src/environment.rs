@@ -51,7 +51,7 @@ pub(crate) enum EnvironmentError {
     /// What runs cannot be found out.
     #[error(transparent)]
     Provenance(#[from] ProvenanceError),
-    /// A revision is said to run, and the repository does not have it.
+    /// An operator declared a revision that the app's repository does not have.
     #[error("{app} cannot run {revision}: its repository does not have that revision")]
     NoSuchRevision {
         /// The app.

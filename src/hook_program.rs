@@ -29,7 +29,7 @@ pub(crate) struct HookProgram<'a> {
 }
 
 impl HookProgram<'_> {
-    /// Runs the hook and waits for its end. `start` starts it, or returns none if nothing may be started any more;
+    /// Runs the hook and waits for its end. `start` starts it, or returns none if nothing may be started;
     /// `begun` receives the identity of the process, and `wrote` each line of its output until it returns false.
     ///
     /// # Errors

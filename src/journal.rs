@@ -280,7 +280,7 @@ pub(crate) fn current(vars: &Vars, environment: &EnvironmentName) -> Result<Opti
 /// Records it, or that there is none.
 ///
 /// # Errors
-/// The disk is full, for one.
+/// It cannot be written, for example because the disk is full.
 pub(crate) fn set_current(
     vars: &Vars,
     environment: &EnvironmentName,
@@ -312,7 +312,7 @@ pub(crate) fn latest(vars: &Vars, environment: &EnvironmentName) -> Result<Optio
 /// Records it.
 ///
 /// # Errors
-/// The disk is full, for one.
+/// It cannot be written, for example because the disk is full.
 pub(crate) fn set_latest(vars: &Vars, order: &Order) -> Result<(), FileError> {
     files::write_json(&latest_path(vars, &order.tag.environment), &order.id)
 }

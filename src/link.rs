@@ -262,7 +262,7 @@ impl ReportReader {
 }
 
 impl Link {
-    /// Sends a request other than the decision, for which [`Link::announce`] is. Does not wait until it is read.
+    /// Sends a request other than the decision, which [`Link::announce`] sends. Does not wait until it is read.
     ///
     /// # Errors
     /// The session has ended, or the destination reads nothing.

@@ -65,7 +65,7 @@ pub enum RepoError {
     NoCommit {
         /// The object that is not a commit, after all tags.
         object: String,
-        /// What it is.
+        /// Its kind.
         kind: &'static str,
     },
     /// A commit without manifests.

@@ -59,7 +59,7 @@ pub(crate) fn ref_name(id: &GraduationId, commit: CommitId) -> String {
 /// One commit of an app, to be sent to a destination.
 #[derive(Debug)]
 pub(crate) struct Transfer<'a> {
-    /// The settings of this process.
+    /// The environment variables of this process.
     pub vars: &'a Vars,
     /// The destination.
     pub environment: &'a EnvironmentName,

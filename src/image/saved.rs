@@ -119,7 +119,7 @@ struct SavedImage {
 }
 
 impl<'a> Wanted<'a> {
-    /// Wants the config and the layers from `from` on.
+    /// All parts to find: the config, and the layers from `from` on.
     fn new(image: &'a ImageContents, from: usize) -> Self {
         let numbered = image.layers.iter().enumerate().skip(from);
         let layers: BTreeMap<Digest, usize> = numbered.map(|(index, layer)| (*layer, index)).collect();

@@ -44,7 +44,7 @@ fn list(vars: &Vars, receive_pack: ProcessId) -> PathBuf {
 /// Records the push of each graduation, and removes the lists of pushes that have ended.
 ///
 /// # Errors
-/// The disk is full, for one.
+/// They cannot be written, for example because the disk is full.
 pub(crate) fn note_push(vars: &Vars, notes: &[(GraduationId, PushNote)]) -> Result<(), FileError> {
     sweep(vars);
     for (id, note) in notes {

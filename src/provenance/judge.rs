@@ -62,7 +62,7 @@ impl Facts<'_> {
     }
 
     /// Reports whether the process counts: it is scaled, and the Procfile, if there is one, has it. For a process that
-    /// was removed from the Procfile, Dokku goes on naming the container that it stopped.
+    /// was removed from the Procfile, Dokku keeps naming the container that it stopped.
     fn counts(&self, process: &str) -> bool {
         let is_scaled =
             self.scale.is_empty() || self.scale.get(process).is_some_and(|containers| *containers > 0);
