@@ -12,7 +12,7 @@
 //!                         of-image.json   revisions that deploy an image as it is, and what it says (`of_image.rs`)
 //!                         ran             each revision that ever ran here, one per line, oldest first
 //!                         deploy-<pid>    a deploy in progress, by Dokku's DOKKU_PID
-//!                         lock            held by the process that changes records.json
+//!                         lock            held by the process that changes one of the JSON files
 //! ```
 
 mod judge;
