@@ -17,21 +17,21 @@ pub struct Options {
     pub allow_dirty: bool,
     /// `-o allow-missing-config`.
     pub allow_missing_config: bool,
-    /// `-o allow-untested`: revisions that never ran on the source.
+    /// `-o allow-untested`: accept revisions that never ran on the source.
     pub allow_untested: bool,
-    /// `-o despite-freeze`: to a frozen environment, if it goes back to a release.
+    /// `-o despite-freeze`: graduate to a frozen environment, but only to roll back to a release.
     pub despite_freeze: bool,
-    /// `-o again`: a request that was carried out before.
+    /// `-o again`: accept a request that was carried out before.
     pub again: bool,
-    /// `-o redeploy`: unchanged apps, too.
+    /// `-o redeploy`: deploy unchanged apps, too.
     pub redeploy: bool,
-    /// `-o redeploy=api,web`: these apps, even if they are unchanged.
+    /// `-o redeploy=api,web`: deploy these apps even if they are unchanged.
     pub redeployed: BTreeSet<AppName>,
-    /// `-o only=api,web`: no other apps.
+    /// `-o only=api,web`: deploy no other apps.
     pub only: Option<BTreeSet<AppName>>,
     /// `-o hold`: when all apps are held and the POST hooks have run, wait for `graduate:go`.
     pub hold: bool,
-    /// `-o quiet`: no build output unless something fails.
+    /// `-o quiet`: show no build output unless something fails.
     pub quiet: bool,
 }
 
