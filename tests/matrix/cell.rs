@@ -132,10 +132,10 @@ impl Cell {
         self.sum().is_multiple_of(2)
     }
 
-    /// A call of Docker that halts goes on only when the graduation is over: nobody may wait for it. A full disk does not
-    /// end the session.
+    /// Whether a halted call of Docker goes on only when the graduation is over: nothing may wait for it. A full disk and a
+    /// pusher whose connection carries nothing do not end the graduation, so it waits for the call.
     pub(crate) fn halts_to_the_end(self) -> bool {
-        let ends_it = !matches!(self.fault, Fault::FullSource | Fault::FullDestination);
+        let ends_it = !matches!(self.fault, Fault::FullSource | Fault::FullDestination | Fault::FreezePusher);
         ends_it && (self.sum() / 2).is_multiple_of(2)
     }
 
