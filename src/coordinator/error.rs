@@ -38,7 +38,7 @@ pub(crate) enum CoordinatorError {
     #[error("cannot understand what the coordinator was started for: {0}")]
     Start(#[from] serde_json::Error),
     /// The task on stdin cannot be read.
-    #[error("cannot talk to the hook: {0}")]
+    #[error("cannot read what the coordinator was started for: {0}")]
     Io(#[from] std::io::Error),
     /// A push that was voted on has not ended in time.
     #[error(
