@@ -385,8 +385,8 @@ impl Session<'_> {
         let store = Store::at(self.vars, &id);
         let Some(graduation) = store.graduation()? else { return Ok(tell(&Report::Unknown {})?) };
         // With `local`, another user than the one who began the graduation may recover it.
-        let is_same_key = self.vars.is_local || graduation.came_with(&self.vars.user);
-        if !is_same_key || !graduation.was_begun_with(secret) {
+        let is_same_key = self.vars.is_local || graduation.was_begun_with(&self.vars.user);
+        if !is_same_key || !graduation.was_begun_with_secret(secret) {
             return Err(AgentError::OfAnother(id));
         }
         let process = if UnixStream::connect(store.socket()).is_ok() {

@@ -19,7 +19,7 @@ use crate::access::Access;
 use crate::dokku::Dokku;
 use crate::exit::Explain;
 use crate::files::{FileError, Lock};
-use crate::multiplex::talk::{MAX_VHOST, MAX_VHOSTS, ToldOfHeld, WantsHeld};
+use crate::multiplex::talk::{HeldAnswer, HeldRequest, MAX_VHOST, MAX_VHOSTS};
 use crate::multiplex::{Pump, PumpError, Side, StreamId, bridge};
 use crate::names::{AppName, GraduationId};
 use crate::participant::held::{self, Confirmed, HeldError, HeldWeb, Unreachable};
@@ -74,7 +74,7 @@ pub(crate) fn run(vars: &Vars, access: &Access) -> Result<bool, ForwardError> {
     let (store, _lock, webs) = match begin(vars, access, &mut stdin) {
         Ok(begun) => begun,
         Err(error) => {
-            say(&ToldOfHeld::Refused { reason: protocol::clipped(error.to_string()) })?;
+            say(&HeldAnswer::Refused { reason: protocol::clipped(error.to_string()) })?;
             return Ok(false);
         }
     };
@@ -84,9 +84,9 @@ pub(crate) fn run(vars: &Vars, access: &Access) -> Result<bool, ForwardError> {
         vhosts.retain(|name| name.len() <= MAX_VHOST);
         vhosts.truncate(MAX_VHOSTS);
         let why_not = found.as_ref().err().map(Unreachable::to_string);
-        say(&ToldOfHeld::App { app: app.clone(), process: "web".to_owned(), vhosts, why_not })?;
+        say(&HeldAnswer::App { app: app.clone(), process: "web".to_owned(), vhosts, why_not })?;
     }
-    say(&ToldOfHeld::Ready {})?;
+    say(&HeldAnswer::Ready {})?;
     let failed = |error| ForwardError::System("pass on connections", error);
     let stdout = io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
     let link = bridge(stdin, File::from(stdout)).map_err(failed)?;
@@ -98,7 +98,7 @@ pub(crate) fn run(vars: &Vars, access: &Access) -> Result<bool, ForwardError> {
     }
 }
 
-fn say(told: &ToldOfHeld) -> Result<(), ForwardError> {
+fn say(told: &HeldAnswer) -> Result<(), ForwardError> {
     protocol::write(&mut io::stdout(), told).map_err(|error| ForwardError::System("answer", error))
 }
 
@@ -111,9 +111,9 @@ fn begin(
     stdin: &mut BufReader<io::Stdin>,
 ) -> Result<(Store, Lock, Webs), ForwardError> {
     let line = protocol::read_line(stdin)?.ok_or(ForwardError::Nothing)?;
-    let WantsHeld { graduation } = protocol::parse(&line)?;
+    let HeldRequest { graduation } = protocol::parse(&line)?;
     let store = Store::at(vars, &graduation);
-    let is_theirs = store.graduation()?.is_some_and(|found| found.came_with(&vars.user));
+    let is_theirs = store.graduation()?.is_some_and(|found| found.was_begun_with(&vars.user));
     if !is_theirs || is_decided(&store) {
         return Err(ForwardError::NotHolding(graduation));
     }

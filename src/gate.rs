@@ -71,5 +71,5 @@ pub(crate) fn run(vars: &Vars) -> Result<Infallible, GateError> {
     };
     let program = Program::new(vars.plugin_dir().join("subcommands").join(name));
     let program = program.arg(format!("graduate:{name}")).args(app.map(ToString::to_string));
-    Ok(program.env(vars::SOURCE, source.as_str()).become_it()?)
+    Ok(program.env(vars::SOURCE, source.as_str()).exec()?)
 }

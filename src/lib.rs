@@ -108,7 +108,7 @@ pub mod exposed {
     pub mod image {
         pub use crate::docker::DockerError;
         pub use crate::image::BuildFacts;
-        pub use crate::image::send::{HowFar, SendError, Sending};
+        pub use crate::image::send::{SendError, SendProgress, Sending};
         pub use crate::image::unpack::{Awaited, UnpackError, unpack, unpack_parts};
     }
     pub use crate::legible::legible;

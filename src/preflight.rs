@@ -19,7 +19,7 @@ use crate::participant::store::Store;
 use crate::ports::{self, Listener};
 use crate::vars::Vars;
 
-use options::{Publication, Wish};
+use options::{Publication, Requirement};
 
 /// How many obstacles of one app are reported, and how many characters of each text, so that the answer fits into a
 /// message.
@@ -106,12 +106,16 @@ impl Needs {
         needs.add_networks(dokku, app);
         let mut on_host = false;
         for line in options_of(dokku, app, "deploy") {
-            for wish in options::wishes(&line) {
-                match wish {
-                    Wish::Publish(publication) => needs.ports.push(publication),
-                    Wish::Bind(path) => needs.paths.push(Obstacle::NoMountSource { path: short(path) }),
-                    Wish::Volume(path) => needs.paths.push(Obstacle::NoVolumeSource { path: short(path) }),
-                    Wish::Network(name) => {
+            for requirement in options::requirements(&line) {
+                match requirement {
+                    Requirement::Publish(publication) => needs.ports.push(publication),
+                    Requirement::Bind(path) => {
+                        needs.paths.push(Obstacle::NoMountSource { path: short(path) })
+                    }
+                    Requirement::Volume(path) => {
+                        needs.paths.push(Obstacle::NoVolumeSource { path: short(path) })
+                    }
+                    Requirement::Network(name) => {
                         on_host |= name == "host";
                         needs.networks.push((name, "--network".to_owned()));
                     }
@@ -123,10 +127,11 @@ impl Needs {
             needs.ports.clear();
         }
         for line in options_of(dokku, app, "run") {
-            let binds = options::wishes(&line).into_iter().filter_map(|wish| match wish {
-                Wish::Bind(path) => Some(Obstacle::NoRunMountSource { path: short(path) }),
-                Wish::Publish(_) | Wish::Volume(_) | Wish::Network(_) => None,
-            });
+            let binds =
+                options::requirements(&line).into_iter().filter_map(|requirement| match requirement {
+                    Requirement::Bind(path) => Some(Obstacle::NoRunMountSource { path: short(path) }),
+                    Requirement::Publish(_) | Requirement::Volume(_) | Requirement::Network(_) => None,
+                });
             needs.paths.extend(binds);
         }
         needs.paths.extend(storage_of(dokku, app));

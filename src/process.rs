@@ -241,7 +241,7 @@ impl Program {
     ///
     /// # Errors
     /// [`ProcessError::Start`]; otherwise it does not return.
-    pub fn become_it(self) -> Result<Infallible, ProcessError> {
+    pub fn exec(self) -> Result<Infallible, ProcessError> {
         let Self { mut command, name, .. } = self.inherit_all();
         Err(ProcessError::Start { program: name, source: command.exec() })
     }

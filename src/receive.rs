@@ -97,7 +97,8 @@ impl Explain for ReceiveError {}
 pub(crate) fn run(vars: &Vars, access: &Access, app: &AppName) -> Result<u8, ReceiveError> {
     let not_open = || ReceiveError::NotOpen(app.clone());
     let store = Store::of_app(vars, app).filter(|_| access.may_touch(app)).ok_or_else(not_open)?;
-    let graduation = store.graduation()?.filter(|found| found.came_with(&vars.user)).ok_or_else(not_open)?;
+    let graduation =
+        store.graduation()?.filter(|found| found.was_begun_with(&vars.user)).ok_or_else(not_open)?;
     if is_over(&store) {
         return Err(not_open());
     }

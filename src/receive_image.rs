@@ -146,7 +146,8 @@ fn say(answer: &ImageAnswer) -> Result<(), ReceiveImageError> {
 fn receive(vars: &Vars, access: &Access, app: &AppName) -> Result<(), ReceiveImageError> {
     let not_open = || ReceiveImageError::NotOpen(app.clone());
     let store = Store::of_app(vars, app).filter(|_| access.may_touch(app)).ok_or_else(not_open)?;
-    let graduation = store.graduation()?.filter(|found| found.came_with(&vars.user)).ok_or_else(not_open)?;
+    let graduation =
+        store.graduation()?.filter(|found| found.was_begun_with(&vars.user)).ok_or_else(not_open)?;
     let log = store.app(app)?;
     let before = log.before.filter(|_| log.stage == Stage::Open).ok_or_else(not_open)?;
     if store.decision().is_some() {

@@ -35,7 +35,7 @@ pub(crate) use app::{
     commit_at, facts, facts_of, foreign_format, has_commit, image_of, released_revisions, unreadable,
     values_set_by, values_set_by_deploy,
 };
-pub(crate) use blockers::{deletion, in_the_way};
+pub(crate) use blockers::{blocking_refs, deletion};
 pub use incoming::Incoming;
 
 /// The environment repository could not be read, or holds content that does not belong there.

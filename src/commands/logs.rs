@@ -65,7 +65,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let place = Place::of(vars, &id);
     let mut events = Follower::<Notice>::open(&place.events())?;
     let mut reporter = Reporter::new(false);
-    let mut coordinator = arguments.follow.then(|| Living::of(&place)).flatten();
+    let mut coordinator = arguments.follow.then(|| CoordinatorConnection::of(&place)).flatten();
     let mut patience = Duration::ZERO;
     let mut ended = None;
     loop {
@@ -101,9 +101,9 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
 }
 
 /// A connection to a running coordinator. No request is sent: the end of the connection signals its exit.
-struct Living(UnixStream);
+struct CoordinatorConnection(UnixStream);
 
-impl Living {
+impl CoordinatorConnection {
     /// Connects; none if the coordinator has exited.
     fn of(place: &Place) -> Option<Self> {
         let stream = UnixStream::connect(place.socket()).ok()?;

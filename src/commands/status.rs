@@ -51,7 +51,7 @@ struct EnvironmentStatus {
     /// Why graduations are refused.
     frozen: Option<String>,
     /// Its apps that are mapped, by their names on this host.
-    apps: BTreeMap<AppName, There>,
+    apps: BTreeMap<AppName, AppRow>,
     /// Its apps that no app of this host is mapped to.
     unmapped: Vec<DestinationApp>,
     /// Remarks for the operator of the destination.
@@ -72,7 +72,7 @@ struct Progress {
 
 /// An app, as an environment runs it.
 #[derive(Debug, Serialize)]
-struct There {
+struct AppRow {
     /// Its name there.
     name: DestinationApp,
     revision: Runs,
@@ -171,7 +171,7 @@ fn look(
         remarks.extend(known.map(|remark| format!("{remark} there")));
         let recorded = released.0.get(&app).map(|manifest| manifest.deploy.revision);
         let drift = recorded.is_some_and(|recorded| recorded != revision);
-        apps.insert(app, There { name: there, revision, condition: status.condition, ahead, behind, drift });
+        apps.insert(app, AppRow { name: there, revision, condition: status.condition, ahead, behind, drift });
     }
     Ok(EnvironmentStatus {
         name: name.clone(),
@@ -302,7 +302,7 @@ fn troubles(remarks: &[String]) -> String {
 }
 
 /// Describes what runs there, and how it compares with this host.
-fn cell(app: &AppName, there: &There) -> String {
+fn cell(app: &AppName, there: &AppRow) -> String {
     let mut text = there.revision.to_string();
     match there.condition {
         Condition::Up => {}

@@ -25,8 +25,9 @@ impl Coordinator<'_> {
     pub(super) fn graduate(mut self) -> Result<(), CoordinatorError> {
         let Order { commit, tag, by, .. } = self.order.clone();
         self.say(Notice::Started { source: self.settings.host_name(), commit, tag, by });
-        let ending = self.whole().unwrap_or_else(|error| Ending::Broken { reason: error.to_string() });
-        self.take_back_request(&ending);
+        let ending =
+            self.run_to_ending().unwrap_or_else(|error| Ending::Broken { reason: error.to_string() });
+        self.reset_refused_tag(&ending);
         self.tell_hooks(&ending);
         self.let_asker_in();
         self.end(ending);
@@ -47,7 +48,7 @@ impl Coordinator<'_> {
 
     /// Sets the request tag back if it had moved before the coordinator was started: the tag of a refused graduation
     /// must not stay. A graduation that was begun had its tag set back when it was concluded, or is in doubt.
-    fn take_back_request(&self, ending: &Ending) {
+    fn reset_refused_tag(&self, ending: &Ending) {
         let order = &self.order;
         let current = journal::current(self.vars, &order.tag.environment);
         let is_over = current.is_ok_and(|current| current.as_ref() != Some(&order.id));
@@ -60,7 +61,7 @@ impl Coordinator<'_> {
         }
     }
 
-    fn whole(&mut self) -> Result<Ending, CoordinatorError> {
+    fn run_to_ending(&mut self) -> Result<Ending, CoordinatorError> {
         if self.order.options.plan {
             self.forget_old_ones();
             // A plan takes no lock, so that it can be made at any time.

@@ -81,13 +81,13 @@ pub(super) struct Reached {
 }
 
 /// An address on this host, and the app there to which it leads.
-type Door = (AppName, TcpListener);
+type ForwardListener = (AppName, TcpListener);
 
 impl Reach {
     /// Opens the addresses. If that fails, the hooks run anyway, and their variables say why there are no addresses.
     pub(super) fn open(self) -> Reached {
         match self.try_open() {
-            Ok(Some((forward, doors, shown))) => self.reached(shown, Some((forward, doors))),
+            Ok(Some((forward, listeners, shown))) => self.reached(shown, Some((forward, listeners))),
             // The graduation was stopped: no hook will run.
             Ok(None) => self.reached(Shown::default(), None),
             Err(error) => {
@@ -100,7 +100,7 @@ impl Reach {
         }
     }
 
-    fn try_open(&self) -> Result<Option<(Forward, Vec<Door>, Shown)>, LinkError> {
+    fn try_open(&self) -> Result<Option<(Forward, Vec<ForwardListener>, Shown)>, LinkError> {
         let end = Instant::now() + PATIENCE;
         let mut pause = PAUSE;
         let forward = loop {
@@ -114,17 +114,17 @@ impl Reach {
             thread::sleep(pause);
             pause = (pause * 2).min(MAX_PAUSE);
         };
-        let mut doors = Vec::new();
+        let mut listeners = Vec::new();
         let shown = shown(&self.apps, &forward.apps, |there| {
-            if doors.len() == MAX_ADDRESSES {
+            if listeners.len() == MAX_ADDRESSES {
                 return Err(format!("only {MAX_ADDRESSES} apps are given an address"));
             }
             let listener = listen().map_err(|error| format!("no port of this host can be had: {error}"))?;
             let address = listener.local_addr().map_err(|error| error.to_string())?;
-            doors.push((there.name().clone(), listener));
+            listeners.push((there.name().clone(), listener));
             Ok(format!("http://{address}"))
         });
-        Ok(Some((forward, doors, shown)))
+        Ok(Some((forward, listeners, shown)))
     }
 
     fn session(&self) -> Result<Option<Forward>, LinkError> {
@@ -132,15 +132,15 @@ impl Reach {
         Forward::open(vars, environment, control, id, &self.children)
     }
 
-    fn reached(self, shown: Shown, open: Option<(Forward, Vec<Door>)>) -> Reached {
+    fn reached(self, shown: Shown, open: Option<(Forward, Vec<ForwardListener>)>) -> Reached {
         let Shown { variables, mut trouble } = shown;
         let children = self.children.clone();
         let (mut over, mut thread) = (None, None);
-        if let Some((forward, doors)) = open {
+        if let Some((forward, listeners)) = open {
             match UnixStream::pair() {
                 Ok((ours, theirs)) => {
                     over = Some(ours);
-                    thread = Some(thread::spawn(move || self.lead(forward, &doors, &theirs)));
+                    thread = Some(thread::spawn(move || self.lead(forward, &listeners, &theirs)));
                 }
                 Err(error) => trouble = Some(format!("what is held cannot be reached: {error}")),
             }
@@ -149,12 +149,12 @@ impl Reach {
     }
 
     /// Forwards connections until the other end of `over` is closed.
-    fn lead(&self, forward: Forward, doors: &[Door], over: &UnixStream) {
+    fn lead(&self, forward: Forward, listeners: &[ForwardListener], over: &UnixStream) {
         let mut session = Some(forward);
         let mut pause = PAUSE;
         loop {
             if let Some(mut forward) = session.take() {
-                match pass_on(&mut forward, doors, over) {
+                match pass_on(&mut forward, listeners, over) {
                     Ok(()) => return,
                     Err(error) => log::warn!("{error}: {}", forward.last_words()),
                 }
@@ -169,7 +169,7 @@ impl Reach {
                 Ok(None) => return,
                 Err(error) => {
                     log::warn!("{error}");
-                    doors.iter().for_each(|(_, listener)| refuse_all(listener));
+                    listeners.iter().for_each(|(_, listener)| refuse_all(listener));
                 }
             }
         }
@@ -186,18 +186,18 @@ fn listen() -> io::Result<TcpListener> {
 ///
 /// # Errors
 /// The session is lost.
-fn pass_on(forward: &mut Forward, doors: &[Door], over: &UnixStream) -> Result<(), PumpError> {
+fn pass_on(forward: &mut Forward, listeners: &[ForwardListener], over: &UnixStream) -> Result<(), PumpError> {
     let pump = &mut forward.pump;
     loop {
         let mut others = vec![over.as_fd()];
         if pump.has_room() {
-            others.extend(doors.iter().map(|(_, listener)| listener.as_fd()));
+            others.extend(listeners.iter().map(|(_, listener)| listener.as_fd()));
         }
         let ready = pump.turn(&others, None)?.ready;
         if ready[0] {
             return Ok(());
         }
-        for ((app, listener), _) in doors.iter().zip(&ready[1..]).filter(|(_, is_ready)| **is_ready) {
+        for ((app, listener), _) in listeners.iter().zip(&ready[1..]).filter(|(_, is_ready)| **is_ready) {
             while pump.has_room() {
                 match listener.accept() {
                     Ok((stream, _)) => pump.open(app.clone(), stream)?,

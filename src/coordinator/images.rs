@@ -12,7 +12,7 @@ use super::prepare::cannot_begin;
 use crate::docker::images::{self, ImageContents};
 use crate::dokku::Dokku;
 use crate::environment::EnvironmentError;
-use crate::image::send::{HowFar, Sending};
+use crate::image::send::{SendProgress, Sending};
 use crate::link::{Inquiry, command_there};
 use crate::mapping::DestinationApp;
 use crate::names::{AppName, CommitId, Digest};
@@ -117,7 +117,7 @@ pub(super) fn send(
     row: &Row,
     planned: &str,
     children: &Children,
-    tell: &dyn Fn(HowFar),
+    tell: &dyn Fn(SendProgress),
 ) -> Result<u64, String> {
     let Site { vars, environment, control, .. } = site;
     let Row { app, there, to: commit, .. } = row;
@@ -133,7 +133,7 @@ pub(super) fn send(
             .map_err(|error| error.to_string())
     };
     let (bytes, last_told) = (Cell::new(0), Cell::new(Instant::now()));
-    let told = |how_far: HowFar| {
+    let told = |how_far: SendProgress| {
         bytes.set(how_far.done);
         if last_told.get().elapsed() >= TOLD_EVERY {
             last_told.set(Instant::now());

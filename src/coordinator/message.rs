@@ -2,7 +2,7 @@
 
 use crate::commit::source::Phase;
 use crate::coordinator::control::ClientEvent;
-use crate::image::send::HowFar;
+use crate::image::send::SendProgress;
 use crate::link::Inquiry;
 use crate::names::AppName;
 use crate::order::HookKind;
@@ -64,7 +64,7 @@ pub(super) enum Heard {
         /// The app.
         app: AppName,
         /// How much of it was sent.
-        how_far: HowFar,
+        how_far: SendProgress,
     },
     /// An app's image has arrived.
     ImageSent {

@@ -175,7 +175,7 @@ impl Peer {
     }
 
     /// Notes that there may be a decision from here on: even a late reconnection is worthwhile then.
-    pub(super) fn persist(&mut self) {
+    pub(super) fn extend_patience(&mut self) {
         self.patience = DECIDED_PATIENCE;
     }
 
@@ -216,7 +216,7 @@ impl Peer {
     /// Tells the destination the decision, now and whenever it may not have received it.
     pub(super) fn announce(&mut self, announcement: Announcement) {
         if let Announcement::Go(_) = announcement {
-            self.persist();
+            self.extend_patience();
         }
         self.sending.clear();
         self.announced = Some(announcement);
@@ -271,7 +271,7 @@ impl Peer {
     }
 
     /// Returns the function by which a thread of this session sends messages to the main loop.
-    fn teller(&self) -> impl Fn(Heard) -> bool + Send + use<> {
+    fn message_sender(&self) -> impl Fn(Heard) -> bool + Send + use<> {
         let (session, sender) = (self.session, self.site.sender.clone());
         move |heard| sender.send(CoordinatorMessage::Peer { session, heard }).is_ok()
     }

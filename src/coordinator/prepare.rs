@@ -56,8 +56,8 @@ impl Coordinator<'_> {
             Err(error) if LinkError::is_refusal(&error) => return refused(vec![error.to_string()]),
             Err(error) => return Err(Ending::Unreachable { reason: error.to_string() }),
         };
-        problems.extend(self.against(inquiry.agent()));
-        let there = inquiry.revisions(&self.to_ask(&live));
+        problems.extend(self.destination_refusals(inquiry.agent()));
+        let there = inquiry.revisions(&self.revisions_to_ask(&live));
         let there = there.map_err(|error| Ending::Unreachable { reason: error.to_string() })?;
         let images = self.images(&mut inquiry, &live)?;
         let known = |app: &AppName, revision| {
@@ -102,7 +102,7 @@ impl Coordinator<'_> {
 
     /// Returns why the destination's own settings refuse the graduation. The destination checks that itself when it
     /// begins; asking beforehand reports it earlier, and in a plan.
-    fn against(&self, there: &Hello) -> Vec<String> {
+    fn destination_refusals(&self, there: &Hello) -> Vec<String> {
         let too_long = |s| settings::too_long_a_soak(self.limits.soak, Duration::from_secs(s));
         let reasons = there.closed.iter().cloned().chain(there.max_soak_s.and_then(too_long));
         reasons.map(|reason| format!("{} refuses: {reason}", self.order.tag.environment)).collect()
@@ -123,7 +123,8 @@ impl Coordinator<'_> {
         let RequestTag { environment, .. } = &self.order.tag;
         let request = self.order.tag.ref_name();
         let repo = GitRepository::open(self.vars).map_err(DecisionError::from)?;
-        let found = repo::in_the_way(self.vars, &repo, environment, &request).map_err(DecisionError::from)?;
+        let found =
+            repo::blocking_refs(self.vars, &repo, environment, &request).map_err(DecisionError::from)?;
         let Some(head) = repo.head().map_err(DecisionError::from)? else { return Ok(found) };
         if !found.is_empty() {
             return Ok(found);

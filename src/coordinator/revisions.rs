@@ -25,7 +25,10 @@ use crate::transfer::check;
 impl Coordinator<'_> {
     /// Returns the revisions that may be deployed, whether or not their app exists there: the destination may refuse
     /// some.
-    pub(super) fn to_ask(&self, live: &BTreeMap<DestinationApp, LiveApp>) -> Vec<(DestinationApp, CommitId)> {
+    pub(super) fn revisions_to_ask(
+        &self,
+        live: &BTreeMap<DestinationApp, LiveApp>,
+    ) -> Vec<(DestinationApp, CommitId)> {
         let asked = self.order.followed().into_iter().filter_map(|app| {
             let (there, to) = (self.site.routes.there(app)?, self.order.apps.get(app)?.runs.revision()?);
             self.order.options.changes(app, live.get(there), to).then(|| (there.clone(), to))
@@ -120,7 +123,7 @@ impl Coordinator<'_> {
         let look = |row: &Row| {
             let repository = dokku.repository(&row.app);
             let from = row.from.revision().filter(|from| dokku.revision_facts(&row.app, *from).exists);
-            match check::cut_off(&repository, row.to, from) {
+            match check::shallow_boundary(&repository, row.to, from) {
                 Ok(None) => {}
                 Ok(Some(at)) => {
                     let place = quoted(&repository.to_string_lossy());
@@ -129,11 +132,12 @@ impl Coordinator<'_> {
                 }
                 Err(error) => log::warn!("{error}"),
             }
-            let found =
-                check::danger(&repository, row.to, from, &self.vars.data()).unwrap_or_else(|error| {
+            let found = check::refused_by_fsck(&repository, row.to, from, &self.vars.data()).unwrap_or_else(
+                |error| {
                     log::warn!("{error}");
                     None
-                })?;
+                },
+            )?;
             Some(Problem::Danger { app: row.app.clone(), revision: row.to, found })
         };
         in_threads(&sent, |row| look(row)).into_iter().flatten().collect()

@@ -1,6 +1,6 @@
 //! What the apps of the host run, and whether they can be graduated.
 
-use super::wording::or_ok;
+use super::wording::or_else_ok;
 use crate::dokku::Dokku;
 use crate::environment::Environment;
 use crate::finding::{Check, Finding};
@@ -40,5 +40,5 @@ pub(super) fn all(vars: &Vars) -> Vec<Finding> {
             found.push(Finding::warning(Check::Apps, broken.clone(), format!("dokku config:show {app}")));
         }
     }
-    or_ok(found, Finding::ok(Check::Apps, format!("{count}, and each runs what is recorded of it")))
+    or_else_ok(found, Finding::ok(Check::Apps, format!("{count}, and each runs what is recorded of it")))
 }

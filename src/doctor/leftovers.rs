@@ -5,7 +5,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use super::wording::{LEFT, command, is_older_than, listed, or_ok};
+use super::wording::{LEFT, command, is_older_than, listed, or_else_ok};
 use crate::docker::Keeper;
 use crate::dokku::Dokku;
 use crate::files::FileError;
@@ -31,7 +31,7 @@ pub(super) fn graduations(vars: &Vars) -> Vec<Finding> {
     let stuck = owed
         .into_iter()
         .filter_map(|(id, app)| Some(not_put_back(&app, Store::at(vars, &id).graduation().ok()??)));
-    or_ok(open.chain(stuck).collect(), Finding::ok(Check::Graduations, "none to this host is in doubt"))
+    or_else_ok(open.chain(stuck).collect(), Finding::ok(Check::Graduations, "none to this host is in doubt"))
 }
 
 /// The source may know the app by another name.
@@ -104,7 +104,7 @@ pub(super) fn files(vars: &Vars) -> Vec<Finding> {
         }
     };
     found.extend(images(vars));
-    or_ok(found, Finding::ok(Check::LeftOvers, "none"))
+    or_else_ok(found, Finding::ok(Check::LeftOvers, "none"))
 }
 
 /// Finds images that are still kept for graduations that no longer need them. The next graduation to this host releases

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::wording::{LEFT, command, is_older_than, listed, or_ok};
+use super::wording::{LEFT, command, is_older_than, listed, or_else_ok};
 use crate::dokku::Dokku;
 use crate::files::holders::{self, Holder};
 use crate::finding::{Check, Finding};
@@ -30,7 +30,7 @@ pub(super) fn all(vars: &Vars) -> Vec<Finding> {
     });
     let found =
         of_own.chain(of_deploys).chain(standing(vars)).chain(of_git(vars)).chain(marks(vars)).collect();
-    or_ok(found, Finding::ok(Check::Locks, "none that nobody needs any more"))
+    or_else_ok(found, Finding::ok(Check::Locks, "none that nobody needs any more"))
 }
 
 /// Finds apps that are locked although no deploy runs: a graduation to them is refused.

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::wording::{INSTALL, command, listed, or_ok};
+use super::wording::{INSTALL, command, listed, or_else_ok};
 use crate::finding::{Check, Finding};
 use crate::ssh;
 use crate::vars::Vars;
@@ -70,7 +70,7 @@ pub(super) fn owners(vars: &Vars) -> Vec<Finding> {
             found.push(Finding::broken(Check::Ownership, what, remedy));
         }
     }
-    or_ok(found, Finding::ok(Check::Ownership, "the repository and the plugin's data are Dokku's"))
+    or_else_ok(found, Finding::ok(Check::Ownership, "the repository and the plugin's data are Dokku's"))
 }
 
 /// Checks that others can neither read the data nor write to the repository.
@@ -94,5 +94,5 @@ pub(super) fn modes(vars: &Vars) -> Vec<Finding> {
         let what = format!("{} is missing", data.display());
         found.push(Finding::broken(Check::Modes, what, INSTALL));
     }
-    or_ok(found, Finding::ok(Check::Modes, "nobody else may read the data or write to the repository"))
+    or_else_ok(found, Finding::ok(Check::Modes, "nobody else may read the data or write to the repository"))
 }

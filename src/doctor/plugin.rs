@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use super::wording::{INSTALL, command, listed, or_ok};
+use super::wording::{INSTALL, command, listed, or_else_ok};
 use crate::dokku_version::{self, TooOld};
 use crate::finding::{Check, Finding};
 use crate::install::{self, CompanionState, HOLDER};
@@ -37,7 +37,10 @@ pub(super) fn version_and_links(vars: &Vars) -> Vec<Finding> {
         let what = format!("these do not lead to the plugin's program: {}", listed(&wrong));
         found.push(Finding::broken(Check::Plugin, what, INSTALL));
     }
-    or_ok(found, Finding::ok(Check::Plugin, format!("version {version}, with all its commands and triggers")))
+    or_else_ok(
+        found,
+        Finding::ok(Check::Plugin, format!("version {version}, with all its commands and triggers")),
+    )
 }
 
 /// Checks that the plugin supports this version of Dokku.
@@ -84,7 +87,7 @@ pub(super) fn companions(vars: &Vars) -> Vec<Finding> {
             }
         }
     }
-    or_ok(found, Finding::ok(Check::Companions, "all are installed and of this version"))
+    or_else_ok(found, Finding::ok(Check::Companions, "all are installed and of this version"))
 }
 
 /// Checks that our trigger runs last. Dokku runs a trigger's programs in the order of the plugins' names; what a later
@@ -118,5 +121,5 @@ pub(super) fn trigger_order(vars: &Vars) -> Vec<Finding> {
         Finding::warning(Check::TriggerOrder, what, format!("dokku plugin:disable {name}"))
     };
     let ok = Finding::ok(Check::TriggerOrder, format!("{trigger} of {HOLDER} runs last"));
-    or_ok(later.iter().map(tell).collect(), ok)
+    or_else_ok(later.iter().map(tell).collect(), ok)
 }

@@ -1,7 +1,7 @@
 //! Checks for refs of the environment repository that a push could not have made: those that block ours, and ambiguous
 //! ones.
 
-use super::wording::or_ok;
+use super::wording::or_else_ok;
 use crate::environment::back_to_main;
 use crate::finding::{Check, Finding};
 use crate::repo::{GitRepository, RepoError, deletion};
@@ -44,5 +44,5 @@ fn found(vars: &Vars, repo: &GitRepository, settings: &Settings) -> Result<Vec<F
         );
         found.push(Finding::broken(Check::Refs, what, back_to_main(vars)));
     }
-    Ok(or_ok(found, Finding::ok(Check::Refs, "no ref confuses git or is in the way")))
+    Ok(or_else_ok(found, Finding::ok(Check::Refs, "no ref confuses git or is in the way")))
 }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::wording::{INSTALL, command, or_ok};
+use super::wording::{INSTALL, command, or_else_ok};
 use crate::files;
 use crate::finding::{Check, Finding};
 use crate::git::Git;
@@ -51,7 +51,7 @@ pub(super) fn hooks(vars: &Vars) -> Vec<Finding> {
             found.push(Finding::broken(Check::Hooks, what, command("chmod 755", &[chained])));
         }
     }
-    or_ok(found, Finding::ok(Check::Hooks, "pre-receive and post-receive are the plugin's"))
+    or_else_ok(found, Finding::ok(Check::Hooks, "pre-receive and post-receive are the plugin's"))
 }
 
 /// Checks that the repository is ours, has its settings, and keeps secrets out.
@@ -97,7 +97,7 @@ pub(super) fn settings(vars: &Vars) -> Vec<Finding> {
         );
         found.push(Finding::broken(Check::Repository, what, "dokku graduate:commit"));
     }
-    or_ok(found, Finding::ok(Check::Repository, format!("{place} is the environment repository")))
+    or_else_ok(found, Finding::ok(Check::Repository, format!("{place} is the environment repository")))
 }
 
 /// Checks that it is served under its name, in the way in which Dokku runs a command that arrives over ssh.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use chrono::Utc;
 
-use super::wording::{INSTALL, command, or_ok};
+use super::wording::{INSTALL, command, or_else_ok};
 use crate::approvals;
 use crate::environment::{self, Environment};
 use crate::files;
@@ -131,7 +131,7 @@ pub(super) fn approvals(vars: &Vars) -> Vec<Finding> {
         1 => "1 is recorded".to_owned(),
         count => format!("{count} are recorded"),
     };
-    or_ok(found, Finding::ok(Check::Approvals, ok))
+    or_else_ok(found, Finding::ok(Check::Approvals, ok))
 }
 
 /// Makes the finding for a file that must be made again.

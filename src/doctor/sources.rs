@@ -1,7 +1,7 @@
 //! Checks whose keys may graduate to this host: each line in `authorized_keys` must have its file in the plugin's data,
 //! and no source's key may do more than it needs.
 
-use super::wording::or_ok;
+use super::wording::or_else_ok;
 use crate::finding::{Check, Finding};
 use crate::names::SourceName;
 use crate::sources::{self, AcceptedSource, Unpaired};
@@ -41,7 +41,7 @@ pub(super) fn all(vars: &Vars) -> Vec<Finding> {
         1 => "1 source may graduate to this host, and do nothing else".to_owned(),
         count => format!("{count} sources may graduate to this host, and do nothing else"),
     };
-    or_ok(found, Finding::ok(Check::Sources, ok))
+    or_else_ok(found, Finding::ok(Check::Sources, ok))
 }
 
 fn broken(error: &impl ToString) -> Finding {

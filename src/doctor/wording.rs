@@ -13,7 +13,7 @@ pub(super) const INSTALL: &str = "dokku plugin:install";
 pub(super) const LEFT: Duration = Duration::from_secs(600);
 
 /// Returns the findings, or `ok` if there are none.
-pub(super) fn or_ok(found: Vec<Finding>, ok: Finding) -> Vec<Finding> {
+pub(super) fn or_else_ok(found: Vec<Finding>, ok: Finding) -> Vec<Finding> {
     if found.is_empty() { vec![ok] } else { found }
 }
 

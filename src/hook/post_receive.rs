@@ -91,7 +91,7 @@ fn record_approvals(vars: &Vars, updates: &[Update]) -> Result<(), HookError> {
 }
 
 /// A graduation whose tag has moved.
-struct Followed {
+struct FollowedGraduation {
     id: GraduationId,
     tag: RequestTag,
     new: ObjectId,
@@ -107,7 +107,7 @@ enum FollowedState {
     Past(Step),
 }
 
-impl Followed {
+impl FollowedGraduation {
     /// Waits for its end. If the end is not known, shows an error and returns 3.
     fn status(self, vars: &Vars) -> Result<u8, HookError> {
         let ending = match &self.state {
@@ -198,7 +198,12 @@ fn ending_of(step: &Step) -> Option<Ending> {
 }
 
 /// Follows a graduation that was voted on.
-fn follow(vars: &Vars, id: GraduationId, note: PushNote, quiet: bool) -> Result<Followed, HookError> {
+fn follow(
+    vars: &Vars,
+    id: GraduationId,
+    note: PushNote,
+    quiet: bool,
+) -> Result<FollowedGraduation, HookError> {
     let PushNote { tag, new, .. } = note;
     let state = match attach(vars, &id, &tag.environment, quiet, From::Decision)? {
         Ok(mut attached) => {
@@ -207,7 +212,7 @@ fn follow(vars: &Vars, id: GraduationId, note: PushNote, quiet: bool) -> Result<
         }
         Err(step) => FollowedState::Past(step),
     };
-    Ok(Followed { id, tag, new, state })
+    Ok(FollowedGraduation { id, tag, new, state })
 }
 
 /// Attaches to the coordinator of a graduation that was voted on. If that one has died, starts another one that settles
@@ -247,7 +252,7 @@ fn graduate(
     vars: &Vars,
     client: &Client,
     updates: &[Update],
-) -> Result<Vec<Result<Followed, HookError>>, HookError> {
+) -> Result<Vec<Result<FollowedGraduation, HookError>>, HookError> {
     match understood(vars, client, updates) {
         Ok(orders) => {
             let begun = orders.into_iter().map(|order| begin(vars, order)).collect();
@@ -290,7 +295,7 @@ fn set_back(vars: &Vars, update: &Update) -> Result<(), HookError> {
     Ok(())
 }
 
-fn begin(vars: &Vars, order: Order) -> Result<Followed, HookError> {
+fn begin(vars: &Vars, order: Order) -> Result<FollowedGraduation, HookError> {
     let look = Look::Lines { quiet: order.options.quiet };
     let started = coordinator::start(&CoordinatorTask::Graduate(Box::new(order.clone())));
     let attached = started
@@ -303,5 +308,5 @@ fn begin(vars: &Vars, order: Order) -> Result<Followed, HookError> {
     let mut attached = attached?;
     attached.ask(&Ask::Asker { receive_pack: None });
     let Order { id, tag, new, .. } = order.clone();
-    Ok(Followed { id, tag, new, state: FollowedState::Asked(attached, Box::new(order)) })
+    Ok(FollowedGraduation { id, tag, new, state: FollowedState::Asked(attached, Box::new(order)) })
 }

@@ -64,7 +64,7 @@ pub enum SendError {
 
 /// The progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HowFar {
+pub struct SendProgress {
     /// Bytes of layers that have been sent, before compression.
     pub done: u64,
     /// The approximate number of bytes to send.
@@ -88,7 +88,7 @@ impl Sending<'_> {
     ///
     /// # Errors
     /// The image has not arrived, and no part of it is kept.
-    pub fn run(&self, children: &Children, told: &dyn Fn(HowFar)) -> Result<(), SendError> {
+    pub fn run(&self, children: &Children, told: &dyn Fn(SendProgress)) -> Result<(), SendError> {
         let mut image =
             images::described(self.image)?.ok_or_else(|| SendError::Gone(self.image.to_owned()))?;
         // containerd's store reports the compressed size, and the destination unpacks the image.
@@ -107,7 +107,7 @@ impl Sending<'_> {
         children: &Children,
         image: &ImageContents,
         whole: bool,
-        told: &dyn Fn(HowFar),
+        told: &dyn Fn(SendProgress),
     ) -> Result<ImageAnswer, SendError> {
         let mut running = children
             .start((self.receiver)().map_err(SendError::NoWay)?.piped())?
@@ -196,7 +196,7 @@ struct Talk<'a> {
     sending: &'a Sending<'a>,
     children: &'a Children,
     watch: &'a Watcher,
-    told: &'a dyn Fn(HowFar),
+    told: &'a dyn Fn(SendProgress),
 }
 
 impl Talk<'_> {
@@ -254,7 +254,7 @@ impl Talk<'_> {
     fn send_parts(&self, to: impl Write, image: &ImageContents, start: usize) -> Result<(), SendError> {
         let all = image.layers.len();
         let of = images::bytes_above(self.sending.image, all, all - start)?;
-        let mut progress = HowFar { done: 0, of };
+        let mut progress = SendProgress { done: 0, of };
         (self.told)(progress);
         let mut count = |bytes| {
             progress.done += bytes;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{GRACE, HELLO_LIMIT, KEPT_STDERR, Limit, LinkError, command_there};
 use crate::legible;
 use crate::mapping::DestinationApp;
-use crate::multiplex::talk::{ToldOfHeld, WantsHeld};
+use crate::multiplex::talk::{HeldAnswer, HeldRequest};
 use crate::multiplex::{Pump, Side, bridge};
 use crate::names::{EnvironmentName, GraduationId};
 use crate::process::{Children, Running, Tail};
@@ -74,7 +74,7 @@ impl Forward {
         let limit = Limit::on(running.identity().map_err(LinkError::ended)?, HELLO_LIMIT);
         let mut stdout = BufReader::new(stdout);
         // A session that has already ended has written why.
-        let _ = protocol::write(&mut stdin, &WantsHeld { graduation: graduation.clone() });
+        let _ = protocol::write(&mut stdin, &HeldRequest { graduation: graduation.clone() });
         let mut apps = BTreeMap::new();
         loop {
             let line = match protocol::read_line(&mut stdout) {
@@ -86,11 +86,11 @@ impl Forward {
                 Err(error) => return Err(error.into()),
             };
             match protocol::parse(&line)? {
-                ToldOfHeld::App { app, process, vhosts, why_not } => {
+                HeldAnswer::App { app, process, vhosts, why_not } => {
                     apps.insert(app.into(), AppThere { process, vhosts, why_not });
                 }
-                ToldOfHeld::Ready {} => break,
-                ToldOfHeld::Refused { reason } => {
+                HeldAnswer::Ready {} => break,
+                HeldAnswer::Refused { reason } => {
                     return Err(LinkError::Refused(legible::both_ends(&reason)));
                 }
             }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! source                                 destination
-//! {"graduation":"20261123104512-.."} ->                                          WantsHeld
-//!                                    <-  {"type":"app","app":"api",..}           ToldOfHeld: one line per app
+//! {"graduation":"20261123104512-.."} ->                                          HeldRequest
+//!                                    <-  {"type":"app","app":"api",..}           HeldAnswer: one line per app
 //!                                    <-  {"type":"ready"}                        or `refused`: the last line
 //! frames                             <-> frames
 //! ```
@@ -21,7 +21,7 @@ pub(crate) const MAX_VHOST: usize = 253;
 /// The source's first line: what it wants to reach.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct WantsHeld {
+pub(crate) struct HeldRequest {
     /// The graduation that holds the apps.
     pub(crate) graduation: GraduationId,
 }
@@ -29,7 +29,7 @@ pub(crate) struct WantsHeld {
 /// A line of the destination.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) enum ToldOfHeld {
+pub(crate) enum HeldAnswer {
     /// One app of the graduation.
     App {
         /// Its name.

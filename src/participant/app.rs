@@ -277,7 +277,11 @@ impl<'a> App<'a> {
     ///
     /// # Errors
     /// It could not be determined.
-    pub(crate) fn is_not_live(&self, before: &Before, held: &Held) -> Result<Option<&'static str>, AppError> {
+    pub(crate) fn why_not_live(
+        &self,
+        before: &Before,
+        held: &Held,
+    ) -> Result<Option<&'static str>, AppError> {
         let containers = docker::containers_of(self.name)?;
         let live = self.live();
         for container in containers {
@@ -395,7 +399,7 @@ impl<'a> App<'a> {
     ///
     /// # Errors
     /// git fails.
-    pub(crate) fn hold_on_to(&self, before: &Before) -> Result<(), AppError> {
+    pub(crate) fn keep_sent_revision(&self, before: &Before) -> Result<(), AppError> {
         let git = Git::bare(&self.dokku.repository(self.name));
         Ok(git.keep(&[before.to].into(), &BTreeSet::new(), |commit| transfer::ref_name(self.id, commit))?)
     }

@@ -96,11 +96,11 @@ impl DeployRunner {
             return deploy;
         }
         let app = App::new(vars, &self.id, &self.app);
-        let is_not_live = || -> Result<Option<&str>, AppError> {
+        let why_not_live = || -> Result<Option<&str>, AppError> {
             let Some(held) = self.store.app(&self.app)?.held else { return Ok(None) };
-            app.is_not_live(&self.before, &held)
+            app.why_not_live(&self.before, &held)
         };
-        match is_not_live() {
+        match why_not_live() {
             Ok(None) => deploy,
             Ok(Some(why)) => failed(format!("ended well, but {why}")),
             Err(error) => failed(format!("cannot be looked at: {error}")),

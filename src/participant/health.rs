@@ -38,7 +38,7 @@ pub(crate) struct Watched {
 
 /// What happened to a held container.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Ailment {
+pub(crate) enum HealthFailure {
     /// It does not run.
     #[error("its new container has ended while it was held")]
     Ended,
@@ -74,27 +74,27 @@ impl Watched {
     /// Checks that the container runs as it did, as far as Docker knows.
     ///
     /// # Errors
-    /// [`Ailment::Ended`], [`Ailment::Paused`], [`Ailment::Restarted`].
-    pub(crate) fn still_runs(&self, found: Option<&Container>) -> Result<(), Ailment> {
+    /// [`HealthFailure::Ended`], [`HealthFailure::Paused`], [`HealthFailure::Restarted`].
+    pub(crate) fn still_runs(&self, found: Option<&Container>) -> Result<(), HealthFailure> {
         match found {
-            Some(found) if !found.is_running() => Err(Ailment::Ended),
+            Some(found) if !found.is_running() => Err(HealthFailure::Ended),
             Some(found) if found.started_at() != self.started_at || found.restarts() != self.restarts => {
-                Err(Ailment::Restarted)
+                Err(HealthFailure::Restarted)
             }
-            Some(found) if found.is_paused() => Err(Ailment::Paused),
+            Some(found) if found.is_paused() => Err(HealthFailure::Paused),
             Some(_) => Ok(()),
-            None => Err(Ailment::Ended),
+            None => Err(HealthFailure::Ended),
         }
     }
 
     /// Checks that the container is as healthy as it was.
     ///
     /// # Errors
-    /// See [`Ailment`].
-    pub(crate) fn is_healthy(&self, found: Option<&Container>) -> Result<(), Ailment> {
+    /// See [`HealthFailure`].
+    pub(crate) fn is_healthy(&self, found: Option<&Container>) -> Result<(), HealthFailure> {
         self.still_runs(found)?;
         match self.address {
-            Some(address) if !accepts(&address) => Err(Ailment::Closed(address)),
+            Some(address) if !accepts(&address) => Err(HealthFailure::Closed(address)),
             Some(_) | None => Ok(()),
         }
     }
@@ -125,7 +125,7 @@ fn accepts(address: &SocketAddr) -> bool {
 /// Docker does not answer.
 pub(crate) fn ailments(
     watched: &BTreeMap<AppName, BTreeMap<String, Watched>>,
-) -> Result<BTreeMap<AppName, Ailment>, DockerError> {
+) -> Result<BTreeMap<AppName, HealthFailure>, DockerError> {
     let ids: Vec<&String> = watched.values().flat_map(BTreeMap::keys).collect();
     let found = docker::containers(&ids)?;
     let of = |id: &String| found.iter().find(|container| container.id == *id);
@@ -186,10 +186,10 @@ mod tests {
         assert_eq!(watched.is_healthy(Some(&now(1))), Ok(()));
         let ended = container(false, "2026-11-23T10:45:12.1Z", 1, "bridge");
         for (found, ailment) in [
-            (None, Ailment::Ended),
-            (Some(ended), Ailment::Ended),
-            (Some(now(2)), Ailment::Restarted),
-            (Some(container(true, "2026-11-23T10:45:13Z", 1, "bridge")), Ailment::Restarted),
+            (None, HealthFailure::Ended),
+            (Some(ended), HealthFailure::Ended),
+            (Some(now(2)), HealthFailure::Restarted),
+            (Some(container(true, "2026-11-23T10:45:13Z", 1, "bridge")), HealthFailure::Restarted),
         ] {
             assert_eq!(watched.is_healthy(found.as_ref()), Err(ailment));
         }
@@ -199,7 +199,10 @@ mod tests {
     fn a_frozen_container_accepts_connections_and_is_not_healthy() {
         let listener = TcpListener::bind((OWN, 0)).unwrap();
         let watched = Watched::of(&now(0), listener.local_addr().ok());
-        assert_eq!(watched.is_healthy(Some(&in_state(json!({ "Paused": true })))), Err(Ailment::Paused));
+        assert_eq!(
+            watched.is_healthy(Some(&in_state(json!({ "Paused": true })))),
+            Err(HealthFailure::Paused)
+        );
     }
 
     #[test]
@@ -209,7 +212,7 @@ mod tests {
         let watched = Watched::of(&now(0), Some(address));
         assert_eq!(watched.is_healthy(Some(&now(0))), Ok(()));
         close(listener);
-        assert_eq!(watched.is_healthy(Some(&now(0))), Err(Ailment::Closed(address)));
+        assert_eq!(watched.is_healthy(Some(&now(0))), Err(HealthFailure::Closed(address)));
         // A port that was closed then, and one that is not the container's own, are not checked.
         assert_eq!(Watched::of(&now(0), Some(address)).is_healthy(Some(&now(0))), Ok(()));
         let listener = TcpListener::bind((OWN, 0)).unwrap();

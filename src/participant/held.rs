@@ -10,7 +10,7 @@ use crate::docker::{self, Container, DockerError};
 use crate::exit::Explain;
 use crate::files::FileError;
 use crate::names::AppName;
-use crate::participant::health::{Ailment, Watched};
+use crate::participant::health::{HealthFailure, Watched};
 use crate::participant::store::{AppLog, Store};
 use crate::process::ProcessId;
 use crate::protocol::HoldPoint;
@@ -45,7 +45,7 @@ pub(crate) enum Unreachable {
     NoAddress,
     /// It is no longer what was held.
     #[error(transparent)]
-    Ailment(#[from] Ailment),
+    HealthFailure(#[from] HealthFailure),
 }
 
 /// Why it cannot be found out what is held.
@@ -184,7 +184,7 @@ mod tests {
         let of_host = container("host", "", true);
         assert_eq!(held(&of_host, Some("127.0.0.1:5000")), Err(Unreachable::NoAddress));
         let ended = container("app-net", "172.19.0.3", false);
-        assert_eq!(held(&ended, Some("172.19.0.3:5000")), Err(Ailment::Ended.into()));
+        assert_eq!(held(&ended, Some("172.19.0.3:5000")), Err(HealthFailure::Ended.into()));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::files::{FileError, Watch};
 use crate::names::{AppName, GraduationId};
 use crate::participant;
 use crate::participant::app::{App, AppError, Version};
-use crate::participant::health::{self, Ailment, Watched};
+use crate::participant::health::{self, HealthFailure, Watched};
 use crate::participant::store::{AppEntry, AppLog, Before, Held, LeaseEnd, Old, Store, Variables};
 use crate::process::ProcessId;
 use crate::protocol::{Decision, Delivery, HoldPoint};
@@ -59,7 +59,7 @@ pub(crate) enum HoldError {
         /// The app.
         app: AppName,
         /// What happened to the container.
-        ailment: Ailment,
+        ailment: HealthFailure,
     },
     /// The image that was built no longer exists.
     #[error("{0} has no image `{1}`")]
@@ -340,7 +340,7 @@ impl<'a> TriggeringDeploy<'a> {
             Some(started) => Some((started.id, self.suspend_restarts(started)?)),
             None => None,
         };
-        self.enter(at, container)?;
+        self.note_held(at, container)?;
         let watching = watched.as_ref().map(|(id, (watched, _))| (*id, watched));
         match self.wait(watching)? {
             Decision::Abort => Err(HoldError::Aborted(app.clone())),
@@ -362,7 +362,7 @@ impl<'a> TriggeringDeploy<'a> {
     /// restart policy.
     fn suspend_restarts(&self, started: Started<'_>) -> Result<(Watched, RestartPolicy), HoldError> {
         let found = docker::containers(&[started.id])?.into_iter().next();
-        let found = found.ok_or_else(|| self.unhealthy(Ailment::Ended))?;
+        let found = found.ok_or_else(|| self.unhealthy(HealthFailure::Ended))?;
         docker::set_restart_policy(started.id, &RestartPolicy::no())?;
         let watched = Watched::of(&found, started.address);
         let entry = AppEntry::Watched { container: started.id.to_owned(), watched: watched.clone() };
@@ -370,7 +370,7 @@ impl<'a> TriggeringDeploy<'a> {
         Ok((watched, found.restart_policy().clone()))
     }
 
-    fn unhealthy(&self, ailment: Ailment) -> HoldError {
+    fn unhealthy(&self, ailment: HealthFailure) -> HoldError {
         HoldError::Unhealthy { app: self.app.name.clone(), ailment }
     }
 
@@ -398,7 +398,7 @@ impl<'a> TriggeringDeploy<'a> {
     }
 
     /// Puts the old version's names back, and only then notes that the app is held.
-    fn enter(&self, at: HoldPoint, container: Option<Started<'_>>) -> Result<(), HoldError> {
+    fn note_held(&self, at: HoldPoint, container: Option<Started<'_>>) -> Result<(), HoldError> {
         let name = self.app.name;
         let _lock = self.one_at_a_time()?;
         if self.store.app(name)?.held.is_some() {

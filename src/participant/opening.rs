@@ -34,7 +34,7 @@ pub(super) fn open(
     }
     store.set_before(name, &before)?;
     app.keep_old_image(&before)?;
-    app.hold_on_to(&before)?;
+    app.keep_sent_revision(&before)?;
     if before.created {
         app.create()?;
         // If the app is used in the meantime, it is left as Dokku has made it.

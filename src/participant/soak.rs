@@ -58,7 +58,7 @@ type Live = BTreeMap<String, (String, WatchedContainer)>;
 
 /// What a look finds of an app.
 #[derive(Clone, Debug)]
-struct Glance {
+struct Observation {
     live: Live,
     /// Whether a Dokku command that the graduation did not start works on the app.
     is_used: bool,
@@ -102,7 +102,7 @@ impl Baseline {
         *self = Self { has_left, ..Self::new(std::mem::take(&mut self.unsteady), live) };
     }
 
-    fn look(&mut self, seen: &Glance) -> Option<Symptom> {
+    fn look(&mut self, seen: &Observation) -> Option<Symptom> {
         if seen.is_used {
             self.suspicion = None;
             return None;
@@ -136,7 +136,7 @@ impl Baseline {
 
     /// Takes in a result of a container's health checks: a container that fails them twice in a row is not well. A
     /// result counts for nothing if the container is no longer live, or if a Dokku command works on the app.
-    fn hear(&mut self, checked: &Checked, seen: &Glance) -> Option<Symptom> {
+    fn hear(&mut self, checked: &Checked, seen: &Observation) -> Option<Symptom> {
         let Checked { process, container, failure, .. } = checked;
         let is_it = seen.live.get(process).is_some_and(|(id, now)| id == container && now.is_running);
         let is_ours = is_it && !seen.is_used && !self.has_left && !self.unsteady.contains(kind_of(process));
@@ -259,7 +259,7 @@ impl Watchman {
     }
 
     /// Watches from now on what is live now.
-    fn begin_anew(&mut self, all: BTreeMap<AppName, (AppLog, Glance)>) -> bool {
+    fn begin_anew(&mut self, all: BTreeMap<AppName, (AppLog, Observation)>) -> bool {
         for (app, (log, seen)) in all {
             let has_left = self.has_left(&app, log.clone());
             let mut watched = Baseline::of(log, BTreeMap::new());
@@ -289,7 +289,7 @@ impl Watchman {
         })
     }
 
-    fn seen(&self) -> Result<BTreeMap<AppName, (AppLog, Glance)>, DockerError> {
+    fn seen(&self) -> Result<BTreeMap<AppName, (AppLog, Observation)>, DockerError> {
         let dokku = Dokku::new(&self.vars);
         let mut logs = self.store.opened().unwrap_or_else(|error| {
             log::warn!("{error}");
@@ -309,7 +309,7 @@ impl Watchman {
             let live = containers.map(|(process, id)| (process.clone(), (id.clone(), state(id)))).collect();
             let is_stopped = !dokku.exists(&app) || dokku.is_stopped(&app);
             let is_used = is_stopped || log.used_by.iter().any(ProcessId::is_running);
-            (app, (log, Glance { live, is_used }))
+            (app, (log, Observation { live, is_used }))
         };
         Ok(logs.into_iter().map(seen).collect())
     }
@@ -338,8 +338,8 @@ mod tests {
         text.split_whitespace().map(one).collect()
     }
 
-    fn seen(text: &str) -> Glance {
-        Glance { live: live(text), is_used: false }
+    fn seen(text: &str) -> Observation {
+        Observation { live: live(text), is_used: false }
     }
 
     fn watched(first: &str) -> Baseline {
@@ -371,7 +371,7 @@ mod tests {
     #[test]
     fn what_a_command_of_dokkus_does_is_well() {
         let mut watched = watched("web.1=a:runs");
-        let used = Glance { is_used: true, ..seen("web.1=a:broken") };
+        let used = Observation { is_used: true, ..seen("web.1=a:broken") };
         assert_eq!(watched.look(&used), None);
         assert_eq!(watched.look(&used), None);
         assert_eq!(watched.look(&seen("web.1=b:runs")), Some(Symptom::Changed));
@@ -405,7 +405,7 @@ mod tests {
     #[test]
     fn a_health_check_that_fails_twice_is_said() {
         const LIVE: &str = "web.1=a:runs web.2=b:runs cron.1=c:runs";
-        let used = || Glance { is_used: true, ..seen(LIVE) };
+        let used = || Observation { is_used: true, ..seen(LIVE) };
         // The results for containers, each with what is live then.
         for (heard, is_ailing) in [
             (&[("web.1=a", "404", seen(LIVE)), ("web.1=a", "500", seen(LIVE))][..], true),

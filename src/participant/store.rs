@@ -125,12 +125,12 @@ impl Graduation {
     }
 
     /// Reports whether a source with this key, by Dokku's name for it, began the graduation.
-    pub(crate) fn came_with(&self, key: &str) -> bool {
+    pub(crate) fn was_begun_with(&self, key: &str) -> bool {
         self.key.is_empty() || self.key == key
     }
 
     /// Reports whether a source with this secret began the graduation.
-    pub(crate) fn was_begun_with(&self, secret: &Secret) -> bool {
+    pub(crate) fn was_begun_with_secret(&self, secret: &Secret) -> bool {
         self.secret.is_none_or(|digest| digest == secret.digest())
     }
 
@@ -339,7 +339,7 @@ impl Store {
     /// # Errors
     /// There is no decision, and it could not be written.
     pub(crate) fn decide(&self, wanted: Decision) -> Result<Decision, FileError> {
-        first_word(&self.dir.join("vote/decision"), wanted)
+        write_once(&self.dir.join("vote/decision"), wanted)
     }
 
     /// Returns the verdict, if there is one. A file that cannot be read is not a verdict yet.
@@ -352,7 +352,7 @@ impl Store {
     /// # Errors
     /// There is no verdict, and it could not be written.
     pub(crate) fn judge(&self, wanted: Verdict) -> Result<Verdict, FileError> {
-        first_word(&self.dir.join("vote/verdict"), wanted)
+        write_once(&self.dir.join("vote/verdict"), wanted)
     }
 
     /// Notes that all apps are live, for how long they are watched, and for how long at most. After a boot the soak
@@ -513,7 +513,7 @@ fn lease_ms(graduation: &Graduation) -> u64 {
 }
 
 /// Creates a file with a word as its content, unless it exists; returns the word that it has.
-fn first_word<T: Serialize + DeserializeOwned>(path: &Path, wanted: T) -> Result<T, FileError> {
+fn write_once<T: Serialize + DeserializeOwned>(path: &Path, wanted: T) -> Result<T, FileError> {
     let content = serde_json::to_vec(&wanted).expect("a word has a JSON form");
     if files::create_exclusively(path, &content)? {
         return Ok(wanted);
@@ -560,9 +560,12 @@ pub(crate) mod tests {
     fn a_graduation_is_taken_up_by_whoever_has_begun_it() {
         let secret = Secret::of([1; 16]);
         let own = Graduation { secret: Some(secret.digest()), ..graduation("20261123104500-000001") };
-        assert!(own.was_begun_with(&secret));
-        assert!(!own.was_begun_with(&Secret::of([2; 16])));
-        assert!(graduation("20261123104500-000001").was_begun_with(&secret), "an older version had none");
+        assert!(own.was_begun_with_secret(&secret));
+        assert!(!own.was_begun_with_secret(&Secret::of([2; 16])));
+        assert!(
+            graduation("20261123104500-000001").was_begun_with_secret(&secret),
+            "an older version had none"
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::ports::{Listener, Protocol};
 
 /// Something that a container needs to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum Requirement {
     /// `--publish` of fixed ports of the host.
     Publish(Publication),
     /// `--mount type=bind`: this path must exist.
@@ -45,10 +45,10 @@ impl Publication {
 }
 
 /// Returns what a line of docker options needs. Words that Docker does not understand are skipped: Docker reports them.
-pub(super) fn wishes(line: &str) -> Vec<Wish> {
+pub(super) fn requirements(line: &str) -> Vec<Requirement> {
     let words = shlex::split(line).unwrap_or_default();
     let mut words = words.iter().map(String::as_str);
-    let mut wishes = Vec::new();
+    let mut requirements = Vec::new();
     while let Some(word) = words.next() {
         let (name, value) = match word.split_once('=') {
             Some((name, value)) if word.starts_with("--") => (name, Some(value)),
@@ -61,15 +61,15 @@ pub(super) fn wishes(line: &str) -> Vec<Wish> {
             _ => continue,
         };
         let mut value = || value.or_else(|| words.next()).unwrap_or_default();
-        wishes.extend(match name {
-            "-p" | "--publish" => publication(value()).map(Wish::Publish),
-            "-v" | "--volume" => volume(value()).map(Wish::Volume),
-            "--mount" => bound(value()).map(Wish::Bind),
-            "--network" | "--net" => network(value()).map(Wish::Network),
+        requirements.extend(match name {
+            "-p" | "--publish" => publication(value()).map(Requirement::Publish),
+            "-v" | "--volume" => volume(value()).map(Requirement::Volume),
+            "--mount" => bound(value()).map(Requirement::Bind),
+            "--network" | "--net" => network(value()).map(Requirement::Network),
             _ => None,
         });
     }
-    wishes
+    requirements
 }
 
 /// Parses `[[ip:]hostPort:]containerPort[/protocol]`, or `published=...,target=...`; none if Docker chooses the port.
@@ -137,16 +137,16 @@ mod tests {
     use super::*;
 
     fn said(line: &str) -> Vec<String> {
-        let words = |wish| match wish {
-            Wish::Publish(Publication { ip, first, last, protocol, .. }) => {
+        let words = |requirement| match requirement {
+            Requirement::Publish(Publication { ip, first, last, protocol, .. }) => {
                 let ip = ip.map_or("any".to_owned(), |ip| ip.to_string());
                 format!("{ip} {first}-{last} {protocol:?}")
             }
-            Wish::Bind(path) => format!("bind {path}"),
-            Wish::Volume(path) => format!("volume {path}"),
-            Wish::Network(name) => format!("network {name}"),
+            Requirement::Bind(path) => format!("bind {path}"),
+            Requirement::Volume(path) => format!("volume {path}"),
+            Requirement::Network(name) => format!("network {name}"),
         };
-        wishes(line).into_iter().map(words).collect()
+        requirements(line).into_iter().map(words).collect()
     }
 
     #[test]

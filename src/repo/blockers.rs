@@ -15,7 +15,7 @@ const LOOKED_UP: [&str; 5] = ["", "refs/", "refs/tags/", "refs/heads/", "refs/re
 ///
 /// # Errors
 /// The refs cannot be read.
-pub(crate) fn in_the_way(
+pub(crate) fn blocking_refs(
     vars: &Vars,
     repo: &RepositoryReader,
     environment: &EnvironmentName,

@@ -56,7 +56,7 @@ pub(crate) fn settings() -> impl Iterator<Item = String> {
 ///
 /// # Errors
 /// git cannot run the check, which says nothing about the history.
-pub(crate) fn danger(
+pub(crate) fn refused_by_fsck(
     repository: &Path,
     to: CommitId,
     from: Option<CommitId>,
@@ -86,7 +86,7 @@ pub(crate) fn danger(
 ///
 /// # Errors
 /// git cannot run the check.
-pub(crate) fn cut_off(
+pub(crate) fn shallow_boundary(
     repository: &Path,
     to: CommitId,
     from: Option<CommitId>,

@@ -41,9 +41,9 @@ impl World {
         )
     }
 
-    fn danger(&self, to: &str, from: Option<&str>) -> Option<String> {
+    fn refused_by_fsck(&self, to: &str, from: Option<&str>) -> Option<String> {
         let from = from.map(|from| from.parse().unwrap());
-        danger(&self.repository, to.parse().unwrap(), from, self.dir.path()).unwrap()
+        refused_by_fsck(&self.repository, to.parse().unwrap(), from, self.dir.path()).unwrap()
     }
 
     /// Whether git-receive-pack accepts it with our settings.
@@ -74,7 +74,7 @@ fn a_history_that_is_cut_off_is_found_where_git_does_not_send_it() {
     let later = world.commit(&tree, GOOD, Some(&next));
     let cut_off = |to: &str, from: Option<&str>| {
         let from = from.map(|from| from.parse().unwrap());
-        cut_off(&world.repository, to.parse().unwrap(), from).unwrap().map(|at| at.to_string())
+        shallow_boundary(&world.repository, to.parse().unwrap(), from).unwrap().map(|at| at.to_string())
     };
     assert_eq!(cut_off(&oldest, None), None, "nothing is cut off");
     // As git records it when it accepts a push from a shallow clone.
@@ -112,7 +112,7 @@ fn what_dokku_took_is_taken_but_what_endangers_a_checkout() {
         tree(&[("100644", ".gitmodules", &nonsense)]),
     ];
     for commit in &taken {
-        assert_eq!(world.danger(commit, None), None);
+        assert_eq!(world.refused_by_fsck(commit, None), None);
         assert!(world.is_received(commit));
     }
     let refused = [
@@ -124,13 +124,14 @@ fn what_dokku_took_is_taken_but_what_endangers_a_checkout() {
         (tree(&[("100644", ".gitmodules", &options)]), "submodule"),
     ];
     for (commit, words) in &refused {
-        let found = world.danger(commit, None).unwrap_or_else(|| panic!("nothing is found: {words}"));
+        let found =
+            world.refused_by_fsck(commit, None).unwrap_or_else(|| panic!("nothing is found: {words}"));
         assert!(found.contains(words) && found.contains("object "), "{found}");
         assert!(!world.is_received(commit), "{words}");
         // It is found in the history, too, but not in the part that the destination has.
         let later = world.commit(&empty, GOOD, Some(commit));
-        assert!(world.danger(&later, None).is_some());
-        assert_eq!(world.danger(&later, Some(commit)), None);
+        assert!(world.refused_by_fsck(&later, None).is_some());
+        assert_eq!(world.refused_by_fsck(&later, Some(commit)), None);
     }
     assert_eq!(fs::read_dir(world.dir.path()).unwrap().count(), 2, "nothing is left");
 }

@@ -14,7 +14,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 
 use daemon::{Daemon, Storage};
 use destination::{COMMIT, Destination, Last};
-use dokku_graduate::exposed::image::{BuildFacts, HowFar, Sending};
+use dokku_graduate::exposed::image::{BuildFacts, SendProgress, Sending};
 use dokku_graduate::exposed::{Children, Program};
 use flate2::Compression;
 use flate2::read::GzDecoder;
@@ -451,7 +451,7 @@ fn source() {
     let sending =
         Sending { image: &variable("IMAGE"), commit: COMMIT.parse().unwrap(), facts, receiver: &receiver };
     let last = Cell::new(None);
-    let told = |progress: HowFar| {
+    let told = |progress: SendProgress| {
         assert!(progress.done <= progress.of, "{progress:?}");
         last.set(Some(progress));
     };

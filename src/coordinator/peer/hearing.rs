@@ -7,7 +7,7 @@ use super::{Peer, Say};
 use crate::commit::outcome::Cause;
 use crate::commit::source::{Transaction, TransactionEvent};
 use crate::coordinator::message::Heard;
-use crate::image::send::HowFar;
+use crate::image::send::SendProgress;
 use crate::names::AppName;
 use crate::order::{HookKind, Notice};
 use crate::protocol::{AppEnd, Report, Verdict};
@@ -38,7 +38,7 @@ impl Peer {
         let is_current = session == self.session;
         match heard {
             Heard::Sent { app, result } => self.sent(app, result, is_current),
-            Heard::SendingImage { app, how_far: HowFar { done, of } } => {
+            Heard::SendingImage { app, how_far: SendProgress { done, of } } => {
                 say(Notice::SendingImage { app, done, of });
                 None
             }

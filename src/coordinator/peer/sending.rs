@@ -76,7 +76,7 @@ impl Peer {
             let row = self.row(&app).clone();
             let (site, children, silence) =
                 (Arc::clone(&self.site), self.children.clone(), self.lease.length);
-            let tell = self.teller();
+            let tell = self.message_sender();
             thread::spawn(move || {
                 let objects = if row.is_there { Ok(()) } else { push(&site, &row, &children, silence) };
                 let result = objects.and_then(|()| match &row.delivery {

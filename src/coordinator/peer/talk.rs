@@ -18,7 +18,7 @@ impl Peer {
         let (link, mut reports) = inquiry.into_talk();
         self.link = Some(link);
         self.session += 1;
-        let tell = self.teller();
+        let tell = self.message_sender();
         thread::spawn(move || {
             let lost = loop {
                 match reports.next_report() {
@@ -57,7 +57,7 @@ impl Peer {
         if is_too_late.is_some() {
             return is_too_late;
         }
-        let (site, tell) = (Arc::clone(&self.site), self.teller());
+        let (site, tell) = (Arc::clone(&self.site), self.message_sender());
         thread::spawn(move || {
             let mut wait = Duration::from_millis(100);
             loop {

@@ -119,7 +119,7 @@ impl Run<'_, '_> {
             // Without that process, the coordinator could not tell when the ref is final.
             return Ok(Carried::Event(not_moved("the process of the push could not be found")));
         }
-        self.peer.persist();
+        self.peer.extend_patience();
         // No client is told yes before this line is on disk. If it cannot be written, none is told, and a push whose
         // hook receives no yes does not move the ref.
         if let Err(error) = self.coordinator.journal.append(&Entry::Voted { receive_pack }) {
