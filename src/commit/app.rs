@@ -15,33 +15,33 @@ use crate::protocol::{AppEnd, Decision, OnFailure, Verdict};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(test, derive(Hash))]
 pub(crate) enum Stage {
-    /// It is marked as the graduation's. It is looked at, or created.
+    /// It is marked as the graduation's, and is being looked at or created.
     #[default]
     Taken,
-    /// What it was is noted, so that it can be put back.
+    /// Its earlier state is recorded, so that it can be put back.
     Open,
-    /// Its deploy was started, or waits for a place.
+    /// Its deploy was started, or waits for its turn.
     Deploying,
-    /// It is built.
+    /// Its new version is built.
     Built,
     /// It is held, and Dokku's names are those of the old version.
     Held,
-    /// It was told to go on, and the names are those of the new version.
+    /// Its trigger obeys *go*, and Dokku's names are those of the new version.
     Released,
-    /// It was held, and Dokku's last trigger ran. Whether what was held is live is looked at afterwards.
+    /// It was held, and Dokku's last trigger ran. Whether what was held is live is checked afterwards.
     Live,
-    /// It went live, wholly or in part, without having been held or told to: somebody has switched off the trigger that
-    /// holds it, or its deploy failed when containers of it were live already.
+    /// It went live, wholly or in part, without having been held or released: an operator has disabled the trigger that
+    /// holds it, or its deploy failed after containers of it were live.
     Escaped,
-    /// Its deploy came to no good end.
+    /// Its deploy failed.
     Failed,
-    /// It is, wholly or in part, live and is being put back.
+    /// It is live, wholly or in part, and is being put back.
     Restoring,
-    /// It is live and stays so; the old version is not kept any more.
+    /// It is live and stays live; the old version is no longer kept.
     Confirmed,
-    /// It is as it was, or as somebody else has made it.
+    /// It is as it was, or as another deploy or an operator left it.
     Restored,
-    /// It could not be brought to its end.
+    /// It could not be concluded.
     Stuck,
 }
 

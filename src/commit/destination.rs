@@ -180,17 +180,18 @@ pub(crate) enum DestinationAction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
 enum DestinationState {
-    /// Nothing is decided. `took_over`: a dead participant has left it, and if there is no decision, we abort.
+    /// There is no decision. `took_over`: the participant took over from a dead one, and aborts unless a decision is
+    /// written.
     Undecided { took_over: bool },
-    /// Decided; deploys come to their ends.
+    /// There is a decision; deploys may still run.
     Decided(Decision),
-    /// All are live and watched; there is no verdict.
+    /// All apps are live and watched; there is no verdict.
     Soaking,
-    /// No deploy runs; apps are brought to their ends.
+    /// No deploy runs; apps are being concluded.
     CarryingOut(Decision),
-    /// Every app has come to its end; that is being written down.
+    /// Every app is concluded; this is being written down.
     Settling(Decision),
-    /// Over.
+    /// The graduation is over.
     Settled(Decision),
 }
 

@@ -124,29 +124,29 @@ pub(crate) enum TransactionAction {
 #[derive(Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Clone, Hash))]
 enum TransactionState {
-    /// Asked for the destination.
+    /// The destination was asked to begin.
     Locking,
     /// PRE hooks run.
     PreHooks,
-    /// Apps are opened, sent, built, held.
+    /// Apps are opened, sent, built and held.
     Preparing,
-    /// All are held; POST hooks run.
+    /// All apps are held; POST hooks run.
     PostHooks,
-    /// Ready to vote.
+    /// The coordinator is ready to vote.
     Ready,
-    /// The vote was asked for: what is held is looked at once more.
+    /// The vote was asked for; the destination looks at the held apps once more.
     Looking,
-    /// Voted yes: only the ref, or our own synced word, tells.
+    /// The vote was yes: only the ref, or a synced line of the journal, says what is decided.
     Voted,
-    /// Decided, and announced.
+    /// The decision is *go*, and is announced.
     Going,
-    /// All are live; VERIFY hooks run, and the destination watches.
+    /// All apps are live; VERIFY hooks run, and the destination watches.
     Verifying,
     /// The destination was asked for this verdict.
     Judging(Verdict),
-    /// Not to be; announced where there is somebody to tell.
+    /// The graduation aborts; this is announced if there is a participant to tell.
     Aborting(Cause),
-    /// Over.
+    /// The graduation is over.
     Ended,
 }
 
