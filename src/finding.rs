@@ -173,14 +173,14 @@ impl Finding {
     /// Returns the finding in a form fit for a message: bounded, and without control characters, which could move a
     /// terminal's cursor.
     pub fn tamed(mut self) -> Self {
-        self.found = tame(&self.found);
-        self.remedy = self.remedy.as_deref().map(tame);
+        self.found = sanitized(&self.found);
+        self.remedy = self.remedy.as_deref().map(sanitized);
         self
     }
 }
 
 /// Returns a foreign text, bounded, and without control characters, which could move a terminal's cursor.
-pub(crate) fn tame(text: &str) -> String {
+pub(crate) fn sanitized(text: &str) -> String {
     let mut tamed = String::new();
     for c in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {
         if tamed.len() + c.len_utf8() > MAX_TEXT {

@@ -176,13 +176,13 @@ impl Mapping {
         }
     }
 
-    /// Removes a rule, by its index (the first is 1) or its source pattern.
+    /// Removes a rule, by its source pattern or, where no rule has that pattern, by its index (the first is 1).
     ///
     /// # Errors
     /// [`RuleError::Unknown`].
     pub fn remove(&mut self, which: &str) -> Result<Rule, RuleError> {
-        let index = which.parse::<usize>().ok().and_then(|index| index.checked_sub(1));
-        let position = index.or_else(|| self.0.iter().position(|rule| rule.source.0 == which));
+        let index = || which.parse::<usize>().ok()?.checked_sub(1);
+        let position = self.0.iter().position(|rule| rule.source.0 == which).or_else(index);
         match position.filter(|position| *position < self.0.len()) {
             Some(position) => Ok(self.0.remove(position)),
             None => Err(RuleError::Unknown(which.chars().take(80).collect())),
@@ -287,6 +287,9 @@ mod tests {
         rules.add(rule("db", "postgres")).unwrap();
         assert!(rules.remove("3").is_err() && rules.remove("0").is_err() && rules.remove("x").is_err());
         assert_eq!(rules.remove("db").unwrap(), rule("db", "postgres"));
+        // An app may be called as a rule's index is.
+        rules.add(rule("1", "one")).unwrap();
+        assert_eq!(rules.remove("1").unwrap(), rule("1", "one"));
         assert_eq!(rules.remove("1").unwrap(), rule("*-staging", "*"));
         assert!(rules.is_empty());
         for bad in ["", "**", "*-*", "Api", "a b", "-x", "../*", "a=b", "é"] {

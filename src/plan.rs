@@ -12,7 +12,7 @@ use crate::obstacle::Obstacle;
 use crate::protocol::{HoldPoint, LiveApp};
 pub(crate) use crate::protocol::{RevisionFacts, SetByDeploy};
 use crate::runs::{AppStatus, Condition, Runs};
-use crate::sendable::WhyNot;
+use crate::sendable::NotSendable;
 
 mod delivery;
 mod options;
@@ -124,20 +124,20 @@ pub struct Plan {
 /// An obstacle that the destination found for an app's deploy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct InTheWay {
+pub(crate) struct FoundObstacle {
     /// The app's name there.
     pub there: DestinationApp,
     /// The obstacle.
     pub obstacle: Obstacle,
 }
 
-impl fmt::Display for InTheWay {
+impl fmt::Display for FoundObstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.obstacle.of(&self.there))
     }
 }
 
-impl InTheWay {
+impl FoundObstacle {
     /// Returns the command to run on the destination.
     pub(crate) fn remedy(&self) -> String {
         self.obstacle.remedy(&self.there)
@@ -230,9 +230,9 @@ pub(crate) enum Problem {
     },
     /// The deploy would be refused or fail there.
     #[error("{found}:\n`{remedy}`", remedy = found.remedy())]
-    InTheWay {
+    FoundObstacle {
         /// The obstacle.
-        found: InTheWay,
+        found: FoundObstacle,
     },
     /// Nothing can be sent to the app's repository there.
     #[error("there: {reason}")]
@@ -319,7 +319,7 @@ pub(crate) enum Problem {
         /// The app.
         app: AppName,
         /// Why.
-        why: WhyNot,
+        why: NotSendable,
     },
     /// Config names are missing.
     #[error("{there} lacks config that {has} here; set it there:\n`{missing}`", there = missing.there, has = missing.has())]
@@ -399,7 +399,7 @@ pub(crate) struct Known {
     pub is_arriving: bool,
     /// The source's image of it, or why that image is not sent; `None` if no image was looked up, since none would be
     /// sent.
-    pub image: Option<Result<SourceImage, WhyNot>>,
+    pub image: Option<Result<SourceImage, NotSendable>>,
 }
 
 /// Whether Dokku or this plugin sets this variable itself, so that users need not set it.
@@ -514,9 +514,9 @@ pub(crate) fn make(
             Untested::Ignore => {}
         }
         for obstacle in runs.into_iter().flat_map(|live| live.obstacles.iter().cloned()) {
-            let found = InTheWay { there: there.clone(), obstacle };
+            let found = FoundObstacle { there: there.clone(), obstacle };
             if found.obstacle.is_problem() {
-                problems.push(Problem::InTheWay { found });
+                problems.push(Problem::FoundObstacle { found });
             } else {
                 plan.remarks.push(format!("{found}: `{}`", found.remedy()));
             }

@@ -21,7 +21,7 @@ use crate::settings::Settings;
 use crate::signers::{self, SignersError};
 use crate::updates::{ApprovalUpdate, GraduationRequest, Push};
 use crate::vars::Vars;
-use crate::who::{Deed, NotAllowed, SignedTags};
+use crate::who::{Action, NotAllowed, SignedTags};
 
 /// No order can be made of the request.
 #[derive(Debug, thiserror::Error)]
@@ -136,8 +136,9 @@ impl Orders<'_> {
         environment: &EnvironmentName,
         commit: CommitId,
     ) -> Result<Result<(), NotAllowed>, RequestError> {
-        let judge = |deed: &Deed<'_>| self.settings.judge(&self.vars.asker(), deed);
-        let (graduate, go_back) = (judge(&Deed::Graduate(environment)), judge(&Deed::GoBack(environment)));
+        let judge = |action: &Action<'_>| self.settings.judge(&self.vars.asker(), action);
+        let (graduate, go_back) =
+            (judge(&Action::Graduate(environment)), judge(&Action::GoBack(environment)));
         // Whether it was released must be looked up, and matters only if one of the two is refused.
         let is_either = graduate.is_ok() && go_back.is_ok();
         Ok(match is_either || history::latest_of(self.repo, environment, commit)?.is_none() {

@@ -17,7 +17,7 @@ use crate::names::{ConfigName, Digest};
 
 /// What an image says about its build.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Make<'a> {
+pub(crate) struct ImageFacts<'a> {
     /// Its labels.
     pub(crate) labels: &'a BTreeMap<String, String>,
     /// Its environment, `NAME=value`.
@@ -31,7 +31,7 @@ pub(crate) struct Make<'a> {
 
 /// Why an image is not sent, worded to follow "build: ".
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum WhyNot {
+pub(crate) enum NotSendable {
     /// There is no image.
     NotKept,
     /// Herokuish made it.
@@ -58,7 +58,7 @@ pub(crate) enum WhyNot {
     },
 }
 
-impl fmt::Display for WhyNot {
+impl fmt::Display for NotSendable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotKept => write!(f, "no image of it is kept here"),
@@ -91,27 +91,27 @@ impl fmt::Display for WhyNot {
 /// # Errors
 /// The first reason why not; the most certain reasons come first.
 pub(crate) fn may_be_sent(
-    image: &Make<'_>,
+    image: &ImageFacts<'_>,
     is_wanted: bool,
     architecture: &str,
     ours: &RawFactors,
     theirs: &RawFactors,
-) -> Result<(), WhyNot> {
+) -> Result<(), NotSendable> {
     let builder = image.labels.get("com.dokku.builder-type").map(String::as_str);
     // A herokuish image of an older Dokku has no such label.
     if builder == Some("herokuish") || image.env.iter().any(|variable| variable == "USER=herokuishuser") {
-        return Err(WhyNot::Herokuish);
+        return Err(NotSendable::Herokuish);
     }
     let is_of_buildpacks = builder == Some("pack") || image.labels.contains_key("io.buildpacks.stack.id");
     if is_of_buildpacks && !is_wanted {
-        return Err(WhyNot::Buildpacks);
+        return Err(NotSendable::Buildpacks);
     }
     if image.architecture != architecture {
         let (image, there) = (image.architecture.to_owned(), architecture.to_owned());
-        return Err(WhyNot::OtherMachine { image, there });
+        return Err(NotSendable::OtherMachine { image, there });
     }
     if let Some(option) = image.takes_config {
-        return Err(WhyNot::TakesConfig(option.to_owned()));
+        return Err(NotSendable::TakesConfig(option.to_owned()));
     }
     let differing = |(plugin, property): (&str, &str)| {
         let shown = |factors: &RawFactors| match factors.get(plugin).and_then(|all| all.get(property)) {
@@ -120,7 +120,7 @@ pub(crate) fn may_be_sent(
         };
         let (here, there) = (shown(ours), shown(theirs));
         let property = || format!("{plugin} {property}");
-        (here != there).then(|| WhyNot::Setting {
+        (here != there).then(|| NotSendable::Setting {
             property: property(),
             here: hide(&here),
             there: hide(&there),
@@ -290,7 +290,8 @@ mod tests {
             let labels =
                 labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
             let env: Vec<String> = env.iter().map(|one| (*one).to_owned()).collect();
-            let mut image = Make { labels: &labels, env: &env, architecture: "amd64", takes_config: None };
+            let mut image =
+                ImageFacts { labels: &labels, env: &env, architecture: "amd64", takes_config: None };
             let (ours, theirs) = (factors(ours), factors(theirs));
             let why =
                 may_be_sent(&image, *is_wanted, "amd64", &ours, &theirs).err().map(|why| why.to_string());

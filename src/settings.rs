@@ -20,7 +20,7 @@ use crate::files::{self, FileError, Lock, Locking};
 use crate::mapping::{Mapping, RuleError};
 use crate::names::EnvironmentName;
 use crate::vars::{self, Vars};
-use crate::who::{self, AccessRules, Allowed, Asker, Deed, NotAllowed};
+use crate::who::{self, AccessRules, Action, Allowed, Asker, NotAllowed};
 
 pub(crate) use crate::order::HookKind;
 pub(crate) use address::Address;
@@ -327,12 +327,8 @@ impl Settings {
     }
 
     /// Refuses graduations to this host, or with none lets them pass again.
-    ///
-    /// # Errors
-    /// None.
-    pub(crate) fn freeze_incoming(&mut self, frozen: Option<Frozen>) -> Result<(), SettingsError> {
+    pub(crate) fn freeze_incoming(&mut self, frozen: Option<Frozen>) {
         self.incoming_frozen = frozen;
-        Ok(())
     }
 
     /// Why nothing may graduate to this host, by whom and since when; none if it may.
@@ -427,11 +423,11 @@ impl Settings {
     ///
     /// # Errors
     /// [`NotAllowed`], which names who may.
-    pub(crate) fn judge(&self, asker: &Asker, deed: &Deed<'_>) -> Result<(), NotAllowed> {
-        who::judge(asker, deed, &self.access_rules(deed.environment()))?;
-        if *deed == Deed::AdministerAll {
+    pub(crate) fn judge(&self, asker: &Asker, action: &Action<'_>) -> Result<(), NotAllowed> {
+        who::judge(asker, action, &self.access_rules(action.environment()))?;
+        if *action == Action::AdministerAll {
             for environment in self.environments.keys() {
-                who::judge(asker, deed, &self.access_rules(Some(environment)))?;
+                who::judge(asker, action, &self.access_rules(Some(environment)))?;
             }
         }
         Ok(())

@@ -22,7 +22,7 @@ pub(crate) struct Asker {
 
 /// An action that needs permission.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Deed<'a> {
+pub(crate) enum Action<'a> {
     /// Graduate a state that was not released there before.
     Graduate(&'a EnvironmentName),
     /// Graduate a release of the environment again.
@@ -37,7 +37,7 @@ pub(crate) enum Deed<'a> {
     AdministerAll,
 }
 
-impl Deed<'_> {
+impl Action<'_> {
     /// Returns the environment that it concerns; `None` if it concerns all of them.
     pub(crate) fn environment(&self) -> Option<&EnvironmentName> {
         match self {
@@ -51,7 +51,7 @@ impl Deed<'_> {
     }
 }
 
-impl fmt::Display for Deed<'_> {
+impl fmt::Display for Action<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Graduate(environment) => write!(f, "graduate to {environment}"),
@@ -122,10 +122,10 @@ pub(crate) struct AccessRules {
 
 /// The requester may not do this.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{asker} may not {deed}: {who} may (graduate:set {place} {rule})")]
+#[error("{asker} may not {action}: {who} may (graduate:set {place} {rule})")]
 pub(crate) struct NotAllowed {
     asker: String,
-    deed: String,
+    action: String,
     who: String,
     place: String,
     rule: RuleName,
@@ -137,7 +137,7 @@ impl Explain for NotAllowed {}
 ///
 /// # Errors
 /// [`NotAllowed`], which names who may.
-pub(crate) fn judge(asker: &Asker, deed: &Deed<'_>, rules: &AccessRules) -> Result<(), NotAllowed> {
+pub(crate) fn judge(asker: &Asker, action: &Action<'_>, rules: &AccessRules) -> Result<(), NotAllowed> {
     if asker.is_root {
         return Ok(());
     }
@@ -147,11 +147,11 @@ pub(crate) fn judge(asker: &Asker, deed: &Deed<'_>, rules: &AccessRules) -> Resu
         false => (RuleName::AllowRollback, &rules.rollback),
     };
     // Any one of them is sufficient; a refusal names everybody who may, and the last one's property.
-    let sufficient = match deed {
-        Deed::Graduate(_) | Deed::Decide(_) => vec![allow],
-        Deed::GoBack(_) => vec![rollback],
-        Deed::Abort(_) => vec![rollback, allow],
-        Deed::Administer(_) | Deed::AdministerAll => vec![(RuleName::AllowAdmin, &rules.admin)],
+    let sufficient = match action {
+        Action::Graduate(_) | Action::Decide(_) => vec![allow],
+        Action::GoBack(_) => vec![rollback],
+        Action::Abort(_) => vec![rollback, allow],
+        Action::Administer(_) | Action::AdministerAll => vec![(RuleName::AllowAdmin, &rules.admin)],
     };
     if sufficient.iter().any(|(_, allowed)| allowed.includes(asker)) {
         return Ok(());
@@ -161,7 +161,7 @@ pub(crate) fn judge(asker: &Asker, deed: &Deed<'_>, rules: &AccessRules) -> Resu
     let Some((rule, allowed)) = sufficient.last() else { return Ok(()) };
     Err(NotAllowed {
         asker: asker.name.clone(),
-        deed: deed.to_string(),
+        action: action.to_string(),
         who: listed(&names.into_iter().collect::<Vec<_>>()),
         place: allowed.of.as_ref().map_or("--global", EnvironmentName::as_str).to_owned(),
         rule: *rule,
@@ -194,18 +194,18 @@ mod tests {
         let of = |names| allowed(names, Some(&production));
         let rules = AccessRules { allow: of(allow), rollback: of(rollback), admin: of(admin) };
         let deeds = [
-            ("G", Deed::Graduate(&production)),
-            ("B", Deed::GoBack(&production)),
-            ("D", Deed::Decide(&production)),
-            ("A", Deed::Abort(&production)),
-            ("S", Deed::Administer(&production)),
-            ("H", Deed::AdministerAll),
+            ("G", Action::Graduate(&production)),
+            ("B", Action::GoBack(&production)),
+            ("D", Action::Decide(&production)),
+            ("A", Action::Abort(&production)),
+            ("S", Action::Administer(&production)),
+            ("H", Action::AdministerAll),
         ];
         let mut lines = Vec::new();
         for (name, is_root) in [("alice", false), ("bob", false), ("root", false), ("carol", true)] {
             let asker = Asker { name: name.to_owned(), is_root };
-            let may = |(letter, deed): &(&'static str, Deed<'_>)| {
-                if judge(&asker, deed, &rules).is_ok() { *letter } else { "-" }
+            let may = |(letter, action): &(&'static str, Action<'_>)| {
+                if judge(&asker, action, &rules).is_ok() { *letter } else { "-" }
             };
             lines.push(deeds.iter().map(may).collect::<String>());
         }
@@ -238,25 +238,25 @@ mod tests {
             rollback: allowed("dave", None),
             admin: allowed("erin", None),
         };
-        for (deed, expected) in [
+        for (action, expected) in [
             (
-                Deed::Graduate(&production),
+                Action::Graduate(&production),
                 "alice may not graduate to production: bob and carol may (graduate:set production allow)",
             ),
             (
-                Deed::GoBack(&production),
+                Action::GoBack(&production),
                 "alice may not go back to a release of production: dave may (graduate:set --global allow-rollback)",
             ),
             (
-                Deed::Abort(&production),
+                Action::Abort(&production),
                 "alice may not abort a graduation to production: bob, carol and dave may (graduate:set production allow)",
             ),
             (
-                Deed::AdministerAll,
+                Action::AdministerAll,
                 "alice may not change what is set for all environments: erin may (graduate:set --global allow-admin)",
             ),
         ] {
-            assert_eq!(judge(&alice, &deed, &rules).unwrap_err().to_string(), expected);
+            assert_eq!(judge(&alice, &action, &rules).unwrap_err().to_string(), expected);
         }
     }
 }

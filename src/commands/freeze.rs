@@ -5,7 +5,7 @@ use clap::Args;
 
 use crate::error::Error;
 use crate::names::EnvironmentName;
-use crate::settings::{Frozen, Settings};
+use crate::settings::{Frozen, Settings, SettingsError};
 use crate::vars::Vars;
 
 use super::error::CommandError;
@@ -53,7 +53,7 @@ pub(crate) fn freeze(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
             tell(format_args!("{environment} is frozen: graduations to it are refused"));
         }
         None => {
-            Settings::change(vars, |settings| settings.freeze_incoming(Some(frozen)))?;
+            freeze_incoming(vars, Some(frozen))?;
             tell("this host is frozen: graduations from elsewhere are refused");
         }
     }
@@ -71,9 +71,16 @@ pub(crate) fn unfreeze(arguments: &UnfreezeArguments, vars: &Vars) -> Result<(),
             tell(format_args!("{environment} is not frozen"));
         }
         None => {
-            Settings::change(vars, |settings| settings.freeze_incoming(None))?;
+            freeze_incoming(vars, None)?;
             tell("this host is not frozen");
         }
     }
     Ok(())
+}
+
+fn freeze_incoming(vars: &Vars, frozen: Option<Frozen>) -> Result<(), SettingsError> {
+    Settings::change(vars, |settings| {
+        settings.freeze_incoming(frozen);
+        Ok(())
+    })
 }

@@ -13,7 +13,7 @@ use crate::names::EnvironmentName;
 use crate::settings::Settings;
 use crate::sources::access;
 use crate::vars::Vars;
-use crate::who::Deed;
+use crate::who::Action;
 use crate::{forward, gate, receive, receive_image};
 
 pub(crate) mod abort;
@@ -343,42 +343,44 @@ pub(crate) fn run(command: Command, vars: &Vars) -> Result<ExitStatus, Error> {
 /// # Errors
 /// The refusal, which names who may; or the settings cannot be read.
 fn check_asker(command: &Command, vars: &Vars) -> Result<(), Error> {
-    let Some(deed) = deed(command) else { return Ok(()) };
-    Ok(Settings::load(vars)?.judge(&vars.asker(), &deed)?)
+    let Some(action) = action(command) else { return Ok(()) };
+    Ok(Settings::load(vars)?.judge(&vars.asker(), &action)?)
 }
 
-/// Returns the deed for an environment, or, with `--incoming`, administering this host.
+/// Returns the action for an environment, or, with `--incoming`, administering this host.
 fn there_or_here<'a>(
     environment: Option<&'a EnvironmentName>,
-    deed: fn(&'a EnvironmentName) -> Deed<'a>,
-) -> Deed<'a> {
-    environment.map_or(Deed::AdministerAll, deed)
+    action: fn(&'a EnvironmentName) -> Action<'a>,
+) -> Action<'a> {
+    environment.map_or(Action::AdministerAll, action)
 }
 
-/// Returns the deed of a command for which the caller needs permission. None for commands that only read, for those of
+/// Returns the action of a command for which the caller needs permission. None for commands that only read, for those of
 /// a source's key, and for those that make an order, which is checked when it is made.
-fn deed(command: &Command) -> Option<Deed<'_>> {
+fn action(command: &Command) -> Option<Action<'_>> {
     match command {
-        Command::Go(arguments) => Some(Deed::Decide(&arguments.environment)),
-        Command::Confirm(arguments) => Some(Deed::Decide(&arguments.environment)),
-        Command::Abort(arguments) => Some(there_or_here(arguments.environment.as_ref(), Deed::Abort)),
-        Command::Recover(arguments) => Some(there_or_here(arguments.environment.as_ref(), Deed::Abort)),
+        Command::Go(arguments) => Some(Action::Decide(&arguments.environment)),
+        Command::Confirm(arguments) => Some(Action::Decide(&arguments.environment)),
+        Command::Abort(arguments) => Some(there_or_here(arguments.environment.as_ref(), Action::Abort)),
+        Command::Recover(arguments) => Some(there_or_here(arguments.environment.as_ref(), Action::Abort)),
         // It can also end an unconfirmed graduation, which needs no order.
-        Command::Rollback(arguments) => Some(Deed::GoBack(&arguments.environment)),
-        Command::Freeze(arguments) => Some(there_or_here(arguments.environment.as_ref(), Deed::Administer)),
-        Command::Unfreeze(arguments) => Some(there_or_here(arguments.environment.as_ref(), Deed::Administer)),
-        Command::Map(arguments) if arguments.changes() => Some(Deed::Administer(&arguments.environment)),
-        Command::Unmap(arguments) => Some(Deed::Administer(&arguments.environment)),
-        Command::RmEnvironment(arguments) => Some(Deed::Administer(&arguments.name)),
+        Command::Rollback(arguments) => Some(Action::GoBack(&arguments.environment)),
+        Command::Freeze(arguments) => Some(there_or_here(arguments.environment.as_ref(), Action::Administer)),
+        Command::Unfreeze(arguments) => {
+            Some(there_or_here(arguments.environment.as_ref(), Action::Administer))
+        }
+        Command::Map(arguments) if arguments.changes() => Some(Action::Administer(&arguments.environment)),
+        Command::Unmap(arguments) => Some(Action::Administer(&arguments.environment)),
+        Command::RmEnvironment(arguments) => Some(Action::Administer(&arguments.name)),
         Command::Set(arguments) => Some(match &arguments.scope {
-            set::Scope::Global => Deed::AdministerAll,
-            set::Scope::One(environment) => Deed::Administer(environment),
+            set::Scope::Global => Action::AdministerAll,
+            set::Scope::One(environment) => Action::Administer(environment),
         }),
         Command::Signers(arguments) if arguments.action != signers::SignerAction::List => {
-            Some(Deed::AdministerAll)
+            Some(Action::AdministerAll)
         }
         // A second link to the same host would not have the restrictions of the first one.
-        Command::AddEnvironment(_) | Command::AddHook(_) | Command::RmHook(_) => Some(Deed::AdministerAll),
+        Command::AddEnvironment(_) | Command::AddHook(_) | Command::RmHook(_) => Some(Action::AdministerAll),
         // `accept` and `reject` are for root alone, and check that themselves.
         Command::Accept(_)
         | Command::Reject(_)

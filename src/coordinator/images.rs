@@ -21,14 +21,14 @@ use crate::plan::{self, Deliver, Row, SourceImage};
 use crate::process::Children;
 use crate::protocol::LiveApp;
 use crate::provenance;
-use crate::sendable::{self, Make, WhyNot};
+use crate::sendable::{self, ImageFacts, NotSendable};
 use crate::ssh::Sharing;
 
 /// How often people are told the progress of an image. One that takes less time is reported only when it has arrived.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// For each app whose version could be delivered as an image of this host: that image, or why it is not sent.
-pub(super) type Images = BTreeMap<AppName, Result<SourceImage, WhyNot>>;
+pub(super) type Images = BTreeMap<AppName, Result<SourceImage, NotSendable>>;
 
 impl Coordinator<'_> {
     /// Examines the images of apps that change and have no usable kept image there, and asks the destination about
@@ -54,7 +54,8 @@ impl Coordinator<'_> {
         let key = Digest::of(&random);
         let names: Vec<String> = kept.iter().map(|(app, image)| image.name(app)).collect();
         let described = images::all_described(&names).map_err(|error| cannot_begin(&error))?;
-        let mut images: Images = wanted.into_iter().map(|(app, _)| (app, Err(WhyNot::NotKept))).collect();
+        let mut images: Images =
+            wanted.into_iter().map(|(app, _)| (app, Err(NotSendable::NotKept))).collect();
         let mut sent = Vec::new();
         for (app, kept) in &kept {
             let image = kept.image().and_then(|id| described.get(id));
@@ -65,7 +66,7 @@ impl Coordinator<'_> {
             let settings = Dokku::new(self.vars).build_settings(app);
             let takes_config = settings.takes_config();
             let ImageContents { architecture: built_for, config, layers, .. } = image;
-            let make = Make {
+            let facts = ImageFacts {
                 labels: &config.labels,
                 env: &config.env,
                 architecture: built_for,
@@ -73,7 +74,8 @@ impl Coordinator<'_> {
             };
             // An image that was deployed without a build was made elsewhere, so the config of this host is not in it.
             let is_wanted = self.limits.deliver == Deliver::Image || kept.image_of(self.vars, app).is_some();
-            match sendable::may_be_sent(&make, is_wanted, &architecture, &settings.disclosed(&key), &theirs) {
+            match sendable::may_be_sent(&facts, is_wanted, &architecture, &settings.disclosed(&key), &theirs)
+            {
                 Ok(()) => sent.push((app, kept.name(app), layers.len(), common)),
                 Err(why) => {
                     images.insert(app.clone(), Err(why));

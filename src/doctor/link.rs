@@ -5,7 +5,7 @@ use chrono::TimeDelta;
 use crate::coordinator::{self, EnvironmentHolder};
 use crate::dokku_version::TooOld;
 use crate::exit::Explain;
-use crate::finding::{Check, Finding, tame};
+use crate::finding::{Check, Finding, sanitized};
 use crate::git::Git;
 use crate::install;
 use crate::journal;
@@ -184,7 +184,7 @@ impl LinkCheck<'_> {
             Err(error) => return (vec![self.explained(error)], None),
         };
         let Hello { host, version: theirs, .. } = inquiry.agent();
-        let there = tame(host);
+        let there = sanitized(host);
         let mut found = vec![
             Finding::ok(Check::Link, format!("{there} lets this host in, and its agent answers")),
             version(theirs),

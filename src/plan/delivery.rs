@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::options::Options;
 use crate::names::{AppName, CommitId};
 use crate::protocol::{Delivery, LiveApp};
-use crate::sendable::WhyNot;
+use crate::sendable::NotSendable;
 
 /// How versions become images in an environment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,9 +58,9 @@ impl PlannedDelivery {
     /// # Errors
     /// `deliver` is `image`, and this is why no image can be sent.
     pub(super) fn without_kept(
-        image: Option<Result<SourceImage, WhyNot>>,
+        image: Option<Result<SourceImage, NotSendable>>,
         deliver: Deliver,
-    ) -> Result<Self, WhyNot> {
+    ) -> Result<Self, NotSendable> {
         match (image, deliver) {
             (Some(Ok(SourceImage { name, bytes })), _) => Ok(Self::Image { bytes, name }),
             (Some(Err(why)), Deliver::Image) => Err(why),

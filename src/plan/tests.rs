@@ -1,7 +1,7 @@
 use super::*;
 use crate::mapping::Mapping;
 use crate::protocol::Delivery;
-use crate::sendable::WhyNot;
+use crate::sendable::NotSendable;
 
 const ALL_THERE: RevisionFacts =
     RevisionFacts { exists: true, names_web: true, has_release_tasks: false, set_by_deploy: BTreeMap::new() };
@@ -281,7 +281,7 @@ fn a_kept_image_takes_the_place_of_a_build_unless_the_same_is_to_be_deployed_aga
 fn the_sources_image_is_sent_where_it_can_be_and_is_wanted() {
     let wanted: BTreeMap<_, _> = [(app("api"), want('a', &[]))].into();
     let live = [(there("api"), run('b'))].into();
-    let planned = |deliver, image: Option<Result<SourceImage, WhyNot>>| {
+    let planned = |deliver, image: Option<Result<SourceImage, NotSendable>>| {
         let policy = Policy { deliver, ..DEFAULT };
         let known = Known { image, ..known(ALL_THERE) };
         let made =
@@ -296,7 +296,7 @@ fn the_sources_image_is_sent_where_it_can_be_and_is_wanted() {
     }
     assert_eq!(planned(Deliver::Auto, None), Ok(build(None)), "it was not looked up");
     let none = "no image of it is kept here";
-    assert_eq!(planned(Deliver::Auto, Some(Err(WhyNot::NotKept))), Ok(build(Some(none))));
-    let refused = planned(Deliver::Image, Some(Err(WhyNot::NotKept))).unwrap_err();
+    assert_eq!(planned(Deliver::Auto, Some(Err(NotSendable::NotKept))), Ok(build(Some(none))));
+    let refused = planned(Deliver::Image, Some(Err(NotSendable::NotKept))).unwrap_err();
     assert_eq!(refused, format!("api cannot be delivered by an image (`deliver` is `image`): {none}"));
 }
