@@ -246,7 +246,8 @@ impl Session<'_> {
             Question::Factors {} => self.factors(),
             Question::Examine {} => self.examine(),
             Question::Revision { app, commit } => self.revision(app, commit),
-            Question::Layers { app, layers, key } => self.layers(app, &layers, &key),
+            Question::BuildSettings { app, key } => self.build_settings(&app, &key),
+            Question::Layers { app, layers } => self.layers(app, &layers),
             Question::Keep { app, keep, forget } => self.keep(app, &keep, &forget),
         }
     }
@@ -303,10 +304,14 @@ impl Session<'_> {
         Ok(answer(Answer::Revision { app, commit, facts, trouble })?)
     }
 
-    fn layers(&mut self, app: AppName, layers: &[Digest], key: &Digest) -> Result<(), AgentError> {
-        if self.access.may_touch(&app) {
-            tell_factors(&app, Dokku::new(self.vars).build_settings(&app).disclosed(key))?;
+    fn build_settings(&self, app: &AppName, key: &Digest) -> Result<(), AgentError> {
+        if self.access.may_touch(app) {
+            tell_factors(app, Dokku::new(self.vars).build_settings(app).disclosed(key))?;
         }
+        Ok(answer(Answer::AllApps {})?)
+    }
+
+    fn layers(&mut self, app: AppName, layers: &[Digest]) -> Result<(), AgentError> {
         let images = match self.images.take() {
             Some(images) => images,
             None => LocalImages::ask()?,

@@ -116,7 +116,8 @@ impl Obstacle {
     }
 }
 
-fn quoted(word: &str) -> String {
+/// Quotes a word for a command line that people are shown.
+pub(crate) fn quoted(word: &str) -> String {
     // Only a zero byte cannot be quoted, and no argument can contain one.
     shlex::try_quote(word).map_or_else(|_| "...".to_owned(), std::borrow::Cow::into_owned)
 }

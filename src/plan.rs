@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::approval::Approval;
+use crate::factors::RawFactors;
 use crate::mapping::{DestinationApp, MappingProblem, Routes};
 use crate::names::{AppName, CommitId, ConfigName, ImageName};
 use crate::obstacle::Obstacle;
@@ -14,10 +15,12 @@ pub(crate) use crate::protocol::{RevisionFacts, SetByDeploy};
 use crate::runs::{AppStatus, Condition, Runs};
 use crate::sendable::NotSendable;
 
+mod build_settings;
 mod delivery;
 mod options;
 
-pub(crate) use delivery::{Deliver, PlannedDelivery, SourceImage, is_kept, takes_images};
+pub(crate) use build_settings::MissingSettings;
+pub(crate) use delivery::{Deliver, PlannedDelivery, SourceImage, is_kept, needs_delivery, takes_images};
 pub use options::Options;
 pub(crate) use options::{MAX_OPTIONS, OptionError};
 
@@ -29,12 +32,15 @@ pub struct WantedApp {
     pub runs: Runs,
     /// The names of its config variables on the source.
     pub config_names: BTreeSet<String>,
+    /// The settings of its build on the source, by plugin and property, secrets fingerprinted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub build_settings: BTreeMap<String, BTreeMap<String, Vec<String>>>,
     /// The image that its revision deploys unchanged, with its digest if the state has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_image: Option<ImageName>,
 }
 
-/// What to do about config names that the source has and the destination lacks.
+/// What to do about config names, and settings of a build, that the source has and the destination lacks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum MissingConfig {
@@ -113,6 +119,9 @@ pub struct Plan {
     pub remarks: Vec<String>,
     /// Config names that are missing there, if that does not stop the graduation.
     pub missing_config: Vec<Missing>,
+    /// Settings of builds that are missing there, if that does not stop the graduation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) missing_settings: Vec<MissingSettings>,
     /// Apps whose release tasks run again, because the state is that of a release.
     #[serde(default)]
     pub runs_again: Vec<AppName>,
@@ -327,6 +336,17 @@ pub(crate) enum Problem {
         /// Which app lacks which names.
         missing: Missing,
     },
+    /// Settings of the build of a new app are missing.
+    #[error(
+        "{there} lacks settings of its build that {has} here ({settings}); set them there:\n`{missing}`",
+        there = missing.there,
+        has = missing.has(),
+        settings = missing.settings.join(", ")
+    )]
+    MissingSettings {
+        /// Which app lacks which settings.
+        missing: MissingSettings,
+    },
     /// The app could not be put back after its deploy.
     #[error(
         "{there} runs there, but Docker has its image no more, so that an abort could not put it back; build it again there:\n\
@@ -341,7 +361,7 @@ pub(crate) enum Problem {
 /// The settings of an environment that a plan obeys.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Policy<'a> {
-    /// What to do about config names that the destination lacks.
+    /// What to do about config names and settings of builds that the destination lacks.
     pub missing_config: MissingConfig,
     /// What to do about revisions that never ran here.
     pub untested: Untested,
@@ -390,6 +410,8 @@ pub(crate) struct Known {
     pub is_there: bool,
     /// The image that it deploys unchanged, as far as this host knows.
     pub from_image: Option<ImageName>,
+    /// The settings of its build on the destination, secrets fingerprinted; `None` if they were not asked for.
+    pub build_settings: Option<RawFactors>,
     /// Why nothing can be sent to the app's repository there.
     pub trouble: Option<String>,
     /// Why the app's repository here cannot be read.
@@ -481,8 +503,17 @@ pub(crate) fn make(
         if runs.is_some_and(|live| live.status.image_is_gone) {
             problems.push(Problem::ImageIsGone { there: there.clone() });
         }
-        let Known { facts: found, tested, is_there, from_image, trouble, unreadable, is_arriving, image } =
-            known(app, to);
+        let Known {
+            facts: found,
+            tested,
+            is_there,
+            from_image,
+            build_settings,
+            trouble,
+            unreadable,
+            is_arriving,
+            image,
+        } = known(app, to);
         if !found.exists {
             let (app, revision) = (app.clone(), to);
             problems.push(match (unreadable, here.map(|here| here.status.runs)) {
@@ -534,7 +565,8 @@ pub(crate) fn make(
         };
         let names: Vec<String> =
             want.config_names.iter().filter(|name| !is_provided(name)).cloned().collect();
-        if !names.is_empty() {
+        let lacks_config = !names.is_empty();
+        if lacks_config {
             let (app, there) = (app.clone(), there.clone());
             let missing = Missing { app, there, exists: runs.is_some(), names };
             match policy.missing_config {
@@ -559,6 +591,22 @@ pub(crate) fn make(
                 PlannedDelivery::Build { why: None }
             })
         };
+        let from_image = want.from_image.clone().or(from_image);
+        if let (PlannedDelivery::Build { .. }, None, Some(theirs)) = (&delivery, &from_image, &build_settings)
+            && policy.missing_config != MissingConfig::Ignore
+        {
+            // The command for missing config creates the app, too.
+            let creates = runs.is_none() && !lacks_config;
+            let missing = MissingSettings::of(app, there, creates, &want.build_settings, theirs);
+            let refuses = runs.is_none()
+                && policy.missing_config == MissingConfig::Fail
+                && !options.allow_missing_config;
+            if refuses {
+                problems.extend(missing.map(|missing| Problem::MissingSettings { missing }));
+            } else {
+                plan.missing_settings.extend(missing);
+            }
+        }
         let stays_stopped = |live: &LiveApp| live.is_scaled_to_nothing;
         plan.stopped.extend(runs.is_some_and(stays_stopped).then(|| app.clone()));
         plan.rows.push(Row {
@@ -572,7 +620,7 @@ pub(crate) fn make(
             has_release_tasks: found.has_release_tasks,
             is_there,
             delivery,
-            from_image: want.from_image.clone().or(from_image),
+            from_image,
         });
     }
     plan.left_alone.extend(live.keys().filter(|there| routes.is_foreign(there)).cloned());

@@ -18,7 +18,7 @@ use crate::obstacle::Obstacle;
 use crate::runs::{AppStatus, Runs};
 
 /// The version of the messages below. Both sides must have the same.
-pub const PROTOCOL: u32 = 8;
+pub const PROTOCOL: u32 = 9;
 
 /// The longest line that either side accepts, in bytes, its newline included.
 pub const MAX_LINE: usize = 64 * 1024;
@@ -133,16 +133,21 @@ pub enum Question {
         /// The revision.
         commit: CommitId,
     },
-    /// With which settings would the app be built there, and how many of these image layers are there? Answered by one
-    /// [`Answer::Factor`] per setting, including those for all apps, then [`Answer::Layers`].
+    /// With which settings would the app be built there? Answered by one [`Answer::Factor`] per setting, including those
+    /// for all apps, then [`Answer::AllApps`].
+    BuildSettings {
+        /// The app, which need not exist there yet.
+        app: AppName,
+        /// A random key, used for one graduation's questions alone: both sides fingerprint secret values with it, so that
+        /// equal values can be recognized.
+        key: Digest,
+    },
+    /// How many of these image layers are there? Answered by [`Answer::Layers`].
     Layers {
         /// The app, which need not exist there yet.
         app: AppName,
         /// The digests of the image's unpacked layers, the lowest first.
         layers: Vec<Digest>,
-        /// A random key, used for this question alone: both sides fingerprint secret values with it, so that equal
-        /// values can be recognized.
-        key: Digest,
     },
     /// Keeps revisions of an app for a later roll-back, if they exist there. Answered by [`Answer::Kept`]. Nothing
     /// else creates or deletes these refs.
@@ -643,8 +648,22 @@ mod tests {
     #[test]
     fn the_wire_forms_are_pinned() {
         let requests = [
-            "live", "factors", "examine", "revision", "layers", "keep", "expect", "begin", "resume", "open",
-            "prepare", "look", "renew", "decide", "judge",
+            "live",
+            "factors",
+            "examine",
+            "revision",
+            "build-settings",
+            "layers",
+            "keep",
+            "expect",
+            "begin",
+            "resume",
+            "open",
+            "prepare",
+            "look",
+            "renew",
+            "decide",
+            "judge",
         ];
         is_pinned::<Request>(include_str!("../tests/wire/requests.jsonl"), &requests);
         let reports = [

@@ -393,6 +393,9 @@ fn planned(lines: &mut Lines, plan: &Plan, source: &str) {
     for missing in &plan.missing_config {
         lines.trouble(&format!("{} lacks config there: `{missing}`", missing.there));
     }
+    for missing in &plan.missing_settings {
+        lines.trouble(&format!("{} lacks settings of its build there: `{missing}`", missing.there));
+    }
 }
 
 /// `stays` says whether a stopped app is left stopped.

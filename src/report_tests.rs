@@ -3,7 +3,7 @@ use snapbox::{assert_data_eq, file};
 use super::*;
 use crate::approval::Approver;
 use crate::order::HookKind;
-use crate::plan::Missing;
+use crate::plan::{Missing, MissingSettings};
 use crate::runs::Runs;
 
 fn name(name: &str) -> AppName {
@@ -73,6 +73,12 @@ fn plan() -> Plan {
             there: name("api").into(),
             exists: true,
             names: vec!["KEY".to_owned()],
+        }],
+        missing_settings: vec![MissingSettings {
+            app: name("api"),
+            there: name("api").into(),
+            settings: vec!["builder selected".to_owned()],
+            commands: vec!["dokku builder:set api selected pack".to_owned()],
         }],
     }
 }

@@ -17,6 +17,7 @@ use crate::names::{AppName, CommitId, EnvironmentName, GraduationId, Label, Requ
 use crate::order::{Mode, Order, Signed};
 use crate::plan::{Options, WantedApp};
 use crate::repo::{RepoError, RepositoryReader};
+use crate::sendable;
 use crate::settings::Settings;
 use crate::signers::{self, SignersError};
 use crate::updates::{ApprovalUpdate, GraduationRequest, Push};
@@ -217,7 +218,11 @@ impl Candidate {
         let wanted = self.state.0.iter().map(|(app, manifest)| {
             let config_names = manifest.config.keys().cloned().collect();
             let from_image = manifest.deploy.from_image.clone();
-            (app.clone(), WantedApp { runs: manifest.deploy.revision, config_names, from_image })
+            let build_settings = sendable::of_builds(&manifest.factors);
+            (
+                app.clone(),
+                WantedApp { runs: manifest.deploy.revision, config_names, build_settings, from_image },
+            )
         });
         wanted.collect()
     }

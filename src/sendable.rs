@@ -138,6 +138,15 @@ fn settings(factors: &RawFactors) -> impl Iterator<Item = (&str, &str, &Vec<Stri
     all.filter(|(plugin, property, _)| is_of_a_build(plugin, property))
 }
 
+/// Returns those settings on which a build depends, by plugin and property.
+pub(crate) fn of_builds(factors: &RawFactors) -> RawFactors {
+    let mut found = RawFactors::new();
+    for (plugin, property, values) in settings(factors) {
+        found.entry(plugin.to_owned()).or_default().insert(property.to_owned(), values.clone());
+    }
+    found
+}
+
 /// Whether a build depends on this setting.
 pub(crate) fn is_of_a_build(plugin: &str, property: &str) -> bool {
     match plugin {

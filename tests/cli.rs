@@ -373,7 +373,7 @@ exit status 0
 
 "#]]
     );
-    sshd.authorise(&key, &HELLO.replace("\"protocol\":5", "\"protocol\":8"));
+    sshd.authorise(&key, &HELLO.replace("\"protocol\":5", "\"protocol\":9"));
     assert_data_eq!(
         world.dokku(&add),
         str![[r#"
@@ -394,7 +394,7 @@ stderr:
 -----> Host key pinned before
        [FINGERPRINT] ED25519
 -----> production ([LOGIN]) was added before
- !     [URL] runs version 0.1.0 of the plugin, which speaks protocol 5; here it is 8
+ !     [URL] runs version 0.1.0 of the plugin, which speaks protocol 5; here it is 9
        hint: install the same version on both hosts
        nothing can graduate to it before that is done; run this command again to test the link
 exit status 0
@@ -469,7 +469,7 @@ stderr:
 -----> Host key pinned; compare it with the host's own
        [FINGERPRINT] ED25519
 -----> production ([LOGIN]) added
- !     [URL] runs version 0.1.0 of the plugin, which speaks protocol 5; here it is 8
+ !     [URL] runs version 0.1.0 of the plugin, which speaks protocol 5; here it is 9
        hint: install the same version on both hosts
        nothing can graduate to it before that is done; run this command again to test the link
 exit status 0

@@ -269,6 +269,9 @@ fn config_that_is_missing_there_is_named() {
     }
     world.source.dokku(&["config:set", "--no-restart", "api", "DATABASE_URL=x", "TOKEN=y"]).succeeds();
     world.source.dokku(&["config:set", "--no-restart", "web", "MOTTO=z"]).succeeds();
+    for app in ["api", "web"] {
+        world.source.dokku(&["docker-options:add", app, "build", "--target run"]).succeeds();
+    }
     world.source.dokku(&["graduate:commit"]).succeeds();
     world.destination.dokku(&["apps:create", "api"]).succeeds();
     world.destination.dokku(&["config:set", "--no-restart", "api", "TOKEN=own"]).succeeds();
@@ -278,18 +281,24 @@ fn config_that_is_missing_there_is_named() {
         "dokku config:set --no-restart api DATABASE_URL=...",
         "dokku apps:create web && dokku config:set --no-restart web MOTTO=...",
     );
+    let build_of = |app: &str| format!("dokku docker-options:add {app} build '--target run'");
     env.graduate("now", "HEAD")
         .is_refused()
         .says("cannot graduate to production: api lacks config that it has here; set it there:\n")
         .says(&format!("`{api}`\n"))
         .says("cannot graduate to production: web lacks config that it has here; set it there:\n")
-        .says(&format!("`{web}`\n"));
+        .says(&format!("`{web}`\n"))
+        .says("web lacks settings of its build that it has here (docker-options _default_.build); set them there:\n")
+        .says(&format!("`{}`\n", build_of("web")))
+        .does_not_say("api lacks settings");
     world.destination.snapshot().assert_same_as(&before);
     // What was said can be run as it is; and who knows better may go on without.
     world.destination.root(&web.replace("...", "own")).succeeds();
+    world.destination.root(&build_of("web")).succeeds();
     env.graduate_with(&["allow-missing-config", "quiet"], "now", "HEAD")
         .succeeds()
         .says(&format!("api lacks config there: `{api}`"))
+        .says(&format!("api lacks settings of its build there: `{}`", build_of("api")))
         .does_not_say("web lacks");
     for app in ["api", "web"] {
         assert_eq!(world.destination.live(app), "1");

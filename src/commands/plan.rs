@@ -86,6 +86,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Erro
                 "unknown": plan.map(|plan| &plan.unknown),
                 "remarks": plan.map(|plan| &plan.remarks),
                 "missing_config": plan.map(|plan| &plan.missing_config),
+                "missing_settings": plan.map(|plan| &plan.missing_settings),
                 "runs_again": plan.map(|plan| &plan.runs_again),
                 "approvals": order.approvals.counted.iter().map(approval).collect::<Vec<_>>(),
             }))?;

@@ -85,7 +85,12 @@ mod tests {
         let name = |name: &str| name.parse::<AppName>().unwrap();
         let want = |digit| {
             let runs = Runs::Revision(revision(digit));
-            WantedApp { runs, config_names: BTreeSet::new(), from_image: None }
+            WantedApp {
+                runs,
+                config_names: BTreeSet::new(),
+                build_settings: BTreeMap::new(),
+                from_image: None,
+            }
         };
         let runs = |digit| LiveApp {
             obstacles: Vec::new(),

@@ -12,6 +12,7 @@ use super::prepare::cannot_begin;
 use crate::docker::images::{self, ImageContents};
 use crate::dokku::Dokku;
 use crate::environment::EnvironmentError;
+use crate::factors::RawFactors;
 use crate::image::send::{SendProgress, Sending};
 use crate::link::{Inquiry, command_there};
 use crate::mapping::DestinationApp;
@@ -30,7 +31,40 @@ const TOLD_EVERY: Duration = Duration::from_secs(1);
 /// For each app whose version could be delivered as an image of this host: that image, or why it is not sent.
 pub(super) type Images = BTreeMap<AppName, Result<SourceImage, NotSendable>>;
 
+/// The settings of builds on the destination, for each app that changes and whose image is not kept there.
+pub(super) struct TheirBuildSettings {
+    /// The key with which possible secrets are fingerprinted.
+    key: Digest,
+    pub(super) apps: BTreeMap<AppName, RawFactors>,
+}
+
 impl Coordinator<'_> {
+    /// Asks the destination for its settings of the builds that the graduation may need.
+    ///
+    /// # Errors
+    /// The ending, if the graduation ends here. Nothing has been changed then.
+    pub(super) fn their_build_settings(
+        &self,
+        inquiry: &mut Inquiry,
+        live: &BTreeMap<DestinationApp, LiveApp>,
+    ) -> Result<TheirBuildSettings, Ending> {
+        let mut random = [0; 32];
+        getrandom::fill(&mut random)
+            .map_err(|error| cannot_begin(&io::Error::other(format!("no randomness: {error}"))))?;
+        let (key, options, deliver) = (Digest::of(&random), &self.order.options, self.limits.deliver);
+        let mut apps = BTreeMap::new();
+        for app in self.order.followed() {
+            let to = self.order.apps.get(app).and_then(|wanted| wanted.runs.revision());
+            let (Some(there), Some(to)) = (self.site.routes.there(app), to) else { continue };
+            if plan::needs_delivery(app, live.get(there), to, options, deliver) {
+                let settings = inquiry.build_settings(there, key);
+                let settings = settings.map_err(|error| Ending::Unreachable { reason: error.to_string() })?;
+                apps.insert(app.clone(), settings);
+            }
+        }
+        Ok(TheirBuildSettings { key, apps })
+    }
+
     /// Examines the images of apps that change and have no usable kept image there, and asks the destination about
     /// each.
     ///
@@ -40,6 +74,7 @@ impl Coordinator<'_> {
         &self,
         inquiry: &mut Inquiry,
         live: &BTreeMap<DestinationApp, LiveApp>,
+        settings: &TheirBuildSettings,
     ) -> Result<Images, Ending> {
         let wanted = self.undelivered(live);
         if wanted.is_empty() {
@@ -48,10 +83,6 @@ impl Coordinator<'_> {
         let kept = provenance::kept_images(self.vars, &wanted);
         let kept =
             kept.map_err(|error| cannot_begin(&CoordinatorError::from(EnvironmentError::from(error))))?;
-        let mut random = [0; 32];
-        getrandom::fill(&mut random)
-            .map_err(|error| cannot_begin(&io::Error::other(format!("no randomness: {error}"))))?;
-        let key = Digest::of(&random);
         let names: Vec<String> = kept.iter().map(|(app, image)| image.name(app)).collect();
         let described = images::all_described(&names).map_err(|error| cannot_begin(&error))?;
         let mut images: Images =
@@ -59,12 +90,13 @@ impl Coordinator<'_> {
         let mut sent = Vec::new();
         for (app, kept) in &kept {
             let image = kept.image().and_then(|id| described.get(id));
-            let (Some(image), Some(there)) = (image, self.site.routes.there(app)) else { continue };
-            let asked = inquiry.layers(there, image.layers.clone(), key);
-            let (theirs, architecture, common) =
+            let (there, theirs) = (self.site.routes.there(app), settings.apps.get(app));
+            let (Some(image), Some(there), Some(theirs)) = (image, there, theirs) else { continue };
+            let asked = inquiry.layers(there, image.layers.clone());
+            let (architecture, common) =
                 asked.map_err(|error| Ending::Unreachable { reason: error.to_string() })?;
-            let settings = Dokku::new(self.vars).build_settings(app);
-            let takes_config = settings.takes_config();
+            let ours = Dokku::new(self.vars).build_settings(app);
+            let takes_config = ours.takes_config();
             let ImageContents { architecture: built_for, config, layers, .. } = image;
             let facts = ImageFacts {
                 labels: &config.labels,
@@ -74,8 +106,13 @@ impl Coordinator<'_> {
             };
             // An image that was deployed without a build was made elsewhere, so the config of this host is not in it.
             let is_wanted = self.limits.deliver == Deliver::Image || kept.image_of(self.vars, app).is_some();
-            match sendable::may_be_sent(&facts, is_wanted, &architecture, &settings.disclosed(&key), &theirs)
-            {
+            match sendable::may_be_sent(
+                &facts,
+                is_wanted,
+                &architecture,
+                &ours.disclosed(&settings.key),
+                theirs,
+            ) {
                 Ok(()) => sent.push((app, kept.name(app), layers.len(), common)),
                 Err(why) => {
                     images.insert(app.clone(), Err(why));
@@ -99,8 +136,8 @@ impl Coordinator<'_> {
             let to = self.order.apps.get(*app)?.runs.revision()?;
             let runs = live.get(self.site.routes.there(app)?);
             let takes = plan::takes_images(app, runs, to, options, deliver);
-            (options.changes(app, runs, to) && takes && !plan::is_kept(runs, to))
-                .then(|| ((*app).clone(), to))
+            let needs = plan::needs_delivery(app, runs, to, options, deliver);
+            (takes && needs).then(|| ((*app).clone(), to))
         };
         if deliver == Deliver::Build {
             return Vec::new();

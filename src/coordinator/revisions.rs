@@ -59,7 +59,17 @@ impl Coordinator<'_> {
         let unreadable = (!facts.exists).then(unreadable).flatten();
         let lock = Dokku::new(self.vars).deploy_lock(app);
         let is_arriving = !facts.exists && !holders::of(std::slice::from_ref(&lock)).is_empty();
-        Known { facts, tested, is_there, from_image, trouble, unreadable, is_arriving, image: None }
+        Known {
+            facts,
+            tested,
+            is_there,
+            from_image,
+            build_settings: None,
+            trouble,
+            unreadable,
+            is_arriving,
+            image: None,
+        }
     }
 
     /// Returns how a revision was tested here. More expensive questions are asked only if it is not recorded as run.

@@ -170,8 +170,27 @@ impl Inquiry {
         Ok(there)
     }
 
-    /// The settings of a build of an app on the destination, the architecture of its Docker, and how many of an image's
-    /// lowest layers it has.
+    /// The settings of a build of an app on the destination, which need not have it; secret values are fingerprinted with
+    /// `key`.
+    ///
+    /// # Errors
+    /// As [`Inquiry::live`].
+    pub(crate) fn build_settings(
+        &mut self,
+        app: &DestinationApp,
+        key: Digest,
+    ) -> Result<RawFactors, LinkError> {
+        let mut settings = RawFactors::new();
+        let question = Question::BuildSettings { app: app.name().clone(), key };
+        self.ask(question, &Answer::AllApps {}, |answer| {
+            let Answer::Factor { plugin, property, values, .. } = answer else { return Some(answer) };
+            settings.entry(plugin).or_default().insert(property, values);
+            None
+        })?;
+        Ok(settings)
+    }
+
+    /// The architecture of the destination's Docker, and how many of an image's lowest layers it has.
     ///
     /// # Errors
     /// As [`Inquiry::live`].
@@ -179,21 +198,14 @@ impl Inquiry {
         &mut self,
         app: &DestinationApp,
         layers: Vec<Digest>,
-        key: Digest,
-    ) -> Result<(RawFactors, String, usize), LinkError> {
+    ) -> Result<(String, usize), LinkError> {
         let mut limit = Limit::on(self.link.process, ANSWER_LIMIT);
-        self.send(Question::Layers { app: app.name().clone(), layers, key })?;
-        let mut settings = RawFactors::new();
-        loop {
-            let answer = self.reports.next_answer(&mut limit)?;
-            if let Answer::Factor { plugin, property, values, .. } = answer {
-                settings.entry(plugin).or_default().insert(property, values);
-            } else if let Answer::Layers { architecture, there, .. } = answer {
-                return Ok((settings, architecture, there));
-            } else {
-                return Err(LinkError::out_of_turn(&Report::Answer(answer)));
-            }
-        }
+        self.send(Question::Layers { app: app.name().clone(), layers })?;
+        let answer = self.reports.next_answer(&mut limit)?;
+        let Answer::Layers { architecture, there, .. } = answer else {
+            return Err(LinkError::out_of_turn(&Report::Answer(answer)));
+        };
+        Ok((architecture, there))
     }
 
     /// Asks the destination to examine itself.

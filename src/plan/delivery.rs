@@ -94,6 +94,18 @@ pub(crate) fn takes_images(
     deliver == Deliver::Image || !(runs_it && options.redeploys(app))
 }
 
+/// Whether the app changes and its version comes there by a build or by an image of the source: no kept image is used.
+pub(crate) fn needs_delivery(
+    app: &AppName,
+    live: Option<&LiveApp>,
+    revision: CommitId,
+    options: &Options,
+    deliver: Deliver,
+) -> bool {
+    let uses_kept = takes_images(app, live, revision, options, deliver) && is_kept(live, revision);
+    options.changes(app, live, revision) && !uses_kept
+}
+
 /// Whether the destination keeps an image of the revision.
 pub(crate) fn is_kept(live: Option<&LiveApp>, revision: CommitId) -> bool {
     live.is_some_and(|live| live.kept.contains(&revision))

@@ -28,7 +28,12 @@ fn app(name: &str) -> AppName {
 
 fn want(revision: char, names: &[&str]) -> WantedApp {
     let config_names = names.iter().map(|name| (*name).to_owned()).collect();
-    WantedApp { runs: Runs::Revision(id(revision)), config_names, from_image: None }
+    WantedApp {
+        runs: Runs::Revision(id(revision)),
+        config_names,
+        build_settings: BTreeMap::new(),
+        from_image: None,
+    }
 }
 
 fn run(revision: char) -> LiveApp {
@@ -181,6 +186,41 @@ fn names_that_nobody_need_set_are_not_asked_for() {
         make(&wanted, &routes, &live, &Options::default(), &policy, |_, _| known(facts.clone())).unwrap();
     let missing: Vec<_> = plan.missing_config.iter().map(|missing| missing.names.join(" ")).collect();
     assert_eq!(missing, ["GENERATED OWN", "OWN"], "a first deploy generates, a later one does not");
+}
+
+#[test]
+fn a_new_app_is_not_built_without_the_settings_of_its_build() {
+    let build_settings: RawFactors =
+        [("builder".to_owned(), [("build-dir".to_owned(), vec!["x".to_owned()])].into())].into();
+    let want = || WantedApp { build_settings: build_settings.clone(), ..want('a', &[]) };
+    let wanted: BTreeMap<_, _> = [(app("api"), want()), (app("new"), want())].into();
+    let live = [(there("api"), run('1'))].into();
+    let routes = routes("", &wanted);
+    let plan = |missing_config, options: &[&str], theirs: Option<RawFactors>| {
+        let policy = Policy { missing_config, ..DEFAULT };
+        let options =
+            Options::parse(&options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>()).unwrap();
+        let known = |_: &AppName, _| Known { build_settings: theirs.clone(), ..known(ALL_THERE) };
+        make(&wanted, &routes, &live, &options, &policy, known)
+    };
+    let warned = |plan: Plan| plan.missing_settings.iter().map(|one| one.app.to_string()).collect::<Vec<_>>();
+    let nothing = || Some(RawFactors::new());
+    let problems = plan(MissingConfig::Fail, &[], nothing()).unwrap_err();
+    let problem = "new lacks settings of its build that it has here (builder build-dir); set them there:\n\
+                   `dokku apps:create new && dokku builder:set new build-dir x`";
+    assert_eq!(problems.iter().map(ToString::to_string).collect::<Vec<_>>(), [problem]);
+    assert_eq!(
+        warned(plan(MissingConfig::Fail, &["allow-missing-config"], nothing()).unwrap()),
+        ["api", "new"]
+    );
+    assert_eq!(warned(plan(MissingConfig::Warn, &[], nothing()).unwrap()), ["api", "new"]);
+    assert!(warned(plan(MissingConfig::Ignore, &[], nothing()).unwrap()).is_empty());
+    let other = [("builder".to_owned(), [("build-dir".to_owned(), vec!["y".to_owned()])].into())].into();
+    assert!(
+        warned(plan(MissingConfig::Fail, &[], Some(other)).unwrap()).is_empty(),
+        "the destination has its own"
+    );
+    assert!(warned(plan(MissingConfig::Fail, &[], None).unwrap()).is_empty(), "nothing is built there");
 }
 
 #[test]

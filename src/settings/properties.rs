@@ -224,8 +224,8 @@ impl Property {
                 "When an app fails after the decision: `rollback` puts all apps back, `keep` leaves those live that are."
             }
             Self::MissingConfig => {
-                "When the source's app has a config variable that the destination's lacks: `fail` refuses, `warn` says so, \
-                 `ignore` is silent."
+                "When the source's app has a config variable that the destination's lacks, or a setting of its build, and it is \
+                 built there: `fail` refuses (for settings of a build only a new app), `warn` says so, `ignore` is silent."
             }
             Self::IgnoreConfig => "Config variables that a destination may always lack.",
             Self::Untested => {
