@@ -15,12 +15,13 @@ pub(crate) use crate::protocol::{RevisionFacts, SetByDeploy};
 use crate::runs::{AppStatus, Condition, Runs};
 use crate::sendable::NotSendable;
 
-mod build_settings;
 mod delivery;
+mod missing;
 mod options;
 
-pub(crate) use build_settings::MissingSettings;
 pub(crate) use delivery::{Deliver, PlannedDelivery, SourceImage, is_kept, needs_delivery, takes_images};
+
+pub(crate) use missing::{Missing, MissingConfig, MissingSettings};
 pub use options::Options;
 pub(crate) use options::{MAX_OPTIONS, OptionError};
 
@@ -38,19 +39,6 @@ pub struct WantedApp {
     /// The image that its revision deploys unchanged, with its digest if the state has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_image: Option<ImageName>,
-}
-
-/// What to do about config names, and settings of a build, that the source has and the destination lacks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum MissingConfig {
-    /// Refuse the graduation.
-    #[default]
-    Fail,
-    /// Name them, and go on.
-    Warn,
-    /// Nothing.
-    Ignore,
 }
 
 /// What to do about a revision that never ran on the source.
@@ -118,7 +106,7 @@ pub struct Plan {
     /// What an operator should know and what does not stop the graduation, one sentence each.
     pub remarks: Vec<String>,
     /// Config names that are missing there, if that does not stop the graduation.
-    pub missing_config: Vec<Missing>,
+    pub(crate) missing_config: Vec<Missing>,
     /// Settings of builds that are missing there, if that does not stop the graduation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) missing_settings: Vec<MissingSettings>,
@@ -168,39 +156,6 @@ impl Row {
 /// Returns an app's name, with its name on the destination if that differs: `api-staging as api`.
 pub(crate) fn named(app: &AppName, there: &DestinationApp) -> String {
     if there.name() == app { app.to_string() } else { format!("{app} as {there}") }
-}
-
-/// Config names that one app lacks on the destination.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Missing {
-    /// The app.
-    pub app: AppName,
-    /// Its name there.
-    pub there: DestinationApp,
-    /// Whether it exists there.
-    pub exists: bool,
-    /// The names.
-    pub names: Vec<String>,
-}
-
-impl Missing {
-    /// Names the app here that has them, for a sentence.
-    fn has(&self) -> String {
-        if self.there.name() == &self.app { "it has".to_owned() } else { format!("{} has", self.app) }
-    }
-}
-
-impl fmt::Display for Missing {
-    /// Writes the command to run on the destination.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let app = &self.there;
-        if !self.exists {
-            write!(f, "dokku apps:create {app} && ")?;
-        }
-        write!(f, "dokku config:set --no-restart {app}")?;
-        self.names.iter().try_for_each(|name| write!(f, " {name}=..."))
-    }
 }
 
 /// One reason why the state cannot graduate.

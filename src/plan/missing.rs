@@ -1,4 +1,4 @@
-//! Settings of a build that an app has on the source and lacks on the destination.
+//! Config and settings of a build that an app has on the source and lacks on the destination.
 
 use std::fmt;
 
@@ -14,6 +14,52 @@ const VALUE: &str = "...";
 
 /// The process type under which Dokku keeps options that hold for all processes of an app.
 const ALL_PROCESSES: &str = "_default_";
+
+/// What to do about config names, and settings of a build, that the source has and the destination lacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum MissingConfig {
+    /// Refuse the graduation.
+    #[default]
+    Fail,
+    /// Name them, and go on.
+    Warn,
+    /// Nothing.
+    Ignore,
+}
+
+/// Config names that one app lacks on the destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Missing {
+    /// The app.
+    pub app: AppName,
+    /// Its name there.
+    pub there: DestinationApp,
+    /// Whether it exists there.
+    pub exists: bool,
+    /// The names.
+    pub names: Vec<String>,
+}
+
+impl Missing {
+    /// Names the app here that has them, for a sentence.
+    pub(super) fn has(&self) -> String {
+        has(&self.app, &self.there)
+    }
+}
+
+impl fmt::Display for Missing {
+    /// Writes the command to run on the destination.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let app = &self.there;
+        if !self.exists {
+            write!(f, "dokku apps:create {app} && ")?;
+        }
+        write!(f, "dokku config:set --no-restart {app}")?;
+        self.names.iter().try_for_each(|name| write!(f, " {name}=..."))
+    }
+}
 
 /// Settings of its build that one app lacks on the destination.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +106,7 @@ impl MissingSettings {
 
     /// Names the app here that has them, for a sentence.
     pub(super) fn has(&self) -> String {
-        if self.there.name() == &self.app { "it has".to_owned() } else { format!("{} has", self.app) }
+        has(&self.app, &self.there)
     }
 }
 
@@ -69,6 +115,10 @@ impl fmt::Display for MissingSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.commands.join(" && "))
     }
+}
+
+fn has(app: &AppName, there: &DestinationApp) -> String {
+    if there.name() == app { "it has".to_owned() } else { format!("{app} has") }
 }
 
 /// Returns the command of Dokku that sets one value of a property.
