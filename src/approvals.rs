@@ -34,14 +34,14 @@ const MAX_REMARKS: usize = 20;
 pub(crate) enum ApprovalError {
     /// The push came through no ssh session of Dokku's.
     #[error(
-        "{0} approves nothing: an approval is somebody's whose key of ssh-keys:list pushes it, and this push has none"
+        "{0} approves nothing: an approval must be pushed with a key of ssh-keys:list, and this push has none"
     )]
     NoKey(ApprovalTag),
     /// The name of the key cannot be part of a list of hooks or properties.
     #[error("an approval needs a key that can be named: {0}")]
     Key(#[source] InvalidName),
     /// Another push takes too long.
-    #[error("those of another push are being recorded; wait until that is over")]
+    #[error("another push is recording its approvals; wait until it has ended")]
     Busy,
     /// The records cannot be read.
     #[error("{0}\n`dokku graduate:doctor` says what puts that right")]

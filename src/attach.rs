@@ -315,7 +315,7 @@ impl Shower {
         }
         let recorded = self.place.ended().inspect_err(|error| log::error!("{error}")).ok().flatten();
         if recorded.is_some() {
-            let text = "its coordinator died when it had recorded how this ended; SUCCESS and FAILURE hooks may not all have run";
+            let text = "its coordinator died after it had recorded how this ended; SUCCESS and FAILURE hooks may not all have run";
             self.skipping = false;
             self.show(&Notice::Warning { text: text.to_owned() });
         }

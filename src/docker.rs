@@ -35,7 +35,7 @@ pub enum DockerError {
     #[error("docker info does not say where its files are: {0:?}")]
     Info(String),
     /// A `docker load` that was stopped does not end.
-    #[error("a docker load that nobody waits for goes on: {0}")]
+    #[error("cannot stop an abandoned docker load: {0}")]
     Load(#[source] std::io::Error),
     /// `docker images` printed something other than ids.
     #[error("cannot understand the output of `docker images`: {0}")]

@@ -57,7 +57,7 @@ pub(crate) enum DokkuError {
     },
     /// The deploy branch has a name that git does not allow.
     #[error(
-        "{app} has a deploy branch of which Dokku deploys nothing: {source}; set another one with `dokku git:set {app} deploy-branch NAME`"
+        "Dokku cannot deploy the deploy branch of {app}: {source}; set another one with `dokku git:set {app} deploy-branch NAME`"
     )]
     Branch {
         /// The app.

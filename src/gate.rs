@@ -18,7 +18,7 @@ use crate::vars::{self, Vars};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GateError {
     /// The process was not started by the forced command of a key.
-    #[error("only the key of a source that `graduate:accept` let in comes here")]
+    #[error("this command runs only as the forced command of a key accepted with `graduate:accept`")]
     NotASource,
     /// The key is not that of an accepted source.
     #[error(transparent)]

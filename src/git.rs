@@ -63,7 +63,7 @@ pub(crate) enum GitError {
         source: git2::Error,
     },
     /// A ref does not have the expected value: another process has changed it.
-    #[error("{name} was changed by somebody else meanwhile (git says: {detail})")]
+    #[error("{name} was changed by another process (git says: {detail})")]
     RefMoved {
         /// The ref.
         name: String,

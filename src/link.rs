@@ -66,7 +66,7 @@ pub(crate) enum LinkError {
     #[error("the other side does not read: {UNREAD} requests wait for it")]
     Unread,
     /// The destination accepted the connection and sent nothing.
-    #[error("nothing was heard from the agent there for {0} s")]
+    #[error("the agent there sent nothing for {0} s")]
     Silent(u64),
     /// The first line is not an agent's hello.
     #[error(
@@ -74,7 +74,7 @@ pub(crate) enum LinkError {
     )]
     NoHello(LineError),
     /// An answer that is not valid at this point.
-    #[error("the agent there said something else than was asked: {0}")]
+    #[error("unexpected answer from the agent there: {0}")]
     OutOfTurn(String),
     /// The destination refuses the question.
     #[error("the destination refuses: {0}")]
@@ -83,7 +83,7 @@ pub(crate) enum LinkError {
     #[error("the agent's answer is larger than {} MiB", MAX_ANSWER >> 20)]
     TooMuch,
     /// A line that is not a report.
-    #[error("the agent there said something else than a report: {0}")]
+    #[error("the agent there sent something other than a report: {0}")]
     Line(#[from] LineError),
     /// The destination's Dokku is older than we support.
     #[error(transparent)]
@@ -338,7 +338,7 @@ mod tests {
         let hello = format!(r#"echo '{{"type":"hello","protocol":{PROTOCOL},"version":"1","host":"h"}}'"#);
         assert_eq!(hello_of(&hello, patient).unwrap().host, "h");
         let early = hello_of("echo '{\"type\":\"begun\"}'", patient).unwrap_err().to_string();
-        assert!(early.contains("something else than was asked: {\"type\":\"begun\"}"), "{early}");
+        assert!(early.contains("unexpected answer from the agent there: {\"type\":\"begun\"}"), "{early}");
     }
     #[test]
     fn a_hello_is_of_our_protocol_or_says_of_which() {

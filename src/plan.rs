@@ -254,7 +254,7 @@ pub(crate) enum Problem {
     #[error("containers of {0} run different revisions here; deploy it once more: `dokku ps:rebuild {0}`")]
     Mixed(AppName),
     /// An app is being deployed here.
-    #[error("{0} is being deployed here right now; graduate again when that is over")]
+    #[error("a deploy of {0} is running here; graduate again when it has ended")]
     Deploying(AppName),
     /// The settings of an app cannot be read, here or there.
     #[error("{app} cannot be deployed{where_}: {reason}")]
@@ -304,7 +304,7 @@ pub(crate) enum Problem {
     },
     /// The app could not be put back after its deploy.
     #[error(
-        "{there} runs there, but Docker has its image no more, so that an abort could not put it back; build it again there:\n\
+        "{there} runs there, but its image no longer exists, so an abort could not put it back; build it again there:\n\
          `dokku ps:rebuild {there}`"
     )]
     ImageIsGone {

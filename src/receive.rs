@@ -52,7 +52,7 @@ const GRACE: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReceiveError {
     /// The app is not in a graduation of this source that is still undecided.
-    #[error("{0} is not part of a graduation of yours to this host")]
+    #[error("{0} is not in a graduation of this source to this host")]
     NotOpen(AppName),
     /// An earlier session still receives objects of the app.
     #[error("objects of {0} are being received already")]

@@ -46,7 +46,7 @@ const GRACE: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReceiveImageError {
     /// The app is not in a graduation of this source that could still use an image.
-    #[error("{0} is not part of a graduation of yours to this host that could still take an image")]
+    #[error("{0} is not in a graduation of this source to this host that could still accept an image")]
     NotOpen(AppName),
     /// An earlier session still receives an image of the app.
     #[error("an image of {0} is being received already")]

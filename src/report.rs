@@ -111,11 +111,11 @@ impl Reporter {
                 lines.big_step(&format!("Waiting for `dokku graduate:go {environment}` until {until} UTC"));
                 lines.detail(&format!("`dokku graduate:abort {environment}` puts everything back"));
             }
-            Notice::ToldToGo { by } => lines.step(&format!("{by} said go")),
+            Notice::ToldToGo { by } => lines.step(&format!("{by} allowed it to go live")),
             Notice::AppFailed { app, reason } => lines.trouble(&format!("{app}: {reason}")),
             Notice::LinkLost { reason } => {
                 lines.trouble(&format!("lost {}: {reason}", self.environment()));
-                lines.detail("held apps wait until their lease ends; trying to come back");
+                lines.detail("held apps wait until their lease ends; reconnecting");
             }
             Notice::LinkBack {} => lines.step(&format!("{} is back", self.environment())),
             Notice::PuttingBack {} => lines.step("Putting everything back"),
@@ -131,7 +131,7 @@ impl Reporter {
             Notice::Judged { verdict } => match verdict {
                 Verdict::Confirm => {}
                 Verdict::Unwatched => lines.trouble(&format!(
-                    "{} has confirmed it by itself, for it had not heard of this host until the end of the soak",
+                    "{} confirmed it on its own: no message from this host arrived before the end of the soak",
                     self.environment()
                 )),
                 Verdict::RollBack => lines.step("Going back to what ran before"),
@@ -139,7 +139,7 @@ impl Reporter {
             Notice::AppEnded { app, end } => match end {
                 AppEnd::Live {} | AppEnd::Restored { .. } => {}
                 AppEnd::Left {} => lines.trouble(&format!(
-                    "{app} was deployed, stopped or destroyed by somebody else meanwhile, and is left as it is"
+                    "{app} was deployed, stopped or destroyed by another command, and is left as it is"
                 )),
                 AppEnd::Stuck { reason } => lines.trouble(&format!("{app} is stuck: {reason}")),
             },
@@ -283,7 +283,7 @@ fn failed(lines: &mut Lines, environment: &str, outcome: &Outcome) {
                     AppEnd::Restored { down: true } => {
                         format!("{app} is at what it ran before, and does not run")
                     }
-                    AppEnd::Left {} => format!("{app} is what somebody else has made it"),
+                    AppEnd::Left {} => format!("{app} was changed by another command, and is left as it is"),
                     AppEnd::Stuck { reason } => format!("{app} is stuck: {reason}"),
                 });
             }
@@ -307,7 +307,7 @@ fn failed(lines: &mut Lines, environment: &str, outcome: &Outcome) {
 fn after_abort(lines: &mut Lines, environment: &str, after: &AfterAbort) {
     let by_itself = |lines: &mut Lines, what| {
         lines.detail(&format!(
-            "nothing goes live: {environment} puts {what} back by itself, at the latest when the lease ends"
+            "nothing goes live: {environment} puts {what} back automatically, at the latest when the lease ends"
         ));
     };
     match after {
@@ -355,7 +355,7 @@ fn settled_earlier(lines: &mut Lines, id: &str, outcome: &Outcome) {
             format!("it was not decided, but not everything could be put back{}", apps.collect::<String>())
         }
         Outcome::Aborted { after: AfterAbort::Unheard {}, .. } => {
-            "it was not decided; everything is put back by itself".to_owned()
+            "it was not decided; everything is put back automatically".to_owned()
         }
         Outcome::Aborted { after: AfterAbort::AsBefore { .. }, .. } => {
             "it was not decided, and everything was put back".to_owned()

@@ -140,7 +140,7 @@ impl AppStatus {
         }
         if self.image_is_gone {
             remark(
-                format!("the image that {app} runs is gone, so that it cannot be started again"),
+                format!("the image that {app} runs no longer exists, so {app} cannot be started again"),
                 "ps:rebuild",
             );
         } else if self.starts_another_image {

@@ -32,13 +32,13 @@ pub(crate) enum TransferError {
     #[error(transparent)]
     Push(#[from] ProcessError),
     /// git's output cannot be read.
-    #[error("cannot listen to git: {0}")]
+    #[error("cannot read git's output: {0}")]
     Pipe(#[source] io::Error),
     /// Neither side made progress for this many seconds.
     #[error("git push made no progress for {0} s")]
     Silent(u64),
     /// The destination sent more than [`MAX_SAID`] bytes.
-    #[error("{0} has said more than {mib} MiB in answer to a push", mib = MAX_SAID >> 20)]
+    #[error("{0} sent more than {mib} MiB in answer to a push", mib = MAX_SAID >> 20)]
     TooMuch(EnvironmentName),
     /// The graduation was stopped: the objects are no longer needed.
     #[error("the graduation was stopped")]

@@ -49,7 +49,7 @@ impl<'a> Story<'a> {
         source.until_runs("dokku-graduate told");
         source.kill_one("dokku-graduate told");
         source.kill_one("dokku-graduate coordinator");
-        push.wait().is_refused().says("nobody came to say how this ended");
+        push.wait().is_refused().says("the outcome of this push is not known");
     }
 
     #[track_caller]
@@ -120,7 +120,7 @@ fn a_coordinator_that_dies_is_replaced_by_the_push_or_whoever_comes_next() {
     world.source.kill_one("hook post-receive");
     world.source.until_runs("dokku-graduate told");
     story.health.open();
-    push.wait().succeeds().says("=====> production runs").does_not_say("nobody came");
+    push.wait().succeeds().says("=====> production runs").does_not_say("is not known");
     story.is_live("hook");
 
     story.rewind("back");
@@ -228,7 +228,7 @@ fn a_destination_that_has_forgotten_it_tells_by_what_it_runs() {
             story.is_live(label);
             story.rewind("back");
         } else {
-            recovered.says("it was rolled back").says("told by what runs there");
+            recovered.says("it was rolled back").says("judged by what runs there");
             assert_eq!(story.environment.remote("refs/tags/graduate/production/gone"), None);
             story.post.succeeds();
             story.environment.graduate("next", "HEAD").succeeds();
@@ -249,7 +249,10 @@ fn a_graduation_whose_journal_is_gone_is_given_up() {
     let remove = r#"cd "$DOKKU_LIB_ROOT/data/graduate"
         rm "graduations/$(tr -d '"' <environments/production.current)/journal""#;
     world.source.root(remove).succeeds();
-    recover().exits_with(3).says("is gone, so it is given up").says("dokku graduate:status");
+    recover()
+        .exits_with(3)
+        .says("so its outcome is unknown and it is given up")
+        .says("dokku graduate:status");
     recover().succeeds().says("nothing is in doubt");
 }
 

@@ -131,7 +131,7 @@ fn every_release_stays_reachable() {
     in_repository(source, "api", &format!("update-ref -d refs/graduate/released/production/{}", one[0]));
     prune(source, "api");
     prune(production, "api");
-    source.dokku(&["graduate:releases", "production"]).succeeds().does_not_say("cannot be gone back to");
+    source.dokku(&["graduate:releases", "production"]).succeeds().does_not_say("cannot be restored");
 
     source.dokku(&["graduate:rollback", "production", "--yes"]).succeeds().says("api").says("web");
     assert_eq!([production.live("api"), production.live("web")], ["1", "1"]);
@@ -144,7 +144,7 @@ fn every_release_stays_reachable() {
     assert_eq!(kept(production, "api", "keep"), [two]);
     prune(production, "api");
     let first = first.strip_prefix("refs/tags/").unwrap();
-    let gone = "(cannot be gone back to: no repository has the revision of api any more)";
+    let gone = "(cannot be restored: no repository has the revision of api any longer)";
     source.dokku(&["graduate:releases", "production"]).succeeds().says(gone);
     source.dokku(&["graduate:releases", "production", "--format", "json"]).succeeds().json("releases");
     let refused = source.dokku(&["graduate:rollback", "production", first, "--yes"]).is_refused();

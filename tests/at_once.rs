@@ -15,7 +15,8 @@ fn a_second_push_to_an_environment_is_told_who_is_first() {
     let first = environment.begin_graduation(&[], "first-come", "HEAD");
     post.is_reached_by(&first);
     let date = world.source.root("date -u +%Y-%m-%d").raw;
-    let who = format!("production is being graduated to by {} since {}", world.operator(), date.trim());
+    let who =
+        format!("a graduation to production is in progress: by {} since {}", world.operator(), date.trim());
     let second = environment.graduate("second", "HEAD").is_refused();
     second.says(&who).says("try again when it has ended");
     assert_eq!(environment.remote("refs/tags/graduate/production/second"), None);

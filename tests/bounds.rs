@@ -173,7 +173,7 @@ fn a_pack_brings_what_was_asked_for_and_unfolds_within_bounds() {
     let much = intruder.pack(&entries);
     intruder
         .sends("other", id, to, &much)
-        .says(&format!("{megabytes} of the objects belong to nothing that was asked for"));
+        .says(&format!("{megabytes} objects do not belong to the requested revision"));
 
     if is_full() {
         // More than 32 GB together, none of which takes much memory.

@@ -75,7 +75,7 @@ fn apps_that_ran_nothing_run_nothing_again() {
     push.wait()
         .is_refused()
         .says("production was rolled back: api: the deploy exited with code 1")
-        .says("[used] is kept although this graduation created it: somebody has used it meanwhile")
+        .says("[used] is kept, although this graduation created it: it was used in the meantime")
         .does_not_say("partly graduated");
     // The one that died had begun to restart it, too. Its restart was waited for.
     assert!(!host.left().contains("upcoming"), "{}", host.left());

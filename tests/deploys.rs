@@ -123,7 +123,7 @@ fn a_changed_setting_makes_no_image_of_an_app_that_builds() {
     task.close();
     let change = host.begin_dokku(&["config:set", "api", "COLOUR=red"]);
     task.is_reached();
-    env.graduate("now", "HEAD").is_refused().says("api is being deployed by somebody else");
+    env.graduate("now", "HEAD").is_refused().says("another deploy of api is running");
     task.open();
     change.wait().succeeds();
     world.nothing_is_left();
@@ -190,7 +190,7 @@ fn a_held_app_restarts_as_what_it_was() {
         .wait()
         .is_refused()
         .says("the smoke test failed")
-        .says("[used] is kept although this graduation created it: somebody has used it meanwhile")
+        .says("[used] is kept, although this graduation created it: it was used in the meantime")
         .does_not_say("[fresh] is kept")
         .says("pre-receive hook declined");
     let after = host.snapshot();

@@ -119,12 +119,12 @@ const CASES: &[Case] = &[
     (Here, "cp .git/refs/heads/main ../main && echo nonsense >.git/refs/heads/main", "repository", "broken", "refs/heads/main",
         "fsck --full", By("mv ../main .git/refs/heads/main")),
     (Here, "git config --file .git/config transfer.hideRefs refs/tags", "repository", "broken", "transfer.hideRefs", INSTALL, Remedy),
-    (Here, r"printf '[receive]\n\thideRefs = refs/tags\n' >>.git/config", "git", "broken", "hides refs from who pushes",
+    (Here, r"printf '[receive]\n\thideRefs = refs/tags\n' >>.git/config", "git", "broken", "hides refs from pushes",
         "--unset-all receive.hiderefs", Remedy),
     (There, "git config --file .git/config receive.procReceiveRefs refs/tags", "git", "broken", "leaves it to another program",
         "--unset-all receive.procreceiverefs", Remedy),
     (Here, "git --git-dir=.git update-ref refs/tags/graduate/production/cli/x HEAD", "refs", "broken",
-        "refs/tags/graduate/production/cli/x is in the way", "update-ref -d refs/tags/graduate/production/cli/x", Remedy),
+        "refs/tags/graduate/production/cli/x blocks", "update-ref -d refs/tags/graduate/production/cli/x", Remedy),
     (Here, "git --git-dir=.git update-ref refs/tags/HEAD HEAD", "refs", "warning", "git would read refs/tags/HEAD as",
         "update-ref -d refs/tags/HEAD", Remedy),
     (Here, "git --git-dir=.git symbolic-ref HEAD refs/heads/env/production", "refs", "broken",
@@ -410,7 +410,7 @@ fn another_machine_at_the_same_address_is_pinned_anew_and_nothing_is_forgotten()
        ok       trigger-order      check-deploy of zzz_graduate runs last
        ok       hooks              pre-receive and post-receive are the plugin's
        ok       repository         [WORLD]/s/home/dokku/.git is the environment repository
-       ok       refs               no ref confuses git or is in the way
+       ok       refs               no ref confuses git or blocks a graduation
        ok       repository-path    served as `dokku@<host>:graduate`
        ok       dokku              Dokku [..]
        ok       git                git version [..]
@@ -419,13 +419,13 @@ fn another_machine_at_the_same_address_is_pinned_anew_and_nothing_is_forgotten()
        ok       ssh-key            [WORLD]/s/var/lib/dokku/data/graduate/ssh/id_[ID], mode 0600
        ok       secret             [WORLD]/s/var/lib/dokku/data/graduate/secret, mode 0600
        ok       settings           1 environment is linked
-       ok       signers            nobody's signatures are taken
+       ok       signers            no key may sign
        ok       approvals          none is recorded
        ok       sources            no source may graduate to this host
        ok       docker             answers, and keeps its files in [WORLD]/s/docker, images in [..]
        ok       disk-space         room for [..] where [WORLD]/s/home/dokku/.git is
        ok       apps               0, and each runs what is recorded of it
-       ok       locks              none that nobody needs any more
+       ok       locks              no stale locks
        ok       graduations        none to this host is in doubt
        ok       left-overs         none
 =====> production ([..]@127.0.0.1), from here
@@ -441,7 +441,7 @@ fn another_machine_at_the_same_address_is_pinned_anew_and_nothing_is_forgotten()
        ok       trigger-order      check-deploy of zzz_graduate runs last
        ok       hooks              pre-receive and post-receive are the plugin's
        ok       repository         [WORLD]/d/home/dokku/.git is the environment repository
-       ok       refs               no ref confuses git or is in the way
+       ok       refs               no ref confuses git or blocks a graduation
        ok       repository-path    served as `dokku@<host>:graduate`
        ok       dokku              Dokku [..]
        ok       git                git version [..]
@@ -450,13 +450,13 @@ fn another_machine_at_the_same_address_is_pinned_anew_and_nothing_is_forgotten()
        ok       ssh-key            [WORLD]/d/var/lib/dokku/data/graduate/ssh/id_[ID], mode 0600
        ok       secret             [WORLD]/d/var/lib/dokku/data/graduate/secret, mode 0600
        ok       settings           no environment is linked
-       ok       signers            nobody's signatures are taken
+       ok       signers            no key may sign
        ok       approvals          none is recorded
        ok       sources            1 source may graduate to this host, and do nothing else
        ok       docker             answers, and keeps its files in [WORLD]/d/docker, images in [..]
        ok       disk-space         room for [..] where [WORLD]/d/home/dokku/.git is
        ok       apps               0, and each runs what is recorded of it
-       ok       locks              none that nobody needs any more
+       ok       locks              no stale locks
        ok       graduations        none to this host is in doubt
        ok       left-overs         none
 =====> Nothing is wrong

@@ -244,7 +244,7 @@ fn an_app_is_put_back_when_the_deploy_of_somebody_who_was_quicker_is_over() {
     build.is_reached();
     assert_eq!(host.kill("CONT", "dokku-graduate participant"), 1);
     story.queue.open();
-    story.push.until_line("[api] waits for somebody else's deploy of it to end: process ");
+    story.push.until_line("[api] waits for another deploy of it to end: process ");
     build.open();
     version_3.wait().is_refused().says("api is being graduated by");
     story.until_rolled_back(&world);

@@ -105,7 +105,7 @@ fn an_app_that_somebody_deploys_is_left_to_them() {
     gate.close();
     let push = third.begin_push_to(host);
     gate.is_reached();
-    refused("api is being deployed by somebody else");
+    refused("another deploy of api is running");
     gate.open();
     push.wait().succeeds();
     story.only_runs("3");

@@ -93,7 +93,7 @@ fn a_full_disk_is_named_as_the_cause() {
         .says("not graduated to production: the push ended before Git moved the tag: cannot write in ")
         .says(no_room)
         .says("nothing changed on production")
-        .does_not_say("nobody came to say");
+        .does_not_say("the outcome of this push is not known");
     disk.free();
     world.destination.snapshot().assert_same_as(&before);
     world.destination.keeps_no_trace();

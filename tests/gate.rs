@@ -138,8 +138,12 @@ fn other_apps_do_not_exist_for_a_source() {
     let why = "this host lets staging graduate api, x-* alone, and not web";
     environment.graduate_with(&["plan"], "now", "HEAD").is_refused().says(why);
     environment.graduate("now", "HEAD").is_refused().says(why);
-    asks_with(&world, "", "graduate:receive 'web'").is_refused().says("web is not part of a graduation");
-    asks_with(&world, "", "graduate:receive-image web").is_refused().says("web is not part of a graduation");
+    asks_with(&world, "", "graduate:receive 'web'")
+        .is_refused()
+        .says("web is not in a graduation of this source");
+    asks_with(&world, "", "graduate:receive-image web")
+        .is_refused()
+        .says("web is not in a graduation of this source");
     world.source.dokku(&["graduate:diff", "production"]).succeeds().does_not_say("web: web");
     world.destination.snapshot().assert_same_as(&before);
     environment.graduate_with(&["only=api"], "api", "HEAD").succeeds();

@@ -369,7 +369,7 @@ fn a_hook_that_hears_of_it_changes_nothing() {
         .says("[SUCCESS] the chat is down")
         .says("[SUCCESS] who is so slow")
         .says("[SUCCESS] api")
-        .does_not_say("being graduated to")
+        .does_not_say("in progress")
         .says(" !     SUCCESS hook 1 (`echo the chat is down; exit 3`) exited with code 3")
         .says("SUCCESS hook 2 (`echo who is so slow; sleep 98764`) was ended after [N] s, the longest time allowed (hook-timeout)")
         .says("=====> production runs");
@@ -389,7 +389,7 @@ fn a_coordinator_that_dies_while_hooks_hear_of_it_takes_nothing_back() {
     let killed_at_the_gate = |push: Running, line: &str| {
         push.until_line(line);
         world.source.kill_one("dokku-graduate coordinator");
-        push.wait().says("coordinator died when it had recorded how this ended")
+        push.wait().says("coordinator died after it had recorded how this ended")
     };
     let push = env.begin_graduation(&["quiet"], "now", "HEAD");
     killed_at_the_gate(push, "[SUCCESS] at the gate").succeeds().says("=====> production runs");

@@ -113,7 +113,7 @@ fn a_kept_image_that_is_gone_is_built_again_and_never_goes_live_half() {
     going_back.until_line("at the gate");
     remove("api");
     gate.open();
-    going_back.wait().is_refused().says("the kept image of api at").says("graduate again, and it is built");
+    going_back.wait().is_refused().says("the kept image of api at").says("graduate again, and api is built");
     assert_eq!(world.destination.snapshot(), before);
     world.destination.keeps_no_trace();
 

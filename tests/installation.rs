@@ -342,13 +342,18 @@ fn an_archive_is_upgraded_in_two_commands_and_never_while_a_graduation_goes_on()
     let post = world.post_hook();
     let push = environment.begin_graduation(&["quiet"], "now", "HEAD");
     post.is_reached_by(&push);
-    source.dokku(&["plugin:uninstall", "graduate"]).exits_with(1).says("alice graduates to production since");
+    source
+        .dokku(&["plugin:uninstall", "graduate"])
+        .exits_with(1)
+        .says("a graduation to production by alice is in progress since");
     host.dokku(&["plugin:uninstall", "graduate"])
         .exits_with(1)
-        .says("graduates to this host")
+        .says("a graduation to this host is in progress: alice")
         .says("graduate:abort");
     host.dokku(&over).exits_with(1).says("Plugin already enabled");
-    host.dokku(&["plugin:install"]).succeeds().says("nothing was changed: alice from");
+    host.dokku(&["plugin:install"])
+        .succeeds()
+        .says("nothing was changed: a graduation to this host is in progress: alice from");
     ending("the old one");
     post.succeeds();
     push.wait().succeeds().says("production runs");
@@ -423,7 +428,7 @@ fn only_post_receive_is_installed() {
     let push = env.begin_graduation(&[], "now", "HEAD");
     post.is_reached_by(&push);
     source.kill_one("hook post-receive");
-    refused(push.wait(), "nobody came to say how this ended");
+    refused(push.wait(), "the outcome of this push is not known");
     let push = env.begin_graduation(&[], "now", "HEAD");
     post.is_reached_by(&push);
     push.signal_all(Signal::KILL);

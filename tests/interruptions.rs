@@ -188,7 +188,7 @@ fn a_push_whose_git_is_killed_says_where_to_ask() {
     let story = Story::new(&world);
     let push = story.building("now");
     world.source.kill_one("git receive-pack /");
-    let ran = push.wait().says("nobody came to say how this ended; see `dokku graduate:status`");
+    let ran = push.wait().says("the outcome of this push is not known; see `dokku graduate:status`");
     assert_ne!(ran.status, Some(0));
     story.is_as_before("now");
     story.next_push_works("now");

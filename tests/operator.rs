@@ -251,7 +251,7 @@ fn only_what_there_is_is_settled_or_aborted() {
     let push = env.begin_graduation(&["quiet"], "now", "HEAD");
     post.is_reached_by(&push);
     let remove = || source.dokku(&["graduate:rm-environment", "production"]);
-    remove().is_refused().says("production is being graduated to by");
+    remove().is_refused().says("a graduation to production by ").says(" is in progress");
     source.kill_one("dokku-graduate coordinator");
     push.wait().is_refused();
     remove().succeeds().says("is in doubt; to settle it, add production again");
@@ -332,7 +332,7 @@ web   [web 1]  [web 1]
     let post = world.post_hook();
     let push = env.begin_graduation(&["quiet"], "now", "HEAD");
     post.is_reached_by(&push);
-    status(&[]).succeeds().says("being graduated to by").says("): POST hooks (1)");
+    status(&[]).succeeds().says("in progress: POST hooks (1)");
     world.app("web").version("3").commit().push_to(&world.destination).succeeds();
     post.succeeds();
     push.wait().succeeds();

@@ -83,12 +83,8 @@ fn what_is_no_agent_is_told_apart() {
             "echo 'no such binary' >&2; exit 126".to_owned(),
             ["the connection ended", "no such binary"],
         ),
-        (
-            "early",
-            format!("{hello}; echo '{{\"type\":\"begun\"}}'"),
-            ["something else than was asked", "begun"],
-        ),
-        ("later", format!("{hello}; read live; echo oops"), ["something else than a report", "oops"]),
+        ("early", format!("{hello}; echo '{{\"type\":\"begun\"}}'"), ["unexpected answer", "begun"]),
+        ("later", format!("{hello}; read live; echo oops"), ["something other than a report", "oops"]),
         (
             "endless",
             format!("{hello}; {endless}"),
@@ -130,7 +126,7 @@ fn an_agent_that_turns_bad_is_as_good_as_lost() {
     let began = Instant::now();
     let refused = environment.graduate("now", "HEAD").is_refused();
     let refused = refused
-        .says("lost production: the agent there said something else than a report: a line is too long");
+        .says("lost production: the agent there sent something other than a report: a line is too long");
     assert!(refused.raw.len() < 8192, "{} bytes are said", refused.raw.len());
     assert!(began.elapsed() < SOON, "it took {:?}", began.elapsed());
     world.destination.until_idle();
@@ -156,8 +152,8 @@ fn a_destination_that_does_not_begin_is_given_up() {
     environment
         .graduate("now", "HEAD")
         .is_refused()
-        .says("cannot graduate to production: nothing was heard from it for [N] s")
-        .does_not_say("trying to come back");
+        .says("cannot graduate to production: it sent nothing for [N] s")
+        .does_not_say("reconnecting");
     // Nobody waits for longer who has been told to stop.
     let push = environment.begin_graduation(&[], "stopped", "HEAD");
     push.until_line("(graduate/production/stopped");
@@ -199,9 +195,8 @@ fn objects_that_do_not_arrive_are_given_up() {
     ] {
         receive(&format!("exec {endless}"));
         let refused = environment.graduate(label, "HEAD").is_refused();
-        refused.says(
-            "api: its revision could not be sent: production has said more than 8 MiB in answer to a push",
-        );
+        refused
+            .says("api: its revision could not be sent: production sent more than 8 MiB in answer to a push");
     }
 
     // One that says something now and then makes progress, as far as anybody can tell; whoever asked may stop it.
@@ -529,7 +524,7 @@ fn a_destination_has_the_last_word_on_what_comes_from_elsewhere() {
     let post = world.post_hook();
     let push = environment.begin_graduation(&[], "held", "HEAD");
     post.is_reached_by(&push);
-    host.dokku(&["graduate:status"]).says("this host: being graduated to by alice from ");
+    host.dokku(&["graduate:status"]).says("this host: graduation by alice from ");
     host.dokku(&["graduate:doctor"]).says("`dokku graduate:abort --incoming` ends it");
     host.dokku(&["graduate:recover", "--incoming"]).is_refused().says("is not decided");
     host.dokku(&["graduate:abort", "--incoming"]).succeeds().says("api runs what it ran before");

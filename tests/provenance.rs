@@ -36,7 +36,7 @@ fn what_was_deployed_graduates_not_what_a_branch_says() {
     assert_eq!(world.source.live("web"), "2");
     staging(&["graduate:status"]).succeeds().says(match world.source.store() {
         ImageStore::Own => "the next restart of web starts another image",
-        ImageStore::Containerd => "the image that web runs is gone",
+        ImageStore::Containerd => "the image that web runs no longer exists",
     });
     staging(&["graduate:plan", "production"]).succeeds().says("1 app unchanged");
     staging(&["checks:disable", "web"]).succeeds();

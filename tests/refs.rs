@@ -60,7 +60,7 @@ fn names_that_confuse_are_refused_and_those_made_by_hand_are_found_in_time() {
         on(source, made);
         let refused = env.graduate("now", "HEAD").is_refused();
         refused
-            .says(&format!("the ref {name} is in the way"))
+            .says(&format!("the ref {name} blocks the refs that record a graduation"))
             .does_not_say("PRE hooks")
             .does_not_say("[api]");
         source.dokku(&["graduate:plan", "production"]).exits_with(i32::from(!name.ends_with("now/x")));

@@ -268,7 +268,7 @@ fn a_kept_image_that_goes_before_it_is_sent_is_missed() {
     gate.open();
     push.wait()
         .is_refused()
-        .says("api: its image could not be sent: somebody has removed, pruned or rebuilt it since the plan was made; graduate again");
+        .says("api: its image could not be sent: it was removed, pruned or rebuilt after the plan was made; graduate again");
     story.is_as_before();
     let again = story.environment.graduate("now", "HEAD").succeeds();
     again.says("build: no image of it is kept here").says("building api 2");
@@ -286,7 +286,7 @@ fn a_kept_image_that_goes_before_it_is_sent_is_missed() {
     world.source.dokku(&["builder:set", "api", "selected", "herokuish"]).succeeds();
     world.source.dokku(&["ps:rebuild", "api"]).succeeds();
     gate.open();
-    push.wait().is_refused().says("rebuilt it since the plan was made; graduate again");
+    push.wait().is_refused().says("rebuilt after the plan was made; graduate again");
     assert_eq!(world.destination.live("api"), "2");
     world.nothing_is_left();
 }

@@ -88,7 +88,7 @@ fn a_new_image_that_is_gone_stops_all_before_the_decision() {
     prune_all(&world, host);
     push.wait()
         .is_refused()
-        .says("the new image of api is gone from Docker: somebody has removed or pruned it")
+        .says("the new image of api was removed or pruned")
         .says("nothing changed on production");
     host.snapshot().assert_same_as(&before);
     world.nothing_is_left();
@@ -109,13 +109,13 @@ fn an_app_whose_image_a_failed_push_has_taken_is_named_until_it_is_built_again()
     // Dokku keeps the refused container for some minutes.
     host.docker(&["container", "prune", "-f"]).succeeds();
 
-    let (gone, known) = ("Docker has its image no more", "the image that api runs is gone");
+    let (gone, known) = ("its image no longer exists", "the image that api runs no longer exists");
     host.dokku(&["graduate:doctor"]).says(known).says("dokku ps:rebuild api");
     world.source.dokku(&["graduate:status", "production"]).says(known).says("`dokku ps:rebuild api` there");
     environment
         .graduate("now", "HEAD")
         .is_refused()
-        .says("api runs there, but Docker has its image no more, so that an abort could not put it back")
+        .says("api runs there, but its image no longer exists, so an abort could not put it back")
         .does_not_say("nothing changed");
     world.nothing_is_left();
     // What is not deployed is no reason to refuse the others.

@@ -45,11 +45,11 @@ fn what_is_verified_is_confirmed_and_then_recorded() {
     verify.is_reached_by(&push);
     runs(&world, "2");
     let status = world.source.dokku(&["graduate:status", "production"]).succeeds();
-    status.says("live and unconfirmed for 0 s more, graduated to by");
+    status.says("live and unconfirmed for 0 s more");
     let document = world.source.dokku(&["graduate:status", "--format", "json"]).succeeds().json("status");
     assert!(document["environments"][0]["in_progress"]["unconfirmed_until"].is_string(), "{document}");
     assert_eq!(env.remote_refs("refs/tags/production/").last(), Some(&first), "nothing is recorded yet");
-    env.graduate("other", "HEAD").is_refused().says("is being graduated to by").says(
+    env.graduate("other", "HEAD").is_refused().says("is in progress: by").says(
         "`dokku graduate:confirm production` lets it stay, `dokku graduate:abort production` takes it back",
     );
     verify.succeeds();
@@ -212,7 +212,7 @@ fn what_nobody_asks_about_any_more_stays() {
         .dokku(&["graduate:recover", "production"])
         .succeeds()
         .says("it was decided, and is live")
-        .says("confirmed there at the end of its soak, for nothing was heard of this host; VERIFY hooks find nothing wrong");
+        .says("confirmed there at the end of its soak: no message from this host arrived; VERIFY hooks find nothing wrong");
     assert!(env.went_live("now", "HEAD"));
 }
 
@@ -231,8 +231,8 @@ fn what_others_deploy_meanwhile_is_theirs() {
     world.source.dokku(&["graduate:abort", "production"]).exits_with(3);
     push.wait()
         .is_refused()
-        .says("web was deployed, stopped or destroyed by somebody else meanwhile, and is left as it is")
-        .says("web is what somebody else has made it")
+        .says("web was deployed, stopped or destroyed by another command, and is left as it is")
+        .says("web was changed by another command, and is left as it is")
         .says("api runs what it ran before");
     assert_eq!(["api", "web"].map(|app| host.live(app)), ["1", "hotfix"]);
     assert_eq!(host.snapshot().get("api config COLOUR"), Some("\"blue\""), "a changed value stands");
@@ -252,9 +252,9 @@ fn what_somebody_stops_meanwhile_is_no_failure() {
     push.wait()
         .is_refused()
         .says("api is live")
-        .says("docs is what somebody else has made it")
-        .says("jobs is what somebody else has made it")
-        .says("web is what somebody else has made it");
+        .says("docs was changed by another command")
+        .says("jobs was changed by another command")
+        .says("web was changed by another command");
     assert_eq!(host.live("api"), "2");
     world.nothing_is_left();
     // Dokku could not remove it, for the graduation kept it.

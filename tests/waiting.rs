@@ -46,7 +46,7 @@ api  healthy
         .says("Waiting for `dokku graduate:go production` until");
 
     go().succeeds().says("=====> production runs");
-    push.wait().succeeds().says("-----> root said go").says("=====> production runs");
+    push.wait().succeeds().says("-----> root allowed it to go live").says("=====> production runs");
     assert_eq!(world.destination.live("api"), "2");
     go().is_refused().says("no graduation to production is in progress");
     world.nothing_is_left();
@@ -79,7 +79,7 @@ fn what_nobody_lets_go_live_is_put_back() {
     let held = "docker restart -t 0 $(docker ps -q --filter name=api.web.1.upcoming-)";
     world.destination.root(held).succeeds();
     world.source.dokku(&["graduate:go", "production"]).is_refused().says("nothing changed on production");
-    push.wait().is_refused().says("root said go").says("nothing changed on production");
+    push.wait().is_refused().says("root allowed it to go live").says("nothing changed on production");
     world.destination.snapshot().assert_same_as(&before);
 
     world.set(&world.source, "hold-timeout-s", 5);

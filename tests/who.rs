@@ -130,11 +130,7 @@ impl SigningDesk<'_> {
         let key = make_key(self.world, name);
         let public = fs::read(key.with_extension("pub")).unwrap();
         let add = format!("dokku graduate:signers add {name} {words}");
-        self.world
-            .source
-            .root_with_input(&add, &public)
-            .succeeds()
-            .says(&format!("Signatures of {name} are taken"));
+        self.world.source.root_with_input(&add, &public).succeeds().says(&format!("{name} may sign"));
         key
     }
 

@@ -18,7 +18,7 @@ pub(crate) enum CommandError {
     #[error("cannot read stdin: {0}")]
     Input(io::Error),
     /// The command is for root alone; holds the command line for root.
-    #[error("whose keys are accepted here only root says")]
+    #[error("only root may run this command here")]
     NotRoot(String),
     /// The result could not be written to stdout.
     #[error("cannot write the result: {0}")]
@@ -30,7 +30,7 @@ pub(crate) enum CommandError {
     #[error("the coordinator of the graduation to {0} died")]
     CoordinatorDied(EnvironmentName),
     /// A graduation is in progress.
-    #[error("{0} is being graduated to by {by}", by = .1.as_deref().unwrap_or("somebody"))]
+    #[error("a graduation to {0}{by} is in progress", by = .1.as_ref().map(|by| format!(" by {by}")).unwrap_or_default())]
     InProgress(EnvironmentName, Option<String>),
     /// No graduation is in progress.
     #[error("no graduation to {0} is in progress")]

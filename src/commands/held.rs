@@ -48,9 +48,11 @@ impl Waiting {
         #[expect(clippy::wildcard_enum_match_arm, reason = "no other notice changes it")]
         match notice {
             Notice::AwaitingGo { until } => Self::Until(until),
-            Notice::ToldToGo { .. } | Notice::GoingLive {} => Self::No { why: "somebody said go already" },
+            Notice::ToldToGo { .. } | Notice::GoingLive {} => {
+                Self::No { why: "it was already allowed to go live" }
+            }
             Notice::PuttingBack {} | Notice::Ended { .. } => {
-                Self::No { why: "it is being put back, or is over" }
+                Self::No { why: "it is being put back, or has ended" }
             }
             _ => self,
         }

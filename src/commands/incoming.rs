@@ -114,9 +114,11 @@ fn end(store: &Store, graduation: &Graduation) -> Result<ExitStatus, Error> {
             AppEnd::Restored { down: true } => {
                 detail(format_args!("{app} is at what it ran before, and does not run"));
             }
-            AppEnd::Left {} => detail(format_args!("{app} is left as somebody else has deployed it since")),
+            AppEnd::Left {} => {
+                detail(format_args!("{app} was changed by another command, and is left as it is"))
+            }
             AppEnd::Stuck { reason } => {
-                detail(format_args!("{app} could not be brought to its end: {reason}"));
+                detail(format_args!("{app} could not be concluded: {reason}"));
                 status = ExitStatus::Partly;
             }
         }

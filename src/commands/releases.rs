@@ -67,7 +67,7 @@ fn row(episode: &Episode, lost: &[AppName], ready: Option<bool>) -> Vec<String> 
     notes.extend((!episode.changed_since.is_empty()).then(|| format!("(runs, except {changed})")));
     notes.extend((ready == Some(true) && !episode.runs).then(|| "(without a build)".to_owned()));
     let gone =
-        || format!("(cannot be gone back to: no repository has the revision of {} any more)", listed(lost));
+        || format!("(cannot be restored: no repository has the revision of {} any longer)", listed(lost));
     notes.extend((!lost.is_empty()).then(gone));
     vec![
         episode.release.clone(),

@@ -57,12 +57,12 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
             let signer = Signer { name: name.clone(), key, until: arguments.until, removed: None };
             Signers::change(vars, |signers| signers.add(signer))?;
             let until = arguments.until.map(|until| format!(" until {until}")).unwrap_or_default();
-            tell(format_args!("Signatures of {name} are taken{until}: {fingerprint}"));
+            tell(format_args!("{name} may sign{until}: {fingerprint}"));
         }
         SignerAction::Remove => {
             let name = name()?;
             Signers::change(vars, |signers| signers.remove(&name, Utc::now()))?;
-            tell(format_args!("Signatures of {name} are not taken any more"));
+            tell(format_args!("{name} may no longer sign"));
         }
         SignerAction::List => list(arguments.output.format, vars)?,
     }

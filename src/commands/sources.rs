@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     match arguments.output.format {
         Format::Text if all.is_empty() => Ok(()),
         Format::Text => {
-            let names = ["source", "fingerprint", "apps", "since", "last seen", "last refused"];
+            let names = ["SOURCE", "FINGERPRINT", "APPS", "SINCE", "LAST SEEN", "LAST REFUSED"];
             let rows: Vec<Vec<String>> = all.iter().map(row).collect();
             print(table(&names.map(str::to_owned), &rows))
         }

@@ -252,7 +252,7 @@ fn text(here: &BTreeMap<AppName, Runs>, places: &[EnvironmentStatus]) -> String 
 fn to_here(incoming: Option<&str>, frozen: Option<&str>) -> String {
     let mut lines = Lines::default();
     if let Some(who) = incoming {
-        lines.big_step(&format!("this host: being graduated to by {who}"));
+        lines.big_step(&format!("this host: graduation by {who}"));
     }
     if let Some(why) = frozen {
         lines.trouble(&format!("graduations from elsewhere are refused: frozen {why}"));
@@ -271,15 +271,15 @@ fn about(lines: &mut Lines, place: &EnvironmentStatus) {
         Some(Progress { id: Some(id), by: Some(by), since: Some(since), step, unconfirmed_until }) => {
             let since = since.format("%Y-%m-%d %H:%M:%SZ");
             let what = match unconfirmed_until {
-                None => "being graduated to".to_owned(),
+                None => "in progress".to_owned(),
                 Some(until) => {
                     let left = (*until - chrono::Utc::now()).num_seconds().max(0);
-                    format!("live and unconfirmed for {left} s more, graduated to")
+                    format!("live and unconfirmed for {left} s more")
                 }
             };
-            lines.detail(&format!("{what} by {by} since {since} (graduation {id}): {step}"));
+            lines.detail(&format!("graduation {id} by {by} since {since}, {what}: {step}"));
         }
-        Some(_) => lines.detail("being graduated to by somebody"),
+        Some(_) => lines.detail("a graduation is in progress"),
         None => {}
     }
     if let Some(id) = &place.in_doubt {

@@ -57,8 +57,11 @@ fn judge<'a>(
             ends.insert(app.clone(), if runs { AppEnd::Live {} } else { AppEnd::Restored { down: false } });
         }
     }
-    let cause =
-        || Cause::new("the destination knows nothing of it any more; this is told by what runs there");
+    let cause = || {
+        Cause::new(
+            "the destination no longer knows this graduation; its outcome is judged by what runs there",
+        )
+    };
     if ends.values().all(|end| *end == AppEnd::Live {}) {
         Outcome::Live {}
     } else if ends.values().all(|end| matches!(end, AppEnd::Restored { .. })) {

@@ -64,10 +64,10 @@ pub(super) fn busy(vars: &Vars, environment: &EnvironmentName, first: Option<Env
     } else {
         "try again when it has ended".to_owned()
     };
-    let who = first.map_or("somebody".to_owned(), |EnvironmentHolder { id, by, since }| {
-        format!("{by} since {} (graduation {id})", since.format("%Y-%m-%d %H:%M:%SZ"))
+    let who = first.map_or(String::new(), |EnvironmentHolder { id, by, since }| {
+        format!(": by {by} since {} (graduation {id})", since.format("%Y-%m-%d %H:%M:%SZ"))
     });
-    let problem = format!("{environment} is being graduated to by {who}");
+    let problem = format!("a graduation to {environment} is in progress{who}");
     Ending::Refused { problems: vec![problem], hint: Some(hint) }
 }
 

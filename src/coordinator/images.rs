@@ -162,9 +162,7 @@ pub(super) fn send(
     let Row { app, there, to: commit, .. } = row;
     let kept = provenance::kept_image(vars, app, *commit).map_err(|error| error.to_string())?;
     let Some(kept) = kept.filter(|kept| kept.name(app) == planned) else {
-        return Err(
-            "somebody has removed, pruned or rebuilt it since the plan was made; graduate again".to_owned()
-        );
+        return Err("it was removed, pruned or rebuilt after the plan was made; graduate again".to_owned());
     };
     let words = ["graduate:receive-image", there.name().as_str()];
     let receiver = || {

@@ -77,7 +77,7 @@ impl Coordinator<'_> {
     /// Runs VERIFY hooks once more and returns what they find: the destination has confirmed on its own what was not
     /// verified to the end here.
     pub(super) fn verify_late(&mut self) -> String {
-        let what = "it was confirmed there at the end of its soak, for nothing was heard of this host";
+        let what = "it was confirmed there at the end of its soak: no message from this host arrived";
         let found = Programs::of(self, HookKind::Verify, None).map(|programs| {
             let count = programs.count();
             let failures =

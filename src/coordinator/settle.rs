@@ -145,7 +145,7 @@ fn decided_by_ref(vars: &Vars, order: &Order, entries: &[Entry]) -> Result<Optio
 /// Returns what people are told of a graduation whose journal was removed.
 pub(crate) fn given_up(id: &GraduationId) -> String {
     format!(
-        "the journal of graduation {id} is gone, so it is given up: nobody can tell how it stood. `dokku graduate:status` \
-         tells whether what runs is what was released"
+        "the journal of graduation {id} no longer exists, so its outcome is unknown and it is given up. \
+         `dokku graduate:status` shows whether the last release runs"
     )
 }

@@ -30,8 +30,7 @@ pub(crate) enum DeliveryError {
     Trigger(#[from] ProcessError),
     /// The kept image existed when the plan was made.
     #[error(
-        "the kept image of {app} at {} is gone from Docker since the plan was made: somebody has removed or pruned it; \
-         graduate again, and it is built",
+        "the kept image of {app} at {} was removed or pruned after the plan was made; graduate again, and {app} is built",
         revision.short()
     )]
     Gone {
@@ -67,9 +66,7 @@ pub(crate) enum DeliveryError {
     #[error(transparent)]
     File(#[from] FileError),
     /// The sent image existed when the deploy began.
-    #[error(
-        "the image of {0} that the source has sent is gone from Docker: somebody has removed or pruned it; graduate again"
-    )]
+    #[error("the image of {0} that the source has sent was removed or pruned; graduate again")]
     NotSent(AppName),
 }
 

@@ -30,7 +30,7 @@ pub(super) fn all(vars: &Vars) -> Vec<Finding> {
     });
     let found =
         of_own.chain(of_deploys).chain(standing(vars)).chain(of_git(vars)).chain(marks(vars)).collect();
-    or_else_ok(found, Finding::ok(Check::Locks, "none that nobody needs any more"))
+    or_else_ok(found, Finding::ok(Check::Locks, "no stale locks"))
 }
 
 /// Finds apps that are locked although no deploy runs: a graduation to them is refused.

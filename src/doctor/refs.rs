@@ -27,7 +27,7 @@ fn found(vars: &Vars, repo: &GitRepository, settings: &Settings) -> Result<Vec<F
     let mut found: Vec<Finding> = blocking
         .iter()
         .map(|name| {
-            let what = format!("{name} is in the way of the refs that record a graduation: none can begin");
+            let what = format!("{name} blocks the refs that record a graduation: none can begin");
             Finding::broken(Check::Refs, what, deletion(vars, name))
         })
         .collect();
@@ -44,5 +44,5 @@ fn found(vars: &Vars, repo: &GitRepository, settings: &Settings) -> Result<Vec<F
         );
         found.push(Finding::broken(Check::Refs, what, back_to_main(vars)));
     }
-    Ok(or_else_ok(found, Finding::ok(Check::Refs, "no ref confuses git or is in the way")))
+    Ok(or_else_ok(found, Finding::ok(Check::Refs, "no ref confuses git or blocks a graduation")))
 }

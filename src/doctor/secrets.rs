@@ -105,9 +105,9 @@ pub(super) fn signers(vars: &Vars) -> Vec<Finding> {
         Ok(signers) => {
             let now = Utc::now();
             let what = match signers.all().iter().filter(|signer| signer.is_valid(now)).count() {
-                0 => "nobody's signatures are taken".to_owned(),
-                1 => "the signatures of 1 key are taken".to_owned(),
-                count => format!("the signatures of {count} keys are taken"),
+                0 => "no key may sign".to_owned(),
+                1 => "1 key may sign".to_owned(),
+                count => format!("{count} keys may sign"),
             };
             Finding::ok(Check::Signers, what)
         }

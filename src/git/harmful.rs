@@ -57,9 +57,9 @@ fn harmful(listed: &str, exists: impl Fn(&str) -> bool) -> Vec<Harmful> {
     let found = set.iter().enumerate().filter_map(|(number, one)| {
         let why = match one.name {
             "receive.procreceiverefs" => "leaves it to another program to move the tag",
-            "receive.hiderefs" | "transfer.hiderefs" if number > outweighed => "hides refs from who pushes",
-            HIDES_FROM_CLONES if number > outweighed => "hides refs from who clones",
-            "receive.fsck.skiplist" if !exists(one.value) => "names a file that is not there",
+            "receive.hiderefs" | "transfer.hiderefs" if number > outweighed => "hides refs from pushes",
+            HIDES_FROM_CLONES if number > outweighed => "hides refs from clones",
+            "receive.fsck.skiplist" if !exists(one.value) => "names a file that does not exist",
             _ => return None,
         };
         let origin = one.origin.strip_prefix("file:").map(str::to_owned);
@@ -93,14 +93,14 @@ mod tests {
             ("file:/etc/gitconfig\0receive.procreceiverefs\nrefs/tags\0", "", Some("to move the tag")),
             ("file:/etc/gitconfig\0transfer.hiderefs\nrefs/tags\0", "", None),
             ("file:/etc/gitconfig\0receive.hiderefs\nrefs/tags\0", "", None),
-            ("", "file:/home/dokku/.git/config\0receive.hiderefs\nrefs/tags\0", Some("from who pushes")),
-            ("", "file:/home/dokku/.git/config\0transfer.hiderefs\nrefs/tags\0", Some("from who pushes")),
+            ("", "file:/home/dokku/.git/config\0receive.hiderefs\nrefs/tags\0", Some("from pushes")),
+            ("", "file:/home/dokku/.git/config\0transfer.hiderefs\nrefs/tags\0", Some("from pushes")),
+            ("", "file:/home/dokku/.git/config\0uploadpack.hiderefs\nrefs/heads/env\0", Some("from clones")),
             (
+                "file:/etc/gitconfig\0receive.fsck.skiplist\n/missing\0",
                 "",
-                "file:/home/dokku/.git/config\0uploadpack.hiderefs\nrefs/heads/env\0",
-                Some("from who clones"),
+                Some("a file that does not exist"),
             ),
-            ("file:/etc/gitconfig\0receive.fsck.skiplist\n/missing\0", "", Some("a file that is not there")),
             ("file:/etc/gitconfig\0receive.fsck.skiplist\n/\0", "", None),
             ("file:/etc/gitconfig\0core.bare\nfalse\0file:/etc/gitconfig\0core.ignorecase\0", "", None),
         ];
@@ -109,7 +109,7 @@ mod tests {
             assert_eq!(found.len(), usize::from(expected.is_some()), "{before}{after}: {found:?}");
             if let (Some(one), Some(why)) = (found.first(), expected) {
                 assert!(one.to_string().ends_with(why), "{one}");
-                assert_eq!(one.stops_pushes(), why != "from who clones", "{one}");
+                assert_eq!(one.stops_pushes(), why != "from clones", "{one}");
                 let file = if before.is_empty() { "/home/dokku/.git/config" } else { "/etc/gitconfig" };
                 assert_eq!(one.remedy(), format!("git config --file {file} --unset-all {}", one.name));
             }

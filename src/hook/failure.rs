@@ -36,7 +36,7 @@ pub(crate) enum HookError {
     #[error("cannot accept the push: {0}")]
     Approval(#[from] ApprovalError),
     /// An approval, or its withdrawal, could not be recorded.
-    #[error("the approvals of this push are not recorded: {0}\nthen delete their tags, and push them again")]
+    #[error("the approvals of this push are not recorded: {0}\nthen delete the tags, and push them again")]
     NotRecorded(#[source] ApprovalError),
     /// A graduation in progress takes its decision from this tag.
     #[error("cannot delete {0}: a graduation that it asked for is in progress")]

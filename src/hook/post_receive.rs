@@ -132,7 +132,7 @@ impl FollowedGraduation {
         let place = Place::of(vars, &self.id);
         let entries = journal::read(&place.journal())?;
         let mut what = format!(
-            "the coordinator died after it was decided; {environment} goes live by itself, if it has heard of that"
+            "the coordinator died after the decision; {environment} goes live on its own if it has received it"
         );
         if let FollowedState::Asked(_, order) = self.state {
             let is_current = journal::current(vars, environment)?.as_ref() == Some(&self.id);
@@ -148,7 +148,7 @@ impl FollowedGraduation {
         } else if entries.is_empty() {
             // A coordinator that votes has begun something, unless there is nothing to do.
             let what = format!(
-                "{environment} runs this already, but the coordinator died before it could note that"
+                "{environment} runs this already, but the coordinator died before it could record that"
             );
             let hint = format!("push it under another label, and `env/{environment}` names it");
             error::show(&what, Some(&hint));
@@ -157,7 +157,7 @@ impl FollowedGraduation {
         if GitRepository::open(vars)?.read_ref(&self.tag.ref_name())? != Some(self.new) {
             // Setting the tag back is the last step but one of a coordinator whose graduation is not live.
             what = format!(
-                "the coordinator died when it had set the tag back; {environment} does not run what was asked for"
+                "the coordinator died after it had set the tag back; {environment} does not run the requested state"
             );
         }
         error::show(&what, Some(&recover));

@@ -34,7 +34,7 @@ pub enum SendError {
     #[error(transparent)]
     Docker(#[from] DockerError),
     /// The image was removed.
-    #[error("there is no image {0} any more")]
+    #[error("the image {0} no longer exists")]
     Gone(String),
     /// Docker's output cannot be sent.
     #[error(transparent)]
@@ -46,10 +46,10 @@ pub enum SendError {
     #[error("the connection ended while the image was sent{0}")]
     Ended(String),
     /// The destination's line is not an answer.
-    #[error("the destination said something else than an answer: {0}")]
+    #[error("the destination sent something other than an answer: {0}")]
     Line(#[from] LineError),
     /// The destination's answer is not valid at this point.
-    #[error("the destination said something else than was asked: {0}")]
+    #[error("unexpected answer from the destination: {0}")]
     OutOfTurn(String),
     /// A pipe of ours failed.
     #[error("cannot talk to ssh: {0}")]

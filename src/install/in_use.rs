@@ -21,11 +21,16 @@ pub(super) fn graduations(vars: &Vars) -> Result<Vec<String>, FileError> {
         let Some(environment) = name.and_then(|name| name.parse::<EnvironmentName>().ok()) else { continue };
         found.extend(Lock::look(&entry.path())?.map(|holder: Option<EnvironmentHolder>| match holder {
             Some(EnvironmentHolder { by, since, .. }) => {
-                format!("{by} graduates to {environment} since {}", since.format("%Y-%m-%d %H:%M:%SZ"))
+                format!(
+                    "a graduation to {environment} by {by} is in progress since {}",
+                    since.format("%Y-%m-%d %H:%M:%SZ")
+                )
             }
-            None => format!("somebody graduates to {environment}"),
+            None => format!("a graduation to {environment} is in progress"),
         }));
     }
-    found.extend(participant::in_progress(vars)?.map(|by| format!("{by} graduates to this host")));
+    found.extend(
+        participant::in_progress(vars)?.map(|by| format!("a graduation to this host is in progress: {by}")),
+    );
     Ok(found)
 }

@@ -301,7 +301,9 @@ mod tests {
         assert_eq!(there.live().unwrap(), BTreeMap::new());
         let other = there.factors().unwrap_err().to_string();
         assert!(
-            other.contains("something else than was asked: {\"type\":\"answer\",\"answer\":\"clock\""),
+            other.contains(
+                "unexpected answer from the agent there: {\"type\":\"answer\",\"answer\":\"clock\""
+            ),
             "{other}"
         );
     }

@@ -55,7 +55,7 @@ pub(super) fn refusal(
         }
     }
     if !agent.is_running() {
-        return Ok(Some("its source has left before it began".to_owned()));
+        return Ok(Some("the source disconnected before the graduation began".to_owned()));
     }
     // Hooks take time, and an operator who closes the host in the meantime means this graduation, too.
     Ok(settings::unless_closed(vars).err())

@@ -52,7 +52,7 @@ pub(crate) enum AppError {
     #[error(transparent)]
     Git(#[from] GitError),
     /// The app is not what the plan saw.
-    #[error("{app} was deployed meanwhile: it runs {found}, not {planned}")]
+    #[error("{app} was deployed since the plan was made: it runs {found}, not {planned}")]
     Changed {
         /// The app.
         app: AppName,
@@ -62,7 +62,7 @@ pub(crate) enum AppError {
         planned: Runs,
     },
     /// Another deploy of the app is running.
-    #[error("{app} is being deployed by somebody else; graduate again when that is over")]
+    #[error("another deploy of {app} is running; graduate again when it has ended")]
     Deploying {
         /// The app.
         app: AppName,
@@ -75,9 +75,9 @@ pub(crate) enum AppError {
     },
     /// The app has a container of a deploy that still runs or was killed.
     #[error(
-        "{app} has a container that is neither live nor part of this graduation, {container}: somebody else \
-         deploys it, and then graduate again when that is over, or has been killed in doing so, and then \
-         `docker rm -f {container}`"
+        "{app} has a container that is neither live nor part of this graduation, {container}: if another \
+         deploy of it is running, graduate again when it has ended; if that deploy was killed, run `docker rm \
+         -f {container}`"
     )]
     Starting {
         /// The app.
@@ -86,7 +86,7 @@ pub(crate) enum AppError {
         container: String,
     },
     /// Another deploy of the app does not end.
-    #[error("{app} cannot be put back while somebody else deploys it, and that does not end: {holders}")]
+    #[error("{app} cannot be put back: another deploy of it does not end: {holders}")]
     Locked {
         /// The app.
         app: AppName,
@@ -95,21 +95,21 @@ pub(crate) enum AppError {
     },
     /// The image of what the app ran no longer exists.
     #[error(
-        "the image of what {app} ran is gone from Docker (removed, pruned, or lost to another build), so that it cannot \
-         be put back; `dokku ps:rebuild {app}` builds it again"
+        "the image that {app} ran no longer exists (removed, pruned, or replaced by another build), so {app} \
+         cannot be put back; `dokku ps:rebuild {app}` builds it again"
     )]
     NoOldImage {
         /// The app.
         app: AppName,
     },
     /// The image that was held no longer exists.
-    #[error("the new image of {app} is gone from Docker: somebody has removed or pruned it; graduate again")]
+    #[error("the new image of {app} was removed or pruned; graduate again")]
     NoNewImage {
         /// The app.
         app: AppName,
     },
     /// After the app was put back, something of the refused version is left.
-    #[error("{app} was put back, and still {what} of the version that was not to be")]
+    #[error("{app} was put back, but still {what} of the refused version")]
     StillNew {
         /// The app.
         app: AppName,

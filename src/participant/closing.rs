@@ -39,7 +39,7 @@ impl Closed {
     fn restored(result: Result<AsBefore, AppError>) -> Self {
         match result {
             Ok(AsBefore { is_kept, is_down: down }) => {
-                let note = "is kept although this graduation created it: somebody has used it meanwhile";
+                let note = "is kept, although this graduation created it: it was used in the meantime";
                 Self { end: AppEnd::Restored { down }, note: is_kept.then(|| note.to_owned()) }
             }
             Err(error) => Self::of(AppEnd::Stuck { reason: error.to_string() }),
@@ -242,7 +242,7 @@ impl Closing {
         let app = App::new(&self.vars, &self.id, &self.app);
         if self.lock.is_none() && noted.is_touched() {
             let say = |holders| {
-                let text = format!("waits for somebody else's deploy of it to end: {holders}");
+                let text = format!("waits for another deploy of it to end: {holders}");
                 // As in `start`, the main loop waits for us.
                 let _ = self.sender.send(Message::Report(Report::Log { app: self.app.clone(), text }));
             };

@@ -276,7 +276,8 @@ impl Watchman {
         if let Some(watched) = self.apps.get_mut(&app) {
             watched.begin_anew(live, has_left);
         }
-        let text = "somebody else has deployed, stopped or destroyed it: it is left as it is".to_owned();
+        let text =
+            "it was deployed, stopped or destroyed by another command, and is left as it is".to_owned();
         !has_left || self.sender.send(Message::Report(Report::Log { app, text })).is_ok()
     }
 

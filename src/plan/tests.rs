@@ -97,7 +97,7 @@ fn a_revision_that_is_not_here_is_told_with_its_reason() {
     let unreadable = Known { unreadable: Some("no HEAD".to_owned()), ..missing.clone() };
     assert_eq!(told(unreadable), ["the repository of web here cannot be read: no HEAD"]);
     let arriving = Known { is_arriving: true, ..missing.clone() };
-    assert_eq!(told(arriving), ["web is being deployed here right now; graduate again when that is over"]);
+    assert_eq!(told(arriving), ["a deploy of web is running here; graduate again when it has ended"]);
     assert!(told(missing)[0].contains("push from a shallow clone"));
 }
 

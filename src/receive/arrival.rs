@@ -20,7 +20,7 @@ pub(crate) enum ArrivalError {
     )]
     TooLarge(u64),
     /// Some objects belong neither to the revision nor to its history.
-    #[error("{count} of the objects belong to nothing that was asked for, {first} for one")]
+    #[error("{count} objects do not belong to the requested revision, for example {first}")]
     Unasked {
         /// How many.
         count: usize,

@@ -23,7 +23,7 @@ pub(crate) fn blocking_refs(
 ) -> Result<Vec<String>, RepoError> {
     let problem = |name: String| {
         format!(
-            "the ref {name} is in the way of those that record a graduation; delete it on this host:\n`{}`",
+            "the ref {name} blocks the refs that record a graduation; delete it on this host:\n`{}`",
             deletion(vars, &name)
         )
     };

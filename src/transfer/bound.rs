@@ -19,10 +19,10 @@ const GRACE: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BoundError {
     /// The destination sent more than [`MAX_SAID`] bytes.
-    #[error("the destination says more than {} MiB in answer to a push", MAX_SAID >> 20)]
+    #[error("the destination sent more than {} MiB in answer to a push", MAX_SAID >> 20)]
     TooMuch,
     /// A pipe failed.
-    #[error("cannot pass on what the destination says: {0}")]
+    #[error("cannot pass on the destination's output: {0}")]
     Pipe(#[from] io::Error),
     /// ssh failed.
     #[error(transparent)]

@@ -345,7 +345,7 @@ fn nothing_is_left_of_what_is_refused() {
         hosts.destination.decide("abort");
         refused(
             hosts.destination.session(&hosts.announcement(KEPT, false)).last(),
-            "is not part of a graduation",
+            "is not in a graduation of this source",
         );
     }
 }

@@ -128,7 +128,7 @@ fn is_true(after: &After<'_>, live: bool, told: &str) {
     if live && after.is_heard && after.push.status != Some(0) {
         let is_why = |text: &&str| push.contains(*text);
         let reasons =
-            ["=====> production runs", "goes live by itself", "graduate:status", "graduate:recover"];
+            ["=====> production runs", "goes live on its own", "graduate:status", "graduate:recover"];
         assert!(
             reasons.iter().any(is_why),
             "it is live, and the push failed without a word about that{told}"

@@ -33,10 +33,10 @@ impl Transaction {
                         .filter_map(|(app, end)| (*end == AppEnd::Left {}).then_some(app.as_str()))
                         .collect();
                     let cause = if left.is_empty() {
-                        cause("the destination could not bring all apps to their end")
+                        cause("the destination could not conclude all apps")
                     } else {
                         let left = left.join(", ");
-                        cause(&format!("somebody else has deployed, stopped or destroyed {left} meanwhile"))
+                        cause(&format!("another command deployed, stopped or destroyed {left}"))
                     };
                     self.mixed(cause)
                 }

@@ -75,7 +75,7 @@ impl Peer {
             Report::Unknown {} => {
                 self.seen -= 1;
                 self.is_forgotten = true;
-                Some(TransactionEvent::Refused("the destination knows nothing of it".to_owned()))
+                Some(TransactionEvent::Refused("the destination does not know this graduation".to_owned()))
             }
             Report::Building { .. } => None,
             Report::Admitting { text } => {

@@ -40,7 +40,7 @@ impl Peer {
         if self.link.is_none() || !self.lease.is_silent(Instant::now()) {
             return None;
         }
-        self.link_lost(format!("nothing was heard from it for {} s", self.lease.length.as_secs()), say)
+        self.link_lost(format!("it sent nothing for {} s", self.lease.length.as_secs()), say)
     }
 
     pub(super) fn link_lost(&mut self, reason: String, say: Say<'_>) -> Option<TransactionEvent> {
