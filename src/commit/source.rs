@@ -178,7 +178,7 @@ impl Transaction {
     /// A graduation that another coordinator left, to be aborted.
     pub(crate) fn left_to_abort(cause: Cause) -> (Self, Vec<TransactionAction>) {
         let aborting = TransactionState::Aborting(cause);
-        let this = Self::in_state(aborting, Party::left(), OnFailure::default());
+        let this = Self::in_state(aborting, Party::default(), OnFailure::default());
         (this, vec![TransactionAction::AnnounceAbort])
     }
 

@@ -255,6 +255,23 @@ fn it_is_over_when_it_is_settled() {
 }
 
 #[test]
+fn it_soaks_between_all_being_live_and_the_verdict() {
+    for (name, machine) in states() {
+        let soaks = ["both are live and watched", "the same with `keep`, watched"].contains(&name);
+        assert_eq!(machine.is_soaking(), soaks, "{name}");
+    }
+}
+
+#[test]
+fn an_app_that_was_being_put_back_after_a_soak_is_put_back() {
+    let mut machine =
+        left([(api(), Stage::Restoring, None), (web(), Stage::Live, None)], OnFailure::Rollback, Soak::Begun);
+    machine.step(DestinationEvent::Decided(Decision::Go));
+    let actions = machine.step(DestinationEvent::Judged(Verdict::Confirm));
+    assert!(actions.contains(&DestinationAction::Conclude(api(), Way::Compensate)), "{actions:?}");
+}
+
+#[test]
 fn an_ended_graduation_does_nothing_but_tell_its_decision() {
     let over = after(
         carrying_out(),

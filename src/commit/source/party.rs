@@ -52,15 +52,10 @@ impl Party {
         }
     }
 
-    /// A destination on which another coordinator began. Only that coordinator knew the apps.
-    pub(super) fn left() -> Self {
-        Self { has_begun: true, ..Self::default() }
-    }
-
     /// A destination that holds, or held, all these apps for another coordinator.
     pub(super) fn held_by(apps: impl IntoIterator<Item = AppName>) -> Self {
         let preparations = apps.into_iter().map(|app| (app, Preparation::Held)).collect();
-        Self { preparations, ..Self::left() }
+        Self { preparations, ..Self::default() }
     }
 
     pub(super) fn knows_no_apps(&self) -> bool {
