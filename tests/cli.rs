@@ -23,14 +23,14 @@ Promote a whole environment at once: every app goes live together or none does
 
 Commands (each has --help):
     graduate <environment> [<revision>] [--yes] [--plan] [--hold] [--option <option>]      Graduate a state of this host to an environment: every app goes live together or none does
-    graduate:abort [<environment>] [--incoming]                                            Stop a graduation that has not been decided yet and put everything back
+    graduate:abort [<environment>] [--incoming]                                            Stop a graduation that is not decided or not confirmed yet and put everything back
     graduate:accept <name> [--only <patterns>]                                             Let the key of a source graduate to this host and do nothing else
     graduate:add-environment <name> <url> [--fingerprint <fingerprint>]                    Link an environment: pin its host key and test the link
     graduate:add-hook <PRE|POST|VERIFY|SUCCESS|FAILURE|INCOMING> <command>                 Add a hook that runs before a graduation or when all apps are held or are live or when it is confirmed or has failed
     graduate:commit [--message <message>] [--runs <app=revision>]                          Commit the state of this environment as it is now
     graduate:confirm <environment>                                                         Confirm what is live before the end of its soak
     graduate:diff <environment> [<revision>] [--all] [--format <text|json>]                Show how a state differs from what an environment is: revisions and config names and other settings
-    graduate:doctor [<environment>] [--format <text|json>]                                 Examine the installation and each link and say what puts right what is wrong
+    graduate:doctor [<environment>] [--format <text|json>]                                 Examine the installation and each link and print a remedy for each problem
     graduate:environments [--format <text|json>]                                           List the environments as `<name>=<url>`
     graduate:freeze [<environment>] [<reason>] [--incoming <reason>]                       Refuse graduations to an environment and say why
     graduate:go <environment>                                                              Let a graduation that waits for a person go live
@@ -38,18 +38,18 @@ Commands (each has --help):
     graduate:help                                                                          List the commands
     graduate:hooks [<PRE|POST|VERIFY|SUCCESS|FAILURE|INCOMING>] [--format <text|json>]     List hooks with their indexes
     graduate:key                                                                           Print the public key that a destination must accept
-    graduate:logs [<id|environment>] [--follow] [--app <app>]                              Show the whole story of a graduation; the latest one if not said
+    graduate:logs [<id|environment>] [--follow] [--app <app>]                              Show the log of a graduation; by default of the latest one
     graduate:map <environment> [<from>] [<to>] [--format <text|json>]                      Give the apps of an environment other names; without patterns list the rules
     graduate:plan <environment> [<revision>] [--option <option>] [--format <text|json>]    Show what a graduation would do
     graduate:recover [<environment>] [--incoming]                                          Settle a graduation that was left in doubt: finish it or undo it
-    graduate:reject <name>                                                                 Let a source graduate to this host no more
+    graduate:reject <name>                                                                 Stop a source from graduating to this host
     graduate:releases <environment> [--limit <count>] [--format <text|json>]               List the releases of an environment
     graduate:report [<environment>] [--format <text|json>]                                 Show what is set for the environments
     graduate:rm-environment <name>                                                         Forget an environment and its pinned host key
     graduate:rm-hook <PRE|POST|VERIFY|SUCCESS|FAILURE|INCOMING> <index>                    Remove a hook by its index
     graduate:rollback <environment> [<release>] [--yes] [--despite-freeze]                 Go back to the release before or to a given one: every app goes back together or none does
     graduate:set <environment|--global> <property> [<value>]                               Set a property of an environment or of all; no value resets it
-    graduate:signers [<add|list|remove>] [<name>] [--until <date>] [--format <text|json>]  Say whose signatures of request tags are taken
+    graduate:signers [<add|list|remove>] [<name>] [--until <date>] [--format <text|json>]  List or change whose signatures of request tags are accepted
     graduate:sources [--format <text|json>]                                                List the sources that may graduate to this host
     graduate:status [<environment>] [--format <text|json>]                                 Show which revision of which app runs where
     graduate:unfreeze [<environment>] [--incoming]                                         Let graduations to an environment pass again
@@ -70,14 +70,14 @@ fn dokku_gets_its_columns_and_its_status() {
         str![[r#"
 stdout:
     graduate <environment> [<revision>] [--yes] [--plan] [--hold] [--option <option>], Graduate a state of this host to an environment: every app goes live together or none does
-    graduate:abort [<environment>] [--incoming], Stop a graduation that has not been decided yet and put everything back
+    graduate:abort [<environment>] [--incoming], Stop a graduation that is not decided or not confirmed yet and put everything back
     graduate:accept <name> [--only <patterns>], Let the key of a source graduate to this host and do nothing else
     graduate:add-environment <name> <url> [--fingerprint <fingerprint>], Link an environment: pin its host key and test the link
     graduate:add-hook <PRE|POST|VERIFY|SUCCESS|FAILURE|INCOMING> <command>, Add a hook that runs before a graduation or when all apps are held or are live or when it is confirmed or has failed
     graduate:commit [--message <message>] [--runs <app=revision>], Commit the state of this environment as it is now
     graduate:confirm <environment>, Confirm what is live before the end of its soak
     graduate:diff <environment> [<revision>] [--all] [--format <text|json>], Show how a state differs from what an environment is: revisions and config names and other settings
-    graduate:doctor [<environment>] [--format <text|json>], Examine the installation and each link and say what puts right what is wrong
+    graduate:doctor [<environment>] [--format <text|json>], Examine the installation and each link and print a remedy for each problem
     graduate:environments [--format <text|json>], List the environments as `<name>=<url>`
     graduate:freeze [<environment>] [<reason>] [--incoming <reason>], Refuse graduations to an environment and say why
     graduate:go <environment>, Let a graduation that waits for a person go live
@@ -85,18 +85,18 @@ stdout:
     graduate:help, List the commands
     graduate:hooks [<PRE|POST|VERIFY|SUCCESS|FAILURE|INCOMING>] [--format <text|json>], List hooks with their indexes
     graduate:key, Print the public key that a destination must accept
-    graduate:logs [<id|environment>] [--follow] [--app <app>], Show the whole story of a graduation; the latest one if not said
+    graduate:logs [<id|environment>] [--follow] [--app <app>], Show the log of a graduation; by default of the latest one
     graduate:map <environment> [<from>] [<to>] [--format <text|json>], Give the apps of an environment other names; without patterns list the rules
     graduate:plan <environment> [<revision>] [--option <option>] [--format <text|json>], Show what a graduation would do
     graduate:recover [<environment>] [--incoming], Settle a graduation that was left in doubt: finish it or undo it
-    graduate:reject <name>, Let a source graduate to this host no more
+    graduate:reject <name>, Stop a source from graduating to this host
     graduate:releases <environment> [--limit <count>] [--format <text|json>], List the releases of an environment
     graduate:report [<environment>] [--format <text|json>], Show what is set for the environments
     graduate:rm-environment <name>, Forget an environment and its pinned host key
     graduate:rm-hook <PRE|POST|VERIFY|SUCCESS|FAILURE|INCOMING> <index>, Remove a hook by its index
     graduate:rollback <environment> [<release>] [--yes] [--despite-freeze], Go back to the release before or to a given one: every app goes back together or none does
     graduate:set <environment|--global> <property> [<value>], Set a property of an environment or of all; no value resets it
-    graduate:signers [<add|list|remove>] [<name>] [--until <date>] [--format <text|json>], Say whose signatures of request tags are taken
+    graduate:signers [<add|list|remove>] [<name>] [--until <date>] [--format <text|json>], List or change whose signatures of request tags are accepted
     graduate:sources [--format <text|json>], List the sources that may graduate to this host
     graduate:status [<environment>] [--format <text|json>], Show which revision of which app runs where
     graduate:unfreeze [<environment>] [--incoming], Let graduations to an environment pass again

@@ -22,10 +22,10 @@ use super::verdict;
 /// Which environment, or this host.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The environment that is being graduated to
+    /// The environment of the graduation
     #[arg(required_unless_present = "incoming", conflicts_with = "incoming")]
     pub(super) environment: Option<EnvironmentName>,
-    /// The graduation from elsewhere to this host
+    /// The graduation to this host
     #[arg(long)]
     pub(super) incoming: bool,
 }

@@ -21,8 +21,8 @@ pub(crate) struct Arguments {
     /// What this host calls the source; the name of its key in `ssh-keys:list`
     #[arg(value_name = "NAME")]
     name: SourceName,
-    /// The apps of this host that it may graduate, by names or patterns with one `*`, separated by commas; without it all.
-    /// Others do not exist for it
+    /// The apps of this host that it may graduate: names or patterns with one `*`, separated by commas; without it all.
+    /// It cannot see others
     #[arg(long, value_name = "PATTERNS")]
     only: Option<Patterns>,
 }

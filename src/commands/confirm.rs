@@ -15,7 +15,7 @@ use super::in_progress::{ending_after, the_one_in_progress};
 /// Which environment.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The environment that is being graduated to
+    /// The environment of the graduation
     pub(super) environment: EnvironmentName,
 }
 

@@ -17,10 +17,10 @@ pub(crate) struct Arguments {
     /// The environment
     #[arg(required_unless_present = "incoming", conflicts_with = "incoming")]
     pub(super) environment: Option<EnvironmentName>,
-    /// Why, for those who are refused
+    /// The reason, which refused people see
     #[arg(required_unless_present = "incoming", num_args = 1.., value_name = "REASON")]
     reason: Vec<String>,
-    /// Refuse what comes from elsewhere to this host, and why
+    /// Refuse graduations to this host, and why
     #[arg(long, num_args = 1.., value_name = "REASON")]
     incoming: Vec<String>,
 }
@@ -31,7 +31,7 @@ pub(crate) struct UnfreezeArguments {
     /// The environment
     #[arg(required_unless_present = "incoming", conflicts_with = "incoming")]
     pub(super) environment: Option<EnvironmentName>,
-    /// What comes from elsewhere to this host
+    /// Graduations to this host
     #[arg(long)]
     pub(super) incoming: bool,
 }

@@ -17,7 +17,7 @@ use super::in_progress::the_one_in_progress;
 /// Which environment.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The environment that is being graduated to
+    /// The environment of the graduation
     pub(super) environment: EnvironmentName,
 }
 

@@ -20,7 +20,7 @@ use super::printing::{Format, FormatOption, print, print_json, table};
 /// Which environment, and how to show it.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The environment that is being graduated to
+    /// The environment of the graduation
     environment: EnvironmentName,
     #[command(flatten)]
     output: FormatOption,

@@ -67,42 +67,41 @@ const ENDS_AS_A_GRADUATION: &str = "Exit status: 0 the environment runs the stat
 pub(crate) enum Command {
     /// Graduate a state of this host to an environment: every app goes live together or none does
     ///
-    /// It does what a push of a request tag does, and its tag is `graduate/<environment>/cli`. It shows the plan and what
-    /// is new, and asks. At a terminal it then shows a line for each app with what it does and for how long; otherwise,
-    /// and with NO_COLOR or TERM=dumb, it prints lines as a push does. What builds write is in `graduate:logs`.
+    /// It does what the push of a request tag does; its tag is `graduate/<environment>/cli`. It shows the plan and the new
+    /// commits, and asks for confirmation. At a terminal it then shows one line per app with its step and its duration;
+    /// otherwise, and with NO_COLOR or TERM=dumb, it prints lines as a push does. `graduate:logs` shows the output of builds.
     #[command(name = "graduate", after_help = ENDS_AS_A_GRADUATION)]
     Graduate(graduate::Arguments),
-    /// Stop a graduation that has not been decided yet and put everything back
+    /// Stop a graduation that is not decided or not confirmed yet and put everything back
     ///
-    /// It waits until everything is put back. After the decision it is too late, and `graduate:rollback` goes back.
-    /// With `--incoming` it is run on a destination: it ends what somebody elsewhere graduates to it.
+    /// It waits until everything is put back. A release that is live and unconfirmed is rolled back. If it is too late,
+    /// use `graduate:rollback`. With `--incoming` it runs on a destination and ends the graduation to that host.
     #[command(
         name = "graduate:abort",
-        after_help = "Exit status: 0 it was aborted, or had ended by itself with nothing changed; 1 there is none, or it is \
+        after_help = "Exit status: 0 it was aborted, or had already ended with nothing changed; 1 there is none, or it is \
                       too late; 3 not everything could be put back"
     )]
     Abort(abort::Arguments),
     /// Let the key of a source graduate to this host and do nothing else
     ///
-    /// It runs on the destination, as root, with the public key on stdin: what `graduate:key` prints on the source. The key
-    /// can run no other command of Dokku, no shell, and forward nothing. If it could run every command until now, that ends.
-    /// Run again for the same name, it takes the new key or the new patterns.
+    /// It runs on the destination, as root, and reads the public key on stdin: the line that `graduate:key` prints on the
+    /// source. That key can then run no other command of Dokku and no shell, and forward nothing, even if it could until
+    /// now. Run again for the same name, it replaces the key and the patterns; without `--only` all apps are allowed.
     #[command(
         name = "graduate:accept",
-        after_help = "Exit status: 0 it is accepted; 1 it was not root who called, or the name or the key is taken; 2 what \
-                      came on stdin is not a public key"
+        after_help = "Exit status: 0 it is accepted; 1 the caller is not root, or the name or the key is taken; 2 stdin is \
+                      not a public key"
     )]
     Accept(accept::Arguments),
     /// Link an environment: pin its host key and test the link
     ///
-    /// Run again with the same address, it tests the link again. A destination that is not set up yet is not an error: it
-    /// says what to run there. What else is set for the environment stays.
+    /// Run again with the same address, it tests the link again. A destination that is not set up yet is not an error: the
+    /// command prints what to run there. The environment's other settings stay.
     #[command(name = "graduate:add-environment")]
     AddEnvironment(add_environment::Arguments),
     /// Add a hook that runs before a graduation or when all apps are held or are live or when it is confirmed or has failed
     ///
-    /// Hooks run on this host, for graduations to every environment, one after another in the order in which they were
-    /// added.
+    /// Hooks run on this host, for graduations to every environment, one after another in the order of their indexes.
     #[command(name = "graduate:add-hook")]
     AddHook(add_hook::Arguments),
     /// Talk to a source
@@ -110,13 +109,13 @@ pub(crate) enum Command {
     Agent,
     /// Commit the state of this environment as it is now
     ///
-    /// Where nothing recorded what an app runs, since it was deployed before the plugin was installed, `--runs` says it;
-    /// nothing is deployed for that.
+    /// If an app was deployed before the plugin was installed, nothing recorded its revision: state it with `--runs`. This
+    /// deploys nothing.
     #[command(name = "graduate:commit")]
     Commit(commit::CommitArgs),
     /// Confirm what is live before the end of its soak
     ///
-    /// The release is recorded then. The command waits for that, and its exit status says how the graduation ended.
+    /// This records the release. The command waits for that; its exit status says how the graduation ended.
     #[command(
         name = "graduate:confirm",
         after_help = "Exit status: 0 the environment runs the state; 1 nothing is unconfirmed there, or it was rolled back; \
@@ -125,15 +124,15 @@ pub(crate) enum Command {
     Confirm(confirm::Arguments),
     /// Show how a state differs from what an environment is: revisions and config names and other settings
     ///
-    /// It compares and judges nothing; `graduate:plan` judges. It also shows what no graduation carries. What may be a
-    /// secret is shown as `(hidden)`, since two hosts cannot compare it.
+    /// It only compares; `graduate:plan` judges. It also shows settings that a graduation does not carry. Possible secrets
+    /// are shown as `(hidden)`, since two hosts cannot compare them.
     #[command(
         name = "graduate:diff",
-        after_help = "Exit status: 0 whether or not there are differences; 1 the destination refuses to tell; 4 it cannot \
-                      be reached"
+        after_help = "Exit status: 0 whether or not there are differences; 1 the destination refuses to answer; 4 it \
+                      cannot be reached"
     )]
     Diff(diff::Arguments),
-    /// Examine the installation and each link and say what puts right what is wrong
+    /// Examine the installation and each link and print a remedy for each problem
     ///
     /// It changes nothing. Each destination runs the same checks on itself.
     #[command(name = "graduate:doctor", after_help = "Exit status: 0 nothing is broken; 1 something is")]
@@ -146,8 +145,8 @@ pub(crate) enum Command {
     Forward,
     /// Refuse graduations to an environment and say why
     ///
-    /// To go back to a release is possible all the same, where `despite-freeze` is given. With `--incoming` it is run on a
-    /// destination, and refuses what comes from elsewhere, whatever it is.
+    /// With the option `despite-freeze`, going back to a release is still possible. With `--incoming` it runs on a
+    /// destination and refuses every graduation to that host.
     #[command(name = "graduate:freeze")]
     Freeze(freeze::Arguments),
     /// Let through what a source may ask for
@@ -155,8 +154,8 @@ pub(crate) enum Command {
     Gate,
     /// Let a graduation that waits for a person go live
     ///
-    /// It is for one that was pushed with `-o hold` or begun with `--hold`. What is held is looked at once more. The command
-    /// waits until all is over, and its exit status says how the graduation ended.
+    /// It is for a graduation that was pushed with `-o hold` or started with `--hold`. The held apps are checked once more.
+    /// The command waits for the end; its exit status says how the graduation ended.
     #[command(
         name = "graduate:go",
         after_help = "Exit status: 0 the environment runs the state; 1 nothing waits there, or it was aborted or rolled back; \
@@ -174,19 +173,19 @@ pub(crate) enum Command {
     Hooks(hooks::Arguments),
     /// Print the public key that a destination must accept
     ///
-    /// There root gives it to `graduate:accept` on stdin:
+    /// Root of the destination passes it to `graduate:accept` on stdin:
     /// `ssh dokku@staging graduate:key | ssh root@production dokku graduate:accept staging`.
     #[command(name = "graduate:key")]
     Key(key::Arguments),
-    /// Show the whole story of a graduation; the latest one if not said
+    /// Show the log of a graduation; by default of the latest one
     ///
-    /// It has all that builds and hooks wrote, of a graduation that runs and of those that are over.
+    /// It includes the output of builds and hooks, for running and for ended graduations.
     #[command(name = "graduate:logs")]
     Logs(logs::Arguments),
     /// Give the apps of an environment other names; without patterns list the rules
     ///
-    /// The rules are listed one `<index> <source> <destination>` a line. The first that fits an app counts. An app that no
-    /// rule fits does not graduate there.
+    /// Rules are listed one per line: `<index> <source> <destination>`. The first rule that matches an app counts. An app
+    /// that no rule matches does not graduate there.
     #[command(name = "graduate:map")]
     Map(map::Arguments),
     /// Show what a graduation would do
@@ -212,21 +211,21 @@ pub(crate) enum Command {
     },
     /// Settle a graduation that was left in doubt: finish it or undo it
     ///
-    /// What was decided is finished, what was not is undone, and it says which. The next graduation to the environment
-    /// does the same first. With `--incoming` root runs it on a destination whose source is out of reach: it finishes what
-    /// was decided.
+    /// It finishes a decided graduation and undoes an undecided one, and prints which. The next graduation to the
+    /// environment does this first, too. With `--incoming`, root runs it on a destination whose source cannot be reached: it
+    /// finishes a decided graduation.
     #[command(
         name = "graduate:recover",
         after_help = "Exit status: 0 it is settled, or nothing was in doubt; 1 a graduation is in progress; 3 it is still in \
                       doubt, partly live, or not everything could be put back"
     )]
     Recover(recover::Arguments),
-    /// Let a source graduate to this host no more
+    /// Stop a source from graduating to this host
     ///
-    /// It runs on the destination, as root. What a session of the source does already goes on to its end.
+    /// It runs on the destination, as root. A session of the source that is already open runs to its end.
     #[command(
         name = "graduate:reject",
-        after_help = "Exit status: 0 it is rejected; 1 it was not root who called, or there is no such source"
+        after_help = "Exit status: 0 it is rejected; 1 the caller is not root, or there is no such source"
     )]
     Reject(reject::Arguments),
     /// List the releases of an environment
@@ -239,8 +238,8 @@ pub(crate) enum Command {
     Report(report::Arguments),
     /// Forget an environment and its pinned host key
     ///
-    /// The host key goes with the last environment on that host. Its releases stay in the repository, and nothing changes on
-    /// the destination.
+    /// The pinned host key is removed with the last environment on that host. Releases stay in the repository, and nothing
+    /// changes on the destination.
     #[command(name = "graduate:rm-environment")]
     RmEnvironment(rm_environment::Arguments),
     /// Remove a hook by its index
@@ -248,27 +247,28 @@ pub(crate) enum Command {
     RmHook(rm_hook::Arguments),
     /// Go back to the release before or to a given one: every app goes back together or none does
     ///
-    /// Without a release it goes to the one before what runs now; twice goes two back.
+    /// Without a release it goes to the release before the one that runs now; run twice, it goes two releases back.
     #[command(name = "graduate:rollback", after_help = ENDS_AS_A_GRADUATION)]
     Rollback(rollback::Arguments),
     /// Set a property of an environment or of all; no value resets it
     #[command(name = "graduate:set")]
     Set(set::Arguments),
-    /// Say whose signatures of request tags are taken
+    /// List or change whose signatures of request tags are accepted
     ///
-    /// It is for environments with `signed-tags`. `add` reads the public key on stdin, one line of a `.pub` file. A key that
-    /// was removed is revoked.
+    /// It is for environments with `signed-tags`. `add` reads the public key on stdin, one line of a `.pub` file. `remove`
+    /// revokes the key.
     #[command(name = "graduate:signers")]
     Signers(signers::Arguments),
     /// List the sources that may graduate to this host
     ///
-    /// It shows which apps each may touch, when it was last seen, and what its key last asked for that it may not.
+    /// It shows which apps each source may graduate, when it last connected, and the last command of its key that was
+    /// refused.
     #[command(name = "graduate:sources")]
     Sources(sources::Arguments),
     /// Show which revision of which app runs where
     ///
-    /// It also shows how far this host is ahead, what was deployed on a destination by hand (drift), and which
-    /// graduation is in progress or in doubt.
+    /// It also shows how many commits this host is ahead, apps that were deployed on a destination by hand (drift), and
+    /// graduations that are in progress or in doubt.
     #[command(name = "graduate:status")]
     Status(status::Arguments),
     /// Let graduations to an environment pass again

@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
     /// The environment whose last graduation was interrupted
     #[arg(required_unless_present = "incoming", conflicts_with = "incoming")]
     pub(super) environment: Option<EnvironmentName>,
-    /// The graduation from elsewhere to this host
+    /// The graduation to this host
     #[arg(long)]
     incoming: bool,
 }

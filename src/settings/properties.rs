@@ -218,63 +218,63 @@ impl Property {
             }
             Self::HoldTimeout => "How long apps are held at most. After that the graduation is aborted.",
             Self::Lease => {
-                "How long held apps wait without hearing from the source. After that the destination aborts by itself."
+                "How long held apps wait without a message from the source. After that the destination aborts."
             }
             Self::OnFailure => {
-                "When an app fails after the decision: `rollback` puts all apps back, `keep` leaves those live that are."
+                "If an app fails after the decision: `rollback` puts all apps back, `keep` leaves the live apps live."
             }
             Self::MissingConfig => {
-                "When the source's app has a config variable that the destination's lacks, or a setting of its build, and it is \
-                 built there: `fail` refuses (for settings of a build only a new app), `warn` says so, `ignore` is silent."
+                "If the destination's app lacks a config variable of the source's app, or a setting of a build that it needs: \
+                 `fail` refuses (for a setting, only a new app), `warn` warns, `ignore` is silent."
             }
-            Self::IgnoreConfig => "Config variables that a destination may always lack.",
+            Self::IgnoreConfig => "Config variables that a destination may lack.",
             Self::Untested => {
-                "When a revision never ran on the source: `fail` refuses, `warn` says so, `ignore` is silent."
+                "If a revision never ran on the source: `fail` refuses, `warn` warns, `ignore` is silent."
             }
             Self::Exclude => "Apps that never graduate. The plan names them.",
             Self::Deliver => {
-                "How versions get there that the environment keeps no image of: `auto` sends the source's image where it is what a \
-                 build there would give, and builds elsewhere; `build` never sends one; `image` refuses where none can be sent."
+                "How versions are delivered of which the environment keeps no image: `auto` sends the source's image if a build \
+                 there would give the same, and builds otherwise; `build` never sends one; `image` refuses if none can be sent."
             }
             Self::Allow => {
-                "Whose keys may graduate there, let a graduation that waits go live, confirm it, and abort it; `*` is everybody. \
-                 Without it everybody may. Root on the host always may."
+                "Whose keys may graduate there, let a waiting graduation go live, confirm it, and abort it; `*` means all keys, and so \
+                 does no value. Root on the host always may."
             }
             Self::AllowRollback => {
-                "Whose keys may go back to a release of the environment, and abort; `*` is everybody. Without it that is whoever \
-                 is in `allow`."
+                "Whose keys may go back to a release of the environment, and abort; `*` means all keys. Without a value the keys in \
+                 `allow` may."
             }
             Self::AllowAdmin => {
-                "Whose keys may change what is set for the environment, this included; with `--global`, also hooks, links and \
-                 whatever holds for all environments. `*` is everybody. Without it everybody may."
+                "Whose keys may change the environment's settings, including this one; with `--global`, also hooks, links and \
+                 the settings for all environments. `*` means all keys, and so does no value."
             }
             Self::SignedTags => {
-                "Whether a request tag must be signed by one of `graduate:signers`. Commands of anybody but root are refused then."
+                "Whether a request tag must be signed by one of `graduate:signers`. If so, only root's commands are accepted."
             }
             Self::HookTimeout => {
-                "How long each VERIFY, SUCCESS or FAILURE hook may take. After that it is ended; a VERIFY hook has failed then."
+                "How long each VERIFY, INCOMING, SUCCESS or FAILURE hook may run. After that it is stopped; a VERIFY or INCOMING hook \
+                 has then failed."
             }
             Self::Soak => {
-                "For how long what is live is watched before it is confirmed and recorded. With 0 VERIFY hooks run once, and \
-                 without them it is confirmed at once."
+                "How long a live release is watched before it is confirmed and recorded. With 0, VERIFY hooks run once; \
+                 without such hooks it is confirmed at once."
             }
             Self::VerifyInterval => {
-                "How long after one run of the VERIFY hooks the next begins during the soak, and one round of health checks \
-                 after another."
+                "The pause between two runs of the VERIFY hooks during the soak, and between two rounds of health checks."
             }
             Self::MaxSoak => {
-                "For how long sources may have what is live on this host watched. It belongs to the whole host: `--global` only."
+                "The longest soak that sources may ask for on this host. It belongs to the whole host: `--global` only."
             }
             Self::MaxHold => {
-                "For how long a graduation from elsewhere may wait for its decision on this host, its builds and POST hooks \
-                 included. Then it is aborted, whatever its source says. It belongs to the whole host: `--global` only."
+                "The longest time that a graduation may wait on this host for its decision, including its builds and POST hooks. \
+                 After that this host aborts it. It belongs to the whole host: `--global` only."
             }
             Self::KeepReleases => {
-                "To how many releases you can go back, whatever is force-pushed, renamed or destroyed meanwhile. Their \
+                "How many releases you can go back to, even if an app was force-pushed, renamed or destroyed in the meantime. Their \
                  revisions are kept."
             }
             Self::KeepImages => {
-                "Of how many deploys of each app this host keeps the image, besides those of releases that can be gone back to. \
+                "How many images of earlier deploys this host keeps for each app, in addition to those of the releases that it keeps. \
                  With 0 it keeps none. It belongs to the whole host: `--global` only."
             }
             Self::KeepLogs => "How many graduations are remembered, with their logs.",
@@ -283,8 +283,8 @@ impl Property {
                  only."
             }
             Self::Name => {
-                "What this host is called in messages, in hooks and by the hosts that it talks to, such as `staging`. Without it \
-                 that is what `hostname` says. It belongs to the whole host: `--global` only."
+                "The name of this host in messages, in hooks and on other hosts, such as `staging`. Without a value it is the \
+                 output of `hostname`. It belongs to the whole host: `--global` only."
             }
         }
     }
