@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::names::AppName;
-use crate::participant::health::ailments;
+use crate::participant::health::failures;
 use crate::participant::store::Store;
 
 /// How long Docker may fail to answer before the vote, for example because it is being restarted.
@@ -25,9 +25,9 @@ pub(crate) fn before_the_vote(store: &Store, apps: Vec<AppName>) -> BTreeMap<App
     }
     let give_up = Instant::now() + PATIENCE;
     loop {
-        match ailments(&watched) {
+        match failures(&watched) {
             Ok(found) => {
-                why.extend(found.into_iter().map(|(app, ailment)| (app, ailment.to_string())));
+                why.extend(found.into_iter().map(|(app, failure)| (app, failure.to_string())));
                 return why;
             }
             Err(error) if Instant::now() >= give_up => {

@@ -123,18 +123,18 @@ fn accepts(address: &SocketAddr) -> bool {
 ///
 /// # Errors
 /// Docker does not answer.
-pub(crate) fn ailments(
+pub(crate) fn failures(
     watched: &BTreeMap<AppName, BTreeMap<String, Watched>>,
 ) -> Result<BTreeMap<AppName, HealthFailure>, DockerError> {
     let ids: Vec<&String> = watched.values().flat_map(BTreeMap::keys).collect();
     let found = docker::containers(&ids)?;
     let of = |id: &String| found.iter().find(|container| container.id == *id);
-    let mut ailments = BTreeMap::new();
+    let mut failures = BTreeMap::new();
     for (app, containers) in watched {
         let ailing = containers.iter().find_map(|(id, watched)| watched.is_healthy(of(id)).err());
-        ailments.extend(ailing.map(|ailment| (app.clone(), ailment)));
+        failures.extend(ailing.map(|failure| (app.clone(), failure)));
     }
-    Ok(ailments)
+    Ok(failures)
 }
 
 #[cfg(test)]
@@ -185,13 +185,13 @@ mod tests {
         let watched = Watched::of(&now(1), None);
         assert_eq!(watched.is_healthy(Some(&now(1))), Ok(()));
         let ended = container(false, "2026-11-23T10:45:12.1Z", 1, "bridge");
-        for (found, ailment) in [
+        for (found, failure) in [
             (None, HealthFailure::Ended),
             (Some(ended), HealthFailure::Ended),
             (Some(now(2)), HealthFailure::Restarted),
             (Some(container(true, "2026-11-23T10:45:13Z", 1, "bridge")), HealthFailure::Restarted),
         ] {
-            assert_eq!(watched.is_healthy(found.as_ref()), Err(ailment));
+            assert_eq!(watched.is_healthy(found.as_ref()), Err(failure));
         }
     }
 

@@ -54,12 +54,12 @@ pub(crate) enum HoldError {
     #[error("{0} does not go live: a container was made of another image than the one that was built")]
     OtherImage(AppName),
     /// A held container is no longer healthy.
-    #[error("{app} does not go live: {ailment}")]
+    #[error("{app} does not go live: {failure}")]
     Unhealthy {
         /// The app.
         app: AppName,
         /// What happened to the container.
-        ailment: HealthFailure,
+        failure: HealthFailure,
     },
     /// The image that was built no longer exists.
     #[error("{0} has no image `{1}`")]
@@ -370,17 +370,17 @@ impl<'a> TriggeringDeploy<'a> {
         Ok((watched, found.restart_policy().clone()))
     }
 
-    fn unhealthy(&self, ailment: HealthFailure) -> HoldError {
-        HoldError::Unhealthy { app: self.app.name.clone(), ailment }
+    fn unhealthy(&self, failure: HealthFailure) -> HoldError {
+        HoldError::Unhealthy { app: self.app.name.clone(), failure }
     }
 
     /// Checks that the held containers of the app are as healthy as they were. A Docker that does not answer says
     /// nothing about them, and is no failure.
     fn is_healthy(&self) -> Result<(), HoldError> {
         let watched = BTreeMap::from([(self.app.name.clone(), self.store.app(self.app.name)?.watched)]);
-        match health::ailments(&watched) {
-            Ok(mut ailments) => {
-                ailments.remove(self.app.name).map_or(Ok(()), |ailment| Err(self.unhealthy(ailment)))
+        match health::failures(&watched) {
+            Ok(mut failures) => {
+                failures.remove(self.app.name).map_or(Ok(()), |failure| Err(self.unhealthy(failure)))
             }
             Err(error) => {
                 log::warn!("{error}");
@@ -446,7 +446,7 @@ impl<'a> TriggeringDeploy<'a> {
                     .transpose()
                 {
                     Ok(Some((watched, found))) => {
-                        watched.still_runs(found.first()).map_err(|ailment| self.unhealthy(ailment))?;
+                        watched.still_runs(found.first()).map_err(|failure| self.unhealthy(failure))?;
                     }
                     Ok(None) => {}
                     // A Docker that is being restarted, for example, says nothing about what runs.
