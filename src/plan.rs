@@ -365,8 +365,11 @@ pub(crate) struct Known {
     pub is_there: bool,
     /// The image that it deploys unchanged, as far as this host knows.
     pub from_image: Option<ImageName>,
-    /// The settings of its build on the destination, secrets fingerprinted; `None` if they were not asked for.
-    pub build_settings: Option<RawFactors>,
+    /// The settings of its build on the source now, including those for all apps; `None` if the state is not the current
+    /// one. Possible secrets are fingerprinted.
+    pub build_settings_here: Option<RawFactors>,
+    /// The settings of its build on the destination, likewise; `None` if they were not asked for.
+    pub build_settings_there: Option<RawFactors>,
     /// Why nothing can be sent to the app's repository there.
     pub trouble: Option<String>,
     /// Why the app's repository here cannot be read.
@@ -463,7 +466,8 @@ pub(crate) fn make(
             tested,
             is_there,
             from_image,
-            build_settings,
+            build_settings_here,
+            build_settings_there,
             trouble,
             unreadable,
             is_arriving,
@@ -547,12 +551,14 @@ pub(crate) fn make(
             })
         };
         let from_image = want.from_image.clone().or(from_image);
-        if let (PlannedDelivery::Build { .. }, None, Some(theirs)) = (&delivery, &from_image, &build_settings)
+        if let (PlannedDelivery::Build { .. }, None, Some(theirs)) =
+            (&delivery, &from_image, &build_settings_there)
             && policy.missing_config != MissingConfig::Ignore
         {
             // The command for missing config creates the app, too.
             let creates = runs.is_none() && !lacks_config;
-            let missing = MissingSettings::of(app, there, creates, &want.build_settings, theirs);
+            let ours = build_settings_here.as_ref().unwrap_or(&want.build_settings);
+            let missing = MissingSettings::of(app, there, creates, ours, theirs);
             let refuses = runs.is_none()
                 && policy.missing_config == MissingConfig::Fail
                 && !options.allow_missing_config;

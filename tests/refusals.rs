@@ -270,7 +270,7 @@ fn config_that_is_missing_there_is_named() {
     world.source.dokku(&["config:set", "--no-restart", "api", "DATABASE_URL=x", "TOKEN=y"]).succeeds();
     world.source.dokku(&["config:set", "--no-restart", "web", "MOTTO=z"]).succeeds();
     for app in ["api", "web"] {
-        world.source.dokku(&["docker-options:add", app, "build", "--target run"]).succeeds();
+        world.source.dokku(&["docker-options:add", app, "build", "--no-cache"]).succeeds();
     }
     world.source.dokku(&["graduate:commit"]).succeeds();
     world.destination.dokku(&["apps:create", "api"]).succeeds();
@@ -281,7 +281,7 @@ fn config_that_is_missing_there_is_named() {
         "dokku config:set --no-restart api DATABASE_URL=...",
         "dokku apps:create web && dokku config:set --no-restart web MOTTO=...",
     );
-    let build_of = |app: &str| format!("dokku docker-options:add {app} build '--target run'");
+    let build_of = |app: &str| format!("dokku docker-options:add {app} build --no-cache");
     env.graduate("now", "HEAD")
         .is_refused()
         .says("cannot graduate to production: api lacks config that it has here; set it there:\n")

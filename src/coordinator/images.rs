@@ -22,7 +22,7 @@ use crate::plan::{self, Deliver, Row, SourceImage};
 use crate::process::Children;
 use crate::protocol::LiveApp;
 use crate::provenance;
-use crate::sendable::{self, ImageFacts, NotSendable};
+use crate::sendable::{self, BuildSettings, ImageFacts, NotSendable};
 use crate::ssh::Sharing;
 
 /// How often people are told the progress of an image. One that takes less time is reported only when it has arrived.
@@ -31,38 +31,53 @@ const TOLD_EVERY: Duration = Duration::from_secs(1);
 /// For each app whose version could be delivered as an image of this host: that image, or why it is not sent.
 pub(super) type Images = BTreeMap<AppName, Result<SourceImage, NotSendable>>;
 
-/// The settings of builds on the destination, for each app that changes and whose image is not kept there.
-pub(super) struct TheirBuildSettings {
+/// The settings of the builds that a graduation may need: for each app that changes and whose image is not kept there.
+pub(super) struct BothBuildSettings {
     /// The key with which possible secrets are fingerprinted.
     key: Digest,
-    pub(super) apps: BTreeMap<AppName, RawFactors>,
+    here: BTreeMap<AppName, BuildSettings>,
+    there: BTreeMap<AppName, RawFactors>,
+}
+
+impl BothBuildSettings {
+    /// Returns the settings of an app here, in a form that may be shown.
+    pub(super) fn here(&self, app: &AppName) -> Option<RawFactors> {
+        self.here.get(app).map(|settings| settings.disclosed(&self.key))
+    }
+
+    /// Returns the settings of an app on the destination.
+    pub(super) fn there(&self, app: &AppName) -> Option<&RawFactors> {
+        self.there.get(app)
+    }
 }
 
 impl Coordinator<'_> {
-    /// Asks the destination for its settings of the builds that the graduation may need.
+    /// Reads the settings of the builds that the graduation may need, and asks the destination for its own.
     ///
     /// # Errors
     /// The ending, if the graduation ends here. Nothing has been changed then.
-    pub(super) fn their_build_settings(
+    pub(super) fn build_settings(
         &self,
         inquiry: &mut Inquiry,
         live: &BTreeMap<DestinationApp, LiveApp>,
-    ) -> Result<TheirBuildSettings, Ending> {
+    ) -> Result<BothBuildSettings, Ending> {
         let mut random = [0; 32];
         getrandom::fill(&mut random)
             .map_err(|error| cannot_begin(&io::Error::other(format!("no randomness: {error}"))))?;
         let (key, options, deliver) = (Digest::of(&random), &self.order.options, self.limits.deliver);
-        let mut apps = BTreeMap::new();
+        let dokku = Dokku::new(self.vars);
+        let mut both = BothBuildSettings { key, here: BTreeMap::new(), there: BTreeMap::new() };
         for app in self.order.followed() {
             let to = self.order.apps.get(app).and_then(|wanted| wanted.runs.revision());
             let (Some(there), Some(to)) = (self.site.routes.there(app), to) else { continue };
             if plan::needs_delivery(app, live.get(there), to, options, deliver) {
                 let settings = inquiry.build_settings(there, key);
                 let settings = settings.map_err(|error| Ending::Unreachable { reason: error.to_string() })?;
-                apps.insert(app.clone(), settings);
+                both.here.insert(app.clone(), dokku.build_settings(app));
+                both.there.insert(app.clone(), settings);
             }
         }
-        Ok(TheirBuildSettings { key, apps })
+        Ok(both)
     }
 
     /// Examines the images of apps that change and have no usable kept image there, and asks the destination about
@@ -74,7 +89,7 @@ impl Coordinator<'_> {
         &self,
         inquiry: &mut Inquiry,
         live: &BTreeMap<DestinationApp, LiveApp>,
-        settings: &TheirBuildSettings,
+        settings: &BothBuildSettings,
     ) -> Result<Images, Ending> {
         let wanted = self.undelivered(live);
         if wanted.is_empty() {
@@ -90,12 +105,11 @@ impl Coordinator<'_> {
         let mut sent = Vec::new();
         for (app, kept) in &kept {
             let image = kept.image().and_then(|id| described.get(id));
-            let (there, theirs) = (self.site.routes.there(app), settings.apps.get(app));
-            let (Some(image), Some(there), Some(theirs)) = (image, there, theirs) else { continue };
+            let (Some(image), Some(there)) = (image, self.site.routes.there(app)) else { continue };
+            let (Some(ours), Some(theirs)) = (settings.here.get(app), settings.there(app)) else { continue };
             let asked = inquiry.layers(there, image.layers.clone());
             let (architecture, common) =
                 asked.map_err(|error| Ending::Unreachable { reason: error.to_string() })?;
-            let ours = Dokku::new(self.vars).build_settings(app);
             let takes_config = ours.takes_config();
             let ImageContents { architecture: built_for, config, layers, .. } = image;
             let facts = ImageFacts {

@@ -59,14 +59,16 @@ impl Coordinator<'_> {
         problems.extend(self.destination_refusals(inquiry.agent()));
         let there = inquiry.revisions(&self.revisions_to_ask(&live));
         let there = there.map_err(|error| Ending::Unreachable { reason: error.to_string() })?;
-        let settings = self.their_build_settings(&mut inquiry, &live)?;
+        let settings = self.build_settings(&mut inquiry, &live)?;
         let images = self.images(&mut inquiry, &live, &settings)?;
         let known = |app: &AppName, revision| {
             // For the current state, the survey already found it.
             let status = here.as_ref().and_then(|here| here.get(app)).map(|here| &here.status);
             Known {
                 image: images.get(app).cloned(),
-                build_settings: settings.apps.get(app).cloned(),
+                // What is set for all apps is in no manifest, so an older state is judged by its own settings alone.
+                build_settings_here: here.as_ref().and_then(|_| settings.here(app)),
+                build_settings_there: settings.there(app).cloned(),
                 ..self.known(app, revision, &there, status)
             }
         };

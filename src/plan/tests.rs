@@ -200,7 +200,7 @@ fn a_new_app_is_not_built_without_the_settings_of_its_build() {
         let policy = Policy { missing_config, ..DEFAULT };
         let options =
             Options::parse(&options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>()).unwrap();
-        let known = |_: &AppName, _| Known { build_settings: theirs.clone(), ..known(ALL_THERE) };
+        let known = |_: &AppName, _| Known { build_settings_there: theirs.clone(), ..known(ALL_THERE) };
         make(&wanted, &routes, &live, &options, &policy, known)
     };
     let warned = |plan: Plan| plan.missing_settings.iter().map(|one| one.app.to_string()).collect::<Vec<_>>();
@@ -221,6 +221,15 @@ fn a_new_app_is_not_built_without_the_settings_of_its_build() {
         "the destination has its own"
     );
     assert!(warned(plan(MissingConfig::Fail, &[], None).unwrap()).is_empty(), "nothing is built there");
+    // What is set for all apps of the source is in no manifest.
+    let known = |_: &AppName, _| Known {
+        build_settings_here: Some(build_settings.clone()),
+        build_settings_there: nothing(),
+        ..known(ALL_THERE)
+    };
+    let wanted = [(app("api"), self::want('a', &[]))].into();
+    let current = make(&wanted, &routes, &live, &Options::default(), &DEFAULT, known).unwrap();
+    assert_eq!(warned(current), ["api"]);
 }
 
 #[test]
