@@ -97,7 +97,7 @@ pub(crate) struct Access {
 /// An app that a source may not touch.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "this host lets {source_name} graduate {only} alone, and not {app}; its root changes that with `graduate:accept`"
+    "this host lets {source_name} graduate only {only}, not {app}; root changes that here with `graduate:accept`"
 )]
 pub(crate) struct OutOfBounds {
     source_name: SourceName,
@@ -172,7 +172,7 @@ mod tests {
         }
         let refused = limited.check(&app("worker")).unwrap_err().to_string();
         assert!(
-            refused.starts_with("this host lets staging graduate api, web-* alone, and not worker"),
+            refused.starts_with("this host lets staging graduate only api, web-*, not worker"),
             "{refused}"
         );
         for all in [Access::unlimited(), Access::of(staging, Patterns::default())] {

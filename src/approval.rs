@@ -57,19 +57,19 @@ impl fmt::Display for Approval {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotCounted {
     /// It came with the same push as the request.
-    #[error("it came with the push that asks")]
+    #[error("it came in the same push as the request")]
     SamePush,
     /// It has no record.
-    #[error("no push with a key of ssh-keys:list brought it here")]
+    #[error("it was not pushed with a key of ssh-keys:list")]
     Unrecorded,
     /// It names another object than the recorded push.
-    #[error("somebody has changed it on this host since {0} pushed it")]
+    #[error("it was changed on this host after {0} pushed it")]
     Changed(KeyName),
     /// It was given by a requester.
-    #[error("{0} pushed it, and is the one who asks")]
+    #[error("{0} pushed it, and is the requester")]
     Own(KeyName),
     /// The key may no longer log in.
-    #[error("the key of {0} that pushed it is not in ssh-keys:list any more")]
+    #[error("the key of {0} that pushed it is no longer in ssh-keys:list")]
     Removed(KeyName),
 }
 
@@ -187,7 +187,7 @@ mod tests {
     fn which_approvals_count_and_why_others_do_not() {
         const BOB: &str = "bob SHA256:b bob 2026-12-01T10:01:00Z";
         const CAROL: &str = "carol SHA256:c carol 2026-12-01T10:03:00Z";
-        const OWN: &str = "carol: carol pushed it, and is the one who asks";
+        const OWN: &str = "carol: carol pushed it, and is the requester";
         for (standing, brings, asks, expected) in [
             ("bob", "", "alice SHA256:a", BOB),
             ("bob bob-2@", "", "alice SHA256:a", "bob SHA256:b bob-2 2026-12-01T10:02:00Z"),
@@ -200,15 +200,15 @@ mod tests {
             // A requester may be the signer of a tag that another person pushes.
             ("bob carol", "", "ci,carol SHA256:ci", &format!("{BOB}; {OWN}")),
             ("bob carol", "", "ci,another SHA256:ci,SHA256:c", &format!("{BOB}; {OWN}")),
-            ("bob", "bob", "alice SHA256:a", "bob: it came with the push that asks"),
+            ("bob", "bob", "alice SHA256:a", "bob: it came in the same push as the request"),
             ("bob", "carol", "alice SHA256:a", BOB),
-            ("bob@", "", "alice SHA256:a", "bob: somebody has changed it on this host since bob pushed it"),
-            ("hand", "", "alice SHA256:a", "hand: no push with a key of ssh-keys:list brought it here"),
+            ("bob@", "", "alice SHA256:a", "bob: it was changed on this host after bob pushed it"),
+            ("hand", "", "alice SHA256:a", "hand: it was not pushed with a key of ssh-keys:list"),
             (
                 "erin",
                 "",
                 "alice SHA256:a",
-                "erin: the key of erin that pushed it is not in ssh-keys:list any more",
+                "erin: the key of erin that pushed it is no longer in ssh-keys:list",
             ),
             ("", "", "alice SHA256:a", ""),
         ] {

@@ -38,7 +38,7 @@ pub(crate) enum ApprovalError {
     )]
     NoKey(ApprovalTag),
     /// The name of the key cannot be part of a list of hooks or properties.
-    #[error("an approval needs a key that can be named: {0}")]
+    #[error("an approval needs a key with a valid name: {0}")]
     Key(#[source] InvalidName),
     /// Another push takes too long.
     #[error("another push is recording its approvals; wait until it has ended")]

@@ -120,7 +120,7 @@ fn refs_are_read_as_git_sees_them() {
 #[test]
 fn a_repository_in_another_format_is_named() {
     let formats = [
-        ("objectFormat = sha256", "only SHA-1 can be carried"),
+        ("objectFormat = sha256", "only SHA-1 is supported"),
         ("refStorage = reftable", "refs migrate --ref-format=files"),
     ];
     for (extension, words) in formats {

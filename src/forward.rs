@@ -37,10 +37,10 @@ const TICK: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ForwardError {
     /// The graduation does not exist, is decided, or was begun by another source.
-    #[error("no graduation {0} of yours holds anything on this host")]
+    #[error("no graduation {0} of this source holds anything on this host")]
     NotHolding(GraduationId),
     /// An earlier session is still open.
-    #[error("another session reaches what graduation {0} holds")]
+    #[error("another session is already connected to what graduation {0} holds")]
     Busy(GraduationId),
     /// The source's request cannot be parsed.
     #[error("cannot read what is to be reached: {0}")]

@@ -49,7 +49,7 @@ impl HookProgram<'_> {
         }
         let (program, output) = program.output_in_one().map_err(|error| failed(&error))?;
         let Some(mut running) = start(program).map_err(|error| failed(&error))? else {
-            return Err(format!("{name} was not run, for the graduation was stopped"));
+            return Err(format!("{name} was not run, because the graduation was stopped"));
         };
         let identity = running.identity().map_err(|error| failed(&error))?;
         begun(&identity);

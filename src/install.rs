@@ -108,7 +108,7 @@ pub(crate) fn uninstall(vars: &Vars, args: &[String]) -> bool {
     let withdrawn = notes.keep(sources::withdraw(vars).map_err(InstallError::from)).unwrap_or_default();
     if !withdrawn.is_empty() {
         let names = listed(&withdrawn);
-        notes.done(format!("these sources can log in no more, until the plugin is installed again: {names}"));
+        notes.done(format!("these sources cannot log in until the plugin is installed again: {names}"));
     }
     notes.done(format!("removed; the history of the environment stays in {}", vars.git_dir().display()));
     notes.print();

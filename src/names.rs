@@ -135,7 +135,7 @@ impl FromStr for EnvironmentName {
             return invalid("lower case letters, digits and '-', beginning with a letter or digit");
         }
         if text == "graduate" || text == "env" || text.chars().all(|c| c.is_ascii_digit()) {
-            return invalid("`graduate`, `env` and digits alone are taken");
+            return invalid("`graduate`, `env` and digits alone are reserved");
         }
         Ok(Self(text.to_owned()))
     }

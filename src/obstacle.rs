@@ -67,8 +67,8 @@ impl Obstacle {
     pub fn of(&self, app: &impl Display) -> String {
         match self {
             Self::Locked {} => format!(
-                "{app} is locked there, by `dokku apps:lock {app}` or by a deploy of it that was killed; if nobody \
-                 needs the lock any more"
+                "{app} is locked there, by `dokku apps:lock {app}` or by a deploy of it that was killed; if \
+                 the lock is no longer needed"
             ),
             Self::NoNetwork { network, setting } => {
                 format!(
@@ -83,7 +83,7 @@ impl Obstacle {
             }
             Self::NoVolumeSource { path } => {
                 format!(
-                    "{path}, a volume of {app}, does not exist there: Docker would make it, empty and root's"
+                    "{path}, a volume of {app}, does not exist there: Docker would create it, empty and owned by root"
                 )
             }
             Self::PortTaken { port, option, by } => {

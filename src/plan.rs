@@ -208,7 +208,7 @@ pub(crate) enum Problem {
     },
     /// The history to be sent would endanger the host that checks it out.
     #[error(
-        "the history of {app} up to {revision} would not be taken there: {found}; no deploy may check that out"
+        "the history of {app} up to {revision} would be refused there: {found}; no deploy may check that out"
     )]
     Danger {
         /// The app.
@@ -220,8 +220,8 @@ pub(crate) enum Problem {
     },
     /// The history here is incomplete, and git does not send a part of a history.
     #[error(
-        "the history of {app} here ends at {}, which a push from a shallow clone has brought, and git does not send a part \
-         of a history; complete it from a repository that has all of it:\n`{remedy}`",
+        "the history of {app} here ends at {}, which came from a shallow clone, and git does not send a \
+         partial history; complete it from a repository that has all of it:\n`{remedy}`",
         at.short()
     )]
     CutOff {
@@ -235,7 +235,7 @@ pub(crate) enum Problem {
     /// The repository lacks the revision that the app runs here.
     #[error(
         "{app} runs {} here, and its repository does not have that revision: Git refuses a push from a shallow clone \
-         after Dokku has deployed it; push it again from a whole clone (`git fetch --unshallow` makes it whole)",
+         after Dokku has deployed it; push it again from a complete clone (`git fetch --unshallow` completes it)",
         revision.short()
     )]
     NotInRepository {
@@ -246,8 +246,8 @@ pub(crate) enum Problem {
     },
     /// The revision of an app of the current state is unknown.
     #[error(
-        "nobody knows which revision {0} runs here: it was deployed when its deploys were not recorded; deploy it once \
-         more, or say it with `dokku graduate:commit --runs {0}=REVISION`"
+        "which revision {0} runs here is unknown: it was deployed when its deploys were not recorded; deploy \
+         it once more, or state it with `dokku graduate:commit --runs {0}=REVISION`"
     )]
     Unknown(AppName),
     /// Two versions of an app of the current state run.

@@ -93,7 +93,7 @@ pub(crate) enum ReceiveImageError {
     #[error("docker load failed: {0}")]
     Load(String),
     /// Docker could not load it without the layers that were left out because an image here seemed to have them.
-    #[error("docker load wants the layers that were left out: {0}")]
+    #[error("docker load needs the layers that were left out: {0}")]
     Incomplete(String),
     /// The image that Docker has loaded is not the one that arrived.
     #[error(
@@ -102,7 +102,7 @@ pub(crate) enum ReceiveImageError {
     )]
     LoadedOther,
     /// Nothing arrived for [`STANDSTILL`].
-    #[error("nothing came for {} s", STANDSTILL.as_secs())]
+    #[error("nothing arrived for {} s", STANDSTILL.as_secs())]
     Silent,
     /// The graduation was decided during the transfer.
     #[error("the graduation that the image was for is over")]

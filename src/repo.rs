@@ -105,8 +105,7 @@ pub enum RepoError {
     },
     /// A pushed commit with a file that does not belong in the repository.
     #[error(
-        "commit {} holds {path:?}, {problem}; only .gitignore and <app>/graduate.json may be pushed here, in no commit \
-         anything else",
+        "commit {} holds {path:?}, {problem}; commits that are pushed here may contain only .gitignore and <app>/graduate.json",
         commit.short()
     )]
     Foreign {

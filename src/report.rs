@@ -126,7 +126,7 @@ impl Reporter {
             }
             Notice::VerdictAsked { by, verdict } => lines.step(&match verdict {
                 Verdict::Confirm | Verdict::Unwatched => format!("{by} confirmed it"),
-                Verdict::RollBack => format!("{by} asked to go back"),
+                Verdict::RollBack => format!("{by} requested a roll-back"),
             }),
             Notice::Judged { verdict } => match verdict {
                 Verdict::Confirm => {}
@@ -270,7 +270,7 @@ fn failed(lines: &mut Lines, environment: &str, outcome: &Outcome) {
             lines.detail(if down.is_empty() {
                 "every app runs what it ran before, and the tag is set back"
             } else {
-                "every app is at what it ran before, and the tag is set back"
+                "every app is put back to what it ran before, and the tag is set back"
             });
             say_down(lines, down);
         }
@@ -281,7 +281,7 @@ fn failed(lines: &mut Lines, environment: &str, outcome: &Outcome) {
                     AppEnd::Live {} => format!("{app} is live"),
                     AppEnd::Restored { down: false } => format!("{app} runs what it ran before"),
                     AppEnd::Restored { down: true } => {
-                        format!("{app} is at what it ran before, and does not run")
+                        format!("{app} is put back to what it ran before, but does not run")
                     }
                     AppEnd::Left {} => format!("{app} was changed by another command, and is left as it is"),
                     AppEnd::Stuck { reason } => format!("{app} is stuck: {reason}"),
@@ -339,7 +339,7 @@ fn after_abort(lines: &mut Lines, environment: &str, after: &AfterAbort) {
 fn say_down(lines: &mut Lines, down: &BTreeSet<AppName>) {
     for app in down {
         lines.trouble(&format!(
-            "{app} ran before and does not run now: it was stopped, or ended by itself, meanwhile"
+            "{app} ran before and does not run now: it was stopped, or it ended, during the graduation"
         ));
     }
     if !down.is_empty() {

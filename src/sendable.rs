@@ -66,7 +66,7 @@ impl fmt::Display for NotSendable {
             Self::Buildpacks => {
                 write!(
                     f,
-                    "buildpacks may write the config of the source into the image (`deliver image` sends it all the same)"
+                    "buildpacks may write the config of the source into the image (`deliver image` sends it anyway)"
                 )
             }
             Self::OtherMachine { image, there } => {

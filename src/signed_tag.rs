@@ -31,13 +31,13 @@ const COLUMNS: usize = 70;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TagProblem {
     /// The ref names a commit directly.
-    #[error("is not a signed tag: it names a commit itself")]
+    #[error("is not a signed tag: it names a commit directly")]
     Lightweight,
     /// An annotated tag without a signature.
     #[error("is not signed")]
     Unsigned,
     /// It is signed, but not by an ssh key.
-    #[error("is not signed by an ssh key: OpenPGP and X.509 are not taken")]
+    #[error("is not signed by an ssh key: OpenPGP and X.509 are not accepted")]
     OtherFormat,
     /// It is not in the form that git writes.
     #[error("is not a signed tag as git makes one: {0}")]
@@ -74,7 +74,7 @@ pub enum TagProblem {
         until: chrono::NaiveDate,
     },
     /// The signature does not match the text.
-    #[error("has a signature that is not good: {0}")]
+    #[error("has an invalid signature: {0}")]
     Wrong(String),
     /// It was released before.
     #[error("was carried out already ({0}), and `-o again` does not change that")]
@@ -97,9 +97,7 @@ impl TagProblem {
             | Self::CarriedOut(_) => format!("sign it anew: {sign}"),
             Self::Late(..) => format!("when the clocks agree, sign it anew: {sign}"),
             Self::UnknownKey(_) | Self::Revoked { .. } | Self::Expired { .. } => {
-                format!(
-                    "`graduate:signers list` shows whose keys are taken; sign it with one of them: {sign}"
-                )
+                format!("`graduate:signers list` shows the accepted keys; sign it with one of them: {sign}")
             }
         }
     }
@@ -205,7 +203,7 @@ fn key_of(signature: &[u8]) -> Result<PublicKey, &'static str> {
     }
     let rest = blob.strip_prefix(b"SSHSIG\0\0\0\x01").ok_or("its signature is of an unknown version")?;
     let (key, _) = public_key::string(rest).ok_or("its signature names no key")?;
-    PublicKey::of_blob(key).ok_or("its signature names a key of a kind that is not taken")
+    PublicKey::of_blob(key).ok_or("its signature names a key of a kind that is not accepted")
 }
 
 const NOT_ARMOUR: &str = "its signature is not written as ssh-keygen writes it";

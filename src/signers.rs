@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SignersError {
     /// The tag is not acceptable.
-    #[error("{tag} {problem}, and {} takes signed tags only\n{}", tag.environment, problem.remedy(tag))]
+    #[error("{tag} {problem}, and {} accepts only signed tags\n{}", tag.environment, problem.remedy(tag))]
     Tag {
         /// The request.
         tag: RequestTag,
@@ -40,15 +40,15 @@ pub(crate) enum SignersError {
     },
     /// A command has no tag that could be signed.
     #[error(
-        "{0} takes signed tags only, and a command has none\nin a clone: `git tag -s -f graduate/{0}/now` and \
+        "{0} accepts only signed tags, and a command has none\nin a clone: `git tag -s -f graduate/{0}/now` and \
          `git push -f origin refs/tags/graduate/{0}/now`; root on the host needs none"
     )]
     Command(EnvironmentName),
     /// The name of another signer.
-    #[error("{0} is a signer already; `dokku graduate:signers remove {0}` takes the old key away")]
+    #[error("{0} is a signer already; `dokku graduate:signers remove {0}` removes the old key")]
     Known(KeyName),
     /// The key of another signer.
-    #[error("that is the key of {0} already")]
+    #[error("that key already belongs to {0}")]
     KnownKey(KeyName),
     /// `*`, which is not the name of a signer.
     #[error("a signer has a name of its own, not \"*\"")]
@@ -322,7 +322,7 @@ mod tests {
 
         let refused = |result: Result<(), SignersError>| result.unwrap_err().to_string();
         assert!(refused(signers.add(signer("alice", "b", None))).contains("alice is a signer already"));
-        assert!(refused(signers.add(signer("bob", "a", None))).contains("the key of alice already"));
+        assert!(refused(signers.add(signer("bob", "a", None))).contains("that key already belongs to alice"));
         assert!(refused(signers.add(signer("*", "b", None))).contains("a name of its own"));
 
         let at = now("2026-12-01T00:00:00Z");

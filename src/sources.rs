@@ -58,7 +58,7 @@ pub(crate) enum SourceError {
     #[error("that key is accepted as {0} already")]
     Accepted(String),
     /// The key is in a line that is neither Dokku's nor ours.
-    #[error("line {number} of {} lets that key in for something else", path.display())]
+    #[error("line {number} of {} accepts that key for another purpose", path.display())]
     Foreign {
         /// Its number, from 1.
         number: usize,
@@ -66,7 +66,7 @@ pub(crate) enum SourceError {
         path: PathBuf,
     },
     /// The line of a key has no file, or one for another key.
-    #[error("the key {0} is not accepted on this host any more")]
+    #[error("the key {0} is no longer accepted on this host")]
     NotAccepted(String),
     /// No source has this name.
     #[error("no source is called {0}")]
@@ -83,7 +83,7 @@ impl Explain for SourceError {
                 Some(format!("to give it another name: `dokku graduate:reject {name}` first"))
             }
             Self::Foreign { .. } => {
-                Some("sshd would go by that line: remove it first, or take another key".to_owned())
+                Some("sshd would use that line: remove it first, or use another key".to_owned())
             }
             Self::Unknown(_) => Some("`dokku graduate:sources` lists them".to_owned()),
             Self::Program(_) => {

@@ -70,7 +70,7 @@ pub(crate) enum SshError {
         remedy: String,
     },
     /// The destination does not have the command of the plugin.
-    #[error("{url} lets this host in but has no graduate plugin that answers: {said}")]
+    #[error("{url} accepts this host's key, but no graduate plugin answers there: {said}")]
     NoPlugin {
         /// The destination.
         url: Url,
@@ -125,7 +125,7 @@ impl Explain for SshError {
                 Some("is the host up, and are name, port and firewall right?".to_owned())
             }
             Self::HostKeyChanged { .. } => Some(
-                "either the host was set up anew, or somebody stands in between: ask its operator\n\
+                "either the host was set up anew, or another machine intercepts the connection: ask its operator\n\
                  if the new key is right, run `graduate:add-environment` again with `--fingerprint` and the new key's"
                     .to_owned(),
             ),

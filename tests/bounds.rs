@@ -181,7 +181,7 @@ fn a_pack_brings_what_was_asked_for_and_unfolds_within_bounds() {
         let mut sum: Vec<Entry> = (0..=255).map(|mark| bomb(&base, 130, mark)).collect();
         sum.push(base.1);
         let (running, _) = intruder.begins_to_send("other", id, to, &intruder.pack(&sum));
-        running.until_late_line("unfold to more than 32768 MiB");
+        running.until_late_line("unpack to more than 32768 MiB");
         running.wait();
     }
     assert!(size() <= at_first + 100, "{} KiB have become {}", at_first, size());

@@ -351,7 +351,7 @@ stderr:
 -----> Host key pinned before
        [FINGERPRINT] ED25519
 -----> production ([LOGIN]) was added before
- !     [URL] lets this host in but has no graduate plugin that answers: "!     `graduate:agent` is not a dokku command."
+ !     [URL] accepts this host's key, but no graduate plugin answers there: "!     `graduate:agent` is not a dokku command."
        hint: install the plugin there as well: `dokku plugin:install`, see README
        nothing can graduate to it before that is done; run this command again to test the link
 exit status 0
@@ -447,7 +447,7 @@ stderr:
 -----> Host key pinned before
        [FINGERPRINT] ED25519
  !     [URL] shows another host key than the one that was pinned when it was added
-       hint: either the host was set up anew, or somebody stands in between: ask its operator
+       hint: either the host was set up anew, or another machine intercepts the connection: ask its operator
        if the new key is right, run `graduate:add-environment` again with `--fingerprint` and the new key's
 exit status 1
 

@@ -94,7 +94,7 @@ const CASES: &[Case] = &[
         "git-receive-pack is not as the plugin makes it", INSTALL, Remedy),
     (Here, r#"sed -i 's/^version = .*/version = "0.0.1"/' "$plugins/available/zzz_graduate/plugin.toml""#, "companions",
         "broken", "zzz_graduate is not of version", INSTALL, Remedy),
-    (Here, r#"echo '[plugin]' >"$plugins/available/zzz_graduate/plugin.toml""#, "companions", "broken", "is another plugin's",
+    (Here, r#"echo '[plugin]' >"$plugins/available/zzz_graduate/plugin.toml""#, "companions", "broken", "belongs to another plugin",
         "dokku plugin:uninstall zzz_graduate && dokku plugin:install", Remedy),
     (There, r#"late="$plugins/available/zzzz-late" && mkdir "$late" && echo '[plugin]' >"$late/plugin.toml" &&
         ln -s /bin/true "$late/check-deploy" && ln -s "$late" "$plugins/enabled""#, "trigger-order", "warning",
@@ -140,16 +140,16 @@ const CASES: &[Case] = &[
         "exited with code 128: no such thing", INSTALL, By(NO_GIT)),
     (Here, git_that!("--version", "echo git version 2.20.1"), "git", "broken", "2.20.1, and 2.28 is needed",
         "apt-get install --yes git", By(NO_GIT)),
-    (There, git_that!("--version", "echo git version 2.30.2"), "git", "warning", "survives a power failure",
+    (There, git_that!("--version", "echo git version 2.30.2"), "git", "warning", "survives an immediate power failure",
         "apt-get install --yes git", By(NO_GIT)),
-    (Here, git_that!("--version", "echo a kind of git"), "git", "warning", "calls itself", "apt-get", By(NO_GIT)),
+    (Here, git_that!("--version", "echo a kind of git"), "git", "warning", "unexpected answer from `git --version`", "apt-get", By(NO_GIT)),
     (There, r#"mv "$bin/docker" "$bin/away" && printf '#!/bin/sh\necho Cannot connect >&2; exit 1' >"$bin/docker" && chmod 755 "$bin/docker""#,
         "docker", "broken", "exited with code 1: Cannot connect", "systemctl restart docker", By(r#"mv "$bin/away" "$bin/docker""#)),
     (Here, r#"chmod 755 "$data""#, "modes", "broken", "has mode 0755", "chmod 700", Remedy),
     (There, "chmod 777 .git", "modes", "broken", "has mode 0777", "chmod --recursive go-w", RemedyThen("chmod 755 .git")),
     (Here, r#"mv "$data/ssh/id_ed25519" "$data/ssh/away""#, "ssh-key", "broken", "id_ed25519 is missing", "dokku graduate:key",
         By(r#"mv "$data/ssh/away" "$data/ssh/id_ed25519""#)),
-    (Link, r#"mv "$data/ssh/id_ed25519" "$data/ssh/away""#, "link", "broken", "no whole key", "dokku graduate:key",
+    (Link, r#"mv "$data/ssh/id_ed25519" "$data/ssh/away""#, "link", "broken", "no complete key", "dokku graduate:key",
         By(r#"mv "$data/ssh/away" "$data/ssh/id_ed25519""#)),
     (Here, r#"chmod 644 "$data/ssh/id_ed25519""#, "ssh-key", "broken", "mode 0644, and must have 0600", "chmod 600", Remedy),
     (Here, r#"rm "$data/ssh/id_ed25519.pub""#, "ssh-key", "broken", "id_ed25519.pub is missing", "dokku graduate:key", Remedy),
@@ -168,7 +168,7 @@ const CASES: &[Case] = &[
     (There, r#"sed 's/"staging"/"old"/' "$data/sources/staging.json" >"$data/sources/old.json""#, "sources", "warning",
         "old has no line in authorized_keys", "dokku graduate:reject old", Remedy),
     (There, r#"sed -n '/graduate:gate/s/NAME=[^ ]*/NAME=\\"old\\"/p' .ssh/authorized_keys >line && cat line >>.ssh/authorized_keys && rm line"#,
-        "sources", "warning", "a line of the source old", "dokku graduate:reject old", Remedy),
+        "sources", "warning", "a line of the unknown source old", "dokku graduate:reject old", Remedy),
     (There, "sed -i 's/,restrict / /' .ssh/authorized_keys", "sources", "broken", "is not as this version writes it",
         "dokku graduate:accept staging", Remedy),
     (Here, "touch -d '1 hour ago' .git/index.lock .git/refs/heads/main.lock", "locks", "broken",
@@ -193,7 +193,7 @@ const CASES: &[Case] = &[
     (Link, r#"rm "$data/ssh/known_hosts""#, "host-key", "broken", "no host key of", RELINK, Remedy),
     (LinkThere, "dokku ssh-keys:remove staging", "link", "broken", "does not accept this host's key yet; run there",
         "dokku graduate:accept ", RemedyThen("dokku graduate:reject staging")),
-    (LinkThere, "dokku plugin:disable graduate", "link", "broken", "has no graduate plugin that answers",
+    (LinkThere, "dokku plugin:disable graduate", "link", "broken", "no graduate plugin answers there",
         "dokku plugin:install", By("dokku plugin:enable graduate")),
     (LinkThere, agent_says!("1s/.*/Welcome to production/"), "link", "broken", "Welcome to production", "", By(AGENT)),
     (LinkThere, agent_says!(r"1s/protocol\x22:[0-9]*/protocol\x22:9/"), "link", "broken", "speaks protocol 9", "dokku plugin:update graduate",
@@ -415,7 +415,7 @@ fn another_machine_at_the_same_address_is_pinned_anew_and_nothing_is_forgotten()
        ok       dokku              Dokku [..]
        ok       git                git version [..]
        ok       ownership          the repository and the plugin's data are Dokku's
-       ok       modes              nobody else may read the data or write to the repository
+       ok       modes              no other user may read the data or write to the repository
        ok       ssh-key            [WORLD]/s/var/lib/dokku/data/graduate/ssh/id_[ID], mode 0600
        ok       secret             [WORLD]/s/var/lib/dokku/data/graduate/secret, mode 0600
        ok       settings           1 environment is linked
@@ -432,7 +432,7 @@ fn another_machine_at_the_same_address_is_pinned_anew_and_nothing_is_forgotten()
        ok       in-doubt           no graduation is in doubt
        ok       ssh-configuration  as this version writes it
        ok       host-key           SHA256:[..] ED25519 is pinned, and the host shows it
-       ok       link               [..] lets this host in, and its agent answers
+       ok       link               [..] accepts this host's key, and its agent answers
        ok       version            0.1.0 there, as here
        ok       clock              within [N] s of this host's
 =====> production, as [..] finds itself
@@ -446,7 +446,7 @@ fn another_machine_at_the_same_address_is_pinned_anew_and_nothing_is_forgotten()
        ok       dokku              Dokku [..]
        ok       git                git version [..]
        ok       ownership          the repository and the plugin's data are Dokku's
-       ok       modes              nobody else may read the data or write to the repository
+       ok       modes              no other user may read the data or write to the repository
        ok       ssh-key            [WORLD]/d/var/lib/dokku/data/graduate/ssh/id_[ID], mode 0600
        ok       secret             [WORLD]/d/var/lib/dokku/data/graduate/secret, mode 0600
        ok       settings           no environment is linked

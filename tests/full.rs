@@ -140,7 +140,7 @@ fn a_directory_for_temporary_files_that_is_not_there_is_named_or_not_needed() {
             "export PLUGIN_ENABLED_PATH=\"${{PLUGIN_ENABLED_PATH:-$DOKKU_LIB_ROOT/plugins/enabled}}\"; {push}"
         ))
         .is_refused()
-        .says("cannot take the push: ")
+        .says("cannot accept the push: ")
         .says("not-there, the directory for temporary files (TMPDIR), does not exist")
         .says("nothing was changed");
 }

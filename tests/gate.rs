@@ -121,7 +121,7 @@ fn the_key_of_a_source_opens_nothing_else() {
     for command in ["graduate:accept other", "graduate:reject staging", "graduate:recover --incoming"] {
         world.ssh(&world.destination, command).is_refused().says("as root on this host: `dokku graduate:");
     }
-    world.ssh(&world.destination, "graduate:gate").is_refused().says("not accepted on this host");
+    world.ssh(&world.destination, "graduate:gate").is_refused().says("no longer accepted on this host");
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn other_apps_do_not_exist_for_a_source() {
         .says("staging accepted again")
         .says(" for api, x-*");
     let before = world.destination.snapshot();
-    let why = "this host lets staging graduate api, x-* alone, and not web";
+    let why = "this host lets staging graduate only api, x-*, not web";
     environment.graduate_with(&["plan"], "now", "HEAD").is_refused().says(why);
     environment.graduate("now", "HEAD").is_refused().says(why);
     asks_with(&world, "", "graduate:receive 'web'")
@@ -178,7 +178,9 @@ fn an_ordinary_key_works_and_both_doctors_say_what_is_better() {
     );
     let remedy = finding["remedy"].as_str().unwrap().replace("sudo ", "");
     let done = world.destination.root(&remedy).succeeds();
-    done.says("until now this key could run every command of Dokku, as graduate-staging; that line is gone");
+    done.says(
+        "until now this key could run every command of Dokku, as graduate-staging; that line was removed",
+    );
     for host in [&world.source, &world.destination] {
         host.dokku(&["graduate:doctor"]).succeeds().does_not_say(what);
     }
@@ -189,8 +191,7 @@ fn an_ordinary_key_works_and_both_doctors_say_what_is_better() {
     let others: Vec<String> = keys(&world.destination);
     let others: Vec<String> = others.into_iter().filter(|line| !line.contains("graduate:gate")).collect();
     let uninstalled = world.destination.dokku(&["plugin:uninstall", "graduate"]).succeeds();
-    uninstalled
-        .says("these sources can log in no more, until the plugin is installed again: graduate-staging");
+    uninstalled.says("these sources cannot log in until the plugin is installed again: graduate-staging");
     assert_eq!(keys(&world.destination), others);
     world.install(&world.destination).says("these sources can log in again: graduate-staging");
     world.source.dokku(&["graduate:doctor"]).succeeds();

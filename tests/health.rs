@@ -95,7 +95,7 @@ fn a_container_that_does_not_answer_any_more_stops_the_vote_and_one_that_ends_af
     post.succeeds();
     push.wait()
         .is_refused()
-        .says("web: its new container does not accept connections on ")
+        .says("web: its new container no longer accepts connections on ")
         .says("nothing changed on production");
     host.snapshot().assert_same_as(&before);
     world.nothing_is_left();

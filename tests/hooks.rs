@@ -183,10 +183,10 @@ fn the_plugins_hook_for_approvals_counts_those_that_are_asked_for_and_lets_a_rol
     let by_bob = "approved by bob at 2026-12-01T10:01:00Z (bob)\n";
     let by_carol = "approved by carol at 2026-12-01T10:03:00Z (looks-good)\n";
     let how = "git push -f origin 4f2a9c1:refs/tags/approve/production/<name>\n";
-    let ask = |rest: &str| format!("{rest}; whoever approves it pushes\n{how}");
+    let ask = |rest: &str| format!("{rest}; to approve it, push\n{how}");
     let [none, of_two] =
         ["0 of 1", "1 of 2"].map(|count| format!("{count} approvals of 4f2a9c1 for production"));
-    let wrong = |number: &str| format!("NEEDS_APPROVALS is a number from 1 to 999, and not {number}\n");
+    let wrong = |number: &str| format!("NEEDS_APPROVALS must be a number from 1 to 999, not {number}\n");
     for (approvals, from, number, kind, status, expected) in [
         ("", "", "", "graduation", 1, ask(&none)),
         ("", "", "", "rollback", 0, "going back needs no approval\n".to_owned()),
@@ -199,7 +199,7 @@ fn the_plugins_hook_for_approvals_counts_those_that_are_asked_for_and_lets_a_rol
             "graduation",
             1,
             format!(
-                "the approval by bob does not count: bobby carol are asked\n{}",
+                "the approval by bob does not count: only bobby carol may approve\n{}",
                 ask(&format!("{none} by bobby carol"))
             ),
         ),

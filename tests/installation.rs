@@ -237,7 +237,7 @@ fn a_home_of_2015_is_taken_over() {
         "2 PRE hooks were taken over",
         "the POST hooks were taken over as one",
         "2 releases of production were taken over",
-        "tell no release that can be taken over: Old.Name/20150101000000",
+        "name no release that can be taken over: Old.Name/20150101000000",
         "is a Git repository now",
     ] {
         assert!(said.contains(words), "no {words:?} in {said}");

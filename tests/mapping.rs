@@ -94,7 +94,7 @@ api-staging  [..]  [..] as api (1 behind)
 cron         [..]  -
 web-staging  [..]  [..] as web
 =====> production: production/[TIME]
-       apps there that none of these becomes: cron
+       apps there that no app here becomes: cron
 
 "#]]);
     let releases = parsed(&source.dokku(&["graduate:releases", "production", "--format", "json"]).succeeds());

@@ -303,7 +303,7 @@ fn a_log_is_read_from_other_terminals() {
     let app = world.source.dokku(&["graduate:logs", "production", "--app", "api"]).succeeds();
     assert!(app.raw.lines().all(|line| line.contains("api") && whole.contains(line)), "{app}");
     world.source.dokku(&["graduate:logs", "20010101000000-abcdef"]).is_refused().shows(str![[r#"
- !     there is no such graduation; the last ones of each environment are remembered (keep-logs)
+ !     there is no such graduation; only the last ones of each environment are kept (keep-logs)
 
 "#]]);
 }

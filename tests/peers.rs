@@ -490,13 +490,17 @@ fn a_destination_has_the_last_word_on_what_comes_from_elsewhere() {
     let world = World::new();
     let environment = with_news(&world, &["api"]);
     let host = &world.destination;
-    host.dokku(&["graduate:abort", "--incoming"]).is_refused().says("no graduation from elsewhere");
-    host.dokku(&["graduate:recover", "--incoming"]).succeeds().says("nothing from elsewhere is in doubt");
+    host.dokku(&["graduate:abort", "--incoming"])
+        .is_refused()
+        .says("no graduation from another host is in progress");
+    host.dokku(&["graduate:recover", "--incoming"])
+        .succeeds()
+        .says("no graduation from another host is in doubt");
 
     host.dokku(&["graduate:freeze", "--incoming", "the datastore moves"]).succeeds();
     let plan = environment.graduate_with(&["plan"], "frozen", "HEAD").is_refused();
     plan.says("production refuses: this host was frozen by root since").says("the datastore moves");
-    host.dokku(&["graduate:status"]).says("graduations from elsewhere are refused");
+    host.dokku(&["graduate:status"]).says("graduations from other hosts are refused");
     host.dokku(&["graduate:unfreeze", "--incoming"]).succeeds();
 
     let asks = "echo $GRADUATE_KIND of $GRADUATE_REVISIONS by $GRADUATE_SOURCE; test -e /tmp/nothing-opens";
@@ -514,7 +518,7 @@ fn a_destination_has_the_last_word_on_what_comes_from_elsewhere() {
     gate.is_reached();
     host.dokku(&["graduate:abort", "--incoming"])
         .is_refused()
-        .says("has not begun: INCOMING hooks look at it");
+        .says("has not begun: INCOMING hooks are still running");
     host.dokku(&["graduate:freeze", "--incoming", "not this one"]).succeeds();
     gate.open();
     push.wait().is_refused().says("this host was frozen by root since").says("not this one");
@@ -528,7 +532,7 @@ fn a_destination_has_the_last_word_on_what_comes_from_elsewhere() {
     host.dokku(&["graduate:doctor"]).says("`dokku graduate:abort --incoming` ends it");
     host.dokku(&["graduate:recover", "--incoming"]).is_refused().says("is not decided");
     host.dokku(&["graduate:abort", "--incoming"]).succeeds().says("api runs what it ran before");
-    push.wait().is_refused().says("somebody there aborted it");
+    push.wait().is_refused().says("the graduation was aborted there");
     drop(post);
 
     // All of the source is gone when it is decided, and so is the participant.

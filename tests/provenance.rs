@@ -72,7 +72,7 @@ fn what_cannot_be_carried_is_named() {
     world.source.root("rm -r \"$DOKKU_LIB_ROOT/data/graduate/provenance/web\"").succeeds();
     staging(&["config:set", "--no-restart", "web", "GIT_REV=by-hand"]).succeeds();
     staging(&["ps:restart", "web"]).succeeds();
-    staging(&["graduate:commit"]).succeeds().says("nobody knows which revision web runs here");
+    staging(&["graduate:commit"]).succeeds().says("which revision web runs here is unknown");
     let refused = env.update().graduate("unknown", "HEAD").is_refused();
     refused.says("`dokku graduate:commit --runs web=REVISION`");
     staging(&["graduate:plan", "production", "-o", "only=api"]).succeeds();

@@ -30,7 +30,7 @@ fn names_that_confuse_are_refused_and_those_made_by_hand_are_found_in_time() {
     for (refspec, message) in [
         ("HEAD:refs/heads/graduate/production/now", meant),
         ("HEAD:refs/tags/gradaute/production/now", meant),
-        ("HEAD:refs/tags/production", "is kept free for the releases of production"),
+        ("HEAD:refs/tags/production", "is reserved for the releases of production"),
         ("HEAD:refs/tags/env/production", "could be taken for `refs/heads/env/production`"),
         ("HEAD:refs/tags/main", "hide the branch main"),
         ("HEAD:refs/tags/HEAD", "git would read refs/tags/HEAD as what is checked out"),

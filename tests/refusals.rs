@@ -172,7 +172,7 @@ fn nothing_but_manifests_gets_in() {
         story
             .refuses("HEAD:refs/heads/topic", "cannot accept the push: commit ")
             .says(&format!("holds {path:?}, {problem}"))
-            .says("only .gitignore and <app>/graduate.json may be pushed here");
+            .says("commits that are pushed here may contain only .gitignore and <app>/graduate.json");
         env.git(&["reset", "-q", "--hard", "origin/HEAD"]).succeeds();
         env.git(&["clean", "-qfdx"]).succeeds();
     };

@@ -181,7 +181,7 @@ fn only_what_this_graduation_holds_can_be_reached() {
     let wants = |id: &str| format!("{{\"graduation\":\"{id}\"}}\n");
     host.root_with_input("dokku graduate:forward", wants("20260101000000-0000aa").as_bytes())
         .is_refused()
-        .says("no graduation 20260101000000-0000aa of yours holds anything on this host");
+        .says("no graduation 20260101000000-0000aa of this source holds anything on this host");
 
     add(&world, "echo id=$GRADUATE_ID; echo api: $(curl -sS $GRADUATE_HELD_API/)");
     let post = world.post_hook();
@@ -197,7 +197,7 @@ fn only_what_this_graduation_holds_can_be_reached() {
     let question = b"GET / HTTP/1.0\r\n\r\n";
     input.extend([2, 0, 0, 0, 3, 0, question.len() as u8]);
     input.extend(question);
-    host.root_with_input(&with_key_of("another"), &input).is_refused().says("of yours holds anything");
+    host.root_with_input(&with_key_of("another"), &input).is_refused().says("of this source holds anything");
     // This session takes the place of the graduation's own, which would take it back at once.
     assert_eq!(world.source.kill("STOP", "dokku-graduate coordinator"), 1);
     let (session, writer) = host.begin_root_with_input(&with_key_of(world.source.name), &input);
@@ -215,7 +215,7 @@ fn only_what_this_graduation_holds_can_be_reached() {
     push.wait().succeeds();
     // What is live now is nobody's any more.
     let nothing = host.root_with_input(&with_key_of(world.source.name), wants(&id).as_bytes());
-    nothing.is_refused().says("of yours holds anything");
+    nothing.is_refused().says("of this source holds anything");
 }
 
 #[test]

@@ -127,7 +127,7 @@ fn a_destination_without_room_says_so() {
         let _docker = BeforeDocker::on(host, "[ \"$1\" != info ] || { printf '/proc\\t[]\\n'; exit; }");
         let refused = story.environment.graduate("now", "HEAD").is_refused();
         refused
-            .says("api: its image could not be sent: the destination did not take the image: the image needs up to ")
+            .says("api: its image could not be sent: the destination did not accept the image: the image needs up to ")
             .says(" MiB while it is loaded, and Docker's disk has 0 MiB")
             .says("`dokku graduate:set production deliver build` has it built there instead");
         story.is_as_before();

@@ -50,7 +50,7 @@ fn what_is_verified_is_confirmed_and_then_recorded() {
     assert!(document["environments"][0]["in_progress"]["unconfirmed_until"].is_string(), "{document}");
     assert_eq!(env.remote_refs("refs/tags/production/").last(), Some(&first), "nothing is recorded yet");
     env.graduate("other", "HEAD").is_refused().says("is in progress: by").says(
-        "`dokku graduate:confirm production` lets it stay, `dokku graduate:abort production` takes it back",
+        "`dokku graduate:confirm production` confirms it, `dokku graduate:abort production` rolls it back",
     );
     verify.succeeds();
     let last = first.trim_start_matches("refs/tags/").to_owned();
@@ -101,7 +101,7 @@ fn a_person_says_whether_it_stays() {
     for (label, command) in [("first", "graduate:abort"), ("second", "graduate:rollback")] {
         let push = unconfirmed(&world, &env, label);
         asked(command).succeeds().says("was rolled back");
-        push.wait().is_refused().says("-----> root asked to go back").says("root asked for it");
+        push.wait().is_refused().says("-----> root requested a roll-back").says("root asked for it");
         runs(&world, "1");
         assert!(!env.went_live(label, "HEAD"));
     }

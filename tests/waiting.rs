@@ -25,7 +25,7 @@ fn what_is_held_goes_live_when_somebody_says_so() {
     post.is_reached_by(&push);
     go().is_refused()
         .says("does not wait for graduate:go: not everything is held yet")
-        .says("`dokku graduate:status production` says how far it is");
+        .says("`dokku graduate:status production` shows its progress");
     post.succeeds();
     push.until_line("`dokku graduate:abort production` puts everything back");
     assert_eq!(world.destination.live("api"), "1");

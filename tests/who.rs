@@ -152,7 +152,7 @@ impl SigningDesk<'_> {
     /// Pushes what is the label `now` here.
     #[track_caller]
     fn is_refused(&self, why: &str) {
-        self.push(NOW).is_refused().says(why).says("production takes signed tags only");
+        self.push(NOW).is_refused().says(why).says("production accepts only signed tags");
     }
 }
 
@@ -178,7 +178,7 @@ fn a_signed_environment_takes_what_a_signer_signed_once_and_its_own_releases() {
     let before = world.destination.snapshot();
 
     env.git(&["tag", "-f", "graduate/production/now", "HEAD"]).succeeds();
-    desk.is_refused("graduate/production/now is not a signed tag: it names a commit itself");
+    desk.is_refused("graduate/production/now is not a signed tag: it names a commit directly");
     env.git(&["tag", "-a", "-f", "-m", "Go", "graduate/production/now", "HEAD"]).succeeds();
     desk.is_refused("is not signed, and production");
     desk.push(NOW)
@@ -202,11 +202,11 @@ fn a_signed_environment_takes_what_a_signer_signed_once_and_its_own_releases() {
     let changed =
         "git cat-file tag graduate/production/now | sed 's/^Go$/Stop/' | git hash-object -t tag -w --stdin";
     let changed = env.shell(changed).succeeds().raw;
-    desk.push(&format!("{}:{NOW}", changed.trim())).is_refused().says("has a signature that is not good");
+    desk.push(&format!("{}:{NOW}", changed.trim())).is_refused().says("has an invalid signature");
     world
         .ssh(&world.source, "graduate production --yes")
         .is_refused()
-        .says("production takes signed tags only, and a command has none")
+        .says("production accepts only signed tags, and a command has none")
         .says("`git tag -s -f graduate/production/now`");
     world.destination.snapshot().assert_same_as(&before);
 
@@ -275,14 +275,15 @@ fn what_graduates_can_need_the_approval_of_another() {
     }
     // One's own, one of the same push, and one that no push has brought.
     approving.alice_pushes("HEAD:refs/tags/approve/production/alice").succeeds().says("alice approves");
-    approving.is_needed("approve/production/alice does not count: alice pushed it, and is the one who asks");
+    approving.is_needed("approve/production/alice does not count: alice pushed it, and is the requester");
     let both = "origin HEAD:refs/tags/approve/production/bob HEAD:refs/tags/graduate/production/now";
     env.shell(&format!("git push -f {both}"))
         .is_refused()
-        .says("approve/production/bob does not count: it came with the push that asks");
+        .says("approve/production/bob does not count: it came in the same push as the request");
     assert_eq!(env.remote("refs/tags/approve/production/bob"), None);
     approving.git_on_the_host(&format!("update-ref refs/tags/approve/production/bob {head}"));
-    approving.is_needed("approve/production/bob does not count: no push with a key of ssh-keys:list");
+    approving
+        .is_needed("approve/production/bob does not count: it was not pushed with a key of ssh-keys:list");
     approving.git_on_the_host("tag -d approve/production/bob");
 
     // Given and withdrawn: by a push that moves it, by one that deletes it.
@@ -304,7 +305,7 @@ fn what_graduates_can_need_the_approval_of_another() {
     world.source.root(&format!("mv {hooks}/pre-receive {hooks}/aside")).succeeds();
     env.shell(&format!("git push -f {both}"))
         .is_refused()
-        .says("approve/production/bob does not count: it came with the push that asks")
+        .says("approve/production/bob does not count: it came in the same push as the request")
         .says("alice approves");
     approving.is_needed("approve/production/bob does not count: alice pushed it");
     approving.alice_pushes(":refs/tags/approve/production/bob").succeeds().says("is withdrawn");
@@ -317,7 +318,7 @@ fn what_graduates_can_need_the_approval_of_another() {
     world.ssh(&world.source, "graduate:plan production").succeeds().says(approved);
     bob.dokku("graduate:plan production")
         .succeeds()
-        .says("bob does not count: bob pushed it, and is the one who asks");
+        .says("bob does not count: bob pushed it, and is the requester");
     let plan = world.ssh(&world.source, "graduate:plan production --format json").succeeds().json("plan");
     assert_eq!((&plan["approvals"][0]["by"], &plan["approvals"][0]["label"]), (&"bob".into(), &"bob".into()));
     env.graduate("now", "HEAD").succeeds().says(approved).says("[PRE] approved by bob at 20");

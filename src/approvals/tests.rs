@@ -93,7 +93,8 @@ fn what_is_pushed_counts_while_tag_record_and_key_stand() {
     assert_eq!(scene.seen(&[]), "bob as bob; carol as carol");
 
     // Whatever a push does to an approval, it does not count for a request in the same push.
-    let same = "approve/production/bob does not count: it came with the push that asks; carol as carol";
+    let same =
+        "approve/production/bob does not count: it came in the same push as the request; carol as carol";
     let said = |update| {
         let mut said: Vec<String> = scene.seen(&[update]).split("; ").map(str::to_owned).collect();
         said.sort();
@@ -123,10 +124,10 @@ fn what_is_pushed_counts_while_tag_record_and_key_stand() {
 
     // A change on the host itself does not count.
     scene.by_hand("by-hand", Some(commit));
-    assert!(scene.seen(&[]).contains("by-hand does not count: no push"), "{}", scene.seen(&[]));
+    assert!(scene.seen(&[]).contains("by-hand does not count: it was not pushed"), "{}", scene.seen(&[]));
     scene.by_hand("by-hand", None);
     scene.by_hand("another", Some(commit));
-    assert!(scene.seen(&[]).contains("another does not count: somebody has changed it"));
+    assert!(scene.seen(&[]).contains("another does not count: it was changed on this host"));
     scene.by_hand("another", None);
     scene.by_hand("bob", None);
     assert_eq!(scene.seen(&[]), "");
@@ -137,10 +138,10 @@ fn what_is_pushed_counts_while_tag_record_and_key_stand() {
     scene.push("bob", "bob", Some(commit));
     scene.let_in(&["alice"]);
     let said = scene.seen(&[]);
-    assert!(said.contains("alice does not count: alice pushed it, and is the one who asks"), "{said}");
+    assert!(said.contains("alice does not count: alice pushed it, and is the requester"), "{said}");
     assert!(said.contains("bob does not count: the key of bob"), "{said}");
     forget(&scene.vars(None), &scene.production).unwrap();
-    assert!(scene.seen(&[]).contains("bob does not count: no push with a key"));
+    assert!(scene.seen(&[]).contains("bob does not count: it was not pushed with a key"));
 }
 
 #[test]

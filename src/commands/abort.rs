@@ -57,7 +57,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<ExitStatus, Erro
         | Ending::Unreachable { .. }
         | Ending::PlanShown {}
         | Ending::NothingToDo {} => {
-            tell(format_args!("Graduation {id} had ended by itself: nothing was changed"));
+            tell(format_args!("Graduation {id} had already ended: nothing was changed"));
             Ok(ExitStatus::Done)
         }
         Ending::Released { .. }

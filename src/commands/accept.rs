@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     detail(format_args!("{} for {only}", key.fingerprint()));
     if let AcceptedAs::InsteadOf(before) = accepted_as {
         detail(format_args!(
-            "until now this key could run every command of Dokku, as {before}; that line is gone"
+            "until now this key could run every command of Dokku, as {before}; that line was removed"
         ));
     }
     Ok(())

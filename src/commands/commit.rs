@@ -62,7 +62,7 @@ pub(crate) fn run(vars: &Vars, args: &CommitArgs) -> Result<(), EnvironmentError
 /// Describes the result.
 fn in_words(Committed { commit, differences, remarks }: &Committed) -> String {
     let mut lines = match commit {
-        None => vec!["-----> Nothing to commit: the repository says what runs".to_owned()],
+        None => vec!["-----> Nothing to commit: the repository describes what runs".to_owned()],
         Some(commit) => {
             let first = format!("-----> Committed {}", commit.short());
             let listed = differences.iter().take(LISTED).map(|difference| format!("       {difference}"));

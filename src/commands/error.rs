@@ -45,7 +45,7 @@ pub(crate) enum CommandError {
     #[error("the graduation to {0} is not live and unconfirmed")]
     NotVerified(EnvironmentName),
     /// The graduation was already confirmed.
-    #[error("it was too late to go back: the graduation to {0} had been confirmed")]
+    #[error("it was too late to roll back: the graduation to {0} had been confirmed")]
     Confirmed(EnvironmentName),
     /// The graduation was already decided.
     #[error("it was too late to abort: the graduation to {0} had been decided")]
@@ -64,10 +64,10 @@ pub(crate) enum CommandError {
         commands: Vec<String>,
     },
     /// No other host graduates to this one.
-    #[error("no graduation from elsewhere to this host is in progress")]
+    #[error("no graduation from another host is in progress here")]
     NothingIncoming,
     /// The graduation has not begun; names its requester.
-    #[error("the graduation by {0} has not begun: INCOMING hooks look at it")]
+    #[error("the graduation by {0} has not begun: INCOMING hooks are still running")]
     NotBegunIncoming(String),
     /// The graduation from another host is already decided.
     #[error("it was too late to abort: {} is decided", described(.0))]
@@ -82,7 +82,7 @@ pub(crate) enum CommandError {
     #[error(transparent)]
     File(#[from] FileError),
     /// The graduation is not known, or its files were removed.
-    #[error("there is no such graduation; the last ones of each environment are remembered (keep-logs)")]
+    #[error("there is no such graduation; only the last ones of each environment are kept (keep-logs)")]
     NoGraduation,
 }
 
@@ -123,7 +123,7 @@ impl Explain for CommandError {
                 Some(format!("go back with `dokku graduate:rollback {environment}`"))
             }
             Self::NotWaiting(environment, _) | Self::NotVerified(environment) => {
-                Some(format!("`dokku graduate:status {environment}` says how far it is"))
+                Some(format!("`dokku graduate:status {environment}` shows its progress"))
             }
             Self::NoRelease(environment, _) => {
                 Some(format!("`dokku graduate:releases {environment}` lists them"))
@@ -132,7 +132,7 @@ impl Explain for CommandError {
                 Some(format!("delete them on this host:\n{}", commands.join("\n")))
             }
             Self::DecidedIncoming(graduation) => Some(format!(
-                "what is live and not confirmed goes back by `dokku graduate:abort {0}` on {1}; if {1} is out of reach, `dokku \
+                "`dokku graduate:abort {0}` on {1} rolls back what is live and not confirmed; if {1} is out of reach, `dokku \
                  graduate:recover --incoming` finishes it here",
                 graduation.environment, graduation.source
             )),
@@ -158,5 +158,5 @@ impl Explain for CommandError {
 }
 
 fn described(graduation: &Graduation) -> String {
-    format!("graduation {}, which {} has begun from {},", graduation.id, graduation.by, graduation.source)
+    format!("graduation {}, begun by {} on {},", graduation.id, graduation.by, graduation.source)
 }

@@ -44,7 +44,7 @@ pub(crate) fn freeze(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let words = if arguments.environment.is_some() { &arguments.reason } else { &arguments.incoming };
     let reason = words.join(" ").trim().replace(char::is_control, " ");
     if reason.is_empty() {
-        return Err(CommandError::Usage("a reason has words".to_owned()).into());
+        return Err(CommandError::Usage("the reason is empty".to_owned()).into());
     }
     let frozen = Frozen { reason, by: vars.user.clone(), since: Utc::now() };
     match &arguments.environment {
@@ -54,7 +54,7 @@ pub(crate) fn freeze(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
         }
         None => {
             freeze_incoming(vars, Some(frozen))?;
-            tell("this host is frozen: graduations from elsewhere are refused");
+            tell("this host is frozen: graduations from other hosts are refused");
         }
     }
     Ok(())

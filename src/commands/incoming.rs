@@ -54,7 +54,7 @@ pub(super) fn recover(vars: &Vars) -> Result<ExitStatus, Error> {
     check_root(vars, "graduate:recover --incoming")?;
     let (store, graduation) = match unsettled(vars) {
         Err(CommandError::NothingIncoming) => {
-            tell("nothing from elsewhere is in doubt on this host");
+            tell("no graduation from another host is in doubt here");
             return Ok(ExitStatus::Done);
         }
         found => found?,
@@ -103,7 +103,7 @@ fn end(store: &Store, graduation: &Graduation) -> Result<ExitStatus, Error> {
         Decision::Go => "Finished",
     };
     tell(format_args!(
-        "{what} graduation {}, which {} had begun from {}",
+        "{what} graduation {}, begun by {} on {}",
         graduation.id, graduation.by, graduation.source
     ));
     let mut status = ExitStatus::Done;
@@ -112,7 +112,7 @@ fn end(store: &Store, graduation: &Graduation) -> Result<ExitStatus, Error> {
             AppEnd::Live {} => detail(format_args!("{app} runs the new version")),
             AppEnd::Restored { down: false } => detail(format_args!("{app} runs what it ran before")),
             AppEnd::Restored { down: true } => {
-                detail(format_args!("{app} is at what it ran before, and does not run"));
+                detail(format_args!("{app} is put back to what it ran before, but does not run"));
             }
             AppEnd::Left {} => {
                 detail(format_args!("{app} was changed by another command, and is left as it is"))

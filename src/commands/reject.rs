@@ -26,6 +26,6 @@ pub(crate) fn run(arguments: &Arguments, vars: &Vars) -> Result<(), Error> {
     let Arguments { name } = arguments;
     check_root(vars, &format!("graduate:reject {name}"))?;
     sources::reject(vars, name)?;
-    tell(format_args!("{name} rejected: its key opens nothing on this host any more"));
+    tell(format_args!("{name} rejected: its key no longer gives access to this host"));
     Ok(())
 }

@@ -255,7 +255,7 @@ fn to_here(incoming: Option<&str>, frozen: Option<&str>) -> String {
         lines.big_step(&format!("this host: graduation by {who}"));
     }
     if let Some(why) = frozen {
-        lines.trouble(&format!("graduations from elsewhere are refused: frozen {why}"));
+        lines.trouble(&format!("graduations from other hosts are refused: frozen {why}"));
     }
     lines.text()
 }
@@ -288,7 +288,7 @@ fn about(lines: &mut Lines, place: &EnvironmentStatus) {
             place.name
         ));
     }
-    lines.list("apps there that none of these becomes", &place.unmapped);
+    lines.list("apps there that no app here becomes", &place.unmapped);
     place.remarks.iter().for_each(|remark| lines.trouble(remark));
     if let Some(frozen) = &place.frozen {
         lines.detail(&format!("frozen {frozen}"));

@@ -540,7 +540,8 @@ impl Transaction {
                 // The destination knows already; the announcement also stops the child processes that still work for it
                 // here.
                 self.abort(Cause::new(
-                    "the destination gave up waiting: its lease ended, its host was restarted, or somebody there aborted it",
+                    "the destination gave up waiting: its lease ended, its host was restarted, or the \
+                     graduation was aborted there",
                 ))
             }
             (Decision::Abort, TransactionState::Aborting(_) | TransactionState::Ended)

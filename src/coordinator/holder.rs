@@ -58,8 +58,8 @@ pub(super) fn busy(vars: &Vars, environment: &EnvironmentName, first: Option<Env
         first.as_ref().is_some_and(|first| Place::of(vars, &first.id).unconfirmed_until().is_some());
     let hint = if is_unconfirmed {
         format!(
-            "it is live and unconfirmed: `dokku graduate:confirm {environment}` lets it stay, \
-             `dokku graduate:abort {environment}` takes it back"
+            "it is live and unconfirmed: `dokku graduate:confirm {environment}` confirms it, `dokku \
+             graduate:abort {environment}` rolls it back"
         )
     } else {
         "try again when it has ended".to_owned()

@@ -182,7 +182,7 @@ impl Coordinator<'_> {
         let remedy = match (self.is_release()?, self.order.options.despite_freeze) {
             (true, true) => return Ok(Vec::new()),
             (true, false) => {
-                "going back to a release is possible all the same: `-o despite-freeze`, or \
+                "going back to a release is still possible: `-o despite-freeze`, or \
                  `graduate:rollback` with `--despite-freeze`"
             }
             (false, true) => "`despite-freeze` lets only a release pass that was live before",

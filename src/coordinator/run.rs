@@ -214,7 +214,7 @@ impl<'c, 'v> Run<'c, 'v> {
         }
         if !self.asker_came && self.since.elapsed() >= ASKER_PATIENCE {
             self.asker_came = true;
-            return Some(TransactionEvent::Stop(Cause::new("the client that asked for it never attached")));
+            return Some(TransactionEvent::Stop(Cause::new("the client that requested it never connected")));
         }
         if !self.transaction.is_holding() {
             self.holding_since = None;

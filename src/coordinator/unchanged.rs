@@ -47,7 +47,7 @@ impl Coordinator<'_> {
                 None => self.messages.recv_timeout(left).ok(),
             };
             let Some(message) = message else {
-                return Err("the client that asked for it never attached".to_owned());
+                return Err("the client that requested it never connected".to_owned());
             };
             match message {
                 CoordinatorMessage::Client(ClientEvent::Asks(Ask::Asker { receive_pack })) => {

@@ -84,7 +84,7 @@ impl Keeper {
             create.args(["--entrypoint", "sleep", &name, FOR_EVER]).run()?;
         }
         if let Err(error) = docker().args(["start", &container]).run() {
-            log::warn!("{name} is not kept if somebody prunes all of Docker: {error}");
+            log::warn!("a prune of all of Docker would remove {name}: {error}");
         }
         Ok(())
     }

@@ -158,8 +158,9 @@ impl LinkCheck<'_> {
             }
             (None, Some(other)) => {
                 let what = format!(
-                    "{url} shows {} {}, which is not the pinned key: the host was set up anew, or somebody stands in \
-                     between; compare it there with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`",
+                    "{url} shows {} {}, which is not the pinned key: the host was set up anew, or another \
+                     machine intercepts the connection; compare it there with `ssh-keygen -lf \
+                     /etc/ssh/ssh_host_ed25519_key.pub`",
                     other.fingerprint, other.kind
                 );
                 let remedy = format!("{} --fingerprint {}", self.link_again(), other.fingerprint);
@@ -176,7 +177,7 @@ impl LinkCheck<'_> {
         let key = install::ssh_key_path(self.vars);
         // A link test would make the missing key.
         if !key.exists() || !key.with_extension("pub").exists() {
-            let what = "this host has no whole key to go there with";
+            let what = "this host has no complete key to connect with";
             return (vec![Finding::broken(Check::Link, what, "dokku graduate:key")], None);
         }
         let mut inquiry = match Inquiry::test(self.vars, self.name, url) {
@@ -186,7 +187,7 @@ impl LinkCheck<'_> {
         let Hello { host, version: theirs, .. } = inquiry.agent();
         let there = sanitized(host);
         let mut found = vec![
-            Finding::ok(Check::Link, format!("{there} lets this host in, and its agent answers")),
+            Finding::ok(Check::Link, format!("{there} accepts this host's key, and its agent answers")),
             version(theirs),
         ];
         match inquiry.examination() {
@@ -195,7 +196,7 @@ impl LinkCheck<'_> {
                 (found, Some(Examined { host: there, findings }))
             }
             Err(error) => {
-                found.push(without_remedy(&format!("the examination there broke off: {error}")));
+                found.push(without_remedy(&format!("the examination there failed: {error}")));
                 (found, None)
             }
         }

@@ -86,7 +86,7 @@ pub(super) fn modes(vars: &Vars) -> Vec<Finding> {
         let Ok(metadata) = path.metadata() else { continue };
         let mode = metadata.permissions().mode() & 0o777;
         if mode & bits != 0 {
-            let what = format!("{} has mode {mode:04o}: others may get in", path.display());
+            let what = format!("{} has mode {mode:04o}: other users may enter or change it", path.display());
             found.push(Finding::broken(Check::Modes, what, command(remedy, std::slice::from_ref(path))));
         }
     }
@@ -94,5 +94,5 @@ pub(super) fn modes(vars: &Vars) -> Vec<Finding> {
         let what = format!("{} is missing", data.display());
         found.push(Finding::broken(Check::Modes, what, INSTALL));
     }
-    or_else_ok(found, Finding::ok(Check::Modes, "nobody else may read the data or write to the repository"))
+    or_else_ok(found, Finding::ok(Check::Modes, "no other user may read the data or write to the repository"))
 }

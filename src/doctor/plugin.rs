@@ -56,9 +56,9 @@ pub(super) fn dokku(vars: &Vars) -> Vec<Finding> {
             Finding::ok(check, format!("Dokku {found}"))
         }
         (Ok(()), found) => {
-            let called =
-                found.map_or("says no version".to_owned(), |found| format!("calls itself {found:?}"));
-            Finding::note(check, format!("Dokku {called}, so nobody can tell whether it is new enough"))
+            let called = found
+                .map_or("reports no version".to_owned(), |found| format!("reports the version {found:?}"));
+            Finding::note(check, format!("Dokku {called}, so it is unknown whether it is new enough"))
         }
     }]
 }
@@ -72,7 +72,7 @@ pub(super) fn companions(vars: &Vars) -> Vec<Finding> {
             CompanionState::Fine => {}
             CompanionState::Foreign(path) => {
                 let what = format!(
-                    "{} is another plugin's, where the companion {name} belongs; graduations do not work",
+                    "{} belongs to another plugin, but the companion {name} needs that place; graduations do not work",
                     path.display()
                 );
                 let remedy = format!("dokku plugin:uninstall {name} && {INSTALL}");

@@ -70,7 +70,7 @@ pub(super) fn settings(vars: &Vars) -> Vec<Finding> {
     match install::wrong_settings(vars) {
         Ok(wrong) if wrong.is_empty() => {}
         Ok(wrong) => {
-            let what = format!("settings of {place} are not as they must be: {}", wrong.join(", "));
+            let what = format!("wrong settings in {place}: {}", wrong.join(", "));
             found.push(Finding::broken(Check::Repository, what, INSTALL));
         }
         Err(error) => found.push(Finding::broken(Check::Repository, error.to_string(), INSTALL)),
@@ -78,7 +78,7 @@ pub(super) fn settings(vars: &Vars) -> Vec<Finding> {
     match GitRepository::open(vars).and_then(|repo| repo.head()) {
         Ok(Some(_)) => {}
         Ok(None) => {
-            let what = format!("{place} has no commit yet: nobody can clone it");
+            let what = format!("{place} has no commit yet: it cannot be cloned");
             found.push(Finding::broken(Check::Repository, what, "dokku graduate:commit"));
         }
         Err(error) => {
@@ -145,13 +145,15 @@ pub(super) fn git(_: &Vars) -> Vec<Finding> {
     let said = said.trim();
     let needed = |(major, minor): (u32, u32)| format!("{major}.{minor}");
     vec![match version(said) {
-        None => Finding::warning(Check::Git, format!("git calls itself {said:?}"), remedy),
+        None => {
+            Finding::warning(Check::Git, format!("unexpected answer from `git --version`: {said:?}"), remedy)
+        }
         Some(version) if version < USABLE => {
             Finding::broken(Check::Git, format!("{said}, and {} is needed", needed(USABLE)), remedy)
         }
         Some(version) if version < DURABLE => {
             let what = format!(
-                "{said}; from {} on, what is pushed survives a power failure that comes at once",
+                "{said}; from {} on, what is pushed survives an immediate power failure",
                 needed(DURABLE)
             );
             Finding::warning(Check::Git, what, remedy)

@@ -28,7 +28,7 @@ pub(super) fn ssh_key(vars: &Vars) -> Vec<Finding> {
     let public = key.with_extension("pub");
     let check = Check::SshKey;
     let Ok(metadata) = key.metadata() else {
-        let what = format!("{} is missing: no destination lets this host in", key.display());
+        let what = format!("{} is missing: this host cannot log in to a destination", key.display());
         return vec![Finding::broken(check, what, MAKE)];
     };
     let mode = metadata.permissions().mode() & 0o777;

@@ -60,9 +60,7 @@ fn explained(unpaired: &Unpaired) -> Finding {
     match unpaired {
         Unpaired::Line(name) => Finding::warning(
             check,
-            format!(
-                "authorized_keys has a line of the source {name}, of which nothing else is known: it opens nothing"
-            ),
+            format!("authorized_keys has a line of the unknown source {name}: its key gives no access"),
             format!("sudo dokku graduate:reject {}", quoted(name)),
         ),
         Unpaired::File(name) => Finding::warning(
@@ -73,7 +71,8 @@ fn explained(unpaired: &Unpaired) -> Finding {
         Unpaired::Altered(AcceptedSource { name, key, only, .. }) => Finding::broken(
             check,
             format!(
-                "the line of the source {name} in authorized_keys is not as this version writes it, or not the first one with its key"
+                "the line of the source {name} in authorized_keys is not as this version writes it, or not \
+                 the first one with its key"
             ),
             accept(name.as_str(), &only.option(), &key.to_string()),
         ),

@@ -31,6 +31,6 @@ impl Dokku {
     pub(crate) fn trouble(&self, app: &AppName) -> Option<String> {
         let repository = self.repository(app);
         let why = repo::foreign_format(&repository).or_else(|| repo::unreadable(&repository))?;
-        Some(format!("the repository of {app} cannot be sent to: {why}"))
+        Some(format!("cannot send to the repository of {app}: {why}"))
     }
 }

@@ -40,7 +40,7 @@ pub enum SendError {
     #[error(transparent)]
     Saved(#[from] SavedError),
     /// The destination refuses the image.
-    #[error("the destination did not take the image: {0}")]
+    #[error("the destination did not accept the image: {0}")]
     Refused(String),
     /// The session ended without a final answer.
     #[error("the connection ended while the image was sent{0}")]

@@ -238,25 +238,29 @@ fn what_is_not_the_announced_image_is_refused_before_it_has_a_table_of_contents(
     let large = Part::Layer { index: 3, digest: Digest::of(app), bytes: (32 << 30) + 1 };
     let long = Part::Config { digest: Digest::of(app), bytes: (1 << 20) + 1 };
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
-        ("nothing", Vec::new(), "broke off"),
+        ("nothing", Vec::new(), "ended early"),
         ("garbage", b"GET / HTTP/1.1\n".to_vec(), "not a message"),
         ("a line without end", vec![b'x'; 10_000], "cut short"),
-        ("a part of it", whole[..whole.len() / 2].to_vec(), "broke off"),
-        ("more", [whole.as_slice(), b"x"].concat(), "something follows"),
-        ("no layers", [config(&text), part(&Part::End {}, &[])].concat(), "layers of it did not come"),
-        ("no config", part(&Part::End {}, &[]), "did not come"),
+        ("a part of it", whole[..whole.len() / 2].to_vec(), "ended early"),
+        ("more", [whole.as_slice(), b"x"].concat(), "data follows"),
+        (
+            "no layers",
+            [config(&text), part(&Part::End {}, &[])].concat(),
+            "some of its layers did not arrive",
+        ),
+        ("no config", part(&Part::End {}, &[]), "did not arrive"),
         ("two configs", [config(&text), config(&text)].concat(), "two config files"),
         ("another image", config(&text.replace(&sample.ids()[3].hex(), &"0".repeat(64))), "other layers"),
         ("another machine", config(&text.replace("amd64", "arm64")), "another machine"),
         ("Dokku's own", config(&text.replace(r#"app-name":"""#, r#"app-name":"web""#)), "Dokku would prune"),
-        ("no JSON", config("{"), "config file is none"),
+        ("no JSON", config("{"), "config file is not valid"),
         ("a damaged layer", layer(3, Digest::of(app), b"other"), "arrived damaged"),
         ("neither the layer nor compressed", layer(3, Digest::of(b"other"), b"other"), "neither"),
-        ("a layer that is there", layer(4, Digest::of(app), app), "not asked for"),
+        ("a layer that is there", layer(4, Digest::of(app), app), "not requested"),
         (
             "the same twice",
             layer(0, Digest::of(&sample.layers[0]), &sample.layers[0]).repeat(2),
-            "not asked for",
+            "not requested",
         ),
         ("too large", part(&large, &[]), "the image is larger"),
         ("a long config", part(&long, &[]), "the config file of the image is larger"),
@@ -267,7 +271,7 @@ fn what_is_not_the_announced_image_is_refused_before_it_has_a_table_of_contents(
         assert!(!String::from_utf8_lossy(&archive).contains("manifest.json"), "{case}");
     }
     let (error, _) = sample.fails(&sample.parts(0), 3);
-    assert!(error.to_string().contains("not asked for"), "{error}");
+    assert!(error.to_string().contains("not requested"), "{error}");
 }
 
 #[test]

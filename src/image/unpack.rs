@@ -25,10 +25,10 @@ const MAX_PART_LINE: u64 = 512;
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
     /// The stream was cut short, or is not valid gzip.
-    #[error("the image broke off: {0}")]
+    #[error("the image ended early: {0}")]
     Read(#[source] io::Error),
     /// Docker stopped reading.
-    #[error("docker load does not take it: {0}")]
+    #[error("docker load stopped reading it: {0}")]
     Write(#[source] io::Error),
     /// The line before a part is not valid.
     #[error(transparent)]
@@ -45,7 +45,7 @@ pub enum UnpackError {
     #[error("{0} arrived damaged: its bytes have another digest")]
     Damaged(Digest),
     /// It is not the announced image.
-    #[error("what came is not the image that was announced: {0}")]
+    #[error("what arrived is not the image that was announced: {0}")]
     Other(&'static str),
     /// Dokku would treat it as its own image.
     #[error("its labels say that it is Dokku's image of an app, which Dokku would prune or start from")]
@@ -112,7 +112,7 @@ pub fn unpack_parts(
             }
             Part::Layer { index, digest, bytes } => {
                 let layer = awaited.layers.get(index).filter(|layer| lacking.remove(layer));
-                let layer = *layer.ok_or(UnpackError::Other("a layer of it was not asked for"))?;
+                let layer = *layer.ok_or(UnpackError::Other("it has a layer that was not requested"))?;
                 let media = archive.add_layer(&mut parts, layer, digest, bytes)?;
                 layers.insert(layer, Blob { digest, bytes, media });
             }
@@ -121,12 +121,12 @@ pub fn unpack_parts(
     }
     // Only the last bytes of a gzip stream show whether all of it is valid.
     if !parts.fill_buf().map_err(UnpackError::Read)?.is_empty() {
-        return Err(UnpackError::Other("something follows its end"));
+        return Err(UnpackError::Other("data follows its end"));
     }
     if !lacking.is_empty() {
-        return Err(UnpackError::Other("layers of it did not come"));
+        return Err(UnpackError::Other("some of its layers did not arrive"));
     }
-    let (config, digest, bytes) = config.ok_or(UnpackError::Other("its config file did not come"))?;
+    let (config, digest, bytes) = config.ok_or(UnpackError::Other("its config file did not arrive"))?;
     archive.finish(awaited, (digest, bytes), &layers)?;
     Ok(config)
 }
@@ -153,7 +153,7 @@ fn checked_config(
     if Digest::of(&text) != digest {
         return Err(UnpackError::Damaged(digest));
     }
-    let config = ConfigFile::parse(&text).ok_or(UnpackError::Other("its config file is none"))?;
+    let config = ConfigFile::parse(&text).ok_or(UnpackError::Other("its config file is not valid"))?;
     if config.rootfs.diff_ids != awaited.layers {
         return Err(UnpackError::Other("it has other layers"));
     }

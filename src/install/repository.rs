@@ -46,7 +46,7 @@ pub(super) fn prepare(vars: &Vars, notes: &mut Notes) {
     let Some(moved) = notes.keep(prepare_repository(vars)) else { return };
     if let Some(place) = moved {
         notes.done(format!(
-            "a repository that stood in {} was moved to {}; its history may hold secrets and is not served",
+            "the repository that was in {} was moved to {}; its history may hold secrets and is not served",
             vars.git_dir().display(),
             place.display()
         ));

@@ -66,7 +66,7 @@ pub(super) fn look_for_plugin(vars: &Vars, notes: &mut Notes) {
         if description.contains(DESCRIPTION) {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             notes.problem(format!(
-                "the plugin of 2015 is still there as {name}, and puts its own zzz_graduate back at every installation: \
+                "the plugin of 2015 is still installed as {name}, and restores its own zzz_graduate at every installation: \
                  remove it with `dokku plugin:uninstall {name}`, then run `dokku plugin:install`"
             ));
         }
@@ -102,8 +102,9 @@ fn take_environments(vars: &Vars, notes: &mut Notes) -> Result<(), InstallError>
             (Ok(name), Ok(url)) => match take_environment(vars, &name, &url) {
                 Ok(()) => {
                     notes.done(format!(
-                        "environment {name} ({address}) was taken over; let `dokku graduate:key` in there, then pin its \
-                         host key and test the link with `dokku graduate:add-environment {name} {address}`"
+                        "environment {name} ({address}) was taken over; accept the key of `dokku \
+                         graduate:key` there, then pin its host key and test the link with `dokku \
+                         graduate:add-environment {name} {address}`"
                     ));
                     continue;
                 }
@@ -230,7 +231,7 @@ fn take_releases_of(vars: &Vars, path: &Path, notes: &mut Notes) -> Result<(), I
     if !left.is_empty() {
         let names = left.join(", ");
         notes.problem(format!(
-            "these tags in {} tell no release that can be taken over: {names}",
+            "these tags in {} name no release that can be taken over: {names}",
             path.display()
         ));
     }

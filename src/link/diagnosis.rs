@@ -23,7 +23,7 @@ pub(super) fn diagnosed(error: LinkError, vars: &Vars, url: &Url) -> SshError {
         }
         LinkError::NoHello(error) => SshError::Chatter { url: url.clone(), line: error.to_string() },
         LinkError::Silent(seconds) => {
-            unreachable(format!("it lets this host in, but nothing came within {seconds} s"))
+            unreachable(format!("it accepts this host's key, but sent nothing within {seconds} s"))
         }
         // ssh exits with 255 for its own failures; ssh(1), "EXIT STATUS".
         LinkError::Ended { said, status: Some(status) } if status.code() != Some(255) => {

@@ -36,7 +36,7 @@ impl FromStr for SourceName {
             return invalid("1 to 63 letters, digits, '-', '_' and '.', beginning with a letter or digit");
         }
         if text == "default" {
-            return invalid("that is what Dokku calls whoever has no key");
+            return invalid("Dokku uses that name for users without a key");
         }
         Ok(Self(text.to_owned()))
     }

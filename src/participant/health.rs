@@ -49,7 +49,7 @@ pub(crate) enum HealthFailure {
     #[error("its new container is paused (`docker pause`)")]
     Paused,
     /// It runs and does not answer.
-    #[error("its new container does not accept connections on {0} any more, as it did when it was held")]
+    #[error("its new container no longer accepts connections on {0}, as it did when it was held")]
     Closed(SocketAddr),
 }
 

@@ -404,7 +404,7 @@ fn make_room(
         said += &format!("; these kept images were removed: {}", gone.join(", "));
     }
     if are_last {
-        said += ", also such as go back to what an app runs, or ran before";
+        said += ", including images of what an app runs or ran before";
     }
     if is_low(disk) {
         said += &format!("; the image of {app} is not kept, so that going back to it will need a build");

@@ -15,7 +15,7 @@ pub(super) const MAX_UNFOLDED: u64 = 32 << 30;
 pub(crate) enum ArrivalError {
     /// They unpack to more bytes than a graduation may send.
     #[error(
-        "the objects unfold to more than {} MiB; a history that is larger can be pushed there by hand, before it is deployed",
+        "the objects unpack to more than {} MiB; push a larger history there by hand, before it is deployed",
         .0 >> 20
     )]
     TooLarge(u64),
@@ -28,7 +28,7 @@ pub(crate) enum ArrivalError {
         first: ObjectId,
     },
     /// git's answer cannot be parsed.
-    #[error("git says {0:?} of what came")]
+    #[error("unexpected answer from git about the objects: {0:?}")]
     Answer(String),
     /// git cannot be run.
     #[error(transparent)]
@@ -205,6 +205,6 @@ mod tests {
         around.takes(&around.path("quarantine"), &format!("{to}\n"), &["--revs"]);
         around.check(to, 51 << 20).unwrap();
         let refused = around.check(to, 49 << 20).unwrap_err().to_string();
-        assert!(refused.contains("unfold to more than 49 MiB"), "{refused}");
+        assert!(refused.contains("unpack to more than 49 MiB"), "{refused}");
     }
 }

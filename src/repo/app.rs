@@ -29,7 +29,7 @@ pub(crate) fn commit_at(repository: &Path, name: &str) -> Result<Option<CommitId
             Ok(None)
         }
         Err(error) => {
-            Err(format!("{name}: {}; `git -C {} fsck` tells more", error.message(), repository.display()))
+            Err(format!("{name}: {}; `git -C {} fsck` shows more", error.message(), repository.display()))
         }
     }
 }
@@ -66,8 +66,8 @@ pub(crate) fn foreign_format(repository: &Path) -> Option<String> {
     let path = repository.display();
     let sha1 = extension("objectformat").filter(|format| format != "sha1").map(|format| {
         format!(
-            "its objects are in the format {format}, and only SHA-1 can be carried; no git converts it: make the \
-             repository anew with `git init --bare --object-format=sha1` and deploy the app again"
+            "its objects are in the format {format}, and only SHA-1 is supported; git cannot convert it: \
+             create the repository again with `git init --bare --object-format=sha1` and deploy the app again"
         )
     });
     let refs = extension("refstorage").filter(|format| format != "files").map(|format| {

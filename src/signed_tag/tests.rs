@@ -57,7 +57,7 @@ fn what_git_does_not_write_is_refused() {
         (changed("U1NIU0lH", "U1NI\nU0lH"), "as ssh-keygen writes it"),
         (changed("U1NIU0lH", " U1NIU0lH"), "as ssh-keygen writes it"),
         (changed("U1NIU0lHAAAAAQ", "U1NIU0lHAAAAAg"), "unknown version"),
-        (changed("LWVkMjU1MTkA", "LWVkMjU1MTgA"), "a kind that is not taken"),
+        (changed("LWVkMjU1MTkA", "LWVkMjU1MTgA"), "a kind that is not accepted"),
         (changed("\ntype commit", "\ntype  commit\nextra x"), "other lines than git writes"),
         (changed("object ", "object 0"), "other lines than git writes"),
         (changed("\ntagger ", "\nTagger "), "other lines than git writes"),

@@ -114,7 +114,7 @@ fn what_belongs_to_others_is_refused_and_stays() {
     refuses(
         &format!("no-pty,command=\"echo x y\" {own}\n"),
         "staging",
-        "lets that key in for something else",
+        "accepts that key for another purpose",
     );
     fs::write(place.keys(), "").unwrap();
     place.accept("staging", &own).unwrap();

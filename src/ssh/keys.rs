@@ -23,7 +23,7 @@ pub(crate) enum PublicKeyError {
     #[error("what was given on stdin is a private key, which belongs to its owner alone")]
     Private,
     /// Another kind of text.
-    #[error("what was given on stdin is not a public key that sshd takes: it begins with {0:?}")]
+    #[error("what was given on stdin is not a public key that sshd accepts: it begins with {0:?}")]
     Kind(String),
     /// ssh-keygen does not accept it.
     #[error("what was given on stdin is not a public key: ssh-keygen cannot read it")]

@@ -108,7 +108,7 @@ fn last_words(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let lines = text.lines().filter_map(|line| line.trim().strip_prefix("error: ")).next();
     let line = lines.or_else(|| text.lines().map(str::trim).rfind(|line| !line.is_empty()));
-    shortened(line.unwrap_or("git ended without a word"))
+    shortened(line.unwrap_or("git exited without a message"))
 }
 
 /// git could not run the check.

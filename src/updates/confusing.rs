@@ -33,7 +33,7 @@ pub enum Confusing {
     Misspelt(String, String),
     /// The name of an environment.
     #[error(
-        "{0} is kept free for the releases of {1}, `refs/tags/{1}/<timestamp>`: to graduate push to \
+        "{0} is reserved for the releases of {1}, `refs/tags/{1}/<timestamp>`: to graduate push to \
          `refs/tags/graduate/{1}/<label>`, else choose another name"
     )]
     OfEnvironment(String, EnvironmentName),
@@ -41,7 +41,7 @@ pub enum Confusing {
     #[error("{0} could be taken for `{1}` of the ledger: choose another name")]
     OfLedger(String, String),
     /// A ref that blocks `env/<env>`.
-    #[error("{0} is kept free for the branches `env/<environment>`: choose another name")]
+    #[error("{0} is reserved for the branches `env/<environment>`: choose another name")]
     AboveLedger(String),
     /// The branch that `graduate:commit` writes.
     #[error(
@@ -273,11 +273,11 @@ mod tests {
             ("tags/graduate-production", "push to `refs/tags/graduate/production/<label>`"),
             ("tags/graduate-eu-west/now", "push to `refs/tags/graduate/eu-west/now`"),
             ("tags/production", "to graduate push to `refs/tags/graduate/production/<label>`"),
-            ("tags/production/hotfix", "kept free for the releases of production"),
-            ("tags/production/20261123104512/x", "kept free for the releases of production"),
+            ("tags/production/hotfix", "reserved for the releases of production"),
+            ("tags/production/20261123104512/x", "reserved for the releases of production"),
             ("heads/production/20261123104512", "could be taken for `refs/tags/production/20261123104512`"),
             ("tags/env/production", "could be taken for `refs/heads/env/production`"),
-            ("heads/env", "kept free for the branches `env/<environment>`"),
+            ("heads/env", "reserved for the branches `env/<environment>`"),
             ("heads/approve/production/bob", "has no effect, only a tag has one: push to `refs/tags/approve/production/bob`"),
             ("tags/tags/approve/production/bob", "push to `refs/tags/approve/production/bob`"),
             ("tags/aprove/production/bob", "has no effect: push to `refs/tags/approve/production/bob`"),

@@ -116,7 +116,7 @@ impl Hosts {
             to.display()
         );
         let sent = self.sent_by(image, &["sh", "-c", &record], &BTreeMap::new());
-        assert_eq!(sent, Err("the destination did not take the image: recorded".to_owned()));
+        assert_eq!(sent, Err("the destination did not accept the image: recorded".to_owned()));
         std::fs::read(to).unwrap()
     }
 
@@ -314,11 +314,11 @@ fn nothing_is_left_of_what_is_refused() {
             assert!(matches!(&last, Last::Refused(said) if said.contains(reason)), "{last:?}");
             hosts.destination.has_nothing();
         };
-        refused(session().send(&packed[..packed.len() / 2]), "the image broke off");
+        refused(session().send(&packed[..packed.len() / 2]), "the image ended early");
         let mut damaged = packed.clone();
         let at = damaged.len() - 8;
         damaged[at] ^= 1;
-        refused(session().send(&damaged), "the image broke off");
+        refused(session().send(&damaged), "the image ended early");
         let mut whole = hosts.destination.session(&hosts.announcement(KEPT, true));
         assert_eq!(whole.lacks(), 0);
         // containerd's store has given it its name by the time that it unpacks, and from 28 on says that all is well.

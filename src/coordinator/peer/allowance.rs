@@ -31,10 +31,8 @@ impl Allowance {
             say(notice);
         } else if before <= limit {
             let what = if is_output { "of output" } else { "besides its output" };
-            let text = format!(
-                "{environment} has told more than {} MiB {what}: nothing more of that is kept",
-                limit >> 20
-            );
+            let text =
+                format!("{environment} has sent more than {} MiB {what}: the rest is not kept", limit >> 20);
             say(Notice::Warning { text });
         }
     }
@@ -57,7 +55,7 @@ mod tests {
         assert_eq!(said.borrow().len(), 256, "each is a little more than one MiB");
         let last = said.borrow().last().cloned();
         let Some(Notice::Warning { text }) = last else { panic!("{last:?}") };
-        assert_eq!(text, "production has told more than 256 MiB of output: nothing more of that is kept");
+        assert_eq!(text, "production has sent more than 256 MiB of output: the rest is not kept");
         said.borrow_mut().clear();
         (0..50).for_each(|_| tell(failed()));
         assert_eq!(said.borrow().len(), 16, "what else it tells has a place of its own");

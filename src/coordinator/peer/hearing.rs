@@ -145,7 +145,7 @@ impl Peer {
     fn here(&self, there: &AppName) -> Option<AppName> {
         let app = self.site.routes.here(&there.clone().into()).cloned();
         if app.is_none() {
-            log::error!("the destination tells of {there}, which is not part of this");
+            log::error!("the destination reported {there}, which is not part of this graduation");
         }
         app
     }

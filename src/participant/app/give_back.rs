@@ -214,7 +214,7 @@ impl App<'_> {
             }
             (Some(_), None) => "its old version runs".to_owned(),
             (None, Some(_)) => "its new version runs".to_owned(),
-            (None, None) => return Ok("nothing of it runs".to_owned()),
+            (None, None) => return Ok("no version of it runs".to_owned()),
         };
         Ok(if missing.is_empty() { runs } else { format!("{runs}, without {}", missing.join(", ")) })
     }

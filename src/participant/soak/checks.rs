@@ -106,7 +106,7 @@ impl Checks {
                 Ok(true) => {}
                 Ok(false) => return Ok(false),
                 Err(HealthCheckError::Run(error @ ProcessError::Start { .. })) => {
-                    log::warn!("health checks are not asked again: {error}");
+                    log::warn!("health checks are not run again: {error}");
                     return Ok(false);
                 }
                 Err(error) => log::warn!("{error}"),
