@@ -196,7 +196,7 @@ const CASES: &[Case] = &[
     (LinkThere, "dokku plugin:disable graduate", "link", "broken", "no graduate plugin answers there",
         "dokku plugin:install", By("dokku plugin:enable graduate")),
     (LinkThere, agent_says!("1s/.*/Welcome to production/"), "link", "broken", "Welcome to production", "", By(AGENT)),
-    (LinkThere, agent_says!(r"1s/protocol\x22:[0-9]*/protocol\x22:9/"), "link", "broken", "speaks protocol 9", "dokku plugin:update graduate",
+    (LinkThere, agent_says!(r"1s/protocol\x22:[0-9]*/protocol\x22:99/"), "link", "broken", "speaks protocol 99", "dokku plugin:update graduate",
         By(AGENT)),
     (LinkThere, agent_says!(r"1s/version\x22:\x22[^\x22]*/version\x22:\x220.0.1/"), "version", "warning", "version there is 0.0.1",
         "dokku plugin:update graduate", By(AGENT)),

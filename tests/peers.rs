@@ -144,10 +144,11 @@ fn a_destination_that_does_not_begin_is_given_up() {
     let environment = with_news(&world, &["api"]);
     let before = world.destination.snapshot();
     world.set(&world.source, "lease-s", 6);
-    // What runs there and which revisions are there is still told, and nothing after it; the connection stays.
+    // What runs there, which revisions are there, and the settings of a build there are still told, and nothing after it;
+    // the connection stays.
     replace_agent(
         &world.destination,
-        r#""$agent" "$@" | { sed -u '/"answer":"revision"/q'; cat >/dev/null; }"#,
+        r#""$agent" "$@" | { sed -u '/"answer":"revision"/,/"answer":"all-apps"/{/"answer":"all-apps"/q}'; cat >/dev/null; }"#,
     );
     environment
         .graduate("now", "HEAD")
