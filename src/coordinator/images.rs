@@ -1,4 +1,5 @@
-//! Which images of this host can replace builds on the destination, and the sending of one such image.
+//! The settings of builds on both hosts, which images of this host can replace builds on the destination, and the
+//! sending of one such image.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
