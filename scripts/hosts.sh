@@ -89,7 +89,8 @@ make_plugin_of() {
         cp -R "$2/$file" "$1/"
     done
     mkdir "$1/scripts"
-    cp -R "$2/scripts/hooks" "$1/scripts/"
+    # An older version, with which one compares, has none.
+    [[ ! -e $2/scripts/hooks ]] || cp -R "$2/scripts/hooks" "$1/scripts/"
     cp "$3/dokku-graduate" "$1/"
 }
 
