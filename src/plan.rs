@@ -19,8 +19,7 @@ mod delivery;
 mod missing;
 mod options;
 
-pub(crate) use delivery::{Deliver, PlannedDelivery, SourceImage, is_kept, needs_delivery, takes_images};
-
+pub(crate) use delivery::{Deliver, PlannedDelivery, SourceImage, needs_delivery, takes_images};
 pub(crate) use missing::{Missing, MissingConfig, MissingSettings};
 pub use options::Options;
 pub(crate) use options::{MAX_OPTIONS, OptionError};
@@ -542,7 +541,7 @@ pub(crate) fn make(
             // Dokku scales `web` of a new app to one.
             None => HoldPoint::Healthy,
         };
-        let delivery = if takes_images(app, runs, to, options, policy.deliver) && is_kept(runs, to) {
+        let delivery = if delivery::uses_kept(app, runs, to, options, policy.deliver) {
             PlannedDelivery::Kept {}
         } else {
             PlannedDelivery::without_kept(image, policy.deliver).unwrap_or_else(|why| {

@@ -92,7 +92,7 @@ impl Coordinator<'_> {
         live: &BTreeMap<DestinationApp, LiveApp>,
         settings: &BothBuildSettings,
     ) -> Result<Images, Ending> {
-        let wanted = self.undelivered(live);
+        let wanted = self.undelivered(live, settings);
         if wanted.is_empty() {
             return Ok(Images::new());
         }
@@ -145,19 +145,21 @@ impl Coordinator<'_> {
     }
 
     /// Returns the apps that change and for which the destination keeps no usable image, with their revisions.
-    fn undelivered(&self, live: &BTreeMap<DestinationApp, LiveApp>) -> Vec<(AppName, CommitId)> {
+    fn undelivered(
+        &self,
+        live: &BTreeMap<DestinationApp, LiveApp>,
+        settings: &BothBuildSettings,
+    ) -> Vec<(AppName, CommitId)> {
         let (options, deliver) = (&self.order.options, self.limits.deliver);
-        let undelivered = |app: &&AppName| {
-            let to = self.order.apps.get(*app)?.runs.revision()?;
+        let undelivered = |app: &AppName| {
+            let to = self.order.apps.get(app)?.runs.revision()?;
             let runs = live.get(self.site.routes.there(app)?);
-            let takes = plan::takes_images(app, runs, to, options, deliver);
-            let needs = plan::needs_delivery(app, runs, to, options, deliver);
-            (takes && needs).then(|| ((*app).clone(), to))
+            plan::takes_images(app, runs, to, options, deliver).then(|| (app.clone(), to))
         };
         if deliver == Deliver::Build {
             return Vec::new();
         }
-        self.order.followed().iter().filter_map(undelivered).collect()
+        settings.there.keys().filter_map(undelivered).collect()
     }
 }
 

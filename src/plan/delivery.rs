@@ -102,11 +102,17 @@ pub(crate) fn needs_delivery(
     options: &Options,
     deliver: Deliver,
 ) -> bool {
-    let uses_kept = takes_images(app, live, revision, options, deliver) && is_kept(live, revision);
-    options.changes(app, live, revision) && !uses_kept
+    options.changes(app, live, revision) && !uses_kept(app, live, revision, options, deliver)
 }
 
-/// Whether the destination keeps an image of the revision.
-pub(crate) fn is_kept(live: Option<&LiveApp>, revision: CommitId) -> bool {
-    live.is_some_and(|live| live.kept.contains(&revision))
+/// Whether an image that the destination keeps of the revision replaces the build.
+pub(super) fn uses_kept(
+    app: &AppName,
+    live: Option<&LiveApp>,
+    revision: CommitId,
+    options: &Options,
+    deliver: Deliver,
+) -> bool {
+    let is_kept = live.is_some_and(|live| live.kept.contains(&revision));
+    is_kept && takes_images(app, live, revision, options, deliver)
 }
